@@ -1,0 +1,92 @@
+"""Workloads and services as the mesh knows them, whatever told us: Kubernetes objects now, WDS later.
+
+Field names follow `istio.workload` (workload.proto) where that has one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from policies.attributes import Identity
+from policies.balancing.endpoint import WorkloadLabels
+
+
+class TunnelProtocol(Enum):
+    NONE = "TCP"
+    HBONE = "HBONE"
+
+
+class AppProtocol(Enum):
+    """What a service port declares to carry. UNKNOWN: undeclared, to be found out from the first bytes."""
+
+    UNKNOWN = "unknown"
+    HTTP = "http"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    TCP = "tcp"
+    TLS = "tls"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAddress:
+    """Where a waypoint is reached: a service hostname (preferred) or an IP, and its HBONE port."""
+
+    hostname: str = ""
+    namespace: str = ""
+    ip: str = ""
+    hbone_port: int = 15008
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One running instance. `services` maps a service hostname to its {service port: target port}."""
+
+    uid: str
+    name: str
+    namespace: str
+    addresses: tuple[str, ...]
+    identity: Identity
+    tunnel_protocol: TunnelProtocol
+    node: str
+    is_healthy: bool
+    workload_name: str
+    workload_type: str = "deployment"
+    canonical_name: str = ""
+    canonical_revision: str = "latest"
+    cluster_id: str = "Kubernetes"
+    network: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    waypoint: GatewayAddress | None = None
+    capacity: int = 1
+
+    @property
+    def metric_labels(self) -> WorkloadLabels: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    port: int
+    name: str
+    app_protocol: AppProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEndpoint:
+    """A workload as member of a service; `ports` maps service port to the port of this workload."""
+
+    workload: Workload
+    ports: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A name clients call. `waypoint` is set only when a waypoint is bound and has an address."""
+
+    name: str
+    namespace: str
+    hostname: str
+    addresses: tuple[str, ...]
+    ports: tuple[ServicePort, ...]
+    endpoints: tuple[ServiceEndpoint, ...]
+    waypoint: GatewayAddress | None = None

@@ -1,0 +1,33 @@
+"""What a policy may say, and the short codes for why the proxy answered by itself.
+
+The codes are Envoy's response flags, because access logs, dashboards and people already know them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ResponseFlag(StrEnum):
+    NO_HEALTHY_UPSTREAM = "UH"
+    UPSTREAM_CONNECTION_FAILURE = "UF"
+    UPSTREAM_OVERFLOW = "UO"
+    NO_ROUTE_FOUND = "NR"
+    UPSTREAM_RETRY_LIMIT_EXCEEDED = "URX"
+    NO_CLUSTER_FOUND = "NC"
+    DOWNSTREAM_CONNECTION_TERMINATION = "DC"
+    UPSTREAM_REQUEST_TIMEOUT = "UT"
+    UPSTREAM_REMOTE_RESET = "UR"
+    UPSTREAM_CONNECTION_TERMINATION = "UC"
+    STREAM_IDLE_TIMEOUT = "SI"
+    DOWNSTREAM_PROTOCOL_ERROR = "DPE"
+    UPSTREAM_PROTOCOL_ERROR = "UPE"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """An answer made by the proxy: status, body, why in one flag, and the detail for the access log."""
+
+    status: int
+    body: bytes
+    flag: ResponseFlag | None
+    detail: str

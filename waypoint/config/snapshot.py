@@ -1,0 +1,64 @@
+"""Everything the data path reads, compiled and immutable: one Snapshot per configuration.
+
+An exchange reads `holder.current` once and keeps what it got to its last byte. Nothing in here is live state:
+connections, in-flight counts and the like belong to `waypoint.upstream.cluster`, which is reconciled with
+`clusters` on every swap.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from l4.config.documents import Problem
+from l4.discovery.registry import Registry
+from l4.discovery.workload import AppProtocol
+from policies.attributes import ClusterName
+from policies.balancing.endpoint import Endpoint
+from policies.route import RouteTable
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLabels:
+    """How metrics name a service: `reviews.default.svc.cluster.local`, `reviews`, `default`."""
+
+    hostname: str = "unknown"
+    name: str = "unknown"
+    namespace: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """One destination of requests: a port of a service, with its endpoints."""
+
+    name: ClusterName
+    service: ServiceLabels
+    port: int
+    app_protocol: AppProtocol
+    endpoints: tuple[Endpoint, ...]
+    connect_timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What a CONNECT authority names: a port of a service this waypoint serves.
+
+    `routes` is consulted for HTTP; `cluster` is where opaque bytes go.
+    """
+
+    service: ServiceLabels
+    port: int
+    app_protocol: AppProtocol
+    routes: RouteTable
+    cluster: ClusterName
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`destinations` is keyed by (ip, port) of the CONNECT authority, and by (hostname, port) likewise."""
+
+    version: str
+    registry: Registry
+    destinations: Mapping[tuple[str, int], Destination] = field(default_factory=dict)
+    clusters: Mapping[ClusterName, ClusterConfig] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    has_gateway: bool = False
+    """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""

@@ -1,0 +1,176 @@
+"""The interface to a certificate authority, and a development CA for one machine.
+
+A workload makes a fresh P-256 key per request and sends a CSR with an empty subject and one critical URI SAN, the way
+ztunnel asks Istio's CA. The development CA keeps its root in a folder and signs for whoever can read that folder;
+it is for laptops and tests, and has neither revocation nor intermediates.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from policies.attributes import Identity
+
+ROOT_LIFE = timedelta(days=3650)
+CLOCK_SKEW = timedelta(minutes=2)  # certificates start in the past by as much as Istio's do
+
+
+class AuthorityError(Exception):
+    """The authority cannot sign; the message says why and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedChain:
+    """An authority's answer: leaf and intermediates to present in handshakes, and the roots to trust."""
+
+    chain_pem: bytes
+    trust_bundle_pem: bytes
+
+
+class Authority(Protocol):
+    async def sign(self, identity: Identity, csr_pem: bytes) -> SignedChain:
+        """A certificate of `identity` for the key of the CSR; raises AuthorityError."""
+
+
+def certificate_request(identity: Identity) -> tuple[bytes, bytes]:
+    """A fresh private key and the CSR for it, both PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = request.add_extension(_names(identity), critical=True)
+    return _key_pem(key), request.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+class DevelopmentAuthority:
+    """A root in `root.key` and `root.pem` of a folder, made on first use. `root.pem` is the mesh's trust bundle."""
+
+    def __init__(self, folder: Path, leaf_seconds: float = 24 * 3600) -> None:
+        self.bundle_path = folder / "root.pem"
+        self._leaf_life = timedelta(seconds=leaf_seconds)
+        key_path = folder / "root.key"
+        if not (key_path.exists() and self.bundle_path.exists()):
+            folder.mkdir(parents=True, exist_ok=True)
+            _create_root(key_path, self.bundle_path)
+        self._key, self._root = _load_root(key_path, self.bundle_path)
+
+    async def sign(self, identity: Identity, csr_pem: bytes) -> SignedChain:
+        try:
+            request = x509.load_pem_x509_csr(csr_pem)
+            key = request.public_key()
+            names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, x509.ExtensionNotFound, UnsupportedAlgorithm) as error:
+            raise AuthorityError(f"the CSR for {identity} cannot be read: {error}") from error
+        if (
+            not request.is_signature_valid
+            or names != _names(identity)
+            or not isinstance(key, ec.EllipticCurvePublicKey)
+        ):
+            raise AuthorityError(
+                f"the CSR for {identity} must be signed by its own EC key and name exactly that identity"
+            )
+        return SignedChain(self._leaf(identity, key, self._leaf_life), self._root.public_bytes(Encoding.PEM))
+
+    def issue(self, identity: Identity, valid_seconds: float | None = None) -> tuple[bytes, bytes]:
+        """A new chain and private key, both PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        life = self._leaf_life if valid_seconds is None else timedelta(seconds=valid_seconds)
+        return self._leaf(identity, key.public_key(), life), _key_pem(key)
+
+    def write(self, identity: Identity, folder: Path, valid_seconds: float | None = None) -> Path:
+        """Issue into `<namespace>.<service account>.pem` and `.key` of `folder`; returns the chain's path.
+
+        Each file appears whole. A reader between the two renames sees a key that does not fit, and keeps what it has.
+        """
+        chain_pem, key_pem = self.issue(identity, valid_seconds)
+        path = folder / f"{identity.namespace}.{identity.service_account}.pem"
+        _replace(path.with_suffix(".key"), key_pem, mode=0o600)
+        _replace(path, chain_pem)
+        return path
+
+    def _leaf(self, identity: Identity, key: ec.EllipticCurvePublicKey, life: timedelta) -> bytes:
+        now = datetime.now(UTC)
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        builder = (
+            x509.CertificateBuilder(issuer_name=self._root.subject, subject_name=x509.Name([]), public_key=key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(now + life)
+            .add_extension(_names(identity), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(is_authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
+
+
+def _create_root(key_path: Path, root_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pywaypoint development root")])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + ROOT_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(is_authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    _replace(key_path, _key_pem(key), mode=0o600)
+    _replace(root_path, builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
+
+
+def _load_root(key_path: Path, root_path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    try:
+        key = load_pem_private_key(key_path.read_bytes(), password=None)
+        root = x509.load_pem_x509_certificate(root_path.read_bytes())
+    except (OSError, ValueError, TypeError) as error:
+        raise AuthorityError(f"the root in {root_path.parent} cannot be read: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != root.public_key():
+        raise AuthorityError(f"{key_path} is not the key of {root_path}; delete both to have a new root made")
+    return key, root
+
+
+def _names(identity: Identity) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
+
+
+def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not is_authority,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _replace(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write next to `path` and rename over it, so that a reader sees the old file or the new one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+    draft.replace(path)

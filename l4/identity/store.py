@@ -1,0 +1,191 @@
+"""Certificates from files that other programs renew: a mounted Secret, cert-manager's CSI driver, our development CA.
+
+Files are polled by stat once a second: a renewal happens every few hours, and inotify misses what network file
+systems and symlink swaps do. A new certificate replaces the old one only if chain, key and trust bundle load as a
+whole and OpenSSL accepts them; until then the old one keeps serving, and each distinct failure is logged once. New
+handshakes use the new certificate at once, connections made with the old one live on.
+
+Nothing is served after its time: `get` fails closed with a sentence. Fetching from a CA is not done here.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from l4.identity import tls
+from l4.identity.certificate import Certificate, InvalidCertificate, load
+from policies.attributes import Identity
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+@dataclass(eq=False)
+class NoCertificate(Exception):
+    """There is no certificate with which we could speak for this identity now."""
+
+    identity: Identity
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no certificate for {self.identity}: {self.reason}"
+
+
+class WorkloadCertificate:
+    """A certificate with the TLS contexts of both directions, made once and shared by all its connections."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self.certificate = certificate
+        # Both at once (0.2 ms): a certificate that OpenSSL refuses must not replace one that works.
+        self.server_context = tls.server_context(certificate)
+        self.client_context = tls.client_context(certificate)
+
+    @property
+    def identity(self) -> Identity:
+        return self.certificate.identity
+
+    def seconds_left(self, now: float) -> float:
+        """Time until it expires, negative after."""
+        return self.certificate.not_after.timestamp() - now
+
+
+class CertificateSource(Protocol):
+    def get(self, identity: Identity) -> WorkloadCertificate:
+        """The certificate to speak as `identity` now; raises NoCertificate. Cheap: ask for every connection."""
+
+
+class FileStore:
+    """One workload's certificate, in three files."""
+
+    def __init__(
+        self,
+        chain_path: Path,
+        key_path: Path,
+        bundle_path: Path,
+        *,
+        poll_seconds: float = 1.0,
+        clock: Clock = time.time,
+    ) -> None:
+        self._paths = (chain_path, key_path, bundle_path)
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._current: WorkloadCertificate | None = None
+        self._loaded_version: tuple[_Version, ...] | None = None
+        self._last_failure = ""
+        self._callbacks: list[Callable[[WorkloadCertificate], None]] = []
+
+    @property
+    def current(self) -> WorkloadCertificate:
+        """What was loaded last, expired or not; `load` must have succeeded before."""
+        if self._current is None:
+            raise InvalidCertificate(self._paths[0], "has not been loaded")
+        return self._current
+
+    def get(self, identity: Identity) -> WorkloadCertificate:
+        current = self.current
+        if current.identity != identity:
+            raise NoCertificate(identity, f"{self._paths[0]} is the certificate of {current.identity}")
+        if current.seconds_left(self._clock()) <= 0:
+            raise NoCertificate(identity, f"{self._paths[0]} expired at {current.certificate.not_after}")
+        return current
+
+    def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None:
+        """Call `callback` after every replacement, with the new certificate."""
+        self._callbacks.append(callback)
+
+    def load(self) -> None:
+        """Read the files now; raises InvalidCertificate and then leaves everything as it was."""
+        version = tuple(map(_version, self._paths))  # taken first: a change during the load is seen by the next poll
+        self._current = WorkloadCertificate(load(*self._paths, now=self._clock()))
+        self._loaded_version = version
+        self._last_failure = ""
+
+    def refresh(self) -> None:
+        """Load again if a file has changed. A failure is tried again at the next call, and logged once."""
+        if tuple(map(_version, self._paths)) == self._loaded_version:
+            return
+        try:
+            self.load()
+        except InvalidCertificate as error:
+            self._loaded_version = None
+            if str(error) != self._last_failure:
+                self._last_failure = str(error)
+                log.warning("keeping the certificate in use, the new one cannot be loaded: %s", error)
+            return
+        current = self.current
+        log.info("certificate of %s renewed, valid until %s", current.identity, current.certificate.not_after)
+        for callback in self._callbacks:
+            callback(current)
+
+    async def watch(self) -> None:
+        """Refresh until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            self.refresh()
+
+
+class FolderStore:
+    """The certificates of many workloads: `<namespace>.<service account>.pem` and `.key` in one folder.
+
+    They are loaded when first asked for. A namespace has no dot; whatever a file is called, it serves only the
+    identity that its certificate carries.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bundle_path: Path,
+        *,
+        poll_seconds: float = 1.0,
+        max_identities: int = 1024,  # more than the pods of a node; each costs about 100 KiB
+        clock: Clock = time.time,
+    ) -> None:
+        self._folder = folder
+        self._bundle_path = bundle_path
+        self._poll_seconds = poll_seconds
+        self._max_identities = max_identities
+        self._clock = clock
+        self._stores: OrderedDict[Identity, FileStore] = OrderedDict()
+
+    def get(self, identity: Identity) -> WorkloadCertificate:
+        store = self._stores.get(identity) or self._open(identity)
+        self._stores.move_to_end(identity)
+        return store.get(identity)
+
+    def _open(self, identity: Identity) -> FileStore:
+        path = self._folder / f"{identity.namespace}.{identity.service_account}.pem"
+        store = FileStore(path, path.with_suffix(".key"), self._bundle_path, clock=self._clock)
+        try:
+            store.load()
+        except InvalidCertificate as error:
+            raise NoCertificate(identity, str(error)) from error
+        store.get(identity)
+        self._stores[identity] = store
+        if len(self._stores) > self._max_identities:
+            self._stores.popitem(last=False)
+        return store
+
+    async def watch(self) -> None:
+        """Refresh what has been asked for, until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            for store in list(self._stores.values()):
+                store.refresh()
+
+
+_Version = tuple[int, int, int] | None
+
+
+def _version(path: Path) -> _Version:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

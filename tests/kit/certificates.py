@@ -1,0 +1,121 @@
+"""The tests' own mesh PKI: independent of the development CA, and able to sign certificates that no CA should."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from l4.identity.certificate import load
+from l4.identity.store import WorkloadCertificate
+from policies.attributes import Identity
+
+HOUR = timedelta(hours=1)
+BOTH_SIDES = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its key, as PEM."""
+
+    chain_pem: bytes
+    key_pem: bytes
+
+    @property
+    def der(self) -> bytes:
+        return x509.load_pem_x509_certificate(self.chain_pem).public_bytes(Encoding.DER)
+
+
+class MeshPki:
+    """A root in `folder/root.pem`, and whatever it is asked to sign.
+
+    `certificate(identity)` is what most tests want; `write(identity)` leaves files for a store or a program;
+    `leaf(...)` signs odd ones.
+    """
+
+    def __init__(self, folder: Path, trust_domain: str = "cluster.local") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.trust_domain = trust_domain
+        self.bundle_path = folder / "root.pem"
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"root of {folder.name}")])
+        self._certificates: dict[Identity, WorkloadCertificate] = {}
+        now = datetime.now(UTC)
+        root = (
+            x509.CertificateBuilder(self._name, self._name, self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - 24 * HOUR)
+            .not_valid_after(now + 24 * HOUR)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self._key, SHA256())
+        )
+        self.root_pem = root.public_bytes(Encoding.PEM)
+        self.bundle_path.write_bytes(self.root_pem)
+
+    def identity(self, namespace: str, service_account: str) -> Identity:
+        return Identity(self.trust_domain, namespace, service_account)
+
+    def certificate(self, identity: Identity) -> WorkloadCertificate:
+        """A good certificate of `identity` with its TLS contexts, the same one each time."""
+        if identity not in self._certificates:
+            chain = self.write(identity)
+            loaded = load(chain, chain.with_suffix(".key"), self.bundle_path)
+            self._certificates[identity] = WorkloadCertificate(loaded)
+        return self._certificates[identity]
+
+    def write(self, identity: Identity, pair: Pair | None = None) -> Path:
+        """Put a pair (a fresh good one by default) into `<namespace>.<service account>.pem` and `.key`."""
+        pair = pair or self.leaf([str(identity)])
+        chain = self.folder / f"{identity.namespace}.{identity.service_account}.pem"
+        chain.write_bytes(pair.chain_pem)
+        chain.with_suffix(".key").write_bytes(pair.key_pem)
+        return chain
+
+    def leaf(
+        self,
+        uris: Sequence[str] = (),
+        *,
+        dns: Sequence[str] = (),
+        starts: timedelta = -HOUR,
+        ends: timedelta = HOUR,
+        usages: Sequence[x509.ObjectIdentifier] | None = BOTH_SIDES,
+        is_authority: bool = False,
+        digital_signature: bool = True,
+    ) -> Pair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder(self._name, x509.Name([]), key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + starts)
+            .not_valid_after(now + ends)
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(_key_usage(digital_signature), critical=True)
+        )
+        names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, dns)]
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
+        if usages is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        chain = builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
+        return Pair(chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def _key_usage(digital_signature: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=True,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

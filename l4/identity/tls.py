@@ -5,13 +5,16 @@ session outlives the certificate it was made with; no SNI and no host names, bec
 says. The handshake alone is not enough: ask `authenticate_client` or `authenticate_server` when it is done, and close
 the connection when they raise. A client of TLS 1.3 learns that it was refused only from its first read.
 
-Under asyncio and uvloop pass `server_hostname=""` when connecting: it leaves SNI out.
+Connect with `create_connection(…, ssl=context, server_hostname="")`: the empty name leaves SNI out. Accept with
+`accept`, which also delivers the alert that tells a refused client why.
 """
 
+import asyncio
 import os
+import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from l4.identity.certificate import (
@@ -35,8 +38,15 @@ class NoCommonProtocol(InvalidPeer):
         return f"the peer negotiated ALPN {self.selected!r}; HBONE needs {ALPN!r}"
 
 
+class HandshakeRefused(ssl.SSLError):
+    """OpenSSL refused the peer; the message is OpenSSL's, `alert` the bytes that would tell the peer."""
+
+    alert = b""
+
+
 def server_context(certificate: Certificate) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = _ServerConnection
     context.num_tickets = 0
     return _configured(context, certificate)
 
@@ -53,6 +63,60 @@ def authenticate_client(connection: ssl.SSLObject, trust_domains: frozenset[str]
 def authenticate_server(connection: ssl.SSLObject, expected: frozenset[Identity]) -> Identity:
     """Which of the expected workloads we reached; raises InvalidPeer. Call it once, after the handshake."""
     return verify_server(_peer_certificate(connection), expected)
+
+
+async def accept(
+    protocol_factory: Callable[[], asyncio.Protocol],
+    connection: socket.socket,
+    context: ssl.SSLContext,
+    handshake_seconds: float = 5,
+) -> asyncio.Transport:
+    """Do the server's handshake on an accepted socket, which is ours from here on; raises OSError when it fails.
+
+    Neither asyncio nor uvloop writes the alert of a handshake that failed: they close, and the client has no idea
+    why. A second descriptor of the socket outlives their close by as long as that one write takes.
+    """
+    loop = asyncio.get_running_loop()
+    with connection.dup() as spare:
+        spare.setblocking(False)
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                protocol_factory, connection, ssl=context, ssl_handshake_timeout=handshake_seconds
+            )
+        except HandshakeRefused as error:
+            with suppress(OSError):
+                spare.send(error.alert)
+            raise
+    return transport
+
+
+class _ServerConnection(ssl.SSLObject):
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            refused = HandshakeRefused(*error.args)
+            refused.alert = self.outgoing.read()
+            raise refused from error
+
+
+class _ServerContext(ssl.SSLContext):
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        connection = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        assert isinstance(connection, _ServerConnection)
+        connection.outgoing = outgoing
+        return connection
 
 
 def _peer_certificate(connection: ssl.SSLObject) -> bytes:

@@ -1,0 +1,199 @@
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from l4.identity.certificate import InvalidCertificate
+from l4.identity.store import FileStore, FolderStore, NoCertificate, WorkloadCertificate
+from policies.attributes import Identity
+from tests.kit.aio import run
+from tests.kit.certificates import HOUR, MeshPki
+
+REVIEWS = Identity("cluster.local", "bookinfo", "reviews")
+RATINGS = Identity("cluster.local", "bookinfo", "ratings")
+
+
+class Clock:
+    """Time that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> MeshPki:
+    return MeshPki(tmp_path)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(pki: MeshPki, clock: Clock) -> FileStore:
+    chain = pki.write(REVIEWS)
+    store = FileStore(chain, chain.with_suffix(".key"), pki.bundle_path, poll_seconds=0.01, clock=clock)
+    store.load()
+    return store
+
+
+@pytest.fixture
+def folder(pki: MeshPki, clock: Clock) -> FolderStore:
+    return FolderStore(pki.folder, pki.bundle_path, poll_seconds=0.01, max_identities=2, clock=clock)
+
+
+def test_loading_says_which_file_is_missing(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "a.pem", tmp_path / "a.key", tmp_path / "root.pem")
+
+    with pytest.raises(InvalidCertificate, match=r"a\.pem: cannot be read"):
+        store.load()
+    with pytest.raises(NoCertificate, match="has not been loaded"):
+        store.get(REVIEWS)
+
+
+def test_a_store_serves_its_own_identity_and_no_other(store: FileStore) -> None:
+    assert store.get(REVIEWS) is store.current
+
+    with pytest.raises(NoCertificate, match=r"sa/ratings: .* is the certificate of .*sa/reviews"):
+        store.get(RATINGS)
+
+
+def test_unchanged_files_are_not_loaded_again(store: FileStore) -> None:
+    before = store.current
+
+    store.refresh()
+
+    assert store.current is before
+
+
+def test_a_new_pair_replaces_the_old_one_and_those_who_asked_are_told(pki: MeshPki, store: FileStore) -> None:
+    told: list[WorkloadCertificate] = []
+    store.on_change(told.append)
+    before = store.current
+
+    pki.write(REVIEWS)
+    store.refresh()
+
+    assert store.current.certificate.serial != before.certificate.serial
+    assert told == [store.current]
+
+
+def test_a_new_trust_bundle_is_taken_with_the_same_pair(tmp_path: Path, pki: MeshPki, store: FileStore) -> None:
+    other = MeshPki(tmp_path / "other")
+
+    pki.bundle_path.write_bytes(pki.root_pem + other.root_pem)
+    store.refresh()
+
+    assert store.current.certificate.trust_bundle_pem == pki.root_pem + other.root_pem
+
+
+def test_a_half_written_pair_keeps_the_old_one_until_it_is_whole(
+    pki: MeshPki, store: FileStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, pair = store.current, pki.leaf([str(REVIEWS)])
+    chain = pki.folder / "bookinfo.reviews.pem"
+
+    chain.write_bytes(pair.chain_pem)
+    store.refresh()
+    store.refresh()
+
+    assert store.current is before
+    assert [record.levelno for record in caplog.records] == [logging.WARNING], "said once, not at every poll"
+    assert "the key does not belong" in caplog.text
+
+    chain.with_suffix(".key").write_bytes(pair.key_pem)
+    store.refresh()
+
+    assert store.current is not before
+
+
+def test_a_vanished_file_keeps_the_old_pair(pki: MeshPki, store: FileStore) -> None:
+    before = store.current
+
+    (pki.folder / "bookinfo.reviews.key").unlink()
+    store.refresh()
+
+    assert store.current is before
+
+
+def test_an_expired_certificate_is_not_served(store: FileStore, clock: Clock) -> None:
+    assert 0 < store.current.seconds_left(clock.now) <= HOUR.total_seconds()
+
+    clock.now += HOUR.total_seconds()
+
+    with pytest.raises(NoCertificate, match="expired at"):
+        store.get(REVIEWS)
+
+
+def test_watching_notices_a_change(pki: MeshPki, store: FileStore) -> None:
+    async def scenario() -> WorkloadCertificate:
+        changed = asyncio.get_running_loop().create_future()
+        store.on_change(changed.set_result)
+        watching = asyncio.create_task(store.watch())
+        pki.write(REVIEWS)
+        renewed: WorkloadCertificate = await changed
+        watching.cancel()
+        return renewed
+
+    assert run(scenario()) is store.current
+
+
+def test_a_folder_serves_each_identity_from_its_own_files(pki: MeshPki, folder: FolderStore) -> None:
+    for identity in (REVIEWS, RATINGS):
+        pki.write(identity)
+
+    assert folder.get(REVIEWS).identity == REVIEWS
+    assert folder.get(RATINGS).identity == RATINGS
+    assert folder.get(REVIEWS) is folder.get(REVIEWS)
+
+
+def test_a_folder_says_which_file_it_misses_and_finds_it_once_it_is_there(pki: MeshPki, folder: FolderStore) -> None:
+    with pytest.raises(NoCertificate, match=r"bookinfo\.reviews\.pem: cannot be read: No such file"):
+        folder.get(REVIEWS)
+
+    pki.write(REVIEWS)
+
+    assert folder.get(REVIEWS).identity == REVIEWS
+
+
+def test_a_file_name_is_no_proof_of_identity(pki: MeshPki, folder: FolderStore) -> None:
+    pki.write(REVIEWS, pki.leaf([str(RATINGS)]))
+
+    with pytest.raises(NoCertificate, match=r"is the certificate of .*sa/ratings"):
+        folder.get(REVIEWS)
+
+
+def test_a_folder_holds_a_bounded_number_and_drops_the_one_asked_for_longest_ago(
+    pki: MeshPki, folder: FolderStore
+) -> None:
+    identities = [Identity("cluster.local", "bookinfo", name) for name in ("a", "b", "c")]
+    for identity in identities:
+        pki.write(identity)
+    first, second, third = identities
+    kept, dropped = folder.get(first), folder.get(second)
+
+    folder.get(first)
+    folder.get(third)
+
+    assert folder.get(first) is kept
+    assert folder.get(second) is not dropped
+
+
+def test_a_watched_folder_renews_what_was_asked_for(pki: MeshPki, folder: FolderStore) -> None:
+    pki.write(REVIEWS)
+    before = folder.get(REVIEWS)
+
+    async def scenario() -> None:
+        watching = asyncio.create_task(folder.watch())
+        pki.write(REVIEWS)
+        while folder.get(REVIEWS) is before:  # noqa: ASYNC110 - a folder has no event to wait for, and needs none
+            await asyncio.sleep(0.005)
+        watching.cancel()
+
+    run(scenario(), seconds=5)

@@ -1,0 +1,268 @@
+"""Istio's standard metrics, cheap enough to be updated on every request.
+
+A child (one label set of a family) is a plain object of counts, found once and then kept by the caller; updating it
+takes no lock and no look-up, because only the event loop's thread writes. prometheus_client renders them through a
+custom collector: text 0.0.4 or OpenMetrics, whichever the scraper accepts, without `_created` samples.
+
+Names, labels and buckets are Istio's (https://istio.io/latest/docs/reference/config/metrics/), so that existing
+dashboards work unchanged. A missing value is `unknown`, never empty. A process keeps at most `max_label_sets`
+label sets; what comes later is counted in one overflow set per family instead of growing without bound.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from policies.balancing.endpoint import WorkloadLabels
+
+SOURCE_LABELS = (
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+)
+DESTINATION_LABELS = (
+    "destination_service",
+    "destination_service_namespace",
+    "destination_service_name",
+    "destination_workload",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_cluster",
+)
+TCP_LABELS = (
+    "reporter",
+    *SOURCE_LABELS,
+    *DESTINATION_LABELS,
+    "request_protocol",
+    "response_flags",
+    "connection_security_policy",
+)
+REQUEST_LABELS = (
+    "reporter",
+    *SOURCE_LABELS,
+    *DESTINATION_LABELS,
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "response_flags",
+    "connection_security_policy",
+)
+
+# Envoy's default histogram buckets, used by Istio for durations in ms and for sizes in bytes alike.
+BUCKETS = (
+    *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000),
+    *(300_000, 600_000, 1_800_000, 3_600_000),
+)
+_BOUNDS = tuple(f"{bound:g}" if bound < 1 else f"{bound:.1f}" for bound in BUCKETS)
+
+MAX_LABEL_SETS = 20_000
+OVERFLOW = "overflow"
+
+
+class NamedService(Protocol):
+    """What metrics say of a service: `reviews.default.svc.cluster.local`, `reviews`, `default`."""
+
+    @property
+    def hostname(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+
+
+def workload_values(labels: WorkloadLabels) -> tuple[str, ...]:
+    """The values of SOURCE_LABELS, or of the DESTINATION_LABELS that describe a workload: their order is the same."""
+    return (
+        labels.workload,
+        labels.canonical_service,
+        labels.canonical_revision,
+        labels.namespace,
+        labels.principal,
+        labels.app,
+        labels.version,
+        labels.cluster,
+    )
+
+
+def mesh_values(source: WorkloadLabels, service: NamedService, destination: WorkloadLabels) -> tuple[str, ...]:
+    """The values of SOURCE_LABELS followed by DESTINATION_LABELS."""
+    return (
+        *workload_values(source),
+        service.hostname,
+        service.namespace,
+        service.name,
+        *workload_values(destination),
+    )
+
+
+class Value:
+    """One number of a counter or a gauge."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, amount: int = 1) -> None:
+        self.value += amount
+
+    def samples(self) -> Iterator[tuple[str, str, float]]:
+        yield "", "", self.value
+
+
+class Histogram:
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(BUCKETS, value)] += 1
+        self.sum += value
+
+    def samples(self) -> Iterator[tuple[str, str, float]]:
+        counts = self.counts.copy()
+        total = 0
+        for bound, count in zip((*_BOUNDS, "+Inf"), counts, strict=True):
+            total += count
+            yield "_bucket", bound, total
+        yield "_count", "", total
+        yield "_sum", "", self.sum
+
+
+class LabelBudget:
+    """How many label sets the process may still make, and how often it had to say no."""
+
+    def __init__(self, label_sets: int) -> None:
+        self.left = label_sets
+        self.refused = Value()
+
+    def take(self) -> bool:
+        if not self.left:
+            self.refused.add()
+            return False
+        self.left -= 1
+        return True
+
+
+Child = TypeVar("Child", Value, Histogram)
+
+
+class Family(Generic[Child]):
+    """One metric name with its children. Counters' names are given without `_total`, as in OpenMetrics."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        help_text: str,
+        label_names: tuple[str, ...],
+        child: type[Child],
+        budget: LabelBudget,
+    ) -> None:
+        self.name = name
+        self._kind = kind
+        self._help = help_text
+        self._label_names = label_names
+        self._make: Callable[[], Child] = child
+        self._children: dict[tuple[str, ...], Child] = {}
+        self._overflow = (OVERFLOW,) * len(label_names)
+        self._budget = budget
+
+    def labels(self, values: tuple[str, ...]) -> Child:
+        """The child with these label values, made on first use; the overflow child once the budget is spent."""
+        child = self._children.get(values)
+        if child is None:
+            if not self._budget.take():
+                values = self._overflow
+            child = self._children.setdefault(values, self._make())
+        return child
+
+    def adopt(self, values: tuple[str, ...], child: Child) -> None:
+        """Show a child that somebody else owns."""
+        self._children[values] = child
+
+    def metric(self) -> Metric:
+        metric = Metric(self.name, self._help, self._kind)
+        suffix = "_total" if self._kind == "counter" else ""
+        # A copy, because a scrape is rendered in another thread while the loop adds children.
+        for values, child in self._children.copy().items():
+            labels = dict(zip(self._label_names, values, strict=True))
+            for part, bound, value in child.samples():
+                metric.add_sample(self.name + (part or suffix), {**labels, "le": bound} if bound else labels, value)
+        return metric
+
+
+class MeshMetrics(Collector):
+    """All families of one process, and the registry that renders them.
+
+    `component` is `proxy` for a waypoint and `ztunnel` for a ztunnel; `tag` is our version.
+    """
+
+    def __init__(self, component: str, tag: str, max_label_sets: int = MAX_LABEL_SETS) -> None:
+        budget = LabelBudget(max_label_sets)
+
+        def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Family[Value]:
+            return Family(name, "counter", help_text, labels, Value, budget)
+
+        def gauge(name: str, help_text: str, labels: tuple[str, ...]) -> Family[Value]:
+            return Family(name, "gauge", help_text, labels, Value, budget)
+
+        def histogram(name: str, help_text: str) -> Family[Histogram]:
+            return Family(name, "histogram", help_text, REQUEST_LABELS, Histogram, budget)
+
+        self.requests = counter("istio_requests", "Requests that were answered, by whomever.", REQUEST_LABELS)
+        self.request_duration = histogram(
+            "istio_request_duration_milliseconds", "Time from a request's first byte to its response's last, in ms."
+        )
+        self.request_bytes = histogram("istio_request_bytes", "Size of requests, heads included, in bytes.")
+        self.response_bytes = histogram("istio_response_bytes", "Size of responses, heads included, in bytes.")
+        self.connections_opened = counter("istio_tcp_connections_opened", "TCP connections opened.", TCP_LABELS)
+        self.connections_closed = counter("istio_tcp_connections_closed", "TCP connections closed.", TCP_LABELS)
+        self.received_bytes = counter(
+            "istio_tcp_received_bytes", "Bytes from the side that opened the connection.", TCP_LABELS
+        )
+        self.sent_bytes = counter("istio_tcp_sent_bytes", "Bytes to the side that opened the connection.", TCP_LABELS)
+        self.refused = counter(
+            "pywaypoint_refused", "Connections and requests refused before they had a destination.", ("reason",)
+        )
+        problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
+        self.config_problems = problems.labels(())
+        build = gauge("istio_build", "Which build of which component this is; always 1.", ("component", "tag"))
+        build.labels((component, tag)).add()
+        overflow = counter(
+            "pywaypoint_metrics_overflow",
+            "Look-ups of a new label set after the limit of label sets; counted under `overflow` instead.",
+            (),
+        )
+        overflow.adopt((), budget.refused)
+        self._families: tuple[Family[Value] | Family[Histogram], ...] = (
+            *(self.requests, self.request_duration, self.request_bytes, self.response_bytes),
+            *(self.connections_opened, self.connections_closed, self.received_bytes, self.sent_bytes),
+            *(self.refused, problems, build, overflow),
+        )
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def collect(self) -> Iterator[Metric]:
+        return (family.metric() for family in self._families)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type, for a scraper that sent this Accept header."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type

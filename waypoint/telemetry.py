@@ -1,0 +1,234 @@
+"""What the waypoint tells of an exchange when it is over: metrics, and a line in the access log.
+
+An exchange fills an `ExchangeRecord` on its way and hands it to `Telemetry.record` exactly once, whatever happened.
+This runs on every request: what can be known before (label sets, the upstream's name) is found once per combination
+of source, endpoint, service and answer and kept. The line is Envoy's default text format
+(https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage), with `-` for what is
+missing; whatever a client sent is escaped, so that nobody forges a line or a field.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from l4.telemetry.access_log import AccessLog, StartTime
+from l4.telemetry.metrics import Histogram, MeshMetrics, NamedService, Value, mesh_values
+from policies.attributes import ClusterName, Peer
+from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
+from policies.verdict import ResponseFlag
+
+REPORTER = "waypoint"
+MUTUAL_TLS = "mutual_tls"
+MAX_BOUND_SERIES = 4096
+
+
+@dataclass(slots=True)
+class ExchangeRecord:
+    """One exchange, or one TCP connection, as Envoy's access-log operators name its parts.
+
+    Made when the request head has arrived; the exchange fills in the rest as it becomes known. `bytes_*` count
+    bodies, `request_bytes` and `response_bytes` heads too. `status` is 0 when no response was sent. `detail` is
+    `via_upstream` when the upstream answered, else why we did. `original_target` is the path and query before any
+    rewrite. `downstream_local` is where the client meant to go: the tunnel's authority.
+    """
+
+    started_at: float
+    """Wall-clock seconds."""
+    peer: Peer
+    source: WorkloadLabels
+    downstream_local: tuple[str, int]
+    service: NamedService
+    """The chosen cluster's service; the one named by the authority until there is a cluster."""
+    method: bytes = b""
+    original_target: bytes = b""
+    protocol: str = ""
+    authority: bytes | None = None
+    x_forwarded_for: bytes | None = None
+    user_agent: bytes | None = None
+    request_id: bytes | None = None
+    is_grpc: bool = False
+    route_name: str = ""
+    cluster: ClusterName | None = None
+    endpoint: Endpoint | None = None
+    status: int = 0
+    grpc_status: str = ""
+    flags: tuple[ResponseFlag, ...] = ()
+    detail: str = ""
+    connection_termination_details: str = ""
+    upstream_transport_failure_reason: str = ""
+    upstream_service_time_ms: int | None = None
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    duration_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSeries:
+    """The counters of one TCP connection: `received` from the client, `sent` to it."""
+
+    opened: Value
+    closed: Value
+    received: Value
+    sent: Value
+
+
+@dataclass(slots=True)
+class _BoundSeries:
+    """The children one kind of answer updates. `owners` keeps alive the objects whose ids are its key."""
+
+    requests: Value
+    duration: Histogram
+    request_bytes: Histogram
+    response_bytes: Histogram
+    upstream: str
+    flags: str
+    owners: tuple[WorkloadLabels, Endpoint | None, NamedService]
+
+
+_GRPC_STATUSES = frozenset({"", *map(str, range(17))})
+_GRPC_UNKNOWN = "2"
+
+_BoundKey = tuple[int, int, int, int, tuple[ResponseFlag, ...], str, bool]
+
+
+class Telemetry:
+    """Reports exchanges. `access_log` is None when no access log is wanted."""
+
+    def __init__(self, metrics: MeshMetrics, access_log: AccessLog | None) -> None:
+        self._metrics = metrics
+        self._access_log = access_log
+        self._start_time = StartTime()
+        self._bound: dict[_BoundKey, _BoundSeries] = {}
+
+    def record(self, record: ExchangeRecord) -> None:
+        """Report an exchange that has ended; call it exactly once."""
+        series = self._series(record)
+        series.requests.value += 1
+        series.duration.observe(record.duration_ms)
+        series.request_bytes.observe(record.request_bytes)
+        series.response_bytes.observe(record.response_bytes)
+        if self._access_log is not None:
+            self._access_log.write(self._line(record, series.flags, series.upstream))
+
+    def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
+        """The counters for an opaque connection, to be updated while it lasts."""
+        destination = endpoint.workload if endpoint else UNKNOWN_WORKLOAD
+        labels = (REPORTER, *mesh_values(source, service, destination), "tcp", "-", MUTUAL_TLS)
+        metrics = self._metrics
+        return TcpSeries(
+            opened=metrics.connections_opened.labels(labels),
+            closed=metrics.connections_closed.labels(labels),
+            received=metrics.received_bytes.labels(labels),
+            sent=metrics.sent_bytes.labels(labels),
+        )
+
+    def record_tcp(self, record: ExchangeRecord) -> None:
+        """Log an opaque connection that has ended; its HTTP fields are left at their defaults."""
+        if self._access_log is not None:
+            self._access_log.write(self._line(record, _flags(record.flags), _upstream(record.endpoint)))
+
+    def _series(self, record: ExchangeRecord) -> _BoundSeries:
+        # By identity: hashing eight label strings on every request costs more than everything else here.
+        key = (
+            id(record.source),
+            id(record.endpoint),
+            id(record.service),
+            record.status,
+            record.flags,
+            record.grpc_status,
+            record.is_grpc,
+        )
+        series = self._bound.get(key)
+        if series is None:
+            if len(self._bound) >= MAX_BOUND_SERIES:
+                self._bound.clear()
+            series = self._bound[key] = self._bind(record)
+        return series
+
+    def _bind(self, record: ExchangeRecord) -> _BoundSeries:
+        destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
+        flags = _flags(record.flags)
+        # What a gRPC peer sends beside the known codes is UNKNOWN to its caller, and no label value of ours.
+        grpc_status = record.grpc_status if record.grpc_status in _GRPC_STATUSES else _GRPC_UNKNOWN
+        labels = (
+            REPORTER,
+            *mesh_values(record.source, record.service, destination),
+            "grpc" if record.is_grpc else "http",
+            str(record.status),
+            grpc_status,
+            flags,
+            MUTUAL_TLS,
+        )
+        return _BoundSeries(
+            requests=self._metrics.requests.labels(labels),
+            duration=self._metrics.request_duration.labels(labels),
+            request_bytes=self._metrics.request_bytes.labels(labels),
+            response_bytes=self._metrics.response_bytes.labels(labels),
+            upstream=_upstream(record.endpoint),
+            flags=flags,
+            owners=(record.source, record.endpoint, record.service),
+        )
+
+    def _line(self, record: ExchangeRecord, flags: str, upstream: str) -> str:
+        r = record
+        sent_by_client = (
+            r.method or b"-",
+            r.original_target or b"-",
+            r.x_forwarded_for or b"-",
+            r.user_agent or b"-",
+            r.request_id or b"-",
+            r.authority or b"-",
+        )
+        joined = b"\n".join(sent_by_client)
+        if len(joined.translate(None, _UNSAFE)) != len(joined) - len(sent_by_client) + 1:
+            joined = b"\n".join(map(_escape, sent_by_client))
+        method, target, forwarded_for, user_agent, request_id, authority = joined.decode("ascii").split("\n")
+        service_time = "-" if r.upstream_service_time_ms is None else r.upstream_service_time_ms
+        return (
+            f'[{self._start_time.format(r.started_at)}] "{method} {target} {r.protocol or "-"}" {r.status} {flags} '
+            f"{_word(r.detail)} {_word(r.connection_termination_details)} "
+            f'"{_text(r.upstream_transport_failure_reason)}" '
+            f"{r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
+            f'"{forwarded_for}" "{user_agent}" "{request_id}" "{authority}" '
+            f"{upstream % _word(r.cluster or '')} {_address(*r.downstream_local)} "
+            f"{_address(r.peer.ip, r.peer.port)} - {_word(r.route_name)}\n"
+        )
+
+
+_UNSAFE = bytes(byte for byte in range(256) if byte < 0x20 or byte >= 0x7F or byte in b'"\\')
+_ESCAPES = {byte: f"\\x{byte:02x}" for byte in _UNSAFE}
+
+
+def _escape(value: bytes) -> bytes:
+    return value.decode("latin-1").translate(_ESCAPES).encode("ascii")
+
+
+@lru_cache(maxsize=4096)
+def _text(text: str) -> str:
+    """Text of a quoted field: it may quote a peer's certificate or a resource's name."""
+    return _escape(text.encode()).decode("ascii") or "-"
+
+
+def _word(text: str) -> str:
+    """Text of a field without quotes; spaces become underscores as in Envoy, so that columns stay columns."""
+    return _text(text).replace(" ", "_")
+
+
+def _flags(flags: tuple[ResponseFlag, ...]) -> str:
+    return ",".join(flags) or "-"
+
+
+def _upstream(endpoint: Endpoint | None) -> str:
+    """UPSTREAM_HOST, UPSTREAM_CLUSTER_RAW (to be filled in) and UPSTREAM_LOCAL_ADDRESS."""
+    if endpoint is None:
+        return '"-" %s -'
+    if endpoint.identity is None:
+        return f'"{endpoint}" %s -'
+    # The names under which Istio's waypoint logs a tunnelled upstream.
+    return f'"envoy://connect_originate/{endpoint}" %s envoy://internal_client_address/'
+
+
+@lru_cache(maxsize=4096)
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{_word(host)}:{port}"

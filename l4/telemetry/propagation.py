@@ -1,0 +1,138 @@
+"""The headers by which a CONNECT request tells of its origin: `traceparent`, `baggage`, `forwarded`.
+
+Pure: bytes in, bytes out. W3C Trace Context, W3C Baggage with the Kubernetes keys that ztunnel sends, and the part of
+RFC 7239 that it uses. All of it was written by the other side and only ever describes: metrics and logs may repeat it,
+no decision may rest on it. What is malformed counts as absent.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+MAX_BAGGAGE_BYTES = 8192
+MAX_BAGGAGE_MEMBERS = 64
+
+SAMPLED = 0x01
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_WORKLOAD_KEY = re.compile(rb"k8s\.(deployment|cronjob|pod|job)\.name")
+# A Kubernetes name has at most 253 characters; anything longer or unprintable describes no workload.
+_VALUE = re.compile(rb"[!-~]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceParent:
+    trace_id: int
+    span_id: int
+    flags: int
+
+    @property
+    def is_sampled(self) -> bool:
+        return bool(self.flags & SAMPLED)
+
+
+def parse_traceparent(value: bytes) -> TraceParent | None:
+    """None for what is not exactly `<version>-<trace id>-<parent id>-<flags>` with ids that are not zero."""
+    match = _TRACEPARENT.fullmatch(value)
+    if match is None:
+        return None
+    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
+    return TraceParent(trace_id, span_id, flags)
+
+
+def format_traceparent(parent: TraceParent) -> bytes:
+    return b"00-%032x-%016x-%02x" % (parent.trace_id, parent.span_id, parent.flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Baggage:
+    """What a peer says of its own workload; empty where it says nothing."""
+
+    cluster: str = ""
+    namespace: str = ""
+    workload: str = ""
+    workload_type: str = ""
+    canonical_service: str = ""
+    canonical_revision: str = ""
+    region: str = ""
+    zone: str = ""
+
+
+NO_BAGGAGE = Baggage()
+
+_FIELDS = {
+    b"k8s.cluster.name": "cluster",
+    b"k8s.namespace.name": "namespace",
+    b"service.name": "canonical_service",
+    b"service.version": "canonical_revision",
+    b"cloud.region": "region",
+    b"cloud.availability_zone": "zone",
+}
+
+
+def parse_baggage(value: bytes) -> Baggage:
+    """Several header lines are to be joined by commas first. Of a key that comes twice, the last value counts."""
+    if len(value) > MAX_BAGGAGE_BYTES or value.count(b",") >= MAX_BAGGAGE_MEMBERS:
+        return NO_BAGGAGE
+    fields: dict[str, str] = {}
+    for member in value.split(b","):
+        key, _, rest = member.partition(b"=")
+        key, text = key.strip(), rest.partition(b";")[0].strip()
+        described = text.decode("ascii") if _VALUE.fullmatch(text) else ""
+        if name := _FIELDS.get(key):
+            fields[name] = described
+        elif match := _WORKLOAD_KEY.fullmatch(key):
+            fields["workload"], fields["workload_type"] = described, match[1].decode("ascii")
+    return Baggage(**fields)
+
+
+class DescribedWorkload(Protocol):
+    """What baggage tells of a workload."""
+
+    @property
+    def cluster_id(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def workload_name(self) -> str: ...
+    @property
+    def workload_type(self) -> str: ...
+    @property
+    def canonical_name(self) -> str: ...
+    @property
+    def canonical_revision(self) -> str: ...
+
+
+def format_baggage(workload: DescribedWorkload) -> bytes:
+    """ztunnel's keys in ztunnel's order, without what is unknown. The same for every tunnel of a workload: keep it."""
+    members = (
+        ("k8s.cluster.name", workload.cluster_id),
+        ("k8s.namespace.name", workload.namespace),
+        (f"k8s.{workload.workload_type}.name", workload.workload_name),
+        ("service.name", workload.canonical_name),
+        ("service.version", workload.canonical_revision),
+    )
+    return ",".join(f"{key}={value}" for key, value in members if value).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """`source` is the original caller as text (`10.0.0.1:80`, `[::1]:80`), `host` the service it asked for."""
+
+    source: str = ""
+    host: str = ""
+
+
+def parse_forwarded(value: bytes) -> Forwarded:
+    """Parameter names are case-sensitive and quotes optional, as ztunnel reads them."""
+    if not value.isascii():
+        return Forwarded()
+    parameters: dict[str, str] = {}
+    for part in value.decode("ascii").split(";"):
+        name, _, text = part.partition("=")
+        parameters.setdefault(name, text.removeprefix('"').removesuffix('"'))
+    return Forwarded(source=parameters.get("for", ""), host=parameters.get("host", ""))
+
+
+def format_forwarded(source_ip: str, source_port: int, host: str = "") -> bytes:
+    address = f"[{source_ip}]:{source_port}" if ":" in source_ip else f"{source_ip}:{source_port}"
+    return (f'for="{address}";host={host}' if host else f'for="{address}"').encode("ascii")

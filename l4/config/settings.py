@@ -1,0 +1,129 @@
+"""What is fixed when a process starts: timers, sizes and names. Nothing else reads the environment.
+
+Each field has a unit and a reason. A field's variable is its name in capitals; where ztunnel or Istio know the same
+setting, theirs is read as well (`_ALIASES`). Sizes are bytes, times are seconds.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+
+class InvalidSetting(ValueError):
+    """Names the variable, what it holds, and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: str = ""
+    """More trust domains whose clients are let in, separated by commas (MeshConfig.trustDomainAliases)."""
+    cluster_domain: str = "cluster.local"
+    cluster_id: str = "Kubernetes"
+    network: str = ""
+
+    http2_engine: str = "express"
+    """`express`, ours, or `h2`, the library: slower, and the reference in case of doubt."""
+    hbone_stream_window: int = 1 << 20
+    """What one tunnel may have in flight towards us; a quarter of ztunnel's, because each may have to be buffered."""
+    hbone_connection_window: int = 16 << 20
+    """ztunnel's value: many times the stream's, so that one tunnel nobody reads cannot stall its neighbours."""
+    hbone_max_frame: int = 1 << 20
+    """ztunnel's value; larger frames cost less each."""
+    hbone_max_streams: int = 200
+    """ztunnel's value."""
+    hbone_header_list: int = 65_536
+    """ztunnel's value."""
+    hbone_write_buffer: int = 256 << 10
+    """What TLS may hold for a slow peer before tunnels are told to wait."""
+    ping_interval_seconds: float = 10.0
+    ping_timeout_seconds: float = 20.0
+    """With the interval: a peer that vanished is noticed within 30 s, as by ztunnel."""
+    handshake_seconds: float = 5.0
+    max_handshakes: int = 256
+    """At once; each costs more than a millisecond of CPU, the rest wait in the kernel's backlog."""
+    connect_seconds: float = 10.0
+    """TCP, TLS and the answer to CONNECT together; ztunnel's and Istio's value for connecting."""
+    pool_streams_per_connection: int = 100
+    """ztunnel's value."""
+    pool_idle_seconds: float = 300.0
+    """ztunnel's value."""
+    tcp_keepalive_seconds: int = 180
+    tcp_keepalive_probes: int = 9
+    """ztunnel's values."""
+
+    buffered_bytes: int = 64 << 10
+    """Per direction of a tunnel: above it the writer is told to pause."""
+    resume_bytes: int = 16 << 10
+    """Below it the writer may go on."""
+
+    head_bytes: int = 60 << 10
+    """Request line and fields; Envoy's value."""
+    head_fields: int = 100
+    """Envoy's value."""
+    head_seconds: float = 10.0
+    """For a head that has begun (slowloris); Envoy's is off."""
+    idle_http_seconds: float = 3600.0
+    """A client's connection without a request; Envoy's value."""
+    upstream_idle_http_seconds: float = 60.0
+    """A connection to an endpoint without a request; shorter than what common servers allow (75 s), so that it is us
+    who close first and no request meets a closing connection."""
+    retry_buffer_bytes: int = 64 << 10
+    """How much of a request's body is kept so that it can be sent again."""
+    max_exchanges: int = 10_000
+    """At once in one process; beyond it requests are answered with 503."""
+
+    drain_seconds: float = 45.0
+    """How long exchanges may take to finish after SIGTERM; Istio's value."""
+    drain_delay_seconds: float = 5.0
+    """How long new connections are still accepted after SIGTERM, until everybody knows; Istio's value."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Defaults, overridden by variables. Raises InvalidSetting."""
+        values: dict[str, str | int | float] = {}
+        for field in dataclasses.fields(cls):
+            for variable in (field.name.upper(), *_ALIASES.get(field.name, ())):
+                if variable in environment:
+                    values[field.name] = _parse(variable, environment[variable], field.default)
+        settings = cls(**values)  # type: ignore[arg-type]
+        if settings.http2_engine not in {"express", "h2"}:
+            raise InvalidSetting(f"HTTP2_ENGINE is {settings.http2_engine!r}; it must be express or h2")
+        return settings
+
+    @property
+    def trust_domains(self) -> frozenset[str]:
+        """Our own and the aliases."""
+        aliases = (alias.strip() for alias in self.trust_domain_aliases.split(","))
+        return frozenset({self.trust_domain, *filter(None, aliases)})
+
+
+_ALIASES = {
+    "hbone_stream_window": ("HTTP2_STREAM_WINDOW_SIZE",),
+    "hbone_connection_window": ("HTTP2_CONNECTION_WINDOW_SIZE",),
+    "hbone_max_frame": ("HTTP2_FRAME_SIZE",),
+    "pool_streams_per_connection": ("POOL_MAX_STREAMS_PER_CONNECTION",),
+    "pool_idle_seconds": ("POOL_UNUSED_RELEASE_TIMEOUT",),
+    "cluster_id": ("ISTIO_META_CLUSTER_ID",),
+    "network": ("ISTIO_META_NETWORK",),
+}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _parse(variable: str, text: str, default: object) -> str | int | float:
+    """A value of the default's type; times may carry a unit, as ztunnel's do (`5m`)."""
+    try:
+        if isinstance(default, int):
+            value: float = int(text)
+        elif isinstance(default, float):
+            unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
+            value = float(text.removesuffix(unit)) * _UNITS.get(unit, 1.0)
+        else:
+            return text
+    except ValueError:
+        expected = "a whole number" if isinstance(default, int) else "seconds, or a time such as 5m"
+        raise InvalidSetting(f"{variable} is {text!r}; it must be {expected}") from None
+    if not 0 <= value < float("inf"):
+        raise InvalidSetting(f"{variable} is {text!r}; it must not be negative or endless")
+    return value

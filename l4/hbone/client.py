@@ -1,0 +1,69 @@
+"""Makes HBONE connections: TCP, mutual TLS, the peer's identity settled, and only then HTTP/2."""
+
+import asyncio
+import socket
+import ssl
+
+from l4.config.settings import Settings
+from l4.hbone.driver import Driver
+from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed
+from l4.identity.certificate import InvalidPeer
+from l4.identity.store import WorkloadCertificate
+from l4.identity.tls import authenticate_server
+from policies.attributes import Identity, Peer
+
+
+async def connect(
+    address: tuple[str, int],
+    *,
+    certificate: WorkloadCertificate,
+    identities: frozenset[Identity],
+    local_ip: str | None,
+    settings: Settings,
+) -> Driver:
+    """Connect to `address` as `certificate`, expecting one of `identities` there.
+
+    Raises ConnectFailed, ConnectTimedOut or HandshakeFailed; each is certain to have delivered nothing.
+    """
+
+    def authenticate(transport: asyncio.Transport) -> Peer:
+        found = authenticate_server(transport.get_extra_info("ssl_object"), identities)
+        return Peer(found, *address)
+
+    loop = asyncio.get_running_loop()
+    place = f"{address[0]}:{address[1]}"
+    try:
+        async with asyncio.timeout(settings.connect_seconds):
+            transport, driver = await loop.create_connection(
+                lambda: Driver(settings, is_client=True, authenticate=authenticate),
+                *address,
+                ssl=certificate.client_context,
+                server_hostname="",
+                ssl_handshake_timeout=settings.handshake_seconds,
+                ssl_shutdown_timeout=settings.handshake_seconds,
+                local_addr=(local_ip, 0) if local_ip else None,
+            )
+    except TimeoutError as error:
+        raise ConnectTimedOut(
+            f"connect to {place} timed out after {settings.connect_seconds:g} s; "
+            f"a NetworkPolicy may block port {address[1]}"
+        ) from error
+    except ssl.SSLError as error:
+        raise HandshakeFailed(f"TLS with {place} failed: {error.reason or error}") from error
+    except OSError as error:
+        raise ConnectFailed(f"connect to {place} failed: {error.strerror or error}") from error
+    if isinstance(driver.refusal, InvalidPeer):
+        raise HandshakeFailed(f"{place} is not who it should be: {driver.refusal}")
+    if driver.refusal is not None:
+        raise HandshakeFailed(f"TLS with {place} failed") from driver.refusal
+    keep_alive(transport.get_extra_info("socket"), settings)
+    return driver
+
+
+def keep_alive(sock: socket.socket, settings: Settings) -> None:
+    """TCP_NODELAY, and keepalive probes as ztunnel sends them on every socket it dials."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, settings.tcp_keepalive_seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, settings.tcp_keepalive_seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, settings.tcp_keepalive_probes)

@@ -1,0 +1,357 @@
+"""Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, output in one write a turn.
+
+A Driver is the asyncio protocol of a TLS connection. It makes no task and awaits nothing; its only timer is the
+keepalive PING (the first after `ping_interval_seconds`, the next as long after each answer, no answer within
+`ping_timeout_seconds` ends the connection). Who opens streams, and what a stream is for, is told to it by `on_request`
+(server) or asked of it by `open` (client).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import cast
+
+from l4.config.settings import Settings
+from l4.hbone.connect import ConnectRequest
+from l4.hbone.errors import ConnectFailed, TunnelRefused, TunnelReset
+from l4.hbone.tunnel import Tunnel
+from l4.http2.connection import Connection, Engine, Limits, connect
+from l4.http2.errors import ErrorCode
+from l4.http2.events import (
+    ConnectionFailed,
+    DataReceived,
+    Event,
+    GoawayReceived,
+    InformationalReceived,
+    PongReceived,
+    RequestReceived,
+    ResponseReceived,
+    SettingsAcknowledged,
+    SettingsChanged,
+    StreamReset,
+    TrailersReceived,
+    WindowOpened,
+)
+from policies.attributes import Headers, Peer
+
+log = logging.getLogger(__name__)
+
+_PING = b"waypoint"
+_LAST_STREAM = 2**31 - 1
+_GOAWAY_GRACE_SECONDS = 1.0
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What we offer on HBONE connections."""
+    return Limits(
+        max_concurrent_streams=settings.hbone_max_streams,
+        stream_window=settings.hbone_stream_window,
+        connection_window=settings.hbone_connection_window,
+        max_frame_size=settings.hbone_max_frame,
+        max_header_list_size=settings.hbone_header_list,
+    )
+
+
+class Driver(asyncio.Protocol):
+    """One side of an HBONE connection. `authenticate` looks at the TLS peer before any byte is answered, and raises
+    to refuse it; `on_request` gets each new stream of a server; `on_closed` is called once, at the very end."""
+
+    transport: asyncio.Transport
+    peer: Peer
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        is_client: bool,
+        authenticate: Callable[[asyncio.Transport], Peer],
+        on_request: Callable[["Driver", int, Headers], None] | None = None,
+        on_closed: Callable[["Driver"], None] | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.engine: Connection = connect(
+            Engine(settings.http2_engine), is_client=is_client, limits=limits_of(settings)
+        )
+        self.is_draining = False
+        self.has_been_used = False
+        self.refusal: Exception | None = None
+        self.on_idle: Callable[[Driver], None] | None = None
+        self._settings = settings
+        self._authenticate = authenticate
+        self._on_request = on_request
+        self.on_closed = on_closed
+        self._tunnels: dict[int, Tunnel] = {}
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._dirty: list[Tunnel] = []
+        self._blocked: dict[int, Tunnel] = {}
+        self._is_flush_scheduled = False
+        self._is_write_paused = False
+        self._is_closed = False
+        self._is_ending = False
+        self._keepalive: asyncio.TimerHandle | None = None
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are none by inheritance
+        try:
+            self.peer = self._authenticate(self.transport)
+        except Exception as error:
+            self.refusal = error
+            self.transport.abort()
+            return
+        self.transport.set_write_buffer_limits(self._settings.hbone_write_buffer)
+        self.engine.start()
+        self._schedule_flush()
+        self._keepalive = self.loop.call_later(self._settings.ping_interval_seconds, self._ping)
+
+    def data_received(self, data: bytes) -> None:
+        tunnels = self._tunnels
+        for event in self.engine.receive(data):
+            if type(event) is DataReceived:
+                tunnel = tunnels.get(event.stream_id)
+                if tunnel is None:
+                    self.engine.consume(event.stream_id, event.flow_length)
+                else:
+                    tunnel.received(event)
+            else:
+                self._handle(event)
+        if not self._is_flush_scheduled:
+            self._schedule_flush()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_write_paused = False
+        self._schedule_flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._is_closed = True
+        self.is_draining = True
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+        why = f"the HBONE connection was lost: {error}" if error else "the HBONE connection was closed"
+        for tunnel in list(self._tunnels.values()):
+            self._fail(tunnel, TunnelReset(why), ConnectFailed(why))
+        if self.on_closed is not None:
+            self.on_closed(self)
+
+    # -- for whoever owns the connection ---------------------------------------------------------------------------
+
+    @property
+    def tunnel_count(self) -> int:
+        return len(self._tunnels)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    async def open(self, request: ConnectRequest, protocol_factory: Callable[[], asyncio.Protocol]) -> Tunnel:
+        """Send CONNECT and wait for its 200; the tunnel is handed to its protocol at once, so no byte is missed.
+
+        Raises TunnelRefused, ConnectFailed (the connection ended first) or StreamUnavailable (no stream is free).
+        """
+        stream_id = self.engine.open_stream(request.headers(), False)
+        self.has_been_used = True
+        tunnel = self._add(stream_id)
+        answered = self._waiting[stream_id] = self.loop.create_future()
+        self._schedule_flush()
+        try:
+            await answered
+        except BaseException:
+            if stream_id in self._tunnels:
+                tunnel.abort()
+            raise
+        finally:
+            self._waiting.pop(stream_id, None)
+        tunnel.start(protocol_factory())
+        return tunnel
+
+    def accept(self, stream_id: int, headers: Headers) -> Tunnel | None:
+        """Answer a CONNECT with 200; None when its stream has ended meanwhile."""
+        tunnel = self._tunnels.get(stream_id)
+        if tunnel is not None:
+            self.engine.send_headers(stream_id, [(b":status", b"200"), *headers], False)
+            self._schedule_flush()
+        return tunnel
+
+    def refuse(self, stream_id: int, status: int) -> None:
+        """Answer with an error status and end the stream."""
+        tunnel = self._tunnels.get(stream_id)
+        if tunnel is not None:
+            self.engine.send_headers(stream_id, [(b":status", b"%d" % status)], True)
+            self.engine.reset(stream_id, ErrorCode.NO_ERROR)
+            tunnel.lost(None)
+            self._schedule_flush()
+
+    def drain(self) -> None:
+        """Ask for no new streams and close when the last one has ended (RFC 9113 section 6.8: GOAWAY twice)."""
+        if self._is_closed or self._is_ending:
+            return
+        self.is_draining = True
+        self.engine.goaway(ErrorCode.NO_ERROR, last_stream_id=_LAST_STREAM)
+        self._schedule_flush()
+        self.loop.call_later(_GOAWAY_GRACE_SECONDS, self._last_goaway)
+
+    def close(self, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
+        """End the connection now: GOAWAY, and the tunnels are lost."""
+        if self._is_closed or self.refusal is not None:
+            return
+        self.is_draining = True
+        self.engine.goaway(code)
+        self._flush()
+        self.transport.close()
+
+    def abort(self) -> None:
+        if not self._is_closed:
+            self.transport.abort()
+
+    # -- for tunnels -----------------------------------------------------------------------------------------------
+
+    def mark(self, tunnel: Tunnel) -> None:
+        """The tunnel has something to send by the end of this loop turn."""
+        self._dirty.append(tunnel)
+        if not self._is_flush_scheduled:
+            self._schedule_flush()
+
+    def consume(self, stream_id: int, flow_length: int) -> None:
+        self.engine.consume(stream_id, flow_length)
+        if not self._is_flush_scheduled:
+            self._schedule_flush()
+
+    def reset(self, tunnel: Tunnel, code: ErrorCode) -> None:
+        self.engine.reset(tunnel.stream_id, code)
+        self._schedule_flush()
+
+    def forget(self, tunnel: Tunnel) -> None:
+        if self._tunnels.pop(tunnel.stream_id, None) is None:
+            return
+        self._blocked.pop(tunnel.stream_id, None)
+        if not self._tunnels:
+            if self._is_ending:
+                self._schedule_flush()
+            elif self.on_idle is not None:
+                self.on_idle(self)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _add(self, stream_id: int) -> Tunnel:
+        tunnel = Tunnel(self, stream_id, self._settings.buffered_bytes, self._settings.resume_bytes)
+        self._tunnels[stream_id] = tunnel
+        return tunnel
+
+    def _schedule_flush(self) -> None:
+        if not self._is_flush_scheduled and not self._is_closed:
+            self._is_flush_scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_scheduled = False
+        if self._is_closed or self._is_write_paused:
+            return
+        dirty = self._dirty
+        if dirty:
+            self._dirty = []
+            for tunnel in dirty:
+                if not tunnel.push():
+                    self._blocked[tunnel.stream_id] = tunnel
+        output = self.engine.take_output()
+        if output:
+            self.transport.write(output)
+        if self._is_ending and not self._tunnels:
+            self.transport.close()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case WindowOpened(stream_id=0) | SettingsChanged():
+                self._dirty.extend(self._blocked.values())
+                self._blocked.clear()
+            case WindowOpened(stream_id=stream_id):
+                blocked = self._blocked.pop(stream_id, None)
+                if blocked is not None:
+                    self._dirty.append(blocked)
+            case RequestReceived():
+                self._request(event)
+            case ResponseReceived():
+                self._response(event)
+            case StreamReset():
+                tunnel = self._tunnels.get(event.stream_id)
+                if tunnel is not None:
+                    why = f"the peer reset the tunnel with {event.code.name}"
+                    self._fail(tunnel, TunnelReset(why, event.code), ConnectFailed(why))
+            case TrailersReceived():
+                self._end_of_stream(event.stream_id)
+            case GoawayReceived():
+                self._goaway(event)
+            case PongReceived(payload=payload):
+                if payload == _PING:
+                    self._pong()
+            case ConnectionFailed():
+                log.debug("HTTP/2 from %s: %s (%s)", self.peer, event.sentence, event.code.name)
+                self._flush()
+                self.transport.close()
+            case InformationalReceived() | SettingsAcknowledged():
+                pass
+
+    def _request(self, event: RequestReceived) -> None:
+        self._add(event.stream_id)
+        if event.end_stream:
+            self._end_of_stream(event.stream_id)
+        assert self._on_request is not None
+        self._on_request(self, event.stream_id, event.headers)
+
+    def _response(self, event: ResponseReceived) -> None:
+        answered = self._waiting.get(event.stream_id)
+        if answered is None or answered.done():
+            return
+        status = int(dict(event.headers)[b":status"])
+        if 200 <= status < 300:
+            answered.set_result(None)
+            if event.end_stream:
+                self._end_of_stream(event.stream_id)
+        else:
+            answered.set_exception(TunnelRefused(f"the far side answered CONNECT with {status}", status))
+
+    def _end_of_stream(self, stream_id: int) -> None:
+        tunnel = self._tunnels.get(stream_id)
+        if tunnel is not None:
+            tunnel.received(DataReceived(stream_id, b"", 0, True))
+
+    def _goaway(self, event: GoawayReceived) -> None:
+        self.is_draining = True
+        for stream_id, tunnel in list(self._tunnels.items()):
+            if stream_id > event.last_stream_id and stream_id in self._waiting:
+                why = "the peer is going away and did not take the tunnel"
+                self._fail(tunnel, TunnelReset(why), ConnectFailed(why))
+        if not self._tunnels:
+            self._is_ending = True
+
+    def _fail(self, tunnel: Tunnel, error: TunnelReset, undelivered: ConnectFailed) -> None:
+        answered = self._waiting.get(tunnel.stream_id)
+        if answered is not None and not answered.done():
+            answered.set_exception(undelivered)
+        tunnel.lost(error)
+
+    def _last_goaway(self) -> None:
+        if not self._is_closed:
+            self.engine.goaway(ErrorCode.NO_ERROR)
+            self._is_ending = True
+            self._schedule_flush()
+
+    def _ping(self) -> None:
+        self.engine.ping(_PING)
+        self._schedule_flush()
+        self._keepalive = self.loop.call_later(self._settings.ping_timeout_seconds, self._silence)
+
+    def _pong(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+        self._keepalive = self.loop.call_later(self._settings.ping_interval_seconds, self._ping)
+
+    def _silence(self) -> None:
+        log.debug("%s answered no PING within %s s", self.peer, self._settings.ping_timeout_seconds)
+        self.transport.abort()

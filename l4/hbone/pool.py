@@ -1,0 +1,152 @@
+"""HBONE connections, shared by the tunnels that may share them.
+
+Two tunnels share a connection when they come from the same certificate's identity and the same local address, go to
+the same address, and expect the same identities there. For one such key at most one connection is being made at a
+time: whoever comes meanwhile waits for it, and when it fails everyone who waits is told at once (ztunnel lets them
+dial one after the other, ten seconds each). A connection is full at `pool_streams_per_connection` tunnels or what the
+peer allows, whichever is less, and has room again as soon as one of them ends. Without tunnels it is closed after
+`pool_idle_seconds`; after GOAWAY it gets no new ones.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from l4.config.settings import Settings
+from l4.hbone import client
+from l4.hbone.connect import ConnectRequest
+from l4.hbone.driver import Driver
+from l4.hbone.errors import ConnectFailed, ConnectTimedOut
+from l4.hbone.tunnel import Tunnel
+from l4.http2.errors import StreamUnavailable
+from l4.identity.store import WorkloadCertificate
+from policies.attributes import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    source: Identity
+    identities: frozenset[Identity]
+    address: tuple[str, int]
+    local_ip: str | None
+
+
+@dataclass(slots=True)
+class _Entry:
+    drivers: list[Driver] = field(default_factory=list)
+    dialing: asyncio.Task[None] | None = None
+
+
+class HbonePool:
+    """Owns its connections and the tasks that make them; `close` ends both."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._entries: dict[_Key, _Entry] = {}
+        self._idle: dict[Driver, asyncio.TimerHandle] = {}
+        self._is_closed = False
+
+    async def connect(
+        self,
+        protocol_factory: Callable[[], asyncio.Protocol],
+        *,
+        certificate: WorkloadCertificate,
+        identities: frozenset[Identity],
+        address: tuple[str, int],
+        request: ConnectRequest,
+        local_ip: str | None = None,
+    ) -> Tunnel:
+        """A tunnel to `request.authority` through the HBONE port at `address`. Raises TunnelError."""
+        key = _Key(certificate.identity, identities, address, local_ip)
+        try:
+            async with asyncio.timeout(self._settings.connect_seconds):
+                while True:
+                    driver = await self._check_out(key, certificate)
+                    is_reused = driver.has_been_used
+                    try:
+                        return await driver.open(request, protocol_factory)
+                    except StreamUnavailable:
+                        driver.is_draining = driver.is_draining or not driver.tunnel_count
+                    except ConnectFailed:
+                        if not is_reused:  # a pooled connection may have died unnoticed; a new one tells the truth
+                            raise
+        except TimeoutError as error:
+            raise ConnectTimedOut(
+                f"no tunnel to {request.authority} through {address[0]}:{address[1]} "
+                f"within {self._settings.connect_seconds:g} s"
+            ) from error
+
+    async def close(self) -> None:
+        """Cut all connections, and wait for those that are being made to stop."""
+        self._is_closed = True
+        dialing = [entry.dialing for entry in self._entries.values() if entry.dialing is not None]
+        for task in dialing:
+            task.cancel()
+        await asyncio.gather(*dialing, return_exceptions=True)
+        for entry in list(self._entries.values()):
+            for driver in list(entry.drivers):
+                driver.close()
+        for timer in self._idle.values():
+            timer.cancel()
+
+    @property
+    def connection_count(self) -> int:
+        return sum(len(entry.drivers) for entry in self._entries.values())
+
+    async def _check_out(self, key: _Key, certificate: WorkloadCertificate) -> Driver:
+        while True:
+            entry = self._entries.setdefault(key, _Entry())
+            driver = self._with_room(entry)
+            if driver is not None:
+                if timer := self._idle.pop(driver, None):
+                    timer.cancel()
+                return driver
+            if self._is_closed:
+                raise ConnectFailed("the connection pool is closed")
+            if entry.dialing is None:
+                entry.dialing = asyncio.get_running_loop().create_task(self._dial(key, entry, certificate))
+            await asyncio.shield(entry.dialing)
+
+    def _with_room(self, entry: _Entry) -> Driver | None:
+        for driver in entry.drivers:
+            limit = min(self._settings.pool_streams_per_connection, driver.engine.peer_max_concurrent_streams)
+            if not driver.is_draining and driver.engine.own_stream_count < limit:
+                return driver
+        return None
+
+    async def _dial(self, key: _Key, entry: _Entry, certificate: WorkloadCertificate) -> None:
+        try:
+            driver = await client.connect(
+                key.address,
+                certificate=certificate,
+                identities=key.identities,
+                local_ip=key.local_ip,
+                settings=self._settings,
+            )
+        finally:
+            entry.dialing = None
+            if not entry.drivers:
+                self._entries.pop(key, None)
+        self._entries[key] = entry
+        entry.drivers.append(driver)
+        driver.on_idle = self._went_idle
+        driver.on_closed = lambda gone: self._forget(key, gone)
+        self._went_idle(driver)
+        if driver.is_closed:
+            self._forget(key, driver)
+
+    def _went_idle(self, driver: Driver) -> None:
+        if driver.is_draining:
+            driver.close()
+        else:
+            loop = asyncio.get_running_loop()
+            self._idle[driver] = loop.call_later(self._settings.pool_idle_seconds, driver.close)
+
+    def _forget(self, key: _Key, driver: Driver) -> None:
+        if timer := self._idle.pop(driver, None):
+            timer.cancel()
+        entry = self._entries.get(key)
+        if entry is not None and driver in entry.drivers:
+            entry.drivers.remove(driver)
+            if not entry.drivers and entry.dialing is None:
+                del self._entries[key]

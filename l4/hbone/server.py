@@ -1,0 +1,149 @@
+"""Accepts HBONE connections on a listening socket, and asks for a decision about each CONNECT on them.
+
+Mutual TLS first: the certificate that is current when a connection arrives, at most `max_handshakes` handshakes at a
+time (the rest wait in the kernel), `handshake_seconds` for each. Then the peer's identity must lie in one of our trust
+domains, or the connection is cut before a byte of HTTP/2 is answered.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+from l4.config.settings import Settings
+from l4.hbone.connect import ConnectRequest, InvalidConnect
+from l4.hbone.driver import Driver
+from l4.hbone.tunnel import Tunnel
+from l4.identity.certificate import InvalidPeer
+from l4.identity.store import NoCertificate, WorkloadCertificate
+from l4.identity.tls import accept, authenticate_client
+from l4.net.listener import Listener
+from policies.attributes import Header, Headers, Peer
+
+log = logging.getLogger(__name__)
+
+
+class IncomingTunnel:
+    """A CONNECT that waits for its answer: call `accept` or `refuse`, once, now or later."""
+
+    __slots__ = ("_driver", "_stream_id", "local", "peer", "request")
+
+    def __init__(self, driver: Driver, stream_id: int, request: ConnectRequest, local: tuple[str, int]) -> None:
+        self.request = request
+        self.peer = driver.peer
+        self.local = local
+        self._driver = driver
+        self._stream_id = stream_id
+
+    def accept(self, protocol: asyncio.Protocol, headers: Sequence[Header] = ()) -> Tunnel | None:
+        """Answer 200 and hand the tunnel to `protocol`; None when the client has given up meanwhile."""
+        tunnel = self._driver.accept(self._stream_id, list(headers))
+        if tunnel is not None:
+            tunnel.start(protocol)
+        return tunnel
+
+    def refuse(self, status: int) -> None:
+        self._driver.refuse(self._stream_id, status)
+
+
+class HboneServer:
+    """One listening socket. `on_connect` decides about each tunnel; it is never given one that isn't a CONNECT."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        certificate: Callable[[], WorkloadCertificate],
+        trust_domains: frozenset[str],
+        settings: Settings,
+        on_connect: Callable[[IncomingTunnel], None],
+    ) -> None:
+        self._certificate = certificate
+        self._trust_domains = trust_domains
+        self._settings = settings
+        self._on_connect = on_connect
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._drivers: set[Driver] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._listener = Listener(sock, self._accepted)
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._drivers)
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more, let tunnels finish for so long, then cut what is left."""
+        self._listener.close()
+        for driver in list(self._drivers):
+            driver.drain()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            log.info("%d HBONE connections did not drain within %g s", len(self._drivers), seconds)
+        await self.close()
+
+    async def close(self) -> None:
+        """End all connections now."""
+        self._listener.close()
+        for task in list(self._handshakes):
+            task.cancel()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        for driver in list(self._drivers):
+            driver.close()
+
+    def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        task = asyncio.get_running_loop().create_task(self._handshake(sock, address))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshake_done)
+        if len(self._handshakes) >= self._settings.max_handshakes:
+            self._listener.pause()
+
+    def _handshake_done(self, task: asyncio.Task[None]) -> None:
+        self._handshakes.discard(task)
+        self._listener.resume()
+
+    async def _handshake(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        local = sock.getsockname()[:2]
+
+        def authenticate(transport: asyncio.Transport) -> Peer:
+            return Peer(authenticate_client(transport.get_extra_info("ssl_object"), self._trust_domains), *address)
+
+        def on_request(driver: Driver, stream_id: int, headers: Headers) -> None:
+            self._requested(driver, stream_id, headers, local)
+
+        driver = Driver(
+            self._settings,
+            is_client=False,
+            authenticate=authenticate,
+            on_request=on_request,
+            on_closed=self._lost,
+        )
+        try:
+            await accept(lambda: driver, sock, self._certificate().server_context, self._settings.handshake_seconds)
+        except (OSError, NoCertificate) as error:  # TLS errors and time-outs are OSErrors too
+            log.info("HBONE handshake with %s:%d failed: %s", *address, error or type(error).__name__)
+            sock.close()
+            return
+        if driver.refusal is not None:
+            log.info("HBONE connection from %s:%d refused: %s", *address, driver.refusal)
+            if not isinstance(driver.refusal, InvalidPeer):
+                raise driver.refusal
+        elif not driver.is_closed:
+            self._drivers.add(driver)
+            self._empty.clear()
+
+    def _lost(self, driver: Driver) -> None:
+        self._drivers.discard(driver)
+        if not self._drivers:
+            self._empty.set()
+
+    def _requested(self, driver: Driver, stream_id: int, headers: Headers, local: tuple[str, int]) -> None:
+        try:
+            request = ConnectRequest.from_headers(headers)
+        except InvalidConnect as error:
+            log.info("CONNECT from %s refused: %s", driver.peer, error)
+            driver.refuse(stream_id, 400)
+            return
+        self._on_connect(IncomingTunnel(driver, stream_id, request, local))

@@ -1,0 +1,220 @@
+"""One CONNECT stream as a byte stream: an `asyncio.Transport` whose wire is a stream of an HTTP/2 connection.
+
+Whatever speaks over TCP speaks over a tunnel unchanged: the copier, the HTTP/1.1 codec, another TLS. The mapping is
+HBONE's: `write_eof` sends END_STREAM, END_STREAM from the peer is `eof_received`, `abort` resets with CANCEL, and a
+reset from the peer is `connection_lost` with a TunnelReset.
+
+Bounds: written bytes that no window takes are kept here, and above `high_water` the protocol is told to pause;
+received bytes while reading is paused stay here too, and are not given back to the peer's window until they are read.
+Small writes of one loop turn leave as one DATA frame, because peers charge for tiny ones.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from l4.hbone.errors import TunnelReset
+from l4.http2.errors import ErrorCode
+from l4.http2.events import DataReceived
+
+if TYPE_CHECKING:
+    from l4.hbone.driver import Driver
+
+
+class Tunnel(asyncio.Transport):
+    """Made by a Driver. Until a protocol is set it holds back what it receives."""
+
+    def __init__(self, driver: "Driver", stream_id: int, high_water: int, low_water: int) -> None:
+        super().__init__()
+        self.stream_id = stream_id
+        self.on_ended: Callable[[], None] | None = None
+        self._driver = driver
+        self._protocol: asyncio.Protocol | None = None
+        self._high_water = high_water
+        self._low_water = low_water
+        self._outgoing: list[bytes] = []
+        self._outgoing_size = 0
+        self._is_writing_paused = False
+        self._eof_asked = False
+        self._eof_sent = False
+        self._incoming: deque[DataReceived] = deque()
+        self._is_reading_paused = True
+        self._eof_received = False
+        self._is_closing = False
+        self._is_lost = False
+
+    # -- asyncio.Transport: writing --------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._eof_asked or self._is_lost or not data:
+            return
+        if not self._outgoing:
+            self._driver.mark(self)
+        self._outgoing.append(data if type(data) is bytes else bytes(data))
+        self._outgoing_size += len(data)
+        if self._outgoing_size > self._high_water and not self._is_writing_paused and self._protocol is not None:
+            self._is_writing_paused = True
+            self._protocol.pause_writing()
+
+    def write_eof(self) -> None:
+        if not self._eof_asked and not self._is_lost:
+            self._eof_asked = True
+            self._driver.mark(self)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Send what is buffered and END_STREAM, read nothing more, and let the peer's side go (RFC 9113 8.1)."""
+        if self._is_closing or self._is_lost:
+            return
+        self._is_closing = True
+        self._discard_incoming()
+        if self._eof_sent:
+            self._let_go()
+        else:
+            self.write_eof()
+
+    def abort(self) -> None:
+        if not self._is_lost:
+            self._driver.reset(self, ErrorCode.CANCEL)
+            self.lost(None)
+
+    def is_closing(self) -> bool:
+        return self._is_closing or self._is_lost
+
+    def get_write_buffer_size(self) -> int:
+        return self._outgoing_size
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high_water = self._high_water if high is None else high
+        self._low_water = self._high_water // 4 if low is None else low
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low_water, self._high_water
+
+    # -- asyncio.Transport: reading --------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        self._is_reading_paused = True
+
+    def resume_reading(self) -> None:
+        self._is_reading_paused = False
+        while self._incoming and not self._is_reading_paused and not self._is_lost:
+            self._deliver(self._incoming.popleft())
+
+    def is_reading(self) -> bool:
+        return not self._is_reading_paused
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol is not None
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`peer` is the authenticated Peer; the rest is the connection's own (peername, sockname, ssl_object)."""
+        return self._driver.peer if name == "peer" else self._driver.transport.get_extra_info(name, default)
+
+    # -- the driver's side -----------------------------------------------------------------------------------------
+
+    def start(self, protocol: asyncio.Protocol) -> None:
+        """The tunnel stands: hand it to its protocol, and then what has come meanwhile."""
+        self._protocol = protocol
+        protocol.connection_made(self)
+        self.resume_reading()
+
+    def received(self, event: DataReceived) -> None:
+        if self._is_closing:
+            self._incoming.append(event)
+            self._discard_incoming()
+            self._end_if_both()
+        elif self._is_reading_paused or self._incoming:
+            self._incoming.append(event)
+        else:
+            self._deliver(event)
+
+    def push(self) -> bool:
+        """Give the engine as much as the windows take; False when bytes are left waiting for them."""
+        if self._is_lost or self._eof_sent:
+            return True
+        engine = self._driver.engine
+        size = self._outgoing_size
+        if size:
+            room = engine.sendable(self.stream_id)
+            chunks = self._outgoing
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            if size > room:
+                if room:
+                    engine.send_data(self.stream_id, data[:room], False)
+                chunks.append(data[room:])
+                self._outgoing_size = size - room
+                self._maybe_resume()
+                return False
+            self._outgoing_size = 0
+            engine.send_data(self.stream_id, data, self._eof_asked)
+        elif self._eof_asked:
+            engine.send_data(self.stream_id, b"", True)
+        if self._eof_asked:
+            self._eof_sent = True
+            if self._is_closing:
+                self._let_go()
+            else:
+                self._end_if_both()
+        elif self._is_writing_paused:
+            self._maybe_resume()
+        return True
+
+    def lost(self, error: Exception | None) -> None:
+        """The stream is over; tell the protocol, once, and not from inside its own call."""
+        if self._is_lost:
+            return
+        self._is_lost = True
+        self._outgoing.clear()
+        self._outgoing_size = 0
+        self._discard_incoming()
+        self._driver.forget(self)
+        if self._protocol is not None:
+            self._driver.loop.call_soon(self._protocol.connection_lost, error)
+        if self.on_ended is not None:
+            self.on_ended()
+
+    def reset_received(self, code: ErrorCode) -> None:
+        self.lost(TunnelReset(f"the peer reset the tunnel with {code.name}", code))
+
+    def _deliver(self, event: DataReceived) -> None:
+        protocol = self._protocol
+        assert protocol is not None
+        if event.data:
+            protocol.data_received(event.data)
+        self._driver.consume(self.stream_id, event.flow_length)
+        if event.end_stream:
+            self._eof_received = True
+            if not self._is_closing and not self._is_lost and not protocol.eof_received():
+                self.close()
+            self._end_if_both()
+
+    def _let_go(self) -> None:
+        """All is sent and nothing more will be read: tell a peer that is still sending to stop."""
+        if not self._eof_received:
+            self._driver.reset(self, ErrorCode.NO_ERROR)
+        self.lost(None)
+
+    def _end_if_both(self) -> None:
+        if self._eof_sent and self._eof_received:
+            self.lost(None)
+
+    def _discard_incoming(self) -> None:
+        for event in self._incoming:
+            self._driver.consume(self.stream_id, event.flow_length)
+            self._eof_received = self._eof_received or event.end_stream
+        self._incoming.clear()
+
+    def _maybe_resume(self) -> None:
+        if self._is_writing_paused and self._outgoing_size <= self._low_water and self._protocol is not None:
+            self._is_writing_paused = False
+            self._protocol.resume_writing()

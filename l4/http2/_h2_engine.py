@@ -1,0 +1,220 @@
+"""The reference engine: the h2 library behind our interface. Selectable, slower, and what ours is compared with.
+
+Where it differs by nature (each is listed in `tests/fuzz/differences.md`): it answers a malformed head, or one stream
+too many, by ending the whole connection. GOAWAY is kept away from it in both directions, because the library counts
+a connection as closed at the first one, whereas streams that are under way must go on.
+"""
+
+import contextlib
+from collections.abc import Iterable
+
+from h2 import events as h2_events
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.exceptions import H2Error, ProtocolError, StreamClosedError
+from h2.settings import SettingCodes, Settings
+
+from l4.http2 import frames
+from l4.http2.connection import Limits
+from l4.http2.errors import ConnectionFault, ErrorCode, StreamUnavailable, error_code
+from l4.http2.events import (
+    ConnectionFailed,
+    DataReceived,
+    Event,
+    GoawayReceived,
+    InformationalReceived,
+    PongReceived,
+    RequestReceived,
+    ResponseReceived,
+    SettingsAcknowledged,
+    SettingsChanged,
+    StreamReset,
+    TrailersReceived,
+    WindowOpened,
+)
+from policies.attributes import Headers
+
+
+class H2Engine:
+    """Implements `connection.Connection`."""
+
+    def __init__(self, *, is_client: bool, limits: Limits) -> None:
+        self._is_client = is_client
+        self._limits = limits
+        self._h2 = H2Connection(H2Configuration(client_side=is_client, header_encoding=None))
+        initial = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
+            SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window,
+            SettingCodes.MAX_FRAME_SIZE: limits.max_frame_size,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_size,
+        }
+        if is_client:
+            initial[SettingCodes.ENABLE_PUSH] = 0
+        elif limits.allow_connect_protocol:
+            initial[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        self._h2.local_settings = Settings(client=is_client, initial_values=initial)
+        self._out: list[bytes] = []
+        self._preface_left = 0 if is_client else len(frames.PREFACE)
+        self._buffer = b""
+        self._highest_peer = 0
+        self._goaway_last: int | None = None
+        self._failed = False
+
+    def start(self) -> None:
+        self._h2.initiate_connection()
+        if self._limits.connection_window > frames.DEFAULT_WINDOW:
+            self._h2.increment_flow_control_window(self._limits.connection_window - frames.DEFAULT_WINDOW)
+
+    def take_output(self) -> bytes:
+        self._out.append(self._h2.data_to_send())
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def open_stream(self, headers: Headers, end_stream: bool) -> int:
+        stream_id = self._h2.get_next_available_stream_id()
+        self._send(stream_id, headers, end_stream)
+        return int(stream_id)
+
+    def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
+        self._send(stream_id, headers, end_stream)
+
+    def _send(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
+        try:
+            self._h2.send_headers(stream_id, headers, end_stream=end_stream)
+        except H2Error as error:
+            raise StreamUnavailable(f"stream {stream_id}: {error}") from error
+
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
+        limit = self._h2.max_outbound_frame_size
+        try:
+            start = 0
+            while len(data) - start > limit:
+                self._h2.send_data(stream_id, data[start : start + limit])
+                start += limit
+            self._h2.send_data(stream_id, data[start:], end_stream=end_stream)
+        except H2Error as error:
+            raise StreamUnavailable(f"stream {stream_id}: {error}") from error
+
+    def sendable(self, stream_id: int) -> int:
+        try:
+            return max(0, int(self._h2.local_flow_control_window(stream_id)))
+        except H2Error:
+            return 0
+
+    def consume(self, stream_id: int, flow_length: int) -> None:
+        if not self._failed:
+            self._h2.acknowledge_received_data(flow_length, stream_id)
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        with contextlib.suppress(StreamClosedError):
+            self._h2.reset_stream(stream_id, code)
+
+    def ping(self, payload: bytes) -> None:
+        self._h2.ping(payload)
+
+    def goaway(self, code: ErrorCode, *, last_stream_id: int | None = None, debug: bytes = b"") -> None:
+        self._goaway_last = self._highest_peer if last_stream_id is None else last_stream_id
+        self._out.append(self._h2.data_to_send())
+        self._out.append(frames.goaway_frame(self._goaway_last, code, debug))
+        self._failed = self._failed or code is not ErrorCode.NO_ERROR
+
+    @property
+    def peer_max_concurrent_streams(self) -> int:
+        return int(self._h2.remote_settings.max_concurrent_streams)
+
+    @property
+    def peer_stream_count(self) -> int:
+        return int(self._h2.open_inbound_streams)
+
+    @property
+    def own_stream_count(self) -> int:
+        return int(self._h2.open_outbound_streams)
+
+    def receive(self, data: bytes) -> Iterable[Event]:
+        events: list[Event] = []
+        if self._failed:
+            return events
+        try:
+            for piece, goaway in self._split(data):
+                for event in self._h2.receive_data(piece):
+                    self._translate(event, events)
+                if goaway is not None:
+                    events.append(goaway)
+        except ProtocolError as error:
+            # The library has queued its GOAWAY already.
+            self._fail(error_code(error.error_code), str(error), events)
+        except ConnectionFault as fault:
+            self.goaway(fault.code)
+            self._fail(fault.code, fault.sentence, events)
+        return events
+
+    def _fail(self, code: ErrorCode, sentence: str, events: list[Event]) -> None:
+        self._failed = True
+        events.append(ConnectionFailed(code, sentence))
+
+    def _split(self, data: bytes) -> Iterable[tuple[bytes, GoawayReceived | None]]:
+        """Whole frames up to each GOAWAY, which is told beside them."""
+        if self._preface_left:
+            preface = data[: self._preface_left]
+            self._preface_left -= len(preface)
+            yield preface, None
+            data = data[len(preface) :]
+        data = self._buffer + data
+        start = position = 0
+        while len(data) - position >= 9:
+            high, low, kind, _, stream_id = frames.HEAD.unpack_from(data, position)
+            after = position + 9 + (high << 8 | low)
+            if (high << 8 | low) > max(self._limits.max_frame_size, frames.DEFAULT_FRAME_SIZE):
+                position = len(data)  # the library refuses it by its head alone
+                break
+            if after > len(data):
+                break
+            if kind == frames.GOAWAY and stream_id == 0 and after - position >= 17:
+                payload = data[position + 9 : after]
+                last = int.from_bytes(payload[:4]) & 0x7FFFFFFF
+                code = error_code(int.from_bytes(payload[4:8]))
+                yield data[start:position], GoawayReceived(code, last, payload[8:])
+                start = after
+            position = after
+        self._buffer = data[position:]
+        yield data[start:position], None
+
+    def _translate(self, event: h2_events.Event, events: list[Event]) -> None:
+        match event:
+            case h2_events.RequestReceived():
+                self._request(event, events)
+            case h2_events.InformationalResponseReceived():
+                events.append(InformationalReceived(event.stream_id, _headers(event.headers)))
+            case h2_events.ResponseReceived():
+                ended = event.stream_ended is not None
+                events.append(ResponseReceived(event.stream_id, _headers(event.headers), ended))
+            case h2_events.TrailersReceived():
+                events.append(TrailersReceived(event.stream_id, _headers(event.headers)))
+            case h2_events.DataReceived():
+                ended = event.stream_ended is not None
+                events.append(DataReceived(event.stream_id, event.data, event.flow_controlled_length, ended))
+            case h2_events.StreamReset():
+                code = error_code(int(event.error_code))
+                events.append(StreamReset(event.stream_id, code, bool(event.remote_reset)))
+            case h2_events.WindowUpdated():
+                events.append(WindowOpened(event.stream_id))
+            case h2_events.RemoteSettingsChanged():
+                events.append(SettingsChanged())
+            case h2_events.SettingsAcknowledged():
+                events.append(SettingsAcknowledged())
+            case h2_events.PingAckReceived():
+                events.append(PongReceived(event.ping_data))
+            case _:
+                pass  # the library acknowledges PING and tells of priorities and ended streams beside the above
+
+    def _request(self, event: h2_events.RequestReceived, events: list[Event]) -> None:
+        if self._goaway_last is not None and event.stream_id > self._goaway_last:
+            self._h2.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        self._highest_peer = event.stream_id
+        events.append(RequestReceived(event.stream_id, _headers(event.headers), event.stream_ended is not None))
+
+
+def _headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    return [(bytes(name), bytes(value)) for name, value in headers]

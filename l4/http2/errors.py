@@ -1,0 +1,51 @@
+"""HTTP/2 error codes (RFC 9113 section 7), and the three ways in which using a connection can go wrong."""
+
+from enum import IntEnum
+
+
+class ErrorCode(IntEnum):
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    SETTINGS_TIMEOUT = 0x4
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+    CONNECT_ERROR = 0xA
+    ENHANCE_YOUR_CALM = 0xB
+    INADEQUATE_SECURITY = 0xC
+    HTTP_1_1_REQUIRED = 0xD
+
+
+def error_code(number: int) -> ErrorCode:
+    """The code for a number from the wire; unknown ones mean INTERNAL_ERROR (RFC 9113 section 7)."""
+    try:
+        return ErrorCode(number)
+    except ValueError:
+        return ErrorCode.INTERNAL_ERROR
+
+
+class ConnectionFault(Exception):
+    """The peer broke the connection's rules: answered with GOAWAY, then the connection is over."""
+
+    def __init__(self, code: ErrorCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class StreamFault(Exception):
+    """The peer broke one stream's rules: answered with RST_STREAM; the other streams go on."""
+
+    def __init__(self, stream_id: int, code: ErrorCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.stream_id = stream_id
+        self.code = code
+        self.sentence = sentence
+
+
+class StreamUnavailable(Exception):
+    """Our own side asked for something that a stream or connection cannot do: it has ended, or no stream is free."""

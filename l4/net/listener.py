@@ -1,0 +1,110 @@
+"""Accepts TCP connections: binds early, so that a port in use is said at start, and never spins when files run out."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_ACCEPTS_PER_TURN = 64
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+_BACKLOG = 1024
+
+
+class CannotListen(Exception):
+    """Says which address, why, and what can be done."""
+
+
+def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one. Raises CannotListen."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise CannotListen(f"cannot listen on {host}:{port}: {_advice(error)}") from error
+    return sock
+
+
+def _advice(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another program uses this address; stop it or choose another port"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case errno.EACCES:
+            return "ports below 1024 need more rights; choose a higher one"
+        case _:
+            return error.strerror or str(error)
+
+
+class Listener:
+    """Hands each accepted socket, non-blocking and with TCP_NODELAY, to `on_accept` with the peer's (ip, port)."""
+
+    def __init__(self, sock: socket.socket, on_accept: Callable[[socket.socket, tuple[str, int]], None]) -> None:
+        self._sock = sock
+        self._on_accept = on_accept
+        self._loop = asyncio.get_running_loop()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._is_closed = False
+        self._is_paused = True
+        self.resume()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._sock.getsockname()[:2]
+        return host, port
+
+    def pause(self) -> None:
+        """Leave new connections in the kernel's backlog for now."""
+        if not self._is_paused and not self._is_closed:
+            self._is_paused = True
+            self._loop.remove_reader(self._sock)
+
+    def resume(self) -> None:
+        if self._is_paused and not self._is_closed:
+            self._is_paused = False
+            self._loop.add_reader(self._sock, self._readable)
+
+    def close(self) -> None:
+        self.pause()
+        if not self._is_closed:
+            self._is_closed = True
+            self._sock.close()
+            os.close(self._spare)
+
+    def _readable(self) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            if self._is_paused or self._is_closed:
+                return
+            try:
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_FILES:
+                    self._turn_away()
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._on_accept(sock, address[:2])
+
+    def _turn_away(self) -> None:
+        """No descriptor is left: use the spare one to accept and close, so that the client is told at once."""
+        log.warning("out of file descriptors: a connection to %s:%d is turned away", *self.address)
+        os.close(self._spare)
+        try:
+            self._sock.accept()[0].close()
+        except OSError:
+            pass
+        finally:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,143 @@
+"""Every way in which an exchange can fail: its status, response flag, detail and body, as Envoy's router gives them.
+
+Raise or pass these, never a status: one function, `reply_to`, renders any of them. Bodies and details are byte for byte
+what Envoy sends (dashboards and tests of others match on them).
+"""
+
+from policies.verdict import LocalReply, ResponseFlag
+
+
+class ExchangeError(Exception):
+    """`status` goes to the client, the rest to the access log; `reason` says more to an operator."""
+
+    status = 500
+    flag: ResponseFlag | None = None
+    detail = ""
+    body = b""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BadRequest(ExchangeError):
+    """The request could mean two things, or nothing: the connection ends with the answer."""
+
+    status = 400
+    flag = ResponseFlag.DOWNSTREAM_PROTOCOL_ERROR
+    detail = "http1.codec_error"
+
+    def __init__(self, detail: str, *, status: int = 400) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+
+
+class RouteNotFound(ExchangeError):
+    status = 404
+    flag = ResponseFlag.NO_ROUTE_FOUND
+    detail = "route_not_found"
+
+
+class BackendNotFound(ExchangeError):
+    """The rule names a backend that does not exist or may not be used."""
+
+    status = 500
+    flag = ResponseFlag.NO_CLUSTER_FOUND
+    detail = "cluster_not_found"
+
+
+class NoBackendWeight(ExchangeError):
+    """The weights of a rule's backends add up to 0."""
+
+    status = 500
+    detail = "direct_response"
+
+
+class NoHealthyEndpoint(ExchangeError):
+    status = 503
+    flag = ResponseFlag.NO_HEALTHY_UPSTREAM
+    detail = "no_healthy_upstream"
+    body = b"no healthy upstream"
+
+
+class RequestTimeout(ExchangeError):
+    status = 504
+    flag = ResponseFlag.UPSTREAM_REQUEST_TIMEOUT
+    detail = "response_timeout"
+    body = b"upstream request timeout"
+
+
+class Overloaded(ExchangeError):
+    status = 503
+    flag = ResponseFlag.UPSTREAM_OVERFLOW
+    detail = "overload"
+    body = b"envoy overloaded"
+
+
+class UpgradeRefused(ExchangeError):
+    status = 403
+    detail = "upgrade_failed"
+
+
+class AttemptFailed(ExchangeError):
+    """One attempt at one endpoint did not bring a whole response.
+
+    `is_undelivered`: the endpoint provably never saw the request, so that it may be sent again whatever its method.
+    """
+
+    status = 503
+    reset_reason = ""
+    is_undelivered = False
+    has_retried = False
+
+    @property
+    def body(self) -> bytes:  # type: ignore[override]
+        text = "upstream connect error or disconnect/reset before headers. "
+        text += "retried and the latest reset reason: " if self.has_retried else "reset reason: "
+        text += self.reset_reason
+        return (f"{text}, transport failure reason: {self.reason}" if self._shows_reason else text).encode()
+
+    @property
+    def detail(self) -> str:  # type: ignore[override]
+        return f"upstream_reset_before_response_started{{{self.reset_reason.replace(' ', '_')}}}"
+
+    @property
+    def _shows_reason(self) -> bool:
+        return False
+
+
+class UpstreamConnectFailed(AttemptFailed):
+    """TCP, TLS or CONNECT failed: nothing was delivered."""
+
+    flag = ResponseFlag.UPSTREAM_CONNECTION_FAILURE
+    reset_reason = "remote connection failure"
+    is_undelivered = True
+
+    @property
+    def _shows_reason(self) -> bool:
+        return bool(self.reason)
+
+
+class UpstreamClosed(AttemptFailed):
+    """The connection ended before the response was whole."""
+
+    flag = ResponseFlag.UPSTREAM_CONNECTION_TERMINATION
+    reset_reason = "connection termination"
+
+
+class UpstreamReset(AttemptFailed):
+    flag = ResponseFlag.UPSTREAM_REMOTE_RESET
+    reset_reason = "remote reset"
+
+
+class UpstreamProtocolError(AttemptFailed):
+    """The response breaks HTTP's rules: it is not passed on, the connection is not used again."""
+
+    status = 502
+    flag = ResponseFlag.UPSTREAM_PROTOCOL_ERROR
+    reset_reason = "protocol error"
+
+
+def reply_to(error: ExchangeError) -> LocalReply:
+    return LocalReply(error.status, error.body, error.flag, error.detail)

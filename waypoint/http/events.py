@@ -1,0 +1,92 @@
+"""What an HTTP message is made of on its way through, whichever version of HTTP carries it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from policies.attributes import Headers, RequestHead, ResponseHead
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """How the end of a body is known: `length` bytes, or, when that is None, from the framing (chunks or the end of
+    the stream). `EMPTY` says that there is none at all, and no content-length either."""
+
+    length: int | None = None
+    is_empty: bool = False
+
+
+EMPTY = Body(0, True)
+STREAMED = Body()
+
+
+class RequestSink(Protocol):
+    """Takes a request as it arrives."""
+
+    def start(self) -> None:
+        """The head is there; everything else may be called after this only."""
+
+    def request_body(self, data: bytes) -> None: ...
+
+    def request_end(self, trailers: Headers) -> None: ...
+
+    def downstream_lost(self) -> None:
+        """The client is gone; nothing can be answered any more."""
+
+    def resume_response(self) -> None:
+        """The client takes bytes again after `send_body` had returned False."""
+
+
+class Downstream(Protocol):
+    """The client's side of one exchange: takes its response. Calls after the end, or after a loss, do nothing."""
+
+    def send_head(self, head: ResponseHead, body: Body) -> int:
+        """The response's head; how many bytes it is on the wire."""
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """A 1xx head in front of the response."""
+
+    def send_body(self, data: bytes) -> bool:
+        """False when the client is slower than this: wait for `resume_response`."""
+
+    def send_end(self, trailers: Headers) -> None:
+        """The response is whole."""
+
+    def reset(self) -> None:
+        """The response cannot be completed: cut it so that nobody takes it for whole."""
+
+    def pause_request(self) -> None: ...
+
+    def resume_request(self) -> None: ...
+
+
+class ResponseSink(Protocol):
+    """Takes the response to one attempt."""
+
+    def response_informational(self, head: ResponseHead) -> None: ...
+
+    def response_head(self, head: ResponseHead, body: Body) -> None: ...
+
+    def response_body(self, data: bytes) -> None: ...
+
+    def response_end(self, trailers: Headers) -> None: ...
+
+    def attempt_failed(self, error: Exception) -> None: ...
+
+    def resume_upstream(self) -> None:
+        """The endpoint takes bytes again after `send_body` had returned False."""
+
+
+class Upstream(Protocol):
+    """The endpoint's side of one attempt."""
+
+    def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int: ...
+
+    def send_body(self, data: bytes) -> bool: ...
+
+    def send_end(self, trailers: Headers) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def pause_response(self) -> None: ...
+
+    def resume_response(self) -> None: ...

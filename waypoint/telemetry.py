@@ -1,4 +1,4 @@
-"""What the waypoint tells of an exchange when it is over: metrics, and a line in the access log.
+"""What the waypoint tells of an exchange when it is over: metrics, a line in the access log, and its span.
 
 An exchange fills an `ExchangeRecord` on its way and hands it to `Telemetry.record` exactly once, whatever happened.
 This runs on every request: what can be known before (label sets, the upstream's name) is found once per combination
@@ -9,12 +9,16 @@ missing; whatever a client sent is escaped, so that nobody forges a line or a fi
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from l4.telemetry.access_log import AccessLog, StartTime
 from l4.telemetry.metrics import Histogram, MeshMetrics, NamedService, Value, mesh_values
 from policies.attributes import ClusterName, Peer
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
 from policies.verdict import ResponseFlag
+
+if TYPE_CHECKING:
+    from l4.telemetry.spans import Span
 
 REPORTER = "waypoint"
 MUTUAL_TLS = "mutual_tls"
@@ -61,6 +65,8 @@ class ExchangeRecord:
     request_bytes: int = 0
     response_bytes: int = 0
     duration_ms: float = 0.0
+    span: "Span | None" = None
+    """Where the request is traced: `tracer.begin(…)`; ended by `Telemetry.record`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,10 @@ class Telemetry:
         series.response_bytes.observe(record.response_bytes)
         if self._access_log is not None:
             self._access_log.write(self._line(record, series.flags, series.upstream))
+        if record.span is not None:
+            end_ns = int(record.started_at * 1e9 + record.duration_ms * 1e6)
+            is_error = record.status >= 500 or not record.status
+            record.span.end(_span_name(record), _span_attributes(record), is_error, end_ns)
 
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
         """The counters for an opaque connection, to be updated while it lasts."""
@@ -149,14 +159,12 @@ class Telemetry:
     def _bind(self, record: ExchangeRecord) -> _BoundSeries:
         destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
         flags = _flags(record.flags)
-        # What a gRPC peer sends beside the known codes is UNKNOWN to its caller, and no label value of ours.
-        grpc_status = record.grpc_status if record.grpc_status in _GRPC_STATUSES else _GRPC_UNKNOWN
         labels = (
             REPORTER,
             *mesh_values(record.source, record.service, destination),
             "grpc" if record.is_grpc else "http",
             str(record.status),
-            grpc_status,
+            _grpc_status(record),
             flags,
             MUTUAL_TLS,
         )
@@ -215,6 +223,11 @@ def _word(text: str) -> str:
     return _text(text).replace(" ", "_")
 
 
+def _grpc_status(record: ExchangeRecord) -> str:
+    """Empty, or one of the known codes: what a peer sends beside them is UNKNOWN to its caller, and no label value."""
+    return record.grpc_status if record.grpc_status in _GRPC_STATUSES else _GRPC_UNKNOWN
+
+
 def _flags(flags: tuple[ResponseFlag, ...]) -> str:
     return ",".join(flags) or "-"
 
@@ -232,3 +245,57 @@ def _upstream(endpoint: Endpoint | None) -> str:
 @lru_cache(maxsize=4096)
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{_word(host)}:{port}"
+
+
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
+
+
+def _span_name(record: ExchangeRecord) -> str:
+    """As in Istio: `reviews.default.svc.cluster.local:9080/*`. A path would make as many names as there are books."""
+    return f"{record.service.hostname}:{record.downstream_local[1]}/*"
+
+
+def _span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
+    """OpenTelemetry's stable HTTP attributes, and the tags by which mesh tools know Istio's spans.
+
+    The query is left out: it is where applications put secrets.
+    """
+    r = record
+    destination = r.endpoint.workload if r.endpoint else UNKNOWN_WORKLOAD
+    attributes: dict[str, str | int | None] = {
+        "http.request.method": r.method.decode("ascii") if r.method in _METHODS else "_OTHER",
+        "http.response.status_code": r.status or None,
+        "http.route": r.route_name,
+        "url.scheme": "http",
+        "url.path": r.original_target.partition(b"?")[0].decode("latin-1"),
+        "server.address": r.service.hostname,
+        "server.port": r.downstream_local[1],
+        "client.address": r.peer.ip,
+        "network.protocol.name": "http",
+        "network.protocol.version": r.protocol.removeprefix("HTTP/"),
+        "user_agent.original": r.user_agent.decode("latin-1") if r.user_agent else None,
+        "error.type": _error_type(r),
+        "rpc.system": "grpc" if r.is_grpc else None,
+        "rpc.grpc.status_code": int(_grpc_status(r)) if r.grpc_status else None,
+        "component": "proxy",
+        "http.status_code": str(r.status),
+        "response_flags": _flags(r.flags),
+        "request_size": r.bytes_received,
+        "response_size": r.bytes_sent,
+        "guid:x-request-id": r.request_id.decode("latin-1") if r.request_id else None,
+        "upstream_cluster": r.cluster,
+        "istio.source_workload": r.source.workload,
+        "istio.source_namespace": r.source.namespace,
+        "istio.source_canonical_service": r.source.canonical_service,
+        "istio.destination_workload": destination.workload,
+        "istio.destination_namespace": destination.namespace,
+        "istio.destination_canonical_service": destination.canonical_service,
+    }
+    return {name: value for name, value in attributes.items() if value is not None and value != ""}
+
+
+def _error_type(record: ExchangeRecord) -> str | None:
+    """Why we answered, when an error was ours; the status, when it was the upstream's."""
+    if record.status and record.status < 500:
+        return None
+    return str(record.status) if record.detail == "via_upstream" else record.detail or "_OTHER"

@@ -1,0 +1,97 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from l4.telemetry.access_log import AccessLog, StartTime
+
+
+def test_lines_arrive_whole_and_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path))
+
+    for number in range(1000):
+        log.write(f"line {number}\n")
+    log.close()
+
+    assert path.read_text() == "".join(f"line {number}\n" for number in range(1000))
+    assert log.dropped == 0
+
+
+def test_lines_arrive_without_waiting_for_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path), flush_seconds=0.01)
+
+    log.write("early\n")
+
+    deadline = time.monotonic() + 5
+    while not path.read_text() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert path.read_text() == "early\n"
+    log.close()
+
+
+def test_an_existing_file_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("old\n")
+
+    log = AccessLog(str(path))
+    log.write("new\n")
+    log.close()
+
+    assert path.read_text() == "old\nnew\n"
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        AccessLog(str(tmp_path / "missing" / "access.log"))
+
+
+def test_a_blocked_reader_costs_lines_but_no_time(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(str(pipe), max_lines=100, flush_seconds=0.001)
+    line = "x" * 1023 + "\n"
+
+    started = time.monotonic()
+    while not log.dropped and time.monotonic() < started + 10:
+        log.write(line)
+        time.sleep(0)
+    before = time.monotonic()
+    log.write(line)
+    writing_seconds = time.monotonic() - before
+    log.close(deadline_seconds=0.05)
+    closing_seconds = time.monotonic() - before
+
+    assert log.dropped
+    assert writing_seconds < 0.05
+    assert closing_seconds < 1
+    os.close(reader)
+    log.close()
+
+
+def test_a_full_disk_costs_lines_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    log = AccessLog("/dev/full", flush_seconds=0.001)
+
+    for _ in range(3):
+        dropped = log.dropped
+        log.write("lost\n")
+        while log.dropped == dropped:
+            time.sleep(0.001)
+    log.close()
+
+    assert log.dropped == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "access log /dev/full: [Errno 28] No space left on device; lines are dropped until it can be written again"
+    ]
+
+
+def test_start_times_have_milliseconds_and_z() -> None:
+    start_time = StartTime()
+
+    assert start_time.format(0) == "1970-01-01T00:00:00.000Z"
+    assert start_time.format(1_700_000_000.123) == "2023-11-14T22:13:20.123Z"
+    assert start_time.format(1_700_000_000.9996) == "2023-11-14T22:13:21.000Z"
+    assert start_time.format(1_700_000_000.5) == "2023-11-14T22:13:20.500Z"

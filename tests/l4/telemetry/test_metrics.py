@@ -1,0 +1,109 @@
+import re
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from l4.telemetry.metrics import BUCKETS, DESTINATION_LABELS, REQUEST_LABELS, SOURCE_LABELS, TCP_LABELS, MeshMetrics
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+REQUEST_VALUES = tuple(f"value of {name}" for name in REQUEST_LABELS)
+TCP_VALUES = tuple(f"value of {name}" for name in TCP_LABELS)
+
+
+def _samples(metrics: MeshMetrics) -> dict[tuple[str, str], float]:
+    text, _ = metrics.render("")
+    return {
+        (sample.name, sample.labels.get("le", "")): sample.value
+        for family in parse_text(text.decode())
+        for sample in family.samples
+    }
+
+
+def test_labels_have_istios_names_and_order() -> None:
+    assert REQUEST_LABELS[:20] == ("reporter", *SOURCE_LABELS, *DESTINATION_LABELS)
+    assert ",".join(REQUEST_LABELS[20:]) == (
+        "request_protocol,response_code,grpc_response_status,response_flags,connection_security_policy"
+    )
+    assert set(REQUEST_LABELS) - set(TCP_LABELS) == {"response_code", "grpc_response_status"}
+
+
+def test_a_counter_is_exposed_with_all_its_labels() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3")
+
+    metrics.requests.labels(REQUEST_VALUES).add(3)
+
+    line = next(
+        line for line in metrics.render("")[0].decode().splitlines() if line.startswith("istio_requests_total{")
+    )
+    assert dict(re.findall(r'(\w+)="([^"]*)"', line)) == dict(zip(REQUEST_LABELS, REQUEST_VALUES, strict=True))
+    assert line.endswith(" 3.0")
+
+
+def test_a_histogram_counts_a_value_equal_to_a_bound_below_it() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3")
+    durations = metrics.request_duration.labels(REQUEST_VALUES)
+
+    for milliseconds in (0.5, 0.6, 1, 5_000_000):
+        durations.observe(milliseconds)
+
+    samples = _samples(metrics)
+    name = "istio_request_duration_milliseconds"
+    assert samples[f"{name}_bucket", "0.5"] == 1
+    assert samples[f"{name}_bucket", "1.0"] == 3
+    assert samples[f"{name}_bucket", "3600000.0"] == 3
+    assert samples[f"{name}_bucket", "+Inf"] == samples[f"{name}_count", ""] == 4
+    assert samples[f"{name}_sum", ""] == pytest.approx(5_000_002.1)
+    assert sum(1 for sample, bound in samples if sample == f"{name}_bucket" and bound) == len(BUCKETS) + 1
+
+
+def test_the_scraper_chooses_between_text_and_openmetrics() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3")
+    metrics.requests.labels(REQUEST_VALUES).add()
+    metrics.request_bytes.labels(REQUEST_VALUES).observe(100)
+    metrics.sent_bytes.labels(TCP_VALUES).add(7)
+
+    text, text_type = metrics.render("text/plain")
+    openmetrics, openmetrics_type = metrics.render(OPENMETRICS)
+
+    assert text_type.startswith("text/plain; version=0.0.4")
+    assert openmetrics_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert openmetrics.endswith(b"# EOF\n")
+    names = {family.name for family in parse_openmetrics(openmetrics.decode())}  # type: ignore[no-untyped-call]
+    assert {"istio_requests", "istio_request_bytes", "istio_tcp_sent_bytes", "istio_build"} <= names
+    assert b"_created" not in text + openmetrics
+
+
+def test_the_build_and_the_process_are_described() -> None:
+    text = MeshMetrics("proxy", "1.2.3").render("")[0].decode()
+
+    assert 'istio_build{component="proxy",tag="1.2.3"} 1.0' in text
+    assert "process_open_fds" in text
+    assert "pywaypoint_config_problems 0.0" in text
+
+
+def test_the_same_labels_give_the_same_child() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3")
+
+    assert metrics.refused.labels(("no identity",)) is metrics.refused.labels(("no identity",))
+
+
+def test_label_sets_beyond_the_limit_are_counted_together() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3", max_label_sets=5)
+
+    for reason in map(str, range(100)):
+        metrics.refused.labels((reason,)).add()
+
+    text = metrics.render("")[0].decode()
+    refused = [line for line in text.splitlines() if line.startswith("pywaypoint_refused_total{")]
+    assert 'pywaypoint_refused_total{reason="overflow"} 97.0' in refused
+    assert len(refused) == 4
+    assert "pywaypoint_metrics_overflow_total 97.0" in text
+
+
+def test_a_value_with_quotes_and_newlines_cannot_forge_a_sample() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3")
+
+    metrics.refused.labels(('x"} 1\nforged 1\n',)).add()
+
+    assert "\nforged" not in metrics.render("")[0].decode()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from l4.telemetry.access_log import AccessLog, StartTime
 from l4.telemetry.metrics import Histogram, MeshMetrics, NamedService, Value, mesh_values
+from l4.telemetry.source import SourceLabels
 from policies.attributes import ClusterName, Peer
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
 from policies.verdict import ResponseFlag
@@ -87,8 +88,8 @@ class _BoundSeries:
     duration: Histogram
     request_bytes: Histogram
     response_bytes: Histogram
-    upstream: str
     flags: str
+    upstream: tuple[str, str]
     owners: tuple[WorkloadLabels, Endpoint | None, NamedService]
 
 
@@ -99,9 +100,10 @@ _BoundKey = tuple[int, int, int, int, tuple[ResponseFlag, ...], str, bool]
 
 
 class Telemetry:
-    """Reports exchanges. `access_log` is None when no access log is wanted."""
+    """Reports exchanges. `access_log` is None when no access log is wanted; `sources` finds who a caller is."""
 
     def __init__(self, metrics: MeshMetrics, access_log: AccessLog | None) -> None:
+        self.sources = SourceLabels()
         self._metrics = metrics
         self._access_log = access_log
         self._start_time = StartTime()
@@ -119,7 +121,7 @@ class Telemetry:
         if record.span is not None:
             end_ns = int(record.started_at * 1e9 + record.duration_ms * 1e6)
             is_error = record.status >= 500 or not record.status
-            record.span.end(_span_name(record), _span_attributes(record), is_error, end_ns)
+            record.span.end(span_name(record), span_attributes(record), is_error, end_ns)
 
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
         """The counters for an opaque connection, to be updated while it lasts."""
@@ -173,13 +175,14 @@ class Telemetry:
             duration=self._metrics.request_duration.labels(labels),
             request_bytes=self._metrics.request_bytes.labels(labels),
             response_bytes=self._metrics.response_bytes.labels(labels),
-            upstream=_upstream(record.endpoint),
             flags=flags,
+            upstream=_upstream(record.endpoint),
             owners=(record.source, record.endpoint, record.service),
         )
 
-    def _line(self, record: ExchangeRecord, flags: str, upstream: str) -> str:
+    def _line(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> str:
         r = record
+        upstream_host, upstream_local = upstream
         sent_by_client = (
             r.method or b"-",
             r.original_target or b"-",
@@ -199,7 +202,7 @@ class Telemetry:
             f'"{_text(r.upstream_transport_failure_reason)}" '
             f"{r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
             f'"{forwarded_for}" "{user_agent}" "{request_id}" "{authority}" '
-            f"{upstream % _word(r.cluster or '')} {_address(*r.downstream_local)} "
+            f'"{upstream_host}" {_word(r.cluster or "")} {upstream_local} {_address(*r.downstream_local)} '
             f"{_address(r.peer.ip, r.peer.port)} - {_word(r.route_name)}\n"
         )
 
@@ -232,14 +235,13 @@ def _flags(flags: tuple[ResponseFlag, ...]) -> str:
     return ",".join(flags) or "-"
 
 
-def _upstream(endpoint: Endpoint | None) -> str:
-    """UPSTREAM_HOST, UPSTREAM_CLUSTER_RAW (to be filled in) and UPSTREAM_LOCAL_ADDRESS."""
+def _upstream(endpoint: Endpoint | None) -> tuple[str, str]:
+    """UPSTREAM_HOST and UPSTREAM_LOCAL_ADDRESS, under the names that Istio's waypoint gives to tunnels."""
     if endpoint is None:
-        return '"-" %s -'
+        return "-", "-"
     if endpoint.identity is None:
-        return f'"{endpoint}" %s -'
-    # The names under which Istio's waypoint logs a tunnelled upstream.
-    return f'"envoy://connect_originate/{endpoint}" %s envoy://internal_client_address/'
+        return str(endpoint), "-"
+    return f"envoy://connect_originate/{endpoint}", "envoy://internal_client_address/"
 
 
 @lru_cache(maxsize=4096)
@@ -250,12 +252,12 @@ def _address(host: str, port: int) -> str:
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
 
 
-def _span_name(record: ExchangeRecord) -> str:
+def span_name(record: ExchangeRecord) -> str:
     """As in Istio: `reviews.default.svc.cluster.local:9080/*`. A path would make as many names as there are books."""
     return f"{record.service.hostname}:{record.downstream_local[1]}/*"
 
 
-def _span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
+def span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
     """OpenTelemetry's stable HTTP attributes, and the tags by which mesh tools know Istio's spans.
 
     The query is left out: it is where applications put secrets.

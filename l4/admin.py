@@ -1,0 +1,207 @@
+"""The ports for operators: metrics, readiness, administration. The only place where the proxies speak HTTP themselves.
+
+Numbers and paths are Istio's: `:15020/stats/prometheus`, `:15021/healthz/ready`, `127.0.0.1:15000/config_dump`.
+Both programs use the same three and add pages of their own to the administration port. That port changes things and
+asks nobody who they are, so it listens on loopback unless told otherwise, and refuses what a web page in somebody's
+browser could send it.
+"""
+
+import asyncio
+import errno
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from l4.telemetry.metrics import MeshMetrics
+
+Address = tuple[str, int]
+Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = logging.getLogger(__name__)
+
+METRICS_PORT = 15020
+READINESS_PORT = 15021
+ADMIN_PORT = 15000
+CLOSE_SECONDS = 1.0
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorAddresses:
+    """Metrics and readiness are for the kubelet and Prometheus, which come from other machines."""
+
+    metrics: Address = ("0.0.0.0", METRICS_PORT)  # noqa: S104
+    readiness: Address = ("0.0.0.0", READINESS_PORT)  # noqa: S104
+    admin: Address = ("127.0.0.1", ADMIN_PORT)
+
+
+class PortUnavailable(Exception):
+    """An operator port cannot be opened. `purpose` is metrics, readiness or admin."""
+
+    def __init__(self, purpose: str, address: Address, error: OSError) -> None:
+        self.purpose = purpose
+        self.address = address
+        match error.errno:
+            case errno.EADDRINUSE:
+                reason = "another program listens there; stop it"
+            case errno.EADDRNOTAVAIL:
+                reason = "this machine has no such address; add it"
+            case _:
+                reason = f"{error.strerror or error}; mend that"
+        host, port = address
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        super().__init__(f"{purpose} port {place} cannot be opened: {reason}, or choose another with --{purpose}")
+
+
+@dataclass(slots=True)
+class Readiness:
+    """What must still happen before traffic may come, by name: `configuration`, `certificate`."""
+
+    pending: set[str] = field(default_factory=set)
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.pending
+
+    def done(self, task: str) -> None:
+        self.pending.discard(task)
+
+
+class OperatorPorts:
+    """Serves the three ports from `start` to `close`.
+
+    `dump` gives what `/config_dump` shows, without secrets; `stop` is called by POST `/quitquitquit` and returns at
+    once. `pages` are added to the administration port: path → (what it shows, handler).
+    """
+
+    def __init__(
+        self,
+        metrics: MeshMetrics,
+        pending: Iterable[str],
+        dump: Callable[[], object],
+        stop: Callable[[], None],
+        pages: Mapping[str, tuple[str, Page]] | None = None,
+    ) -> None:
+        self.readiness = Readiness(set(pending))
+        self.addresses = OperatorAddresses()
+        self._metrics = metrics
+        self._dump = dump
+        self._stop = stop
+        self._pages = pages or {}
+        self._scraping = asyncio.Lock()
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self, wanted: OperatorAddresses) -> None:
+        """Open all three or none; `addresses` then has the real ports. Raises PortUnavailable."""
+        try:
+            self.addresses = OperatorAddresses(
+                metrics=await self._serve("metrics", wanted.metrics, self._metrics_app()),
+                readiness=await self._serve("readiness", wanted.readiness, self._readiness_app()),
+                admin=await self._serve("admin", wanted.admin, self._admin_app()),
+            )
+        except PortUnavailable:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        while self._runners:
+            await self._runners.pop().cleanup()
+
+    async def _serve(self, purpose: str, address: Address, app: web.Application) -> Address:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        await runner.setup()
+        self._runners.append(runner)
+        try:
+            await web.TCPSite(runner, *address).start()
+        except OSError as error:
+            raise PortUnavailable(purpose, address, error) from error
+        host, port, *_ = runner.addresses[0]
+        return host, port
+
+    def _metrics_app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/stats/prometheus", self._stats)
+        app.router.add_get("/metrics", self._stats)
+        app.router.add_get("/healthz/ready", self._ready)
+        return app
+
+    def _readiness_app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/healthz/ready", self._ready)
+        return app
+
+    def _admin_app(self) -> web.Application:
+        app = web.Application(middlewares=[_refuse_browsers_errands])
+        app.router.add_get("/", self._index)
+        app.router.add_get("/healthz", _alive)
+        app.router.add_get("/stats", self._stats)
+        app.router.add_get("/config_dump", self._config_dump)
+        app.router.add_post("/logging", _set_log_level)
+        app.router.add_post("/quitquitquit", self._quit)
+        for path, (_, page) in self._pages.items():
+            app.router.add_get(path, page)
+        return app
+
+    async def _stats(self, request: web.Request) -> web.Response:
+        # In a thread, because 20,000 label sets take longer than a request may wait; one at a time, because
+        # an impatient scraper must not start a second one.
+        async with self._scraping:
+            body, content_type = await asyncio.to_thread(self._metrics.render, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        if self.readiness.is_ready:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text=f"not ready, pending: {', '.join(sorted(self.readiness.pending))}\n")
+
+    async def _index(self, _: web.Request) -> web.Response:
+        pages = {
+            "/healthz": "is the process alive",
+            "/stats": "metrics",
+            "/config_dump": "the configuration that is live, and its problems",
+            "/logging": f"POST ?level= one of {', '.join(_LEVELS)}",
+            "/quitquitquit": "POST to drain and exit",
+        } | {path: shows for path, (shows, _) in self._pages.items()}
+        return web.Response(text="".join(f"{path:<16} {shows}\n" for path, shows in pages.items()))
+
+    async def _config_dump(self, _: web.Request) -> web.Response:
+        text = json.dumps(self._dump(), indent=2, default=str)
+        return web.Response(text=text + "\n", content_type="application/json")
+
+    async def _quit(self, _: web.Request) -> web.Response:
+        self._stop()
+        return web.Response(text="shutdown now\n")
+
+
+@web.middleware
+async def _refuse_browsers_errands(request: web.Request, handler: Page) -> web.StreamResponse:
+    # Browsers send Origin with a cross-site POST; a rebound DNS name shows in Host. No operator's tool does either.
+    if "Origin" in request.headers or not _is_plain_host(request.headers.get("Host", "localhost")):
+        raise web.HTTPForbidden(text="the administration port is not for web pages; use curl with its IP address\n")
+    return await handler(request)
+
+
+def _is_plain_host(header: str) -> bool:
+    try:
+        host = urlsplit(f"//{header}").hostname or ""
+        return host == "localhost" or bool(ip_address(host))
+    except ValueError:
+        return False
+
+
+async def _alive(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _set_log_level(request: web.Request) -> web.Response:
+    level = request.query.get("level", "")
+    if level not in _LEVELS:
+        raise web.HTTPBadRequest(text=f"level={level!r} is none of {', '.join(_LEVELS)}\n")
+    logging.getLogger().setLevel(level.upper())
+    log.warning("log level is now %s, as asked on the administration port", level)
+    return web.Response(text=f"log level is now {level}\n")

@@ -1,0 +1,178 @@
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import ClientSession, web
+
+from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
+from l4.telemetry.metrics import MeshMetrics
+from tests.kit.aio import run
+
+ANYWHERE = OperatorAddresses(("127.0.0.1", 0), ("127.0.0.1", 0), ("127.0.0.1", 0))
+
+
+async def _hello(_: web.Request) -> web.Response:
+    return web.Response(text="hello\n")
+
+
+class Operator:
+    """Operator ports that run, and a client to ask them."""
+
+    def __init__(self, ports: OperatorPorts, stops: list[str], client: ClientSession) -> None:
+        self.ports = ports
+        self.stops = stops
+        self._client = client
+
+    async def ask(
+        self, port: str, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> tuple[int, str, str]:
+        host, number = getattr(self.ports.addresses, port)
+        async with self._client.request(method, f"http://{host}:{number}{path}", headers=headers) as response:
+            return response.status, response.headers["Content-Type"], await response.text()
+
+
+@asynccontextmanager
+async def _operator(*pending: str) -> AsyncIterator[Operator]:
+    stops: list[str] = []
+    ports = OperatorPorts(
+        MeshMetrics("proxy", "1.2.3"),
+        pending,
+        dump=lambda: {"version": "7", "problems": ()},
+        stop=lambda: stops.append("now"),
+        pages={"/hello": ("a greeting", _hello)},
+    )
+    await ports.start(ANYWHERE)
+    async with ClientSession() as client:
+        try:
+            yield Operator(ports, stops, client)
+        finally:
+            await ports.close()
+
+
+@pytest.fixture
+def root_level() -> Iterator[None]:
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
+
+
+def test_readiness_names_what_is_pending_until_nothing_is() -> None:
+    async def scenario() -> None:
+        async with _operator("configuration", "certificate") as operator:
+            before = await operator.ask("readiness", "/healthz/ready")
+            operator.ports.readiness.done("certificate")
+            between = await operator.ask("readiness", "/healthz/ready")
+            operator.ports.readiness.done("configuration")
+            after = await operator.ask("readiness", "/healthz/ready")
+
+            assert before[::2] == (503, "not ready, pending: certificate, configuration\n")
+            assert between[::2] == (503, "not ready, pending: configuration\n")
+            assert after[::2] == (200, "ready\n")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/stats/prometheus", "/metrics"])
+def test_metrics_come_as_text_or_as_openmetrics(path: str) -> None:
+    async def scenario() -> None:
+        async with _operator() as operator:
+            status, text_type, text = await operator.ask("metrics", path)
+            _, openmetrics_type, openmetrics = await operator.ask(
+                "metrics", path, headers={"Accept": "application/openmetrics-text;version=1.0.0"}
+            )
+
+            assert status == 200
+            assert text_type.startswith("text/plain; version=0.0.4")
+            assert 'istio_build{component="proxy",tag="1.2.3"} 1.0\n' in text
+            assert openmetrics_type.startswith("application/openmetrics-text; version=1.0.0")
+            assert openmetrics.endswith("# EOF\n")
+
+    run(scenario())
+
+
+def test_the_administration_port_shows_its_pages() -> None:
+    async def scenario() -> None:
+        async with _operator() as operator:
+            assert (await operator.ask("admin", "/healthz"))[::2] == (200, "ok\n")
+            assert (await operator.ask("admin", "/hello"))[::2] == (200, "hello\n")
+            assert '"version": "7"' in (await operator.ask("admin", "/config_dump"))[2]
+            assert "istio_build" in (await operator.ask("admin", "/stats"))[2]
+            index = (await operator.ask("admin", "/"))[2]
+            assert all(path in index for path in ("/stats", "/config_dump", "/quitquitquit", "/hello"))
+            assert (await operator.ask("admin", "/nothing"))[0] == 404
+
+    run(scenario())
+
+
+def test_only_a_post_stops_the_program() -> None:
+    async def scenario() -> None:
+        async with _operator() as operator:
+            assert (await operator.ask("admin", "/quitquitquit"))[0] == 405
+            assert operator.stops == []
+
+            assert (await operator.ask("admin", "/quitquitquit", "POST"))[::2] == (200, "shutdown now\n")
+            assert operator.stops == ["now"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example:15000"}, {"Host": "[::1"}]
+)
+def test_a_web_page_cannot_use_the_administration_port(headers: dict[str, str]) -> None:
+    async def scenario() -> None:
+        async with _operator() as operator:
+            status, _, text = await operator.ask("admin", "/quitquitquit", "POST", headers)
+
+            assert status == 403
+            assert "use curl" in text
+            assert operator.stops == []
+
+    run(scenario())
+
+
+def test_the_log_level_changes_while_running(root_level: None) -> None:
+    async def scenario() -> None:
+        async with _operator() as operator:
+            assert (await operator.ask("admin", "/logging?level=debug", "POST"))[0] == 200
+            assert logging.getLogger().level == logging.DEBUG
+
+            status, _, text = await operator.ask("admin", "/logging?level=loud", "POST")
+            assert (status, text) == (400, "level='loud' is none of debug, info, warning, error, critical\n")
+            assert logging.getLogger().level == logging.DEBUG
+
+    run(scenario())
+
+
+def test_a_port_in_use_is_one_clear_sentence_and_leaves_nothing_open() -> None:
+    async def scenario() -> None:
+        async with _operator() as operator:
+            taken = operator.ports.addresses.admin
+            other = OperatorPorts(MeshMetrics("proxy", "1"), (), dump=dict, stop=lambda: None)
+
+            with pytest.raises(PortUnavailable) as failure:
+                await other.start(OperatorAddresses(("127.0.0.1", 0), ("127.0.0.1", 0), taken))
+
+            assert failure.value.address == taken
+            assert str(failure.value) == (
+                f"admin port 127.0.0.1:{taken[1]} cannot be opened: another program listens there; stop it, "
+                "or choose another with --admin"
+            )
+            assert other._runners == []
+
+    run(scenario())
+
+
+def test_an_address_this_machine_does_not_have_is_said_so() -> None:
+    async def scenario() -> None:
+        ports = OperatorPorts(MeshMetrics("proxy", "1"), (), dump=dict, stop=lambda: None)
+
+        with pytest.raises(PortUnavailable, match=r"metrics port 192\.0\.2\.1:15020 .* no such address"):
+            await ports.start(OperatorAddresses(metrics=("192.0.2.1", 15020)))
+
+    run(scenario())
+
+
+def test_the_administration_port_is_on_loopback_by_default() -> None:
+    assert OperatorAddresses().admin == ("127.0.0.1", 15000)

@@ -84,7 +84,7 @@ def test_metrics_come_as_text_or_as_openmetrics(path: str) -> None:
 
             assert status == 200
             assert text_type.startswith("text/plain; version=0.0.4")
-            assert 'istio_build{component="proxy",tag="1.2.3"} 1.0\n' in text
+            assert 'istio_build{component="proxy",tag="1.2.3"} 1\n' in text
             assert openmetrics_type.startswith("application/openmetrics-text; version=1.0.0")
             assert openmetrics.endswith("# EOF\n")
 

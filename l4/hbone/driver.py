@@ -179,11 +179,11 @@ class Driver(asyncio.Protocol):
             self._schedule_flush()
         return tunnel
 
-    def refuse(self, stream_id: int, status: int) -> None:
+    def refuse(self, stream_id: int, status: int, headers: Headers) -> None:
         """Answer with an error status and end the stream."""
         tunnel = self._tunnels.get(stream_id)
         if tunnel is not None:
-            self.engine.send_headers(stream_id, [(b":status", b"%d" % status)], True)
+            self.engine.send_headers(stream_id, [(b":status", b"%d" % status), *headers], True)
             self.engine.reset(stream_id, ErrorCode.NO_ERROR)
             tunnel.lost(None)
             self._schedule_flush()
@@ -292,7 +292,9 @@ class Driver(asyncio.Protocol):
                     self._pong()
             case ConnectionFailed():
                 log.debug("HTTP/2 from %s: %s (%s)", self.peer, event.sentence, event.code.name)
-                self._flush()
+                for tunnel in list(self._tunnels.values()):
+                    self._fail(tunnel, TunnelReset(event.sentence, event.code), ConnectFailed(event.sentence))
+                self.transport.write(self.engine.take_output())
                 self.transport.close()
             case InformationalReceived() | SettingsAcknowledged():
                 pass

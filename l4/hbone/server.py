@@ -42,8 +42,8 @@ class IncomingTunnel:
             tunnel.start(protocol)
         return tunnel
 
-    def refuse(self, status: int) -> None:
-        self._driver.refuse(self._stream_id, status)
+    def refuse(self, status: int, headers: Sequence[Header] = ()) -> None:
+        self._driver.refuse(self._stream_id, status, list(headers))
 
 
 class HboneServer:
@@ -144,6 +144,6 @@ class HboneServer:
             request = ConnectRequest.from_headers(headers)
         except InvalidConnect as error:
             log.info("CONNECT from %s refused: %s", driver.peer, error)
-            driver.refuse(stream_id, 400)
+            driver.refuse(stream_id, 400, [])
             return
         self._on_connect(IncomingTunnel(driver, stream_id, request, local))

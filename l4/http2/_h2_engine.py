@@ -53,7 +53,11 @@ class H2Engine:
         elif limits.allow_connect_protocol:
             initial[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
         self._h2.local_settings = Settings(client=is_client, initial_values=initial)
+        # Initial values are in force without a change, so the library would not notice these two.
+        self._h2.max_inbound_frame_size = limits.max_frame_size
+        self._h2.decoder.max_header_list_size = limits.max_header_list_size
         self._out: list[bytes] = []
+        self._sending: set[int] = set()  # streams on which we may still send; the library forgets them late
         self._preface_left = 0 if is_client else len(frames.PREFACE)
         self._buffer = b""
         self._highest_peer = 0
@@ -72,9 +76,11 @@ class H2Engine:
         return data
 
     def open_stream(self, headers: Headers, end_stream: bool) -> int:
-        stream_id = self._h2.get_next_available_stream_id()
+        stream_id = int(self._h2.get_next_available_stream_id())
         self._send(stream_id, headers, end_stream)
-        return int(stream_id)
+        if not end_stream:
+            self._sending.add(stream_id)
+        return stream_id
 
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         self._send(stream_id, headers, end_stream)
@@ -84,6 +90,8 @@ class H2Engine:
             self._h2.send_headers(stream_id, headers, end_stream=end_stream)
         except H2Error as error:
             raise StreamUnavailable(f"stream {stream_id}: {error}") from error
+        if end_stream:
+            self._sending.discard(stream_id)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
         limit = self._h2.max_outbound_frame_size
@@ -95,18 +103,20 @@ class H2Engine:
             self._h2.send_data(stream_id, data[start:], end_stream=end_stream)
         except H2Error as error:
             raise StreamUnavailable(f"stream {stream_id}: {error}") from error
+        if end_stream:
+            self._sending.discard(stream_id)
 
     def sendable(self, stream_id: int) -> int:
-        try:
-            return max(0, int(self._h2.local_flow_control_window(stream_id)))
-        except H2Error:
+        if stream_id not in self._sending:
             return 0
+        return max(0, int(self._h2.local_flow_control_window(stream_id)))
 
     def consume(self, stream_id: int, flow_length: int) -> None:
         if not self._failed:
             self._h2.acknowledge_received_data(flow_length, stream_id)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
+        self._sending.discard(stream_id)
         with contextlib.suppress(StreamClosedError):
             self._h2.reset_stream(stream_id, code)
 
@@ -196,6 +206,7 @@ class H2Engine:
                 events.append(DataReceived(event.stream_id, event.data, event.flow_controlled_length, ended))
             case h2_events.StreamReset():
                 code = error_code(int(event.error_code))
+                self._sending.discard(event.stream_id)
                 events.append(StreamReset(event.stream_id, code, bool(event.remote_reset)))
             case h2_events.WindowUpdated():
                 events.append(WindowOpened(event.stream_id))
@@ -213,6 +224,7 @@ class H2Engine:
             self._h2.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
             return
         self._highest_peer = event.stream_id
+        self._sending.add(event.stream_id)
         events.append(RequestReceived(event.stream_id, _headers(event.headers), event.stream_ended is not None))
 
 

@@ -25,6 +25,9 @@ class ServiceLabels:
     namespace: str = "unknown"
 
 
+UNKNOWN_SERVICE = ServiceLabels()
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """One destination of requests: a port of a service, with its endpoints."""

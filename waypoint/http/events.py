@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from policies.attributes import Headers, RequestHead, ResponseHead
+from waypoint.errors import ExchangeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ class RequestSink(Protocol):
 class Downstream(Protocol):
     """The client's side of one exchange: takes its response. Calls after the end, or after a loss, do nothing."""
 
+    protocol: str
+    """As in the access log: `HTTP/1.1`."""
+
     def send_head(self, head: ResponseHead, body: Body) -> int:
         """The response's head; how many bytes it is on the wire."""
 
@@ -70,7 +74,7 @@ class ResponseSink(Protocol):
 
     def response_end(self, trailers: Headers) -> None: ...
 
-    def attempt_failed(self, error: Exception) -> None: ...
+    def attempt_failed(self, error: ExchangeError) -> None: ...
 
     def resume_upstream(self) -> None:
         """The endpoint takes bytes again after `send_body` had returned False."""

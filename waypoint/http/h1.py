@@ -63,8 +63,7 @@ class RequestReader:
         self._max_bytes = max_head_bytes
         self._max_fields = max_head_fields
         self._parser = HttpRequestParser(self)
-        self._fed = 0
-        self._head_starts_at = 0
+        self._fed = self._fed_before = self._head_starts_at = 0
         self._target = b""
         self._fields: list[Header] = []
         self._error: ExchangeError | None = None
@@ -74,14 +73,14 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Take bytes from the client. Raises ExchangeError; the connection can't be read any further then."""
         while data:
-            before = self._fed
+            self._fed_before = self._fed  # so that what was fed since a head's start is never less than its size
             self._fed += len(data)
             try:
                 self._parser.feed_data(data)
             except HttpParserUpgrade as upgrade:
                 # llhttp stops at every Upgrade; those that got here were refused or are to be ignored (h2c).
                 self._parser = HttpRequestParser(self)
-                self._fed = before + upgrade.args[0]
+                self._fed = self._fed_before + upgrade.args[0]
                 data = data[upgrade.args[0] :]
                 continue
             except HttpParserCallbackError as error:
@@ -95,7 +94,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         self.is_in_head = True
         self.head_count += 1
-        self._head_starts_at = self._fed
+        self._head_starts_at = self._fed_before
         self._target = b""
         self._fields = []
 
@@ -117,10 +116,7 @@ class RequestReader:
         fields, self._fields = self._fields, []
         if len(fields) > self._max_fields:
             raise BadRequest("http1.too_many_headers", status=431)
-        size = len(self._target)
-        for name, value in fields:
-            size += len(name) + len(value) + 4
-        if size > self._max_bytes:
+        if self._fed - self._head_starts_at > self._max_bytes and self._size(fields) > self._max_bytes:
             raise BadRequest("http1.headers_too_large", status=431)
         parser = self._parser
         version = parser.get_http_version()
@@ -133,6 +129,9 @@ class RequestReader:
             raise UpgradeRefused
         head, body = canonical_request(method, self._target, fields)
         self._consumer.request_head(head, body, parser.should_keep_alive())
+
+    def _size(self, fields: list[Header]) -> int:
+        return len(self._target) + sum(len(name) + len(value) + 4 for name, value in fields)
 
     def on_body(self, data: bytes) -> None:
         self._consumer.request_body(data)
@@ -218,7 +217,7 @@ class ResponseReader:
             raise UpstreamProtocolError("a second response" if self.is_complete else "too many response headers")
         parser = self._parser
         status = parser.get_status_code()
-        head, body = canonical_response(status, fields, self._method)
+        head, body, is_chunked = canonical_response(status, fields, self._method)
         self._is_informational = 100 <= status < 200
         if self._is_informational:
             self._informational += 1
@@ -228,7 +227,6 @@ class ResponseReader:
             return
         if not 200 <= status <= 599:
             raise UpstreamProtocolError(f"the response has status {status}")
-        is_chunked = any(name.lower() == b"transfer-encoding" for name, _ in fields)
         self._ends_with_connection = body.length is None and not is_chunked
         self._fed_in_head = 0
         is_kept_alive = parser.should_keep_alive() and not self._ends_with_connection

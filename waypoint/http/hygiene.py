@@ -26,6 +26,8 @@ _NEVER_FORWARDED = frozenset(
         b"http2-settings",
         b"x-envoy-peer-metadata",
         b"x-envoy-peer-metadata-id",
+        b"x-envoy-attempt-count",
+        b"x-envoy-expected-rq-timeout-ms",
         b"x-forwarded-client-cert",
     }
 )
@@ -38,7 +40,14 @@ _REQUEST_SPECIAL = _NEVER_FORWARDED | {
     b"upgrade",
     b"expect",
 }
-_RESPONSE_SPECIAL = _NEVER_FORWARDED | {b"content-length", b"transfer-encoding", b"connection", b"upgrade"}
+_RESPONSE_SPECIAL = _NEVER_FORWARDED | {
+    b"content-length",
+    b"transfer-encoding",
+    b"connection",
+    b"upgrade",
+    b"server",  # the proxy says its own
+    b"x-envoy-upstream-service-time",
+}
 # A client may not use Connection to take these away from us or from the application.
 _NOT_NOMINABLE = frozenset(
     {b"host", b"content-length", b"authorization", b"te", b"transfer-encoding", b"x-forwarded-for"}
@@ -91,10 +100,11 @@ def canonical_request(method: bytes, target: bytes, raw: list[Header]) -> tuple[
     return RequestHead(method, host, path, query, headers, bool(question)), body
 
 
-def canonical_response(status: int, raw: list[Header], request_method: bytes) -> tuple[ResponseHead, Body]:
-    """The head of an HTTP/1.1 response, and how its body ends. Raises UpstreamProtocolError."""
+def canonical_response(status: int, raw: list[Header], request_method: bytes) -> tuple[ResponseHead, Body, bool]:
+    """The head of an HTTP/1.1 response, its body, and whether that is chunked. Raises UpstreamProtocolError."""
     headers: Headers = []
     length: int | None = None
+    is_chunked = False
     nominated: bytes = b""
     for name, value in raw:
         name = name.lower()
@@ -109,6 +119,7 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
         elif name == b"transfer-encoding":
             if value.lower() != b"chunked":
                 raise UpstreamProtocolError(f"transfer-encoding {value!r}")
+            is_chunked = True
         elif name == b"connection":
             nominated = value
     if nominated:
@@ -116,8 +127,8 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
     if request_method == b"HEAD" or status in {204, 304}:
         if length is not None and status != 204:
             headers.append((b"content-length", b"%d" % length))
-        return ResponseHead(status, headers), EMPTY
-    return ResponseHead(status, headers), Body(length)
+        return ResponseHead(status, headers), EMPTY, is_chunked
+    return ResponseHead(status, headers), Body(length), is_chunked
 
 
 def _length(value: bytes) -> int:

@@ -34,7 +34,8 @@ class _Waiting:
 class Http1Server(asyncio.Protocol):
     """Implements `events.Downstream` for the one exchange that is under way.
 
-    `begin(server, head, body)` makes an exchange, which is then started; `refused(server, error)` reports a request that never became one.
+    `begin(server, head, body)` makes an exchange, which is then started; `refused(error)` reports a request that never
+    became one, and gives its answer.
     """
 
     protocol = "HTTP/1.1"
@@ -43,11 +44,13 @@ class Http1Server(asyncio.Protocol):
         self,
         settings: Settings,
         begin: Callable[["Http1Server", RequestHead, Body], RequestSink],
-        refused: Callable[["Http1Server", ExchangeError], ResponseHead],
+        refused: Callable[[ExchangeError], tuple[ResponseHead, bytes]],
+        on_closed: Callable[["Http1Server"], None],
     ) -> None:
         self._settings = settings
         self._begin = begin
         self._refused = refused
+        self._on_closed = on_closed
         self._reader = h1.RequestReader(self, settings.head_bytes, settings.head_fields)
         self._waiting: deque[_Waiting] = deque()
         self._exchange: RequestSink | None = None
@@ -88,6 +91,7 @@ class Http1Server(asyncio.Protocol):
         return self._exchange is not None
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._on_closed(self)
         self._is_ended = True
         self._waiting.clear()
         if self._timer is not None:
@@ -214,8 +218,7 @@ class Http1Server(asyncio.Protocol):
             self.reset() if not self._request_is_complete else self.close_when_idle()
             return
         self._is_kept_alive = False
-        body = error.body
-        head = self._refused(self, error)
+        head, body = self._refused(error)
         self._transport.write(h1.format_response(head, Body(len(body)), closes=True) + body)
         self._transport.close()
 

@@ -1,0 +1,171 @@
+"""The `waypoint` command. Each subcommand imports what it runs only when it runs, so that `--help` answers at once.
+
+Exit status: 0 done, 1 it could not be done, 2 it was asked for in a wrong way.
+"""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from waypoint.options import Address, GatewayName, RunOptions
+
+_EXISTING = click.Path(exists=True, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_flag = partial(click.option, show_envvar=True, show_default=True)
+
+
+class _AddressType(click.ParamType[Address]):
+    name = "address:port"
+
+    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            self.fail(f"{value!r} is not of the form ADDRESS:PORT, such as 127.0.0.1:15008", param, ctx)
+        return host.strip("[]"), int(port)
+
+
+class _GatewayType(click.ParamType[GatewayName]):
+    name = "namespace/name"
+
+    def convert(
+        self, value: str | GatewayName, param: click.Parameter | None, ctx: click.Context | None
+    ) -> GatewayName:
+        if isinstance(value, GatewayName):
+            return value
+        namespace, _, name = value.partition("/")
+        if not namespace or not name or "/" in name:
+            self.fail(f"{value!r} is not of the form NAMESPACE/NAME", param, ctx)
+        return GatewayName(namespace, name)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def cli() -> None:
+    """An L7 waypoint proxy for Istio ambient meshes."""
+
+
+@cli.command(context_settings={"auto_envvar_prefix": "WAYPOINT"})
+@_flag(
+    "--resources",
+    type=_EXISTING,
+    multiple=True,
+    required=True,
+    help="Kubernetes YAML: a file or folder; repeatable, later ones win.",
+)
+@_flag("--gateway", type=_GatewayType(), required=True, help="The Gateway whose waypoint this is.")
+@_flag(
+    "--certificate", type=_FILE, required=True, help="This workload's certificate chain, PEM; reloaded when it changes."
+)
+@_flag("--private-key", type=_FILE, required=True, help="Its private key, PEM.")
+@_flag("--trust-bundle", type=_FILE, required=True, help="The roots that peers' certificates must lead to, PEM.")
+@_flag("--listen", type=_AddressType(), default="0.0.0.0:15008", help="Where HBONE is accepted.")
+@_flag("--metrics", type=_AddressType(), default="0.0.0.0:15020", help="Prometheus metrics.")
+@_flag("--readiness", type=_AddressType(), default="0.0.0.0:15021", help="/healthz/ready.")
+@_flag("--admin", type=_AddressType(), default="127.0.0.1:15000", help="Configuration dump, log level, quit.")
+@_flag("--access-log", default="-", metavar="PATH|-", help="One line per request; - is standard output, empty is none.")
+def run(
+    resources: tuple[Path, ...],
+    gateway: GatewayName,
+    certificate: Path,
+    private_key: Path,
+    trust_bundle: Path,
+    listen: Address,
+    metrics: Address,
+    readiness: Address,
+    admin: Address,
+    access_log: str,
+) -> None:
+    """Serve one Gateway as its waypoint."""
+    from waypoint import app
+
+    app.run(
+        RunOptions(
+            resources=resources,
+            gateway=gateway,
+            certificate=certificate,
+            private_key=private_key,
+            trust_bundle=trust_bundle,
+            listen=listen,
+            metrics=metrics,
+            readiness=readiness,
+            admin=admin,
+            access_log=access_log,
+        )
+    )
+
+
+@cli.group()
+def mesh() -> None:
+    """A whole mesh on this machine, without root and without Kubernetes."""
+
+
+@mesh.command()
+@click.argument("manifests", metavar="MANIFEST...", type=_EXISTING, nargs=-1, required=True)
+@click.option(
+    "--programs", type=_FILE, multiple=True, required=True, help="Which program stands in for which image; repeatable."
+)
+@click.option(
+    "--ingress",
+    multiple=True,
+    metavar="[NAMESPACE/]SERVICE[:PORT][=ADDRESS:PORT]",
+    help="Where a browser enters; the first one at 127.0.0.1:9080 unless given; repeatable.",
+)
+@click.option(
+    "--run-directory",
+    type=_FOLDER,
+    help="Keep certificates, generated objects and logs here instead of in a temporary folder.",
+)
+@click.option(
+    "--access-log", is_flag=True, help="Show the waypoints' access logs here instead of writing them to files."
+)
+def up(
+    manifests: tuple[Path, ...],
+    programs: tuple[Path, ...],
+    ingress: tuple[str, ...],
+    run_directory: Path | None,
+    access_log: bool,
+) -> None:
+    """Run Deployments of MANIFEST... as programs, with a ztunnel and a waypoint per Gateway, until Ctrl-C.
+
+    Edits of the manifests are followed live.
+    """
+    from waypoint.mesh.ingress import Ingress
+    from waypoint.mesh.programs import InvalidPrograms, load_programs
+    from waypoint.mesh.up import MeshOptions, run_mesh
+
+    try:
+        options = MeshOptions(
+            manifests=manifests,
+            programs=load_programs(programs),
+            ingresses=tuple(Ingress.parse(text, position) for position, text in enumerate(ingress)),
+            run_directory=run_directory,
+            shows_access_log=access_log,
+            environment=dict(os.environ),
+        )
+    except (InvalidPrograms, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(run_mesh(options))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(version("pywaypoint"))
+    except PackageNotFoundError:
+        click.echo("unknown: run from a checkout that is not installed")
+
+
+def main() -> None:
+    cli(prog_name="waypoint")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,373 @@
+"""One request and its response through the waypoint, from head to last byte. The file to read first.
+
+    client ──▶ Downstream ──▶ Exchange ──▶ Attempts ──▶ Upstream ──▶ endpoint
+           ◀──            ◀──          ◀──────────────
+
+`start` finds the route and picks the backend; `Attempts` finds an endpoint and sends; the response comes back through
+`response_*`, and `_finish` reports the exchange, exactly once, however it ended. Bodies stream in both directions: a
+side that is slow pauses the other. Nothing here parses, matches, chooses or retries.
+
+There is no task per request: everything is pushed, from the socket that has bytes to the socket that takes them.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from random import getrandbits, random
+from typing import TYPE_CHECKING
+
+from l4.config.holder import Holder
+from l4.config.settings import Settings
+from policies.attributes import ClusterName, Headers, Peer, RequestHead, ResponseHead
+from policies.balancing.endpoint import Endpoint, WorkloadLabels
+from policies.route import Rule, WeightedBackend
+from policies.verdict import ResponseFlag
+from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
+from waypoint.errors import (
+    AttemptFailed,
+    BackendNotFound,
+    ExchangeError,
+    NoBackendWeight,
+    Overloaded,
+    RequestTimeout,
+    RouteNotFound,
+)
+from waypoint.http.events import Body, Downstream
+from waypoint.originate import Originator
+from waypoint.telemetry import ExchangeRecord, Telemetry
+from waypoint.upstream.attempts import Attempts, Spawn
+from waypoint.upstream.clusters import Clusters
+
+if TYPE_CHECKING:
+    from l4.telemetry.spans import Tracer
+
+SERVER = b"istio-envoy"
+
+
+@dataclass(slots=True)
+class DataPath:
+    """What every exchange of this process shares. `exchanges` counts those under way."""
+
+    holder: Holder[Snapshot]
+    clusters: Clusters
+    originator: Originator
+    telemetry: Telemetry
+    tracer: "Tracer | None"
+    settings: Settings
+    spawn: Spawn
+    loop: asyncio.AbstractEventLoop
+    exchanges: int = 0
+
+
+class Connection:
+    """What the exchanges of one inner connection share: who is at the other end, and where it meant to go."""
+
+    __slots__ = ("_baggage", "_labels", "_snapshot", "authority", "path", "peer")
+
+    def __init__(self, path: DataPath, peer: Peer, authority: tuple[str, int], baggage: bytes) -> None:
+        self.path = path
+        self.peer = peer
+        self.authority = authority
+        self._baggage = baggage
+        self._snapshot: Snapshot | None = None
+        self._labels = WorkloadLabels()
+
+    def source(self, snapshot: Snapshot) -> WorkloadLabels:
+        """The client workload as the snapshot knows it."""
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._labels = self.path.telemetry.sources.find(self.peer, snapshot.registry, self._baggage)
+        return self._labels
+
+
+class Exchange:
+    """Takes the request (`events.RequestSink`) and the response (`attempts.AttemptSink`)."""
+
+    __slots__ = (
+        "_attempts",
+        "_backend",
+        "_body",
+        "_connection",
+        "_deadline",
+        "_downstream",
+        "_head",
+        "_is_over",
+        "_path",
+        "_record",
+        "_request_ended",
+        "_rule",
+        "_started",
+    )
+
+    def __init__(self, connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> None:
+        self._path = connection.path
+        self._connection = connection
+        self._downstream = downstream
+        self._head = head
+        self._body = body
+        self._attempts: Attempts | None = None
+        self._rule: Rule | None = None
+        self._backend: WeightedBackend | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._started = time.perf_counter()
+        self._request_ended = 0.0
+        self._is_over = False
+
+    # -- the request -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Route, and begin the first attempt."""
+        path = self._path
+        path.exchanges += 1
+        snapshot = path.holder.current
+        connection = self._connection
+        destination = snapshot.destinations.get(connection.authority)
+        record = self._record = ExchangeRecord(
+            time.time(),
+            connection.peer,
+            connection.source(snapshot),
+            connection.authority,
+            UNKNOWN_SERVICE if destination is None else destination.service,
+        )
+        self._describe(record)
+        try:
+            if path.exchanges > path.settings.max_exchanges:
+                raise Overloaded
+            if destination is None:
+                raise RouteNotFound
+            cluster = path.clusters[self._route(destination)]
+        except ExchangeError as error:
+            self._reply(error)
+            return
+        record.cluster = cluster.config.name
+        record.service = cluster.config.service
+        self._attempts = Attempts(self, cluster, self._head, self._body, path.originator, path.spawn, path.settings)
+        self._attempts.start()
+
+    def request_body(self, data: bytes) -> None:
+        self._record.bytes_received += len(data)
+        if self._attempts is not None and not self._attempts.send_body(data):
+            self._downstream.pause_request()
+
+    def request_end(self, trailers: Headers) -> None:
+        self._request_ended = time.perf_counter()
+        if self._is_over or self._attempts is None:
+            return
+        if self._rule is not None and (seconds := self._rule.timeouts.request) is not None:
+            self._deadline = self._path.loop.call_later(seconds, self._timed_out)
+        self._attempts.send_end(trailers)
+
+    def downstream_lost(self) -> None:
+        """The client is gone: stop the work that was done for it."""
+        record = self._record
+        record.flags += (ResponseFlag.DOWNSTREAM_CONNECTION_TERMINATION,)
+        record.detail = "downstream_remote_disconnect"
+        self._cut()
+
+    def resume_response(self) -> None:
+        if self._attempts is not None:
+            self._attempts.resume_response()
+
+    # -- the response ----------------------------------------------------------------------------------------------
+
+    def attempt_began(self, endpoint: Endpoint, head_bytes: int) -> None:
+        self._record.endpoint = endpoint
+        self._record.request_bytes = head_bytes
+
+    def response_informational(self, head: ResponseHead) -> None:
+        self._downstream.send_informational(head)
+
+    def response_head(self, head: ResponseHead, body: Body) -> None:
+        record = self._record
+        record.status = head.status
+        record.detail = "via_upstream"
+        waited = int((time.perf_counter() - self._request_ended) * 1000) if self._request_ended else 0
+        record.upstream_service_time_ms = waited
+        headers = head.headers
+        rule, backend = self._rule, self._backend
+        if backend is not None and backend.response_edit is not None:
+            headers = backend.response_edit.apply(headers)
+        if rule is not None and rule.response_edit is not None:
+            headers = rule.response_edit.apply(headers)
+        headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
+        headers.append((b"server", SERVER))
+        head.headers = headers
+        record.response_bytes = self._downstream.send_head(head, body)
+
+    def response_body(self, data: bytes) -> None:
+        self._record.bytes_sent += len(data)
+        if not self._downstream.send_body(data) and self._attempts is not None:
+            self._attempts.pause_response()
+
+    def response_end(self, trailers: Headers) -> None:
+        if self._attempts is not None:
+            self._attempts.finished()
+        self._finish()
+        self._downstream.send_end(trailers)
+
+    def resume_upstream(self) -> None:
+        self._downstream.resume_request()
+
+    def attempt_failed(self, error: ExchangeError) -> None:
+        """The attempt broke off: before the response there may be another, after it the client must see the break."""
+        record = self._record
+        if record.status == 0 and self._attempts is not None:
+            self._attempts.failed(error)
+        elif not self._is_over:
+            record.flags += (error.flag,) if error.flag else ()
+            record.detail = error.detail.replace("before_response_started", "after_response_started")
+            record.upstream_transport_failure_reason = error.reason
+            self._cut()
+            self._downstream.reset()
+
+    def attempts_failed(self, error: ExchangeError) -> None:
+        self._reply(error)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _route(self, destination: Destination) -> ClusterName:
+        """Find rule and backend, and make the head that will be forwarded."""
+        head = self._head
+        rule = destination.routes.find(head)
+        if rule is None:
+            raise RouteNotFound
+        self._rule = rule
+        self._record.route_name = rule.name
+        backend = rule.pick(random())
+        if backend is None:
+            raise NoBackendWeight
+        if backend.cluster is None:
+            raise BackendNotFound
+        self._backend = backend
+        if rule.request_edit is not None:
+            rule.request_edit.apply_to(head)
+        if backend.request_edit is not None:
+            backend.request_edit.apply_to(head)
+        if rule.timeouts.request is not None:
+            head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (rule.timeouts.request * 1000)))
+        head.headers.append((b"x-envoy-attempt-count", b"1"))
+        return backend.cluster
+
+    def _describe(self, record: ExchangeRecord) -> None:
+        """Note for the log what the client said, and add what every application may rely on."""
+        head = self._head
+        headers = head.headers
+        fields = dict(headers)
+        request_id = fields.get(b"x-request-id")
+        if request_id is None or len(request_id) > 128:
+            request_id = new_request_id()
+            headers.append((b"x-request-id", request_id))
+        if b"x-forwarded-proto" not in fields:
+            headers.append((b"x-forwarded-proto", b"http"))
+        record.method = head.method
+        record.original_target = head.target
+        record.protocol = self._downstream.protocol
+        record.authority = head.authority
+        record.request_id = request_id
+        record.user_agent = fields.get(b"user-agent")
+        record.x_forwarded_for = fields.get(b"x-forwarded-for")
+        if self._path.tracer is not None:
+            self._begin_span(fields.get(b"traceparent"))
+
+    def _begin_span(self, traceparent: bytes | None) -> None:
+        assert self._path.tracer is not None
+        self._record.span = span = self._path.tracer.begin(traceparent, time.time_ns())
+        if span is not None:
+            headers = self._head.headers
+            headers[:] = [header for header in headers if header[0] != b"traceparent"]
+            headers.append((b"traceparent", span.traceparent()))
+
+    def _timed_out(self) -> None:
+        error = RequestTimeout()
+        if self._record.status == 0:
+            if self._attempts is not None:
+                self._attempts.abort()
+            self._reply(error)
+        else:
+            self._record.flags += (error.flag,)
+            self._record.detail = error.detail
+            self._cut()
+            self._downstream.reset()
+
+    def _reply(self, error: ExchangeError) -> None:
+        """Answer in the endpoint's place."""
+        record = self._record
+        record.status = error.status
+        record.detail = error.detail
+        record.upstream_transport_failure_reason = error.reason if isinstance(error, AttemptFailed) else ""
+        if error.flag is not None:
+            is_exhausted = isinstance(error, AttemptFailed) and error.has_retried
+            limit = (ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,) if is_exhausted else ()
+            record.flags += (*limit, error.flag)
+        head, body = local_reply(error)
+        is_bodiless = not body or self._head.method == b"HEAD"
+        record.response_bytes = self._downstream.send_head(head, Body(len(body)))
+        if not is_bodiless:
+            record.bytes_sent = len(body)
+            self._downstream.send_body(body)
+        self._finish()
+        self._downstream.send_end([])
+
+    def _cut(self) -> None:
+        """End the exchange before its response is whole."""
+        if self._attempts is not None:
+            self._attempts.abort()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Report, exactly once."""
+        if self._is_over:
+            return
+        self._is_over = True
+        path, record = self._path, self._record
+        path.exchanges -= 1
+        self._attempts = None  # each holds the other: without this, only the garbage collector could free them
+        if self._deadline is not None:
+            self._deadline.cancel()
+        record.duration_ms = (time.perf_counter() - self._started) * 1000
+        record.request_bytes += record.bytes_received
+        record.response_bytes += record.bytes_sent
+        path.telemetry.record(record)
+
+
+def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead, bytes]:
+    """Report a request that could not be understood, and answer it."""
+    path = connection.path
+    snapshot = path.holder.current
+    destination = snapshot.destinations.get(connection.authority)
+    record = ExchangeRecord(
+        time.time(),
+        connection.peer,
+        connection.source(snapshot),
+        connection.authority,
+        UNKNOWN_SERVICE if destination is None else destination.service,
+    )
+    head, body = local_reply(error)
+    record.status = error.status
+    record.flags = (error.flag,) if error.flag else ()
+    record.detail = error.detail
+    record.bytes_sent = len(body)
+    path.telemetry.record(record)
+    return head, body
+
+
+def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
+    """An error as a response: its head (framing is the codec's matter) and body."""
+    body = error.body
+    headers = [(b"content-type", b"text/plain")] if body else []
+    headers.append((b"date", _http_date(int(time.time()))))
+    headers.append((b"server", SERVER))
+    return ResponseHead(error.status, headers), body
+
+
+def new_request_id() -> bytes:
+    """A random UUID (RFC 9562 version 4); `uuid.uuid4` takes three times as long."""
+    text = b"%032x" % (getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 4 << 76 | 2 << 62)
+    return b"%b-%b-%b-%b-%b" % (text[:8], text[8:12], text[12:16], text[16:20], text[20:])
+
+
+@lru_cache(maxsize=1)
+def _http_date(seconds: int) -> bytes:
+    return formatdate(seconds, usegmt=True).encode()

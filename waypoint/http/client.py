@@ -1,0 +1,146 @@
+"""The endpoint's side of HTTP/1.1: one connection, one exchange at a time, kept for the next when all was in order.
+
+A connection goes back to its endpoint only when request and response were both whole and both sides agreed to keep it;
+after anything odd it is cut, so that no byte of one exchange can turn up in another.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from l4.config.settings import Settings
+from policies.attributes import Headers, RequestHead, ResponseHead
+from waypoint.errors import UpstreamClosed, UpstreamProtocolError
+from waypoint.http import h1
+from waypoint.http.events import Body, ResponseSink
+
+
+class Http1Client(asyncio.Protocol):
+    """Implements `events.Upstream`. `on_free` is told when the connection may serve another exchange, `on_gone` when
+    it never will (also when it breaks while nobody uses it)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_free: Callable[["Http1Client"], None],
+        on_gone: Callable[["Http1Client"], None],
+    ) -> None:
+        self._reader = h1.ResponseReader(self, settings.head_bytes, settings.head_fields)
+        self._on_free = on_free
+        self._on_gone = on_gone
+        self._sink: ResponseSink | None = None
+        self._is_chunked = False
+        self._is_write_paused = False
+        self._is_kept_alive = True
+        self._request_is_complete = True
+        self._is_gone = False
+        self.is_reused = False
+        self.idle_since = 0.0
+
+    @property
+    def has_answered(self) -> bool:
+        """A byte of the current response has come."""
+        return self._reader.has_begun
+
+    def get_extra_info(self, name: str) -> object:
+        return self._transport.get_extra_info(name)
+
+    def close(self) -> None:
+        if not self._is_gone:
+            self._is_gone = True
+            self._transport.close()
+            self._on_gone(self)
+
+    # -- events.Upstream -------------------------------------------------------------------------------------------
+
+    def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int:
+        self._sink = sink
+        self._is_chunked = body.length is None and not body.is_empty
+        self._request_is_complete = False
+        self._is_kept_alive = True
+        self._reader.expect(head.method)
+        data = h1.format_request(head, body)
+        self._transport.write(data)
+        return len(data)
+
+    def send_body(self, data: bytes) -> bool:
+        self._transport.write(h1.format_chunk(data) if self._is_chunked else data)
+        return not self._is_write_paused
+
+    def send_end(self, trailers: Headers) -> None:
+        if self._is_chunked:
+            self._transport.write(h1.format_last_chunk(trailers))
+        self._request_is_complete = True
+
+    def abort(self) -> None:
+        self._sink = None
+        if not self._is_gone:
+            self._is_gone = True
+            self._transport.abort()
+            self._on_gone(self)
+
+    def pause_response(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_response(self) -> None:
+        self._transport.resume_reading()
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+        except UpstreamProtocolError as error:
+            self._fail(error)
+
+    def eof_received(self) -> bool:
+        if self._sink is not None and not self._reader.feed_eof():
+            self._fail(UpstreamClosed("the endpoint closed before the response was whole"))
+        self.close()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._fail(UpstreamClosed(str(error or "the endpoint closed the connection")))
+
+    def pause_writing(self) -> None:
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_write_paused = False
+        if self._sink is not None:
+            self._sink.resume_upstream()
+
+    # -- h1.ResponseConsumer ---------------------------------------------------------------------------------------
+
+    def informational_head(self, head: ResponseHead) -> None:
+        if self._sink is not None:
+            self._sink.response_informational(head)
+
+    def response_head(self, head: ResponseHead, body: Body, is_kept_alive: bool) -> None:
+        self._is_kept_alive = is_kept_alive
+        if self._sink is not None:
+            self._sink.response_head(head, body)
+
+    def response_body(self, data: bytes) -> None:
+        if self._sink is not None:
+            self._sink.response_body(data)
+
+    def response_end(self, trailers: Headers) -> None:
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        if self._is_kept_alive and self._request_is_complete and not self._is_gone:
+            self.is_reused = True
+            self._on_free(self)
+        else:
+            self.close()
+        sink.response_end(trailers)
+
+    def _fail(self, error: UpstreamProtocolError | UpstreamClosed) -> None:
+        sink = self._sink
+        self.abort()
+        if sink is not None:
+            sink.attempt_failed(error)

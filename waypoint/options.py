@@ -1,0 +1,32 @@
+"""What `waypoint run` is told on its command line, checked and typed. Timers and sizes are `l4.config.settings`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayName:
+    """The Gateway whose waypoint this process is."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    resources: tuple[Path, ...]
+    gateway: GatewayName
+    certificate: Path
+    private_key: Path
+    trust_bundle: Path
+    listen: Address
+    metrics: Address
+    readiness: Address
+    admin: Address
+    access_log: str
+    """A path, `-` for standard output, or empty for none."""

@@ -1,0 +1,58 @@
+"""Towards an endpoint: an HBONE tunnel to workloads that speak it, plain TCP to the others."""
+
+import asyncio
+from collections.abc import Callable
+
+from l4.config.settings import Settings
+from l4.hbone.client import keep_alive
+from l4.hbone.connect import Authority, ConnectRequest
+from l4.hbone.errors import TunnelError
+from l4.hbone.pool import HbonePool
+from l4.identity.store import NoCertificate, WorkloadCertificate
+from policies.balancing.endpoint import Endpoint
+from waypoint.errors import UpstreamConnectFailed
+
+HBONE_PORT = 15008
+
+
+class Originator:
+    """Makes connections as the waypoint's own identity. `hbone_port` is another one in tests only."""
+
+    def __init__(
+        self,
+        pool: HbonePool,
+        certificate: Callable[[], WorkloadCertificate],
+        settings: Settings,
+        hbone_port: int = HBONE_PORT,
+    ) -> None:
+        self._pool = pool
+        self._certificate = certificate
+        self._settings = settings
+        self._hbone_port = hbone_port
+
+    async def connect(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], seconds: float) -> None:
+        """Connect `factory`'s protocol to the endpoint's application. Raises UpstreamConnectFailed: then, for certain,
+        the application has not seen a byte (a tunnel counts as connected when its CONNECT was answered with 200)."""
+        try:
+            async with asyncio.timeout(seconds):
+                if endpoint.identity is None:
+                    await self._connect_plain(endpoint, factory)
+                else:
+                    await self._pool.connect(
+                        factory,
+                        certificate=self._certificate(),
+                        identities=frozenset({endpoint.identity}),
+                        address=(endpoint.ip, self._hbone_port),
+                        request=ConnectRequest(Authority(endpoint.ip, endpoint.port)),
+                    )
+        except TimeoutError:
+            raise UpstreamConnectFailed(f"{endpoint} did not answer within {seconds:g} s") from None
+        except (TunnelError, NoCertificate) as error:
+            raise UpstreamConnectFailed(str(error)) from error
+        except OSError as error:
+            raise UpstreamConnectFailed(f"connect to {endpoint} failed: {error.strerror or error}") from error
+
+    async def _connect_plain(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol]) -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(factory, endpoint.ip, endpoint.port)
+        keep_alive(transport.get_extra_info("socket"), self._settings)

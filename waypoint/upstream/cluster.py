@@ -1,0 +1,85 @@
+"""One destination with its live state: its endpoints, what is under way to each, and idle connections to use again.
+
+This outlives snapshots: `reconcile` takes a new configuration and keeps the state of the endpoints that stay. The
+configuration decides nothing here, and nothing here is ever read by it.
+"""
+
+from collections.abc import Callable, Container
+
+from policies.balancing.endpoint import Endpoint
+from policies.balancing.least_request import pick
+from waypoint.config.snapshot import ClusterConfig
+from waypoint.http.client import Http1Client
+
+_AVOID_ATTEMPTS = 5  # as Envoy's hostSelectionRetryMaxAttempts
+
+
+class LiveEndpoint:
+    """An endpoint, how many attempts are under way to it, and idle connections, the last used first."""
+
+    __slots__ = ("active", "endpoint", "idle", "is_retired", "weight")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.weight = endpoint.weight
+        self.active = 0
+        self.idle: list[Http1Client] = []
+        self.is_retired = False
+
+    def take_idle(self) -> Http1Client | None:
+        return self.idle.pop() if self.idle else None
+
+    def free(self, client: Http1Client, now: float) -> None:
+        """A connection is done with its exchange: keep it for the next one."""
+        if self.is_retired:
+            client.close()
+        else:
+            client.idle_since = now
+            self.idle.append(client)
+
+    def gone(self, client: Http1Client) -> None:
+        if client in self.idle:
+            self.idle.remove(client)
+
+    def retire(self) -> None:
+        """The endpoint is no more: exchanges under way finish, nothing new goes there."""
+        self.is_retired = True
+        for client in list(self.idle):
+            client.close()
+
+    def close_idle(self, before: float) -> None:
+        """Close what nobody has used since then; the oldest stand in front."""
+        while self.idle and self.idle[0].idle_since < before:
+            self.idle[0].close()
+
+
+class Cluster:
+    def __init__(self, config: ClusterConfig) -> None:
+        self.config = config
+        self.endpoints = [LiveEndpoint(endpoint) for endpoint in config.endpoints]
+
+    def reconcile(self, config: ClusterConfig) -> None:
+        """Take a new configuration for the same name."""
+        known = {live.endpoint: live for live in self.endpoints}
+        self.config = config
+        self.endpoints = [known.pop(endpoint, None) or LiveEndpoint(endpoint) for endpoint in config.endpoints]
+        for live in known.values():
+            live.retire()
+
+    def retire(self) -> None:
+        for live in self.endpoints:
+            live.retire()
+
+    def pick(self, roll: Callable[[], float], avoid: Container[Endpoint] = ()) -> LiveEndpoint | None:
+        """The endpoint for the next attempt, if possible none of those to avoid; None when there is no endpoint."""
+        endpoints = self.endpoints
+        if not endpoints:
+            return None
+        if len(endpoints) == 1:
+            return endpoints[0]
+        live = pick(endpoints, roll(), roll())
+        for _ in range(_AVOID_ATTEMPTS if avoid else 0):
+            if live.endpoint not in avoid:
+                break
+            live = pick(endpoints, roll(), roll())
+        return live

@@ -1,0 +1,47 @@
+"""All live clusters, brought in line with each new snapshot; and the sweep that closes connections nobody uses."""
+
+import asyncio
+
+from l4.config.settings import Settings
+from policies.attributes import ClusterName
+from waypoint.config.snapshot import Snapshot
+from waypoint.upstream.cluster import Cluster
+
+_SWEEP_SECONDS = 5.0
+
+
+class Clusters:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clusters: dict[ClusterName, Cluster] = {}
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def __getitem__(self, name: ClusterName) -> Cluster:
+        return self._clusters[name]
+
+    def reconcile(self, snapshot: Snapshot) -> None:
+        """Build what is new and update what stays; call it before the snapshot goes live."""
+        for name, config in snapshot.clusters.items():
+            cluster = self._clusters.get(name)
+            if cluster is None:
+                self._clusters[name] = Cluster(config)
+            elif cluster.config != config:
+                cluster.reconcile(config)
+
+    def retire_unknown(self, snapshot: Snapshot) -> None:
+        """Let go of what the live snapshot no longer names; exchanges under way keep their cluster."""
+        for name in self._clusters.keys() - snapshot.clusters.keys():
+            self._clusters.pop(name).retire()
+
+    def close(self) -> None:
+        self._timer.cancel()
+        for cluster in self._clusters.values():
+            cluster.retire()
+
+    def _sweep(self) -> None:
+        before = self._loop.time() - self._settings.upstream_idle_http_seconds
+        for cluster in self._clusters.values():
+            for live in cluster.endpoints:
+                live.close_idle(before)
+        self._timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)

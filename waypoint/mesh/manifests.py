@@ -1,0 +1,126 @@
+"""The parts of Kubernetes objects that the laptop mesh itself acts on: what to run, under which names, as whom.
+
+Everything else in a manifest (routes, policies, probes, volumes) is not read here; the ztunnel and the waypoint read
+the same files themselves.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Metadata(Struct, frozen=True, rename="camel"):
+    name: str
+    namespace: str = "default"
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+class TemplateMetadata(Struct, frozen=True, rename="camel"):
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+class FieldRef(Struct, frozen=True, rename="camel"):
+    field_path: str
+
+
+class ValueFrom(Struct, frozen=True, rename="camel"):
+    field_ref: FieldRef | None = None
+
+
+class Variable(Struct, frozen=True, rename="camel"):
+    name: str
+    value: str = ""
+    value_from: ValueFrom | None = None
+
+    @property
+    def field(self) -> str:
+        """The path of the pod's field that holds the value; empty when it comes from elsewhere."""
+        ref = self.value_from and self.value_from.field_ref
+        return ref.field_path if ref else ""
+
+
+class ContainerPort(Struct, frozen=True, rename="camel"):
+    container_port: Port
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class Container(Struct, frozen=True, rename="camel"):
+    name: str
+    image: str
+    env: tuple[Variable, ...] = ()
+    ports: tuple[ContainerPort, ...] = ()
+
+
+class PodSpec(Struct, frozen=True, rename="camel"):
+    containers: Annotated[tuple[Container, ...], Meta(min_length=1)]
+    service_account_name: str = "default"
+
+
+class PodTemplate(Struct, frozen=True, rename="camel"):
+    spec: PodSpec
+    metadata: TemplateMetadata = field(default_factory=TemplateMetadata)
+
+
+class DeploymentSpec(Struct, frozen=True, rename="camel"):
+    template: PodTemplate
+    replicas: Annotated[int, Meta(ge=0)] = 1
+
+
+class Deployment(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+    spec: DeploymentSpec
+
+
+class ServicePort(Struct, frozen=True, rename="camel"):
+    port: Port
+    name: str = ""
+    protocol: str = "TCP"
+    target_port: int | str = ""
+
+    @property
+    def target(self) -> int | str:
+        """A container port, by number or by name."""
+        return self.target_port or self.port
+
+
+class ServiceSpec(Struct, frozen=True, rename="camel"):
+    ports: tuple[ServicePort, ...] = ()
+    selector: dict[str, str] = field(default_factory=dict)
+    cluster_ip: str = field(default="", name="clusterIP")
+    type: str = "ClusterIP"
+
+
+class Service(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+    spec: ServiceSpec = field(default_factory=ServiceSpec)
+
+    @property
+    def has_address(self) -> bool:
+        """Headless Services and external names are reached without one."""
+        return self.spec.cluster_ip != "None" and self.spec.type != "ExternalName"
+
+    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        selector = self.spec.selector
+        return bool(selector) and self.metadata.namespace == namespace and selector.items() <= labels.items()
+
+
+class GatewaySpec(Struct, frozen=True, rename="camel"):
+    gateway_class_name: str
+
+
+class Gateway(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+    spec: GatewaySpec
+
+
+KINDS: Mapping[tuple[str, str], type[Struct]] = {
+    ("apps", "Deployment"): Deployment,
+    ("", "Service"): Service,
+    ("gateway.networking.k8s.io", "Gateway"): Gateway,
+}

@@ -39,10 +39,12 @@ class Terminator:
             log.info("CONNECT %s from %s refused: %s", incoming.request.authority, incoming.peer.identity, reason)
             status = f'pywaypoint; error=destination_not_found; details="{reason}"'
             incoming.refuse(404, [(b"proxy-status", status.encode())])
-        elif destination.app_protocol in _HTTP:
-            self._serve_http(incoming, authority)
+            return
+        connection = Connection(self._path, incoming.peer, authority, incoming.request.baggage)
+        if destination.app_protocol in _HTTP:
+            self._serve_http(connection, incoming)
         else:
-            self._path.spawn(serve_opaque(self._path, incoming, destination))
+            self._path.spawn(serve_opaque(connection, incoming, destination))
 
     def drain(self) -> None:
         """Let exchanges finish; connections without one are closed now."""
@@ -50,9 +52,7 @@ class Terminator:
         for server in list(self._servers):
             server.close_when_idle()
 
-    def _serve_http(self, incoming: IncomingTunnel, authority: tuple[str, int]) -> None:
-        connection = Connection(self._path, incoming.peer, authority, incoming.request.baggage)
-
+    def _serve_http(self, connection: Connection, incoming: IncomingTunnel) -> None:
         def begin(server: Http1Server, head: RequestHead, body: Body) -> RequestSink:
             return Exchange(connection, server, head, body)
 

@@ -6,6 +6,7 @@ Field names follow `istio.workload` (workload.proto) where that has one.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from policies.attributes import Identity
 from policies.balancing.endpoint import WorkloadLabels
@@ -29,15 +30,19 @@ class AppProtocol(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GatewayAddress:
-    """Where a waypoint is reached: a service hostname (preferred) or an IP, and its HBONE port."""
+    """Where a waypoint is reached: a service hostname (preferred) or an IP, and its HBONE port.
+
+    `namespace` and `gateway` name the Gateway it belongs to.
+    """
 
     hostname: str = ""
     namespace: str = ""
+    gateway: str = ""
     ip: str = ""
     hbone_port: int = 15008
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Workload:
     """One running instance. `services` maps a service hostname to its {service port: target port}."""
 
@@ -60,8 +65,19 @@ class Workload:
     waypoint: GatewayAddress | None = None
     capacity: int = 1
 
-    @property
-    def metric_labels(self) -> WorkloadLabels: ...
+    @cached_property
+    def metric_labels(self) -> WorkloadLabels:
+        """What metrics say of this workload; always the same object, because they look series up by it."""
+        return WorkloadLabels(
+            workload=self.workload_name or "unknown",
+            namespace=self.namespace,
+            principal=str(self.identity),
+            app=self.labels.get("app") or self.canonical_name or "unknown",
+            version=self.labels.get("version") or self.canonical_revision,
+            canonical_service=self.canonical_name or "unknown",
+            canonical_revision=self.canonical_revision,
+            cluster=self.cluster_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,23 @@
+"""Holds the one value that is in force, such as the current snapshot; swapping it is one assignment."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Holder(Generic[T]):
+    def __init__(self, value: T) -> None:
+        self.current = value
+        self._subscribers: list[Callable[[T], None]] = []
+
+    def swap(self, value: T) -> None:
+        """Put a new value in force, then tell the subscribers, in the order in which they came."""
+        self.current = value
+        for subscriber in self._subscribers:
+            subscriber(value)
+
+    def subscribe(self, subscriber: Callable[[T], None]) -> None:
+        """Call it with every value from now on, at once with the one that is in force."""
+        self._subscribers.append(subscriber)
+        subscriber(self.current)

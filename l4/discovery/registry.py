@@ -1,0 +1,59 @@
+"""Who is at which address: an immutable index of services and workloads, made anew for each configuration."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from l4.config.documents import Problem
+from l4.discovery.workload import Service, TunnelProtocol, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """`services` is keyed by hostname, `workloads` by uid. Addresses are in canonical form."""
+
+    services: Mapping[str, Service] = field(default_factory=dict)
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    _services_by_ip: Mapping[str, Service] = field(default_factory=dict, repr=False)
+    _workloads_by_ip: Mapping[str, Workload] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def build(
+        cls,
+        services: Iterable[Service],
+        workloads: Iterable[Workload],
+        on_host_network: frozenset[str] | set[str] = frozenset(),
+        problems: tuple[Problem, ...] = (),
+    ) -> Self:
+        """Workloads on their node's network (given by uid) have no address of their own and stay out of that index;
+        of two workloads with one address, that which speaks HBONE is meant, else the first by uid."""
+        by_uid = {workload.uid: workload for workload in sorted(workloads, key=lambda it: it.uid)}
+        by_ip: dict[str, Workload] = {}
+        for workload in by_uid.values():
+            for address in workload.addresses if workload.uid not in on_host_network else ():
+                known = by_ip.get(address)
+                if known is None or (_is_hbone(workload) and not _is_hbone(known)):
+                    by_ip[address] = workload
+        by_hostname = {service.hostname: service for service in services}
+        services_by_ip: dict[str, Service] = {}
+        for service in sorted(by_hostname.values(), key=lambda it: it.hostname):
+            for address in service.addresses:
+                services_by_ip.setdefault(address, service)
+        return cls(by_hostname, by_uid, problems, services_by_ip, by_ip)
+
+    def service_at(self, ip: str) -> Service | None:
+        return self._services_by_ip.get(ip)
+
+    def workload_at(self, ip: str) -> Workload | None:
+        return self._workloads_by_ip.get(ip)
+
+    def service_named(self, namespace: str, name: str) -> Service | None:
+        return next((it for it in self.services.values() if (it.namespace, it.name) == (namespace, name)), None)
+
+    def workloads_on(self, node: str) -> tuple[Workload, ...]:
+        return tuple(workload for workload in self.workloads.values() if workload.node == node)
+
+
+def _is_hbone(workload: Workload) -> bool:
+    return workload.tunnel_protocol is TunnelProtocol.HBONE

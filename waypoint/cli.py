@@ -81,9 +81,9 @@ def run(
     access_log: str,
 ) -> None:
     """Serve one Gateway as its waypoint."""
-    from waypoint import app
+    from waypoint.app import run as serve
 
-    app.run(
+    serve(
         RunOptions(
             resources=resources,
             gateway=gateway,
@@ -135,8 +135,9 @@ def up(
     Edits of the manifests are followed live.
     """
     from waypoint.mesh.ingress import Ingress
+    from waypoint.mesh.laptop import MeshOptions
     from waypoint.mesh.programs import InvalidPrograms, load_programs
-    from waypoint.mesh.up import MeshOptions, run_mesh
+    from waypoint.mesh.up import run_mesh
 
     try:
         options = MeshOptions(

@@ -121,7 +121,7 @@ class Supervisor:
                 raise VitalProgramFailed(f"{name} {ending}")
             if loop.time() - started > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            self._report(f"{name} {ending}; it is started again in {pause:g} s")
+            self._report(f"{name} {ending}; it is started again in {pause:g} s, its log is {child.launch.log}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
@@ -219,5 +219,4 @@ def _last_words(log: Path, since: int) -> str:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(since, end - _LAST_WORDS_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    words = " | ".join(lines[-_LAST_WORDS_LINES:])
-    return f", saying: {words} (all of it is in {log})" if words else f", saying nothing (its log is {log})"
+    return f", saying: {' | '.join(lines[-_LAST_WORDS_LINES:])}" if lines else ", saying nothing"

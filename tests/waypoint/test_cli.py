@@ -1,0 +1,78 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def waypoint(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "waypoint.cli", *args], env=environment, capture_output=True, text=True, timeout=30
+    )
+
+
+def test_help_answers_at_once() -> None:
+    waypoint("--help")
+    started = time.monotonic()
+
+    answer = waypoint("--help")
+
+    assert answer.returncode == 0
+    assert "mesh" in answer.stdout
+    assert "run" in answer.stdout
+    assert time.monotonic() - started < 0.3
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, waypoint.cli; print([name for name in ('aiohttp', 'rich', 'cryptography') if name in sys.modules])"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+
+    assert answer.stdout.strip() == "[]"
+
+
+def test_every_flag_of_run_names_its_environment_variable() -> None:
+    text = " ".join(waypoint("run", "--help").stdout.split())
+
+    for flag in ("resources", "gateway", "certificate", "private-key", "trust-bundle", "listen", "metrics", "admin"):
+        assert f"--{flag}" in text
+        assert f"env var: WAYPOINT_{flag.upper().replace('-', '_')}" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        ((), "Missing option '--resources'"),
+        (("--resources", "/nowhere"), "'/nowhere' does not exist"),
+        (("--resources", "/", "--gateway", "waypoint"), "'waypoint' is not of the form NAMESPACE/NAME"),
+        (("--resources", "/", "--gateway", "a/b", "--listen", "15008"), "'15008' is not of the form ADDRESS:PORT"),
+    ],
+)
+def test_a_wrong_flag_is_a_sentence_and_exit_status_2(args: tuple[str, ...], sentence: str) -> None:
+    answer = waypoint("run", *args)
+
+    assert answer.returncode == 2
+    assert sentence in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_a_flag_may_come_from_the_environment() -> None:
+    answer = waypoint("run", "--resources", "/", WAYPOINT_GATEWAY="nonsense")
+
+    assert "'nonsense' is not of the form NAMESPACE/NAME" in answer.stderr
+
+
+def test_mesh_up_refuses_a_bad_mapping_and_a_bad_ingress_as_wrong_usage(tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad.yaml", tmp_path / "good.yaml"
+    bad.write_text("- image: a")
+    good.write_text("[]")
+
+    mapping = waypoint("mesh", "up", str(tmp_path), "--programs", str(bad))
+    ingress = waypoint("mesh", "up", str(tmp_path), "--programs", str(good), "--ingress", "front:http")
+
+    assert (mapping.returncode, ingress.returncode) == (2, 2)
+    assert "missing required field `command`" in mapping.stderr
+    assert "a port between 1 and 65535 is expected" in ingress.stderr

@@ -1,0 +1,188 @@
+"""What runs now, and how it follows edits of the manifests and the readiness of the programs."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from l4.config.documents import Document, ObjectKey
+from l4.config.resources import Decoder
+from l4.config.sources import Documents
+from l4.identity.authority import DevelopmentAuthority
+from l4.net.listener import CannotListen, bind
+from policies.attributes import Identity
+from waypoint.mesh.addresses import AddressesExhausted
+from waypoint.mesh.display import Display
+from waypoint.mesh.ingress import Ingress
+from waypoint.mesh.launches import Launcher, Layout, needed_ports, proxy_name
+from waypoint.mesh.manifests import KINDS
+from waypoint.mesh.overlay import overlay, write
+from waypoint.mesh.plan import Mesh, plan
+from waypoint.mesh.programs import Program
+from waypoint.mesh.supervisor import Supervisor
+
+RENEW_SECONDS = 8 * 3600.0
+"""Certificates live for a day; a third of that leaves room for a laptop that sleeps."""
+INGRESS_STOP_SECONDS = 1.5
+"""For the ztunnel to notice that the ingress is gone."""
+
+_OTHER_WORKLOADS = frozenset({"StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"})
+
+
+class CannotStart(Exception):
+    """Says why there is nothing to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """`environment` is that of the command itself; the programs inherit it."""
+
+    manifests: tuple[Path, ...]
+    programs: tuple[Program, ...]
+    ingresses: tuple[Ingress, ...]
+    run_directory: Path | None
+    shows_access_log: bool
+    environment: Mapping[str, str]
+
+
+class Laptop:
+    def __init__(self, options: MeshOptions, layout: Layout, display: Display, tasks: asyncio.TaskGroup) -> None:
+        self._options = options
+        self._layout = layout
+        self._display = display
+        self._authority = DevelopmentAuthority(layout.authority)
+        bundle = self._authority.bundle_path
+        self._launcher = Launcher(layout, options.manifests, bundle, options.environment, options.shows_access_log)
+        self._supervisor = Supervisor(tasks, report=self._warn, changed=self._schedule_refresh)
+        self._decoder = Decoder(KINDS)
+        self._contents: Mapping[ObjectKey, Mapping[str, Any]] = {}
+        self._mesh = Mesh()
+        self._route_files: frozenset[str] = frozenset()
+        self._certified: set[Identity] = set()
+        self._said: frozenset[str] = frozenset()
+        self._is_refreshing = False
+        self.all_ready = asyncio.Event()
+
+    @property
+    def mesh(self) -> Mesh:
+        return self._mesh
+
+    @property
+    def route_files(self) -> frozenset[str]:
+        """Where the manifests keep routes: what somebody may want to edit first."""
+        return self._route_files
+
+    def follow(self, read: Documents) -> None:
+        """The manifests were read, for the first time or after an edit. Each problem is said once."""
+        decoded = self._decoder.decode(read.documents)
+        try:
+            mesh = plan(decoded.resources, self._options.programs, self._options.ingresses, self._mesh.addresses)
+        except AddressesExhausted as error:
+            self._warn(str(error))
+            return
+        self._contents = {document.key: document.content for document in read.documents}
+        self._route_files = frozenset(it.origin.file for it in read.documents if it.key.kind == "HTTPRoute")
+        self._mesh = mesh
+        self._warn_of_new(
+            {*map(str, (*read.problems, *decoded.problems, *mesh.problems)), *mesh.unserved, *_not_run(read.documents)}
+        )
+        if self._supervisor.wanted:
+            self._apply()
+
+    def start(self) -> None:
+        """Raises CannotStart; what is wrong with the manifests has been said by then."""
+        if not self._mesh.pods:
+            raise CannotStart("nothing to run: no Deployment of the manifests has a program for its images")
+        if self._mesh.unserved:
+            raise CannotStart("; ".join(self._mesh.unserved))
+        if taken := list(_taken(needed_ports(self._mesh, self._options.ingresses))):
+            raise CannotStart("; ".join(taken))
+        self._apply()
+
+    async def stop(self) -> None:
+        """The ingress, the proxies, the programs."""
+        self._mesh = replace(self._mesh, ingresses=())
+        self._write_overlay()
+        await _until_closed(ingress.listen for ingress in self._options.ingresses)
+        await self._supervisor.stop(self._launcher.proxies(self._mesh))
+        await self._supervisor.stop(self._supervisor.wanted)
+
+    async def renew_certificates(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            self._certify(self._certified)
+
+    def _apply(self) -> None:
+        self._certify(self._mesh.identities - self._certified)
+        self._write_overlay()
+        self._supervisor.apply({**self._launcher.proxies(self._mesh), **self._launcher.programs(self._mesh)})
+        self._schedule_refresh()
+
+    def _certify(self, identities: Iterable[Identity]) -> None:
+        self._layout.certificates.mkdir(parents=True, exist_ok=True)
+        for identity in identities:
+            self._authority.write(identity, self._layout.certificates)
+        self._certified |= set(identities)
+
+    def _schedule_refresh(self) -> None:
+        """Many programs become ready in one turn; the overlay is written once."""
+        if not self._is_refreshing:
+            self._is_refreshing = True
+            asyncio.get_running_loop().call_soon(self._refresh)
+
+    def _refresh(self) -> None:
+        self._is_refreshing = False
+        self._write_overlay()
+        ready, wanted = self._supervisor.ready, self._supervisor.wanted
+        self._display.show(ready, wanted)
+        if ready == wanted:
+            self.all_ready.set()
+
+    def _write_overlay(self) -> None:
+        self._layout.overlay.mkdir(exist_ok=True)
+        objects = overlay(self._mesh, self._contents, frozenset(self._ready_pods()))
+        write(self._layout.overlay / "mesh.yaml", objects)
+
+    def _ready_pods(self) -> Iterator[str]:
+        ready = self._supervisor.ready
+        for pod in self._mesh.pods:
+            if all(process.name in ready for process in pod.processes):
+                yield pod.key
+        for waypoint in self._mesh.waypoints:
+            if proxy_name(waypoint) in ready:
+                yield waypoint.pod.key
+
+    def _warn_of_new(self, sentences: set[str]) -> None:
+        for sentence in sorted(sentences - self._said):
+            self._warn(sentence)
+        self._said = frozenset(sentences)
+
+    def _warn(self, sentence: str) -> None:
+        self._display.say(sentence, "yellow")
+
+
+def _not_run(documents: Iterable[Document]) -> Iterator[str]:
+    for document in documents:
+        if document.key.kind in _OTHER_WORKLOADS:
+            yield f"{document.origin}: {document.key}: the laptop mesh runs Deployments only; this one is left out"
+
+
+def _taken(ports: Iterable[tuple[str, int, str]]) -> Iterator[str]:
+    for host, port, advice in ports:
+        try:
+            bind(host, port).close()
+        except CannotListen as error:
+            yield f"{error} ({advice})"
+
+
+async def _until_closed(addresses: Iterable[tuple[str, int]]) -> None:
+    """Wait until nobody listens any more, for a moment at most."""
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(INGRESS_STOP_SECONDS):
+            for address in addresses:
+                while True:
+                    _, writer = await asyncio.open_connection(*address)
+                    writer.close()
+                    await asyncio.sleep(0.05)

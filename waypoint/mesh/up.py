@@ -1,0 +1,107 @@
+"""`waypoint mesh up`: a mesh on one machine, from manifests to a browser, until Ctrl-C.
+
+    manifests ──► plan ──► certificates, overlay ──► programs, ztunnel, waypoints
+        ▲                          ▲                              │
+      edits                        └────────── who is ready ◄─────┘
+
+Routes and policies don't take this way: the proxies read the manifests themselves. Stopping goes from the outside in:
+the ingress, so that no new request comes in; the proxies, which drain; the programs.
+"""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+
+from l4.config.sources import FolderSource
+from l4.identity.authority import AuthorityError
+from waypoint.mesh.display import Display
+from waypoint.mesh.laptop import CannotStart, Laptop, MeshOptions
+from waypoint.mesh.launches import ADMIN_PORT, METRICS_PORT, ZTUNNEL, Layout, proxy_name
+from waypoint.mesh.plan import Mesh
+from waypoint.mesh.supervisor import VitalProgramFailed
+
+
+def run_mesh(options: MeshOptions) -> int:
+    """Returns the exit status: 0 after Ctrl-C, 1 when it could not start, 130 when Ctrl-C came twice."""
+    display = Display()
+    status = 0
+    with _run_directory(options.run_directory) as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_until_stopped(options, Layout(folder), display))
+        except* (CannotStart, VitalProgramFailed, AuthorityError) as failures:
+            status = 1
+            display.rest()
+            for failure in failures.exceptions:
+                display.say(f"error: {failure}", "red")
+        except* asyncio.CancelledError:
+            status = 130
+    return status
+
+
+@contextmanager
+def _run_directory(given: Path | None) -> Iterator[Path]:
+    if given:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given.resolve()
+    else:
+        with tempfile.TemporaryDirectory(prefix="waypoint-mesh-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+
+async def _until_stopped(options: MeshOptions, layout: Layout, display: Display) -> None:
+    stopped = _stop_event(display)
+    async with asyncio.TaskGroup() as tasks:
+        laptop = Laptop(options, layout, display, tasks)
+        source = FolderSource(options.manifests)
+        laptop.follow(source.load())
+        laptop.start()
+        background = [
+            tasks.create_task(source.watch(laptop.follow)),
+            tasks.create_task(laptop.renew_certificates()),
+            tasks.create_task(_announce(laptop, options, layout, display)),
+        ]
+        await stopped.wait()
+        for task in background:
+            task.cancel()
+        await laptop.stop()
+        display.rest()
+
+
+def _stop_event(display: Display) -> asyncio.Event:
+    """Set by the first signal; the second one cuts the draining short."""
+    stopped = asyncio.Event()
+    main = asyncio.current_task()
+    assert main is not None
+
+    def interrupt() -> None:
+        if stopped.is_set():
+            main.cancel()
+        else:
+            stopped.set()
+            display.say("stopping; Ctrl-C again to stop at once")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt)
+    return stopped
+
+
+async def _announce(laptop: Laptop, options: MeshOptions, layout: Layout, display: Display) -> None:
+    await laptop.all_ready.wait()
+    display.table([*_addresses(laptop.mesh, options), ("logs", str(layout.logs), "a file per program")])
+    for file in sorted(laptop.route_files):
+        display.say(f"Try next: edit {file}; the next request follows the saved file.")
+
+
+def _addresses(mesh: Mesh, options: MeshOptions) -> Iterator[tuple[str, str, str]]:
+    for ingress in options.ingresses:
+        host, port = ingress.listen
+        yield "page", f"http://{host}:{port}/", f"{ingress}, through the mesh"
+    proxies = [(ZTUNNEL, mesh.ztunnel_address), *((proxy_name(it), it.pod.address) for it in mesh.waypoints)]
+    for name, address in proxies:
+        yield "metrics", f"http://{address}:{METRICS_PORT}/metrics", name
+        yield "admin", f"http://{address}:{ADMIN_PORT}/", name

@@ -50,7 +50,7 @@ class Display:
 
     def _spin(self, sentence: str) -> None:
         if self._progress is None:
-            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+            columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
             self._progress = Progress(*columns, console=self._talk, transient=True)
             self._progress.add_task("")
             self._progress.start()

@@ -80,6 +80,7 @@ def _pod(pod: Pod, *, is_ready: bool) -> Content:
     if pod.capture:
         annotations |= {"ambient.istio.io/redirection": "enabled", "pywaypoint.dev/outbound-capture": pod.capture}
     owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": pod.deployment}] if pod.deployment else []
+    node = {"nodeName": NODE} if pod.capture else {}  # on the node are the pods whose traffic its ztunnel carries
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -91,7 +92,7 @@ def _pod(pod: Pod, *, is_ready: bool) -> Content:
             "ownerReferences": owners,
         },
         "spec": {
-            "nodeName": NODE,
+            **node,
             "serviceAccountName": pod.service_account,
             "containers": [_container(process.container) for process in pod.processes],
         },

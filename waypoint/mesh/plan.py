@@ -119,6 +119,7 @@ def _waypoint(gateway: ObjectKey, addresses: Addresses) -> Waypoint:
         "gateway.networking.k8s.io/gateway-name": gateway.name,
         "gateway.istio.io/managed": "istio.io-mesh-controller",
         "istio.io/dataplane-mode": "none",
+        "networking.istio.io/tunnel": "http",
     }
     name = _name(gateway)
     pod = Pod(gateway.namespace, gateway.name, addresses.pods[name], service_account=gateway.name, labels=labels)

@@ -95,6 +95,7 @@ async def _announce(laptop: Laptop, options: MeshOptions, layout: Layout, displa
     display.table([*_addresses(laptop.mesh, options), ("logs", str(layout.logs), "a file per program")])
     for file in sorted(laptop.route_files):
         display.say(f"Try next: edit {file}; the next request follows the saved file.")
+    display.say("Ctrl-C stops everything.")
 
 
 def _addresses(mesh: Mesh, options: MeshOptions) -> Iterator[tuple[str, str, str]]:

@@ -108,6 +108,13 @@ def test_a_gateway_has_a_host_name_and_its_waypoint_a_service_and_a_pod() -> Non
     assert found["Pod waypoint"]["status"]["podIP"] == "127.64.0.2"
 
 
+def test_the_pod_of_a_waypoint_is_not_left_to_the_ztunnel() -> None:
+    pod = objects(Mesh(waypoints=(WAYPOINT,)))["Pod waypoint"]
+
+    assert "nodeName" not in pod["spec"]
+    assert "ambient.istio.io/redirection" not in pod["metadata"]["annotations"]
+
+
 def test_the_file_appears_whole_and_reads_back_equal(tmp_path: Path) -> None:
     mesh = Mesh(pods=(REVIEWS,), waypoints=(WAYPOINT,), services={SERVICE: "127.96.0.1"})
     path = tmp_path / "mesh.yaml"

@@ -5,6 +5,7 @@ the same files themselves.
 """
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated
 
 from msgspec import Meta, Struct, field
@@ -36,6 +37,10 @@ class Variable(Struct, frozen=True, rename="camel"):
     name: str
     value: str = ""
     value_from: ValueFrom | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or "=" in self.name or "\0" in self.name + self.value:
+            raise ValueError(f"{self.name!r} cannot be a variable: a name has no '=', and neither part a zero byte")
 
     @property
     def field(self) -> str:
@@ -94,6 +99,10 @@ class ServiceSpec(Struct, frozen=True, rename="camel"):
     selector: dict[str, str] = field(default_factory=dict)
     cluster_ip: str = field(default="", name="clusterIP")
     type: str = "ClusterIP"
+
+    def __post_init__(self) -> None:
+        if self.cluster_ip not in {"", "None"}:
+            ip_address(self.cluster_ip)
 
 
 class Service(Struct, frozen=True, rename="camel"):

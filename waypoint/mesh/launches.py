@@ -97,7 +97,7 @@ class Launcher:
         access_log = "-" if shows_access_log else str(self.layout.log(f"{name}-access"))
         return Launch(
             argv=(
-                *(sys.executable, "-m", module, "run"),
+                *(sys.executable, "-c", f"from {module} import main; main()", "run"),
                 *(word for path in paths for word in ("--resources", str(path))),
                 *own,
                 *("--trust-bundle", str(self.trust_bundle)),

@@ -1,9 +1,14 @@
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.kit.laptop import mesh_up
 
 WEB = """
 apiVersion: v1
@@ -19,20 +24,38 @@ spec:
     metadata: {labels: {app: web}}
     spec: {containers: [{name: web, image: web, ports: [{containerPort: 8080}]}]}
 """
+INGRESS = "127.0.0.1:18080"
 PROGRAMS = """
 - {image: web, command: ["{python}", -m, http.server, "{port}", --bind, "{address}"]}
 """
 
 
-def mesh_up(folder: Path, manifests: str, *args: str) -> subprocess.CompletedProcess[str]:
+def written(folder: Path, manifests: str) -> list[str]:
+    """Arguments for manifests and programs in files of the folder."""
     (folder / "manifests.yaml").write_text(manifests)
     (folder / "programs.yaml").write_text(PROGRAMS)
-    words = ["mesh", "up", str(folder / "manifests.yaml"), "--programs", str(folder / "programs.yaml"), *args]
-    return subprocess.run([sys.executable, "-m", "waypoint.cli", *words], capture_output=True, text=True, timeout=30)
+    return [str(folder / "manifests.yaml"), "--programs", str(folder / "programs.yaml")]
+
+
+def failing(folder: Path, manifests: str, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "waypoint.cli", "mesh", "up", *written(folder, manifests), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_manifests_without_anything_to_run_are_said(tmp_path: Path) -> None:
-    answer = mesh_up(tmp_path, WEB.replace("image: web", "image: other"))
+    answer = failing(tmp_path, WEB.replace("image: web", "image: other"))
 
     assert answer.returncode == 1
     problem, error = answer.stderr.splitlines()
@@ -41,7 +64,7 @@ def test_manifests_without_anything_to_run_are_said(tmp_path: Path) -> None:
 
 
 def test_other_workloads_than_deployments_are_named_as_left_out(tmp_path: Path) -> None:
-    answer = mesh_up(tmp_path, WEB.replace("kind: Deployment", "kind: StatefulSet"))
+    answer = failing(tmp_path, WEB.replace("kind: Deployment", "kind: StatefulSet"))
 
     assert (
         f"{tmp_path}/manifests.yaml:7: StatefulSet default/web: the laptop mesh runs Deployments only" in answer.stderr
@@ -56,7 +79,7 @@ def test_other_workloads_than_deployments_are_named_as_left_out(tmp_path: Path) 
     ],
 )
 def test_an_ingress_that_leads_nowhere_ends_it(tmp_path: Path, ingress: str, sentence: str) -> None:
-    answer = mesh_up(tmp_path, WEB, "--ingress", ingress)
+    answer = failing(tmp_path, WEB, "--ingress", ingress)
 
     assert answer.returncode == 1
     assert answer.stderr.splitlines()[-1] == sentence
@@ -66,9 +89,46 @@ def test_a_port_in_use_is_said_with_the_flag_that_changes_it(tmp_path: Path) -> 
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
-        answer = mesh_up(tmp_path, WEB, "--ingress", f"web=127.0.0.1:{port}")
+        answer = failing(tmp_path, WEB, "--ingress", f"web=127.0.0.1:{port}")
 
     assert answer.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}: another program uses this address" in answer.stderr
     assert "--ingress default/web=ADDRESS:PORT" in answer.stderr
     assert answer.stdout == ""
+
+
+def test_a_request_crosses_the_mesh_with_the_identities_of_ingress_and_program(tmp_path: Path) -> None:
+    with mesh_up(tmp_path, *written(tmp_path, WEB), "--ingress", f"web={INGRESS}") as mesh:
+        answer = get(mesh.addresses["page", "default/web, through the mesh"])
+
+        metrics = get(mesh.addresses["metrics", "ztunnel"])
+        assert "Directory listing" in answer
+        assert 'source_principal="spiffe://cluster.local/ns/default/sa/ingress"' in metrics
+        assert 'destination_principal="spiffe://cluster.local/ns/default/sa/default"' in metrics
+        assert 'connection_security_policy="mutual_tls"' in metrics
+
+
+def test_edits_start_and_stop_programs_while_the_mesh_runs(tmp_path: Path) -> None:
+    args = written(tmp_path, WEB)
+    with mesh_up(tmp_path, *args) as mesh:
+        written(tmp_path, WEB.replace("spec:\n  template", "spec:\n  replicas: 2\n  template"))
+        until(lambda: "default/web-1 is ready" in mesh.said)
+        three = len(mesh.children())
+
+        written(tmp_path, WEB)
+        until(lambda: len(mesh.children()) == 2)
+
+        assert three == 3
+        assert "exited" not in mesh.said
+
+
+def test_ctrl_c_leaves_no_program_behind(tmp_path: Path) -> None:
+    with mesh_up(tmp_path, *written(tmp_path, WEB), "--ingress", f"web={INGRESS}") as mesh:
+        children = mesh.children()
+
+        status = mesh.stop()
+
+        assert status == 0
+        assert len(children) == 2
+        assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+        assert "killed" not in mesh.said

@@ -1,0 +1,73 @@
+"""`waypoint mesh up` as a process. One at a time on a machine, because its addresses are fixed: others wait."""
+
+import fcntl
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+
+_LOCK = Path(tempfile.gettempdir()) / "pywaypoint-laptop-mesh.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class LaptopMesh:
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def said(self) -> str:
+        """Standard error so far."""
+        return (self.folder / "stderr").read_text()
+
+    @property
+    def addresses(self) -> dict[tuple[str, str], str]:
+        """What it printed: by the name and explanation of a line, such as `("metrics", "ztunnel")`."""
+        lines = (self.folder / "stdout").read_text().splitlines()
+        return {
+            (name, explanation.strip()): address for name, address, explanation in (it.split(None, 2) for it in lines)
+        }
+
+    def children(self) -> list[int]:
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+    def stop(self) -> int:
+        """Ctrl-C; returns the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def mesh_up(folder: Path, *args: str) -> Iterator[LaptopMesh]:
+    """A mesh all of whose programs are ready; its run directory is `run` in the folder."""
+    command = [sys.executable, "-m", "waypoint.cli", "mesh", "up", "--run-directory", str(folder / "run"), *args]
+    with (
+        _LOCK.open("w") as lock,
+        (folder / "stdout").open("wb") as stdout,
+        (folder / "stderr").open("wb") as stderr,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(command, stdout=stdout, stderr=stderr) as process:
+            mesh = LaptopMesh(process, folder)
+            try:
+                _await_ready(mesh)
+                yield mesh
+            finally:
+                if process.poll() is None:
+                    mesh.stop()
+
+
+def _await_ready(mesh: LaptopMesh) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while "Ctrl-C stops everything" not in mesh.said:
+        assert mesh.process.poll() is None, mesh.said
+        assert time.monotonic() < deadline, mesh.said
+        time.sleep(0.05)

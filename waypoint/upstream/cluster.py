@@ -60,10 +60,10 @@ class Cluster:
 
     def reconcile(self, config: ClusterConfig) -> None:
         """Take a new configuration for the same name."""
-        known = {live.endpoint: live for live in self.endpoints}
+        known: dict[Endpoint, LiveEndpoint | None] = {live.endpoint: live for live in self.endpoints}
         self.config = config
         self.endpoints = [known.pop(endpoint, None) or LiveEndpoint(endpoint) for endpoint in config.endpoints]
-        for live in known.values():
+        for live in filter(None, known.values()):
             live.retire()
 
     def retire(self) -> None:

@@ -1,0 +1,159 @@
+"""The ztunnel program: follows the configuration, and serves every pod of its node."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import uvloop
+
+from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
+from l4.config.holder import Holder
+from l4.config.resources import Decoder
+from l4.config.settings import InvalidSetting, Settings
+from l4.config.sources import Documents, FolderSource
+from l4.discovery import kubernetes
+from l4.discovery.registry import Registry
+from l4.identity.store import FolderStore
+from l4.telemetry.access_log import AccessLog
+from l4.telemetry.metrics import MeshMetrics
+from l4.ztunnel.pods import Pods
+from l4.ztunnel.proxy import Node
+from l4.ztunnel.traffic import Traffic
+
+log = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What `ztunnel run` is told on its command line."""
+
+    resources: tuple[Path, ...]
+    node: str
+    certificates: Path
+    trust_bundle: Path
+    metrics: Address
+    readiness: Address
+    admin: Address
+    access_log: str
+    hbone_port: int
+
+
+class Ztunnel:
+    """One node's L4 proxy. Made inside its event loop."""
+
+    def __init__(self, options: RunOptions, settings: Settings) -> None:
+        self._options = options
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._told: set[str] = set()
+        self._source = FolderSource(options.resources)
+        self._decoder = Decoder(kubernetes.KINDS)
+        self._registry = Holder(Registry())
+        self._certificates = FolderStore(options.certificates, options.trust_bundle)
+        self._metrics = MeshMetrics("ztunnel", version("pywaypoint"))
+        self._access_log = AccessLog(options.access_log) if options.access_log else None
+        self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
+        self._pods = Pods(self._node, options.node, options.hbone_port)
+        self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.set)
+
+    async def run(self) -> None:
+        """Serve until told to stop, then drain."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop)
+        options = self._options
+        await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
+        self._apply(self._source.load())
+        self._operators.readiness.done("configuration")
+        watching = [
+            self._loop.create_task(self._source.watch(self._apply)),
+            self._loop.create_task(self._certificates.watch()),
+        ]
+        gc.collect()
+        gc.freeze()  # what is alive now stays; the collector need not look at it again
+        await self._stopping.wait()
+        self._operators.readiness.pending.add("stopping")
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        await self._drain()
+
+    async def _drain(self) -> None:
+        log.info("stopping: %d connections are under way", len(self._node.copies))
+        await self._pods.drain(self._settings.drain_seconds)
+        for copy in list(self._node.copies):
+            copy.abort(ConnectionAbortedError("connection failed to drain within the timeout"))
+        await asyncio.gather(*self._node.tasks, return_exceptions=True)
+        await self._operators.close()
+        if self._access_log is not None:
+            self._access_log.close()
+
+    def _stop(self) -> None:
+        """The first signal drains, the second ends the process at once."""
+        if self._stopping.is_set():
+            os._exit(1)
+        self._stopping.set()
+
+    def _apply(self, documents: Documents) -> None:
+        decoded = self._decoder.decode(documents.documents)
+        settings = self._settings
+        mesh = kubernetes.Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
+        registry = kubernetes.registry_of(decoded.resources, mesh)
+        self._registry.swap(registry)
+        self._pods.update(registry)
+        problems = (*documents.problems, *decoded.problems, *registry.problems)
+        lines = {str(problem) for problem in problems}
+        for line in sorted(lines - self._told):
+            log.warning("%s", line)
+        self._told = lines
+        self._metrics.config_problems.value = len(lines)
+
+    def _dump(self) -> Mapping[str, object]:
+        registry = self._registry.current
+        return {
+            "workloads": [
+                {
+                    "uid": workload.uid,
+                    "name": workload.name,
+                    "namespace": workload.namespace,
+                    "workloadIps": list(workload.addresses),
+                    "protocol": workload.tunnel_protocol.value,
+                    "node": workload.node,
+                    "serviceAccount": workload.identity.service_account,
+                    "status": "Healthy" if workload.is_healthy else "Unhealthy",
+                }
+                for workload in registry.workloads.values()
+            ],
+            "services": [
+                {
+                    "hostname": service.hostname,
+                    "vips": [f"{self._settings.network}/{address}" for address in service.addresses],
+                    "endpoints": [endpoint.workload.uid for endpoint in service.endpoints],
+                    "waypoint": service.waypoint.hostname or service.waypoint.ip if service.waypoint else None,
+                }
+                for service in registry.services.values()
+            ],
+        }
+
+
+def run(options: RunOptions) -> None:
+    """The program. Ends the process with a sentence when it can't start."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("hpack").setLevel(logging.WARNING)
+
+    async def main() -> None:
+        await Ztunnel(options, Settings.from_environment(os.environ)).run()
+
+    try:
+        uvloop.run(main())
+    except (InvalidSetting, PortUnavailable) as error:
+        sys.exit(f"ztunnel: {error}")

@@ -1,0 +1,61 @@
+"""Where outbound capture listens when nothing redirects connections, as on a machine without root.
+
+Each local pod says in an annotation which loopback addresses stand for the Services as that pod sees them:
+
+    pywaypoint.dev/outbound-capture: 127.129.0.0/16, 127.0.0.1:8080=127.96.0.4:9080
+
+A prefix makes every Service reachable at the prefix with the low bits of its VIP, on the same ports; `LISTEN=TO` is one
+address that stands for another. The source of a connection is the pod whose listener took it, never guessed from an
+address.
+"""
+
+import ipaddress
+
+from l4.discovery.registry import Registry
+from l4.discovery.workload import Workload
+from l4.hbone.connect import Authority, InvalidConnect
+
+ANNOTATION = "pywaypoint.dev/outbound-capture"
+
+Address = tuple[str, int]
+
+
+class InvalidCapture(ValueError):
+    """The annotation has an entry that is neither a prefix nor LISTEN=TO."""
+
+
+def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
+    """Listening address → the original destination it stands for. Raises InvalidCapture."""
+    found: dict[Address, Address] = {}
+    for entry in filter(None, (entry.strip() for entry in pod.annotations.get(ANNOTATION, "").split(","))):
+        try:
+            if "=" in entry:
+                listen, _, to = entry.partition("=")
+                found[_address(listen)] = _address(to)
+            else:
+                found.update(_view(registry, ipaddress.IPv4Network(entry)))
+        except (ValueError, InvalidCapture) as error:
+            raise InvalidCapture(f"{ANNOTATION} of pod {pod.namespace}/{pod.name}: {entry!r}: {error}") from None
+    return found
+
+
+def _view(registry: Registry, prefix: ipaddress.IPv4Network) -> dict[Address, Address]:
+    """All services as seen through a prefix."""
+    found: dict[Address, Address] = {}
+    for service in registry.services.values():
+        for vip in service.addresses:
+            if ":" in vip:
+                continue
+            host_bits = int(ipaddress.IPv4Address(vip)) & int(prefix.hostmask)
+            listen = str(ipaddress.IPv4Address(int(prefix.network_address) | host_bits))
+            for port in service.ports:
+                found[listen, port.port] = (vip, port.port)
+    return found
+
+
+def _address(text: str) -> Address:
+    try:
+        authority = Authority.parse(text.strip().encode())
+    except InvalidConnect as error:
+        raise InvalidCapture(str(error)) from None
+    return authority.host, authority.port

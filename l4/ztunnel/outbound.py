@@ -1,0 +1,120 @@
+"""Where a captured connection goes: a pure decision over the registry, as ztunnel takes it.
+
+In this order: a service that has a waypoint goes to the waypoint, whatever its endpoints; a service without one to one
+of its healthy endpoints; a workload's own address to the workload's waypoint or to the workload; anything else passes
+to where it was going. A waypoint that can't be reached is never bypassed.
+"""
+
+from dataclasses import dataclass
+
+from policies.balancing.weighted import pick
+
+from l4.discovery.registry import Registry
+from l4.discovery.workload import GatewayAddress, Service, ServiceEndpoint, TunnelProtocol, Workload
+from l4.hbone.connect import Authority
+from policies.attributes import Identity
+
+HBONE_PORT = 15008
+
+
+@dataclass(frozen=True, slots=True)
+class HboneHop:
+    """Dial `address`, expect one of `identities`, ask for `authority`. `workload` is who answers there; `service` is
+    what the application meant, if it was a service."""
+
+    address: tuple[str, int]
+    authority: Authority
+    identities: frozenset[Identity]
+    workload: Workload
+    service: Service | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlainHop:
+    """Dial `address` in plain TCP. `workload` is None for a destination outside the mesh."""
+
+    address: tuple[str, int]
+    workload: Workload | None
+    service: Service | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The connection is dropped; there is nowhere to send it."""
+
+    reason: str
+
+
+Hop = HboneHop | PlainHop | Refused
+
+
+def decide(registry: Registry, source: Workload, destination: tuple[str, int], roll: float) -> Hop:
+    """The next hop for a connection of `source` to `destination`; `roll` in [0, 1) chooses among endpoints."""
+    ip, port = destination
+    workload = registry.workload_at(ip)
+    service = registry.service_at(ip) if workload is None else None
+    if service is not None and service.waypoint is not None:
+        return _through(registry, service.waypoint, Authority(ip, port), service, source, roll)
+    if service is not None:
+        return _to_endpoint(service, destination, source, roll)
+    if workload is None:
+        return PlainHop(destination, None, None)
+    if workload.waypoint is not None:
+        return _through(registry, workload.waypoint, Authority(ip, port), None, source, roll)
+    return _direct(workload, ip, port, None, source)
+
+
+def _through(
+    registry: Registry,
+    waypoint: GatewayAddress,
+    authority: Authority,
+    service: Service | None,
+    source: Workload,
+    roll: float,
+) -> Hop:
+    found = _waypoint_endpoint(registry, waypoint, roll)
+    if found is None:
+        name = waypoint.hostname or waypoint.ip
+        return Refused(f"unknown waypoint: {name} has no healthy workload for port {waypoint.hbone_port}")
+    workload, port = found
+    if workload.network != source.network:
+        return Refused(f"waypoint {workload.name} is on another network, {workload.network!r}")
+    address = (_same_family(workload, authority.host), port)
+    return HboneHop(address, authority, frozenset({workload.identity}), workload, service)
+
+
+def _waypoint_endpoint(registry: Registry, waypoint: GatewayAddress, roll: float) -> tuple[Workload, int] | None:
+    port = waypoint.hbone_port
+    service = registry.services.get(waypoint.hostname) if waypoint.hostname else registry.service_at(waypoint.ip)
+    if service is not None:
+        endpoint = _pick(service, port, roll)
+        return None if endpoint is None else (endpoint.workload, endpoint.ports[port])
+    workload = registry.workload_at(waypoint.ip) if waypoint.ip else None
+    return (workload, port) if workload is not None and workload.is_healthy else None
+
+
+def _to_endpoint(service: Service, destination: tuple[str, int], source: Workload, roll: float) -> Hop:
+    ip, port = destination
+    endpoint = _pick(service, port, roll)
+    if endpoint is None:
+        return Refused(f"no healthy upstream: {ip}:{port} ({service.hostname})")
+    return _direct(endpoint.workload, _same_family(endpoint.workload, ip), endpoint.ports[port], service, source)
+
+
+def _direct(workload: Workload, ip: str, port: int, service: Service | None, source: Workload) -> Hop:
+    if workload.network != source.network:
+        return Refused(f"no valid routing destination for workload {workload.name}: it is on another network")
+    if workload.tunnel_protocol is TunnelProtocol.NONE:
+        return PlainHop((ip, port), workload, service)
+    return HboneHop((ip, HBONE_PORT), Authority(ip, port), frozenset({workload.identity}), workload, service)
+
+
+def _pick(service: Service, port: int, roll: float) -> ServiceEndpoint | None:
+    """A healthy endpoint that has the port, at random by capacity."""
+    fit = [it for it in service.endpoints if it.workload.is_healthy and port in it.ports and it.workload.addresses]
+    return pick(fit, [it.workload.capacity for it in fit], roll)
+
+
+def _same_family(workload: Workload, ip: str) -> str:
+    """The workload's address: of the same family as the one that was dialled, if it has one."""
+    return next((address for address in workload.addresses if (":" in address) == (":" in ip)), workload.addresses[0])

@@ -1,0 +1,197 @@
+"""Which rule of the routes attached to a service a request falls under, by the Gateway API's precedence.
+
+A table is built once per configuration; a look-up costs the same for ten rules and for ten thousand: exact paths are
+one dictionary look-up, prefixes one for each segment of the path, and only regular expressions are tried in turn.
+https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from urllib.parse import unquote_to_bytes
+
+from policies.attributes import ClusterName, RequestHead
+from policies.balancing import weighted
+from policies.matching import Regex, StringMatch
+from policies.rewrite import HeaderEdit
+from policies.timeout import NO_TIMEOUTS, Timeouts
+
+
+class PathKind(IntEnum):
+    """In the order of precedence."""
+
+    EXACT = 0
+    PREFIX = 1
+    REGEX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PathMatch:
+    """`value` is the text of the API: a path, a prefix by segments (`/v2` covers `/v2/x`, not `/v20`), or a regular
+    expression, compiled in `regex`."""
+
+    kind: PathKind = PathKind.PREFIX
+    value: bytes = b"/"
+    regex: Regex | None = None
+
+    @property
+    def prefix(self) -> bytes:
+        """The prefix without its trailing slash; empty for `/`."""
+        return self.value.removesuffix(b"/")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMatch:
+    """A header (lower-case name) or query parameter that must be there with an accepted value."""
+
+    name: bytes
+    match: StringMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Everything in it must hold; of a repeated header or parameter, the first value counts."""
+
+    path: PathMatch = PathMatch()
+    method: bytes | None = None
+    headers: tuple[FieldMatch, ...] = ()
+    query: tuple[FieldMatch, ...] = ()
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether more than the path is asked for."""
+        return bool(self.method or self.headers or self.query)
+
+    def accepts_rest(self, head: RequestHead) -> bool:
+        """Whether all but the path holds."""
+        if self.method is not None and head.method != self.method:
+            return False
+        for field in self.headers:
+            value = head.get(field.name)
+            if value is None or not field.match.accepts(value):
+                return False
+        return not self.query or self._accepts_query(parse_query(head.query))
+
+    def _accepts_query(self, parameters: dict[bytes, bytes]) -> bool:
+        for field in self.query:
+            value = parameters.get(field.name)
+            if value is None or not field.match.accepts(value):
+                return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedBackend:
+    """`cluster` is None for a reference that can't be resolved: its share of requests is answered with 500."""
+
+    cluster: ClusterName | None
+    weight: int = 1
+    request_edit: HeaderEdit | None = None
+    response_edit: HeaderEdit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What to do with the requests that fall under it. `name` is ROUTE_NAME in logs."""
+
+    name: str
+    backends: tuple[WeightedBackend, ...]
+    request_edit: HeaderEdit | None = None
+    response_edit: HeaderEdit | None = None
+    timeouts: Timeouts = NO_TIMEOUTS
+
+    def pick(self, roll: float) -> WeightedBackend | None:
+        """The backend for `roll` in [0, 1), by weight; None when all weights are 0 or there is no backend."""
+        backends = self.backends
+        if len(backends) == 1 and backends[0].weight:
+            return backends[0]
+        return weighted.pick(backends, [backend.weight for backend in backends], roll)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One match of one rule."""
+
+    match: Match
+    rule: Rule
+
+
+def precedence(match: Match) -> tuple[int, int, int, int, int]:
+    """Smaller is stronger: kind of path, longer path, method, more headers, more query parameters."""
+    path = match.path
+    return (path.kind, -len(path.value), match.method is None, -len(match.headers), -len(match.query))
+
+
+class RouteTable:
+    """Routes in their order of age: of equals by precedence, the one that came first wins."""
+
+    __slots__ = ("_always", "_exact", "_longest_prefix", "_prefixes", "_regexes", "routes")
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(sorted(routes, key=lambda route: precedence(route.match)))
+        exact: dict[bytes, list[Route]] = {}
+        prefixes: dict[bytes, list[Route]] = {}
+        for route in self.routes:
+            path = route.match.path
+            if path.kind is PathKind.EXACT:
+                exact.setdefault(path.value, []).append(route)
+            elif path.kind is PathKind.PREFIX:
+                prefixes.setdefault(path.prefix, []).append(route)
+        self._exact = exact
+        self._prefixes = prefixes
+        self._regexes = [route for route in self.routes if route.match.path.kind is PathKind.REGEX]
+        self._longest_prefix = max(map(len, prefixes), default=-1)
+        first = self.routes[0] if self.routes else None
+        is_catch_all = first is not None and first.match.path.value == b"/" and not first.match.has_conditions
+        self._always = first.rule if first is not None and is_catch_all else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RouteTable) and self.routes == other.routes
+
+    def __hash__(self) -> int:
+        return hash(self.routes)
+
+    def find(self, head: RequestHead) -> Rule | None:
+        """The rule of the strongest match, or None."""
+        if self._always is not None:
+            return self._always
+        path = head.path
+        if self._exact and (routes := self._exact.get(path)) and (rule := _first(routes, head)):
+            return rule
+        if self._longest_prefix >= 0 and (rule := self._by_prefix(path, head)):
+            return rule
+        for route in self._regexes:
+            regex = route.match.path.regex
+            if regex is not None and regex.accepts(path) and route.match.accepts_rest(head):
+                return route.rule
+        return None
+
+    def _by_prefix(self, path: bytes, head: RequestHead) -> Rule | None:
+        """Longest first: the path itself, then each of its parents."""
+        candidate = path
+        if len(path) > self._longest_prefix:
+            candidate = path[: max(path.rfind(b"/", 0, self._longest_prefix + 1), 0)]
+        while True:
+            routes = self._prefixes.get(candidate)
+            if routes and (rule := _first(routes, head)):
+                return rule
+            if not candidate:
+                return None
+            candidate = candidate[: max(candidate.rfind(b"/"), 0)]
+
+
+def _first(routes: list[Route], head: RequestHead) -> Rule | None:
+    for route in routes:
+        match = route.match
+        if not match.has_conditions or match.accepts_rest(head):
+            return route.rule
+    return None
+
+
+def parse_query(query: bytes) -> dict[bytes, bytes]:
+    """Parameters with their escapes decoded; of a repeated one the first, as in Envoy."""
+    parameters: dict[bytes, bytes] = {}
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        parameters.setdefault(unquote_to_bytes(name), unquote_to_bytes(value))
+    return parameters

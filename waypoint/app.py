@@ -1,0 +1,204 @@
+"""The waypoint program: the only place that knows every part. Build, wire, start, drain.
+
+    sources → documents → resources → registry → compile → clusters.reconcile → holder.swap → old clusters retire
+
+A configuration goes live between two loop turns; an exchange that has begun keeps what it read. Ready means: the
+Gateway and a certificate are there, and HBONE is accepted.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import version
+
+import uvloop
+
+from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
+from l4.config.holder import Holder
+from l4.config.resources import Decoded, Decoder
+from l4.config.settings import InvalidSetting, Settings
+from l4.config.sources import Documents, FolderSource
+from l4.discovery import kubernetes
+from l4.discovery.registry import Registry
+from l4.hbone.pool import HbonePool
+from l4.hbone.server import HboneServer
+from l4.identity.certificate import InvalidCertificate
+from l4.identity.store import FileStore
+from l4.net.listener import CannotListen, bind
+from l4.telemetry.access_log import AccessLog
+from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
+from waypoint.config import compile as compiler
+from waypoint.config.gateway_api import HTTPRoute
+from waypoint.config.snapshot import Snapshot
+from waypoint.exchange import DataPath
+from waypoint.options import RunOptions
+from waypoint.originate import Originator
+from waypoint.telemetry import Telemetry
+from waypoint.terminate import Terminator
+from waypoint.upstream.clusters import Clusters
+
+log = logging.getLogger(__name__)
+
+KINDS = {**kubernetes.KINDS, ("gateway.networking.k8s.io", "HTTPRoute"): HTTPRoute}
+
+
+class Waypoint:
+    """One process that serves one Gateway. Made inside its event loop."""
+
+    def __init__(self, options: RunOptions, settings: Settings, environment: dict[str, str]) -> None:
+        self._options = options
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._told: set[str] = set()
+
+        self._certificates = FileStore(options.certificate, options.private_key, options.trust_bundle)
+        self._source = FolderSource(options.resources)
+        self._decoder = Decoder(KINDS)
+        self._holder = Holder(Snapshot("", Registry()))
+        self._metrics = MeshMetrics("proxy", version("pywaypoint"))
+        self._access_log = AccessLog(options.access_log) if options.access_log else None
+        self._tracer = start_tracer(
+            TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
+        )
+        self._pool = HbonePool(settings)
+        self._clusters = Clusters(settings)
+        self._path = DataPath(
+            holder=self._holder,
+            clusters=self._clusters,
+            originator=Originator(self._pool, lambda: self._certificates.current, settings),
+            telemetry=Telemetry(self._metrics, self._access_log),
+            tracer=self._tracer,
+            settings=settings,
+            spawn=self._spawn,
+            loop=self._loop,
+        )
+        self._terminator = Terminator(self._path)
+        self._operators = OperatorPorts(
+            self._metrics, {"configuration", "certificate", "listener"}, self._dump, self._stopping.set
+        )
+
+    async def run(self) -> None:
+        """Serve until told to stop, then drain. Raises what makes starting impossible."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop)
+        self._certificates.load()
+        options = self._options
+        sock = bind(*options.listen, reuse_port=True)
+        await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
+        self._operators.readiness.done("certificate")
+        self._apply(self._source.load())
+        server = HboneServer(
+            sock,
+            certificate=lambda: self._certificates.current,
+            trust_domains=self._settings.trust_domains,
+            settings=self._settings,
+            on_connect=self._terminator.connect,
+        )
+        self._operators.readiness.done("listener")
+        self._spawn(self._source.watch(self._apply))
+        self._spawn(self._certificates.watch())
+        gc.collect()
+        gc.freeze()  # what is alive now stays; the collector need not look at it again
+        log.info("the waypoint of Gateway %s accepts HBONE on %s:%d", options.gateway, *options.listen)
+        await self._stopping.wait()
+        await self._drain(server)
+
+    async def _drain(self, server: HboneServer) -> None:
+        """Not ready first; new connections for a while longer, until everybody knows; then finish what is under way."""
+        log.info("stopping: %d exchanges are under way", self._path.exchanges)
+        self._operators.readiness.pending.add("stopping")
+        delay = self._settings.drain_delay_seconds if server.connection_count else 0
+        await asyncio.sleep(delay)
+        self._terminator.drain()
+        await server.drain(self._settings.drain_seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._clusters.close()
+        await self._pool.close()
+        await self._operators.close()
+        if self._access_log is not None:
+            self._access_log.close()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
+
+    def _stop(self) -> None:
+        """The first signal drains, the second ends the process at once."""
+        if self._stopping.is_set():
+            log.warning("stopping at once")
+            os._exit(1)
+        self._stopping.set()
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task failed", exc_info=error)
+
+    # -- configuration ---------------------------------------------------------------------------------------------
+
+    def _apply(self, documents: Documents) -> None:
+        """Make a new snapshot live. Nothing in here waits, so no request sees half of it."""
+        decoded = self._decoder.decode(documents.documents)
+        registry = kubernetes.registry_of(decoded.resources, self._mesh())
+        gateway = self._options.gateway
+        snapshot = compiler.compile(
+            decoded.resources,
+            registry,
+            gateway=(gateway.namespace, gateway.name),
+            problems=(*documents.problems, *decoded.problems),
+        )
+        self._tell(decoded, snapshot)
+        if snapshot.version == self._holder.current.version:
+            return
+        self._clusters.reconcile(snapshot)
+        self._holder.swap(snapshot)
+        self._clusters.retire_unknown(snapshot)
+        if snapshot.has_gateway:
+            self._operators.readiness.done("configuration")
+        log.info("configuration %s is live: %d destinations", snapshot.version, len(snapshot.destinations))
+
+    def _mesh(self) -> kubernetes.Mesh:
+        settings = self._settings
+        return kubernetes.Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
+
+    def _tell(self, decoded: Decoded, snapshot: Snapshot) -> None:
+        """Each problem, and each kind that is not read, once; problems that are gone may come again."""
+        lines = {f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items()}
+        problems = {str(problem) for problem in snapshot.problems}
+        for line in sorted(lines - self._told):
+            log.info("%s", line)
+        for line in sorted(problems - self._told):
+            log.warning("%s", line)
+        self._told = lines | problems
+        self._metrics.config_problems.value = len(problems)
+
+    def _dump(self) -> object:
+        return compiler.dump(self._holder.current)
+
+
+def run(options: RunOptions) -> None:
+    """The program. Ends the process with a sentence when it can't start."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("hpack").setLevel(logging.WARNING)
+    environment = dict(os.environ)
+
+    async def main() -> None:
+        await Waypoint(options, Settings.from_environment(environment), environment).run()
+
+    try:
+        uvloop.run(main())
+    except (InvalidSetting, InvalidTracing, InvalidCertificate, CannotListen, PortUnavailable) as error:
+        sys.exit(f"waypoint: {error}")

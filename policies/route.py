@@ -145,6 +145,9 @@ class RouteTable:
         is_catch_all = first is not None and first.match.path.value == b"/" and not first.match.has_conditions
         self._always = first.rule if first is not None and is_catch_all else None
 
+    def __repr__(self) -> str:
+        return f"RouteTable({self.routes!r})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RouteTable) and self.routes == other.routes
 

@@ -19,7 +19,7 @@ import uvloop
 
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.holder import Holder
-from l4.config.resources import Decoded, Decoder
+from l4.config.resources import Decoded, Decoder, Kinds
 from l4.config.settings import InvalidSetting, Settings
 from l4.config.sources import Documents, FolderSource
 from l4.discovery import kubernetes
@@ -44,7 +44,7 @@ from waypoint.upstream.clusters import Clusters
 
 log = logging.getLogger(__name__)
 
-KINDS = {**kubernetes.KINDS, ("gateway.networking.k8s.io", "HTTPRoute"): HTTPRoute}
+KINDS: Kinds = {**kubernetes.KINDS, ("gateway.networking.k8s.io", "HTTPRoute"): HTTPRoute}
 
 
 class Waypoint:
@@ -177,7 +177,7 @@ class Waypoint:
     def _tell(self, decoded: Decoded, snapshot: Snapshot) -> None:
         """Each problem, and each kind that is not read, once; problems that are gone may come again."""
         lines = {f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items()}
-        problems = {str(problem) for problem in snapshot.problems}
+        problems = {str(compiler.located(problem)) for problem in snapshot.problems}
         for line in sorted(lines - self._told):
             log.info("%s", line)
         for line in sorted(problems - self._told):

@@ -1,0 +1,318 @@
+"""Resources and registry → a Snapshot and its problems. Pure: the same objects, in any order, give an equal snapshot.
+
+A problem stays where it is: a rule with a filter that we don't carry out answers 500, a reference that leads nowhere
+answers 500 for its share, and all the rest goes live. Problems say which object, which field, and what to do.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from msgspec import UNSET
+
+from l4.config.documents import Problem
+from l4.config.resources import Resource, Resources, locate
+from l4.discovery.kubernetes import Gateway
+from l4.discovery.registry import Registry
+from l4.discovery.workload import AppProtocol, Service, ServicePort, TunnelProtocol
+from policies.attributes import ClusterName
+from policies.balancing.endpoint import Endpoint
+from policies.matching import Exact, Regex, StringMatch
+from policies.rewrite import HeaderEdit
+from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteTable, Rule, WeightedBackend
+from policies.timeout import NO_TIMEOUTS, Timeouts
+from waypoint.config import gateway_api as api
+from waypoint.config.snapshot import ClusterConfig, Destination, ServiceLabels, Snapshot
+
+_PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX, "RegularExpression": PathKind.REGEX}
+_FILTERS = frozenset({"RequestHeaderModifier", "ResponseHeaderModifier"})
+_UNRESOLVED = (WeightedBackend(None),)
+
+
+def compile(
+    resources: Resources, registry: Registry, *, gateway: tuple[str, str], problems: Iterable[Problem] = ()
+) -> Snapshot:
+    """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way."""
+    work = _Compiler(registry, gateway, [*problems, *registry.problems])
+    tables = work.attach(resources.of(api.HTTPRoute))
+    for service in registry.services.values():
+        if service.waypoint is not None and (service.waypoint.namespace, service.waypoint.gateway) == gateway:
+            for port in service.ports:
+                work.serve(service, port, tables)
+    has_gateway = any((it.key.namespace, it.key.name) == gateway for it in resources.of(Gateway))
+    snapshot = Snapshot(
+        version="",
+        registry=registry,
+        destinations=work.destinations,
+        clusters=work.clusters,
+        problems=tuple(sorted(set(work.problems))),
+        has_gateway=has_gateway,
+    )
+    return replace(snapshot, version=_version(snapshot))
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """A compiled HTTPRoute on one of its parents."""
+
+    port: int | None
+    age: tuple[str, str, str]
+    routes: tuple[Route, ...]
+
+
+class _Compiler:
+    def __init__(self, registry: Registry, gateway: tuple[str, str], problems: list[Problem]) -> None:
+        self.destinations: dict[tuple[str, int], Destination] = {}
+        self.clusters: dict[ClusterName, ClusterConfig] = {}
+        self.problems = problems
+        self._registry = registry
+        self._gateway = gateway
+        self._services = {(it.namespace, it.name): it for it in registry.services.values()}
+
+    # -- services --------------------------------------------------------------------------------------------------
+
+    def serve(self, service: Service, port: ServicePort, attached: dict[str, list[_Attached]]) -> None:
+        """A port of a service that is bound to this waypoint."""
+        cluster = self._cluster(service, port)
+        routes = [
+            route
+            for it in sorted(attached.get(service.hostname, ()), key=lambda it: it.age)
+            if it.port in {None, port.port}
+            for route in it.routes
+        ]
+        if not routes:
+            routes = [Route(Match(), Rule("default", (WeightedBackend(cluster),)))]
+        config = self.clusters[cluster]
+        destination = Destination(config.service, port.port, port.app_protocol, RouteTable(routes), cluster)
+        for address in (*service.addresses, service.hostname):
+            self.destinations[address, port.port] = destination
+
+    def _cluster(self, service: Service, port: ServicePort) -> ClusterName:
+        """The cluster of a service's port, made if need be; named as istiod names Envoy's."""
+        waypoint = service.waypoint
+        if waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway:
+            kind = "tcp" if port.app_protocol in {AppProtocol.TCP, AppProtocol.TLS} else "http"
+            name = ClusterName(f"inbound-vip|{port.port}|{kind}|{service.hostname}")
+        else:
+            name = ClusterName(f"outbound|{port.port}||{service.hostname}")
+        if name not in self.clusters:
+            self.clusters[name] = ClusterConfig(
+                name=name,
+                service=ServiceLabels(service.hostname, service.name, service.namespace),
+                port=port.port,
+                app_protocol=port.app_protocol,
+                endpoints=tuple(_endpoints(service, port.port)),
+            )
+        return name
+
+    # -- routes ----------------------------------------------------------------------------------------------------
+
+    def attach(self, resources: Iterable[Resource[api.HTTPRoute]]) -> dict[str, list[_Attached]]:
+        """Compiled routes by the hostname of the service that they are attached to."""
+        attached: dict[str, list[_Attached]] = {}
+        for resource in resources:
+            parents = list(self._parents(resource))
+            if not parents:
+                continue
+            routes = tuple(self._routes(resource))
+            key = resource.key
+            age = (resource.value.metadata.creation_timestamp or "", key.namespace, key.name)
+            for service, port in parents:
+                attached.setdefault(service.hostname, []).append(_Attached(port, age, routes))
+        return attached
+
+    def _parents(self, resource: Resource[api.HTTPRoute]) -> Iterator[tuple[Service, int | None]]:
+        namespace = resource.key.namespace
+        for index, ref in enumerate(resource.value.spec.parent_refs):
+            if (ref.group, ref.kind) != ("", "Service"):
+                continue
+            field = f"spec.parentRefs[{index}]"
+            parent_namespace = ref.namespace or namespace
+            service = self._services.get((parent_namespace, ref.name))
+            if service is None:
+                self._tell(
+                    resource, field, f"there is no Service {parent_namespace}/{ref.name}; the route has no effect"
+                )
+            elif namespace not in {parent_namespace, self._gateway[0]}:
+                self._tell(resource, field, "a route in another namespace than its Service is not applied yet")
+            elif ref.port is not None and ref.port not in {port.port for port in service.ports}:
+                self._tell(resource, f"{field}.port", f"Service {ref.name} has no port {ref.port}")
+            else:
+                yield service, ref.port
+
+    def _routes(self, resource: Resource[api.HTTPRoute]) -> Iterator[Route]:
+        for index, rule in enumerate(resource.value.spec.rules):
+            compiled = self._rule(resource, index, rule)
+            for match in rule.matches or (api.RouteMatch(),):
+                yield Route(_match(match), compiled)
+
+    def _rule(self, resource: Resource[api.HTTPRoute], index: int, rule: api.Rule) -> Rule:
+        field = f"spec.rules[{index}]"
+        key = resource.key
+        name = rule.name or f"{key.namespace}.{key.name}.{index}"
+        for unused in ("retry", "session_persistence"):
+            if getattr(rule, unused) is not UNSET:
+                camel = "sessionPersistence" if unused == "session_persistence" else unused
+                self._tell(resource, f"{field}.{camel}", "is not carried out yet; the rest of the rule is")
+        if not self._are_supported(resource, f"{field}.filters", rule.filters):
+            return Rule(name, _UNRESOLVED)
+        backends = tuple(
+            self._backend(resource, f"{field}.backendRefs[{number}]", ref)
+            for number, ref in enumerate(rule.backend_refs)
+        )
+        return Rule(
+            name=name,
+            backends=backends,
+            request_edit=_edit(rule.filters, "request_header_modifier"),
+            response_edit=_edit(rule.filters, "response_header_modifier"),
+            timeouts=_timeouts(rule.timeouts),
+        )
+
+    def _backend(self, resource: Resource[api.HTTPRoute], field: str, ref: api.BackendRef) -> WeightedBackend:
+        cluster = self._referenced(resource, field, ref)
+        if not self._are_supported(resource, f"{field}.filters", ref.filters):
+            cluster = None
+        return WeightedBackend(
+            cluster=cluster,
+            weight=ref.weight,
+            request_edit=_edit(ref.filters, "request_header_modifier"),
+            response_edit=_edit(ref.filters, "response_header_modifier"),
+        )
+
+    def _referenced(self, resource: Resource[api.HTTPRoute], field: str, ref: api.BackendRef) -> ClusterName | None:
+        if (ref.group, ref.kind) != ("", "Service"):
+            self._tell(resource, f"{field}.kind", f"{ref.group}/{ref.kind} is no kind of backend that is known here")
+            return None
+        namespace = ref.namespace or resource.key.namespace
+        service = self._services.get((namespace, ref.name))
+        if service is None:
+            self._tell(resource, f"{field}.name", f"there is no Service {namespace}/{ref.name}; its share answers 500")
+            return None
+        port = next((port for port in service.ports if port.port == ref.port), None)
+        if port is None:
+            ports = ", ".join(str(port.port) for port in service.ports) or "none"
+            sentence = f"Service {namespace}/{ref.name} has no port {ref.port}, but {ports}; its share answers 500"
+            self._tell(resource, f"{field}.port", sentence if ref.port else f"is missing; the Service has {ports}")
+            return None
+        return self._cluster(service, port)
+
+    def _are_supported(self, resource: Resource[api.HTTPRoute], field: str, filters: tuple[api.Filter, ...]) -> bool:
+        unknown = [(number, it.type) for number, it in enumerate(filters) if it.type not in _FILTERS]
+        for number, kind in unknown:
+            self._tell(resource, f"{field}[{number}]", f"{kind} is not carried out yet; requests for it answer 500")
+        return not unknown
+
+    def _tell(self, resource: Resource[api.HTTPRoute], field: str, sentence: str) -> None:
+        self.problems.append(Problem(resource.origin, str(resource.key), field, sentence))
+
+
+def located(problem: Problem) -> Problem:
+    """The problem with its field's own line. Reads the file, so it is for whoever shows the problem."""
+    return replace(problem, origin=locate(problem.origin, problem.field)) if problem.field else problem
+
+
+def _endpoints(service: Service, port: int) -> Iterator[Endpoint]:
+    """The service's healthy endpoints, in the order of their addresses."""
+    for it in sorted(service.endpoints, key=lambda it: it.workload.addresses):
+        workload = it.workload
+        if workload.is_healthy and workload.addresses and port in it.ports:
+            is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
+            yield Endpoint(
+                ip=workload.addresses[0],
+                port=it.ports[port],
+                identity=workload.identity if is_hbone else None,
+                workload=workload.metric_labels,
+                weight=workload.capacity,
+            )
+
+
+def _match(match: api.RouteMatch) -> Match:
+    regex = Regex.parse(match.path.value) if match.path.type == "RegularExpression" else None
+    return Match(
+        path=PathMatch(_PATH_KINDS[match.path.type], match.path.value.encode(), regex),
+        method=match.method.encode() if match.method else None,
+        headers=tuple(_first_of_each(match.headers, lower=True)),
+        query=tuple(_first_of_each(match.query_params, lower=False)),
+    )
+
+
+def _first_of_each(matches: Iterable[api.HeaderMatch | api.QueryParamMatch], *, lower: bool) -> Iterator[FieldMatch]:
+    """Of several matches for one name only the first counts, says the API."""
+    seen: set[str] = set()
+    for match in matches:
+        name = match.name.lower() if lower else match.name
+        if name not in seen:
+            seen.add(name)
+            yield FieldMatch(name.encode(), _string_match(match.type, match.value))
+
+
+def _string_match(kind: str, value: str) -> StringMatch:
+    return Regex.parse(value) if kind == "RegularExpression" else Exact(value.encode())
+
+
+def _timeouts(timeouts: api.Timeouts) -> Timeouts:
+    if timeouts.request is None and timeouts.backend_request is None:
+        return NO_TIMEOUTS
+    request = api.parse_duration(timeouts.request) if timeouts.request else None
+    attempt = api.parse_duration(timeouts.backend_request) if timeouts.backend_request else None
+    return Timeouts(request if request is not None else attempt, attempt)
+
+
+def _edit(filters: tuple[api.Filter, ...], field: str) -> HeaderEdit | None:
+    """All modifiers of one direction as one edit; None when there is none."""
+    modifiers: list[api.HeaderModifier] = [it for it in (getattr(f, field) for f in filters) if it is not None]
+    if not modifiers:
+        return None
+    changed = [(it.name.lower().encode(), it.value.encode()) for modifier in modifiers for it in modifier.set]
+    return HeaderEdit(
+        set=tuple(header for header in changed if header[0] != b"host"),
+        add=tuple((it.name.lower().encode(), it.value.encode()) for modifier in modifiers for it in modifier.add),
+        remove=frozenset(name.lower().encode() for modifier in modifiers for name in modifier.remove),
+        authority=next((value for name, value in changed if name == b"host"), None),
+    )
+
+
+def _version(snapshot: Snapshot) -> str:
+    """A short name for what the snapshot says; equal snapshots have equal names."""
+    digest = hashlib.sha256()
+    for part in (sorted(snapshot.destinations.items()), sorted(snapshot.clusters.items()), snapshot.problems):
+        digest.update(repr(part).encode())
+    digest.update(repr((sorted(snapshot.registry.workloads.items()), snapshot.has_gateway)).encode())
+    return digest.hexdigest()[:12]
+
+
+def dump(snapshot: Snapshot) -> dict[str, object]:
+    """The snapshot as plain values, for `/config_dump`."""
+    return {
+        "version": snapshot.version,
+        "destinations": {
+            f"{host}:{port}": {
+                "service": destination.service.hostname,
+                "protocol": destination.app_protocol.value,
+                "cluster": destination.cluster,
+                "routes": [_dump_route(route) for route in destination.routes.routes],
+            }
+            for (host, port), destination in sorted(snapshot.destinations.items())
+        },
+        "clusters": {
+            name: [
+                {"address": str(endpoint), "identity": str(endpoint.identity or ""), "weight": endpoint.weight}
+                for endpoint in config.endpoints
+            ]
+            for name, config in sorted(snapshot.clusters.items())
+        },
+        "problems": [str(problem) for problem in snapshot.problems],
+    }
+
+
+def _dump_route(route: Route) -> dict[str, object]:
+    match, rule = route.match, route.rule
+    return {
+        "path": f"{match.path.kind.name} {match.path.value.decode()}",
+        "method": match.method.decode() if match.method else None,
+        "headers": {field.name.decode(): field.match.value.decode() for field in match.headers},
+        "query": {field.name.decode(): field.match.value.decode() for field in match.query},
+        "rule": rule.name,
+        "backends": {backend.cluster or "unresolved": backend.weight for backend in rule.backends},
+        "timeout": rule.timeouts.request,
+    }

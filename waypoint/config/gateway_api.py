@@ -1,0 +1,191 @@
+"""HTTPRoute as the Gateway API defines it (gateway.networking.k8s.io/v1), checked as the API server would.
+
+https://gateway-api.sigs.k8s.io/reference/spec/#httproute. Types say what a field may hold; `__post_init__` says the
+rest, as a sentence. Fields that are not carried out yet are here too, so that nobody mistakes silence for obedience:
+the compiler reports them.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from policies.matching import Regex
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_|~`]+").fullmatch
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\uffff]*").fullmatch
+_DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}").fullmatch
+_DURATION_PARTS = re.compile(r"([0-9]+)(ms|h|m|s)").findall
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+").fullmatch
+_BAD_IN_PATH = ("//", "/./", "/../", "%2f", "%2F", "#")
+_BAD_PATH_ENDS = ("/..", "/.")
+
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+Weight = Annotated[int, Meta(ge=0, le=1_000_000)]
+Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
+
+
+def parse_duration(text: str) -> float | None:
+    """GEP-2257 → seconds; None for zero, which means no limit. Raises ValueError."""
+    if not _DURATION(text):
+        raise ValueError(f"{text!r} is no duration such as 10s, 500ms or 1m30s")
+    seconds = sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PARTS(text))
+    return seconds or None
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= 256 or not _TOKEN(name):
+        raise ValueError(f"{name!r} is no header name")
+
+
+class Metadata(Struct, frozen=True, rename="camel"):
+    name: str
+    namespace: str = "default"
+    creation_timestamp: str | None = None
+    generation: int = 0
+
+
+class ParentRef(Struct, frozen=True, rename="camel"):
+    name: str
+    group: str = "gateway.networking.k8s.io"
+    kind: str = "Gateway"
+    namespace: str | None = None
+    port: PortNumber | None = None
+    section_name: str | None = None
+
+
+class PathMatch(Struct, frozen=True):
+    type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
+    value: Annotated[str, Meta(max_length=1024)] = "/"
+
+    def __post_init__(self) -> None:
+        if self.type == "RegularExpression":
+            Regex.parse(self.value)
+        elif not self.value.startswith("/") or not _PATH(self.value):
+            raise ValueError(f"{self.value!r} is no absolute path")
+        elif any(bad in self.value for bad in _BAD_IN_PATH) or self.value.endswith(_BAD_PATH_ENDS):
+            raise ValueError(f"{self.value!r} is not in normal form: no //, /./, /../, %2F or #")
+
+
+class HeaderMatch(Struct, frozen=True):
+    name: str
+    value: Annotated[str, Meta(min_length=1, max_length=4096)]
+    type: Literal["Exact", "RegularExpression"] = "Exact"
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.type == "RegularExpression":
+            Regex.parse(self.value)
+
+
+class QueryParamMatch(Struct, frozen=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    value: Annotated[str, Meta(min_length=1, max_length=1024)]
+    type: Literal["Exact", "RegularExpression"] = "Exact"
+
+    def __post_init__(self) -> None:
+        if self.type == "RegularExpression":
+            Regex.parse(self.value)
+
+
+class RouteMatch(Struct, frozen=True, rename="camel"):
+    path: PathMatch = PathMatch()
+    headers: Annotated[tuple[HeaderMatch, ...], Meta(max_length=16)] = ()
+    query_params: Annotated[tuple[QueryParamMatch, ...], Meta(max_length=16)] = ()
+    method: Method | None = None
+
+
+class HeaderValue(Struct, frozen=True):
+    name: str
+    value: Annotated[str, Meta(max_length=4096)]
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not _HEADER_VALUE(self.value) or self.value != self.value.strip():
+            raise ValueError(f"{self.value!r} is no header value")
+
+
+_FRAMING = frozenset({"connection", "transfer-encoding", "content-length", "upgrade", "keep-alive", "te", "trailer"})
+
+
+class HeaderModifier(Struct, frozen=True):
+    set: Annotated[tuple[HeaderValue, ...], Meta(max_length=16)] = ()
+    add: Annotated[tuple[HeaderValue, ...], Meta(max_length=16)] = ()
+    remove: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.remove:
+            _check_name(name)
+        for names in ([it.name for it in self.set], [it.name for it in self.add], list(self.remove)):
+            lowered = [name.lower() for name in names]
+            if len(set(lowered)) != len(lowered):
+                raise ValueError("a header name stands twice in one list; names don't depend on case")
+            if framing := _FRAMING.intersection(lowered):
+                raise ValueError(f"{min(framing)} belongs to the connection and can't be changed by a route")
+
+
+class Filter(Struct, frozen=True, rename="camel"):
+    type: str
+    request_header_modifier: HeaderModifier | None = None
+    response_header_modifier: HeaderModifier | None = None
+
+    def __post_init__(self) -> None:
+        if self.type == "RequestHeaderModifier" and self.request_header_modifier is None:
+            raise ValueError("a RequestHeaderModifier needs the field requestHeaderModifier")
+        if self.type == "ResponseHeaderModifier" and self.response_header_modifier is None:
+            raise ValueError("a ResponseHeaderModifier needs the field responseHeaderModifier")
+
+
+Filters = Annotated[tuple[Filter, ...], Meta(max_length=16)]
+
+
+class BackendRef(Struct, frozen=True, rename="camel"):
+    name: str
+    group: str = ""
+    kind: str = "Service"
+    namespace: str | None = None
+    port: PortNumber | None = None
+    weight: Weight = 1
+    filters: Filters = ()
+
+
+class Timeouts(Struct, frozen=True, rename="camel"):
+    request: str | None = None
+    backend_request: str | None = None
+
+    def __post_init__(self) -> None:
+        request = parse_duration(self.request) if self.request else None
+        attempt = parse_duration(self.backend_request) if self.backend_request else None
+        if request is not None and attempt is not None and attempt > request:
+            raise ValueError("backendRequest must not be longer than request")
+
+
+class Rule(Struct, frozen=True, rename="camel"):
+    """`retry` and `session_persistence` are kept as they came."""
+
+    name: str | None = None
+    matches: Annotated[tuple[RouteMatch, ...], Meta(max_length=64)] = (RouteMatch(),)
+    filters: Filters = ()
+    backend_refs: Annotated[tuple[BackendRef, ...], Meta(max_length=16)] = ()
+    timeouts: Timeouts = Timeouts()
+    retry: Any | UnsetType = UNSET
+    session_persistence: Any | UnsetType = UNSET
+
+
+class HTTPRouteSpec(Struct, frozen=True, rename="camel"):
+    parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=32)] = ()
+    hostnames: tuple[str, ...] = ()
+    rules: Annotated[tuple[Rule, ...], Meta(min_length=1, max_length=16)] = (Rule(),)
+
+    def __post_init__(self) -> None:
+        names = [rule.name for rule in self.rules if rule.name is not None]
+        if len(set(names)) != len(names):
+            raise ValueError("two rules have the same name")
+        if sum(len(rule.matches) for rule in self.rules) > 128:
+            raise ValueError("the rules have more than 128 matches together")
+
+
+class HTTPRoute(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+    spec: HTTPRouteSpec = field(default_factory=HTTPRouteSpec)

@@ -1,107 +1,174 @@
-"""Joins two byte streams: what one receives the other sends, both ways at once, until both directions have ended.
+"""Joins two byte streams: what comes in at one goes out at the other, both ways, with no task and no queue.
 
-Works on asyncio transports, so on TCP and on HBONE tunnels alike. Half-close is kept: the end of one direction is the
-end of that direction only. When one stream breaks, the other is aborted, so that nobody takes a broken stream for a
-finished one. A side that is slow to send stops the other from being read. No task, no queue.
+Works for anything that is an `asyncio.Transport`, so for TCP and for tunnels alike. The rules:
+
+- Half-close is exact: the end of one direction (FIN or END_STREAM) is passed on after its last byte, and the other
+  direction goes on. When both have ended, both sides are closed.
+- Backpressure: while one side takes no more, nothing is read from the other.
+- A side that breaks takes the other along: gently when it had said everything (what it said still arrives), else by a
+  reset, so that nobody takes half an answer for a whole one.
+- Sides may connect in any order. The one that waits holds the first chunk it got and reads no further.
+
+There is no idle timeout: a peer that vanished is noticed by TCP keepalive and HTTP/2 PING.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import cast
 
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+class SideLost(ConnectionError):
+    """One side was gone before both directions had ended; the words are ztunnel's."""
+
+    def __init__(self, side: str, cause: Exception | None) -> None:
+        super().__init__(f"{side} disconnected before all data was written" + (f": {cause}" if cause else ""))
+        self.side = side
+        self.cause = cause
+
 
 class Copy:
-    """Make one, then hand `near` and `far` to the two connections as their protocols, in any order.
+    """`near` is the protocol for the side that opened the connection, `far` for its destination.
 
-    `received` counts bytes from near to far, `sent` those from far to near. `on_done(error)` is called once, when
-    both connections are gone; `error` is None after an orderly end.
+    `on_done` is called once, when both sides are gone: with None when both directions ended in order, else with what
+    ended them first.
     """
 
     def __init__(self, on_done: Callable[[Exception | None], None]) -> None:
-        self.near = _End(self)
-        self.far = _End(self)
+        self.near = Side("client", self)
+        self.far = Side("destination", self)
         self.near.other, self.far.other = self.far, self.near
-        self._on_done = on_done
+        self.is_over = False
+        self._on_done: Callable[[Exception | None], None] | None = on_done
         self._error: Exception | None = None
-        self._is_done = False
 
     @property
     def received(self) -> int:
-        return self.near.count
+        """Bytes that came from the near side."""
+        return self.near.byte_count
 
     @property
     def sent(self) -> int:
-        return self.far.count
+        """Bytes that came from the far side."""
+        return self.far.byte_count
 
     def abort(self, error: Exception) -> None:
-        """Cut both connections; `error` is the reason that `on_done` gets."""
-        self._error = self._error or error
-        for end in (self.near, self.far):
-            if end.transport is not None:
-                end.transport.abort()
+        """Reset both sides; one that connects later is reset then."""
+        self.end(error)
+        self.near.reset()
+        self.far.reset()
+        self.side_gone()
 
-    def lost(self, end: "_End", error: Exception | None) -> None:
-        other = end.other
-        if not (end.has_ended and other.has_ended):
-            self._error = self._error or error or ConnectionResetError("one side closed before both had finished")
-            if other.transport is not None and not other.is_lost:
-                other.transport.abort()
-        if not self._is_done and (other.is_lost or other.transport is None):
-            self._is_done = True
-            self._on_done(self._error)
+    def end(self, error: Exception | None) -> None:
+        """Both directions are through, or `error` keeps them from it; only the first call counts."""
+        if not self.is_over:
+            self.is_over = True
+            self._error = error
+
+    def side_gone(self) -> None:
+        if self.is_over and not self.near.is_open and not self.far.is_open and self._on_done is not None:
+            on_done, self._on_done = self._on_done, None
+            on_done(self._error)
 
 
-class _End(asyncio.Protocol):
-    other: "_End"
+class Side(asyncio.Protocol):
+    """`transport` is there while `is_open`."""
 
-    def __init__(self, copy: Copy) -> None:
+    transport: asyncio.Transport
+    other: "Side"
+
+    def __init__(self, name: str, copy: Copy) -> None:
+        self.byte_count = 0
+        self.is_open = False
+        self._name = name
         self._copy = copy
-        self.transport: asyncio.Transport | None = None
-        self.count = 0
-        self.has_ended = False
-        self.is_lost = False
-        self._early: list[bytes] = []  # came before the other side stood; reading is paused, so at most one read
+        self._held = b""
+        self._has_ended = False
+        self._is_congested = False
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        other = self.other
-        if other.transport is None:
-            self.transport.pause_reading()
-            return
-        for data in other._early:
-            self.transport.write(data)
-        other._early.clear()
-        if other.has_ended:
-            self.transport.write_eof()
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are none by inheritance
+        self.is_open = True
+        if self._copy.is_over:
+            self.reset()
         else:
-            other.transport.resume_reading()
+            self.other.release()
 
     def data_received(self, data: bytes) -> None:
-        self.count += len(data)
-        sink = self.other.transport
-        if sink is None:
-            self._early.append(data)
+        self.byte_count += len(data)
+        if self.other.is_open:
+            self.other.transport.write(data)
         else:
-            sink.write(data)
+            self._held += data
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        self.has_ended = True
-        other = self.other
-        if other.transport is not None:
-            other.transport.write_eof()
-            if other.has_ended and self.transport is not None:
-                self.transport.close()
-                other.transport.close()
+        if not self._has_ended:  # uvloop says it again whenever reading is resumed
+            self._has_ended = True
+            self._pass_end_on()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.is_lost = True
-        self._copy.lost(self, error)
+        self.is_open = False
+        if not (self._has_ended and self.other._has_ended):
+            self._copy.end(SideLost(self._name, error))
+        if self._has_ended:
+            self.other.close()
+        else:
+            self.other.reset()
+        self._copy.side_gone()
 
     def pause_writing(self) -> None:
-        if self.other.transport is not None and not self.other.is_lost:
+        self._is_congested = True
+        if self.other.is_open:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self.other.transport is not None and not self.other.is_lost:
+        self._is_congested = False
+        if self.other.is_open:
             self.other.transport.resume_reading()
+
+    # -- between the two -------------------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """The other side has connected: pass on what was held for it."""
+        if not self.is_open:
+            return
+        if self._held:
+            self.other.transport.write(self._held)
+            self._held = b""
+        if self._has_ended:
+            self._pass_end_on()
+        elif not self.other._is_congested:
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        """In order, after what is still to be written."""
+        if self.is_open:
+            self.transport.close()
+
+    def reset(self) -> None:
+        if self.is_open:
+            # A tunnel answers for the TLS connection that it shares with others; only plain TCP has its own socket.
+            if self.transport.get_extra_info("ssl_object") is None:
+                reset_on_close(self.transport.get_extra_info("socket"))
+            self.transport.abort()
+
+    def _pass_end_on(self) -> None:
+        if self.other.is_open:
+            self.other.transport.write_eof()
+            if self.other._has_ended:
+                self._copy.end(None)
+                self.close()
+                self.other.close()
+
+
+def reset_on_close(sock: socket.socket | None) -> None:
+    """Closing it will send RST instead of FIN."""
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)

@@ -1,0 +1,120 @@
+"""Listening and accepting, over real sockets."""
+
+import asyncio
+import os
+import resource
+import socket
+
+import pytest
+
+from l4.net.listener import CannotListen, Listener, bind
+from tests.kit.aio import run
+
+
+def test_a_port_in_use_is_named_with_what_to_do() -> None:
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(CannotListen) as refusal:
+            bind("127.0.0.1", port)
+
+    assert f"cannot listen on 127.0.0.1:{port}: another program uses this address" in str(refusal.value)
+
+
+def test_an_address_of_another_machine_is_named() -> None:
+    with pytest.raises(CannotListen, match=r"192\.0\.2\.1:0: this machine has no such address"):
+        bind("192.0.2.1", 0)
+
+
+def test_two_processes_may_share_a_port_when_they_say_so() -> None:
+    with bind("127.0.0.1", 0, reuse_port=True) as first:
+        address = first.getsockname()
+
+        with bind(*address, reuse_port=True) as second:
+            assert second.getsockname() == address
+
+
+def test_accepted_sockets_do_not_block_and_do_not_wait_to_send() -> None:
+    async def scenario() -> None:
+        accepted: asyncio.Queue[tuple[socket.socket, tuple[str, int]]] = asyncio.Queue()
+        listener = Listener(bind("127.0.0.1", 0), lambda *pair: accepted.put_nowait(pair))
+        client = socket.create_connection(listener.address)
+
+        sock, peer = await accepted.get()
+
+        assert peer == client.getsockname()
+        assert not sock.getblocking()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        listener.close()
+        sock.close()
+        client.close()
+
+    run(scenario())
+
+
+def test_a_closed_listener_lets_nobody_in() -> None:
+    async def scenario() -> None:
+        listener = Listener(bind("127.0.0.1", 0), lambda sock, _: sock.close())
+        address = listener.address
+
+        listener.close()
+        listener.close()
+
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+
+    run(scenario())
+
+
+def test_a_paused_listener_leaves_connections_in_the_backlog() -> None:
+    async def scenario() -> None:
+        accepted: asyncio.Queue[socket.socket] = asyncio.Queue()
+        listener = Listener(bind("127.0.0.1", 0), lambda sock, _: accepted.put_nowait(sock))
+        listener.pause()
+        with socket.create_connection(listener.address):
+            await asyncio.sleep(0.05)
+            waiting = accepted.empty()
+
+            listener.resume()
+            sock = await accepted.get()
+
+        assert waiting
+        listener.close()
+        sock.close()
+
+    run(scenario())
+
+
+def test_without_descriptors_a_client_is_turned_away_at_once() -> None:
+    async def scenario() -> None:
+        accepted: list[socket.socket] = []
+        client = socket.socket()
+        client.setblocking(False)
+        listener = Listener(bind("127.0.0.1", 0), lambda sock, _: accepted.append(sock))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        fillers = _fill()
+        try:
+            await asyncio.get_running_loop().sock_connect(client, listener.address)
+            heard = await asyncio.get_running_loop().sock_recv(client, 1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in fillers:
+                os.close(descriptor)
+
+        assert heard == b""
+        assert not accepted
+        listener.close()
+        client.close()
+
+    run(scenario())
+
+
+def _fill() -> list[int]:
+    fillers = []
+    while True:
+        try:
+            fillers.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            return fillers

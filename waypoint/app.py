@@ -35,7 +35,7 @@ from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
 from waypoint.config import compile as compiler
 from waypoint.config.gateway_api import HTTPRoute
 from waypoint.config.snapshot import Snapshot
-from waypoint.exchange import DataPath
+from waypoint.data_path import DataPath
 from waypoint.options import RunOptions
 from waypoint.originate import Originator
 from waypoint.telemetry import Telemetry

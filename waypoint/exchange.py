@@ -12,19 +12,16 @@ There is no task per request: everything is pushed, from the socket that has byt
 
 import asyncio
 import time
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from random import getrandbits, random
-from typing import TYPE_CHECKING
 
-from l4.config.holder import Holder
-from l4.config.settings import Settings
-from policies.attributes import ClusterName, Headers, Peer, RequestHead, ResponseHead
-from policies.balancing.endpoint import Endpoint, WorkloadLabels
+from policies.attributes import ClusterName, Headers, RequestHead, ResponseHead
+from policies.balancing.endpoint import Endpoint
 from policies.route import Rule, WeightedBackend
 from policies.verdict import ResponseFlag
-from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
+from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+from waypoint.data_path import Connection
 from waypoint.errors import (
     AttemptFailed,
     BackendNotFound,
@@ -35,51 +32,10 @@ from waypoint.errors import (
     RouteNotFound,
 )
 from waypoint.http.events import Body, Downstream
-from waypoint.originate import Originator
-from waypoint.telemetry import ExchangeRecord, Telemetry
-from waypoint.upstream.attempts import Attempts, Spawn
-from waypoint.upstream.clusters import Clusters
-
-if TYPE_CHECKING:
-    from l4.telemetry.spans import Tracer
+from waypoint.telemetry import ExchangeRecord
+from waypoint.upstream.attempts import Attempts
 
 SERVER = b"istio-envoy"
-
-
-@dataclass(slots=True)
-class DataPath:
-    """What every exchange of this process shares. `exchanges` counts those under way."""
-
-    holder: Holder[Snapshot]
-    clusters: Clusters
-    originator: Originator
-    telemetry: Telemetry
-    tracer: "Tracer | None"
-    settings: Settings
-    spawn: Spawn
-    loop: asyncio.AbstractEventLoop
-    exchanges: int = 0
-
-
-class Connection:
-    """What the exchanges of one inner connection share: who is at the other end, and where it meant to go."""
-
-    __slots__ = ("_baggage", "_labels", "_snapshot", "authority", "path", "peer")
-
-    def __init__(self, path: DataPath, peer: Peer, authority: tuple[str, int], baggage: bytes) -> None:
-        self.path = path
-        self.peer = peer
-        self.authority = authority
-        self._baggage = baggage
-        self._snapshot: Snapshot | None = None
-        self._labels = WorkloadLabels()
-
-    def source(self, snapshot: Snapshot) -> WorkloadLabels:
-        """The client workload as the snapshot knows it."""
-        if snapshot is not self._snapshot:
-            self._snapshot = snapshot
-            self._labels = self.path.telemetry.sources.find(self.peer, snapshot.registry, self._baggage)
-        return self._labels
 
 
 class Exchange:

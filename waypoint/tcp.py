@@ -7,8 +7,8 @@ from l4.hbone.server import IncomingTunnel
 from l4.net.copy import Copy
 from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import Destination
+from waypoint.data_path import Connection
 from waypoint.errors import ExchangeError
-from waypoint.exchange import Connection
 from waypoint.telemetry import ExchangeRecord
 
 

@@ -11,7 +11,8 @@ from l4.discovery.workload import AppProtocol
 from l4.hbone.server import IncomingTunnel
 from policies.attributes import RequestHead
 from waypoint.config.snapshot import Snapshot
-from waypoint.exchange import Connection, DataPath, Exchange, refused
+from waypoint.data_path import Connection, DataPath
+from waypoint.exchange import Exchange, refused
 from waypoint.http.events import Body, RequestSink
 from waypoint.http.server import Http1Server
 from waypoint.tcp import serve_opaque

@@ -1,0 +1,54 @@
+"""What exchanges share: the parts of the process, and the inner connection they came on."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from l4.config.holder import Holder
+from l4.config.settings import Settings
+from policies.attributes import Peer
+from policies.balancing.endpoint import WorkloadLabels
+from waypoint.config.snapshot import Snapshot
+from waypoint.originate import Originator
+from waypoint.telemetry import Telemetry
+from waypoint.upstream.attempts import Spawn
+from waypoint.upstream.clusters import Clusters
+
+if TYPE_CHECKING:
+    from l4.telemetry.spans import Tracer
+
+
+@dataclass(slots=True)
+class DataPath:
+    """What every exchange of this process shares. `exchanges` counts those under way."""
+
+    holder: Holder[Snapshot]
+    clusters: Clusters
+    originator: Originator
+    telemetry: Telemetry
+    tracer: "Tracer | None"
+    settings: Settings
+    spawn: Spawn
+    loop: asyncio.AbstractEventLoop
+    exchanges: int = 0
+
+
+class Connection:
+    """What the exchanges of one inner connection share: who is at the other end, and where it meant to go."""
+
+    __slots__ = ("_baggage", "_labels", "_snapshot", "authority", "path", "peer")
+
+    def __init__(self, path: DataPath, peer: Peer, authority: tuple[str, int], baggage: bytes) -> None:
+        self.path = path
+        self.peer = peer
+        self.authority = authority
+        self._baggage = baggage
+        self._snapshot: Snapshot | None = None
+        self._labels = WorkloadLabels()
+
+    def source(self, snapshot: Snapshot) -> WorkloadLabels:
+        """The client workload as the snapshot knows it."""
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._labels = self.path.telemetry.sources.find(self.peer, snapshot.registry, self._baggage)
+        return self._labels

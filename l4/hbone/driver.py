@@ -216,12 +216,8 @@ class Driver(asyncio.Protocol):
         """The tunnel has something to send by the end of this loop turn."""
         self._dirty.append(tunnel)
         if not self._is_flush_scheduled:
-            self._schedule_flush()
-
-    def consume(self, stream_id: int, flow_length: int) -> None:
-        self.engine.consume(stream_id, flow_length)
-        if not self._is_flush_scheduled:
-            self._schedule_flush()
+            self._is_flush_scheduled = True
+            self.loop.call_soon(self._flush)
 
     def reset(self, tunnel: Tunnel, code: ErrorCode) -> None:
         self.engine.reset(tunnel.stream_id, code)

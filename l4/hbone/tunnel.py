@@ -30,6 +30,7 @@ class Tunnel(asyncio.Transport):
         self.stream_id = stream_id
         self.on_ended: Callable[[], None] | None = None
         self._driver = driver
+        self._engine = driver.engine
         self._protocol: asyncio.Protocol | None = None
         self._high_water = high_water
         self._low_water = low_water
@@ -103,6 +104,7 @@ class Tunnel(asyncio.Transport):
         self._is_reading_paused = False
         while self._incoming and not self._is_reading_paused and not self._is_lost:
             self._deliver(self._incoming.popleft())
+            self._driver.mark(self)
 
     def is_reading(self) -> bool:
         return not self._is_reading_paused
@@ -141,24 +143,18 @@ class Tunnel(asyncio.Transport):
         """Give the engine as much as the windows take; False when bytes are left waiting for them."""
         if self._is_lost or self._eof_sent:
             return True
-        engine = self._driver.engine
-        size = self._outgoing_size
-        if size:
-            room = engine.sendable(self.stream_id)
-            chunks = self._outgoing
+        chunks = self._outgoing
+        if chunks:
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
-            if size > room:
-                if room:
-                    engine.send_data(self.stream_id, data[:room], False)
-                chunks.append(data[room:])
-                self._outgoing_size = size - room
+            sent = self._engine.send_data(self.stream_id, data, self._eof_asked)
+            self._outgoing_size -= sent
+            if sent < len(data):
+                chunks.append(data[sent:])
                 self._maybe_resume()
                 return False
-            self._outgoing_size = 0
-            engine.send_data(self.stream_id, data, self._eof_asked)
         elif self._eof_asked:
-            engine.send_data(self.stream_id, b"", True)
+            self._engine.send_data(self.stream_id, b"", True)
         if self._eof_asked:
             self._eof_sent = True
             if self._is_closing:
@@ -191,7 +187,7 @@ class Tunnel(asyncio.Transport):
         assert protocol is not None
         if event.data:
             protocol.data_received(event.data)
-        self._driver.consume(self.stream_id, event.flow_length)
+        self._engine.consume(self.stream_id, event.flow_length)
         if event.end_stream:
             self._eof_received = True
             if not self._is_closing and not self._is_lost and not protocol.eof_received():
@@ -210,7 +206,7 @@ class Tunnel(asyncio.Transport):
 
     def _discard_incoming(self) -> None:
         for event in self._incoming:
-            self._driver.consume(self.stream_id, event.flow_length)
+            self._engine.consume(self.stream_id, event.flow_length)
             self._eof_received = self._eof_received or event.end_stream
         self._incoming.clear()
 

@@ -79,6 +79,8 @@ class ExpressEngine:
         self._counts = [0, 0]  # open streams by parity of their id
         self._goaway_last: int | None = None
         self._failed = False
+        self._stream_half = (limits.stream_window + 1) // 2
+        self._connection_half = (max(limits.connection_window, frames.DEFAULT_WINDOW) + 1) // 2
 
         self._preface_left = b"" if is_client else frames.PREFACE
         self._settings_seen = False
@@ -145,27 +147,32 @@ class ExpressEngine:
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         self._write_headers(self._writable(stream_id), headers, end_stream)
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         stream = self._streams.get(stream_id)
         if stream is None or stream.local_closed:
             raise StreamUnavailable(f"stream {stream_id} no longer takes data")
         length = len(data)
         if length > stream.send_window or length > self._send_window:
-            raise StreamUnavailable(f"stream {stream_id} has no window for {length} bytes")
+            length = max(0, min(stream.send_window, self._send_window))
+            end_stream = False
+            data = data[:length]
+            if not length:
+                return 0
         stream.send_window -= length
         self._send_window -= length
-        limit = self._peer_max_frame
+        out, pack, limit = self._out, frames.HEAD.pack, self._peer_max_frame
         start = 0
         while length - start > limit:
-            self._out.append(frames.HEAD.pack(limit >> 8, limit & 0xFF, frames.DATA, 0, stream_id))
-            self._out.append(data[start : start + limit])
+            out.append(pack(limit >> 8, limit & 0xFF, frames.DATA, 0, stream_id))
+            out.append(data[start : start + limit])
             start += limit
         last = length - start
-        self._out.append(frames.HEAD.pack(last >> 8, last & 0xFF, frames.DATA, end_stream, stream_id))
+        out.append(pack(last >> 8, last & 0xFF, 0, end_stream, stream_id))
         if last:
-            self._out.append(data[start:] if start else data)
+            out.append(data[start:] if start else data)
         if end_stream:
             self._close_local(stream)
+        return length
 
     def sendable(self, stream_id: int) -> int:
         stream = self._streams.get(stream_id)
@@ -178,14 +185,14 @@ class ExpressEngine:
         if self._failed:
             return
         self._unreturned += flow_length
-        if self._unreturned * 2 >= self._limits.connection_window:
+        if self._unreturned >= self._connection_half:
             self._out.append(frames.window_update_frame(0, self._unreturned))
             self._receive_window += self._unreturned
             self._unreturned = 0
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.remote_closed:
             stream.unreturned += flow_length
-            if stream.unreturned * 2 >= self._limits.stream_window:
+            if stream.unreturned >= self._stream_half:
                 self._out.append(frames.window_update_frame(stream_id, stream.unreturned))
                 stream.receive_window += stream.unreturned
                 stream.unreturned = 0

@@ -93,18 +93,22 @@ class H2Engine:
         if end_stream:
             self._sending.discard(stream_id)
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
+        if stream_id not in self._sending:
+            raise StreamUnavailable(f"stream {stream_id} no longer takes data")
+        room = self.sendable(stream_id)
+        if len(data) > room:
+            data, end_stream = data[:room], False
         limit = self._h2.max_outbound_frame_size
-        try:
-            start = 0
-            while len(data) - start > limit:
-                self._h2.send_data(stream_id, data[start : start + limit])
-                start += limit
+        start = 0
+        while len(data) - start > limit:
+            self._h2.send_data(stream_id, data[start : start + limit])
+            start += limit
+        if start < len(data) or end_stream:
             self._h2.send_data(stream_id, data[start:], end_stream=end_stream)
-        except H2Error as error:
-            raise StreamUnavailable(f"stream {stream_id}: {error}") from error
         if end_stream:
             self._sending.discard(stream_id)
+        return len(data)
 
     def sendable(self, stream_id: int) -> int:
         if stream_id not in self._sending:

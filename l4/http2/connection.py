@@ -5,7 +5,7 @@ this interface: `h2`, the library, which is the reference (`_h2_engine`), and ou
 on open streams take an express lane (`_engine`). One contract suite and differential fuzzing hold them together.
 
 Rules:
-- Flow control is exact. `sendable` says how much `send_data` may send; received DATA is given back by `consume`, and
+- Flow control is exact. `send_data` sends no more than `sendable`; received DATA is given back by `consume`, and
   an engine returns windows to the peer in halves, so that a stream of small frames isn't answered frame by frame.
 - An engine never awaits, and knows no clock.
 - After `ConnectionFailed`, or a GOAWAY of ours with an error, it reads nothing more.
@@ -56,8 +56,9 @@ class Connection(Protocol):
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         """Send a response's head, an informational one, or trailers (which end the stream)."""
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
-        """Send at most `sendable(stream_id)` bytes, in as many frames as the peer's limit asks for."""
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
+        """Send what the windows let through, in as many frames as the peer's limit asks for; how much that was.
+        END_STREAM goes out with the last byte only. Raises StreamUnavailable when the stream takes no data."""
 
     def sendable(self, stream_id: int) -> int:
         """How many bytes the windows of stream and connection let us send; 0 when the stream has ended."""

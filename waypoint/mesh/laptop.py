@@ -1,7 +1,7 @@
 """What runs now, and how it follows edits of the manifests and the readiness of the programs."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,18 +16,24 @@ from policies.attributes import Identity
 from waypoint.mesh.addresses import AddressesExhausted
 from waypoint.mesh.display import Display
 from waypoint.mesh.ingress import Ingress
-from waypoint.mesh.launches import Launcher, Layout, needed_ports, proxy_name
+from waypoint.mesh.launches import ADMIN_PORT, Launcher, Layout, needed_ports, proxy_name
 from waypoint.mesh.manifests import KINDS
 from waypoint.mesh.overlay import overlay, write
 from waypoint.mesh.plan import Mesh, plan
+from waypoint.mesh.probes import accepts, get
 from waypoint.mesh.programs import Program
 from waypoint.mesh.supervisor import Supervisor
 
 RENEW_SECONDS = 8 * 3600.0
 """Certificates live for a day; a third of that leaves room for a laptop that sleeps."""
+FOLLOW_SECONDS = 3.0
+"""For the proxies, which look at their files four times a second. A waypoint never knows a pod that none of its
+Services sends to, so it is no failure when the time is over."""
 INGRESS_STOP_SECONDS = 1.5
 """For the ztunnel to notice that the ingress is gone."""
 
+
+_PAUSE_SECONDS = 0.05
 _OTHER_WORKLOADS = frozenset({"StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"})
 
 
@@ -63,7 +69,7 @@ class Laptop:
         self._certified: set[Identity] = set()
         self._said: frozenset[str] = frozenset()
         self._is_refreshing = False
-        self.all_ready = asyncio.Event()
+        self._all_ready = asyncio.Event()
 
     @property
     def mesh(self) -> Mesh:
@@ -101,11 +107,16 @@ class Laptop:
             raise CannotStart("; ".join(taken))
         self._apply()
 
+    async def ready(self) -> None:
+        """Wait until all programs are ready and the proxies know it."""
+        await self._all_ready.wait()
+        await _wait_for(self._is_known, FOLLOW_SECONDS)
+
     async def stop(self) -> None:
         """The ingress, the proxies, the programs."""
         self._mesh = replace(self._mesh, ingresses=())
         self._write_overlay()
-        await _until_closed(ingress.listen for ingress in self._options.ingresses)
+        await _wait_for(self._is_closed, INGRESS_STOP_SECONDS)
         await self._supervisor.stop(self._launcher.proxies(self._mesh))
         await self._supervisor.stop(self._supervisor.wanted)
 
@@ -138,7 +149,7 @@ class Laptop:
         ready, wanted = self._supervisor.ready, self._supervisor.wanted
         self._display.show(ready, wanted)
         if ready == wanted:
-            self.all_ready.set()
+            self._all_ready.set()
 
     def _write_overlay(self) -> None:
         self._layout.overlay.mkdir(exist_ok=True)
@@ -153,6 +164,20 @@ class Laptop:
         for waypoint in self._mesh.waypoints:
             if proxy_name(waypoint) in ready:
                 yield waypoint.pod.key
+
+    async def _is_known(self) -> bool:
+        """Whether each proxy's configuration has everything that is ready."""
+        mesh = self._mesh
+        known = await get((mesh.ztunnel_address, ADMIN_PORT), "/config_dump") or "Unhealthy"
+        for waypoint in mesh.waypoints:
+            dump = await get((waypoint.pod.address, ADMIN_PORT), "/config_dump") or ""
+            own = (pod for pod in mesh.pods if pod.namespace == waypoint.pod.namespace)
+            if not all(f'"{pod.address}:' in dump for pod in own):
+                return False
+        return "Unhealthy" not in known
+
+    async def _is_closed(self) -> bool:
+        return not any([await accepts(ingress.listen) for ingress in self._options.ingresses])
 
     def _warn_of_new(self, sentences: set[str]) -> None:
         for sentence in sorted(sentences - self._said):
@@ -177,12 +202,9 @@ def _taken(ports: Iterable[tuple[str, int, str]]) -> Iterator[str]:
             yield f"{error} ({advice})"
 
 
-async def _until_closed(addresses: Iterable[tuple[str, int]]) -> None:
-    """Wait until nobody listens any more, for a moment at most."""
-    with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(INGRESS_STOP_SECONDS):
-            for address in addresses:
-                while True:
-                    _, writer = await asyncio.open_connection(*address)
-                    writer.close()
-                    await asyncio.sleep(0.05)
+async def _wait_for(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    """Until it holds, and no longer than that."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not await condition():  # noqa: ASYNC110  what is waited for happens in another process
+                await asyncio.sleep(_PAUSE_SECONDS)

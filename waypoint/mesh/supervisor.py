@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from waypoint.mesh.probes import accepts, get
+
 FIRST_PAUSE_SECONDS = 0.5
 """Before a crashed program is started again; doubled with each crash."""
 MAX_PAUSE_SECONDS = 30.0
@@ -25,7 +27,6 @@ SLOW_START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 """From SIGTERM to SIGKILL."""
 
-_PROBE_SECONDS = 1.0
 _PROBE_PAUSE_SECONDS = 0.1
 _LAST_WORDS_BYTES = 2048
 _LAST_WORDS_LINES = 3
@@ -196,18 +197,9 @@ def _signal(process: Process, number: signal.Signals) -> None:
 async def _is_ready(launch: Launch) -> bool:
     if launch.ready is None:
         return True
-    try:
-        async with asyncio.timeout(_PROBE_SECONDS):
-            reader, writer = await asyncio.open_connection(*launch.ready)
-            try:
-                if not launch.ready_path:
-                    return True
-                writer.write(f"GET {launch.ready_path} HTTP/1.0\r\nHost: {launch.ready[0]}\r\n\r\n".encode())
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    except (OSError, ValueError, TimeoutError):
-        return False
+    if launch.ready_path:
+        return await get(launch.ready, launch.ready_path) is not None
+    return await accepts(launch.ready)
 
 
 def _describe(status: int) -> str:

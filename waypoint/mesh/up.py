@@ -91,7 +91,7 @@ def _stop_event(display: Display) -> asyncio.Event:
 
 
 async def _announce(laptop: Laptop, options: MeshOptions, layout: Layout, display: Display) -> None:
-    await laptop.all_ready.wait()
+    await laptop.ready()
     display.table([*_addresses(laptop.mesh, options), ("logs", str(layout.logs), "a file per program")])
     for file in sorted(laptop.route_files):
         display.say(f"Try next: edit {file}; the next request follows the saved file.")

@@ -1,0 +1,186 @@
+"""Bookinfo on the laptop mesh: a browser's request through ztunnel, waypoint and ztunnel to every service and back."""
+
+import json
+import re
+import shutil
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.cookiejar import CookieJar
+from pathlib import Path
+
+import pytest
+
+from tests.kit.laptop import LaptopMesh, mesh_up
+
+BOOKINFO = Path(__file__).parents[2] / "examples" / "bookinfo"
+INGRESS = "127.0.0.1:19080"
+PAGE = f"http://{INGRESS}/productpage"
+REVIEWS = f"http://{INGRESS}/api/v1/products/0/reviews"
+LOAD_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of routes that the mesh follows, to be edited."""
+    return Path(shutil.copy(BOOKINFO / "routes.yaml", tmp_path_factory.mktemp("routes")))
+
+
+@pytest.fixture(scope="module")
+def mesh(routes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopMesh]:
+    manifests = [BOOKINFO / "platform", BOOKINFO / "gateway.yaml", routes]
+    flags = ["--programs", str(BOOKINFO / "programs.yaml"), "--ingress", f"productpage={INGRESS}"]
+    with mesh_up(tmp_path_factory.mktemp("mesh"), *map(str, manifests), *flags) as mesh:
+        yield mesh
+
+
+@pytest.fixture
+def original_routes(routes: Path) -> Iterator[None]:
+    """Whatever a test makes of the routes is undone."""
+    text = routes.read_text()
+    yield
+    routes.write_text(text)
+
+
+class Browser:
+    """Keeps cookies, as somebody who signs in needs."""
+
+    def __init__(self) -> None:
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+
+    def get(self, url: str) -> str:
+        with self._opener.open(url, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def sign_in(self, user: str) -> str:
+        form = urllib.parse.urlencode({"username": user}).encode()
+        with self._opener.open(f"http://{INGRESS}/login", form, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def reviews_version(self) -> str:
+        return str(json.loads(self.get(REVIEWS))["version"])
+
+
+def samples(text: str, family: str) -> list[tuple[dict[str, str], float]]:
+    """The series of a Prometheus family, as labels and value."""
+    found = re.findall(rf"^{family}\{{(.*)\}} (\S+)$", text, re.MULTILINE)
+    return [(dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)) for labels, value in found]
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def replaced(routes: Path, by: Callable[[str], str]) -> None:
+    draft = routes.with_name(".draft")
+    draft.write_text(by(routes.read_text()))
+    draft.replace(routes)
+
+
+@pytest.mark.usefixtures("mesh")
+def test_the_page_shows_what_details_and_reviews_say() -> None:
+    page = Browser().get(PAGE)
+
+    assert "Every missed connection cost Fogg an hour" in page
+    assert "currently unavailable" not in page
+
+
+@pytest.mark.usefixtures("mesh")
+def test_jason_is_sent_to_v2_and_sees_black_stars() -> None:
+    jason, other = Browser(), Browser()
+
+    jason.sign_in("jason")
+    other.sign_in("ines")
+
+    assert {jason.reviews_version() for _ in range(10)} == {"v2"}
+    assert "v2" not in {other.reviews_version() for _ in range(10)}
+
+
+def test_every_hop_is_mutual_tls_between_the_identities_of_the_services(mesh: LaptopMesh) -> None:
+    Browser().get(PAGE)
+    browser = Browser()
+    browser.sign_in("jason")
+    browser.get(PAGE)
+
+    metrics = browser.get(mesh.addresses["metrics", "waypoint default/waypoint"])
+    seen = {
+        (labels["source_principal"], labels["destination_principal"], labels["connection_security_policy"])
+        for labels, _ in samples(metrics, "istio_requests_total")
+        if labels["response_code"] == "200"
+    }
+
+    def principal(service_account: str) -> str:
+        return f"spiffe://cluster.local/ns/default/sa/{service_account}"
+
+    assert seen >= {
+        (principal("ingress"), principal("bookinfo-productpage"), "mutual_tls"),
+        (principal("bookinfo-productpage"), principal("bookinfo-details"), "mutual_tls"),
+        (principal("bookinfo-productpage"), principal("bookinfo-reviews"), "mutual_tls"),
+        (principal("bookinfo-reviews"), principal("bookinfo-ratings"), "mutual_tls"),
+    }
+
+
+def test_every_program_is_reached_only_by_the_waypoint(mesh: LaptopMesh) -> None:
+    browser = Browser()
+    browser.get(PAGE)
+
+    metrics = browser.get(mesh.addresses["metrics", "ztunnel"])
+    sources = {
+        labels["source_principal"]
+        for labels, _ in samples(metrics, "istio_tcp_connections_opened_total")
+        if labels["reporter"] == "destination"
+    }
+
+    assert sources == {"spiffe://cluster.local/ns/default/sa/waypoint"}
+
+
+def test_the_access_log_has_a_line_per_request(mesh: LaptopMesh) -> None:
+    Browser().get(PAGE)
+    log = mesh.folder / "run" / "logs" / "waypoint.default.waypoint-access.log"
+
+    until(lambda: '"GET /details/0 HTTP/1.1" 200 - via_upstream' in log.read_text(), seconds=2)
+
+
+@pytest.mark.usefixtures("mesh", "original_routes")
+def test_a_saved_edit_moves_traffic_within_a_second_and_fails_no_request_of_a_load(routes: Path) -> None:
+    versions: list[str] = []
+    failures: list[Exception] = []
+    end = time.monotonic() + LOAD_SECONDS
+
+    def load() -> None:
+        browser = Browser()
+        while time.monotonic() < end:
+            try:
+                versions.append(browser.reviews_version())
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    replaced(routes, lambda text: text.replace("weight: 90", "weight: 0").replace("weight: 10", "weight: 100"))
+    saved = time.monotonic()
+    until(lambda: versions[-20:] == ["v3"] * 20, seconds=1)
+    moved = time.monotonic() - saved
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert moved < 1
+    assert set(versions[-20:]) == {"v3"}
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_a_broken_edit_leaves_the_last_good_routes_in_force(mesh: LaptopMesh, routes: Path) -> None:
+    browser = Browser()
+    browser.sign_in("jason")
+
+    replaced(routes, lambda text: text + "\n  broken: [")
+    until(lambda: f"{routes}:" in mesh.said, seconds=2)
+
+    assert browser.reviews_version() == "v2"

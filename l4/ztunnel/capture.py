@@ -26,6 +26,7 @@ class InvalidCapture(ValueError):
 
 def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
     """Listening address → the original destination it stands for. Raises InvalidCapture."""
+    place = f"{ANNOTATION} of pod {pod.namespace}/{pod.name}"
     found: dict[Address, Address] = {}
     for entry in filter(None, (entry.strip() for entry in pod.annotations.get(ANNOTATION, "").split(","))):
         try:
@@ -34,8 +35,12 @@ def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
                 found[_address(listen)] = _address(to)
             else:
                 found.update(_view(registry, ipaddress.IPv4Network(entry)))
-        except (ValueError, InvalidCapture) as error:
-            raise InvalidCapture(f"{ANNOTATION} of pod {pod.namespace}/{pod.name}: {entry!r}: {error}") from None
+        except ValueError as error:
+            raise InvalidCapture(f"{place}: {entry!r}: {error}") from None
+    for ip, port in found.values():
+        # A Service may be captured at its own address: it is its endpoints that are dialled, never itself.
+        if (ip, port) in found and registry.service_at(ip) is None:
+            raise InvalidCapture(f"{place}: what goes to {ip}:{port} leads back to a captured address")
     return found
 
 
@@ -58,4 +63,6 @@ def _address(text: str) -> Address:
         authority = Authority.parse(text.strip().encode())
     except InvalidConnect as error:
         raise InvalidCapture(str(error)) from None
+    if not authority.is_ip:
+        raise InvalidCapture(f"{authority.host} is not an IP address")
     return authority.host, authority.port

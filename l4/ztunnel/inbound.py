@@ -4,14 +4,13 @@ The pod is the one whose address was connected to; only the port comes from the 
 the application has accepted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, Workload
 from l4.hbone.connect import Authority
-
-_OWN_PORTS = frozenset({15001, 15006, 15008})
+from l4.ztunnel.outbound import OWN_PORTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +46,19 @@ def target_of(registry: Registry, pod_uid: str, authority: Authority, local_ip: 
         service = registry.services.get(authority.host)
         if service is None:
             return Rejected(503, f"no service or workload for hostname: {authority.host}")
-        found = _port_of(service, workload, authority.port)
-        if found is None:
+        ports = _ports_of(service, workload)
+        if ports is None:
+            return Rejected(400, f"{authority.host} is not a service of this workload")
+        if authority.port not in ports:
             return Rejected(503, f"no port for services: {authority}")
-        port = found
-    if port in _OWN_PORTS:
+        port = ports[authority.port]
+    if port in OWN_PORTS:
         return Rejected(503, "attempted recursive call to ourselves")
     return Target(workload, (local_ip, port), tuple(_services_with(registry, workload, port)))
 
 
-def _port_of(service: Service, workload: Workload, port: int) -> int | None:
-    for endpoint in service.endpoints:
-        if endpoint.workload.uid == workload.uid:
-            return endpoint.ports.get(port)
-    return None
+def _ports_of(service: Service, workload: Workload) -> Mapping[int, int] | None:
+    return next((it.ports for it in service.endpoints if it.workload.uid == workload.uid), None)
 
 
 def _services_with(registry: Registry, workload: Workload, port: int) -> Iterator[Service]:

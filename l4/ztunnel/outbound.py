@@ -5,16 +5,18 @@ of its healthy endpoints; a workload's own address to the workload's waypoint or
 to where it was going. A waypoint that can't be reached is never bypassed.
 """
 
+import ipaddress
 from dataclasses import dataclass
-
-from policies.balancing.weighted import pick
 
 from l4.discovery.registry import Registry
 from l4.discovery.workload import GatewayAddress, Service, ServiceEndpoint, TunnelProtocol, Workload
 from l4.hbone.connect import Authority
 from policies.attributes import Identity
+from policies.balancing.weighted import pick
 
 HBONE_PORT = 15008
+OWN_PORTS = frozenset({15001, 15006, HBONE_PORT})
+"""Of a proxy like us: nobody in a pod has business there, and a connection of ours would come back to us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ Hop = HboneHop | PlainHop | Refused
 def decide(registry: Registry, source: Workload, destination: tuple[str, int], roll: float) -> Hop:
     """The next hop for a connection of `source` to `destination`; `roll` in [0, 1) chooses among endpoints."""
     ip, port = destination
+    if port in OWN_PORTS and ipaddress.ip_address(ip).is_loopback:
+        return Refused("attempted recursive call to ourselves")
     workload = registry.workload_at(ip)
     service = registry.service_at(ip) if workload is None else None
     if service is not None and service.waypoint is not None:

@@ -1,0 +1,77 @@
+"""Small meshes to decide about."""
+
+from collections.abc import Iterable, Mapping
+
+from l4.discovery.registry import Registry
+from l4.discovery.workload import (
+    AppProtocol,
+    GatewayAddress,
+    Service,
+    ServiceEndpoint,
+    ServicePort,
+    TunnelProtocol,
+    Workload,
+)
+from policies.attributes import Identity
+
+NODE = "here"
+
+
+def pod(
+    name: str,
+    *addresses: str,
+    speaks_hbone: bool = True,
+    is_healthy: bool = True,
+    node: str = NODE,
+    capture: str = "",
+    network: str = "",
+    capacity: int = 1,
+    waypoint: GatewayAddress | None = None,
+) -> Workload:
+    """A pod in namespace `default`, whose service account is called like itself."""
+    annotations = {"pywaypoint.dev/outbound-capture": capture} if capture else {}
+    if speaks_hbone:
+        annotations["ambient.istio.io/redirection"] = "enabled"
+    return Workload(
+        uid=f"Kubernetes//Pod/default/{name}",
+        name=name,
+        namespace="default",
+        addresses=addresses,
+        identity=Identity("cluster.local", "default", name),
+        tunnel_protocol=TunnelProtocol.HBONE if speaks_hbone else TunnelProtocol.NONE,
+        node=node,
+        is_healthy=is_healthy,
+        workload_name=name,
+        canonical_name=name,
+        network=network,
+        annotations=annotations,
+        capacity=capacity,
+        waypoint=waypoint,
+    )
+
+
+def service(
+    name: str,
+    *vips: str,
+    ports: Mapping[int, int],
+    pods: Iterable[Workload] = (),
+    waypoint: GatewayAddress | None = None,
+) -> Service:
+    """A service in namespace `default`; `ports` maps its ports to those of all its pods."""
+    return Service(
+        name=name,
+        namespace="default",
+        hostname=f"{name}.default.svc.cluster.local",
+        addresses=vips,
+        ports=tuple(ServicePort(port, f"tcp-{port}", AppProtocol.UNKNOWN) for port in ports),
+        endpoints=tuple(ServiceEndpoint(it, ports) for it in pods),
+        waypoint=waypoint,
+    )
+
+
+def registry(*objects: Workload | Service) -> Registry:
+    """Of these, and of all endpoints of the services."""
+    services = [it for it in objects if isinstance(it, Service)]
+    workloads = {it.uid: it for it in objects if isinstance(it, Workload)}
+    workloads |= {it.workload.uid: it.workload for of_service in services for it in of_service.endpoints}
+    return Registry.build(services, workloads.values())

@@ -1,0 +1,192 @@
+"""The next hop of a captured connection; the cases are those that ztunnel's own tests prove."""
+
+import pytest
+
+from l4.discovery.registry import Registry
+from l4.discovery.workload import GatewayAddress, Workload
+from l4.hbone.connect import Authority
+from l4.ztunnel.outbound import HboneHop, Hop, PlainHop, Refused, decide
+from tests.l4.ztunnel.objects import pod, registry, service
+
+CLIENT = pod("client", "10.0.0.1")
+SERVER = pod("server", "10.0.0.2")
+PLAIN = pod("plain", "10.0.0.3", speaks_hbone=False)
+WAYPOINT = pod("waypoint", "10.0.0.9")
+WAYPOINT_SERVICE = service("waypoint", "10.1.0.9", ports={15008: 15008}, pods=[WAYPOINT])
+BY_HOSTNAME = GatewayAddress(hostname=WAYPOINT_SERVICE.hostname, namespace="default", gateway="waypoint")
+BY_VIP = GatewayAddress(ip="10.1.0.9", namespace="default", gateway="waypoint")
+BY_POD = GatewayAddress(ip="10.0.0.9", namespace="default", gateway="waypoint")
+
+
+def through(hop: Hop) -> tuple[tuple[str, int], str, Workload]:
+    assert isinstance(hop, HboneHop)
+    assert hop.identities == {hop.workload.identity}
+    return hop.address, str(hop.authority), hop.workload
+
+
+def test_an_unknown_destination_passes_as_it_is() -> None:
+    hop = decide(registry(CLIENT), CLIENT, ("93.184.216.34", 443), 0)
+
+    assert hop == PlainHop(("93.184.216.34", 443), None, None)
+
+
+@pytest.mark.parametrize("node", ["here", "elsewhere"])
+def test_a_workload_that_speaks_hbone_is_reached_by_it_on_whatever_node(node: str) -> None:
+    server = pod("server", "10.0.0.2", node=node)
+
+    hop = decide(registry(CLIENT, server), CLIENT, ("10.0.0.2", 8080), 0)
+
+    assert through(hop) == (("10.0.0.2", 15008), "10.0.0.2:8080", server)
+
+
+def test_a_workload_without_hbone_is_reached_in_plain_tcp() -> None:
+    hop = decide(registry(CLIENT, PLAIN), CLIENT, ("10.0.0.3", 8080), 0)
+
+    assert hop == PlainHop(("10.0.0.3", 8080), PLAIN, None)
+
+
+def test_a_service_is_reached_at_the_target_port_of_its_endpoint() -> None:
+    target = service("server", "10.1.0.2", ports={80: 8080}, pods=[SERVER])
+
+    hop = decide(registry(CLIENT, target), CLIENT, ("10.1.0.2", 80), 0)
+
+    assert through(hop) == (("10.0.0.2", 15008), "10.0.0.2:8080", SERVER)
+    assert isinstance(hop, HboneHop)
+    assert hop.service == target
+
+
+def test_endpoints_are_chosen_by_capacity() -> None:
+    large, small = pod("large", "10.0.0.4", capacity=3), pod("small", "10.0.0.5")
+    known = registry(CLIENT, service("server", "10.1.0.2", ports={80: 8080}, pods=[large, small]))
+
+    chosen = [through(decide(known, CLIENT, ("10.1.0.2", 80), quarter / 4))[2].name for quarter in range(4)]
+
+    assert chosen == ["large", "large", "large", "small"]
+
+
+def test_endpoints_that_are_unhealthy_or_weigh_nothing_are_never_chosen() -> None:
+    sick, idle = pod("sick", "10.0.0.4", is_healthy=False), pod("idle", "10.0.0.5", capacity=0)
+    known = registry(CLIENT, service("server", "10.1.0.2", ports={80: 8080}, pods=[sick, idle, SERVER]))
+
+    chosen = {through(decide(known, CLIENT, ("10.1.0.2", 80), percent / 100))[2].name for percent in range(100)}
+
+    assert chosen == {"server"}
+
+
+@pytest.mark.parametrize(
+    ("target", "port"),
+    [
+        pytest.param(service("server", "10.1.0.2", ports={80: 8080}), 80, id="without endpoints"),
+        pytest.param(service("server", "10.1.0.2", ports={80: 8080}, pods=[SERVER]), 81, id="without this port"),
+    ],
+)
+def test_a_service_with_nobody_to_answer_is_never_passed_through(target: object, port: int) -> None:
+    known = registry(CLIENT, target)  # type: ignore[arg-type]
+
+    hop = decide(known, CLIENT, ("10.1.0.2", port), 0)
+
+    assert hop == Refused(f"no healthy upstream: 10.1.0.2:{port} (server.default.svc.cluster.local)")
+
+
+@pytest.mark.parametrize("waypoint", [BY_HOSTNAME, BY_VIP, BY_POD], ids=["hostname", "VIP", "pod address"])
+def test_a_service_with_a_waypoint_goes_there_under_its_own_address_and_port(waypoint: GatewayAddress) -> None:
+    target = service("server", "10.1.0.2", ports={80: 8080}, pods=[SERVER], waypoint=waypoint)
+
+    hop = decide(registry(CLIENT, target, WAYPOINT_SERVICE), CLIENT, ("10.1.0.2", 80), 0)
+
+    assert through(hop) == (("10.0.0.9", 15008), "10.1.0.2:80", WAYPOINT)
+    assert isinstance(hop, HboneHop)
+    assert hop.service == target
+
+
+def test_a_waypoint_is_reached_at_the_port_that_its_service_maps_to() -> None:
+    mapped = service("waypoint", "10.1.0.9", ports={15008: 15009}, pods=[WAYPOINT])
+    target = service("server", "10.1.0.2", ports={80: 8080}, waypoint=BY_HOSTNAME)
+
+    hop = decide(registry(CLIENT, target, mapped), CLIENT, ("10.1.0.2", 80), 0)
+
+    assert through(hop)[0] == ("10.0.0.9", 15009)
+
+
+@pytest.mark.parametrize("waypoint", [BY_HOSTNAME, BY_VIP, BY_POD], ids=["hostname", "VIP", "pod address"])
+def test_a_waypoint_that_nobody_serves_is_never_bypassed(waypoint: GatewayAddress) -> None:
+    gone = pod("waypoint", "10.0.0.9", is_healthy=False)
+    behind = service("waypoint", "10.1.0.9", ports={15008: 15008}, pods=[gone])
+    target = service("server", "10.1.0.2", ports={80: 8080}, pods=[SERVER], waypoint=waypoint)
+
+    hop = decide(registry(CLIENT, target, behind), CLIENT, ("10.1.0.2", 80), 0)
+
+    assert isinstance(hop, Refused)
+    assert hop.reason.startswith("unknown waypoint: ")
+
+
+def test_a_workloads_own_address_goes_to_the_workloads_waypoint() -> None:
+    server = pod("server", "10.0.0.2", waypoint=BY_HOSTNAME)
+
+    hop = decide(registry(CLIENT, server, WAYPOINT_SERVICE), CLIENT, ("10.0.0.2", 8080), 0)
+
+    assert through(hop) == (("10.0.0.9", 15008), "10.0.0.2:8080", WAYPOINT)
+
+
+def test_a_service_without_waypoint_does_not_use_that_of_its_endpoint() -> None:
+    server = pod("server", "10.0.0.2", waypoint=BY_HOSTNAME)
+    target = service("server", "10.1.0.2", ports={80: 8080}, pods=[server])
+
+    hop = decide(registry(CLIENT, target, WAYPOINT_SERVICE), CLIENT, ("10.1.0.2", 80), 0)
+
+    assert through(hop) == (("10.0.0.2", 15008), "10.0.0.2:8080", server)
+
+
+def test_the_waypoint_of_the_source_is_not_asked() -> None:
+    client = pod("client", "10.0.0.1", waypoint=BY_HOSTNAME)
+
+    hop = decide(registry(client, SERVER, WAYPOINT_SERVICE), client, ("10.0.0.2", 8080), 0)
+
+    assert through(hop)[0] == ("10.0.0.2", 15008)
+
+
+def test_a_waypoint_of_one_family_takes_destinations_of_the_other() -> None:
+    server = pod("server", "fd00::2", waypoint=BY_POD)
+
+    hop = decide(registry(CLIENT, server, WAYPOINT), CLIENT, ("fd00::2", 8080), 0)
+
+    assert through(hop) == (("10.0.0.9", 15008), "[fd00::2]:8080", WAYPOINT)
+
+
+@pytest.mark.parametrize(
+    ("dialled", "address"),
+    [("10.0.0.2", "10.0.0.2"), ("fd00::2", "fd00::2"), ("10.1.0.2", "10.0.0.2"), ("fd01::2", "fd00::2")],
+)
+def test_the_address_that_was_dialled_or_its_family_is_kept(dialled: str, address: str) -> None:
+    server = pod("server", "10.0.0.2", "fd00::2")
+    target = service("server", "10.1.0.2", "fd01::2", ports={80: 80}, pods=[server])
+
+    hop = decide(registry(CLIENT, target), CLIENT, (dialled, 80), 0)
+
+    assert isinstance(hop, HboneHop)
+    assert (hop.address, hop.authority) == ((address, 15008), Authority(address, 80))
+
+
+def another_network() -> list[tuple[str, Registry]]:
+    far = pod("far", "10.0.0.2", network="far")
+    gateway = service("waypoint", "10.1.0.9", ports={15008: 15008}, pods=[far])
+    return [
+        ("10.0.0.2", registry(CLIENT, far)),
+        ("10.1.0.2", registry(CLIENT, service("server", "10.1.0.2", ports={80: 80}, pods=[far]))),
+        ("10.1.0.3", registry(CLIENT, gateway, service("s", "10.1.0.3", ports={80: 80}, waypoint=BY_HOSTNAME))),
+    ]
+
+
+@pytest.mark.parametrize(("ip", "known"), another_network(), ids=["workload", "service", "waypoint"])
+def test_what_is_on_another_network_is_never_dialled_directly(ip: str, known: Registry) -> None:
+    hop = decide(known, CLIENT, (ip, 80), 0)
+
+    assert isinstance(hop, Refused)
+    assert "on another network" in hop.reason
+
+
+@pytest.mark.parametrize("port", [15001, 15006, 15008])
+def test_a_call_to_the_proxys_own_ports_on_loopback_is_dropped(port: int) -> None:
+    hop = decide(registry(CLIENT), CLIENT, ("127.0.0.1", port), 0)
+
+    assert hop == Refused("attempted recursive call to ourselves")

@@ -196,15 +196,38 @@ class Telemetry:
             joined = b"\n".join(map(_escape, sent_by_client))
         method, target, forwarded_for, user_agent, request_id, authority = joined.decode("ascii").split("\n")
         service_time = "-" if r.upstream_service_time_ms is None else r.upstream_service_time_ms
+        if r.detail == _ANSWERED and not (r.connection_termination_details or r.upstream_transport_failure_reason):
+            why = _ANSWERED_WHY
+        else:
+            why = (
+                f"{_word(r.detail)} {_word(r.connection_termination_details)} "
+                f'"{_text(r.upstream_transport_failure_reason)}"'
+            )
         return (
             f'[{self._start_time.format(r.started_at)}] "{method} {target} {r.protocol or "-"}" {r.status} {flags} '
-            f"{_word(r.detail)} {_word(r.connection_termination_details)} "
-            f'"{_text(r.upstream_transport_failure_reason)}" '
-            f"{r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
+            f"{why} {r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
             f'"{forwarded_for}" "{user_agent}" "{request_id}" "{authority}" '
-            f'"{upstream_host}" {_word(r.cluster or "")} {upstream_local} {_address(*r.downstream_local)} '
-            f"{_address(r.peer.ip, r.peer.port)} - {_word(r.route_name)}\n"
+            f'"{upstream_host}" {_ends(r.cluster, upstream_local, *r.downstream_local, r.peer.ip, r.peer.port, r.route_name)}\n'
         )
+
+
+_ANSWERED = "via_upstream"
+_ANSWERED_WHY = f'{_ANSWERED} - "-"'
+
+
+@lru_cache(maxsize=4096)
+def _ends(
+    cluster: ClusterName | None,
+    upstream_local: str,
+    local_ip: str,
+    local_port: int,
+    peer_ip: str,
+    peer_port: int,
+    route: str,
+) -> str:
+    """The line's last fields, which stay the same from one request of a connection to the next."""
+    addresses = f"{_address(local_ip, local_port)} {_address(peer_ip, peer_port)}"
+    return f"{_word(cluster or '')} {upstream_local} {addresses} - {_word(route)}"
 
 
 _UNSAFE = bytes(byte for byte in range(256) if byte < 0x20 or byte >= 0x7F or byte in b'"\\')

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from l4.hbone.driver import Driver
 
 
+_UNSET = asyncio.Protocol()
+"""Stands in for the protocol until there is one; it ignores whatever it is told."""
+
+
 class Tunnel(asyncio.Transport):
     """Made by a Driver. Until a protocol is set it holds back what it receives."""
 
@@ -31,7 +35,7 @@ class Tunnel(asyncio.Transport):
         self.on_ended: Callable[[], None] | None = None
         self._driver = driver
         self._engine = driver.engine
-        self._protocol: asyncio.Protocol | None = None
+        self._protocol: asyncio.Protocol = _UNSET
         self._high_water = high_water
         self._low_water = low_water
         self._outgoing: list[bytes] = []
@@ -41,6 +45,7 @@ class Tunnel(asyncio.Transport):
         self._eof_sent = False
         self._incoming: deque[DataReceived] = deque()
         self._is_reading_paused = True
+        self._is_flowing = False  # read, nothing waits, not closing: what arrives is handed on at once
         self._eof_received = False
         self._is_closing = False
         self._is_lost = False
@@ -54,7 +59,7 @@ class Tunnel(asyncio.Transport):
             self._driver.mark(self)
         self._outgoing.append(data if type(data) is bytes else bytes(data))
         self._outgoing_size += len(data)
-        if self._outgoing_size > self._high_water and not self._is_writing_paused and self._protocol is not None:
+        if self._outgoing_size > self._high_water and not self._is_writing_paused:
             self._is_writing_paused = True
             self._protocol.pause_writing()
 
@@ -71,6 +76,7 @@ class Tunnel(asyncio.Transport):
         if self._is_closing or self._is_lost:
             return
         self._is_closing = True
+        self._is_flowing = False
         self._discard_incoming()
         if self._eof_sent:
             self._let_go()
@@ -99,12 +105,14 @@ class Tunnel(asyncio.Transport):
 
     def pause_reading(self) -> None:
         self._is_reading_paused = True
+        self._is_flowing = False
 
     def resume_reading(self) -> None:
         self._is_reading_paused = False
         while self._incoming and not self._is_reading_paused and not self._is_lost:
             self._deliver(self._incoming.popleft())
             self._driver.mark(self)
+        self._is_flowing = not (self._is_reading_paused or self._is_closing or self._is_lost)
 
     def is_reading(self) -> bool:
         return not self._is_reading_paused
@@ -114,7 +122,6 @@ class Tunnel(asyncio.Transport):
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        assert self._protocol is not None
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -130,14 +137,13 @@ class Tunnel(asyncio.Transport):
         self.resume_reading()
 
     def received(self, event: DataReceived) -> None:
+        if self._is_flowing:
+            self._deliver(event)
+            return
+        self._incoming.append(event)
         if self._is_closing:
-            self._incoming.append(event)
             self._discard_incoming()
             self._end_if_both()
-        elif self._is_reading_paused or self._incoming:
-            self._incoming.append(event)
-        else:
-            self._deliver(event)
 
     def push(self) -> bool:
         """Give the engine as much as the windows take; False when bytes are left waiting for them."""
@@ -170,12 +176,12 @@ class Tunnel(asyncio.Transport):
         if self._is_lost:
             return
         self._is_lost = True
+        self._is_flowing = False
         self._outgoing.clear()
         self._outgoing_size = 0
         self._discard_incoming()
         self._driver.forget(self)
-        if self._protocol is not None:
-            self._driver.loop.call_soon(self._protocol.connection_lost, error)
+        self._driver.loop.call_soon(self._protocol.connection_lost, error)
         if self.on_ended is not None:
             self.on_ended()
 
@@ -183,14 +189,12 @@ class Tunnel(asyncio.Transport):
         self.lost(TunnelReset(f"the peer reset the tunnel with {code.name}", code))
 
     def _deliver(self, event: DataReceived) -> None:
-        protocol = self._protocol
-        assert protocol is not None
         if event.data:
-            protocol.data_received(event.data)
+            self._protocol.data_received(event.data)
         self._engine.consume(self.stream_id, event.flow_length)
         if event.end_stream:
             self._eof_received = True
-            if not self._is_closing and not self._is_lost and not protocol.eof_received():
+            if not self._is_closing and not self._is_lost and not self._protocol.eof_received():
                 self.close()
             self._end_if_both()
 
@@ -211,6 +215,6 @@ class Tunnel(asyncio.Transport):
         self._incoming.clear()
 
     def _maybe_resume(self) -> None:
-        if self._is_writing_paused and self._outgoing_size <= self._low_water and self._protocol is not None:
+        if self._is_writing_paused and self._outgoing_size <= self._low_water:
             self._is_writing_paused = False
             self._protocol.resume_writing()

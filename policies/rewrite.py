@@ -17,12 +17,12 @@ class HeaderEdit:
 
     set: tuple[Header, ...] = ()
     add: tuple[Header, ...] = ()
-    remove: frozenset[bytes] = frozenset()
+    remove: tuple[bytes, ...] = ()
     authority: bytes | None = None
 
     def apply(self, headers: Headers) -> Headers:
         """A new list of headers with the edit made."""
-        gone = self.remove.union(name for name, _ in self.set)
+        gone = {*self.remove, *(name for name, _ in self.set)}
         edited = [header for header in headers if header[0] not in gone] if gone else list(headers)
         edited.extend(header for header in self.set if header[0] not in self.remove)
         edited.extend(header for header in self.add if header[0] not in self.remove)

@@ -8,6 +8,7 @@ https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from policies.attributes import ClusterName, RequestHead
@@ -142,8 +143,7 @@ class RouteTable:
         self._regexes = [route for route in self.routes if route.match.path.kind is PathKind.REGEX]
         self._longest_prefix = max(map(len, prefixes), default=-1)
         first = self.routes[0] if self.routes else None
-        is_catch_all = first is not None and first.match.path.value == b"/" and not first.match.has_conditions
-        self._always = first.rule if first is not None and is_catch_all else None
+        self._always = first.rule if first is not None and first.match == Match() else None
 
     def __repr__(self) -> str:
         return f"RouteTable({self.routes!r})"
@@ -191,6 +191,8 @@ def _first(routes: list[Route], head: RequestHead) -> Rule | None:
     return None
 
 
+# Of one request many matches may ask for the query, one after the other; it is parsed once.
+@lru_cache(maxsize=1)
 def parse_query(query: bytes) -> dict[bytes, bytes]:
     """Parameters with their escapes decoded; of a repeated one the first, as in Envoy."""
     parameters: dict[bytes, bytes] = {}

@@ -135,10 +135,13 @@ class _Compiler:
                 )
             elif namespace not in {parent_namespace, self._gateway[0]}:
                 self._tell(resource, field, "a route in another namespace than its Service is not applied yet")
-            elif ref.port is not None and ref.port not in {port.port for port in service.ports}:
-                self._tell(resource, f"{field}.port", f"Service {ref.name} has no port {ref.port}")
+            elif ref.port is None and ref.section_name is None:
+                yield service, None
+            elif (port := _parent_port(service, ref)) is not None:
+                yield service, port.port
             else:
-                yield service, ref.port
+                wanted = " ".join(str(it) for it in (ref.section_name, ref.port) if it is not None)
+                self._tell(resource, field, f"Service {service.namespace}/{service.name} has no port {wanted}")
 
     def _routes(self, resource: Resource[api.HTTPRoute]) -> Iterator[Route]:
         for index, rule in enumerate(resource.value.spec.rules):
@@ -211,6 +214,14 @@ def located(problem: Problem) -> Problem:
     return replace(problem, origin=locate(problem.origin, problem.field)) if problem.field else problem
 
 
+def _parent_port(service: Service, ref: api.ParentRef) -> ServicePort | None:
+    """The port that a parentRef names by number, by its name as `sectionName`, or by both."""
+    for port in service.ports:
+        if ref.port in {None, port.port} and ref.section_name in {None, port.name}:
+            return port
+    return None
+
+
 def _endpoints(service: Service, port: int) -> Iterator[Endpoint]:
     """The service's healthy endpoints, in the order of their addresses."""
     for it in sorted(service.endpoints, key=lambda it: it.workload.addresses):
@@ -253,8 +264,8 @@ def _string_match(kind: str, value: str) -> StringMatch:
 def _timeouts(timeouts: api.Timeouts) -> Timeouts:
     if timeouts.request is None and timeouts.backend_request is None:
         return NO_TIMEOUTS
-    request = api.parse_duration(timeouts.request) if timeouts.request else None
-    attempt = api.parse_duration(timeouts.backend_request) if timeouts.backend_request else None
+    request = api.parse_duration(timeouts.request) if timeouts.request is not None else None
+    attempt = api.parse_duration(timeouts.backend_request) if timeouts.backend_request is not None else None
     return Timeouts(request if request is not None else attempt, attempt)
 
 
@@ -267,7 +278,7 @@ def _edit(filters: tuple[api.Filter, ...], field: str) -> HeaderEdit | None:
     return HeaderEdit(
         set=tuple(header for header in changed if header[0] != b"host"),
         add=tuple((it.name.lower().encode(), it.value.encode()) for modifier in modifiers for it in modifier.add),
-        remove=frozenset(name.lower().encode() for modifier in modifiers for name in modifier.remove),
+        remove=tuple(sorted(name.lower().encode() for modifier in modifiers for name in modifier.remove)),
         authority=next((value for name, value in changed if name == b"host"), None),
     )
 
@@ -277,7 +288,10 @@ def _version(snapshot: Snapshot) -> str:
     digest = hashlib.sha256()
     for part in (sorted(snapshot.destinations.items()), sorted(snapshot.clusters.items()), snapshot.problems):
         digest.update(repr(part).encode())
-    digest.update(repr((sorted(snapshot.registry.workloads.items()), snapshot.has_gateway)).encode())
+    for _, workload in sorted(snapshot.registry.workloads.items()):
+        labels, annotations = sorted(workload.labels.items()), sorted(workload.annotations.items())
+        digest.update(repr((replace(workload, labels={}, annotations={}), labels, annotations)).encode())
+    digest.update(repr(snapshot.has_gateway).encode())
     return digest.hexdigest()[:12]
 
 
@@ -313,6 +327,23 @@ def _dump_route(route: Route) -> dict[str, object]:
         "headers": {field.name.decode(): field.match.value.decode() for field in match.headers},
         "query": {field.name.decode(): field.match.value.decode() for field in match.query},
         "rule": rule.name,
-        "backends": {backend.cluster or "unresolved": backend.weight for backend in rule.backends},
+        "backends": [
+            {"cluster": it.cluster or "unresolved", "weight": it.weight, **_dump_edits(it)} for it in rule.backends
+        ],
         "timeout": rule.timeouts.request,
+        **_dump_edits(rule),
+    }
+
+
+def _dump_edits(owner: Rule | WeightedBackend) -> dict[str, object]:
+    edits = {"request_edit": owner.request_edit, "response_edit": owner.response_edit}
+    return {name: _dump_edit(edit) for name, edit in edits.items() if edit is not None}
+
+
+def _dump_edit(edit: HeaderEdit) -> dict[str, object]:
+    return {
+        "authority": edit.authority.decode() if edit.authority else None,
+        "set": {name.decode(): value.decode() for name, value in edit.set},
+        "add": {name.decode(): value.decode() for name, value in edit.add},
+        "remove": [name.decode() for name in edit.remove],
     }

@@ -19,6 +19,7 @@ _DURATION_PARTS = re.compile(r"([0-9]+)(ms|h|m|s)").findall
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+").fullmatch
 _BAD_IN_PATH = ("//", "/./", "/../", "%2f", "%2F", "#")
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
 _BAD_PATH_ENDS = ("/..", "/.")
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
@@ -98,10 +99,12 @@ class RouteMatch(Struct, frozen=True, rename="camel"):
 
 class HeaderValue(Struct, frozen=True):
     name: str
-    value: Annotated[str, Meta(max_length=4096)]
+    value: Annotated[str, Meta(min_length=1, max_length=4096)]
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        if self.name.lower() == "host" and not _AUTHORITY(self.value):
+            raise ValueError(f"{self.value!r} is no host such as reviews.example.com or reviews:8080")
         if not _HEADER_VALUE(self.value) or self.value != self.value.strip():
             raise ValueError(f"{self.value!r} is no header value")
 
@@ -110,6 +113,8 @@ _FRAMING = frozenset({"connection", "transfer-encoding", "content-length", "upgr
 
 
 class HeaderModifier(Struct, frozen=True):
+    """Setting `Host` rewrites the authority. A request has exactly one, so it is neither added nor removed."""
+
     set: Annotated[tuple[HeaderValue, ...], Meta(max_length=16)] = ()
     add: Annotated[tuple[HeaderValue, ...], Meta(max_length=16)] = ()
     remove: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
@@ -123,6 +128,8 @@ class HeaderModifier(Struct, frozen=True):
                 raise ValueError("a header name stands twice in one list; names don't depend on case")
             if framing := _FRAMING.intersection(lowered):
                 raise ValueError(f"{min(framing)} belongs to the connection and can't be changed by a route")
+        if "host" in {name.lower() for name in (*self.remove, *(it.name for it in self.add))}:
+            raise ValueError("Host can be set, but neither added nor removed: a request has exactly one")
 
 
 class Filter(Struct, frozen=True, rename="camel"):
@@ -131,13 +138,22 @@ class Filter(Struct, frozen=True, rename="camel"):
     response_header_modifier: HeaderModifier | None = None
 
     def __post_init__(self) -> None:
-        if self.type == "RequestHeaderModifier" and self.request_header_modifier is None:
-            raise ValueError("a RequestHeaderModifier needs the field requestHeaderModifier")
-        if self.type == "ResponseHeaderModifier" and self.response_header_modifier is None:
-            raise ValueError("a ResponseHeaderModifier needs the field responseHeaderModifier")
+        for kind, modifier in (
+            ("RequestHeaderModifier", self.request_header_modifier),
+            ("ResponseHeaderModifier", self.response_header_modifier),
+        ):
+            if (self.type == kind) != (modifier is not None):
+                field = kind[:1].lower() + kind[1:]
+                raise ValueError(f"a filter of type {self.type} {'needs' if modifier is None else 'has no'} {field}")
 
 
 Filters = Annotated[tuple[Filter, ...], Meta(max_length=16)]
+
+
+def _check_filters(filters: tuple[Filter, ...]) -> None:
+    for kind in ("RequestHeaderModifier", "ResponseHeaderModifier"):
+        if sum(it.type == kind for it in filters) > 1:
+            raise ValueError(f"{kind} stands twice in one list of filters; make one of them")
 
 
 class BackendRef(Struct, frozen=True, rename="camel"):
@@ -149,14 +165,17 @@ class BackendRef(Struct, frozen=True, rename="camel"):
     weight: Weight = 1
     filters: Filters = ()
 
+    def __post_init__(self) -> None:
+        _check_filters(self.filters)
+
 
 class Timeouts(Struct, frozen=True, rename="camel"):
     request: str | None = None
     backend_request: str | None = None
 
     def __post_init__(self) -> None:
-        request = parse_duration(self.request) if self.request else None
-        attempt = parse_duration(self.backend_request) if self.backend_request else None
+        request = parse_duration(self.request) if self.request is not None else None
+        attempt = parse_duration(self.backend_request) if self.backend_request is not None else None
         if request is not None and attempt is not None and attempt > request:
             raise ValueError("backendRequest must not be longer than request")
 
@@ -171,6 +190,9 @@ class Rule(Struct, frozen=True, rename="camel"):
     timeouts: Timeouts = Timeouts()
     retry: Any | UnsetType = UNSET
     session_persistence: Any | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _check_filters(self.filters)
 
 
 class HTTPRouteSpec(Struct, frozen=True, rename="camel"):

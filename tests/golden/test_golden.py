@@ -1,0 +1,48 @@
+"""`mesh.yaml` with NAME.in.yaml laid beside it compiles to NAME.out.yaml.
+
+After a change that is meant: `pytest tests/golden --update-golden`, and read the diff.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.kit.snapshots import compiled, documents_of
+from waypoint.config.compile import dump
+
+HERE = Path(__file__).parent
+CASES = sorted(path.name.removesuffix(".in.yaml") for path in HERE.glob("*.in.yaml"))
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def outcome(name: str) -> str:
+    """What is compiled, by hostname and without what is empty, so that a case shows what it is about."""
+    mesh, case = (HERE / "mesh.yaml").read_text(), (HERE / f"{name}.in.yaml").read_text()
+    snapshot = compiled(documents_of(mesh=mesh, case=case))
+    by_hostname = {key: it for key, it in snapshot.destinations.items() if key[0] == it.service.hostname}
+    dumped = dump(replace(snapshot, destinations=by_hostname))
+    dumped.pop("version")  # a hash, which says nothing to a reader
+    return yaml.dump(_without_empty(dumped), Dumper=_Dumper, sort_keys=False, width=160)
+
+
+def _without_empty(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_empty(it) for key, it in value.items() if it not in (None, {}, [])}
+    return [_without_empty(it) for it in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_manifests_compile_to_what_is_written_beside_them(name: str, request: pytest.FixtureRequest) -> None:
+    expected = HERE / f"{name}.out.yaml"
+
+    actual = outcome(name)
+
+    if request.config.getoption("--update-golden", default=False):
+        expected.write_text(actual)
+    assert actual == expected.read_text()

@@ -1,0 +1,30 @@
+"""Manifests → a snapshot, by all the steps of production but for reading files."""
+
+from collections.abc import Iterable
+
+from l4.config import manifest
+from l4.config.documents import Document, Problem
+from l4.config.resources import Decoder
+from l4.discovery.kubernetes import Mesh, registry_of
+from waypoint.app import KINDS
+from waypoint.config.compile import compile
+from waypoint.config.snapshot import Snapshot
+
+GATEWAY = ("default", "waypoint")
+
+
+def documents_of(**files: str) -> list[Document]:
+    """The documents of files given by name (without suffix); a file that can't be read fails the test."""
+    documents: list[Document] = []
+    for name, text in files.items():
+        read, problems = manifest.parse(f"{name}.yaml", text.encode())
+        assert problems == []
+        documents += read
+    return documents
+
+
+def compiled(documents: Iterable[Document], problems: Iterable[Problem] = ()) -> Snapshot:
+    """What the waypoint `default/waypoint` makes of the documents."""
+    decoded = Decoder(KINDS).decode(documents)
+    registry = registry_of(decoded.resources, Mesh())
+    return compile(decoded.resources, registry, gateway=GATEWAY, problems=(*problems, *decoded.problems))

@@ -29,6 +29,9 @@ from l4.ztunnel.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
+_HOUSEKEEPING_SECONDS = 1.0
+"""Far below the interval of any scrape, so that rates of bytes come out smooth."""
+
 Address = tuple[str, int]
 
 
@@ -47,6 +50,10 @@ class RunOptions:
     hbone_port: int
 
 
+class CannotStart(Exception):
+    """Says what is missing, and how to mend it."""
+
+
 class Ztunnel:
     """One node's L4 proxy. Made inside its event loop."""
 
@@ -61,7 +68,7 @@ class Ztunnel:
         self._registry = Holder(Registry())
         self._certificates = FolderStore(options.certificates, options.trust_bundle)
         self._metrics = MeshMetrics("ztunnel", version("pywaypoint"))
-        self._access_log = AccessLog(options.access_log) if options.access_log else None
+        self._access_log = _open_access_log(options.access_log)
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
         self._pods = Pods(self._node, options.node, options.hbone_port)
         self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.set)
@@ -74,28 +81,32 @@ class Ztunnel:
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._apply(self._source.load())
         self._operators.readiness.done("configuration")
-        watching = [
-            self._loop.create_task(self._source.watch(self._apply)),
-            self._loop.create_task(self._certificates.watch()),
-        ]
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
-        await self._stopping.wait()
-        self._operators.readiness.pending.add("stopping")
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        async with asyncio.TaskGroup() as tasks:
+            following = (self._source.watch(self._apply), self._certificates.watch(), self._keep_house())
+            watching = [tasks.create_task(coroutine) for coroutine in following]
+            await self._stopping.wait()
+            self._operators.readiness.pending.add("stopping")
+            for task in watching:
+                task.cancel()
         await self._drain()
 
     async def _drain(self) -> None:
-        log.info("stopping: %d connections are under way", len(self._node.copies))
+        log.info("stopping: %d connections are under way", self._node.traffic.open_count)
         await self._pods.drain(self._settings.drain_seconds)
-        for copy in list(self._node.copies):
-            copy.abort(ConnectionAbortedError("connection failed to drain within the timeout"))
+        for task in self._node.tasks:
+            task.cancel()
         await asyncio.gather(*self._node.tasks, return_exceptions=True)
         await self._operators.close()
         if self._access_log is not None:
             self._access_log.close()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            self._node.traffic.report()
+            self._pods.retry()
 
     def _stop(self) -> None:
         """The first signal drains, the second ends the process at once."""
@@ -145,6 +156,15 @@ class Ztunnel:
         }
 
 
+def _open_access_log(path: str) -> AccessLog | None:
+    try:
+        return AccessLog(path) if path else None
+    except OSError as error:
+        raise CannotStart(
+            f"access log {path} cannot be written: {error.strerror}; choose another with --access-log"
+        ) from error
+
+
 def run(options: RunOptions) -> None:
     """The program. Ends the process with a sentence when it can't start."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -155,5 +175,5 @@ def run(options: RunOptions) -> None:
 
     try:
         uvloop.run(main())
-    except (InvalidSetting, PortUnavailable) as error:
+    except (InvalidSetting, PortUnavailable, CannotStart) as error:
         sys.exit(f"ztunnel: {error}")

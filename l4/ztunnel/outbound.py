@@ -83,7 +83,7 @@ def _through(
     workload, port = found
     if workload.network != source.network:
         return Refused(f"waypoint {workload.name} is on another network, {workload.network!r}")
-    address = (_same_family(workload, authority.host), port)
+    address = (same_family(workload, authority.host), port)
     return HboneHop(address, authority, frozenset({workload.identity}), workload, service)
 
 
@@ -102,7 +102,7 @@ def _to_endpoint(service: Service, destination: tuple[str, int], source: Workloa
     endpoint = _pick(service, port, roll)
     if endpoint is None:
         return Refused(f"no healthy upstream: {ip}:{port} ({service.hostname})")
-    return _direct(endpoint.workload, _same_family(endpoint.workload, ip), endpoint.ports[port], service, source)
+    return _direct(endpoint.workload, same_family(endpoint.workload, ip), endpoint.ports[port], service, source)
 
 
 def _direct(workload: Workload, ip: str, port: int, service: Service | None, source: Workload) -> Hop:
@@ -119,6 +119,6 @@ def _pick(service: Service, port: int, roll: float) -> ServiceEndpoint | None:
     return pick(fit, [it.workload.capacity for it in fit], roll)
 
 
-def _same_family(workload: Workload, ip: str) -> str:
+def same_family(workload: Workload, ip: str) -> str:
     """The workload's address: of the same family as the one that was dialled, if it has one."""
     return next((address for address in workload.addresses if (":" in address) == (":" in ip)), workload.addresses[0])

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 
 from l4.discovery.registry import Registry
-from l4.discovery.workload import TunnelProtocol, Workload
+from l4.discovery.workload import Workload
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.store import NoCertificate
@@ -17,101 +19,125 @@ from l4.ztunnel.proxy import Node, inbound, outbound
 
 log = logging.getLogger(__name__)
 
+REDIRECTION = "ambient.istio.io/redirection"
+
 
 class PodProxy:
     """One pod's inbound HBONE listener, its capture listeners and its own connection pool: nothing is shared between
     pods, so that no connection of one can carry bytes of another."""
 
     def __init__(self, node: Node, pod: Workload, hbone_port: int) -> None:
+        """Raises CannotListen."""
+        self.pod = pod
         self._node = node
-        self._uid = pod.uid
-        self._name = f"{pod.namespace}/{pod.name}"
         self._pool = HbonePool(node.settings)
         self._listeners: dict[Address, Listener] = {}
         self._originals: dict[Address, Address] = {}
-        self._servers = [self._serve(pod, address, hbone_port) for address in pod.addresses]
+        # Another ztunnel may take over from this one while both run.
+        sockets = _bind_all([(address, hbone_port) for address in pod.addresses], reuse_port=True)
+        self._servers = [self._serve(sock) for sock in sockets]
 
-    def _serve(self, pod: Workload, address: str, port: int) -> HboneServer:
+    def _serve(self, sock: socket.socket) -> HboneServer:
         return HboneServer(
-            bind(address, port, reuse_port=True),
-            certificate=partial(self._node.certificates.get, pod.identity),
+            sock,
+            certificate=partial(self._node.certificates.get, self.pod.identity),
             trust_domains=self._node.settings.trust_domains,
             settings=self._node.settings,
-            on_connect=partial(inbound, self._node, self._uid),
+            on_connect=partial(inbound, self._node, self.pod.uid),
         )
 
-    def update(self, registry: Registry, pod: Workload) -> None:
-        """Listen for what the pod can reach by now."""
+    def update(self, registry: Registry, pod: Workload) -> Iterator[str]:
+        """Listen for what the pod can reach by now; gives a sentence for what can't be done."""
+        self.pod = pod
         try:
             self._originals = capture.listeners(registry, pod)
         except InvalidCapture as error:
-            log.error("%s; what was captured before stays", error)
+            yield f"{error}; what was captured before stays"
             return
         for address in self._listeners.keys() - self._originals.keys():
             self._listeners.pop(address).close()
         for address in self._originals.keys() - self._listeners.keys():
             try:
-                sock = bind(*address, reuse_port=True)
+                sock = bind(*address)  # never shared: the listener says which pod a connection comes from
             except CannotListen as error:
-                log.error("pod %s: %s", self._name, error)
+                yield f"pod {pod.namespace}/{pod.name}: {error}"
             else:
                 self._listeners[address] = Listener(sock, partial(self._accepted, address))
 
     def _accepted(self, listening: Address, sock: socket.socket, source: Address) -> None:
-        to = self._originals.get(listening)
-        if to is None:
-            sock.close()
-        else:
-            self._node.spawn(outbound(self._node, self._uid, self._pool, sock, source, to))
+        to = self._originals[listening]
+        self._node.spawn(outbound(self._node, self.pod.uid, self._pool, sock, source, to))
 
-    def stop_listening(self) -> None:
+    def stop_capturing(self) -> None:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new, let what is under way finish for so long, then cut it."""
-        self.stop_listening()
-        await asyncio.gather(*(server.drain(seconds) for server in self._servers))
+        self.stop_capturing()
+        finishing = [server.drain(seconds) for server in self._servers]
+        await asyncio.gather(*finishing, self._node.traffic.drain(self.pod.uid, seconds))
         await self._pool.close()
 
 
 class Pods:
-    """All pods of one node."""
+    """All pods of one node that have us before them. What can't be done is logged once, and tried again by `retry`."""
 
     def __init__(self, node: Node, name: str, hbone_port: int) -> None:
         self._node = node
         self._name = name
         self._hbone_port = hbone_port
         self._proxies: dict[str, PodProxy] = {}
-        self._failed: set[str] = set()
-
-    @property
-    def count(self) -> int:
-        return len(self._proxies)
+        self._complaints: set[str] = set()
 
     def update(self, registry: Registry) -> None:
         """Follow the registry: pods that are new get their listeners, pods that are gone lose them at once."""
-        local = {it.uid: it for it in registry.workloads_on(self._name) if it.tunnel_protocol is TunnelProtocol.HBONE}
-        for uid in self._proxies.keys() - local.keys():
-            self._node.spawn(self._proxies.pop(uid).drain(0))
-        for uid, pod in local.items():
-            proxy = self._proxies.get(uid) or self._start(pod)
-            if proxy is not None:
-                proxy.update(registry, pod)
+        local = {it.uid: it for it in registry.workloads_on(self._name) if _is_ours(registry, it)}
+        for uid, proxy in list(self._proxies.items()):
+            if uid not in local or _has_moved(proxy.pod, local[uid]):
+                del self._proxies[uid]
+                proxy.stop_capturing()
+                self._node.spawn(proxy.drain(0))
+        complaints = {sentence for pod in local.values() for sentence in self._update_pod(registry, pod)}
+        for sentence in sorted(complaints - self._complaints):
+            log.error("%s", sentence)
+        self._complaints = complaints
 
-    def _start(self, pod: Workload) -> PodProxy | None:
-        try:
-            self._node.certificates.get(pod.identity)
-            proxy = PodProxy(self._node, pod, self._hbone_port)
-        except (CannotListen, NoCertificate) as error:
-            if pod.uid not in self._failed:
-                log.error("pod %s/%s is not served: %s", pod.namespace, pod.name, error)
-                self._failed.add(pod.uid)
-            return None
-        self._failed.discard(pod.uid)
-        self._proxies[pod.uid] = proxy
-        return proxy
+    def retry(self) -> None:
+        """Try again what could not be done: a port may be free by now, a certificate may have come."""
+        if self._complaints:
+            self.update(self._node.registry.current)
+
+    def _update_pod(self, registry: Registry, pod: Workload) -> Iterator[str]:
+        proxy = self._proxies.get(pod.uid)
+        if proxy is None:
+            try:
+                self._node.certificates.get(pod.identity)
+                proxy = self._proxies[pod.uid] = PodProxy(self._node, pod, self._hbone_port)
+            except (CannotListen, NoCertificate) as error:
+                yield f"pod {pod.namespace}/{pod.name} is not served: {error}"
+                return
+        yield from proxy.update(registry, pod)
 
     async def drain(self, seconds: float) -> None:
         await asyncio.gather(*(proxy.drain(seconds) for proxy in self._proxies.values()))
+
+
+def _is_ours(registry: Registry, pod: Workload) -> bool:
+    """Whether its connections are redirected to us. Other pods that speak HBONE do so themselves, on their own port
+    15008; and whoever shares an address with its node or with another pod can't be told apart by it."""
+    is_redirected = pod.annotations.get(REDIRECTION) == "enabled"
+    return is_redirected and all(registry.workload_at(address) is pod for address in pod.addresses)
+
+
+def _has_moved(before: Workload, after: Workload) -> bool:
+    return (before.addresses, before.identity) != (after.addresses, after.identity)
+
+
+def _bind_all(addresses: Iterable[Address], *, reuse_port: bool) -> list[socket.socket]:
+    """All of them or none."""
+    with ExitStack() as bound:
+        sockets = [bound.enter_context(bind(*address, reuse_port=reuse_port)) for address in addresses]
+        bound.pop_all()
+    return sockets

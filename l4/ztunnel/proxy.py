@@ -18,12 +18,12 @@ from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import IncomingTunnel
 from l4.identity.store import CertificateSource, NoCertificate
-from l4.net.copy import Copy
+from l4.net.copy import Copy, reset_on_close
 from l4.telemetry.propagation import format_baggage, format_forwarded, parse_forwarded
 from l4.telemetry.source import SourceLabels
 from l4.ztunnel.inbound import Target, target_of
-from l4.ztunnel.outbound import HboneHop, PlainHop, Refused, decide
-from l4.ztunnel.traffic import Flow, Traffic, labels_of
+from l4.ztunnel.outbound import HboneHop, PlainHop, Refused, decide, same_family
+from l4.ztunnel.traffic import Flow, NotDrained, Traffic, labels_of
 from policies.attributes import Peer
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,6 @@ class Node:
     settings: Settings
     sources: SourceLabels = field(default_factory=SourceLabels)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    copies: set[Copy] = field(default_factory=set)
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -89,31 +88,25 @@ async def _open_tunnel(
         identities=hop.identities,
         address=hop.address,
         request=request,
-        local_ip=pod.addresses[0],
+        local_ip=same_family(pod, hop.address[0]),
     )
 
 
 async def _carry(
     node: Node, flow: Flow, sock: socket.socket, connect: Callable[[Copy], Coroutine[None, None, None]]
 ) -> None:
-    connection = node.traffic.opened(flow)
-
-    def done(error: Exception | None) -> None:
-        node.copies.discard(copy)
-        connection.done(copy, error)
-
-    copy = Copy(done)
-    node.copies.add(copy)
+    copy = node.traffic.opened(flow)
     try:
         await connect(copy)
-    except (TunnelError, NoCertificate) as error:
-        node.copies.discard(copy)
-        connection.done(None, error)
+        keep_alive(sock, node.settings)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: copy.near, sock)
+    except (TunnelError, NoCertificate, OSError) as error:
+        copy.abort(error)
         _reset(sock)
-        return
-    loop = asyncio.get_running_loop()
-    await loop.connect_accepted_socket(lambda: copy.near, sock)
-    keep_alive(sock, node.settings)
+    except asyncio.CancelledError:
+        copy.abort(NotDrained())
+        _reset(sock)
+        raise
 
 
 def _outbound_flow(
@@ -127,6 +120,7 @@ def _outbound_flow(
     is_hbone: bool,
 ) -> Flow:
     return Flow(
+        pod_uid=pod.uid,
         direction="outbound",
         source_address=source,
         source=pod.metric_labels,
@@ -149,7 +143,7 @@ def _drop(node: Node, sock: socket.socket, source: tuple[str, int], to: tuple[st
 
 def _reset(sock: socket.socket) -> None:
     """Close so that the application sees a reset, not an orderly end."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    reset_on_close(sock)
     sock.close()
 
 
@@ -169,6 +163,7 @@ async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
     source = registry.workload_at(peer.ip)
     host = parse_forwarded(incoming.request.forwarded).host
     flow = Flow(
+        pod_uid=target.workload.uid,
         direction="inbound",
         source_address=(peer.ip, peer.port),
         source=node.sources.find(Peer(peer.identity, peer.ip, peer.port), registry, incoming.request.baggage),
@@ -182,21 +177,16 @@ async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
         service=target.service_for(host),
         is_mutual_tls=True,
     )
-    connection = node.traffic.opened(flow)
-
-    def done(error: Exception | None) -> None:
-        node.copies.discard(copy)
-        connection.done(copy, error)
-
-    copy = Copy(done)
-    node.copies.add(copy)
+    copy = node.traffic.opened(flow)
     try:
         await connect_plain(target.address, copy.far, node.settings)
     except ConnectFailed as error:
-        node.copies.discard(copy)
-        connection.done(None, error)
+        copy.abort(error)
         incoming.refuse(503)
         return
+    except asyncio.CancelledError:
+        copy.abort(NotDrained())
+        raise
     if incoming.accept(copy.near, [(b"baggage", format_baggage(target.workload))]) is None:
         copy.abort(ConnectionResetError("client disconnected before the tunnel stood"))
 

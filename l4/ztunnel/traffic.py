@@ -1,23 +1,32 @@
-"""What the ztunnel tells of a connection: the istio_tcp_* counters, and a line in ztunnel's access-log format."""
+"""The connections that stand, and what the ztunnel tells of them: istio_tcp_* counters, and ztunnel's access-log lines.
 
+Bytes are counted while they flow, whenever `report` is called, and once more at the end. An application that resets
+its connection is no error: many end all their connections that way.
+"""
+
+import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from l4.discovery.workload import Service, Workload
-from l4.hbone.errors import ConnectTimedOut, HandshakeFailed, TunnelRefused
+from l4.hbone.errors import ConnectTimedOut, HandshakeFailed, TunnelRefused, TunnelReset
+from l4.http2.errors import ErrorCode
 from l4.identity.store import NoCertificate
-from l4.net.copy import Copy
+from l4.net.copy import Copy, SideLost
 from l4.telemetry.access_log import AccessLog, StartTime
-from l4.telemetry.metrics import MeshMetrics, mesh_values
+from l4.telemetry.metrics import MeshMetrics, Value, mesh_values
 from policies.attributes import Identity
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One connection, as both log and metrics describe it. `direction` is inbound or outbound; identities are None
-    without mutual TLS. `destination_address` is the next hop, `authority` what a tunnel asked for."""
+    """One connection, as both log and metrics describe it. `pod_uid` tells whose listener took it; `direction` is
+    inbound or outbound; identities are None without mutual TLS. `destination_address` is the next hop, `authority`
+    what a tunnel asked for."""
 
+    pod_uid: str
     direction: str
     source_address: tuple[str, int]
     source: WorkloadLabels
@@ -44,21 +53,51 @@ class Traffic:
         self._metrics = metrics
         self._access_log = access_log
         self._time = StartTime()
+        self._open: set[_Connection] = set()
+        self._one_ended = asyncio.Event()
 
-    def opened(self, flow: Flow) -> "Connection":
-        """Count a connection whose labels are known."""
-        self._metrics.connections_opened.labels(self._labels(flow, "-")).add()
-        return Connection(self, flow)
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
 
-    def closed(self, flow: Flow, copy: Copy | None, error: Exception | None, seconds: float) -> None:
-        flag = response_flag(error)
-        request_bytes, response_bytes = (copy.received, copy.sent) if copy is not None else (0, 0)
+    def opened(self, flow: Flow) -> Copy:
+        """Count a connection whose labels are known. When its copy ends, or is aborted, the end is told."""
         labels = self._labels(flow, "-")
-        self._metrics.received_bytes.labels(labels).add(request_bytes)
-        self._metrics.sent_bytes.labels(labels).add(response_bytes)
-        self._metrics.connections_closed.labels(self._labels(flow, flag)).add()
+        self._metrics.connections_opened.labels(labels).add()
+        received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
+        connection = _Connection(flow, received, sent, self._closed)
+        self._open.add(connection)
+        return connection.copy
+
+    def report(self) -> None:
+        """Count the bytes that have passed since the last time."""
+        for connection in self._open:
+            connection.report()
+
+    async def drain(self, pod_uid: str, seconds: float) -> None:
+        """Let a pod's connections finish for so long, then cut what is left."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._of(pod_uid):
+                    self._one_ended.clear()
+                    await self._one_ended.wait()
+        except TimeoutError:
+            for connection in self._of(pod_uid):
+                connection.copy.abort(NotDrained())
+
+    def _of(self, pod_uid: str) -> list["_Connection"]:
+        return [connection for connection in self._open if connection.flow.pod_uid == pod_uid]
+
+    def _closed(self, connection: "_Connection", error: Exception | None) -> None:
+        self._open.discard(connection)
+        self._one_ended.set()
+        connection.report()
+        flow, copy = connection.flow, connection.copy
+        error = None if _is_ordinary(error) else error
+        self._metrics.connections_closed.labels(self._labels(flow, response_flag(error))).add()
         if self._access_log is not None:
-            self._access_log.write(self._line(flow, request_bytes, response_bytes, error, seconds))
+            seconds = time.perf_counter() - connection.started
+            self._access_log.write(self._line(flow, copy.received, copy.sent, error, seconds))
 
     def failed(self, direction: str, source: str, destination: str, reason: str) -> None:
         """A connection that ended before anything was known about it: a line, no metrics."""
@@ -79,12 +118,14 @@ class Traffic:
             ("src.workload", flow.source_pod),
             ("src.namespace", _known(flow.source.namespace)),
             ("src.identity", str(flow.source_identity or "") if identities else ""),
+            ("src.cluster", _known(flow.source.cluster)),
             ("dst.addr", _address(flow.destination_address)),
             ("dst.hbone_addr", flow.authority),
             ("dst.service", service.hostname if service else ""),
             ("dst.workload", flow.destination_pod),
             ("dst.namespace", _known(flow.destination.namespace)),
             ("dst.identity", str(flow.destination_identity or "") if identities else ""),
+            ("dst.cluster", _known(flow.destination.cluster)),
             ("direction", flow.direction),
         )
         sent, received = (request_bytes, response_bytes) if out else (response_bytes, request_bytes)
@@ -107,18 +148,57 @@ class Traffic:
         return self._time.format(time.time())
 
 
-class Connection:
-    """A counted connection; `done` reports its end, once."""
+class _Connection:
+    __slots__ = ("_on_closed", "_received", "_sent", "copy", "flow", "started")
 
-    __slots__ = ("_flow", "_started", "_traffic")
+    def __init__(
+        self, flow: Flow, received: Value, sent: Value, on_closed: Callable[["_Connection", Exception | None], None]
+    ) -> None:
+        self.flow = flow
+        self.copy = Copy(self._done)
+        self.started = time.perf_counter()
+        self._received = _Tally(received)
+        self._sent = _Tally(sent)
+        self._on_closed = on_closed
 
-    def __init__(self, traffic: Traffic, flow: Flow) -> None:
-        self._traffic = traffic
-        self._flow = flow
-        self._started = time.perf_counter()
+    def report(self) -> None:
+        self._received.reach(self.copy.received)
+        self._sent.reach(self.copy.sent)
 
-    def done(self, copy: Copy | None, error: Exception | None) -> None:
-        self._traffic.closed(self._flow, copy, error, time.perf_counter() - self._started)
+    def _done(self, error: Exception | None) -> None:
+        self._on_closed(self, error)
+
+
+class _Tally:
+    """Adds a connection's growing total to a counter that others share."""
+
+    __slots__ = ("_counter", "_told")
+
+    def __init__(self, counter: Value) -> None:
+        self._counter = counter
+        self._told = 0
+
+    def reach(self, total: int) -> None:
+        self._counter.add(total - self._told)
+        self._told = total
+
+
+class NotDrained(ConnectionAbortedError):
+    """We stop, or the pod is gone; the words are ztunnel's."""
+
+    def __init__(self) -> None:
+        super().__init__("connection failed to drain within the timeout")
+
+
+def _is_ordinary(error: Exception | None) -> bool:
+    """How applications end connections all the time; ztunnel calls it no error either."""
+    if not isinstance(error, SideLost):
+        return error is None
+    match error.cause:
+        case TunnelReset(code=code):
+            return code in {ErrorCode.NO_ERROR, ErrorCode.CANCEL}
+        case cause:
+            return cause is None or isinstance(cause, ConnectionError)
 
 
 def response_flag(error: Exception | None) -> str:

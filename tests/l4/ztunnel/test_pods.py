@@ -1,0 +1,487 @@
+"""Connections of real pods on loopback addresses: captured, tunnelled over mutual TLS, handed to the application."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from l4.config.holder import Holder
+from l4.config.settings import Settings
+from l4.discovery.registry import Registry
+from l4.discovery.workload import GatewayAddress, Workload
+from l4.hbone.connect import Authority, ConnectRequest
+from l4.hbone.errors import TunnelRefused
+from l4.hbone.pool import HbonePool
+from l4.identity.store import FolderStore
+from l4.net.copy import reset_on_close
+from l4.telemetry.access_log import AccessLog
+from l4.telemetry.metrics import MeshMetrics
+from l4.ztunnel.pods import Pods
+from l4.ztunnel.proxy import Node
+from l4.ztunnel.traffic import Traffic
+from tests.kit.aio import run
+from tests.kit.certificates import MeshPki
+from tests.l4.ztunnel.objects import NODE, pod, registry, service
+
+HBONE_PORT = 15008
+
+_blocks = count(int(IPv4Address("127.32.0.0")), 256)
+"""A block of addresses for each test, since ports are fixed."""
+
+
+class World:
+    """A ztunnel with the pods client and server; the server echoes, and adds a line when its caller has finished."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self._block = next(_blocks)
+        self.pki = MeshPki(folder)
+        self.vip = self.address(100)
+        self.entry = (self.address(200), 80)
+        self.client = pod("client", self.address(1), capture=f"{self.entry[0]}:80={self.vip}:80")
+        self.server = pod("server", self.address(2))
+        for it in (self.client, self.server):
+            self.pki.write(it.identity)
+        self.log_path = folder / "access.log"
+        self.metrics = MeshMetrics("ztunnel", "test")
+        self.log = AccessLog(str(self.log_path), flush_seconds=0.01)
+        store = FolderStore(folder, self.pki.bundle_path)
+        self.node = Node(Holder(Registry()), store, Traffic(self.metrics, self.log), settings)
+        self.pods = Pods(self.node, NODE, HBONE_PORT)
+
+    def address(self, host: int) -> str:
+        return str(IPv4Address(self._block + host))
+
+    def known(self, *more: Workload, server: Workload | None = None) -> Registry:
+        server = server or self.server
+        echo = service("echo", self.vip, ports={80: 8080}, pods=[server])
+        return registry(self.client, server, echo, *more)
+
+    def apply(self, known: Registry) -> None:
+        self.node.registry.swap(known)
+        self.pods.update(known)
+
+    def lines(self) -> list[str]:
+        self.log.close()
+        return self.log_path.read_text().splitlines()
+
+    def counted(self, family: str, reporter: str) -> dict[str, int]:
+        """The values of a counter, by response flag."""
+        text = self.metrics.render("")[0].decode()
+        pattern = rf'^{family}_total{{reporter="{reporter}",.*response_flags="([^"]*)".*}} (\d+)$'
+        return {flag: int(value) for flag, value in re.findall(pattern, text, re.MULTILINE)}
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.write(b"|end")
+    writer.close()
+
+
+@asynccontextmanager
+async def world(folder: Path, settings: Settings | None = None) -> AsyncIterator[World]:
+    it = World(folder, settings or Settings())
+    app = await asyncio.start_server(_echo, it.server.addresses[0], 8080)
+    try:
+        yield it
+    finally:
+        await it.pods.drain(0)
+        await asyncio.gather(*it.node.tasks, return_exceptions=True)
+        it.log.close()
+        app.close()
+
+
+async def ask(address: tuple[str, int], data: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(data)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never holds")
+
+
+def fields(line: str) -> dict[str, str]:
+    return dict(re.findall(r'(\S+?)="?([^"\s]*)"?(?:\s|$)', line.split("\t")[-1]))
+
+
+def test_a_captured_connection_crosses_the_mesh_and_both_ends_tell_of_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+
+            answer = await ask(it.entry, b"hello")
+            await until(lambda: bool(it.counted("istio_tcp_connections_closed", "destination")))
+            await until(lambda: bool(it.counted("istio_tcp_connections_closed", "source")))
+
+            assert answer == b"hello|end"
+            for reporter in ("source", "destination"):
+                assert it.counted("istio_tcp_connections_opened", reporter) == {"-": 1}
+                assert it.counted("istio_tcp_connections_closed", reporter) == {"-": 1}
+                assert it.counted("istio_tcp_received_bytes", reporter) == {"-": 5}
+                assert it.counted("istio_tcp_sent_bytes", reporter) == {"-": 9}
+            said = {fields(line)["direction"]: fields(line) for line in it.lines()}
+            server = it.server.addresses[0]
+            for direction, sent, received in (("outbound", "5", "9"), ("inbound", "9", "5")):
+                line = said[direction]
+                assert line["src.identity"] == str(it.client.identity)
+                assert line["dst.identity"] == str(it.server.identity)
+                assert line["dst.addr"] == f"{server}:15008"
+                assert line["dst.hbone_addr"] == f"{server}:8080"
+                assert line["dst.service"] == "echo.default.svc.cluster.local"
+                assert (line["bytes_sent"], line["bytes_recv"]) == (sent, received)
+                assert "error" not in line
+
+    run(scenario())
+
+
+def test_bytes_are_counted_while_the_connection_stands(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"hello")
+            await reader.readexactly(5)
+
+            it.node.traffic.report()
+            it.node.traffic.report()
+
+            assert it.counted("istio_tcp_received_bytes", "source") == {"-": 5}
+            assert it.counted("istio_tcp_sent_bytes", "destination") == {"-": 5}
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_workload_without_hbone_is_reached_in_plain_tcp(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known(server=pod("server", it.server.addresses[0], speaks_hbone=False)))
+
+            answer = await ask(it.entry, b"hello")
+
+            assert answer == b"hello|end"
+            await until(lambda: bool(it.counted("istio_tcp_connections_closed", "source")))
+            line = fields(it.lines()[0])
+            assert "src.identity" not in line
+            assert line["dst.addr"] == f"{it.server.addresses[0]}:8080"
+
+    run(scenario())
+
+
+def test_an_application_that_aborts_is_no_error(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"hello")
+            await reader.readexactly(5)
+
+            reset_on_close(writer.get_extra_info("socket"))
+            writer.transport.abort()
+
+            for reporter in ("source", "destination"):
+                await until(lambda: bool(it.counted("istio_tcp_connections_closed", reporter)))  # noqa: B023
+                assert it.counted("istio_tcp_connections_closed", reporter) == {"-": 1}
+            assert [line.split("\t")[1] for line in it.lines()] == ["info", "info"]
+
+    run(scenario())
+
+
+def test_an_application_that_leaves_before_the_way_stands_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+
+            for _ in range(20):
+                sock = socket.create_connection(it.entry)
+                reset_on_close(sock)
+                sock.close()
+            await until(lambda: it.counted("istio_tcp_connections_opened", "source") == {"-": 20})
+            await until(lambda: it.node.traffic.open_count == 0)
+
+            assert sum(it.counted("istio_tcp_connections_closed", "source").values()) == 20
+
+    run(scenario())
+
+
+def _no_endpoint(it: World) -> None:
+    it.apply(it.known(server=replace(it.server, is_healthy=False)))
+
+
+def _no_waypoint(it: World) -> None:
+    bound = service("echo", it.vip, ports={80: 8080}, pods=[it.server], waypoint=GatewayAddress(ip=it.address(99)))
+    it.apply(registry(it.client, it.server, bound))
+
+
+def _no_application(it: World) -> None:
+    it.apply(registry(it.client, it.server, service("echo", it.vip, ports={80: 8081}, pods=[it.server])))
+
+
+def _another_identity(it: World) -> None:
+    expected = replace(it.server, identity=it.pki.identity("default", "somebody-else"))
+    it.pods.update(it.known())
+    it.node.registry.swap(it.known(server=expected))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "flag", "sentence"),
+    [
+        (_no_endpoint, None, "no healthy upstream"),
+        (_no_waypoint, None, "unknown waypoint"),
+        (_no_application, "CONNECT", "answered CONNECT with 503"),
+        (_another_identity, "TLS_FAILURE", "is not who it should be"),
+    ],
+)
+def test_what_leads_nowhere_is_reset_and_the_log_says_why(
+    tmp_path: Path, break_it: Callable[[World], None], flag: str | None, sentence: str
+) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            break_it(it)
+
+            with pytest.raises(ConnectionResetError):
+                await ask(it.entry, b"hello")
+
+            await asyncio.gather(*it.node.tasks)
+            closed = it.counted("istio_tcp_connections_closed", "source")
+            assert closed == ({flag: 1} if flag else {})
+            line = next(line for line in it.lines() if 'direction="outbound"' in line)
+            assert sentence in line
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("10.0.0.1:8080", 400), ("nobody.default.svc:80", 503), ("{server}:15008", 503)]
+)
+def test_a_connect_that_may_not_enter_is_answered_with_ztunnels_status(tmp_path: Path, host: str, status: int) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            server = it.server.addresses[0]
+            pool = HbonePool(Settings())
+
+            with pytest.raises(TunnelRefused) as refusal:
+                await pool.connect(
+                    asyncio.Protocol,
+                    certificate=it.pki.certificate(it.client.identity),
+                    identities=frozenset({it.server.identity}),
+                    address=(server, HBONE_PORT),
+                    request=ConnectRequest(Authority.parse(host.format(server=server).encode())),
+                )
+
+            assert refusal.value.status == status
+            await pool.close()
+
+    run(scenario())
+
+
+def test_a_client_of_another_trust_domain_does_not_get_in(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            stranger = it.pki.certificate(replace(it.client.identity, trust_domain="elsewhere", namespace="other"))
+            pool = HbonePool(Settings())
+
+            with pytest.raises(Exception, match=r"lost|closed|failed"):
+                await pool.connect(
+                    asyncio.Protocol,
+                    certificate=stranger,
+                    identities=frozenset({it.server.identity}),
+                    address=(it.server.addresses[0], HBONE_PORT),
+                    request=ConnectRequest(Authority(it.server.addresses[0], 8080)),
+                )
+
+            assert it.counted("istio_tcp_connections_opened", "destination") == {}
+            await pool.close()
+
+    run(scenario())
+
+
+def test_a_change_elsewhere_leaves_connections_and_listeners_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"before")
+            await reader.readexactly(6)
+
+            it.apply(it.known(pod("other", it.address(3), node="elsewhere")))
+            writer.write(b" after")
+            writer.write_eof()
+
+            assert await reader.read() == b" after|end"
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_capture_that_is_taken_back_lets_nobody_in_and_cuts_nobody_off(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"before")
+            await reader.readexactly(6)
+
+            it.client = replace(it.client, annotations={"ambient.istio.io/redirection": "enabled"})
+            it.apply(it.known())
+            writer.write_eof()
+
+            assert await reader.read() == b"|end"
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*it.entry)
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_pod_that_is_gone_is_cut_off_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"before")
+            await reader.readexactly(6)
+
+            it.apply(registry(it.server))
+
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*it.entry)
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_pod_that_comes_back_under_another_address_is_served_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            moved = replace(it.server, addresses=(it.address(7),))
+            app = await asyncio.start_server(_echo, it.address(7), 8080)
+
+            it.apply(it.known(server=moved))
+
+            assert await ask(it.entry, b"hello") == b"hello|end"
+            app.close()
+
+    run(scenario())
+
+
+def test_an_address_that_two_pods_capture_belongs_to_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            second = pod("second", it.address(3), capture=f"{it.entry[0]}:{it.entry[1]}={it.vip}:80")
+            it.pki.write(second.identity)
+
+            it.apply(it.known(second))
+            it.apply(it.known(second))
+            for _ in range(8):
+                await ask(it.entry, b"")
+
+            await until(lambda: it.counted("istio_tcp_connections_closed", "source") == {"-": 8})
+            assert {fields(line)["src.workload"] for line in it.lines()} == {"client"}
+            complaints = [record.message for record in caplog.records if "default/second" in record.message]
+            assert len(complaints) == 1
+            assert f"cannot listen on {it.entry[0]}:80" in complaints[0]
+
+    run(scenario())
+
+
+def test_a_pod_that_speaks_hbone_itself_keeps_its_port(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            native = replace(
+                pod("native", it.address(3)), annotations={}, labels={"networking.istio.io/tunnel": "http"}
+            )
+            it.pki.write(native.identity)
+
+            it.apply(it.known(native))
+
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(it.address(3), HBONE_PORT)
+
+    run(scenario())
+
+
+def test_a_pod_is_served_as_soon_as_its_certificate_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            (tmp_path / "default.client.pem").unlink()
+            it.apply(it.known())
+            is_refused = False
+            try:
+                await ask(it.entry, b"hello")
+            except ConnectionRefusedError:
+                is_refused = True
+
+            it.pki.write(it.client.identity)
+            it.pods.retry()
+
+            assert is_refused
+            assert await ask(it.entry, b"hello") == b"hello|end"
+
+    run(scenario())
+
+
+def test_draining_lets_connections_of_both_directions_finish(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"before")
+            await reader.readexactly(6)
+
+            draining = asyncio.create_task(it.pods.drain(10))
+            await until(lambda: not _accepts(it.entry))
+            writer.write(b" after")
+            writer.write_eof()
+
+            assert await reader.read() == b" after|end"
+            await draining
+            writer.close()
+
+    run(scenario())
+
+
+def test_draining_cuts_what_does_not_finish_in_time(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known(server=pod("server", it.server.addresses[0], speaks_hbone=False)))
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"before")
+            await reader.readexactly(6)
+
+            await it.pods.drain(0.1)
+
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            assert "connection failed to drain within the timeout" in it.lines()[0]
+            writer.close()
+
+    run(scenario())
+
+
+def _accepts(address: tuple[str, int]) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(address) == 0

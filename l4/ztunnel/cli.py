@@ -66,4 +66,8 @@ def run(
 
 
 def main() -> None:
-    cli()
+    cli(prog_name="ztunnel")
+
+
+if __name__ == "__main__":
+    main()

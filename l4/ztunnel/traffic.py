@@ -7,7 +7,7 @@ its connection is no error: many end all their connections that way.
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from l4.discovery.workload import Service, Workload
 from l4.hbone.errors import ConnectTimedOut, HandshakeFailed, TunnelRefused, TunnelReset
@@ -141,7 +141,8 @@ class Traffic:
     def _labels(self, flow: Flow, flag: str) -> tuple[str, ...]:
         reporter = "source" if flow.direction == "outbound" else "destination"
         policy = "mutual_tls" if flow.is_mutual_tls else "unknown"
-        values = mesh_values(flow.source, flow.service or _NO_SERVICE, flow.destination)
+        source = flow.source if flow.is_mutual_tls else replace(flow.source, principal=UNKNOWN_WORKLOAD.principal)
+        values = mesh_values(source, flow.service or _NO_SERVICE, flow.destination)
         return (reporter, *values, "tcp", flag, policy)
 
     def _now(self) -> str:

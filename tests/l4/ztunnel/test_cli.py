@@ -1,0 +1,216 @@
+"""The `ztunnel` command as a process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kit.certificates import MeshPki
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: client
+  namespace: default
+  annotations: {{ambient.istio.io/redirection: enabled, pywaypoint.dev/outbound-capture: "{listen}={to}"}}
+spec: {{nodeName: here, serviceAccountName: client}}
+status: {{podIP: 127.31.0.1, phase: Running}}
+"""
+LISTEN = ("127.31.0.200", 8080)
+
+
+class Ztunnel:
+    """A running one, which captures LISTEN for a destination outside the mesh: `outside`, which has accepted nobody."""
+
+    def __init__(
+        self, folder: Path, process: subprocess.Popen[bytes], outside: socket.socket, ports: list[int]
+    ) -> None:
+        self.folder = folder
+        self.process = process
+        self.outside = outside
+        self.metrics, self.readiness, self.admin = (f"http://127.0.0.1:{port}" for port in ports)
+
+    def ready(self) -> int:
+        try:
+            with urllib.request.urlopen(f"{self.readiness}/healthz/ready", timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+        except OSError:
+            return 0
+
+    def carried(self) -> tuple[socket.socket, socket.socket]:
+        """Both ends of a connection that the ztunnel carries."""
+        client = socket.create_connection(LISTEN, timeout=5)
+        server, _ = self.outside.accept()
+        server.settimeout(5)
+        return client, server
+
+
+def _command(folder: Path, ports: list[int], *more: str) -> list[str]:
+    operators = zip(("--metrics", "--readiness", "--admin"), ports, strict=True)
+    return [
+        *(sys.executable, "-m", "l4.ztunnel.cli", "run", "--node", "here"),
+        *("--resources", str(folder / "pod.yaml"), "--certificates", str(folder)),
+        *("--trust-bundle", str(folder / "root.pem"), "--access-log", str(folder / "access.log")),
+        *(word for name, port in operators for word in (name, f"127.0.0.1:{port}")),
+        *more,
+    ]
+
+
+@contextmanager
+def running(folder: Path, **settings: str) -> Iterator[Ztunnel]:
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        outside.settimeout(5)
+        _write_files(folder, outside)
+        ports = _free_ports(3)
+        with subprocess.Popen(_command(folder, ports), env=os.environ | settings, stderr=subprocess.PIPE) as process:
+            ztunnel = Ztunnel(folder, process, outside, ports)
+            try:
+                _until(lambda: ztunnel.ready() == 200)
+                yield ztunnel
+            finally:
+                process.kill()
+
+
+def _write_files(folder: Path, outside: socket.socket) -> None:
+    pki = MeshPki(folder)
+    pki.write(pki.identity("default", "client"))
+    to = f"127.0.0.1:{outside.getsockname()[1]}"
+    (folder / "pod.yaml").write_text(POD.format(listen=f"{LISTEN[0]}:{LISTEN[1]}", to=to))
+
+
+def _free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_it_serves_shows_its_configuration_and_ends_when_asked(tmp_path: Path) -> None:
+    with running(tmp_path) as ztunnel:
+        client, server = ztunnel.carried()
+        with client, server:
+            client.sendall(b"hello")
+            heard = server.recv(16)
+        with urllib.request.urlopen(f"{ztunnel.admin}/config_dump", timeout=5) as answer:
+            dump = answer.read().decode()
+        with urllib.request.urlopen(f"{ztunnel.metrics}/stats/prometheus", timeout=5) as answer:
+            metrics = answer.read().decode()
+
+        ztunnel.process.send_signal(signal.SIGTERM)
+
+        assert ztunnel.process.wait(10) == 0
+        assert heard == b"hello"
+        assert "127.31.0.1" in dump
+        assert 'istio_tcp_connections_opened_total{reporter="source",source_workload="client"' in metrics
+        assert 'direction="outbound"' in (tmp_path / "access.log").read_text()
+
+
+def test_told_to_stop_it_is_not_ready_takes_nobody_new_and_lets_connections_finish(tmp_path: Path) -> None:
+    with running(tmp_path, DRAIN_SECONDS="20") as ztunnel:
+        client, server = ztunnel.carried()
+        with client, server:
+            ztunnel.process.send_signal(signal.SIGTERM)
+            _until(lambda: ztunnel.ready() == 503)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(LISTEN)
+            client.sendall(b"late")
+            heard = server.recv(16)
+
+        assert heard == b"late"
+        assert ztunnel.process.wait(10) == 0
+
+
+def test_what_does_not_finish_in_time_is_cut(tmp_path: Path) -> None:
+    with running(tmp_path, DRAIN_SECONDS="0.2") as ztunnel:
+        client, server = ztunnel.carried()
+        with client, server:
+            ztunnel.process.send_signal(signal.SIGTERM)
+
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+            assert ztunnel.process.wait(10) == 0
+
+
+def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, DRAIN_SECONDS="60") as ztunnel:
+        client, server = ztunnel.carried()
+        with client, server:
+            ztunnel.process.send_signal(signal.SIGINT)
+            _until(lambda: ztunnel.ready() == 503)
+
+            ztunnel.process.send_signal(signal.SIGINT)
+
+            assert ztunnel.process.wait(5) == 1
+
+
+def test_an_edit_of_the_resources_is_followed(tmp_path: Path) -> None:
+    with running(tmp_path) as ztunnel:
+        pod = tmp_path / "pod.yaml"
+
+        pod.write_text(pod.read_text().replace(LISTEN[0], "127.31.0.201"))
+
+        _until(lambda: _accepts(("127.31.0.201", LISTEN[1])))
+        assert not _accepts(LISTEN)
+        assert ztunnel.process.poll() is None
+
+
+def _accepts(address: tuple[str, int]) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(address) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "variables", "sentence"),
+    [
+        (["--access-log", "/nowhere/access.log"], {}, "ztunnel: access log /nowhere/access.log cannot be written"),
+        ([], {"DRAIN_SECONDS": "soon"}, "ztunnel: DRAIN_SECONDS is 'soon'"),
+        (["--admin", "192.0.2.1:15000"], {}, "ztunnel: admin port 192.0.2.1:15000 cannot be opened"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_sentence(
+    tmp_path: Path, more: list[str], variables: dict[str, str], sentence: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        _write_files(tmp_path, outside)
+        command = _command(tmp_path, _free_ports(3), *more)
+
+        result = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=20)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith(sentence)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_help_names_the_variable_of_each_flag_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from l4.ztunnel.cli import cli; cli(['run', '--help'], standalone_mode=False);"
+        "print({'asyncio', 'aiohttp', 'cryptography', 'yaml'} & sys.modules.keys())"
+    )
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+
+    text = " ".join(result.stdout.split())
+    for flag in ("RESOURCES", "NODE", "CERTIFICATES", "TRUST_BUNDLE", "METRICS", "READINESS", "ADMIN", "ACCESS_LOG"):
+        assert f"env var: ZTUNNEL_{flag}" in text
+    assert text.endswith("set()")

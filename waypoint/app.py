@@ -8,6 +8,7 @@ Gateway and a certificate are there, and HBONE is accepted.
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import os
 import signal
@@ -72,7 +73,7 @@ class Waypoint:
         self._path = DataPath(
             holder=self._holder,
             clusters=self._clusters,
-            originator=Originator(self._pool, lambda: self._certificates.current, settings),
+            originator=Originator(self._pool, lambda: self._certificates.current, settings, _own_ip(options.listen[0])),
             telemetry=Telemetry(self._metrics, self._access_log),
             tracer=self._tracer,
             settings=settings,
@@ -187,6 +188,11 @@ class Waypoint:
 
     def _dump(self) -> object:
         return compiler.dump(self._holder.current)
+
+
+def _own_ip(listen: str) -> str | None:
+    """The address to connect from: the one we listen on, unless that is any."""
+    return None if ipaddress.ip_address(listen).is_unspecified else listen
 
 
 def run(options: RunOptions) -> None:

@@ -16,19 +16,20 @@ HBONE_PORT = 15008
 
 
 class Originator:
-    """Makes connections as the waypoint's own identity. `hbone_port` is another one in tests only."""
+    """Makes connections as the waypoint's own identity, from `local_ip` if that is given: by it, the ztunnel at the
+    other end knows which workload we are."""
 
     def __init__(
         self,
         pool: HbonePool,
         certificate: Callable[[], WorkloadCertificate],
         settings: Settings,
-        hbone_port: int = HBONE_PORT,
+        local_ip: str | None = None,
     ) -> None:
         self._pool = pool
         self._certificate = certificate
         self._settings = settings
-        self._hbone_port = hbone_port
+        self._local_ip = local_ip
 
     async def connect(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], seconds: float) -> None:
         """Connect `factory`'s protocol to the endpoint's application. Raises UpstreamConnectFailed: then, for certain,
@@ -42,7 +43,8 @@ class Originator:
                         factory,
                         certificate=self._certificate(),
                         identities=frozenset({endpoint.identity}),
-                        address=(endpoint.ip, self._hbone_port),
+                        address=(endpoint.ip, HBONE_PORT),
+                        local_ip=self._local_ip,
                         request=ConnectRequest(Authority(endpoint.ip, endpoint.port)),
                     )
         except TimeoutError:

@@ -203,11 +203,12 @@ class Telemetry:
                 f"{_word(r.detail)} {_word(r.connection_termination_details)} "
                 f'"{_text(r.upstream_transport_failure_reason)}"'
             )
+        ends = _ends(r.cluster, upstream_local, *r.downstream_local, r.peer.ip, r.peer.port, r.route_name)
         return (
             f'[{self._start_time.format(r.started_at)}] "{method} {target} {r.protocol or "-"}" {r.status} {flags} '
             f"{why} {r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
             f'"{forwarded_for}" "{user_agent}" "{request_id}" "{authority}" '
-            f'"{upstream_host}" {_ends(r.cluster, upstream_local, *r.downstream_local, r.peer.ip, r.peer.port, r.route_name)}\n'
+            f'"{upstream_host}" {ends}\n'
         )
 
 

@@ -277,8 +277,7 @@ class Driver(asyncio.Protocol):
             case StreamReset():
                 tunnel = self._tunnels.get(event.stream_id)
                 if tunnel is not None:
-                    why = f"the peer reset the tunnel with {event.code.name}"
-                    self._fail(tunnel, TunnelReset(why, event.code), ConnectFailed(why))
+                    self._reset_received(tunnel, event)
             case TrailersReceived():
                 self._end_of_stream(event.stream_id)
             case GoawayReceived():
@@ -327,6 +326,13 @@ class Driver(asyncio.Protocol):
                 self._fail(tunnel, TunnelReset(why), ConnectFailed(why))
         if not self._tunnels:
             self._is_ending = True
+
+    def _reset_received(self, tunnel: Tunnel, event: StreamReset) -> None:
+        why = f"the peer reset the tunnel with {event.code.name}"
+        if tunnel.stream_id in self._waiting:
+            self._fail(tunnel, TunnelReset(why, event.code), ConnectFailed(why))
+        else:
+            tunnel.reset_received(TunnelReset(why, event.code))
 
     def _fail(self, tunnel: Tunnel, error: TunnelReset, undelivered: ConnectFailed) -> None:
         answered = self._waiting.get(tunnel.stream_id)

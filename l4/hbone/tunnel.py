@@ -49,11 +49,12 @@ class Tunnel(asyncio.Transport):
         self._eof_received = False
         self._is_closing = False
         self._is_lost = False
+        self._reset: TunnelReset | None = None  # the peer's, while what came before it is still to be read
 
     # -- asyncio.Transport: writing --------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._eof_asked or self._is_lost or not data:
+        if self._eof_asked or self._is_lost or not data or self._reset is not None:
             return
         if not self._outgoing:
             self._driver.mark(self)
@@ -108,11 +109,21 @@ class Tunnel(asyncio.Transport):
         self._is_flowing = False
 
     def resume_reading(self) -> None:
+        """What waits is delivered soon, never from inside this call: a protocol that asks for more isn't ready for it
+        before it has returned to the loop."""
         self._is_reading_paused = False
+        if self._incoming:
+            self._driver.loop.call_soon(self._deliver_incoming)
+        else:
+            self._is_flowing = not (self._is_closing or self._is_lost)
+
+    def _deliver_incoming(self) -> None:
         while self._incoming and not self._is_reading_paused and not self._is_lost:
             self._deliver(self._incoming.popleft())
             self._driver.mark(self)
-        self._is_flowing = not (self._is_reading_paused or self._is_closing or self._is_lost)
+        self._is_flowing = not (self._incoming or self._is_reading_paused or self._is_closing or self._is_lost)
+        if self._reset is not None and not self._incoming:
+            self._end_by_reset(self._reset)
 
     def is_reading(self) -> bool:
         return not self._is_reading_paused
@@ -147,7 +158,7 @@ class Tunnel(asyncio.Transport):
 
     def push(self) -> bool:
         """Give the engine as much as the windows take; False when bytes are left waiting for them."""
-        if self._is_lost or self._eof_sent:
+        if self._is_lost or self._eof_sent or self._reset is not None:
             return True
         chunks = self._outgoing
         if chunks:
@@ -185,8 +196,18 @@ class Tunnel(asyncio.Transport):
         if self.on_ended is not None:
             self.on_ended()
 
-    def reset_received(self, code: ErrorCode) -> None:
-        self.lost(TunnelReset(f"the peer reset the tunnel with {code.name}", code))
+    def reset_received(self, error: TunnelReset) -> None:
+        """The peer cut the stream. What it had sent before is still read first (RFC 9113 section 8.1)."""
+        self._outgoing.clear()
+        self._outgoing_size = 0
+        if self._incoming and not self._is_closing:
+            self._reset = error
+        else:
+            self._end_by_reset(error)
+
+    def _end_by_reset(self, error: TunnelReset) -> None:
+        is_orderly = self._eof_received and error.code == ErrorCode.NO_ERROR
+        self.lost(None if is_orderly else error)
 
     def _deliver(self, event: DataReceived) -> None:
         if event.data:

@@ -63,10 +63,11 @@ class RequestReader:
         self._max_bytes = max_head_bytes
         self._max_fields = max_head_fields
         self._parser = HttpRequestParser(self)
-        self._fed = self._fed_before = self._head_starts_at = 0
+        self._fed = self._fed_before = self._quiet_since = 0
         self._target = b""
         self._fields: list[Header] = []
         self._error: ExchangeError | None = None
+        self._is_in_message = False
         self.is_in_head = False
         self.head_count = 0
 
@@ -88,13 +89,14 @@ class RequestReader:
             except HttpParserError as error:
                 raise BadRequest(_detail(error)) from None
             break
-        if self.is_in_head and self._fed - self._head_starts_at > self._max_bytes:
+        # What is no body counts: a head, and what comes between and after chunks (extensions, trailers).
+        if self._is_in_message and self._fed - self._quiet_since > self._max_bytes:
             raise BadRequest("http1.headers_too_large", status=431)
 
     def on_message_begin(self) -> None:
-        self.is_in_head = True
+        self.is_in_head = self._is_in_message = True
         self.head_count += 1
-        self._head_starts_at = self._fed_before
+        self._quiet_since = max(self._quiet_since, self._fed_before)
         self._target = b""
         self._fields = []
 
@@ -116,7 +118,7 @@ class RequestReader:
         fields, self._fields = self._fields, []
         if len(fields) > self._max_fields:
             raise BadRequest("http1.too_many_headers", status=431)
-        if self._fed - self._head_starts_at > self._max_bytes and self._size(fields) > self._max_bytes:
+        if self._fed - self._quiet_since > self._max_bytes and len(self._target) + _size(fields) > self._max_bytes:
             raise BadRequest("http1.headers_too_large", status=431)
         parser = self._parser
         version = parser.get_http_version()
@@ -128,16 +130,20 @@ class RequestReader:
         if parser.should_upgrade() and not _asks_for_h2c(fields):
             raise UpgradeRefused
         head, body = canonical_request(method, self._target, fields)
+        if parser.should_upgrade() and body.length != 0:
+            raise UpgradeRefused  # llhttp takes what follows for another protocol's, not for the body
         self._consumer.request_head(head, body, parser.should_keep_alive())
 
-    def _size(self, fields: list[Header]) -> int:
-        return len(self._target) + sum(len(name) + len(value) + 4 for name, value in fields)
-
     def on_body(self, data: bytes) -> None:
+        self._quiet_since = self._fed
         self._consumer.request_body(data)
 
     def on_message_complete(self) -> None:
+        self._is_in_message = False
         fields = self._fields
+        if len(fields) > self._max_fields:
+            self._error = BadRequest("http1.too_many_trailers", status=431)
+            raise self._error
         self._consumer.request_end(_trailers(fields) if fields else [])
 
 
@@ -151,7 +157,7 @@ class ResponseReader:
         self._parser = HttpResponseParser(self)
         self._method = b""
         self._fields: list[Header] = []
-        self._fed_in_head = 0
+        self._quiet_bytes = 0
         self._informational = 0
         self._is_informational = False
         self._ends_with_connection = False
@@ -163,7 +169,7 @@ class ResponseReader:
         """A request with this method has been sent; its response comes next."""
         self._method = method
         self._informational = 0
-        self._fed_in_head = 0
+        self._quiet_bytes = 0
         self.is_complete = False
         self.has_begun = False
 
@@ -172,9 +178,9 @@ class ResponseReader:
         if self.is_complete:
             raise UpstreamProtocolError("bytes without a request")
         self.has_begun = True
-        self._fed_in_head += len(data)
+        self._quiet_bytes += len(data)
         self._parse(data)
-        if self._fed_in_head > self._max_bytes and not self._ends_with_connection and self._fields:
+        if self._quiet_bytes > self._max_bytes and not self.is_complete:
             raise UpstreamProtocolError("response headers too large")
 
     def _parse(self, data: bytes) -> None:
@@ -185,8 +191,7 @@ class ResponseReader:
         except HttpParserCallbackError as error:
             raise self._error or error from None
         except HttpParserError as error:
-            if not (self.is_complete and self._method == b"HEAD"):
-                raise UpstreamProtocolError(_detail(error)) from None
+            raise UpstreamProtocolError(_detail(error)) from None
         if self.is_complete and self._method == b"HEAD":
             # llhttp can't be told that a response to HEAD has no body and would wait for it.
             self._parser = HttpResponseParser(self)
@@ -215,6 +220,8 @@ class ResponseReader:
         fields, self._fields = self._fields, []
         if self.is_complete or len(fields) > self._max_fields:
             raise UpstreamProtocolError("a second response" if self.is_complete else "too many response headers")
+        if self._quiet_bytes > self._max_bytes and _size(fields) > self._max_bytes:
+            raise UpstreamProtocolError("response headers too large")
         parser = self._parser
         status = parser.get_status_code()
         head, body, is_chunked = canonical_response(status, fields, self._method)
@@ -228,7 +235,7 @@ class ResponseReader:
         if not 200 <= status <= 599:
             raise UpstreamProtocolError(f"the response has status {status}")
         self._ends_with_connection = body.length is None and not is_chunked
-        self._fed_in_head = 0
+        self._quiet_bytes = 0
         is_kept_alive = parser.should_keep_alive() and not self._ends_with_connection
         self._consumer.response_head(head, body, is_kept_alive)
         if self._method == b"HEAD":
@@ -238,6 +245,7 @@ class ResponseReader:
         if self.is_complete:
             self._error = UpstreamProtocolError("a body where none may be")
             raise self._error
+        self._quiet_bytes = 0
         self._consumer.response_body(data)
 
     def on_message_complete(self) -> None:
@@ -248,6 +256,9 @@ class ResponseReader:
         self.is_complete = True
         self._ends_with_connection = False
         fields, self._fields = self._fields, []
+        if len(fields) > self._max_fields:
+            self._error = UpstreamProtocolError("too many trailers")
+            raise self._error
         self._consumer.response_end(_trailers(fields) if fields else [])
 
 
@@ -282,6 +293,10 @@ def format_last_chunk(trailers: Headers) -> bytes:
     if not trailers:
         return b"0\r\n\r\n"
     return b"\r\n".join([b"0", *map(b": ".join, trailers), b"\r\n"])
+
+
+def _size(fields: list[Header]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in fields)
 
 
 def _asks_for_h2c(fields: list[Header]) -> bool:

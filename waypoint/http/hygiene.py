@@ -121,7 +121,7 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
                 raise UpstreamProtocolError(f"transfer-encoding {value!r}")
             is_chunked = True
         elif name == b"connection":
-            nominated = value
+            nominated = b"%b,%b" % (nominated, value) if nominated else value
     if nominated:
         headers = _without_nominated(headers, nominated)
     if request_method == b"HEAD" or status in {204, 304}:
@@ -164,10 +164,12 @@ def _normal_target(target: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def normal_path(path: bytes) -> bytes:
-    """Istio's BASE normalisation (RFC 3986 section 6.2.2 without merging slashes). Raises BadRequest for `%00`."""
+    """Istio's BASE normalisation (RFC 3986 section 6.2.2 without merging slashes). Raises BadRequest for `%00`,
+    and for escapes that turn up only when others are decoded."""
     if b"%" in path:
         path = _ESCAPE.sub(_decode_unreserved, path)
-        if b"%00" in path:
+        # `%2%45` becomes `%2E`, which the next who decodes takes for a dot.
+        if b"%00" in path or _ESCAPE.sub(_decode_unreserved, path) != path:
             raise BadRequest("path_normalization_failed")
     path = path.replace(b"\\", b"/")
     if b"/." not in path:

@@ -137,8 +137,6 @@ class Http1Server(asyncio.Protocol):
 
     def send_head(self, head: ResponseHead, body: Body) -> int:
         self._is_chunked = body.length is None and not body.is_empty
-        if not self._request_is_complete and head.status >= 200:
-            self._is_kept_alive = False  # an early response: the rest of the request is not waited for
         data = h1.format_response(head, body, closes=not self._is_kept_alive)
         self._transport.write(data)
         return len(data)

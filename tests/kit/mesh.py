@@ -1,0 +1,227 @@
+"""A whole mesh in one process, on loopback: a waypoint and a ztunnel made of the real parts, from manifests.
+
+Every test gets addresses of its own, so that tests run beside each other on the standard ports. When the block ends,
+nothing may be left: no exchange, no stream, no connection, no task.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+
+from l4.config import manifest
+from l4.config.holder import Holder
+from l4.config.resources import Decoder
+from l4.config.settings import Settings
+from l4.discovery import kubernetes
+from l4.discovery.registry import Registry
+from l4.hbone.connect import Authority, ConnectRequest
+from l4.hbone.pool import HbonePool
+from l4.hbone.server import HboneServer
+from l4.identity.store import WorkloadCertificate
+from l4.net.listener import bind
+from l4.telemetry.access_log import AccessLog
+from l4.telemetry.metrics import MeshMetrics
+from l4.ztunnel.pods import Pods
+from l4.ztunnel.proxy import Node
+from l4.ztunnel.traffic import Traffic
+from policies.attributes import Identity
+from tests.kit.certificates import MeshPki
+from waypoint.app import KINDS
+from waypoint.config.compile import compile as compile_snapshot
+from waypoint.config.snapshot import Snapshot
+from waypoint.data_path import DataPath
+from waypoint.originate import Originator
+from waypoint.telemetry import Telemetry
+from waypoint.terminate import Terminator
+from waypoint.upstream.clusters import Clusters
+
+GATEWAY = ("default", "waypoint")
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_numbers = count(1)
+
+
+def address() -> str:
+    """A loopback address that no other test uses."""
+    number = next(_numbers)
+    return f"127.{160 + _WORKER}.{number // 250}.{number % 250 + 1}"
+
+
+def manifests(*, waypoint: str, vip: str, pods: dict[str, str], port: int = 9080, more: str = "") -> str:
+    """A Service `app` at `vip` whose endpoints are `pods` (name → address), bound to a waypoint."""
+    text = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: default, labels: {{istio.io/use-waypoint: waypoint}}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: waypoint}}
+spec: {{gatewayClassName: pywaypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
+status: {{addresses: [{{type: IPAddress, value: {waypoint}}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: waypoint-1, labels: {{gateway.networking.k8s.io/gateway-name: waypoint}}}}
+spec: {{serviceAccountName: waypoint}}
+status: {{podIP: {waypoint}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: app}}
+spec: {{clusterIP: {vip}, ports: [{{name: http, port: {port}}}], selector: {{app: app}}}}
+"""
+    for name, ip in pods.items():
+        text += f"""
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: app}}, annotations: {{ambient.istio.io/redirection: enabled}}}}
+spec: {{serviceAccountName: app, nodeName: node}}
+status: {{podIP: {ip}}}
+"""
+    return f"{text}\n---\n{more}" if more else text
+
+
+@dataclass
+class Mesh:
+    pki: MeshPki
+    settings: Settings
+    registry: Holder[Registry]
+    holder: Holder[Snapshot]
+    clusters: Clusters
+    path: DataPath
+    server: HboneServer
+    node: Node
+    pods: Pods
+    metrics: MeshMetrics
+    log: Path
+    waypoint: str
+    pools: dict[Identity, HbonePool] = field(default_factory=dict)
+    decoder: Decoder = field(default_factory=lambda: Decoder(KINDS))
+
+    @property
+    def access_log(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def apply(self, text: str) -> Snapshot:
+        """Put other manifests in force, as the program does."""
+        documents, problems = manifest.parse("mesh.yaml", text.encode())
+        decoded = self.decoder.decode(documents)
+        registry = kubernetes.registry_of(decoded.resources, kubernetes.Mesh())
+        snapshot = compile_snapshot(
+            decoded.resources, registry, gateway=GATEWAY, problems=(*problems, *decoded.problems)
+        )
+        self.registry.swap(registry)
+        self.pods.update(registry)
+        self.clusters.reconcile(snapshot)
+        self.holder.swap(snapshot)
+        self.clusters.retire_unknown(snapshot)
+        return snapshot
+
+    async def tunnel(
+        self, authority: str, *, account: str = "client", to: str | None = None, expect: str = "waypoint"
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A tunnel to `authority` through the waypoint (or the HBONE port of `to`), as the service account."""
+        identity = self.pki.identity("default", account)
+        pool = self.pools.setdefault(identity, HbonePool(self.settings))
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport = await pool.connect(
+            lambda: protocol,
+            certificate=self.pki.certificate(identity),
+            identities=frozenset({self.pki.identity("default", expect)}),
+            address=(to or self.waypoint, 15008),
+            request=ConnectRequest(Authority.parse(authority.encode())),
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+
+    async def get(self, authority: str, path: str = "/", headers: str = "", *, account: str = "client") -> bytes:
+        """The raw answer to one GET on a tunnel of its own."""
+        reader, writer = await self.tunnel(authority, account=account)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n{headers}\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@asynccontextmanager
+async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None = None) -> AsyncIterator[Mesh]:
+    settings = settings or Settings()
+    loop = asyncio.get_running_loop()
+    before = asyncio.all_tasks()
+    pki = MeshPki(folder / "pki")
+    certificate = pki.certificate(pki.identity("default", "waypoint"))
+    for account in ("app", "client"):
+        pki.certificate(pki.identity("default", account))
+    metrics, log = MeshMetrics("proxy", "test"), folder / "access.log"
+    access_log = AccessLog(str(log), flush_seconds=0.01)
+    clusters, pool = Clusters(settings), HbonePool(settings)
+    holder, registry = Holder(Snapshot("", Registry())), Holder(Registry())
+    tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = loop.create_task(coroutine)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    path = DataPath(
+        holder=holder,
+        clusters=clusters,
+        originator=Originator(pool, lambda: certificate, settings, waypoint),
+        telemetry=Telemetry(metrics, access_log),
+        tracer=None,
+        settings=settings,
+        spawn=spawn,
+        loop=loop,
+    )
+    node = Node(registry, _Certificates(pki), Traffic(metrics, access_log), settings)
+    pods = Pods(node, "node", 15008)
+    server = HboneServer(
+        bind(waypoint, 15008),
+        certificate=lambda: certificate,
+        trust_domains=settings.trust_domains,
+        settings=settings,
+        on_connect=Terminator(path).connect,
+    )
+    it = Mesh(pki, settings, registry, holder, clusters, path, server, node, pods, metrics, log, waypoint)
+    it.apply(text)
+    try:
+        yield it
+    finally:
+        for other in it.pools.values():
+            await other.close()
+        await server.drain(1)
+        clusters.close()
+        await pods.drain(1)
+        await pool.close()
+        access_log.close()
+        await settled(lambda: not tasks and not node.tasks and asyncio.all_tasks() == before)
+    assert path.exchanges == 0
+    assert server.connection_count == 0
+    assert pool.connection_count == 0
+
+
+async def settled(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait until it holds, looking after every turn of the loop."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.005)
+
+
+class _Certificates:
+    """Any identity's certificate, made when it is asked for."""
+
+    def __init__(self, pki: MeshPki) -> None:
+        self._pki = pki
+
+    def get(self, identity: Identity) -> WorkloadCertificate:
+        return self._pki.certificate(identity)
+
+
+def with_settings(**changes: object) -> Settings:
+    return replace(Settings(), **changes)  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 """Small meshes to decide about."""
 
+import os
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network
 
 from l4.discovery.registry import Registry
 from l4.discovery.workload import (
@@ -15,6 +17,10 @@ from l4.discovery.workload import (
 from policies.attributes import Identity
 
 NODE = "here"
+
+LOOPBACK = IPv4Network((f"127.{1 + os.getpid() % 60}.0.0", 16))
+"""Ports are fixed, so test processes that run side by side keep to addresses of their own; 127.64.0.0 and above belong
+to the laptop mesh."""
 
 
 def pod(

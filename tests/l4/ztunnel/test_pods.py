@@ -28,12 +28,12 @@ from l4.ztunnel.proxy import Node
 from l4.ztunnel.traffic import Traffic
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
-from tests.l4.ztunnel.objects import NODE, pod, registry, service
+from tests.l4.ztunnel.objects import LOOPBACK, NODE, pod, registry, service
 
 HBONE_PORT = 15008
 
-_blocks = count(int(IPv4Address("127.32.0.0")), 256)
-"""A block of addresses for each test, since ports are fixed."""
+_blocks = count(int(LOOPBACK.network_address), 256)
+"""A block of addresses for each test."""
 
 
 class World:

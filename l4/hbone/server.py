@@ -72,6 +72,14 @@ class HboneServer:
     def connection_count(self) -> int:
         return len(self._drivers)
 
+    @property
+    def tunnel_count(self) -> int:
+        return sum(driver.tunnel_count for driver in self._drivers)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._listener.address
+
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let tunnels finish for so long, then cut what is left."""
         self._listener.close()

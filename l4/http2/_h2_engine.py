@@ -180,8 +180,8 @@ class H2Engine:
             high, low, kind, _, stream_id = frames.HEAD.unpack_from(data, position)
             after = position + 9 + (high << 8 | low)
             if (high << 8 | low) > max(self._limits.max_frame_size, frames.DEFAULT_FRAME_SIZE):
-                position = len(data)  # the library refuses it by its head alone
-                break
+                # The library says so only once the whole frame has come.
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {high << 8 | low} bytes")
             if after > len(data):
                 break
             if kind == frames.GOAWAY and stream_id == 0 and after - position >= 17:

@@ -1,0 +1,460 @@
+"""HBONE over real sockets and real TLS: what a good peer gets, what a bad one gets, and what is left afterwards."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from l4.config.settings import Settings
+from l4.hbone.connect import Authority, ConnectRequest
+from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed, TunnelError, TunnelRefused, TunnelReset
+from l4.hbone.pool import HbonePool
+from l4.hbone.server import HboneServer, IncomingTunnel
+from l4.hbone.tunnel import Tunnel
+from l4.http2 import frames
+from l4.http2.connection import Engine
+from l4.http2.errors import ErrorCode
+from l4.identity.store import WorkloadCertificate
+from l4.net.listener import bind
+from tests.contracts.http2_engine import Peer, split
+from tests.kit.aio import run
+from tests.kit.certificates import MeshPki
+from tests.kit.mesh import settled, with_settings
+
+TO = ConnectRequest(Authority("10.0.0.1", 80))
+PAIRS = [(ours, theirs) for ours in Engine for theirs in Engine]
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what it gets, at the speed at which that is taken, and ends when the peer has."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, Tunnel)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def eof_received(self) -> bool:
+        self.transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+class Lab:
+    """A server as workload `server`, and pools as workload `client`."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.settings = settings
+        self.pki = MeshPki(folder)
+        self.client = self.pki.identity("default", "client")
+        self.server_identity = self.pki.identity("default", "server")
+        self.incoming: list[IncomingTunnel] = []
+
+    def accept(self, incoming: IncomingTunnel) -> None:
+        self.incoming.append(incoming)
+        if incoming.request.authority.port == 80:
+            incoming.accept(Echo())
+        elif incoming.request.authority.port == 81:
+            incoming.refuse(503)
+
+    @asynccontextmanager
+    async def server(self) -> AsyncIterator[HboneServer]:
+        self.pki.certificate(self.client)
+        server = HboneServer(
+            bind("127.0.0.1", 0),
+            certificate=lambda: self.pki.certificate(self.server_identity),
+            trust_domains=self.settings.trust_domains,
+            settings=self.settings,
+            on_connect=self.accept,
+        )
+        self.address = server.address
+        try:
+            yield server
+        finally:
+            await server.close()
+            await settled(lambda: server.connection_count == 0)
+
+    async def connect(
+        self, pool: HbonePool, request: ConnectRequest = TO, certificate: WorkloadCertificate | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        tunnel = await pool.connect(
+            lambda: protocol,
+            certificate=certificate or self.pki.certificate(self.client),
+            identities=frozenset({self.server_identity}),
+            address=self.address,
+            request=request,
+        )
+        return reader, asyncio.StreamWriter(tunnel, protocol, reader, asyncio.get_running_loop())
+
+    def client_context(self) -> ssl.SSLContext:
+        return self.pki.certificate(self.client).client_context
+
+
+@asynccontextmanager
+async def pool_of(settings: Settings) -> AsyncIterator[HbonePool]:
+    pool = HbonePool(settings)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+        await settled(lambda: pool.connection_count == 0)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_bytes_pass_both_ways_with_half_close_between_any_two_engines(
+    tmp_path: Path, ours: Engine, theirs: Engine
+) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(http2_engine=theirs.value))
+        async with lab.server(), pool_of(with_settings(http2_engine=ours.value)) as pool:
+            reader, writer = await lab.connect(pool)
+            content = bytes(range(256)) * 8192  # 2 MiB: more than any window
+
+            async def send() -> None:
+                for start in range(0, len(content), 30_000):
+                    writer.write(content[start : start + 30_000])
+                    await writer.drain()
+                writer.write_eof()
+
+            sending = asyncio.ensure_future(send())
+            assert await reader.read() == content
+            await sending
+            writer.close()
+
+    run(scenario())
+
+
+def test_the_server_knows_who_asks_for_what(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        request = ConnectRequest(Authority("::1", 80), b"k8s.namespace.name=default", b'for="1.2.3.4:5"', b"00-x")
+        async with lab.server(), pool_of(lab.settings) as pool:
+            _, writer = await lab.connect(pool, request)
+            writer.close()
+
+        (incoming,) = lab.incoming
+        assert incoming.peer.identity == lab.client
+        assert incoming.request == request
+
+    run(scenario())
+
+
+def test_tunnels_of_one_key_share_a_connection_and_requests_wait_for_one_dial(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server() as server, pool_of(lab.settings) as pool:
+            tunnels = await asyncio.gather(*(lab.connect(pool) for _ in range(20)))
+            assert pool.connection_count == server.connection_count == 1
+            for _, writer in tunnels:
+                writer.close()
+
+    run(scenario())
+
+
+def test_a_full_connection_is_joined_by_another_and_has_room_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = with_settings(pool_streams_per_connection=2)
+        lab = Lab(tmp_path, settings)
+        async with lab.server(), pool_of(settings) as pool:
+            tunnels = await asyncio.gather(*(lab.connect(pool) for _ in range(4)))
+            assert pool.connection_count == 2
+            for _, writer in tunnels:
+                writer.transport.abort()
+            again = await asyncio.gather(*(lab.connect(pool) for _ in range(4)))
+            assert pool.connection_count == 2
+            for _, writer in again:
+                writer.close()
+
+    run(scenario())
+
+
+def test_a_connection_without_tunnels_is_closed_after_a_while(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = with_settings(pool_idle_seconds=0.05)
+        lab = Lab(tmp_path, settings)
+        async with lab.server() as server, pool_of(settings) as pool:
+            _, writer = await lab.connect(pool)
+            await asyncio.sleep(0.1)
+            assert pool.connection_count == 1
+            writer.transport.abort()
+            await settled(lambda: pool.connection_count == 0 and server.connection_count == 0)
+
+    run(scenario())
+
+
+def test_a_draining_server_finishes_its_tunnels_and_takes_no_new_ones(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server() as server, pool_of(lab.settings) as pool:
+            reader, writer = await lab.connect(pool)
+            draining = asyncio.ensure_future(server.drain(10))
+            await settled(lambda: pool.connection_count == 1)
+            await asyncio.sleep(0.05)
+            with pytest.raises(TunnelError):
+                await lab.connect(pool)
+            writer.write(b"still here")
+            assert await reader.readexactly(10) == b"still here"
+            writer.close()
+            await draining
+
+    run(scenario())
+
+
+def test_a_server_that_must_not_wait_any_longer_cuts_what_is_left(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server() as server, pool_of(lab.settings) as pool:
+            reader, _ = await lab.connect(pool)
+            await server.drain(0.05)
+            with pytest.raises((TunnelReset, asyncio.IncompleteReadError)):
+                await reader.readexactly(1)
+
+    run(scenario())
+
+
+def test_a_refusal_carries_its_status(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server(), pool_of(lab.settings) as pool:
+            with pytest.raises(TunnelRefused) as refused:
+                await lab.connect(pool, ConnectRequest(Authority("10.0.0.1", 81)))
+
+        assert refused.value.status == 503
+        assert refused.value.is_undelivered
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_what_a_peer_aborts_is_lost_on_the_other_side(tmp_path: Path, engine: Engine) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(http2_engine=engine.value))
+        async with lab.server() as server, pool_of(lab.settings) as pool:
+            _, writer = await lab.connect(pool)
+            writer.write(b"x")
+            writer.transport.abort()
+            await settled(lambda: server.tunnel_count == 0)
+
+    run(scenario())
+
+
+def test_a_paused_reader_stops_its_peer_and_not_its_neighbours(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = with_settings(hbone_stream_window=1 << 16)
+        lab = Lab(tmp_path, settings)
+        async with lab.server(), pool_of(settings) as pool:
+            _, slow = await lab.connect(pool)
+            slow.transport.pause_reading()
+            for _ in range(100):
+                slow.write(bytes(10_000))
+            reader, writer = await lab.connect(pool)
+            writer.write(b"quick")
+            assert await reader.readexactly(5) == b"quick"
+            assert slow.transport.get_write_buffer_size() > 500_000
+            writer.close()
+            slow.transport.abort()
+
+    run(scenario())
+
+
+# -- peers that may not come in ------------------------------------------------------------------------------------
+
+
+def test_another_trust_domain_is_cut_before_a_byte_of_http(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        pair = lab.pki.leaf(["spiffe://elsewhere.example/ns/default/sa/client"])
+        foreign = lab.pki.write(lab.pki.identity("default", "foreign"), pair)
+        async with lab.server() as server:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.load_verify_locations(lab.pki.bundle_path)
+            context.load_cert_chain(foreign, foreign.with_suffix(".key"))
+            context.set_alpn_protocols(["h2"])
+            assert await _bytes_from(lab.address, context) == b""
+            assert server.connection_count == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["no certificate", "tls 1.2", "no alpn"])
+def test_a_handshake_that_is_not_ours_gets_no_byte_of_http(tmp_path: Path, kind: str) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server() as server:
+            chain = lab.pki.write(lab.client)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.load_verify_locations(lab.pki.bundle_path)
+            if kind != "no certificate":
+                context.load_cert_chain(chain, chain.with_suffix(".key"))
+            if kind != "no alpn":
+                context.set_alpn_protocols(["h2"])
+            if kind == "tls 1.2":
+                context.maximum_version = ssl.TLSVersion.TLSv1_2
+            assert await _bytes_from(lab.address, context) == b""
+            assert server.connection_count == 0
+
+    run(scenario())
+
+
+async def _bytes_from(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
+    """What the server says to a client that shakes hands and sends the preface; nothing, when it refuses."""
+    try:
+        reader, writer = await asyncio.open_connection(*address, ssl=context, server_hostname="")
+    except (ssl.SSLError, ConnectionError):
+        return b""
+    try:
+        writer.write(frames.PREFACE + frames.settings_frame({}))
+        return await reader.read()
+    except (ssl.SSLError, ConnectionError):
+        return b""
+    finally:
+        writer.transport.abort()
+
+
+def test_a_server_that_is_someone_else_is_not_spoken_to(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server(), pool_of(lab.settings) as pool:
+            lab.server_identity = lab.pki.identity("default", "other")
+            real = lab.pki.identity("default", "server")
+            lab.pki._certificates[lab.server_identity] = lab.pki.certificate(real)
+            with pytest.raises(HandshakeFailed, match="another was expected"):
+                await lab.connect(pool)
+            assert lab.incoming == []
+
+    run(scenario())
+
+
+# -- peers that misbehave ------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def raw_client(lab: Lab) -> AsyncIterator[Callable[[bytes], "asyncio.Future[bytes]"]]:
+    """A client with good TLS and hand-made frames: sends bytes, gives what comes until the server closes or 0.3 s
+    have passed without a byte."""
+    reader, writer = await asyncio.open_connection(*lab.address, ssl=lab.client_context(), server_hostname="")
+    writer.write(frames.PREFACE + frames.settings_frame({}))
+
+    async def exchange(data: bytes) -> bytes:
+        writer.write(data)
+        answer = b""
+        while True:
+            try:
+                async with asyncio.timeout(0.3):
+                    chunk = await reader.read(1 << 16)
+            except (TimeoutError, ConnectionError, ssl.SSLError):
+                return answer
+            if not chunk:
+                return answer
+            answer += chunk
+
+    try:
+        yield lambda data: asyncio.ensure_future(exchange(data))
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"10.0.0.1:80")],
+        [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1")],
+        [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:99999")],
+        [(b":method", b"CONNECT"), (b":authority", b"user@10.0.0.1:80")],
+    ],
+)
+def test_a_request_that_is_no_tunnel_is_answered_400(
+    tmp_path: Path, headers: list[tuple[bytes, bytes]], engine: Engine
+) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(http2_engine=engine.value))
+        script = Peer.client_of(engine)
+        async with lab.server(), raw_client(lab) as exchange:
+            answer = await exchange(script.headers(1, headers))
+
+        heads = [payload for kind, _, stream, payload in split(answer) if kind == frames.HEADERS and stream == 1]
+        assert [dict(script.decoder.decode(head, raw=True)) for head in heads] == [{b":status": b"400"}]
+        assert lab.incoming == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize(
+    ("garbage", "code"),
+    [
+        (frames.frame(frames.DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
+        (frames.frame(frames.PING, 0, 0, b"short"), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.frame(frames.WINDOW_UPDATE, 0, 0, bytes(4)), ErrorCode.PROTOCOL_ERROR),
+        (frames.frame(frames.SETTINGS, 0, 0, b"123"), ErrorCode.FRAME_SIZE_ERROR),
+        (b"\xff\xff\xff\x01\x04\x00\x00\x00\x01", ErrorCode.FRAME_SIZE_ERROR),
+    ],
+)
+def test_malformed_frames_end_the_connection_with_the_right_code(
+    tmp_path: Path, garbage: bytes, code: ErrorCode, engine: Engine
+) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(http2_engine=engine.value))
+        async with lab.server() as server, raw_client(lab) as exchange:
+            answer = await exchange(garbage)
+            await settled(lambda: server.connection_count == 0)
+
+        goaway = [payload for kind, _, _, payload in split(answer) if kind == frames.GOAWAY]
+        assert int.from_bytes(goaway[-1][4:8]) == code
+
+    run(scenario())
+
+
+def test_a_peer_that_vanishes_is_noticed_by_its_silence(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(ping_interval_seconds=0.05, ping_timeout_seconds=0.1))
+        script = Peer.client_of(Engine.EXPRESS)
+        async with lab.server() as server:
+            reader, writer = await asyncio.open_connection(*lab.address, ssl=lab.client_context(), server_hostname="")
+            connect = [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80")]
+            writer.write(frames.PREFACE + frames.settings_frame({}) + script.headers(1, connect))
+            await settled(lambda: server.tunnel_count == 1)
+            await settled(lambda: server.connection_count == 0)  # it never answered a PING
+            assert server.tunnel_count == 0
+            writer.transport.abort()
+            del reader
+
+    run(scenario())
+
+
+def test_a_port_where_nobody_listens_is_a_failed_connect(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server():
+            pass
+        async with pool_of(lab.settings) as pool:
+            with pytest.raises(ConnectFailed, match="refused"):
+                await lab.connect(pool)
+
+    run(scenario())
+
+
+def test_a_server_that_never_answers_connect_is_not_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = with_settings(connect_seconds=0.3)
+        lab = Lab(tmp_path, settings)
+        async with lab.server() as server, pool_of(settings) as pool:
+            with pytest.raises(ConnectTimedOut):
+                await lab.connect(pool, ConnectRequest(Authority("10.0.0.1", 82)))
+            await settled(lambda: server.tunnel_count == 0)
+
+    run(scenario())

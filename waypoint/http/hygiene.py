@@ -117,7 +117,7 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
                 raise UpstreamProtocolError(f"content-length {value!r}")
             length = int(value)
         elif name == b"transfer-encoding":
-            if value.lower() != b"chunked":
+            if value.lower() != b"chunked" or is_chunked:
                 raise UpstreamProtocolError(f"transfer-encoding {value!r}")
             is_chunked = True
         elif name == b"connection":

@@ -1,0 +1,279 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.attributes import Header, RequestHead
+from waypoint.errors import BadRequest, UpstreamProtocolError
+from waypoint.http.events import EMPTY, STREAMED, Body
+from waypoint.http.hygiene import canonical_request, canonical_response, normal_path
+
+
+def request(*fields: Header, method: bytes = b"GET", target: bytes = b"/") -> tuple[RequestHead, Body]:
+    return canonical_request(method, target, [(b"Host", b"reviews"), *fields])
+
+
+def refusal(*fields: Header, target: bytes = b"/", host: bytes | None = b"reviews") -> tuple[int, str]:
+    """The status and detail with which a request is refused."""
+    raw = [*fields] if host is None else [(b"host", host), *fields]
+    with pytest.raises(BadRequest) as caught:
+        canonical_request(b"GET", target, raw)
+    return caught.value.status, caught.value.detail
+
+
+# -- where a request goes ------------------------------------------------------------------------------------------
+
+
+def test_the_head_has_lower_case_names_and_its_host_as_authority() -> None:
+    head, body = request((b"X-Request-ID", b"1"), (b"Accept", b"*/*"), target=b"/reviews/0?full")
+
+    assert head == RequestHead(
+        b"GET", b"reviews", b"/reviews/0", b"full", [(b"x-request-id", b"1"), (b"accept", b"*/*")], True
+    )
+    assert body == EMPTY
+
+
+def test_an_empty_query_is_not_the_same_as_none() -> None:
+    assert request(target=b"/a?")[0].target == b"/a?"
+    assert request(target=b"/a")[0].target == b"/a"
+
+
+@pytest.mark.parametrize("host", [b"reviews", b"reviews:9080", b"10.0.0.1:80", b"[2001:db8::1]:80", b"a_b-c~d.e"])
+def test_a_host_is_a_name_or_an_address_with_or_without_port(host: bytes) -> None:
+    assert canonical_request(b"GET", b"/", [(b"host", host)])[0].authority == host
+
+
+@pytest.mark.parametrize(
+    "host", [b"a b", b"a/evil", b"user@a", b"a,b", b"a:b", b"a?b", b"a#b", b"[::1", b"a\\b", b"\xe4"]
+)
+def test_a_host_that_others_may_read_differently_is_refused(host: bytes) -> None:
+    assert refusal(host=host) == (400, "invalid_host_header")
+
+
+def test_a_request_has_exactly_one_host() -> None:
+    assert refusal(host=None) == (400, "missing_host_header")
+    assert refusal(host=b"") == (400, "missing_host_header")
+    assert refusal((b"Host", b"reviews")) == (400, "http1.duplicate_host")
+
+
+@pytest.mark.parametrize(
+    ("target", "authority", "forwarded"),
+    [
+        (b"http://ratings:80/a?b", b"ratings:80", b"/a?b"),
+        (b"HTTPS://ratings", b"ratings", b"/"),
+        (b"http://ratings?b", b"ratings", b"/?b"),
+        (b"http://ratings/a/../b", b"ratings", b"/b"),
+        (b"http://ratings#x", b"ratings", b"/"),
+    ],
+)
+def test_the_authority_of_an_absolute_target_wins_over_host(target: bytes, authority: bytes, forwarded: bytes) -> None:
+    head, _ = request(target=target)
+
+    assert (head.authority, head.target) == (authority, forwarded)
+
+
+@pytest.mark.parametrize(
+    ("target", "detail"),
+    [
+        (b"http://user@ratings/", "invalid_host_header"),
+        (b"http:///a", "missing_host_header"),
+        (b"ftp://ratings/", "http1.invalid_target"),
+        (b"reviews/0", "http1.invalid_target"),
+        (b"*", "http1.invalid_target"),
+        (b"", "http1.invalid_target"),
+    ],
+)
+def test_a_target_of_another_form_is_refused(target: bytes, detail: str) -> None:
+    assert refusal(target=target) == (400, detail)
+
+
+def test_options_may_ask_the_server_as_a_whole() -> None:
+    assert request(method=b"OPTIONS", target=b"*")[0].target == b"*"
+
+
+# -- the path ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "normal"),
+    [
+        (b"/", b"/"),
+        (b"/a/../admin", b"/admin"),
+        (b"/a/%2e%2E/admin", b"/admin"),
+        (b"/a/.%2e/admin", b"/admin"),
+        (b"/../../etc", b"/etc"),
+        (b"/a/./b", b"/a/b"),
+        (b"/a/b/..", b"/a/"),
+        (b"/a/.", b"/a/"),
+        (b"/..", b"/"),
+        (b"/.hidden", b"/.hidden"),
+        (b"/a/...", b"/a/..."),
+        (b"/%61dmin", b"/admin"),
+        (b"/a\\..\\admin", b"/admin"),
+        (b"/a/..%2fadmin", b"/a/..%2Fadmin"),
+        (b"/a%5c..", b"/a%5C.."),
+        (b"//admin", b"//admin"),
+        (b"//../admin", b"/admin"),
+        (b"/a;x=1/b", b"/a;x=1/b"),
+        (b"/%", b"/%"),
+        (b"/%zz", b"/%zz"),
+        (b"/100%25", b"/100%25"),
+    ],
+)
+def test_a_path_has_one_spelling(path: bytes, normal: bytes) -> None:
+    assert request(target=path)[0].path == normal
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"/%00", b"/a%00b", b"/%0%30", b"/a b", b"/\xe4", b"/\x01", b"/\x7f", b"/a?\x00", b"/a/%2%45%2%45/b", b"/%%32e"],
+)
+def test_a_path_that_cannot_be_read_in_one_way_only_is_refused(target: bytes) -> None:
+    assert refusal(target=target) == (400, "path_normalization_failed")
+
+
+def test_the_query_is_forwarded_as_it_came_but_for_a_fragment() -> None:
+    assert request(target=b"/a?x=%61&y=/../%2e\\#secret")[0].target == b"/a?x=%61&y=/../%2e\\"
+
+
+@given(
+    st.lists(st.sampled_from([b"/", b".", b"..", b"%", b"2", b"5", b"e", b"E", b"%2e", b"%2F", b"%5c", b"\\", b"a"]))
+)
+def test_a_normal_path_is_its_own_normal_form_and_has_no_dot_segments(parts: list[bytes]) -> None:
+    try:
+        path = normal_path(b"/" + b"".join(parts))
+    except BadRequest:
+        return
+
+    assert normal_path(path) == path
+    assert path.startswith(b"/")
+    assert not {b".", b".."} & set(path.split(b"/"))
+
+
+# -- where a request ends ------------------------------------------------------------------------------------------
+
+
+def test_the_framing_is_ours_and_not_a_header() -> None:
+    assert request((b"Content-Length", b"010")) == (RequestHead(b"GET", b"reviews", b"/", b"", []), Body(10))
+    assert request((b"Transfer-Encoding", b"Chunked")) == (RequestHead(b"GET", b"reviews", b"/", b"", []), STREAMED)
+
+
+@pytest.mark.parametrize("value", [b"", b"+1", b"-1", b"1_0", b"0x10", b"1,1", b"1 1", b"\xb2", b"9" * 19])
+def test_a_length_is_digits(value: bytes) -> None:
+    assert refusal((b"content-length", value)) == (400, "http1.invalid_content_length")
+
+
+@pytest.mark.parametrize("value", [b"gzip, chunked", b"xchunked", b",chunked", b"identity", b"chunked, chunked", b""])
+def test_chunked_is_the_only_coding(value: bytes) -> None:
+    assert refusal((b"transfer-encoding", value)) == (501, "http1.invalid_transfer_encoding")
+
+
+def test_only_the_one_expectation_there_is_is_passed_on() -> None:
+    assert request((b"Expect", b"100-Continue"))[0].headers == [(b"expect", b"100-Continue")]
+    assert refusal((b"expect", b"a miracle")) == (417, "expectation_failed")
+
+
+# -- what concerns one hop only ------------------------------------------------------------------------------------
+
+
+def test_headers_of_the_hop_and_claims_of_identity_stay_behind() -> None:
+    names = [
+        b"Connection",
+        b"Keep-Alive",
+        b"Proxy-Connection",
+        b"Upgrade",
+        b"HTTP2-Settings",
+        b"X-Envoy-Peer-Metadata",
+        b"X-Envoy-Peer-Metadata-Id",
+        b"X-Envoy-Attempt-Count",
+        b"X-Envoy-Expected-Rq-Timeout-Ms",
+        b"X-Forwarded-Client-Cert",
+    ]
+
+    head, _ = request(*((name, b"x") for name in names), (b"accept", b"*/*"))
+
+    assert head.headers == [(b"accept", b"*/*")]
+
+
+def test_what_connection_names_stays_behind() -> None:
+    head, _ = request(
+        (b"Connection", b"close, X-One"), (b"x-one", b"1"), (b"connection", b"\tx-TWO "), (b"X-Two", b"2"), (b"x", b"3")
+    )
+
+    assert head.headers == [(b"x", b"3")]
+
+
+@pytest.mark.parametrize(
+    "name", [b"authorization", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"te"]
+)
+def test_connection_cannot_take_away_what_others_rely_on(name: bytes) -> None:
+    head, _ = request((b"connection", name + b", host, content-length"), (name, b"trailers"), (b"content-length", b"1"))
+
+    assert head.headers == [(name, b"trailers")]
+    assert head.authority == b"reviews"
+
+
+def test_of_te_only_trailers_is_passed_on() -> None:
+    assert request((b"TE", b"gzip, Trailers;q=1"))[0].headers == [(b"te", b"trailers")]
+    assert request((b"te", b"gzip"))[0].headers == []
+
+
+def test_values_are_bytes_that_lose_no_more_than_trailing_blanks() -> None:
+    head, _ = request((b"x", b"\xa0caf\xe9\x85 \t"), (b"empty", b""), (b"twice", b"1"), (b"twice", b"2"))
+
+    assert head.headers == [(b"x", b"\xa0caf\xe9\x85"), (b"empty", b""), (b"twice", b"1"), (b"twice", b"2")]
+
+
+# -- responses -----------------------------------------------------------------------------------------------------
+
+
+def test_a_response_keeps_its_headers_and_loses_those_of_the_hop() -> None:
+    head, body, is_chunked = canonical_response(
+        200,
+        [
+            (b"Content-Type", b"text/html "),
+            (b"Server", b"gunicorn"),
+            (b"Connection", b"x-hop"),
+            (b"connection", b"close"),
+            (b"X-Hop", b"1"),
+            (b"X-Envoy-Upstream-Service-Time", b"7"),
+            (b"Content-Length", b"3"),
+            (b"Set-Cookie", b"a=1"),
+            (b"Set-Cookie", b"b=2"),
+        ],
+        b"GET",
+    )
+
+    assert head.headers == [(b"content-type", b"text/html"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
+    assert (body, is_chunked) == (Body(3), False)
+
+
+def test_a_response_without_length_is_chunked_or_ends_with_the_connection() -> None:
+    assert canonical_response(200, [(b"transfer-encoding", b"CHUNKED")], b"GET")[1:] == (STREAMED, True)
+    assert canonical_response(200, [], b"GET")[1:] == (STREAMED, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "headers"),
+    [(200, b"HEAD", [(b"content-length", b"7")]), (304, b"GET", [(b"content-length", b"7")]), (204, b"GET", [])],
+)
+def test_a_response_that_has_no_body_may_still_tell_its_length(
+    status: int, method: bytes, headers: list[Header]
+) -> None:
+    head, body, _ = canonical_response(status, [(b"Content-Length", b"07")], method)
+
+    assert (head.headers, body) == (headers, EMPTY)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"content-length", b"+1")],
+        [(b"content-length", b"")],
+        [(b"content-length", b"9" * 19)],
+        [(b"transfer-encoding", b"gzip, chunked")],
+        [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")],
+    ],
+)
+def test_a_response_whose_end_is_in_doubt_is_the_endpoints_fault(fields: list[Header]) -> None:
+    with pytest.raises(UpstreamProtocolError):
+        canonical_response(200, fields, b"GET")

@@ -1,0 +1,542 @@
+"""Every message is fed whole, byte by byte and at random cuts, and must mean the same each time."""
+
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from policies.attributes import Header, Headers, RequestHead, ResponseHead
+from waypoint.errors import ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
+from waypoint.http import h1
+from waypoint.http.events import EMPTY, STREAMED, Body
+
+MAX_BYTES = 1_000
+MAX_FIELDS = 10
+END: tuple[str, Headers] = ("end", [])
+
+
+class Recorder:
+    """What a reader tells, in order; body bytes in a row are one event."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    def request_head(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
+        self.events.append((head, body, is_kept_alive))
+
+    def informational_head(self, head: ResponseHead) -> None:
+        self.events.append(head)
+
+    def response_head(self, head: ResponseHead, body: Body, is_kept_alive: bool) -> None:
+        self.events.append((head, body, is_kept_alive))
+
+    def request_body(self, data: bytes) -> None:
+        last = self.events[-1]
+        if isinstance(last, bytes):
+            self.events[-1] = last + data
+        else:
+            self.events.append(data)
+
+    response_body = request_body
+
+    def request_end(self, trailers: Headers) -> None:
+        self.events.append(("end", trailers))
+
+    response_end = request_end
+
+
+def cuts(message: bytes) -> Iterator[list[bytes]]:
+    """The message whole, byte by byte, and cut at random."""
+    yield [message]
+    yield [message[i : i + 1] for i in range(len(message))]
+    chance = random.Random(message)
+    for _ in range(10):
+        places = sorted(chance.sample(range(1, len(message)), min(len(message) - 1, chance.randint(1, 6))))
+        yield [message[start:end] for start, end in zip([0, *places], [*places, len(message)], strict=True)]
+
+
+Outcome = tuple[list[object], ExchangeError | None]
+
+
+def feed(feed_one: Callable[[bytes], None], events: list[object], pieces: list[bytes]) -> Outcome:
+    try:
+        for piece in pieces:
+            feed_one(piece)
+    except ExchangeError as error:
+        return events, error
+    return events, None
+
+
+def read_requests(message: bytes) -> Outcome:
+    outcomes: list[Outcome] = []
+    for pieces in cuts(message):
+        recorder = Recorder()
+        reader = h1.RequestReader(recorder, MAX_BYTES, MAX_FIELDS)
+        outcomes.append(feed(reader.feed, recorder.events, pieces))
+    first, error = outcomes[0]
+    assert [(events, type(it), str(it)) for events, it in outcomes] == [(first, type(error), str(error))] * 12
+    return first, error
+
+
+def read_response(message: bytes, method: bytes = b"GET", *, ends: bool = False) -> Outcome:
+    """`ends`: the endpoint closes the connection after the message."""
+    outcomes: list[Outcome] = []
+    for pieces in cuts(message):
+        recorder = Recorder()
+        reader = h1.ResponseReader(recorder, MAX_BYTES, MAX_FIELDS)
+        reader.expect(method)
+        outcomes.append(feed(reader.feed, recorder.events, pieces))
+        if ends:
+            assert reader.feed_eof()
+    first, error = outcomes[0]
+    assert [(events, type(it)) for events, it in outcomes] == [(first, type(error))] * 12
+    return first, error
+
+
+def requests(message: bytes) -> list[object]:
+    events, error = read_requests(message)
+    assert error is None
+    return events
+
+
+def refused_request(message: bytes) -> tuple[list[object], int]:
+    events, error = read_requests(message)
+    assert error is not None
+    return events, error.status
+
+
+def response(message: bytes, method: bytes = b"GET", *, ends: bool = False) -> list[object]:
+    events, error = read_response(message, method, ends=ends)
+    assert error is None
+    return events
+
+
+def refused_response(message: bytes, method: bytes = b"GET") -> list[object]:
+    events, error = read_response(message, method)
+    assert isinstance(error, UpstreamProtocolError)
+    return events
+
+
+def get(path: bytes = b"/", *fields: Header) -> RequestHead:
+    return RequestHead(b"GET", b"a", path, b"", list(fields))
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST /x HTTP/1.1\r\nHost: a\r\n"
+POST_HEAD = RequestHead(b"POST", b"a", b"/x", b"", [])
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+OK_HEAD = ResponseHead(200, [])
+
+
+# -- requests ------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_without_a_body_is_a_head_and_its_end() -> None:
+    assert requests(GET + b"X: 1\r\n\r\n") == [(get(b"/", (b"x", b"1")), EMPTY, True), END]
+
+
+def test_a_body_of_known_length_is_read_to_its_last_byte() -> None:
+    assert requests(POST + b"Content-Length: 3\r\n\r\nabc") == [(POST_HEAD, Body(3), True), b"abc", END]
+
+
+def test_a_length_with_leading_zeros_means_its_number() -> None:
+    assert requests(POST + b"Content-Length: 003\r\n\r\nabc") == [(POST_HEAD, Body(3), True), b"abc", END]
+
+
+@pytest.mark.parametrize("size", [b"3", b"03", b"3;name=value", b'3;a="b c"'])
+def test_a_chunk_is_its_data_without_its_extension(size: bytes) -> None:
+    message = CHUNKED + size + b"\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+
+    assert requests(message) == [(POST_HEAD, STREAMED, True), b"abcde", END]
+
+
+def test_trailers_come_with_the_end_but_for_those_that_are_no_trailers() -> None:
+    message = CHUNKED + b"0\r\nX-Sum: 1 \r\nHost: b\r\nAuthorization: c\r\nContent-Type: d\r\n\r\n"
+
+    assert requests(message) == [(POST_HEAD, STREAMED, True), ("end", [(b"x-sum", b"1")])]
+
+
+def test_requests_may_follow_each_other_at_once() -> None:
+    message = GET + b"\r\n" + POST + b"Content-Length: 2\r\n\r\nab\r\n" + GET + b"\r\n"
+
+    first = last = [(get(), EMPTY, True), END]
+    assert requests(message) == [*first, (POST_HEAD, Body(2), True), b"ab", END, *last]
+
+
+def test_a_get_may_have_a_body() -> None:
+    assert requests(GET + b"Content-Length: 2\r\n\r\nab") == [(get(), Body(2), True), b"ab", END]
+
+
+def test_the_last_request_of_a_connection_says_so_and_nothing_is_read_after_it() -> None:
+    last = GET + b"Connection: close\r\n\r\n"
+    events = [(get(), EMPTY, False), END]
+
+    assert requests(last) == events
+    assert refused_request(last + GET + b"\r\n") == (events, 400)
+
+
+def test_a_value_keeps_its_bytes() -> None:
+    assert requests(GET + b"X: \xa0caf\xe9\x85\r\n\r\n") == [(get(b"/", (b"x", b"\xa0caf\xe9\x85")), EMPTY, True), END]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Content-Length: 3\r\nTransfer-Encoding: chunked", 400),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 3", 400),
+        (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
+        (b"Transfer-Encoding: chunked, identity", 400),
+        (b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", 501),
+        (b"Transfer-Encoding: gzip, chunked", 501),
+        (b"Transfer-Encoding: xchunked", 501),
+        (b"Transfer-Encoding: ,chunked", 501),
+        (b"Transfer-Encoding: identity", 501),
+        (b"Transfer-Encoding: \x0bchunked", 400),
+        (b"Transfer-Encoding:", 400),
+        (b"Transfer-Encoding : chunked", 400),
+        (b"Transfer-Encoding:\r\n chunked", 400),
+        (b"Content-Length: 1\r\nContent-Length: 1", 400),
+        (b"Content-Length: 1\r\nContent-Length: 2", 400),
+        (b"Content-Length: 1, 1", 400),
+        (b"Content-Length: +1", 400),
+        (b"Content-Length: -1", 400),
+        (b"Content-Length: 1_0", 400),
+        (b"Content-Length: 0x10", 400),
+        (b"Content-Length:", 400),
+        (b"Content-Length: 18446744073709551616", 400),
+        (b"Content-Length: 1000000000000000000", 400),
+    ],
+)
+def test_a_request_whose_end_is_in_doubt_is_refused_before_anybody_hears_of_it(head: bytes, status: int) -> None:
+    assert refused_request(POST + head + b"\r\n\r\n0\r\n\r\n") == ([], status)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"GET / HTTP/1.1\r\nHost: a\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+        b"GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+        GET + b"X: a\r\n b\r\n\r\n",
+        GET + b"X: a\rSmuggled: b\r\n\r\n",
+        GET + b"X: a\0b\r\n\r\n",
+        GET + b"X: a\x01b\r\n\r\n",
+        GET + b"X\0: a\r\n\r\n",
+        GET + b"X\x85: a\r\n\r\n",
+        GET + b"X(: a\r\n\r\n",
+        GET + b": a\r\n\r\n",
+        GET + b"no colon\r\n\r\n",
+        GET + b"Host: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET\t/\tHTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /\xe4 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.10\r\nHost: a\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+)
+def test_a_malformed_head_is_refused_before_anybody_hears_of_it(message: bytes) -> None:
+    assert refused_request(message) == ([], 400)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"0x1\r\na\r\n0\r\n\r\n",
+        b"0_1\r\na\r\n0\r\n\r\n",
+        b"+1\r\na\r\n0\r\n\r\n",
+        b"-1\r\na\r\n0\r\n\r\n",
+        b" 1\r\na\r\n0\r\n\r\n",
+        b"1 \r\na\r\n0\r\n\r\n",
+        b"10000000000000001\r\na\r\n0\r\n\r\n",
+        b"\r\na\r\n0\r\n\r\n",
+        b"1\na\r\n0\r\n\r\n",
+        b"1;a\nb\r\na\r\n0\r\n\r\n",
+        b"1;a\rb\r\na\r\n0\r\n\r\n",
+        b"0\n\n",
+        b"0\r\n\n",
+        b"0\r\nContent-Length: 1\r\n\r\n",
+        b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"0\r\nno colon\r\n\r\n",
+        b"0\r\n" + b"X: 1\r\n" * (MAX_FIELDS + 1) + b"\r\n",
+    ],
+)
+def test_malformed_chunks_never_end_a_body(rest: bytes) -> None:
+    events, status = refused_request(CHUNKED + rest)
+
+    assert events == [(POST_HEAD, STREAMED, True)]
+    assert status in {400, 431}
+
+
+@pytest.mark.parametrize("rest", [b"1\r\na\n0\r\n\r\n", b"1\r\naXX0\r\n\r\n", b"1\r\nab\r\n0\r\n\r\n"])
+def test_a_chunk_that_is_longer_than_it_says_never_ends_a_body(rest: bytes) -> None:
+    assert refused_request(CHUNKED + rest) == ([(POST_HEAD, STREAMED, True), b"a"], 400)
+
+
+@pytest.mark.parametrize(("version", "status"), [(b"HTTP/1.0", 426), (b"HTTP/0.9", 426), (b"HTTP/2.0", 505)])
+def test_other_versions_are_refused(version: bytes, status: int) -> None:
+    assert refused_request(b"GET / " + version + b"\r\nHost: a\r\n\r\n") == ([], status)
+
+
+def test_a_request_without_a_version_is_refused_too() -> None:
+    assert refused_request(b"GET /\r\n\r\n") == ([], 426)
+
+
+def test_connect_leads_nowhere() -> None:
+    events, error = read_requests(b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert events == []
+    assert isinstance(error, RouteNotFound)
+
+
+# -- upgrades ------------------------------------------------------------------------------------------------------
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+
+
+def test_an_upgrade_is_refused() -> None:
+    events, error = read_requests(GET + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+
+    assert events == []
+    assert isinstance(error, UpgradeRefused)
+
+
+def test_the_offer_of_h2c_is_ignored_and_the_connection_goes_on() -> None:
+    message = GET + H2C + b"\r\n" + b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    assert requests(message) == [(get(), EMPTY, True), END, (get(b"/2"), EMPTY, True), END]
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 34\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n22\r\n"])
+def test_the_body_of_an_offer_of_h2c_is_never_taken_for_a_request(framing: bytes) -> None:
+    inner = b"GET /admin HTTP/1.1\r\nHost: evil\r\n\r\n"
+
+    events, error = read_requests(POST + H2C + framing + inner + b"\r\n0\r\n\r\n")
+
+    assert events == []
+    assert isinstance(error, UpgradeRefused)
+
+
+# -- bounds --------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_may_have_so_many_fields_and_not_one_more() -> None:
+    fields = [b"X: 1\r\n"] * MAX_FIELDS  # with Host, one too many
+
+    assert len(requests(GET + b"".join(fields[1:]) + b"\r\n")) == 2
+    assert refused_request(GET + b"".join(fields) + b"\r\n") == ([], 431)
+
+
+def test_a_head_that_never_ends_is_refused_however_it_comes() -> None:
+    assert refused_request(GET + b"X: " + b"a" * MAX_BYTES) == ([], 431)
+    assert refused_request(b"GET /" + b"a" * MAX_BYTES) == ([], 431)
+
+
+def test_a_head_that_is_whole_and_too_large_is_refused_however_it_comes() -> None:
+    assert refused_request(GET + b"X: " + b"a" * MAX_BYTES + b"\r\n\r\n") == ([], 431)
+
+
+def test_a_long_body_does_not_count_as_head() -> None:
+    body = b"a" * 3 * MAX_BYTES
+    plain = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    in_chunks = CHUNKED + b"%x\r\n" % len(body) + body + b"\r\n0\r\nX: 1\r\nY: 2\r\n\r\n"
+
+    assert requests(plain + GET + b"\r\n")[1:] == [body, END, (get(), EMPTY, True), END]
+    assert requests(in_chunks)[1:] == [body, ("end", [(b"x", b"1"), (b"y", b"2")])]
+
+
+@pytest.mark.parametrize("rest", [b"0\r\nX: " + b"a" * MAX_BYTES * 2, b"1;" + b"a" * MAX_BYTES * 2])
+def test_trailers_and_extensions_that_never_end_are_refused(rest: bytes) -> None:
+    assert refused_request(CHUNKED + rest) == ([(POST_HEAD, STREAMED, True)], 431)
+
+
+# -- responses -----------------------------------------------------------------------------------------------------
+
+
+def test_a_response_of_known_length_leaves_the_connection_usable() -> None:
+    assert response(OK + b"Content-Length: 2\r\n\r\nab") == [(OK_HEAD, Body(2), True), b"ab", END]
+
+
+def test_a_chunked_response_may_have_trailers() -> None:
+    message = OK + b"Transfer-Encoding: chunked\r\n\r\n2;x\r\nab\r\n0\r\nX: 1\r\nSet-Cookie: a\r\n\r\n"
+
+    assert response(message) == [(OK_HEAD, STREAMED, True), b"ab", ("end", [(b"x", b"1")])]
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+def test_a_response_without_length_ends_with_the_connection(version: bytes) -> None:
+    assert response(version + b" 200 OK\r\n\r\nabc", ends=True) == [(OK_HEAD, STREAMED, False), b"abc", END]
+
+
+@pytest.mark.parametrize(
+    "rest", [b"Content-Length: 3\r\n\r\nab", b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", b"X:"]
+)
+def test_a_response_that_is_cut_short_has_no_proper_end(rest: bytes) -> None:
+    reader = h1.ResponseReader(Recorder(), MAX_BYTES, MAX_FIELDS)
+    reader.expect(b"GET")
+    reader.feed(OK + rest)
+
+    assert not reader.feed_eof()
+
+
+def test_an_endpoint_that_wants_to_close_is_not_used_again() -> None:
+    message = OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+
+    assert response(message) == [(OK_HEAD, Body(0), False), END]
+
+
+@pytest.mark.parametrize(
+    ("method", "message", "head"),
+    [
+        (b"HEAD", OK + b"Content-Length: 7\r\n\r\n", ResponseHead(200, [(b"content-length", b"7")])),
+        (b"HEAD", OK + b"Transfer-Encoding: chunked\r\n\r\n", OK_HEAD),
+        (b"GET", b"HTTP/1.1 304 \r\nContent-Length: 7\r\n\r\n", ResponseHead(304, [(b"content-length", b"7")])),
+        (b"GET", b"HTTP/1.1 204 \r\n\r\n", ResponseHead(204, [])),
+    ],
+)
+def test_a_response_that_has_no_body_ends_with_its_head(method: bytes, message: bytes, head: ResponseHead) -> None:
+    assert response(message, method) == [(head, EMPTY, True), END]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_connection_serves_one_response_after_the_other(method: bytes) -> None:
+    recorder = Recorder()
+    reader = h1.ResponseReader(recorder, MAX_BYTES, MAX_FIELDS)
+    length = b"Content-Length: 2\r\n\r\n"
+
+    for _ in range(3):
+        reader.expect(method)
+        reader.feed(OK + length + (b"ab" if method == b"GET" else b""))
+        assert reader.is_complete
+
+    assert recorder.events.count(END) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (b"GET", OK + b"Content-Length: 1\r\n\r\nab"),
+        (b"GET", (OK + b"Content-Length: 0\r\n\r\n") * 2),
+        (b"GET", b"HTTP/1.1 204 \r\nContent-Length: 2\r\n\r\nab"),
+        (b"GET", b"HTTP/1.1 304 \r\nContent-Length: 2\r\n\r\nab"),
+        (b"HEAD", OK + b"Content-Length: 2\r\n\r\nab"),
+        (b"HEAD", OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"),
+        (b"HEAD", OK + b"Transfer-Encoding: chunked\r\n\r\n<html>"),
+        (b"HEAD", b"HTTP/1.1 204 \r\n\r\nab"),
+    ],
+)
+def test_bytes_after_a_response_are_an_error_so_that_nobody_takes_them_for_the_next(
+    method: bytes, message: bytes
+) -> None:
+    events = refused_response(message, method)
+
+    assert events.count(END) == 1
+    assert events[-1] == END
+
+
+def test_informational_heads_come_first() -> None:
+    message = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 \r\nLink: x\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n"
+
+    informational = [ResponseHead(100, []), ResponseHead(103, [(b"link", b"x")])]
+    assert response(message) == [*informational, (OK_HEAD, Body(0), True), END]
+
+
+def test_only_so_many_informational_heads_are_borne() -> None:
+    assert refused_response(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 9) == [ResponseHead(103, [])] * 8
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        OK + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        OK + b"Content-Length: +1\r\n\r\n",
+        OK + b"X: a\r\n b\r\n\r\n",
+        OK + b"X: a\0\r\n\r\n",
+        OK + b"X: 1\r\n" * (MAX_FIELDS + 1) + b"\r\n",
+        OK + b"X: " + b"a" * MAX_BYTES,
+        OK + b"X: " + b"a" * MAX_BYTES + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 600 \r\n\r\n",
+        b"HTTP/1.1 099 \r\n\r\n",
+        b"HTTP/1.1 2000 \r\n\r\n",
+        b"HTTP/1.2 200 OK\r\n\r\n",
+        b"<html>",
+        b"\x15\x03\x01",
+    ],
+)
+def test_a_response_that_breaks_the_rules_is_not_passed_on(message: bytes) -> None:
+    assert refused_response(message) == []
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"1x\r\na\r\n0\r\n\r\n",
+        b"0\r\n" + b"X: 1\r\n" * (MAX_FIELDS + 1) + b"\r\n",
+    ],
+)
+def test_malformed_chunks_never_end_a_response(rest: bytes) -> None:
+    assert refused_response(OK + b"Transfer-Encoding: chunked\r\n\r\n" + rest) == [(OK_HEAD, STREAMED, True)]
+
+
+@pytest.mark.parametrize("start", [b"0\r\nX: ", b"1;"])
+def test_trailers_and_extensions_of_a_response_that_never_end_are_refused(start: bytes) -> None:
+    reader = h1.ResponseReader(Recorder(), MAX_BYTES, MAX_FIELDS)
+    reader.expect(b"GET")
+    reader.feed(OK + b"Transfer-Encoding: chunked\r\n\r\n" + start)
+
+    with pytest.raises(UpstreamProtocolError):
+        reader.feed(b"a" * 2 * MAX_BYTES)
+
+
+def test_a_long_response_may_still_have_trailers() -> None:
+    body = b"a" * 3 * MAX_BYTES
+    message = OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\nX: 1\r\nY: 2\r\n\r\n" % (len(body), body)
+
+    assert response(message)[1:] == [body, ("end", [(b"x", b"1"), (b"y", b"2")])]
+
+
+def test_bytes_that_nobody_asked_for_are_an_error() -> None:
+    reader = h1.ResponseReader(Recorder(), MAX_BYTES, MAX_FIELDS)
+
+    with pytest.raises(UpstreamProtocolError):
+        reader.feed(OK)
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [EMPTY, Body(0), Body(3), STREAMED])
+def test_what_is_written_is_read_as_the_same_request(body: Body) -> None:
+    head = RequestHead(b"POST", b"a:80", b"/x", b"q=1", [(b"x", b"1"), (b"x", b"2")], True)
+    content = {None: b"3\r\nabc\r\n" + h1.format_last_chunk([(b"t", b"1")]), 0: b"", 3: b"abc"}[body.length]
+
+    events = requests(h1.format_request(head, body) + content)
+
+    assert events[0] == (head, body, True)
+    assert events[-1] == ("end", [(b"t", b"1")] if body.length is None else [])
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_is_written_is_read_as_the_same_response(closes: bool) -> None:
+    head = ResponseHead(418, [(b"x", b"1")])
+
+    events = response(h1.format_response(head, STREAMED, closes=closes) + h1.format_chunk(b"abc" * 9) + b"0\r\n\r\n")
+
+    assert events == [(head, STREAMED, not closes), b"abc" * 9, END]
+
+
+def test_a_response_without_body_says_nothing_of_length() -> None:
+    assert h1.format_response(ResponseHead(304, []), EMPTY, closes=False) == b"HTTP/1.1 304 Not Modified\r\n\r\n"

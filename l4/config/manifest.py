@@ -1,16 +1,17 @@
 """One file of Kubernetes YAML → documents and problems. Pure: takes text, knows no files.
 
-What kubectl takes is taken: several documents, `kind: List` and every `…List`, JSON. YAML is read as kubectl reads it
-(YAML 1.1 scalars, and `1e3` is a number). A document that can't be used is one problem, with its line; the others of
-the file go on. Bounds: the size of a file and of an object, nesting, and no aliases, which no manifest needs and bombs
-are made of.
+What kubectl takes is taken: several documents, `kind: List` and every `…List`, JSON. YAML is read as kubectl reads it:
+scalars are YAML 1.1's, `1e3` is a number, a field that is null is absent. A document that can't be used is one problem,
+with its line; the others of the file go on. Bounds: the size of a file and of an object, nesting, and no aliases, which
+no manifest needs and bombs are made of.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from l4.config.documents import Document, ObjectKey, Origin, Problem
@@ -31,8 +32,22 @@ class _Refused(Exception):
         self.sentence = sentence
 
 
-class _Loader(yaml.CSafeLoader):
-    pass
+class _Loader(Composer, yaml.CSafeLoader):
+    """libyaml's parser under Python's composer: libyaml's own overflows the C stack on 100 000 brackets, and keeps the
+    event loop's thread waiting for a whole document, because it holds the GIL."""
+
+    def __init__(self, text: str) -> None:
+        Composer.__init__(self)
+        yaml.CSafeLoader.__init__(self, text)
+        self._depth = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} deep", parent.start_mark.line + 1 if parent else 0)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -42,9 +57,9 @@ _Loader.add_implicit_resolver(
 
 def parse(file: str, text: bytes) -> tuple[list[Document], list[Problem]]:
     """The documents of a file in their order, and what is wrong with it. Raises ValueError with a sentence when the
-    file as a whole can't be read; its line, if known, is the exception's second argument."""
+    file as a whole can't be read; its line, if known (else 0), is the exception's second argument."""
     if len(text) > MAX_FILE_BYTES:
-        raise ValueError(f"the file has {len(text)} bytes; at most {MAX_FILE_BYTES} are read", 0)
+        raise ValueError(f"the file has more than {MAX_FILE_BYTES} bytes; split it", 0)
     try:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -62,27 +77,43 @@ def _roots(text: str) -> Iterator[Node]:
     try:
         while loader.check_node():
             node = loader.get_node()
-            if node is not None and not (isinstance(node, ScalarNode) and node.tag.endswith(":null")):
+            if node is not None and not _is_null(node):
                 yield node
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ValueError(f"not YAML: {error.problem or error.context}", mark.line + 1 if mark else 0) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"not YAML: {error}", 0) from None
+        raise ValueError(_sentence(error), mark.line + 1 if mark else 0) from None
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise ValueError("not YAML: " + " ".join(str(error).split()), 0) from None
     finally:
         loader.dispose()
 
 
+def _sentence(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or error.context or "it can't be parsed"
+    if problem == "found character that cannot start any token":
+        problem = "a tab or a reserved character stands where a value should; indent with spaces, quote the value"
+    return f"not YAML: {problem}"
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and node.tag.endswith(":null")
+
+
+def _fields(node: Node) -> dict[str, Node]:
+    pairs = node.value if isinstance(node, MappingNode) else ()
+    return {key.value: value for key, value in pairs if isinstance(key, ScalarNode)}
+
+
 def _unfold(file: str, root: Node, problems: list[Problem]) -> Iterator[Node]:
     """The objects of a List, or the object itself."""
-    fields = {key.value: value for key, value in root.value} if isinstance(root, MappingNode) else {}
+    fields = _fields(root)
     kind, items = fields.get("kind"), fields.get("items")
-    if kind is None or not str(kind.value).endswith("List") or ("metadata" in fields and items is None):
+    if not isinstance(kind, ScalarNode) or not kind.value.endswith("List") or ("metadata" in fields and items is None):
         yield root
     elif isinstance(items, SequenceNode):
         for item in items.value:
             yield from _unfold(file, item, problems)
-    else:
+    elif items is None or not _is_null(items):
         problems.append(_problem(file, root, "items", f"a {kind.value} needs a list of items"))
 
 
@@ -91,7 +122,7 @@ def _read(file: str, node: Node, documents: list[Document], problems: list[Probl
         size = node.end_mark.index - node.start_mark.index
         if size > MAX_OBJECT_BYTES:
             raise _Refused(node, f"the object has {size} bytes; at most {MAX_OBJECT_BYTES} are read")
-        content = _construct(node, set(), 0)
+        content = _construct(node, set())
     except _Refused as error:
         problems.append(Problem(Origin(file, error.line), file, "", error.sentence))
         return
@@ -101,11 +132,11 @@ def _read(file: str, node: Node, documents: list[Document], problems: list[Probl
     metadata = content.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     version, kind, name = content.get("apiVersion"), content.get("kind"), metadata.get("name")
-    namespace = "" if kind in CLUSTER_SCOPED else metadata.get("namespace") or "default"
     for field, value in (("apiVersion", version), ("kind", kind), ("metadata.name", name)):
         if not isinstance(value, str) or not value:
             problems.append(_problem(file, node, field, f"{field} is missing or no text; every object needs it"))
             return
+    namespace = "" if kind in CLUSTER_SCOPED else metadata.get("namespace") or "default"
     if not isinstance(namespace, str):
         problems.append(_problem(file, node, "metadata.namespace", "metadata.namespace must be text"))
         return
@@ -120,67 +151,81 @@ def _problem(file: str, node: Node, field: str, sentence: str) -> Problem:
 _SCALARS = _Loader("")
 
 
-def _construct(node: Node, seen: set[int], depth: int) -> Any:
-    """Plain values of a node; refuses aliases, duplicate keys and keys that are no text."""
-    if depth > MAX_DEPTH:
-        raise _Refused(node, f"nested more than {MAX_DEPTH} deep")
+def _construct(node: Node, seen: set[int]) -> Any:
+    """Plain values of a node; refuses aliases of lists and mappings, duplicate keys and keys that are no text."""
     if isinstance(node, ScalarNode):
         try:
             return _scalar(node)
         except (ValueError, yaml.YAMLError):
-            raise _Refused(node, f"{node.value!r} is no valid {node.tag.rpartition(':')[2]}") from None
+            raise _Refused(node, f"{node.value[:40]!r} is no valid {node.tag.rpartition(':')[2]}") from None
     if id(node) in seen:
-        raise _Refused(node, "an alias (*name): write the value out")
+        raise _Refused(node, "used again by an alias (*name); write it out there")
     seen.add(id(node))
     if isinstance(node, SequenceNode):
-        return [_construct(item, seen, depth + 1) for item in node.value]
+        return [_construct(item, seen) for item in node.value]
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = key_node.value
-        if not isinstance(key, str) or key_node.tag.endswith(":merge"):
+        if not isinstance(key_node, ScalarNode) or key_node.tag.endswith(":merge"):
             raise _Refused(key_node, "a key must be plain text")
-        if key in mapping:
-            raise _Refused(key_node, f"the key {key!r} stands twice; keep one of them")
-        mapping[key] = _construct(value_node, seen, depth + 1)
-    return mapping
+        if key_node.value in mapping:
+            raise _Refused(key_node, f"the key {key_node.value[:40]!r} stands twice; keep one of them")
+        mapping[key_node.value] = _construct(value_node, seen)
+    return {key: value for key, value in mapping.items() if value is not None}
 
 
 def _scalar(node: ScalarNode) -> Any:
     match node.tag.rpartition(":")[2]:
-        case "str" | "timestamp":  # kubectl, too, leaves dates as text
-            return node.value
-        case "binary" | "value" | "merge":
+        case "str" | "timestamp" | "binary" | "value" | "merge":  # kubectl, too, leaves dates as text
             return node.value
         case _:
             return _SCALARS.construct_object(node, deep=True)
 
 
-def line_of(text: bytes, start_line: int, path: tuple[str | int, ...]) -> int:
-    """The line of a field within the object that starts at `start_line`; as far down the path as the text goes."""
-    for root in _roots(text.decode("utf-8-sig")):
-        pending = [root]
-        while pending:
-            node = pending.pop()
-            if node.start_mark.line + 1 == start_line and isinstance(node, MappingNode):
-                return _descend(node, path)
-            items = {key.value: value for key, value in node.value} if isinstance(node, MappingNode) else {}
-            if isinstance(items.get("items"), SequenceNode):
-                pending.extend(items["items"].value)
-    return start_line
+# -- where a field stands ------------------------------------------------------------------------------------------
 
 
-def _descend(node: Node, path: tuple[str | int, ...]) -> int:
-    line = node.start_mark.line + 1
+def line_of(lines: Iterable[bytes], path: tuple[str | int, ...]) -> int:
+    """The line of a field, counted from 0, in text whose first line begins an object; as far down the path as the text
+    goes. Reads no further than the object. Raises ValueError when the text is no YAML (any more)."""
+    loader = _Loader(_first_object(lines).decode("utf-8", "replace"))
+    try:
+        if not loader.check_node():
+            return 0
+        loader.get_event()  # the document's begin
+        return _descend(loader.compose_node(None, None), path)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    finally:
+        loader.dispose()
+
+
+def _first_object(lines: Iterable[bytes]) -> bytes:
+    """The lines that belong to the object beginning in the first; a list's dash before it becomes a blank."""
+    rest = iter(lines)
+    first = next(rest, b"").removeprefix("\ufeff".encode())
+    indent = len(first) - len(first.lstrip(b" -"))
+    text = bytearray(b" " * indent + first[indent:])
+    for line in rest:
+        content = line.strip()
+        is_outside = content and not content.startswith(b"#") and len(line) - len(line.lstrip(b" ")) < indent
+        if is_outside or line.startswith((b"---", b"...")) or len(text) > MAX_OBJECT_BYTES:
+            break
+        text += line
+    return bytes(text)
+
+
+def _descend(node: Node | None, path: tuple[str | int, ...]) -> int:
+    line = node.start_mark.line if node is not None else 0
     for step in path:
         found: Node | None = None
         if isinstance(node, MappingNode):
             for key, value in node.value:
                 if key.value == step:
-                    line, found = key.start_mark.line + 1, value
+                    line, found = key.start_mark.line, value
         elif isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
             found = node.value[step]
-            line = found.start_mark.line + 1
+            line = found.start_mark.line
         if found is None:
             break
         node = found
-    return line
+    return int(line)

@@ -4,10 +4,10 @@ Kinds are msgspec Structs; what a type can't say, they check in `__post_init__` 
 comes along by itself.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -84,6 +84,7 @@ class Decoder:
         return Decoded(Resources(resource for _, resource in good.values()), tuple(problems), ignored)
 
 
+_STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*)`)?$", re.DOTALL)
 
 
@@ -99,8 +100,11 @@ def _problem(document: Document, error: msgspec.ValidationError, *, is_kept: boo
 
 def locate(origin: Origin, field: str) -> Origin:
     """The origin of a field of an object. Reads the file again, so only where there is a problem to tell."""
-    steps = tuple(int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", field))
+    texts = ("".join(step) for step in _STEP.findall(field))
+    steps = tuple(int(text) if text.isdecimal() else text for text in texts)
     try:
-        return replace(origin, line=manifest.line_of(Path(origin.file).read_bytes(), origin.line, steps))
+        with open(origin.file, "rb") as file:
+            below = manifest.line_of(itertools.islice(file, origin.line - 1, None), steps)
     except (OSError, ValueError):
         return origin
+    return replace(origin, line=origin.line + below)

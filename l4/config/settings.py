@@ -84,13 +84,22 @@ class Settings:
         """Defaults, overridden by variables. Raises InvalidSetting."""
         values: dict[str, str | int | float] = {}
         for field in dataclasses.fields(cls):
-            for variable in (field.name.upper(), *_ALIASES.get(field.name, ())):
-                if variable in environment:
-                    values[field.name] = _parse(variable, environment[variable], field.default)
-        settings = cls(**values)  # type: ignore[arg-type]
-        if settings.http2_engine not in {"express", "h2"}:
-            raise InvalidSetting(f"HTTP2_ENGINE is {settings.http2_engine!r}; it must be express or h2")
-        return settings
+            variable = next((it for it in _variables(field.name) if it in environment), None)
+            if variable is not None:
+                is_time = field.name.endswith("_seconds")
+                values[field.name] = _parse(variable, environment[variable], field.default, is_time=is_time)
+        return cls(**values)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        """Raises InvalidSetting for what the protocols, or the parts that use it, could not work with."""
+        if self.http2_engine not in {"express", "h2"}:
+            raise InvalidSetting(f"HTTP2_ENGINE is {self.http2_engine!r}; it must be express or h2")
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                variables = " or ".join(_variables(name))
+                raise InvalidSetting(f"{variables} is {getattr(self, name)}; it must be from {least} to {most}")
+        if self.resume_bytes > self.buffered_bytes:
+            raise InvalidSetting(f"RESUME_BYTES is {self.resume_bytes}; it must not exceed BUFFERED_BYTES")
 
     @property
     def trust_domains(self) -> frozenset[str]:
@@ -105,25 +114,37 @@ _ALIASES = {
     "hbone_max_frame": ("HTTP2_FRAME_SIZE",),
     "pool_streams_per_connection": ("POOL_MAX_STREAMS_PER_CONNECTION",),
     "pool_idle_seconds": ("POOL_UNUSED_RELEASE_TIMEOUT",),
+    "tcp_keepalive_seconds": ("KEEPALIVE_TIME",),
+    "tcp_keepalive_probes": ("KEEPALIVE_RETRIES",),
     "cluster_id": ("ISTIO_META_CLUSTER_ID",),
     "network": ("ISTIO_META_NETWORK",),
+}
+_RANGES = {
+    "hbone_stream_window": (1, 2**31 - 1),
+    "hbone_connection_window": (65_535, 2**31 - 1),  # RFC 9113 6.9.2: a connection begins with 65 535, and can't shrink
+    "hbone_max_frame": (16_384, 2**24 - 1),  # RFC 9113 6.5.2
+    "hbone_max_streams": (1, 2**31 - 1),
+    "pool_streams_per_connection": (1, 2**31 - 1),
+    "max_handshakes": (1, 65_536),
+    "max_exchanges": (1, 2**31 - 1),
 }
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def _parse(variable: str, text: str, default: object) -> str | int | float:
+def _variables(name: str) -> tuple[str, ...]:
+    return (name.upper(), *_ALIASES.get(name, ()))
+
+
+def _parse(variable: str, text: str, default: object, *, is_time: bool) -> str | int | float:
     """A value of the default's type; times may carry a unit, as ztunnel's do (`5m`)."""
+    if isinstance(default, str):
+        return text
+    unit = next((unit for unit in _UNITS if is_time and text.endswith(unit)), "")
     try:
-        if isinstance(default, int):
-            value: float = int(text)
-        elif isinstance(default, float):
-            unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
-            value = float(text.removesuffix(unit)) * _UNITS.get(unit, 1.0)
-        else:
-            return text
+        value = float(text.removesuffix(unit)) * _UNITS.get(unit, 1.0) if is_time else int(text)
     except ValueError:
-        expected = "a whole number" if isinstance(default, int) else "seconds, or a time such as 5m"
+        expected = "seconds, or a time such as 5m" if is_time else "a whole number"
         raise InvalidSetting(f"{variable} is {text!r}; it must be {expected}") from None
     if not 0 <= value < float("inf"):
         raise InvalidSetting(f"{variable} is {text!r}; it must not be negative or endless")
-    return value
+    return int(value) if isinstance(default, int) else value

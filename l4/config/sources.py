@@ -3,10 +3,11 @@
 Of several paths, a later one's object replaces an earlier one's with the same key, so that a few files can be laid over
 others. Within one path the same object twice is a problem, and the first stays. Changes are noticed by looking at the
 files every quarter of a second, which also survives editors that rename and ConfigMaps that swap links; only changed
-files are read again, in a thread. A file that can't be read as YAML keeps its last good documents.
+files are read again, in a thread. What can't be read or parsed keeps its last good documents.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _POLL_SECONDS = 0.25
 _SETTLE_POLLS = 10
 
-Version = tuple[int, int, int]
+Version = tuple[int, ...]
+"""Differs whenever a file's content may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Documents:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _File:
     version: Version
     documents: list[Document]
@@ -37,13 +39,13 @@ class _File:
 
 
 class FolderSource:
-    """Reads `paths`, each a file or a folder with everything below it."""
+    """Reads `paths`, each a file or a folder with everything below it; hidden files and folders are left out."""
 
     def __init__(self, paths: Iterable[Path], poll_seconds: float = _POLL_SECONDS) -> None:
         self._paths = [Path(path) for path in paths]
         self._poll_seconds = poll_seconds
         self._files: dict[Path, _File] = {}
-        self._layers: list[list[Path]] = []
+        self._layers: list[list[Path]] = [[] for _ in self._paths]
 
     def load(self) -> Documents:
         """Read what is new or changed, and give everything."""
@@ -64,46 +66,18 @@ class FolderSource:
 
     def _refresh(self) -> bool:
         """Read changed files; whether anything changed."""
-        layers = [list(_files_below(path)) for path in self._paths]
+        layers = [_files_of(path, before) for path, before in zip(self._paths, self._layers, strict=True)]
         changed = layers != self._layers
         self._layers = layers
         wanted = {path for layer in layers for path in layer}
         for path in self._files.keys() - wanted:
             del self._files[path]
         for path in wanted:
-            changed = self._refresh_file(path) or changed
+            known, version = self._files.get(path), _version(path)
+            if known is None or known.version != version:
+                self._files[path] = _parse(path, version, known.documents if known is not None else [])
+                changed = True
         return changed
-
-    def _refresh_file(self, path: Path) -> bool:
-        known = self._files.get(path)
-        try:
-            stat = path.stat()
-            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if known is not None and known.version == version:
-                return False
-            text = path.read_bytes()
-        except OSError as error:
-            if known is None or known.version == (0, 0, 0):
-                version, text, known = (0, 0, 0), b"", known or _File((1, 0, 0), [], [])
-            was = known.version
-            known.version = (0, 0, 0)
-            known.problems = [Problem(Origin(str(path)), str(path), "", f"cannot be read: {error.strerror}")]
-            self._files[path] = known
-            return was != (0, 0, 0)
-        self._files[path] = self._parse(path, version, text, known)
-        return True
-
-    @staticmethod
-    def _parse(path: Path, version: Version, text: bytes, known: _File | None) -> _File:
-        try:
-            documents, problems = manifest.parse(str(path), text)
-        except ValueError as error:
-            sentence, line = error.args
-            if known is not None and known.documents:
-                sentence += "; the file's last valid content stays live"
-            problem = Problem(Origin(str(path), line), str(path), "", sentence)
-            return _File(version, known.documents if known is not None else [], [problem])
-        return _File(version, documents, problems)
 
     def _merge(self) -> Documents:
         merged: dict[ObjectKey, Document] = {}
@@ -123,14 +97,55 @@ class FolderSource:
         return Documents(tuple(ordered), tuple(sorted(problems)))
 
 
-def _files_below(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
+def _files_of(path: Path, before: list[Path]) -> list[Path]:
+    """The files of a path. While it can't be found, those of before: a volume that is swapped loses nothing."""
+    if os.path.isdir(path):
+        return list(_files_below(path, ()))
+    return [path] if os.path.isfile(path) or not before else before
+
+
+def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:
+        return  # a link that leads back up
+    try:
+        children = sorted(folder.iterdir())
+    except OSError:
+        yield folder  # becomes a problem when it is read
         return
-    for child in sorted(path.iterdir()):
+    for child in children:
         if child.name.startswith("."):
             continue
-        if child.is_dir():
-            yield from _files_below(child)
+        if os.path.isdir(child):
+            yield from _files_below(child, (*above, real))
         elif child.suffix in _SUFFIXES:
             yield child
+
+
+def _version(path: Path) -> Version:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    return (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+
+
+def _parse(path: Path, version: Version, last_good: list[Document]) -> _File:
+    try:
+        documents, problems = manifest.parse(str(path), _read(path))
+    except ValueError as error:
+        sentence, line = error.args
+        if last_good:
+            sentence += "; the file's last valid content stays live"
+        return _File(version, last_good, [Problem(Origin(str(path), line), str(path), "", sentence)])
+    return _File(version, documents, problems)
+
+
+def _read(path: Path) -> bytes:
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a named pipe would wait for its writer
+        raise ValueError("cannot be read: it is no file, or a folder that may not be listed", 0)
+    try:
+        with open(path, "rb") as file:
+            return file.read(manifest.MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}", 0) from None

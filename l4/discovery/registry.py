@@ -1,6 +1,6 @@
 """Who is at which address: an immutable index of services and workloads, made anew for each configuration."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -15,6 +15,7 @@ class Registry:
     services: Mapping[str, Service] = field(default_factory=dict)
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    _services_by_name: Mapping[tuple[str, str], Service] = field(default_factory=dict, repr=False)
     _services_by_ip: Mapping[str, Service] = field(default_factory=dict, repr=False)
     _workloads_by_ip: Mapping[str, Workload] = field(default_factory=dict, repr=False)
 
@@ -23,7 +24,7 @@ class Registry:
         cls,
         services: Iterable[Service],
         workloads: Iterable[Workload],
-        on_host_network: frozenset[str] | set[str] = frozenset(),
+        on_host_network: Set[str] = frozenset(),
         problems: tuple[Problem, ...] = (),
     ) -> Self:
         """Workloads on their node's network (given by uid) have no address of their own and stay out of that index;
@@ -36,11 +37,13 @@ class Registry:
                 if known is None or (_is_hbone(workload) and not _is_hbone(known)):
                     by_ip[address] = workload
         by_hostname = {service.hostname: service for service in services}
+        services_by_name: dict[tuple[str, str], Service] = {}
         services_by_ip: dict[str, Service] = {}
         for service in sorted(by_hostname.values(), key=lambda it: it.hostname):
+            services_by_name.setdefault((service.namespace, service.name), service)
             for address in service.addresses:
                 services_by_ip.setdefault(address, service)
-        return cls(by_hostname, by_uid, problems, services_by_ip, by_ip)
+        return cls(by_hostname, by_uid, problems, services_by_name, services_by_ip, by_ip)
 
     def service_at(self, ip: str) -> Service | None:
         return self._services_by_ip.get(ip)
@@ -49,7 +52,7 @@ class Registry:
         return self._workloads_by_ip.get(ip)
 
     def service_named(self, namespace: str, name: str) -> Service | None:
-        return next((it for it in self.services.values() if (it.namespace, it.name) == (namespace, name)), None)
+        return self._services_by_name.get((namespace, name))
 
     def workloads_on(self, node: str) -> tuple[Workload, ...]:
         return tuple(workload for workload in self.workloads.values() if workload.node == node)

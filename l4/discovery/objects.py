@@ -1,0 +1,246 @@
+"""The Kubernetes objects that tell where things are: as much of each as the mesh reads, checked when it is built.
+
+Unknown fields are left alone. Names and defaults are the API's.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+
+
+def canonical_ip(text: str) -> str:
+    """The one way to write an address; IPv4 mapped into IPv6 is IPv4."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _check_ip(text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no IP address") from None
+
+
+class Metadata(Struct, frozen=True, rename="camel"):
+    name: str
+    namespace: str = "default"
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    owner_references: tuple["OwnerReference", ...] = ()
+    deletion_timestamp: str | None = None
+    creation_timestamp: str = ""
+
+
+class OwnerReference(Struct, frozen=True, rename="camel"):
+    kind: str
+    name: str
+
+
+class NamespaceObject(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+
+
+class ContainerPort(Struct, frozen=True, rename="camel"):
+    container_port: PortNumber
+    name: str = ""
+
+
+class Container(Struct, frozen=True, rename="camel"):
+    ports: tuple[ContainerPort, ...] = ()
+
+
+class PodSpec(Struct, frozen=True, rename="camel"):
+    service_account_name: str = "default"
+    node_name: str = ""
+    host_network: bool = False
+    containers: tuple[Container, ...] = ()
+
+
+class PodIP(Struct, frozen=True):
+    ip: str
+
+    def __post_init__(self) -> None:
+        _check_ip(self.ip)
+
+
+class Condition(Struct, frozen=True):
+    type: str
+    status: str = "Unknown"
+
+
+class PodStatus(Struct, frozen=True, rename="camel"):
+    pod_ip: str = field(default="", name="podIP")
+    pod_ips: tuple[PodIP, ...] = field(default=(), name="podIPs")
+    phase: str = "Running"
+    conditions: tuple[Condition, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pod_ip:
+            _check_ip(self.pod_ip)
+
+
+class Pod(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        texts = [self.status.pod_ip, *(it.ip for it in self.status.pod_ips)]
+        return tuple(dict.fromkeys(canonical_ip(text) for text in texts if text))
+
+    @property
+    def is_over(self) -> bool:
+        """Ended for good: its address may belong to somebody else by now."""
+        return self.status.phase in {"Succeeded", "Failed"}
+
+    @property
+    def is_healthy(self) -> bool:
+        """Ready and not terminating; a hand-written pod without conditions counts as ready."""
+        ready = [condition.status for condition in self.status.conditions if condition.type == "Ready"]
+        is_running = self.status.phase == "Running" and not self.metadata.deletion_timestamp
+        return is_running and (not ready or ready[0] == "True")
+
+
+class ServicePortSpec(Struct, frozen=True, rename="camel"):
+    port: PortNumber
+    name: str = ""
+    protocol: str = "TCP"
+    target_port: PortNumber | str | None = None
+    app_protocol: str | None = None
+
+
+class ServiceSpec(Struct, frozen=True, rename="camel"):
+    type: str = "ClusterIP"
+    cluster_ip: str = field(default="", name="clusterIP")
+    cluster_ips: tuple[str, ...] = field(default=(), name="clusterIPs")
+    ports: tuple[ServicePortSpec, ...] = ()
+    selector: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for address in {self.cluster_ip, *self.cluster_ips} - {"", "None"}:
+            _check_ip(address)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """None for a headless service."""
+        texts = (self.cluster_ip, *self.cluster_ips)
+        return tuple(dict.fromkeys(canonical_ip(text) for text in texts if text not in {"", "None"}))
+
+
+class ServiceObject(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+    spec: ServiceSpec = ServiceSpec()
+
+
+class EndpointConditions(Struct, frozen=True):
+    ready: bool = True
+    terminating: bool = False
+
+
+class TargetRef(Struct, frozen=True):
+    kind: str = ""
+    name: str = ""
+
+
+class SliceEndpoint(Struct, frozen=True, rename="camel"):
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    target_ref: TargetRef | None = None
+    node_name: str = ""
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            _check_ip(address)
+
+
+class SlicePort(Struct, frozen=True, rename="camel"):
+    name: str = ""
+    port: PortNumber | None = None
+    protocol: str = "TCP"
+
+
+class EndpointSlice(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+    endpoints: tuple[SliceEndpoint, ...] = ()
+    ports: tuple[SlicePort, ...] = ()
+
+
+class GatewayStatusAddress(Struct, frozen=True):
+    value: str
+    type: str = "IPAddress"
+
+    def __post_init__(self) -> None:
+        if self.type == "IPAddress":
+            _check_ip(self.value)
+
+
+class GatewayStatus(Struct, frozen=True):
+    addresses: tuple[GatewayStatusAddress, ...] = ()
+
+
+class Requirement(Struct, frozen=True):
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+            case "DoesNotExist":
+                return self.key not in labels
+
+
+class LabelSelector(Struct, frozen=True, rename="camel"):
+    match_labels: dict[str, str] = field(default_factory=dict)
+    match_expressions: tuple[Requirement, ...] = ()
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """All of it must hold; an empty selector selects everything."""
+        return self.match_labels.items() <= labels.items() and all(it.holds(labels) for it in self.match_expressions)
+
+
+class RouteNamespaces(Struct, frozen=True, rename="camel"):
+    from_: Literal["All", "Same", "Selector", "None"] = field(default="Same", name="from")
+    selector: LabelSelector | None = None
+
+    def allow(self, labels: Mapping[str, str]) -> bool:
+        """Whether objects of another namespace, of which these are the labels, may attach."""
+        is_selected = self.selector is not None and self.selector.selects(labels)
+        return self.from_ == "All" or (self.from_ == "Selector" and is_selected)
+
+
+class AllowedRoutes(Struct, frozen=True):
+    namespaces: RouteNamespaces = RouteNamespaces()
+
+
+class Listener(Struct, frozen=True, rename="camel"):
+    name: str
+    port: PortNumber
+    protocol: str
+    allowed_routes: AllowedRoutes = AllowedRoutes()
+
+
+class GatewaySpec(Struct, frozen=True, rename="camel"):
+    gateway_class_name: str
+    listeners: tuple[Listener, ...] = ()
+
+
+class Gateway(Struct, frozen=True, rename="camel"):
+    metadata: Metadata
+    spec: GatewaySpec
+    status: GatewayStatus = GatewayStatus()
+
+
+class GatewayClass(Struct, frozen=True, rename="camel"):
+    metadata: Metadata

@@ -1,0 +1,109 @@
+"""Which waypoint stands before a service, or before a pod that is called by its own address.
+
+The label `istio.io/use-waypoint` (with `istio.io/use-waypoint-namespace`) of the object decides, else that of its
+namespace; `none` opts out. There is no falling back: a label that names a waypoint which can't be used means no
+waypoint, as with istiod, and a problem where the label stands. A namespace's label speaks to its services and pods
+alike, so that its waypoint serves only one of them is no problem.
+"""
+
+from dataclasses import dataclass
+
+from l4.config.documents import Origin, Problem
+from l4.config.resources import Resource, Resources
+from l4.discovery.objects import Gateway, GatewayClass, NamespaceObject, Pod, ServiceObject, canonical_ip
+from l4.discovery.workload import GatewayAddress
+
+USE_WAYPOINT = "istio.io/use-waypoint"
+USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace"
+WAYPOINT_FOR = "istio.io/waypoint-for"
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+MANAGED = "gateway.istio.io/managed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a label asks for, and whose label it is."""
+
+    namespace: str
+    name: str
+    subject: str
+    origin: Origin
+    is_inherited: bool
+
+
+class Bindings:
+    """`problems` grows while bindings are asked for."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.problems: set[Problem] = set()
+        self._gateways = {(it.key.namespace, it.key.name): it.value for it in resources.of(Gateway)}
+        self._classes = {it.key.name: it.value for it in resources.of(GatewayClass)}
+        self._namespaces = {it.key.name: it for it in resources.of(NamespaceObject)}
+
+    def of_service(self, service: Resource[ServiceObject]) -> GatewayAddress | None:
+        return self._bound(service, "service")
+
+    def of_pod(self, pod: Resource[Pod]) -> GatewayAddress | None:
+        return self._bound(pod, "workload")
+
+    def _bound(self, resource: Resource[ServiceObject] | Resource[Pod], traffic: str) -> GatewayAddress | None:
+        wish = self._wish(resource)
+        if wish is None:
+            return None
+        client = resource.key.namespace
+        gateway = self._gateways.get((wish.namespace, wish.name))
+        if gateway is None:
+            reason = "there is no such Gateway"
+        elif (serves := self._serves(gateway)) not in {traffic, "all"}:
+            if wish.is_inherited:
+                return None
+            reason = f"it is for {serves} traffic, not for {traffic}"
+        elif client != wish.namespace and not self._allows(gateway, client):
+            reason = f"its HBONE listener's allowedRoutes do not let namespace {client} in"
+        elif (address := _address(gateway)) is not None:
+            return address
+        else:
+            reason = "it has no address in its status yet"
+        sentence = f"waypoint {wish.namespace}/{wish.name} is not used: {reason}; traffic goes without it"
+        self.problems.add(Problem(wish.origin, wish.subject, f"metadata.labels[{USE_WAYPOINT}]", sentence))
+        return None
+
+    def _wish(self, resource: Resource[ServiceObject] | Resource[Pod]) -> _Wish | None:
+        labels, own = resource.value.metadata.labels, resource.key.namespace
+        if GATEWAY_NAME in labels or MANAGED in labels:
+            return None  # a waypoint has no waypoint
+        level: Resource[ServiceObject] | Resource[Pod] | Resource[NamespaceObject] | None = resource
+        if USE_WAYPOINT not in labels:
+            level = self._namespaces.get(own)
+        if level is None:
+            return None
+        labels = level.value.metadata.labels
+        name = labels.get(USE_WAYPOINT, "none")
+        if name == "none":
+            return None
+        namespace = labels.get(USE_WAYPOINT_NAMESPACE, own)
+        return _Wish(namespace, name, str(level.key), level.origin, is_inherited=level is not resource)
+
+    def _serves(self, gateway: Gateway) -> str:
+        """`service`, `workload`, `all` or `none`."""
+        of_class = self._classes.get(gateway.spec.gateway_class_name)
+        default = of_class.metadata.labels.get(WAYPOINT_FOR, "service") if of_class else "service"
+        return gateway.metadata.labels.get(WAYPOINT_FOR, default)
+
+    def _allows(self, gateway: Gateway, namespace: str) -> bool:
+        known = self._namespaces.get(namespace)
+        labels = {**(known.value.metadata.labels if known else {}), "kubernetes.io/metadata.name": namespace}
+        return any(
+            it.protocol == "HBONE" and it.allowed_routes.namespaces.allow(labels) for it in gateway.spec.listeners
+        )
+
+
+def _address(gateway: Gateway) -> GatewayAddress | None:
+    """Its hostname if it has one, as istiod prefers, else its first IP."""
+    namespace, name = gateway.metadata.namespace, gateway.metadata.name
+    by_type = {address.type: address.value for address in reversed(gateway.status.addresses)}
+    if "Hostname" in by_type:
+        return GatewayAddress(hostname=by_type["Hostname"], namespace=namespace, gateway=name)
+    if "IPAddress" in by_type:
+        return GatewayAddress(ip=canonical_ip(by_type["IPAddress"]), namespace=namespace, gateway=name)
+    return None

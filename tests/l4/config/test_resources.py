@@ -1,0 +1,139 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from l4.config import manifest
+from l4.config.documents import Origin
+from l4.config.resources import Decoded, Decoder, Kinds, locate
+
+
+class Spec(msgspec.Struct, frozen=True):
+    port: int
+    hosts: tuple[str, ...] = ()
+    labels: Mapping[str, int] = {}
+
+    def __post_init__(self) -> None:
+        if self.port == 0:
+            raise ValueError("Port 0 can't be reached")
+
+
+class Thing(msgspec.Struct, frozen=True):
+    spec: Spec
+
+
+KINDS: Kinds = {("example.com", "Thing"): Thing}
+
+
+def decode(decoder: Decoder, *texts: str) -> Decoded:
+    documents, problems = manifest.parse("f.yaml", "\n---\n".join(texts).encode())
+    assert not problems
+    return decoder.decode(documents)
+
+
+def thing(name: str, spec: str) -> str:
+    return f"apiVersion: example.com/v1\nkind: Thing\nmetadata:\n  name: {name}\nspec: {spec}"
+
+
+def ports(decoded: Decoded) -> list[tuple[str, int]]:
+    return [(resource.key.name, resource.value.spec.port) for resource in decoded.resources.of(Thing)]
+
+
+def test_resources_of_a_kind_come_sorted_by_key() -> None:
+    decoded = decode(Decoder(KINDS), thing("b", "{port: 2}"), thing("a", "{port: 1}"))
+
+    assert ports(decoded) == [("a", 1), ("b", 2)]
+    assert decoded.resources.of(Spec) == ()
+
+
+def test_an_object_that_does_not_decode_keeps_its_last_valid_version() -> None:
+    decoder = Decoder(KINDS)
+    decode(decoder, thing("a", "{port: 1}"), thing("b", "{port: 2}"))
+
+    broken = decode(decoder, thing("a", "{port: one}"), thing("b", "{port: 3}"))
+    again = decode(decoder, thing("a", "{port: one}"), thing("b", "{port: 3}"))
+
+    assert ports(broken) == ports(again) == [("a", 1), ("b", 3)]
+    assert [problem.sentence for problem in again.problems] == [
+        "expected `int`, got `str`; the object's last valid version stays live"
+    ]
+
+
+def test_an_object_that_was_never_valid_is_not_live() -> None:
+    decoded = decode(Decoder(KINDS), thing("a", "{port: one}"))
+
+    assert ports(decoded) == []
+    assert [str(problem) for problem in decoded.problems] == [
+        "f.yaml:1: Thing default/a spec.port: expected `int`, got `str`"
+    ]
+
+
+def test_an_object_that_is_gone_is_forgotten() -> None:
+    decoder = Decoder(KINDS)
+    decode(decoder, thing("a", "{port: 1}"))
+    decode(decoder)
+
+    decoded = decode(decoder, thing("a", "{port: one}"))
+
+    assert ports(decoded) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "sentence"),
+    [
+        ("{port: 1, hosts: [a, 7]}", "spec.hosts[1]", "expected `str`, got `int`"),
+        ("{port: 1, labels: {a: b}}", "spec.labels", "expected `int`, got `str`"),
+        ("{port: 0}", "spec", "port 0 can't be reached"),
+        ("{}", "spec", "object missing required field `port`"),
+    ],
+)
+def test_a_problem_names_the_field_as_people_write_it(spec: str, field: str, sentence: str) -> None:
+    problem = decode(Decoder(KINDS), thing("a", spec)).problems[0]
+
+    assert (problem.field, problem.sentence) == (field, sentence)
+
+
+def test_a_problem_names_the_line_of_the_field(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(f"# a comment\n{thing('a', '{port: 1}')}\n---\n{thing('b', '')}\n  hosts:\n  - 7\n  port: 2\n")
+    documents, _ = manifest.parse(str(path), path.read_bytes())
+
+    problem = Decoder(KINDS).decode(documents).problems[0]
+
+    assert problem.origin == Origin(str(path), 14)
+
+
+def test_a_key_with_dots_is_found_when_it_stands_in_brackets(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("metadata:\n  labels:\n    app: a\n    istio.io/use-waypoint: w\n")
+
+    assert locate(Origin(str(path), 1), "metadata.labels[istio.io/use-waypoint]").line == 4
+
+
+@pytest.mark.parametrize("text", ["spec: [", ""])
+def test_a_file_that_changed_since_leaves_the_origin_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+
+    assert locate(Origin(str(path), 5), "spec.port").line == 5
+    assert locate(Origin(str(tmp_path / "gone.yaml"), 5), "spec.port").line == 5
+
+
+def test_kinds_nobody_asked_for_are_counted() -> None:
+    config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}"
+    deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}"
+
+    decoded = decode(Decoder(KINDS), config_map % "a", config_map % "b", deployment)
+
+    assert decoded.ignored == {"ConfigMap": 2, "Deployment.apps": 1}
+
+
+def test_an_object_that_only_moved_is_the_same_value_at_a_new_place() -> None:
+    decoder = Decoder(KINDS)
+    before = decode(decoder, thing("a", "{port: 1}")).resources.of(Thing)[0]
+
+    after = decode(decoder, thing("first", "{port: 1}"), thing("a", "{port: 1}")).resources.of(Thing)[0]
+
+    assert after.value is before.value
+    assert after.origin.line == 7

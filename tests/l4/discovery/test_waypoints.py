@@ -1,0 +1,168 @@
+import pytest
+
+from l4.discovery.registry import Registry
+from l4.discovery.workload import GatewayAddress
+from tests.kit.discovery import registry_in
+
+WAYPOINT = GatewayAddress(ip="10.2.0.1", namespace="default", gateway="w")
+
+
+def objects(
+    *,
+    service: str = "",
+    pod: str = "",
+    namespace: str = "",
+    gateway: str = "",
+    gateway_namespace: str = "default",
+    addresses: str = "[{value: 10.2.0.1}]",
+    allowed: str = "{}",
+    listener: str = "HBONE",
+    gateway_class: str = "",
+) -> Registry:
+    """A service and a pod in namespace `default`, and Gateway `w`; the arguments are their labels."""
+    return registry_in(f"""\
+        apiVersion: v1
+        kind: Namespace
+        metadata: {{name: default, labels: {{{namespace}}}}}
+        ---
+        apiVersion: v1
+        kind: Service
+        metadata: {{name: s, labels: {{{service}}}}}
+        ---
+        apiVersion: v1
+        kind: Pod
+        metadata: {{name: p, labels: {{{pod}}}}}
+        status: {{podIP: 10.0.0.1}}
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: GatewayClass
+        metadata: {{name: pywaypoint, labels: {{{gateway_class}}}}}
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {{name: w, namespace: {gateway_namespace}, labels: {{{gateway}}}}}
+        spec:
+          gatewayClassName: pywaypoint
+          listeners:
+          - {{name: mesh, port: 15008, protocol: {listener}, allowedRoutes: {allowed}}}
+        status: {{addresses: {addresses}}}
+        """)
+
+
+def bound(registry: Registry) -> tuple[GatewayAddress | None, GatewayAddress | None]:
+    """The waypoints of the service and of the pod."""
+    (service,), (pod,) = registry.services.values(), registry.workloads.values()
+    return service.waypoint, pod.waypoint
+
+
+def sentences(registry: Registry) -> list[str]:
+    return [str(problem) for problem in registry.problems]
+
+
+USE = "istio.io/use-waypoint: w"
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({}, (None, None)),
+        ({"service": USE}, (WAYPOINT, None)),
+        ({"namespace": USE}, (WAYPOINT, None)),
+        ({"namespace": USE, "gateway": "istio.io/waypoint-for: all"}, (WAYPOINT, WAYPOINT)),
+        ({"namespace": USE, "gateway": "istio.io/waypoint-for: workload"}, (None, WAYPOINT)),
+        ({"namespace": USE, "gateway": "istio.io/waypoint-for: none"}, (None, None)),
+        ({"namespace": USE, "gateway_class": "istio.io/waypoint-for: workload"}, (None, WAYPOINT)),
+        ({"pod": USE, "gateway": "istio.io/waypoint-for: workload"}, (None, WAYPOINT)),
+        ({"namespace": USE, "service": "istio.io/use-waypoint: none"}, (None, None)),
+        ({"service": f"{USE}, gateway.istio.io/managed: x"}, (None, None)),
+        ({"namespace": USE, "service": "gateway.networking.k8s.io/gateway-name: w"}, (None, None)),
+    ],
+)
+def test_labels_bind_services_and_pods_to_waypoints(
+    labels: dict[str, str], expected: tuple[GatewayAddress | None, GatewayAddress | None]
+) -> None:
+    registry = objects(**labels)
+
+    assert bound(registry) == expected
+    assert registry.problems == ()
+
+
+def test_a_hostname_is_preferred_to_an_address() -> None:
+    both = "[{value: 10.2.0.1}, {type: Hostname, value: w.default.svc.cluster.local}]"
+
+    registry = objects(service=USE, addresses=both)
+
+    assert bound(registry)[0] == GatewayAddress("w.default.svc.cluster.local", namespace="default", gateway="w")
+
+
+@pytest.mark.parametrize("addresses", ["[]", "null", "[{type: example.com/own, value: x}]"])
+def test_a_waypoint_without_address_is_not_used_and_that_is_told(addresses: str) -> None:
+    registry = objects(service=USE, addresses=addresses)
+
+    assert bound(registry) == (None, None)
+    assert sentences(registry) == [
+        "mesh.yaml:5: Service default/s metadata.labels[istio.io/use-waypoint]: "
+        "waypoint default/w is not used: it has no address in its status yet; traffic goes without it"
+    ]
+
+
+def test_an_objects_own_label_leaves_no_way_back_to_that_of_its_namespace() -> None:
+    registry = objects(service="istio.io/use-waypoint: missing", namespace=USE)
+
+    assert bound(registry)[0] is None
+    assert [it.subject for it in registry.problems] == ["Service default/s"]
+    assert "there is no such Gateway" in registry.problems[0].sentence
+
+
+def test_what_a_namespaces_label_lacks_is_told_once_and_at_the_namespace() -> None:
+    registry = objects(namespace="istio.io/use-waypoint: missing")
+
+    assert bound(registry) == (None, None)
+    assert [(it.subject, it.origin.line) for it in registry.problems] == [("Namespace default", 1)]
+
+
+def test_an_own_label_that_names_a_waypoint_for_other_traffic_is_told() -> None:
+    registry = objects(pod=USE)
+
+    assert bound(registry) == (None, None)
+    assert "it is for service traffic, not for workload" in registry.problems[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("allowed", "listener", "is_bound"),
+    [
+        ("{}", "HBONE", False),
+        ("{namespaces: {from: Same}}", "HBONE", False),
+        ("{namespaces: {from: All}}", "HBONE", True),
+        ("{namespaces: {from: All}}", "HTTP", False),
+        ("{namespaces: {from: Selector, selector: {matchLabels: {team: books}}}}", "HBONE", True),
+        ("{namespaces: {from: Selector, selector: {matchLabels: {team: films}}}}", "HBONE", False),
+        (
+            "{namespaces: {from: Selector, selector: {matchLabels: {kubernetes.io/metadata.name: default}}}}",
+            "HBONE",
+            True,
+        ),
+    ],
+)
+def test_a_waypoint_of_another_namespace_must_let_ours_in(allowed: str, listener: str, is_bound: bool) -> None:
+    registry = objects(
+        service=f"{USE}, istio.io/use-waypoint-namespace: infra",
+        namespace="team: books",
+        gateway_namespace="infra",
+        allowed=allowed,
+        listener=listener,
+    )
+
+    expected = GatewayAddress(ip="10.2.0.1", namespace="infra", gateway="w")
+    assert bound(registry)[0] == (expected if is_bound else None)
+    assert bool(registry.problems) is not is_bound
+
+
+def test_a_namespaces_label_may_name_a_waypoint_of_another_namespace() -> None:
+    registry = objects(
+        namespace=f"{USE}, istio.io/use-waypoint-namespace: infra",
+        gateway_namespace="infra",
+        allowed="{namespaces: {from: All}}",
+    )
+
+    assert bound(registry)[0] == GatewayAddress(ip="10.2.0.1", namespace="infra", gateway="w")

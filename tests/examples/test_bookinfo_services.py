@@ -302,6 +302,21 @@ def test_what_a_failing_service_says_is_shown_and_harmless() -> None:
     assert "&lt;script&gt;fault filter abort" in page.text
 
 
+def test_a_failure_without_words_is_still_a_whole_sentence() -> None:
+    async def reviews(_: web.Request) -> web.Response:
+        return web.Response(status=500)
+
+    async def scenario() -> Reply:
+        async with answering(reviews) as origin, ClientSession() as session:
+            with running("productpage", **origin.variables("reviews")) as page:
+                return await fetch(session, f"{page}/api/v1/products/0/reviews")
+
+    reply = run(scenario())
+
+    assert reply.status == 500
+    assert reply.json == {"error": "reviews are currently unavailable: nothing was said of the reason"}
+
+
 @pytest.mark.parametrize("body", [b"not JSON", b'{"id": 0}', b"[" + b" " * 100_000 + b"]"])
 def test_an_answer_that_is_not_understood_is_unavailable(body: bytes) -> None:
     async def reviews(_: web.Request) -> web.Response:

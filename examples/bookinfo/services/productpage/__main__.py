@@ -109,7 +109,8 @@ class ProductPage:
             return not_found(request)
         answer = await remote.get(f"/{collection}/{PRODUCT.id}", self._headers(request), kind)
         if isinstance(answer, Unavailable):
-            return json(Failure(f"{collection} are currently unavailable: {answer.reason}"), answer.status)
+            reason = answer.reason or "nothing was said of the reason"
+            return json(Failure(f"{collection} are currently unavailable: {reason}"), answer.status)
         return json(answer.document)
 
     def _headers(self, request: web.Request) -> dict[str, str]:

@@ -144,8 +144,10 @@ class Tunnel(asyncio.Transport):
     def start(self, protocol: asyncio.Protocol) -> None:
         """The tunnel stands: hand it to its protocol, and then what has come meanwhile."""
         self._protocol = protocol
+        self._is_reading_paused = False
         protocol.connection_made(self)
-        self.resume_reading()
+        if not self._is_reading_paused:
+            self.resume_reading()
 
     def received(self, event: DataReceived) -> None:
         if self._is_flowing:

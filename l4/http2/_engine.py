@@ -73,7 +73,7 @@ class ExpressEngine:
         self._encoder = Encoder()
         self._decoder = Decoder(max_header_list_size=limits.max_header_list_size)
         self._streams: dict[int, _Stream] = {}
-        self._reset_by_us: OrderedDict[int, None] = OrderedDict()
+        self._resets: OrderedDict[int, bool] = OrderedDict()  # stream id → whether it was us
         self._next_own = 1 if is_client else 2
         self._highest_peer = 0
         self._counts = [0, 0]  # open streams by parity of their id
@@ -277,10 +277,10 @@ class ExpressEngine:
         self._remember_reset(stream.id)
         self._control(frames.rst_stream_frame(stream.id, code))
 
-    def _remember_reset(self, stream_id: int) -> None:
-        self._reset_by_us[stream_id] = None
-        if len(self._reset_by_us) > _REMEMBERED_RESETS:
-            self._reset_by_us.popitem(last=False)
+    def _remember_reset(self, stream_id: int, *, by_us: bool = True) -> None:
+        self._resets[stream_id] = by_us
+        if len(self._resets) > _REMEMBERED_RESETS:
+            self._resets.popitem(last=False)
 
     def _is_own(self, stream_id: int) -> bool:
         return bool(stream_id & 1) == self._is_client
@@ -410,8 +410,8 @@ class ExpressEngine:
         data = frames.strip_padding(flags, payload)
         stream = self._streams.get(stream_id)
         if stream is None or stream.remote_closed:
-            self._check_closed(stream_id, stream)
             self.consume(0, length)
+            self._check_closed(stream_id, stream)
             return
         if length > stream.receive_window:
             self.consume(0, length)
@@ -432,9 +432,10 @@ class ExpressEngine:
 
     def _check_closed(self, stream_id: int, stream: _Stream | None) -> None:
         """A frame on a stream whose receiving side has ended: forgiven only where it crossed our RST_STREAM."""
-        if stream is not None:
-            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "a frame after END_STREAM")
-        if stream_id not in self._reset_by_us:
+        by_us = self._resets.get(stream_id)
+        if stream is not None or by_us is False:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "a frame after END_STREAM or RST_STREAM")
+        if by_us is None:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"a frame on stream {stream_id}, which has ended")
 
     def _headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
@@ -555,7 +556,7 @@ class ExpressEngine:
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._forget(stream)
-            self._remember_reset(stream_id)
+            self._remember_reset(stream_id, by_us=False)
             events.append(StreamReset(stream_id, code, True))
 
     def _settings(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
@@ -636,11 +637,12 @@ class ExpressEngine:
         else:
             if self._is_idle(stream_id):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"WINDOW_UPDATE on idle stream {stream_id}")
+            if increment == 0:
+                raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of the stream by 0")
             stream = self._streams.get(stream_id)
             if stream is None:
                 return
             stream.send_window += increment
-            if increment == 0 or stream.send_window > frames.MAX_WINDOW:
-                code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR
-                raise StreamFault(stream_id, code, f"WINDOW_UPDATE of the stream by {increment}")
+            if stream.send_window > frames.MAX_WINDOW:
+                raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
         events.append(WindowOpened(stream_id))

@@ -60,6 +60,7 @@ class H2Engine:
         self._sending: set[int] = set()  # streams on which we may still send; the library forgets them late
         self._preface_left = 0 if is_client else len(frames.PREFACE)
         self._buffer = b""
+        self._is_in_head = False  # between HEADERS and its END_HEADERS: GOAWAY is a mistake there, for the library
         self._highest_peer = 0
         self._goaway_last: int | None = None
         self._failed = False
@@ -177,14 +178,16 @@ class H2Engine:
         data = self._buffer + data
         start = position = 0
         while len(data) - position >= 9:
-            high, low, kind, _, stream_id = frames.HEAD.unpack_from(data, position)
+            high, low, kind, flags, stream_id = frames.HEAD.unpack_from(data, position)
             after = position + 9 + (high << 8 | low)
             if (high << 8 | low) > max(self._limits.max_frame_size, frames.DEFAULT_FRAME_SIZE):
                 # The library says so only once the whole frame has come.
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {high << 8 | low} bytes")
             if after > len(data):
                 break
-            if kind == frames.GOAWAY and stream_id == 0 and after - position >= 17:
+            if kind in (frames.HEADERS, frames.CONTINUATION):
+                self._is_in_head = not flags & frames.END_HEADERS
+            if kind == frames.GOAWAY and stream_id == 0 and after - position >= 17 and not self._is_in_head:
                 payload = data[position + 9 : after]
                 last = int.from_bytes(payload[:4]) & 0x7FFFFFFF
                 code = error_code(int.from_bytes(payload[4:8]))

@@ -67,6 +67,41 @@ class _Stream:
 class ExpressEngine:
     """Implements `connection.Connection`."""
 
+    __slots__ = (
+        "_block",
+        "_block_flags",
+        "_block_length",
+        "_block_stream",
+        "_chunks",
+        "_chunks_length",
+        "_connection_half",
+        "_control_frames",
+        "_counts",
+        "_decoder",
+        "_encoder",
+        "_failed",
+        "_goaway_last",
+        "_highest_peer",
+        "_initial_receive_window",
+        "_initial_send_window",
+        "_is_client",
+        "_limits",
+        "_needed",
+        "_next_own",
+        "_out",
+        "_peer_allows_connect_protocol",
+        "_peer_max_frame",
+        "_peer_max_streams",
+        "_preface_left",
+        "_receive_window",
+        "_resets",
+        "_send_window",
+        "_settings_seen",
+        "_stream_half",
+        "_streams",
+        "_unreturned",
+    )
+
     def __init__(self, *, is_client: bool, limits: Limits) -> None:
         self._is_client = is_client
         self._limits = limits

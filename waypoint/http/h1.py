@@ -58,6 +58,22 @@ class ResponseConsumer(Protocol):
 class RequestReader:
     """Reads the requests of one connection."""
 
+    __slots__ = (
+        "_consumer",
+        "_error",
+        "_fed",
+        "_fed_before",
+        "_fields",
+        "_is_in_message",
+        "_max_bytes",
+        "_max_fields",
+        "_parser",
+        "_quiet_since",
+        "_target",
+        "head_count",
+        "is_in_head",
+    )
+
     def __init__(self, consumer: RequestConsumer, max_head_bytes: int, max_head_fields: int) -> None:
         self._consumer = consumer
         self._max_bytes = max_head_bytes
@@ -149,6 +165,22 @@ class RequestReader:
 
 class ResponseReader:
     """Reads the responses of one connection, one at a time: `expect` before each."""
+
+    __slots__ = (
+        "_consumer",
+        "_ends_with_connection",
+        "_error",
+        "_fields",
+        "_informational",
+        "_is_informational",
+        "_max_bytes",
+        "_max_fields",
+        "_method",
+        "_parser",
+        "_quiet_bytes",
+        "has_begun",
+        "is_complete",
+    )
 
     def __init__(self, consumer: ResponseConsumer, max_head_bytes: int, max_head_fields: int) -> None:
         self._consumer = consumer

@@ -1,12 +1,13 @@
 # Two stages: wheels are installed where there is pip, the final image has neither pip nor a shell's needs.
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY pyproject.toml README.md ./
+RUN apt-get update && apt-get install --no-install-recommends --yes gcc libc6-dev
+COPY pyproject.toml hatch_build.py README.md ./
 COPY policies policies
 COPY l4 l4
 COPY waypoint waypoint
 RUN python -m venv --without-pip /opt/pywaypoint \
- && pip install --no-cache-dir --no-compile --prefix /opt/pywaypoint . \
+ && PYWAYPOINT_TWIN=1 pip install --no-cache-dir --no-compile --prefix /opt/pywaypoint . \
  && find /opt/pywaypoint -name '*.pyi' -delete \
  && find /opt/pywaypoint -type d -name tests -prune -exec rm -rf {} +
 

@@ -2,7 +2,9 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: bookinfo test check format bench fuzz golden clean
+SOURCES := hatch_build.py pyproject.toml $(shell find policies l4 waypoint -name '*.py')
+
+.PHONY: bookinfo test test-twin check format bench fuzz clean
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
@@ -21,8 +23,17 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/ready  ## Side by side with Envoy; needs wrk.
+bench: .venv/ready  ## Side by side with Envoy; needs wrk. Measures the compiled twin where there is a C compiler.
+	@if command -v cc >/dev/null; then $(MAKE) build/twin; else echo "no C compiler: the plain version is measured"; fi
 	$(BIN)/python -m bench
+
+test-twin: build/twin  ## The same tests over the compiled twin.
+	cp -R tests bench examples pyproject.toml Makefile build/twin/
+	cd build/twin && EXPECT_TWIN=1 $(CURDIR)/$(BIN)/python -m pytest -n 2 --dist loadfile
+
+build/twin: .venv/ready $(SOURCES)
+	rm -rf $@
+	PYWAYPOINT_TWIN=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ .
 
 fuzz: .venv/ready  ## Both HTTP/2 engines against each other, for longer than the tests do.
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} $(BIN)/python -m pytest tests/fuzz --timeout 900
@@ -33,4 +44,4 @@ fuzz: .venv/ready  ## Both HTTP/2 engines against each other, for longer than th
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build .mypy_cache .ruff_cache .import_linter_cache .hypothesis

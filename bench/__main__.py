@@ -1,124 +1,149 @@
-"""`make bench`: ours and Envoy in turn, A B A B …, at several numbers of connections and at a fixed rate.
+"""`make bench`: ours and Envoy in turn, A B, B A, A B …, at several numbers of connections and at a fixed rate.
 
 What is printed is the median of the ratios pair by pair, with the smallest and the largest: on a machine that others
-use too, absolute figures drift, and ratios within one pair hardly do.
+use too, absolute figures drift, but the two turns of a figure are only seconds apart. Each pair has fresh processes.
+
+Exit status: 0 measured, 1 nothing that counts could be measured, 2 asked for in a wrong way or wrk is missing,
+130 interrupted.
 """
 
 import argparse
 import json
-import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from bench.chain import ENTRY, Chain, System
-from bench.steady import measure
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-_NAMES = ("ours", "envoy")
+from bench import steady, wrk
+from bench.chain import Chain, System
+from tests.kit.envoy import CannotStart
+
+_SYSTEMS = ("ours", "envoy")
 _RATE = 500
 _WARM_UP_SECONDS = 1
-_LATENCY = re.compile(r"(50|99)%\s+([0-9.]+)(us|ms|s)")
-_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_TABLE_WIDTH = 100
 
 Figures = dict[str, float]
+Pair = dict[str, Figures]
 
 
-class Void(Exception):
-    """The pair doesn't count: an answer was not 200, or a connection broke."""
-
-
-def main() -> None:
+def main() -> int:
     options = _options()
     if shutil.which("wrk") is None:
-        sys.exit("make bench needs wrk: apt-get install wrk, or https://github.com/wg/wrk")
-    pairs: list[dict[str, Figures]] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        chain = Chain(folder, stack)
-        for number in range(options.pairs):
-            order = _NAMES if number % 2 == 0 else _NAMES[::-1]
-            try:
-                pairs.append({name: _figures(chain, name, options) for name in order})
-            except Void as error:
-                print(f"pair {number + 1} is void: {error}", file=sys.stderr)
-                continue
-            print(f"pair {number + 1} of {options.pairs} done", file=sys.stderr)
+        return _fail("wrk is missing: `apt-get install wrk`, `brew install wrk`, or https://github.com/wg/wrk", 2)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops like Ctrl-C: no process is left behind
+    try:
+        pairs = list(_pairs(options))
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except CannotStart as error:
+        return _fail(str(error), 1)
     if not pairs:
-        sys.exit("no pair counts")
+        return _fail("no pair counts", 1)
     if options.json:
-        print(json.dumps(pairs, indent=1))
+        print(json.dumps({"pairs": pairs, "ratios": {key: _ratios(pairs, key) for key in pairs[0]["ours"]}}, indent=1))
     else:
-        print("\n".join(_table(pairs)))
+        Console(width=_TABLE_WIDTH).print(_table(pairs))
+    return 0
+
+
+def _fail(sentence: str, status: int) -> int:
+    print(f"bench: {sentence}", file=sys.stderr)
+    return status
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4, help="of load for each figure")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--json", action="store_true", help="every pair's figures")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Side by side with Envoy.")
+    parser.add_argument("--pairs", type=_positive, default=6, help="how often both are measured (6)")
+    parser.add_argument("--seconds", type=_positive, default=4, help="of load at each number of connections (4)")
+    parser.add_argument("--connections", type=_positive, nargs="+", default=[1, 16, 64], help="(1 16 64)")
+    parser.add_argument("--steady-seconds", type=_positive, default=10, help=f"of {_RATE} requests a second (10)")
+    parser.add_argument("--json", action="store_true", help="every pair's figures, and their ratios")
     return parser.parse_args()
 
 
-def _figures(chain: Chain, name: str, options: argparse.Namespace) -> Figures:
-    figures: Figures = {}
-    with chain.system(name) as system:
-        for connections in options.connections:
-            for key, value in _under_load(system, connections, options.seconds).items():
-                figures[f"{connections} {key}"] = value
-        figures["p50 ms at 500/s"], figures["p99 ms at 500/s"], errors = measure(
-            ENTRY, rate=_RATE, seconds=options.seconds
-        )
-        if errors:
-            raise Void(f"{errors} requests failed at {_RATE}/s through {name}")
-        figures["RSS MiB"] = system.rss_mib()
-    return figures
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+    return number
+
+
+def _pairs(options: argparse.Namespace) -> Iterator[Pair]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
+        chain = Chain(Path(folder), stack)
+        for number in range(1, options.pairs + 1):
+            try:
+                with chain.system("ours") as ours, chain.system("envoy") as envoy:
+                    # who goes first pays for warming up what both use: 1.1 × at one connection, Envoy against Envoy
+                    pair = _measure((ours, envoy) if number % 2 else (envoy, ours), options)
+            except wrk.Void as error:
+                _say(f"pair {number} of {options.pairs} is void: {error}")
+            else:
+                _say(f"pair {number} of {options.pairs} is done")
+                yield pair
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _measure(systems: tuple[System, ...], options: argparse.Namespace) -> Pair:
+    """The systems take turns at each figure. Raises Void."""
+    pair: Pair = {system.name: {} for system in systems}
+    for connections in options.connections:
+        for system in systems:
+            pair[system.name] |= _under_load(system, connections, options.seconds)
+    for system in systems:
+        pair[system.name] |= _at_fixed_rate(system, options.steady_seconds)
+    for system in systems:
+        pair[system.name]["RSS MiB after the load"] = system.rss_mib()
+    return pair
 
 
 def _under_load(system: System, connections: int, seconds: int) -> Figures:
-    _wrk(connections, _WARM_UP_SECONDS)
+    wrk.run(system.entry, connections=connections, seconds=_WARM_UP_SECONDS)
     before = system.cpu_seconds()
-    requests, per_second, p50, p99 = _wrk(connections, seconds)
-    cpu = system.cpu_seconds() - before
-    return {"CPU µs/request": cpu / requests * 1e6, "requests/s": per_second, "p50 ms": p50, "p99 ms": p99}
+    load = wrk.run(system.entry, connections=connections, seconds=seconds)
+    microseconds = (system.cpu_seconds() - before) * 1e6
+    return {
+        f"CPU µs/request, {connections} connections": microseconds / load.requests,
+        f"requests/s, {connections} connections": load.per_second,
+        f"p50 ms, {connections} connections": load.p50_ms,
+        f"p99 ms, {connections} connections": load.p99_ms,
+    }
 
 
-def _wrk(connections: int, seconds: int) -> tuple[int, float, float, float]:
-    url = f"http://{ENTRY[0]}:{ENTRY[1]}/"
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
-    for mistake in ("Non-2xx", "Socket errors"):
-        if mistake in output:
-            raise Void(next(line.strip() for line in output.splitlines() if mistake in line))
-    latency = {percent: float(value) * _MILLISECONDS[unit] for percent, value, unit in _LATENCY.findall(output)}
-    requests = re.search(r"(\d+) requests in", output)
-    per_second = re.search(r"Requests/sec:\s+([0-9.]+)", output)
-    assert requests is not None
-    assert per_second is not None
-    return int(requests[1]), float(per_second[1]), latency["50"], latency["99"]
+def _at_fixed_rate(system: System, seconds: int) -> Figures:
+    latencies = steady.measure(system.entry, rate=_RATE, seconds=seconds)
+    if latencies.failed:
+        raise wrk.Void(f"{latencies.failed} requests of {_RATE}/s failed through {system.name}")
+    return {f"p{percent} ms, {_RATE} requests/s": latencies.percentile(percent) for percent in (50, 99)}
 
 
-def _table(pairs: list[dict[str, Figures]]) -> Iterator[str]:
-    yield f"Medians of {len(pairs)} pairs; the ratio is ours/Envoy pair by pair: median (smallest–largest)."
-    yield ""
-    yield "| figure | ours | Envoy | ratio |"
-    yield "|---|--:|--:|--:|"
+def _ratios(pairs: Iterable[Pair], key: str) -> list[float]:
+    return [pair["ours"][key] / pair["envoy"][key] for pair in pairs]
+
+
+def _table(pairs: list[Pair]) -> Table:
+    """Markdown, so that it can be pasted as it is."""
+    table = Table("", box=box.MARKDOWN)
+    for column in ("ours", "Envoy", "ours/Envoy", "min–max"):
+        table.add_column(column, justify="right")
     for key in pairs[0]["ours"]:
-        ours, theirs = ([pair[name][key] for pair in pairs] for name in _NAMES)
-        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-        spread = f"**{median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f})"
-        yield f"| {_label(key)} | {median(ours):.4g} | {median(theirs):.4g} | {spread} |"
-
-
-def _label(key: str) -> str:
-    connections, _, rest = key.partition(" ")
-    return f"{rest}, {connections} connections" if connections.isdigit() else key
+        medians = (f"{median(pair[name][key] for pair in pairs):.4g}" for name in _SYSTEMS)
+        ratios = _ratios(pairs, key)
+        table.add_row(key, *medians, f"{median(ratios):.2f}", f"{min(ratios):.2f}–{max(ratios):.2f}")
+    return table
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """The chain that is measured: wrk → Envoy → HBONE → waypoint (ours or Envoy) → HBONE → Envoy → Envoy, the application.
 
-Everything is on loopback and stops with the block it was started in.
+Both waypoints stand side by side, each with a source of its own, so that turns can be short. Everything is on loopback
+and stops with the block it was started in.
 """
 
 import os
@@ -9,173 +10,140 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from l4.identity.authority import DevelopmentAuthority
 from policies.attributes import Identity
 from tests.kit import envoy
 
-SERVICE = ("127.96.0.10", 9080)
-ENTRY = ("127.0.0.1", 18080)
-_APP = ("127.0.0.1", 19080)
-_WAYPOINT = ("127.0.0.2", 15008)
+_ROOT = Path(__file__).parents[1]
+_OURS = next(folder for folder in (_ROOT / "build" / "twin", _ROOT) if (folder / "waypoint").is_dir())
+"""Where our packages are taken from: the compiled twin, if `make twin` has built it, else the source."""
+
+_MANIFESTS = Path(__file__).with_name("mesh.yaml")
+_SERVICE = "127.96.0.10:9080"
+_ENDPOINT = "127.0.0.3:9080"
+_ENTRIES = {"ours": ("127.0.0.1", 18080), "envoy": ("127.0.0.1", 18081)}
+_WAYPOINTS = {"ours": ("127.0.0.2", 15008), "envoy": ("127.0.0.4", 15008)}
 _DEST = ("127.0.0.3", 15008)
-_ENDPOINT = ("127.0.0.3", 9080)
+_APP = ("127.0.0.1", 19080)
 _START_SECONDS = 20
+_STOP_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A waypoint under test: its process, and what it costs."""
+    """A waypoint under test: where the load goes in, and what it and its children cost."""
 
     name: str
+    entry: envoy.Address
     process: subprocess.Popen[bytes]
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, children included."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        """User and system time so far."""
+        ticks = 0
+        for pid in _family(self.process.pid):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))  # utime, stime, and both of children that have ended
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def rss_mib(self) -> float:
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in _family(self.process.pid))
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Chain:
-    """The parts that stay: source, destination, application. `system(name)` puts a waypoint between them."""
+    """The destination and the application; `system` puts a waypoint and a source in front of them."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
+        """Starts them, until the stack is closed. Raises CannotStart."""
         self._folder = folder
         authority = DevelopmentAuthority(folder / "ca")
         (folder / "certs").mkdir()
-        self._roots = authority.bundle_path
-        self._pairs = {
-            name: authority.write(Identity("cluster.local", "default", name), folder / "certs")
+        self._certificates = {
+            name: envoy.Certificate(chain, chain.with_suffix(".key"), authority.bundle_path)
             for name in ("client", "waypoint", "app")
+            for chain in [authority.write(Identity("cluster.local", "default", name), folder / "certs")]
         }
         stack.enter_context(envoy.run(envoy.app(listen=_APP), ready=_APP))
-        dest = envoy.dest(self._certificate("app"), listen=_DEST, app=_APP)
+        dest = envoy.dest(self._certificates["app"], listen=_DEST, app=_APP)
         stack.enter_context(envoy.run(dest, ready=_DEST))
-        _write_manifests(folder / "resources")
 
     @contextmanager
     def system(self, name: str) -> Iterator[System]:
-        """`ours` or `envoy`, with a fresh source in front."""
-        starting = self._ours() if name == "ours" else self._envoy()
-        authority = f"{SERVICE[0]}:{SERVICE[1]}"
-        source = envoy.source(self._certificate("client"), listen=ENTRY, to=_WAYPOINT, authority=authority)
-        with starting as process, envoy.run(source, ready=ENTRY):
-            _wait_until_served()
-            yield System(name, process)
+        """`ours` or `envoy`, with a source of its own, from when a request gets through. Raises CannotStart."""
+        entry, listen = _ENTRIES[name], _WAYPOINTS[name]
+        access_log = self._folder / f"{name}-access.log"
+        start = self._ours if name == "ours" else self._envoy
+        source = envoy.source(self._certificates["client"], listen=entry, to=listen, authority=_SERVICE)
+        try:
+            with start(listen, access_log) as process, envoy.run(source, ready=entry):
+                system = System(name, entry, process)
+                _wait_until_served(system)
+                yield system
+        finally:
+            access_log.unlink(missing_ok=True)  # it has grown by a few MB for each second of load
 
-    def _certificate(self, name: str) -> envoy.Certificate:
-        return envoy.Certificate(self._pairs[name], self._pairs[name].with_suffix(".key"), self._roots)
-
-    @contextmanager
-    def _envoy(self) -> Iterator[subprocess.Popen[bytes]]:
-        config = envoy.waypoint(
-            self._certificate("waypoint"),
-            listen=_WAYPOINT,
-            to=_DEST,
-            authority=f"{_ENDPOINT[0]}:{_ENDPOINT[1]}",
-            access_log=self._folder / "envoy-access.log",
-        )
-        with envoy.run(config, ready=_WAYPOINT) as process:
-            yield process
+    def _envoy(self, listen: envoy.Address, access_log: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        certificate = self._certificates["waypoint"]
+        config = envoy.waypoint(certificate, listen=listen, to=_DEST, authority=_ENDPOINT, access_log=access_log)
+        return envoy.run(config, ready=listen)
 
     @contextmanager
-    def _ours(self) -> Iterator[subprocess.Popen[bytes]]:
-        pair = self._pairs["waypoint"]
-        host = _WAYPOINT[0]
-        command = [sys.executable, "-m", "waypoint", "run", "--resources", self._folder / "resources"]
-        command += ["--gateway", "default/waypoint", "--certificate", pair, "--private-key", pair.with_suffix(".key")]
-        command += ["--trust-bundle", self._roots, "--listen", f"{host}:15008", "--metrics", f"{host}:15020"]
-        command += ["--readiness", f"{host}:15021", "--admin", f"{host}:15000"]
-        command += ["--access-log", self._folder / "ours-access.log"]
-        errors = self._folder / "ours.log"
+    def _ours(self, listen: envoy.Address, access_log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        certificate, host = self._certificates["waypoint"], listen[0]
+        options = {
+            "resources": _MANIFESTS,
+            "gateway": "default/waypoint",
+            "certificate": certificate.chain,
+            "private-key": certificate.key,
+            "trust-bundle": certificate.roots,
+            "listen": f"{host}:{listen[1]}",
+            "metrics": f"{host}:15020",
+            "readiness": f"{host}:15021",
+            "admin": f"{host}:15000",
+            "access-log": access_log,
+        }
+        command = [sys.executable, "-m", "waypoint", "run", *(f"--{key}={value}" for key, value in options.items())]
         environment = os.environ | {"DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "1"}
+        errors = self._folder / "ours.log"
+        envoy.require_free(listen)
         with (
             errors.open("wb") as log,
-            subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment) as process,
+            subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=_OURS) as process,
         ):
             try:
+                envoy.wait_until_listening(process, listen, errors)
                 yield process
             finally:
-                process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+                _stop(process)
 
 
-def _wait_until_served() -> None:
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _family(int(child))
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _wait_until_served(system: System) -> None:
+    host, port = system.entry
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(f"http://{ENTRY[0]}:{ENTRY[1]}/", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
+            urllib.request.urlopen(f"http://{host}:{port}/", timeout=2).close()
+            return
+        except OSError as error:
             if time.monotonic() > deadline:
-                raise
+                raise envoy.CannotStart(f"no request gets through {system.name}: {error}") from error
         time.sleep(0.05)
-
-
-def _write_manifests(folder: Path) -> None:
-    """The service, its one pod, and a route with as many rules as Envoy is given."""
-    folder.mkdir()
-    backend = {"name": "app", "port": SERVICE[1]}
-    jason = {"path": {"value": "/reviews"}, "headers": [{"name": "end-user", "value": "jason"}]}
-    rules = [
-        {"matches": [jason], "backendRefs": [backend], "timeouts": {"request": "15s"}},
-        {"backendRefs": [backend], "timeouts": {"request": "15s"}},
-    ]
-    hostname = {"type": "Hostname", "value": "waypoint.default.svc.cluster.local"}
-    objects = [
-        _object("v1", "Namespace", "default", labels={"istio.io/use-waypoint": "waypoint"}),
-        _object(
-            "gateway.networking.k8s.io/v1",
-            "Gateway",
-            "waypoint",
-            spec={
-                "gatewayClassName": "pywaypoint",
-                "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
-            },
-            status={"addresses": [hostname]},
-        ),
-        _object(
-            "v1",
-            "Service",
-            "app",
-            spec={
-                "clusterIP": SERVICE[0],
-                "ports": [{"name": "http", "port": SERVICE[1]}],
-                "selector": {"app": "app"},
-            },
-        ),
-        _object(
-            "v1",
-            "Pod",
-            "app-1",
-            labels={"app": "app"},
-            annotations={"ambient.istio.io/redirection": "enabled"},
-            spec={"serviceAccountName": "app"},
-            status={"podIP": _ENDPOINT[0]},
-        ),
-        _object(
-            "gateway.networking.k8s.io/v1",
-            "HTTPRoute",
-            "app",
-            spec={"parentRefs": [{"group": "", "kind": "Service", "name": "app"}], "rules": rules},
-        ),
-    ]
-    (folder / "mesh.yaml").write_text(yaml.safe_dump_all(objects))
-
-
-def _object(version: str, kind: str, name: str, **fields: object) -> dict[str, object]:
-    metadata = {"name": name} | {key: fields.pop(key) for key in ("labels", "annotations") if key in fields}
-    return {"apiVersion": version, "kind": kind, "metadata": metadata, **fields}

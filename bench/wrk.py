@@ -1,0 +1,46 @@
+"""As many requests as a number of keep-alive connections can carry: wrk, and what it counted."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+
+_PERCENTILE = re.compile(r"^ +(50|99)% +([0-9.]+)(us|ms|s)$", re.MULTILINE)
+_COUNT = re.compile(r"^ +(\d+) requests in ", re.MULTILINE)
+_RATE = re.compile(r"^Requests/sec: +([0-9.]+)$", re.MULTILINE)
+_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_MISTAKES = ("Non-2xx", "Socket errors")
+_SPARE_SECONDS = 30
+
+
+class Void(Exception):
+    """The figures don't count: an answer was not 2xx, or a connection broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    requests: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+def run(address: tuple[str, int], *, connections: int, seconds: int) -> Load:
+    """Raises Void."""
+    url = f"http://{address[0]}:{address[1]}/"
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _SPARE_SECONDS)
+    if done.returncode:
+        raise Void(f"wrk ended with status {done.returncode}: {done.stderr.strip()}")
+    return parse(done.stdout)
+
+
+def parse(output: str) -> Load:
+    """Read what `wrk --latency` prints. Raises Void."""
+    for line in output.splitlines():
+        if any(mistake in line for mistake in _MISTAKES):
+            raise Void(line.strip())
+    count, rate = _COUNT.search(output), _RATE.search(output)
+    latency = {percent: float(value) * _MILLISECONDS[unit] for percent, value, unit in _PERCENTILE.findall(output)}
+    if count is None or rate is None or count[1] == "0" or latency.keys() != {"50", "99"}:
+        raise Void(f"wrk counted no requests: {output}")
+    return Load(int(count[1]), float(rate[1]), latency["50"], latency["99"])

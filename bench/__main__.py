@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import steady, wrk
-from bench.chain import Chain, System
+from bench.chain import OURS, Chain, System
 from tests.kit.envoy import CannotStart
 
 _SYSTEMS = ("ours", "envoy")
@@ -78,6 +78,7 @@ def _positive(text: str) -> int:
 
 
 def _pairs(options: argparse.Namespace) -> Iterator[Pair]:
+    _say(f"ours is the waypoint in {OURS}")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
         chain = Chain(Path(folder), stack)
         for number in range(1, options.pairs + 1):

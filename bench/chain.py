@@ -19,8 +19,8 @@ from policies.attributes import Identity
 from tests.kit import envoy
 
 _ROOT = Path(__file__).parents[1]
-_OURS = next(folder for folder in (_ROOT / "build" / "twin", _ROOT) if (folder / "waypoint").is_dir())
-"""Where our packages are taken from: the compiled twin, if `make twin` has built it, else the source."""
+OURS = next(folder for folder in (_ROOT / "build" / "twin", _ROOT) if (folder / "waypoint").is_dir())
+"""Where our packages are taken from: the compiled twin, if `make build/twin` has built it, else the source."""
 
 _MANIFESTS = Path(__file__).with_name("mesh.yaml")
 _SERVICE = "127.96.0.10:9080"
@@ -112,7 +112,7 @@ class Chain:
         envoy.require_free(listen)
         with (
             errors.open("wb") as log,
-            subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=_OURS) as process,
+            subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=OURS) as process,
         ):
             try:
                 envoy.wait_until_listening(process, listen, errors)

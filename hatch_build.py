@@ -7,6 +7,7 @@ twin can't drift. `make twin` builds it and runs the tests over it; without a co
 
 import ast
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -31,6 +32,10 @@ HOT = (
     "waypoint/upstream/attempts.py",
     "waypoint/upstream/cluster.py",
 )
+
+
+_INTERFACE_BASE = re.compile(r"^class (\w+)\(asyncio\.(?:Protocol|Transport)\):", re.MULTILINE)
+"""asyncio's interfaces hold no code, and a struct can't inherit from them: the twin's classes go without."""
 
 
 class TwinHook(BuildHookInterface[Any]):
@@ -66,8 +71,9 @@ def compile_into(folder: Path, root: Path) -> list[Path]:
     for name in HOT:
         copy = folder / "source" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(root / name, copy)
-        copy.with_suffix(".pxd").write_text(declarations(copy.read_text()))
+        source = _INTERFACE_BASE.sub(r"class \1:", (root / name).read_text())
+        copy.write_text(source)
+        copy.with_suffix(".pxd").write_text(declarations(source))
         extensions.append(
             Extension(name.removesuffix(".py").replace("/", "."), [str(copy)], extra_compile_args=["-O3"])
         )

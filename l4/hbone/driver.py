@@ -56,6 +56,30 @@ class Driver(asyncio.Protocol):
     """One side of an HBONE connection. `authenticate` looks at the TLS peer before any byte is answered, and raises
     to refuse it; `on_request` gets each new stream of a server; `on_closed` is called once, at the very end."""
 
+    __slots__ = (
+        "_authenticate",
+        "_blocked",
+        "_dirty",
+        "_is_closed",
+        "_is_ending",
+        "_is_flush_scheduled",
+        "_is_write_paused",
+        "_keepalive",
+        "_on_request",
+        "_settings",
+        "_tunnels",
+        "_waiting",
+        "engine",
+        "has_been_used",
+        "is_draining",
+        "loop",
+        "on_closed",
+        "on_idle",
+        "peer",
+        "refusal",
+        "transport",
+    )
+
     transport: asyncio.Transport
     peer: Peer
 

@@ -29,6 +29,28 @@ _UNSET = asyncio.Protocol()
 class Tunnel(asyncio.Transport):
     """Made by a Driver. Until a protocol is set it holds back what it receives."""
 
+    __slots__ = (
+        "_driver",
+        "_engine",
+        "_eof_asked",
+        "_eof_received",
+        "_eof_sent",
+        "_high_water",
+        "_incoming",
+        "_is_closing",
+        "_is_flowing",
+        "_is_lost",
+        "_is_reading_paused",
+        "_is_writing_paused",
+        "_low_water",
+        "_outgoing",
+        "_outgoing_size",
+        "_protocol",
+        "_reset",
+        "on_ended",
+        "stream_id",
+    )
+
     def __init__(self, driver: "Driver", stream_id: int, high_water: int, low_water: int) -> None:
         super().__init__()
         self.stream_id = stream_id

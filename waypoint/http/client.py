@@ -19,6 +19,21 @@ class Http1Client(asyncio.Protocol):
     """Implements `events.Upstream`. `on_free` is told when the connection may serve another exchange, `on_gone` when
     it never will (also when it breaks while nobody uses it)."""
 
+    __slots__ = (
+        "_is_chunked",
+        "_is_gone",
+        "_is_kept_alive",
+        "_is_write_paused",
+        "_on_free",
+        "_on_gone",
+        "_reader",
+        "_request_is_complete",
+        "_sink",
+        "_transport",
+        "idle_since",
+        "is_reused",
+    )
+
     def __init__(
         self,
         settings: Settings,

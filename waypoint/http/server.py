@@ -38,6 +38,26 @@ class Http1Server(asyncio.Protocol):
     became one, and gives its answer.
     """
 
+    __slots__ = (
+        "_begin",
+        "_exchange",
+        "_idle_since",
+        "_is_chunked",
+        "_is_ended",
+        "_is_kept_alive",
+        "_is_request_paused",
+        "_is_write_paused",
+        "_loop",
+        "_on_closed",
+        "_reader",
+        "_refused",
+        "_request_is_complete",
+        "_settings",
+        "_timer",
+        "_transport",
+        "_waiting",
+    )
+
     protocol = "HTTP/1.1"
 
     def __init__(

@@ -43,7 +43,10 @@ class PathMatch:
 
 @dataclass(frozen=True, slots=True)
 class FieldMatch:
-    """A header (lower-case name) or query parameter that must be there with an accepted value."""
+    """A header (lower-case name) or query parameter that must be there with an accepted value.
+
+    The header `host` is the request's authority, whatever it was called on the wire.
+    """
 
     name: bytes
     match: StringMatch
@@ -68,7 +71,7 @@ class Match:
         if self.method is not None and head.method != self.method:
             return False
         for field in self.headers:
-            value = head.get(field.name)
+            value = head.authority if field.name == b"host" else head.get(field.name)
             if value is None or not field.match.accepts(value):
                 return False
         return not self.query or self._accepts_query(parse_query(head.query))

@@ -113,6 +113,14 @@ def test_all_headers_of_a_match_must_be_there() -> None:
     assert winner(routes, get(b"/", (b"a", b"1"))) is None
 
 
+def test_a_match_of_the_host_header_looks_at_the_authority() -> None:
+    routes = table(ours=Match(headers=(header(b"host", b"reviews:9080"),)))
+    elsewhere = RequestHead(b"GET", b"ratings:9080", b"/", b"", [])
+
+    assert winner(routes, get(b"/")) == "ours"
+    assert winner(routes, elsewhere) is None
+
+
 def test_query_parameters_are_compared_decoded_and_the_first_of_a_name_counts() -> None:
     routes = table(jason=Match(query=(FieldMatch(b"user", Exact(b"jason b")),)))
 

@@ -1,7 +1,7 @@
 """Resources and registry → a Snapshot and its problems. Pure: the same objects, in any order, give an equal snapshot.
 
-A problem stays where it is: a rule with a filter that we don't carry out answers 500, a reference that leads nowhere
-answers 500 for its share, and all the rest goes live. Problems say which object, which field, and what to do.
+A problem stays where it is: a rule with a filter or field that we don't carry out answers 500, a reference that leads
+nowhere answers 500 for its share, and all the rest goes live. Problems say which object, which field, and what to do.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def compile(
     work = _Compiler(registry, gateway, [*problems, *registry.problems])
     tables = work.attach(resources.of(api.HTTPRoute))
     for service in registry.services.values():
-        if service.waypoint is not None and (service.waypoint.namespace, service.waypoint.gateway) == gateway:
+        if work.is_ours(service):
             for port in service.ports:
                 work.serve(service, port, tables)
     has_gateway = any((it.key.namespace, it.key.name) == gateway for it in resources.of(Gateway))
@@ -71,6 +71,11 @@ class _Compiler:
 
     # -- services --------------------------------------------------------------------------------------------------
 
+    def is_ours(self, service: Service) -> bool:
+        """Whether the service is bound to this waypoint."""
+        waypoint = service.waypoint
+        return waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway
+
     def serve(self, service: Service, port: ServicePort, attached: dict[str, list[_Attached]]) -> None:
         """A port of a service that is bound to this waypoint."""
         cluster = self._cluster(service, port)
@@ -89,8 +94,7 @@ class _Compiler:
 
     def _cluster(self, service: Service, port: ServicePort) -> ClusterName:
         """The cluster of a service's port, made if need be; named as istiod names Envoy's."""
-        waypoint = service.waypoint
-        if waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway:
+        if self.is_ours(service):
             kind = "tcp" if port.app_protocol in {AppProtocol.TCP, AppProtocol.TLS} else "http"
             name = ClusterName(f"inbound-vip|{port.port}|{kind}|{service.hostname}")
         else:
@@ -122,6 +126,7 @@ class _Compiler:
         return attached
 
     def _parents(self, resource: Resource[api.HTTPRoute]) -> Iterator[tuple[Service, int | None]]:
+        """Services of this waypoint; what is attached to those of others is for their waypoints to carry out."""
         namespace = resource.key.namespace
         for index, ref in enumerate(resource.value.spec.parent_refs):
             if (ref.group, ref.kind) != ("", "Service"):
@@ -133,6 +138,8 @@ class _Compiler:
                 self._tell(
                     resource, field, f"there is no Service {parent_namespace}/{ref.name}; the route has no effect"
                 )
+            elif not self.is_ours(service):
+                continue
             elif namespace not in {parent_namespace, self._gateway[0]}:
                 self._tell(resource, field, "a route in another namespace than its Service is not applied yet")
             elif ref.port is None and ref.section_name is None:
@@ -153,11 +160,11 @@ class _Compiler:
         field = f"spec.rules[{index}]"
         key = resource.key
         name = rule.name or f"{key.namespace}.{key.name}.{index}"
-        for unused in ("retry", "session_persistence"):
-            if getattr(rule, unused) is not UNSET:
-                camel = "sessionPersistence" if unused == "session_persistence" else unused
-                self._tell(resource, f"{field}.{camel}", "is not carried out yet; the rest of the rule is")
-        if not self._are_supported(resource, f"{field}.filters", rule.filters):
+        fields = (("retry", rule.retry), ("sessionPersistence", rule.session_persistence))
+        unsupported = [it for it, value in fields if value is not UNSET]
+        for it in unsupported:
+            self._tell(resource, f"{field}.{it}", "is not carried out yet; requests for its rule answer 500")
+        if not self._are_supported(resource, f"{field}.filters", rule.filters) or unsupported:
             return Rule(name, _UNRESOLVED)
         backends = tuple(
             self._backend(resource, f"{field}.backendRefs[{number}]", ref)
@@ -262,11 +269,12 @@ def _string_match(kind: str, value: str) -> StringMatch:
 
 
 def _timeouts(timeouts: api.Timeouts) -> Timeouts:
+    """Without configured retries the time of one attempt is the time of the whole, as in Istio."""
     if timeouts.request is None and timeouts.backend_request is None:
         return NO_TIMEOUTS
     request = api.parse_duration(timeouts.request) if timeouts.request is not None else None
     attempt = api.parse_duration(timeouts.backend_request) if timeouts.backend_request is not None else None
-    return Timeouts(request if request is not None else attempt, attempt)
+    return Timeouts(request if attempt is None else attempt, attempt)
 
 
 def _edit(filters: tuple[api.Filter, ...], field: str) -> HeaderEdit | None:

@@ -24,6 +24,9 @@ _BAD_PATH_ENDS = ("/..", "/.")
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 Weight = Annotated[int, Meta(ge=0, le=1_000_000)]
+RuleName = Annotated[
+    str, Meta(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+]
 Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
 
 
@@ -181,9 +184,9 @@ class Timeouts(Struct, frozen=True, rename="camel"):
 
 
 class Rule(Struct, frozen=True, rename="camel"):
-    """`retry` and `session_persistence` are kept as they came."""
+    """`retry` and `session_persistence` are not carried out; they are here so that the compiler can tell of them."""
 
-    name: str | None = None
+    name: RuleName | None = None
     matches: Annotated[tuple[RouteMatch, ...], Meta(max_length=64)] = (RouteMatch(),)
     filters: Filters = ()
     backend_refs: Annotated[tuple[BackendRef, ...], Meta(max_length=16)] = ()

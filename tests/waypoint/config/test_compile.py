@@ -78,6 +78,19 @@ def test_a_route_is_found_through_the_table_of_its_destination() -> None:
     assert rule.name == "more-exact"
 
 
+def test_a_route_of_a_service_that_is_not_ours_is_left_to_others() -> None:
+    route = """
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: HTTPRoute
+        metadata: {name: ratings, namespace: shop}
+        spec:
+          parentRefs: [{group: "", kind: Service, name: ratings}]
+          rules: [{backendRefs: [{name: ratings, port: 8080}, {name: no-such-service, port: 1}]}]
+    """
+
+    assert compiled(documents_of(mesh=MESH, route=route)) == compiled(documents_of(mesh=MESH))
+
+
 def test_problems_found_on_the_way_are_told_with_our_own() -> None:
     earlier = Problem(Origin("other.yaml", 3), "other.yaml", "", "can't be read")
 

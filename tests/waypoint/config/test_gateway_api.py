@@ -105,6 +105,15 @@ def test_names_of_rules_are_unique() -> None:
         spec(rules=[{"name": "a"}, {"name": "a"}])
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a\n", 'a"', "A", "-a", "a.", "a" * 254])
+def test_a_name_of_a_rule_is_spelled_as_the_api_wants_it(name: str) -> None:
+    assert refusal(name=name).endswith("- at `$.spec.rules[0].name`")
+
+
+def test_names_of_rules_may_have_parts() -> None:
+    assert route(name="v2.for-jason").spec.rules[0].name == "v2.for-jason"
+
+
 # -- backends and filters ------------------------------------------------------------------------------------------
 
 

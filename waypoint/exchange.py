@@ -36,6 +36,7 @@ from waypoint.telemetry import ExchangeRecord
 from waypoint.upstream.attempts import Attempts
 
 SERVER = b"istio-envoy"
+_MAX_REQUEST_ID = 128
 
 
 class Exchange:
@@ -212,7 +213,9 @@ class Exchange:
         headers = head.headers
         fields = dict(headers)
         request_id = fields.get(b"x-request-id")
-        if request_id is None or len(request_id) > 128:
+        if request_id is None or len(request_id) > _MAX_REQUEST_ID:
+            if request_id is not None:
+                headers[:] = [header for header in headers if header[0] != b"x-request-id"]
             request_id = new_request_id()
             headers.append((b"x-request-id", request_id))
         if b"x-forwarded-proto" not in fields:

@@ -78,6 +78,19 @@ def test_a_request_reaches_the_application_and_its_answer_comes_back(tmp_path: P
     run(scenario())
 
 
+@pytest.mark.parametrize(("sent", "is_kept"), [("a" * 128, True), ("a" * 129, False)])
+def test_a_request_id_is_kept_unless_it_is_too_long(tmp_path: Path, sent: str, is_kept: bool) -> None:
+    async def scenario() -> None:
+        at = Setting()
+        async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
+            await it.get(at.authority, headers=f"X-Request-Id: {sent}\r\n")
+
+        assert (f"x-request-id: {sent}\r\n".encode() in seen.heads[0]) == is_kept
+        assert seen.heads[0].count(b"x-request-id: ") == 1
+
+    run(scenario())
+
+
 def test_the_exchange_is_reported_once_with_both_identities(tmp_path: Path) -> None:
     async def scenario() -> None:
         at = Setting()

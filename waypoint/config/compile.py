@@ -161,10 +161,10 @@ class _Compiler:
         key = resource.key
         name = rule.name or f"{key.namespace}.{key.name}.{index}"
         fields = (("retry", rule.retry), ("sessionPersistence", rule.session_persistence))
-        unsupported = [it for it, value in fields if value is not UNSET]
-        for it in unsupported:
-            self._tell(resource, f"{field}.{it}", "is not carried out yet; requests for its rule answer 500")
-        if not self._are_supported(resource, f"{field}.filters", rule.filters) or unsupported:
+        for it in (it for it, value in fields if value is not UNSET):
+            self._tell(resource, f"{field}.{it}", "is not carried out yet; the rest of the rule is")
+        # Only a filter that is missing changes what a request means; the API asks for 500 there, and nowhere else.
+        if not self._are_supported(resource, f"{field}.filters", rule.filters):
             return Rule(name, _UNRESOLVED)
         backends = tuple(
             self._backend(resource, f"{field}.backendRefs[{number}]", ref)

@@ -183,18 +183,6 @@ class Telemetry:
     def _line(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> str:
         r = record
         upstream_host, upstream_local = upstream
-        sent_by_client = (
-            r.method or b"-",
-            r.original_target or b"-",
-            r.x_forwarded_for or b"-",
-            r.user_agent or b"-",
-            r.request_id or b"-",
-            r.authority or b"-",
-        )
-        joined = b"\n".join(sent_by_client)
-        if len(joined.translate(None, _UNSAFE)) != len(joined) - len(sent_by_client) + 1:
-            joined = b"\n".join(map(_escape, sent_by_client))
-        method, target, forwarded_for, user_agent, request_id, authority = joined.decode("ascii").split("\n")
         service_time = "-" if r.upstream_service_time_ms is None else r.upstream_service_time_ms
         if r.detail == _ANSWERED and not (r.connection_termination_details or r.upstream_transport_failure_reason):
             why = _ANSWERED_WHY
@@ -205,9 +193,11 @@ class Telemetry:
             )
         ends = _ends(r.cluster, upstream_local, *r.downstream_local, r.peer.ip, r.peer.port, r.route_name)
         return (
-            f'[{self._start_time.format(r.started_at)}] "{method} {target} {r.protocol or "-"}" {r.status} {flags} '
+            f'[{self._start_time.format(r.started_at)}] "{_repeated(r.method)} {_escaped(r.original_target)} '
+            f'{r.protocol or "-"}" {r.status} {flags} '
             f"{why} {r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
-            f'"{forwarded_for}" "{user_agent}" "{request_id}" "{authority}" '
+            f'"{_repeated(r.x_forwarded_for)}" "{_repeated(r.user_agent)}" "{_escaped(r.request_id)}" '
+            f'"{_repeated(r.authority)}" '
             f'"{upstream_host}" {ends}\n'
         )
 
@@ -235,14 +225,22 @@ _UNSAFE = bytes(byte for byte in range(256) if byte < 0x20 or byte >= 0x7F or by
 _ESCAPES = {byte: f"\\x{byte:02x}" for byte in _UNSAFE}
 
 
-def _escape(value: bytes) -> bytes:
-    return value.decode("latin-1").translate(_ESCAPES).encode("ascii")
+def _escaped(value: bytes | None) -> str:
+    """What a client sent, made harmless; `-` when there is nothing."""
+    if not value:
+        return "-"
+    text = value.decode("latin-1")
+    return text if len(value.translate(None, _UNSAFE)) == len(value) else text.translate(_ESCAPES)
+
+
+_repeated = lru_cache(maxsize=256)(_escaped)
+"""For values that most requests of a connection share; few are kept, because each may be as large as a head."""
 
 
 @lru_cache(maxsize=4096)
 def _text(text: str) -> str:
     """Text of a quoted field: it may quote a peer's certificate or a resource's name."""
-    return _escape(text.encode()).decode("ascii") or "-"
+    return _escaped(text.encode())
 
 
 def _word(text: str) -> str:

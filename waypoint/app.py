@@ -45,6 +45,9 @@ from waypoint.upstream.clusters import Clusters
 
 log = logging.getLogger(__name__)
 
+_GC_THRESHOLDS = (20_000, 20, 20)
+"""An exchange leaves no cycle behind, so there is little to find: look for it less often than Python does by itself."""
+
 KINDS: Kinds = {**kubernetes.KINDS, ("gateway.networking.k8s.io", "HTTPRoute"): HTTPRoute}
 
 
@@ -107,6 +110,7 @@ class Waypoint:
         self._spawn(self._certificates.watch())
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
+        gc.set_threshold(*_GC_THRESHOLDS)
         log.info("the waypoint of Gateway %s accepts HBONE on %s:%d", options.gateway, *options.listen)
         await self._stopping.wait()
         await self._drain(server)

@@ -1,9 +1,8 @@
-"""What a policy may say, and the short codes for why the proxy answered by itself.
+"""The short codes for why the proxy answered by itself.
 
 The codes are Envoy's response flags, because access logs, dashboards and people already know them.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -21,13 +20,3 @@ class ResponseFlag(StrEnum):
     STREAM_IDLE_TIMEOUT = "SI"
     DOWNSTREAM_PROTOCOL_ERROR = "DPE"
     UPSTREAM_PROTOCOL_ERROR = "UPE"
-
-
-@dataclass(frozen=True, slots=True)
-class LocalReply:
-    """An answer made by the proxy: status, body, why in one flag, and the detail for the access log."""
-
-    status: int
-    body: bytes
-    flag: ResponseFlag | None
-    detail: str

@@ -5,29 +5,15 @@ Exit status: 0 done, 1 it could not be done, 2 it was asked for in a wrong way.
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
 
+from l4.command_line import EXISTING, AddressType, flag, operator_ports, resources
 from waypoint.options import Address, GatewayName, RunOptions
 
-_EXISTING = click.Path(exists=True, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_flag = partial(click.option, show_envvar=True, show_default=True)
-
-
-class _AddressType(click.ParamType[Address]):
-    name = "address:port"
-
-    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            self.fail(f"{value!r} is not of the form ADDRESS:PORT, such as 127.0.0.1:15008", param, ctx)
-        return host.strip("[]"), int(port)
 
 
 class _GatewayType(click.ParamType[GatewayName]):
@@ -50,24 +36,16 @@ def cli() -> None:
 
 
 @cli.command(context_settings={"auto_envvar_prefix": "WAYPOINT"})
-@_flag(
-    "--resources",
-    type=_EXISTING,
-    multiple=True,
-    required=True,
-    help="Kubernetes YAML: a file or folder; repeatable, later ones win.",
-)
-@_flag("--gateway", type=_GatewayType(), required=True, help="The Gateway whose waypoint this is.")
-@_flag(
+@resources
+@flag("--gateway", type=_GatewayType(), required=True, help="The Gateway whose waypoint this is.")
+@flag(
     "--certificate", type=_FILE, required=True, help="This workload's certificate chain, PEM; reloaded when it changes."
 )
-@_flag("--private-key", type=_FILE, required=True, help="Its private key, PEM.")
-@_flag("--trust-bundle", type=_FILE, required=True, help="The roots that peers' certificates must lead to, PEM.")
-@_flag("--listen", type=_AddressType(), default="0.0.0.0:15008", help="Where HBONE is accepted.")
-@_flag("--metrics", type=_AddressType(), default="0.0.0.0:15020", help="Prometheus metrics.")
-@_flag("--readiness", type=_AddressType(), default="0.0.0.0:15021", help="/healthz/ready.")
-@_flag("--admin", type=_AddressType(), default="127.0.0.1:15000", help="Configuration dump, log level, quit.")
-@_flag("--access-log", default="-", metavar="PATH|-", help="One line per request; - is standard output, empty is none.")
+@flag("--private-key", type=_FILE, required=True, help="Its private key, PEM.")
+@flag("--trust-bundle", type=_FILE, required=True, help="The roots that peers' certificates must lead to, PEM.")
+@flag("--listen", type=AddressType(), default="0.0.0.0:15008", help="Where HBONE is accepted.")
+@operator_ports
+@flag("--access-log", default="-", metavar="PATH|-", help="One line per request; - is standard output, empty is none.")
 def run(
     resources: tuple[Path, ...],
     gateway: GatewayName,
@@ -105,7 +83,7 @@ def mesh() -> None:
 
 
 @mesh.command()
-@click.argument("manifests", metavar="MANIFEST...", type=_EXISTING, nargs=-1, required=True)
+@click.argument("manifests", metavar="MANIFEST...", type=EXISTING, nargs=-1, required=True)
 @click.option(
     "--programs", type=_FILE, multiple=True, required=True, help="Which program stands in for which image; repeatable."
 )

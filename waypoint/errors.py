@@ -1,10 +1,10 @@
 """Every way in which an exchange can fail: its status, response flag, detail and body, as Envoy's router gives them.
 
-Raise or pass these, never a status: one function, `reply_to`, renders any of them. Bodies and details are byte for byte
+Raise or pass these, never a status: `exchange.local_reply` renders any of them. Bodies and details are byte for byte
 what Envoy sends (dashboards and tests of others match on them).
 """
 
-from policies.verdict import LocalReply, ResponseFlag
+from policies.verdict import ResponseFlag
 
 
 class ExchangeError(Exception):
@@ -137,7 +137,3 @@ class UpstreamProtocolError(AttemptFailed):
     status = 502
     flag = ResponseFlag.UPSTREAM_PROTOCOL_ERROR
     reset_reason = "protocol error"
-
-
-def reply_to(error: ExchangeError) -> LocalReply:
-    return LocalReply(error.status, error.body, error.flag, error.detail)

@@ -64,8 +64,8 @@ class Tracer:
             shutdown_on_exit=False,
             id_generator=self._ids,
         )
-        exporter = OTLPSpanExporter(endpoint=settings.endpoint, headers=dict(settings.headers))
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._exporter = OTLPSpanExporter(endpoint=settings.endpoint, headers=dict(settings.headers))
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("pywaypoint")
 
     def begin(self, traceparent: bytes | None, now_ns: int) -> Span | None:
@@ -85,10 +85,13 @@ class Tracer:
 
     def close(self, deadline_seconds: float = 2.0) -> None:
         """Export what is queued, waiting no longer than the deadline. Blocks: call it from a thread."""
-        # The SDK's own shutdown may wait 30 s for a collector that is away.
+        # The SDK's own shutdown waits up to 30 s for a collector that is away, and tries again all the while.
         shutdown = Thread(target=self._provider.shutdown, name="tracer-shutdown", daemon=True)
         shutdown.start()
         shutdown.join(deadline_seconds)
+        if shutdown.is_alive():
+            self._exporter.shutdown()
+            shutdown.join(deadline_seconds)
 
 
 def _span_context(parent: TraceParent) -> trace.SpanContext:

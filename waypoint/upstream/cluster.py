@@ -11,8 +11,6 @@ from policies.balancing.least_request import pick
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.http.client import Http1Client
 
-_AVOID_ATTEMPTS = 5  # as Envoy's hostSelectionRetryMaxAttempts
-
 
 class LiveEndpoint:
     """An endpoint, how many attempts are under way to it, and idle connections, the last used first."""
@@ -71,15 +69,14 @@ class Cluster:
             live.retire()
 
     def pick(self, roll: Callable[[], float], avoid: Container[Endpoint] = ()) -> LiveEndpoint | None:
-        """The endpoint for the next attempt, if possible none of those to avoid; None when there is no endpoint."""
+        """The next attempt's endpoint, one of those to avoid only when there is no other; None when there is none.
+
+        Envoy rolls again, five times at most, and may end at an avoided endpoint although another one is there.
+        """
         endpoints = self.endpoints
         if not endpoints:
             return None
         if len(endpoints) == 1:
             return endpoints[0]
-        live = pick(endpoints, roll(), roll())
-        for _ in range(_AVOID_ATTEMPTS if avoid else 0):
-            if live.endpoint not in avoid:
-                break
-            live = pick(endpoints, roll(), roll())
-        return live
+        candidates = [live for live in endpoints if live.endpoint not in avoid] if avoid else endpoints
+        return pick(candidates or endpoints, roll(), roll())

@@ -1,5 +1,6 @@
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -137,7 +138,8 @@ def test_a_request_that_is_not_sampled_has_no_span() -> None:
     never.close()
 
 
-def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
+def test_a_collector_that_is_away_does_not_hold_up_the_end_and_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
     tracer = start_tracer(_settings("http://127.0.0.1:1"))
     assert tracer is not None
     span = tracer.begin(None, 1)
@@ -145,9 +147,10 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
     span.end("x", {}, is_error=False, end_ns=2)
 
     started = time.monotonic()
-    tracer.close(deadline_seconds=0.1)
+    tracer.close(deadline_seconds=0.5)
 
     assert time.monotonic() - started < 2
+    assert set(threading.enumerate()) == before
 
 
 @pytest.mark.parametrize(

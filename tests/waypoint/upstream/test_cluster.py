@@ -1,0 +1,37 @@
+"""Which endpoint the next attempt goes to."""
+
+from random import Random
+
+from l4.discovery.workload import AppProtocol
+from policies.attributes import ClusterName
+from policies.balancing.endpoint import Endpoint, WorkloadLabels
+from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig
+from waypoint.upstream.cluster import Cluster
+
+ONE, TWO, THREE = (Endpoint(f"10.0.0.{n}", 9080, None, WorkloadLabels()) for n in (1, 2, 3))
+
+
+def _cluster(*endpoints: Endpoint) -> Cluster:
+    return Cluster(ClusterConfig(ClusterName("c"), UNKNOWN_SERVICE, 9080, AppProtocol.HTTP, endpoints))
+
+
+def _picked(cluster: Cluster, avoid: set[Endpoint]) -> set[Endpoint]:
+    roll = Random(1).random
+    return {live.endpoint for _ in range(1000) if (live := cluster.pick(roll, avoid))}
+
+
+def test_an_endpoint_to_avoid_is_never_picked_while_there_is_another() -> None:
+    cluster = _cluster(ONE, TWO, THREE)
+    cluster.endpoints[1].active = cluster.endpoints[2].active = 1000  # the one to avoid has the least to do
+
+    assert _picked(cluster, {ONE}) == {TWO, THREE}
+    assert _picked(cluster, {ONE, TWO}) == {THREE}
+
+
+def test_when_all_were_tried_any_of_them_will_do() -> None:
+    assert _picked(_cluster(ONE, TWO), {ONE, TWO}) == {ONE, TWO}
+    assert _picked(_cluster(ONE), {ONE}) == {ONE}
+
+
+def test_without_endpoints_there_is_none_to_pick() -> None:
+    assert _picked(_cluster(), set()) == set()

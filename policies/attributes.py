@@ -64,6 +64,8 @@ class RequestHead:
 
     `path` is everything before the first `?`, `query` everything after it (empty when there is none, and
     `has_query` tells `/a?` from `/a`). `headers` holds no pseudo header and no `host`: that is `authority`.
+    `upgrade` is the protocol that the client asks to change to, `websocket`; the method is GET then, whatever the
+    version of HTTP makes of it on the wire (RFC 8441).
     """
 
     method: bytes
@@ -72,6 +74,7 @@ class RequestHead:
     query: bytes
     headers: Headers
     has_query: bool = False
+    upgrade: bytes = b""
 
     @property
     def target(self) -> bytes:

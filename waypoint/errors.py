@@ -21,16 +21,20 @@ class ExchangeError(Exception):
 
 
 class BadRequest(ExchangeError):
-    """The request could mean two things, or nothing: the connection ends with the answer."""
+    """The request could mean two things, or nothing: the connection ends with the answer.
+
+    `limit` is the reason it is counted under: the name of the setting that it went beyond, if that is what it did.
+    """
 
     status = 400
     flag = ResponseFlag.DOWNSTREAM_PROTOCOL_ERROR
     detail = "http1.codec_error"
 
-    def __init__(self, detail: str, *, status: int = 400) -> None:
+    def __init__(self, detail: str, *, status: int = 400, limit: str = "malformed_http") -> None:
         super().__init__(detail)
         self.detail = detail
         self.status = status
+        self.limit = limit
 
 
 class RouteNotFound(ExchangeError):

@@ -25,6 +25,7 @@ from waypoint.data_path import Connection
 from waypoint.errors import (
     AttemptFailed,
     BackendNotFound,
+    BadRequest,
     ExchangeError,
     NoBackendWeight,
     Overloaded,
@@ -309,6 +310,8 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
     record.detail = error.detail
     record.bytes_sent = len(body)
     path.telemetry.record(record)
+    if isinstance(error, BadRequest):
+        path.telemetry.count_refusal(error.limit)
     return head, body
 
 

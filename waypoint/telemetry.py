@@ -123,6 +123,10 @@ class Telemetry:
             is_error = record.status >= 500 or not record.status
             record.span.end(span_name(record), span_attributes(record), is_error, end_ns)
 
+    def count_refusal(self, reason: str) -> None:
+        """See `MeshMetrics.count_refusal`."""
+        self._metrics.count_refusal(reason)
+
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
         """The counters for an opaque connection, to be updated while it lasts."""
         destination = endpoint.workload if endpoint else UNKNOWN_WORKLOAD

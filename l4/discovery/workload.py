@@ -24,6 +24,7 @@ class AppProtocol(Enum):
     HTTP = "http"
     HTTP2 = "http2"
     GRPC = "grpc"
+    GRPC_WEB = "grpc-web"
     TCP = "tcp"
     TLS = "tls"
 

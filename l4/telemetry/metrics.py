@@ -261,6 +261,10 @@ class MeshMetrics:
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
 
+    def count_refusal(self, reason: str) -> None:
+        """`reason` is the limit's name in the settings, or a word for what was malformed: never a peer's text."""
+        self.refused.labels((reason,)).add()
+
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type, for a scraper that sent this Accept header."""
         encoder, content_type = choose_encoder(accept)

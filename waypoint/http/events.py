@@ -10,14 +10,17 @@ from waypoint.errors import ExchangeError
 @dataclass(frozen=True, slots=True)
 class Body:
     """How the end of a body is known: `length` bytes, or, when that is None, from the framing (chunks or the end of
-    the stream). `EMPTY` says that there is none at all, and no content-length either."""
+    the stream). `EMPTY` says that there is none at all, and no content-length either; `OPAQUE` that what follows is
+    no HTTP any more, but another protocol's bytes up to the end of the stream (after an upgrade)."""
 
     length: int | None = None
     is_empty: bool = False
+    is_opaque: bool = False
 
 
-EMPTY = Body(0, True)
+EMPTY = Body(0, is_empty=True)
 STREAMED = Body()
+OPAQUE = Body(is_opaque=True)
 
 
 class RequestSink(Protocol):

@@ -90,7 +90,7 @@ class Tracer:
         shutdown.start()
         shutdown.join(deadline_seconds)
         if shutdown.is_alive():
-            self._exporter.shutdown()
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
             shutdown.join(deadline_seconds)
 
 

@@ -304,7 +304,7 @@ def test_an_address_that_is_no_pods_is_a_workload_reached_in_plain_tcp() -> None
         ("HTTP-web", None, AppProtocol.HTTP),
         ("http2-web", None, AppProtocol.HTTP2),
         ("grpc", None, AppProtocol.GRPC),
-        ("grpc-web", None, AppProtocol.GRPC),
+        ("grpc-web", None, AppProtocol.GRPC_WEB),
         ("tcp-x", None, AppProtocol.TCP),
         ("https", None, AppProtocol.TLS),
         ("httpx", None, AppProtocol.UNKNOWN),

@@ -11,8 +11,8 @@ from policies.balancing.endpoint import WorkloadLabels
 from waypoint.config.snapshot import Snapshot
 from waypoint.originate import Originator
 from waypoint.telemetry import Telemetry
-from waypoint.upstream.attempts import Spawn
 from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.connections import Spawn
 
 if TYPE_CHECKING:
     from l4.telemetry.spans import Tracer

@@ -134,6 +134,10 @@ class UpstreamReset(AttemptFailed):
     flag = ResponseFlag.UPSTREAM_REMOTE_RESET
     reset_reason = "remote reset"
 
+    def __init__(self, reason: str = "", *, is_undelivered: bool = False) -> None:
+        super().__init__(reason)
+        self.is_undelivered = is_undelivered
+
 
 class UpstreamProtocolError(AttemptFailed):
     """The response breaks HTTP's rules: it is not passed on, the connection is not used again."""

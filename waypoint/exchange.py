@@ -16,6 +16,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from random import getrandbits, random
 
+from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.route import Rule, WeightedBackend
@@ -32,9 +33,11 @@ from waypoint.errors import (
     RequestTimeout,
     RouteNotFound,
 )
-from waypoint.http.events import Body, Downstream
+from waypoint.http import grpc
+from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.telemetry import ExchangeRecord
 from waypoint.upstream.attempts import Attempts
+from waypoint.upstream.cluster import Cluster
 
 SERVER = b"istio-envoy"
 _MAX_REQUEST_ID = 128
@@ -101,7 +104,9 @@ class Exchange:
             return
         record.cluster = cluster.config.name
         record.service = cluster.config.service
-        self._attempts = Attempts(self, cluster, self._head, self._body, path.originator, path.spawn, path.settings)
+        self._attempts = Attempts(
+            self, cluster, self._head, self._body, self._is_http2(cluster), path.originator, path.spawn, path.settings
+        )
         self._attempts.start()
 
     def request_body(self, data: bytes) -> None:
@@ -113,7 +118,7 @@ class Exchange:
         self._request_ended = time.perf_counter()
         if self._is_over or self._attempts is None:
             return
-        if self._rule is not None and (seconds := self._rule.timeouts.request) is not None:
+        if self._deadline is None and self._rule is not None and (seconds := self._rule.timeouts.request) is not None:
             self._deadline = self._path.loop.call_later(seconds, self._timed_out)
         self._attempts.send_end(trailers)
 
@@ -143,6 +148,8 @@ class Exchange:
         record.detail = "via_upstream"
         waited = int((time.perf_counter() - self._request_ended) * 1000) if self._request_ended else 0
         record.upstream_service_time_ms = waited
+        if record.is_grpc:
+            record.grpc_status = grpc.status_of(head.headers)
         headers = head.headers
         rule, backend = self._rule, self._backend
         if backend is not None and backend.response_edit is not None:
@@ -162,6 +169,8 @@ class Exchange:
     def response_end(self, trailers: Headers) -> None:
         if self._attempts is not None:
             self._attempts.finished()
+        if trailers and self._record.is_grpc:
+            self._record.grpc_status = grpc.status_of(trailers)
         self._finish()
         self._downstream.send_end(trailers)
 
@@ -205,8 +214,21 @@ class Exchange:
             backend.request_edit.apply_to(head)
         if rule.timeouts.request is not None:
             head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (rule.timeouts.request * 1000)))
+        if self._record.is_grpc:
+            self._keep_grpc_deadline(rule)
         head.headers.append((b"x-envoy-attempt-count", b"1"))
         return backend.cluster
+
+    def _keep_grpc_deadline(self, rule: Rule) -> None:
+        """The caller's own deadline counts from its head on, and is passed on no longer than the route's."""
+        headers = self._head.headers
+        seconds = grpc.deadline_of(headers)
+        if seconds is None:
+            return
+        if rule.timeouts.request is not None and rule.timeouts.request < seconds:
+            seconds = rule.timeouts.request
+            headers[:] = grpc.with_deadline(headers, seconds)
+        self._deadline = self._path.loop.call_later(seconds, self._timed_out)
 
     def _describe(self, record: ExchangeRecord) -> None:
         """Note for the log what the client said, and add what every application may rely on."""
@@ -228,8 +250,16 @@ class Exchange:
         record.request_id = request_id
         record.user_agent = fields.get(b"user-agent")
         record.x_forwarded_for = fields.get(b"x-forwarded-for")
+        record.is_grpc = grpc.is_grpc(fields.get(b"content-type"))
         if self._path.tracer is not None:
             self._begin_span(fields.get(b"traceparent"))
+
+    def _is_http2(self, cluster: Cluster) -> bool:
+        """What the port declares; of an undeclared one we know only what its client took for granted."""
+        protocol = cluster.config.app_protocol
+        if protocol is AppProtocol.HTTP:
+            return False
+        return protocol is not AppProtocol.UNKNOWN or self._downstream.protocol == "HTTP/2"
 
     def _begin_span(self, traceparent: bytes | None) -> None:
         assert self._path.tracer is not None
@@ -254,7 +284,6 @@ class Exchange:
     def _reply(self, error: ExchangeError) -> None:
         """Answer in the endpoint's place."""
         record = self._record
-        record.status = error.status
         record.detail = error.detail
         record.upstream_transport_failure_reason = error.reason if isinstance(error, AttemptFailed) else ""
         if error.flag is not None:
@@ -262,8 +291,12 @@ class Exchange:
             limit = (ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,) if is_exhausted else ()
             record.flags += (*limit, error.flag)
         head, body = local_reply(error)
+        if record.is_grpc:
+            head, body = grpc.reply(head, error.body), b""
+            record.grpc_status = grpc.status_of(head.headers)
+        record.status = head.status
         is_bodiless = not body or self._head.method == b"HEAD"
-        record.response_bytes = self._downstream.send_head(head, Body(len(body)))
+        record.response_bytes = self._downstream.send_head(head, EMPTY if record.is_grpc else Body(len(body)))
         if not is_bodiless:
             record.bytes_sent = len(body)
             self._downstream.send_body(body)

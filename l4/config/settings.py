@@ -58,6 +58,13 @@ class Settings:
     resume_bytes: int = 16 << 10
     """Below it the writer may go on."""
 
+    inner_http2_streams: int = 100
+    """Requests at once on one HTTP/2 connection inside of a tunnel; Envoy's value for edges."""
+    inner_http2_stream_window: int = 64 << 10
+    """What one request may have in flight towards us; more would have to be buffered for a slow endpoint."""
+    inner_http2_connection_window: int = 1 << 20
+    """Many times the stream's, so that one request nobody reads cannot stall its neighbours."""
+
     head_bytes: int = 60 << 10
     """Request line and fields; Envoy's value."""
     head_fields: int = 100
@@ -125,6 +132,9 @@ _RANGES = {
     "hbone_max_frame": (16_384, 2**24 - 1),  # RFC 9113 6.5.2
     "hbone_max_streams": (1, 2**31 - 1),
     "pool_streams_per_connection": (1, 2**31 - 1),
+    "inner_http2_streams": (1, 2**31 - 1),
+    "inner_http2_stream_window": (1, 2**31 - 1),
+    "inner_http2_connection_window": (65_535, 2**31 - 1),
     "max_handshakes": (1, 65_536),
     "max_exchanges": (1, 2**31 - 1),
 }

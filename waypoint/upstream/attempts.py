@@ -7,7 +7,6 @@ exchange has its one attempt.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from random import random
 from typing import Protocol
 
@@ -17,15 +16,14 @@ from policies.balancing.endpoint import Endpoint
 from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint
 from waypoint.http.client import Http1Client
 from waypoint.http.events import Body, ResponseSink
+from waypoint.http.h2_client import ClientStream, Http2Client
 from waypoint.originate import Originator
 from waypoint.upstream.cluster import Cluster, LiveEndpoint
+from waypoint.upstream.connections import Spawn
 
 _RETRIES = 2  # Istio's default without a policy: twice, on failures to connect
 _BACKOFF_SECONDS = 0.025  # Envoy's base interval, doubled each time, with full jitter
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})  # RFC 9110 9.2.2
-
-
-Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 
 
 class AttemptSink(ResponseSink, Protocol):
@@ -37,7 +35,7 @@ class AttemptSink(ResponseSink, Protocol):
 
 
 class Attempts:
-    """`spawn` starts a task that somebody else owns and ends."""
+    """`is_http2`: what the endpoint speaks."""
 
     __slots__ = (
         "_body",
@@ -46,6 +44,7 @@ class Attempts:
         "_cluster",
         "_connecting",
         "_head",
+        "_is_http2",
         "_is_over",
         "_is_replayable",
         "_live",
@@ -65,6 +64,7 @@ class Attempts:
         cluster: Cluster,
         head: RequestHead,
         body: Body,
+        is_http2: bool,
         originator: Originator,
         spawn: Spawn,
         settings: Settings,
@@ -74,11 +74,12 @@ class Attempts:
         self._cluster = cluster
         self._head = head
         self._body = body
+        self._is_http2 = is_http2
         self._originator = originator
         self._spawn = spawn
         self._settings = settings
         self._live: LiveEndpoint | None = None
-        self._client: Http1Client | None = None
+        self._client: Http1Client | ClientStream | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._tried: set[Endpoint] | tuple[()] = ()
         self._chunks: list[bytes] = []  # the body so far, while it is needed
@@ -99,7 +100,7 @@ class Attempts:
         self.count += 1
         self._live = live
         live.active += 1
-        client = live.take_idle()
+        client = live.take(is_http2=self._is_http2)
         if client is not None:
             self._send(client)
         else:
@@ -149,16 +150,10 @@ class Attempts:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     async def _connect(self, live: LiveEndpoint) -> None:
-        loop = asyncio.get_running_loop()
-
-        def free(client: Http1Client) -> None:
-            live.free(client, loop.time())
-
-        client = Http1Client(self._settings, on_free=free, on_gone=live.gone)
         try:
             if self.count > 1:
                 await asyncio.sleep(_BACKOFF_SECONDS * 2 ** (self.count - 2) * random())
-            await self._originator.connect(live.endpoint, lambda: client, self._cluster.config.connect_timeout_seconds)
+            client = await (self._open_stream(live) if self._is_http2 else self._open_connection(live))
         except ExchangeError as error:
             self.failed(error)
         else:
@@ -166,7 +161,27 @@ class Attempts:
         finally:
             self._connecting = None
 
-    def _send(self, client: Http1Client) -> None:
+    async def _open_connection(self, live: LiveEndpoint) -> Http1Client:
+        loop = asyncio.get_running_loop()
+
+        def free(client: Http1Client) -> None:
+            live.free(client, loop.time())
+
+        client = Http1Client(self._settings, on_free=free, on_gone=live.gone)
+        await self._originator.connect(live.endpoint, lambda: client, self._cluster.config.connect_timeout_seconds)
+        return client
+
+    async def _open_stream(self, live: LiveEndpoint) -> ClientStream:
+        originator, seconds = self._originator, self._cluster.config.connect_timeout_seconds
+
+        async def connect() -> Http2Client:
+            client = Http2Client(self._settings, on_gone=live.http2.gone)
+            await originator.connect(live.endpoint, lambda: client, seconds)
+            return client
+
+        return await live.http2.open(connect, self._spawn)
+
+    def _send(self, client: Http1Client | ClientStream) -> None:
         assert self._live is not None
         self._client = client
         head = self._head
@@ -207,7 +222,7 @@ class Attempts:
             error.has_retried = self.count > 1
         self._sink.attempts_failed(error)
 
-    def _may_retry(self, error: ExchangeError, client: Http1Client | None) -> bool:
+    def _may_retry(self, error: ExchangeError, client: Http1Client | ClientStream | None) -> bool:
         if not self._is_replayable or self.count > _RETRIES or not isinstance(error, AttemptFailed):
             return False
         if error.is_undelivered:

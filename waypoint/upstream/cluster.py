@@ -10,21 +10,28 @@ from policies.balancing.endpoint import Endpoint
 from policies.balancing.least_request import pick
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.http.client import Http1Client
+from waypoint.http.h2_client import ClientStream
+from waypoint.upstream.connections import Http2Connections
 
 
 class LiveEndpoint:
-    """An endpoint, how many attempts are under way to it, and idle connections, the last used first."""
+    """An endpoint, how many attempts are under way to it, and its connections: of HTTP/1.1 the idle ones, the last used
+    first, and of HTTP/2 all."""
 
-    __slots__ = ("active", "endpoint", "idle", "is_retired", "weight")
+    __slots__ = ("active", "endpoint", "http2", "idle", "is_retired", "weight")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.weight = endpoint.weight
         self.active = 0
         self.idle: list[Http1Client] = []
+        self.http2 = Http2Connections()
         self.is_retired = False
 
-    def take_idle(self) -> Http1Client | None:
+    def take(self, *, is_http2: bool) -> Http1Client | ClientStream | None:
+        """Somewhere to send a request at once."""
+        if is_http2:
+            return self.http2.take()
         return self.idle.pop() if self.idle else None
 
     def free(self, client: Http1Client, now: float) -> None:
@@ -44,11 +51,13 @@ class LiveEndpoint:
         self.is_retired = True
         for client in list(self.idle):
             client.close()
+        self.http2.retire()
 
     def close_idle(self, before: float) -> None:
         """Close what nobody has used since then; the oldest stand in front."""
         while self.idle and self.idle[0].idle_since < before:
             self.idle[0].close()
+        self.http2.close_idle(before)
 
 
 class Cluster:

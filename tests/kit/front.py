@@ -1,0 +1,37 @@
+"""An inner connection without its tunnel: a plain TCP port on which clients that know no HBONE meet the HTTP front."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from policies.attributes import Peer, RequestHead
+from tests.kit.mesh import Mesh, address
+from waypoint.data_path import Connection
+from waypoint.exchange import Exchange, refused
+from waypoint.http.events import Body
+from waypoint.http.h2_server import Http2Server, ServerStream
+
+
+@asynccontextmanager
+async def http2_front(mesh: Mesh, authority: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
+    """Where HTTP/2 with prior knowledge reaches the destination `authority`, as the service account `client`."""
+    servers: set[Http2Server] = set()
+
+    def serve() -> Http2Server:
+        connection = Connection(mesh.path, Peer(mesh.pki.identity("default", "client"), "127.0.0.1", 1), authority, b"")
+
+        def begin(stream: ServerStream, head: RequestHead, body: Body) -> Exchange:
+            return Exchange(connection, stream, head, body)
+
+        server = Http2Server(mesh.settings, begin, lambda error: refused(connection, error), servers.discard)
+        servers.add(server)
+        return server
+
+    listening = await asyncio.get_running_loop().create_server(serve, address(), 0)
+    try:
+        yield listening.sockets[0].getsockname()
+    finally:
+        listening.close()
+        for server in list(servers):
+            server.close_when_idle()
+        await listening.wait_closed()

@@ -1,0 +1,56 @@
+"""What gRPC adds to HTTP/2: its status, its deadline, and how it wants to be told of an error.
+
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. The mapping from HTTP statuses is Envoy's, which the
+clients of a mesh know.
+"""
+
+import re
+
+from policies.attributes import Headers, ResponseHead
+
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
+_STATUSES = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_UNKNOWN = 2
+_UNPRINTABLE = re.compile(rb"[^\x20-\x24\x26-\x7e]")
+
+
+def is_grpc(content_type: bytes | None) -> bool:
+    """gRPC itself; gRPC-Web is HTTP of its own."""
+    return content_type is not None and content_type[:16] == b"application/grpc" and content_type[16:17] in b"+;"
+
+
+def status_of(headers: Headers) -> str:
+    """`grpc-status` of trailers, or of a response that consists of trailers only; empty when there is none."""
+    for name, value in headers:
+        if name == b"grpc-status":
+            return value.decode("latin-1")
+    return ""
+
+
+def deadline_of(headers: Headers) -> float | None:
+    """Seconds that the caller waits; None without a `grpc-timeout`, or with one that cannot be understood."""
+    for name, value in headers:
+        if name == b"grpc-timeout":
+            match = _TIMEOUT(value)
+            return int(match[1]) * _UNITS[match[2]] if match else None
+    return None
+
+
+def with_deadline(headers: Headers, seconds: float) -> Headers:
+    kept = [header for header in headers if header[0] != b"grpc-timeout"]
+    return [*kept, (b"grpc-timeout", b"%dm" % (seconds * 1000))]
+
+
+def reply(head: ResponseHead, message: bytes) -> ResponseHead:
+    """A local reply for a gRPC client: 200, and the error as trailers without a body."""
+    headers = [header for header in head.headers if header[0] != b"content-type"]
+    headers.append((b"content-type", b"application/grpc"))
+    headers.append((b"grpc-status", b"%d" % _STATUSES.get(head.status, _UNKNOWN)))
+    if message:
+        headers.append((b"grpc-message", _UNPRINTABLE.sub(_escaped, message)))
+    return ResponseHead(200, headers)
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % match[0][0]

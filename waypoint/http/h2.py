@@ -1,0 +1,101 @@
+"""HTTP/2 heads as the rest of the waypoint knows them (RFC 9113 section 8, RFC 8441), and back again; no sockets.
+
+The engine has checked what HTTP/2 itself asks of a head. What a request means is settled in `hygiene`, by the same
+rules as for HTTP/1.1, so that it makes no difference to a policy which version a client chose.
+"""
+
+from base64 import b64encode
+from hashlib import sha1
+
+from policies.attributes import Header, Headers, RequestHead, ResponseHead
+from waypoint.errors import RouteNotFound, UpgradeRefused
+from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
+from waypoint.http.hygiene import canonical_request, canonical_response
+
+_WEBSOCKET = b"websocket"
+_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_EMPTY_BODY = Body(0)
+
+
+def request_head(headers: Headers, end_stream: bool) -> tuple[RequestHead, Body]:
+    """The canonical head of a request. Raises BadRequest, RouteNotFound (CONNECT) or UpgradeRefused."""
+    pseudo: dict[bytes, bytes] = {}
+    fields: list[Header] = []
+    cookies: list[bytes] = []
+    for header in headers:
+        name, value = header
+        if name[:1] == b":":
+            pseudo[name] = value
+        elif name == b"cookie":
+            cookies.append(value)
+        elif name != b"host" or b":authority" not in pseudo:
+            fields.append(header)
+    if cookies:  # RFC 9113 section 8.2.3
+        fields.append((b"cookie", b"; ".join(cookies)))
+    if b":authority" in pseudo:
+        fields.append((b"host", pseudo[b":authority"]))
+    method = pseudo[b":method"]
+    protocol = pseudo.get(b":protocol")
+    if method == b"CONNECT":
+        if protocol is None:
+            raise RouteNotFound
+        if protocol.lower() != _WEBSOCKET:
+            raise UpgradeRefused
+        method = b"GET"
+    head, body = canonical_request(method, pseudo[b":path"], fields)
+    if protocol is not None:
+        head.upgrade = _WEBSOCKET
+        return head, OPAQUE
+    if end_stream:
+        return head, EMPTY if body.is_empty else _EMPTY_BODY
+    return head, STREAMED if body.is_empty else body
+
+
+def response_head(headers: Headers, end_stream: bool, request: RequestHead) -> tuple[ResponseHead, Body]:
+    """The canonical head of a response, `:status` first as the engine gives it. Raises UpstreamProtocolError."""
+    status = int(headers[0][1])
+    head, body, _ = canonical_response(status, headers[1:], request.method)
+    if request.upgrade and 200 <= status < 300 and not end_stream:
+        return ResponseHead(101, [*head.headers, *_accepted(request)]), OPAQUE
+    return head, _EMPTY_BODY if end_stream and not body.is_empty else body
+
+
+def format_request(head: RequestHead, body: Body) -> Headers:
+    headers = [
+        (b":method", head.method),
+        (b":scheme", b"http"),
+        (b":authority", head.authority),
+        (b":path", head.target),
+        *head.headers,
+    ]
+    if head.upgrade:
+        headers[0] = (b":method", b"CONNECT")
+        headers.insert(1, (b":protocol", head.upgrade))
+        return [header for header in headers if header[0] != b"sec-websocket-key"]
+    if body.length is not None and not body.is_empty:
+        headers.append((b"content-length", b"%d" % body.length))
+    return headers
+
+
+def format_response(head: ResponseHead, body: Body) -> Headers:
+    status = 200 if body.is_opaque else head.status
+    headers = [(b":status", b"%d" % status), *head.headers]
+    if body.is_opaque:
+        return [header for header in headers if header[0] != b"sec-websocket-accept"]
+    if body.length:
+        headers.append((b"content-length", b"%d" % body.length))
+    return headers
+
+
+def size_of(headers: Headers) -> int:
+    """As HTTP/1.1 would write them: compression makes a head's size a matter of what went before."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def _accepted(request: RequestHead) -> Headers:
+    """What a WebSocket client of HTTP/1.1 must be shown (RFC 6455 section 4.2.2); HTTP/2 has nothing like it."""
+    key = request.get(b"sec-websocket-key")
+    if key is None:
+        return []
+    digest = sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest()
+    return [(b"sec-websocket-accept", b64encode(digest))]

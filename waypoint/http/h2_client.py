@@ -1,0 +1,214 @@
+"""The endpoint's side of HTTP/2: one connection that many exchanges share, each on a stream of its own.
+
+What a peer provably never looked at (a stream that it refused, or that its GOAWAY leaves out) counts as undelivered,
+and may be sent again elsewhere whatever its method (RFC 9113 section 8.7).
+"""
+
+from collections.abc import Callable
+
+from l4.config.settings import Settings
+from l4.http2.errors import ErrorCode
+from l4.http2.events import (
+    ConnectionFailed,
+    Event,
+    GoawayReceived,
+    InformationalReceived,
+    ResponseReceived,
+    StreamReset,
+    TrailersReceived,
+)
+from policies.attributes import Headers, RequestHead
+from waypoint.errors import AttemptFailed, UpstreamClosed, UpstreamProtocolError, UpstreamReset
+from waypoint.http import h2
+from waypoint.http.events import Body, ResponseSink
+from waypoint.http.h2_connection import Http2Connection, Http2Stream
+
+_MAX_STREAMS_IN_ALL = 2**30  # the ids of a connection run out at 2**31
+_MAX_INFORMATIONAL = 8
+
+
+class ClientStream(Http2Stream):
+    """Implements `events.Upstream`."""
+
+    __slots__ = ("_head", "_informational", "_sink", "has_answered", "is_reused")
+
+    def __init__(self, connection: "Http2Client") -> None:
+        super().__init__(connection, 0)
+        self.is_reused = connection.is_used
+        self.has_answered = False
+        self._sink: ResponseSink | None = None
+        self._informational = 0
+
+    # -- events.Upstream -------------------------------------------------------------------------------------------
+
+    def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int:
+        connection = self._connection
+        headers = h2.format_request(head, body)
+        self._head = head
+        self._sink = sink
+        self._has_ended = body.is_empty or body.length == 0
+        self.stream_id = connection.engine.open_stream(headers, self._has_ended)
+        connection.streams[self.stream_id] = self
+        connection.flush()
+        return h2.size_of(headers)
+
+    def abort(self) -> None:
+        self._sink = None
+        self.cut(ErrorCode.CANCEL)
+
+    def pause_response(self) -> None:
+        self.pause()
+
+    def resume_response(self) -> None:
+        self.resume()
+
+    # -- Http2Stream -----------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        if self._sink is not None:
+            self._sink.response_body(data)
+
+    def received_end(self, trailers: Headers) -> None:
+        sink, self._sink = self._sink, None
+        if not self._has_ended or self._waiting:  # the endpoint wants no more of the request
+            self.cut(ErrorCode.NO_ERROR)
+        elif not self.is_over:
+            self.close()
+        if sink is not None:
+            sink.response_end(trailers)
+
+    def sent(self) -> None:
+        pass
+
+    def resumed(self) -> None:
+        if self._sink is not None:
+            self._sink.resume_upstream()
+
+    def informational(self, headers: Headers) -> None:
+        self._informational += 1
+        if self._informational > _MAX_INFORMATIONAL:
+            self.cut(ErrorCode.PROTOCOL_ERROR)
+            self.fail(UpstreamProtocolError("too many informational responses"))
+        elif self._sink is not None:
+            head, _ = h2.response_head(headers, False, self._head)
+            self._sink.response_informational(head)
+
+    def response(self, event: ResponseReceived) -> None:
+        self.has_answered = True
+        if self._sink is None:
+            return
+        try:
+            head, body = h2.response_head(event.headers, event.end_stream, self._head)
+        except UpstreamProtocolError as error:
+            self.cut(ErrorCode.PROTOCOL_ERROR)
+            self.fail(error)
+            return
+        self._sink.response_head(head, body)
+        if event.end_stream:
+            self.end([])
+
+    def fail(self, error: AttemptFailed) -> None:
+        """The stream ended before its response was whole."""
+        if not self.is_over:
+            self.close()
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.attempt_failed(error)
+
+
+class Http2Client(Http2Connection):
+    """`on_gone` is told once, when the connection takes no further stream."""
+
+    __slots__ = ("_is_retired", "_on_gone", "_opened", "idle_since", "is_used")
+
+    def __init__(self, settings: Settings, on_gone: Callable[["Http2Client"], None]) -> None:
+        super().__init__(settings, is_client=True)
+        self._on_gone = on_gone
+        self._is_retired = False
+        self._opened = 0
+        self.is_used = False
+        self.idle_since = self.loop.time()
+
+    def stream(self) -> ClientStream | None:
+        """A stream for an exchange whose head is sent at once; None when there is no room for one now."""
+        engine = self.engine
+        if self._is_retired or engine.own_stream_count >= engine.peer_max_concurrent_streams:
+            return None
+        stream = ClientStream(self)
+        self.is_used = True
+        self._opened += 1
+        if self._opened >= _MAX_STREAMS_IN_ALL:
+            self.loop.call_soon(self.retire)
+        return stream
+
+    def retire(self) -> None:
+        """Open no further streams; close when the last one has ended."""
+        if not self._is_retired:
+            self._is_retired = True
+            self._on_gone(self)
+        if not self.streams and not self.is_gone:
+            self.engine.goaway(ErrorCode.NO_ERROR)
+            self.flush()
+            self._transport.close()
+
+    # -- Http2Connection -------------------------------------------------------------------------------------------
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_gone = True
+        self.retire()
+        self._fail_all(UpstreamClosed(str(error or "the endpoint closed the connection")))
+
+    def handle(self, event: Event) -> None:
+        match event:
+            case ResponseReceived(stream_id=stream_id):
+                if stream := self._find(stream_id):
+                    stream.response(event)
+            case TrailersReceived(stream_id, headers):
+                if stream := self._find(stream_id):
+                    stream.end(headers)
+            case InformationalReceived(stream_id, headers):
+                if stream := self._find(stream_id):
+                    stream.informational(headers)
+            case StreamReset():
+                self._reset(event)
+            case GoawayReceived(last_stream_id=last):
+                self.retire()
+                for stream_id in [it for it in self.streams if it > last]:
+                    if stream := self._find(stream_id):
+                        stream.fail(UpstreamReset("the endpoint is going away", is_undelivered=True))
+            case ConnectionFailed(sentence=sentence):
+                self.retire()
+                self._fail_all(UpstreamProtocolError(sentence))
+                super().handle(event)
+            case _:
+                super().handle(event)
+
+    def forget(self, stream: Http2Stream) -> None:
+        super().forget(stream)
+        if not self.streams:
+            self.idle_since = self.loop.time()
+            if self._is_retired:
+                self.loop.call_soon(self.retire)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _find(self, stream_id: int) -> ClientStream | None:
+        stream = self.streams.get(stream_id)
+        return stream if isinstance(stream, ClientStream) else None
+
+    def _reset(self, event: StreamReset) -> None:
+        stream = self._find(event.stream_id)
+        if stream is None:
+            return
+        if not event.by_peer:
+            stream.fail(UpstreamProtocolError(event.sentence))
+        elif event.code is ErrorCode.NO_ERROR and stream.is_received:
+            stream.close()
+        else:
+            is_undelivered = event.code is ErrorCode.REFUSED_STREAM
+            stream.fail(UpstreamReset(f"reset with {event.code.name}", is_undelivered=is_undelivered))
+
+    def _fail_all(self, error: AttemptFailed) -> None:
+        for stream in list(self.streams.values()):
+            assert isinstance(stream, ClientStream)
+            stream.fail(error)

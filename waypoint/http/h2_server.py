@@ -1,0 +1,215 @@
+"""The client's side of HTTP/2: every stream of an inner connection is an exchange of its own (RFC 9113).
+
+A malformed request costs its stream, not its neighbours. A stream that its client resets in the same read in which it
+was opened never becomes an exchange (CVE-2023-44487).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from l4.config.settings import Settings
+from l4.http2.errors import ErrorCode
+from l4.http2.events import ConnectionFailed, Event, RequestReceived, StreamReset, TrailersReceived
+from policies.attributes import Headers, RequestHead, ResponseHead
+from waypoint.errors import BadRequest, ExchangeError
+from waypoint.http import h2
+from waypoint.http.events import Body, RequestSink
+from waypoint.http.h2_connection import Http2Connection, Http2Stream
+
+_LAST_STREAM = 2**31 - 1
+_GOAWAY_GRACE_SECONDS = 1.0
+
+
+class ServerStream(Http2Stream):
+    """Implements `events.Downstream` for the one exchange it carries."""
+
+    __slots__ = ("_head_is_sent", "exchange")
+
+    protocol = "HTTP/2"
+
+    def __init__(self, connection: "Http2Server", stream_id: int) -> None:
+        super().__init__(connection, stream_id)
+        self.exchange: RequestSink | None = None
+        self._head_is_sent = False
+
+    # -- events.Downstream -----------------------------------------------------------------------------------------
+
+    def send_head(self, head: ResponseHead, body: Body) -> int:
+        headers = h2.format_response(head, body)
+        if not self.is_over:
+            self._head_is_sent = True
+            has_no_body = body.is_empty or body.length == 0
+            self._connection.engine.send_headers(self.stream_id, headers, has_no_body)
+            if has_no_body:
+                self._has_ended = True
+                self.sent()
+            self._connection.flush()
+        return h2.size_of(headers)
+
+    def send_informational(self, head: ResponseHead) -> None:
+        if not self.is_over:
+            self._connection.engine.send_headers(
+                self.stream_id, [(b":status", b"%d" % head.status), *head.headers], False
+            )
+            self._connection.flush()
+
+    def send_end(self, trailers: Headers) -> None:
+        self.exchange = None
+        super().send_end(trailers)
+
+    def reset(self) -> None:
+        self.exchange = None
+        self.cut(ErrorCode.INTERNAL_ERROR)
+
+    def pause_request(self) -> None:
+        self.pause()
+
+    def resume_request(self) -> None:
+        self.resume()
+
+    # -- Http2Stream -----------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        if self.exchange is not None:
+            self.exchange.request_body(data)
+
+    def received_end(self, trailers: Headers) -> None:
+        if self.exchange is not None:
+            self.exchange.request_end(trailers)
+
+    def sent(self) -> None:
+        if not self.is_received:  # RFC 9113 section 8.1: the rest of the request is not wanted
+            self._connection.engine.reset(self.stream_id, ErrorCode.NO_ERROR)
+        self.close()
+
+    def resumed(self) -> None:
+        if self.exchange is not None:
+            self.exchange.resume_response()
+
+    def lost(self) -> None:
+        """The client has cut the stream, or is gone."""
+        self.close()
+        if self.exchange is not None:
+            exchange, self.exchange = self.exchange, None
+            exchange.downstream_lost()
+
+
+class Http2Server(Http2Connection):
+    """`begin(stream, head, body)` makes an exchange, which is then started; `refused(error)` reports a request that
+    never became one, and gives its answer. The same as for `Http1Server`."""
+
+    __slots__ = ("_begin", "_idle_since", "_is_draining", "_on_closed", "_refused", "_timer")
+
+    def __init__(
+        self,
+        settings: Settings,
+        begin: Callable[[ServerStream, RequestHead, Body], RequestSink],
+        refused: Callable[[ExchangeError], tuple[ResponseHead, bytes]],
+        on_closed: Callable[["Http2Server"], None],
+    ) -> None:
+        super().__init__(settings, is_client=False)
+        self._begin = begin
+        self._refused = refused
+        self._on_closed = on_closed
+        self._is_draining = False
+        self._idle_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
+        self._timer = self.loop.call_later(self.settings.idle_http_seconds, self._check_idle)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_gone = True
+        self._on_closed(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        for stream in list(self.streams.values()):
+            assert isinstance(stream, ServerStream)
+            stream.lost()
+
+    def close_when_idle(self) -> None:
+        """Ask for no new streams, and close when the last one has ended (RFC 9113 section 6.8: GOAWAY twice)."""
+        if self._is_draining or self.is_gone:
+            return
+        self._is_draining = True
+        if not self.streams:
+            self._last_goaway()
+            return
+        self.engine.goaway(ErrorCode.NO_ERROR, last_stream_id=_LAST_STREAM)
+        self.flush()
+        self.loop.call_later(_GOAWAY_GRACE_SECONDS, self._last_goaway)
+
+    # -- Http2Connection -------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> Iterable[Event]:
+        events = super().receive(data)
+        cancelled = {event.stream_id for event in events if type(event) is StreamReset}
+        if not cancelled:
+            return events
+        return [it for it in events if type(it) is not RequestReceived or it.stream_id not in cancelled]
+
+    def handle(self, event: Event) -> None:
+        match event:
+            case RequestReceived():
+                self._request(event)
+            case TrailersReceived(stream_id, headers):
+                if stream_id in self.streams:
+                    self.streams[stream_id].end(headers)
+            case StreamReset(stream_id=stream_id):
+                if not event.by_peer:
+                    self._refused(BadRequest("http2.protocol_error"))
+                stream = self.streams.get(stream_id)
+                if isinstance(stream, ServerStream):
+                    stream.lost()
+            case ConnectionFailed():
+                self._refused(BadRequest("http2.protocol_error"))
+                super().handle(event)
+            case _:
+                super().handle(event)
+
+    def forget(self, stream: Http2Stream) -> None:
+        super().forget(stream)
+        if not self.streams:
+            self._idle_since = self.loop.time()
+            if self._is_draining:
+                self.loop.call_soon(self._close_if_idle)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _request(self, event: RequestReceived) -> None:
+        stream = ServerStream(self, event.stream_id)
+        self.streams[event.stream_id] = stream
+        stream.is_received = event.end_stream
+        try:
+            head, body = h2.request_head(event.headers, event.end_stream)
+        except ExchangeError as error:
+            answer, text = self._refused(error)
+            stream.send_head(answer, Body(len(text)))
+            if text:
+                stream.send_body(text)
+            stream.send_end([])
+            return
+        exchange = stream.exchange = self._begin(stream, head, body)
+        exchange.start()
+        if event.end_stream:
+            exchange.request_end([])
+
+    def _last_goaway(self) -> None:
+        if not self.is_gone:
+            self.engine.goaway(ErrorCode.NO_ERROR)
+            self.flush()
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if not self.streams and not self.is_gone:
+            self.flush()
+            self._transport.close()
+
+    def _check_idle(self) -> None:
+        left = self._idle_since + self.settings.idle_http_seconds - self.loop.time()
+        if not self.streams and left <= 0:
+            self.close_when_idle()
+        else:
+            self._timer = self.loop.call_later(max(left, 1.0), self._check_idle)

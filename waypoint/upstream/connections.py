@@ -1,0 +1,62 @@
+"""The HTTP/2 connections to one endpoint, shared by all its exchanges; a further one is opened when they are full."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+
+from waypoint.errors import ExchangeError, UpstreamConnectFailed
+from waypoint.http.h2_client import ClientStream, Http2Client
+
+Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
+"""Starts a task that somebody else owns and ends."""
+
+
+class Http2Connections:
+    __slots__ = ("_clients", "_connecting", "_failure")
+
+    def __init__(self) -> None:
+        self._clients: list[Http2Client] = []
+        self._connecting: asyncio.Task[None] | None = None
+        self._failure = ""
+
+    def take(self) -> ClientStream | None:
+        """A stream on a connection that has room for one."""
+        for client in self._clients:
+            stream = client.stream()
+            if stream is not None:
+                return stream
+        return None
+
+    async def open(self, connect: Callable[[], Awaitable[Http2Client]], spawn: Spawn) -> ClientStream:
+        """A stream, on a new connection if need be. Who needs one while it is being made waits for the same, so that
+        a burst of requests doesn't make a burst of connections. Raises UpstreamConnectFailed."""
+        while (stream := self.take()) is None:
+            if self._connecting is None:
+                self._failure = "the connection was not made"
+                self._connecting = spawn(self._connect(connect))
+            await asyncio.wait({self._connecting})
+            if self._failure and self._connecting is None:
+                raise UpstreamConnectFailed(self._failure)
+        return stream
+
+    def gone(self, client: Http2Client) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+
+    def retire(self) -> None:
+        for client in list(self._clients):
+            client.retire()
+
+    def close_idle(self, before: float) -> None:
+        """Close what nobody has used since then."""
+        for client in list(self._clients):
+            if not client.streams and client.idle_since < before:
+                client.retire()
+
+    async def _connect(self, connect: Callable[[], Awaitable[Http2Client]]) -> None:
+        try:
+            self._clients.append(await connect())
+            self._failure = ""
+        except ExchangeError as error:
+            self._failure = error.reason
+        finally:
+            self._connecting = None

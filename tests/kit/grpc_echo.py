@@ -1,0 +1,77 @@
+"""A gRPC service of the real grpcio, all four kinds of call, without generated code: messages are bytes."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+SERVICE = "echo.Echo"
+
+
+@dataclass
+class Seen:
+    """What the service was told beside its messages."""
+
+    metadata: list[dict[str, str | bytes]] = field(default_factory=list)
+    seconds_left: list[float] = field(default_factory=list)
+    cancelled: int = 0
+
+
+@contextmanager
+def echo_server(ip: str, port: int = 9080) -> Iterator[Seen]:
+    """`Unary` echoes; `Collect` joins; `Repeat` sends b"n" back n times; `Chat` echoes each as it comes; `Fail` aborts
+    with NOT_FOUND; `Hang` sends one message and then waits until it is cancelled."""
+    seen = Seen()
+
+    def note(context: grpc.ServicerContext) -> None:
+        seen.metadata.append(dict(context.invocation_metadata()))
+        if (left := context.time_remaining()) is not None:
+            seen.seconds_left.append(left)
+
+    def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
+        note(context)
+        context.set_trailing_metadata((("x-trailer", "at the end"),))
+        return request
+
+    def collect(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        note(context)
+        return b",".join(requests)
+
+    def repeat(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        note(context)
+        for _ in range(int(request)):
+            yield request
+
+    def chat(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        note(context)
+        yield from requests
+
+    def fail(request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such thing: 100 %")
+        return b""
+
+    def hang(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield b"first"
+        while context.is_active():
+            time.sleep(0.01)
+        seen.cancelled += 1
+
+    handlers = {
+        "Unary": grpc.unary_unary_rpc_method_handler(unary),
+        "Collect": grpc.stream_unary_rpc_method_handler(collect),
+        "Repeat": grpc.unary_stream_rpc_method_handler(repeat),
+        "Chat": grpc.stream_stream_rpc_method_handler(chat),
+        "Fail": grpc.unary_unary_rpc_method_handler(fail),
+        "Hang": grpc.unary_stream_rpc_method_handler(hang),
+    }
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    assert server.add_insecure_port(f"{ip}:{port}")
+    server.start()
+    try:
+        yield seen
+    finally:
+        server.stop(None).wait()

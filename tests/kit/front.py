@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from policies.attributes import Peer, RequestHead
 from tests.kit.mesh import Mesh, address
@@ -12,9 +13,21 @@ from waypoint.http.events import Body
 from waypoint.http.h2_server import Http2Server, ServerStream
 
 
+@dataclass
+class Front:
+    """`at` is where HTTP/2 with prior knowledge is spoken."""
+
+    at: tuple[str, int]
+    servers: set[Http2Server]
+
+    def drain(self) -> None:
+        for server in list(self.servers):
+            server.close_when_idle()
+
+
 @asynccontextmanager
-async def http2_front(mesh: Mesh, authority: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
-    """Where HTTP/2 with prior knowledge reaches the destination `authority`, as the service account `client`."""
+async def http2_front(mesh: Mesh, authority: tuple[str, int]) -> AsyncIterator[Front]:
+    """Leads to the destination `authority`, as the service account `client`."""
     servers: set[Http2Server] = set()
 
     def serve() -> Http2Server:
@@ -28,10 +41,10 @@ async def http2_front(mesh: Mesh, authority: tuple[str, int]) -> AsyncIterator[t
         return server
 
     listening = await asyncio.get_running_loop().create_server(serve, address(), 0)
+    front = Front(listening.sockets[0].getsockname(), servers)
     try:
-        yield listening.sockets[0].getsockname()
+        yield front
     finally:
         listening.close()
-        for server in list(servers):
-            server.close_when_idle()
+        front.drain()
         await listening.wait_closed()

@@ -4,6 +4,7 @@ What a peer provably never looked at (a stream that it refused, or that its GOAW
 and may be sent again elsewhere whatever its method (RFC 9113 section 8.7).
 """
 
+import asyncio
 from collections.abc import Callable
 
 from l4.config.settings import Settings
@@ -14,11 +15,12 @@ from l4.http2.events import (
     GoawayReceived,
     InformationalReceived,
     ResponseReceived,
+    SettingsChanged,
     StreamReset,
     TrailersReceived,
 )
 from policies.attributes import Headers, RequestHead
-from waypoint.errors import AttemptFailed, UpstreamClosed, UpstreamProtocolError, UpstreamReset
+from waypoint.errors import AttemptFailed, UpstreamClosed, UpstreamConnectFailed, UpstreamProtocolError, UpstreamReset
 from waypoint.http import h2
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
@@ -117,15 +119,17 @@ class ClientStream(Http2Stream):
 
 
 class Http2Client(Http2Connection):
-    """`on_gone` is told once, when the connection takes no further stream."""
+    """`on_gone` is told once, when the connection takes no further stream. `is_ready` is done when the endpoint has
+    said how many streams it takes, and has thereby shown that it speaks HTTP/2: no request is sent before."""
 
-    __slots__ = ("_is_retired", "_on_gone", "_opened", "idle_since", "is_used")
+    __slots__ = ("_is_retired", "_on_gone", "_opened", "idle_since", "is_ready", "is_used")
 
     def __init__(self, settings: Settings, on_gone: Callable[["Http2Client"], None]) -> None:
         super().__init__(settings, is_client=True)
         self._on_gone = on_gone
         self._is_retired = False
         self._opened = 0
+        self.is_ready: asyncio.Future[None] = self.loop.create_future()
         self.is_used = False
         self.idle_since = self.loop.time()
 
@@ -155,6 +159,7 @@ class Http2Client(Http2Connection):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_gone = True
+        self._not_ready(str(error or "the endpoint closed the connection"))
         self.retire()
         self._fail_all(UpstreamClosed(str(error or "the endpoint closed the connection")))
 
@@ -176,7 +181,12 @@ class Http2Client(Http2Connection):
                 for stream_id in [it for it in self.streams if it > last]:
                     if stream := self._find(stream_id):
                         stream.fail(UpstreamReset("the endpoint is going away", is_undelivered=True))
+            case SettingsChanged():
+                if not self.is_ready.done():
+                    self.is_ready.set_result(None)
+                super().handle(event)
             case ConnectionFailed(sentence=sentence):
+                self._not_ready(f"the endpoint does not speak HTTP/2: {sentence}")
                 self.retire()
                 self._fail_all(UpstreamProtocolError(sentence))
                 super().handle(event)
@@ -207,6 +217,11 @@ class Http2Client(Http2Connection):
         else:
             is_undelivered = event.code is ErrorCode.REFUSED_STREAM
             stream.fail(UpstreamReset(f"reset with {event.code.name}", is_undelivered=is_undelivered))
+
+    def _not_ready(self, why: str) -> None:
+        if not self.is_ready.done():
+            self.is_ready.set_exception(UpstreamConnectFailed(why))
+            self.is_ready.exception()  # taken note of, whether or not somebody still waits for it
 
     def _fail_all(self, error: AttemptFailed) -> None:
         for stream in list(self.streams.values()):

@@ -204,6 +204,11 @@ class Http2Connection(asyncio.Protocol):
         self.unblock()
         self.flush()
 
+    def close(self) -> None:
+        """End the connection now, whatever is under way."""
+        if not self.is_gone:
+            self._transport.abort()
+
     # -- for streams -----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:

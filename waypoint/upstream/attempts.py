@@ -13,7 +13,7 @@ from typing import Protocol
 from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead
 from policies.balancing.endpoint import Endpoint
-from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint
+from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, UpstreamConnectFailed
 from waypoint.http.client import Http1Client
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_client import ClientStream, Http2Client
@@ -177,6 +177,11 @@ class Attempts:
         async def connect() -> Http2Client:
             client = Http2Client(self._settings, on_gone=live.http2.gone)
             await originator.connect(live.endpoint, lambda: client, seconds)
+            try:
+                await asyncio.wait_for(client.is_ready, seconds)
+            except TimeoutError:
+                client.close()
+                raise UpstreamConnectFailed(f"{live.endpoint} sent no HTTP/2 within {seconds:g} s") from None
             return client
 
         return await live.http2.open(connect, self._spawn)

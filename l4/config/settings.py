@@ -53,6 +53,43 @@ class Settings:
     tcp_keepalive_probes: int = 9
     """ztunnel's values."""
 
+    http2_premature_resets: int = 200
+    """Streams that a client may reset at once while they are young and unanswered: rapid reset, CVE-2023-44487. Envoy
+    ends a connection after 250."""
+    http2_premature_resets_per_second: int = 33
+    """And how many more from then on; nghttp2's value."""
+    http2_premature_seconds: float = 1.0
+    """Up to this age a stream is young."""
+    http2_own_resets: int = 100
+    """Mistakes at once that we answer by resetting a stream: MadeYouReset, CVE-2025-8671."""
+    http2_own_resets_per_second: int = 10
+    """And how many more from then on."""
+    http2_head_frames: int = 64
+    """HEADERS and CONTINUATION frames of one head (CVE-2024-27316); no more, because the library takes no more."""
+    http2_queued_control_frames: int = 1000
+    """Answers to PING, SETTINGS and mistakes that wait for a peer that doesn't read; Envoy's value."""
+    http2_pings: int = 1000
+    """In ten seconds."""
+    http2_settings_frames: int = 100
+    """In ten seconds."""
+    http2_empty_frames: int = 1000
+    """DATA and HEADERS that carry nothing, not even the end of their stream, in a minute (CVE-2019-9518)."""
+    http2_consecutive_empty_frames: int = 16
+    """Such frames in a row."""
+    http2_tiny_data_bytes: int = 64
+    """DATA is tiny when frames have less than this on average, over the number that follows (CVE-2019-9511)."""
+    http2_tiny_data_frames: int = 10_000
+    http2_tiny_data_frames_per_second: int = 5000
+    """Up to this pace tiny DATA is a chatty client, above it a flood."""
+    http2_priority_frames: int = 100
+    """For each stream that was opened, and as many without one; priorities are ignored. Envoy's value."""
+    http2_window_updates: int = 10
+    """For each DATA frame that we sent, and five without one; Envoy's value."""
+    http2_new_streams_per_turn: int = 100
+    """How many a connection may begin before the others have their turn."""
+    max_connections: int = 50_000
+    """Accepted by one process; at most 0.4 of its file limit in any case, because each needs another one onwards."""
+
     buffered_bytes: int = 64 << 10
     """Per direction of a tunnel: above it the writer is told to pause."""
     resume_bytes: int = 16 << 10
@@ -64,6 +101,8 @@ class Settings:
     """What one request may have in flight towards us; more would have to be buffered for a slow endpoint."""
     inner_http2_connection_window: int = 1 << 20
     """Many times the stream's, so that one request nobody reads cannot stall its neighbours."""
+    stall_seconds: float = 300.0
+    """For the peer of a stream that takes nothing of what waits for it: then it is reset. Envoy's stream idle time."""
 
     head_bytes: int = 60 << 10
     """Request line and fields; Envoy's value."""
@@ -71,6 +110,28 @@ class Settings:
     """Envoy's value."""
     head_seconds: float = 10.0
     """For a head that has begun (slowloris); Envoy's is off."""
+    empty_lines: int = 2
+    """In front of a request, which old clients send after a body (RFC 9112 2.2)."""
+    nominated_headers: int = 9
+    """How many names Connection may list; Envoy refuses ten."""
+    chunk_extension_bytes: int = 4 << 10
+    """Of all chunks of a message together; nobody uses them but to smuggle or to flood."""
+    pipelined_requests: int = 16
+    """How many may wait while another is being answered."""
+    pipelined_bytes: int = 64 << 10
+    """What those that wait may hold, heads and bodies together."""
+    informational_responses: int = 8
+    """1xx heads in front of one response."""
+    body_grace_seconds: float = 30.0
+    """How long a request's body may come at any pace."""
+    body_bytes_per_second: int = 102
+    """After that, the least average: 1 KiB in 10 s. 0 lets a body be as slow as it likes. Does not concern upgraded
+    connections, nor time in which we didn't read."""
+    linger_seconds: float = 1.0
+    """How long a client whose connection we end may take to read the answer, while what it still sends is ignored;
+    Envoy's value."""
+    path_normalization: str = "BASE"
+    """`NONE`, `BASE`, `MERGE_SLASHES` or `DECODE_AND_MERGE_SLASHES`, as MeshConfig.pathNormalization."""
     idle_http_seconds: float = 3600.0
     """A client's connection without a request; Envoy's value."""
     upstream_idle_http_seconds: float = 60.0
@@ -101,6 +162,9 @@ class Settings:
         """Raises InvalidSetting for what the protocols, or the parts that use it, could not work with."""
         if self.http2_engine not in {"express", "h2"}:
             raise InvalidSetting(f"HTTP2_ENGINE is {self.http2_engine!r}; it must be express or h2")
+        if self.path_normalization not in _PATH_NORMALIZATIONS:
+            expected = ", ".join(_PATH_NORMALIZATIONS)
+            raise InvalidSetting(f"PATH_NORMALIZATION is {self.path_normalization!r}; it must be one of {expected}")
         for name, (least, most) in _RANGES.items():
             if not least <= getattr(self, name) <= most:
                 variables = " or ".join(_variables(name))
@@ -135,9 +199,13 @@ _RANGES = {
     "inner_http2_streams": (1, 2**31 - 1),
     "inner_http2_stream_window": (1, 2**31 - 1),
     "inner_http2_connection_window": (65_535, 2**31 - 1),
+    "http2_head_frames": (1, 64),
+    "http2_new_streams_per_turn": (1, 2**31 - 1),
+    "max_connections": (1, 2**31 - 1),
     "max_handshakes": (1, 65_536),
     "max_exchanges": (1, 2**31 - 1),
 }
+_PATH_NORMALIZATIONS = ("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 

@@ -14,8 +14,9 @@ from typing import cast
 from l4.config.settings import Settings
 from l4.hbone.connect import ConnectRequest
 from l4.hbone.errors import ConnectFailed, TunnelRefused, TunnelReset
+from l4.hbone.limits import hbone_limits_of
 from l4.hbone.tunnel import Tunnel
-from l4.http2.connection import Connection, Engine, Limits, connect
+from l4.http2.connection import Connection, Engine, connect
 from l4.http2.errors import ErrorCode
 from l4.http2.events import (
     ConnectionFailed,
@@ -39,17 +40,6 @@ log = logging.getLogger(__name__)
 _PING = b"waypoint"
 _LAST_STREAM = 2**31 - 1
 _GOAWAY_GRACE_SECONDS = 1.0
-
-
-def limits_of(settings: Settings) -> Limits:
-    """What we offer on HBONE connections."""
-    return Limits(
-        max_concurrent_streams=settings.hbone_max_streams,
-        stream_window=settings.hbone_stream_window,
-        connection_window=settings.hbone_connection_window,
-        max_frame_size=settings.hbone_max_frame,
-        max_header_list_size=settings.hbone_header_list,
-    )
 
 
 class Driver(asyncio.Protocol):
@@ -94,7 +84,7 @@ class Driver(asyncio.Protocol):
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.engine: Connection = connect(
-            Engine(settings.http2_engine), is_client=is_client, limits=limits_of(settings)
+            Engine(settings.http2_engine), is_client=is_client, limits=hbone_limits_of(settings)
         )
         self.is_draining = False
         self.has_been_used = False

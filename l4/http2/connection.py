@@ -12,25 +12,37 @@ Rules:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from l4.http2.errors import ErrorCode
 from l4.http2.events import Event
+from l4.http2.flood import FloodLimits
 from policies.attributes import Headers
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What we allow the peer; sent as SETTINGS. Sizes in bytes."""
+    """What we allow the peer; most of it is sent as SETTINGS. Sizes in bytes."""
 
     max_concurrent_streams: int = 100
     stream_window: int = 65_535
     connection_window: int = 1 << 20
     max_frame_size: int = 16_384
     max_header_list_size: int = 61_440
+    max_header_fields: int = 100
+    """Without the pseudo headers."""
     allow_connect_protocol: bool = False
+    is_malformed_head_fatal: bool = False
+    """Whether a malformed head ends the connection, or its stream only."""
+    flood: FloodLimits = field(default_factory=FloodLimits)
+
+    @property
+    def max_encoded_head(self) -> int:
+        """How far a head that is too large is read and decoded all the same: then only its stream is refused, because
+        HPACK's state is whole. Beyond it the connection ends."""
+        return 2 * self.max_header_list_size
 
 
 class Engine(StrEnum):

@@ -29,22 +29,27 @@ def error_code(number: int) -> ErrorCode:
 
 
 class ConnectionFault(Exception):
-    """The peer broke the connection's rules: answered with GOAWAY, then the connection is over."""
+    """The peer broke the connection's rules: answered with GOAWAY, then the connection is over.
 
-    def __init__(self, code: ErrorCode, sentence: str) -> None:
+    `reason` is the name of the limit that it went beyond, if that is what it did.
+    """
+
+    def __init__(self, code: ErrorCode, sentence: str, reason: str = "") -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
+        self.reason = reason
 
 
 class StreamFault(Exception):
     """The peer broke one stream's rules: answered with RST_STREAM; the other streams go on."""
 
-    def __init__(self, stream_id: int, code: ErrorCode, sentence: str) -> None:
+    def __init__(self, stream_id: int, code: ErrorCode, sentence: str, reason: str = "") -> None:
         super().__init__(sentence)
         self.stream_id = stream_id
         self.code = code
         self.sentence = sentence
+        self.reason = reason
 
 
 class StreamUnavailable(Exception):

@@ -1,0 +1,221 @@
+"""What one peer may make us do on one HTTP/2 connection: counters in front of either engine, the same for both.
+
+Each rule answers an attack that is correct HTTP/2, frame by frame, and harmful by its number: rapid reset
+(CVE-2023-44487), resets that we are made to send (CVE-2025-8671), heads in endless CONTINUATION frames
+(CVE-2024-27316), floods of PING, SETTINGS, PRIORITY, WINDOW_UPDATE, of empty and tiny frames (CVE-2019-9511 to 9518).
+A breach ends the connection with ENHANCE_YOUR_CALM, and names its limit.
+
+There is no clock in here: `now` is the time of the read that brought the frames. Full DATA frames are counted once a
+read, not one by one.
+"""
+
+from dataclasses import dataclass
+
+from l4.http2 import frames
+from l4.http2.errors import ConnectionFault, ErrorCode
+
+_RATE_SECONDS = 10.0
+_EMPTY_RATE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class FloodLimits:
+    """Named like the settings that hold them, where each has its reason."""
+
+    http2_premature_resets: int = 200
+    http2_premature_resets_per_second: int = 33
+    http2_premature_seconds: float = 1.0
+    http2_own_resets: int = 100
+    http2_own_resets_per_second: int = 10
+    http2_head_frames: int = 64
+    http2_queued_control_frames: int = 1000
+    http2_pings: int = 1000
+    http2_settings_frames: int = 100
+    http2_empty_frames: int = 1000
+    http2_consecutive_empty_frames: int = 16
+    http2_tiny_data_bytes: int = 64
+    http2_tiny_data_frames: int = 10_000
+    http2_tiny_data_frames_per_second: int = 5000
+    http2_priority_frames: int = 100
+    http2_window_updates: int = 10
+
+
+class Flood(ConnectionFault):
+    """A limit was exceeded; `reason` is its name."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(ErrorCode.ENHANCE_YOUR_CALM, f"more than {reason} allows", reason)
+
+
+class Bucket:
+    """`burst` tokens at once, `per_second` new ones afterwards."""
+
+    __slots__ = ("_burst", "_per_second", "_tokens", "_updated")
+
+    def __init__(self, burst: int, per_second: float) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._tokens = float(burst)
+        self._updated = 0.0
+
+    def take(self, now: float) -> bool:
+        tokens = min(self._burst, self._tokens + (now - self._updated) * self._per_second)
+        self._updated = now
+        self._tokens = max(0.0, tokens - 1)
+        return tokens >= 1
+
+
+class FloodGuard:
+    """The counters of one connection. Every method that counts something raises Flood when it is too much."""
+
+    __slots__ = (
+        "_empty_frames",
+        "_empty_in_a_row",
+        "_head_bytes",
+        "_head_frames",
+        "_limits",
+        "_max_head_bytes",
+        "_own_resets",
+        "_pings",
+        "_premature_resets",
+        "_priority_frames",
+        "_queued",
+        "_settings_frames",
+        "_streams",
+        "_tiny_bytes",
+        "_tiny_frames",
+        "_tiny_since",
+        "_unanswered",
+        "_window_updates",
+        "data_frames_sent",
+    )
+
+    def __init__(self, limits: FloodLimits, max_head_bytes: int) -> None:
+        self._limits = limits
+        self._premature_resets = Bucket(limits.http2_premature_resets, limits.http2_premature_resets_per_second)
+        self._own_resets = Bucket(limits.http2_own_resets, limits.http2_own_resets_per_second)
+        self._pings = Bucket(limits.http2_pings, limits.http2_pings / _RATE_SECONDS)
+        self._settings_frames = Bucket(limits.http2_settings_frames, limits.http2_settings_frames / _RATE_SECONDS)
+        self._empty_frames = Bucket(limits.http2_empty_frames, limits.http2_empty_frames / _EMPTY_RATE_SECONDS)
+        self._empty_in_a_row = 0
+        self._head_frames = 0
+        self._head_bytes = 0
+        self._max_head_bytes = max_head_bytes
+        self._queued = 0
+        self._priority_frames = 0
+        self._window_updates = 0
+        self._tiny_frames = 0
+        self._tiny_bytes = 0
+        self._tiny_since = 0.0
+        self._streams = 0  # ever opened, by either side
+        self._unanswered: dict[int, float] = {}  # the peer's streams without our response head → when they were opened
+        self.data_frames_sent = 0  # in units of the smallest largest frame: peers return windows by bytes
+
+    # -- frames that come ------------------------------------------------------------------------------------------
+
+    def frame(self, kind: int, flags: int, payload: bytes, now: float) -> None:
+        """Any frame but a full one of DATA."""
+        limits = self._limits
+        match kind:
+            case frames.DATA:
+                if _is_hollow(flags, payload):
+                    self._empty_frame(now)
+                else:
+                    self.data(1, len(payload), now)
+            case frames.HEADERS | frames.CONTINUATION:
+                self._piece_of_head(kind, flags, payload, now)
+            case frames.PING:
+                if not self._pings.take(now):
+                    raise Flood("http2_pings")
+            case frames.SETTINGS:
+                if not self._settings_frames.take(now):
+                    raise Flood("http2_settings_frames")
+            case frames.PRIORITY | frames.PRIORITY_UPDATE:
+                self._priority_frames += 1
+                if self._priority_frames > limits.http2_priority_frames * (1 + self._streams):
+                    raise Flood("http2_priority_frames")
+            case frames.WINDOW_UPDATE:
+                self._window_updates += 1
+                earned = self._streams + limits.http2_window_updates * self.data_frames_sent
+                if self._window_updates > 5 + 2 * earned:
+                    raise Flood("http2_window_updates")
+
+    def data(self, count: int, length: int, now: float) -> None:
+        """So many frames of DATA, none of them empty, with so many bytes."""
+        self._empty_in_a_row = 0
+        self._tiny_frames += count
+        self._tiny_bytes += length
+        limits = self._limits
+        if self._tiny_frames <= limits.http2_tiny_data_frames:
+            return
+        elapsed = now - self._tiny_since
+        is_tiny = self._tiny_bytes < self._tiny_frames * limits.http2_tiny_data_bytes
+        if is_tiny and self._tiny_frames > elapsed * limits.http2_tiny_data_frames_per_second:
+            raise Flood("http2_tiny_data_frames")
+        self._tiny_frames = self._tiny_bytes = 0
+        self._tiny_since = now
+
+    def _piece_of_head(self, kind: int, flags: int, payload: bytes, now: float) -> None:
+        """Counted while they arrive, because nothing can be decoded before the last one has come."""
+        if kind == frames.HEADERS:
+            self._head_frames = self._head_bytes = 0
+        self._head_frames += 1
+        self._head_bytes += len(payload)
+        if self._head_frames > self._limits.http2_head_frames:
+            raise Flood("http2_head_frames")
+        if self._head_bytes > self._max_head_bytes:
+            raise Flood("max_header_list_size")
+        if _is_hollow(flags, payload):
+            self._empty_frame(now)
+        else:
+            self._empty_in_a_row = 0
+
+    def _empty_frame(self, now: float) -> None:
+        self._empty_in_a_row += 1
+        if self._empty_in_a_row > self._limits.http2_consecutive_empty_frames:
+            raise Flood("http2_consecutive_empty_frames")
+        if not self._empty_frames.take(now):
+            raise Flood("http2_empty_frames")
+
+    # -- streams ---------------------------------------------------------------------------------------------------
+
+    def opened_by_us(self) -> None:
+        self._streams += 1
+
+    def opened(self, stream_id: int, now: float) -> None:
+        """The peer opened a stream, which now waits for our response head."""
+        self._streams += 1
+        self._unanswered[stream_id] = now
+
+    def answered(self, stream_id: int) -> None:
+        """Our response head is sent, or the stream ended by us without one."""
+        self._unanswered.pop(stream_id, None)
+
+    def reset_by_peer(self, stream_id: int, now: float) -> None:
+        opened = self._unanswered.pop(stream_id, None)
+        is_premature = opened is not None and now - opened < self._limits.http2_premature_seconds
+        if is_premature and not self._premature_resets.take(now):
+            raise Flood("http2_premature_resets")
+
+    def reset_provoked(self, now: float) -> None:
+        """The peer made a mistake that we answer with RST_STREAM."""
+        if not self._own_resets.take(now):
+            raise Flood("http2_own_resets")
+
+    # -- answers that wait to be sent ------------------------------------------------------------------------------
+
+    def queued(self, count: int = 1) -> None:
+        """So many answers to the peer's frames were queued; it may never read them."""
+        self._queued += count
+        if self._queued > self._limits.http2_queued_control_frames:
+            raise Flood("http2_queued_control_frames")
+
+    def flushed(self) -> None:
+        self._queued = 0
+
+
+def _is_hollow(flags: int, payload: bytes) -> bool:
+    """Whether it carries nothing, not even END_STREAM, but perhaps padding."""
+    if flags & frames.END_STREAM:
+        return False
+    return not payload or (bool(flags & frames.PADDED) and payload[0] + 1 >= len(payload))

@@ -25,6 +25,7 @@ HOT = (
     "policies/route.py",
     "waypoint/exchange.py",
     "waypoint/http/client.py",
+    "waypoint/http/framing.py",
     "waypoint/http/h1.py",
     "waypoint/http/hygiene.py",
     "waypoint/http/server.py",

@@ -122,6 +122,11 @@ class Exchange:
             self._deadline = self._path.loop.call_later(seconds, self._timed_out)
         self._attempts.send_end(trailers)
 
+    def request_failed(self, error: ExchangeError) -> None:
+        if isinstance(error, BadRequest):
+            self._path.telemetry.count_refusal(error.limit)
+        self._give_up(error)
+
     def downstream_lost(self) -> None:
         """The client is gone: stop the work that was done for it."""
         record = self._record
@@ -270,13 +275,16 @@ class Exchange:
             headers.append((b"traceparent", span.traceparent()))
 
     def _timed_out(self) -> None:
-        error = RequestTimeout()
+        self._give_up(RequestTimeout())
+
+    def _give_up(self, error: ExchangeError) -> None:
+        """Answer in the endpoint's place, or cut the response that is under way."""
         if self._record.status == 0:
             if self._attempts is not None:
                 self._attempts.abort()
             self._reply(error)
         else:
-            self._record.flags += (error.flag,)
+            self._record.flags += (error.flag,) if error.flag else ()
             self._record.detail = error.detail
             self._cut()
             self._downstream.reset()

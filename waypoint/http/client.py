@@ -1,17 +1,19 @@
 """The endpoint's side of HTTP/1.1: one connection, one exchange at a time, kept for the next when all was in order.
 
 A connection goes back to its endpoint only when request and response were both whole and both sides agreed to keep it;
-after anything odd it is cut, so that no byte of one exchange can turn up in another.
+after anything odd it is cut, so that no byte of one exchange can turn up in another. Of a request that asks to upgrade
+only the head is sent before the endpoint has agreed: what follows would be another request to one that has not.
 """
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import UpstreamClosed, UpstreamProtocolError
-from waypoint.http import h1
+from waypoint.http import h1, websocket
 from waypoint.http.events import Body, ResponseSink
 
 
@@ -20,9 +22,13 @@ class Http1Client(asyncio.Protocol):
     it never will (also when it breaks while nobody uses it)."""
 
     __slots__ = (
+        "_accept",
+        "_held",
         "_is_chunked",
         "_is_gone",
+        "_is_holding",
         "_is_kept_alive",
+        "_is_opaque",
         "_is_write_paused",
         "_on_free",
         "_on_gone",
@@ -40,11 +46,15 @@ class Http1Client(asyncio.Protocol):
         on_free: Callable[["Http1Client"], None],
         on_gone: Callable[["Http1Client"], None],
     ) -> None:
-        self._reader = h1.ResponseReader(self, settings.head_bytes, settings.head_fields)
+        self._reader = h1.ResponseReader(self, settings)
         self._on_free = on_free
         self._on_gone = on_gone
         self._sink: ResponseSink | None = None
         self._is_chunked = False
+        self._is_opaque = False
+        self._is_holding = False  # until the endpoint has switched protocols
+        self._held: list[bytes] = []
+        self._accept = b""  # the endpoint's answer to a key of ours
         self._is_write_paused = False
         self._is_kept_alive = True
         self._request_is_complete = True
@@ -70,22 +80,28 @@ class Http1Client(asyncio.Protocol):
 
     def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int:
         self._sink = sink
-        self._is_chunked = body.length is None and not body.is_empty
+        self._is_opaque = self._is_holding = body.is_opaque
+        self._is_chunked = body.length is None and not body.is_opaque
         self._request_is_complete = False
         self._is_kept_alive = True
-        self._reader.expect(head.method)
-        data = h1.format_request(head, body)
+        self._reader.expect(head.method, head.upgrade)
+        data = self._format_upgrade(head, body) if body.is_opaque else h1.format_request(head, body)
         self._transport.write(data)
         return len(data)
 
     def send_body(self, data: bytes) -> bool:
+        if self._is_holding:
+            self._held.append(data)
+            return False
         self._transport.write(h1.format_chunk(data) if self._is_chunked else data)
         return not self._is_write_paused
 
     def send_end(self, trailers: Headers) -> None:
+        self._request_is_complete = True
         if self._is_chunked:
             self._transport.write(h1.format_last_chunk(trailers))
-        self._request_is_complete = True
+        elif self._is_opaque and not self._is_holding:
+            self._transport.write_eof()
 
     def abort(self) -> None:
         self._sink = None
@@ -135,9 +151,13 @@ class Http1Client(asyncio.Protocol):
             self._sink.response_informational(head)
 
     def response_head(self, head: ResponseHead, body: Body, is_kept_alive: bool) -> None:
-        self._is_kept_alive = is_kept_alive
+        self._is_kept_alive = is_kept_alive and not self._is_opaque
+        if body.is_opaque:
+            self._check_accept(head)
         if self._sink is not None:
             self._sink.response_head(head, body)
+        if body.is_opaque:
+            self._release()
 
     def response_body(self, data: bytes) -> None:
         if self._sink is not None:
@@ -150,9 +170,40 @@ class Http1Client(asyncio.Protocol):
         if self._is_kept_alive and self._request_is_complete and not self._is_gone:
             self.is_reused = True
             self._on_free(self)
-        else:
+        elif self._request_is_complete or self._is_opaque:
             self.close()
+        else:
+            self.abort()  # it would wait for the rest of the request
         sink.response_end(trailers)
+
+    # -- upgrades --------------------------------------------------------------------------------------------------
+
+    def _format_upgrade(self, head: RequestHead, body: Body) -> bytes:
+        """A client of HTTP/2 has sent no key (RFC 8441 section 5), so that it is ours to ask and to check."""
+        self._accept = b""
+        if head.get(b"sec-websocket-key") is not None:
+            return h1.format_request(head, body)
+        key = websocket.new_key()
+        self._accept = websocket.accept_of(key)
+        return h1.format_request(replace(head, headers=[*head.headers, (b"sec-websocket-key", key)]), body)
+
+    def _check_accept(self, head: ResponseHead) -> None:
+        if not self._accept:
+            return
+        if head.get(b"sec-websocket-accept") != self._accept:
+            raise UpstreamProtocolError("the endpoint did not understand the WebSocket key")
+        head.headers = [header for header in head.headers if header[0] != b"sec-websocket-accept"]
+
+    def _release(self) -> None:
+        """The endpoint has switched protocols: send what the client has sent meanwhile."""
+        self._is_holding = False
+        held, self._held = self._held, []
+        for data in held:
+            self._transport.write(data)
+        if self._request_is_complete:
+            self._transport.write_eof()
+        elif held and not self._is_write_paused and self._sink is not None:
+            self._sink.resume_upstream()
 
     def _fail(self, error: UpstreamProtocolError | UpstreamClosed) -> None:
         sink = self._sink

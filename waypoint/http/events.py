@@ -33,6 +33,10 @@ class RequestSink(Protocol):
 
     def request_end(self, trailers: Headers) -> None: ...
 
+    def request_failed(self, error: ExchangeError) -> None:
+        """The rest of the request can't be understood, or doesn't come: answer that, or, when the response is already
+        under way, cut it."""
+
     def downstream_lost(self) -> None:
         """The client is gone; nothing can be answered any more."""
 

@@ -1,7 +1,9 @@
-"""HTTP/1.1 messages as bytes (RFC 9112), without sockets. llhttp finds the framing, `hygiene` makes the head.
+"""HTTP/1.1 messages as bytes (RFC 9112), without sockets. llhttp reads heads and chunks, `hygiene` makes the head.
 
-llhttp (httptools) is strict about lengths, chunks, line ends and folding; what it leaves open is settled in `hygiene`.
-Readers push: they call their consumer as parts arrive, and raise what the peer did wrong.
+llhttp (httptools) is strict about lengths, chunks, line ends and folding. What it leaves open is settled in `hygiene`,
+and where it is lenient (blanks in the request line, empty lines, odd versions, chunk extensions without end) here,
+with the help of `framing`: llhttp gets the bytes of one head, one line or one chunk at a time, and bodies of known
+length don't go through it. Readers push: they call their consumer as parts arrive, and raise what the peer did wrong.
 """
 
 from typing import Protocol
@@ -14,18 +16,22 @@ from httptools import (
     HttpResponseParser,
 )
 
+from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
-from waypoint.http.events import Body
+from waypoint.http.events import OPAQUE, Body
+from waypoint.http.framing import ChunkCutter, HeadCutter, LimitExceeded
 from waypoint.http.hygiene import canonical_request, canonical_response
 
-_MAX_INFORMATIONAL = 8
+_CR = 0x0D
+_WEBSOCKET = b"websocket"
 _TRAILERS_ALLOWED_ONLY_IF_NOT = frozenset(
     {b"transfer-encoding", b"content-length", b"host", b"connection", b"te", b"trailer", b"authorization", b"cookie"}
     | {b"content-type", b"content-encoding", b"content-range", b"cache-control", b"expect", b"max-forwards"}
     | {b"set-cookie", b"upgrade", b"keep-alive", b"proxy-connection", b"x-forwarded-for", b"x-forwarded-client-cert"}
 )
 _REASONS = {
+    100: b"Continue", 101: b"Switching Protocols", 103: b"Early Hints",
     200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 206: b"Partial Content",
     301: b"Moved Permanently", 302: b"Found", 303: b"See Other", 304: b"Not Modified",
     307: b"Temporary Redirect", 308: b"Permanent Redirect",
@@ -59,60 +65,120 @@ class RequestReader:
     """Reads the requests of one connection."""
 
     __slots__ = (
+        "_chunks",
         "_consumer",
+        "_empty_lines",
         "_error",
-        "_fed",
-        "_fed_before",
+        "_field_count",
         "_fields",
-        "_is_in_message",
-        "_max_bytes",
-        "_max_fields",
+        "_head",
+        "_is_after_cr",
+        "_is_ended",
+        "_is_opaque",
+        "_is_upgrade",
+        "_left",
         "_parser",
-        "_quiet_since",
+        "_settings",
         "_target",
         "head_count",
         "is_in_head",
     )
 
-    def __init__(self, consumer: RequestConsumer, max_head_bytes: int, max_head_fields: int) -> None:
+    def __init__(self, consumer: RequestConsumer, settings: Settings) -> None:
         self._consumer = consumer
-        self._max_bytes = max_head_bytes
-        self._max_fields = max_head_fields
+        self._settings = settings
         self._parser = HttpRequestParser(self)
-        self._fed = self._fed_before = self._quiet_since = 0
+        self._head = HeadCutter(settings.head_bytes)
+        self._chunks: ChunkCutter | None = None  # of the body that is being read
+        self._left = 0  # of the body that is being read, when its length is known
         self._target = b""
         self._fields: list[Header] = []
+        self._field_count = 0
+        self._empty_lines = 0
         self._error: ExchangeError | None = None
-        self._is_in_message = False
+        self._is_after_cr = False  # of an empty line
+        self._is_upgrade = False  # llhttp takes what follows for another protocol
+        self._is_opaque = False  # and so it is
+        self._is_ended = False  # the client asked to close after this request
         self.is_in_head = False
         self.head_count = 0
+
+    @property
+    def head_bytes(self) -> int:
+        """How large the last head was."""
+        return self._head.size
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the client. Raises ExchangeError; the connection can't be read any further then."""
         while data:
-            self._fed_before = self._fed  # so that what was fed since a head's start is never less than its size
-            self._fed += len(data)
-            try:
-                self._parser.feed_data(data)
-            except HttpParserUpgrade as upgrade:
-                # llhttp stops at every Upgrade; those that got here were refused or are to be ignored (h2c).
-                self._parser = HttpRequestParser(self)
-                self._fed = self._fed_before + upgrade.args[0]
-                data = data[upgrade.args[0] :]
-                continue
-            except HttpParserCallbackError as error:
-                raise self._error or error from None
-            except HttpParserError as error:
-                raise BadRequest(_detail(error)) from None
-            break
-        # What is no body counts: a head, and what comes between and after chunks (extensions, trailers).
-        if self._is_in_message and self._fed - self._quiet_since > self._max_bytes:
-            raise BadRequest("http1.headers_too_large", status=431)
+            if self._left:
+                piece = data[: self._left]
+                self._feed_body(piece)
+            elif self._chunks is not None:
+                piece = self._feed_chunks(self._chunks, data)
+            elif self._is_opaque:
+                self._consumer.request_body(data)
+                return
+            elif self._is_ended:  # RFC 9112 section 9.6
+                return
+            elif not self._head.raw and (self._is_after_cr or data[0] <= _CR):
+                piece = data[:1]
+                self._feed_empty_line(piece)
+            else:
+                piece = self._feed_head(data)
+            data = data[len(piece) :]
+
+    def _feed_empty_line(self, byte: bytes) -> None:
+        if byte != (b"\n" if self._is_after_cr else b"\r"):
+            raise BadRequest("http1.invalid_empty_line")
+        self._is_after_cr = not self._is_after_cr
+        if byte == b"\n":
+            self._empty_lines += 1
+            if self._empty_lines > self._settings.empty_lines:
+                raise BadRequest("http1.too_many_empty_lines", limit="empty_lines")
+
+    def _feed_head(self, data: bytes) -> bytes:
+        head = self._head
+        if not head.raw:
+            self.head_count += 1
+        piece = head.cut(data)
+        self.is_in_head = not head.is_complete
+        self._parse(piece)
+        if head.is_too_large:
+            raise BadRequest("http1.headers_too_large", status=431, limit="head_bytes")
+        if head.is_complete:
+            head.done()
+            self._empty_lines = 0
+        return piece
+
+    def _feed_body(self, piece: bytes) -> None:
+        self._left -= len(piece)
+        self._consumer.request_body(piece)
+        if not self._left:
+            self._parser = HttpRequestParser(self)  # the one that read the head still waits for the body
+            self._consumer.request_end([])
+
+    def _feed_chunks(self, chunks: ChunkCutter, data: bytes) -> bytes:
+        try:
+            piece = chunks.cut(data)
+            self._parse(piece)
+            chunks.passed(piece)
+        except LimitExceeded as error:
+            status = 431 if error.reason == "head_bytes" else 400
+            raise BadRequest("http1.chunks_too_large", status=status, limit=error.reason) from None
+        return piece
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._upgrade_passed()
+        except HttpParserCallbackError as error:
+            raise self._error or error from None
+        except HttpParserError as error:
+            raise BadRequest(_detail(error)) from None
 
     def on_message_begin(self) -> None:
-        self.is_in_head = self._is_in_message = True
-        self.head_count += 1
-        self._quiet_since = max(self._quiet_since, self._fed_before)
         self._target = b""
         self._fields = []
 
@@ -123,42 +189,66 @@ class RequestReader:
         self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self.is_in_head = False
         try:
-            self._head_complete()
+            if not self._is_upgrade:
+                self._head_complete()
         except ExchangeError as error:
             self._error = error
             raise
 
     def _head_complete(self) -> None:
         fields, self._fields = self._fields, []
-        if len(fields) > self._max_fields:
-            raise BadRequest("http1.too_many_headers", status=431)
-        if self._fed - self._quiet_since > self._max_bytes and len(self._target) + _size(fields) > self._max_bytes:
-            raise BadRequest("http1.headers_too_large", status=431)
+        self._field_count = len(fields)
         parser = self._parser
-        version = parser.get_http_version()
-        if version != "1.1":
-            raise BadRequest("low_version", status=426 if version < "1.1" else 505)
         method = parser.get_method()
+        if not self._head.raw.startswith(b"%b %b HTTP/1.1\r\n" % (method, self._target)):
+            raise _odd_request_line(parser.get_http_version(), fields)
+        if len(fields) > self._settings.head_fields:
+            raise BadRequest("http1.too_many_headers", status=431, limit="head_fields")
         if method == b"CONNECT":
             raise RouteNotFound
-        if parser.should_upgrade() and not _asks_for_h2c(fields):
-            raise UpgradeRefused
-        head, body = canonical_request(method, self._target, fields)
-        if parser.should_upgrade() and body.length != 0:
-            raise UpgradeRefused  # llhttp takes what follows for another protocol's, not for the body
-        self._consumer.request_head(head, body, parser.should_keep_alive())
+        head, body = canonical_request(method, self._target, fields, self._settings)
+        if parser.should_upgrade():
+            self._is_upgrade = True
+            head.upgrade = _upgrade(head, body, fields)
+        if head.upgrade:
+            self._is_opaque = True
+            body = OPAQUE
+        elif body.length is None:
+            budget = self._settings.head_bytes - self._head.size
+            self._chunks = ChunkCutter(self._settings.chunk_extension_bytes, budget)
+        else:
+            self._left = body.length
+        is_kept_alive = parser.should_keep_alive()
+        self._is_ended = not is_kept_alive
+        self._consumer.request_head(head, body, is_kept_alive)
+
+    def _upgrade_passed(self) -> None:
+        """llhttp stops at every Upgrade. What follows one that we ignore (h2c) is a body, and the next request."""
+        self._parser = HttpRequestParser(self)
+        if self._is_opaque:
+            return
+        if self._chunks is not None:
+            self._parser.feed_data(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+        self._fields = []
+        self._is_upgrade = False
+        if self._chunks is None and not self._left:
+            self._consumer.request_end([])
 
     def on_body(self, data: bytes) -> None:
-        self._quiet_since = self._fed
-        self._consumer.request_body(data)
+        try:
+            self._consumer.request_body(data)
+        except ExchangeError as error:
+            self._error = error
+            raise
 
     def on_message_complete(self) -> None:
-        self._is_in_message = False
+        if self._is_upgrade:
+            return
+        self._chunks = None
         fields = self._fields
-        if len(fields) > self._max_fields:
-            self._error = BadRequest("http1.too_many_trailers", status=431)
+        if self._field_count + len(fields) > self._settings.head_fields:
+            self._error = BadRequest("http1.too_many_trailers", status=431, limit="head_fields")
             raise self._error
         self._consumer.request_end(_trailers(fields) if fields else [])
 
@@ -167,72 +257,117 @@ class ResponseReader:
     """Reads the responses of one connection, one at a time: `expect` before each."""
 
     __slots__ = (
+        "_chunks",
         "_consumer",
         "_ends_with_connection",
         "_error",
+        "_field_count",
         "_fields",
+        "_following",
+        "_head",
         "_informational",
+        "_is_ended",
         "_is_informational",
-        "_max_bytes",
-        "_max_fields",
+        "_is_parsed",
+        "_left",
         "_method",
         "_parser",
-        "_quiet_bytes",
+        "_settings",
+        "_upgrade",
         "has_begun",
         "is_complete",
     )
 
-    def __init__(self, consumer: ResponseConsumer, max_head_bytes: int, max_head_fields: int) -> None:
+    def __init__(self, consumer: ResponseConsumer, settings: Settings) -> None:
         self._consumer = consumer
-        self._max_bytes = max_head_bytes
-        self._max_fields = max_head_fields
+        self._settings = settings
         self._parser = HttpResponseParser(self)
-        self._method = b""
+        self._head = HeadCutter(settings.head_bytes)
+        self._chunks: ChunkCutter | None = None  # of the body that is being read
+        self._left = 0  # of the body that is being read, when its length is known
+        self._ends_with_connection = False
+        self._method = self._upgrade = b""
         self._fields: list[Header] = []
-        self._quiet_bytes = 0
+        self._field_count = 0
+        self._following = 0  # bytes after the head that came with it
         self._informational = 0
         self._is_informational = False
-        self._ends_with_connection = False
+        self._is_parsed = False  # llhttp has seen the end
+        self._is_ended = False  # there is no more to come
         self._error: Exception | None = None
         self.is_complete = True
         self.has_begun = False
 
-    def expect(self, method: bytes) -> None:
-        """A request with this method has been sent; its response comes next."""
+    def expect(self, method: bytes, upgrade: bytes = b"") -> None:
+        """A request with this method has been sent, which perhaps asked to upgrade; its response comes next."""
         self._method = method
+        self._upgrade = upgrade
         self._informational = 0
-        self._quiet_bytes = 0
+        self._is_parsed = self._is_ended = False
         self.is_complete = False
         self.has_begun = False
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the endpoint. Raises UpstreamProtocolError."""
-        if self.is_complete:
-            raise UpstreamProtocolError("bytes without a request")
         self.has_begun = True
-        self._quiet_bytes += len(data)
-        self._parse(data)
-        if self._quiet_bytes > self._max_bytes and not self.is_complete:
+        while data:
+            if self.is_complete:
+                raise UpstreamProtocolError("bytes without a request")
+            if self._ends_with_connection:
+                self._consumer.response_body(data)
+                return
+            if self._left:
+                self._feed_body(data)
+                return
+            piece = self._feed_head(data) if self._chunks is None else self._feed_chunks(self._chunks, data)
+            data = data[len(piece) :]
+            if self._is_ended:
+                if data:
+                    raise UpstreamProtocolError("bytes beyond the response")
+                self._complete()
+
+    def _feed_head(self, data: bytes) -> bytes:
+        head = self._head
+        piece = head.cut(data)
+        self._following = len(data) - len(piece)
+        self._parse(piece)
+        if head.is_too_large:
             raise UpstreamProtocolError("response headers too large")
+        if head.is_complete:
+            head.done()
+        return piece
+
+    def _feed_body(self, data: bytes) -> None:
+        if len(data) > self._left:
+            raise UpstreamProtocolError("bytes beyond the response")
+        self._left -= len(data)
+        self._consumer.response_body(data)
+        if not self._left:
+            self._complete()
+
+    def _feed_chunks(self, chunks: ChunkCutter, data: bytes) -> bytes:
+        try:
+            piece = chunks.cut(data)
+            self._parse(piece)
+            chunks.passed(piece)
+        except LimitExceeded as error:
+            raise UpstreamProtocolError(f"chunks too large ({error.reason})") from None
+        return piece
 
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            raise UpstreamProtocolError("the endpoint switched protocols unasked") from None
+            pass  # as was asked for: `_switched` has seen to it
         except HttpParserCallbackError as error:
             raise self._error or error from None
         except HttpParserError as error:
             raise UpstreamProtocolError(_detail(error)) from None
-        if self.is_complete and self._method == b"HEAD":
-            # llhttp can't be told that a response to HEAD has no body and would wait for it.
-            self._parser = HttpResponseParser(self)
 
     def feed_eof(self) -> bool:
         """The connection has ended: whether that was the proper end of a response."""
         if self._ends_with_connection and not self.is_complete:
             self._complete()
-            return True
         return self.is_complete
 
     def on_message_begin(self) -> None:
@@ -250,51 +385,74 @@ class ResponseReader:
 
     def _head_complete(self) -> None:
         fields, self._fields = self._fields, []
-        if self.is_complete or len(fields) > self._max_fields:
-            raise UpstreamProtocolError("a second response" if self.is_complete else "too many response headers")
-        if self._quiet_bytes > self._max_bytes and _size(fields) > self._max_bytes:
-            raise UpstreamProtocolError("response headers too large")
+        self._field_count = len(fields)
+        if len(fields) > self._settings.head_fields:
+            raise UpstreamProtocolError("too many response headers")
+        raw = self._head.raw
+        if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
+            raise UpstreamProtocolError("the response begins neither with HTTP/1.1 nor with HTTP/1.0")
         parser = self._parser
         status = parser.get_status_code()
         head, body, is_chunked = canonical_response(status, fields, self._method)
+        if is_chunked and raw.startswith(b"HTTP/1.0"):
+            raise UpstreamProtocolError("transfer-encoding in HTTP/1.0")
         self._is_informational = 100 <= status < 200
-        if self._is_informational:
+        if status == 101:
+            self._switched(head, body, fields)
+        elif self._is_informational:
             self._informational += 1
-            if status == 101 or self._informational > _MAX_INFORMATIONAL:
-                raise UpstreamProtocolError(f"an unexpected response {status}")
+            if self._informational > self._settings.informational_responses:
+                raise UpstreamProtocolError(f"more than {self._informational - 1} informational responses")
             self._consumer.informational_head(head)
-            return
-        if not 200 <= status <= 599:
+        elif not 200 <= status <= 599:
             raise UpstreamProtocolError(f"the response has status {status}")
-        self._ends_with_connection = body.length is None and not is_chunked
-        self._quiet_bytes = 0
-        is_kept_alive = parser.should_keep_alive() and not self._ends_with_connection
-        self._consumer.response_head(head, body, is_kept_alive)
-        if self._method == b"HEAD":
-            self._complete()
+        else:
+            self._begin_body(body, is_chunked)
+            is_kept_alive = parser.should_keep_alive() and not self._ends_with_connection
+            self._consumer.response_head(head, body, is_kept_alive)
+
+    def _begin_body(self, body: Body, is_chunked: bool) -> None:
+        if body.length is not None:
+            if self._following > body.length:
+                raise UpstreamProtocolError("bytes beyond the response")
+            self._left = body.length
+            self._is_ended = not body.length
+        elif is_chunked:
+            budget = self._settings.head_bytes - self._head.size
+            self._chunks = ChunkCutter(self._settings.chunk_extension_bytes, budget)
+        else:
+            self._ends_with_connection = True
+
+    def _switched(self, head: ResponseHead, body: Body, fields: list[Header]) -> None:
+        if not self._upgrade:
+            raise UpstreamProtocolError("the endpoint switched protocols unasked")
+        if [value.lower() for name, value in fields if name.lower() == b"upgrade"] != [self._upgrade] or body.length:
+            raise UpstreamProtocolError("the endpoint did not switch to the protocol that it was asked for")
+        self._ends_with_connection = True
+        self._consumer.response_head(head, OPAQUE, False)
 
     def on_body(self, data: bytes) -> None:
-        if self.is_complete:
-            self._error = UpstreamProtocolError("a body where none may be")
-            raise self._error
-        self._quiet_bytes = 0
         self._consumer.response_body(data)
 
     def on_message_complete(self) -> None:
-        if not self._is_informational and not self.is_complete:
-            self._complete()
+        if not self._is_informational:
+            self._is_parsed = self._is_ended = True
 
     def _complete(self) -> None:
+        """Tell the end; only after a look at what comes behind it."""
         self.is_complete = True
         self._ends_with_connection = False
+        self._chunks = None
+        if not self._is_parsed:  # llhttp did not see the body, or waits for one (HEAD)
+            self._parser = HttpResponseParser(self)
         fields, self._fields = self._fields, []
-        if len(fields) > self._max_fields:
-            self._error = UpstreamProtocolError("too many trailers")
-            raise self._error
+        if self._field_count + len(fields) > self._settings.head_fields:
+            raise UpstreamProtocolError("too many trailers")
         self._consumer.response_end(_trailers(fields) if fields else [])
 
 
 def format_request(head: RequestHead, body: Body) -> bytes:
+    """The head of a request; one that asks to upgrade has an opaque body."""
     line = b"%b %b HTTP/1.1\r\nhost: %b" % (head.method, head.target, head.authority)
     return _format(line, head.headers, body)
 
@@ -308,7 +466,9 @@ def format_response(head: ResponseHead, body: Body, *, closes: bool) -> bytes:
 
 def _format(line: bytes, headers: Headers, body: Body) -> bytes:
     parts = [line, *map(b": ".join, headers)]
-    if not body.is_empty:
+    if body.is_opaque:
+        parts.append(b"connection: upgrade\r\nupgrade: websocket")
+    elif not body.is_empty:
         if body.length is None:
             parts.append(b"transfer-encoding: chunked")
         else:
@@ -327,12 +487,25 @@ def format_last_chunk(trailers: Headers) -> bytes:
     return b"\r\n".join([b"0", *map(b": ".join, trailers), b"\r\n"])
 
 
-def _size(fields: list[Header]) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in fields)
+def _odd_request_line(version: str, fields: list[Header]) -> BadRequest:
+    """llhttp has read it, but nobody should have written it."""
+    if version == "1.1":
+        return BadRequest("http1.invalid_request_line")
+    if version > "1.1":
+        return BadRequest("http1.unsupported_version", status=505)
+    if any(name.lower() == b"transfer-encoding" for name, _ in fields):
+        return BadRequest("http1.transfer_encoding_in_old_version")
+    return BadRequest("low_version", status=426)
 
 
-def _asks_for_h2c(fields: list[Header]) -> bool:
-    return all(value.strip().lower() == b"h2c" for name, value in fields if name.lower() == b"upgrade")
+def _upgrade(head: RequestHead, body: Body, fields: list[Header]) -> bytes:
+    """The protocol to change to; none for h2c, which is ignored. Raises UpgradeRefused for all others."""
+    protocols = {value.strip(b" \t").lower() for name, value in fields if name.lower() == b"upgrade"}
+    if protocols == {_WEBSOCKET} and head.method == b"GET" and body.length == 0:
+        return _WEBSOCKET
+    if protocols == {b"h2c"}:
+        return b""
+    raise UpgradeRefused
 
 
 def _trailers(fields: list[Header]) -> Headers:

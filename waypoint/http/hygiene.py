@@ -2,20 +2,27 @@
 
 Everything that two programs could read differently is settled here, before any decision: where the message goes
 (authority, path), where it ends (framing), and which headers concern one hop only and stay behind (RFC 9110 7.6.1).
-Paths are normalised as Istio's BASE does: dot segments are removed after unreserved characters are decoded, a
-backslash is a slash, escaped slashes and doubled slashes stay.
+Paths are normalised as Istio's BASE does unless a setting says otherwise: dot segments are removed after unreserved
+characters are decoded, a backslash is a slash, escaped slashes and doubled slashes stay.
 """
 
 import re
 
+from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
+_DEFAULTS = Settings()
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-_~]+(?:\.[A-Za-z0-9\-_~]+)*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL).fullmatch
-_UNUSUAL_PATH = re.compile(rb"[%\\#]|/\.|[^\x21-\x7e]").search
+_UNUSUAL_PATH = re.compile(rb"[%\\#]|/\.|//|[^\x21-\x7e]").search
+_SLASHES = re.compile(rb"//+")
+_ESCAPED_SLASH = re.compile(rb"%2[Ff]|%5[Cc]")
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+# `%2%45` becomes `%2E` when it is decoded, which the next who decodes takes for a dot.
+_HIDDEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})[0-9A-Fa-f]?%(?:3[0-9]|[46][1-6])").search
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 # Claims of identity or of a neighbouring proxy: never from a client, never to an application.
@@ -39,6 +46,7 @@ _REQUEST_SPECIAL = _NEVER_FORWARDED | {
     b"te",
     b"upgrade",
     b"expect",
+    b"x-request-id",
 }
 _RESPONSE_SPECIAL = _NEVER_FORWARDED | {
     b"content-length",
@@ -48,19 +56,22 @@ _RESPONSE_SPECIAL = _NEVER_FORWARDED | {
     b"server",  # the proxy says its own
     b"x-envoy-upstream-service-time",
 }
-# A client may not use Connection to take these away from us or from the application.
-_NOT_NOMINABLE = frozenset(
-    {b"host", b"content-length", b"authorization", b"te", b"transfer-encoding", b"x-forwarded-for"}
-    | {b"x-forwarded-host", b"x-forwarded-proto"}
-)
+# Connection may not take these away from us or from the application. `te` is rightly named there, and is our matter.
+_NOT_NOMINABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
+_NOT_NOMINABLE_PREFIXES = (b":", b"x-forwarded-")
 
 
-def canonical_request(method: bytes, target: bytes, raw: list[Header]) -> tuple[RequestHead, Body]:
-    """The head of an HTTP/1.1 request from the fields of its head, names in any case. Raises BadRequest."""
+def canonical_request(
+    method: bytes, target: bytes, raw: list[Header], settings: Settings = _DEFAULTS
+) -> tuple[RequestHead, Body]:
+    """The head of a request from the fields of its head, names in any case. Raises BadRequest."""
+    if method == b"TRACE":  # it would show to a script what the browser keeps from it
+        raise BadRequest("http1.method_not_allowed", status=405)
     headers: Headers = []
     host: bytes | None = None
     body = EMPTY
     nominated: bytes = b""
+    has_request_id = False
     for name, value in raw:
         name = name.lower()
         if value[-1:] in b" \t":
@@ -86,18 +97,23 @@ def canonical_request(method: bytes, target: bytes, raw: list[Header]) -> tuple[
             if value.lower() != b"100-continue":
                 raise BadRequest("expectation_failed", status=417)
             headers.append((name, value))
+        elif name == b"x-request-id" and not has_request_id and _REQUEST_ID(value):
+            has_request_id = True
+            headers.append((name, value))
     if nominated:
-        headers = _without_nominated(headers, nominated)
+        headers = _without_nominated(headers, _nominated(nominated, settings.nominated_headers))
     if target[:1] != b"/":
         target, host = _other_form(method, target, host)
     if not host:
         raise BadRequest("missing_host_header")
     if not _HOST(host):
         raise BadRequest("invalid_host_header")
+    if host[-1:] == b"." or b".:" in host:
+        host = host.replace(b".:", b":").removesuffix(b".")
     path, question, query = target.partition(b"?")
     if _UNUSUAL_PATH(target):
-        path, question, query = _normal_target(target)
-    return RequestHead(method, host, path, query, headers, bool(question)), body
+        path, question, query = _normal_target(target, settings.path_normalization)
+    return RequestHead(method, host.lower(), path, query, headers, bool(question)), body
 
 
 def canonical_response(status: int, raw: list[Header], request_method: bytes) -> tuple[ResponseHead, Body, bool]:
@@ -123,7 +139,7 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
         elif name == b"connection":
             nominated = b"%b,%b" % (nominated, value) if nominated else value
     if nominated:
-        headers = _without_nominated(headers, nominated)
+        headers = _without_nominated(headers, _tokens(nominated))
     if request_method == b"HEAD" or status in {204, 304}:
         if length is not None and status != 204:
             headers.append((b"content-length", b"%d" % length))
@@ -137,8 +153,21 @@ def _length(value: bytes) -> int:
     return int(value)
 
 
-def _without_nominated(headers: Headers, connection: bytes) -> Headers:
-    names = {token.strip(b" \t").lower() for token in connection.split(b",")} - _NOT_NOMINABLE
+def _tokens(connection: bytes) -> set[bytes]:
+    return {token.strip(b" \t").lower() for token in connection.split(b",")} - {b"", b"te"}
+
+
+def _nominated(connection: bytes, most: int) -> set[bytes]:
+    """What a client's Connection names; raises BadRequest when that is a trick."""
+    if connection.count(b",") >= most:
+        raise BadRequest("connection_header_sanitization", limit="nominated_headers")
+    names = _tokens(connection)
+    if not _NOT_NOMINABLE.isdisjoint(names) or any(name.startswith(_NOT_NOMINABLE_PREFIXES) for name in names):
+        raise BadRequest("connection_header_sanitization")
+    return names
+
+
+def _without_nominated(headers: Headers, names: set[bytes]) -> Headers:
     if names.isdisjoint(name for name, _ in headers):
         return headers
     return [header for header in headers if header[0] not in names]
@@ -155,22 +184,33 @@ def _other_form(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes
     return (rest if rest[:1] == b"/" else b"/" + rest), authority
 
 
-def _normal_target(target: bytes) -> tuple[bytes, bytes, bytes]:
+def _normal_target(target: bytes, normalization: str) -> tuple[bytes, bytes, bytes]:
     target = target.partition(b"#")[0]
     if any(byte <= 0x20 or byte >= 0x7F for byte in target):
         raise BadRequest("path_normalization_failed")
     path, question, query = target.partition(b"?")
-    return normal_path(path), question, query
+    return normal_path(path, normalization), question, query
 
 
-def normal_path(path: bytes) -> bytes:
-    """Istio's BASE normalisation (RFC 3986 section 6.2.2 without merging slashes). Raises BadRequest for `%00`,
-    and for escapes that turn up only when others are decoded."""
-    if b"%" in path:
-        path = _ESCAPE.sub(_decode_unreserved, path)
-        # `%2%45` becomes `%2E`, which the next who decodes takes for a dot.
-        if b"%00" in path or _ESCAPE.sub(_decode_unreserved, path) != path:
+def normal_path(path: bytes, normalization: str = "BASE") -> bytes:
+    """A path as the setting `path_normalization` wants it. Raises BadRequest for `%00`, and for escapes that turn up
+    only when others are decoded."""
+    if normalization == "NONE":
+        if b"%00" in path:
             raise BadRequest("path_normalization_failed")
+        return path
+    if normalization == "DECODE_AND_MERGE_SLASHES":
+        path = _ESCAPED_SLASH.sub(b"/", path)
+    path = _base_path(path)
+    return path if normalization == "BASE" else _SLASHES.sub(b"/", path)
+
+
+def _base_path(path: bytes) -> bytes:
+    """RFC 3986 section 6.2.2."""
+    if b"%" in path:
+        if b"%00" in path or _HIDDEN_ESCAPE(path):
+            raise BadRequest("path_normalization_failed")
+        path = _ESCAPE.sub(_decode_unreserved, path)
     path = path.replace(b"\\", b"/")
     if b"/." not in path:
         return path

@@ -1,7 +1,8 @@
 """The client's side of HTTP/1.1: a tunnel's bytes become requests, one exchange after the other.
 
 Requests that come while an exchange is under way (pipelining) wait here, in order and bounded; the tunnel is not read
-while any of them wait. Malformed requests are answered and end the connection.
+while any of them wait. Malformed requests are answered in their turn and end the connection. A connection that ends
+with an answer lingers: it is closed when the client has closed its side too, or after a while.
 """
 
 import asyncio
@@ -15,18 +16,20 @@ from waypoint.errors import BadRequest, ExchangeError
 from waypoint.http import h1
 from waypoint.http.events import EMPTY, Body, RequestSink
 
-_MAX_PIPELINED = 16
+_PACE_SECONDS = 10.0
+"""How often the pace of a request's body is looked at."""
 
 
 class _Waiting:
     """A request that came before its turn."""
 
-    __slots__ = ("body", "chunks", "head", "is_kept_alive", "trailers")
+    __slots__ = ("body", "chunks", "head", "is_kept_alive", "size", "trailers")
 
-    def __init__(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
+    def __init__(self, head: RequestHead, body: Body, is_kept_alive: bool, size: int) -> None:
         self.head = head
         self.body = body
         self.is_kept_alive = is_kept_alive
+        self.size = size
         self.chunks: list[bytes] = []
         self.trailers: Headers | None = None  # None until the request is complete
 
@@ -39,23 +42,33 @@ class Http1Server(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_awaited_head",
         "_begin",
+        "_body_bytes",
+        "_body_since",
+        "_body_timer",
         "_exchange",
+        "_head",
+        "_head_timer",
         "_idle_since",
         "_is_chunked",
+        "_is_draining",
         "_is_ended",
         "_is_kept_alive",
+        "_is_opaque",
         "_is_request_paused",
         "_is_write_paused",
         "_loop",
         "_on_closed",
         "_reader",
+        "_refusal",
         "_refused",
         "_request_is_complete",
         "_settings",
         "_timer",
         "_transport",
         "_waiting",
+        "_watched_head",
     )
 
     protocol = "HTTP/1.1"
@@ -71,17 +84,27 @@ class Http1Server(asyncio.Protocol):
         self._begin = begin
         self._refused = refused
         self._on_closed = on_closed
-        self._reader = h1.RequestReader(self, settings.head_bytes, settings.head_fields)
+        self._reader = h1.RequestReader(self, settings)
         self._waiting: deque[_Waiting] = deque()
+        self._refusal: ExchangeError | None = None  # of the request after those that wait
         self._exchange: RequestSink | None = None
+        self._head: RequestHead | None = None  # of the exchange's request
         self._request_is_complete = True
+        self._is_opaque = False  # what the client sends is no HTTP
         self._is_kept_alive = True
+        self._is_draining = False
         self._is_chunked = False
         self._is_write_paused = False
         self._is_request_paused = False
         self._is_ended = False  # no further request is read
         self._timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._awaited_head = 0  # which one the timer is for
+        self._body_timer: asyncio.TimerHandle | None = None
+        self._watched_head = 0  # whose body the timer is for
+        self._body_since = 0.0
+        self._body_bytes = 0
         self._loop = asyncio.get_running_loop()
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
@@ -99,23 +122,29 @@ class Http1Server(asyncio.Protocol):
         except ExchangeError as error:
             self._refuse(error)
             return
-        if self._reader.is_in_head and self._exchange is None:
+        if self._reader.is_in_head:
             self._await_head()
+        elif not self._request_is_complete and self._body_timer is None:
+            self._watch_body()
 
     def eof_received(self) -> bool:
         """The client will send nothing more; what it asked for is still answered."""
-        if not self._request_is_complete or self._reader.is_in_head:
+        if self._is_opaque and self._exchange is not None:
+            self.request_end([])
+        elif not self._is_ended and (not self._request_is_complete or self._reader.is_in_head):
             self._transport.abort()
-            return False
+        elif self._waiting and self._waiting[-1].trailers is None:
+            self._waiting.pop()
         self._is_ended = True
-        return self._exchange is not None
+        return self._exchange is not None or bool(self._waiting) or self._refusal is not None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._on_closed(self)
         self._is_ended = True
         self._waiting.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._head_timer, self._body_timer):
+            if timer is not None:
+                timer.cancel()
         if self._exchange is not None:
             exchange, self._exchange = self._exchange, None
             exchange.downstream_lost()
@@ -134,30 +163,35 @@ class Http1Server(asyncio.Protocol):
         if self._exchange is None and not self._waiting:
             self._start(head, body, is_kept_alive)
             return
-        if len(self._waiting) >= _MAX_PIPELINED:
-            raise BadRequest("http1.too_many_pipelined_requests")
-        self._waiting.append(_Waiting(head, body, is_kept_alive))
+        if len(self._waiting) >= self._settings.pipelined_requests:
+            raise BadRequest("http1.too_many_pipelined_requests", limit="pipelined_requests")
+        self._waiting.append(_Waiting(head, body, is_kept_alive, self._reader.head_bytes))
         self._transport.pause_reading()
+        self._check_waiting()
 
     def request_body(self, data: bytes) -> None:
+        self._body_bytes += len(data)
         if self._waiting:
-            self._waiting[-1].chunks.append(data)
+            waiting = self._waiting[-1]
+            waiting.chunks.append(data)
+            waiting.size += len(data)
+            self._check_waiting()
         elif self._exchange is not None:
             self._exchange.request_body(data)
 
     def request_end(self, trailers: Headers) -> None:
         if self._waiting:
             self._waiting[-1].trailers = trailers
-            return
-        self._request_is_complete = True
-        if self._exchange is not None:
-            self._exchange.request_end(trailers)
+        else:
+            self._pass_on_end(trailers)
 
     # -- events.Downstream -----------------------------------------------------------------------------------------
 
     def send_head(self, head: ResponseHead, body: Body) -> int:
-        self._is_chunked = body.length is None and not body.is_empty
-        data = h1.format_response(head, body, closes=not self._is_kept_alive)
+        self._is_chunked = body.length is None and not body.is_opaque
+        if not self._request_is_complete:
+            self._is_kept_alive = False  # whether the rest of the request comes is uncertain
+        data = h1.format_response(head, body, closes=not self._is_kept_alive and not body.is_opaque)
         self._transport.write(data)
         return len(data)
 
@@ -170,18 +204,20 @@ class Http1Server(asyncio.Protocol):
 
     def send_end(self, trailers: Headers) -> None:
         if self._is_chunked:
-            self._transport.write(h1.format_last_chunk(trailers))
+            self._transport.write(h1.format_last_chunk(trailers if trailers and self._takes_trailers() else []))
         self._exchange = None
         if self._is_request_paused:
             self.resume_request()
-        if not self._is_kept_alive or not self._request_is_complete or (self._is_ended and not self._waiting):
-            self._is_ended = True
-            self._waiting.clear()
-            self._transport.close()
-        elif self._waiting:
+        if not self._is_kept_alive or not self._request_is_complete:
+            self._linger()
+        elif self._waiting or self._refusal is not None:
             self._loop.call_soon(self._next)
+        elif self._is_ended:
+            self._linger()
         else:
             self._idle_since = self._loop.time()
+            if self._reader.is_in_head:
+                self._await_head()
 
     def reset(self) -> None:
         self._exchange = None
@@ -194,6 +230,8 @@ class Http1Server(asyncio.Protocol):
 
     def resume_request(self) -> None:
         self._is_request_paused = False
+        self._body_since = self._loop.time()
+        self._body_bytes = 0
         if not self._waiting:
             self._transport.resume_reading()
 
@@ -201,52 +239,127 @@ class Http1Server(asyncio.Protocol):
 
     def close_when_idle(self) -> None:
         """Finish the exchange that is under way, say `connection: close` with it if it isn't too late, and close."""
+        self._is_draining = True
         self._is_kept_alive = False
         if self._exchange is None:
             self._is_ended = True
             self._transport.close()
 
     def _start(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
-        self._is_kept_alive = is_kept_alive and not self._is_ended
-        self._request_is_complete = False
+        self._is_opaque = body.is_opaque
+        self._is_kept_alive = is_kept_alive and not self._is_opaque and not self._is_draining
+        self._request_is_complete = body.length == 0
+        self._head = head
         self._exchange = self._begin(self, head, body)
         self._exchange.start()
 
     def _next(self) -> None:
         """The next pipelined request, as if it came now."""
-        if self._exchange is not None or not self._waiting:
+        if self._exchange is not None or self._transport.is_closing():
+            return
+        if not self._waiting:
+            if self._refusal is not None:
+                self._answer(self._refusal)
             return
         waiting = self._waiting.popleft()
         self._start(waiting.head, waiting.body, waiting.is_kept_alive)
-        later, self._waiting = self._waiting, deque()
-        for chunk in waiting.chunks:
-            self.request_body(chunk)
-        if waiting.trailers is not None:
-            self.request_end(waiting.trailers)
-        self._waiting = later
-        if later:
+        self._pass_on(waiting)
+        if self._waiting or self._refusal is not None:
             self._loop.call_soon(self._next)
-        else:
+        elif not self._is_request_paused:
             self._transport.resume_reading()
+
+    def _pass_on(self, waiting: _Waiting) -> None:
+        for chunk in waiting.chunks:
+            if self._exchange is not None:
+                self._exchange.request_body(chunk)
+        if waiting.trailers is not None:
+            self._pass_on_end(waiting.trailers)
+
+    def _pass_on_end(self, trailers: Headers) -> None:
+        self._request_is_complete = True
+        if self._exchange is not None:
+            self._exchange.request_end(trailers)
+
+    def _check_waiting(self) -> None:
+        if sum(waiting.size for waiting in self._waiting) > self._settings.pipelined_bytes:
+            raise BadRequest("http1.too_many_pipelined_bytes", limit="pipelined_bytes")
+
+    def _takes_trailers(self) -> bool:
+        return self._head is not None and self._head.get(b"te") is not None  # hygiene leaves no value but `trailers`
 
     def _refuse(self, error: ExchangeError) -> None:
         """Answer what cannot be understood, after the exchanges before it, and end."""
         self._is_ended = True
-        if self._exchange is not None:
-            self.reset() if not self._request_is_complete else self.close_when_idle()
+        if self._waiting and self._waiting[-1].trailers is None:
+            self._waiting.pop()  # it is this one's body
+        elif self._exchange is not None and not self._request_is_complete:
+            self._is_kept_alive = False
+            self._exchange.request_failed(error)
             return
-        self._is_kept_alive = False
+        if self._exchange is None and not self._waiting:
+            self._answer(error)
+        else:
+            self._refusal = error
+
+    def _answer(self, error: ExchangeError) -> None:
         head, body = self._refused(error)
         self._transport.write(h1.format_response(head, Body(len(body)), closes=True) + body)
-        self._transport.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """End, but leave the client time to read: bytes that nobody reads could cost it the answer (RFC 9112 9.6)."""
+        self._is_ended = True
+        self._refusal = None
+        transport = self._transport
+        if transport.is_closing():
+            return
+        transport.write_eof()
+        if self._waiting:
+            self._waiting.clear()
+            transport.resume_reading()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._settings.linger_seconds, transport.close)
 
     def _await_head(self) -> None:
-        started = self._reader.head_count
-        self._loop.call_later(self._settings.head_seconds, self._head_is_late, started)
+        if self._exchange is None and self._head_timer is None:
+            self._awaited_head = self._reader.head_count
+            self._head_timer = self._loop.call_later(self._settings.head_seconds, self._head_is_late)
 
-    def _head_is_late(self, started: int) -> None:
-        if self._reader.is_in_head and self._reader.head_count == started and not self._is_ended:
-            self._refuse(BadRequest("request_header_timeout", status=408))
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self._reader.is_in_head or self._is_ended or self._exchange is not None:
+            return
+        if self._reader.head_count == self._awaited_head:
+            self._refuse(BadRequest("request_header_timeout", status=408, limit="head_seconds"))
+        else:
+            self._await_head()
+
+    def _watch_body(self) -> None:
+        """Look, after a while, whether the body still comes and at what pace."""
+        if self._settings.body_bytes_per_second and not self._is_opaque:
+            self._watched_head = self._reader.head_count
+            self._body_since = self._loop.time()
+            self._body_bytes = 0
+            self._body_timer = self._loop.call_later(self._settings.body_grace_seconds, self._check_pace)
+
+    def _check_pace(self) -> None:
+        self._body_timer = None
+        if self._request_is_complete or self._exchange is None or self._is_ended:
+            return
+        settings = self._settings
+        seconds = self._loop.time() - self._body_since
+        if self._watched_head != self._reader.head_count or self._is_request_paused or self._awaits_continue():
+            self._watch_body()
+        elif seconds < settings.body_grace_seconds or self._body_bytes >= seconds * settings.body_bytes_per_second:
+            again = max(settings.body_grace_seconds - seconds, _PACE_SECONDS)
+            self._body_timer = self._loop.call_later(again, self._check_pace)
+        else:
+            self._refuse(BadRequest("request_body_timeout", status=408, limit="body_bytes_per_second"))
+
+    def _awaits_continue(self) -> bool:
+        return self._body_bytes == 0 and self._head is not None and self._head.get(b"expect") is not None
 
     def _check_idle(self) -> None:
         left = self._idle_since + self._settings.idle_http_seconds - self._loop.time()

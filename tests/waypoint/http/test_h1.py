@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
-from waypoint.errors import ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
+from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
 from waypoint.http import h1
-from waypoint.http.events import EMPTY, STREAMED, Body
+from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
 
 MAX_BYTES = 1_000
 MAX_FIELDS = 10
+SETTINGS = Settings(head_bytes=MAX_BYTES, head_fields=MAX_FIELDS, chunk_extension_bytes=20)
 END: tuple[str, Headers] = ("end", [])
 
 
@@ -71,7 +73,7 @@ def read_requests(message: bytes) -> Outcome:
     outcomes: list[Outcome] = []
     for pieces in cuts(message):
         recorder = Recorder()
-        reader = h1.RequestReader(recorder, MAX_BYTES, MAX_FIELDS)
+        reader = h1.RequestReader(recorder, SETTINGS)
         outcomes.append(feed(reader.feed, recorder.events, pieces))
     first, error = outcomes[0]
     assert [(events, type(it), str(it)) for events, it in outcomes] == [(first, type(error), str(error))] * 12
@@ -83,7 +85,7 @@ def read_response(message: bytes, method: bytes = b"GET", *, ends: bool = False)
     outcomes: list[Outcome] = []
     for pieces in cuts(message):
         recorder = Recorder()
-        reader = h1.ResponseReader(recorder, MAX_BYTES, MAX_FIELDS)
+        reader = h1.ResponseReader(recorder, SETTINGS)
         reader.expect(method)
         outcomes.append(feed(reader.feed, recorder.events, pieces))
         if ends:
@@ -173,7 +175,8 @@ def test_the_last_request_of_a_connection_says_so_and_nothing_is_read_after_it()
     events = [(get(), EMPTY, False), END]
 
     assert requests(last) == events
-    assert refused_request(last + GET + b"\r\n") == (events, 400)
+    assert requests(last + GET + b"\r\n") == events
+    assert requests(last + b"\0nonsense") == events
 
 
 def test_a_value_keeps_its_bytes() -> None:
@@ -234,6 +237,14 @@ def test_a_request_whose_end_is_in_doubt_is_refused_before_anybody_hears_of_it(h
         b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET\t/\tHTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /  HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+        b"GET / RTSP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /\xe4 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
@@ -289,6 +300,10 @@ def test_a_request_without_a_version_is_refused_too() -> None:
     assert refused_request(b"GET /\r\n\r\n") == ([], 426)
 
 
+def test_trace_is_not_allowed() -> None:
+    assert refused_request(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n") == ([], 405)
+
+
 def test_connect_leads_nowhere() -> None:
     events, error = read_requests(b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n")
 
@@ -301,11 +316,38 @@ def test_connect_leads_nowhere() -> None:
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
 
 
-def test_an_upgrade_is_refused() -> None:
-    events, error = read_requests(GET + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+UPGRADE = b"Connection: upgrade\r\nUpgrade: "
+
+
+def test_what_follows_an_upgrade_to_websocket_is_nobodys_business() -> None:
+    key: Header = (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")
+    message = GET + UPGRADE + b"WebSocket\r\n%b: %b\r\n\r\n" % key
+
+    head = RequestHead(b"GET", b"a", b"/", b"", [key], upgrade=b"websocket")
+    assert requests(message + b"GET / HTTP/1.1\r\n\0") == [(head, OPAQUE, True), b"GET / HTTP/1.1\r\n\0"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        GET + UPGRADE + b"tls/1.0\r\n\r\n",
+        GET + UPGRADE + b"websocket, h2c\r\n\r\n",
+        GET + UPGRADE + b"websocket\r\nUpgrade: h2c\r\n\r\n",
+        GET + UPGRADE + b"websocket\r\nContent-Length: 1\r\n\r\na",
+        GET + UPGRADE + b"websocket\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + UPGRADE + b"websocket\r\n\r\n",
+    ],
+)
+def test_every_other_upgrade_is_refused(message: bytes) -> None:
+    events, error = read_requests(message)
 
     assert events == []
     assert isinstance(error, UpgradeRefused)
+
+
+@pytest.mark.parametrize("fields", [b"Upgrade: websocket\r\n", b"Connection: upgrade\r\n"])
+def test_half_an_upgrade_is_none(fields: bytes) -> None:
+    assert requests(GET + fields + b"\r\n" + GET + b"\r\n") == [(get(), EMPTY, True), END] * 2
 
 
 def test_the_offer_of_h2c_is_ignored_and_the_connection_goes_on() -> None:
@@ -314,14 +356,18 @@ def test_the_offer_of_h2c_is_ignored_and_the_connection_goes_on() -> None:
     assert requests(message) == [(get(), EMPTY, True), END, (get(b"/2"), EMPTY, True), END]
 
 
-@pytest.mark.parametrize("framing", [b"Content-Length: 34\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n22\r\n"])
-def test_the_body_of_an_offer_of_h2c_is_never_taken_for_a_request(framing: bytes) -> None:
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: 34\r\n\r\n%b", Body(34)),
+        (b"Transfer-Encoding: chunked\r\n\r\n22\r\n%b\r\n0\r\n\r\n", STREAMED),
+    ],
+)
+def test_the_body_of_an_offer_of_h2c_is_a_body_and_no_request(framing: bytes, body: Body) -> None:
     inner = b"GET /admin HTTP/1.1\r\nHost: evil\r\n\r\n"
+    message = POST + H2C + framing % inner[:34] + GET + b"\r\n"
 
-    events, error = read_requests(POST + H2C + framing + inner + b"\r\n0\r\n\r\n")
-
-    assert events == []
-    assert isinstance(error, UpgradeRefused)
+    assert requests(message) == [(POST_HEAD, body, True), inner[:34], END, (get(), EMPTY, True), END]
 
 
 # -- bounds --------------------------------------------------------------------------------------------------------
@@ -352,9 +398,41 @@ def test_a_long_body_does_not_count_as_head() -> None:
     assert requests(in_chunks)[1:] == [body, ("end", [(b"x", b"1"), (b"y", b"2")])]
 
 
-@pytest.mark.parametrize("rest", [b"0\r\nX: " + b"a" * MAX_BYTES * 2, b"1;" + b"a" * MAX_BYTES * 2])
-def test_trailers_and_extensions_that_never_end_are_refused(rest: bytes) -> None:
-    assert refused_request(CHUNKED + rest) == ([(POST_HEAD, STREAMED, True)], 431)
+def limit(message: bytes) -> str:
+    """What the refusal of a message is counted under."""
+    _, error = read_requests(message)
+    assert isinstance(error, BadRequest)
+    return error.limit
+
+
+@pytest.mark.parametrize(
+    ("reason", "within", "beyond"),
+    [
+        ("head_bytes", GET + b"X: " + b"a" * (MAX_BYTES - len(GET) - 7) + b"\r\n\r\n", None),
+        ("head_bytes", CHUNKED + b"0\r\nX: " + b"a" * (MAX_BYTES - len(CHUNKED) - 7) + b"\r\n\r\n", None),
+        ("head_fields", GET + b"X: 1\r\n" * 9 + b"\r\n", GET + b"X: 1\r\n" * 10 + b"\r\n"),
+        ("head_fields", CHUNKED + b"0\r\n" + b"X: 1\r\n" * 8 + b"\r\n", CHUNKED + b"0\r\n" + b"X: 1\r\n" * 9 + b"\r\n"),
+        ("empty_lines", b"\r\n" * 2 + GET + b"\r\n", b"\r\n" * 3 + GET + b"\r\n"),
+        ("chunk_extension_bytes", CHUNKED + b"1;" + b"a" * 19 + b"\r\nx\r\n0\r\n\r\n", None),
+        ("chunk_extension_bytes", CHUNKED + b"1;a\r\nx\r\n" * 10 + b"0\r\n\r\n", CHUNKED + b"1;a\r\nx\r\n" * 11),
+        ("nominated_headers", GET + b"Connection: a,b,c,d,e,f,g\r\nConnection: h,i\r\n\r\n", None),
+    ],
+)
+def test_a_limit_is_met_exactly_and_named_when_it_is_exceeded(reason: str, within: bytes, beyond: bytes | None) -> None:
+    if beyond is None:
+        last = within.rindex(b"a") if reason != "nominated_headers" else within.rindex(b"i")
+        beyond = within[:last] + (b"a" if reason != "nominated_headers" else b"j,") + within[last:]
+
+    assert requests(within)[-1][0] == "end"  # type: ignore[index]
+    assert limit(beyond) == reason
+
+
+@pytest.mark.parametrize("rest", [b"0\r\nX: " + b"a" * MAX_BYTES * 2, b"1;" + b"a" * MAX_BYTES * 2, b"0" * 17])
+def test_trailers_extensions_and_sizes_that_never_end_are_refused(rest: bytes) -> None:
+    events, status = refused_request(CHUNKED + rest)
+
+    assert events == [(POST_HEAD, STREAMED, True)]
+    assert status in {400, 431}
 
 
 # -- responses -----------------------------------------------------------------------------------------------------
@@ -379,7 +457,7 @@ def test_a_response_without_length_ends_with_the_connection(version: bytes) -> N
     "rest", [b"Content-Length: 3\r\n\r\nab", b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", b"X:"]
 )
 def test_a_response_that_is_cut_short_has_no_proper_end(rest: bytes) -> None:
-    reader = h1.ResponseReader(Recorder(), MAX_BYTES, MAX_FIELDS)
+    reader = h1.ResponseReader(Recorder(), SETTINGS)
     reader.expect(b"GET")
     reader.feed(OK + rest)
 
@@ -408,7 +486,7 @@ def test_a_response_that_has_no_body_ends_with_its_head(method: bytes, message: 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_a_connection_serves_one_response_after_the_other(method: bytes) -> None:
     recorder = Recorder()
-    reader = h1.ResponseReader(recorder, MAX_BYTES, MAX_FIELDS)
+    reader = h1.ResponseReader(recorder, SETTINGS)
     length = b"Content-Length: 2\r\n\r\n"
 
     for _ in range(3):
@@ -435,10 +513,68 @@ def test_a_connection_serves_one_response_after_the_other(method: bytes) -> None
 def test_bytes_after_a_response_are_an_error_so_that_nobody_takes_them_for_the_next(
     method: bytes, message: bytes
 ) -> None:
-    events = refused_response(message, method)
+    for pieces in cuts(message):
+        recorder = Recorder()
+        reader = h1.ResponseReader(recorder, SETTINGS)
+        reader.expect(method)
+        _, error = feed(reader.feed, recorder.events, pieces)
 
-    assert events.count(END) == 1
-    assert events[-1] == END
+        assert isinstance(error, UpstreamProtocolError)
+        assert recorder.events.count(END) <= 1
+
+
+@pytest.mark.parametrize("rest", [b"Content-Length: 1\r\n\r\nab", b"Content-Length: 0\r\n\r\n\r\n"])
+def test_a_response_with_bytes_beyond_it_is_not_passed_on_when_they_come_together(rest: bytes) -> None:
+    recorder = Recorder()
+    reader = h1.ResponseReader(recorder, SETTINGS)
+    reader.expect(b"GET")
+
+    _, error = feed(reader.feed, recorder.events, [OK + rest])
+
+    assert isinstance(error, UpstreamProtocolError)
+    assert recorder.events == []
+
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nX: 1\r\n\r\n"
+
+
+def upgraded(message: bytes, *, ends: bool = False) -> Outcome:
+    outcomes: list[Outcome] = []
+    for pieces in cuts(message):
+        recorder = Recorder()
+        reader = h1.ResponseReader(recorder, SETTINGS)
+        reader.expect(b"GET", b"websocket")
+        outcomes.append(feed(reader.feed, recorder.events, pieces))
+        if ends:
+            assert reader.feed_eof()
+    assert [events for events, _ in outcomes] == [outcomes[0][0]] * 12
+    return outcomes[0]
+
+
+def test_after_an_upgrade_that_was_asked_for_everything_is_opaque_to_the_end() -> None:
+    events, error = upgraded(SWITCHED + b"HTTP/1.1 \0\r\n\r\n", ends=True)
+
+    assert error is None
+    assert events == [(ResponseHead(101, [(b"x", b"1")]), OPAQUE, False), b"HTTP/1.1 \0\r\n\r\n", END]
+
+
+def test_an_endpoint_may_decline_to_upgrade() -> None:
+    assert upgraded(OK + b"Content-Length: 2\r\n\r\nab") == ([(OK_HEAD, Body(2), True), b"ab", END], None)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n",
+    ],
+)
+def test_an_endpoint_switches_to_what_it_was_asked_for_or_not_at_all(message: bytes) -> None:
+    _, error = upgraded(message)
+
+    assert isinstance(error, UpstreamProtocolError)
 
 
 def test_informational_heads_come_first() -> None:
@@ -472,6 +608,10 @@ def test_only_so_many_informational_heads_are_borne() -> None:
         b"HTTP/1.1 099 \r\n\r\n",
         b"HTTP/1.1 2000 \r\n\r\n",
         b"HTTP/1.2 200 OK\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/0.9 200 OK\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"\r\n" + OK + b"\r\n",
         b"<html>",
         b"\x15\x03\x01",
     ],
@@ -493,7 +633,7 @@ def test_malformed_chunks_never_end_a_response(rest: bytes) -> None:
 
 @pytest.mark.parametrize("start", [b"0\r\nX: ", b"1;"])
 def test_trailers_and_extensions_of_a_response_that_never_end_are_refused(start: bytes) -> None:
-    reader = h1.ResponseReader(Recorder(), MAX_BYTES, MAX_FIELDS)
+    reader = h1.ResponseReader(Recorder(), SETTINGS)
     reader.expect(b"GET")
     reader.feed(OK + b"Transfer-Encoding: chunked\r\n\r\n" + start)
 
@@ -509,7 +649,7 @@ def test_a_long_response_may_still_have_trailers() -> None:
 
 
 def test_bytes_that_nobody_asked_for_are_an_error() -> None:
-    reader = h1.ResponseReader(Recorder(), MAX_BYTES, MAX_FIELDS)
+    reader = h1.ResponseReader(Recorder(), SETTINGS)
 
     with pytest.raises(UpstreamProtocolError):
         reader.feed(OK)

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l4.config.settings import Settings
 from policies.attributes import Header, RequestHead
 from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
@@ -43,7 +44,37 @@ def test_a_host_is_a_name_or_an_address_with_or_without_port(host: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    "host", [b"a b", b"a/evil", b"user@a", b"a,b", b"a:b", b"a?b", b"a#b", b"[::1", b"a\\b", b"\xe4"]
+    ("host", "authority"),
+    [
+        (b"Reviews.Default", b"reviews.default"),
+        (b"reviews.", b"reviews"),
+        (b"REVIEWS.:9080", b"reviews:9080"),
+        (b"[2001:DB8::1]:80", b"[2001:db8::1]:80"),
+    ],
+)
+def test_an_authority_has_one_spelling(host: bytes, authority: bytes) -> None:
+    assert canonical_request(b"GET", b"/", [(b"host", host)])[0].authority == authority
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b".",
+        b"a..",
+        b"a..b",
+        b".a",
+        b"a..:80",
+        b"a b",
+        b"a/evil",
+        b"user@a",
+        b"a,b",
+        b"a:b",
+        b"a?b",
+        b"a#b",
+        b"[::1",
+        b"a\\b",
+        b"\xe4",
+    ],
 )
 def test_a_host_that_others_may_read_differently_is_refused(host: bytes) -> None:
     assert refusal(host=host) == (400, "invalid_host_header")
@@ -125,7 +156,19 @@ def test_a_path_has_one_spelling(path: bytes, normal: bytes) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    [b"/%00", b"/a%00b", b"/%0%30", b"/a b", b"/\xe4", b"/\x01", b"/\x7f", b"/a?\x00", b"/a/%2%45%2%45/b", b"/%%32e"],
+    [
+        b"/%00",
+        b"/a%00b",
+        b"/%0%30",
+        b"/a b",
+        b"/\xe4",
+        b"/\x01",
+        b"/\x7f",
+        b"/a?\x00",
+        b"/a/%2%45%2%45/b",
+        b"/%%32e",
+        b"/%%32F",
+    ],
 )
 def test_a_path_that_cannot_be_read_in_one_way_only_is_refused(target: bytes) -> None:
     assert refusal(target=target) == (400, "path_normalization_failed")
@@ -135,16 +178,44 @@ def test_the_query_is_forwarded_as_it_came_but_for_a_fragment() -> None:
     assert request(target=b"/a?x=%61&y=/../%2e\\#secret")[0].target == b"/a?x=%61&y=/../%2e\\"
 
 
-@given(
-    st.lists(st.sampled_from([b"/", b".", b"..", b"%", b"2", b"5", b"e", b"E", b"%2e", b"%2F", b"%5c", b"\\", b"a"]))
+@pytest.mark.parametrize(
+    ("normalization", "path", "normal"),
+    [
+        ("NONE", b"//a/../%61\\b%2f", b"//a/../%61\\b%2f"),
+        ("MERGE_SLASHES", b"//a///b//", b"/a/b/"),
+        ("MERGE_SLASHES", b"/a//../b", b"/a/b"),
+        ("MERGE_SLASHES", b"/a%2fb", b"/a%2Fb"),
+        ("DECODE_AND_MERGE_SLASHES", b"/a/..%2fadmin", b"/admin"),
+        ("DECODE_AND_MERGE_SLASHES", b"/a%5C..%5cadmin", b"/admin"),
+        ("DECODE_AND_MERGE_SLASHES", b"/a%2f%2Fb", b"/a/b"),
+        ("DECODE_AND_MERGE_SLASHES", b"/a%252fb", b"/a%252fb"),
+    ],
 )
-def test_a_normal_path_is_its_own_normal_form_and_has_no_dot_segments(parts: list[bytes]) -> None:
+def test_how_far_a_path_is_normalised_is_a_setting(normalization: str, path: bytes, normal: bytes) -> None:
+    head, _ = canonical_request(b"GET", path, [(b"host", b"a")], Settings(path_normalization=normalization))
+
+    assert head.path == normal
+
+
+def test_a_fragment_and_a_nul_are_never_passed_on() -> None:
+    settings = Settings(path_normalization="NONE")
+
+    assert canonical_request(b"GET", b"/a#b", [(b"host", b"a")], settings)[0].path == b"/a"
+    with pytest.raises(BadRequest):
+        canonical_request(b"GET", b"/a%00", [(b"host", b"a")], settings)
+
+
+@given(
+    st.sampled_from(["BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]),
+    st.lists(st.sampled_from([b"/", b".", b"..", b"%", b"2", b"5", b"e", b"E", b"%2e", b"%2F", b"%5c", b"\\", b"a"])),
+)
+def test_a_normal_path_is_its_own_normal_form_and_has_no_dot_segments(normalization: str, parts: list[bytes]) -> None:
     try:
-        path = normal_path(b"/" + b"".join(parts))
+        path = normal_path(b"/" + b"".join(parts), normalization)
     except BadRequest:
         return
 
-    assert normal_path(path) == path
+    assert normal_path(path, normalization) == path
     assert path.startswith(b"/")
     assert not {b".", b".."} & set(path.split(b"/"))
 
@@ -203,18 +274,46 @@ def test_what_connection_names_stays_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"authorization", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"te"]
+    "name",
+    [
+        b"authorization",
+        b"Host",
+        b"content-length",
+        b"transfer-encoding",
+        b"x-forwarded-for",
+        b"X-Forwarded-Host",
+        b"x-forwarded-proto",
+        b"x-forwarded-client-cert",
+        b":path",
+    ],
 )
-def test_connection_cannot_take_away_what_others_rely_on(name: bytes) -> None:
-    head, _ = request((b"connection", name + b", host, content-length"), (name, b"trailers"), (b"content-length", b"1"))
+def test_connection_may_not_take_away_what_others_rely_on(name: bytes) -> None:
+    assert refusal((b"connection", b"close, " + name)) == (400, "connection_header_sanitization")
 
-    assert head.headers == [(name, b"trailers")]
-    assert head.authority == b"reviews"
+
+def test_connection_names_te_as_it_should_and_te_stays() -> None:
+    assert request((b"Connection", b"TE"), (b"TE", b"trailers"))[0].headers == [(b"te", b"trailers")]
+
+
+def test_connection_may_name_only_so_many() -> None:
+    assert request((b"connection", b"a,b,c,d,e,f,g,h,i"))[0].headers == []
+    assert refusal((b"connection", b"a,b,c,d,e,f,g,h,i,j")) == (400, "connection_header_sanitization")
 
 
 def test_of_te_only_trailers_is_passed_on() -> None:
     assert request((b"TE", b"gzip, Trailers;q=1"))[0].headers == [(b"te", b"trailers")]
     assert request((b"te", b"gzip"))[0].headers == []
+
+
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [(b"a" * 128, True), (b"a" * 129, False), (b"a b", False), (b"caf\xe9", False), (b"", False)],
+)
+def test_a_request_id_is_short_and_visible_or_not_passed_on(value: bytes, is_kept: bool) -> None:
+    field = (b"x-request-id", value)
+
+    assert request(field)[0].headers == [field] * is_kept
+    assert request(field, (b"x-request-id", b"other"))[0].headers == [field if is_kept else (b"x-request-id", b"other")]
 
 
 def test_values_are_bytes_that_lose_no_more_than_trailing_blanks() -> None:

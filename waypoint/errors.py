@@ -8,9 +8,13 @@ from policies.verdict import ResponseFlag
 
 
 class ExchangeError(Exception):
-    """`status` goes to the client, the rest to the access log; `reason` says more to an operator."""
+    """`status` goes to the client, the rest to the access log; `reason` says more to an operator.
+
+    `limit` is what the refusal is counted under: the name of the setting that was exceeded, where that is why.
+    """
 
     status = 500
+    limit = ""
     flag: ResponseFlag | None = None
     detail = ""
     body = b""
@@ -21,10 +25,7 @@ class ExchangeError(Exception):
 
 
 class BadRequest(ExchangeError):
-    """The request could mean two things, or nothing: the connection ends with the answer.
-
-    `limit` is the reason it is counted under: the name of the setting that it went beyond, if that is what it did.
-    """
+    """The request could mean two things, or nothing: the connection ends with the answer."""
 
     status = 400
     flag = ResponseFlag.DOWNSTREAM_PROTOCOL_ERROR
@@ -72,7 +73,18 @@ class RequestTimeout(ExchangeError):
     body = b"upstream request timeout"
 
 
+class StreamStalled(ExchangeError):
+    """The client takes nothing of what waits for it."""
+
+    limit = "stall_seconds"
+    status = 408
+    flag = ResponseFlag.STREAM_IDLE_TIMEOUT
+    detail = "stream_idle_timeout"
+    body = b"stream timeout"
+
+
 class Overloaded(ExchangeError):
+    limit = "max_exchanges"
     status = 503
     flag = ResponseFlag.UPSTREAM_OVERFLOW
     detail = "overload"

@@ -26,7 +26,6 @@ from waypoint.data_path import Connection
 from waypoint.errors import (
     AttemptFailed,
     BackendNotFound,
-    BadRequest,
     ExchangeError,
     NoBackendWeight,
     Overloaded,
@@ -123,8 +122,6 @@ class Exchange:
         self._attempts.send_end(trailers)
 
     def request_failed(self, error: ExchangeError) -> None:
-        if isinstance(error, BadRequest):
-            self._path.telemetry.count_refusal(error.limit)
         self._give_up(error)
 
     def downstream_lost(self) -> None:
@@ -286,12 +283,14 @@ class Exchange:
         else:
             self._record.flags += (error.flag,) if error.flag else ()
             self._record.detail = error.detail
+            self._path.telemetry.count_refusal(error.limit)
             self._cut()
             self._downstream.reset()
 
     def _reply(self, error: ExchangeError) -> None:
         """Answer in the endpoint's place."""
         record = self._record
+        self._path.telemetry.count_refusal(error.limit)
         record.detail = error.detail
         record.upstream_transport_failure_reason = error.reason if isinstance(error, AttemptFailed) else ""
         if error.flag is not None:
@@ -351,8 +350,7 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
     record.detail = error.detail
     record.bytes_sent = len(body)
     path.telemetry.record(record)
-    if isinstance(error, BadRequest):
-        path.telemetry.count_refusal(error.limit)
+    path.telemetry.count_refusal(error.limit)
     return head, body
 
 

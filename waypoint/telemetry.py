@@ -124,8 +124,9 @@ class Telemetry:
             record.span.end(span_name(record), span_attributes(record), is_error, end_ns)
 
     def count_refusal(self, reason: str) -> None:
-        """See `MeshMetrics.count_refusal`."""
-        self._metrics.count_refusal(reason)
+        """See `MeshMetrics.count_refusal`; what was no refusal has no reason."""
+        if reason:
+            self._metrics.count_refusal(reason)
 
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
         """The counters for an opaque connection, to be updated while it lasts."""

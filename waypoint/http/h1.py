@@ -21,15 +21,10 @@ from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
 from waypoint.http.events import OPAQUE, Body
 from waypoint.http.framing import ChunkCutter, HeadCutter, LimitExceeded
-from waypoint.http.hygiene import canonical_request, canonical_response
+from waypoint.http.hygiene import canonical_request, canonical_response, canonical_trailers
 
 _CR = 0x0D
 _WEBSOCKET = b"websocket"
-_TRAILERS_ALLOWED_ONLY_IF_NOT = frozenset(
-    {b"transfer-encoding", b"content-length", b"host", b"connection", b"te", b"trailer", b"authorization", b"cookie"}
-    | {b"content-type", b"content-encoding", b"content-range", b"cache-control", b"expect", b"max-forwards"}
-    | {b"set-cookie", b"upgrade", b"keep-alive", b"proxy-connection", b"x-forwarded-for", b"x-forwarded-client-cert"}
-)
 _REASONS = {
     100: b"Continue", 101: b"Switching Protocols", 103: b"Early Hints",
     200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 206: b"Partial Content",
@@ -250,7 +245,7 @@ class RequestReader:
         if self._field_count + len(fields) > self._settings.head_fields:
             self._error = BadRequest("http1.too_many_trailers", status=431, limit="head_fields")
             raise self._error
-        self._consumer.request_end(_trailers(fields) if fields else [])
+        self._consumer.request_end(canonical_trailers(fields) if fields else [])
 
 
 class ResponseReader:
@@ -448,7 +443,7 @@ class ResponseReader:
         fields, self._fields = self._fields, []
         if self._field_count + len(fields) > self._settings.head_fields:
             raise UpstreamProtocolError("too many trailers")
-        self._consumer.response_end(_trailers(fields) if fields else [])
+        self._consumer.response_end(canonical_trailers(fields) if fields else [])
 
 
 def format_request(head: RequestHead, body: Body) -> bytes:
@@ -506,11 +501,6 @@ def _upgrade(head: RequestHead, body: Body, fields: list[Header]) -> bytes:
     if protocols == {b"h2c"}:
         return b""
     raise UpgradeRefused
-
-
-def _trailers(fields: list[Header]) -> Headers:
-    lowered = [(name.lower(), value.strip(b" \t")) for name, value in fields]
-    return [field for field in lowered if field[0] not in _TRAILERS_ALLOWED_ONLY_IF_NOT]
 
 
 def _detail(error: HttpParserError) -> str:

@@ -4,20 +4,18 @@ The engine has checked what HTTP/2 itself asks of a head. What a request means i
 rules as for HTTP/1.1, so that it makes no difference to a policy which version a client chose.
 """
 
-from base64 import b64encode
-from hashlib import sha1
-
+from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import RouteNotFound, UpgradeRefused
+from waypoint.http import websocket
 from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
 from waypoint.http.hygiene import canonical_request, canonical_response
 
 _WEBSOCKET = b"websocket"
-_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _EMPTY_BODY = Body(0)
 
 
-def request_head(headers: Headers, end_stream: bool) -> tuple[RequestHead, Body]:
+def request_head(headers: Headers, end_stream: bool, settings: Settings) -> tuple[RequestHead, Body]:
     """The canonical head of a request. Raises BadRequest, RouteNotFound (CONNECT) or UpgradeRefused."""
     pseudo: dict[bytes, bytes] = {}
     fields: list[Header] = []
@@ -42,7 +40,7 @@ def request_head(headers: Headers, end_stream: bool) -> tuple[RequestHead, Body]
         if protocol.lower() != _WEBSOCKET:
             raise UpgradeRefused
         method = b"GET"
-    head, body = canonical_request(method, pseudo[b":path"], fields)
+    head, body = canonical_request(method, pseudo[b":path"], fields, settings)
     if protocol is not None:
         head.upgrade = _WEBSOCKET
         return head, OPAQUE
@@ -93,9 +91,6 @@ def size_of(headers: Headers) -> int:
 
 
 def _accepted(request: RequestHead) -> Headers:
-    """What a WebSocket client of HTTP/1.1 must be shown (RFC 6455 section 4.2.2); HTTP/2 has nothing like it."""
+    """What a WebSocket client of HTTP/1.1 must be shown; HTTP/2 has nothing like it (RFC 8441 section 5)."""
     key = request.get(b"sec-websocket-key")
-    if key is None:
-        return []
-    digest = sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest()
-    return [(b"sec-websocket-accept", b64encode(digest))]
+    return [] if key is None else [(b"sec-websocket-accept", websocket.accept_of(key))]

@@ -24,6 +24,7 @@ from waypoint.errors import AttemptFailed, UpstreamClosed, UpstreamConnectFailed
 from waypoint.http import h2
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
+from waypoint.http.hygiene import canonical_trailers
 
 _MAX_STREAMS_IN_ALL = 2**30  # the ids of a connection run out at 2**31
 _MAX_INFORMATIONAL = 8
@@ -170,7 +171,7 @@ class Http2Client(Http2Connection):
                     stream.response(event)
             case TrailersReceived(stream_id, headers):
                 if stream := self._find(stream_id):
-                    stream.end(headers)
+                    stream.end(canonical_trailers(headers))
             case InformationalReceived(stream_id, headers):
                 if stream := self._find(stream_id):
                     stream.informational(headers)

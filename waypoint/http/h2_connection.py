@@ -10,21 +10,11 @@ from collections.abc import Iterable
 from typing import cast
 
 from l4.config.settings import Settings
-from l4.http2.connection import Engine, Limits, connect
+from l4.hbone.limits import inner_limits_of
+from l4.http2.connection import Engine, connect
 from l4.http2.errors import ErrorCode
 from l4.http2.events import ConnectionFailed, DataReceived, Event, SettingsChanged, WindowOpened
 from policies.attributes import Headers
-
-
-def inner_limits_of(settings: Settings) -> Limits:
-    """What we offer on connections inside of tunnels."""
-    return Limits(
-        max_concurrent_streams=settings.inner_http2_streams,
-        stream_window=settings.inner_http2_stream_window,
-        connection_window=settings.inner_http2_connection_window,
-        max_header_list_size=settings.head_bytes,
-        allow_connect_protocol=True,
-    )
 
 
 class Http2Stream:
@@ -39,6 +29,7 @@ class Http2Stream:
         "_waiting",
         "is_over",
         "is_received",
+        "pushed",
         "stream_id",
     )
 
@@ -46,6 +37,7 @@ class Http2Stream:
         self.stream_id = stream_id
         self.is_received = False  # the peer's last byte has come
         self.is_over = False
+        self.pushed = 0  # bytes that the windows have taken
         self._connection = connection
         self._waiting: list[bytes] = []
         self._trailers: Headers = []
@@ -83,6 +75,7 @@ class Http2Stream:
             data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
             self._waiting.clear()
             sent = self._connection.engine.send_data(self.stream_id, data, False)
+            self.pushed += sent
             if sent < len(data):
                 self._waiting.append(data[sent:])
                 self._connection.blocked[self.stream_id] = self
@@ -223,7 +216,7 @@ class Http2Connection(asyncio.Protocol):
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> Iterable[Event]:
-        return self.engine.receive(data)
+        return self.engine.receive(data, self.loop.time())
 
     def handle(self, event: Event) -> None:
         """What both sides do; each side has events of its own before it."""

@@ -11,33 +11,38 @@ from l4.config.settings import Settings
 from l4.http2.errors import ErrorCode
 from l4.http2.events import ConnectionFailed, Event, RequestReceived, StreamReset, TrailersReceived
 from policies.attributes import Headers, RequestHead, ResponseHead
-from waypoint.errors import BadRequest, ExchangeError
+from waypoint.errors import BadRequest, ExchangeError, StreamStalled
 from waypoint.http import h2
 from waypoint.http.events import Body, RequestSink
+from waypoint.http.grpc import is_grpc
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
+from waypoint.http.hygiene import canonical_trailers
 
 _LAST_STREAM = 2**31 - 1
 _GOAWAY_GRACE_SECONDS = 1.0
+_SWEEP_SECONDS = 5.0
 
 
 class ServerStream(Http2Stream):
     """Implements `events.Downstream` for the one exchange it carries."""
 
-    __slots__ = ("_head_is_sent", "exchange")
+    __slots__ = ("_body_bytes", "_body_since", "_pushed_before", "_stalled_since", "exchange", "has_deadlines")
 
     protocol = "HTTP/2"
 
     def __init__(self, connection: "Http2Server", stream_id: int) -> None:
         super().__init__(connection, stream_id)
         self.exchange: RequestSink | None = None
-        self._head_is_sent = False
+        self.has_deadlines = True  # for the request's body
+        self._body_bytes = 0
+        self._body_since = self._stalled_since = connection.loop.time()
+        self._pushed_before = 0
 
     # -- events.Downstream -----------------------------------------------------------------------------------------
 
     def send_head(self, head: ResponseHead, body: Body) -> int:
         headers = h2.format_response(head, body)
         if not self.is_over:
-            self._head_is_sent = True
             has_no_body = body.is_empty or body.length == 0
             self._connection.engine.send_headers(self.stream_id, headers, has_no_body)
             if has_no_body:
@@ -70,6 +75,7 @@ class ServerStream(Http2Stream):
     # -- Http2Stream -----------------------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
+        self._body_bytes += len(data)
         if self.exchange is not None:
             self.exchange.request_body(data)
 
@@ -85,6 +91,28 @@ class ServerStream(Http2Stream):
     def resumed(self) -> None:
         if self.exchange is not None:
             self.exchange.resume_response()
+
+    def check(self, now: float) -> None:
+        """End the stream when its client is too slow, sending or reading."""
+        settings = self._connection.settings
+        if not self._waiting or self.pushed != self._pushed_before:
+            self._pushed_before = self.pushed
+            self._stalled_since = now
+        elif now - self._stalled_since >= settings.stall_seconds:
+            self.cut(ErrorCode.CANCEL)
+            self._give_up(StreamStalled())
+            return
+        if self.is_received or self._is_paused or not self.has_deadlines:
+            self._body_bytes = 0
+            self._body_since = now
+            return
+        elapsed = now - self._body_since
+        if elapsed >= settings.body_grace_seconds and self._body_bytes < elapsed * settings.body_bytes_per_second:
+            self._give_up(BadRequest("request_body_timeout", status=408, limit="body_bytes_per_second"))
+
+    def _give_up(self, error: ExchangeError) -> None:
+        if self.exchange is not None:
+            self.exchange.request_failed(error)
 
     def lost(self) -> None:
         """The client has cut the stream, or is gone."""
@@ -118,7 +146,7 @@ class Http2Server(Http2Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._idle_since = self.loop.time()
-        self._timer = self.loop.call_later(self.settings.idle_http_seconds, self._check_idle)
+        self._timer = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_gone = True
@@ -156,15 +184,15 @@ class Http2Server(Http2Connection):
                 self._request(event)
             case TrailersReceived(stream_id, headers):
                 if stream_id in self.streams:
-                    self.streams[stream_id].end(headers)
+                    self.streams[stream_id].end(canonical_trailers(headers))
             case StreamReset(stream_id=stream_id):
                 if not event.by_peer:
-                    self._refused(BadRequest("http2.protocol_error"))
+                    self._refused(BadRequest("http2.protocol_error", limit=event.reason or "malformed_http"))
                 stream = self.streams.get(stream_id)
                 if isinstance(stream, ServerStream):
                     stream.lost()
             case ConnectionFailed():
-                self._refused(BadRequest("http2.protocol_error"))
+                self._refused(BadRequest("http2.protocol_error", limit=event.reason or "malformed_http"))
                 super().handle(event)
             case _:
                 super().handle(event)
@@ -183,7 +211,7 @@ class Http2Server(Http2Connection):
         self.streams[event.stream_id] = stream
         stream.is_received = event.end_stream
         try:
-            head, body = h2.request_head(event.headers, event.end_stream)
+            head, body = h2.request_head(event.headers, event.end_stream, self.settings)
         except ExchangeError as error:
             answer, text = self._refused(error)
             stream.send_head(answer, Body(len(text)))
@@ -191,6 +219,7 @@ class Http2Server(Http2Connection):
                 stream.send_body(text)
             stream.send_end([])
             return
+        stream.has_deadlines = not (body.is_opaque or is_grpc(head.get(b"content-type")))
         exchange = stream.exchange = self._begin(stream, head, body)
         exchange.start()
         if event.end_stream:
@@ -207,9 +236,12 @@ class Http2Server(Http2Connection):
             self.flush()
             self._transport.close()
 
-    def _check_idle(self) -> None:
-        left = self._idle_since + self.settings.idle_http_seconds - self.loop.time()
-        if not self.streams and left <= 0:
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for stream in list(self.streams.values()):
+            assert isinstance(stream, ServerStream)
+            stream.check(now)
+        if not self.streams and now - self._idle_since >= self.settings.idle_http_seconds:
             self.close_when_idle()
         else:
-            self._timer = self.loop.call_later(max(left, 1.0), self._check_idle)
+            self._timer = self.loop.call_later(_SWEEP_SECONDS, self._sweep)

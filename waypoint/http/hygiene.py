@@ -56,6 +56,11 @@ _RESPONSE_SPECIAL = _NEVER_FORWARDED | {
     b"server",  # the proxy says its own
     b"x-envoy-upstream-service-time",
 }
+_NO_TRAILERS = frozenset(
+    {b"transfer-encoding", b"content-length", b"host", b"connection", b"te", b"trailer", b"authorization", b"cookie"}
+    | {b"content-type", b"content-encoding", b"content-range", b"cache-control", b"expect", b"max-forwards"}
+    | {b"set-cookie", b"upgrade", b"keep-alive", b"proxy-connection", b"x-forwarded-for", b"x-forwarded-client-cert"}
+)
 # Connection may not take these away from us or from the application. `te` is rightly named there, and is our matter.
 _NOT_NOMINABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
 _NOT_NOMINABLE_PREFIXES = (b":", b"x-forwarded-")
@@ -145,6 +150,12 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
             headers.append((b"content-length", b"%d" % length))
         return ResponseHead(status, headers), EMPTY, is_chunked
     return ResponseHead(status, headers), Body(length), is_chunked
+
+
+def canonical_trailers(fields: list[Header]) -> Headers:
+    """Fields that came after the body, without those that would change what the head has said (RFC 9110 6.5.1)."""
+    lowered = [(name.lower(), value.strip(b" \t")) for name, value in fields]
+    return [field for field in lowered if field[0] not in _NO_TRAILERS]
 
 
 def _length(value: bytes) -> int:

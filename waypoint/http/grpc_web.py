@@ -1,0 +1,112 @@
+"""gRPC-Web (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md): gRPC for browsers, which know no trailers.
+
+`GrpcWeb` stands between a client and its exchange and translates: to the endpoint goes plain gRPC; back come the same
+messages, the trailers as one more frame of the body (its flag is 0x80), and all of it in base64 for those who ask for
+text. Only ports that are declared to speak gRPC-Web get one.
+"""
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+
+from policies.attributes import Headers, RequestHead, ResponseHead
+from waypoint.errors import BadRequest, ExchangeError
+from waypoint.http.events import STREAMED, Body, Downstream, RequestSink
+
+_CONTENT_TYPE = re.compile(rb"application/grpc-web(-text)?(?=[+;]|$)").match
+_TRAILERS = 0x80
+_SEGMENT = re.compile(rb"[^=]*={0,2}")
+
+
+def is_grpc_web(head: RequestHead) -> bool:
+    return _CONTENT_TYPE(head.get(b"content-type") or b"") is not None
+
+
+class GrpcWeb:
+    """A `RequestSink` for the client's side, a `Downstream` for the exchange. Makes the head plain gRPC in place."""
+
+    __slots__ = ("_accepts_text", "_content_type", "_downstream", "_encoded", "_exchange", "_is_text", "protocol")
+
+    _exchange: RequestSink
+
+    def __init__(self, downstream: Downstream, head: RequestHead) -> None:
+        content_type = head.get(b"content-type") or b""
+        match = _CONTENT_TYPE(content_type)
+        assert match is not None
+        accepted = _CONTENT_TYPE(head.get(b"accept") or b"")
+        self.protocol = downstream.protocol
+        self._downstream = downstream
+        self._is_text = match[1] is not None
+        self._accepts_text = accepted is not None and accepted[1] is not None
+        suffix = content_type[match.end() :]
+        self._content_type = match[0].removesuffix(b"-text") + (b"-text" if self._accepts_text else b"") + suffix
+        self._encoded = b""
+        headers = [header for header in head.headers if header[0] not in (b"content-type", b"te")]
+        head.headers = [*headers, (b"content-type", b"application/grpc" + suffix), (b"te", b"trailers")]
+
+    def translate(self, exchange: RequestSink) -> None:
+        self._exchange = exchange
+
+    # -- events.RequestSink: from the client to the exchange -------------------------------------------------------
+
+    def start(self) -> None:
+        self._exchange.start()
+
+    def request_body(self, data: bytes) -> None:
+        if self._is_text:
+            data = self._encoded + data
+            whole = len(data) - len(data) % 4
+            data, self._encoded = data[:whole], data[whole:]
+            try:
+                data = b"".join(b64decode(it, validate=True) for it in _SEGMENT.findall(data))
+            except Base64Error:
+                self._exchange.request_failed(BadRequest("grpc_web.malformed_base64"))
+                return
+        if data:
+            self._exchange.request_body(data)
+
+    def request_end(self, trailers: Headers) -> None:
+        if self._encoded:
+            self._exchange.request_failed(BadRequest("grpc_web.malformed_base64"))
+        else:
+            self._exchange.request_end([])
+
+    def request_failed(self, error: ExchangeError) -> None:
+        self._exchange.request_failed(error)
+
+    def downstream_lost(self) -> None:
+        self._exchange.downstream_lost()
+
+    def resume_response(self) -> None:
+        self._exchange.resume_response()
+
+    # -- events.Downstream: from the exchange to the client --------------------------------------------------------
+
+    def send_head(self, head: ResponseHead, body: Body) -> int:
+        headers = [header for header in head.headers if header[0] != b"content-type"]
+        content_type = head.get(b"content-type") or b""
+        is_grpc = content_type.startswith(b"application/grpc")
+        headers.append((b"content-type", self._content_type if is_grpc else content_type))
+        self._accepts_text = self._accepts_text and is_grpc
+        return self._downstream.send_head(ResponseHead(head.status, headers), body if body.is_empty else STREAMED)
+
+    def send_informational(self, head: ResponseHead) -> None:
+        self._downstream.send_informational(head)
+
+    def send_body(self, data: bytes) -> bool:
+        return self._downstream.send_body(b64encode(data) if self._accepts_text else data)
+
+    def send_end(self, trailers: Headers) -> None:
+        if trailers:
+            block = b"".join(b"%b: %b\r\n" % header for header in trailers)
+            self.send_body(bytes([_TRAILERS]) + len(block).to_bytes(4) + block)
+        self._downstream.send_end([])
+
+    def reset(self) -> None:
+        self._downstream.reset()
+
+    def pause_request(self) -> None:
+        self._downstream.pause_request()
+
+    def resume_request(self) -> None:
+        self._downstream.resume_request()

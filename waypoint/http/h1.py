@@ -20,10 +20,11 @@ from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
 from waypoint.http.events import OPAQUE, Body
-from waypoint.http.framing import ChunkCutter, HeadCutter, LimitExceeded
+from waypoint.http.framing import ChunkScanner, HeadCutter
 from waypoint.http.hygiene import canonical_request, canonical_response, canonical_trailers
 
 _CR = 0x0D
+_END_OF_HEAD = b"\r\n\r\n"
 _WEBSOCKET = b"websocket"
 _REASONS = {
     100: b"Continue", 101: b"Switching Protocols", 103: b"Early Hints",
@@ -68,10 +69,12 @@ class RequestReader:
         "_fields",
         "_head",
         "_is_after_cr",
+        "_is_between",
         "_is_ended",
         "_is_opaque",
         "_is_upgrade",
         "_left",
+        "_max_head_bytes",
         "_parser",
         "_settings",
         "_target",
@@ -82,15 +85,17 @@ class RequestReader:
     def __init__(self, consumer: RequestConsumer, settings: Settings) -> None:
         self._consumer = consumer
         self._settings = settings
+        self._max_head_bytes = settings.head_bytes
         self._parser = HttpRequestParser(self)
         self._head = HeadCutter(settings.head_bytes)
-        self._chunks: ChunkCutter | None = None  # of the body that is being read
+        self._chunks: ChunkScanner | None = None  # of the body that is being read
         self._left = 0  # of the body that is being read, when its length is known
         self._target = b""
         self._fields: list[Header] = []
         self._field_count = 0
         self._empty_lines = 0
         self._error: ExchangeError | None = None
+        self._is_between = True  # two requests, and another may come
         self._is_after_cr = False  # of an empty line
         self._is_upgrade = False  # llhttp takes what follows for another protocol
         self._is_opaque = False  # and so it is
@@ -105,6 +110,18 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the client. Raises ExchangeError; the connection can't be read any further then."""
+        if self._is_between and data[0] > _CR and 3 < data.find(_END_OF_HEAD) + 4 == len(data) <= self._max_head_bytes:
+            head = self._head  # a head and nothing else: by far the most frequent case, and handled as the others are
+            head.raw = data
+            head.size = len(data)
+            self.head_count += 1
+            self._parse(data)
+            head.raw = b""
+        else:
+            self._feed_parts(data)
+
+    def _feed_parts(self, data: bytes) -> None:
+        self._is_between = False
         while data:
             if self._left:
                 piece = data[: self._left]
@@ -122,6 +139,8 @@ class RequestReader:
             else:
                 piece = self._feed_head(data)
             data = data[len(piece) :]
+        is_in_message = self._left or self._chunks is not None or self._head.raw or self._is_after_cr
+        self._is_between = not is_in_message and not self._is_ended
 
     def _feed_empty_line(self, byte: bytes) -> None:
         if byte != (b"\n" if self._is_after_cr else b"\r"):
@@ -142,7 +161,7 @@ class RequestReader:
         if head.is_too_large:
             raise BadRequest("http1.headers_too_large", status=431, limit="head_bytes")
         if head.is_complete:
-            head.done()
+            head.raw = b""
             self._empty_lines = 0
         return piece
 
@@ -153,14 +172,12 @@ class RequestReader:
             self._parser = HttpRequestParser(self)  # the one that read the head still waits for the body
             self._consumer.request_end([])
 
-    def _feed_chunks(self, chunks: ChunkCutter, data: bytes) -> bytes:
-        try:
-            piece = chunks.cut(data)
-            self._parse(piece)
-            chunks.passed(piece)
-        except LimitExceeded as error:
-            status = 431 if error.reason == "head_bytes" else 400
-            raise BadRequest("http1.chunks_too_large", status=status, limit=error.reason) from None
+    def _feed_chunks(self, chunks: ChunkScanner, data: bytes) -> bytes:
+        piece = data[: chunks.scan(data)]
+        self._parse(piece)
+        if chunks.exceeded:
+            status = 431 if chunks.exceeded == "head_bytes" else 400
+            raise BadRequest("http1.invalid_chunks", status=status, limit=chunks.exceeded)
         return piece
 
     def _parse(self, data: bytes) -> None:
@@ -208,14 +225,21 @@ class RequestReader:
             head.upgrade = _upgrade(head, body, fields)
         if head.upgrade:
             self._is_opaque = True
+            self._is_between = False
             body = OPAQUE
+        elif body.is_empty:
+            pass
         elif body.length is None:
             budget = self._settings.head_bytes - self._head.size
-            self._chunks = ChunkCutter(self._settings.chunk_extension_bytes, budget)
+            self._chunks = ChunkScanner(self._settings.chunk_extension_bytes, budget)
+            self._is_between = False
         else:
             self._left = body.length
+            self._is_between = False
         is_kept_alive = parser.should_keep_alive()
-        self._is_ended = not is_kept_alive
+        if not is_kept_alive:
+            self._is_ended = True
+            self._is_between = False
         self._consumer.request_head(head, body, is_kept_alive)
 
     def _upgrade_passed(self) -> None:
@@ -254,6 +278,7 @@ class ResponseReader:
     __slots__ = (
         "_chunks",
         "_consumer",
+        "_data",
         "_ends_with_connection",
         "_error",
         "_field_count",
@@ -265,6 +290,7 @@ class ResponseReader:
         "_is_informational",
         "_is_parsed",
         "_left",
+        "_max_head_bytes",
         "_method",
         "_parser",
         "_settings",
@@ -276,15 +302,17 @@ class ResponseReader:
     def __init__(self, consumer: ResponseConsumer, settings: Settings) -> None:
         self._consumer = consumer
         self._settings = settings
+        self._max_head_bytes = settings.head_bytes
         self._parser = HttpResponseParser(self)
         self._head = HeadCutter(settings.head_bytes)
-        self._chunks: ChunkCutter | None = None  # of the body that is being read
+        self._chunks: ChunkScanner | None = None  # of the body that is being read
         self._left = 0  # of the body that is being read, when its length is known
         self._ends_with_connection = False
         self._method = self._upgrade = b""
         self._fields: list[Header] = []
         self._field_count = 0
-        self._following = 0  # bytes after the head that came with it
+        self._data = b""  # that has the end of the head in it
+        self._following = 0  # how many bytes come behind that
         self._informational = 0
         self._is_informational = False
         self._is_parsed = False  # llhttp has seen the end
@@ -304,50 +332,62 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the endpoint. Raises UpstreamProtocolError."""
+        if self.is_complete:
+            raise UpstreamProtocolError("bytes without a request")
         self.has_begun = True
         while data:
-            if self.is_complete:
-                raise UpstreamProtocolError("bytes without a request")
-            if self._ends_with_connection:
-                self._consumer.response_body(data)
-                return
             if self._left:
-                self._feed_body(data)
-                return
-            piece = self._feed_head(data) if self._chunks is None else self._feed_chunks(self._chunks, data)
-            data = data[len(piece) :]
-            if self._is_ended:
-                if data:
-                    raise UpstreamProtocolError("bytes beyond the response")
-                self._complete()
+                data = self._feed_body(data)
+            elif self._chunks is not None:
+                self._scan(self._chunks, data, 0)
+                self._parse(data)
+                data = b""
+            elif self._ends_with_connection:
+                self._consumer.response_body(data)
+                data = b""
+            else:
+                data = self._feed_head(data)
+        if self._is_ended:
+            self._complete()
 
     def _feed_head(self, data: bytes) -> bytes:
+        """Up to the end of an informational head; else all: what comes behind a head is its body, or an error."""
         head = self._head
-        piece = head.cut(data)
-        self._following = len(data) - len(piece)
-        self._parse(piece)
+        end = data.find(_END_OF_HEAD) + 4
+        if head.raw or not 4 <= end <= self._max_head_bytes:
+            end = len(head.cut(data))
+        else:  # by far the most frequent case
+            head.raw = data
+            head.size = end
+            head.is_complete = True
+        rest = b""
+        if head.is_complete and not head.is_too_large:
+            self._data = data
+            self._following = len(data) - end
+            if head.raw[9:10] == b"1":
+                data, rest = data[:end], data[end:]
+        else:
+            data = data[:end]
+        self._parse(data)
         if head.is_too_large:
             raise UpstreamProtocolError("response headers too large")
         if head.is_complete:
-            head.done()
-        return piece
+            self._data = head.raw = b""
+        return rest
 
-    def _feed_body(self, data: bytes) -> None:
+    def _feed_body(self, data: bytes) -> bytes:
         if len(data) > self._left:
             raise UpstreamProtocolError("bytes beyond the response")
         self._left -= len(data)
+        self._is_ended = not self._left
         self._consumer.response_body(data)
-        if not self._left:
-            self._complete()
+        return b""
 
-    def _feed_chunks(self, chunks: ChunkCutter, data: bytes) -> bytes:
-        try:
-            piece = chunks.cut(data)
-            self._parse(piece)
-            chunks.passed(piece)
-        except LimitExceeded as error:
-            raise UpstreamProtocolError(f"chunks too large ({error.reason})") from None
-        return piece
+    def _scan(self, chunks: ChunkScanner, data: bytes, start: int) -> None:
+        if chunks.scan(data, start) < len(data):
+            raise UpstreamProtocolError(
+                f"chunks beyond {chunks.exceeded}" if chunks.exceeded else "bytes beyond the response"
+            )
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -366,6 +406,9 @@ class ResponseReader:
         return self.is_complete
 
     def on_message_begin(self) -> None:
+        if self._is_ended:
+            self._error = UpstreamProtocolError("bytes beyond the response")
+            raise self._error
         self._fields = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -414,7 +457,9 @@ class ResponseReader:
             self._is_ended = not body.length
         elif is_chunked:
             budget = self._settings.head_bytes - self._head.size
-            self._chunks = ChunkCutter(self._settings.chunk_extension_bytes, budget)
+            self._chunks = ChunkScanner(self._settings.chunk_extension_bytes, budget)
+            if self._following:
+                self._scan(self._chunks, self._data, len(self._data) - self._following)
         else:
             self._ends_with_connection = True
 
@@ -427,6 +472,8 @@ class ResponseReader:
         self._consumer.response_head(head, OPAQUE, False)
 
     def on_body(self, data: bytes) -> None:
+        if self._left:
+            self._left -= len(data)
         self._consumer.response_body(data)
 
     def on_message_complete(self) -> None:

@@ -14,7 +14,9 @@ from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
 
 _DEFAULTS = Settings()
-_HOST = re.compile(rb"(?:[A-Za-z0-9\-_~]+(?:\.[A-Za-z0-9\-_~]+)*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
+_CANONICAL_HOST = re.compile(rb"[a-z0-9\-_~]+(?:\.[a-z0-9\-_~]+)*(?::[0-9]{1,5})?").fullmatch
+_NAME = rb"[A-Za-z0-9\-_~]+(?:\.[A-Za-z0-9\-_~]+)*"
+_HOST = re.compile(rb"(%b|\[[0-9A-Fa-f:.]+\])\.?(:[0-9]{1,5})?" % _NAME).fullmatch
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL).fullmatch
 _UNUSUAL_PATH = re.compile(rb"[%\\#]|/\.|//|[^\x21-\x7e]").search
 _SLASHES = re.compile(rb"//+")
@@ -111,14 +113,12 @@ def canonical_request(
         target, host = _other_form(method, target, host)
     if not host:
         raise BadRequest("missing_host_header")
-    if not _HOST(host):
-        raise BadRequest("invalid_host_header")
-    if host[-1:] == b"." or b".:" in host:
-        host = host.replace(b".:", b":").removesuffix(b".")
+    if not _CANONICAL_HOST(host):
+        host = _canonical_host(host)
     path, question, query = target.partition(b"?")
     if _UNUSUAL_PATH(target):
         path, question, query = _normal_target(target, settings.path_normalization)
-    return RequestHead(method, host.lower(), path, query, headers, bool(question)), body
+    return RequestHead(method, host, path, query, headers, bool(question)), body
 
 
 def canonical_response(status: int, raw: list[Header], request_method: bytes) -> tuple[ResponseHead, Body, bool]:
@@ -193,6 +193,15 @@ def _other_form(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes
         raise BadRequest("http1.invalid_target")
     authority, rest = absolute.groups()
     return (rest if rest[:1] == b"/" else b"/" + rest), authority
+
+
+def _canonical_host(host: bytes) -> bytes:
+    """In lower case and without the dot that ends an absolute name."""
+    match = _HOST(host)
+    if match is None:
+        raise BadRequest("invalid_host_header")
+    name, port = match.groups(b"")
+    return name.lower() + port
 
 
 def _normal_target(target: bytes, normalization: str) -> tuple[bytes, bytes, bytes]:

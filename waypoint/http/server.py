@@ -182,8 +182,10 @@ class Http1Server(asyncio.Protocol):
     def request_end(self, trailers: Headers) -> None:
         if self._waiting:
             self._waiting[-1].trailers = trailers
-        else:
-            self._pass_on_end(trailers)
+            return
+        self._request_is_complete = True
+        if self._exchange is not None:
+            self._exchange.request_end(trailers)
 
     # -- events.Downstream -----------------------------------------------------------------------------------------
 
@@ -274,12 +276,9 @@ class Http1Server(asyncio.Protocol):
             if self._exchange is not None:
                 self._exchange.request_body(chunk)
         if waiting.trailers is not None:
-            self._pass_on_end(waiting.trailers)
-
-    def _pass_on_end(self, trailers: Headers) -> None:
-        self._request_is_complete = True
-        if self._exchange is not None:
-            self._exchange.request_end(trailers)
+            self._request_is_complete = True
+            if self._exchange is not None:
+                self._exchange.request_end(waiting.trailers)
 
     def _check_waiting(self) -> None:
         if sum(waiting.size for waiting in self._waiting) > self._settings.pipelined_bytes:

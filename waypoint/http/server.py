@@ -351,9 +351,10 @@ class Http1Server(asyncio.Protocol):
         seconds = self._loop.time() - self._body_since
         if self._watched_head != self._reader.head_count or self._is_request_paused or self._awaits_continue():
             self._watch_body()
-        elif seconds < settings.body_grace_seconds or self._body_bytes >= seconds * settings.body_bytes_per_second:
-            again = max(settings.body_grace_seconds - seconds, _PACE_SECONDS)
-            self._body_timer = self._loop.call_later(again, self._check_pace)
+        elif seconds < settings.body_grace_seconds:
+            self._body_timer = self._loop.call_later(settings.body_grace_seconds - seconds, self._check_pace)
+        elif self._body_bytes >= seconds * settings.body_bytes_per_second:
+            self._body_timer = self._loop.call_later(_PACE_SECONDS, self._check_pace)
         else:
             self._refuse(BadRequest("request_body_timeout", status=408, limit="body_bytes_per_second"))
 

@@ -18,6 +18,8 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 from l4.config.settings import Settings
 from tests.kit.aio import run
 from tests.kit.captured import captured
+from tests.kit.front import http2_front
+from tests.kit.http2 import http2_client
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
 from tests.kit.origin import Handler, origin
 
@@ -312,5 +314,59 @@ def test_an_application_cannot_switch_unasked(tmp_path: Path) -> None:
             answer = await _raw(it, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 
         assert answer.startswith(b"HTTP/1.1 502 ")
+
+    run(scenario())
+
+
+# -- from HTTP/2 (RFC 8441) --------------------------------------------------------------------------------------------
+
+EXTENDED_CONNECT = [
+    (b":protocol", b"websocket"),
+    (b":scheme", b"http"),
+    (b":authority", b"app"),
+    (b":path", b"/ws"),
+    (b"sec-websocket-version", b"13"),
+]
+
+
+def test_a_client_of_http2_reaches_an_application_of_http1(tmp_path: Path) -> None:
+    masked_text = b"\x81\x82\0\0\0\0hi"
+
+    async def scenario() -> None:
+        async with (
+            _setting(tmp_path) as it,
+            serve(_echo, it.pod, 9080),
+            http2_front(it.mesh, (it.authority.partition(":")[0], 9080)) as front,
+            http2_client(front.at) as client,
+        ):
+            stream = client.connect(EXTENDED_CONNECT)
+            client.send(stream, masked_text)
+            seen = client.streams[stream]
+            await settled(lambda: len(seen.data) == 4)
+            client.send(stream, b"", end=True)
+            await settled(lambda: seen.is_over)
+
+        assert seen.status == 200
+        assert not {b"sec-websocket-accept", b"upgrade", b"connection"} & set(seen.headers)
+        assert bytes(seen.data[:4]) == b"\x81\x02hi"
+
+    run(scenario())
+
+
+def test_an_application_that_does_not_answer_the_key_is_not_believed(tmp_path: Path) -> None:
+    response = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    response += b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
+    async def scenario() -> None:
+        async with (
+            _setting(tmp_path) as it,
+            origin(it.pod, _answering(response)) as seen,
+            http2_front(it.mesh, (it.authority.partition(":")[0], 9080)) as front,
+            http2_client(front.at) as client,
+        ):
+            answer = await client.answer(client.connect(EXTENDED_CONNECT))
+            await settled(lambda: seen.closed == 1)
+
+        assert answer.status == 502
 
     run(scenario())

@@ -43,6 +43,11 @@ def test_a_variable_overrides_a_default(variable: str, text: str, field: str, va
         ("HTTP2_FRAME_SIZE", "1", "HBONE_MAX_FRAME or HTTP2_FRAME_SIZE is 1; it must be from 16384 to 16777215"),
         ("RESUME_BYTES", "99999999", "RESUME_BYTES is 99999999; it must not exceed BUFFERED_BYTES"),
         ("HTTP2_ENGINE", "quick", "HTTP2_ENGINE is 'quick'; it must be express or h2"),
+        (
+            "PATH_NORMALIZATION",
+            "base",
+            "PATH_NORMALIZATION is 'base'; it must be one of NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES",
+        ),
     ],
 )
 def test_a_bad_value_is_refused_with_its_variable_and_what_is_expected(variable: str, text: str, sentence: str) -> None:

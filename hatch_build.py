@@ -27,6 +27,7 @@ HOT = (
     "waypoint/http/client.py",
     "waypoint/http/framing.py",
     "waypoint/http/h1.py",
+    "waypoint/http/h1_format.py",
     "waypoint/http/hygiene.py",
     "waypoint/http/server.py",
     "waypoint/telemetry.py",

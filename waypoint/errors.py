@@ -157,3 +157,7 @@ class UpstreamProtocolError(AttemptFailed):
     status = 502
     flag = ResponseFlag.UPSTREAM_PROTOCOL_ERROR
     reset_reason = "protocol error"
+
+    def __init__(self, reason: str = "", *, limit: str = "malformed_response") -> None:
+        super().__init__(reason)
+        self.limit = limit

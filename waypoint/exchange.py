@@ -188,6 +188,7 @@ class Exchange:
             record.flags += (error.flag,) if error.flag else ()
             record.detail = error.detail.replace("before_response_started", "after_response_started")
             record.upstream_transport_failure_reason = error.reason
+            self._path.telemetry.count_refusal(error.limit)
             self._cut()
             self._downstream.reset()
 

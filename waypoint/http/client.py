@@ -13,7 +13,7 @@ from typing import cast
 from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import UpstreamClosed, UpstreamProtocolError
-from waypoint.http import h1, websocket
+from waypoint.http import h1, h1_format, websocket
 from waypoint.http.events import Body, ResponseSink
 
 
@@ -85,7 +85,7 @@ class Http1Client(asyncio.Protocol):
         self._request_is_complete = False
         self._is_kept_alive = True
         self._reader.expect(head.method, head.upgrade)
-        data = self._format_upgrade(head, body) if body.is_opaque else h1.format_request(head, body)
+        data = self._format_upgrade(head, body) if body.is_opaque else h1_format.format_request(head, body)
         self._transport.write(data)
         return len(data)
 
@@ -93,13 +93,13 @@ class Http1Client(asyncio.Protocol):
         if self._is_holding:
             self._held.append(data)
             return False
-        self._transport.write(h1.format_chunk(data) if self._is_chunked else data)
+        self._transport.write(h1_format.format_chunk(data) if self._is_chunked else data)
         return not self._is_write_paused
 
     def send_end(self, trailers: Headers) -> None:
         self._request_is_complete = True
         if self._is_chunked:
-            self._transport.write(h1.format_last_chunk(trailers))
+            self._transport.write(h1_format.format_last_chunk(trailers))
         elif self._is_opaque and not self._is_holding:
             self._transport.write_eof()
 
@@ -182,10 +182,10 @@ class Http1Client(asyncio.Protocol):
         """A client of HTTP/2 has sent no key (RFC 8441 section 5), so that it is ours to ask and to check."""
         self._accept = b""
         if head.get(b"sec-websocket-key") is not None:
-            return h1.format_request(head, body)
+            return h1_format.format_request(head, body)
         key = websocket.new_key()
         self._accept = websocket.accept_of(key)
-        return h1.format_request(replace(head, headers=[*head.headers, (b"sec-websocket-key", key)]), body)
+        return h1_format.format_request(replace(head, headers=[*head.headers, (b"sec-websocket-key", key)]), body)
 
     def _check_accept(self, head: ResponseHead) -> None:
         if not self._accept:

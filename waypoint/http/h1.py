@@ -26,17 +26,6 @@ from waypoint.http.hygiene import canonical_request, canonical_response, canonic
 _CR = 0x0D
 _END_OF_HEAD = b"\r\n\r\n"
 _WEBSOCKET = b"websocket"
-_REASONS = {
-    100: b"Continue", 101: b"Switching Protocols", 103: b"Early Hints",
-    200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 206: b"Partial Content",
-    301: b"Moved Permanently", 302: b"Found", 303: b"See Other", 304: b"Not Modified",
-    307: b"Temporary Redirect", 308: b"Permanent Redirect",
-    400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
-    408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large", 417: b"Expectation Failed",
-    426: b"Upgrade Required", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error", 501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
-    504: b"Gateway Timeout", 505: b"HTTP Version Not Supported",
-}  # fmt: skip
 
 
 class RequestConsumer(Protocol):
@@ -370,7 +359,7 @@ class ResponseReader:
             data = data[:end]
         self._parse(data)
         if head.is_too_large:
-            raise UpstreamProtocolError("response headers too large")
+            raise UpstreamProtocolError("response headers too large", limit="head_bytes")
         if head.is_complete:
             self._data = head.raw = b""
         return rest
@@ -384,10 +373,11 @@ class ResponseReader:
         return b""
 
     def _scan(self, chunks: ChunkScanner, data: bytes, start: int) -> None:
-        if chunks.scan(data, start) < len(data):
-            raise UpstreamProtocolError(
-                f"chunks beyond {chunks.exceeded}" if chunks.exceeded else "bytes beyond the response"
-            )
+        if chunks.scan(data, start) == len(data):
+            return
+        if chunks.exceeded:
+            raise UpstreamProtocolError(f"the chunks exceed {chunks.exceeded}", limit=chunks.exceeded)
+        raise UpstreamProtocolError("bytes beyond the response")
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -425,7 +415,7 @@ class ResponseReader:
         fields, self._fields = self._fields, []
         self._field_count = len(fields)
         if len(fields) > self._settings.head_fields:
-            raise UpstreamProtocolError("too many response headers")
+            raise UpstreamProtocolError("too many response headers", limit="head_fields")
         raw = self._head.raw
         if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
             raise UpstreamProtocolError("the response begins neither with HTTP/1.1 nor with HTTP/1.0")
@@ -440,7 +430,8 @@ class ResponseReader:
         elif self._is_informational:
             self._informational += 1
             if self._informational > self._settings.informational_responses:
-                raise UpstreamProtocolError(f"more than {self._informational - 1} informational responses")
+                most = self._settings.informational_responses
+                raise UpstreamProtocolError(f"more than {most} 1xx responses", limit="informational_responses")
             self._consumer.informational_head(head)
         elif not 200 <= status <= 599:
             raise UpstreamProtocolError(f"the response has status {status}")
@@ -489,44 +480,8 @@ class ResponseReader:
             self._parser = HttpResponseParser(self)
         fields, self._fields = self._fields, []
         if self._field_count + len(fields) > self._settings.head_fields:
-            raise UpstreamProtocolError("too many trailers")
+            raise UpstreamProtocolError("too many trailers", limit="head_fields")
         self._consumer.response_end(canonical_trailers(fields) if fields else [])
-
-
-def format_request(head: RequestHead, body: Body) -> bytes:
-    """The head of a request; one that asks to upgrade has an opaque body."""
-    line = b"%b %b HTTP/1.1\r\nhost: %b" % (head.method, head.target, head.authority)
-    return _format(line, head.headers, body)
-
-
-def format_response(head: ResponseHead, body: Body, *, closes: bool) -> bytes:
-    line = b"HTTP/1.1 %d %b" % (head.status, _REASONS.get(head.status, b""))
-    if closes:
-        line += b"\r\nconnection: close"
-    return _format(line, head.headers, body)
-
-
-def _format(line: bytes, headers: Headers, body: Body) -> bytes:
-    parts = [line, *map(b": ".join, headers)]
-    if body.is_opaque:
-        parts.append(b"connection: upgrade\r\nupgrade: websocket")
-    elif not body.is_empty:
-        if body.length is None:
-            parts.append(b"transfer-encoding: chunked")
-        else:
-            parts.append(b"content-length: %d" % body.length)
-    parts.append(b"\r\n")
-    return b"\r\n".join(parts)
-
-
-def format_chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def format_last_chunk(trailers: Headers) -> bytes:
-    if not trailers:
-        return b"0\r\n\r\n"
-    return b"\r\n".join([b"0", *map(b": ".join, trailers), b"\r\n"])
 
 
 def _odd_request_line(version: str, fields: list[Header]) -> BadRequest:

@@ -8,7 +8,7 @@ import pytest
 from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
-from waypoint.http import h1
+from waypoint.http import h1, h1_format
 from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
 
 MAX_BYTES = 1_000
@@ -631,6 +631,27 @@ def test_malformed_chunks_never_end_a_response(rest: bytes) -> None:
     assert refused_response(OK + b"Transfer-Encoding: chunked\r\n\r\n" + rest) == [(OK_HEAD, STREAMED, True)]
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("head_bytes", OK + b"X: " + b"a" * MAX_BYTES + b"\r\n\r\n"),
+        ("head_bytes", OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"a" * MAX_BYTES + b"\r\n\r\n"),
+        ("head_fields", OK + b"X: 1\r\n" * (MAX_FIELDS + 1) + b"\r\n"),
+        ("chunk_extension_bytes", OK + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * 20 + b"\r\nx\r\n0\r\n\r\n"),
+        ("informational_responses", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 9),
+        ("malformed_response", b"<html>"),
+    ],
+)
+def test_a_limit_that_a_response_exceeds_is_named(reason: str, message: bytes) -> None:
+    for pieces in cuts(message):
+        reader = h1.ResponseReader(Recorder(), SETTINGS)
+        reader.expect(b"GET")
+        _, error = feed(reader.feed, [], pieces)
+
+        assert isinstance(error, UpstreamProtocolError)
+        assert error.limit == reason
+
+
 @pytest.mark.parametrize("start", [b"0\r\nX: ", b"1;"])
 def test_trailers_and_extensions_of_a_response_that_never_end_are_refused(start: bytes) -> None:
     reader = h1.ResponseReader(Recorder(), SETTINGS)
@@ -661,9 +682,9 @@ def test_bytes_that_nobody_asked_for_are_an_error() -> None:
 @pytest.mark.parametrize("body", [EMPTY, Body(0), Body(3), STREAMED])
 def test_what_is_written_is_read_as_the_same_request(body: Body) -> None:
     head = RequestHead(b"POST", b"a:80", b"/x", b"q=1", [(b"x", b"1"), (b"x", b"2")], True)
-    content = {None: b"3\r\nabc\r\n" + h1.format_last_chunk([(b"t", b"1")]), 0: b"", 3: b"abc"}[body.length]
+    content = {None: b"3\r\nabc\r\n" + h1_format.format_last_chunk([(b"t", b"1")]), 0: b"", 3: b"abc"}[body.length]
 
-    events = requests(h1.format_request(head, body) + content)
+    events = requests(h1_format.format_request(head, body) + content)
 
     assert events[0] == (head, body, True)
     assert events[-1] == ("end", [(b"t", b"1")] if body.length is None else [])
@@ -673,10 +694,12 @@ def test_what_is_written_is_read_as_the_same_request(body: Body) -> None:
 def test_what_is_written_is_read_as_the_same_response(closes: bool) -> None:
     head = ResponseHead(418, [(b"x", b"1")])
 
-    events = response(h1.format_response(head, STREAMED, closes=closes) + h1.format_chunk(b"abc" * 9) + b"0\r\n\r\n")
+    events = response(
+        h1_format.format_response(head, STREAMED, closes=closes) + h1_format.format_chunk(b"abc" * 9) + b"0\r\n\r\n"
+    )
 
     assert events == [(head, STREAMED, not closes), b"abc" * 9, END]
 
 
 def test_a_response_without_body_says_nothing_of_length() -> None:
-    assert h1.format_response(ResponseHead(304, []), EMPTY, closes=False) == b"HTTP/1.1 304 Not Modified\r\n\r\n"
+    assert h1_format.format_response(ResponseHead(304, []), EMPTY, closes=False) == b"HTTP/1.1 304 Not Modified\r\n\r\n"

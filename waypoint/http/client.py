@@ -151,13 +151,13 @@ class Http1Client(asyncio.Protocol):
             self._sink.response_informational(head)
 
     def response_head(self, head: ResponseHead, body: Body, is_kept_alive: bool) -> None:
-        self._is_kept_alive = is_kept_alive and not self._is_opaque
-        if body.is_opaque:
-            self._check_accept(head)
+        if self._is_opaque:
+            self._is_kept_alive = False
+            self._answered(head, body)
+            return
+        self._is_kept_alive = is_kept_alive
         if self._sink is not None:
             self._sink.response_head(head, body)
-        if body.is_opaque:
-            self._release()
 
     def response_body(self, data: bytes) -> None:
         if self._sink is not None:
@@ -186,6 +186,14 @@ class Http1Client(asyncio.Protocol):
         key = websocket.new_key()
         self._accept = websocket.accept_of(key)
         return h1_format.format_request(replace(head, headers=[*head.headers, (b"sec-websocket-key", key)]), body)
+
+    def _answered(self, head: ResponseHead, body: Body) -> None:
+        if body.is_opaque:
+            self._check_accept(head)
+        if self._sink is not None:
+            self._sink.response_head(head, body)
+        if body.is_opaque:
+            self._release()
 
     def _check_accept(self, head: ResponseHead) -> None:
         if not self._accept:

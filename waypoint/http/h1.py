@@ -255,10 +255,13 @@ class RequestReader:
             return
         self._chunks = None
         fields = self._fields
+        if not fields:
+            self._consumer.request_end([])
+            return
         if self._field_count + len(fields) > self._settings.head_fields:
             self._error = BadRequest("http1.too_many_trailers", status=431, limit="head_fields")
             raise self._error
-        self._consumer.request_end(canonical_trailers(fields) if fields else [])
+        self._consumer.request_end(canonical_trailers(fields))
 
 
 class ResponseReader:
@@ -424,35 +427,41 @@ class ResponseReader:
         head, body, is_chunked = canonical_response(status, fields, self._method)
         if is_chunked and raw.startswith(b"HTTP/1.0"):
             raise UpstreamProtocolError("transfer-encoding in HTTP/1.0")
-        self._is_informational = 100 <= status < 200
+        if status >= 200:
+            if status > 599:
+                raise UpstreamProtocolError(f"the response has status {status}")
+            self._is_informational = False
+            if body.length is None:
+                self._begin_open_body(is_chunked)
+            elif self._following > body.length:
+                raise UpstreamProtocolError("bytes beyond the response")
+            else:
+                self._left = body.length
+                self._is_ended = not body.length
+            is_kept_alive = not self._ends_with_connection and parser.should_keep_alive()
+            self._consumer.response_head(head, body, is_kept_alive)
+            return
+        self._is_informational = True
         if status == 101:
             self._switched(head, body, fields)
-        elif self._is_informational:
+        elif status >= 100:
             self._informational += 1
-            if self._informational > self._settings.informational_responses:
-                most = self._settings.informational_responses
+            most = self._settings.informational_responses
+            if self._informational > most:
                 raise UpstreamProtocolError(f"more than {most} 1xx responses", limit="informational_responses")
             self._consumer.informational_head(head)
-        elif not 200 <= status <= 599:
+        else:
             raise UpstreamProtocolError(f"the response has status {status}")
-        else:
-            self._begin_body(body, is_chunked)
-            is_kept_alive = parser.should_keep_alive() and not self._ends_with_connection
-            self._consumer.response_head(head, body, is_kept_alive)
 
-    def _begin_body(self, body: Body, is_chunked: bool) -> None:
-        if body.length is not None:
-            if self._following > body.length:
-                raise UpstreamProtocolError("bytes beyond the response")
-            self._left = body.length
-            self._is_ended = not body.length
-        elif is_chunked:
-            budget = self._settings.head_bytes - self._head.size
-            self._chunks = ChunkScanner(self._settings.chunk_extension_bytes, budget)
-            if self._following:
-                self._scan(self._chunks, self._data, len(self._data) - self._following)
-        else:
+    def _begin_open_body(self, is_chunked: bool) -> None:
+        """Its end is in what comes, and not yet known."""
+        if not is_chunked:
             self._ends_with_connection = True
+            return
+        budget = self._settings.head_bytes - self._head.size
+        self._chunks = ChunkScanner(self._settings.chunk_extension_bytes, budget)
+        if self._following:
+            self._scan(self._chunks, self._data, len(self._data) - self._following)
 
     def _switched(self, head: ResponseHead, body: Body, fields: list[Header]) -> None:
         if not self._upgrade:
@@ -478,10 +487,14 @@ class ResponseReader:
         self._chunks = None
         if not self._is_parsed:  # llhttp did not see the body, or waits for one (HEAD)
             self._parser = HttpResponseParser(self)
-        fields, self._fields = self._fields, []
+        fields = self._fields
+        if not fields:
+            self._consumer.response_end([])
+            return
+        self._fields = []
         if self._field_count + len(fields) > self._settings.head_fields:
             raise UpstreamProtocolError("too many trailers", limit="head_fields")
-        self._consumer.response_end(canonical_trailers(fields) if fields else [])
+        self._consumer.response_end(canonical_trailers(fields))
 
 
 def _odd_request_line(version: str, fields: list[Header]) -> BadRequest:

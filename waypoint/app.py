@@ -39,6 +39,7 @@ from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
 from waypoint.options import RunOptions
 from waypoint.originate import Originator
+from waypoint.sandwich import ProxyServer
 from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
 from waypoint.upstream.clusters import Clusters
@@ -95,6 +96,7 @@ class Waypoint:
         self._certificates.load()
         options = self._options
         sock = bind(*options.listen, reuse_port=True)
+        proxy_sock = bind(*options.proxy_listen, reuse_port=True) if options.proxy_listen else None
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._operators.readiness.done("certificate")
         self._apply(self._source.load())
@@ -105,6 +107,7 @@ class Waypoint:
             settings=self._settings,
             on_connect=self._terminator.connect,
         )
+        sandwich = ProxyServer(proxy_sock, self._path, self._terminator) if proxy_sock else None
         self._operators.readiness.done("listener")
         self._spawn(self._source.watch(self._apply))
         self._spawn(self._certificates.watch())
@@ -113,16 +116,17 @@ class Waypoint:
         gc.set_threshold(*_GC_THRESHOLDS)
         log.info("the waypoint of Gateway %s accepts HBONE on %s:%d", options.gateway, *options.listen)
         await self._stopping.wait()
-        await self._drain(server)
+        await self._drain(server, sandwich)
 
-    async def _drain(self, server: HboneServer) -> None:
+    async def _drain(self, server: HboneServer, sandwich: ProxyServer | None) -> None:
         """Not ready first; new connections for a while longer, until everybody knows; then finish what is under way."""
         log.info("stopping: %d exchanges are under way", self._path.exchanges)
         self._operators.readiness.pending.add("stopping")
-        delay = self._settings.drain_delay_seconds if server.connection_count else 0
-        await asyncio.sleep(delay)
+        has_clients = server.connection_count or (sandwich is not None and sandwich.connection_count)
+        await asyncio.sleep(self._settings.drain_delay_seconds if has_clients else 0)
         self._terminator.drain()
-        await server.drain(self._settings.drain_seconds)
+        servers = (server,) if sandwich is None else (server, sandwich)
+        await asyncio.gather(*(it.drain(self._settings.drain_seconds) for it in servers))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -44,6 +44,12 @@ def cli() -> None:
 @flag("--private-key", type=_FILE, required=True, help="Its private key, PEM.")
 @flag("--trust-bundle", type=_FILE, required=True, help="The roots that peers' certificates must lead to, PEM.")
 @flag("--listen", type=AddressType(), default="0.0.0.0:15008", help="Where HBONE is accepted.")
+@flag(
+    "--proxy-listen",
+    type=AddressType(),
+    help="Where a ztunnel connects that ends the tunnels itself (waypoint-inbound-binding: PROXY); only from loopback "
+    "and from PROXY_TRUSTED_ADDRESSES.",
+)
 @operator_ports
 @flag("--access-log", default="-", metavar="PATH|-", help="One line per request; - is standard output, empty is none.")
 def run(
@@ -53,6 +59,7 @@ def run(
     private_key: Path,
     trust_bundle: Path,
     listen: Address,
+    proxy_listen: Address | None,
     metrics: Address,
     readiness: Address,
     admin: Address,
@@ -69,6 +76,7 @@ def run(
             private_key=private_key,
             trust_bundle=trust_bundle,
             listen=listen,
+            proxy_listen=proxy_listen,
             metrics=metrics,
             readiness=readiness,
             admin=admin,

@@ -30,3 +30,5 @@ class RunOptions:
     admin: Address
     access_log: str
     """A path, `-` for standard output, or empty for none."""
+    proxy_listen: Address | None = None
+    """Where a ztunnel that ends the tunnels itself connects with the PROXY protocol; nowhere by default."""

@@ -1,33 +1,39 @@
-"""Opaque bytes: a tunnel to a port that carries no HTTP is joined to one endpoint of its service, as it is."""
+"""Opaque bytes: an inner connection that carries no HTTP is joined to one endpoint of its service, as it is."""
 
+import asyncio
 import time
 from random import random
+from typing import Protocol
 
-from l4.hbone.server import IncomingTunnel
+from l4.discovery.workload import AppProtocol
+from l4.net.client_hello import ClientHello
 from l4.net.copy import Copy
-from policies.verdict import ResponseFlag
+from policies.balancing.endpoint import Endpoint
 from waypoint.config.snapshot import Destination
 from waypoint.data_path import Connection
-from waypoint.errors import ExchangeError
+from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint
 from waypoint.telemetry import ExchangeRecord
+from waypoint.upstream.attempts import BACKOFF_SECONDS, RETRIES
+from waypoint.upstream.cluster import Cluster, LiveEndpoint
 
 
-async def serve_opaque(connection: Connection, incoming: IncomingTunnel, destination: Destination) -> None:
-    """Connect to an endpoint, answer the CONNECT, and copy; 503 when no endpoint can be reached."""
+class Near(Protocol):
+    """The client's connection, which waits until its destination has been reached."""
+
+    def accept(self, protocol: asyncio.Protocol) -> bool:
+        """Hand it over; False when the client has given up meanwhile."""
+
+    def refuse(self) -> None: ...
+
+
+async def serve_opaque(connection: Connection, destination: Destination, near: Near) -> None:
+    """Connect to an endpoint, to another one if that fails, and copy; refuse when none can be reached."""
     path = connection.path
     cluster = path.clusters[destination.cluster]
     source = connection.source(path.holder.current)
     record = ExchangeRecord(time.time(), connection.peer, source, connection.authority, destination.service)
     record.cluster = destination.cluster
     started = time.perf_counter()
-    live = cluster.pick(random)
-    if live is None:
-        record.flags = (ResponseFlag.NO_HEALTHY_UPSTREAM,)
-        path.telemetry.record_tcp(record)
-        incoming.refuse(503)
-        return
-    record.endpoint = live.endpoint
-    series = path.telemetry.tcp_series(source, live.endpoint, destination.service)
 
     def done(error: Exception | None) -> None:
         live.active -= 1
@@ -35,20 +41,49 @@ async def serve_opaque(connection: Connection, incoming: IncomingTunnel, destina
         series.received.add(copy.received)
         series.sent.add(copy.sent)
         record.bytes_received, record.bytes_sent = copy.received, copy.sent
+        record.requested_server_name = hello.server_name if hello else ""
         record.duration_ms = (time.perf_counter() - started) * 1000
         record.connection_termination_details = str(error or "")
         path.telemetry.record_tcp(record)
 
     copy = Copy(done)
+    hello = ClientHello() if destination.app_protocol is AppProtocol.TLS else None
+    if hello is not None:
+        copy.near.tap = hello.feed
     try:
-        await path.originator.connect(live.endpoint, lambda: copy.far, cluster.config.connect_timeout_seconds)
+        live = await _reach(connection, cluster, copy.far, record)
     except ExchangeError as error:
-        record.flags = (ResponseFlag.UPSTREAM_CONNECTION_FAILURE,)
+        record.flags = (error.flag,) if error.flag else ()
         record.upstream_transport_failure_reason = error.reason
         path.telemetry.record_tcp(record)
-        incoming.refuse(503)
+        near.refuse()
         return
-    live.active += 1
+    series = path.telemetry.tcp_series(source, live.endpoint, destination.service)
     series.opened.add(1)
-    if incoming.accept(copy.near) is None:
-        copy.abort(ConnectionResetError("the client gave up before the tunnel stood"))
+    if not near.accept(copy.near):
+        copy.abort(ConnectionResetError("the client gave up before the connection stood"))
+
+
+async def _reach(
+    connection: Connection, cluster: Cluster, far: asyncio.Protocol, record: ExchangeRecord
+) -> LiveEndpoint:
+    """Connect `far` to an endpoint, which counts as busy from then on."""
+    tried: set[Endpoint] = set()
+    retries = 0
+    while True:
+        live = cluster.pick(random, tried)
+        if live is None:
+            raise NoHealthyEndpoint
+        record.endpoint = live.endpoint
+        live.active += 1
+        try:
+            await connection.path.originator.connect(live.endpoint, lambda: far, cluster.config.connect_timeout_seconds)
+        except BaseException as error:
+            live.active -= 1
+            if not isinstance(error, AttemptFailed) or retries == RETRIES:
+                raise
+            tried.add(live.endpoint)
+            await asyncio.sleep(BACKOFF_SECONDS * 2**retries * random())
+            retries += 1
+        else:
+            return live

@@ -66,6 +66,8 @@ class ExchangeRecord:
     request_bytes: int = 0
     response_bytes: int = 0
     duration_ms: float = 0.0
+    requested_server_name: str = ""
+    """What a TLS client asked for, on a port that is declared to carry TLS."""
     span: "Span | None" = None
     """Where the request is traced: `tracer.begin(…)`; ended by `Telemetry.record`."""
 
@@ -196,7 +198,8 @@ class Telemetry:
                 f"{_word(r.detail)} {_word(r.connection_termination_details)} "
                 f'"{_text(r.upstream_transport_failure_reason)}"'
             )
-        ends = _ends(r.cluster, upstream_local, *r.downstream_local, r.peer.ip, r.peer.port, r.route_name)
+        local, server_name = r.downstream_local, r.requested_server_name
+        ends = _ends(r.cluster, upstream_local, *local, r.peer.ip, r.peer.port, server_name, r.route_name)
         return (
             f'[{self._start_time.format(r.started_at)}] "{_repeated(r.method)} {_escaped(r.original_target)} '
             f'{r.protocol or "-"}" {r.status} {flags} '
@@ -219,11 +222,12 @@ def _ends(
     local_port: int,
     peer_ip: str,
     peer_port: int,
+    server_name: str,
     route: str,
 ) -> str:
     """The line's last fields, which stay the same from one request of a connection to the next."""
     addresses = f"{_address(local_ip, local_port)} {_address(peer_ip, peer_port)}"
-    return f"{_word(cluster or '')} {upstream_local} {addresses} - {_word(route)}"
+    return f"{_word(cluster or '')} {upstream_local} {addresses} {_word(server_name)} {_word(route)}"
 
 
 _UNSAFE = bytes(byte for byte in range(256) if byte < 0x20 or byte >= 0x7F or byte in b'"\\')

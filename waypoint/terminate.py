@@ -1,72 +1,240 @@
 """Where tunnels end: each CONNECT becomes an inner connection to a port of a service that this waypoint serves.
 
 The authority alone says which service is meant; no header of an inner request can change that. An authority that we
-do not serve is answered 404, with the reason in `proxy-status` (RFC 9209). HTTP is read; what a port declares to be
-something else passes as it is.
+do not serve is answered 404, with the reason in `proxy-status` (RFC 9209). A port that declares HTTP of any kind is
+served by the version with which its client begins; one that declares something else passes as it is; one that
+declares nothing is what its first bytes say, and opaque when none come.
 """
 
+import asyncio
 import logging
+from functools import partial
+from typing import cast
 
 from l4.discovery.workload import AppProtocol
 from l4.hbone.server import IncomingTunnel
 from policies.attributes import RequestHead
-from waypoint.config.snapshot import Snapshot
+from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.data_path import Connection, DataPath
 from waypoint.exchange import Exchange, refused
-from waypoint.http.events import Body, RequestSink
+from waypoint.http.events import Body, Downstream, RequestSink
+from waypoint.http.grpc_web import GrpcWeb, is_grpc_web
+from waypoint.http.h2_server import Http2Server
 from waypoint.http.server import Http1Server
+from waypoint.http.sniff import Sniffed, is_http2, sniff
 from waypoint.tcp import serve_opaque
 
 log = logging.getLogger(__name__)
 
-_HTTP = frozenset({AppProtocol.HTTP, AppProtocol.UNKNOWN})
+_OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
+_MAX_SILENT = 1024
 
 
 class Terminator:
     """Give its `connect` to an HboneServer. Knows the inner connections that stand, to drain them."""
 
     def __init__(self, path: DataPath) -> None:
-        self._path = path
-        self._servers: set[Http1Server] = set()
+        self.path = path
+        self._fronts: set[Http1Server | Http2Server | Undecided] = set()
+        self._silent: set[tuple[str, int]] = set()
         self._is_draining = False
 
     def connect(self, incoming: IncomingTunnel) -> None:
         """Decide about a CONNECT."""
         authority = (incoming.request.authority.host, incoming.request.authority.port)
-        snapshot = self._path.holder.current
+        snapshot = self.path.holder.current
         destination = snapshot.destinations.get(authority)
         if destination is None:
-            reason = _why_not_served(snapshot, authority)
+            reason = why_not_served(snapshot, authority)
             log.info("CONNECT %s from %s refused: %s", incoming.request.authority, incoming.peer.identity, reason)
             status = f'pywaypoint; error=destination_not_found; details="{reason}"'
             incoming.refuse(404, [(b"proxy-status", status.encode())])
             return
-        connection = Connection(self._path, incoming.peer, authority, incoming.request.baggage)
-        if destination.app_protocol in _HTTP:
-            self._serve_http(connection, incoming)
+        connection = Connection(self.path, incoming.peer, authority, incoming.request.baggage)
+        if destination.app_protocol in _OPAQUE:
+            self.path.spawn(serve_opaque(connection, destination, _Tunnel(incoming)))
         else:
-            self._path.spawn(serve_opaque(connection, incoming, destination))
+            incoming.accept(self.front(connection, destination))
+
+    def front(self, connection: Connection, destination: Destination) -> asyncio.Protocol:
+        """The protocol for an inner connection that has been accepted."""
+        front = Undecided(self, connection, destination)
+        self._fronts.add(front)
+        return front
+
+    def serve(self, connection: Connection, destination: Destination, sniffed: Sniffed) -> asyncio.Protocol:
+        """The HTTP server for an inner connection."""
+        is_web = destination.app_protocol is AppProtocol.GRPC_WEB
+        begin = partial(_begin_grpc_web if is_web else _begin, connection)
+        kind = Http2Server if sniffed is Sniffed.HTTP2 else Http1Server
+        server = kind(self.path.settings, begin, partial(refused, connection), self.closed)
+        self._fronts.add(server)
+        if self._is_draining:
+            self.path.loop.call_soon(server.close_when_idle)
+        return server
+
+    def closed(self, front: "Http1Server | Http2Server | Undecided") -> None:
+        self._fronts.discard(front)
+
+    def silent(self, authority: tuple[str, int]) -> None:
+        """A client of an undeclared port waits for the server to begin; told once."""
+        if authority not in self._silent and len(self._silent) < _MAX_SILENT:
+            self._silent.add(authority)
+            seconds = self.path.settings.sniff_seconds
+            advice = "declare appProtocol: tcp on the Service's port, and nobody waits"
+            log.warning("a client of %s:%d said nothing for %g s: it is taken for TCP; %s", *authority, seconds, advice)
 
     def drain(self) -> None:
         """Let exchanges finish; connections without one are closed now."""
         self._is_draining = True
-        for server in list(self._servers):
-            server.close_when_idle()
-
-    def _serve_http(self, connection: Connection, incoming: IncomingTunnel) -> None:
-        def begin(server: Http1Server, head: RequestHead, body: Body) -> RequestSink:
-            return Exchange(connection, server, head, body)
-
-        server = Http1Server(
-            self._path.settings, begin, lambda error: refused(connection, error), on_closed=self._servers.discard
-        )
-        self._servers.add(server)
-        incoming.accept(server)
-        if self._is_draining:
-            server.close_when_idle()
+        for front in list(self._fronts):
+            front.close_when_idle()
 
 
-def _why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:
+def _begin(connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> RequestSink:
+    return Exchange(connection, downstream, head, body)
+
+
+def _begin_grpc_web(connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> RequestSink:
+    if not is_grpc_web(head):
+        return Exchange(connection, downstream, head, body)
+    translation = GrpcWeb(downstream, head)
+    translation.translate(Exchange(connection, translation, head, translation.body(body)))
+    return translation
+
+
+class _Tunnel:
+    """A CONNECT that is answered when its destination has been reached. Implements `tcp.Near`."""
+
+    def __init__(self, incoming: IncomingTunnel) -> None:
+        self._incoming = incoming
+
+    def accept(self, protocol: asyncio.Protocol) -> bool:
+        return self._incoming.accept(protocol) is not None
+
+    def refuse(self) -> None:
+        self._incoming.refuse(503)
+
+
+class Undecided(asyncio.Protocol):
+    """Holds the first bytes of an inner connection until they tell what it carries, which is a request line at most.
+
+    Implements `tcp.Near` for those that turn out to be opaque.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_data",
+        "_destination",
+        "_has_ended",
+        "_is_lost",
+        "_is_undeclared",
+        "_terminator",
+        "_timer",
+        "_transport",
+    )
+
+    def __init__(self, terminator: Terminator, connection: Connection, destination: Destination) -> None:
+        self._terminator = terminator
+        self._connection = connection
+        self._destination = destination
+        self._is_undeclared = destination.app_protocol is AppProtocol.UNKNOWN
+        self._data = b""
+        self._has_ended = False
+        self._is_lost = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        settings, later = self._terminator.path.settings, self._terminator.path.loop.call_later
+        if self._destination.app_protocol in _OPAQUE:
+            self._decide(Sniffed.OPAQUE)
+        elif self._is_undeclared:
+            self._timer = later(settings.sniff_seconds, self._waited_long_enough)
+        else:
+            self._timer = later(settings.idle_http_seconds, self.close_when_idle)
+
+    def data_received(self, data: bytes) -> None:
+        is_first = not self._data
+        self._data += data
+        if self._timer is None:
+            return
+        if self._is_undeclared:
+            sniffed = sniff(self._data)
+        elif (is_it := is_http2(self._data)) is None:
+            sniffed = None
+        else:
+            sniffed = Sniffed.HTTP2 if is_it else Sniffed.HTTP1
+        if sniffed is not None:
+            self._decide(sniffed)
+        elif is_first and not self._is_undeclared:
+            self._timer.cancel()
+            head_seconds = self._terminator.path.settings.head_seconds
+            self._timer = self._terminator.path.loop.call_later(head_seconds, self._decide, Sniffed.HTTP1)
+
+    def eof_received(self) -> bool:
+        self._has_ended = True
+        if self._timer is not None:
+            if not self._is_undeclared:
+                return False
+            self._decide(Sniffed.OPAQUE)
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._is_lost = True
+        self._stop()
+
+    # -- tcp.Near --------------------------------------------------------------------------------------------------
+
+    def accept(self, protocol: asyncio.Protocol) -> bool:
+        if self._is_lost:
+            return False
+        self._hand_over(protocol)
+        if self._has_ended:
+            protocol.eof_received()
+        else:
+            self._transport.resume_reading()
+        return True
+
+    def refuse(self) -> None:
+        self._transport.abort()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def close_when_idle(self) -> None:
+        self._stop()
+        self._transport.close()
+
+    def _waited_long_enough(self) -> None:
+        self._terminator.silent(self._connection.authority)
+        self._decide(Sniffed.OPAQUE)
+
+    def _decide(self, sniffed: Sniffed) -> None:
+        self._stop()
+        if sniffed is Sniffed.OPAQUE:
+            self._transport.pause_reading()
+            self._terminator.path.spawn(serve_opaque(self._connection, self._destination, self))
+        else:
+            self._hand_over(self._terminator.serve(self._connection, self._destination, sniffed))
+
+    def _hand_over(self, protocol: asyncio.Protocol) -> None:
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        if self._data:
+            protocol.data_received(self._data)
+            self._data = b""
+
+    def _stop(self) -> None:
+        self._terminator.closed(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:
+    """A sentence for somebody who meant to be served."""
     host, port = authority
     registry = snapshot.registry
     service = registry.service_at(host) or registry.services.get(host)

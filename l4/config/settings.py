@@ -5,6 +5,7 @@ setting, theirs is read as well (`_ALIASES`). Sizes are bytes, times are seconds
 """
 
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -37,6 +38,8 @@ class Settings:
     """ztunnel's value."""
     hbone_write_buffer: int = 256 << 10
     """What TLS may hold for a slow peer before tunnels are told to wait."""
+    proxy_trusted_addresses: str = ""
+    """Addresses and networks, separated by commas, beside loopback, from which the PROXY protocol is believed."""
     ping_interval_seconds: float = 10.0
     ping_timeout_seconds: float = 20.0
     """With the interval: a peer that vanished is noticed within 30 s, as by ztunnel."""
@@ -95,6 +98,9 @@ class Settings:
     resume_bytes: int = 16 << 10
     """Below it the writer may go on."""
 
+    sniff_seconds: float = 5.0
+    """How long the client of an undeclared port may take to begin; then it is taken for TCP, where servers may speak
+    first (MeshConfig.protocolDetectionTimeout, which is off in Istio)."""
     inner_http2_streams: int = 100
     """Requests at once on one HTTP/2 connection inside of a tunnel; Envoy's value for edges."""
     inner_http2_stream_window: int = 64 << 10
@@ -165,12 +171,22 @@ class Settings:
         if self.path_normalization not in _PATH_NORMALIZATIONS:
             expected = ", ".join(_PATH_NORMALIZATIONS)
             raise InvalidSetting(f"PATH_NORMALIZATION is {self.path_normalization!r}; it must be one of {expected}")
+        try:
+            _ = self.proxy_trusted_networks
+        except ValueError as error:
+            advice = "give addresses, or networks like 10.0.0.0/8"
+            raise InvalidSetting(f"PROXY_TRUSTED_ADDRESSES: {error}; {advice}") from None
         for name, (least, most) in _RANGES.items():
             if not least <= getattr(self, name) <= most:
                 variables = " or ".join(_variables(name))
                 raise InvalidSetting(f"{variables} is {getattr(self, name)}; it must be from {least} to {most}")
         if self.resume_bytes > self.buffered_bytes:
             raise InvalidSetting(f"RESUME_BYTES is {self.resume_bytes}; it must not exceed BUFFERED_BYTES")
+
+    @property
+    def proxy_trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        names = (name.strip() for name in self.proxy_trusted_addresses.split(","))
+        return tuple(ipaddress.ip_network(name) for name in names if name)
 
     @property
     def trust_domains(self) -> frozenset[str]:

@@ -83,6 +83,7 @@ class Side(asyncio.Protocol):
     def __init__(self, name: str, copy: Copy) -> None:
         self.byte_count = 0
         self.is_open = False
+        self.tap: Callable[[bytes], bool] | None = None  # looks at what comes, as long as it says so
         self._name = name
         self._copy = copy
         self._held = b""
@@ -101,6 +102,8 @@ class Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.byte_count += len(data)
+        if self.tap is not None and not self.tap(data):
+            self.tap = None
         if self.other.is_open:
             self.other.transport.write(data)
         else:

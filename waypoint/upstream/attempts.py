@@ -21,8 +21,8 @@ from waypoint.originate import Originator
 from waypoint.upstream.cluster import Cluster, LiveEndpoint
 from waypoint.upstream.connections import Spawn
 
-_RETRIES = 2  # Istio's default without a policy: twice, on failures to connect
-_BACKOFF_SECONDS = 0.025  # Envoy's base interval, doubled each time, with full jitter
+RETRIES = 2  # Istio's default without a policy: twice, on failures to connect
+BACKOFF_SECONDS = 0.025  # Envoy's base interval, doubled each time, with full jitter
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})  # RFC 9110 9.2.2
 
 
@@ -152,7 +152,7 @@ class Attempts:
     async def _connect(self, live: LiveEndpoint) -> None:
         try:
             if self.count > 1:
-                await asyncio.sleep(_BACKOFF_SECONDS * 2 ** (self.count - 2) * random())
+                await asyncio.sleep(BACKOFF_SECONDS * 2 ** (self.count - 2) * random())
             client = await (self._open_stream(live) if self._is_http2 else self._open_connection(live))
         except ExchangeError as error:
             self.failed(error)
@@ -228,7 +228,7 @@ class Attempts:
         self._sink.attempts_failed(error)
 
     def _may_retry(self, error: ExchangeError, client: Http1Client | ClientStream | None) -> bool:
-        if not self._is_replayable or self.count > _RETRIES or not isinstance(error, AttemptFailed):
+        if not self._is_replayable or self.count > RETRIES or not isinstance(error, AttemptFailed):
             return False
         if error.is_undelivered:
             return True

@@ -1,0 +1,184 @@
+"""The PROXY-protocol listener: a ztunnel that stands before the waypoint, played by the test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from l4.config.settings import Settings
+from l4.net.listener import bind
+from tests.kit.aio import run
+from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
+from tests.kit.origin import answering, origin
+from tests.l4.net.test_proxy_protocol import IDENTITY, header, value
+from waypoint.sandwich import ProxyServer, is_trusted_sender
+from waypoint.terminate import Terminator
+
+GET = b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+
+
+class Setting:
+    def __init__(self, mesh: Mesh, vip: str, pod: str, listens: str, port: int, server: ProxyServer) -> None:
+        self.mesh = mesh
+        self.vip = vip
+        self.pod = pod
+        self.server = server
+        self._at = (listens, port)
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """Everything that comes back, up to the end; nothing when the connection is cut."""
+        reader, writer = await asyncio.open_connection(*self._at)
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await asyncio.sleep(0)
+            return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+    def header(self, values: bytes = value(0xD0, IDENTITY.encode()), **options: object) -> bytes:
+        return header(("10.1.2.3", 4711), (self.vip, 9080), values, **options)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def _setting(folder: Path, *, port: str = "http", settings: Settings | None = None) -> AsyncIterator[Setting]:
+    waypoint, vip, pod = address(), address(), address()
+    text = manifests(waypoint=waypoint, vip=vip, pods={"app-1": pod})
+    text = text.replace("{name: http, port: 9080}", f"{{name: {port}, port: 9080}}")
+    async with mesh(folder, text, waypoint, settings) as it:
+        sock = bind("127.0.0.1", 0)
+        host, number = sock.getsockname()
+        server = ProxyServer(sock, it.path, Terminator(it.path))
+        try:
+            yield Setting(it, vip, pod, host, number, server)
+        finally:
+            await server.drain(1)
+
+
+def test_a_request_is_served_as_the_client_that_the_ztunnel_names(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it, origin(it.pod, answering()):
+            answer = await it.send(it.header() + GET)
+
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            await settled(lambda: "10.1.2.3:4711" in it.mesh.access_log)
+            assert f'source_principal="{IDENTITY}"' in it.mesh.metrics.render("")[0].decode()
+
+    run(scenario())
+
+
+def test_header_and_request_may_come_in_any_pieces(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it, origin(it.pod, answering()):
+            answer = await it.send(*(bytes([byte]) for byte in it.header() + GET))
+
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+
+    run(scenario())
+
+
+def test_the_service_may_be_named_instead_of_its_address(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it, origin(it.pod, answering()):
+            named = header(("10.1.2.3", 1), ("10.9.9.9", 9080), value(0xD1, b"app.default.svc.cluster.local"))
+
+            assert (await it.send(named + GET)).startswith(b"HTTP/1.1 200 OK")
+
+    run(scenario())
+
+
+def test_what_is_opaque_passes_with_its_server_speaking_first(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"ready\r\n")
+            writer.write(await reader.readexactly(4))
+
+        async with _setting(tmp_path, port="tcp") as it, origin(it.pod, greet):
+            assert await it.send(it.header(), b"bye\n") == b"ready\r\nbye\n"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (value(0xD0, b"spiffe://elsewhere/ns/default/sa/client"), "malformed_proxy"),
+        (value(0xD0, b"client"), "malformed_proxy"),
+        (value(0x03, b"\x00\x00\x00\x00"), "malformed_proxy"),
+    ],
+)
+def test_who_cannot_be_who_he_says_is_cut_off(tmp_path: Path, values: bytes, reason: str) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it, origin(it.pod, answering()) as seen:
+            assert await it.send(it.header(values) + GET) == b""
+            assert seen.connections == 0
+            assert f'reason="{reason}"' in it.mesh.metrics.render("")[0].decode()
+
+    run(scenario())
+
+
+def test_a_destination_that_is_not_ours_is_cut_off(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it:
+            assert await it.send(header(("10.1.2.3", 1), ("10.9.9.9", 9080)) + GET) == b""
+
+    run(scenario())
+
+
+def test_a_health_check_is_closed_politely(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it:
+            assert await it.send(header()[:12] + b"\x20\x00\x00\x00") == b""
+
+    run(scenario())
+
+
+def test_a_header_that_does_not_come_in_time_is_not_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, settings=with_settings(handshake_seconds=0.05)) as it:
+            assert await it.send(it.header()[:20]) == b""
+            assert 'reason="handshake_seconds"' in it.mesh.metrics.render("")[0].decode()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("trusted", "ip", "is_trusted"),
+    [
+        ("", "127.0.0.1", True),
+        ("", "::1", True),
+        ("", "10.0.0.1", False),
+        ("192.0.2.0/24, 10.0.0.1", "10.0.0.1", True),
+        ("192.0.2.0/24, 10.0.0.1", "10.0.0.2", False),
+        ("192.0.2.0/24", "192.0.2.77", True),
+    ],
+)
+def test_only_loopback_and_the_named_addresses_are_listened_to(trusted: str, ip: str, is_trusted: bool) -> None:
+    assert is_trusted_sender(ip, with_settings(proxy_trusted_addresses=trusted).proxy_trusted_networks) is is_trusted
+
+
+def test_draining_waits_for_what_is_under_way(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go = asyncio.Event()
+
+        async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            await go.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        async with _setting(tmp_path) as it, origin(it.pod, wait) as seen:
+            asking = asyncio.create_task(it.send(it.header() + GET))
+            await settled(lambda: seen.connections == 1)
+            draining = asyncio.create_task(it.server.drain(5))
+            await asyncio.sleep(0)
+            assert it.server.connection_count == 1
+            go.set()
+
+            assert (await asking).endswith(b"ok")
+            await draining
+
+    run(scenario())

@@ -1,0 +1,221 @@
+"""What is not HTTP, or doesn't say what it is: whole meshes before plain TCP and TLS servers."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from l4.config.settings import Settings
+from l4.hbone.errors import TunnelReset
+from l4.identity.authority import DevelopmentAuthority
+from policies.attributes import Identity
+from tests.kit.aio import run
+from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
+from tests.kit.origin import answering, origin
+
+IMPATIENT = with_settings(sniff_seconds=0.05)
+PATIENT = with_settings(sniff_seconds=3600.0)
+
+
+@asynccontextmanager
+async def _setting(
+    folder: Path, port: str, settings: Settings | None = None, pods: int = 1
+) -> AsyncIterator[tuple[Mesh, str, list[str]]]:
+    waypoint, vip, ips = address(), address(), [address() for _ in range(pods)]
+    text = manifests(waypoint=waypoint, vip=vip, pods={f"app-{n}": ip for n, ip in enumerate(ips)})
+    text = text.replace("{name: http, port: 9080}", f"{{name: {port}, port: 9080}}")
+    async with mesh(folder, text, waypoint, settings) as it:
+        yield it, f"{vip}:9080", ips
+
+
+async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A server that speaks first, as SMTP and MySQL do, and then echoes."""
+    writer.write(b"220 ready\r\n")
+    while data := await reader.read(65536):
+        writer.write(data)
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+
+
+async def _ask(
+    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], context: ssl.SSLContext, name: str, question: bytes
+) -> bytes:
+    """As much of an answer as the question is long, by TLS over a tunnel."""
+    reader, writer = streams
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=name)
+    for step in (tls.do_handshake, lambda: tls.write(question), lambda: tls.read(len(question))):
+        while True:
+            try:
+                answer = step()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+        writer.write(outgoing.read())
+    writer.close()
+    assert isinstance(answer, bytes)
+    return answer
+
+
+@pytest.mark.parametrize(("port", "settings"), [("tcp", PATIENT), ("tls", PATIENT), ("odd", IMPATIENT)])
+def test_a_server_may_speak_first(tmp_path: Path, port: str, settings: Settings) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, port, settings) as (it, authority, [pod]), origin(pod, _greet):
+            reader, writer = await it.tunnel(authority)
+
+            greeting = await reader.readline()
+            writer.write(b"hello")
+            writer.write_eof()
+            rest = await reader.read()
+
+            assert (greeting, rest) == (b"220 ready\r\n", b"hello")
+
+    run(scenario())
+
+
+def test_a_silent_client_of_an_undeclared_port_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "odd", IMPATIENT) as (it, authority, [pod]), origin(pod, _greet):
+            for _ in range(2):
+                reader, writer = await it.tunnel(authority)
+                await reader.readline()
+                writer.close()
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario())
+
+    [line] = [record.getMessage() for record in caplog.records if "said nothing" in record.getMessage()]
+    assert "declare appProtocol: tcp" in line
+
+
+@pytest.mark.parametrize("first", [b"*1\r\n$4\r\nPING\r\n", b"GET key\r\n", b"\x00\x01\x02", b"EHLO a\r\n"])
+def test_an_undeclared_port_passes_what_is_no_http_at_once(tmp_path: Path, first: bytes) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "odd", PATIENT) as (it, authority, [pod]), origin(pod, _echo):
+            reader, writer = await it.tunnel(authority)
+
+            for byte in first:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0)
+            writer.write_eof()
+
+            assert await reader.read() == first
+
+    run(scenario())
+
+
+def test_an_undeclared_port_serves_http_when_its_client_speaks_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "odd", PATIENT) as (it, authority, [pod]), origin(pod, answering()) as seen:
+            answer = await it.get(authority)
+
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert b"x-request-id" in seen.heads[0]
+
+    run(scenario())
+
+
+def test_a_client_that_ends_without_a_word_still_hears_the_server(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "odd", PATIENT) as (it, authority, [pod]), origin(pod, _greet):
+            reader, writer = await it.tunnel(authority)
+
+            writer.write_eof()
+
+            assert await reader.read() == b"220 ready\r\n"
+
+    run(scenario())
+
+
+def test_tls_passes_untouched_and_is_named_by_its_server_name(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        authority = DevelopmentAuthority(tmp_path / "ca")
+        chain = authority.write(Identity("cluster.local", "default", "app"), tmp_path)
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(chain, chain.with_suffix(".key"))
+        client = ssl.create_default_context(cafile=str(authority.bundle_path))
+        client.check_hostname = False  # SPIFFE certificates name no host
+
+        async with _setting(tmp_path, "https") as (it, vip, [pod]):
+            listening = await asyncio.start_server(_echo, pod, 9080, ssl=server)
+            try:
+                answer = await _ask(await it.tunnel(vip), client, "reviews.example.com", b"secret")
+            finally:
+                listening.close()
+                await listening.wait_closed()
+
+            assert answer == b"secret"
+            await settled(lambda: " reviews.example.com " in it.access_log)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("port", ["tcp", "odd"])
+def test_an_endpoint_that_is_gone_is_passed_over(tmp_path: Path, port: str) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, port, PATIENT, pods=2) as (it, authority, pods), origin(pods[1], _echo):
+            answers = []
+            for _ in range(8):
+                reader, writer = await it.tunnel(authority)
+                writer.write(b"\x00hello")
+                writer.write_eof()
+                answers.append(await reader.read())
+
+            assert answers == [b"\x00hello"] * 8
+
+    run(scenario())
+
+
+def test_a_sniffed_connection_that_leads_nowhere_is_reset(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "odd", PATIENT) as (it, authority, _):
+            reader, writer = await it.tunnel(authority)
+            writer.write(b"\x00hello")
+
+            with pytest.raises(TunnelReset):
+                await reader.read()
+
+            await settled(lambda: " UF " in it.access_log)
+
+    run(scenario())
+
+
+def test_what_is_opaque_streams_with_bounded_memory(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "tcp") as (it, authority, [pod]):
+            sent = 0
+            stuck = asyncio.Event()
+
+            async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                nonlocal sent
+                for _ in range(400):
+                    writer.write(bytes(65_536))
+                    sent += 65_536
+                    try:
+                        await asyncio.wait_for(writer.drain(), 0.2)
+                    except TimeoutError:
+                        stuck.set()
+                        await writer.drain()
+
+            async with origin(pod, pour):
+                reader, _ = await it.tunnel(authority)
+                await stuck.wait()
+                waiting = sent
+                total = 0
+                while data := await reader.read(1 << 20):
+                    total += len(data)
+
+            assert waiting < 16 << 20
+            assert total == 400 * 65_536
+
+    run(scenario())

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 
 from l4.config.settings import Settings
 from l4.hbone.driver import Driver
@@ -20,6 +21,7 @@ async def connect(
     identities: frozenset[Identity],
     local_ip: str | None,
     settings: Settings,
+    on_refused: Callable[[str], None] = lambda reason: None,
 ) -> Driver:
     """Connect to `address` as `certificate`, expecting one of `identities` there.
 
@@ -35,7 +37,7 @@ async def connect(
     try:
         async with asyncio.timeout(settings.connect_seconds):
             transport, driver = await loop.create_connection(
-                lambda: Driver(settings, is_client=True, authenticate=authenticate),
+                lambda: Driver(settings, is_client=True, authenticate=authenticate, on_refused=on_refused),
                 *address,
                 ssl=certificate.client_context,
                 server_hostname="",

@@ -1,20 +1,25 @@
 """Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, output in one write a turn.
 
-A Driver is the asyncio protocol of a TLS connection. It makes no task and awaits nothing; its only timer is the
+A Driver is the asyncio protocol of a TLS connection. It makes no task and awaits nothing. It has two timers: the
 keepalive PING (the first after `ping_interval_seconds`, the next as long after each answer, no answer within
-`ping_timeout_seconds` ends the connection). Who opens streams, and what a stream is for, is told to it by `on_request`
-(server) or asked of it by `open` (client).
+`ping_timeout_seconds` ends the connection), and, while tunnels wait for the peer to open a window, one that resets
+those that waited for `stall_seconds` without sending a byte. Who opens streams, and what a stream is for, is told to it
+by `on_request` (server) or asked of it by `open` (client).
+
+New streams are told of when everything that came with them has been read, so many a turn: one that was reset in the
+same read never existed (CVE-2023-44487).
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from l4.config.settings import Settings
 from l4.hbone.connect import ConnectRequest
 from l4.hbone.errors import ConnectFailed, TunnelRefused, TunnelReset
-from l4.hbone.limits import hbone_limits_of
+from l4.hbone.limits import hbone_limits_of, hbone_reason
 from l4.hbone.tunnel import Tunnel
 from l4.http2.connection import Connection, Engine, connect
 from l4.http2.errors import ErrorCode
@@ -44,19 +49,25 @@ _GOAWAY_GRACE_SECONDS = 1.0
 
 class Driver(asyncio.Protocol):
     """One side of an HBONE connection. `authenticate` looks at the TLS peer before any byte is answered, and raises
-    to refuse it; `on_request` gets each new stream of a server; `on_closed` is called once, at the very end."""
+    to refuse it; `on_request` gets each new stream of a server; `on_refused` the reason of each mistake of the peer;
+    `on_closed` is called once, at the very end."""
 
     __slots__ = (
         "_authenticate",
         "_blocked",
         "_dirty",
+        "_is_begin_scheduled",
         "_is_closed",
         "_is_ending",
         "_is_flush_scheduled",
         "_is_write_paused",
         "_keepalive",
+        "_on_refused",
         "_on_request",
+        "_requests",
         "_settings",
+        "_stall_timer",
+        "_stalled",
         "_tunnels",
         "_waiting",
         "engine",
@@ -81,6 +92,7 @@ class Driver(asyncio.Protocol):
         authenticate: Callable[[asyncio.Transport], Peer],
         on_request: Callable[["Driver", int, Headers], None] | None = None,
         on_closed: Callable[["Driver"], None] | None = None,
+        on_refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.engine: Connection = connect(
@@ -93,11 +105,16 @@ class Driver(asyncio.Protocol):
         self._settings = settings
         self._authenticate = authenticate
         self._on_request = on_request
+        self._on_refused = on_refused
         self.on_closed = on_closed
         self._tunnels: dict[int, Tunnel] = {}
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._dirty: list[Tunnel] = []
         self._blocked: dict[int, Tunnel] = {}
+        self._stalled: dict[int, float] = {}  # tunnels that could not send everything → when they last sent something
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._requests: deque[RequestReceived] = deque()
+        self._is_begin_scheduled = False
         self._is_flush_scheduled = False
         self._is_write_paused = False
         self._is_closed = False
@@ -121,7 +138,7 @@ class Driver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         tunnels = self._tunnels
-        for event in self.engine.receive(data):
+        for event in self.engine.receive(data, self.loop.time()):
             if type(event) is DataReceived:
                 tunnel = tunnels.get(event.stream_id)
                 if tunnel is None:
@@ -130,6 +147,8 @@ class Driver(asyncio.Protocol):
                     tunnel.received(event)
             else:
                 self._handle(event)
+        if self._requests and not self._is_begin_scheduled:
+            self._begin_requests()
         if not self._is_flush_scheduled:
             self._schedule_flush()
 
@@ -146,8 +165,9 @@ class Driver(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._is_closed = True
         self.is_draining = True
-        if self._keepalive is not None:
-            self._keepalive.cancel()
+        for timer in (self._keepalive, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
         why = f"the HBONE connection was lost: {error}" if error else "the HBONE connection was closed"
         for tunnel in list(self._tunnels.values()):
             self._fail(tunnel, TunnelReset(why), ConnectFailed(why))
@@ -237,10 +257,20 @@ class Driver(asyncio.Protocol):
         self.engine.reset(tunnel.stream_id, code)
         self._schedule_flush()
 
+    def block(self, tunnel: Tunnel, has_progressed: bool) -> None:
+        """The windows didn't take all that the tunnel has to send."""
+        now = self.loop.time()
+        self._blocked[tunnel.stream_id] = tunnel
+        if has_progressed or tunnel.stream_id not in self._stalled:
+            self._stalled[tunnel.stream_id] = now
+        if self._stall_timer is None:
+            self._stall_timer = self.loop.call_at(now + self._settings.stall_seconds, self._cut_stalled)
+
     def forget(self, tunnel: Tunnel) -> None:
         if self._tunnels.pop(tunnel.stream_id, None) is None:
             return
         self._blocked.pop(tunnel.stream_id, None)
+        self._stalled.pop(tunnel.stream_id, None)
         if not self._tunnels:
             if self._is_ending:
                 self._schedule_flush()
@@ -267,8 +297,8 @@ class Driver(asyncio.Protocol):
         if dirty:
             self._dirty = []
             for tunnel in dirty:
-                if not tunnel.push():
-                    self._blocked[tunnel.stream_id] = tunnel
+                if tunnel.push() and self._stalled:
+                    self._stalled.pop(tunnel.stream_id, None)
         output = self.engine.take_output()
         if output:
             self.transport.write(output)
@@ -285,10 +315,15 @@ class Driver(asyncio.Protocol):
                 if blocked is not None:
                     self._dirty.append(blocked)
             case RequestReceived():
-                self._request(event)
+                self._add(event.stream_id)
+                self._requests.append(event)
+                if event.end_stream:
+                    self._end_of_stream(event.stream_id)
             case ResponseReceived():
                 self._response(event)
             case StreamReset():
+                if not event.by_peer:
+                    self._on_refused(hbone_reason(event.reason))
                 tunnel = self._tunnels.get(event.stream_id)
                 if tunnel is not None:
                     self._reset_received(tunnel, event)
@@ -301,6 +336,7 @@ class Driver(asyncio.Protocol):
                     self._pong()
             case ConnectionFailed():
                 log.debug("HTTP/2 from %s: %s (%s)", self.peer, event.sentence, event.code.name)
+                self._on_refused(hbone_reason(event.reason))
                 for tunnel in list(self._tunnels.values()):
                     self._fail(tunnel, TunnelReset(event.sentence, event.code), ConnectFailed(event.sentence))
                 self.transport.write(self.engine.take_output())
@@ -308,12 +344,15 @@ class Driver(asyncio.Protocol):
             case InformationalReceived() | SettingsAcknowledged():
                 pass
 
-    def _request(self, event: RequestReceived) -> None:
-        self._add(event.stream_id)
-        if event.end_stream:
-            self._end_of_stream(event.stream_id)
+    def _begin_requests(self) -> None:
         assert self._on_request is not None
-        self._on_request(self, event.stream_id, event.headers)
+        for _ in range(min(len(self._requests), self._settings.http2_new_streams_per_turn)):
+            event = self._requests.popleft()
+            if event.stream_id in self._tunnels:
+                self._on_request(self, event.stream_id, event.headers)
+        self._is_begin_scheduled = bool(self._requests)
+        if self._requests:
+            self.loop.call_soon(self._begin_requests)
 
     def _response(self, event: ResponseReceived) -> None:
         answered = self._waiting.get(event.stream_id)
@@ -353,6 +392,22 @@ class Driver(asyncio.Protocol):
         if answered is not None and not answered.done():
             answered.set_exception(undelivered)
         tunnel.lost(error)
+
+    def _cut_stalled(self) -> None:
+        self._stall_timer = None
+        now, stall_seconds = self.loop.time(), self._settings.stall_seconds
+        for stream_id, since in list(self._stalled.items()):
+            tunnel = self._tunnels[stream_id]
+            if not tunnel.get_write_buffer_size():  # cut by the peer, and not yet read to its end
+                del self._stalled[stream_id]
+            elif now - since >= stall_seconds:
+                log.info("tunnel with %s cut: its window stayed closed for %g s", self.peer, stall_seconds)
+                self._on_refused("stall_seconds")
+                self.reset(tunnel, ErrorCode.CANCEL)
+                tunnel.lost(TunnelReset(f"the peer opened no window for {stall_seconds:g} s", ErrorCode.CANCEL))
+        if self._stalled:
+            due = min(self._stalled.values()) + stall_seconds
+            self._stall_timer = self.loop.call_at(due, self._cut_stalled)
 
     def _last_goaway(self) -> None:
         if not self._is_closed:

@@ -40,8 +40,9 @@ class _Entry:
 class HbonePool:
     """Owns its connections and the tasks that make them; `close` ends both."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_refused: Callable[[str], None] = lambda reason: None) -> None:
         self._settings = settings
+        self._on_refused = on_refused
         self._entries: dict[_Key, _Entry] = {}
         self._idle: dict[Driver, asyncio.TimerHandle] = {}
         self._is_closed = False
@@ -122,6 +123,7 @@ class HbonePool:
                 identities=key.identities,
                 local_ip=key.local_ip,
                 settings=self._settings,
+                on_refused=self._on_refused,
             )
         finally:
             entry.dialing = None

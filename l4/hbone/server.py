@@ -2,7 +2,8 @@
 
 Mutual TLS first: the certificate that is current when a connection arrives, at most `max_handshakes` handshakes at a
 time (the rest wait in the kernel), `handshake_seconds` for each. Then the peer's identity must lie in one of our trust
-domains, or the connection is cut before a byte of HTTP/2 is answered.
+domains, or the connection is cut before a byte of HTTP/2 is answered. Whatever is refused is told to `on_refused`, by
+the name of the setting, or by a word.
 """
 
 import asyncio
@@ -13,10 +14,12 @@ from collections.abc import Callable, Sequence
 from l4.config.settings import Settings
 from l4.hbone.connect import ConnectRequest, InvalidConnect
 from l4.hbone.driver import Driver
+from l4.hbone.limits import hbone_reason
 from l4.hbone.tunnel import Tunnel
 from l4.identity.certificate import InvalidPeer
 from l4.identity.store import NoCertificate, WorkloadCertificate
 from l4.identity.tls import accept, authenticate_client
+from l4.net.capacity import Capacity
 from l4.net.listener import Listener
 from policies.attributes import Header, Headers, Peer
 
@@ -57,11 +60,15 @@ class HboneServer:
         trust_domains: frozenset[str],
         settings: Settings,
         on_connect: Callable[[IncomingTunnel], None],
+        on_refused: Callable[[str], None] = lambda reason: None,
+        capacity: Capacity | None = None,
     ) -> None:
         self._certificate = certificate
         self._trust_domains = trust_domains
         self._settings = settings
         self._on_connect = on_connect
+        self._on_refused = on_refused
+        self._capacity = capacity or Capacity(settings.max_connections)
         self._handshakes: set[asyncio.Task[None]] = set()
         self._drivers: set[Driver] = set()
         self._empty = asyncio.Event()
@@ -102,10 +109,15 @@ class HboneServer:
             driver.close()
 
     def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        if not self._capacity.take():
+            self._on_refused("max_connections")
+            sock.close()
+            return
         task = asyncio.get_running_loop().create_task(self._handshake(sock, address))
         self._handshakes.add(task)
         task.add_done_callback(self._handshake_done)
         if len(self._handshakes) >= self._settings.max_handshakes:
+            self._on_refused("max_handshakes")
             self._listener.pause()
 
     def _handshake_done(self, task: asyncio.Task[None]) -> None:
@@ -114,8 +126,11 @@ class HboneServer:
 
     async def _handshake(self, sock: socket.socket, address: tuple[str, int]) -> None:
         local = sock.getsockname()[:2]
+        has_begun = False  # then the driver is told of its end, too
 
         def authenticate(transport: asyncio.Transport) -> Peer:
+            nonlocal has_begun
+            has_begun = True
             return Peer(authenticate_client(transport.get_extra_info("ssl_object"), self._trust_domains), *address)
 
         def on_request(driver: Driver, stream_id: int, headers: Headers) -> None:
@@ -127,15 +142,21 @@ class HboneServer:
             authenticate=authenticate,
             on_request=on_request,
             on_closed=self._lost,
+            on_refused=self._on_refused,
         )
         try:
             await accept(lambda: driver, sock, self._certificate().server_context, self._settings.handshake_seconds)
         except (OSError, NoCertificate) as error:  # TLS errors and time-outs are OSErrors too
             log.info("HBONE handshake with %s:%d failed: %s", *address, error or type(error).__name__)
+            self._on_refused("handshake_seconds" if isinstance(error, TimeoutError) else "tls_handshake")
             sock.close()
             return
+        finally:
+            if not has_begun:
+                self._capacity.give_back()
         if driver.refusal is not None:
             log.info("HBONE connection from %s:%d refused: %s", *address, driver.refusal)
+            self._on_refused("untrusted_peer")
             if not isinstance(driver.refusal, InvalidPeer):
                 raise driver.refusal
         elif not driver.is_closed:
@@ -143,6 +164,7 @@ class HboneServer:
             self._empty.clear()
 
     def _lost(self, driver: Driver) -> None:
+        self._capacity.give_back()
         self._drivers.discard(driver)
         if not self._drivers:
             self._empty.set()
@@ -152,6 +174,7 @@ class HboneServer:
             request = ConnectRequest.from_headers(headers)
         except InvalidConnect as error:
             log.info("CONNECT from %s refused: %s", driver.peer, error)
+            self._on_refused(hbone_reason(""))
             driver.refuse(stream_id, 400, [])
             return
         self._on_connect(IncomingTunnel(driver, stream_id, request, local))

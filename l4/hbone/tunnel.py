@@ -12,7 +12,7 @@ Small writes of one loop turn leave as one DATA frame, because peers charge for 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from l4.hbone.errors import TunnelReset
 from l4.http2.errors import ErrorCode
@@ -151,8 +151,7 @@ class Tunnel(asyncio.Transport):
         return not self._is_reading_paused
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)
-        self._protocol = protocol
+        self._protocol = cast(asyncio.Protocol, protocol)  # compiled protocols are none by inheritance
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
@@ -192,6 +191,7 @@ class Tunnel(asyncio.Transport):
             self._outgoing_size -= sent
             if sent < len(data):
                 chunks.append(data[sent:])
+                self._driver.block(self, sent > 0)
                 self._maybe_resume()
                 return False
         elif self._eof_asked:

@@ -1,7 +1,8 @@
 """Our HTTP/2 engine: what a mesh needs of RFC 9113 and no more (no push, no priority tree), strict, and quick on DATA.
 
 The express lane is in `_read`: a DATA frame on an open stream costs one struct unpack, one dictionary look-up, two
-subtractions and one slice. All other frames go through `_dispatch`, where there is time for every rule.
+subtractions and one slice. All other frames go through the flood guard, and then `_dispatch`, where there is time for
+every rule.
 
 Two kinds of mistake are told apart. `StreamFault`: HPACK and framing are whole, so only the stream is reset and its
 neighbours on a shared connection go on. `ConnectionFault`: they are not, or the RFC asks for it; GOAWAY and the end.
@@ -30,10 +31,9 @@ from l4.http2.events import (
     TrailersReceived,
     WindowOpened,
 )
+from l4.http2.flood import FloodGuard
 from policies.attributes import Headers
 
-_MAX_BLOCK_FRAMES = 64  # CVE-2024-27316: one head in endless CONTINUATION frames
-_MAX_QUEUED_CONTROL_FRAMES = 1000  # as Envoy: a peer that asks but does not read
 _REMEMBERED_RESETS = 1000
 
 
@@ -70,17 +70,16 @@ class ExpressEngine:
     __slots__ = (
         "_block",
         "_block_flags",
-        "_block_length",
         "_block_stream",
         "_chunks",
         "_chunks_length",
         "_connection_half",
-        "_control_frames",
         "_counts",
         "_decoder",
         "_encoder",
         "_failed",
         "_goaway_last",
+        "_guard",
         "_highest_peer",
         "_initial_receive_window",
         "_initial_send_window",
@@ -88,6 +87,7 @@ class ExpressEngine:
         "_limits",
         "_needed",
         "_next_own",
+        "_now",
         "_out",
         "_peer_allows_connect_protocol",
         "_peer_max_frame",
@@ -106,7 +106,9 @@ class ExpressEngine:
         self._is_client = is_client
         self._limits = limits
         self._encoder = Encoder()
-        self._decoder = Decoder(max_header_list_size=limits.max_header_list_size)
+        self._decoder = Decoder(max_header_list_size=limits.max_encoded_head)
+        self._guard = FloodGuard(limits.flood, limits.max_encoded_head, limits.max_concurrent_streams)
+        self._now = 0.0  # when the bytes came that are being read
         self._streams: dict[int, _Stream] = {}
         self._resets: OrderedDict[int, bool] = OrderedDict()  # stream id → whether it was us
         self._next_own = 1 if is_client else 2
@@ -125,10 +127,8 @@ class ExpressEngine:
         self._block: list[bytes] | None = None
         self._block_stream = 0
         self._block_flags = 0
-        self._block_length = 0
 
         self._out: list[bytes] = []
-        self._control_frames = 0
         self._send_window = frames.DEFAULT_WINDOW
         self._receive_window = frames.DEFAULT_WINDOW
         self._unreturned = 0
@@ -161,10 +161,10 @@ class ExpressEngine:
             self._out.append(frames.window_update_frame(0, increment))
 
     def take_output(self) -> bytes:
-        self._control_frames = 0
         out = self._out
         if not out:
             return b""
+        self._guard.flushed()
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return data
@@ -176,11 +176,15 @@ class ExpressEngine:
         self._next_own += 2
         stream = self._add_stream(stream_id)
         stream.is_bodiless = (b":method", b"HEAD") in headers
+        self._guard.opened_by_us()
         self._write_headers(stream, headers, end_stream)
         return stream_id
 
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
-        self._write_headers(self._writable(stream_id), headers, end_stream)
+        stream = self._writable(stream_id)
+        if headers[0][1][:1] != b"1":  # no informational one
+            self._guard.answered(stream_id)
+        self._write_headers(stream, headers, end_stream)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         stream = self._streams.get(stream_id)
@@ -195,6 +199,7 @@ class ExpressEngine:
                 return 0
         stream.send_window -= length
         self._send_window -= length
+        self._guard.data_frames_sent += 1 + (length >> 14)  # 16 KiB: frames.DEFAULT_FRAME_SIZE
         out, pack, limit = self._out, frames.HEAD.pack, self._peer_max_frame
         start = 0
         while length - start > limit:
@@ -235,7 +240,9 @@ class ExpressEngine:
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
-            self._reset(stream, code)
+            self._reset(stream)
+            self._guard.ended_by_us()
+            self._out.append(frames.rst_stream_frame(stream_id, code))
 
     def ping(self, payload: bytes) -> None:
         self._out.append(frames.frame(frames.PING, 0, 0, payload))
@@ -272,9 +279,7 @@ class ExpressEngine:
 
     def _control(self, data: bytes) -> None:
         """Queue an answer that the peer made us give: bounded, because it may never read them."""
-        self._control_frames += 1
-        if self._control_frames > _MAX_QUEUED_CONTROL_FRAMES:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many control frames wait to be sent")
+        self._guard.queued()
         self._out.append(data)
 
     # -- streams ---------------------------------------------------------------------------------------------------
@@ -293,6 +298,7 @@ class ExpressEngine:
 
     def _close_local(self, stream: _Stream) -> None:
         stream.local_closed = True
+        self._guard.ended_by_us()
         if stream.remote_closed:
             self._forget(stream)
 
@@ -307,10 +313,20 @@ class ExpressEngine:
         if self._streams.pop(stream.id, None) is not None:
             self._counts[stream.id & 1] -= 1
 
-    def _reset(self, stream: _Stream, code: ErrorCode) -> None:
+    def _reset(self, stream: _Stream) -> None:
         self._forget(stream)
+        self._guard.answered(stream.id)
         self._remember_reset(stream.id)
-        self._control(frames.rst_stream_frame(stream.id, code))
+
+    def _reset_provoked(self, fault: StreamFault, events: list[Event]) -> None:
+        self._guard.reset_provoked(self._now)
+        stream = self._streams.get(fault.stream_id)
+        if stream is None:
+            self._remember_reset(fault.stream_id)
+        else:
+            self._reset(stream)
+        self._control(frames.rst_stream_frame(fault.stream_id, fault.code))
+        events.append(StreamReset(fault.stream_id, fault.code, False, fault.sentence, fault.reason))
 
     def _remember_reset(self, stream_id: int, *, by_us: bool = True) -> None:
         self._resets[stream_id] = by_us
@@ -325,10 +341,11 @@ class ExpressEngine:
 
     # -- what we receive -------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> Iterable[Event]:
+    def receive(self, data: bytes, now: float) -> Iterable[Event]:
         events: list[Event] = []
         if self._failed:
             return events
+        self._now = now
         if self._chunks:
             self._chunks.append(data)
             self._chunks_length += len(data)
@@ -345,7 +362,7 @@ class ExpressEngine:
             self.goaway(fault.code, debug=fault.sentence.encode())
             self._failed = True
             self._streams.clear()
-            events.append(ConnectionFailed(fault.code, fault.sentence))
+            events.append(ConnectionFailed(fault.code, fault.sentence, fault.reason))
         return events
 
     def _read_preface(self, data: bytes) -> bytes:
@@ -356,8 +373,11 @@ class ExpressEngine:
         return data[len(expected) :]
 
     def _read(self, data: bytes, events: list[Event]) -> None:
-        position, end = 0, len(data)
-        streams = self._streams
+        position, end, needed = 0, len(data), 9
+        # A frame of the express lane gives one event, and they follow each other without a gap: how many they were, and
+        # how long, is counted when another frame comes or the bytes end.
+        told, counted = 0, 0
+        guard, streams = self._guard, self._streams
         unpack = frames.HEAD.unpack_from
         while end - position >= 9:
             high, low, kind, flags, stream_id = unpack(data, position)
@@ -366,11 +386,10 @@ class ExpressEngine:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
             after = position + 9 + length
             if after > end:
-                self._keep(data[position:], 9 + length)
-                return
+                needed = 9 + length
+                break
             payload = data[position + 9 : after]
-            position = after
-            if kind == 0 and not flags & frames.PADDED and self._block is None:
+            if kind == 0 and not flags & frames.PADDED and self._block is None and (length or flags & 1):
                 stream = streams.get(stream_id)
                 if (
                     stream is not None
@@ -387,24 +406,23 @@ class ExpressEngine:
                         if stream.local_closed:
                             self._forget(stream)
                     events.append(DataReceived(stream_id, payload, length, flags & 1 == 1))
+                    position = after
                     continue
+            if express := len(events) - told:
+                guard.data(express, position - counted - 9 * express, self._now)
+            position = after
+            guard.frame(kind, flags, payload, self._now)
             try:
                 self._dispatch(kind, flags, stream_id & 0x7FFFFFFF, payload, events)
             except StreamFault as fault:
-                faulty = streams.get(fault.stream_id)
-                if faulty is None:
-                    self._remember_reset(fault.stream_id)
-                    self._control(frames.rst_stream_frame(fault.stream_id, fault.code))
-                else:
-                    self._reset(faulty, fault.code)
-                    events.append(StreamReset(fault.stream_id, fault.code, False, fault.sentence))
+                self._reset_provoked(fault, events)
+            told, counted = len(events), position
+        if express := len(events) - told:
+            guard.data(express, position - counted - 9 * express, self._now)
         if position < end:
-            self._keep(data[position:], 9)
-
-    def _keep(self, rest: bytes, needed: int) -> None:
-        self._chunks.append(rest)
-        self._chunks_length = len(rest)
-        self._needed = needed
+            self._chunks.append(data[position:])
+            self._chunks_length = end - position
+            self._needed = needed
 
     def _dispatch(self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if self._block is not None and (kind != frames.CONTINUATION or stream_id != self._block_stream):
@@ -484,7 +502,6 @@ class ExpressEngine:
             depends_on_itself = int.from_bytes(block[:4]) & 0x7FFFFFFF == stream_id
             block = block[5:]
         self._block = [block]
-        self._block_length = len(block)
         self._block_stream = stream_id
         self._block_flags = flags
         if flags & frames.END_HEADERS:
@@ -496,9 +513,6 @@ class ExpressEngine:
         if self._block is None:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         self._block.append(payload)
-        self._block_length += len(payload)
-        if len(self._block) > _MAX_BLOCK_FRAMES or self._block_length > self._limits.max_header_list_size:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a head in too many or too large pieces")
         if flags & frames.END_HEADERS:
             self._head_complete(events)
 
@@ -508,7 +522,8 @@ class ExpressEngine:
         try:
             headers: Headers = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
         except OversizedHeaderListError:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a head larger than allowed") from None
+            sentence = "a head too large to be decoded to its end"
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, sentence, "max_header_list_size") from None
         except HPACKError as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"HPACK: {error}") from None
         stream_id = self._block_stream
@@ -519,7 +534,11 @@ class ExpressEngine:
             else:
                 self._request_head(stream_id, headers, end_stream, events)
         except heads.MalformedHead as error:
+            if self._limits.is_malformed_head_fatal:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, str(error)) from None
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
+        except heads.HeadTooLarge as error:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error), error.reason) from None
 
     def _request_head(self, stream_id: int, headers: Headers, end_stream: bool, events: list[Event]) -> None:
         if self._is_client:
@@ -536,14 +555,34 @@ class ExpressEngine:
             self._remember_reset(stream_id)
             return
         if self.peer_stream_count >= self._limits.max_concurrent_streams:
-            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many streams at once")
+            sentence = "too many streams at once"
+            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, sentence, "max_concurrent_streams")
+        try:
+            self._check_size(headers)
+        except heads.HeadTooLarge as error:
+            self._refuse_head(stream_id, end_stream, error, events)
+            return
         expected = heads.check_request(headers, allow_connect_protocol=self._limits.allow_connect_protocol)
         stream = self._add_stream(stream_id)
+        self._guard.opened(stream_id, self._now)
         stream.expected = expected
         stream.has_head = True
         if end_stream:
             self._close_remote(stream)
         events.append(RequestReceived(stream_id, headers, end_stream))
+
+    def _refuse_head(self, stream_id: int, end_stream: bool, error: heads.HeadTooLarge, events: list[Event]) -> None:
+        """431 tells the client more than a reset would; RFC 9113 section 8.1 has the rest."""
+        stream = self._add_stream(stream_id)
+        stream.remote_closed = end_stream
+        self._write_headers(stream, [(b":status", b"431")], True)
+        if not end_stream:
+            raise StreamFault(stream_id, ErrorCode.NO_ERROR, str(error), error.reason)
+        self._guard.reset_provoked(self._now)
+        events.append(StreamReset(stream_id, ErrorCode.NO_ERROR, False, str(error), error.reason))
+
+    def _check_size(self, headers: Headers) -> None:
+        heads.check_size(headers, self._limits.max_header_list_size, self._limits.max_header_fields)
 
     def _response_head(self, stream_id: int, headers: Headers, end_stream: bool, events: list[Event]) -> None:
         stream = self._streams.get(stream_id)
@@ -555,6 +594,7 @@ class ExpressEngine:
         if stream.has_head:
             self._trailers(stream, headers, end_stream, events)
             return
+        self._check_size(headers)
         status, expected = heads.check_response(headers)
         if status < 200:
             if end_stream:
@@ -572,6 +612,7 @@ class ExpressEngine:
             self._check_closed(stream.id, stream)
         if not end_stream:
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "a second head that does not end the stream")
+        self._check_size(headers)
         heads.check_trailers(headers)
         self._close_remote(stream)
         events.append(TrailersReceived(stream.id, headers))
@@ -590,6 +631,7 @@ class ExpressEngine:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, which was not opened")
         stream = self._streams.get(stream_id)
         if stream is not None:
+            self._guard.reset_by_peer(stream_id, self._now)
             self._forget(stream)
             self._remember_reset(stream_id, by_us=False)
             events.append(StreamReset(stream_id, code, True))

@@ -1,7 +1,9 @@
 """The reference engine: the h2 library behind our interface. Selectable, slower, and what ours is compared with.
 
-Where it differs by nature (each is listed in `tests/fuzz/differences.md`): it answers a malformed head, or one stream
-too many, by ending the whole connection. GOAWAY is kept away from it in both directions, because the library counts
+Where it differs by nature (each is listed in `tests/fuzz/differences.md`): it answers one stream too many, and most
+mistakes of a single stream, by ending the whole connection. What a head may look like and how often a peer may do what
+is not for the library to say: those are the same checks and the same flood guard as for our own engine, which is why
+it gets one frame at a time. GOAWAY is kept away from it in both directions, because the library counts
 a connection as closed at the first one, whereas streams that are under way must go on.
 """
 
@@ -11,10 +13,10 @@ from collections.abc import Iterable
 from h2 import events as h2_events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.exceptions import H2Error, ProtocolError, StreamClosedError
+from h2.exceptions import DenialOfServiceError, H2Error, ProtocolError, StreamClosedError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
 
-from l4.http2 import frames
+from l4.http2 import frames, heads
 from l4.http2.connection import Limits
 from l4.http2.errors import ConnectionFault, ErrorCode, StreamUnavailable, error_code
 from l4.http2.events import (
@@ -32,7 +34,10 @@ from l4.http2.events import (
     TrailersReceived,
     WindowOpened,
 )
+from l4.http2.flood import FloodGuard
 from policies.attributes import Headers
+
+_Head = RequestReceived | InformationalReceived | ResponseReceived | TrailersReceived
 
 
 class H2Engine:
@@ -41,7 +46,10 @@ class H2Engine:
     def __init__(self, *, is_client: bool, limits: Limits) -> None:
         self._is_client = is_client
         self._limits = limits
-        self._h2 = H2Connection(H2Configuration(client_side=is_client, header_encoding=None))
+        configuration = H2Configuration(client_side=is_client, header_encoding=None, validate_inbound_headers=False)
+        self._h2 = H2Connection(configuration)
+        self._guard = FloodGuard(limits.flood, limits.max_encoded_head, limits.max_concurrent_streams)
+        self._now = 0.0
         initial = {
             SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
             SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window,
@@ -55,7 +63,7 @@ class H2Engine:
         self._h2.local_settings = Settings(client=is_client, initial_values=initial)
         # Initial values are in force without a change, so the library would not notice these two.
         self._h2.max_inbound_frame_size = limits.max_frame_size
-        self._h2.decoder.max_header_list_size = limits.max_header_list_size
+        self._h2.decoder.max_header_list_size = limits.max_encoded_head
         self._out: list[bytes] = []
         self._sending: set[int] = set()  # streams on which we may still send; the library forgets them late
         self._preface_left = 0 if is_client else len(frames.PREFACE)
@@ -71,6 +79,7 @@ class H2Engine:
             self._h2.increment_flow_control_window(self._limits.connection_window - frames.DEFAULT_WINDOW)
 
     def take_output(self) -> bytes:
+        self._guard.flushed()
         self._out.append(self._h2.data_to_send())
         data = b"".join(self._out)
         self._out.clear()
@@ -79,12 +88,15 @@ class H2Engine:
     def open_stream(self, headers: Headers, end_stream: bool) -> int:
         stream_id = int(self._h2.get_next_available_stream_id())
         self._send(stream_id, headers, end_stream)
+        self._guard.opened_by_us()
         if not end_stream:
             self._sending.add(stream_id)
         return stream_id
 
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         self._send(stream_id, headers, end_stream)
+        if headers[0][1][:1] != b"1":  # no informational one
+            self._guard.answered(stream_id)
 
     def _send(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         try:
@@ -92,7 +104,11 @@ class H2Engine:
         except H2Error as error:
             raise StreamUnavailable(f"stream {stream_id}: {error}") from error
         if end_stream:
-            self._sending.discard(stream_id)
+            self._ended(stream_id)
+
+    def _ended(self, stream_id: int) -> None:
+        self._sending.discard(stream_id)
+        self._guard.ended_by_us()
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         if stream_id not in self._sending:
@@ -104,11 +120,13 @@ class H2Engine:
         start = 0
         while len(data) - start > limit:
             self._h2.send_data(stream_id, data[start : start + limit])
+            self._guard.data_frames_sent += 1 + limit // frames.DEFAULT_FRAME_SIZE
             start += limit
         if start < len(data) or end_stream:
             self._h2.send_data(stream_id, data[start:], end_stream=end_stream)
+            self._guard.data_frames_sent += 1 + (len(data) - start) // frames.DEFAULT_FRAME_SIZE
         if end_stream:
-            self._sending.discard(stream_id)
+            self._ended(stream_id)
         return len(data)
 
     def sendable(self, stream_id: int) -> int:
@@ -121,9 +139,10 @@ class H2Engine:
             self._h2.acknowledge_received_data(flow_length, stream_id)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
-        self._sending.discard(stream_id)
+        self._guard.answered(stream_id)
         with contextlib.suppress(StreamClosedError):
             self._h2.reset_stream(stream_id, code)
+            self._ended(stream_id)
 
     def ping(self, payload: bytes) -> None:
         self._h2.ping(payload)
@@ -146,37 +165,41 @@ class H2Engine:
     def own_stream_count(self) -> int:
         return int(self._h2.open_outbound_streams)
 
-    def receive(self, data: bytes) -> Iterable[Event]:
+    def receive(self, data: bytes, now: float) -> Iterable[Event]:
         events: list[Event] = []
         if self._failed:
             return events
+        self._now = now
+        self._out.append(self._h2.data_to_send())
         try:
-            for piece, goaway in self._split(data):
-                for event in self._h2.receive_data(piece):
-                    self._translate(event, events)
+            for frame, goaway in self._split(data):
                 if goaway is not None:
                     events.append(goaway)
+                    continue
+                for event in self._h2.receive_data(frame):
+                    self._translate(event, events)
+                self._count_answers()
         except ProtocolError as error:
             # The library has queued its GOAWAY already.
-            self._fail(error_code(error.error_code), str(error), events)
+            self._fail(error_code(error.error_code), str(error), _limit_of(error), events)
         except ConnectionFault as fault:
-            self.goaway(fault.code)
-            self._fail(fault.code, fault.sentence, events)
+            self.goaway(fault.code, debug=fault.sentence.encode())
+            self._fail(fault.code, fault.sentence, fault.reason, events)
         return events
 
-    def _fail(self, code: ErrorCode, sentence: str, events: list[Event]) -> None:
+    def _fail(self, code: ErrorCode, sentence: str, reason: str, events: list[Event]) -> None:
         self._failed = True
-        events.append(ConnectionFailed(code, sentence))
+        events.append(ConnectionFailed(code, sentence, reason))
 
     def _split(self, data: bytes) -> Iterable[tuple[bytes, GoawayReceived | None]]:
-        """Whole frames up to each GOAWAY, which is told beside them."""
+        """Whole frames, each after it was counted; GOAWAY is told beside them."""
         if self._preface_left:
             preface = data[: self._preface_left]
             self._preface_left -= len(preface)
             yield preface, None
             data = data[len(preface) :]
         data = self._buffer + data
-        start = position = 0
+        position = 0
         while len(data) - position >= 9:
             high, low, kind, flags, stream_id = frames.HEAD.unpack_from(data, position)
             after = position + 9 + (high << 8 | low)
@@ -185,35 +208,50 @@ class H2Engine:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {high << 8 | low} bytes")
             if after > len(data):
                 break
+            payload = data[position + 9 : after]
+            self._guard.frame(kind, flags, payload, self._now)
             if kind in (frames.HEADERS, frames.CONTINUATION):
                 self._is_in_head = not flags & frames.END_HEADERS
-            if kind == frames.GOAWAY and stream_id == 0 and after - position >= 17 and not self._is_in_head:
-                payload = data[position + 9 : after]
+            goaway = None
+            if kind == frames.GOAWAY and stream_id == 0 and len(payload) >= 8 and not self._is_in_head:
                 last = int.from_bytes(payload[:4]) & 0x7FFFFFFF
-                code = error_code(int.from_bytes(payload[4:8]))
-                yield data[start:position], GoawayReceived(code, last, payload[8:])
-                start = after
+                goaway = GoawayReceived(error_code(int.from_bytes(payload[4:8])), last, payload[8:])
+            yield data[position:after], goaway
             position = after
         self._buffer = data[position:]
-        yield data[start:position], None
+
+    def _count_answers(self) -> None:
+        """What a frame made the library queue: it resets streams without always telling."""
+        answers = self._h2.data_to_send()
+        self._out.append(answers)
+        position = 0
+        while position < len(answers):
+            high, low, kind, _, _ = frames.HEAD.unpack_from(answers, position)
+            position += 9 + (high << 8 | low)
+            if kind == frames.RST_STREAM:
+                self._guard.reset_provoked(self._now)
+            if kind in (frames.RST_STREAM, frames.PING, frames.SETTINGS):
+                self._guard.queued()
 
     def _translate(self, event: h2_events.Event, events: list[Event]) -> None:
         match event:
             case h2_events.RequestReceived():
                 self._request(event, events)
             case h2_events.InformationalResponseReceived():
-                events.append(InformationalReceived(event.stream_id, _headers(event.headers)))
+                self._check(InformationalReceived(event.stream_id, _headers(event.headers)), events)
             case h2_events.ResponseReceived():
                 ended = event.stream_ended is not None
-                events.append(ResponseReceived(event.stream_id, _headers(event.headers), ended))
+                self._check(ResponseReceived(event.stream_id, _headers(event.headers), ended), events)
             case h2_events.TrailersReceived():
-                events.append(TrailersReceived(event.stream_id, _headers(event.headers)))
+                self._check(TrailersReceived(event.stream_id, _headers(event.headers)), events)
             case h2_events.DataReceived():
                 ended = event.stream_ended is not None
                 events.append(DataReceived(event.stream_id, event.data, event.flow_controlled_length, ended))
             case h2_events.StreamReset():
                 code = error_code(int(event.error_code))
                 self._sending.discard(event.stream_id)
+                if event.remote_reset:
+                    self._guard.reset_by_peer(event.stream_id, self._now)
                 events.append(StreamReset(event.stream_id, code, bool(event.remote_reset)))
             case h2_events.WindowUpdated():
                 events.append(WindowOpened(event.stream_id))
@@ -227,12 +265,57 @@ class H2Engine:
                 pass  # the library acknowledges PING and tells of priorities and ended streams beside the above
 
     def _request(self, event: h2_events.RequestReceived, events: list[Event]) -> None:
-        if self._goaway_last is not None and event.stream_id > self._goaway_last:
-            self._h2.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
+        stream_id, ended = event.stream_id, event.stream_ended is not None
+        if self._goaway_last is not None and stream_id > self._goaway_last:
+            self._h2.reset_stream(stream_id, ErrorCode.REFUSED_STREAM)
             return
-        self._highest_peer = event.stream_id
-        self._sending.add(event.stream_id)
-        events.append(RequestReceived(event.stream_id, _headers(event.headers), event.stream_ended is not None))
+        self._highest_peer = stream_id
+        self._guard.opened(stream_id, self._now)
+        self._sending.add(stream_id)
+        self._check(RequestReceived(stream_id, _headers(event.headers), ended), events)
+
+    def _check(self, head: _Head, events: list[Event]) -> None:
+        """Tell of a head that is in order; reset the stream of one that isn't."""
+        try:
+            heads.check_size(head.headers, self._limits.max_header_list_size, self._limits.max_header_fields)
+            match head:
+                case RequestReceived():
+                    allow = self._limits.allow_connect_protocol
+                    if heads.check_request(head.headers, allow_connect_protocol=allow) and head.end_stream:
+                        raise heads.MalformedHead("the body is shorter than its content-length")
+                case TrailersReceived():
+                    heads.check_trailers(head.headers)
+                case _:
+                    heads.check_response(head.headers)
+        except heads.MalformedHead as error:
+            if self._limits.is_malformed_head_fatal:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, str(error)) from None
+            self._refuse(head, StreamReset(head.stream_id, ErrorCode.PROTOCOL_ERROR, False, str(error)), events)
+        except heads.HeadTooLarge as error:
+            code = ErrorCode.PROTOCOL_ERROR
+            if isinstance(head, RequestReceived):
+                code = ErrorCode.NO_ERROR
+                self._h2.send_headers(head.stream_id, [(b":status", b"431")], end_stream=True)
+            self._refuse(head, StreamReset(head.stream_id, code, False, str(error), error.reason), events)
+        else:
+            events.append(head)
+
+    def _refuse(self, head: _Head, refusal: StreamReset, events: list[Event]) -> None:
+        self._sending.discard(head.stream_id)
+        self._guard.answered(head.stream_id)
+        with contextlib.suppress(StreamClosedError):
+            self._h2.reset_stream(head.stream_id, refusal.code)
+        events.append(refusal)
+
+
+def _limit_of(error: ProtocolError) -> str:
+    match error:
+        case TooManyStreamsError():
+            return "max_concurrent_streams"
+        case DenialOfServiceError():
+            return "max_header_list_size"
+        case _:
+            return ""
 
 
 def _headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -56,8 +56,9 @@ class Connection(Protocol):
     def start(self) -> None:
         """Queue the preface (client) and our SETTINGS."""
 
-    def receive(self, data: bytes) -> Iterable[Event]:
-        """Take bytes of any length from the peer; events in the order in which they happened."""
+    def receive(self, data: bytes, now: float) -> Iterable[Event]:
+        """Take bytes of any length from the peer; events in the order in which they happened. `now` is any clock that
+        never goes back, in seconds."""
 
     def take_output(self) -> bytes:
         """All bytes that are to be sent by now; empty when there are none."""

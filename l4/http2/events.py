@@ -64,12 +64,15 @@ class DataReceived:
 
 @dataclass(slots=True)
 class StreamReset:
-    """The stream is over both ways. `by_peer` is False when the engine reset it because of the peer's mistake."""
+    """The stream is over both ways. `by_peer` is False when the engine reset it because of the peer's mistake; then it
+    need not have become a request, and `reason` is the name of the limit that it went beyond, if that was the mistake.
+    """
 
     stream_id: int
     code: ErrorCode
     by_peer: bool
     sentence: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -105,10 +108,11 @@ class GoawayReceived:
 
 @dataclass(slots=True)
 class ConnectionFailed:
-    """The peer broke the protocol: GOAWAY is in the output, nothing further is read."""
+    """The peer broke the protocol: GOAWAY is in the output, nothing further is read. `reason` is a limit's name."""
 
     code: ErrorCode
     sentence: str
+    reason: str = ""
 
 
 Event = (

@@ -69,12 +69,17 @@ class FloodGuard:
     """The counters of one connection. Every method that counts something raises Flood when it is too much."""
 
     __slots__ = (
+        "_data_bytes",
+        "_data_frames",
+        "_data_since",
         "_empty_frames",
         "_empty_in_a_row",
+        "_ended",
         "_head_bytes",
         "_head_frames",
         "_limits",
         "_max_head_bytes",
+        "_max_streams",
         "_own_resets",
         "_pings",
         "_premature_resets",
@@ -82,15 +87,12 @@ class FloodGuard:
         "_queued",
         "_settings_frames",
         "_streams",
-        "_tiny_bytes",
-        "_tiny_frames",
-        "_tiny_since",
         "_unanswered",
         "_window_updates",
         "data_frames_sent",
     )
 
-    def __init__(self, limits: FloodLimits, max_head_bytes: int) -> None:
+    def __init__(self, limits: FloodLimits, max_head_bytes: int, max_streams: int) -> None:
         self._limits = limits
         self._premature_resets = Bucket(limits.http2_premature_resets, limits.http2_premature_resets_per_second)
         self._own_resets = Bucket(limits.http2_own_resets, limits.http2_own_resets_per_second)
@@ -101,12 +103,14 @@ class FloodGuard:
         self._head_frames = 0
         self._head_bytes = 0
         self._max_head_bytes = max_head_bytes
+        self._max_streams = max_streams
         self._queued = 0
+        self._ended = 0
         self._priority_frames = 0
         self._window_updates = 0
-        self._tiny_frames = 0
-        self._tiny_bytes = 0
-        self._tiny_since = 0.0
+        self._data_frames = 0
+        self._data_bytes = 0
+        self._data_since = 0.0
         self._streams = 0  # ever opened, by either side
         self._unanswered: dict[int, float] = {}  # the peer's streams without our response head → when they were opened
         self.data_frames_sent = 0  # in units of the smallest largest frame: peers return windows by bytes
@@ -122,8 +126,11 @@ class FloodGuard:
                     self._empty_frame(now)
                 else:
                     self.data(1, len(payload), now)
-            case frames.HEADERS | frames.CONTINUATION:
-                self._piece_of_head(kind, flags, payload, now)
+            case frames.HEADERS:
+                self._head_frames = self._head_bytes = 0
+                self._piece_of_head(flags, payload, now)
+            case frames.CONTINUATION:
+                self._piece_of_head(flags, payload, now)
             case frames.PING:
                 if not self._pings.take(now):
                     raise Flood("http2_pings")
@@ -143,22 +150,22 @@ class FloodGuard:
     def data(self, count: int, length: int, now: float) -> None:
         """So many frames of DATA, none of them empty, with so many bytes."""
         self._empty_in_a_row = 0
-        self._tiny_frames += count
-        self._tiny_bytes += length
-        limits = self._limits
-        if self._tiny_frames <= limits.http2_tiny_data_frames:
-            return
-        elapsed = now - self._tiny_since
-        is_tiny = self._tiny_bytes < self._tiny_frames * limits.http2_tiny_data_bytes
-        if is_tiny and self._tiny_frames > elapsed * limits.http2_tiny_data_frames_per_second:
-            raise Flood("http2_tiny_data_frames")
-        self._tiny_frames = self._tiny_bytes = 0
-        self._tiny_since = now
+        if not self._data_frames:
+            self._data_since = now
+        self._data_frames += count
+        self._data_bytes += length
+        if self._data_frames > self._limits.http2_tiny_data_frames:
+            self._judge_data(now)
 
-    def _piece_of_head(self, kind: int, flags: int, payload: bytes, now: float) -> None:
+    def _judge_data(self, now: float) -> None:
+        limits, frames_in_all = self._limits, self._data_frames
+        is_tiny = self._data_bytes < frames_in_all * limits.http2_tiny_data_bytes
+        if is_tiny and frames_in_all > (now - self._data_since) * limits.http2_tiny_data_frames_per_second:
+            raise Flood("http2_tiny_data_frames")
+        self._data_frames = self._data_bytes = 0
+
+    def _piece_of_head(self, flags: int, payload: bytes, now: float) -> None:
         """Counted while they arrive, because nothing can be decoded before the last one has come."""
-        if kind == frames.HEADERS:
-            self._head_frames = self._head_bytes = 0
         self._head_frames += 1
         self._head_bytes += len(payload)
         if self._head_frames > self._limits.http2_head_frames:
@@ -183,7 +190,10 @@ class FloodGuard:
         self._streams += 1
 
     def opened(self, stream_id: int, now: float) -> None:
-        """The peer opened a stream, which now waits for our response head."""
+        """The peer opened a stream, which now waits for our response head. If more streams than it may have at once
+        have ended without its being told, it does not read what we send."""
+        if self._ended > self._max_streams:
+            raise Flood("http2_queued_control_frames")
         self._streams += 1
         self._unanswered[stream_id] = now
 
@@ -202,7 +212,7 @@ class FloodGuard:
         if not self._own_resets.take(now):
             raise Flood("http2_own_resets")
 
-    # -- answers that wait to be sent ------------------------------------------------------------------------------
+    # -- what waits to be sent -------------------------------------------------------------------------------------
 
     def queued(self, count: int = 1) -> None:
         """So many answers to the peer's frames were queued; it may never read them."""
@@ -210,12 +220,16 @@ class FloodGuard:
         if self._queued > self._limits.http2_queued_control_frames:
             raise Flood("http2_queued_control_frames")
 
+    def ended_by_us(self) -> None:
+        """END_STREAM or RST_STREAM was queued."""
+        self._ended += 1
+
     def flushed(self) -> None:
-        self._queued = 0
+        self._queued = self._ended = 0
 
 
 def _is_hollow(flags: int, payload: bytes) -> bool:
     """Whether it carries nothing, not even END_STREAM, but perhaps padding."""
     if flags & frames.END_STREAM:
         return False
-    return not payload or (bool(flags & frames.PADDED) and payload[0] + 1 >= len(payload))
+    return not payload or (flags & frames.PADDED != 0 and payload[0] + 1 >= len(payload))

@@ -1,24 +1,46 @@
 """What a head may look like in HTTP/2: RFC 9113 sections 8.2 and 8.3, and RFC 8441 for extended CONNECT.
 
 A malformed head concerns its own stream only, because HPACK's state is whole by then. The checks are strict where
-a looser reading would let two programs disagree about where a message ends or what it asks for.
+a looser reading would let two programs disagree about where a message ends or what it asks for: what HTTP/1.1 has no
+way to express would be another request there (a blank in `:method` or `:path`).
 """
 
 import re
+from itertools import chain
 
 from policies.attributes import Headers
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
-_BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$").search
+_VALUE = re.compile(rb"(?![ \t])[^\x00-\x08\x0a-\x1f\x7f]*(?<![ \t])").fullmatch
+_PATH = re.compile(rb"/[^\x00-\x20\x7f]*").fullmatch
+_AUTHORITY = re.compile(rb"[^\x00-\x20\x7f/?#@\\]+").fullmatch
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _CONNECTION_SPECIFIC = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings"}
 )
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
+_RESPONSE_PSEUDO = frozenset({b":status"})
+_SCHEMES = frozenset({b"http", b"https"})
+_FIELD_OVERHEAD = 32  # RFC 9113 section 10.5.1
 
 
 class MalformedHead(Exception):
     """Says in a sentence what is wrong with a head."""
+
+
+class HeadTooLarge(Exception):
+    """`reason` is the limit's name in `connection.Limits`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"a head larger than {reason} allows")
+        self.reason = reason
+
+
+def check_size(headers: Headers, max_bytes: int, max_fields: int) -> None:
+    if len(headers) > max_fields and sum(name[:1] != b":" for name, _ in headers) > max_fields:
+        raise HeadTooLarge("max_header_fields")
+    if sum(map(len, chain.from_iterable(headers))) + _FIELD_OVERHEAD * len(headers) > max_bytes:
+        raise HeadTooLarge("max_header_list_size")
 
 
 def check_request(headers: Headers, *, allow_connect_protocol: bool) -> int | None:
@@ -32,8 +54,7 @@ def check_request(headers: Headers, *, allow_connect_protocol: bool) -> int | No
     else:
         if b":protocol" in pseudo:
             raise MalformedHead(":protocol belongs to CONNECT only")
-        if not pseudo.get(b":scheme") or not pseudo.get(b":path"):
-            raise MalformedHead("the request has no :scheme or an empty :path")
+        _check_target(pseudo, method)
     host = _single(headers, b"host")
     if host is not None and pseudo.get(b":authority", host) != host:
         raise MalformedHead("host differs from :authority")
@@ -42,7 +63,7 @@ def check_request(headers: Headers, *, allow_connect_protocol: bool) -> int | No
 
 def check_response(headers: Headers) -> tuple[int, int | None]:
     """Check a response's head; its status and the declared content-length, or None."""
-    status = _split(headers, frozenset({b":status"})).get(b":status", b"")
+    status = _split(headers, _RESPONSE_PSEUDO).get(b":status", b"")
     if len(status) != 3 or not status.isdigit() or status < b"100":
         raise MalformedHead("the response has no valid :status")
     if status == b"101":
@@ -60,10 +81,19 @@ def _check_connect(pseudo: dict[bytes, bytes], allow_connect_protocol: bool) -> 
     if b":protocol" in pseudo:
         if not allow_connect_protocol:
             raise MalformedHead("extended CONNECT was not offered")
-        if not pseudo.get(b":scheme") or not pseudo.get(b":path"):
-            raise MalformedHead("extended CONNECT without :scheme or :path")
+        _check_target(pseudo, b"CONNECT")
     elif b":scheme" in pseudo or b":path" in pseudo:
         raise MalformedHead("CONNECT with :scheme or :path")
+
+
+def _check_target(pseudo: dict[bytes, bytes], method: bytes) -> None:
+    if pseudo.get(b":scheme") not in _SCHEMES:
+        raise MalformedHead(":scheme is missing, or neither http nor https")
+    if not _AUTHORITY(pseudo.get(b":authority", b"-")):
+        raise MalformedHead(":authority is no host and port")
+    path = pseudo.get(b":path", b"")
+    if not _PATH(path) and (path != b"*" or method != b"OPTIONS"):
+        raise MalformedHead(":path is missing, doesn't begin with a slash, or holds a blank or control character")
 
 
 def _split(headers: Headers, allowed: frozenset[bytes]) -> dict[bytes, bytes]:
@@ -81,8 +111,8 @@ def _split(headers: Headers, allowed: frozenset[bytes]) -> dict[bytes, bytes]:
                 raise MalformedHead(f"{name!r} is no lower-case field name")
             if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
                 raise MalformedHead(f"{name!r} is specific to an HTTP/1.1 connection")
-        if _BAD_VALUE(value):
-            raise MalformedHead(f"the value of {name!r} holds NUL, CR or LF, or begins or ends with a blank")
+        if not _VALUE(value):
+            raise MalformedHead(f"the value of {name!r} holds a control character, or begins or ends with a blank")
     return pseudo
 
 

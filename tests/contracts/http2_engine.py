@@ -39,7 +39,7 @@ class Peer:
     is_client: bool  # the peer's own role
     encoder: Encoder = field(default_factory=Encoder)
     decoder: Decoder = field(default_factory=Decoder)
-    sent: list[Frame] = field(default_factory=list)
+    now: float = 0.0
 
     @classmethod
     def client_of(
@@ -65,7 +65,7 @@ class Peer:
         return peer
 
     def give(self, data: bytes) -> list[Event]:
-        return list(self.connection.receive(data))
+        return list(self.connection.receive(data, self.now))
 
     def take(self) -> list[Frame]:
         return split(self.connection.take_output())

@@ -42,7 +42,7 @@ def test_3_4_a_server_refuses_what_is_not_the_preface(engine: Engine) -> None:
     fresh = connect(engine, is_client=False, limits=Limits())
     fresh.start()
 
-    events = list(fresh.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+    events = list(fresh.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0.0))
 
     assert [type(event) for event in events] == [ConnectionFailed]
 
@@ -55,7 +55,7 @@ def test_3_4_the_handshake_may_come_byte_by_byte(engine: Engine) -> None:
     events = [
         event
         for byte in frames.PREFACE + frames.settings_frame({}) + peer.headers(1, CONNECT)
-        for event in fresh.receive(bytes([byte]))
+        for event in fresh.receive(bytes([byte]), 0.0)
     ]
 
     assert [type(event) for event in events] == [SettingsChanged, RequestReceived]
@@ -302,7 +302,7 @@ def test_6_5_an_acknowledgement_of_ours_is_told(engine: Engine) -> None:
     fresh.start()
 
     events = list(
-        fresh.receive(frames.PREFACE + frames.settings_frame({}) + frames.frame(frames.SETTINGS, frames.ACK, 0))
+        fresh.receive(frames.PREFACE + frames.settings_frame({}) + frames.frame(frames.SETTINGS, frames.ACK, 0), 0.0)
     )
 
     assert events == [SettingsChanged(), SettingsAcknowledged()]

@@ -72,7 +72,7 @@ class Waypoint:
         self._tracer = start_tracer(
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
         )
-        self._pool = HbonePool(settings)
+        self._pool = HbonePool(settings, self._metrics.count_refusal)
         self._clusters = Clusters(settings)
         self._path = DataPath(
             holder=self._holder,
@@ -106,6 +106,7 @@ class Waypoint:
             trust_domains=self._settings.trust_domains,
             settings=self._settings,
             on_connect=self._terminator.connect,
+            on_refused=self._metrics.count_refusal,
         )
         sandwich = ProxyServer(proxy_sock, self._path, self._terminator) if proxy_sock else None
         self._operators.readiness.done("listener")

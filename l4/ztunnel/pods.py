@@ -30,7 +30,7 @@ class PodProxy:
         """Raises CannotListen."""
         self.pod = pod
         self._node = node
-        self._pool = HbonePool(node.settings)
+        self._pool = HbonePool(node.settings, node.traffic.count_refusal)
         self._listeners: dict[Address, Listener] = {}
         self._originals: dict[Address, Address] = {}
         # Another ztunnel may take over from this one while both run.
@@ -44,6 +44,8 @@ class PodProxy:
             trust_domains=self._node.settings.trust_domains,
             settings=self._node.settings,
             on_connect=partial(inbound, self._node, self.pod.uid),
+            on_refused=self._node.traffic.count_refusal,
+            capacity=self._node.capacity,
         )
 
     def update(self, registry: Registry, pod: Workload) -> Iterator[str]:

@@ -18,6 +18,7 @@ from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import IncomingTunnel
 from l4.identity.store import CertificateSource, NoCertificate
+from l4.net.capacity import Capacity
 from l4.net.copy import Copy, reset_on_close
 from l4.telemetry.propagation import format_baggage, format_forwarded, parse_forwarded
 from l4.telemetry.source import SourceLabels
@@ -39,6 +40,10 @@ class Node:
     settings: Settings
     sources: SourceLabels = field(default_factory=SourceLabels)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    capacity: Capacity = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.capacity = Capacity(self.settings.max_connections)
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

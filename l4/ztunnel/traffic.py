@@ -60,6 +60,9 @@ class Traffic:
     def open_count(self) -> int:
         return len(self._open)
 
+    def count_refusal(self, reason: str) -> None:
+        self._metrics.count_refusal(reason)
+
     def opened(self, flow: Flow) -> Copy:
         """Count a connection whose labels are known. When its copy ends, or is aborted, the end is told."""
         labels = self._labels(flow, "-")

@@ -187,6 +187,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
         trust_domains=settings.trust_domains,
         settings=settings,
         on_connect=Terminator(path).connect,
+        on_refused=metrics.count_refusal,
     )
     it = Mesh(pki, settings, registry, holder, clusters, path, server, node, pods, metrics, log, waypoint)
     it.apply(text)

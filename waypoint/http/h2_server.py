@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from l4.config.settings import Settings
+from l4.hbone.limits import inner_reason
 from l4.http2.errors import ErrorCode
 from l4.http2.events import ConnectionFailed, Event, RequestReceived, StreamReset, TrailersReceived
 from policies.attributes import Headers, RequestHead, ResponseHead
@@ -187,12 +188,12 @@ class Http2Server(Http2Connection):
                     self.streams[stream_id].end(canonical_trailers(headers))
             case StreamReset(stream_id=stream_id):
                 if not event.by_peer:
-                    self._refused(BadRequest("http2.protocol_error", limit=event.reason or "malformed_http"))
+                    self._refused(BadRequest("http2.protocol_error", limit=inner_reason(event.reason)))
                 stream = self.streams.get(stream_id)
                 if isinstance(stream, ServerStream):
                     stream.lost()
             case ConnectionFailed():
-                self._refused(BadRequest("http2.protocol_error", limit=event.reason or "malformed_http"))
+                self._refused(BadRequest("http2.protocol_error", limit=inner_reason(event.reason)))
                 super().handle(event)
             case _:
                 super().handle(event)

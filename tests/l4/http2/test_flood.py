@@ -248,6 +248,20 @@ def test_large_data_at_any_pace_is_no_flood(engine: Engine) -> None:
 
 
 @BOTH
+def test_tiny_data_that_answers_ours_is_no_flood(engine: Engine) -> None:
+    peer = victim(engine)
+    events = peer.open(GET)
+    peer.connection.send_headers(1, OK, False)
+
+    for _ in range(ALL.http2_tiny_data_frames * 3):
+        peer.connection.send_data(1, b"x", False)
+        events += peer.give(data(1, b"x"))
+        peer.take()
+
+    assert failures(events) == []
+
+
+@BOTH
 @pytest.mark.parametrize("is_answered", [True, False])
 def test_a_reset_counts_only_while_its_stream_is_young_and_unanswered(engine: Engine, is_answered: bool) -> None:
     peer = victim(engine)

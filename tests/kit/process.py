@@ -1,0 +1,108 @@
+"""The waypoint as a process of its own, as an operator starts it; with a client and room for applications around it."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from l4.config.settings import Settings
+from l4.hbone.connect import Authority, ConnectRequest
+from l4.hbone.pool import HbonePool
+from tests.kit.certificates import MeshPki
+from tests.kit.mesh import address, manifests
+
+_START_SECONDS = 20.0
+
+
+@dataclass
+class WaypointProcess:
+    """`authority` leads to the application that may listen on `pod`:9080, by plain TCP."""
+
+    process: asyncio.subprocess.Process
+    pki: MeshPki
+    ip: str
+    pod: str
+    authority: str
+    pool: HbonePool
+
+    @property
+    def rss(self) -> int:
+        """Bytes."""
+        return self._memory("VmRSS")
+
+    @property
+    def peak_rss(self) -> int:
+        """Since the last `forget_peak`."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        """A tunnel to the application."""
+        identity = self.pki.identity("default", "client")
+        await self.pool.connect(
+            lambda: protocol,
+            certificate=self.pki.certificate(identity),
+            identities=frozenset({self.pki.identity("default", "waypoint")}),
+            address=(self.ip, 15008),
+            request=ConnectRequest(Authority.parse(self.authority.encode())),
+        )
+
+    def _memory(self, name: str) -> int:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) << 10
+        raise AssertionError("the waypoint has ended")
+
+
+@asynccontextmanager
+async def waypoint_process(folder: Path, *, port: str = "http", **environment: str) -> AsyncIterator[WaypointProcess]:
+    """`port` is the name of the service's port. When the block ends, the process is told to, and must end in order."""
+    ip, vip, pod = address(), address(), address()
+    text = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
+    (folder / "mesh.yaml").write_text(text.replace("ambient.istio.io/redirection: enabled", ""))
+    pki = MeshPki(folder / "pki")
+    pki.certificate(pki.identity("default", "client"))
+    chain = pki.write(pki.identity("default", "waypoint"))
+    flags = {
+        "--resources": folder / "mesh.yaml",
+        "--gateway": "default/waypoint",
+        "--certificate": chain,
+        "--private-key": chain.with_suffix(".key"),
+        "--trust-bundle": pki.bundle_path,
+        "--listen": f"{ip}:15008",
+        "--metrics": f"{ip}:15020",
+        "--readiness": f"{ip}:15021",
+        "--admin": f"{ip}:15000",
+        "--access-log": folder / "access.log",
+    }
+    arguments = [str(part) for flag in flags.items() for part in flag]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "waypoint.cli", "run", *arguments, env={"PYTHONPATH": ":".join(sys.path), **environment}
+    )
+    pool = HbonePool(Settings())
+    try:
+        await _ready(f"http://{ip}:15021/healthz/ready")
+        yield WaypointProcess(process, pki, ip, pod, f"{vip}:9080", pool)
+    finally:
+        await pool.close()
+        if process.returncode is None:
+            process.terminate()
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def _ready(url: str) -> None:
+    async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(url) as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)

@@ -1,0 +1,259 @@
+"""What a driver does by its clock and by the turn of its loop; the peer is raw frames, the transport a list."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from l4.config.settings import Settings
+from l4.hbone.driver import Driver
+from l4.hbone.errors import TunnelReset
+from l4.http2 import frames
+from l4.http2.connection import Engine
+from l4.http2.errors import ErrorCode
+from policies.attributes import Headers, Identity
+from policies.attributes import Peer as Workload
+from tests.contracts.http2_engine import CONNECT, GET, Frame, Peer, data, split
+from tests.kit.mesh import with_settings
+from tests.kit.virtual_time import run_virtually
+
+BOTH = pytest.mark.parametrize("engine", list(Engine))
+STALL_SECONDS = 300.0
+CLIENT = Workload(Identity("cluster.local", "default", "client"), "10.0.0.1", 1234)
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written, until it is told that the peer doesn't read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def take(self) -> list[Frame]:
+        written, self.written = self.written, b""
+        return split(written)
+
+
+class Sink(asyncio.Protocol):
+    """Takes whatever comes, and remembers how it ended."""
+
+    lost: Exception | None = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = error
+
+
+@dataclass
+class Served:
+    """A server's driver, and the raw client on the other end of its wire."""
+
+    driver: Driver
+    wire: Wire
+    client: Peer
+    requests: list[tuple[int, Headers]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def give(self, data: bytes) -> None:
+        self.driver.data_received(data)
+
+    def open(self, stream_id: int) -> None:
+        self.give(self.client.headers(stream_id, CONNECT))
+
+
+def serve(
+    engine: Engine, scenario: Callable[[Served], Coroutine[Any, Any, None]], *, window: int = 65_535, **changes: object
+) -> None:
+    async def served() -> None:
+        settings: Settings = with_settings(http2_engine=engine.value, ping_interval_seconds=1e9, **changes)
+        wire = Wire()
+        driver = Driver(
+            settings,
+            is_client=False,
+            authenticate=lambda transport: CLIENT,
+            on_request=lambda driver, stream_id, headers: it.requests.append((stream_id, headers)),
+            on_refused=lambda reason: it.refused.append(reason),
+        )
+        it = Served(driver, wire, Peer.client_of(engine))
+        driver.connection_made(wire)
+        it.give(frames.PREFACE + frames.settings_frame({frames.INITIAL_WINDOW_SIZE: window}))
+        await scenario(it)
+        driver.connection_lost(None)
+        await turn()
+
+    run_virtually(served())
+
+
+async def turn() -> None:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+@BOTH
+def test_a_stream_that_is_reset_in_the_same_read_is_never_told_of(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        first = served.client.headers(1, CONNECT) + frames.rst_stream_frame(1, ErrorCode.CANCEL)
+
+        served.give(first + served.client.headers(3, CONNECT))
+
+        assert served.requests == [(3, CONNECT)]
+        assert served.driver.tunnel_count == 1
+
+    serve(engine, scenario)
+
+
+@BOTH
+def test_so_many_new_streams_have_their_turn_and_the_others_the_next(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        served.give(b"".join(served.client.headers(stream_id, CONNECT) for stream_id in range(1, 17, 2)))
+        told = [len(served.requests)]
+
+        for _ in range(3):
+            await asyncio.sleep(0)
+            served.give(b"")
+            told.append(len(served.requests))
+
+        assert told == [3, 6, 8, 8]
+        assert [stream_id for stream_id, _ in served.requests] == list(range(1, 17, 2))
+
+    serve(engine, scenario, http2_new_streams_per_turn=3)
+
+
+@BOTH
+def test_a_stream_that_is_reset_before_its_turn_is_never_told_of(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        served.give(served.client.headers(1, CONNECT) + served.client.headers(3, CONNECT))
+        served.give(frames.rst_stream_frame(3, ErrorCode.CANCEL))
+
+        await turn()
+
+        assert [stream_id for stream_id, _ in served.requests] == [1]
+
+    serve(engine, scenario, http2_new_streams_per_turn=1)
+
+
+async def stalled(served: Served) -> Sink:
+    """A tunnel on stream 1 that has more to send than its window of ten bytes takes."""
+    sink = Sink()
+    served.open(1)
+    tunnel = served.driver.accept(1, [])
+    assert tunnel is not None
+    tunnel.start(sink)
+    tunnel.write(bytes(100))
+    await turn()
+    served.wire.take()
+    return sink
+
+
+@BOTH
+def test_a_tunnel_that_can_send_nothing_for_so_long_is_reset(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        sink = await stalled(served)
+
+        await asyncio.sleep(STALL_SECONDS - 1)
+        before = served.wire.take()
+        await asyncio.sleep(2)
+
+        assert before == []
+        assert served.wire.take() == [(frames.RST_STREAM, 0, 1, ErrorCode.CANCEL.to_bytes(4))]
+        assert isinstance(sink.lost, TunnelReset)
+        assert served.refused == ["stall_seconds"]
+
+    serve(engine, scenario, window=10, stall_seconds=STALL_SECONDS)
+
+
+@BOTH
+def test_a_tunnel_that_sends_a_byte_now_and_then_is_slow_but_not_stalled(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        sink = await stalled(served)
+
+        for _ in range(5):
+            await asyncio.sleep(STALL_SECONDS - 1)
+            served.give(frames.window_update_frame(1, 1))
+        await turn()
+        progressed = served.wire.take()
+        await asyncio.sleep(STALL_SECONDS + 1)
+
+        assert progressed == [(frames.DATA, 0, 1, b"\0")] * 5
+        assert [kind for kind, *_ in served.wire.take()] == [frames.RST_STREAM]
+        assert sink.lost is not None
+
+    serve(engine, scenario, window=10, stall_seconds=STALL_SECONDS)
+
+
+@BOTH
+def test_windows_that_open_elsewhere_do_not_keep_a_stalled_tunnel(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        await stalled(served)
+
+        for _ in range(4):
+            await asyncio.sleep(STALL_SECONDS / 3)
+            served.give(frames.window_update_frame(0, 1000))
+
+        assert served.refused == ["stall_seconds"]
+
+    serve(engine, scenario, window=10, stall_seconds=STALL_SECONDS)
+
+
+@BOTH
+def test_a_tunnel_with_nothing_to_send_may_be_silent_for_ever(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        sink = await stalled(served)
+
+        served.give(frames.window_update_frame(1, 1000))
+        await asyncio.sleep(10 * STALL_SECONDS)
+
+        assert [kind for kind, *_ in served.wire.take()] == [frames.DATA]
+        assert sink.lost is None
+        assert served.refused == []
+
+    serve(engine, scenario, window=10, stall_seconds=STALL_SECONDS)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("wire", "reason"),
+    [
+        (lambda peer: data(1, b"x"), "malformed_http"),
+        (lambda peer: peer.headers(1, [*GET, (b"connection", b"close")]), "malformed_http"),
+        (lambda peer: peer.headers(1, [*CONNECT, (b"x", b"y" * 70_000)]), "hbone_header_list"),
+        (lambda peer: peer.headers(1, [*CONNECT, *[(b"x", b"y")] * 101]), "head_fields"),
+        (lambda peer: frames.frame(frames.PING, 0, 0, bytes(8)) * 11, "http2_pings"),
+        (lambda peer: b"".join(peer.headers(it, CONNECT) for it in range(1, 7, 2)), "hbone_max_streams"),
+    ],
+    ids=["frame", "head", "bytes", "fields", "flood", "streams"],
+)
+def test_every_mistake_is_counted_under_one_reason(engine: Engine, wire: Callable[[Peer], bytes], reason: str) -> None:
+    async def scenario(served: Served) -> None:
+        served.give(wire(served.client))
+
+        assert served.refused == [reason]
+
+    serve(engine, scenario, http2_pings=10, hbone_max_streams=2)
+
+
+@BOTH
+def test_a_peer_that_asks_and_does_not_read_is_cut_before_it_costs_memory(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        served.driver.pause_writing()  # the transport is full
+
+        for _ in range(300):
+            served.give(frames.frame(frames.PING, 0, 0, bytes(8)) * 10)
+            await asyncio.sleep(0.2)
+
+        assert served.refused == ["http2_queued_control_frames"]
+        assert served.wire.is_closed
+        assert len(served.wire.written) < 20_000
+
+    serve(engine, scenario)

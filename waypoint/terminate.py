@@ -54,9 +54,11 @@ class Terminator:
         if destination.app_protocol in _OPAQUE:
             self.path.spawn(serve_opaque(connection, destination, _Tunnel(incoming)))
         else:
-            incoming.accept(self.front(connection, destination))
+            front = self.front(connection, destination)
+            if incoming.accept(front) is None:
+                self.closed(front)
 
-    def front(self, connection: Connection, destination: Destination) -> asyncio.Protocol:
+    def front(self, connection: Connection, destination: Destination) -> "Undecided":
         """The protocol for an inner connection that has been accepted."""
         front = Undecided(self, connection, destination)
         self._fronts.add(front)

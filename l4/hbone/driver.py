@@ -384,6 +384,8 @@ class Driver(asyncio.Protocol):
         why = f"the peer reset the tunnel with {event.code.name}"
         if tunnel.stream_id in self._waiting:
             self._fail(tunnel, TunnelReset(why, event.code), ConnectFailed(why))
+        elif self._on_request is not None and not tunnel.is_started:
+            tunnel.lost(TunnelReset(why, event.code))  # before it was accepted: nobody will
         else:
             tunnel.reset_received(TunnelReset(why, event.code))
 

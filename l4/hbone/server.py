@@ -148,7 +148,9 @@ class HboneServer:
             await accept(lambda: driver, sock, self._certificate().server_context, self._settings.handshake_seconds)
         except (OSError, NoCertificate) as error:  # TLS errors and time-outs are OSErrors too
             log.info("HBONE handshake with %s:%d failed: %s", *address, error or type(error).__name__)
-            self._on_refused("handshake_seconds" if isinstance(error, TimeoutError) else "tls_handshake")
+            # ConnectionAbortedError is what event loops make of a handshake's time-out.
+            is_late = isinstance(error, TimeoutError | ConnectionAbortedError)
+            self._on_refused("handshake_seconds" if is_late else "tls_handshake")
             sock.close()
             return
         finally:

@@ -160,6 +160,11 @@ class Tunnel(asyncio.Transport):
         """`peer` is the authenticated Peer; the rest is the connection's own (peername, sockname, ssl_object)."""
         return self._driver.peer if name == "peer" else self._driver.transport.get_extra_info(name, default)
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it has been handed to a protocol."""
+        return self._protocol is not _UNSET
+
     # -- the driver's side -----------------------------------------------------------------------------------------
 
     def start(self, protocol: asyncio.Protocol) -> None:

@@ -1,6 +1,7 @@
 """The waypoint as a process of its own, as an operator starts it; with a client and room for applications around it."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,10 +43,19 @@ class WaypointProcess:
     def forget_peak(self) -> None:
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
-    async def connect(self, protocol: asyncio.Protocol) -> None:
+    async def refusals(self) -> dict[str, int]:
+        """What was refused so far, by reason."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{self.ip}:15020/stats/prometheus") as answer,
+        ):
+            text = await answer.text()
+        return {reason: int(count) for reason, count in re.findall(r'refused_total{reason="(\w+)"} (\d+)', text)}
+
+    async def connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """A tunnel to the application."""
         identity = self.pki.identity("default", "client")
-        await self.pool.connect(
+        return await self.pool.connect(
             lambda: protocol,
             certificate=self.pki.certificate(identity),
             identities=frozenset({self.pki.identity("default", "waypoint")}),

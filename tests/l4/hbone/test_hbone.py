@@ -58,6 +58,7 @@ class Lab:
         self.client = self.pki.identity("default", "client")
         self.server_identity = self.pki.identity("default", "server")
         self.incoming: list[IncomingTunnel] = []
+        self.refused: list[str] = []
 
     def accept(self, incoming: IncomingTunnel) -> None:
         self.incoming.append(incoming)
@@ -75,6 +76,7 @@ class Lab:
             trust_domains=self.settings.trust_domains,
             settings=self.settings,
             on_connect=self.accept,
+            on_refused=self.refused.append,
         )
         self.address = server.address
         try:

@@ -153,8 +153,7 @@ class Http2Client(Http2Connection):
             self._on_gone(self)
         if not self.streams and not self.is_gone:
             self.engine.goaway(ErrorCode.NO_ERROR)
-            self.flush()
-            self._transport.close()
+            self.end()
 
     # -- Http2Connection -------------------------------------------------------------------------------------------
 

@@ -205,6 +205,16 @@ class Http2Connection(asyncio.Protocol):
     # -- for streams -----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
+        """Not while the transport is full: what the engine holds back is bounded by its flood guard."""
+        if not self.is_write_paused:
+            self._write()
+
+    def end(self) -> None:
+        """Send what there is, and close."""
+        self._write()
+        self._transport.close()
+
+    def _write(self) -> None:
         output = self.engine.take_output()
         if output and not self.is_gone:
             self._transport.write(output)
@@ -228,8 +238,7 @@ class Http2Connection(asyncio.Protocol):
                 if stream is not None and stream.push():
                     stream.resumed()
             case ConnectionFailed():
-                self.flush()
-                self._transport.close()
+                self.end()
             case _:
                 pass
 

@@ -234,8 +234,7 @@ class Http2Server(Http2Connection):
 
     def _close_if_idle(self) -> None:
         if not self.streams and not self.is_gone:
-            self.flush()
-            self._transport.close()
+            self.end()
 
     def _sweep(self) -> None:
         now = self.loop.time()

@@ -15,35 +15,14 @@ from l4.http2.connection import Engine
 from l4.http2.errors import ErrorCode
 from policies.attributes import Headers, Identity
 from policies.attributes import Peer as Workload
-from tests.contracts.http2_engine import CONNECT, GET, Frame, Peer, data, split
+from tests.contracts.http2_engine import CONNECT, GET, Peer, data
 from tests.kit.mesh import with_settings
 from tests.kit.virtual_time import run_virtually
+from tests.kit.wire import Wire
 
 BOTH = pytest.mark.parametrize("engine", list(Engine))
 STALL_SECONDS = 300.0
 CLIENT = Workload(Identity("cluster.local", "default", "client"), "10.0.0.1", 1234)
-
-
-class Wire(asyncio.Transport):
-    """Keeps what is written, until it is told that the peer doesn't read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.is_closed = False
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def take(self) -> list[Frame]:
-        written, self.written = self.written, b""
-        return split(written)
 
 
 class Sink(asyncio.Protocol):
@@ -109,6 +88,19 @@ def test_a_stream_that_is_reset_in_the_same_read_is_never_told_of(engine: Engine
 
         assert served.requests == [(3, CONNECT)]
         assert served.driver.tunnel_count == 1
+
+    serve(engine, scenario)
+
+
+@BOTH
+def test_not_even_one_that_has_sent_something_before_it_was_reset(engine: Engine) -> None:
+    async def scenario(served: Served) -> None:
+        reset = frames.rst_stream_frame(1, ErrorCode.CANCEL)
+
+        served.give(served.client.headers(1, CONNECT) + data(1, b"hello") + reset)
+
+        assert served.requests == []
+        assert served.driver.tunnel_count == 0
 
     serve(engine, scenario)
 

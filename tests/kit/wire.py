@@ -1,0 +1,26 @@
+"""A transport that is a list: what a protocol writes is kept as bytes, for tests that play its peer by hand."""
+
+import asyncio
+from typing import Any
+
+from tests.contracts.http2_engine import Frame, split
+
+
+class Wire(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def take(self) -> list[Frame]:
+        written, self.written = self.written, b""
+        return split(written)

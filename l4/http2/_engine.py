@@ -69,6 +69,7 @@ class ExpressEngine:
 
     __slots__ = (
         "_block",
+        "_block_depends_on_itself",
         "_block_flags",
         "_block_stream",
         "_chunks",
@@ -127,6 +128,7 @@ class ExpressEngine:
         self._block: list[bytes] | None = None
         self._block_stream = 0
         self._block_flags = 0
+        self._block_depends_on_itself = False
 
         self._out: list[bytes] = []
         self._send_window = frames.DEFAULT_WINDOW
@@ -495,19 +497,17 @@ class ExpressEngine:
         if stream_id == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
         block = frames.strip_padding(flags, payload)
-        depends_on_itself = False
+        self._block_depends_on_itself = False
         if flags & frames.PRIORITY_FLAG:
             if len(block) < 5:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without the priority it announces")
-            depends_on_itself = int.from_bytes(block[:4]) & 0x7FFFFFFF == stream_id
+            self._block_depends_on_itself = int.from_bytes(block[:4]) & 0x7FFFFFFF == stream_id
             block = block[5:]
         self._block = [block]
         self._block_stream = stream_id
         self._block_flags = flags
         if flags & frames.END_HEADERS:
             self._head_complete(events)
-        if depends_on_itself:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "the stream depends on itself")
 
     def _continuation(self, flags: int, payload: bytes, events: list[Event]) -> None:
         if self._block is None:
@@ -528,6 +528,10 @@ class ExpressEngine:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"HPACK: {error}") from None
         stream_id = self._block_stream
         end_stream = bool(self._block_flags & frames.END_STREAM)
+        if self._block_depends_on_itself:
+            if not self._is_own(stream_id):
+                self._highest_peer = max(self._highest_peer, stream_id)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "the stream depends on itself")
         try:
             if self._is_own(stream_id):
                 self._response_head(stream_id, headers, end_stream, events)
@@ -548,6 +552,9 @@ class ExpressEngine:
             self._trailers(stream, headers, end_stream, events)
             return
         if stream_id <= self._highest_peer:
+            if stream_id < self._highest_peer and stream_id not in self._resets:  # RFC 9113 section 5.1.1
+                sentence = f"stream {stream_id} is opened after {self._highest_peer}"
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, sentence)
             self._check_closed(stream_id, None)
             return
         self._highest_peer = stream_id

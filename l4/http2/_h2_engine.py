@@ -66,6 +66,7 @@ class H2Engine:
         self._h2.decoder.max_header_list_size = limits.max_encoded_head
         self._out: list[bytes] = []
         self._sending: set[int] = set()  # streams on which we may still send; the library forgets them late
+        self._left: dict[int, int] = {}  # of announced bodies: the library forgets to count when trailers come
         self._preface_left = 0 if is_client else len(frames.PREFACE)
         self._buffer = b""
         self._is_in_head = False  # between HEADERS and its END_HEADERS: GOAWAY is a mistake there, for the library
@@ -140,6 +141,7 @@ class H2Engine:
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         self._guard.answered(stream_id)
+        self._left.pop(stream_id, None)
         with contextlib.suppress(StreamClosedError):
             self._h2.reset_stream(stream_id, code)
             self._ended(stream_id)
@@ -246,10 +248,15 @@ class H2Engine:
                 self._check(TrailersReceived(event.stream_id, _headers(event.headers)), events)
             case h2_events.DataReceived():
                 ended = event.stream_ended is not None
+                if event.stream_id in self._left:
+                    self._left[event.stream_id] -= len(event.data)
+                    if ended:
+                        del self._left[event.stream_id]
                 events.append(DataReceived(event.stream_id, event.data, event.flow_controlled_length, ended))
             case h2_events.StreamReset():
                 code = error_code(int(event.error_code))
                 self._sending.discard(event.stream_id)
+                self._left.pop(event.stream_id, None)
                 if event.remote_reset:
                     self._guard.reset_by_peer(event.stream_id, self._now)
                 events.append(StreamReset(event.stream_id, code, bool(event.remote_reset)))
@@ -276,17 +283,25 @@ class H2Engine:
 
     def _check(self, head: _Head, events: list[Event]) -> None:
         """Tell of a head that is in order; reset the stream of one that isn't."""
+        length: int | None = None
         try:
             heads.check_size(head.headers, self._limits.max_header_list_size, self._limits.max_header_fields)
             match head:
                 case RequestReceived():
                     allow = self._limits.allow_connect_protocol
-                    if heads.check_request(head.headers, allow_connect_protocol=allow) and head.end_stream:
+                    length = heads.check_request(head.headers, allow_connect_protocol=allow)
+                    if length and head.end_stream:
                         raise heads.MalformedHead("the body is shorter than its content-length")
+                case ResponseReceived():
+                    status, length = heads.check_response(head.headers)
+                    if status in (204, 304) or head.end_stream:
+                        length = None
+                case InformationalReceived():
+                    heads.check_response(head.headers)
                 case TrailersReceived():
                     heads.check_trailers(head.headers)
-                case _:
-                    heads.check_response(head.headers)
+                    if self._left.pop(head.stream_id, 0):
+                        raise heads.MalformedHead("the body is shorter than its content-length")
         except heads.MalformedHead as error:
             if self._limits.is_malformed_head_fatal:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, str(error)) from None
@@ -298,10 +313,13 @@ class H2Engine:
                 self._h2.send_headers(head.stream_id, [(b":status", b"431")], end_stream=True)
             self._refuse(head, StreamReset(head.stream_id, code, False, str(error), error.reason), events)
         else:
+            if length:
+                self._left[head.stream_id] = length
             events.append(head)
 
     def _refuse(self, head: _Head, refusal: StreamReset, events: list[Event]) -> None:
         self._sending.discard(head.stream_id)
+        self._left.pop(head.stream_id, None)
         self._guard.answered(head.stream_id)
         with contextlib.suppress(StreamClosedError):
             self._h2.reset_stream(head.stream_id, refusal.code)

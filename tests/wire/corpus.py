@@ -63,12 +63,18 @@ class Http2Case:
     """The role of the peer that sends them."""
     script: tuple[Any, ...]
     limits: dict[str, Any]
+    is_unread: bool
+    """Nothing of what it sends is given back to its windows."""
     delivered: dict[int, str]
     """Stream → the whole message that came of it, as `GET / body`, or `200 body`."""
+    forwarded: dict[int, str]
+    """What a waypoint makes of that."""
     resets: dict[int, str]
     goaway: str
+    limit: str
+    """The name of the limit that was exceeded, if that is why."""
     by_the_library: str
-    """How the library's GOAWAY is called where it has no smaller consequence."""
+    """The code of the library's GOAWAY where it has no smaller consequence, or another name for the mistake."""
 
 
 Case = RequestCase | ResponseCase | Http2Case
@@ -126,9 +132,12 @@ def http2() -> list[Http2Case]:
             is_client=it.pop("peer", "client") == "client",
             script=tuple(it.pop("script")),
             limits=it.pop("limits", {}),
-            delivered=it.pop("delivered", {}),
+            is_unread=it.pop("unread", False),
+            delivered=(delivered := it.pop("delivered", {})),
+            forwarded=it.pop("forwarded", delivered),
             resets=it.pop("resets", {}),
             goaway=it.pop("goaway", ""),
+            limit=it.pop("limit", ""),
             by_the_library=it.pop("library", ""),
         )
         for name, _, it in _read("http2-*.yaml")

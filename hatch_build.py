@@ -18,6 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 HOT = (
     "l4/http2/_engine.py",
     "l4/http2/events.py",
+    "l4/http2/flood.py",
     "l4/hbone/driver.py",
     "l4/hbone/tunnel.py",
     "l4/telemetry/access_log.py",
@@ -27,6 +28,10 @@ HOT = (
     "waypoint/http/client.py",
     "waypoint/http/framing.py",
     "waypoint/http/h1.py",
+    "waypoint/http/h2.py",
+    "waypoint/http/h2_client.py",
+    "waypoint/http/h2_connection.py",
+    "waypoint/http/h2_server.py",
     "waypoint/http/h1_format.py",
     "waypoint/http/hygiene.py",
     "waypoint/http/server.py",

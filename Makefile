@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 SOURCES := hatch_build.py pyproject.toml $(shell find policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo test test-twin check format bench fuzz clean
+.PHONY: bookinfo test test-twin check format bench hostile fuzz clean
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
@@ -34,6 +34,9 @@ test-twin: build/twin  ## The same tests over the compiled twin.
 build/twin: .venv/ready $(SOURCES)
 	rm -rf $@
 	PYWAYPOINT_TWIN=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ .
+
+hostile: .venv/ready  ## What an innocent client gets beside 200 hostile ones, for a minute.
+	$(BIN)/python -m bench.hostile
 
 fuzz: .venv/ready  ## Both HTTP/2 engines against each other, for longer than the tests do.
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} $(BIN)/python -m pytest tests/fuzz --timeout 900

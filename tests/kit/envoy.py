@@ -94,6 +94,29 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
     )
 
 
+def http_proxies(places: list[tuple[Address, Address]]) -> Config:
+    """Plain HTTP in at one address and out to another, for each pair, with a waypoint's HTTP connection manager as Istio
+    configures it. A client that sends no more is soon cut off."""
+    listeners, clusters = [], []
+    for number, (listen, to) in enumerate(places):
+        main = _http(
+            "main",
+            [{"match": {"prefix": "/"}, "route": {"cluster": f"app-{number}"}}],
+            use_remote_address=False,
+            normalize_path=True,
+            upgrade_configs=[{"upgrade_type": "websocket"}],
+            common_http_protocol_options={"idle_timeout": "2s", "headers_with_underscores_action": "ALLOW"},
+            request_headers_timeout="2s",
+            stream_idle_timeout="2s",
+            drain_timeout="0.1s",
+        )
+        listeners.append(_listener(f"in-{number}", listen, main))
+        clusters.append(_cluster(f"app-{number}", _place(to)))
+    features = {"envoy.reloadable_features.http_reject_path_with_fragment": False}
+    runtime = {"layers": [{"name": "istio", "static_layer": features}]}
+    return {**_bootstrap(listeners, clusters), "layered_runtime": runtime}
+
+
 class CannotStart(Exception):
     """A process didn't come up; the sentence says which, and what it wrote."""
 

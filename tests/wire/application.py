@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from tests.kit.mesh import settled
 from waypoint.http import h1_format
 
 _LENGTH = re.compile(rb"\r\ncontent-length: ([0-9]+)\r\n", re.IGNORECASE)
@@ -20,8 +21,10 @@ class Application:
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []
+        self.connections: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -30,6 +33,7 @@ class Application:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.connections.remove(writer)
             writer.close()
 
     def take(self) -> list[bytes]:
@@ -45,7 +49,9 @@ async def application(ip: str, port: int = 9080) -> AsyncIterator[Application]:
         yield it
     finally:
         server.close()
-        await server.wait_closed()
+        for writer in it.connections:
+            writer.close()
+        await settled(lambda: not it.connections)
 
 
 async def body_of(head: bytes, reader: asyncio.StreamReader) -> bytes:

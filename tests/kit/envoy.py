@@ -56,10 +56,20 @@ def dest(certificate: Certificate, *, listen: Address, app: Address) -> Config:
     return _bootstrap([listener], [_cluster("app", _place(app))])
 
 
-def app(*, listen: Address, body_bytes: int = 325) -> Config:
-    """Answers every request with that many bytes."""
-    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "x" * body_bytes}}}
-    return _bootstrap([_listener("app", listen, _http("app", [answer]))], [])
+def app(*, listen: Address, body_bytes: int = 325, download: Path | None = None) -> Config:
+    """Answers every request with that many bytes, and `/download` with the file."""
+    routes: list[Config] = [_answer({"prefix": "/"}, {"inline_string": "x" * body_bytes})]
+    limit = {}
+    if download is not None:
+        routes.insert(0, _answer({"path": "/download"}, {"filename": str(download)}))
+        limit = {"max_direct_response_body_size_bytes": download.stat().st_size}
+    manager = _http("app", routes)
+    manager["typed_config"]["route_config"] |= limit
+    return _bootstrap([_listener("app", listen, manager)], [])
+
+
+def _answer(match: Config, body: Config) -> Config:
+    return {"match": match, "direct_response": {"status": 200, "body": body}}
 
 
 def waypoint(certificate: Certificate, *, listen: Address, to: Address, authority: str, access_log: Path) -> Config:
@@ -95,8 +105,8 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
 
 
 def http_proxies(places: list[tuple[Address, Address]]) -> Config:
-    """Plain HTTP in at one address and out to another, for each pair, with a waypoint's HTTP connection manager as Istio
-    configures it. A client that sends no more is soon cut off."""
+    """Plain HTTP in at one address and out to another, for each pair, with the HTTP connection manager of Istio's
+    waypoints. A client that sends no more is soon cut off."""
     listeners, clusters = [], []
     for number, (listen, to) in enumerate(places):
         main = _http(

@@ -22,8 +22,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import steady, wrk
-from bench.chain import OURS, Chain, System
+from bench import h2load, steady, wrk
+from bench.chain import DOWNLOAD_MIB, OURS, Chain, System
 from tests.kit.envoy import CannotStart
 
 _SYSTEMS = ("ours", "envoy")
@@ -104,6 +104,11 @@ def _measure(systems: tuple[System, ...], options: argparse.Namespace) -> Pair:
         for system in systems:
             pair[system.name] |= _under_load(system, connections, options.seconds)
     for system in systems:
+        pair[system.name] |= _downloading(system, options.seconds)
+    if shutil.which("h2load") is not None:
+        for system in systems:
+            pair[system.name] |= _by_http2(system, options.seconds)
+    for system in systems:
         pair[system.name] |= _at_fixed_rate(system, options.steady_seconds)
     for system in systems:
         pair[system.name]["RSS MiB after the load"] = system.rss_mib()
@@ -120,6 +125,25 @@ def _under_load(system: System, connections: int, seconds: int) -> Figures:
         f"requests/s, {connections} connections": load.per_second,
         f"p50 ms, {connections} connections": load.p50_ms,
         f"p99 ms, {connections} connections": load.p99_ms,
+    }
+
+
+def _downloading(system: System, seconds: int) -> Figures:
+    before = system.cpu_seconds()
+    load = wrk.run(system.entry, connections=4, seconds=seconds, path="/download")
+    cpu = system.cpu_seconds() - before
+    return {
+        f"{DOWNLOAD_MIB} MiB downloads: MiB/s": load.per_second * DOWNLOAD_MIB,
+        f"{DOWNLOAD_MIB} MiB downloads: CPU ms/MiB": cpu * 1000 / (load.requests * DOWNLOAD_MIB),
+    }
+
+
+def _by_http2(system: System, seconds: int) -> Figures:
+    before = system.cpu_seconds()
+    load = h2load.run(system.entry, seconds=seconds)
+    return {
+        "HTTP/2: requests/s": load.per_second,
+        "HTTP/2: CPU µs/request": (system.cpu_seconds() - before) * 1e6 / load.requests,
     }
 
 

@@ -22,6 +22,8 @@ _ROOT = Path(__file__).parents[1]
 OURS = next(folder for folder in (_ROOT / "build" / "twin", _ROOT) if (folder / "waypoint").is_dir())
 """Where our packages are taken from: the compiled twin, if `make build/twin` has built it, else the source."""
 
+DOWNLOAD_MIB = 10
+
 _MANIFESTS = Path(__file__).with_name("mesh.yaml")
 _SERVICE = "127.96.0.10:9080"
 _ENDPOINT = "127.0.0.3:9080"
@@ -67,7 +69,9 @@ class Chain:
             for name in ("client", "waypoint", "app")
             for chain in [authority.write(Identity("cluster.local", "default", name), folder / "certs")]
         }
-        stack.enter_context(envoy.run(envoy.app(listen=_APP), ready=_APP))
+        download = folder / "download"
+        download.write_bytes(bytes(DOWNLOAD_MIB << 20))
+        stack.enter_context(envoy.run(envoy.app(listen=_APP, download=download), ready=_APP))
         dest = envoy.dest(self._certificates["app"], listen=_DEST, app=_APP)
         stack.enter_context(envoy.run(dest, ready=_DEST))
 

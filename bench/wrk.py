@@ -24,9 +24,9 @@ class Load:
     p99_ms: float
 
 
-def run(address: tuple[str, int], *, connections: int, seconds: int) -> Load:
+def run(address: tuple[str, int], *, connections: int, seconds: int, path: str = "/") -> Load:
     """Raises Void."""
-    url = f"http://{address[0]}:{address[1]}/"
+    url = f"http://{address[0]}:{address[1]}{path}"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _SPARE_SECONDS)
     if done.returncode:

@@ -12,7 +12,7 @@ from typing import cast
 from l4.config.settings import Settings
 from l4.hbone.limits import inner_limits_of
 from l4.http2.connection import Engine, connect
-from l4.http2.errors import ErrorCode
+from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, DataReceived, Event, SettingsChanged, WindowOpened
 from policies.attributes import Headers
 
@@ -66,11 +66,18 @@ class Http2Stream:
         self._has_ended = True
         self._trailers = trailers
         if not self._waiting:
-            self._send_end()
+            self.push()
             self._connection.flush()
 
     def push(self) -> bool:
         """Give the engine as much as the windows take; whether that was all."""
+        try:
+            return self._push()
+        except StreamUnavailable:  # the peer has cut it: the event that says so comes later in the same read
+            self._waiting.clear()
+            return True
+
+    def _push(self) -> bool:
         if self._waiting:
             data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
             self._waiting.clear()

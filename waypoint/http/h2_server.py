@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from l4.config.settings import Settings
 from l4.hbone.limits import inner_reason
-from l4.http2.errors import ErrorCode
+from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, Event, RequestReceived, StreamReset, TrailersReceived
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, StreamStalled
@@ -43,21 +43,26 @@ class ServerStream(Http2Stream):
 
     def send_head(self, head: ResponseHead, body: Body) -> int:
         headers = h2.format_response(head, body)
-        if not self.is_over:
-            has_no_body = body.is_empty or body.length == 0
-            self._connection.engine.send_headers(self.stream_id, headers, has_no_body)
-            if has_no_body:
-                self._has_ended = True
-                self.sent()
+        has_no_body = body.is_empty or body.length == 0
+        if self._send_headers(headers, has_no_body) and has_no_body:
+            self._has_ended = True
+            self.sent()
             self._connection.flush()
         return h2.size_of(headers)
 
     def send_informational(self, head: ResponseHead) -> None:
-        if not self.is_over:
-            self._connection.engine.send_headers(
-                self.stream_id, [(b":status", b"%d" % head.status), *head.headers], False
-            )
-            self._connection.flush()
+        self._send_headers([(b":status", b"%d" % head.status), *head.headers], False)
+
+    def _send_headers(self, headers: Headers, end_stream: bool) -> bool:
+        """False when the stream is over."""
+        if self.is_over:
+            return False
+        try:
+            self._connection.engine.send_headers(self.stream_id, headers, end_stream)
+        except StreamUnavailable:  # as in `push`
+            return False
+        self._connection.flush()
+        return True
 
     def send_end(self, trailers: Headers) -> None:
         self.exchange = None

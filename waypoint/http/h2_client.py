@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from l4.config.settings import Settings
-from l4.http2.errors import ErrorCode
+from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import (
     ConnectionFailed,
     Event,
@@ -50,7 +50,11 @@ class ClientStream(Http2Stream):
         self._head = head
         self._sink = sink
         self._has_ended = body.is_empty or body.length == 0
-        self.stream_id = connection.engine.open_stream(headers, self._has_ended)
+        try:
+            self.stream_id = connection.engine.open_stream(headers, self._has_ended)
+        except StreamUnavailable as error:  # the connection has failed in this very turn
+            connection.loop.call_soon(self.fail, UpstreamConnectFailed(str(error)))
+            return 0
         connection.streams[self.stream_id] = self
         connection.flush()
         return h2.size_of(headers)

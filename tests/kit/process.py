@@ -63,6 +63,13 @@ class WaypointProcess:
             request=ConnectRequest(Authority.parse(self.authority.encode())),
         )
 
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A tunnel to the application, as streams."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport = await self.connect(protocol)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+
     def _memory(self, name: str) -> int:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith(name):

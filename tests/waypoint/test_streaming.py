@@ -1,7 +1,6 @@
 """What flows through is never kept: large bodies, slow and fast sides, and a real process whose memory is looked at."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,15 +11,26 @@ import pytest
 from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from tests.kit.aio import run
+from tests.kit.origin import answering, origin
 from tests.kit.process import WaypointProcess, waypoint_process
 from waypoint.errors import ExchangeError
 from waypoint.http.events import EMPTY, Body
 from waypoint.http.h2_client import ClientStream, Http2Client
 
 MIB = 1 << 20
-SIZE = int(os.environ.get("STREAM_MIB", "1024")) * MIB
 CHUNK = bytes(256 << 10)
 MAX_GROWTH = 32 * MIB
+STREAMS = 1000
+
+flows = pytest.mark.parametrize(
+    ("size", "pause_every"),
+    [
+        pytest.param(256 * MIB, 0, id="fast"),
+        pytest.param(256 * MIB, 8 * MIB, id="slow"),
+        pytest.param(1024 * MIB, 0, id="fast-GiB", marks=pytest.mark.soak),
+        pytest.param(1024 * MIB, 8 * MIB, id="slow-GiB", marks=pytest.mark.soak),
+    ],
+)
 
 
 class Source(asyncio.Protocol):
@@ -126,47 +136,47 @@ async def _application(it: WaypointProcess, factory: Callable[[], Source | Sink]
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("pause_every", [0, 8 * MIB])
-def test_a_download_is_not_kept(tmp_path: Path, pause_every: int) -> None:
+@flows
+def test_a_download_is_not_kept(tmp_path: Path, size: int, pause_every: int) -> None:
     async def scenario() -> None:
         async with waypoint_process(tmp_path) as it:
-            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE
-            async with _application(it, lambda: Source(head, SIZE, is_asked=True)):
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+            async with _application(it, lambda: Source(head, size, is_asked=True)):
                 before = it.rss
                 it.forget_peak()
-                client = Sink(SIZE, ask=b"GET / HTTP/1.1\r\nHost: app\r\n\r\n", pause_every=pause_every)
+                client = Sink(size, ask=b"GET / HTTP/1.1\r\nHost: app\r\n\r\n", pause_every=pause_every)
                 await it.connect(client)
                 await client.done
                 client.transport.close()
 
-            assert client.count == SIZE
+            assert client.count == size
             assert it.peak_rss - before < MAX_GROWTH
 
     run(scenario(), 110)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("pause_every", [0, 8 * MIB])
-def test_an_upload_is_not_kept(tmp_path: Path, pause_every: int) -> None:
+@flows
+def test_an_upload_is_not_kept(tmp_path: Path, size: int, pause_every: int) -> None:
     async def scenario() -> None:
         async with waypoint_process(tmp_path) as it:
             answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
             application: list[Sink] = []
 
             def accept() -> Sink:
-                application.append(Sink(SIZE, answer=answer, pause_every=pause_every))
+                application.append(Sink(size, answer=answer, pause_every=pause_every))
                 return application[0]
 
             async with _application(it, accept):
                 before = it.rss
                 it.forget_peak()
-                head = b"POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % SIZE
-                client = Source(head, SIZE)
+                head = b"POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size
+                client = Source(head, size)
                 await it.connect(client)
                 await client.ended
 
             assert bytes(client.received).endswith(b"ok")
-            assert application[0].count == SIZE
+            assert application[0].count == size
             assert it.peak_rss - before < MAX_GROWTH
 
     run(scenario(), 110)
@@ -204,18 +214,18 @@ class Http2Sink:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("pause_every", [0, 8 * MIB])
-def test_a_download_by_http2_is_not_kept(tmp_path: Path, pause_every: int) -> None:
+@flows
+def test_a_download_by_http2_is_not_kept(tmp_path: Path, size: int, pause_every: int) -> None:
     async def scenario() -> None:
         async with waypoint_process(tmp_path) as it:
-            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE
-            async with _application(it, lambda: Source(head, SIZE, is_asked=True)):
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+            async with _application(it, lambda: Source(head, size, is_asked=True)):
                 before = it.rss
                 it.forget_peak()
                 client = Http2Client(Settings(), on_gone=lambda client: None)
                 await it.connect(client)
                 await client.is_ready
-                sink = Http2Sink(SIZE, pause_every)
+                sink = Http2Sink(size, pause_every)
                 stream = client.stream()
                 assert stream is not None
                 sink.stream = stream
@@ -223,10 +233,63 @@ def test_a_download_by_http2_is_not_kept(tmp_path: Path, pause_every: int) -> No
                 await sink.done
                 client.retire()
 
-            assert sink.count == SIZE
+            assert sink.count == size
             assert it.peak_rss - before < MAX_GROWTH
 
     run(scenario(), 110)
+
+
+def test_a_thousand_requests_wait_at_once_on_one_connection(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        waiting: list[asyncio.StreamWriter] = []
+        all_have_come = asyncio.Event()
+
+        async def application(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            waiting.append(writer)
+            if len(waiting) == STREAMS:
+                all_have_come.set()
+            await all_have_come.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
+            writer.close()
+
+        async with waypoint_process(tmp_path, INNER_HTTP2_STREAMS=str(STREAMS)) as it:
+            server = await asyncio.start_server(application, it.pod, 9080, backlog=STREAMS)
+            client = Http2Client(Settings(), on_gone=lambda client: None)
+            await it.connect(client)
+            await client.is_ready
+            sinks = [Http2Sink(5, 0) for _ in range(STREAMS)]
+            for sink in sinks:
+                stream = client.stream()
+                assert stream is not None
+                stream.send_head(RequestHead(b"GET", b"app", b"/", b"", []), EMPTY, sink)
+            await asyncio.gather(*(sink.done for sink in sinks))
+            client.retire()
+            server.close()
+            await server.wait_closed()
+
+        assert len(waiting) == STREAMS
+        assert all(sink.count == 5 for sink in sinks)
+
+    run(scenario(), 50)
+
+
+def test_a_connection_serves_on_after_a_response_that_had_to_wait(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            waypoint_process(tmp_path, BUFFERED_BYTES="1000", RESUME_BYTES="100") as it,
+            origin(it.pod, answering(bytes(100_000))) as seen,
+        ):
+            reader, writer = await it.open()
+            for _ in range(3):
+                writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(100_000)
+            writer.close()
+
+        assert seen.connections == 1
+
+    run(scenario())
 
 
 def test_events_arrive_as_they_are_sent(tmp_path: Path) -> None:
@@ -244,15 +307,13 @@ def test_events_arrive_as_they_are_sent(tmp_path: Path) -> None:
 
         async with waypoint_process(tmp_path) as it:
             server = await asyncio.start_server(events, it.pod, 9080)
-            reader = asyncio.StreamReader()
-            protocol = asyncio.StreamReaderProtocol(reader)
-            await it.connect(protocol)
-            protocol._transport.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+            reader, writer = await it.open()
+            writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
             for number in range(5):
                 await reader.readuntil(b"data: event%d\n" % number)
                 heard.release()
             await reader.readuntil(b"0\r\n\r\n")
-            protocol._transport.close()
+            writer.close()
             server.close()
             await server.wait_closed()
 

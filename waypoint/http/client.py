@@ -169,6 +169,7 @@ class Http1Client(asyncio.Protocol):
             return
         if self._is_kept_alive and self._request_is_complete and not self._is_gone:
             self.is_reused = True
+            self._transport.resume_reading()  # a client that couldn't take the last bytes at once had it paused
             self._on_free(self)
         elif self._request_is_complete or self._is_opaque:
             self.close()

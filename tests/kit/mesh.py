@@ -40,14 +40,14 @@ from waypoint.terminate import Terminator
 from waypoint.upstream.clusters import Clusters
 
 GATEWAY = ("default", "waypoint")
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PROCESS = os.getpid()
 _numbers = count(1)
 
 
 def address() -> str:
-    """A loopback address that no other test uses."""
+    """A loopback address that no other test uses, of this process or of those beside it."""
     number = next(_numbers)
-    return f"127.{160 + _WORKER}.{number // 250}.{number % 250 + 1}"
+    return f"127.{150 + _PROCESS % 100}.{_PROCESS // 100 % 25 * 10 + number // 250}.{number % 250 + 1}"
 
 
 def manifests(*, waypoint: str, vip: str, pods: dict[str, str], port: int = 9080, more: str = "") -> str:

@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 SOURCES := hatch_build.py pyproject.toml $(shell find policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo test test-twin check format bench hostile fuzz clean
+.PHONY: bookinfo test test-twin check format bench hostile fuzz mutants clean
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
@@ -38,8 +38,13 @@ build/twin: .venv/ready $(SOURCES)
 hostile: .venv/ready  ## What an innocent client gets beside 200 hostile ones, for a minute.
 	$(BIN)/python -m bench.hostile
 
-fuzz: .venv/ready  ## Both HTTP/2 engines against each other, for longer than the tests do.
+fuzz: .venv/ready  ## The codecs, and both HTTP/2 engines against each other, for longer than the tests do.
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} $(BIN)/python -m pytest tests/fuzz --timeout 900
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} $(BIN)/python -m tests.fuzz.targets
+
+mutants: .venv/ready  ## Take the guards away, one at a time: each must be missed by a test.
+	$(BIN)/python -m tests.mutants
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -30,6 +30,8 @@ class RequestCase:
     upstream: bytes
     """The whole requests that the application must receive: in canonical form, chunked bodies in one chunk, without the
     headers that the waypoint adds."""
+    opaque: bytes
+    """What follows a request to upgrade, and is no HTTP to us."""
     limit: str
     """What the refusal is counted under; empty when nothing is refused, or not counted."""
     is_valid: bool
@@ -102,6 +104,7 @@ def requests() -> list[RequestCase]:
             send=unescaped(it.pop("send")),
             statuses=tuple(it.pop("statuses", None) or [it.pop("status", 200)]),
             upstream=unescaped(it.pop("upstream", "")),
+            opaque=unescaped(it.pop("opaque", "")),
             limit=it.pop("limit", "" if is_valid else "malformed_http"),
             is_valid=is_valid,
         )
@@ -165,9 +168,10 @@ class _Loader(yaml.CSafeLoader):
 
 
 def cuts(message: bytes) -> Iterator[list[bytes]]:
-    """The message whole, by line, byte by byte, and cut at random."""
+    """The message whole, by line, head by head, byte by byte, and cut at random."""
     yield [message]
     yield message.splitlines(keepends=True)
+    yield [message[:1], *filter(None, re.split(rb"(?<=\r\n\r\n)", message[1:]))]
     yield [message[i : i + 1] for i in range(len(message))]
     chance = random.Random(message)
     for _ in range(5):

@@ -6,63 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from l4.config.settings import Settings
-from policies.attributes import Headers, RequestHead
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled
 from tests.wire.application import Application, application, without_added
 from tests.wire.corpus import RequestCase, cuts, requests
-from waypoint.errors import ExchangeError
-from waypoint.http import h1, h1_format
-from waypoint.http.events import Body
+from tests.wire.verdicts import RequestVerdict, read_requests
 
 CASES = requests()
-SETTINGS = Settings()
-Verdict = tuple[bytes, tuple[int, ...], str]
-"""What goes upstream, the statuses of all answers, and what a refusal is counted under."""
 
 
-class Forwarder:
-    """What would go upstream: whole messages in canonical form, chunked bodies in one chunk."""
-
-    def __init__(self) -> None:
-        self.upstream = b""
-        self.count = 0
-        self._head = b""
-        self._body = b""
-        self._is_chunked = False
-
-    def request_head(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
-        self._head = h1_format.format_request(head, body)
-        self._is_chunked = body.length is None and not body.is_opaque
-        self._body = b""
-        if body.is_opaque:
-            self.request_end([])
-
-    def request_body(self, data: bytes) -> None:
-        self._body += data
-
-    def request_end(self, trailers: Headers) -> None:
-        if self._is_chunked:
-            chunk = h1_format.format_chunk(self._body) if self._body else b""
-            self._body = chunk + h1_format.format_last_chunk(trailers)
-        self.upstream += self._head + self._body
-        self.count += 1
-
-
-def read(pieces: list[bytes]) -> Verdict:
-    it = Forwarder()
-    reader = h1.RequestReader(it, SETTINGS)
-    try:
-        for piece in pieces:
-            reader.feed(piece)
-    except ExchangeError as error:
-        return it.upstream, (*[200] * it.count, error.status), error.limit
-    return it.upstream, (200,) * it.count, ""
-
-
-def expected(case: RequestCase) -> Verdict:
-    return case.upstream, case.statuses, case.limit
+def expected(case: RequestCase) -> RequestVerdict:
+    return RequestVerdict(case.upstream, case.statuses, case.limit, case.opaque)
 
 
 def test_the_corpus_is_large_and_every_case_has_a_name_of_its_own() -> None:
@@ -75,11 +29,12 @@ def test_the_corpus_is_large_and_every_case_has_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_request_means_the_same_however_it_is_cut(case: RequestCase) -> None:
-    assert [read(pieces) for pieces in cuts(case.send)] == [expected(case)] * 8
+    for pieces in cuts(case.send):
+        assert read_requests(pieces) == expected(case), pieces
 
 
 def test_a_waypoint_answers_and_forwards_as_the_corpus_says(tmp_path: Path) -> None:
-    async def scenario() -> dict[str, Verdict]:
+    async def scenario() -> dict[str, RequestVerdict]:
         waypoint, vip, pod = address(), address(), address()
         text = manifests(waypoint=waypoint, vip=vip, pods={"app-1": pod})
         async with mesh(tmp_path, text, waypoint) as it, application(pod) as app:
@@ -88,7 +43,7 @@ def test_a_waypoint_answers_and_forwards_as_the_corpus_says(tmp_path: Path) -> N
     assert run(scenario(), 50) == {case.name: expected(case) for case in CASES}
 
 
-async def _sent(case: RequestCase, it: Mesh, app: Application, authority: str) -> Verdict:
+async def _sent(case: RequestCase, it: Mesh, app: Application, authority: str) -> RequestVerdict:
     """The verdict of a waypoint; the next client's request must be untouched by what this one sent."""
     before = refusals(it)
     reader, writer = await it.tunnel(authority)
@@ -103,7 +58,7 @@ async def _sent(case: RequestCase, it: Mesh, app: Application, authority: str) -
     upstream = b"".join(without_added(request, case.upstream) for request in whole)
     limits = refusals(it) - before
     assert sum(limits.values()) <= 1, case.name
-    return upstream, tuple(map(int, statuses)), "".join(limits)
+    return RequestVerdict(upstream, tuple(map(int, statuses)), "".join(limits), case.opaque)
 
 
 def refusals(it: Mesh) -> Counter[str]:

@@ -24,6 +24,7 @@ from waypoint.http.framing import ChunkScanner, HeadCutter
 from waypoint.http.hygiene import canonical_request, canonical_response, canonical_trailers
 
 _CR = 0x0D
+_H = 0x48
 _END_OF_HEAD = b"\r\n\r\n"
 _WEBSOCKET = b"websocket"
 
@@ -129,7 +130,7 @@ class RequestReader:
                 piece = self._feed_head(data)
             data = data[len(piece) :]
         is_in_message = self._left or self._chunks is not None or self._head.raw or self._is_after_cr
-        self._is_between = not is_in_message and not self._is_ended
+        self._is_between = not (is_in_message or self._is_opaque or self._is_ended)
 
     def _feed_empty_line(self, byte: bytes) -> None:
         if byte != (b"\n" if self._is_after_cr else b"\r"):
@@ -345,6 +346,8 @@ class ResponseReader:
     def _feed_head(self, data: bytes) -> bytes:
         """Up to the end of an informational head; else all: what comes behind a head is its body, or an error."""
         head = self._head
+        if not head.raw and data[0] != _H:  # llhttp would look past empty lines
+            raise UpstreamProtocolError("the response does not begin with HTTP")
         end = data.find(_END_OF_HEAD) + 4
         if head.raw or not 4 <= end <= self._max_head_bytes:
             end = len(head.cut(data))

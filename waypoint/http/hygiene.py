@@ -165,7 +165,7 @@ def _length(value: bytes) -> int:
 
 
 def _tokens(connection: bytes) -> set[bytes]:
-    return {token.strip(b" \t").lower() for token in connection.split(b",")} - {b"", b"te"}
+    return {token.strip(b" \t").lower() for token in connection.split(b",")} - {b"te"}
 
 
 def _nominated(connection: bytes, most: int) -> set[bytes]:

@@ -6,7 +6,7 @@ from l4.config.settings import Settings
 from policies.attributes import Header, RequestHead
 from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
-from waypoint.http.hygiene import canonical_request, canonical_response, normal_path
+from waypoint.http.hygiene import canonical_request, canonical_response, canonical_trailers, normal_path
 
 
 def request(*fields: Header, method: bytes = b"GET", target: bytes = b"/") -> tuple[RequestHead, Body]:
@@ -376,3 +376,9 @@ def test_a_response_that_has_no_body_may_still_tell_its_length(
 def test_a_response_whose_end_is_in_doubt_is_the_endpoints_fault(fields: list[Header]) -> None:
     with pytest.raises(UpstreamProtocolError):
         canonical_response(200, fields, b"GET")
+
+
+def test_trailers_cannot_say_where_a_message_ends_whoever_let_them_through() -> None:
+    fields = [(b"Content-Length", b"5"), (b"Transfer-Encoding", b"chunked"), (b"X-Sum", b" 1\t")]
+
+    assert canonical_trailers(fields) == [(b"x-sum", b"1")]

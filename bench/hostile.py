@@ -191,7 +191,7 @@ class Innocent:
 
     async def start(self) -> None:
         for _ in range(_TUNNELS):
-            await self._open()
+            self._idle.put_nowait(await self._waypoint.open())
 
     async def ask(self, seconds: float) -> Phase:
         """Requests at the fixed rate for so long."""
@@ -215,17 +215,10 @@ class Innocent:
                 raise ConnectionError(head)
         except (OSError, asyncio.IncompleteReadError):
             phase.failures += 1
-            await self._open()
+            self._idle.put_nowait(await self._waypoint.open())
         else:
             phase.latencies.append(time.perf_counter() - due)
             self._idle.put_nowait((reader, writer))
-
-    async def _open(self) -> None:
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport = await self._waypoint.connect(protocol)
-        writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
-        self._idle.put_nowait((reader, writer))
 
 
 async def _application(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

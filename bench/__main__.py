@@ -107,7 +107,7 @@ def _measure(systems: tuple[System, ...], options: argparse.Namespace) -> Pair:
         pair[system.name] |= _downloading(system, options.seconds)
     if shutil.which("h2load") is not None:
         for system in systems:
-            pair[system.name] |= _by_http2(system, options.seconds)
+            pair[system.name] |= _calling(system, options.seconds)
     for system in systems:
         pair[system.name] |= _at_fixed_rate(system, options.steady_seconds)
     for system in systems:
@@ -129,6 +129,7 @@ def _under_load(system: System, connections: int, seconds: int) -> Figures:
 
 
 def _downloading(system: System, seconds: int) -> Figures:
+    wrk.run(system.entry, connections=4, seconds=_WARM_UP_SECONDS, path="/download")
     before = system.cpu_seconds()
     load = wrk.run(system.entry, connections=4, seconds=seconds, path="/download")
     cpu = system.cpu_seconds() - before
@@ -138,12 +139,13 @@ def _downloading(system: System, seconds: int) -> Figures:
     }
 
 
-def _by_http2(system: System, seconds: int) -> Figures:
+def _calling(system: System, seconds: int) -> Figures:
+    h2load.run(system.grpc_entry, seconds=_WARM_UP_SECONDS)
     before = system.cpu_seconds()
-    load = h2load.run(system.entry, seconds=seconds)
+    load = h2load.run(system.grpc_entry, seconds=seconds)
     return {
-        "HTTP/2: requests/s": load.per_second,
-        "HTTP/2: CPU µs/request": (system.cpu_seconds() - before) * 1e6 / load.requests,
+        "gRPC: calls/s": load.per_second,
+        "gRPC: CPU µs/call": (system.cpu_seconds() - before) * 1e6 / load.requests,
     }
 
 

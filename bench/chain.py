@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import h2load
 from l4.identity.authority import DevelopmentAuthority
 from policies.attributes import Identity
 from tests.kit import envoy
@@ -26,8 +27,10 @@ DOWNLOAD_MIB = 10
 
 _MANIFESTS = Path(__file__).with_name("mesh.yaml")
 _SERVICE = "127.96.0.10:9080"
+_GRPC_SERVICE = "127.96.0.10:9081"
 _ENDPOINT = "127.0.0.3:9080"
 _ENTRIES = {"ours": ("127.0.0.1", 18080), "envoy": ("127.0.0.1", 18081)}
+_GRPC_ENTRIES = {"ours": ("127.0.0.1", 18082), "envoy": ("127.0.0.1", 18083)}
 _WAYPOINTS = {"ours": ("127.0.0.2", 15008), "envoy": ("127.0.0.4", 15008)}
 _DEST = ("127.0.0.3", 15008)
 _APP = ("127.0.0.1", 19080)
@@ -41,6 +44,7 @@ class System:
 
     name: str
     entry: envoy.Address
+    grpc_entry: envoy.Address
     process: subprocess.Popen[bytes]
 
     def cpu_seconds(self) -> float:
@@ -78,13 +82,19 @@ class Chain:
     @contextmanager
     def system(self, name: str) -> Iterator[System]:
         """`ours` or `envoy`, with a source of its own, from when a request gets through. Raises CannotStart."""
-        entry, listen = _ENTRIES[name], _WAYPOINTS[name]
+        entry, grpc_entry, listen = _ENTRIES[name], _GRPC_ENTRIES[name], _WAYPOINTS[name]
         access_log = self._folder / f"{name}-access.log"
         start = self._ours if name == "ours" else self._envoy
-        source = envoy.source(self._certificates["client"], listen=entry, to=listen, authority=_SERVICE)
+        source = envoy.source(
+            self._certificates["client"],
+            listen=entry,
+            to=listen,
+            authority=_SERVICE,
+            more={grpc_entry: _GRPC_SERVICE},
+        )
         try:
             with start(listen, access_log) as process, envoy.run(source, ready=entry):
-                system = System(name, entry, process)
+                system = System(name, entry, grpc_entry, process)
                 _wait_until_served(system)
                 yield system
         finally:
@@ -146,8 +156,9 @@ def _wait_until_served(system: System) -> None:
     while True:
         try:
             urllib.request.urlopen(f"http://{host}:{port}/", timeout=2).close()
+            h2load.call(system.grpc_entry)
             return
-        except OSError as error:
+        except (OSError, h2load.Void) as error:
             if time.monotonic() > deadline:
                 raise envoy.CannotStart(f"no request gets through {system.name}: {error}") from error
         time.sleep(0.05)

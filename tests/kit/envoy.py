@@ -45,9 +45,13 @@ def free_address(host: str = "127.0.0.1") -> Address:
         return host, probe.getsockname()[1]
 
 
-def source(certificate: Certificate, *, listen: Address, to: Address, authority: str) -> Config:
-    """Plain TCP in, a tunnel to `authority` through the HBONE port at `to` out."""
-    return _bootstrap([_listener("in", listen, _tunnel("hbone", authority))], [_hbone_cluster(certificate, to)])
+def source(
+    certificate: Certificate, *, listen: Address, to: Address, authority: str, more: dict[Address, str] | None = None
+) -> Config:
+    """Plain TCP in, a tunnel to `authority` through the HBONE port at `to` out; `more` ports lead to others."""
+    entries = {listen: authority, **(more or {})}
+    listeners = [_listener(f"in-{name}", entry, _tunnel("hbone", name)) for entry, name in entries.items()]
+    return _bootstrap(listeners, [_hbone_cluster(certificate, to)])
 
 
 def dest(certificate: Certificate, *, listen: Address, app: Address) -> Config:
@@ -57,15 +61,28 @@ def dest(certificate: Certificate, *, listen: Address, app: Address) -> Config:
 
 
 def app(*, listen: Address, body_bytes: int = 325, download: Path | None = None) -> Config:
-    """Answers every request with that many bytes, and `/download` with the file."""
-    routes: list[Config] = [_answer({"prefix": "/"}, {"inline_string": "x" * body_bytes})]
+    """Answers every request with that many bytes, `/download` with the file, and each gRPC call of `echo.Echo` with the
+    message `hello`: trailers can't be configured, but come from a filter that speaks gRPC for a server of HTTP/1.1."""
+    kind = "extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig"
+    protobuf = "application/x-protobuf"
+    bridge = _named("bridge", kind, content_type=protobuf, withhold_grpc_frames=True)
+    unary = _answer({"prefix": "/"}, {"inline_string": "hello"})
+    unary["response_headers_to_add"] = [
+        {"header": {"key": "content-type", "value": protobuf}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    ]
+    routes: list[Config] = [
+        {"match": {"prefix": "/echo.Echo/"}, "route": {"cluster": "unary"}},
+        _answer({"prefix": "/"}, {"inline_string": "x" * body_bytes}),
+    ]
     limit = {}
     if download is not None:
         routes.insert(0, _answer({"path": "/download"}, {"filename": str(download)}))
         limit = {"max_direct_response_body_size_bytes": download.stat().st_size}
     manager = _http("app", routes)
     manager["typed_config"]["route_config"] |= limit
-    return _bootstrap([_listener("app", listen, manager)], [])
+    manager["typed_config"]["http_filters"].insert(0, bridge)
+    listeners = [_listener("app", listen, manager), _listener("unary", None, _http("unary", [unary]))]
+    return _bootstrap(listeners, [_internal_cluster("unary", "unary")])
 
 
 def _answer(match: Config, body: Config) -> Config:
@@ -73,7 +90,8 @@ def _answer(match: Config, body: Config) -> Config:
 
 
 def waypoint(certificate: Certificate, *, listen: Address, to: Address, authority: str, access_log: Path) -> Config:
-    """HBONE in, HTTP routing with what ours has switched on, HBONE out; two internal listeners, as istiod builds it."""
+    """HBONE in, HTTP routing with what ours has switched on, HBONE out; two internal listeners, as istiod builds it.
+    gRPC goes on as HTTP/2, everything else as HTTP/1.1."""
     action = {
         "cluster": "service",
         "timeout": "15s",
@@ -82,6 +100,7 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
     jason = {"name": "end-user", "string_match": {"exact": "jason"}}
     routes = [
         {"match": {"path_separated_prefix": "/reviews", "headers": [jason]}, "route": action},
+        {"match": {"prefix": "/", "grpc": {}}, "route": action | {"cluster": "service-http2"}},
         {"match": {"prefix": "/"}, "route": action},
     ]
     log = _named("file", "extensions.access_loggers.file.v3.FileAccessLog", path=str(access_log))
@@ -99,6 +118,7 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
         [
             _internal_cluster("main", "main"),
             _internal_cluster("service", "originate", circuit_breakers=limits),
+            _internal_cluster("service-http2", "originate", circuit_breakers=limits, **_http2()),
             _hbone_cluster(certificate, to),
         ],
     )
@@ -241,14 +261,17 @@ def _internal_cluster(name: str, listener: str, **extra: Any) -> Config:
 
 
 def _hbone_cluster(certificate: Certificate, to: Address) -> Config:
-    options = "extensions.upstreams.http.v3.HttpProtocolOptions"
-    http2 = _typed(options, explicit_http_config={"http2_protocol_options": {"allow_connect": True}})
     tls = _named(
         "tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context=_common_tls(certificate)
     )
-    return _cluster(
-        "hbone", _place(to), transport_socket=tls, typed_extension_protocol_options={f"envoy.{options}": http2}
-    )
+    return _cluster("hbone", _place(to), transport_socket=tls, **_http2(allow_connect=True))
+
+
+def _http2(**options: bool) -> Config:
+    """Of a cluster whose endpoints speak HTTP/2."""
+    kind = "extensions.upstreams.http.v3.HttpProtocolOptions"
+    explicit = _typed(kind, explicit_http_config={"http2_protocol_options": options})
+    return {"typed_extension_protocol_options": {f"envoy.{kind}": explicit}}
 
 
 def _server_tls(certificate: Certificate) -> Config:

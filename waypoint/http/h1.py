@@ -402,9 +402,6 @@ class ResponseReader:
         return self.is_complete
 
     def on_message_begin(self) -> None:
-        if self._is_ended:
-            self._error = UpstreamProtocolError("bytes beyond the response")
-            raise self._error
         self._fields = []
 
     def on_header(self, name: bytes, value: bytes) -> None:

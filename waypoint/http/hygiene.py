@@ -145,8 +145,10 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
             nominated = b"%b,%b" % (nominated, value) if nominated else value
     if nominated:
         headers = _without_nominated(headers, _tokens(nominated))
+    if status < 200 and (length or is_chunked):
+        raise UpstreamProtocolError(f"a {status} response with a body")
     if request_method == b"HEAD" or status in {204, 304}:
-        if length is not None and status != 204:
+        if length is not None and status >= 200 and status != 204:
             headers.append((b"content-length", b"%d" % length))
         return ResponseHead(status, headers), EMPTY, is_chunked
     return ResponseHead(status, headers), Body(length), is_chunked

@@ -577,6 +577,17 @@ def test_an_endpoint_switches_to_what_it_was_asked_for_or_not_at_all(message: by
     assert isinstance(error, UpstreamProtocolError)
 
 
+def test_what_a_consumer_refuses_is_raised_as_it_is() -> None:
+    class Full(Recorder):
+        def request_body(self, data: bytes) -> None:
+            raise BadRequest("full")
+
+    reader = h1.RequestReader(Full(), SETTINGS)
+
+    with pytest.raises(BadRequest, match="full"):
+        reader.feed(CHUNKED + b"1\r\na\r\n0\r\n\r\n")
+
+
 def test_informational_heads_come_first() -> None:
     message = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 \r\nLink: x\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n"
 

@@ -67,8 +67,8 @@ class Writer:
             yield payload
             return
         if kind == "FRAME":
-            number, flags = options.split()
-            yield frames.frame(int(stream), int(flags), int(number), payload)
+            number, stream_id, flags = int(stream), *map(int, options.split())
+            yield frames.frame(number, flags, stream_id, payload)
             return
         stream_id = self._stream(stream)
         values = dict(option.partition("=")[::2] for option in options.split())
@@ -81,8 +81,8 @@ class Writer:
             case "SETTINGS":
                 yield frames.frame(frames.SETTINGS, flags, stream_id, _settings(text))
             case "WINDOW_UPDATE" | "RST_STREAM":
-                number = ErrorCode[text] if text in ErrorCode.__members__ else int(text)
-                yield frames.frame(_LONG[kind], flags, stream_id, int(number).to_bytes(4))
+                value = ErrorCode[text] if text in ErrorCode.__members__ else int(text)
+                yield frames.frame(_LONG[kind], flags, stream_id, int(value).to_bytes(4))
             case "PRIORITY":
                 yield frames.frame(frames.PRIORITY, flags, stream_id, payload or bytes([0, 0, 0, 0, 15]))
             case _:

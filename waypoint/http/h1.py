@@ -443,7 +443,7 @@ class ResponseReader:
             return
         self._is_informational = True
         if status == 101:
-            self._switched(head, body, fields)
+            self._switched(head, fields)
         elif status >= 100:
             self._informational += 1
             most = self._settings.informational_responses
@@ -463,10 +463,10 @@ class ResponseReader:
         if self._following:
             self._scan(self._chunks, self._data, len(self._data) - self._following)
 
-    def _switched(self, head: ResponseHead, body: Body, fields: list[Header]) -> None:
+    def _switched(self, head: ResponseHead, fields: list[Header]) -> None:
         if not self._upgrade:
             raise UpstreamProtocolError("the endpoint switched protocols unasked")
-        if [value.lower() for name, value in fields if name.lower() == b"upgrade"] != [self._upgrade] or body.length:
+        if [value.lower() for name, value in fields if name.lower() == b"upgrade"] != [self._upgrade]:
             raise UpstreamProtocolError("the endpoint did not switch to the protocol that it was asked for")
         self._ends_with_connection = True
         self._consumer.response_head(head, OPAQUE, False)

@@ -30,6 +30,7 @@ from l4.hbone.server import HboneServer
 from l4.identity.certificate import InvalidCertificate
 from l4.identity.store import FileStore
 from l4.net.listener import CannotListen, bind
+from l4.net.memory import give_back_unused
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
@@ -112,6 +113,7 @@ class Waypoint:
         self._operators.readiness.done("listener")
         self._spawn(self._source.watch(self._apply))
         self._spawn(self._certificates.watch())
+        self._spawn(give_back_unused())
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
         gc.set_threshold(*_GC_THRESHOLDS)

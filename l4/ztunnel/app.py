@@ -21,6 +21,7 @@ from l4.config.sources import Documents, FolderSource
 from l4.discovery import kubernetes
 from l4.discovery.registry import Registry
 from l4.identity.store import FolderStore
+from l4.net.memory import give_back_unused
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.pods import Pods
@@ -84,7 +85,12 @@ class Ztunnel:
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
         async with asyncio.TaskGroup() as tasks:
-            following = (self._source.watch(self._apply), self._certificates.watch(), self._keep_house())
+            following = (
+                self._source.watch(self._apply),
+                self._certificates.watch(),
+                self._keep_house(),
+                give_back_unused(),
+            )
             watching = [tasks.create_task(coroutine) for coroutine in following]
             await self._stopping.wait()
             self._operators.readiness.pending.add("stopping")

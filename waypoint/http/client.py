@@ -135,6 +135,7 @@ class Http1Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(UpstreamClosed(str(error or "the endpoint closed the connection")))
+        self._reader.release()
 
     def pause_writing(self) -> None:
         self._is_write_paused = True

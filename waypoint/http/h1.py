@@ -98,6 +98,10 @@ class RequestReader:
         """How large the last head was."""
         return self._head.size
 
+    def release(self) -> None:
+        """There is nothing more to read: let go of what holds this reader in turn."""
+        del self._parser, self._consumer, self._error
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the client. Raises ExchangeError; the connection can't be read any further then."""
         if self._is_between and data[0] > _CR and 3 < data.find(_END_OF_HEAD) + 4 == len(data) <= self._max_head_bytes:
@@ -313,6 +317,10 @@ class ResponseReader:
         self._error: Exception | None = None
         self.is_complete = True
         self.has_begun = False
+
+    def release(self) -> None:
+        """As of a RequestReader."""
+        del self._parser, self._consumer, self._error
 
     def expect(self, method: bytes, upgrade: bytes = b"") -> None:
         """A request with this method has been sent, which perhaps asked to upgrade; its response comes next."""

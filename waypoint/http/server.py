@@ -140,6 +140,7 @@ class Http1Server(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._on_closed(self)
+        self._reader.release()
         self._is_ended = True
         self._waiting.clear()
         for timer in (self._timer, self._head_timer, self._body_timer):

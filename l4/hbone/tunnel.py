@@ -222,7 +222,7 @@ class Tunnel(asyncio.Transport):
         self._discard_incoming()
         self._driver.forget(self)
         self._driver.loop.call_soon(self._protocol.connection_lost, error)
-        self._protocol = _UNSET  # each holds the other: what a connection leaves behind shouldn't wait for the collector
+        self._protocol = _UNSET  # each holds the other: what is left shouldn't wait for the collector
         if self.on_ended is not None:
             self.on_ended()
 

@@ -8,45 +8,51 @@ _HANDSHAKE = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
 _MAX_BYTES = 16 << 10
+_MAX_NAME = 255  # RFC 1035 section 2.3.4: what is longer names no host
 
 
 class ClientHello:
     """`server_name` is empty until it is known."""
 
-    __slots__ = ("_data", "server_name")
+    __slots__ = ("_left", "_message", "_records", "server_name")
 
     def __init__(self) -> None:
         self.server_name = ""
-        self._data = b""
+        self._left = _MAX_BYTES
+        self._records = b""  # from the first one that isn't whole
+        self._message = bytearray()
 
     def feed(self, data: bytes) -> bool:
         """Look at what came; False when there is nothing more to look for."""
-        self._data += data
+        self._left -= len(data)
+        self._records += data
         try:
-            message = _message(self._data)
-            if message is None and len(self._data) <= _MAX_BYTES:
+            if self._is_whole():
+                self.server_name = _server_name(bytes(self._message))
+            elif self._left >= 0:
                 return True
-            self.server_name = _server_name(message or b"")
         except (IndexError, UnicodeDecodeError):
             pass
-        self._data = b""
+        self._records = b""
+        self._message.clear()
         return False
 
-
-def _message(data: bytes) -> bytes | None:
-    """The first handshake message, which may lie in several records; None while it isn't whole."""
-    message = b""
-    while len(data) >= 5:
-        if data[0] != _HANDSHAKE:
-            raise IndexError
-        length = int.from_bytes(data[3:5])
-        message += data[5 : 5 + length]
-        data = data[5 + length :]
-        if len(message) >= 4 and len(message) >= 4 + int.from_bytes(message[1:4]):
-            return message
-    if data and data[0] != _HANDSHAKE:
-        raise IndexError
-    return None
+    def _is_whole(self) -> bool:
+        """Take the handshake message, which may lie in several records, out of those that are whole."""
+        records, message = self._records, self._message
+        start = 0
+        while len(records) > start:
+            if records[start] != _HANDSHAKE:
+                raise IndexError
+            end = start + 5 + int.from_bytes(records[start + 3 : start + 5])
+            if len(records) < max(end, start + 5):
+                break
+            message += records[start + 5 : end]
+            start = end
+            if len(message) >= 4 and len(message) >= 4 + int.from_bytes(message[1:4]):
+                return True
+        self._records = records[start:]
+        return False
 
 
 def _server_name(message: bytes) -> str:
@@ -60,6 +66,7 @@ def _server_name(message: bytes) -> str:
         length = int.from_bytes(extensions[2:4])
         if int.from_bytes(extensions[:2]) == _SERVER_NAME:
             name = extensions[4 : 4 + length]
-            return name[5 : 5 + int.from_bytes(name[3:5])].decode("ascii")
+            size = int.from_bytes(name[3:5])
+            return name[5 : 5 + size].decode("ascii") if size <= _MAX_NAME else ""
         extensions = extensions[4 + length :]
     return ""

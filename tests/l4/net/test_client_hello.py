@@ -1,6 +1,7 @@
 """The server name in what real TLS clients send first."""
 
 import ssl
+import time
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,9 @@ def hello(name: str | None, most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> by
     return out.read()
 
 
+HELLO = hello("reviews.example.com")
+
+
 @pytest.mark.parametrize("most", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("name", ["reviews.example.com", None])
 def test_the_name_is_found(name: str | None, most: ssl.TLSVersion) -> None:
@@ -32,22 +36,49 @@ def test_the_name_is_found(name: str | None, most: ssl.TLSVersion) -> None:
 def test_it_may_come_byte_by_byte() -> None:
     seen = ClientHello()
 
-    wants_more = [seen.feed(bytes([byte])) for byte in hello("reviews.example.com")]
+    wants_more = [seen.feed(bytes([byte])) for byte in HELLO]
 
     assert wants_more[-1] is False
     assert all(wants_more[:-1])
     assert seen.server_name == "reviews.example.com"
 
 
-def test_it_may_lie_in_several_records() -> None:
-    record = hello("reviews.example.com")
-    message = record[5:]
-    pieces = [message[start : start + 50] for start in range(0, len(message), 50)]
+@given(st.integers(1, 600), st.integers(1, 600))
+def test_however_it_is_cut_the_name_is_the_same(record_size: int, read_size: int) -> None:
+    message = HELLO[5:]
+    pieces = [message[start : start + record_size] for start in range(0, len(message), record_size)]
+    records = b"".join(HELLO[:3] + len(piece).to_bytes(2) + piece for piece in pieces)
     seen = ClientHello()
 
-    seen.feed(b"".join(record[:3] + len(piece).to_bytes(2) + piece for piece in pieces))
+    wants_more = [seen.feed(records[start : start + read_size]) for start in range(0, len(records), read_size)]
 
+    assert wants_more[-1] is False
+    assert all(wants_more[:-1])
     assert seen.server_name == "reviews.example.com"
+
+
+@pytest.mark.parametrize(("size", "found"), [(255, 255), (256, 0)])
+def test_a_name_that_is_longer_than_names_may_be_is_none(size: int, found: int) -> None:
+    name = b"\x00" + size.to_bytes(2) + b"a" * size
+    names = len(name).to_bytes(2) + name
+    extensions = b"\x00\x00" + len(names).to_bytes(2) + names
+    body = b"\x03\x03" + bytes(32 + 1) + b"\x00\x02\x13\x01" + b"\x01\x00" + len(extensions).to_bytes(2) + extensions
+    message = b"\x01" + len(body).to_bytes(3) + body
+    seen = ClientHello()
+
+    assert not seen.feed(b"\x16\x03\x01" + len(message).to_bytes(2) + message)
+    assert seen.server_name == "a" * found
+
+
+def test_an_endless_hello_in_tiny_records_costs_little() -> None:
+    began = time.process_time()
+    seen = ClientHello()
+
+    for byte in b"\x16\x03\x01\x00\x01\x01" + b"\x16\x03\x01\x00\x01\xff" * 4000:
+        if not seen.feed(bytes([byte])):
+            break
+
+    assert time.process_time() - began < 2  # it was 10 s when every byte made it look at all of them again
 
 
 @pytest.mark.parametrize(

@@ -3,174 +3,33 @@
     python -m bench.hostile [--seconds 60] [--connections 200] [--json]
 
 A waypoint runs as a process, with the plain application of this one behind it. An innocent client sends 200 requests
-a second over eight tunnels: calm for a while, then beside the hostile ones, then calm again. These come from another
-process and share their work evenly between the attacks below; each of their connections acts twice a second, and one
-that was ended comes back after five seconds, because the question is whether the waypoint stays fair, not how many
-handshakes fill a core. Latency counts from when a request was due. Everything stops by itself.
+a second over eight tunnels: calm for a while, then beside the hostile ones of `bench.attackers`, then calm again. Their
+pace is bounded, because the question is whether the waypoint stays fair, not how many handshakes fill a core. Latency
+counts from when a request was due. Memory is looked at before, at the end of the hostilities, and when all has been
+quiet for a while. Everything stops by itself.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
-import os
-import ssl
-import struct
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
-from hpack import Encoder
 
-from l4.http2 import frames
-from l4.identity.certificate import load
-from l4.identity.store import WorkloadCertificate
+from bench.attackers import STAGGER_SECONDS
 from tests.kit.process import WaypointProcess, waypoint_process
 
 _RATE = 200
 _TUNNELS = 8
-_ACTION_SECONDS = 0.5
-_RETURN_SECONDS = 5.0
-_SETTLE_SECONDS = 8.0
+_SETTLE_SECONDS = 12.0  # the waypoint gives unused memory back every ten
 _GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
-
-# -- the hostile ones --------------------------------------------------------------------------------------------------
-
-
-class Attacker:
-    """One connection: `frame` and `head` write to it, and what comes back is thrown away but for GOAWAY."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authority: bytes) -> None:
-        self.reader = reader
-        self.writer = writer
-        self._encoder = Encoder()
-        self._authority = authority
-        self._next = 1
-
-    def frame(self, kind: int, flags: int, stream: int, payload: bytes = b"") -> None:
-        self.writer.write(frames.frame(kind, flags, stream, payload))
-
-    def connect(self, flags: int = frames.END_HEADERS) -> int:
-        """A CONNECT that asks for a tunnel."""
-        stream, self._next = self._next, self._next + 2
-        block = self._encoder.encode([(b":method", b"CONNECT"), (b":authority", self._authority)])
-        self.frame(frames.HEADERS, flags, stream, block)
-        return stream
-
-
-async def rapid_reset(it: Attacker) -> None:
-    for _ in range(50):
-        it.frame(frames.RST_STREAM, 0, it.connect(), struct.pack(">I", 8))
-
-
-async def made_you_reset(it: Attacker) -> None:
-    for _ in range(50):
-        it.frame(frames.WINDOW_UPDATE, 0, it.connect(), bytes(4))
-
-
-async def continuations(it: Attacker) -> None:
-    stream = it.connect(flags=0)
-    while True:
-        it.frame(frames.CONTINUATION, 0, stream, b"")
-        await asyncio.sleep(0.1)
-
-
-async def pings(it: Attacker) -> None:
-    for _ in range(200):
-        it.frame(frames.PING, 0, 0, bytes(8))
-
-
-async def settings(it: Attacker) -> None:
-    for _ in range(20):
-        it.frame(frames.SETTINGS, 0, 0)
-
-
-async def slow_heads(it: Attacker) -> None:
-    stream = it.connect()
-    for byte in b"GET / HTTP/1.1\r\nX-Slow: " + b"x" * 1000:
-        it.frame(frames.DATA, 0, stream, bytes([byte]))
-        await asyncio.sleep(1)
-
-
-async def half_bodies(it: Attacker) -> None:
-    head = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1000000\r\n\r\nhalf"
-    it.frame(frames.DATA, 0, it.connect(), head)
-    await asyncio.sleep(10)
-
-
-async def aborts(it: Attacker) -> None:
-    for _ in range(5):
-        stream = it.connect()
-        it.frame(frames.DATA, 0, stream, _GET)
-        it.frame(frames.RST_STREAM, 0, stream, struct.pack(">I", 8))
-
-
-async def closed_windows(it: Attacker) -> None:
-    it.frame(frames.SETTINGS, 0, 0, struct.pack(">HI", frames.INITIAL_WINDOW_SIZE, 0))
-    it.frame(frames.DATA, 0, it.connect(), _GET * 10)
-    await asyncio.sleep(10)
-
-
-Attack = Callable[[Attacker], Awaitable[None]]
-ATTACKS: tuple[Attack, ...] = (
-    rapid_reset,
-    made_you_reset,
-    continuations,
-    pings,
-    settings,
-    slow_heads,
-    half_bodies,
-    aborts,
-    closed_windows,
-)
-
-
-async def _attack(attack: Attack, address: tuple[str, int], authority: bytes, tls: ssl.SSLContext) -> None:
-    """Again and again, whatever happens to the connection."""
-    while True:
-        with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection(*address, ssl=tls, server_hostname="")
-            it = Attacker(reader, writer, authority)
-            writer.write(frames.PREFACE + frames.settings_frame({}))
-            try:
-                while not reader.at_eof() and not writer.is_closing():
-                    await attack(it)
-                    await asyncio.sleep(_ACTION_SECONDS)
-            finally:
-                writer.close()
-        await asyncio.sleep(_RETURN_SECONDS)
-
-
-async def _half_handshake(address: tuple[str, int]) -> None:
-    while True:
-        with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection(*address)
-            writer.write(b"\x16\x03\x01\x02\x00\x01")
-            await reader.read()
-            writer.close()
-        await asyncio.sleep(_RETURN_SECONDS)
-
-
-async def attack(address: tuple[str, int], authority: str, chain: Path, roots: Path, connections: int) -> None:
-    """For ever; the process is ended from outside."""
-    tls = WorkloadCertificate(load(chain, chain.with_suffix(".key"), roots)).client_context
-    async with asyncio.TaskGroup() as group:
-        for number in range(connections):
-            kind = number % (len(ATTACKS) + 1)
-            if kind == len(ATTACKS):
-                group.create_task(_half_handshake(address))
-            else:
-                group.create_task(_attack(ATTACKS[kind], address, authority.encode(), tls))
-            await asyncio.sleep(0.02)
-
-
-# -- the innocent one --------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -182,6 +41,14 @@ class Phase:
         """Milliseconds."""
         ordered = sorted(self.latencies) or [float("nan")]
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
+
+    def figures(self) -> dict[str, float]:
+        return {
+            "requests": len(self.latencies),
+            "failures": self.failures,
+            "p50 ms": round(self.percentile(0.5), 2),
+            "p99 ms": round(self.percentile(0.99), 2),
+        }
 
 
 class Innocent:
@@ -228,70 +95,67 @@ async def _application(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     writer.close()
 
 
+@contextlib.asynccontextmanager
+async def _hostility(waypoint: WaypointProcess, connections: int, goaways: dict[str, int]) -> AsyncIterator[None]:
+    """`goaways` is filled in at the end."""
+    chain = waypoint.pki.write(waypoint.pki.identity("default", "attacker"))
+    arguments = (waypoint.ip, waypoint.authority, chain, waypoint.pki.bundle_path, connections)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.attackers", *map(str, arguments)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        await asyncio.sleep(connections * STAGGER_SECONDS + 1)
+        yield
+    finally:
+        output, _ = await process.communicate(b"")  # ends standard input
+    goaways.update(json.loads(output))
+
+
 async def measure(seconds: float, connections: int) -> dict[str, object]:
     calm_seconds = max(5.0, seconds / 6)
-    with tempfile.TemporaryDirectory(prefix="pywaypoint-hostile-") as name:
-        async with waypoint_process(Path(name), DRAIN_SECONDS="1", DRAIN_DELAY_SECONDS="0") as waypoint:
-            server = await asyncio.start_server(_application, waypoint.pod, 9080)
-            innocent = Innocent(waypoint)
-            await innocent.start()
-            await innocent.ask(2)
-            calm = await innocent.ask(calm_seconds)
-            before = waypoint.rss
-            chain = waypoint.pki.write(waypoint.pki.identity("default", "attacker"))
-            command = [sys.executable, "-m", "bench.hostile", "--attack", waypoint.ip, waypoint.authority, str(chain)]
-            attackers = await asyncio.create_subprocess_exec(
-                *command,
-                str(waypoint.pki.bundle_path),
-                "--connections",
-                str(connections),
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-            try:
-                await asyncio.sleep(connections * 0.02 + 1)
-                attacked = await innocent.ask(seconds)
-                during = waypoint.rss
-            finally:
-                attackers.kill()
-                await attackers.wait()
-            await asyncio.sleep(_SETTLE_SECONDS)
-            after = waypoint.rss
-            calm_again = await innocent.ask(calm_seconds)
-            refused = await waypoint.refusals()
-            server.close()
-    phases = {"calm": calm, "attacked": attacked, "calm_again": calm_again}
+    goaways: dict[str, int] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
+        log = stack.enter_context(folder.joinpath("log").open("wb"))
+        waypoint = await stack.enter_async_context(
+            waypoint_process(folder, log=log, DRAIN_SECONDS="1", DRAIN_DELAY_SECONDS="0")
+        )
+        server = await asyncio.start_server(_application, waypoint.pod, 9080)
+        stack.callback(server.close)
+        innocent = Innocent(waypoint)
+        await innocent.start()
+        await innocent.ask(2)
+        calm = await innocent.ask(calm_seconds)
+        before = waypoint.rss
+        async with _hostility(waypoint, connections, goaways):
+            attacked = await innocent.ask(seconds)
+            during = waypoint.rss
+        await asyncio.sleep(_SETTLE_SECONDS)
+        after = waypoint.rss
+        calm_again = await innocent.ask(calm_seconds)
+        refused = await waypoint.refusals()
+    all_calm = Phase(calm.latencies + calm_again.latencies)
     return {
-        "connections": connections,
         "seconds": seconds,
-        **{
-            name: {
-                "requests": len(phase.latencies),
-                "failures": phase.failures,
-                "p50_ms": round(phase.percentile(0.5), 3),
-                "p99_ms": round(phase.percentile(0.99), 3),
-            }
-            for name, phase in phases.items()
-        },
-        "p99_ratio": round(attacked.percentile(0.99) / calm.percentile(0.99), 2),
-        "rss_mib": {
-            name: round(rss / 2**20, 1)
-            for name, rss in zip(("before", "during", "after"), (before, during, after), strict=True)
-        },
+        "connections": connections,
+        "phases": {"calm": calm.figures(), "attacked": attacked.figures(), "calm again": calm_again.figures()},
+        "p99 attacked / calm": round(attacked.percentile(0.99) / all_calm.percentile(0.99), 2),
+        "RSS MiB": {"before": before >> 20, "during": during >> 20, "after": after >> 20},
+        "GOAWAYs": goaways,
         "refused": refused,
     }
 
 
 def show(result: dict[str, object]) -> str:
-    lines = ["| phase | requests | failures | p50 ms | p99 ms |", "|---|--:|--:|--:|--:|"]
-    for name in ("calm", "attacked", "calm_again"):
-        phase = result[name]
-        assert isinstance(phase, dict)
-        lines.append("| " + " | ".join([name.replace("_", " "), *map(str, phase.values())]) + " |")
-    lines += [
-        f"p99 attacked / calm: {result['p99_ratio']}",
-        f"RSS MiB: {result['rss_mib']}",
-        f"refused: {result['refused']}",
-    ]
+    """Markdown, so that it can be pasted as it is."""
+    phases = result.pop("phases")
+    assert isinstance(phases, dict)
+    columns = next(iter(phases.values()))
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
+    lines += [f"| {name} | " + " | ".join(map(str, figures.values())) + " |" for name, figures in phases.items()]
+    lines += ["", *(f"- {name}: {value}" for name, value in result.items())]
     return "\n".join(lines)
 
 
@@ -300,19 +164,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of hostility")
     parser.add_argument("--connections", type=int, default=200, help="hostile ones, shared by all attacks")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--attack", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.attack:
-        ip, authority, chain, roots = arguments.attack
-        uvloop.run(attack((ip, 15008), authority, Path(chain), Path(roots), arguments.connections))
-        return
-    started = time.monotonic()
     print(f"about {arguments.seconds * 1.4 + 20:.0f} s …", file=sys.stderr)
     result = uvloop.run(measure(arguments.seconds, arguments.connections))
     print(json.dumps(result) if arguments.json else show(result))
-    print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     main()

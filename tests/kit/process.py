@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import aiohttp
 
@@ -78,8 +79,11 @@ class WaypointProcess:
 
 
 @asynccontextmanager
-async def waypoint_process(folder: Path, *, port: str = "http", **environment: str) -> AsyncIterator[WaypointProcess]:
-    """`port` is the name of the service's port. When the block ends, the process is told to, and must end in order."""
+async def waypoint_process(
+    folder: Path, *, port: str = "http", log: IO[bytes] | None = None, **environment: str
+) -> AsyncIterator[WaypointProcess]:
+    """`port` is the name of the service's port; `log` takes what the process says. When the block ends, the process is
+    told to, and must end in order."""
     ip, vip, pod = address(), address(), address()
     text = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
     (folder / "mesh.yaml").write_text(text.replace("ambient.istio.io/redirection: enabled", ""))
@@ -99,8 +103,9 @@ async def waypoint_process(folder: Path, *, port: str = "http", **environment: s
         "--access-log": folder / "access.log",
     }
     arguments = [str(part) for flag in flags.items() for part in flag]
+    environment = {"PYTHONPATH": ":".join(sys.path), **environment}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "waypoint.cli", "run", *arguments, env={"PYTHONPATH": ":".join(sys.path), **environment}
+        sys.executable, "-m", "waypoint.cli", "run", *arguments, env=environment, stderr=log
     )
     pool = HbonePool(Settings())
     try:

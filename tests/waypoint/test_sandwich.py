@@ -25,11 +25,11 @@ class Setting:
         self.vip = vip
         self.pod = pod
         self.server = server
-        self._at = (listens, port)
+        self.at = (listens, port)
 
     async def send(self, *pieces: bytes) -> bytes:
         """Everything that comes back, up to the end; nothing when the connection is cut."""
-        reader, writer = await asyncio.open_connection(*self._at)
+        reader, writer = await asyncio.open_connection(*self.at)
         try:
             for piece in pieces:
                 writer.write(piece)
@@ -159,6 +159,52 @@ def test_a_header_that_does_not_come_in_time_is_not_waited_for(tmp_path: Path) -
 )
 def test_only_loopback_and_the_named_addresses_are_listened_to(trusted: str, ip: str, is_trusted: bool) -> None:
     assert is_trusted_sender(ip, with_settings(proxy_trusted_addresses=trusted).proxy_trusted_networks) is is_trusted
+
+
+def test_what_an_endpoint_does_not_take_is_not_kept(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go = asyncio.Event()
+        count = 0
+
+        async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal count
+            await go.wait()
+            while data := await reader.read(1 << 20):
+                count += len(data)
+            writer.write(b"all")
+
+        async with _setting(tmp_path, port="odd") as it, origin(it.pod, swallow):
+            reader, writer = await asyncio.open_connection(*it.at)
+            writer.write(it.header() + bytes(64 << 20))
+            try:
+                await asyncio.wait_for(writer.drain(), 1)
+            except TimeoutError:
+                is_stuck = True
+            else:
+                is_stuck = False
+            go.set()
+            writer.write_eof()
+
+            assert await reader.read() == b"all"
+            assert is_stuck
+            assert count == 64 << 20
+            writer.close()
+
+    run(scenario())
+
+
+def test_what_leads_nowhere_is_reset(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, port="tcp") as it:
+            for head in (it.header(), header(("10.1.2.3", 1), ("10.9.9.9", 9080))):
+                reader, writer = await asyncio.open_connection(*it.at)
+                writer.write(head)
+
+                with pytest.raises(ConnectionResetError):
+                    await reader.read()
+                writer.close()
+
+    run(scenario())
 
 
 def test_draining_waits_for_what_is_under_way(tmp_path: Path) -> None:

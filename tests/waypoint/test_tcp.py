@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from l4.config.settings import Settings
-from l4.hbone.errors import TunnelReset
+from l4.hbone.errors import TunnelRefused, TunnelReset
 from l4.identity.authority import DevelopmentAuthority
+from l4.net.copy import reset_on_close
 from policies.attributes import Identity
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
@@ -174,6 +175,81 @@ def test_an_endpoint_that_is_gone_is_passed_over(tmp_path: Path, port: str) -> N
             assert answers == [b"\x00hello"] * 8
 
     run(scenario())
+
+
+def test_without_an_endpoint_the_connect_of_a_declared_port_is_answered_503(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "tcp") as (it, authority, _):
+            with pytest.raises(TunnelRefused) as caught:
+                await it.tunnel(authority)
+
+            assert caught.value.status == 503
+            await settled(lambda: " UF " in it.access_log)
+
+    run(scenario())
+
+
+def test_a_service_that_is_gone_when_its_client_begins_resets_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "odd", PATIENT) as (it, authority, _):
+            reader, writer = await it.tunnel(authority)
+            it.apply(manifests(waypoint=it.waypoint, vip=address(), pods={}))
+
+            writer.write(b"\x00hello")
+
+            with pytest.raises(TunnelReset):
+                await reader.read()
+            await settled(lambda: " NR " in it.access_log)
+
+    run(scenario())
+
+
+def test_a_client_that_resets_takes_its_endpoint_along_and_frees_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "tcp") as (it, authority, [pod]), origin(pod, _greet) as seen:
+            reader, writer = await it.tunnel(authority)
+            await reader.readline()
+            [live] = [live for name in it.holder.current.clusters for live in it.clusters[name].endpoints]
+            assert live.active == 1
+
+            writer.transport.abort()
+
+            await settled(lambda: live.active == 0 and seen.closed == 1)
+            await settled(lambda: "client_disconnected" in it.access_log)
+
+    run(scenario())
+
+
+def test_an_endpoint_that_resets_takes_its_client_along(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(5)
+            reset_on_close(writer.get_extra_info("socket"))
+            writer.transport.abort()
+
+        async with _setting(tmp_path, "tcp") as (it, authority, [pod]), origin(pod, break_off):
+            reader, writer = await it.tunnel(authority)
+            writer.write(b"hello")
+
+            with pytest.raises(TunnelReset):
+                await reader.read()
+
+    run(scenario())
+
+
+def test_who_begins_a_request_line_and_stops_was_not_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "odd", IMPATIENT) as (it, authority, [pod]), origin(pod, _echo):
+            reader, writer = await it.tunnel(authority)
+            writer.write(b"GET /")
+
+            assert await reader.readexactly(5) == b"GET /"
+            writer.close()
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario())
+
+    assert not [record for record in caplog.records if "said nothing" in record.getMessage()]
 
 
 def test_a_sniffed_connection_that_leads_nowhere_is_reset(tmp_path: Path) -> None:

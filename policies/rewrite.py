@@ -1,6 +1,8 @@
-"""Edits to a head: HTTPRoute's RequestHeaderModifier and ResponseHeaderModifier.
+"""What a route changes of a request or response: headers, authority, path; and redirects, which change where it goes.
 
-An edit is checked when it is built, so that applying it cannot fail.
+HTTPRoute's RequestHeaderModifier, ResponseHeaderModifier, URLRewrite and RequestRedirect. Everything is checked when
+it is built, so that applying it cannot fail.
+https://gateway-api.sigs.k8s.io/reference/spec/#httproutefilter
 """
 
 from dataclasses import dataclass
@@ -33,3 +35,73 @@ class HeaderEdit:
         head.headers = self.apply(head.headers)
         if self.authority is not None:
             head.authority = self.authority
+
+
+@dataclass(frozen=True, slots=True)
+class PathEdit:
+    """A new path (ReplaceFullPath), or one in place of the prefix that matched (ReplacePrefixMatch).
+
+    `replaces` is that prefix without its trailing slash, empty for `/`; None replaces the whole path. A path never
+    becomes empty: it is `/` then.
+    """
+
+    value: bytes
+    replaces: bytes | None = None
+
+    def apply(self, path: bytes) -> bytes:
+        if self.replaces is None:
+            return self.value
+        rest = path[len(self.replaces) :]
+        return (self.value.removesuffix(b"/") + rest if rest else self.value) or b"/"
+
+
+@dataclass(frozen=True, slots=True)
+class UrlRewrite:
+    """The endpoint is asked for something else; it learns the original path from `x-envoy-original-path`."""
+
+    hostname: bytes | None = None
+    path: PathEdit | None = None
+
+    def apply_to(self, head: RequestHead) -> None:
+        if self.hostname is not None:
+            head.authority = self.hostname
+        if self.path is None:
+            return
+        path = self.path.apply(head.path)
+        if path != head.path:
+            head.headers.append((b"x-envoy-original-path", head.target))
+            head.path = path
+
+
+_DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The client is told to ask elsewhere. None keeps what the request has.
+
+    The port is the configured one; else, when a scheme is configured, that scheme's; else the one that the request
+    used. A scheme's own port is not written.
+    """
+
+    scheme: bytes | None = None
+    hostname: bytes | None = None
+    path: PathEdit | None = None
+    port: int | None = None
+    status: int = 302
+
+    def location(self, head: RequestHead) -> bytes:
+        """An absolute URI; what is asked for was asked over http, for TLS is opaque to a waypoint."""
+        scheme = self.scheme or b"http"
+        host, own_port = split_port(head.authority)
+        port = b"%d" % self.port if self.port is not None else b"" if self.scheme is not None else own_port
+        shown = b":" + port if port and port != _DEFAULT_PORTS[scheme] else b""
+        path = self.path.apply(head.path) if self.path is not None else head.path
+        query = b"?" + head.query if head.has_query else b""
+        return b"%b://%b%b%b%b" % (scheme, self.hostname or host, shown, path, query)
+
+
+def split_port(authority: bytes) -> tuple[bytes, bytes]:
+    """Host and port of an authority; the port is empty when there is none. `[::1]:80` keeps its brackets."""
+    host, colon, port = authority.rpartition(b":")
+    return (host, port) if colon and port.isdigit() and not host.endswith(b":") else (authority, b"")

@@ -13,8 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from policies.attributes import ClusterName, RequestHead
 from policies.balancing import weighted
+from policies.filters import NO_FILTERS, Filters
 from policies.matching import Regex, StringMatch
-from policies.rewrite import HeaderEdit
 from policies.timeout import NO_TIMEOUTS, Timeouts
 
 
@@ -90,19 +90,31 @@ class WeightedBackend:
 
     cluster: ClusterName | None
     weight: int = 1
-    request_edit: HeaderEdit | None = None
-    response_edit: HeaderEdit | None = None
+    filters: Filters = NO_FILTERS
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSource:
+    """The object that a rule stands in, and its number there, from 0."""
+
+    kind: str
+    namespace: str
+    name: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name} rules[{self.index}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What to do with the requests that fall under it. `name` is ROUTE_NAME in logs."""
+    """What to do with the requests that fall under it. `name` is ROUTE_NAME in logs; default routes have no source."""
 
     name: str
     backends: tuple[WeightedBackend, ...]
-    request_edit: HeaderEdit | None = None
-    response_edit: HeaderEdit | None = None
+    filters: Filters = NO_FILTERS
     timeouts: Timeouts = NO_TIMEOUTS
+    source: RuleSource | None = None
 
     def pick(self, roll: float) -> WeightedBackend | None:
         """The backend for `roll` in [0, 1), by weight; None when all weights are 0 or there is no backend."""

@@ -17,21 +17,14 @@ from functools import lru_cache
 from random import getrandbits, random
 
 from l4.discovery.workload import AppProtocol
-from policies.attributes import ClusterName, Headers, RequestHead, ResponseHead
+from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
-from policies.route import Rule, WeightedBackend
+from policies.route import Rule
 from policies.verdict import ResponseFlag
-from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
-from waypoint.errors import (
-    AttemptFailed,
-    BackendNotFound,
-    ExchangeError,
-    NoBackendWeight,
-    Overloaded,
-    RequestTimeout,
-    RouteNotFound,
-)
+from waypoint.decide import UNDECIDED, Answer, Decision, decide, edit_response, mark_origin
+from waypoint.errors import AttemptFailed, ExchangeError, Overloaded, RequestTimeout
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.telemetry import ExchangeRecord
@@ -47,17 +40,16 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
-        "_backend",
         "_body",
         "_connection",
         "_deadline",
+        "_decision",
         "_downstream",
         "_head",
         "_is_over",
         "_path",
         "_record",
         "_request_ended",
-        "_rule",
         "_started",
     )
 
@@ -68,8 +60,7 @@ class Exchange:
         self._head = head
         self._body = body
         self._attempts: Attempts | None = None
-        self._rule: Rule | None = None
-        self._backend: WeightedBackend | None = None
+        self._decision = UNDECIDED
         self._deadline: asyncio.TimerHandle | None = None
         self._started = time.perf_counter()
         self._request_ended = 0.0
@@ -92,21 +83,18 @@ class Exchange:
             UNKNOWN_SERVICE if destination is None else destination.service,
         )
         self._describe(record)
-        try:
-            if path.exchanges > path.settings.max_exchanges:
-                raise Overloaded
-            if destination is None:
-                raise RouteNotFound
-            cluster = path.clusters[self._route(destination)]
-        except ExchangeError as error:
-            self._reply(error)
+        if path.exchanges > path.settings.max_exchanges:
+            self._reply(Overloaded())
             return
-        record.cluster = cluster.config.name
-        record.service = cluster.config.service
-        self._attempts = Attempts(
-            self, cluster, self._head, self._body, self._is_http2(cluster), path.originator, path.spawn, path.settings
-        )
-        self._attempts.start()
+        decision = self._decision = decide(destination, connection.peer, self._head, random)
+        if decision.rule is not None:
+            record.route_name = decision.rule.name
+        if decision.cluster is not None:
+            self._forward(decision, path.clusters[decision.cluster])
+        elif decision.answer is not None:
+            self._answer(decision.answer)
+        elif decision.error is not None:
+            self._reply(decision.error)
 
     def request_body(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
@@ -117,7 +105,8 @@ class Exchange:
         self._request_ended = time.perf_counter()
         if self._is_over or self._attempts is None:
             return
-        if self._deadline is None and self._rule is not None and (seconds := self._rule.timeouts.request) is not None:
+        rule = self._decision.rule
+        if self._deadline is None and rule is not None and (seconds := rule.timeouts.request) is not None:
             self._deadline = self._path.loop.call_later(seconds, self._timed_out)
         self._attempts.send_end(trailers)
 
@@ -152,12 +141,7 @@ class Exchange:
         record.upstream_service_time_ms = waited
         if record.is_grpc:
             record.grpc_status = grpc.status_of(head.headers)
-        headers = head.headers
-        rule, backend = self._rule, self._backend
-        if backend is not None and backend.response_edit is not None:
-            headers = backend.response_edit.apply(headers)
-        if rule is not None and rule.response_edit is not None:
-            headers = rule.response_edit.apply(headers)
+        headers = edit_response(self._decision, head.headers)
         headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
         headers.append((b"server", SERVER))
         head.headers = headers
@@ -197,30 +181,22 @@ class Exchange:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _route(self, destination: Destination) -> ClusterName:
-        """Find rule and backend, and make the head that will be forwarded."""
-        head = self._head
-        rule = destination.routes.find(head)
-        if rule is None:
-            raise RouteNotFound
-        self._rule = rule
-        self._record.route_name = rule.name
-        backend = rule.pick(random())
-        if backend is None:
-            raise NoBackendWeight
-        if backend.cluster is None:
-            raise BackendNotFound
-        self._backend = backend
-        if rule.request_edit is not None:
-            rule.request_edit.apply_to(head)
-        if backend.request_edit is not None:
-            backend.request_edit.apply_to(head)
+    def _forward(self, decision: Decision, cluster: Cluster) -> None:
+        """Send the head that was decided on, with what every application may rely on."""
+        path, head, record = self._path, self._head, self._record
+        record.cluster = cluster.config.name
+        record.service = cluster.config.service
+        rule = decision.rule
+        assert rule is not None
         if rule.timeouts.request is not None:
             head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (rule.timeouts.request * 1000)))
-        if self._record.is_grpc:
+        if record.is_grpc:
             self._keep_grpc_deadline(rule)
         head.headers.append((b"x-envoy-attempt-count", b"1"))
-        return backend.cluster
+        self._attempts = Attempts(
+            self, cluster, head, self._body, self._is_http2(cluster), path.originator, path.spawn, path.settings
+        )
+        self._attempts.start()
 
     def _keep_grpc_deadline(self, rule: Rule) -> None:
         """The caller's own deadline counts from its head on, and is passed on no longer than the route's."""
@@ -302,6 +278,17 @@ class Exchange:
         if record.is_grpc:
             head, body = grpc.reply(head, error.body), b""
             record.grpc_status = grpc.status_of(head.headers)
+        head.headers = mark_origin(self._decision, head.headers)
+        self._send(head, body)
+
+    def _answer(self, answer: Answer) -> None:
+        """A response that the route itself makes."""
+        self._record.detail = answer.detail
+        headers = mark_origin(self._decision, [*answer.headers, *_own_headers()])
+        self._send(ResponseHead(answer.status, headers), b"")
+
+    def _send(self, head: ResponseHead, body: bytes) -> None:
+        record = self._record
         record.status = head.status
         is_bodiless = not body or self._head.method == b"HEAD"
         record.response_bytes = self._downstream.send_head(head, EMPTY if record.is_grpc else Body(len(body)))
@@ -358,10 +345,12 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
 def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
     """An error as a response: its head (framing is the codec's matter) and body."""
     body = error.body
-    headers = [(b"content-type", b"text/plain")] if body else []
-    headers.append((b"date", _http_date(int(time.time()))))
-    headers.append((b"server", SERVER))
-    return ResponseHead(error.status, headers), body
+    content_type = [(b"content-type", b"text/plain")] if body else []
+    return ResponseHead(error.status, [*content_type, *_own_headers()]), body
+
+
+def _own_headers() -> Headers:
+    return [(b"date", _http_date(int(time.time()))), (b"server", SERVER)]
 
 
 def new_request_id() -> bytes:

@@ -1,5 +1,7 @@
+import pytest
+
 from policies.attributes import RequestHead
-from policies.rewrite import HeaderEdit
+from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
 
 
 def test_set_replaces_all_values_of_a_name() -> None:
@@ -50,3 +52,65 @@ def test_an_edit_without_host_keeps_the_authority() -> None:
     HeaderEdit(remove=(b"x",)).apply_to(head)
 
     assert head.authority == b"reviews:9080"
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "value", "edited"),
+    [
+        (b"/foo/bar", b"/foo", b"/xyz", b"/xyz/bar"),
+        (b"/foo/bar", b"/foo", b"/xyz/", b"/xyz/bar"),
+        (b"/foo", b"/foo", b"/xyz", b"/xyz"),
+        (b"/foo/", b"/foo", b"/xyz", b"/xyz/"),
+        (b"/foo/bar", b"/foo", b"", b"/bar"),
+        (b"/foo/", b"/foo", b"", b"/"),
+        (b"/foo", b"/foo", b"", b"/"),
+        (b"/foo/", b"/foo", b"/", b"/"),
+        (b"/foo", b"/foo", b"/", b"/"),
+        (b"/bar", b"", b"/xyz", b"/xyz/bar"),
+        (b"/", b"", b"/xyz", b"/xyz/"),
+        (b"/foo/bar", None, b"/full", b"/full"),
+    ],
+)
+def test_a_path_edit(path: bytes, prefix: bytes | None, value: bytes, edited: bytes) -> None:
+    assert PathEdit(value, prefix).apply(path) == edited
+
+
+def test_a_rewrite_changes_what_the_endpoint_is_asked_and_tells_the_original() -> None:
+    head = RequestHead(b"GET", b"reviews:9080", b"/v2/list", b"a=1", [], has_query=True)
+
+    UrlRewrite(b"reviews.example.com", PathEdit(b"/", b"/v2")).apply_to(head)
+
+    assert (head.authority, head.target) == (b"reviews.example.com", b"/list?a=1")
+    assert head.headers == [(b"x-envoy-original-path", b"/v2/list?a=1")]
+
+
+def test_a_rewrite_that_changes_nothing_tells_nothing() -> None:
+    head = RequestHead(b"GET", b"reviews:9080", b"/list", b"", [])
+
+    UrlRewrite(path=PathEdit(b"/list")).apply_to(head)
+
+    assert head.headers == []
+
+
+@pytest.mark.parametrize(
+    ("authority", "redirect", "location"),
+    [
+        (b"reviews:9080", Redirect(), b"http://reviews:9080/v1/x?a=1"),
+        (b"reviews", Redirect(), b"http://reviews/v1/x?a=1"),
+        (b"reviews:80", Redirect(), b"http://reviews/v1/x?a=1"),
+        (b"reviews:9080", Redirect(scheme=b"https"), b"https://reviews/v1/x?a=1"),
+        (b"reviews:9080", Redirect(scheme=b"http"), b"http://reviews/v1/x?a=1"),
+        (b"reviews:9080", Redirect(scheme=b"https", port=8443), b"https://reviews:8443/v1/x?a=1"),
+        (b"reviews:9080", Redirect(scheme=b"https", port=443), b"https://reviews/v1/x?a=1"),
+        (b"reviews:9080", Redirect(port=80), b"http://reviews/v1/x?a=1"),
+        (b"reviews:9080", Redirect(hostname=b"example.org"), b"http://example.org:9080/v1/x?a=1"),
+        (b"[::1]:9080", Redirect(), b"http://[::1]:9080/v1/x?a=1"),
+        (b"[::1]", Redirect(), b"http://[::1]/v1/x?a=1"),
+        (b"reviews", Redirect(path=PathEdit(b"/full")), b"http://reviews/full?a=1"),
+        (b"reviews", Redirect(path=PathEdit(b"/v2", b"/v1")), b"http://reviews/v2/x?a=1"),
+    ],
+)
+def test_where_a_redirect_leads(authority: bytes, redirect: Redirect, location: bytes) -> None:
+    head = RequestHead(b"GET", authority, b"/v1/x", b"a=1", [], has_query=True)
+
+    assert redirect.location(head) == location

@@ -17,6 +17,7 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service, ServicePort, TunnelProtocol
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
+from policies.filters import NO_FILTERS, Filters
 from policies.matching import Exact, Regex, StringMatch
 from policies.rewrite import HeaderEdit
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteTable, Rule, WeightedBackend
@@ -173,8 +174,7 @@ class _Compiler:
         return Rule(
             name=name,
             backends=backends,
-            request_edit=_edit(rule.filters, "request_header_modifier"),
-            response_edit=_edit(rule.filters, "response_header_modifier"),
+            filters=_filters(rule.filters),
             timeouts=_timeouts(rule.timeouts),
         )
 
@@ -185,8 +185,7 @@ class _Compiler:
         return WeightedBackend(
             cluster=cluster,
             weight=ref.weight,
-            request_edit=_edit(ref.filters, "request_header_modifier"),
-            response_edit=_edit(ref.filters, "response_header_modifier"),
+            filters=_filters(ref.filters),
         )
 
     def _referenced(self, resource: Resource[api.HTTPRoute], field: str, ref: api.BackendRef) -> ClusterName | None:
@@ -277,6 +276,15 @@ def _timeouts(timeouts: api.Timeouts) -> Timeouts:
     return Timeouts(request if attempt is None else attempt, attempt)
 
 
+def _filters(filters: tuple[api.Filter, ...]) -> Filters:
+    if not filters:
+        return NO_FILTERS
+    return Filters(
+        request_edit=_edit(filters, "request_header_modifier"),
+        response_edit=_edit(filters, "response_header_modifier"),
+    )
+
+
 def _edit(filters: tuple[api.Filter, ...], field: str) -> HeaderEdit | None:
     """All modifiers of one direction as one edit; None when there is none."""
     modifiers: list[api.HeaderModifier] = [it for it in (getattr(f, field) for f in filters) if it is not None]
@@ -344,7 +352,7 @@ def _dump_route(route: Route) -> dict[str, object]:
 
 
 def _dump_edits(owner: Rule | WeightedBackend) -> dict[str, object]:
-    edits = {"request_edit": owner.request_edit, "response_edit": owner.response_edit}
+    edits = {"request_edit": owner.filters.request_edit, "response_edit": owner.filters.response_edit}
     return {name: _dump_edit(edit) for name, edit in edits.items() if edit is not None}
 
 

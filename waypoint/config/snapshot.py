@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from l4.config.documents import Problem
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol
-from policies.attributes import ClusterName
+from policies.attributes import ClusterName, Peer
 from policies.balancing.endpoint import Endpoint
 from policies.route import RouteTable
 
@@ -44,7 +44,8 @@ class ClusterConfig:
 class Destination:
     """What a CONNECT authority names: a port of a service this waypoint serves.
 
-    `routes` is consulted for HTTP; `cluster` is where opaque bytes go.
+    `routes` is consulted for HTTP; `consumer_routes` in its place for clients of the namespaces that have routes of
+    their own to the service; `cluster` is where opaque bytes go.
     """
 
     service: ServiceLabels
@@ -52,6 +53,13 @@ class Destination:
     app_protocol: AppProtocol
     routes: RouteTable
     cluster: ClusterName
+    consumer_routes: Mapping[str, RouteTable] = field(default_factory=dict)
+
+    def routes_for(self, peer: Peer) -> RouteTable:
+        """By the namespace of the client's identity; nobody gets another one's routes by a header."""
+        if not self.consumer_routes or peer.identity is None:
+            return self.routes
+        return self.consumer_routes.get(peer.identity.namespace, self.routes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,23 @@
+"""What happens to the requests of a rule, or of one of its backends, on their way: the Gateway API's filters.
+
+Of a request, CORS comes first, then redirect, request headers, rewrite, mirrors; of a response, its headers, then CORS.
+"""
+
+from dataclasses import dataclass
+
+from policies.cors import Cors
+from policies.mirror import Mirror
+from policies.rewrite import HeaderEdit, Redirect, UrlRewrite
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    request_edit: HeaderEdit | None = None
+    response_edit: HeaderEdit | None = None
+    rewrite: UrlRewrite | None = None
+    redirect: Redirect | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    cors: Cors | None = None
+
+
+NO_FILTERS = Filters()

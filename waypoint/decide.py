@@ -1,0 +1,106 @@
+"""What becomes of a request: the one place that says so, for the data path and for everybody who asks why.
+
+Pure: the same destination, peer, head and rolls give the same decision. The exchange carries it out; `waypoint explain`
+and `waypoint replay` only ask. The head is edited into what the endpoint will see.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.filters import NO_FILTERS, Filters
+from policies.mirror import Mirror
+from policies.route import Rule, WeightedBackend
+from waypoint.config.snapshot import Destination
+from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, RouteNotFound
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response that needs no endpoint. `detail` goes to the access log."""
+
+    status: int
+    headers: Headers
+    detail: str
+
+
+@dataclass(slots=True)
+class Decision:
+    """Exactly one of `cluster`, `answer` and `error` is set.
+
+    `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request.
+    """
+
+    rule: Rule | None = None
+    backend: WeightedBackend | None = None
+    cluster: ClusterName | None = None
+    answer: Answer | None = None
+    error: ExchangeError | None = None
+    origin: bytes | None = None
+    mirrors: tuple[Mirror, ...] = ()
+
+
+UNDECIDED = Decision()
+
+
+def decide(destination: Destination | None, peer: Peer, head: RequestHead, roll: Callable[[], float]) -> Decision:
+    """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1)."""
+    rule = destination.routes_for(peer).find(head) if destination is not None else None
+    if rule is None:
+        return Decision(error=RouteNotFound())
+    decision = Decision(rule)
+    filters = rule.filters
+    if filters.cors is not None or filters.redirect is not None:
+        decision.answer = _answer(decision, filters, head)
+        if decision.answer is not None:
+            return decision
+    backend = decision.backend = rule.pick(roll())
+    if backend is None:
+        decision.error = NoBackendWeight()
+    elif backend.cluster is None:
+        decision.error = BackendNotFound()
+    else:
+        decision.cluster = backend.cluster
+        for each in (filters, backend.filters):
+            if each is not NO_FILTERS:
+                _apply(decision, each, head, roll)
+    return decision
+
+
+def edit_response(decision: Decision, headers: Headers) -> Headers:
+    """The headers of an endpoint's response as the client gets them."""
+    rule, backend = decision.rule, decision.backend
+    if backend is not None and backend.filters.response_edit is not None:
+        headers = backend.filters.response_edit.apply(headers)
+    if rule is not None and rule.filters.response_edit is not None:
+        headers = rule.filters.response_edit.apply(headers)
+    return mark_origin(decision, headers)
+
+
+def mark_origin(decision: Decision, headers: Headers) -> Headers:
+    """Let the page that asked read the response, whoever made it."""
+    if decision.origin is None or decision.rule is None or decision.rule.filters.cors is None:
+        return headers
+    return decision.rule.filters.cors.mark(headers, decision.origin)
+
+
+def _answer(decision: Decision, filters: Filters, head: RequestHead) -> Answer | None:
+    cors, redirect = filters.cors, filters.redirect
+    origin = cors.origin_of(head) if cors is not None else None
+    if cors is not None and origin is not None:
+        preflight = cors.preflight(head, origin)
+        if preflight is not None:
+            return Answer(200, preflight, "cors_response")
+        decision.origin = origin
+    if redirect is None:
+        return None
+    return Answer(redirect.status, [(b"location", redirect.location(head))], "direct_response")
+
+
+def _apply(decision: Decision, filters: Filters, head: RequestHead, roll: Callable[[], float]) -> None:
+    if filters.request_edit is not None:
+        filters.request_edit.apply_to(head)
+    if filters.rewrite is not None:
+        filters.rewrite.apply_to(head)
+    if filters.mirrors:
+        decision.mirrors += tuple(mirror for mirror in filters.mirrors if mirror.takes(roll()))

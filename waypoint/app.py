@@ -35,6 +35,7 @@ from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
 from waypoint.config import compile as compiler
+from waypoint.config.dump import dump
 from waypoint.config.gateway_api import HTTPRoute
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
@@ -198,7 +199,7 @@ class Waypoint:
         self._metrics.config_problems.value = len(problems)
 
     def _dump(self) -> object:
-        return compiler.dump(self._holder.current)
+        return dump(self._holder.current)
 
 
 def _own_ip(listen: str) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.kit.snapshots import compiled, documents_of
-from waypoint.config.compile import dump
+from waypoint.config.dump import dump
 
 HERE = Path(__file__).parent
 CASES = sorted(path.name.removesuffix(".in.yaml") for path in HERE.glob("*.in.yaml"))

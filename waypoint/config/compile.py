@@ -14,16 +14,16 @@ from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources, locate
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Registry
-from l4.discovery.workload import AppProtocol, Service, ServicePort, TunnelProtocol
+from l4.discovery.workload import Service, ServicePort
 from policies.attributes import ClusterName
-from policies.balancing.endpoint import Endpoint
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Exact, Regex, StringMatch
 from policies.rewrite import HeaderEdit
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteTable, Rule, WeightedBackend
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config import gateway_api as api
-from waypoint.config.snapshot import ClusterConfig, Destination, ServiceLabels, Snapshot
+from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.snapshot import Destination, Snapshot
 
 _PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX, "RegularExpression": PathKind.REGEX}
 _FILTERS = frozenset({"RequestHeaderModifier", "ResponseHeaderModifier"})
@@ -37,7 +37,7 @@ def compile(
     work = _Compiler(registry, gateway, [*problems, *registry.problems])
     tables = work.attach(resources.of(api.HTTPRoute))
     for service in registry.services.values():
-        if work.is_ours(service):
+        if work.clusters.is_ours(service):
             for port in service.ports:
                 work.serve(service, port, tables)
     has_gateway = any((it.key.namespace, it.key.name) == gateway for it in resources.of(Gateway))
@@ -45,7 +45,7 @@ def compile(
         version="",
         registry=registry,
         destinations=work.destinations,
-        clusters=work.clusters,
+        clusters=work.clusters.by_name,
         problems=tuple(sorted(set(work.problems))),
         has_gateway=has_gateway,
     )
@@ -64,7 +64,7 @@ class _Attached:
 class _Compiler:
     def __init__(self, registry: Registry, gateway: tuple[str, str], problems: list[Problem]) -> None:
         self.destinations: dict[tuple[str, int], Destination] = {}
-        self.clusters: dict[ClusterName, ClusterConfig] = {}
+        self.clusters = ClusterConfigs(gateway)
         self.problems = problems
         self._registry = registry
         self._gateway = gateway
@@ -72,14 +72,9 @@ class _Compiler:
 
     # -- services --------------------------------------------------------------------------------------------------
 
-    def is_ours(self, service: Service) -> bool:
-        """Whether the service is bound to this waypoint."""
-        waypoint = service.waypoint
-        return waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway
-
     def serve(self, service: Service, port: ServicePort, attached: dict[str, list[_Attached]]) -> None:
         """A port of a service that is bound to this waypoint."""
-        cluster = self._cluster(service, port)
+        cluster = self.clusters.of(service, port)
         routes = [
             route
             for it in sorted(attached.get(service.hostname, ()), key=lambda it: it.age)
@@ -88,27 +83,10 @@ class _Compiler:
         ]
         if not routes:
             routes = [Route(Match(), Rule("default", (WeightedBackend(cluster),)))]
-        config = self.clusters[cluster]
+        config = self.clusters.by_name[cluster]
         destination = Destination(config.service, port.port, port.app_protocol, RouteTable(routes), cluster)
         for address in (*service.addresses, service.hostname):
             self.destinations[address, port.port] = destination
-
-    def _cluster(self, service: Service, port: ServicePort) -> ClusterName:
-        """The cluster of a service's port, made if need be; named as istiod names Envoy's."""
-        if self.is_ours(service):
-            kind = "tcp" if port.app_protocol in {AppProtocol.TCP, AppProtocol.TLS} else "http"
-            name = ClusterName(f"inbound-vip|{port.port}|{kind}|{service.hostname}")
-        else:
-            name = ClusterName(f"outbound|{port.port}||{service.hostname}")
-        if name not in self.clusters:
-            self.clusters[name] = ClusterConfig(
-                name=name,
-                service=ServiceLabels(service.hostname, service.name, service.namespace),
-                port=port.port,
-                app_protocol=port.app_protocol,
-                endpoints=tuple(_endpoints(service, port.port)),
-            )
-        return name
 
     # -- routes ----------------------------------------------------------------------------------------------------
 
@@ -139,7 +117,7 @@ class _Compiler:
                 self._tell(
                     resource, field, f"there is no Service {parent_namespace}/{ref.name}; the route has no effect"
                 )
-            elif not self.is_ours(service):
+            elif not self.clusters.is_ours(service):
                 continue
             elif namespace not in {parent_namespace, self._gateway[0]}:
                 self._tell(resource, field, "a route in another namespace than its Service is not applied yet")
@@ -203,7 +181,7 @@ class _Compiler:
             sentence = f"Service {namespace}/{ref.name} has no port {ref.port}, but {ports}; its share answers 500"
             self._tell(resource, f"{field}.port", sentence if ref.port else f"is missing; the Service has {ports}")
             return None
-        return self._cluster(service, port)
+        return self.clusters.of(service, port)
 
     def _are_supported(self, resource: Resource[api.HTTPRoute], field: str, filters: tuple[api.Filter, ...]) -> bool:
         unknown = [(number, it.type) for number, it in enumerate(filters) if it.type not in _FILTERS]
@@ -226,21 +204,6 @@ def _parent_port(service: Service, ref: api.ParentRef) -> ServicePort | None:
         if ref.port in {None, port.port} and ref.section_name in {None, port.name}:
             return port
     return None
-
-
-def _endpoints(service: Service, port: int) -> Iterator[Endpoint]:
-    """The service's healthy endpoints, in the order of their addresses."""
-    for it in sorted(service.endpoints, key=lambda it: it.workload.addresses):
-        workload = it.workload
-        if workload.is_healthy and workload.addresses and port in it.ports:
-            is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
-            yield Endpoint(
-                ip=workload.addresses[0],
-                port=it.ports[port],
-                identity=workload.identity if is_hbone else None,
-                workload=workload.metric_labels,
-                weight=workload.capacity,
-            )
 
 
 def _match(match: api.RouteMatch) -> Match:
@@ -309,57 +272,3 @@ def _version(snapshot: Snapshot) -> str:
         digest.update(repr((replace(workload, labels={}, annotations={}), labels, annotations)).encode())
     digest.update(repr(snapshot.has_gateway).encode())
     return digest.hexdigest()[:12]
-
-
-def dump(snapshot: Snapshot) -> dict[str, object]:
-    """The snapshot as plain values, for `/config_dump`."""
-    return {
-        "version": snapshot.version,
-        "destinations": {
-            f"{host}:{port}": {
-                "service": destination.service.hostname,
-                "protocol": destination.app_protocol.value,
-                "cluster": destination.cluster,
-                "routes": [_dump_route(route) for route in destination.routes.routes],
-            }
-            for (host, port), destination in sorted(snapshot.destinations.items())
-        },
-        "clusters": {
-            name: [
-                {"address": str(endpoint), "identity": str(endpoint.identity or ""), "weight": endpoint.weight}
-                for endpoint in config.endpoints
-            ]
-            for name, config in sorted(snapshot.clusters.items())
-        },
-        "problems": [str(problem) for problem in snapshot.problems],
-    }
-
-
-def _dump_route(route: Route) -> dict[str, object]:
-    match, rule = route.match, route.rule
-    return {
-        "path": f"{match.path.kind.name} {match.path.value.decode()}",
-        "method": match.method.decode() if match.method else None,
-        "headers": {field.name.decode(): field.match.value.decode() for field in match.headers},
-        "query": {field.name.decode(): field.match.value.decode() for field in match.query},
-        "rule": rule.name,
-        "backends": [
-            {"cluster": it.cluster or "unresolved", "weight": it.weight, **_dump_edits(it)} for it in rule.backends
-        ],
-        "timeout": rule.timeouts.request,
-        **_dump_edits(rule),
-    }
-
-
-def _dump_edits(owner: Rule | WeightedBackend) -> dict[str, object]:
-    edits = {"request_edit": owner.filters.request_edit, "response_edit": owner.filters.response_edit}
-    return {name: _dump_edit(edit) for name, edit in edits.items() if edit is not None}
-
-
-def _dump_edit(edit: HeaderEdit) -> dict[str, object]:
-    return {
-        "authority": edit.authority.decode() if edit.authority else None,
-        "set": {name.decode(): value.decode() for name, value in edit.set},
-        "add": {name.decode(): value.decode() for name, value in edit.add},
-        "remove": [name.decode() for name in edit.remove],
-    }

@@ -1,0 +1,55 @@
+"""Services → clusters: one for each port of a service to which a request may go."""
+
+from collections.abc import Iterator
+
+from l4.discovery.workload import AppProtocol, Service, ServicePort, TunnelProtocol
+from policies.attributes import ClusterName
+from policies.balancing.endpoint import Endpoint
+from waypoint.config.snapshot import ClusterConfig, ServiceLabels
+
+_OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
+
+
+class ClusterConfigs:
+    """Makes the cluster of a service's port when it is first asked for. `gateway` is (namespace, name) of ours."""
+
+    def __init__(self, gateway: tuple[str, str]) -> None:
+        self.by_name: dict[ClusterName, ClusterConfig] = {}
+        self._gateway = gateway
+
+    def is_ours(self, service: Service) -> bool:
+        """Whether the service is bound to this waypoint."""
+        waypoint = service.waypoint
+        return waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway
+
+    def of(self, service: Service, port: ServicePort) -> ClusterName:
+        """The name that istiod gives Envoy's cluster."""
+        if self.is_ours(service):
+            kind = "tcp" if port.app_protocol in _OPAQUE else "http"
+            name = ClusterName(f"inbound-vip|{port.port}|{kind}|{service.hostname}")
+        else:
+            name = ClusterName(f"outbound|{port.port}||{service.hostname}")
+        if name not in self.by_name:
+            self.by_name[name] = ClusterConfig(
+                name=name,
+                service=ServiceLabels(service.hostname, service.name, service.namespace),
+                port=port.port,
+                app_protocol=port.app_protocol,
+                endpoints=tuple(_endpoints(service, port.port)),
+            )
+        return name
+
+
+def _endpoints(service: Service, port: int) -> Iterator[Endpoint]:
+    """The service's healthy endpoints, in the order of their addresses."""
+    for it in sorted(service.endpoints, key=lambda it: it.workload.addresses):
+        workload = it.workload
+        if workload.is_healthy and workload.addresses and port in it.ports:
+            is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
+            yield Endpoint(
+                ip=workload.addresses[0],
+                port=it.ports[port],
+                identity=workload.identity if is_hbone else None,
+                workload=workload.metric_labels,
+                weight=workload.capacity,
+            )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from l4.config.codes import Code
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
@@ -49,7 +51,8 @@ class Problem:
     subject: str
     field: str
     sentence: str
+    code: Code = Code.INVALID
 
     def __str__(self) -> str:
         place = f"{self.subject} {self.field}".rstrip()
-        return f"{self.origin}: {place}: {self.sentence}"
+        return f"{self.origin}: {place}: {self.sentence} [{self.code}]"

@@ -8,6 +8,7 @@ alike, so that its waypoint serves only one of them is no problem.
 
 from dataclasses import dataclass
 
+from l4.config.codes import Code
 from l4.config.documents import Origin, Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.objects import Gateway, GatewayClass, NamespaceObject, Pod, ServiceObject, canonical_ip
@@ -65,7 +66,8 @@ class Bindings:
         else:
             reason = "it has no address in its status yet"
         sentence = f"waypoint {wish.namespace}/{wish.name} is not used: {reason}; traffic goes without it"
-        self.problems.add(Problem(wish.origin, wish.subject, f"metadata.labels[{USE_WAYPOINT}]", sentence))
+        field = f"metadata.labels[{USE_WAYPOINT}]"
+        self.problems.add(Problem(wish.origin, wish.subject, field, sentence, Code.WAYPOINT_NOT_USED))
         return None
 
     def _wish(self, resource: Resource[ServiceObject] | Resource[Pod]) -> _Wish | None:

@@ -98,7 +98,7 @@ def test_a_kind_that_only_ends_in_list_is_an_object() -> None:
 def test_a_list_whose_items_are_no_list_is_a_problem() -> None:
     _, problems = parse("{apiVersion: v1, kind: PodList, items: 7}")
 
-    assert [str(it) for it in problems] == ["f.yaml:1: f.yaml items: a PodList needs a list of items"]
+    assert [str(it) for it in problems] == ["f.yaml:1: f.yaml items: a PodList needs a list of items [PWP0001]"]
 
 
 def test_json_is_yaml() -> None:

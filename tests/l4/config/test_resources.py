@@ -65,7 +65,7 @@ def test_an_object_that_was_never_valid_is_not_live() -> None:
 
     assert ports(decoded) == []
     assert [str(problem) for problem in decoded.problems] == [
-        "f.yaml:1: Thing default/a spec.port: expected `int`, got `str`"
+        "f.yaml:1: Thing default/a spec.port: expected `int`, got `str` [PWP0001]"
     ]
 
 

@@ -60,7 +60,7 @@ def test_the_same_object_twice_in_one_path_is_a_problem_and_the_first_stays(tmp_
     assert [document.content["x"] for document in documents.documents] == [1]
     assert [str(problem) for problem in documents.problems] == [
         f"{tmp_path}/second.yaml:1: Pod default/a: is already defined at {tmp_path}/first.yaml:1, which stays; "
-        "remove one of the two"
+        "remove one of the two [PWP0001]"
     ]
 
 
@@ -115,7 +115,7 @@ def test_a_path_that_never_was_is_a_problem_and_comes_later(tmp_path: Path) -> N
     (tmp_path / "mesh" / "a.yaml").write_text(pod("a"))
 
     assert [str(it) for it in missing.problems] == [
-        f"{tmp_path}/mesh: {tmp_path}/mesh: cannot be read: No such file or directory"
+        f"{tmp_path}/mesh: {tmp_path}/mesh: cannot be read: No such file or directory [PWP0001]"
     ]
     assert names(source.load()) == ["a"]
 

@@ -102,7 +102,7 @@ def test_a_waypoint_without_address_is_not_used_and_that_is_told(addresses: str)
     assert bound(registry) == (None, None)
     assert sentences(registry) == [
         "mesh.yaml:5: Service default/s metadata.labels[istio.io/use-waypoint]: "
-        "waypoint default/w is not used: it has no address in its status yet; traffic goes without it"
+        "waypoint default/w is not used: it has no address in its status yet; traffic goes without it [PWP0201]"
     ]
 
 

@@ -1,0 +1,110 @@
+"""The stable names of everything that can be wrong with a configuration.
+
+People suppress, count and look up problems by code, so that a code never changes its meaning and is never used again.
+`ist` is the message of istioctl's analyzers that says the same, where there is one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """ERROR: something asked for is not done. WARNING: it is done, but hardly what was meant. INFO: good to know."""
+
+    ERROR = "Error"
+    WARNING = "Warning"
+    INFO = "Info"
+
+
+class Code(StrEnum):
+    INVALID = "PWP0001"
+    UNKNOWN_FIELD = "PWP0002"
+    NOT_CARRIED_OUT = "PWP0003"
+    PARENT_NOT_FOUND = "PWP0101"
+    PARENT_PORT_NOT_FOUND = "PWP0102"
+    BACKEND_NOT_FOUND = "PWP0103"
+    BACKEND_KIND_UNKNOWN = "PWP0104"
+    REFERENCE_NOT_PERMITTED = "PWP0105"
+    FILTER_INVALID = "PWP0106"
+    PROTOCOL_MISMATCH = "PWP0107"
+    WAYPOINT_NOT_USED = "PWP0201"
+    SERVICE_NOT_REACHABLE = "PWP0202"
+    RULE_NEVER_MATCHES = "PWP0301"
+    BACKEND_NEVER_COUNTS = "PWP0302"
+    PORT_NAME_WITHOUT_PROTOCOL = "PWP0303"
+    SELECTOR_POLICY_WITH_L7 = "PWP0304"
+    ENROLLED_WITHOUT_MESH = "PWP0305"
+    HBONE_PORT_BLOCKED = "PWP0306"
+    CREDENTIALS_FOR_ANY_ORIGIN = "PWP0307"
+    HOSTNAMES_IGNORED = "PWP0308"
+    TIMEOUT_CUTS_RETRIES = "PWP0309"
+    BACKEND_WITHOUT_ENDPOINTS = "PWP0310"
+    SELECTS_NOTHING = "PWP0311"
+    REDIRECTS_TO_ITSELF = "PWP0312"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    name: str
+    level: Level
+    meaning: str
+    ist: str = ""
+
+
+_ERROR, _WARNING, _INFO = Level.ERROR, Level.WARNING, Level.INFO
+
+CODES: Mapping[Code, Entry] = {
+    Code.INVALID: Entry(
+        "Invalid", _ERROR, "The document breaks a rule of its API; its last valid version stays live.", "IST0106"
+    ),
+    Code.UNKNOWN_FIELD: Entry(
+        "UnknownField", _WARNING, "The field is not known here and has no effect; is it spelled right?", "IST0106"
+    ),
+    Code.NOT_CARRIED_OUT: Entry("NotCarriedOut", _ERROR, "The API has it, this waypoint doesn't do it."),
+    Code.PARENT_NOT_FOUND: Entry("ParentNotFound", _ERROR, "What the route attaches to does not exist.", "IST0101"),
+    Code.PARENT_PORT_NOT_FOUND: Entry("ParentPortNotFound", _ERROR, "The parent has no such port.", "IST0101"),
+    Code.BACKEND_NOT_FOUND: Entry(
+        "BackendNotFound", _ERROR, "The backend, or its port, does not exist; its share is answered 500.", "IST0101"
+    ),
+    Code.BACKEND_KIND_UNKNOWN: Entry("BackendKindUnknown", _ERROR, "No backend is of this kind here."),
+    Code.REFERENCE_NOT_PERMITTED: Entry(
+        "ReferenceNotPermitted", _ERROR, "A reference to another namespace needs a ReferenceGrant there."
+    ),
+    Code.FILTER_INVALID: Entry("FilterInvalid", _ERROR, "The filter can't be used here; its rule answers 500."),
+    Code.PROTOCOL_MISMATCH: Entry(
+        "ProtocolMismatch", _ERROR, "A route of this kind has no effect on a port of this protocol."
+    ),
+    Code.WAYPOINT_NOT_USED: Entry(
+        "WaypointNotUsed", _WARNING, "A use-waypoint label leads nowhere; traffic goes without a waypoint."
+    ),
+    Code.SERVICE_NOT_REACHABLE: Entry(
+        "ServiceNotReachable", _WARNING, "Nothing can be sent to the service as it is declared."
+    ),
+    Code.RULE_NEVER_MATCHES: Entry(
+        "RuleNeverMatches", _WARNING, "Every request it could take is taken by a stronger match.", "IST0130"
+    ),
+    Code.BACKEND_NEVER_COUNTS: Entry("BackendNeverCounts", _INFO, "With weight 0 a backend gets no request."),
+    Code.PORT_NAME_WITHOUT_PROTOCOL: Entry(
+        "PortNameWithoutProtocol", _INFO, "The port's protocol has to be guessed from its first bytes.", "IST0118"
+    ),
+    Code.SELECTOR_POLICY_WITH_L7: Entry(
+        "SelectorPolicyWithL7", _WARNING, "A ztunnel can't judge HTTP: a selector policy with such fields denies."
+    ),
+    Code.ENROLLED_WITHOUT_MESH: Entry(
+        "EnrolledWithoutMesh", _WARNING, "A waypoint is used only by clients that are in the mesh."
+    ),
+    Code.HBONE_PORT_BLOCKED: Entry("HbonePortBlocked", _WARNING, "A NetworkPolicy keeps tunnels out of port 15008."),
+    Code.CREDENTIALS_FOR_ANY_ORIGIN: Entry(
+        "CredentialsForAnyOrigin", _WARNING, "Any page may act with its visitors' credentials."
+    ),
+    Code.HOSTNAMES_IGNORED: Entry("HostnamesIgnored", _INFO, "A mesh matches by service, never by Host."),
+    Code.TIMEOUT_CUTS_RETRIES: Entry(
+        "TimeoutCutsRetries", _INFO, "The request's time is over before its attempts' times are."
+    ),
+    Code.BACKEND_WITHOUT_ENDPOINTS: Entry(
+        "BackendWithoutEndpoints", _WARNING, "No endpoint is ready; requests are answered 503."
+    ),
+    Code.SELECTS_NOTHING: Entry("SelectsNothing", _INFO, "The selector matches no pod.", "IST0166"),
+    Code.REDIRECTS_TO_ITSELF: Entry("RedirectsToItself", _WARNING, "A client that follows comes back here, for ever."),
+}

@@ -31,6 +31,7 @@ class DataPath:
     spawn: Spawn
     loop: asyncio.AbstractEventLoop
     exchanges: int = 0
+    mirrors: int = 0
 
 
 class Connection:

@@ -12,6 +12,7 @@ There is no task per request: everything is pushed, from the socket that has byt
 
 import asyncio
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from functools import lru_cache
 from random import getrandbits, random
@@ -27,6 +28,7 @@ from waypoint.decide import UNDECIDED, Answer, Decision, decide, edit_response, 
 from waypoint.errors import AttemptFailed, ExchangeError, Overloaded, RequestTimeout
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
+from waypoint.mirrored import MirroredRequest
 from waypoint.telemetry import ExchangeRecord
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
@@ -47,6 +49,7 @@ class Exchange:
         "_downstream",
         "_head",
         "_is_over",
+        "_mirrors",
         "_path",
         "_record",
         "_request_ended",
@@ -61,6 +64,7 @@ class Exchange:
         self._body = body
         self._attempts: Attempts | None = None
         self._decision = UNDECIDED
+        self._mirrors: tuple[MirroredRequest, ...] = ()
         self._deadline: asyncio.TimerHandle | None = None
         self._started = time.perf_counter()
         self._request_ended = 0.0
@@ -98,6 +102,8 @@ class Exchange:
 
     def request_body(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
+        for mirror in self._mirrors:
+            mirror.send_body(data)
         if self._attempts is not None and not self._attempts.send_body(data):
             self._downstream.pause_request()
 
@@ -105,6 +111,8 @@ class Exchange:
         self._request_ended = time.perf_counter()
         if self._is_over or self._attempts is None:
             return
+        for mirror in self._mirrors:
+            mirror.send_end(trailers)
         rule = self._decision.rule
         if self._deadline is None and rule is not None and (seconds := rule.timeouts.request) is not None:
             self._deadline = self._path.loop.call_later(seconds, self._timed_out)
@@ -193,10 +201,19 @@ class Exchange:
         if record.is_grpc:
             self._keep_grpc_deadline(rule)
         head.headers.append((b"x-envoy-attempt-count", b"1"))
+        if decision.mirrors and not self._body.is_opaque:
+            self._mirrors = tuple(self._mirrored(decision))
         self._attempts = Attempts(
             self, cluster, head, self._body, self._is_http2(cluster), path.originator, path.spawn, path.settings
         )
         self._attempts.start()
+
+    def _mirrored(self, decision: Decision) -> Iterator[MirroredRequest]:
+        path = self._path
+        for mirror in decision.mirrors:
+            if path.mirrors < path.settings.max_mirrors:
+                cluster = path.clusters[mirror.cluster]
+                yield MirroredRequest(path, cluster, self._head, self._body, self._is_http2(cluster))
 
     def _keep_grpc_deadline(self, rule: Rule) -> None:
         """The caller's own deadline counts from its head on, and is passed on no longer than the route's."""
@@ -311,6 +328,8 @@ class Exchange:
         self._is_over = True
         path, record = self._path, self._record
         path.exchanges -= 1
+        for mirror in self._mirrors:
+            mirror.abandon()
         self._attempts = None  # each holds the other: without this, only the garbage collector could free them
         if self._deadline is not None:
             self._deadline.cancel()

@@ -147,6 +147,10 @@ class Settings:
     """How much of a request's body is kept so that it can be sent again."""
     max_exchanges: int = 10_000
     """At once in one process; beyond it requests are answered with 503."""
+    max_mirrors: int = 1024
+    """Copies of requests that are under way to mirrors at once; beyond it no more are made."""
+    mirror_seconds: float = 15.0
+    """After this a copy is given up; nobody waits for it."""
 
     drain_seconds: float = 45.0
     """How long exchanges may take to finish after SIGTERM; Istio's value."""
@@ -220,6 +224,7 @@ _RANGES = {
     "max_connections": (1, 2**31 - 1),
     "max_handshakes": (1, 65_536),
     "max_exchanges": (1, 2**31 - 1),
+    "max_mirrors": (0, 2**31 - 1),
 }
 _PATH_NORMALIZATIONS = ("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -14,13 +14,14 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import uvloop
 
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.holder import Holder
-from l4.config.resources import Decoded, Decoder, Kinds
+from l4.config.resources import Decoder, Kinds
 from l4.config.settings import InvalidSetting, Settings
 from l4.config.sources import Documents, FolderSource
 from l4.discovery import kubernetes
@@ -63,7 +64,7 @@ class Waypoint:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._told: set[str] = set()
+        self._told: frozenset[str] = frozenset()
 
         self._certificates = FileStore(options.certificate, options.private_key, options.trust_bundle)
         self._source = FolderSource(options.resources)
@@ -101,7 +102,7 @@ class Waypoint:
         proxy_sock = bind(*options.proxy_listen, reuse_port=True) if options.proxy_listen else None
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._operators.readiness.done("certificate")
-        self._apply(self._source.load())
+        self._apply(self._prepare(self._source.load()))
         server = HboneServer(
             sock,
             certificate=lambda: self._certificates.current,
@@ -112,7 +113,7 @@ class Waypoint:
         )
         sandwich = ProxyServer(proxy_sock, self._path, self._terminator) if proxy_sock else None
         self._operators.readiness.done("listener")
-        self._spawn(self._source.watch(self._apply))
+        self._spawn(self._source.watch(self._prepare, self._apply))
         self._spawn(self._certificates.watch())
         self._spawn(give_back_unused())
         gc.collect()
@@ -162,8 +163,8 @@ class Waypoint:
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
-    def _apply(self, documents: Documents) -> None:
-        """Make a new snapshot live. Nothing in here waits, so no request sees half of it."""
+    def _prepare(self, documents: Documents) -> "_Prepared":
+        """Compile. Runs in a thread while requests go on, and while nothing else decodes."""
         decoded = self._decoder.decode(documents.documents)
         registry = kubernetes.registry_of(decoded.resources, self._mesh())
         gateway = self._options.gateway
@@ -173,7 +174,13 @@ class Waypoint:
             gateway=(gateway.namespace, gateway.name),
             problems=(*documents.problems, *decoded.problems),
         )
-        self._tell(decoded, snapshot)
+        ignored = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items())
+        return _Prepared(snapshot, ignored, frozenset(str(compiler.located(it)) for it in snapshot.problems))
+
+    def _apply(self, prepared: "_Prepared") -> None:
+        """Make a new snapshot live. Nothing in here waits, so no request sees half of it."""
+        snapshot = prepared.snapshot
+        self._tell(prepared)
         if snapshot.version == self._holder.current.version:
             return
         self._clusters.reconcile(snapshot)
@@ -187,19 +194,26 @@ class Waypoint:
         settings = self._settings
         return kubernetes.Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
 
-    def _tell(self, decoded: Decoded, snapshot: Snapshot) -> None:
+    def _tell(self, prepared: "_Prepared") -> None:
         """Each problem, and each kind that is not read, once; problems that are gone may come again."""
-        lines = {f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items()}
-        problems = {str(compiler.located(problem)) for problem in snapshot.problems}
-        for line in sorted(lines - self._told):
+        for line in sorted(prepared.ignored - self._told):
             log.info("%s", line)
-        for line in sorted(problems - self._told):
+        for line in sorted(prepared.problems - self._told):
             log.warning("%s", line)
-        self._told = lines | problems
-        self._metrics.config_problems.value = len(problems)
+        self._told = prepared.ignored | prepared.problems
+        self._metrics.config_problems.value = len(prepared.problems)
 
     def _dump(self) -> object:
         return dump(self._holder.current)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A snapshot to go live, and the lines to tell of it."""
+
+    snapshot: Snapshot
+    ignored: frozenset[str]
+    problems: frozenset[str]
 
 
 def _own_ip(listen: str) -> str | None:

@@ -42,6 +42,7 @@ class Code(StrEnum):
     BACKEND_WITHOUT_ENDPOINTS = "PWP0310"
     SELECTS_NOTHING = "PWP0311"
     REDIRECTS_TO_ITSELF = "PWP0312"
+    NOT_RUN = "PWP0401"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +107,6 @@ CODES: Mapping[Code, Entry] = {
         "BackendWithoutEndpoints", _WARNING, "No endpoint is ready; requests are answered 503."
     ),
     Code.SELECTS_NOTHING: Entry("SelectsNothing", _INFO, "The selector matches no pod.", "IST0166"),
+    Code.NOT_RUN: Entry("NotRun", _ERROR, "The mesh on one machine can't run it, or not all of it."),
     Code.REDIRECTS_TO_ITSELF: Entry("RedirectsToItself", _WARNING, "A client that follows comes back here, for ever."),
 }

@@ -11,9 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from l4.config import manifest
 from l4.config.documents import Document, ObjectKey, Origin, Problem
+
+T = TypeVar("T")
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _POLL_SECONDS = 0.25
@@ -52,8 +55,9 @@ class FolderSource:
         self._refresh()
         return self._merge()
 
-    async def watch(self, on_change: Callable[[Documents], None]) -> None:
-        """Call `on_change` after each change, once it has settled for a poll. Runs until cancelled."""
+    async def watch(self, prepare: Callable[[Documents], T], apply: Callable[[T], None]) -> None:
+        """After each change, once it has settled for a poll: `prepare` in a thread, then `apply` with what it made on
+        the loop. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
             if not await asyncio.to_thread(self._refresh):
@@ -62,7 +66,7 @@ class FolderSource:
                 await asyncio.sleep(self._poll_seconds / 5)
                 if not await asyncio.to_thread(self._refresh):
                     break
-            on_change(self._merge())
+            apply(await asyncio.to_thread(lambda: prepare(self._merge())))
 
     def _refresh(self) -> bool:
         """Read changed files; whether anything changed."""

@@ -80,13 +80,13 @@ class Ztunnel:
             self._loop.add_signal_handler(number, self._stop)
         options = self._options
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
-        self._apply(self._source.load())
+        self._apply(self._prepare(self._source.load()))
         self._operators.readiness.done("configuration")
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
         async with asyncio.TaskGroup() as tasks:
             following = (
-                self._source.watch(self._apply),
+                self._source.watch(self._prepare, self._apply),
                 self._certificates.watch(),
                 self._keep_house(),
                 give_back_unused(),
@@ -120,15 +120,19 @@ class Ztunnel:
             os._exit(1)
         self._stopping.set()
 
-    def _apply(self, documents: Documents) -> None:
+    def _prepare(self, documents: Documents) -> tuple[Registry, set[str]]:
+        """The registry, and what is to be told. Runs in a thread while nothing else decodes."""
         decoded = self._decoder.decode(documents.documents)
         settings = self._settings
         mesh = kubernetes.Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
         registry = kubernetes.registry_of(decoded.resources, mesh)
+        problems = (*documents.problems, *decoded.problems, *registry.problems)
+        return registry, {str(problem) for problem in problems}
+
+    def _apply(self, prepared: tuple[Registry, set[str]]) -> None:
+        registry, lines = prepared
         self._registry.swap(registry)
         self._pods.update(registry)
-        problems = (*documents.problems, *decoded.problems, *registry.problems)
-        lines = {str(problem) for problem in problems}
         for line in sorted(lines - self._told):
             log.warning("%s", line)
         self._told = lines

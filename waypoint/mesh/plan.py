@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from l4.config.codes import Code
 from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Resource, Resources
 from policies.attributes import Identity
@@ -166,7 +167,7 @@ def _listed(ports: Iterable[int | str]) -> str:
 
 
 def _problem(resource: Resource[Any], field: str, sentence: str) -> Problem:
-    return Problem(resource.origin, str(resource.key), field, sentence)
+    return Problem(resource.origin, str(resource.key), field, sentence, Code.NOT_RUN)
 
 
 def _name(key: ObjectKey) -> str:

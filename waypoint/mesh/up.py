@@ -61,7 +61,7 @@ async def _until_stopped(options: MeshOptions, layout: Layout, display: Display)
         laptop.follow(source.load())
         laptop.start()
         background = [
-            tasks.create_task(source.watch(laptop.follow)),
+            tasks.create_task(source.watch(lambda documents: documents, laptop.follow)),
             tasks.create_task(laptop.renew_certificates()),
             tasks.create_task(_announce(laptop, options, layout, display)),
         ]

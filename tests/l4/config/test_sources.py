@@ -20,7 +20,7 @@ def names(documents: Documents) -> list[str]:
 @asynccontextmanager
 async def watching(source: FolderSource) -> AsyncIterator["asyncio.Queue[Documents]"]:
     seen: asyncio.Queue[Documents] = asyncio.Queue()
-    task = asyncio.get_running_loop().create_task(source.watch(seen.put_nowait))
+    task = asyncio.get_running_loop().create_task(source.watch(lambda documents: documents, seen.put_nowait))
     try:
         yield seen
     finally:

@@ -145,5 +145,5 @@ def test_addresses_stay_when_the_manifests_grow() -> None:
 def test_what_cannot_be_run_is_said_and_the_rest_goes_on(text: str, problem: str) -> None:
     mesh = plan_of(text, REVIEWS.replace("reviews", "details"))
 
-    assert [re.sub(r"^mesh.yaml:\d+", "mesh.yaml", str(it)) for it in mesh.problems] == [problem]
+    assert [re.sub(r"^mesh.yaml:\d+", "mesh.yaml", str(it)) for it in mesh.problems] == [f"{problem} [PWP0401]"]
     assert any(pod.deployment == "details-v1" for pod in mesh.pods)

@@ -15,6 +15,7 @@ from policies.attributes import ClusterName, RequestHead
 from policies.balancing import weighted
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Regex, StringMatch
+from policies.retry import RetryPolicy
 from policies.timeout import NO_TIMEOUTS, Timeouts
 
 
@@ -114,6 +115,7 @@ class Rule:
     backends: tuple[WeightedBackend, ...]
     filters: Filters = NO_FILTERS
     timeouts: Timeouts = NO_TIMEOUTS
+    retry: RetryPolicy | None = None
     source: RuleSource | None = None
 
     def pick(self, roll: float) -> WeightedBackend | None:

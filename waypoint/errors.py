@@ -4,6 +4,7 @@ Raise or pass these, never a status: `exchange.local_reply` renders any of them.
 what Envoy sends (dashboards and tests of others match on them).
 """
 
+from policies.outcome import Ending
 from policies.verdict import ResponseFlag
 
 
@@ -97,14 +98,11 @@ class UpgradeRefused(ExchangeError):
 
 
 class AttemptFailed(ExchangeError):
-    """One attempt at one endpoint did not bring a whole response.
-
-    `is_undelivered`: the endpoint provably never saw the request, so that it may be sent again whatever its method.
-    """
+    """One attempt at one endpoint did not bring a whole response; retries are decided by its `ending`."""
 
     status = 503
     reset_reason = ""
-    is_undelivered = False
+    ending = Ending.RESET
     has_retried = False
 
     @property
@@ -128,7 +126,7 @@ class UpstreamConnectFailed(AttemptFailed):
 
     flag = ResponseFlag.UPSTREAM_CONNECTION_FAILURE
     reset_reason = "remote connection failure"
-    is_undelivered = True
+    ending = Ending.CONNECT_FAILURE
 
     @property
     def _shows_reason(self) -> bool:
@@ -148,7 +146,17 @@ class UpstreamReset(AttemptFailed):
 
     def __init__(self, reason: str = "", *, is_undelivered: bool = False) -> None:
         super().__init__(reason)
-        self.is_undelivered = is_undelivered
+        self.ending = Ending.REFUSED_STREAM if is_undelivered else Ending.RESET
+
+
+class AttemptTimeout(AttemptFailed):
+    """No response within the time that one attempt has."""
+
+    status = 504
+    flag = ResponseFlag.UPSTREAM_REQUEST_TIMEOUT
+    ending = Ending.TIMEOUT
+    detail = "upstream_per_try_timeout"
+    body = RequestTimeout.body
 
 
 class UpstreamProtocolError(AttemptFailed):

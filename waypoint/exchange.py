@@ -20,6 +20,7 @@ from random import getrandbits, random
 from l4.discovery.workload import AppProtocol
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
+from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
 from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import UNKNOWN_SERVICE
@@ -29,12 +30,16 @@ from waypoint.errors import AttemptFailed, ExchangeError, Overloaded, RequestTim
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.mirrored import MirroredRequest
-from waypoint.telemetry import ExchangeRecord
+from waypoint.telemetry import ExchangeRecord, RetryEvent
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
 
 SERVER = b"istio-envoy"
 _MAX_REQUEST_ID = 128
+_RETRY_FLAGS = {
+    RetryEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
+    RetryEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
+}
 
 
 class Exchange:
@@ -138,7 +143,16 @@ class Exchange:
         self._record.endpoint = endpoint
         self._record.request_bytes = head_bytes
 
+    def retry_noted(self, event: RetryEvent) -> None:
+        record = self._record
+        if record.cluster is not None:
+            self._path.telemetry.count_retry(event, record.cluster)
+        if event in _RETRY_FLAGS:
+            record.flags += (_RETRY_FLAGS[event],)
+
     def response_informational(self, head: ResponseHead) -> None:
+        if self._attempts is not None:
+            self._attempts.hold()
         self._downstream.send_informational(head)
 
     def response_head(self, head: ResponseHead, body: Body) -> None:
@@ -204,7 +218,15 @@ class Exchange:
         if decision.mirrors and not self._body.is_opaque:
             self._mirrors = tuple(self._mirrored(decision))
         self._attempts = Attempts(
-            self, cluster, head, self._body, self._is_http2(cluster), path.originator, path.spawn, path.settings
+            self,
+            cluster,
+            head,
+            self._body,
+            self._is_http2(cluster),
+            path.originator,
+            path.spawn,
+            path.settings,
+            rule.retry or DEFAULT_RETRIES,
         )
         self._attempts.start()
 
@@ -288,9 +310,7 @@ class Exchange:
         record.detail = error.detail
         record.upstream_transport_failure_reason = error.reason if isinstance(error, AttemptFailed) else ""
         if error.flag is not None:
-            is_exhausted = isinstance(error, AttemptFailed) and error.has_retried
-            limit = (ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,) if is_exhausted else ()
-            record.flags += (*limit, error.flag)
+            record.flags += (error.flag,)
         head, body = local_reply(error)
         if record.is_grpc:
             head, body = grpc.reply(head, error.body), b""

@@ -9,11 +9,11 @@ from l4.discovery.workload import AppProtocol
 from l4.net.client_hello import ClientHello
 from l4.net.copy import Copy
 from policies.balancing.endpoint import Endpoint
+from policies.retry import DEFAULT_RETRIES
 from waypoint.config.snapshot import Destination
 from waypoint.data_path import Connection
 from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint
 from waypoint.telemetry import ExchangeRecord
-from waypoint.upstream.attempts import BACKOFF_SECONDS, RETRIES
 from waypoint.upstream.cluster import Cluster, LiveEndpoint
 
 
@@ -80,10 +80,10 @@ async def _reach(
             await connection.path.originator.connect(live.endpoint, lambda: far, cluster.config.connect_timeout_seconds)
         except BaseException as error:
             live.active -= 1
-            if not isinstance(error, AttemptFailed) or retries == RETRIES:
+            if not isinstance(error, AttemptFailed) or retries == DEFAULT_RETRIES.attempts:
                 raise
             tried.add(live.endpoint)
-            await asyncio.sleep(BACKOFF_SECONDS * 2**retries * random())
+            await asyncio.sleep(DEFAULT_RETRIES.delay(retries + 1, random()))
             retries += 1
         else:
             return live

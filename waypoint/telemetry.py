@@ -8,6 +8,7 @@ missing; whatever a client sent is escaped, so that nobody forges a line or a fi
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
 REPORTER = "waypoint"
 MUTUAL_TLS = "mutual_tls"
 MAX_BOUND_SERIES = 4096
+
+
+class RetryEvent(StrEnum):
+    """Envoy's counters of a cluster, by their names."""
+
+    RETRY = "upstream_rq_retry"
+    BACKOFF_EXPONENTIAL = "upstream_rq_retry_backoff_exponential"
+    BACKOFF_RATELIMITED = "upstream_rq_retry_backoff_ratelimited"
+    SUCCESS = "upstream_rq_retry_success"
+    LIMIT_EXCEEDED = "upstream_rq_retry_limit_exceeded"
+    OVERFLOW = "upstream_rq_retry_overflow"
+    PER_TRY_TIMEOUT = "upstream_rq_per_try_timeout"
 
 
 @dataclass(slots=True)
@@ -129,6 +142,9 @@ class Telemetry:
         """See `MeshMetrics.count_refusal`; what was no refusal has no reason."""
         if reason:
             self._metrics.count_refusal(reason)
+
+    def count_retry(self, event: RetryEvent, cluster: ClusterName) -> None:
+        self._metrics.retries.labels((event, cluster)).add()
 
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
         """The counters for an opaque connection, to be updated while it lasts."""

@@ -243,6 +243,9 @@ class MeshMetrics:
         self.refused = counter(
             "pywaypoint_refused", "Connections and requests refused before they had a destination.", ("reason",)
         )
+        self.retries = counter(
+            "pywaypoint_upstream_retries", "What became of retries, as Envoy names it.", ("event", "cluster_name")
+        )
         problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
         self.config_problems = problems.labels(())
         build = gauge("istio_build", "Which build of which component this is; always 1.", ("component", "tag"))
@@ -256,7 +259,7 @@ class MeshMetrics:
         self._families: tuple[Family[Value] | Family[Histogram], ...] = (
             *(self.requests, self.request_duration, self.request_bytes, self.response_bytes),
             *(self.connections_opened, self.connections_closed, self.received_bytes, self.sent_bytes),
-            *(self.refused, problems, build, overflow),
+            *(self.refused, self.retries, problems, build, overflow),
         )
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)

@@ -13,6 +13,7 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Peer
 from policies.balancing.endpoint import Endpoint
+from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import RouteTable
 
 
@@ -38,6 +39,7 @@ class ClusterConfig:
     app_protocol: AppProtocol
     endpoints: tuple[Endpoint, ...]
     connect_timeout_seconds: float = 10.0
+    retry_budget: RetryBudget = DEFAULT_BUDGET
 
 
 @dataclass(frozen=True, slots=True)

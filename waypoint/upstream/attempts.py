@@ -1,35 +1,42 @@
-"""The attempts of one exchange: choose an endpoint, connect, send; and try again where that is safe.
+"""The attempts of one exchange: choose an endpoint, connect, send; and try again where the retry policy asks for it.
 
-Safe are two cases, whatever the method: nothing was delivered (TCP, TLS or CONNECT failed; a CONNECT that got no 200
-provably never reached the application), and a kept-alive connection that died before a byte of the answer came, when
-the method is idempotent. The request's body is kept for this up to a bound; beyond it, what was sent is gone and the
-exchange has its one attempt.
+What is a reason to, and what the destination can bear, is decided in `retrying`. Most exchanges have a policy that asks
+for nothing of a response: then it goes straight to the exchange. Otherwise a `watch` looks at it, and one that is tried
+again is never seen by the exchange.
+
+The request's body is kept for this up to a bound; beyond it, what was sent is gone, and there is no further attempt.
+Between two attempts the client is held back at the bound: Envoy, which lets it go on, must answer 507 there.
 """
 
 import asyncio
+import time
 from random import random
 from typing import Protocol
 
 from l4.config.settings import Settings
-from policies.attributes import Headers, RequestHead
+from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
-from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, UpstreamConnectFailed
+from policies.outcome import Ending, Outcome
+from policies.retry import DEFAULT_RETRIES, IDEMPOTENT, RetryPolicy
+from waypoint.errors import AttemptFailed, AttemptTimeout, ExchangeError, NoHealthyEndpoint
 from waypoint.http.client import Http1Client
 from waypoint.http.events import Body, ResponseSink
-from waypoint.http.h2_client import ClientStream, Http2Client
+from waypoint.http.h2_client import ClientStream
 from waypoint.originate import Originator
+from waypoint.telemetry import RetryEvent
 from waypoint.upstream.cluster import Cluster, LiveEndpoint
+from waypoint.upstream.connect import open_connection, open_stream
 from waypoint.upstream.connections import Spawn
-
-RETRIES = 2  # Istio's default without a policy: twice, on failures to connect
-BACKOFF_SECONDS = 0.025  # Envoy's base interval, doubled each time, with full jitter
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})  # RFC 9110 9.2.2
+from waypoint.upstream.retrying import Retrying
+from waypoint.upstream.watch import Discarded, Watch
 
 
 class AttemptSink(ResponseSink, Protocol):
     """The exchange: takes the response, or the error when no attempt is left."""
 
     def attempt_began(self, endpoint: Endpoint, head_bytes: int) -> None: ...
+
+    def retry_noted(self, event: RetryEvent) -> None: ...
 
     def attempts_failed(self, error: ExchangeError) -> None: ...
 
@@ -47,14 +54,17 @@ class Attempts:
         "_is_http2",
         "_is_over",
         "_is_replayable",
+        "_is_watched",
         "_live",
         "_originator",
+        "_policy",
+        "_retrying",
         "_settings",
         "_sink",
         "_size",
         "_spawn",
+        "_timer",
         "_trailers",
-        "_tried",
         "count",
     )
 
@@ -68,8 +78,10 @@ class Attempts:
         originator: Originator,
         spawn: Spawn,
         settings: Settings,
+        policy: RetryPolicy = DEFAULT_RETRIES,
     ) -> None:
         self.count = 0
+        self._policy = policy
         self._sink = sink
         self._cluster = cluster
         self._head = head
@@ -81,25 +93,31 @@ class Attempts:
         self._live: LiveEndpoint | None = None
         self._client: Http1Client | ClientStream | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._tried: set[Endpoint] | tuple[()] = ()
+        self._retrying: Retrying | None = None
         self._chunks: list[bytes] = []  # the body so far, while it is needed
         self._size = 0
         self._trailers: Headers | None = None  # None until the request is complete
         self._is_replayable = True
+        self._is_watched = policy.looks_at_responses or policy.per_try_timeout is not None
+        self._timer: asyncio.TimerHandle | None = None  # the pause before an attempt, then the attempt's own limit
         self._is_over = False
 
     # -- the request -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin an attempt: on an idle connection at once, else as soon as one stands."""
-        live = self._cluster.pick(random, self._tried)
+        live = self._cluster.pick(random, self._retrying.tried if self._retrying is not None else ())
         if live is None:
             self._is_over = True
             self._sink.attempts_failed(NoHealthyEndpoint())
             return
         self.count += 1
+        if self.count == 1 and self._cluster.counts_requests:
+            self._cluster.retries.request(time.monotonic())
         self._live = live
         live.active += 1
+        if self._is_watched:
+            self._limit()
         client = live.take(is_http2=self._is_http2)
         if client is not None:
             self._send(client)
@@ -120,21 +138,25 @@ class Attempts:
 
     def send_end(self, trailers: Headers) -> None:
         self._trailers = trailers
+        if self._is_watched:
+            self._limit()
         if self._client is not None:
             self._client.send_end(trailers)
 
+    def hold(self) -> None:
+        """The client has seen something of this attempt: there is no other."""
+        self._forget_body()
+
     def abort(self) -> None:
         """Nobody waits for the answer any more: let go of connection, tunnel and endpoint."""
-        if self._is_over:
-            return
-        self._end()
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._client is not None:
-            self._client.abort()
+        if not self._is_over:
+            self._break_off()
+            self._end()
 
     def finished(self) -> None:
         """The response is whole."""
+        if self._retrying is not None:
+            self._retrying.finished()
         self._end()
 
     # -- the response's flow control -------------------------------------------------------------------------------
@@ -150,41 +172,19 @@ class Attempts:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     async def _connect(self, live: LiveEndpoint) -> None:
+        seconds, originator, settings = self._cluster.config.connect_timeout_seconds, self._originator, self._settings
         try:
-            if self.count > 1:
-                await asyncio.sleep(BACKOFF_SECONDS * 2 ** (self.count - 2) * random())
-            client = await (self._open_stream(live) if self._is_http2 else self._open_connection(live))
+            client = await (
+                open_stream(live, originator, settings, seconds, self._spawn)
+                if self._is_http2
+                else open_connection(live, originator, settings, seconds)
+            )
         except ExchangeError as error:
+            self._connecting = None
             self.failed(error)
         else:
-            self._send(client)
-        finally:
             self._connecting = None
-
-    async def _open_connection(self, live: LiveEndpoint) -> Http1Client:
-        loop = asyncio.get_running_loop()
-
-        def free(client: Http1Client) -> None:
-            live.free(client, loop.time())
-
-        client = Http1Client(self._settings, on_free=free, on_gone=live.gone)
-        await self._originator.connect(live.endpoint, lambda: client, self._cluster.config.connect_timeout_seconds)
-        return client
-
-    async def _open_stream(self, live: LiveEndpoint) -> ClientStream:
-        originator, seconds = self._originator, self._cluster.config.connect_timeout_seconds
-
-        async def connect() -> Http2Client:
-            client = Http2Client(self._settings, on_gone=live.http2.gone)
-            await originator.connect(live.endpoint, lambda: client, seconds)
-            try:
-                await asyncio.wait_for(client.is_ready, seconds)
-            except TimeoutError:
-                client.close()
-                raise UpstreamConnectFailed(f"{live.endpoint} sent no HTTP/2 within {seconds:g} s") from None
-            return client
-
-        return await live.http2.open(connect, self._spawn)
+            self._send(client)
 
     def _send(self, client: Http1Client | ClientStream) -> None:
         assert self._live is not None
@@ -192,7 +192,8 @@ class Attempts:
         head = self._head
         if self.count > 1:
             head.headers[-1] = (b"x-envoy-attempt-count", b"%d" % self.count)
-        size = client.send_head(head, self._body, self._sink)
+        sink: ResponseSink = Watch(self, self._sink) if self._is_watched else self._sink
+        size = client.send_head(head, self._body, sink)
         self._sink.attempt_began(self._live.endpoint, size)
         takes_more = True
         for chunk in self._chunks:
@@ -201,43 +202,97 @@ class Attempts:
             self._forget_body()
             if takes_more:
                 self._sink.resume_upstream()
+        elif takes_more and self.count > 1:  # the endpoint before may have had no room
+            self._sink.resume_upstream()
         if self._trailers is not None:
             client.send_end(self._trailers)
 
-    def _forget_body(self) -> None:
-        self._is_replayable = False
-        self._chunks.clear()
+    def _limit(self) -> None:
+        """Begin the time that one attempt has for its response, when there is an attempt and a whole request."""
+        if self._trailers is not None and self._live is not None and self._policy.per_try_timeout is not None:
+            self._stop_timer()
+            self._timer = asyncio.get_running_loop().call_later(self._policy.per_try_timeout, self._timed_out)
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        self._sink.retry_noted(RetryEvent.PER_TRY_TIMEOUT)
+        self._break_off()
+        self.failed(AttemptTimeout())
+
+    # -- another one, or the end -----------------------------------------------------------------------------------
 
     def failed(self, error: ExchangeError) -> None:
         """The attempt under way brought no response: try again, or tell the exchange."""
         if self._is_over:
             return
-        client, live = self._client, self._live
-        self._client = self._live = None
-        if live is not None:
-            live.active -= 1
-            if self._may_retry(error, client):
-                if not self._tried:
-                    self._tried = set()
-                self._tried.add(live.endpoint)
-                self.start()
-                return
-        self._is_over = True
+        client = self._client
         if isinstance(error, AttemptFailed):
+            is_stale = (
+                error.ending is Ending.RESET and client is not None and client.is_reused and not client.has_answered
+            )
+            if self._tries_again(Outcome(error.ending, is_stale=is_stale)):
+                return
             error.has_retried = self.count > 1
+        self._end()
         self._sink.attempts_failed(error)
 
-    def _may_retry(self, error: ExchangeError, client: Http1Client | ClientStream | None) -> bool:
-        if not self._is_replayable or self.count > RETRIES or not isinstance(error, AttemptFailed):
+    def answered(self, head: ResponseHead, body: Body) -> Discarded | None:
+        """The response to a watched attempt. None: it is the one to show; otherwise what takes the rest of it."""
+        self._stop_timer()
+        client = self._client
+        assert client is not None
+        if self._tries_again(Outcome(Ending.RESPONSE, head.status, head.headers)):
+            return Discarded(client, body, is_request_complete=self._trailers is not None)
+        self._is_watched = False
+        return None
+
+    def _tries_again(self, outcome: Outcome) -> bool:
+        """Leave this attempt for another one, if there is a reason to and nothing against it."""
+        policy, live = self._policy, self._live
+        if live is None or not self._is_replayable:
             return False
-        if error.is_undelivered:
-            return True
-        is_stale = client is not None and client.is_reused and not client.has_answered
-        return is_stale and self._head.method in _IDEMPOTENT
+        if not policy.asks_for(outcome, is_idempotent=self._head.method in IDEMPOTENT):
+            return False
+        if self._retrying is None:
+            self._retrying = Retrying(policy, self._cluster, self._sink.retry_noted)
+        pause = self._retrying.pause(self.count, outcome, live.endpoint)
+        if pause is None:
+            return False
+        self._leave()
+        self._timer = asyncio.get_running_loop().call_later(pause, self._start_again)
+        return True
+
+    def _start_again(self) -> None:
+        self._timer = None
+        self.start()
+
+    def _forget_body(self) -> None:
+        self._is_replayable = False
+        self._chunks.clear()
+
+    def _break_off(self) -> None:
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        if self._client is not None:
+            self._client.abort()
+
+    def _leave(self) -> None:
+        """The attempt is over, if there was one."""
+        live, self._live, self._client = self._live, None, None
+        if live is not None:
+            live.active -= 1
+        if self._timer is not None:
+            self._stop_timer()
 
     def _end(self) -> None:
         self._is_over = True
         self._chunks.clear()
-        if self._live is not None:
-            self._live.active -= 1
-            self._live = None
+        self._leave()
+        if self._retrying is not None:
+            self._retrying.release()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

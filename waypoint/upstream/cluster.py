@@ -8,6 +8,7 @@ from collections.abc import Callable, Container
 
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.least_request import pick
+from policies.retry_budget import Spending
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.http.client import Http1Client
 from waypoint.http.h2_client import ClientStream
@@ -64,10 +65,15 @@ class Cluster:
     def __init__(self, config: ClusterConfig) -> None:
         self.config = config
         self.endpoints = [LiveEndpoint(endpoint) for endpoint in config.endpoints]
+        self.retries = Spending(config.retry_budget)
+        self.counts_requests = self.retries.counts_requests
 
     def reconcile(self, config: ClusterConfig) -> None:
         """Take a new configuration for the same name."""
         known: dict[Endpoint, LiveEndpoint | None] = {live.endpoint: live for live in self.endpoints}
+        if config.retry_budget != self.config.retry_budget:
+            self.retries.follow(config.retry_budget)
+            self.counts_requests = self.retries.counts_requests
         self.config = config
         self.endpoints = [known.pop(endpoint, None) or LiveEndpoint(endpoint) for endpoint in config.endpoints]
         for live in filter(None, known.values()):
@@ -76,6 +82,10 @@ class Cluster:
     def retire(self) -> None:
         for live in self.endpoints:
             live.retire()
+
+    def take_retry(self, now: float) -> bool:
+        """Begin a retry, if the budget has room for it; `retries.release` ends it."""
+        return self.retries.take(sum(live.active for live in self.endpoints), now)
 
     def pick(self, roll: Callable[[], float], avoid: Container[Endpoint] = ()) -> LiveEndpoint | None:
         """The next attempt's endpoint, one of those to avoid only when there is no other; None when there is none.

@@ -1,0 +1,43 @@
+"""Makes what an attempt needs when its endpoint has nothing idle: a connection of HTTP/1.1, or a stream of HTTP/2."""
+
+import asyncio
+
+from l4.config.settings import Settings
+from waypoint.errors import UpstreamConnectFailed
+from waypoint.http.client import Http1Client
+from waypoint.http.h2_client import ClientStream, Http2Client
+from waypoint.originate import Originator
+from waypoint.upstream.cluster import LiveEndpoint
+from waypoint.upstream.connections import Spawn
+
+
+async def open_connection(
+    live: LiveEndpoint, originator: Originator, settings: Settings, seconds: float
+) -> Http1Client:
+    """Raises UpstreamConnectFailed."""
+    loop = asyncio.get_running_loop()
+
+    def free(client: Http1Client) -> None:
+        live.free(client, loop.time())
+
+    client = Http1Client(settings, on_free=free, on_gone=live.gone)
+    await originator.connect(live.endpoint, lambda: client, seconds)
+    return client
+
+
+async def open_stream(
+    live: LiveEndpoint, originator: Originator, settings: Settings, seconds: float, spawn: Spawn
+) -> ClientStream:
+    """On a connection that others use too, or on a new one. Raises UpstreamConnectFailed."""
+
+    async def connect() -> Http2Client:
+        client = Http2Client(settings, on_gone=live.http2.gone)
+        await originator.connect(live.endpoint, lambda: client, seconds)
+        try:
+            await asyncio.wait_for(client.is_ready, seconds)
+        except TimeoutError:
+            client.close()
+            raise UpstreamConnectFailed(f"{live.endpoint} sent no HTTP/2 within {seconds:g} s") from None
+        return client
+
+    return await live.http2.open(connect, spawn)

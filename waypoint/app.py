@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 
 _GC_THRESHOLDS = (20_000, 20, 20)
 """An exchange leaves no cycle behind, so there is little to find: look for it less often than Python does by itself."""
+_SWITCH_SECONDS = 0.001
+"""How long the thread that compiles a configuration may keep requests waiting at each turn; Python's own is 5 ms."""
 
 KINDS: Kinds = {**kubernetes.KINDS, ("gateway.networking.k8s.io", "HTTPRoute"): HTTPRoute}
 
@@ -119,6 +121,7 @@ class Waypoint:
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
         gc.set_threshold(*_GC_THRESHOLDS)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         log.info("the waypoint of Gateway %s accepts HBONE on %s:%d", options.gateway, *options.listen)
         await self._stopping.wait()
         await self._drain(server, sandwich)

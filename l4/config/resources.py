@@ -80,7 +80,9 @@ class Decoder:
                     good[key] = known
             else:
                 good[key] = (document, Resource(key, value, document.origin))
-        self._good = good
+        stale, self._good = self._good, good
+        while stale:  # freed at once, thousands of objects would keep every other thread waiting
+            stale.popitem()
         return Decoded(Resources(resource for _, resource in good.values()), tuple(problems), ignored)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from l4.config import manifest
+from l4.config import collector, manifest
 from l4.config.documents import Document, ObjectKey, Origin, Problem
 
 T = TypeVar("T")
@@ -66,7 +66,8 @@ class FolderSource:
                 await asyncio.sleep(self._poll_seconds / 5)
                 if not await asyncio.to_thread(self._refresh):
                     break
-            apply(await asyncio.to_thread(lambda: prepare(self._merge())))
+            with collector.paused():
+                apply(await asyncio.to_thread(lambda: prepare(self._merge())))
 
     def _refresh(self) -> bool:
         """Read changed files; whether anything changed."""
@@ -79,7 +80,11 @@ class FolderSource:
         for path in wanted:
             known, version = self._files.get(path), _version(path)
             if known is None or known.version != version:
-                self._files[path] = _parse(path, version, known.documents if known is not None else [])
+                with collector.paused():
+                    file = _parse(path, version, known.documents if known is not None else [])
+                self._files[path] = file
+                if known is not None and known.documents is not file.documents:
+                    _free(known.documents)
                 changed = True
         return changed
 
@@ -99,6 +104,12 @@ class FolderSource:
             merged.update(own)
         ordered = sorted(merged.values(), key=lambda document: document.key)
         return Documents(tuple(ordered), tuple(sorted(problems)))
+
+
+def _free(documents: list[Document]) -> None:
+    """One by one: freed at once, thousands of documents would keep every other thread waiting."""
+    while documents:
+        documents.pop()
 
 
 def _files_of(path: Path, before: list[Path]) -> list[Path]:

@@ -23,7 +23,8 @@ class Seen:
 @contextmanager
 def echo_server(ip: str, port: int = 9080) -> Iterator[Seen]:
     """`Unary` echoes; `Collect` joins; `Repeat` sends b"n" back n times; `Chat` echoes each as it comes; `Fail` aborts
-    with NOT_FOUND; `Hang` sends one message and then waits until it is cancelled."""
+    with NOT_FOUND, `Flaky` every other time with UNAVAILABLE; `Hang` sends one message and waits until it is cancelled.
+    """
     seen = Seen()
 
     def note(context: grpc.ServicerContext) -> None:
@@ -53,6 +54,12 @@ def echo_server(ip: str, port: int = 9080) -> Iterator[Seen]:
         context.abort(grpc.StatusCode.NOT_FOUND, "no such thing: 100 %")
         return b""
 
+    def flaky(request: bytes, context: grpc.ServicerContext) -> bytes:
+        note(context)
+        if len(seen.metadata) % 2:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        return request
+
     def hang(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         yield b"first"
         while context.is_active():
@@ -65,6 +72,7 @@ def echo_server(ip: str, port: int = 9080) -> Iterator[Seen]:
         "Repeat": grpc.unary_stream_rpc_method_handler(repeat),
         "Chat": grpc.stream_stream_rpc_method_handler(chat),
         "Fail": grpc.unary_unary_rpc_method_handler(fail),
+        "Flaky": grpc.unary_unary_rpc_method_handler(flaky),
         "Hang": grpc.unary_stream_rpc_method_handler(hang),
     }
     server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])

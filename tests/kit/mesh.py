@@ -29,6 +29,7 @@ from l4.ztunnel.pods import Pods
 from l4.ztunnel.proxy import Node
 from l4.ztunnel.traffic import Traffic
 from policies.attributes import Identity
+from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
 from tests.kit.certificates import MeshPki
 from waypoint.app import KINDS
 from waypoint.config.compile import compile as compile_snapshot
@@ -121,6 +122,15 @@ class Mesh:
         self.holder.swap(snapshot)
         self.clusters.retire_unknown(snapshot)
         return snapshot
+
+    def rule(self, **fields: object) -> None:
+        """Let every request of every service fall under one rule, which has these fields."""
+        snapshot = self.holder.current
+        destinations = {}
+        for key, it in snapshot.destinations.items():
+            rule = Rule("rule", (WeightedBackend(it.cluster),), **fields)  # type: ignore[arg-type]
+            destinations[key] = replace(it, routes=RouteTable([Route(Match(), rule)]))
+        self.holder.swap(replace(snapshot, destinations=destinations))
 
     async def tunnel(
         self, authority: str, *, account: str = "client", to: str | None = None, expect: str = "waypoint"

@@ -1,4 +1,4 @@
-"""Applications for tests: plain TCP servers that answer as they are told, and count."""
+"""Applications for tests: plain TCP servers that answer, or misbehave, as they are told, and count."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -71,3 +71,61 @@ def answering(body: bytes = b"hello", *, status: str = "200 OK", headers: str = 
             writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body)
 
     return handler
+
+
+Step = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""What becomes of one request whose head and body have been read."""
+
+
+def scripted(*steps: Step) -> Handler:
+    """Every request, whatever its connection or server, meets the next step; the last one goes on for ever."""
+    taken = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+            if length:
+                await reader.readexactly(int(length))
+            step = steps[min(taken, len(steps) - 1)]
+            taken += 1
+            await step(reader, writer)
+
+    return handler
+
+
+def reply(status: str = "200 OK", body: bytes = b"hello", headers: str = "", *, after: float = 0) -> Step:
+    async def step(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(after)
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body)
+        await writer.drain()
+
+    return step
+
+
+def raw(data: bytes) -> Step:
+    async def step(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+
+    return step
+
+
+async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Says nothing until the other side gives up."""
+    await reader.read()
+    raise ConnectionResetError
+
+
+def reset(after: bytes = b"") -> Step:
+    """Breaks the connection off, after this much of a response."""
+
+    async def step(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if after:
+            writer.write(after)
+            await writer.drain()
+        writer.close()
+        raise ConnectionResetError
+
+    return step

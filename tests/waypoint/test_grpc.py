@@ -12,6 +12,7 @@ from typing import TypeVar
 import grpc
 import pytest
 
+from policies.retry import Condition, RetryPolicy
 from tests.kit.aio import run
 from tests.kit.front import http2_front
 from tests.kit.grpc_echo import SERVICE, Seen, echo_server
@@ -225,5 +226,22 @@ def test_calls_of_many_share_one_connection_to_the_endpoint(tmp_path: Path) -> N
                 r"istio_tcp_connections_opened_total\{.*\} (\d+)", it.mesh.metrics.render("")[0].decode()
             )
             assert opened == ["1"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_an_unavailable_service_is_called_again_where_the_route_asks_for_it(tmp_path: Path, is_asked_for: bool) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it:
+            if is_asked_for:
+                it.mesh.rule(retry=RetryPolicy(frozenset({Condition.GRPC_UNAVAILABLE}), backoff=0.001))
+
+            if is_asked_for:
+                assert (await it.unary("Flaky", b"hello"))[0] == b"hello"
+            else:
+                with pytest.raises(grpc.RpcError, match="not now"):
+                    await it.unary("Flaky", b"hello")
+            assert len(it.seen.metadata) == 1 + is_asked_for
 
     run(scenario())

@@ -11,6 +11,7 @@ from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.filters import NO_FILTERS, Filters
 from policies.mirror import Mirror
 from policies.route import Rule, WeightedBackend
+from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
 from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, RouteNotFound
 
@@ -28,7 +29,8 @@ class Answer:
 class Decision:
     """Exactly one of `cluster`, `answer` and `error` is set.
 
-    `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request.
+    `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
+    where the client's session is, if the rule keeps sessions.
     """
 
     rule: Rule | None = None
@@ -38,13 +40,17 @@ class Decision:
     error: ExchangeError | None = None
     origin: bytes | None = None
     mirrors: tuple[Mirror, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 UNDECIDED = Decision()
 
 
-def decide(destination: Destination | None, peer: Peer, head: RequestHead, roll: Callable[[], float]) -> Decision:
-    """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1)."""
+def decide(
+    destination: Destination | None, peer: Peer, head: RequestHead, roll: Callable[[], float], now: float = 0.0
+) -> Decision:
+    """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1);
+    `now` is wall-clock time, by which sessions expire."""
     rule = destination.routes_for(peer).find(head) if destination is not None else None
     if rule is None:
         return Decision(error=RouteNotFound())
@@ -54,16 +60,23 @@ def decide(destination: Destination | None, peer: Peer, head: RequestHead, roll:
         decision.answer = _answer(decision, filters, head)
         if decision.answer is not None:
             return decision
-    backend = decision.backend = rule.pick(roll())
-    if backend is None:
-        decision.error = NoBackendWeight()
-    elif backend.cluster is None:
-        decision.error = BackendNotFound()
-    else:
-        decision.cluster = backend.cluster
+    if rule.session is not None:
+        decision.tokens = rule.session.find(head, now)
+    backend = _pick(decision, rule, roll)
+    if backend is not None:
         for each in (filters, backend.filters):
             if each is not NO_FILTERS:
                 _apply(decision, each, head, roll)
+    return decision
+
+
+def decide_opaque(destination: Destination | None, peer: Peer, server_name: str, roll: Callable[[], float]) -> Decision:
+    """What becomes of a connection that is no HTTP; `server_name` is empty unless a TLS client named one."""
+    rule = destination.opaque_for(peer).find(server_name) if destination is not None else None
+    if rule is None:
+        return Decision(error=RouteNotFound())
+    decision = Decision(rule)
+    _pick(decision, rule, roll)
     return decision
 
 
@@ -82,6 +95,28 @@ def mark_origin(decision: Decision, headers: Headers) -> Headers:
     if decision.origin is None or decision.rule is None or decision.rule.filters.cors is None:
         return headers
     return decision.rule.filters.cors.mark(headers, decision.origin)
+
+
+def _pick(decision: Decision, rule: Rule, roll: Callable[[], float]) -> WeightedBackend | None:
+    """The backend, if requests can go there."""
+    backend = decision.backend = _kept(rule, decision.tokens) or rule.pick(roll())
+    if backend is None:
+        decision.error = NoBackendWeight()
+    elif backend.cluster is None:
+        decision.error = BackendNotFound()
+    else:
+        decision.cluster = backend.cluster
+        return backend
+    return None
+
+
+def _kept(rule: Rule, tokens: tuple[Token, ...]) -> WeightedBackend | None:
+    """The backend that a session is with, even when its weight is 0 by now."""
+    for token in tokens:
+        for backend in rule.backends:
+            if backend.cluster is not None and cluster_mark(rule.scope, backend.cluster) == token.cluster:
+                return backend
+    return None
 
 
 def _answer(decision: Decision, filters: Filters, head: RequestHead) -> Answer | None:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterable
 from typing import cast
 
+from l4.net.copy import reset_on_close
 from l4.net.listener import Listener
 from l4.net.proxy_protocol import InvalidProxyHeader, ProxyHeader, parse
 from policies.attributes import Identity, Peer
@@ -131,4 +132,5 @@ class _Greeting(asyncio.Protocol):
         self._timer.cancel()
         log.info("PROXY connection from %s refused: %s", self._transport.get_extra_info("peername"), why)
         self._server.path.telemetry.count_refusal(reason)
+        reset_on_close(self._transport.get_extra_info("socket"))
         self._transport.abort()

@@ -5,14 +5,14 @@ import time
 from random import random
 from typing import Protocol
 
-from l4.discovery.workload import AppProtocol
 from l4.net.client_hello import ClientHello
 from l4.net.copy import Copy
 from policies.balancing.endpoint import Endpoint
 from policies.retry import DEFAULT_RETRIES
-from waypoint.config.snapshot import Destination
+from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
-from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint
+from waypoint.decide import decide_opaque
+from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, RouteNotFound
 from waypoint.telemetry import ExchangeRecord
 from waypoint.upstream.cluster import Cluster, LiveEndpoint
 
@@ -26,13 +26,15 @@ class Near(Protocol):
     def refuse(self) -> None: ...
 
 
-async def serve_opaque(connection: Connection, destination: Destination, near: Near) -> None:
-    """Connect to an endpoint, to another one if that fails, and copy; refuse when none can be reached."""
+async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, server_name: str = "") -> None:
+    """Connect to an endpoint, to another one if that fails, and copy; refuse when none can be reached. `server_name` is
+    what a TLS client asked for, as far as it is known by now."""
     path = connection.path
-    cluster = path.clusters[destination.cluster]
-    source = connection.source(path.holder.current)
-    record = ExchangeRecord(time.time(), connection.peer, source, connection.authority, destination.service)
-    record.cluster = destination.cluster
+    snapshot = path.holder.current
+    destination = snapshot.destinations.get(connection.authority)
+    source = connection.source(snapshot)
+    service = UNKNOWN_SERVICE if destination is None else destination.service
+    record = ExchangeRecord(time.time(), connection.peer, source, connection.authority, service)
     started = time.perf_counter()
 
     def done(error: Exception | None) -> None:
@@ -41,24 +43,32 @@ async def serve_opaque(connection: Connection, destination: Destination, near: N
         series.received.add(copy.received)
         series.sent.add(copy.sent)
         record.bytes_received, record.bytes_sent = copy.received, copy.sent
-        record.requested_server_name = hello.server_name if hello else ""
+        record.requested_server_name = server_name or (hello.server_name if hello else "")
         record.duration_ms = (time.perf_counter() - started) * 1000
         record.connection_termination_details = str(error or "")
         path.telemetry.record_tcp(record)
 
     copy = Copy(done)
-    hello = ClientHello() if destination.app_protocol is AppProtocol.TLS else None
+    hello = ClientHello() if is_tls and not server_name else None
     if hello is not None:
         copy.near.tap = hello.feed
     try:
+        decision = decide_opaque(destination, connection.peer, server_name, random)
+        record.route_name = decision.rule.name if decision.rule is not None else ""
+        if decision.cluster is None:
+            raise decision.error or RouteNotFound()
+        cluster = path.clusters[decision.cluster]
+        record.cluster, record.service = decision.cluster, cluster.config.service
         live = await _reach(connection, cluster, copy.far, record)
     except ExchangeError as error:
         record.flags = (error.flag,) if error.flag else ()
+        record.requested_server_name = server_name
+        record.detail = error.detail
         record.upstream_transport_failure_reason = error.reason
         path.telemetry.record_tcp(record)
         near.refuse()
         return
-    series = path.telemetry.tcp_series(source, live.endpoint, destination.service)
+    series = path.telemetry.tcp_series(source, live.endpoint, cluster.config.service)
     series.opened.add(1)
     if not near.accept(copy.near):
         copy.abort(ConnectionResetError("the client gave up before the connection stood"))

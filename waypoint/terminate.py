@@ -13,6 +13,8 @@ from typing import cast
 
 from l4.discovery.workload import AppProtocol
 from l4.hbone.server import IncomingTunnel
+from l4.net.client_hello import ClientHello
+from l4.net.copy import reset_on_close
 from policies.attributes import RequestHead
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.data_path import Connection, DataPath
@@ -51,8 +53,9 @@ class Terminator:
             incoming.refuse(404, [(b"proxy-status", status.encode())])
             return
         connection = Connection(self.path, incoming.peer, authority, incoming.request.baggage)
-        if destination.app_protocol in _OPAQUE:
-            self.path.spawn(serve_opaque(connection, destination, _Tunnel(incoming)))
+        is_tls = destination.app_protocol is AppProtocol.TLS
+        if destination.app_protocol in _OPAQUE and not _needs_server_name(connection, destination):
+            self.path.spawn(serve_opaque(connection, _Tunnel(incoming), is_tls=is_tls))
         else:
             front = self.front(connection, destination)
             if incoming.accept(front) is None:
@@ -129,6 +132,7 @@ class Undecided(asyncio.Protocol):
         "_data",
         "_destination",
         "_has_ended",
+        "_hello",
         "_is_lost",
         "_is_undeclared",
         "_terminator",
@@ -144,6 +148,7 @@ class Undecided(asyncio.Protocol):
         self._data = b""
         self._has_ended = False
         self._is_lost = False
+        self._hello = ClientHello() if _needs_server_name(connection, destination) else None
         self._timer: asyncio.TimerHandle | None = None
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
@@ -151,7 +156,9 @@ class Undecided(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         settings, later = self._terminator.path.settings, self._terminator.path.loop.call_later
-        if self._destination.app_protocol in _OPAQUE:
+        if self._hello is not None:
+            self._timer = later(settings.sniff_seconds, self._decide, Sniffed.OPAQUE)
+        elif self._destination.app_protocol in _OPAQUE:
             self._decide(Sniffed.OPAQUE)
         elif self._is_undeclared:
             self._timer = later(settings.sniff_seconds, self._waited_long_enough)
@@ -163,7 +170,9 @@ class Undecided(asyncio.Protocol):
         self._data += data
         if self._timer is None:
             return
-        if self._is_undeclared:
+        if self._hello is not None:
+            sniffed = None if self._hello.feed(data) else Sniffed.OPAQUE
+        elif self._is_undeclared:
             sniffed = sniff(self._data)
         elif (is_it := is_http2(self._data)) is None:
             sniffed = None
@@ -171,7 +180,7 @@ class Undecided(asyncio.Protocol):
             sniffed = Sniffed.HTTP2 if is_it else Sniffed.HTTP1
         if sniffed is not None:
             self._decide(sniffed)
-        elif is_first and not self._is_undeclared:
+        elif is_first and not self._is_undeclared and self._hello is None:
             self._timer.cancel()
             head_seconds = self._terminator.path.settings.head_seconds
             self._timer = self._terminator.path.loop.call_later(head_seconds, self._decide, Sniffed.HTTP1)
@@ -179,7 +188,7 @@ class Undecided(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._has_ended = True
         if self._timer is not None:
-            if not self._is_undeclared:
+            if not self._is_undeclared and self._hello is None:
                 return False
             self._decide(Sniffed.OPAQUE)
         return True
@@ -201,6 +210,7 @@ class Undecided(asyncio.Protocol):
         return True
 
     def refuse(self) -> None:
+        reset_on_close(self._transport.get_extra_info("socket"))
         self._transport.abort()
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -210,14 +220,17 @@ class Undecided(asyncio.Protocol):
         self._transport.close()
 
     def _waited_long_enough(self) -> None:
-        self._terminator.silent(self._connection.authority)
+        if not self._data:
+            self._terminator.silent(self._connection.authority)
         self._decide(Sniffed.OPAQUE)
 
     def _decide(self, sniffed: Sniffed) -> None:
         self._stop()
         if sniffed is Sniffed.OPAQUE:
             self._transport.pause_reading()
-            self._terminator.path.spawn(serve_opaque(self._connection, self._destination, self))
+            is_tls = self._destination.app_protocol is AppProtocol.TLS
+            name = self._hello.server_name if self._hello is not None else ""
+            self._terminator.path.spawn(serve_opaque(self._connection, self, is_tls=is_tls, server_name=name))
         else:
             self._hand_over(self._terminator.serve(self._connection, self._destination, sniffed))
 
@@ -233,6 +246,12 @@ class Undecided(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _needs_server_name(connection: Connection, destination: Destination) -> bool:
+    """Whether the ClientHello decides where the connection goes."""
+    table = destination.opaque_for(connection.peer)
+    return destination.app_protocol is AppProtocol.TLS and table.needs_server_name
 
 
 def why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:

@@ -18,6 +18,7 @@ from l4.discovery.workload import Service, ServicePort
 from policies.attributes import ClusterName
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Exact, Regex, StringMatch
+from policies.opaque import OpaqueTable
 from policies.rewrite import HeaderEdit
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteTable, Rule, WeightedBackend
 from policies.timeout import NO_TIMEOUTS, Timeouts
@@ -84,7 +85,8 @@ class _Compiler:
         if not routes:
             routes = [Route(Match(), Rule("default", (WeightedBackend(cluster),)))]
         config = self.clusters.by_name[cluster]
-        destination = Destination(config.service, port.port, port.app_protocol, RouteTable(routes), cluster)
+        opaque = OpaqueTable(tcp=Rule("default", (WeightedBackend(cluster),)))
+        destination = Destination(config.service, port.port, port.app_protocol, RouteTable(routes), opaque)
         for address in (*service.addresses, service.hostname):
             self.destinations[address, port.port] = destination
 

@@ -13,7 +13,6 @@ def dump(snapshot: Snapshot) -> dict[str, object]:
             f"{host}:{port}": {
                 "service": destination.service.hostname,
                 "protocol": destination.app_protocol.value,
-                "cluster": destination.cluster,
                 "routes": [_dump_route(route) for route in destination.routes.routes],
             }
             for (host, port), destination in sorted(snapshot.destinations.items())

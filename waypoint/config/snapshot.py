@@ -13,8 +13,10 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Peer
 from policies.balancing.endpoint import Endpoint
+from policies.opaque import OpaqueTable
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import RouteTable
+from policies.session import SessionPersistence
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class ClusterConfig:
     endpoints: tuple[Endpoint, ...]
     connect_timeout_seconds: float = 10.0
     retry_budget: RetryBudget = DEFAULT_BUDGET
+    session: SessionPersistence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +50,27 @@ class Destination:
     """What a CONNECT authority names: a port of a service this waypoint serves.
 
     `routes` is consulted for HTTP; `consumer_routes` in its place for clients of the namespaces that have routes of
-    their own to the service; `cluster` is where opaque bytes go.
+    their own to the service. `opaque` and `consumer_opaque` are the same for what is no HTTP.
     """
 
     service: ServiceLabels
     port: int
     app_protocol: AppProtocol
     routes: RouteTable
-    cluster: ClusterName
+    opaque: OpaqueTable
     consumer_routes: Mapping[str, RouteTable] = field(default_factory=dict)
+    consumer_opaque: Mapping[str, OpaqueTable] = field(default_factory=dict)
 
     def routes_for(self, peer: Peer) -> RouteTable:
         """By the namespace of the client's identity; nobody gets another one's routes by a header."""
         if not self.consumer_routes or peer.identity is None:
             return self.routes
         return self.consumer_routes.get(peer.identity.namespace, self.routes)
+
+    def opaque_for(self, peer: Peer) -> OpaqueTable:
+        if not self.consumer_opaque or peer.identity is None:
+            return self.opaque
+        return self.consumer_opaque.get(peer.identity.namespace, self.opaque)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
 from waypoint.config import compile as compiler
 from waypoint.config.dump import dump
-from waypoint.config.gateway_api import HTTPRoute
+from waypoint.config.http_route import HTTPRoute
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
 from waypoint.options import RunOptions

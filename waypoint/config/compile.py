@@ -24,6 +24,7 @@ from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteT
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config import gateway_api as api
 from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.http_route import HTTPRoute, HTTPRouteMatch, HTTPRouteRule
 from waypoint.config.snapshot import Destination, Snapshot
 
 _PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX, "RegularExpression": PathKind.REGEX}
@@ -36,7 +37,7 @@ def compile(
 ) -> Snapshot:
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way."""
     work = _Compiler(registry, gateway, [*problems, *registry.problems])
-    tables = work.attach(resources.of(api.HTTPRoute))
+    tables = work.attach(resources.of(HTTPRoute))
     for service in registry.services.values():
         if work.clusters.is_ours(service):
             for port in service.ports:
@@ -92,7 +93,7 @@ class _Compiler:
 
     # -- routes ----------------------------------------------------------------------------------------------------
 
-    def attach(self, resources: Iterable[Resource[api.HTTPRoute]]) -> dict[str, list[_Attached]]:
+    def attach(self, resources: Iterable[Resource[HTTPRoute]]) -> dict[str, list[_Attached]]:
         """Compiled routes by the hostname of the service that they are attached to."""
         attached: dict[str, list[_Attached]] = {}
         for resource in resources:
@@ -106,7 +107,7 @@ class _Compiler:
                 attached.setdefault(service.hostname, []).append(_Attached(port, age, routes))
         return attached
 
-    def _parents(self, resource: Resource[api.HTTPRoute]) -> Iterator[tuple[Service, int | None]]:
+    def _parents(self, resource: Resource[HTTPRoute]) -> Iterator[tuple[Service, int | None]]:
         """Services of this waypoint; what is attached to those of others is for their waypoints to carry out."""
         namespace = resource.key.namespace
         for index, ref in enumerate(resource.value.spec.parent_refs):
@@ -131,13 +132,13 @@ class _Compiler:
                 wanted = " ".join(str(it) for it in (ref.section_name, ref.port) if it is not None)
                 self._tell(resource, field, f"Service {service.namespace}/{service.name} has no port {wanted}")
 
-    def _routes(self, resource: Resource[api.HTTPRoute]) -> Iterator[Route]:
+    def _routes(self, resource: Resource[HTTPRoute]) -> Iterator[Route]:
         for index, rule in enumerate(resource.value.spec.rules):
             compiled = self._rule(resource, index, rule)
-            for match in rule.matches or (api.RouteMatch(),):
+            for match in rule.matches or (HTTPRouteMatch(),):
                 yield Route(_match(match), compiled)
 
-    def _rule(self, resource: Resource[api.HTTPRoute], index: int, rule: api.Rule) -> Rule:
+    def _rule(self, resource: Resource[HTTPRoute], index: int, rule: HTTPRouteRule) -> Rule:
         field = f"spec.rules[{index}]"
         key = resource.key
         name = rule.name or f"{key.namespace}.{key.name}.{index}"
@@ -158,7 +159,7 @@ class _Compiler:
             timeouts=_timeouts(rule.timeouts),
         )
 
-    def _backend(self, resource: Resource[api.HTTPRoute], field: str, ref: api.BackendRef) -> WeightedBackend:
+    def _backend(self, resource: Resource[HTTPRoute], field: str, ref: api.BackendRef) -> WeightedBackend:
         cluster = self._referenced(resource, field, ref)
         if not self._are_supported(resource, f"{field}.filters", ref.filters):
             cluster = None
@@ -168,7 +169,7 @@ class _Compiler:
             filters=_filters(ref.filters),
         )
 
-    def _referenced(self, resource: Resource[api.HTTPRoute], field: str, ref: api.BackendRef) -> ClusterName | None:
+    def _referenced(self, resource: Resource[HTTPRoute], field: str, ref: api.BackendRef) -> ClusterName | None:
         if (ref.group, ref.kind) != ("", "Service"):
             self._tell(resource, f"{field}.kind", f"{ref.group}/{ref.kind} is no kind of backend that is known here")
             return None
@@ -185,13 +186,13 @@ class _Compiler:
             return None
         return self.clusters.of(service, port)
 
-    def _are_supported(self, resource: Resource[api.HTTPRoute], field: str, filters: tuple[api.Filter, ...]) -> bool:
+    def _are_supported(self, resource: Resource[HTTPRoute], field: str, filters: tuple[api.Filter, ...]) -> bool:
         unknown = [(number, it.type) for number, it in enumerate(filters) if it.type not in _FILTERS]
         for number, kind in unknown:
             self._tell(resource, f"{field}[{number}]", f"{kind} is not carried out yet; requests for it answer 500")
         return not unknown
 
-    def _tell(self, resource: Resource[api.HTTPRoute], field: str, sentence: str) -> None:
+    def _tell(self, resource: Resource[HTTPRoute], field: str, sentence: str) -> None:
         self.problems.append(Problem(resource.origin, str(resource.key), field, sentence))
 
 
@@ -208,7 +209,7 @@ def _parent_port(service: Service, ref: api.ParentRef) -> ServicePort | None:
     return None
 
 
-def _match(match: api.RouteMatch) -> Match:
+def _match(match: HTTPRouteMatch) -> Match:
     regex = Regex.parse(match.path.value) if match.path.type == "RegularExpression" else None
     return Match(
         path=PathMatch(_PATH_KINDS[match.path.type], match.path.value.encode(), regex),

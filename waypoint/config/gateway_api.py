@@ -1,14 +1,14 @@
-"""HTTPRoute as the Gateway API defines it (gateway.networking.k8s.io/v1), checked as the API server would.
+"""What the route kinds of the Gateway API (gateway.networking.k8s.io) share, checked as the API server would.
 
-https://gateway-api.sigs.k8s.io/reference/spec/#httproute. Types say what a field may hold; `__post_init__` says the
-rest, as a sentence. Fields that are not carried out yet are here too, so that nobody mistakes silence for obedience:
-the compiler reports them.
+https://gateway-api.sigs.k8s.io/reference/spec/. Types say what a field may hold; `__post_init__` says the rest, as a
+sentence. Fields that are not carried out are here too, so that nobody mistakes silence for obedience: the compiler
+reports them.
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import Meta, Struct
 
 from policies.matching import Regex
 
@@ -17,17 +17,13 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\uffff]*").fullmatch
 _DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}").fullmatch
 _DURATION_PARTS = re.compile(r"([0-9]+)(ms|h|m|s)").findall
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+").fullmatch
-_BAD_IN_PATH = ("//", "/./", "/../", "%2f", "%2F", "#")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
-_BAD_PATH_ENDS = ("/..", "/.")
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 Weight = Annotated[int, Meta(ge=0, le=1_000_000)]
 RuleName = Annotated[
     str, Meta(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 ]
-Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
 
 
 def parse_duration(text: str) -> float | None:
@@ -59,19 +55,6 @@ class ParentRef(Struct, frozen=True, rename="camel"):
     section_name: str | None = None
 
 
-class PathMatch(Struct, frozen=True):
-    type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
-    value: Annotated[str, Meta(max_length=1024)] = "/"
-
-    def __post_init__(self) -> None:
-        if self.type == "RegularExpression":
-            Regex.parse(self.value)
-        elif not self.value.startswith("/") or not _PATH(self.value):
-            raise ValueError(f"{self.value!r} is no absolute path")
-        elif any(bad in self.value for bad in _BAD_IN_PATH) or self.value.endswith(_BAD_PATH_ENDS):
-            raise ValueError(f"{self.value!r} is not in normal form: no //, /./, /../, %2F or #")
-
-
 class HeaderMatch(Struct, frozen=True):
     name: str
     value: Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -91,13 +74,6 @@ class QueryParamMatch(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.type == "RegularExpression":
             Regex.parse(self.value)
-
-
-class RouteMatch(Struct, frozen=True, rename="camel"):
-    path: PathMatch = PathMatch()
-    headers: Annotated[tuple[HeaderMatch, ...], Meta(max_length=16)] = ()
-    query_params: Annotated[tuple[QueryParamMatch, ...], Meta(max_length=16)] = ()
-    method: Method | None = None
 
 
 class HeaderValue(Struct, frozen=True):
@@ -153,7 +129,7 @@ class Filter(Struct, frozen=True, rename="camel"):
 Filters = Annotated[tuple[Filter, ...], Meta(max_length=16)]
 
 
-def _check_filters(filters: tuple[Filter, ...]) -> None:
+def check_filters(filters: tuple[Filter, ...]) -> None:
     for kind in ("RequestHeaderModifier", "ResponseHeaderModifier"):
         if sum(it.type == kind for it in filters) > 1:
             raise ValueError(f"{kind} stands twice in one list of filters; make one of them")
@@ -169,7 +145,7 @@ class BackendRef(Struct, frozen=True, rename="camel"):
     filters: Filters = ()
 
     def __post_init__(self) -> None:
-        _check_filters(self.filters)
+        check_filters(self.filters)
 
 
 class Timeouts(Struct, frozen=True, rename="camel"):
@@ -181,36 +157,3 @@ class Timeouts(Struct, frozen=True, rename="camel"):
         attempt = parse_duration(self.backend_request) if self.backend_request is not None else None
         if request is not None and attempt is not None and attempt > request:
             raise ValueError("backendRequest must not be longer than request")
-
-
-class Rule(Struct, frozen=True, rename="camel"):
-    """`retry` and `session_persistence` are not carried out; they are here so that the compiler can tell of them."""
-
-    name: RuleName | None = None
-    matches: Annotated[tuple[RouteMatch, ...], Meta(max_length=64)] = (RouteMatch(),)
-    filters: Filters = ()
-    backend_refs: Annotated[tuple[BackendRef, ...], Meta(max_length=16)] = ()
-    timeouts: Timeouts = Timeouts()
-    retry: Any | UnsetType = UNSET
-    session_persistence: Any | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        _check_filters(self.filters)
-
-
-class HTTPRouteSpec(Struct, frozen=True, rename="camel"):
-    parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=32)] = ()
-    hostnames: tuple[str, ...] = ()
-    rules: Annotated[tuple[Rule, ...], Meta(min_length=1, max_length=16)] = (Rule(),)
-
-    def __post_init__(self) -> None:
-        names = [rule.name for rule in self.rules if rule.name is not None]
-        if len(set(names)) != len(names):
-            raise ValueError("two rules have the same name")
-        if sum(len(rule.matches) for rule in self.rules) > 128:
-            raise ValueError("the rules have more than 128 matches together")
-
-
-class HTTPRoute(Struct, frozen=True, rename="camel"):
-    metadata: Metadata
-    spec: HTTPRouteSpec = field(default_factory=HTTPRouteSpec)

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from waypoint.config.gateway_api import HTTPRoute, parse_duration
+from waypoint.config.gateway_api import parse_duration
+from waypoint.config.http_route import HTTPRoute
 
 
 def route(**rule: Any) -> HTTPRoute:

@@ -26,8 +26,8 @@ from policies.attributes import RequestHead
 from policies.route import Match, PathKind, PathMatch, Route, RouteTable, Rule
 from tests.kit import mesh
 from tests.kit.process import waypoint_process
-from waypoint.app import KINDS
 from waypoint.config.compile import compile
+from waypoint.config.kinds import KINDS
 
 _CALM_SECONDS = 10.0
 _SWAP_SECONDS = 5.0

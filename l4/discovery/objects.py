@@ -34,6 +34,7 @@ class Metadata(Struct, frozen=True, rename="camel"):
     owner_references: tuple["OwnerReference", ...] = ()
     deletion_timestamp: str | None = None
     creation_timestamp: str = ""
+    generation: int = 0
 
 
 class OwnerReference(Struct, frozen=True, rename="camel"):

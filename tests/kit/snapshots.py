@@ -6,8 +6,8 @@ from l4.config import manifest
 from l4.config.documents import Document, Problem
 from l4.config.resources import Decoder
 from l4.discovery.kubernetes import Mesh, registry_of
-from waypoint.app import KINDS
 from waypoint.config.compile import compile
+from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 
 GATEWAY = ("default", "waypoint")

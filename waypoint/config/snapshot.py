@@ -17,6 +17,7 @@ from policies.opaque import OpaqueTable
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import RouteTable
 from policies.session import SessionPersistence
+from waypoint.config.status import GatewayStatus, RouteStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +83,6 @@ class Snapshot:
     destinations: Mapping[tuple[str, int], Destination] = field(default_factory=dict)
     clusters: Mapping[ClusterName, ClusterConfig] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    statuses: tuple[RouteStatus | GatewayStatus, ...] = ()
     has_gateway: bool = False
     """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""

@@ -21,7 +21,7 @@ import uvloop
 
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.holder import Holder
-from l4.config.resources import Decoder, Kinds
+from l4.config.resources import Decoder
 from l4.config.settings import InvalidSetting, Settings
 from l4.config.sources import Documents, FolderSource
 from l4.discovery import kubernetes
@@ -30,6 +30,7 @@ from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.certificate import InvalidCertificate
 from l4.identity.store import FileStore
+from l4.net.capacity import Capacity
 from l4.net.listener import CannotListen, bind
 from l4.net.memory import give_back_unused
 from l4.telemetry.access_log import AccessLog
@@ -37,7 +38,7 @@ from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
 from waypoint.config import compile as compiler
 from waypoint.config.dump import dump
-from waypoint.config.http_route import HTTPRoute
+from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
 from waypoint.options import RunOptions
@@ -53,8 +54,6 @@ _GC_THRESHOLDS = (20_000, 20, 20)
 """An exchange leaves no cycle behind, so there is little to find: look for it less often than Python does by itself."""
 _SWITCH_SECONDS = 0.001
 """How long the thread that compiles a configuration may keep requests waiting at each turn; Python's own is 5 ms."""
-
-KINDS: Kinds = {**kubernetes.KINDS, ("gateway.networking.k8s.io", "HTTPRoute"): HTTPRoute}
 
 
 class Waypoint:
@@ -105,6 +104,7 @@ class Waypoint:
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._operators.readiness.done("certificate")
         self._apply(self._prepare(self._source.load()))
+        capacity = Capacity(self._settings.max_connections)
         server = HboneServer(
             sock,
             certificate=lambda: self._certificates.current,
@@ -112,8 +112,9 @@ class Waypoint:
             settings=self._settings,
             on_connect=self._terminator.connect,
             on_refused=self._metrics.count_refusal,
+            capacity=capacity,
         )
-        sandwich = ProxyServer(proxy_sock, self._path, self._terminator) if proxy_sock else None
+        sandwich = ProxyServer(proxy_sock, self._path, self._terminator, capacity) if proxy_sock else None
         self._operators.readiness.done("listener")
         self._spawn(self._source.watch(self._prepare, self._apply))
         self._spawn(self._certificates.watch())

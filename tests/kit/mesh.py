@@ -29,10 +29,10 @@ from l4.ztunnel.pods import Pods
 from l4.ztunnel.proxy import Node
 from l4.ztunnel.traffic import Traffic
 from policies.attributes import Identity
-from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
+from policies.route import Match, Route, RouteTable
 from tests.kit.certificates import MeshPki
-from waypoint.app import KINDS
 from waypoint.config.compile import compile as compile_snapshot
+from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
 from waypoint.originate import Originator
@@ -124,11 +124,11 @@ class Mesh:
         return snapshot
 
     def rule(self, **fields: object) -> None:
-        """Let every request of every service fall under one rule, which has these fields."""
+        """Let every request to a service fall under its first rule, with these fields changed."""
         snapshot = self.holder.current
         destinations = {}
         for key, it in snapshot.destinations.items():
-            rule = Rule("rule", (WeightedBackend(it.cluster),), **fields)  # type: ignore[arg-type]
+            rule = replace(it.routes.routes[0].rule, **fields)  # type: ignore[arg-type]
             destinations[key] = replace(it, routes=RouteTable([Route(Match(), rule)]))
         self.holder.swap(replace(snapshot, destinations=destinations))
 

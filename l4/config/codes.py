@@ -30,6 +30,8 @@ class Code(StrEnum):
     PROTOCOL_MISMATCH = "PWP0107"
     WAYPOINT_NOT_USED = "PWP0201"
     SERVICE_NOT_REACHABLE = "PWP0202"
+    ROUTE_WITHOUT_WAYPOINT = "PWP0203"
+    WAYPOINT_WITHOUT_SERVICES = "PWP0204"
     RULE_NEVER_MATCHES = "PWP0301"
     BACKEND_NEVER_COUNTS = "PWP0302"
     PORT_NAME_WITHOUT_PROTOCOL = "PWP0303"
@@ -42,6 +44,9 @@ class Code(StrEnum):
     BACKEND_WITHOUT_ENDPOINTS = "PWP0310"
     SELECTS_NOTHING = "PWP0311"
     REDIRECTS_TO_ITSELF = "PWP0312"
+    RULE_WITHOUT_BACKEND = "PWP0313"
+    CLAIMS_NOT_CHECKED = "PWP0314"
+    EJECTS_NOBODY = "PWP0315"
     NOT_RUN = "PWP0401"
 
 
@@ -82,6 +87,12 @@ CODES: Mapping[Code, Entry] = {
     Code.SERVICE_NOT_REACHABLE: Entry(
         "ServiceNotReachable", _WARNING, "Nothing can be sent to the service as it is declared."
     ),
+    Code.ROUTE_WITHOUT_WAYPOINT: Entry(
+        "RouteWithoutWaypoint", _WARNING, "Requests to the route's service pass no waypoint, so it has no effect."
+    ),
+    Code.WAYPOINT_WITHOUT_SERVICES: Entry(
+        "WaypointWithoutServices", _WARNING, "No use-waypoint label names the waypoint; nothing goes through it."
+    ),
     Code.RULE_NEVER_MATCHES: Entry(
         "RuleNeverMatches", _WARNING, "Every request it could take is taken by a stronger match.", "IST0130"
     ),
@@ -107,6 +118,15 @@ CODES: Mapping[Code, Entry] = {
         "BackendWithoutEndpoints", _WARNING, "No endpoint is ready; requests are answered 503."
     ),
     Code.SELECTS_NOTHING: Entry("SelectsNothing", _INFO, "The selector matches no pod.", "IST0166"),
-    Code.NOT_RUN: Entry("NotRun", _ERROR, "The mesh on one machine can't run it, or not all of it."),
     Code.REDIRECTS_TO_ITSELF: Entry("RedirectsToItself", _WARNING, "A client that follows comes back here, for ever."),
+    Code.RULE_WITHOUT_BACKEND: Entry(
+        "RuleWithoutBackend", _WARNING, "Neither a backend with a weight nor a redirect: all requests are answered 500."
+    ),
+    Code.CLAIMS_NOT_CHECKED: Entry(
+        "ClaimsNotChecked", _WARNING, "A policy asks for a token's claims, and nothing validates tokens.", "IST0149"
+    ),
+    Code.EJECTS_NOBODY: Entry(
+        "EjectsNobody", _WARNING, "maxEjectionPercent of so few endpoints is less than one endpoint."
+    ),
+    Code.NOT_RUN: Entry("NotRun", _ERROR, "The mesh on one machine can't run it, or not all of it."),
 }

@@ -177,6 +177,7 @@ class Waypoint:
             registry,
             gateway=(gateway.namespace, gateway.name),
             problems=(*documents.problems, *decoded.problems),
+            requires_reference_grants=self._settings.requires_reference_grants,
         )
         ignored = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items())
         return _Prepared(snapshot, ignored, frozenset(str(compiler.located(it)) for it in snapshot.problems))

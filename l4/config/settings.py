@@ -23,6 +23,9 @@ class Settings:
     cluster_domain: str = "cluster.local"
     cluster_id: str = "Kubernetes"
     network: str = ""
+    requires_reference_grants: bool = True
+    """Whether a backend in another namespace than its route needs a ReferenceGrant there, as the API has it; Istio asks
+    for none behind a Service."""
 
     http2_engine: str = "express"
     """`express`, ours, or `h2`, the library: slower, and the reference in case of doubt."""
@@ -160,7 +163,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Defaults, overridden by variables. Raises InvalidSetting."""
-        values: dict[str, str | int | float] = {}
+        values: dict[str, str | int | float | bool] = {}
         for field in dataclasses.fields(cls):
             variable = next((it for it in _variables(field.name) if it in environment), None)
             if variable is not None:
@@ -227,6 +230,7 @@ _RANGES = {
     "max_mirrors": (0, 2**31 - 1),
 }
 _PATH_NORMALIZATIONS = ("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -234,10 +238,14 @@ def _variables(name: str) -> tuple[str, ...]:
     return (name.upper(), *_ALIASES.get(name, ()))
 
 
-def _parse(variable: str, text: str, default: object, *, is_time: bool) -> str | int | float:
+def _parse(variable: str, text: str, default: object, *, is_time: bool) -> str | int | float | bool:
     """A value of the default's type; times may carry a unit, as ztunnel's do (`5m`)."""
     if isinstance(default, str):
         return text
+    if isinstance(default, bool):
+        if text.lower() not in _BOOLEANS:
+            raise InvalidSetting(f"{variable} is {text!r}; it must be true or false")
+        return _BOOLEANS[text.lower()]
     unit = next((unit for unit in _UNITS if is_time and text.endswith(unit)), "")
     try:
         value = float(text.removesuffix(unit)) * _UNITS.get(unit, 1.0) if is_time else int(text)

@@ -24,6 +24,7 @@ def dump(snapshot: Snapshot) -> dict[str, object]:
             ]
             for name, config in sorted(snapshot.clusters.items())
         },
+        "status": {str(status.key): status.dump() for status in snapshot.statuses},
         "problems": [str(problem) for problem in snapshot.problems],
     }
 

@@ -67,3 +67,13 @@ def test_the_trust_domains_are_ours_and_the_aliases() -> None:
     settings = dataclasses.replace(Settings(), trust_domain="a", trust_domain_aliases="b, c,,")
 
     assert settings.trust_domains == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("0", False), ("1", True)])
+def test_a_switch_is_true_or_false(text: str, value: bool) -> None:
+    assert Settings.from_environment({"REQUIRES_REFERENCE_GRANTS": text}).requires_reference_grants is value
+
+
+def test_a_switch_is_nothing_else() -> None:
+    with pytest.raises(InvalidSetting, match="REQUIRES_REFERENCE_GRANTS is 'maybe'; it must be true or false"):
+        Settings.from_environment({"REQUIRES_REFERENCE_GRANTS": "maybe"})

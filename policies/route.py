@@ -16,6 +16,7 @@ from policies.balancing import weighted
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Regex, StringMatch
 from policies.retry import RetryPolicy
+from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
 
 
@@ -116,7 +117,13 @@ class Rule:
     filters: Filters = NO_FILTERS
     timeouts: Timeouts = NO_TIMEOUTS
     retry: RetryPolicy | None = None
+    session: SessionPersistence | None = None
     source: RuleSource | None = None
+
+    @property
+    def scope(self) -> str:
+        """Sets this rule apart from all others, for as long as it keeps its place."""
+        return self.name if self.source is None else str(self.source)
 
     def pick(self, roll: float) -> WeightedBackend | None:
         """The backend for `roll` in [0, 1), by weight; None when all weights are 0 or there is no backend."""

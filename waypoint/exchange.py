@@ -22,6 +22,7 @@ from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
+from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
@@ -33,6 +34,7 @@ from waypoint.mirrored import MirroredRequest
 from waypoint.telemetry import ExchangeRecord, RetryEvent
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.session import Session
 
 SERVER = b"istio-envoy"
 _MAX_REQUEST_ID = 128
@@ -58,6 +60,7 @@ class Exchange:
         "_path",
         "_record",
         "_request_ended",
+        "_session",
         "_started",
     )
 
@@ -70,6 +73,7 @@ class Exchange:
         self._attempts: Attempts | None = None
         self._decision = UNDECIDED
         self._mirrors: tuple[MirroredRequest, ...] = ()
+        self._session: Session | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._started = time.perf_counter()
         self._request_ended = 0.0
@@ -95,7 +99,7 @@ class Exchange:
         if path.exchanges > path.settings.max_exchanges:
             self._reply(Overloaded())
             return
-        decision = self._decision = decide(destination, connection.peer, self._head, random)
+        decision = self._decision = decide(destination, connection.peer, self._head, random, record.started_at)
         if decision.rule is not None:
             record.route_name = decision.rule.name
         if decision.cluster is not None:
@@ -164,6 +168,8 @@ class Exchange:
         if record.is_grpc:
             record.grpc_status = grpc.status_of(head.headers)
         headers = edit_response(self._decision, head.headers)
+        if self._session is not None and record.endpoint is not None:
+            self._session.mark(headers, record.endpoint, record.started_at)
         headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
         headers.append((b"server", SERVER))
         head.headers = headers
@@ -215,6 +221,9 @@ class Exchange:
         if record.is_grpc:
             self._keep_grpc_deadline(rule)
         head.headers.append((b"x-envoy-attempt-count", b"1"))
+        policy = rule.session or cluster.config.session
+        if policy is not None:
+            self._session = self._find_session(policy, rule, cluster)
         if decision.mirrors and not self._body.is_opaque:
             self._mirrors = tuple(self._mirrored(decision))
         self._attempts = Attempts(
@@ -227,8 +236,15 @@ class Exchange:
             path.spawn,
             path.settings,
             rule.retry or DEFAULT_RETRIES,
+            self._session,
         )
         self._attempts.start()
+
+    def _find_session(self, policy: SessionPersistence, rule: Rule, cluster: Cluster) -> Session:
+        head = self._head
+        tokens = self._decision.tokens if rule.session is not None else policy.find(head, self._record.started_at)
+        is_secure = head.get(b"x-forwarded-proto") == b"https"
+        return Session(policy, rule.scope, tokens, cluster, is_secure=is_secure)
 
     def _mirrored(self, decision: Decision) -> Iterator[MirroredRequest]:
         path = self._path

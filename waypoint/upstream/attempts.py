@@ -10,6 +10,7 @@ Between two attempts the client is held back at the bound: Envoy, which lets it 
 
 import asyncio
 import time
+from collections.abc import Callable, Container
 from random import random
 from typing import Protocol
 
@@ -41,8 +42,12 @@ class AttemptSink(ResponseSink, Protocol):
     def attempts_failed(self, error: ExchangeError) -> None: ...
 
 
+class Picker(Protocol):
+    def pick(self, roll: Callable[[], float], avoid: Container[Endpoint]) -> LiveEndpoint | None: ...
+
+
 class Attempts:
-    """`is_http2`: what the endpoint speaks."""
+    """`is_http2`: what the endpoint speaks. `picker`: who knows better than the cluster which endpoint to take."""
 
     __slots__ = (
         "_body",
@@ -57,6 +62,7 @@ class Attempts:
         "_is_watched",
         "_live",
         "_originator",
+        "_picker",
         "_policy",
         "_retrying",
         "_settings",
@@ -79,9 +85,11 @@ class Attempts:
         spawn: Spawn,
         settings: Settings,
         policy: RetryPolicy = DEFAULT_RETRIES,
+        picker: Picker | None = None,
     ) -> None:
         self.count = 0
         self._policy = policy
+        self._picker = cluster if picker is None else picker
         self._sink = sink
         self._cluster = cluster
         self._head = head
@@ -106,7 +114,7 @@ class Attempts:
 
     def start(self) -> None:
         """Begin an attempt: on an idle connection at once, else as soon as one stands."""
-        live = self._cluster.pick(random, self._retrying.tried if self._retrying is not None else ())
+        live = self._picker.pick(random, self._retrying.tried if self._retrying is not None else ())
         if live is None:
             self._is_over = True
             self._sink.attempts_failed(NoHealthyEndpoint())

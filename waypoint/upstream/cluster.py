@@ -9,10 +9,13 @@ from collections.abc import Callable, Container
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.least_request import pick
 from policies.retry_budget import Spending
+from policies.session import endpoint_mark
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.http.client import Http1Client
 from waypoint.http.h2_client import ClientStream
 from waypoint.upstream.connections import Http2Connections
+
+_MAX_SCOPES = 64  # rules with sessions that lead to one cluster; beyond it their tables are made anew
 
 
 class LiveEndpoint:
@@ -67,6 +70,7 @@ class Cluster:
         self.endpoints = [LiveEndpoint(endpoint) for endpoint in config.endpoints]
         self.retries = Spending(config.retry_budget)
         self.counts_requests = self.retries.counts_requests
+        self._marked: dict[str, dict[bytes, LiveEndpoint]] = {}
 
     def reconcile(self, config: ClusterConfig) -> None:
         """Take a new configuration for the same name."""
@@ -76,6 +80,7 @@ class Cluster:
             self.counts_requests = self.retries.counts_requests
         self.config = config
         self.endpoints = [known.pop(endpoint, None) or LiveEndpoint(endpoint) for endpoint in config.endpoints]
+        self._marked.clear()
         for live in filter(None, known.values()):
             live.retire()
 
@@ -86,6 +91,17 @@ class Cluster:
     def take_retry(self, now: float) -> bool:
         """Begin a retry, if the budget has room for it; `retries.release` ends it."""
         return self.retries.take(sum(live.active for live in self.endpoints), now)
+
+    def marked(self, scope: str) -> dict[bytes, LiveEndpoint]:
+        """The endpoints by the marks that the sessions of a rule give them."""
+        marked = self._marked.get(scope)
+        if marked is None:
+            if len(self._marked) >= _MAX_SCOPES:
+                self._marked.clear()
+            name = self.config.name
+            marked = {endpoint_mark(scope, name, live.endpoint): live for live in self.endpoints}
+            self._marked[scope] = marked
+        return marked
 
     def pick(self, roll: Callable[[], float], avoid: Container[Endpoint] = ()) -> LiveEndpoint | None:
         """The next attempt's endpoint, one of those to avoid only when there is no other; None when there is none.

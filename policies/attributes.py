@@ -65,7 +65,8 @@ class RequestHead:
     `path` is everything before the first `?`, `query` everything after it (empty when there is none, and
     `has_query` tells `/a?` from `/a`). `headers` holds no pseudo header and no `host`: that is `authority`.
     `upgrade` is the protocol that the client asks to change to, `websocket`; the method is GET then, whatever the
-    version of HTTP makes of it on the wire (RFC 8441).
+    version of HTTP makes of it on the wire (RFC 8441). `overrides` are the headers by which the client asks something
+    of us (`policies.overrides`); they stand nowhere else, and go no further.
     """
 
     method: bytes
@@ -75,6 +76,7 @@ class RequestHead:
     headers: Headers
     has_query: bool = False
     upgrade: bytes = b""
+    overrides: Headers | None = None
 
     @property
     def target(self) -> bytes:

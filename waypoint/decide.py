@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.filters import NO_FILTERS, Filters
 from policies.mirror import Mirror
+from policies.overrides import is_own_request, override
 from policies.route import Rule, WeightedBackend
 from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
@@ -54,6 +55,8 @@ def decide(
     rule = destination.routes_for(peer).find(head) if destination is not None else None
     if rule is None:
         return Decision(error=RouteNotFound())
+    if head.overrides is not None and is_own_request(peer, head):
+        rule = override(rule, head.overrides)
     decision = Decision(rule)
     filters = rule.filters
     if filters.cors is not None or filters.redirect is not None:

@@ -216,8 +216,12 @@ class Exchange:
         record.service = cluster.config.service
         rule = decision.rule
         assert rule is not None
-        if rule.timeouts.request is not None:
-            head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (rule.timeouts.request * 1000)))
+        retries = rule.retry or DEFAULT_RETRIES
+        seconds = rule.timeouts.request
+        if retries.per_try_timeout is not None and (seconds is None or retries.per_try_timeout < seconds):
+            seconds = retries.per_try_timeout
+        if seconds is not None:
+            head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (seconds * 1000)))
         if record.is_grpc:
             self._keep_grpc_deadline(rule)
         head.headers.append((b"x-envoy-attempt-count", b"1"))
@@ -235,7 +239,7 @@ class Exchange:
             path.originator,
             path.spawn,
             path.settings,
-            rule.retry or DEFAULT_RETRIES,
+            retries,
             self._session,
         )
         self._attempts.start()

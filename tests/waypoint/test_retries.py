@@ -484,3 +484,22 @@ def test_posts_meet_every_fault_and_none_is_delivered_twice(tmp_path: Path) -> N
             assert len(ledger) > 600
 
     run(scenario())
+
+
+WISHES = "X-Envoy-Retry-On: 5xx\r\nX-Envoy-Max-Retries: 1\r\nX-Envoy-Upstream-Rq-Timeout-Ms: 9000\r\n"
+
+
+@pytest.mark.parametrize(("more", "deliveries"), [("", 2), ("X-Forwarded-For: 8.8.8.8\r\n", 1)])
+def test_a_caller_of_the_mesh_may_ask_for_retries_and_nobody_sees_it_ask(
+    tmp_path: Path, more: str, deliveries: int
+) -> None:
+    async def scenario() -> None:
+        async with scene(tmp_path, scripted(UNAVAILABLE)) as it:
+            assert await it.get(headers=WISHES + more) == (503, b"not now")
+
+            assert len(it.heads) == deliveries
+            assert b"x-envoy-retry-on" not in it.heads[0]
+            assert b"x-envoy-max-retries" not in it.heads[0]
+            assert (b"x-envoy-expected-rq-timeout-ms: 9000\r\n" in it.heads[0]) == (deliveries == 2)
+
+    run(scenario())

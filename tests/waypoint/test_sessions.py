@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from l4.discovery.workload import AppProtocol
+from policies.attributes import ClusterName, Peer, RequestHead
+from policies.opaque import OpaqueTable
 from policies.retry import retries_on_statuses
-from policies.route import Match, PathMatch, Route, RouteTable
-from policies.session import SessionPersistence
+from policies.route import Match, PathMatch, Route, RouteTable, Rule, WeightedBackend
+from policies.session import SessionPersistence, cluster_mark
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh
 from tests.kit.origin import answering, origin, reply, scripted
+from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+from waypoint.decide import decide
 
 COOKIE = SessionPersistence(b"stay")
 HEADER = SessionPersistence(b"x-stay", is_cookie=False)
@@ -152,3 +157,18 @@ def test_a_service_of_its_own_may_keep_sessions_too(tmp_path: Path) -> None:
             assert await bodies(it, authority, f"X-Stay: {token(first)}\r\n") == {first[-1:]: 30}
 
     run(scenario())
+
+
+def test_a_session_stays_with_its_backend_even_when_that_weighs_nothing_any_more() -> None:
+    one, two = ClusterName("one"), ClusterName("two")
+    rule = Rule("rule", (WeightedBackend(one, 0), WeightedBackend(two, 1)), session=HEADER)
+    routes = RouteTable([Route(Match(), rule)])
+    destination = Destination(UNKNOWN_SERVICE, 9080, AppProtocol.HTTP, routes, OpaqueTable())
+
+    def decided(*headers: tuple[bytes, bytes]) -> ClusterName | None:
+        head = RequestHead(b"GET", b"app", b"/", b"", list(headers))
+        return decide(destination, Peer(None, "10.0.0.1", 1), head, lambda: 0.5).cluster
+
+    assert decided() == two
+    assert decided((b"x-stay", cluster_mark(rule.scope, one) + b"0" * 16)) == one
+    assert decided((b"x-stay", cluster_mark("another rule", one) + b"0" * 16)) == two

@@ -40,16 +40,33 @@ _NEVER_FORWARDED = frozenset(
         b"x-forwarded-client-cert",
     }
 )
-_REQUEST_SPECIAL = _NEVER_FORWARDED | {
-    b"host",
-    b"content-length",
-    b"transfer-encoding",
-    b"connection",
-    b"te",
-    b"upgrade",
-    b"expect",
-    b"x-request-id",
-}
+# What a client asks of us: `policies.overrides`.
+_OVERRIDES = frozenset(
+    {
+        b"x-envoy-retry-on",
+        b"x-envoy-retry-grpc-on",
+        b"x-envoy-max-retries",
+        b"x-envoy-retriable-status-codes",
+        b"x-envoy-retriable-header-names",
+        b"x-envoy-upstream-rq-timeout-ms",
+        b"x-envoy-upstream-rq-per-try-timeout-ms",
+        b"x-envoy-hedge-on-per-try-timeout",
+    }
+)
+_REQUEST_SPECIAL = (
+    _NEVER_FORWARDED
+    | _OVERRIDES
+    | {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"te",
+        b"upgrade",
+        b"expect",
+        b"x-request-id",
+    }
+)
 _RESPONSE_SPECIAL = _NEVER_FORWARDED | {
     b"content-length",
     b"transfer-encoding",
@@ -79,6 +96,7 @@ def canonical_request(
     body = EMPTY
     nominated: bytes = b""
     has_request_id = False
+    overrides: Headers | None = None
     for name, value in raw:
         name = name.lower()
         if value[-1:] in b" \t":
@@ -107,6 +125,8 @@ def canonical_request(
         elif name == b"x-request-id" and not has_request_id and _REQUEST_ID(value):
             has_request_id = True
             headers.append((name, value))
+        elif name in _OVERRIDES:
+            overrides = [*(overrides or ()), (name, value)]
     if nominated:
         headers = _without_nominated(headers, _nominated(nominated, settings.nominated_headers))
     if target[:1] != b"/":
@@ -118,7 +138,7 @@ def canonical_request(
     path, question, query = target.partition(b"?")
     if _UNUSUAL_PATH(target):
         path, question, query = _normal_target(target, settings.path_normalization)
-    return RequestHead(method, host, path, query, headers, bool(question)), body
+    return RequestHead(method, host, path, query, headers, bool(question), b"", overrides), body
 
 
 def canonical_response(status: int, raw: list[Header], request_method: bytes) -> tuple[ResponseHead, Body, bool]:

@@ -1,0 +1,60 @@
+"""Manifests → what the lints say of them, beside a small mesh in which nothing is to be said."""
+
+from l4.config.codes import Code
+from l4.config.documents import Problem
+from l4.config.resources import Decoder
+from l4.discovery.kubernetes import Mesh, registry_of
+from tests.kit.snapshots import GATEWAY, documents_of
+from waypoint.ask.lint import Subject, lint
+from waypoint.config.compile import compile
+from waypoint.config.kinds import KINDS
+
+NAMESPACE = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}}
+"""
+WAYPOINT = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint}
+spec: {gatewayClassName: pywaypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+status: {addresses: [{type: Hostname, value: waypoint.default.svc.cluster.local}]}
+"""
+REVIEWS = """
+apiVersion: v1
+kind: Service
+metadata: {name: reviews}
+spec: {selector: {app: reviews}, ports: [{name: http, port: 80}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reviews}
+spec: {replicas: 3, template: {metadata: {labels: {app: reviews}}}}
+"""
+MESH = "---".join((NAMESPACE, WAYPOINT, REVIEWS))
+
+
+def route(rules: str, name: str = "reviews", parent: str = '{group: "", kind: Service, name: reviews}') -> str:
+    """An HTTPRoute; of two, that whose name comes first counts as the older one."""
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}}}
+spec: {{parentRefs: [{parent}], rules: [{rules}]}}
+"""
+
+
+def lints(*manifests: str, mesh: str = MESH) -> list[Problem]:
+    """Sorted by place: first what the manifests are told, then the mesh."""
+    documents = documents_of(mesh=mesh, case="\n---\n".join(manifests))
+    decoded = Decoder(KINDS).decode(documents)
+    assert decoded.problems == ()
+    registry = registry_of(decoded.resources, Mesh())
+    snapshot = compile(decoded.resources, registry, gateway=GATEWAY)
+    return sorted(lint(Subject(documents, decoded.resources, registry, [snapshot])))
+
+
+def places(code: Code, *manifests: str, mesh: str = MESH) -> list[str]:
+    """Where the lints find what this code stands for: object and field."""
+    return [f"{it.subject} {it.field}".rstrip() for it in lints(*manifests, mesh=mesh) if it.code is code]

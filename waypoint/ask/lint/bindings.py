@@ -1,0 +1,77 @@
+"""Waypoints that nobody goes through: routes behind which no waypoint stands, waypoints and labels without users."""
+
+from collections.abc import Iterator
+
+from l4.config.codes import Code
+from l4.config.documents import Document, Problem
+from l4.discovery.objects import Gateway
+from l4.discovery.waypoints import USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
+from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
+
+ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
+DATAPLANE_MODE = "istio.io/dataplane-mode"
+_CANARY = f"{USE_WAYPOINT}-canary"
+_CANARY_NAMESPACE = f"{USE_WAYPOINT}-canary-namespace"
+_LABELLED = ("Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry")
+
+
+def lint(subject: Subject) -> Iterator[Problem]:
+    for document in subject.of_kind(*ROUTES):
+        yield from _without_waypoint(subject, document)
+    yield from _unused_waypoints(subject)
+    for document in subject.of_kind("Namespace", "Service", "ServiceEntry"):
+        yield from _outside_the_mesh(subject, document)
+
+
+def _without_waypoint(subject: Subject, route: Document) -> Iterator[Problem]:
+    spec = mapping(route.content.get("spec"))
+    for index, ref in items(spec.get("parentRefs")):
+        if (ref.get("group"), ref.get("kind")) != ("", "Service"):
+            continue
+        namespace, name = str(ref.get("namespace", route.key.namespace)), str(ref.get("name"))
+        service = subject.registry.service_named(namespace, name)
+        if service is None or service.waypoint is not None:
+            continue
+        sentence = f"has no effect: no waypoint stands before Service {namespace}/{name}; label it, or its namespace, "
+        sentence += f"{USE_WAYPOINT}: GATEWAY"
+        if subject.namespace(namespace) is None:
+            sentence += f" (Namespace {namespace} is not among these files, so its labels are not known)"
+        yield problem(route, f"spec.parentRefs[{index}]", sentence, Code.ROUTE_WITHOUT_WAYPOINT)
+
+
+def _unused_waypoints(subject: Subject) -> Iterator[Problem]:
+    used: set[tuple[str, str]] = set()
+    for document in subject.of_kind(*_LABELLED):
+        own = labels(document)
+        namespace = document.key.namespace or document.key.name
+        for label, where in ((USE_WAYPOINT, USE_WAYPOINT_NAMESPACE), (_CANARY, _CANARY_NAMESPACE)):
+            if label in own:
+                used.add((own.get(where, namespace), own[label]))
+    for resource in subject.resources.of(Gateway):
+        gateway, key = resource.value, resource.key
+        is_waypoint = any(listener.protocol == "HBONE" for listener in gateway.spec.listeners)
+        is_for_nothing = gateway.metadata.labels.get(WAYPOINT_FOR) == "none"
+        if is_waypoint and not is_for_nothing and (key.namespace, key.name) not in used:
+            sentence = (
+                f"no {USE_WAYPOINT} label names this waypoint, so nothing goes through it; label a namespace with it"
+            )
+            yield Problem(resource.origin, str(key), "", sentence, Code.WAYPOINT_WITHOUT_SERVICES)
+
+
+def _outside_the_mesh(subject: Subject, document: Document) -> Iterator[Problem]:
+    """Of a namespace that is not among the files nothing is known, and nothing said."""
+    if labels(document).get(USE_WAYPOINT, "none") == "none":
+        return
+    name = document.key.namespace or document.key.name
+    namespace = subject.namespace(name)
+    if namespace is None or is_enrolled(namespace):
+        return
+    sentence = (
+        f"clients in namespace {name} go past the waypoint, because they are not in the mesh; label the namespace "
+        f"{DATAPLANE_MODE}: ambient"
+    )
+    yield problem(document, f"metadata.labels[{USE_WAYPOINT}]", sentence, Code.ENROLLED_WITHOUT_MESH)
+
+
+def is_enrolled(namespace: Document) -> bool:
+    return labels(namespace).get(DATAPLANE_MODE) == "ambient"

@@ -1,0 +1,61 @@
+"""Outlier detection that can take nobody out.
+
+Envoy counts what would be ejected against `maxEjectionPercent` before it ejects the first, and the default is 10 %: of
+fewer than ten endpoints not one is ever ejected.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from l4.config.codes import Code
+from l4.config.documents import Document, Problem
+from l4.discovery.objects import ServiceObject
+from l4.discovery.workload import Service
+from waypoint.ask.lint.subject import Subject, items, mapping, problem
+
+_DEFAULT_PERCENT = 10
+
+
+def lint(subject: Subject) -> Iterator[Problem]:
+    selectors = {(it.key.namespace, it.key.name): it.value.spec.selector for it in subject.resources.of(ServiceObject)}
+    for rule in subject.of_kind("DestinationRule"):
+        service = _service(subject, rule)
+        if service is None:
+            continue
+        count = subject.workloads.endpoints(service, selectors.get((service.namespace, service.name), {}))
+        if count:
+            yield from _ejecting_nobody(rule, service, count)
+
+
+def _service(subject: Subject, rule: Document) -> Service | None:
+    """`host` is a hostname, or a Service's short name in the namespace of the rule."""
+    host = str(mapping(rule.content.get("spec")).get("host", ""))
+    if "." not in host:
+        return subject.registry.service_named(rule.key.namespace, host)
+    return subject.registry.services.get(host)
+
+
+def _ejecting_nobody(rule: Document, service: Service, count: int) -> Iterator[Problem]:
+    for place, policy in _policies(rule):
+        detection = policy.get("outlierDetection")
+        if not isinstance(detection, dict):
+            continue
+        percent = detection.get("maxEjectionPercent", _DEFAULT_PERCENT)
+        if isinstance(percent, int) and 0 < percent * count < 100:
+            given = "" if "maxEjectionPercent" in detection else ", the default,"
+            sentence = (
+                f"ejects nobody: {percent} %{given} of the {count} endpoints of {service.namespace}/{service.name} is "
+                f"less than one; set maxEjectionPercent to {-(-100 // count)} or more"
+            )
+            yield problem(rule, f"{place}.outlierDetection", sentence, Code.EJECTS_NOBODY)
+
+
+def _policies(rule: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All traffic policies; a subset is no larger than its service, so that what holds there holds here."""
+    spec = mapping(rule.content.get("spec"))
+    owners = [("spec", spec), *((f"spec.subsets[{index}]", it) for index, it in items(spec.get("subsets")))]
+    for place, owner in owners:
+        policy = mapping(owner.get("trafficPolicy"))
+        yield f"{place}.trafficPolicy", policy
+        for index, of_port in items(policy.get("portLevelSettings")):
+            yield f"{place}.trafficPolicy.portLevelSettings[{index}]", of_port

@@ -1,0 +1,71 @@
+"""Services that lead to nobody, and ports that don't say what they carry."""
+
+from collections.abc import Iterator
+
+from l4.config.codes import Code
+from l4.config.documents import Document, Problem
+from l4.config.resources import Resource
+from l4.discovery.kubernetes import app_protocol
+from l4.discovery.objects import ServiceObject
+from l4.discovery.waypoints import GATEWAY_NAME
+from l4.discovery.workload import AppProtocol
+from waypoint.ask.lint.bindings import ROUTES
+from waypoint.ask.lint.subject import Subject, items, mapping, problem
+
+
+def lint(subject: Subject) -> Iterator[Problem]:
+    services = {(it.key.namespace, it.key.name): it for it in subject.resources.of(ServiceObject)}
+    for service in services.values():
+        yield from _selects_nothing(subject, service)
+        yield from _protocols(subject, service)
+    for route in subject.of_kind(*ROUTES):
+        yield from _backends(subject, route, services)
+
+
+def _selects_nothing(subject: Subject, service: Resource[ServiceObject]) -> Iterator[Problem]:
+    """A waypoint's pods are made by the controller; they are rarely among the files."""
+    selector = service.value.spec.selector
+    if not selector or GATEWAY_NAME in selector:
+        return
+    if subject.workloads.are_selected(service.key.namespace, selector) is False:
+        sentence = f"no pod of namespace {service.key.namespace} has the labels {_text(selector)}"
+        yield Problem(service.origin, str(service.key), "spec.selector", sentence, Code.SELECTS_NOTHING)
+
+
+def _protocols(subject: Subject, service: Resource[ServiceObject]) -> Iterator[Problem]:
+    """Where no waypoint stands, nobody asks."""
+    known = subject.registry.service_named(service.key.namespace, service.key.name)
+    if known is None or known.waypoint is None:
+        return
+    for index, port in enumerate(service.value.spec.ports):
+        if port.protocol != "TCP" or app_protocol(port) is not AppProtocol.UNKNOWN:
+            continue
+        if port.app_protocol is not None:
+            field, reason = "appProtocol", f"{port.app_protocol} is not known here"
+        else:
+            field, reason = "name", f"neither appProtocol nor the name {port.name!r} says what port {port.port} carries"
+        sentence = f"{reason}; it is found out from the first bytes, which fails when the server speaks first"
+        place = f"spec.ports[{index}].{field}"
+        yield Problem(service.origin, str(service.key), place, sentence, Code.PORT_NAME_WITHOUT_PROTOCOL)
+
+
+def _backends(
+    subject: Subject, route: Document, services: dict[tuple[str, str], Resource[ServiceObject]]
+) -> Iterator[Problem]:
+    spec = mapping(route.content.get("spec"))
+    for number, rule in items(spec.get("rules")):
+        for index, ref in items(rule.get("backendRefs")):
+            if (ref.get("group", ""), ref.get("kind", "Service")) != ("", "Service") or ref.get("weight") == 0:
+                continue
+            namespace, name = str(ref.get("namespace", route.key.namespace)), str(ref.get("name"))
+            service, declared = subject.registry.service_named(namespace, name), services.get((namespace, name))
+            if service is None or declared is None:
+                continue
+            if subject.workloads.endpoints(service, declared.value.spec.selector) == 0:
+                sentence = f"Service {namespace}/{name} has no endpoint that is ready; its share is answered 503"
+                place = f"spec.rules[{number}].backendRefs[{index}]"
+                yield problem(route, place, sentence, Code.BACKEND_WITHOUT_ENDPOINTS)
+
+
+def _text(selector: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in selector.items())

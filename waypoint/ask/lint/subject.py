@@ -1,0 +1,87 @@
+"""What the lints look at: the objects as they were written, and what the mesh and its waypoints make of them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from l4.config.codes import Code
+from l4.config.documents import Document, Problem
+from l4.config.resources import Resources
+from l4.discovery.registry import Registry
+from policies.route import RouteTable, Rule, RuleSource
+from waypoint.ask.lint.workloads import Workloads
+from waypoint.config.snapshot import Destination, Snapshot
+
+
+class Subject:
+    """`snapshots` are those of all waypoints. Many kinds are only linted, never carried out: they are looked at as
+    plain values, of which anything may be missing or of a wrong type."""
+
+    def __init__(
+        self,
+        documents: Iterable[Document],
+        resources: Resources,
+        registry: Registry,
+        snapshots: Iterable[Snapshot],
+    ) -> None:
+        self.documents = tuple(documents)
+        self.resources = resources
+        self.registry = registry
+        self.snapshots = tuple(snapshots)
+        self.workloads = Workloads(self.documents, resources, registry)
+        self._by_kind: dict[str, list[Document]] = {}
+        self._by_name: dict[tuple[str, str, str], Document] = {}
+        for document in self.documents:
+            key = document.key
+            self._by_kind.setdefault(key.kind, []).append(document)
+            self._by_name[key.kind, key.namespace, key.name] = document
+
+    def of_kind(self, *kinds: str) -> Iterator[Document]:
+        for kind in kinds:
+            yield from self._by_kind.get(kind, ())
+
+    def named(self, kind: str, namespace: str, name: str) -> Document | None:
+        return self._by_name.get((kind, namespace, name))
+
+    def namespace(self, name: str) -> Document | None:
+        return self.named("Namespace", "", name)
+
+    def tables(self) -> Iterator[tuple[Destination, RouteTable]]:
+        """Each table of each waypoint once, with one of the destinations that it belongs to."""
+        for snapshot in self.snapshots:
+            seen: set[int] = set()  # a service has an entry for each of its addresses
+            for destination in snapshot.destinations.values():
+                if id(destination) not in seen:
+                    seen.add(id(destination))
+                    for table in (destination.routes, *destination.consumer_routes.values()):
+                        yield destination, table
+
+    def rules(self) -> Mapping[RuleSource, Rule]:
+        """Each compiled rule once; the default routes, which nobody wrote, are left out."""
+        routes = (route for _, table in self.tables() for route in table.routes)
+        return {route.rule.source: route.rule for route in routes if route.rule.source is not None}
+
+    def problem_of_rule(self, source: RuleSource, field: str, sentence: str, code: Code) -> Iterator[Problem]:
+        """`field` is below the rule."""
+        document = self.named(source.kind, source.namespace, source.name)
+        if document is not None:
+            place = f"spec.rules[{source.index}]{field and '.'}{field}"
+            yield problem(document, place, sentence, code)
+
+
+def problem(document: Document, field: str, sentence: str, code: Code) -> Problem:
+    return Problem(document.origin, str(document.key), field, sentence, code)
+
+
+def labels(document: Document) -> Mapping[str, str]:
+    return mapping(mapping(document.content.get("metadata")).get("labels"))
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The mappings of a list with their places; nothing if it is no list."""
+    if isinstance(value, list):
+        yield from ((index, mapping(item)) for index, item in enumerate(value))

@@ -1,0 +1,93 @@
+"""How many endpoints a service has, or would have: what runs, and what Deployments and their like promise to run.
+
+Manifests from a repository have Deployments and no pods, a dump of a cluster has both. In a namespace with running pods
+only they count; else each controller counts as its replicas. Where nothing is known, nothing is said.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from l4.config.documents import Document
+from l4.config.resources import Resources
+from l4.discovery.objects import EndpointSlice, Pod
+from l4.discovery.registry import Registry
+from l4.discovery.workload import Service
+
+_CONTROLLERS = frozenset(
+    {"Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "DaemonSet", "Rollout", "Job"}
+)
+_MANY = 1_000_000
+"""A DaemonSet has as many as there are nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Pods of one sort. `replicas` is how many of them there will be."""
+
+    namespace: str
+    labels: Mapping[str, str]
+    replicas: int
+
+
+class Workloads:
+    def __init__(self, documents: Iterable[Document], resources: Resources, registry: Registry) -> None:
+        running = [it for it in resources.of(Pod) if it.value.addresses and not it.value.is_over]
+        self._running = {it.key.namespace for it in running}
+        self._sliced = {it.key.namespace for it in resources.of(EndpointSlice)}
+        self._registry = registry
+        self._by_label: dict[tuple[str, str, str], list[Template]] = {}
+        self._by_namespace: dict[str, list[Template]] = {}
+        promised = (it for it in map(_template, documents) if it is not None and it.namespace not in self._running)
+        for template in (*(Template(it.key.namespace, it.value.metadata.labels, 1) for it in running), *promised):
+            self._by_namespace.setdefault(template.namespace, []).append(template)
+            for label in template.labels.items():
+                self._by_label.setdefault((template.namespace, *label), []).append(template)
+
+    def of(self, namespace: str) -> Iterable[Template]:
+        return self._by_namespace.get(namespace, ())
+
+    def are_selected(self, namespace: str, selector: Mapping[str, str]) -> bool | None:
+        """Whether a Service's selector selects anything, with or without replicas; None when that can't be known."""
+        return bool(self._selected(namespace, selector)) if self.of(namespace) else None
+
+    def endpoints(self, service: Service, selector: Mapping[str, str]) -> int | None:
+        """How many are ready, or will be; None when that can't be known."""
+        ready = sum(endpoint.workload.is_healthy for endpoint in service.endpoints)
+        if ready or service.namespace in self._sliced:
+            return ready
+        if not selector or not self.of(service.namespace):
+            return None
+        if service.namespace in self._running:
+            return 0
+        return sum(template.replicas for template in self._selected(service.namespace, selector))
+
+    def _selected(self, namespace: str, selector: Mapping[str, str]) -> list[Template]:
+        first = next(iter(selector.items()), None)
+        if first is None:
+            return []
+        candidates = self._by_label.get((namespace, *first), ())
+        return [template for template in candidates if selector.items() <= template.labels.items()]
+
+
+def _template(document: Document) -> Template | None:
+    """Of a controller, or of a pod that nobody has started yet."""
+    content: Any = document.content
+    namespace = document.key.namespace
+    try:
+        match document.key.kind:
+            case "Pod":
+                return None if content.get("status") else Template(namespace, _labels(content), 1)
+            case "CronJob":
+                return Template(namespace, _labels(content["spec"]["jobTemplate"]["spec"]["template"]), 1)
+            case kind if kind in _CONTROLLERS:
+                spec = content["spec"]
+                replicas = _MANY if kind == "DaemonSet" else int(spec.get("replicas", 1))
+                return Template(namespace, _labels(spec["template"]), replicas)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass  # nothing that a cluster would take
+    return None
+
+
+def _labels(content: Any) -> Mapping[str, str]:
+    return dict(content["metadata"].get("labels", {}))

@@ -77,12 +77,13 @@ async def scene(
     refusing: int = 0,
     retry: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
+    port_name: str = "http",
     **settings: object,
 ) -> AsyncIterator[Scene]:
     """A pod for each handler, and as many as are `refusing` where nothing listens."""
     waypoint, vip = address(), address()
     pods = {f"app-{number}": address() for number in range(len(handlers) + refusing)}
-    text = manifests(waypoint=waypoint, vip=vip, pods=pods)
+    text = manifests(waypoint=waypoint, vip=vip, pods=pods).replace("name: http,", f"name: {port_name},")
     async with AsyncExitStack() as stack:
         seen = [
             await stack.enter_async_context(origin(ip, handler))
@@ -501,5 +502,22 @@ def test_a_caller_of_the_mesh_may_ask_for_retries_and_nobody_sees_it_ask(
             assert b"x-envoy-retry-on" not in it.heads[0]
             assert b"x-envoy-max-retries" not in it.heads[0]
             assert (b"x-envoy-expected-rq-timeout-ms: 9000\r\n" in it.heads[0]) == (deliveries == 2)
+
+    run(scenario())
+
+
+async def _mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+def test_an_attempt_that_waits_for_its_connection_too_long_is_over_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        retry = RetryPolicy(frozenset({Condition.FIVE_XX}), backoff=0.001, per_try_timeout=0.1)
+        async with scene(tmp_path, _mute, retry=retry, port_name="http2") as it:
+            assert await it.get() == (504, b"upstream request timeout")
+
+            await settled(lambda: "504 URX,UT upstream_per_try_timeout" in it.log)
+            [cluster] = [it.mesh.clusters[name] for name in it.mesh.holder.current.clusters]
+            assert cluster.endpoints[0].active == 0
 
     run(scenario())

@@ -1,0 +1,77 @@
+"""Files → what the waypoints of a mesh would make of them, by the steps of the running program and without running it.
+
+Manifests in a repository have no status: a Gateway there counts as having the address that its waypoint's Service gives
+it, so that what is bound to it is served.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from l4.config.documents import Document, Problem
+from l4.config.resources import Decoder, Resources
+from l4.config.settings import Settings
+from l4.config.sources import FolderSource
+from l4.discovery.kubernetes import Mesh, registry_of
+from l4.discovery.registry import Registry
+from waypoint.config.compile import compile
+from waypoint.config.kinds import KINDS
+from waypoint.config.snapshot import Snapshot
+
+Gateway = tuple[str, str]
+"""Namespace and name of a waypoint's Gateway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """`documents` are as they were written; `ignored` counts those of kinds that a waypoint does not read."""
+
+    documents: tuple[Document, ...]
+    resources: Resources
+    registry: Registry
+    snapshots: Mapping[Gateway, Snapshot]
+    problems: tuple[Problem, ...]
+    ignored: Mapping[str, int]
+
+
+def load(paths: Iterable[Path], gateway: Gateway | None, settings: Settings) -> Loaded:
+    """The snapshot of one Gateway, or those of all that serve something; later paths win over earlier ones."""
+    documents = FolderSource(paths).load()
+    decoded = Decoder(KINDS).decode(_with_address(it, settings) for it in documents.documents)
+    mesh = Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
+    registry = registry_of(decoded.resources, mesh)
+    problems = {*documents.problems, *decoded.problems}
+    snapshots = {
+        each: compile(
+            decoded.resources,
+            registry,
+            gateway=each,
+            problems=problems,
+            requires_reference_grants=settings.requires_reference_grants,
+        )
+        for each in (_serving(registry) if gateway is None else [gateway])
+    }
+    told = (problem for snapshot in snapshots.values() for problem in snapshot.problems)
+    return Loaded(
+        documents.documents,
+        decoded.resources,
+        registry,
+        snapshots,
+        tuple(sorted({*problems, *registry.problems, *told})),
+        decoded.ignored,
+    )
+
+
+def _with_address(document: Document, settings: Settings) -> Document:
+    key, content = document.key, document.content
+    if (key.group, key.kind) != ("gateway.networking.k8s.io", "Gateway") or content.get("status"):
+        return document
+    hostname = f"{key.name}.{key.namespace}.svc.{settings.cluster_domain}"
+    status = {"addresses": [{"type": "Hostname", "value": hostname}]}
+    return replace(document, content={**content, "status": status})
+
+
+def _serving(registry: Registry) -> list[Gateway]:
+    """The Gateways to which a service is bound."""
+    bound = (service.waypoint for service in registry.services.values())
+    return sorted({(it.namespace, it.gateway) for it in bound if it is not None})

@@ -139,7 +139,7 @@ class Attempts:
             self._chunks.append(data)
             self._size += len(data)
             if self._size > self._settings.retry_buffer_bytes and client is not None:
-                self._forget_body()
+                self.hold()
         if client is not None:
             return client.send_body(data)
         return self._size <= self._settings.retry_buffer_bytes
@@ -152,8 +152,9 @@ class Attempts:
             self._client.send_end(trailers)
 
     def hold(self) -> None:
-        """The client has seen something of this attempt: there is no other."""
-        self._forget_body()
+        """The client has seen something of this attempt, or the body is too large to keep: there is no other."""
+        self._is_replayable = False
+        self._chunks.clear()
 
     def abort(self) -> None:
         """Nobody waits for the answer any more: let go of connection, tunnel and endpoint."""
@@ -207,7 +208,7 @@ class Attempts:
         for chunk in self._chunks:
             takes_more = client.send_body(chunk)
         if self._size > self._settings.retry_buffer_bytes:
-            self._forget_body()
+            self.hold()
             if takes_more:
                 self._sink.resume_upstream()
         elif takes_more and self.count > 1:  # the endpoint before may have had no room
@@ -267,16 +268,8 @@ class Attempts:
         if pause is None:
             return False
         self._leave()
-        self._timer = asyncio.get_running_loop().call_later(pause, self._start_again)
+        self._timer = asyncio.get_running_loop().call_later(pause, self.start)
         return True
-
-    def _start_again(self) -> None:
-        self._timer = None
-        self.start()
-
-    def _forget_body(self) -> None:
-        self._is_replayable = False
-        self._chunks.clear()
 
     def _break_off(self) -> None:
         connecting, self._connecting = self._connecting, None

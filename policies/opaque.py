@@ -12,52 +12,50 @@ from policies.route import Rule
 
 
 @dataclass(frozen=True, slots=True)
-class SniRoute:
-    """`hostname` is lower-case: a whole name, `*.example.com` for one or more labels before it, or empty for any."""
+class OpaqueRoute:
+    """`hostname` is lower-case: a whole name, `*.example.com` for one or more labels before it, or empty for what no
+    name takes, be it TLS or not."""
 
     hostname: str
     rule: Rule
 
 
 class OpaqueTable:
-    """Routes in their order of age: of equals, the one that came first wins. `tcp` takes what no SNI route does."""
+    """Routes in their order of age: of equals, the one that came first wins."""
 
-    __slots__ = ("_exact", "_suffixes", "sni", "tcp")
+    __slots__ = ("_exact", "_suffixes", "routes")
 
-    def __init__(self, sni: Iterable[SniRoute] = (), tcp: Rule | None = None) -> None:
-        self.sni = tuple(sni)
-        self.tcp = tcp
+    def __init__(self, routes: Iterable[OpaqueRoute] = ()) -> None:
+        self.routes = tuple(routes)
         self._exact: dict[str, Rule] = {}
         self._suffixes: dict[str, Rule] = {}
-        for route in self.sni:
+        for route in self.routes:
             star, _, suffix = route.hostname.partition(".")
             if star == "*":
                 self._suffixes.setdefault(suffix, route.rule)
-            elif route.hostname:
-                self._exact.setdefault(route.hostname, route.rule)
             else:
-                self._suffixes.setdefault("", route.rule)
+                self._exact.setdefault(route.hostname, route.rule)
 
     def __repr__(self) -> str:
-        return f"OpaqueTable({self.sni!r}, {self.tcp!r})"
+        return f"OpaqueTable({self.routes!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, OpaqueTable) and (self.sni, self.tcp) == (other.sni, other.tcp)
+        return isinstance(other, OpaqueTable) and self.routes == other.routes
 
     def __hash__(self) -> int:
-        return hash((self.sni, self.tcp))
+        return hash(self.routes)
 
     @property
     def needs_server_name(self) -> bool:
-        return any(route.hostname for route in self.sni)
+        return any(route.hostname for route in self.routes)
 
     def find(self, server_name: str) -> Rule | None:
         """The rule for a connection; `server_name` is empty when its client named none."""
         name = server_name.lower().removesuffix(".")
-        if name and (rule := self._exact.get(name)) is not None:
+        if (rule := self._exact.get(name)) is not None:
             return rule
         while "." in name:
             name = name.partition(".")[2]
             if (rule := self._suffixes.get(name)) is not None:
                 return rule
-        return self._suffixes.get("", self.tcp)
+        return self._exact.get("")

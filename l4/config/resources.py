@@ -13,12 +13,21 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from l4.config import manifest
+from l4.config.codes import Code
 from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.shape import meaning, shape_of, unknown_fields
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_MAX_UNKNOWN_FIELDS = 16  # told of one object
+
 Kinds = Mapping[tuple[str, str], type[msgspec.Struct]]
 """(API group, kind) → the Struct it decodes to."""
+
+
+class Strict(msgspec.Struct, frozen=True):
+    """A kind whose `spec` is read whole: fields of it that the kind doesn't have are told, and the object loads all the
+    same. Of other kinds we read a part, so that unknown fields mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +59,22 @@ class Decoded:
     ignored: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Good:
+    document: Document
+    resource: Resource[Any]
+    unknown_fields: tuple[str, ...]
+
+
 class Decoder:
     """Remembers the last valid version of each object."""
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
-        self._good: dict[ObjectKey, tuple[Document, Resource[Any]]] = {}
+        self._good: dict[ObjectKey, _Good] = {}
 
     def decode(self, documents: Iterable[Document]) -> Decoded:
-        good: dict[ObjectKey, tuple[Document, Resource[Any]]] = {}
+        good: dict[ObjectKey, _Good] = {}
         problems: list[Problem] = []
         ignored: dict[str, int] = {}
         for document in documents:
@@ -69,44 +85,84 @@ class Decoder:
                 ignored[name] = ignored.get(name, 0) + 1
                 continue
             known = self._good.get(key)
-            if known is not None and known[0].content == document.content:
-                good[key] = (document, replace(known[1], origin=document.origin))
-                continue
             try:
-                value = msgspec.convert(document.content, kind)
+                good[key] = _decode(document, kind, known)
             except msgspec.ValidationError as error:
-                problems.append(_problem(document, error, is_kept=known is not None))
+                problems.append(_problem(document, kind, error, is_kept=known is not None))
                 if known is not None:
                     good[key] = known
             else:
-                good[key] = (document, Resource(key, value, document.origin))
+                problems.extend(_unknown(document, field) for field in good[key].unknown_fields)
         stale, self._good = self._good, good
         while stale:  # freed at once, thousands of objects would keep every other thread waiting
             stale.popitem()
-        return Decoded(Resources(resource for _, resource in good.values()), tuple(problems), ignored)
+        return Decoded(Resources(it.resource for it in good.values()), tuple(problems), ignored)
+
+
+def _decode(document: Document, kind: type[msgspec.Struct], known: _Good | None) -> _Good:
+    """Raises msgspec.ValidationError."""
+    if known is not None and known.document.content == document.content:
+        return replace(known, document=document, resource=replace(known.resource, origin=document.origin))
+    resource = Resource(document.key, msgspec.convert(document.content, kind), document.origin)
+    if not issubclass(kind, Strict):
+        return _Good(document, resource, ())
+    shape = shape_of(kind) or {}
+    unknown = unknown_fields(document.content.get("spec"), shape["spec"], "spec")
+    return _Good(document, resource, tuple(itertools.islice(unknown, _MAX_UNKNOWN_FIELDS)))
 
 
 _STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*)`)?$", re.DOTALL)
 
 
-def _problem(document: Document, error: msgspec.ValidationError, *, is_kept: bool) -> Problem:
+def _unknown(document: Document, field: str) -> Problem:
+    sentence = "is not known here and has no effect: is it spelled right, and in its place?"
+    return Problem(locate(document.origin, field), str(document.key), field, sentence, Code.UNKNOWN_FIELD)
+
+
+def _problem(
+    document: Document, kind: type[msgspec.Struct], error: msgspec.ValidationError, *, is_kept: bool
+) -> Problem:
     match = _PATH.match(str(error))
     assert match is not None
     sentence, field = match[1], (match[2] or "").replace("[...]", "")
-    sentence = sentence[:1].lower() + sentence[1:]
+    if error.__cause__ is None:  # msgspec's own words
+        sentence = _in_words(document, kind, field, sentence) or sentence[:1].lower() + sentence[1:]
     if is_kept:
         sentence += "; the object's last valid version stays live"
     return Problem(locate(document.origin, field), str(document.key), field, sentence)
 
 
+def _in_words(document: Document, kind: type[msgspec.Struct], field: str, sentence: str) -> str | None:
+    """For what msgspec says of a pattern or of a choice, which is not what people need to know."""
+    if not sentence.startswith(("Expected `str` matching regex", "Invalid enum value")):
+        return None
+    wanted = meaning(kind, _steps(field))
+    if wanted is None:
+        return None
+    value: Any = document.content
+    for step in _steps(field):
+        value = value[step]
+    return f"{value!r} is not {wanted}"
+
+
+def _steps(field: str) -> tuple[str | int, ...]:
+    texts = ("".join(step) for step in _STEP.findall(field))
+    return tuple(int(text) if text.isdecimal() else text for text in texts)
+
+
 def locate(origin: Origin, field: str) -> Origin:
     """The origin of a field of an object. Reads the file again, so only where there is a problem to tell."""
-    texts = ("".join(step) for step in _STEP.findall(field))
-    steps = tuple(int(text) if text.isdecimal() else text for text in texts)
     try:
         with open(origin.file, "rb") as file:
-            below = manifest.line_of(itertools.islice(file, origin.line - 1, None), steps)
-    except (OSError, ValueError):
+            return locate_in(itertools.islice(file, origin.line - 1, None), origin, field)
+    except OSError:
         return origin
-    return replace(origin, line=origin.line + below)
+
+
+def locate_in(lines: Iterable[bytes], origin: Origin, field: str) -> Origin:
+    """The same in lines of which the first begins the object."""
+    try:
+        return replace(origin, line=origin.line + manifest.line_of(lines, _steps(field)))
+    except ValueError:
+        return origin

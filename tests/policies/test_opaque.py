@@ -1,16 +1,17 @@
 import pytest
 
-from policies.opaque import OpaqueTable, SniRoute
+from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.route import Rule
 
 TABLE = OpaqueTable(
     [
-        SniRoute("api.example.com", Rule("api", ())),
-        SniRoute("api.example.com", Rule("younger", ())),
-        SniRoute("*.example.com", Rule("wild", ())),
-        SniRoute("*.deep.example.com", Rule("deep", ())),
-    ],
-    Rule("tcp", ()),
+        OpaqueRoute("api.example.com", Rule("api", ())),
+        OpaqueRoute("api.example.com", Rule("younger", ())),
+        OpaqueRoute("*.example.com", Rule("wild", ())),
+        OpaqueRoute("*.deep.example.com", Rule("deep", ())),
+        OpaqueRoute("", Rule("tcp", ())),
+        OpaqueRoute("", Rule("younger", ())),
+    ]
 )
 
 
@@ -37,12 +38,12 @@ def test_the_most_specific_name_wins_and_the_rest_is_tcp(server_name: str, rule:
 
 
 def test_a_route_without_hostname_takes_every_name() -> None:
-    table = OpaqueTable([SniRoute("", Rule("any", ()))], Rule("tcp", ()))
+    table = OpaqueTable([OpaqueRoute("", Rule("any", ()))])
 
     assert [it.name for name in ("", "a.b") if (it := table.find(name))] == ["any", "any"]
     assert not table.needs_server_name
 
 
 def test_without_a_rule_nothing_is_found() -> None:
-    assert OpaqueTable([SniRoute("a.b", Rule("a", ()))]).find("c.d") is None
+    assert OpaqueTable([OpaqueRoute("a.b", Rule("a", ()))]).find("c.d") is None
     assert OpaqueTable().find("") is None

@@ -5,7 +5,7 @@ nowhere answers 500 for its share, and all the rest goes live. Problems say whic
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,17 +14,22 @@ from l4.config.resources import Resource, Resources, locate
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
-from policies.opaque import OpaqueTable
+from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
 from waypoint.config.attach import Attachment, Parents
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.conditions import gateway_status, route_status
+from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
+from waypoint.config.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.references import References
 from waypoint.config.report import Report
 from waypoint.config.rules import Rules
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.config.status import RouteStatus
+
+_KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
 
 
 def compile(
@@ -37,10 +42,12 @@ def compile(
 ) -> Snapshot:
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way."""
     clusters = ClusterConfigs(gateway)
-    references = References(registry, clusters, (), requires_grants=requires_reference_grants)
+    grants = resources.of(ReferenceGrant)
+    references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
     routes = _Routes(Parents(registry, clusters), references)
-    for resource in resources.of(HTTPRoute):
-        routes.add(resource)
+    for kind in _KINDS:
+        for resource in resources.of(kind):
+            routes.add(resource)
     destinations = {
         (host, port.port): destination
         for service in registry.services.values()
@@ -70,6 +77,7 @@ class _Attached:
     age: tuple[str, str, str]
     consumer: str | None
     routes: tuple[Route, ...]
+    opaque: tuple[OpaqueRoute, ...]
 
 
 @dataclass
@@ -88,45 +96,69 @@ class _Routes:
         attachments = list(self.parents.of(resource, report))
         if attachments:
             rules = Rules(resource.key, self.references, report)
-            spec = resource.value.spec
-            routes = tuple(rules.http(spec.rules))
+            routes, opaque = _compiled(rules, resource.value)
             for it in attachments:
-                self._attach(resource, it, routes)
-            is_all_dropped = len(rules.dropped) == len(spec.rules)
+                self._attach(resource, it, routes, opaque)
+            is_all_dropped = bool(rules.dropped) and len(rules.dropped) == len(resource.value.spec.rules)
             self.statuses.append(route_status(resource, report, attachments, is_all_dropped=is_all_dropped))
         self.problems += report.problems
 
-    def _attach(self, resource: Resource[Any], attachment: Attachment, routes: tuple[Route, ...]) -> None:
+    def _attach(
+        self,
+        resource: Resource[Any],
+        attachment: Attachment,
+        routes: tuple[Route, ...],
+        opaque: tuple[OpaqueRoute, ...],
+    ) -> None:
         key, service = resource.key, attachment.service
         it = _Attached(
             ports=frozenset(port.port for port in attachment.ports),
             age=(resource.value.metadata.creation_timestamp or "", key.namespace, key.name),
             consumer=key.namespace if key.namespace != service.namespace else None,
             routes=routes,
+            opaque=opaque,
         )
         self.attached.setdefault(service.hostname, []).append(it)
 
-    def on(self, service: Service, port: ServicePort) -> dict[str | None, list[Route]]:
-        """The routes of a port in the order of their age, by the namespace of the clients that they are for."""
-        found: dict[str | None, list[Route]] = {}
+    def on(self, service: Service, port: ServicePort) -> Iterator[_Attached]:
+        """What is attached to a port, the oldest first."""
         for it in sorted(self.attached.get(service.hostname, ()), key=lambda it: it.age):
             if port.port in it.ports:
-                found.setdefault(it.consumer, []).extend(it.routes)
-        return found
+                yield it
+
+
+def _compiled(rules: Rules, route: object) -> tuple[tuple[Route, ...], tuple[OpaqueRoute, ...]]:
+    match route:
+        case HTTPRoute():
+            return tuple(rules.http(route.spec.rules)), ()
+        case GRPCRoute():
+            return tuple(rules.grpc(route.spec.rules)), ()
+        case TLSRoute():
+            return (), tuple(rules.opaque(route.spec.rules, route.spec.hostnames))
+        case TCPRoute():
+            return (), tuple(rules.opaque(route.spec.rules))
+    raise TypeError(route)
 
 
 def _destination(service: Service, port: ServicePort, clusters: ClusterConfigs, routes: _Routes) -> Destination:
     """A port of a service that is bound to this waypoint."""
     cluster = clusters.of(service, port)
-    found = routes.on(service, port)
-    default = [Route(Match(), Rule("default", (WeightedBackend(cluster),)))]
+    default = Rule("default", (WeightedBackend(cluster),))
+    http: dict[str | None, list[Route]] = {}
+    opaque: dict[str | None, list[OpaqueRoute]] = {}
+    for it in routes.on(service, port):
+        if it.routes:
+            http.setdefault(it.consumer, []).extend(it.routes)
+        if it.opaque:
+            opaque.setdefault(it.consumer, []).extend(it.opaque)
     return Destination(
         service=clusters.by_name[cluster].service,
         port=port.port,
         app_protocol=port.app_protocol,
-        routes=RouteTable(found.pop(None, default)),
-        opaque=OpaqueTable(tcp=Rule("default", (WeightedBackend(cluster),))),
-        consumer_routes={namespace: RouteTable(its) for namespace, its in sorted(found.items()) if namespace},
+        routes=RouteTable(http.pop(None, [Route(Match(), default)])),
+        opaque=OpaqueTable(opaque.pop(None, [OpaqueRoute("", default)])),
+        consumer_routes={namespace: RouteTable(its) for namespace, its in http.items() if namespace},
+        consumer_opaque={namespace: OpaqueTable(its) for namespace, its in opaque.items() if namespace},
     )
 
 

@@ -1,94 +1,127 @@
-"""What the route kinds of the Gateway API (gateway.networking.k8s.io) share, checked as the API server would.
+"""What the route kinds of the Gateway API (gateway.networking.k8s.io, v1.6) share, checked as the API server would.
 
 https://gateway-api.sigs.k8s.io/reference/spec/. Types say what a field may hold; `__post_init__` says the rest, as a
 sentence. Fields that are not carried out are here too, so that nobody mistakes silence for obedience: the compiler
-reports them.
+reports them. We refuse a little more than the API server does: what could break a message, and expressions that RE2
+doesn't take.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from l4.discovery.objects import PortNumber
 from policies.matching import Regex
+from waypoint.config.api_fields import (
+    Duration,
+    Group,
+    HeaderName,
+    Kind,
+    Namespace,
+    ObjectName,
+    ParamName,
+    PreciseHostname,
+    SectionName,
+    Weight,
+    is_path,
+    repeated,
+)
 
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_|~`]+").fullmatch
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\uffff]*").fullmatch
-_DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}").fullmatch
 _DURATION_PARTS = re.compile(r"([0-9]+)(ms|h|m|s)").findall
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\uffff]*").fullmatch
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
+_ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+\-.]*://(?=[^:])[^\s:/?#*]*\*?[^\s:/?#*]*(?::[0-9]{1,5})?").fullmatch
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_|~`]+").fullmatch
+_FIELDS = {"URLRewrite": "urlRewrite", "CORS": "cors"}
+_FRAMING = frozenset({"connection", "transfer-encoding", "content-length", "upgrade", "keep-alive", "te", "trailer"})
 
-PortNumber = Annotated[int, Meta(ge=1, le=65535)]
-Weight = Annotated[int, Meta(ge=0, le=1_000_000)]
-RuleName = Annotated[
-    str, Meta(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
-]
-
-
-def parse_duration(text: str) -> float | None:
-    """GEP-2257 → seconds; None for zero, which means no limit. Raises ValueError."""
-    if not _DURATION(text):
-        raise ValueError(f"{text!r} is no duration such as 10s, 500ms or 1m30s")
-    seconds = sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PARTS(text))
-    return seconds or None
+MatchType = Literal["Exact", "RegularExpression"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
+AnyMethod = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "*"]
+HeaderNames = Annotated[tuple[HeaderName, ...], Meta(max_length=64)]
 
 
-def _check_name(name: str) -> None:
-    if not 0 < len(name) <= 256 or not _TOKEN(name):
-        raise ValueError(f"{name!r} is no header name")
+def parse_duration(text: str | None) -> float | None:
+    """A Duration (GEP-2257) in seconds; None for zero, which means no limit, and where there is none."""
+    return sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PARTS(text or "")) or None
 
 
-class Metadata(Struct, frozen=True, rename="camel"):
-    name: str
-    namespace: str = "default"
-    creation_timestamp: str | None = None
-    generation: int = 0
+# -- references ----------------------------------------------------------------------------------------------------
 
 
 class ParentRef(Struct, frozen=True, rename="camel"):
-    name: str
-    group: str = "gateway.networking.k8s.io"
-    kind: str = "Gateway"
-    namespace: str | None = None
+    name: ObjectName
+    group: Group = "gateway.networking.k8s.io"
+    kind: Kind = "Gateway"
+    namespace: Namespace | None = None
     port: PortNumber | None = None
-    section_name: str | None = None
+    section_name: SectionName | None = None
+
+
+class LocalRef(Struct, frozen=True):
+    name: ObjectName
+    kind: Kind
+    group: Group = ""
+
+
+class BackendObjectRef(Struct, frozen=True):
+    """What mirrors and external authorization refer to; of a Service it is always one port."""
+
+    name: ObjectName
+    group: Group = ""
+    kind: Kind = "Service"
+    namespace: Namespace | None = None
+    port: PortNumber | None = None
+
+    def __post_init__(self) -> None:
+        if self.port is None and (self.group, self.kind) == ("", "Service"):
+            raise ValueError(f"Service {self.name} needs a port: add the number that the Service gives it")
+
+
+class PlainBackendRef(BackendObjectRef, frozen=True):
+    """A backend of a TCPRoute or TLSRoute."""
+
+    weight: Weight = 1
+
+
+# -- matches -------------------------------------------------------------------------------------------------------
 
 
 class HeaderMatch(Struct, frozen=True):
-    name: str
+    name: HeaderName
     value: Annotated[str, Meta(min_length=1, max_length=4096)]
-    type: Literal["Exact", "RegularExpression"] = "Exact"
+    type: MatchType = "Exact"
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
         if self.type == "RegularExpression":
             Regex.parse(self.value)
 
 
 class QueryParamMatch(Struct, frozen=True):
-    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    name: ParamName
     value: Annotated[str, Meta(min_length=1, max_length=1024)]
-    type: Literal["Exact", "RegularExpression"] = "Exact"
+    type: MatchType = "Exact"
 
     def __post_init__(self) -> None:
         if self.type == "RegularExpression":
             Regex.parse(self.value)
 
 
+# -- filters -------------------------------------------------------------------------------------------------------
+
+
 class HeaderValue(Struct, frozen=True):
-    name: str
+    name: HeaderName
     value: Annotated[str, Meta(min_length=1, max_length=4096)]
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
         if self.name.lower() == "host" and not _AUTHORITY(self.value):
             raise ValueError(f"{self.value!r} is no host such as reviews.example.com or reviews:8080")
         if not _HEADER_VALUE(self.value) or self.value != self.value.strip():
-            raise ValueError(f"{self.value!r} is no header value")
-
-
-_FRAMING = frozenset({"connection", "transfer-encoding", "content-length", "upgrade", "keep-alive", "te", "trailer"})
+            raise ValueError(f"{self.value!r} is no header value: take out control characters, and spaces at its ends")
 
 
 class HeaderModifier(Struct, frozen=True):
@@ -96,64 +129,253 @@ class HeaderModifier(Struct, frozen=True):
 
     set: Annotated[tuple[HeaderValue, ...], Meta(max_length=16)] = ()
     add: Annotated[tuple[HeaderValue, ...], Meta(max_length=16)] = ()
-    remove: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+    remove: Annotated[tuple[HeaderName, ...], Meta(max_length=16)] = ()
 
     def __post_init__(self) -> None:
-        for name in self.remove:
-            _check_name(name)
         for names in ([it.name for it in self.set], [it.name for it in self.add], list(self.remove)):
             lowered = [name.lower() for name in names]
-            if len(set(lowered)) != len(lowered):
-                raise ValueError("a header name stands twice in one list; names don't depend on case")
+            if (name := repeated(lowered)) is not None:
+                raise ValueError(f"{name} stands twice in one list; names don't depend on case, keep one of them")
             if framing := _FRAMING.intersection(lowered):
                 raise ValueError(f"{min(framing)} belongs to the connection and can't be changed by a route")
         if "host" in {name.lower() for name in (*self.remove, *(it.name for it in self.add))}:
             raise ValueError("Host can be set, but neither added nor removed: a request has exactly one")
 
 
-class Filter(Struct, frozen=True, rename="camel"):
-    type: str
-    request_header_modifier: HeaderModifier | None = None
-    response_header_modifier: HeaderModifier | None = None
+class PathModifier(Struct, frozen=True, rename="camel"):
+    """An empty prefix takes the matched one away."""
+
+    type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
+    replace_full_path: Annotated[str, Meta(max_length=1024)] | None = None
+    replace_prefix_match: Annotated[str, Meta(max_length=1024)] | None = None
 
     def __post_init__(self) -> None:
-        for kind, modifier in (
-            ("RequestHeaderModifier", self.request_header_modifier),
-            ("ResponseHeaderModifier", self.response_header_modifier),
-        ):
-            if (self.type == kind) != (modifier is not None):
-                field = kind[:1].lower() + kind[1:]
-                raise ValueError(f"a filter of type {self.type} {'needs' if modifier is None else 'has no'} {field}")
+        _check_variant(
+            self.type,
+            {"ReplaceFullPath": self.replace_full_path, "ReplacePrefixMatch": self.replace_prefix_match},
+        )
+        path = self.replace_full_path or self.replace_prefix_match
+        if path and not is_path(path):
+            raise ValueError(f"{path!r} is no path: it begins with /, and spaces, ? and # stand in it as %20, %3F, %23")
+
+
+class RequestRedirect(Struct, frozen=True, rename="camel"):
+    scheme: Literal["http", "https"] | None = None
+    hostname: PreciseHostname | None = None
+    path: PathModifier | None = None
+    port: PortNumber | None = None
+    status_code: Literal[301, 302, 303, 307, 308] = 302
+
+
+class URLRewrite(Struct, frozen=True):
+    hostname: PreciseHostname | None = None
+    path: PathModifier | None = None
+
+
+class Fraction(Struct, frozen=True):
+    numerator: Annotated[int, Meta(ge=0)]
+    denominator: Annotated[int, Meta(ge=1)] = 100
+
+    def __post_init__(self) -> None:
+        if self.numerator > self.denominator:
+            raise ValueError(f"{self.numerator}/{self.denominator} is more than all: lower the numerator")
+
+
+class RequestMirror(Struct, frozen=True, rename="camel"):
+    """Without percent and fraction every request is mirrored."""
+
+    backend_ref: BackendObjectRef
+    percent: Annotated[int, Meta(ge=0, le=100)] | None = None
+    fraction: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if self.percent is not None and self.fraction is not None:
+            raise ValueError("percent and fraction say the same thing twice: keep one of them")
+
+
+class CORS(Struct, frozen=True, rename="camel"):
+    allow_origins: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=253)], ...], Meta(max_length=64)] = ()
+    allow_credentials: bool = False
+    allow_methods: Annotated[tuple[AnyMethod, ...], Meta(max_length=9)] = ()
+    allow_headers: HeaderNames = ()
+    expose_headers: HeaderNames = ()
+    max_age: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 5
+
+    def __post_init__(self) -> None:
+        for origin in self.allow_origins:
+            if not _ORIGIN(origin):
+                raise ValueError(
+                    f"allowOrigins: {origin!r} is no origin such as https://a.example, https://*.a.example:8443 or *"
+                )
+        alone = (
+            ("allowOrigins", self.allow_origins),
+            ("allowMethods", self.allow_methods),
+            ("allowHeaders", self.allow_headers),
+        )
+        for name, values in alone:
+            if "*" in values and len(values) > 1:
+                raise ValueError(f"{name}: * means all of them; leave out the others, or the *")
+        for name, values in (*alone, ("exposeHeaders", self.expose_headers)):
+            if (value := repeated(values)) is not None:
+                raise ValueError(f"{name}: {value} stands twice; keep one of them")
+
+
+class GRPCAuth(Struct, frozen=True, rename="camel"):
+    allowed_headers: HeaderNames = ()
+
+
+class HTTPAuth(Struct, frozen=True, rename="camel"):
+    path: Annotated[str, Meta(max_length=1024)] = ""
+    allowed_headers: HeaderNames = ()
+    allowed_response_headers: HeaderNames = ()
+
+    def __post_init__(self) -> None:
+        if self.path and not is_path(self.path):
+            raise ValueError(f"path: {self.path!r} is no path; it begins with / and contains no spaces, ? or #")
+
+
+class ForwardBody(Struct, frozen=True, rename="camel"):
+    max_size: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+
+class ExternalAuth(Struct, frozen=True, rename="camel"):
+    protocol: Literal["HTTP", "GRPC"]
+    backend_ref: BackendObjectRef
+    grpc: GRPCAuth | None = None
+    http: HTTPAuth | None = None
+    forward_body: ForwardBody | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("GRPC", self.grpc), ("HTTP", self.http)):
+            if (self.protocol == name) != (value is not None):
+                remedy = f"add {name.lower()}, {{}} is enough" if value is None else f"take {name.lower()} out"
+                raise ValueError(f"protocol is {self.protocol}: {remedy}")
+
+
+FilterType = Literal[
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestMirror",
+    "RequestRedirect",
+    "URLRewrite",
+    "CORS",
+    "ExternalAuth",
+    "ExtensionRef",
+]
+
+
+class Filter(Struct, frozen=True, rename="camel"):
+    type: FilterType
+    request_header_modifier: HeaderModifier | None = None
+    response_header_modifier: HeaderModifier | None = None
+    request_mirror: RequestMirror | None = None
+    request_redirect: RequestRedirect | None = None
+    url_rewrite: URLRewrite | None = None
+    cors: CORS | None = None
+    external_auth: ExternalAuth | None = None
+    extension_ref: LocalRef | None = None
+
+    def __post_init__(self) -> None:
+        _check_variant(
+            self.type,
+            {
+                "RequestHeaderModifier": self.request_header_modifier,
+                "ResponseHeaderModifier": self.response_header_modifier,
+                "RequestMirror": self.request_mirror,
+                "RequestRedirect": self.request_redirect,
+                "URLRewrite": self.url_rewrite,
+                "CORS": self.cors,
+                "ExternalAuth": self.external_auth,
+                "ExtensionRef": self.extension_ref,
+            },
+        )
 
 
 Filters = Annotated[tuple[Filter, ...], Meta(max_length=16)]
 
 
-def check_filters(filters: tuple[Filter, ...]) -> None:
-    for kind in ("RequestHeaderModifier", "ResponseHeaderModifier"):
-        if sum(it.type == kind for it in filters) > 1:
-            raise ValueError(f"{kind} stands twice in one list of filters; make one of them")
+def check_filters(filters: Iterable[Filter]) -> None:
+    """What must hold for the filters of one list together. Raises ValueError."""
+    types = [it.type for it in filters if it.type not in {"RequestMirror", "ExtensionRef"}]
+    if (kind := repeated(types)) is not None:
+        raise ValueError(f"{kind} stands twice in one list of filters; make one of them")
+    if {"RequestRedirect", "URLRewrite"} <= set(types):
+        raise ValueError("RequestRedirect and URLRewrite exclude each other: a redirect goes to no backend, keep one")
 
 
-class BackendRef(Struct, frozen=True, rename="camel"):
-    name: str
-    group: str = ""
-    kind: str = "Service"
-    namespace: str | None = None
-    port: PortNumber | None = None
-    weight: Weight = 1
+class BackendRef(PlainBackendRef, frozen=True):
+    """A backend of an HTTPRoute or GRPCRoute."""
+
     filters: Filters = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_filters(self.filters)
 
 
+# -- rules ---------------------------------------------------------------------------------------------------------
+
+
 class Timeouts(Struct, frozen=True, rename="camel"):
-    request: str | None = None
-    backend_request: str | None = None
+    request: Duration | None = None
+    backend_request: Duration | None = None
 
     def __post_init__(self) -> None:
-        request = parse_duration(self.request) if self.request is not None else None
-        attempt = parse_duration(self.backend_request) if self.backend_request is not None else None
+        request, attempt = parse_duration(self.request), parse_duration(self.backend_request)
         if request is not None and attempt is not None and attempt > request:
-            raise ValueError("backendRequest must not be longer than request")
+            raise ValueError(f"backendRequest {self.backend_request} must not be longer than request {self.request}")
+
+
+class CookieConfig(Struct, frozen=True, rename="camel"):
+    lifetime_type: Literal["Session", "Permanent"] = "Session"
+
+
+class SessionPersistence(Struct, frozen=True, rename="camel"):
+    session_name: Annotated[str, Meta(max_length=128)] | None = None
+    absolute_timeout: Duration | None = None
+    idle_timeout: Duration | None = None
+    type: Literal["Cookie", "Header"] = "Cookie"
+    cookie_config: CookieConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.session_name and not _TOKEN(self.session_name):
+            raise ValueError(f"sessionName: {self.session_name!r} can't name a cookie or header; take letters and -")
+        if self.cookie_config is None:
+            return
+        if self.type == "Header":
+            raise ValueError("cookieConfig is for sessions of type Cookie: take it out, or change the type")
+        if self.cookie_config.lifetime_type == "Permanent" and parse_duration(self.absolute_timeout) is None:
+            raise ValueError("a Permanent cookie needs an absoluteTimeout above 0, which says how long it lives")
+
+
+def check_parents(refs: tuple[ParentRef, ...]) -> None:
+    """A route names a parent once, or each time another of its ports. Raises ValueError."""
+    sections: dict[tuple[str, str, str | None, str], list[tuple[str | None, int | None]]] = {}
+    for ref in refs:
+        parent = (ref.group, ref.kind, ref.namespace, ref.name)
+        sections.setdefault(parent, []).append((ref.section_name, ref.port))
+    for (_, kind, _, name), named in sections.items():
+        if len({(section is None, port is None) for section, port in named}) > 1:
+            raise ValueError(f"parentRefs: {kind} {name} stands there with and without sectionName or port; be alike")
+        if len(set(named)) < len(named):
+            raise ValueError(
+                f"parentRefs: {kind} {name} stands there twice; give each a sectionName or port of its own"
+            )
+
+
+def check_rule_names(names: Iterable[str | None]) -> None:
+    if (name := repeated(name for name in names if name is not None)) is not None:
+        raise ValueError(f"rules: two have the name {name}; rename one")
+
+
+def check_matches(counts: Iterable[int]) -> None:
+    if (count := sum(counts)) > 128:
+        raise ValueError(f"rules: {count} matches are more than the 128 that a route may have; split the route")
+
+
+def _check_variant(kind: str, values: dict[str, object]) -> None:
+    """Of the fields for different types there must be the one of this type, and no other. Raises ValueError."""
+    for name, value in values.items():
+        if (kind == name) != (value is not None):
+            field = _FIELDS.get(name) or name[0].lower() + name[1:]
+            raise ValueError(f"type is {kind}: " + (f"add {field}" if value is None else f"take {field} out"))

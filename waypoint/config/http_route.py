@@ -3,29 +3,36 @@
 https://gateway-api.sigs.k8s.io/reference/spec/#httproute
 """
 
-import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import Meta, Struct, field
 
+from l4.config.resources import Strict
+from l4.discovery.objects import Metadata
 from policies.matching import Regex
+from waypoint.config.api_fields import Duration, Hostname, SectionName, is_path, repeated
 from waypoint.config.gateway_api import (
     BackendRef,
+    Filter,
     Filters,
     HeaderMatch,
-    Metadata,
+    Method,
     ParentRef,
+    PathModifier,
     QueryParamMatch,
-    RuleName,
+    SessionPersistence,
     Timeouts,
     check_filters,
+    check_matches,
+    check_parents,
+    check_rule_names,
 )
 
-_PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+").fullmatch
-_BAD_IN_PATH = ("//", "/./", "/../", "%2f", "%2F", "#")
+_BAD_IN_PATH = ("//", "/./", "/../", "%2f", "%2F")
 _BAD_PATH_ENDS = ("/..", "/.")
 
-Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
+StatusCode = Annotated[int, Meta(ge=400, le=599)]
 
 
 class PathMatch(Struct, frozen=True):
@@ -35,10 +42,10 @@ class PathMatch(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.type == "RegularExpression":
             Regex.parse(self.value)
-        elif not self.value.startswith("/") or not _PATH(self.value):
-            raise ValueError(f"{self.value!r} is no absolute path")
+        elif not is_path(self.value):
+            raise ValueError(f"{self.value!r} is no absolute path: it begins with / and contains no spaces, ? or #")
         elif any(bad in self.value for bad in _BAD_IN_PATH) or self.value.endswith(_BAD_PATH_ENDS):
-            raise ValueError(f"{self.value!r} is not in normal form: no //, /./, /../, %2F or #")
+            raise ValueError(f"{self.value!r} is not in normal form: no //, /./, /../ or %2F")
 
 
 class HTTPRouteMatch(Struct, frozen=True, rename="camel"):
@@ -47,35 +54,57 @@ class HTTPRouteMatch(Struct, frozen=True, rename="camel"):
     query_params: Annotated[tuple[QueryParamMatch, ...], Meta(max_length=16)] = ()
     method: Method | None = None
 
+    def __post_init__(self) -> None:
+        for name in (repeated(it.name for it in self.headers), repeated(it.name for it in self.query_params)):
+            if name is not None:
+                raise ValueError(f"{name} stands twice in one list; a match asks once for a name")
+
+
+class Retry(Struct, frozen=True):
+    """`attempts` are those after the first."""
+
+    codes: tuple[StatusCode, ...] = ()
+    attempts: Annotated[int, Meta(ge=0)] | None = None
+    backoff: Duration | None = None
+
 
 class HTTPRouteRule(Struct, frozen=True, rename="camel"):
-    """`retry` and `session_persistence` are not carried out; they are here so that the compiler can tell of them."""
-
-    name: RuleName | None = None
+    name: SectionName | None = None
     matches: Annotated[tuple[HTTPRouteMatch, ...], Meta(max_length=64)] = (HTTPRouteMatch(),)
     filters: Filters = ()
     backend_refs: Annotated[tuple[BackendRef, ...], Meta(max_length=16)] = ()
     timeouts: Timeouts = Timeouts()
-    retry: Any | UnsetType = UNSET
-    session_persistence: Any | UnsetType = UNSET
+    retry: Retry | None = None
+    session_persistence: SessionPersistence | None = None
 
     def __post_init__(self) -> None:
         check_filters(self.filters)
+        if self.backend_refs and any(it.request_redirect is not None for it in self.filters):
+            raise ValueError("RequestRedirect answers by itself: take out the filter or backendRefs")
+        has_prefix = len(self.matches) == 1 and self.matches[0].path.type == "PathPrefix"
+        if not has_prefix and any(map(_replaces_prefix, (self.filters, *(ref.filters for ref in self.backend_refs)))):
+            raise ValueError("ReplacePrefixMatch needs a rule with exactly one match, of type PathPrefix")
 
 
 class HTTPRouteSpec(Struct, frozen=True, rename="camel"):
     parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=32)] = ()
-    hostnames: tuple[str, ...] = ()
+    hostnames: Annotated[tuple[Hostname, ...], Meta(max_length=16)] = ()
     rules: Annotated[tuple[HTTPRouteRule, ...], Meta(min_length=1, max_length=16)] = (HTTPRouteRule(),)
 
     def __post_init__(self) -> None:
-        names = [rule.name for rule in self.rules if rule.name is not None]
-        if len(set(names)) != len(names):
-            raise ValueError("two rules have the same name")
-        if sum(len(rule.matches) for rule in self.rules) > 128:
-            raise ValueError("the rules have more than 128 matches together")
+        check_parents(self.parent_refs)
+        check_rule_names(rule.name for rule in self.rules)
+        check_matches(len(rule.matches) for rule in self.rules)
 
 
-class HTTPRoute(Struct, frozen=True, rename="camel"):
+class HTTPRoute(Strict, frozen=True, rename="camel"):
     metadata: Metadata
     spec: HTTPRouteSpec = field(default_factory=HTTPRouteSpec)
+
+
+def _replaces_prefix(filters: Iterable[Filter]) -> bool:
+    paths: list[PathModifier | None] = []
+    for it in filters:
+        paths += [it.request_redirect.path] if it.request_redirect is not None else []
+        paths += [it.url_rewrite.path] if it.url_rewrite is not None else []
+    return any(path is not None and path.type == "ReplacePrefixMatch" for path in paths)

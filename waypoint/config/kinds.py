@@ -2,6 +2,18 @@
 
 from l4.config.resources import Kinds
 from l4.discovery import kubernetes
+from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
+from waypoint.config.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.reference_grant import ReferenceGrant
 
-KINDS: Kinds = {**kubernetes.KINDS, ("gateway.networking.k8s.io", "HTTPRoute"): HTTPRoute}
+_GATEWAY_API = "gateway.networking.k8s.io"
+
+KINDS: Kinds = {
+    **kubernetes.KINDS,
+    (_GATEWAY_API, "HTTPRoute"): HTTPRoute,
+    (_GATEWAY_API, "GRPCRoute"): GRPCRoute,
+    (_GATEWAY_API, "TCPRoute"): TCPRoute,
+    (_GATEWAY_API, "TLSRoute"): TLSRoute,
+    (_GATEWAY_API, "ReferenceGrant"): ReferenceGrant,
+}

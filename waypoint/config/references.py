@@ -11,10 +11,12 @@ from typing import Protocol
 
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey
+from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
 from policies.attributes import ClusterName
 from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.reference_grant import ReferenceGrant
 
 
 class Reference(Protocol):
@@ -32,15 +34,6 @@ class Reference(Protocol):
     def port(self) -> int | None: ...
 
 
-class Grant(Protocol):
-    """The namespace that grants, and what."""
-
-    @property
-    def namespace(self) -> str: ...
-
-    def permits(self, source: ObjectKey, target: Service) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Unresolved:
     """`field` is the part of the reference to blame; `reason` is that of the condition ResolvedRefs."""
@@ -56,7 +49,7 @@ class References:
         self,
         registry: Registry,
         clusters: ClusterConfigs,
-        grants: Iterable[Grant],
+        grants: Iterable[Resource[ReferenceGrant]],
         *,
         requires_grants: bool,
     ) -> None:
@@ -94,7 +87,11 @@ class References:
         return Unresolved("kind", sentence, Code.BACKEND_KIND_UNKNOWN, "InvalidKind")
 
     def _grant(self, source: ObjectKey, target: Service) -> bool:
-        return any(grant.namespace == target.namespace and grant.permits(source, target) for grant in self._grants)
+        return any(
+            grant.key.namespace == target.namespace
+            and grant.value.permits(source.group, source.kind, source.namespace, "", "Service", target.name)
+            for grant in self._grants
+        )
 
 
 def _not_granted(source: ObjectKey, target: Service) -> Unresolved:

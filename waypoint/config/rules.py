@@ -5,22 +5,32 @@ forbids to act as if it were not there; a mirror that leads nowhere is left out,
 """
 
 from collections.abc import Iterable, Iterator
+from re import escape
 
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey
 from policies.attributes import ClusterName
+from policies.cors import Cors, OriginPattern
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Exact, Regex, StringMatch
-from policies.rewrite import HeaderEdit
+from policies.mirror import Mirror
+from policies.opaque import OpaqueRoute
+from policies.retry import RetryPolicy, retries_on_statuses
+from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, Rule, RuleSource, WeightedBackend
+from policies.session import SessionPersistence, generated_name
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config import gateway_api as api
-from waypoint.config.http_route import HTTPRouteMatch, HTTPRouteRule
+from waypoint.config.grpc_route import GRPCMethodMatch, GRPCRouteMatch, GRPCRouteRule
+from waypoint.config.http_route import HTTPRouteMatch, HTTPRouteRule, Retry
+from waypoint.config.l4_routes import L4Rule
 from waypoint.config.references import Reference, References, Unresolved
 from waypoint.config.report import Report
 
 _PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX, "RegularExpression": PathKind.REGEX}
-_FILTERS = frozenset({"RequestHeaderModifier", "ResponseHeaderModifier"})
+_FILTERS = frozenset(
+    {"RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "RequestMirror", "CORS"}
+)
 _BACKEND_FILTERS = _FILTERS - {"RequestRedirect", "CORS"}
 _NOWHERE = (WeightedBackend(None),)
 
@@ -41,11 +51,31 @@ class Rules:
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
 
-    def _rule(self, index: int, rule: HTTPRouteRule, matches: list[Match]) -> Rule:
-        field = f"spec.rules[{index}]"
+    def grpc(self, rules: tuple[GRPCRouteRule, ...]) -> Iterator[Route]:
+        for index, rule in enumerate(rules):
+            matches = [_grpc_match(match) for match in rule.matches or (GRPCRouteMatch(),)]
+            compiled = self._rule(index, rule, matches)
+            yield from (Route(match, compiled) for match in matches)
+
+    def opaque(self, rules: tuple[L4Rule, ...], hostnames: tuple[str, ...] = ("",)) -> Iterator[OpaqueRoute]:
+        """Of TCPRoute; of TLSRoute with the names that it is for."""
+        for index, rule in enumerate(rules):
+            backends = tuple(
+                WeightedBackend(self._resolved(f"spec.rules[{index}].backendRefs[{number}]", ref), ref.weight)
+                for number, ref in enumerate(rule.backend_refs)
+            )
+            name, source = self._named(index, rule.name)
+            compiled = Rule(name, backends, source=source)
+            yield from (OpaqueRoute(hostname.lower(), compiled) for hostname in hostnames)
+
+    def _named(self, index: int, name: str | None) -> tuple[str, RuleSource]:
         key = self._key
-        name = rule.name or f"{key.namespace}.{key.name}.{index}"
         source = RuleSource(key.kind, key.namespace, key.name, index)
+        return name or f"{key.namespace}.{key.name}.{index}", source
+
+    def _rule(self, index: int, rule: HTTPRouteRule | GRPCRouteRule, matches: list[Match]) -> Rule:
+        field = f"spec.rules[{index}]"
+        name, source = self._named(index, rule.name)
         if not self._are_known(f"{field}.filters", rule.filters, _FILTERS):
             self.dropped.add(index)
             return Rule(name, _NOWHERE, source=source)
@@ -54,7 +84,17 @@ class Rules:
         backends = tuple(
             self._backend(f"{field}.backendRefs[{number}]", ref, prefix) for number, ref in enumerate(rule.backend_refs)
         )
-        return Rule(name, backends, filters, _timeouts(rule.timeouts), source=source)
+        timeouts = rule.timeouts if isinstance(rule, HTTPRouteRule) else api.Timeouts()
+        retry = rule.retry if isinstance(rule, HTTPRouteRule) else None
+        return Rule(
+            name=name,
+            backends=backends,
+            filters=filters,
+            timeouts=_timeouts(timeouts, has_retry=retry is not None),
+            retry=_retry(retry, timeouts) if retry is not None else None,
+            session=_session(rule.session_persistence, source, matches) if rule.session_persistence else None,
+            source=source,
+        )
 
     def _backend(self, field: str, ref: api.BackendRef, prefix: bytes) -> WeightedBackend:
         cluster = self._resolved(field, ref)
@@ -83,10 +123,30 @@ class Rules:
     def _filters(self, field: str, filters: tuple[api.Filter, ...], prefix: bytes) -> Filters:
         if not filters:
             return NO_FILTERS
+        redirects = [it.request_redirect for it in filters if it.request_redirect is not None]
+        rewrites = [it.url_rewrite for it in filters if it.url_rewrite is not None]
+        cors = [it.cors for it in filters if it.cors is not None]
         return Filters(
             request_edit=_edit([it.request_header_modifier for it in filters]),
             response_edit=_edit([it.response_header_modifier for it in filters]),
+            rewrite=_rewrite(rewrites[0], prefix) if rewrites else None,
+            redirect=_redirect(redirects[0], prefix) if redirects else None,
+            mirrors=tuple(self._mirrors(field, filters)),
+            cors=_cors(cors[0]) if cors else None,
         )
+
+    def _mirrors(self, field: str, filters: tuple[api.Filter, ...]) -> Iterator[Mirror]:
+        for number, it in enumerate(filters):
+            mirror = it.request_mirror
+            if mirror is None:
+                continue
+            cluster = self._resolved(f"{field}[{number}].requestMirror.backendRef", mirror.backend_ref)
+            if cluster is None:
+                continue
+            if mirror.fraction is not None:
+                yield Mirror(cluster, mirror.fraction.numerator, mirror.fraction.denominator)
+            else:
+                yield Mirror(cluster, 100 if mirror.percent is None else mirror.percent)
 
 
 # -- matches -------------------------------------------------------------------------------------------------------
@@ -100,6 +160,30 @@ def _http_match(match: HTTPRouteMatch) -> Match:
         headers=tuple(_first_of_each(match.headers, lower=True)),
         query=tuple(_first_of_each(match.query_params, lower=False)),
     )
+
+
+def _grpc_match(match: GRPCRouteMatch) -> Match:
+    """A method is a path: `/service/method` (gRPC over HTTP/2)."""
+    path = _grpc_path(match.method) if match.method is not None else PathMatch()
+    return Match(path=path, headers=tuple(_first_of_each(match.headers, lower=True)))
+
+
+def _grpc_path(method: GRPCMethodMatch) -> PathMatch:
+    service, name = method.service, method.method
+    if method.type == "Exact":
+        if service and name:
+            return PathMatch(PathKind.EXACT, f"/{service}/{name}".encode())
+        if service:
+            return PathMatch(PathKind.PREFIX, f"/{service}/".encode())
+        if name:
+            return _grpc_regex("[^/]+", escape(name))
+        return PathMatch()
+    return _grpc_regex(service or "[^/]+", name or "[^/]+")
+
+
+def _grpc_regex(service: str, method: str) -> PathMatch:
+    text = f"/(?:{service})/(?:{method})"
+    return PathMatch(PathKind.REGEX, text.encode(), Regex.parse(text))
 
 
 def _first_of_each(matches: Iterable[api.HeaderMatch | api.QueryParamMatch], *, lower: bool) -> Iterator[FieldMatch]:
@@ -119,12 +203,36 @@ def _string_match(kind: str, value: str) -> StringMatch:
 # -- what is done --------------------------------------------------------------------------------------------------
 
 
-def _timeouts(timeouts: api.Timeouts) -> Timeouts:
-    if timeouts.request is None and timeouts.backend_request is None:
-        return NO_TIMEOUTS
-    request = api.parse_duration(timeouts.request) if timeouts.request is not None else None
-    attempt = api.parse_duration(timeouts.backend_request) if timeouts.backend_request is not None else None
-    return Timeouts(request if attempt is None else attempt, attempt)
+def _timeouts(timeouts: api.Timeouts, *, has_retry: bool) -> Timeouts:
+    """Without configured retries the time of one attempt is the time of the whole, as in Istio."""
+    request, attempt = _seconds(timeouts.request), _seconds(timeouts.backend_request)
+    if has_retry or attempt is None:
+        return Timeouts(request) if request is not None else NO_TIMEOUTS
+    return Timeouts(attempt)
+
+
+def _retry(retry: Retry, timeouts: api.Timeouts) -> RetryPolicy:
+    return retries_on_statuses(retry.codes, retry.attempts, _seconds(retry.backoff), _seconds(timeouts.backend_request))
+
+
+def _seconds(duration: str | None) -> float | None:
+    return api.parse_duration(duration) if duration is not None else None
+
+
+def _session(session: api.SessionPersistence, source: RuleSource, matches: list[Match]) -> SessionPersistence:
+    """A cookie's path is the route's where there is one (GEP-1619)."""
+    is_cookie = session.type == "Cookie"
+    paths = {match.path.value for match in matches if match.path.kind is not PathKind.REGEX}
+    is_permanent = session.cookie_config is not None and session.cookie_config.lifetime_type == "Permanent"
+    name = session.session_name.encode() if session.session_name else generated_name(str(source))
+    return SessionPersistence(
+        name=name if is_cookie else name.lower(),
+        is_cookie=is_cookie,
+        path=paths.pop() if len(matches) == len(paths) == 1 else b"/",
+        absolute_seconds=_seconds(session.absolute_timeout),
+        idle_seconds=_seconds(session.idle_timeout),
+        is_permanent=is_permanent,
+    )
 
 
 def _edit(modifiers: list[api.HeaderModifier | None]) -> HeaderEdit | None:
@@ -138,4 +246,38 @@ def _edit(modifiers: list[api.HeaderModifier | None]) -> HeaderEdit | None:
         add=tuple((it.name.lower().encode(), it.value.encode()) for modifier in given for it in modifier.add),
         remove=tuple(sorted(name.lower().encode() for modifier in given for name in modifier.remove)),
         authority=next((value for name, value in changed if name == b"host"), None),
+    )
+
+
+def _path_edit(path: api.PathModifier | None, prefix: bytes) -> PathEdit | None:
+    if path is None:
+        return None
+    if path.type == "ReplaceFullPath":
+        return PathEdit((path.replace_full_path or "/").encode())
+    return PathEdit((path.replace_prefix_match or "").encode(), replaces=prefix)
+
+
+def _rewrite(rewrite: api.URLRewrite, prefix: bytes) -> UrlRewrite:
+    hostname = rewrite.hostname.encode() if rewrite.hostname else None
+    return UrlRewrite(hostname, _path_edit(rewrite.path, prefix))
+
+
+def _redirect(redirect: api.RequestRedirect, prefix: bytes) -> Redirect:
+    return Redirect(
+        scheme=redirect.scheme.encode() if redirect.scheme else None,
+        hostname=redirect.hostname.encode() if redirect.hostname else None,
+        path=_path_edit(redirect.path, prefix),
+        port=redirect.port,
+        status=redirect.status_code,
+    )
+
+
+def _cors(cors: api.CORS) -> Cors:
+    return Cors(
+        origins=tuple(OriginPattern(origin.lower().encode()) for origin in cors.allow_origins),
+        methods=tuple(method.encode() for method in cors.allow_methods),
+        headers=tuple(name.lower().encode() for name in cors.allow_headers),
+        expose=tuple(name.lower().encode() for name in cors.expose_headers),
+        max_age_seconds=cors.max_age,
+        has_credentials=bool(cors.allow_credentials),
     )

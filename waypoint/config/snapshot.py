@@ -86,3 +86,16 @@ class Snapshot:
     statuses: tuple[RouteStatus | GatewayStatus, ...] = ()
     has_gateway: bool = False
     """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""
+
+
+def why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:
+    """A sentence for somebody who meant to be served."""
+    host, port = authority
+    registry = snapshot.registry
+    service = registry.service_at(host) or registry.services.get(host)
+    if service is None:
+        kind = "a workload; this waypoint serves services" if registry.workload_at(host) else "no known service"
+        return f"{host} is {kind}"
+    if port not in {declared.port for declared in service.ports}:
+        return f"service {service.hostname} has no port {port}"
+    return f"service {service.hostname} is not bound to this waypoint"

@@ -1,0 +1,83 @@
+"""What a kind's Struct says of the fields of its documents: which there are, and what they may hold.
+
+msgspec passes over fields that it doesn't know, and names a pattern rather than what is meant by it; people who write
+YAML need to hear of the first, and to understand the second.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import inspect
+
+Shape: TypeAlias = "dict[str, Shape] | None"
+"""Names of fields → their shapes; lists have that of their items. None where anything goes."""
+
+
+@cache
+def shape_of(kind: type[msgspec.Struct]) -> Shape:
+    return _shape(inspect.type_info(kind))
+
+
+def unknown_fields(content: Any, shape: Shape, path: str = "") -> Iterator[str]:
+    """The paths of fields that the shape doesn't have."""
+    if shape is None:
+        return
+    if isinstance(content, list):
+        for index, item in enumerate(content):
+            yield from unknown_fields(item, shape, f"{path}[{index}]")
+    elif isinstance(content, Mapping):
+        for name, value in content.items():
+            below = f"{path}.{name}" if path else str(name)
+            if name in shape:
+                yield from unknown_fields(value, shape[name], below)
+            else:
+                yield below
+
+
+def meaning(kind: type[msgspec.Struct], steps: Iterable[str | int]) -> str | None:
+    """What a value at this place must be, as the end of a sentence; None when its type says it well enough."""
+    found: inspect.Type = inspect.type_info(kind)
+    for step in steps:
+        found = _plain(found)
+        if isinstance(step, int):
+            below = found.item_type if isinstance(found, inspect.VarTupleType) else None
+        else:
+            fields = found.fields if isinstance(found, inspect.StructType) else ()
+            below = next((field.type for field in fields if field.encode_name == step), None)
+        if below is None:
+            return None
+        found = below
+    return _told(found)
+
+
+def _told(found: inspect.Type) -> str | None:
+    match found:
+        case inspect.Metadata(extra_json_schema={"description": str(text)}):
+            return text
+        case inspect.Metadata(type=inner):
+            return _told(inner)
+        case inspect.UnionType(types=types):
+            return next((text for text in map(_told, types) if text is not None), None)
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+    return None
+
+
+def _plain(found: inspect.Type) -> inspect.Type:
+    """Without annotations, and without the None that says that a field may be left out."""
+    if isinstance(found, inspect.Metadata):
+        return _plain(found.type)
+    if isinstance(found, inspect.UnionType):
+        return _plain(next(it for it in found.types if not isinstance(it, inspect.NoneType)))
+    return found
+
+
+def _shape(found: inspect.Type) -> Shape:
+    found = _plain(found)
+    if isinstance(found, inspect.VarTupleType | inspect.ListType):
+        return _shape(found.item_type)
+    if isinstance(found, inspect.StructType):
+        return {field.encode_name: _shape(field.type) for field in found.fields}
+    return None

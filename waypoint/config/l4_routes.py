@@ -1,0 +1,62 @@
+"""TCPRoute and TLSRoute, checked as the API server would.
+
+Both have a single rule, which has backends and nothing else. The versions before v1 allowed several rules, of which
+only the first could ever take a connection.
+https://gateway-api.sigs.k8s.io/reference/spec/#tcproute
+"""
+
+import ipaddress
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from l4.config.resources import Strict
+from l4.discovery.objects import Metadata
+from waypoint.config.api_fields import Hostname, SectionName
+from waypoint.config.gateway_api import ParentRef, PlainBackendRef, check_parents
+
+
+class L4Rule(Struct, frozen=True, rename="camel"):
+    backend_refs: Annotated[tuple[PlainBackendRef, ...], Meta(min_length=1, max_length=16)]
+    name: SectionName | None = None
+
+
+L4Rules = Annotated[tuple[L4Rule, ...], Meta(min_length=1, max_length=1)]
+
+
+class TCPRouteSpec(Struct, frozen=True, rename="camel"):
+    rules: L4Rules
+    parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=32)] = ()
+
+    def __post_init__(self) -> None:
+        check_parents(self.parent_refs)
+
+
+class TCPRoute(Strict, frozen=True):
+    metadata: Metadata
+    spec: TCPRouteSpec
+
+
+class TLSRouteSpec(Struct, frozen=True, rename="camel"):
+    hostnames: Annotated[tuple[Hostname, ...], Meta(min_length=1, max_length=1024)]
+    rules: L4Rules
+    parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=32)] = ()
+
+    def __post_init__(self) -> None:
+        check_parents(self.parent_refs)
+        for hostname in self.hostnames:
+            if _is_ip(hostname):
+                raise ValueError(f"hostnames: {hostname} is an address, and server names are names (RFC 6066 3)")
+
+
+class TLSRoute(Strict, frozen=True):
+    metadata: Metadata
+    spec: TLSRouteSpec
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

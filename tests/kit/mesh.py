@@ -133,10 +133,16 @@ class Mesh:
         self.holder.swap(replace(snapshot, destinations=destinations))
 
     async def tunnel(
-        self, authority: str, *, account: str = "client", to: str | None = None, expect: str = "waypoint"
+        self,
+        authority: str,
+        *,
+        account: str = "client",
+        namespace: str = "default",
+        to: str | None = None,
+        expect: str = "waypoint",
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A tunnel to `authority` through the waypoint (or the HBONE port of `to`), as the service account."""
-        identity = self.pki.identity("default", account)
+        identity = self.pki.identity(namespace, account)
         pool = self.pools.setdefault(identity, HbonePool(self.settings))
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)

@@ -5,8 +5,9 @@ import msgspec
 import pytest
 
 from l4.config import manifest
+from l4.config.codes import Code
 from l4.config.documents import Origin
-from l4.config.resources import Decoded, Decoder, Kinds, locate
+from l4.config.resources import Decoded, Decoder, Kinds, Strict, locate
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -23,7 +24,12 @@ class Thing(msgspec.Struct, frozen=True):
     spec: Spec
 
 
+class StrictThing(Strict, frozen=True):
+    spec: Spec
+
+
 KINDS: Kinds = {("example.com", "Thing"): Thing}
+STRICT: Kinds = {("example.com", "Thing"): StrictThing}
 
 
 def decode(decoder: Decoder, *texts: str) -> Decoded:
@@ -84,7 +90,7 @@ def test_an_object_that_is_gone_is_forgotten() -> None:
     [
         ("{port: 1, hosts: [a, 7]}", "spec.hosts[1]", "expected `str`, got `int`"),
         ("{port: 1, labels: {a: b}}", "spec.labels", "expected `int`, got `str`"),
-        ("{port: 0}", "spec", "port 0 can't be reached"),
+        ("{port: 0}", "spec", "Port 0 can't be reached"),
         ("{}", "spec", "object missing required field `port`"),
     ],
 )
@@ -137,3 +143,31 @@ def test_an_object_that_only_moved_is_the_same_value_at_a_new_place() -> None:
 
     assert after.value is before.value
     assert after.origin.line == 7
+
+
+def unknown(decoded: Decoded) -> list[str]:
+    assert {problem.code for problem in decoded.problems} <= {Code.UNKNOWN_FIELD}
+    return [problem.field for problem in decoded.problems]
+
+
+def test_of_a_strict_kind_fields_are_told_that_nobody_reads_and_the_object_loads() -> None:
+    decoder = Decoder(STRICT)
+
+    first = decode(decoder, thing("a", "{port: 1, prot: 2}"))
+    again = decode(decoder, thing("a", "{port: 1, prot: 2}"))
+
+    assert unknown(first) == unknown(again) == ["spec.prot"]
+    assert first.resources.of(StrictThing)[0].value.spec.port == 1
+
+
+def test_of_an_object_with_many_unknown_fields_the_first_are_told() -> None:
+    fields = ", ".join(f"f{number}: 1" for number in range(100))
+
+    assert unknown(decode(Decoder(STRICT), thing("a", f"{{port: 1, {fields}}}"))) == [
+        f"spec.f{number}" for number in range(16)
+    ]
+
+
+def test_of_other_kinds_and_outside_of_the_spec_unknown_fields_mean_nothing() -> None:
+    assert unknown(decode(Decoder(KINDS), thing("a", "{port: 1, prot: 2}"))) == []
+    assert unknown(decode(Decoder(STRICT), thing("a", "{port: 1}") + "\nstatus: {new: 1}")) == []

@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from l4.command_line import EXISTING, AddressType, flag, operator_ports, resources
+from l4.config.codes import CODES, Level
 from waypoint.options import Address, GatewayName, RunOptions
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_MANIFESTS = click.Path(exists=True, allow_dash=True, path_type=Path)
+_LEVEL = click.Choice(Level, case_sensitive=False)
 
 
 class _GatewayType(click.ParamType[GatewayName]):
@@ -137,6 +141,72 @@ def up(
     except (InvalidPrograms, ValueError) as error:
         raise click.UsageError(str(error)) from None
     sys.exit(run_mesh(options))
+
+
+def _complete_codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(f"{it}=", help=entry.name) for it, entry in CODES.items() if it.startswith(incomplete)]
+
+
+@cli.command()
+@click.argument("paths", metavar="PATH...", type=_MANIFESTS, nargs=-1)
+@click.option("--gateway", type=_GatewayType(), help="Only for the waypoint of this Gateway; else for all of them.")
+@click.option(
+    "-R", "--recursive", is_flag=True, expose_value=False, help="As folders are always read; accepted from habit."
+)
+@click.option("-o", "--output", type=click.Choice(["log", "json", "yaml"]), default="log", show_default=True)
+@click.option(
+    "-S",
+    "--suppress",
+    multiple=True,
+    metavar="CODE=KIND NAME.NAMESPACE",
+    shell_complete=_complete_codes,
+    help="Leave this out; * and ? are wildcards; repeatable. The annotation galley.istio.io/analyze-suppress does the "
+    "same for one object.",
+)
+@click.option("--failure-threshold", type=_LEVEL, default=Level.ERROR, help="From which level on to exit with 1.")
+@click.option("--output-threshold", type=_LEVEL, default=Level.INFO, help="From which level on to print.")
+@click.option("--list-codes", is_flag=True, help="Print all codes and what they mean, and nothing else.")
+def analyze(
+    paths: tuple[Path, ...],
+    gateway: GatewayName | None,
+    output: str,
+    suppress: tuple[str, ...],
+    failure_threshold: Level,
+    output_threshold: Level,
+    list_codes: bool,
+) -> None:
+    """Say what is wrong with manifests, and what is hardly meant, without running anything.
+
+    PATH is a file, a folder, or - for standard input; later ones win. Exit status: 0 nothing as grave as the
+    threshold, 1 something is, 2 wrong usage.
+    """
+    from waypoint.ask import commands, listing
+
+    if list_codes:
+        click.echo(listing.code_table())
+        return
+    if not paths:
+        raise click.UsageError("give at least one PATH, or - for standard input")
+    name = (gateway.namespace, gateway.name) if gateway else None
+    sys.exit(
+        commands.run_analyze(commands.Question(paths, name), output, suppress, failure_threshold, output_threshold)
+    )
+
+
+@cli.command("compile")
+@click.argument("paths", metavar="PATH...", type=_MANIFESTS, nargs=-1, required=True)
+@click.option("--gateway", type=_GatewayType(), help="For which waypoint; may be left out if there is only one.")
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option("--status", is_flag=True, help="Only the status that routes and the Gateway would get.")
+def compile_(paths: tuple[Path, ...], gateway: GatewayName | None, output: str, status: bool) -> None:
+    """Print what a waypoint would do with manifests: what /config_dump shows of a running one.
+
+    PATH is a file, a folder, or - for standard input; later ones win.
+    """
+    from waypoint.ask import commands
+
+    name = (gateway.namespace, gateway.name) if gateway else None
+    commands.run_compile(commands.Question(paths, name), output, only_status=status)
 
 
 @cli.command()

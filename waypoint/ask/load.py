@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from l4.config.documents import Document, Problem
+from l4.config import manifest
+from l4.config.collector import paused
+from l4.config.documents import Document, Origin, Problem
 from l4.config.resources import Decoder, Resources
 from l4.config.settings import Settings
-from l4.config.sources import FolderSource
+from l4.config.sources import Documents, FolderSource
 from l4.discovery.kubernetes import Mesh, registry_of
 from l4.discovery.registry import Registry
 from waypoint.config.compile import compile
@@ -20,6 +22,10 @@ from waypoint.config.snapshot import Snapshot
 
 Gateway = tuple[str, str]
 """Namespace and name of a waypoint's Gateway."""
+
+STDIN = "stdin"
+"""What the origin of a document calls standard input."""
+_NOBODY = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +40,26 @@ class Loaded:
     ignored: Mapping[str, int]
 
 
-def load(paths: Iterable[Path], gateway: Gateway | None, settings: Settings) -> Loaded:
-    """The snapshot of one Gateway, or those of all that serve something; later paths win over earlier ones."""
-    documents = FolderSource(paths).load()
+def load(paths: Iterable[Path], gateway: Gateway | None, settings: Settings, stdin: bytes | None = None) -> Loaded:
+    """The snapshot of one Gateway, or those of all that serve something. Later paths win over earlier ones, and what
+    came by standard input, if anything, over all of them."""
+    with paused():
+        documents = FolderSource(paths).load()
+        return _compiled(documents if stdin is None else _with_stdin(documents, stdin), gateway, settings)
+
+
+def _with_stdin(documents: Documents, text: bytes) -> Documents:
+    try:
+        read, problems = manifest.parse(STDIN, text)
+    except ValueError as error:
+        sentence, line = error.args
+        read, problems = [], [Problem(Origin(STDIN, line), STDIN, "", sentence)]
+    merged = {document.key: document for document in (*documents.documents, *read)}
+    ordered = sorted(merged.values(), key=lambda document: document.key)
+    return Documents(tuple(ordered), (*documents.problems, *problems))
+
+
+def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings) -> Loaded:
     decoded = Decoder(KINDS).decode(_with_address(it, settings) for it in documents.documents)
     mesh = Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
     registry = registry_of(decoded.resources, mesh)
@@ -49,9 +72,11 @@ def load(paths: Iterable[Path], gateway: Gateway | None, settings: Settings) -> 
             problems=problems,
             requires_reference_grants=settings.requires_reference_grants,
         )
-        for each in (_serving(registry) if gateway is None else [gateway])
+        # Without any waypoint routes are read all the same, for what is wrong with them.
+        for each in ((_serving(registry) or [_NOBODY]) if gateway is None else [gateway])
     }
-    told = (problem for snapshot in snapshots.values() for problem in snapshot.problems)
+    told = [problem for snapshot in snapshots.values() for problem in snapshot.problems]
+    snapshots.pop(_NOBODY, None)
     return Loaded(
         documents.documents,
         decoded.resources,

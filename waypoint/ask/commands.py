@@ -1,0 +1,113 @@
+"""`waypoint analyze` and `waypoint compile`: files in, text out. Data goes to standard output, talk to standard error.
+
+Exit status: 0 nothing as grave as the threshold, 1 something is, 2 asked in a wrong way.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import yaml
+
+from l4.config.codes import Level
+from l4.config.settings import InvalidSetting, Settings
+from waypoint.ask import listing
+from waypoint.ask.analyze import Analysis, analyze, is_at_least
+from waypoint.ask.load import Gateway, Loaded, load
+from waypoint.ask.suppress import Suppression
+from waypoint.config.dump import dump
+from waypoint.config.snapshot import Snapshot
+
+_COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.INFO: "cyan"}
+_DASH = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which files, and which of their waypoints; None is all of them."""
+
+    paths: tuple[Path, ...]
+    gateway: Gateway | None
+
+    def read(self) -> tuple[Loaded, bytes | None]:
+        """What the files say, and the text of standard input if that is one of them. Raises click.UsageError."""
+        stdin = sys.stdin.buffer.read() if _DASH in self.paths else None
+        try:
+            settings = Settings.from_environment(os.environ)
+        except InvalidSetting as error:
+            raise click.UsageError(str(error)) from None
+        return load([path for path in self.paths if path != _DASH], self.gateway, settings, stdin), stdin
+
+
+def run_analyze(
+    question: Question, output: str, suppressions: Sequence[str], failure_threshold: Level, output_threshold: Level
+) -> int:
+    """Gives the exit status."""
+    try:
+        unwanted = [Suppression.parse(text) for text in suppressions]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--suppress'") from None
+    loaded, stdin = question.read()
+    if question.gateway is not None:
+        _snapshot_of(loaded, question.gateway)
+    analysis = analyze(loaded, unwanted, stdin)
+    shown = [problem for problem in analysis.problems if is_at_least(problem, output_threshold)]
+    match output:
+        case "json":
+            click.echo(listing.as_json(shown))
+        case "yaml":
+            click.echo(listing.as_yaml(shown))
+        case _:
+            for line in listing.log_lines(shown, _paint):
+                click.echo(line, color=_color(os.environ))
+    click.echo(listing.summary(analysis), err=True)
+    click.echo(_advice(analysis, loaded), err=True)
+    return int(analysis.reaches(failure_threshold))
+
+
+def run_compile(question: Question, output: str, *, only_status: bool) -> None:
+    loaded, _ = question.read()
+    if question.gateway is None and len(loaded.snapshots) != 1:
+        names = ", ".join("/".join(it) for it in loaded.snapshots) or "none"
+        raise click.UsageError(f"--gateway must say for which waypoint; in use are: {names}")
+    dumped = dump(_snapshot_of(loaded, question.gateway or next(iter(loaded.snapshots))))
+    shown = dumped["status"] if only_status else dumped
+    if output == "json":
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        click.echo(yaml.dump(shown, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=160), nl=False)
+
+
+class _Dumper(yaml.CSafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        """What two addresses of a service share is written twice."""
+        return True
+
+
+def _snapshot_of(loaded: Loaded, gateway: Gateway) -> Snapshot:
+    snapshot = loaded.snapshots[gateway]
+    if not snapshot.has_gateway:
+        raise click.BadParameter(f"there is no Gateway {'/'.join(gateway)} in these files", param_hint="'--gateway'")
+    return snapshot
+
+
+def _paint(text: str, level: Level) -> str:
+    return click.style(text, fg=_COLOURS[level], bold=level is Level.ERROR)
+
+
+def _color(environment: Mapping[str, str]) -> bool | None:
+    """None leaves it to click, which colours on a terminal only."""
+    return False if environment.get("NO_COLOR") else None
+
+
+def _advice(analysis: Analysis, loaded: Loaded) -> str:
+    if analysis.problems:
+        return "`waypoint analyze --list-codes` says what the codes mean; --suppress leaves out what is meant to be so."
+    if loaded.snapshots:
+        gateway = "/".join(next(iter(loaded.snapshots)))
+        return f"`waypoint compile … --gateway {gateway}` shows what that waypoint would do."
+    return "No waypoint is in use: label a namespace istio.io/use-waypoint with the name of its Gateway."

@@ -1,0 +1,75 @@
+"""Problems as text for people and as JSON or YAML for programs, and the table of all codes.
+
+Level, code and message have the names that `istioctl analyze -o json` gives them, so that what reads its output reads
+ours.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+
+import yaml
+
+from l4.config.codes import CODES, Level
+from l4.config.documents import Problem
+from waypoint.ask.analyze import Analysis, level_of
+
+Paint = Callable[[str, Level], str]
+
+
+def log_lines(problems: Iterable[Problem], paint: Paint) -> Iterable[str]:
+    """`paint` may give a level its colour."""
+    for problem in problems:
+        level = level_of(problem)
+        place = f"{problem.subject} {problem.field}".rstrip()
+        yield f"{paint(level, level)} [{problem.code}] ({place}) {problem.origin} {problem.sentence}"
+
+
+def as_json(problems: Iterable[Problem]) -> str:
+    return json.dumps(_plain(problems), indent=2, ensure_ascii=False)
+
+
+def as_yaml(problems: Iterable[Problem]) -> str:
+    return yaml.safe_dump(_plain(problems), sort_keys=False, allow_unicode=True, width=160).rstrip("\n")
+
+
+def _plain(problems: Iterable[Problem]) -> list[dict[str, str]]:
+    return [
+        {
+            "code": str(problem.code),
+            "istioCode": CODES[problem.code].ist,
+            "name": CODES[problem.code].name,
+            "level": str(level_of(problem)),
+            "origin": problem.subject,
+            "field": problem.field,
+            "message": problem.sentence,
+            "reference": str(problem.origin),
+        }
+        for problem in problems
+    ]
+
+
+def summary(analysis: Analysis) -> str:
+    counts = analysis.counts()
+    parts = [_counted(counts.get(level, 0), level.lower()) for level in Level if counts.get(level, 0)]
+    told = ", ".join(parts) or "✔ no problems"
+    text = f"{told} in {_counted(analysis.objects, 'object')} of {_counted(analysis.files, 'file')}"
+    if analysis.suppressed:
+        text += f"; {analysis.suppressed} suppressed"
+    if analysis.ignored:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(analysis.ignored.items()))
+        text += f"; not read by a waypoint: {kinds}"
+    return text + "."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def code_table() -> str:
+    """All codes, for a terminal."""
+    rows = [("CODE", "ISTIO", "LEVEL", "NAME", "MEANING")]
+    rows += [(code, it.ist or "-", it.level, it.name, it.meaning) for code, it in CODES.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join((*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4])) for row in rows
+    )

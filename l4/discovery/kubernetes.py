@@ -135,6 +135,7 @@ def _workload(resource: Resource[Pod], mesh: Mesh, bindings: Bindings) -> Worklo
         labels=meta.labels,
         annotations=meta.annotations,
         waypoint=bindings.of_pod(resource),
+        ports=tuple(sorted({port.container_port for container in pod.spec.containers for port in container.ports})),
     )
 
 

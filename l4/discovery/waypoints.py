@@ -6,7 +6,7 @@ waypoint, as with istiod, and a problem where the label stands. A namespace's la
 alike, so that its waypoint serves only one of them is no problem.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from l4.config.codes import Code
 from l4.config.documents import Origin, Problem
@@ -62,7 +62,7 @@ class Bindings:
         elif client != wish.namespace and not self._allows(gateway, client):
             reason = f"its HBONE listener's allowedRoutes do not let namespace {client} in"
         elif (address := _address(gateway)) is not None:
-            return address
+            return replace(address, bound_by=wish.subject)
         else:
             reason = "it has no address in its status yet"
         sentence = f"waypoint {wish.namespace}/{wish.name} is not used: {reason}; traffic goes without it"

@@ -33,7 +33,7 @@ class AppProtocol(Enum):
 class GatewayAddress:
     """Where a waypoint is reached: a service hostname (preferred) or an IP, and its HBONE port.
 
-    `namespace` and `gateway` name the Gateway it belongs to.
+    `namespace` and `gateway` name the Gateway it belongs to. `bound_by` is the object whose label asks for it.
     """
 
     hostname: str = ""
@@ -41,11 +41,12 @@ class GatewayAddress:
     gateway: str = ""
     ip: str = ""
     hbone_port: int = 15008
+    bound_by: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One running instance. `services` maps a service hostname to its {service port: target port}."""
+    """One running instance. `ports` are those that its containers declare."""
 
     uid: str
     name: str
@@ -65,6 +66,7 @@ class Workload:
     annotations: Mapping[str, str] = field(default_factory=dict)
     waypoint: GatewayAddress | None = None
     capacity: int = 1
+    ports: tuple[int, ...] = ()
 
     @cached_property
     def metric_labels(self) -> WorkloadLabels:

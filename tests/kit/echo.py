@@ -82,9 +82,11 @@ class EchoMesh:
         port: int = 80,
         namespace: str = "default",
         body: bytes = b"",
+        authority: str = "",
     ) -> Answer:
-        """One request, on a tunnel of its own, as a client of `namespace`; `headers` are whole lines."""
-        tunnel = await self.mesh.tunnel(f"{self.vips[to]}:{port}", namespace=namespace)
+        """One request, on a tunnel of its own, as a client of `namespace`; `headers` are whole lines. `authority` is
+        the tunnel's, where it is not to be the address of service `to`."""
+        tunnel = await self.mesh.tunnel(authority or f"{self.vips[to]}:{port}", namespace=namespace)
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         text = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{headers}\r\n"
         return await _exchange(tunnel, text.encode() + body)
@@ -105,7 +107,7 @@ async def _exchange(tunnel: tuple[asyncio.StreamReader, asyncio.StreamWriter], r
     return _answer(raw)
 
 
-def manifests(vips: Mapping[str, str], pods: Mapping[str, str], waypoint: str) -> str:
+def manifests(vips: Mapping[str, str], pods: Mapping[str, str], waypoint: str, waypoint_for: str = "service") -> str:
     text = f"""
 apiVersion: v1
 kind: Namespace
@@ -113,7 +115,7 @@ metadata: {{name: default, labels: {{istio.io/use-waypoint: waypoint}}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {{name: waypoint, namespace: default}}
+metadata: {{name: waypoint, namespace: default, labels: {{istio.io/waypoint-for: {waypoint_for}}}}}
 spec: {{gatewayClassName: pywaypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
 status: {{addresses: [{{type: IPAddress, value: {waypoint}}}]}}
 """
@@ -131,7 +133,7 @@ status: {{addresses: [{{type: IPAddress, value: {waypoint}}}]}}
 
 @asynccontextmanager
 async def echo_mesh(
-    folder: Path, *objects: Mapping[str, Any], settings: Settings | None = None
+    folder: Path, *objects: Mapping[str, Any], settings: Settings | None = None, waypoint_for: str = "service"
 ) -> AsyncIterator[EchoMesh]:
     """With `objects` laid beside the services."""
     waypoint = address()
@@ -143,7 +145,7 @@ async def echo_mesh(
             name: await stack.enter_async_context(origin(ip, _echo(name, stuck), _PORT)) for name, ip in pods.items()
         }
         more = yaml.dump_all(objects, Dumper=_Plain)
-        text = f"{manifests(vips, pods, waypoint)}\n---\n{more}"
+        text = f"{manifests(vips, pods, waypoint, waypoint_for)}\n---\n{more}"
         it = await stack.enter_async_context(mesh(folder, text, waypoint, settings))
         stack.callback(stuck.clear)
         yield EchoMesh(it, vips, pods, origins, stuck)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from l4.discovery.workload import AppProtocol, Service, ServicePort, TunnelProtocol
+from l4.discovery.workload import AppProtocol, Service, ServicePort, TunnelProtocol, Workload
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
-from waypoint.config.snapshot import ClusterConfig, ServiceLabels
+from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, ServiceLabels
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
 
@@ -17,9 +17,9 @@ class ClusterConfigs:
         self.by_name: dict[ClusterName, ClusterConfig] = {}
         self._gateway = gateway
 
-    def is_ours(self, service: Service) -> bool:
-        """Whether the service is bound to this waypoint."""
-        waypoint = service.waypoint
+    def is_ours(self, bound: Service | Workload) -> bool:
+        """Whether the service, or the workload's own address, is bound to this waypoint."""
+        waypoint = bound.waypoint
         return waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway
 
     def of(self, service: Service, port: ServicePort) -> ClusterName:
@@ -39,17 +39,34 @@ class ClusterConfigs:
             )
         return name
 
+    def direct(self, workload: Workload, port: int) -> ClusterName:
+        """A workload that was called by its own address, and is healthy or not: nobody else can stand in for it."""
+        name = ClusterName(f"direct|{port}||{workload.addresses[0]}")
+        if name not in self.by_name:
+            self.by_name[name] = ClusterConfig(
+                name=name,
+                service=UNKNOWN_SERVICE,
+                port=port,
+                app_protocol=AppProtocol.UNKNOWN,
+                endpoints=(_endpoint(workload, port),),
+            )
+        return name
+
 
 def _endpoints(service: Service, port: int) -> Iterator[Endpoint]:
     """The service's healthy endpoints, in the order of their addresses."""
     for it in sorted(service.endpoints, key=lambda it: it.workload.addresses):
         workload = it.workload
         if workload.is_healthy and workload.addresses and port in it.ports:
-            is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
-            yield Endpoint(
-                ip=workload.addresses[0],
-                port=it.ports[port],
-                identity=workload.identity if is_hbone else None,
-                workload=workload.metric_labels,
-                weight=workload.capacity,
-            )
+            yield _endpoint(workload, it.ports[port])
+
+
+def _endpoint(workload: Workload, port: int) -> Endpoint:
+    is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
+    return Endpoint(
+        ip=workload.addresses[0],
+        port=port,
+        identity=workload.identity if is_hbone else None,
+        workload=workload.metric_labels,
+        weight=workload.capacity,
+    )

@@ -13,7 +13,7 @@ from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources, locate
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Registry
-from l4.discovery.workload import Service, ServicePort
+from l4.discovery.workload import AppProtocol, Service, ServicePort, Workload
 from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
 from waypoint.config.attach import Attachment, Parents
@@ -26,7 +26,7 @@ from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.references import References
 from waypoint.config.report import Report
 from waypoint.config.rules import Rules
-from waypoint.config.snapshot import Destination, Snapshot
+from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.config.status import RouteStatus
 
 _KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
@@ -56,6 +56,7 @@ def compile(
         for destination in (_destination(service, port, clusters, routes),)
         for host in (*service.addresses, service.hostname)
     }
+    destinations |= _workloads(registry, clusters)
     ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
     snapshot = Snapshot(
         version="",
@@ -160,6 +161,33 @@ def _destination(service: Service, port: ServicePort, clusters: ClusterConfigs, 
         consumer_routes={namespace: RouteTable(its) for namespace, its in http.items() if namespace},
         consumer_opaque={namespace: OpaqueTable(its) for namespace, its in opaque.items() if namespace},
     )
+
+
+def _workloads(registry: Registry, clusters: ClusterConfigs) -> Iterator[tuple[tuple[str, int], Destination]]:
+    """Workloads that are called by their own address, with every port that they or their services declare."""
+    ports = {it.uid: set(it.ports) for it in registry.workloads.values() if clusters.is_ours(it) and it.addresses}
+    for service in registry.services.values() if ports else ():
+        for endpoint in service.endpoints:
+            if endpoint.workload.uid in ports:
+                ports[endpoint.workload.uid].update(endpoint.ports.values())
+    for uid, its in sorted(ports.items()):
+        yield from _direct(registry.workloads[uid], sorted(its), clusters)
+
+
+def _direct(
+    workload: Workload, ports: Iterable[int], clusters: ClusterConfigs
+) -> Iterator[tuple[tuple[str, int], Destination]]:
+    """Routes are attached to services, so none applies; what a port carries is found out from its first bytes."""
+    for port in ports:
+        rule = Rule("default", (WeightedBackend(clusters.direct(workload, port)),))
+        destination = Destination(
+            service=UNKNOWN_SERVICE,
+            port=port,
+            app_protocol=AppProtocol.UNKNOWN,
+            routes=RouteTable([Route(Match(), rule)]),
+            opaque=OpaqueTable([OpaqueRoute("", rule)]),
+        )
+        yield from (((address, port), destination) for address in workload.addresses)
 
 
 def located(problem: Problem) -> Problem:

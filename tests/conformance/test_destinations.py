@@ -1,0 +1,64 @@
+"""What a waypoint serves, by what its Gateway says it is for, and by what a tunnel's authority names."""
+
+from pathlib import Path
+
+import pytest
+
+from l4.hbone.errors import TunnelRefused
+from tests.conformance.test_http_route import http_route, response_headers
+from tests.kit.aio import run
+from tests.kit.echo import EchoMesh, echo_mesh
+
+ROUTE = http_route(
+    {
+        "filters": [response_headers(set=[{"name": "X-Header-Set", "value": "routed"}])],
+        "backendRefs": [{"name": "echo-v1", "port": 80}],
+    }
+)
+ROUTED, DIRECT, REFUSED = "routed", "direct", "refused"
+
+
+def authority(it: EchoMesh, what: str) -> str:
+    names = {**it.vips, **{f"pod {name}": ip for name, ip in it.pods.items()}, "waypoint": it.mesh.waypoint}
+    name, _, port = what.partition(":")
+    return f"{names.get(name, name)}:{port}"
+
+
+async def outcome(it: EchoMesh, what: str) -> str:
+    try:
+        answer = await it.ask(authority=authority(it, what))
+    except TunnelRefused:
+        return REFUSED
+    assert answer.status == 200
+    return ROUTED if answer.headers["x-header-set"] == "routed" else DIRECT
+
+
+@pytest.mark.parametrize(
+    ("what", "for_service", "for_workload", "for_all", "for_none"),
+    [
+        ("echo:80", ROUTED, REFUSED, ROUTED, REFUSED),
+        ("echo.default.svc.cluster.local:80", ROUTED, REFUSED, ROUTED, REFUSED),
+        ("pod echo-v1:9080", REFUSED, DIRECT, DIRECT, REFUSED),
+        ("echo:81", REFUSED, REFUSED, REFUSED, REFUSED),
+        ("pod echo-v1:81", REFUSED, REFUSED, REFUSED, REFUSED),
+        ("far:80", REFUSED, REFUSED, REFUSED, REFUSED),
+        ("pod far-v1:9080", REFUSED, REFUSED, REFUSED, REFUSED),
+        ("echo-v1:9080", REFUSED, REFUSED, REFUSED, REFUSED),
+        ("waypoint:15000", REFUSED, REFUSED, REFUSED, REFUSED),
+        ("10.1.2.3:80", REFUSED, REFUSED, REFUSED, REFUSED),
+    ],
+)
+def test_what_is_served(
+    tmp_path: Path, what: str, for_service: str, for_workload: str, for_all: str, for_none: str
+) -> None:
+    expected = {"service": for_service, "workload": for_workload, "all": for_all, "none": for_none}
+
+    async def scenario() -> dict[str, str]:
+        found = {}
+        for traffic in expected:
+            (tmp_path / traffic).mkdir()
+            async with echo_mesh(tmp_path / traffic, ROUTE, waypoint_for=traffic) as it:
+                found[traffic] = await outcome(it, what)
+        return found
+
+    assert run(scenario()) == expected

@@ -42,6 +42,16 @@ class PathMatch:
         """The prefix without its trailing slash; empty for `/`."""
         return self.value.removesuffix(b"/")
 
+    def accepts(self, path: bytes) -> bool:
+        """Whether this one alone covers a path, which a table finds out for all of its routes together."""
+        match self.kind:
+            case PathKind.EXACT:
+                return path == self.value
+            case PathKind.PREFIX:
+                return not self.prefix or path == self.prefix or path.startswith(self.prefix + b"/")
+            case PathKind.REGEX:
+                return self.regex is not None and self.regex.accepts(path)
+
 
 @dataclass(frozen=True, slots=True)
 class FieldMatch:

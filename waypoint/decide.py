@@ -4,7 +4,7 @@ Pure: the same destination, peer, head and rolls give the same decision. The exc
 and `waypoint replay` only ask. The head is edited into what the endpoint will see.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
@@ -71,6 +71,18 @@ def decide(
             if each is not NO_FILTERS:
                 _apply(decision, each, head, roll)
     return decision
+
+
+def complete(headers: Headers, fields: Mapping[bytes, bytes], new_request_id: Callable[[], bytes]) -> bytes:
+    """Add what every application may rely on, and rules may ask for, before anything is decided; gives the request's
+    id. `fields` are the headers by name."""
+    request_id = fields.get(b"x-request-id")
+    if request_id is None:
+        request_id = new_request_id()
+        headers.append((b"x-request-id", request_id))
+    if b"x-forwarded-proto" not in fields:
+        headers.append((b"x-forwarded-proto", b"http"))
+    return request_id
 
 
 def decide_opaque(destination: Destination | None, peer: Peer, server_name: str, roll: Callable[[], float]) -> Decision:

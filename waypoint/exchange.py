@@ -26,7 +26,7 @@ from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
-from waypoint.decide import UNDECIDED, Answer, Decision, decide, edit_response, mark_origin
+from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, mark_origin
 from waypoint.errors import AttemptFailed, ExchangeError, Overloaded, RequestTimeout
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
@@ -37,7 +37,6 @@ from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.session import Session
 
 SERVER = b"istio-envoy"
-_MAX_REQUEST_ID = 128
 _RETRY_FLAGS = {
     RetryEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
     RetryEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
@@ -273,19 +272,11 @@ class Exchange:
         head = self._head
         headers = head.headers
         fields = dict(headers)
-        request_id = fields.get(b"x-request-id")
-        if request_id is None or len(request_id) > _MAX_REQUEST_ID:
-            if request_id is not None:
-                headers[:] = [header for header in headers if header[0] != b"x-request-id"]
-            request_id = new_request_id()
-            headers.append((b"x-request-id", request_id))
-        if b"x-forwarded-proto" not in fields:
-            headers.append((b"x-forwarded-proto", b"http"))
+        record.request_id = complete(headers, fields, new_request_id)
         record.method = head.method
         record.original_target = head.target
         record.protocol = self._downstream.protocol
         record.authority = head.authority
-        record.request_id = request_id
         record.user_agent = fields.get(b"user-agent")
         record.x_forwarded_for = fields.get(b"x-forwarded-for")
         record.is_grpc = grpc.is_grpc(fields.get(b"content-type"))

@@ -16,7 +16,7 @@ from l4.hbone.server import IncomingTunnel
 from l4.net.client_hello import ClientHello
 from l4.net.copy import reset_on_close
 from policies.attributes import RequestHead
-from waypoint.config.snapshot import Destination, Snapshot
+from waypoint.config.snapshot import Destination, why_not_served
 from waypoint.data_path import Connection, DataPath
 from waypoint.exchange import Exchange, refused
 from waypoint.http.events import Body, Downstream, RequestSink
@@ -252,16 +252,3 @@ def _needs_server_name(connection: Connection, destination: Destination) -> bool
     """Whether the ClientHello decides where the connection goes."""
     table = destination.opaque_for(connection.peer)
     return destination.app_protocol is AppProtocol.TLS and table.needs_server_name
-
-
-def why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:
-    """A sentence for somebody who meant to be served."""
-    host, port = authority
-    registry = snapshot.registry
-    service = registry.service_at(host) or registry.services.get(host)
-    if service is None:
-        kind = "a workload; this waypoint serves services" if registry.workload_at(host) else "no known service"
-        return f"{host} is {kind}"
-    if port not in {declared.port for declared in service.ports}:
-        return f"service {service.hostname} has no port {port}"
-    return f"service {service.hostname} is not bound to this waypoint"

@@ -84,6 +84,12 @@ def test_an_exact_path_is_byte_for_byte_and_ignores_the_query() -> None:
     assert winner(routes, get(b"/One")) is None
 
 
+@pytest.mark.parametrize("path", [b"/", b"/a", b"/a/", b"/a/b", b"/ab", b"*"])
+@pytest.mark.parametrize("match", [exact(b"/a"), prefix(b"/"), prefix(b"/a"), prefix(b"/a/"), regex("/a.*")])
+def test_a_path_match_accepts_by_itself_what_a_table_finds_with_it(match: PathMatch, path: bytes) -> None:
+    assert match.accepts(path) is (winner(table(it=Match(match)), get(path)) is not None)
+
+
 def test_an_exact_root_does_not_catch_other_paths() -> None:
     routes = table(root=Match(exact(b"/")), expression=Match(regex("/")))
 

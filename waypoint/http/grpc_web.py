@@ -13,13 +13,20 @@ from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError
 from waypoint.http.events import STREAMED, Body, Downstream, RequestSink
 
-_CONTENT_TYPE = re.compile(rb"application/grpc-web(-text)?(?=[+;]|$)").match
+_CONTENT_TYPE = re.compile(rb"^application/grpc-web(-text)?(?=[+;]|$)")
 _TRAILERS = 0x80
 _SEGMENT = re.compile(rb"[^=]*={0,2}")
 
 
 def is_grpc_web(head: RequestHead) -> bool:
-    return _CONTENT_TYPE(head.get(b"content-type") or b"") is not None
+    return _CONTENT_TYPE.match(head.get(b"content-type") or b"") is not None
+
+
+def make_grpc(head: RequestHead) -> None:
+    """Turn the head of a gRPC-Web request into that of plain gRPC."""
+    content_type = _CONTENT_TYPE.sub(b"application/grpc", head.get(b"content-type") or b"")
+    headers = [header for header in head.headers if header[0] not in (b"content-type", b"te")]
+    head.headers = [*headers, (b"content-type", content_type), (b"te", b"trailers")]
 
 
 class GrpcWeb:
@@ -31,9 +38,9 @@ class GrpcWeb:
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:
         content_type = head.get(b"content-type") or b""
-        match = _CONTENT_TYPE(content_type)
+        match = _CONTENT_TYPE.match(content_type)
         assert match is not None
-        accepted = _CONTENT_TYPE(head.get(b"accept") or b"")
+        accepted = _CONTENT_TYPE.match(head.get(b"accept") or b"")
         self.protocol = downstream.protocol
         self._downstream = downstream
         self._is_text = match[1] is not None
@@ -41,8 +48,7 @@ class GrpcWeb:
         suffix = content_type[match.end() :]
         self._content_type = match[0].removesuffix(b"-text") + (b"-text" if self._accepts_text else b"") + suffix
         self._encoded = b""
-        headers = [header for header in head.headers if header[0] not in (b"content-type", b"te")]
-        head.headers = [*headers, (b"content-type", b"application/grpc" + suffix), (b"te", b"trailers")]
+        make_grpc(head)
 
     def body(self, body: Body) -> Body:
         """The request's body as the exchange is to know it: decoded, it is shorter."""

@@ -63,6 +63,16 @@ USE = "istio.io/use-waypoint: w"
 
 
 @pytest.mark.parametrize(
+    ("labels", "whose"), [({"service": USE}, "Service default/s"), ({"namespace": USE}, "Namespace default")]
+)
+def test_a_binding_knows_whose_label_it_comes_from(labels: dict[str, str], whose: str) -> None:
+    waypoint, _ = bound(objects(**labels))
+
+    assert waypoint is not None
+    assert waypoint.bound_by == whose
+
+
+@pytest.mark.parametrize(
     ("labels", "expected"),
     [
         ({}, (None, None)),

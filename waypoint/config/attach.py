@@ -77,7 +77,7 @@ def _attachment(kind: str, ref: ParentRef, service: Service, field: str, report:
         sentence, code = f"Service {service.namespace}/{service.name} has no port {wanted}", Code.PARENT_PORT_NOT_FOUND
     else:
         carried = ", ".join(f"{port.port} carries {port.app_protocol.value}" for port in named)
-        sentence = f"a {kind} has no effect there: port {carried}; see the port's appProtocol"
+        sentence = f"{kind} has no effect there: port {carried}; see the port's appProtocol"
         code = Code.PROTOCOL_MISMATCH
     report.tell(field, sentence, code)
     return Attachment(ref, service, (), Condition("Accepted", False, "NoMatchingParent", sentence))

@@ -1,8 +1,19 @@
-"""A snapshot as plain values: what `/config_dump` shows of a running waypoint, and `waypoint compile` without one."""
+"""A snapshot as plain values: what `/config_dump` shows of a running waypoint, and `waypoint compile` without one.
 
+Policies are shown field by field, without what has its default, so that a new field shows by itself.
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from policies.filters import NO_FILTERS
+from policies.matching import Regex
+from policies.opaque import OpaqueRoute
 from policies.rewrite import HeaderEdit
-from policies.route import Route, Rule, WeightedBackend
-from waypoint.config.snapshot import Snapshot
+from policies.route import Match, Route, Rule, WeightedBackend
+from waypoint.config.snapshot import ClusterConfig, Destination, Snapshot
 
 
 def dump(snapshot: Snapshot) -> dict[str, object]:
@@ -10,50 +21,116 @@ def dump(snapshot: Snapshot) -> dict[str, object]:
     return {
         "version": snapshot.version,
         "destinations": {
-            f"{host}:{port}": {
-                "service": destination.service.hostname,
-                "protocol": destination.app_protocol.value,
-                "routes": [_dump_route(route) for route in destination.routes.routes],
-            }
-            for (host, port), destination in sorted(snapshot.destinations.items())
+            f"{host}:{port}": _destination(destination)
+            for (host, port), destination in sorted(snapshot.destinations.items(), key=lambda it: it[0])
         },
-        "clusters": {
-            name: [
-                {"address": str(endpoint), "identity": str(endpoint.identity or ""), "weight": endpoint.weight}
-                for endpoint in config.endpoints
-            ]
-            for name, config in sorted(snapshot.clusters.items())
-        },
+        "clusters": {name: _cluster(config) for name, config in sorted(snapshot.clusters.items())},
         "status": {str(status.key): status.dump() for status in snapshot.statuses},
         "problems": [str(problem) for problem in snapshot.problems],
     }
 
 
-def _dump_route(route: Route) -> dict[str, object]:
-    match, rule = route.match, route.rule
+def _destination(destination: Destination) -> dict[str, object]:
+    return {
+        "service": destination.service.hostname,
+        "protocol": destination.app_protocol.value,
+        "routes": [_route(route) for route in destination.routes.routes],
+        **_unless_empty("opaque", [_opaque(it) for it in destination.opaque.routes if it.rule.source is not None]),
+        **_unless_empty(
+            "consumer_routes",
+            {name: [_route(it) for it in table.routes] for name, table in destination.consumer_routes.items()},
+        ),
+        **_unless_empty(
+            "consumer_opaque",
+            {name: [_opaque(it) for it in table.routes] for name, table in destination.consumer_opaque.items()},
+        ),
+    }
+
+
+def _cluster(config: ClusterConfig) -> dict[str, object]:
+    endpoints = [
+        {"address": str(endpoint), "identity": str(endpoint.identity or ""), "weight": endpoint.weight}
+        for endpoint in config.endpoints
+    ]
+    settings = _fields(config, besides={"name", "service", "port", "app_protocol", "endpoints"})
+    return {"endpoints": endpoints, **settings}
+
+
+def _route(route: Route) -> dict[str, object]:
+    return {**_match(route.match), **_rule(route.rule)}
+
+
+def _opaque(route: OpaqueRoute) -> dict[str, object]:
+    return {"server_name": route.hostname or "*", **_rule(route.rule)}
+
+
+def _match(match: Match) -> dict[str, object]:
     return {
         "path": f"{match.path.kind.name} {match.path.value.decode()}",
-        "method": match.method.decode() if match.method else None,
-        "headers": {field.name.decode(): field.match.value.decode() for field in match.headers},
-        "query": {field.name.decode(): field.match.value.decode() for field in match.query},
-        "rule": rule.name,
-        "backends": [
-            {"cluster": it.cluster or "unresolved", "weight": it.weight, **_dump_edits(it)} for it in rule.backends
-        ],
-        "timeout": rule.timeouts.request,
-        **_dump_edits(rule),
+        **_unless_empty("method", match.method.decode() if match.method else ""),
+        **_unless_empty("headers", {field.name.decode(): _plain(field.match) for field in match.headers}),
+        **_unless_empty("query", {field.name.decode(): _plain(field.match) for field in match.query}),
     }
 
 
-def _dump_edits(owner: Rule | WeightedBackend) -> dict[str, object]:
-    edits = {"request_edit": owner.filters.request_edit, "response_edit": owner.filters.response_edit}
-    return {name: _dump_edit(edit) for name, edit in edits.items() if edit is not None}
-
-
-def _dump_edit(edit: HeaderEdit) -> dict[str, object]:
+def _rule(rule: Rule) -> dict[str, object]:
     return {
-        "authority": edit.authority.decode() if edit.authority else None,
-        "set": {name.decode(): value.decode() for name, value in edit.set},
-        "add": {name.decode(): value.decode() for name, value in edit.add},
-        "remove": [name.decode() for name in edit.remove],
+        "rule": rule.name,
+        **_unless_empty("source", str(rule.source or "")),
+        "backends": [_backend(backend) for backend in rule.backends],
+        **_filters(rule),
+        **_fields(rule, besides={"name", "source", "backends", "filters"}),
     }
+
+
+def _backend(backend: WeightedBackend) -> dict[str, object]:
+    return {"cluster": backend.cluster or "unresolved", "weight": backend.weight, **_filters(backend)}
+
+
+def _filters(owner: Rule | WeightedBackend) -> dict[str, object]:
+    return _fields(owner.filters) if owner.filters is not NO_FILTERS else {}
+
+
+def _edit(edit: HeaderEdit) -> dict[str, object]:
+    return {
+        **_unless_empty("authority", edit.authority.decode() if edit.authority else ""),
+        **_unless_empty("set", {name.decode(): value.decode() for name, value in edit.set}),
+        **_unless_empty("add", {name.decode(): value.decode() for name, value in edit.add}),
+        **_unless_empty("remove", [name.decode() for name in edit.remove]),
+    }
+
+
+def _unless_empty(name: str, value: object) -> dict[str, object]:
+    return {name: value} if value else {}
+
+
+def _fields(value: Any, besides: Set[str] = frozenset()) -> dict[str, object]:
+    """The fields of a dataclass that say something."""
+    shown = (it for it in fields(value) if it.name not in besides and not it.name.startswith("_"))
+    return {it.name: _plain(getattr(value, it.name)) for it in shown if getattr(value, it.name) != _default(it)}
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default is not MISSING else None
+
+
+def _plain(value: Any) -> object:
+    match value:
+        case bytes():
+            return value.decode("latin-1")
+        case Enum():
+            return value.name
+        case Regex():
+            return f"~{value.value.decode()}"
+        case HeaderEdit():
+            return _edit(value)
+        case tuple() | list():
+            return [_plain(item) for item in value]
+        case Set():
+            return sorted(str(_plain(item)) for item in value)
+        case Mapping():
+            return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if is_dataclass(value):
+        own = _fields(value)
+        return own["value"] if own.keys() == {"value"} else own
+    return value

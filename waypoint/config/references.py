@@ -72,7 +72,7 @@ class References:
                 namespace = reference.namespace or source.namespace
                 named = self._registry.service_named(namespace, reference.name)
                 if named is None:
-                    sentence = f"there is no Service {namespace}/{reference.name}; its share answers 500"
+                    sentence = f"there is no Service {namespace}/{reference.name}"
                     return Unresolved("name", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")
                 if self._requires_grants and namespace != source.namespace and not self._grant(source, named):
                     return _not_granted(source, named)
@@ -80,7 +80,7 @@ class References:
             case "networking.istio.io", "Hostname" | "ServiceEntry":
                 by_host = self._registry.services.get(reference.name)
                 if by_host is None:
-                    sentence = f"no Service and no ServiceEntry has the host {reference.name}; its share answers 500"
+                    sentence = f"no Service and no ServiceEntry has the host {reference.name}"
                     return Unresolved("name", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")
                 return by_host
         sentence = f"{reference.group or 'core'}/{reference.kind} is no kind of backend that is known here"
@@ -97,7 +97,7 @@ class References:
 def _not_granted(source: ObjectKey, target: Service) -> Unresolved:
     sentence = (
         f"Service {target.namespace}/{target.name} may not be used from namespace {source.namespace}: a ReferenceGrant "
-        f"in {target.namespace} must say so; its share answers 500"
+        f"in {target.namespace} must say so"
     )
     return Unresolved("namespace", sentence, Code.REFERENCE_NOT_PERMITTED, "RefNotPermitted")
 
@@ -107,5 +107,5 @@ def _no_such_port(service: Service, reference: Reference) -> Unresolved:
     if reference.port is None:
         sentence = f"is missing; {service.hostname} has {ports}"
     else:
-        sentence = f"{service.hostname} has no port {reference.port}, but {ports}; its share answers 500"
+        sentence = f"{service.hostname} has no port {reference.port}, but {ports}"
     return Unresolved("port", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")

@@ -32,6 +32,7 @@ _FILTERS = frozenset(
     {"RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "RequestMirror", "CORS"}
 )
 _BACKEND_FILTERS = _FILTERS - {"RequestRedirect", "CORS"}
+_RESET = "its share is reset"
 _NOWHERE = (WeightedBackend(None),)
 
 
@@ -47,13 +48,13 @@ class Rules:
 
     def http(self, rules: tuple[HTTPRouteRule, ...]) -> Iterator[Route]:
         for index, rule in enumerate(rules):
-            matches = [_http_match(match) for match in rule.matches or (HTTPRouteMatch(),)]
+            matches = matches_of(rule)
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
 
     def grpc(self, rules: tuple[GRPCRouteRule, ...]) -> Iterator[Route]:
         for index, rule in enumerate(rules):
-            matches = [_grpc_match(match) for match in rule.matches or (GRPCRouteMatch(),)]
+            matches = matches_of(rule)
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
 
@@ -61,7 +62,7 @@ class Rules:
         """Of TCPRoute; of TLSRoute with the names that it is for."""
         for index, rule in enumerate(rules):
             backends = tuple(
-                WeightedBackend(self._resolved(f"spec.rules[{index}].backendRefs[{number}]", ref), ref.weight)
+                WeightedBackend(self._resolved(f"spec.rules[{index}].backendRefs[{number}]", ref, _RESET), ref.weight)
                 for number, ref in enumerate(rule.backend_refs)
             )
             name, source = self._named(index, rule.name)
@@ -102,11 +103,12 @@ class Rules:
             return WeightedBackend(None, ref.weight)
         return WeightedBackend(cluster, ref.weight, self._filters(f"{field}.filters", ref.filters, prefix))
 
-    def _resolved(self, field: str, ref: Reference) -> ClusterName | None:
+    def _resolved(self, field: str, ref: Reference, consequence: str = "its share answers 500") -> ClusterName | None:
         found = self._references.resolve(self._key, ref)
         if not isinstance(found, Unresolved):
             return found
-        self._report.unresolve(f"{field}.{found.field}", found.sentence, found.code, found.reason)
+        sentence = f"{found.sentence}; {consequence}"
+        self._report.unresolve(f"{field}.{found.field}", sentence, found.code, found.reason)
         return None
 
     def _are_known(self, field: str, filters: tuple[api.Filter, ...], known: frozenset[str]) -> bool:
@@ -140,7 +142,8 @@ class Rules:
             mirror = it.request_mirror
             if mirror is None:
                 continue
-            cluster = self._resolved(f"{field}[{number}].requestMirror.backendRef", mirror.backend_ref)
+            place = f"{field}[{number}].requestMirror.backendRef"
+            cluster = self._resolved(place, mirror.backend_ref, "nothing is mirrored to it")
             if cluster is None:
                 continue
             if mirror.fraction is not None:
@@ -150,6 +153,13 @@ class Rules:
 
 
 # -- matches -------------------------------------------------------------------------------------------------------
+
+
+def matches_of(rule: HTTPRouteRule | GRPCRouteRule) -> list[Match]:
+    """In the order in which they are written; a rule without any takes everything."""
+    if isinstance(rule, HTTPRouteRule):
+        return [_http_match(match) for match in rule.matches or (HTTPRouteMatch(),)]
+    return [_grpc_match(match) for match in rule.matches or (GRPCRouteMatch(),)]
 
 
 def _http_match(match: HTTPRouteMatch) -> Match:

@@ -94,7 +94,11 @@ def why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:
     registry = snapshot.registry
     service = registry.service_at(host) or registry.services.get(host)
     if service is None:
-        kind = "a workload; this waypoint serves services" if registry.workload_at(host) else "no known service"
+        kind = (
+            "a workload; this waypoint doesn't serve that address, or not that port"
+            if registry.workload_at(host)
+            else "no known service"
+        )
         return f"{host} is {kind}"
     if port not in {declared.port for declared in service.ports}:
         return f"service {service.hostname} has no port {port}"

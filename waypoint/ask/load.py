@@ -97,6 +97,7 @@ def _with_address(document: Document, settings: Settings) -> Document:
 
 
 def _serving(registry: Registry) -> list[Gateway]:
-    """The Gateways to which a service is bound."""
-    bound = (service.waypoint for service in registry.services.values())
-    return sorted({(it.namespace, it.gateway) for it in bound if it is not None})
+    """The Gateways to which a service or a workload is bound."""
+    of_services = (service.waypoint for service in registry.services.values())
+    of_workloads = (workload.waypoint for workload in registry.workloads.values())
+    return sorted({(it.namespace, it.gateway) for it in (*of_services, *of_workloads) if it is not None})

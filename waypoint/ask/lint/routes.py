@@ -2,19 +2,21 @@
 early, or gives away too much."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 
 from l4.config.codes import Code
-from l4.config.documents import Problem
-from policies.retry import DEFAULT_RETRIES
+from l4.config.documents import ObjectKey, Problem
 from policies.route import Match, Rule, RuleSource
 from waypoint.ask.lint.shadows import shadows
 from waypoint.ask.lint.subject import Subject, items, mapping, problem
+from waypoint.config.grpc_route import GRPCRoute, GRPCRouteRule
+from waypoint.config.http_route import HTTPRoute, HTTPRouteRule
+from waypoint.config.rules import matches_of
 
 _MESH_PARENTS = frozenset({"Service", "ServiceEntry"})
 
-_Place = tuple[RuleSource, Match, int]
-"""A match of a rule; the number tells equal ones of a rule apart."""
+_Place = tuple[RuleSource, Match | str, int]
+"""A match of a rule, or a server name; the number tells equal ones of a rule apart."""
 
 
 def lint(subject: Subject) -> Iterator[Problem]:
@@ -30,31 +32,67 @@ def _never_matching(subject: Subject) -> Iterator[Problem]:
     """What is found in no table at all: a route that is attached to several services may matter in one of them."""
     takers: dict[_Place, RuleSource] = {}
     alive: set[_Place] = set()
+    for place, taker in (*_http_places(subject), *_opaque_places(subject)):
+        if taker is None:
+            alive.add(place)
+        else:
+            takers.setdefault(place, taker)
+    rules_alive = {source for source, _, _ in alive}
+    dead = {place: taker for place, taker in takers.items() if place not in alive}
+    matches = _matches(subject, {source for source, _, _ in dead} & rules_alive)
+    told: set[tuple[RuleSource, str]] = set()
+    for (source, match, repetition), taker in dead.items():
+        field = _field(matches[source], match, repetition) if source in matches else ""
+        if (source, field) not in told and (field or source not in rules_alive):
+            told.add((source, field))
+            sentence = f"never matches: all that it could take is taken by {taker}"
+            yield from subject.problem_of_rule(source, field, sentence, Code.RULE_NEVER_MATCHES)
+
+
+def _http_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None]]:
+    """Each match in each table, and which other rule takes everything away from it, if one does."""
     for _, table in subject.tables():
         shadowed = {id(shadow.route): shadow.taker.rule.source for shadow in shadows(table)}
         count: Counter[tuple[RuleSource, Match]] = Counter()
         for route in table.routes:
             source, match = route.rule.source, route.match
-            if source is None:
-                continue
-            place = (source, match, count[source, match])
-            count[source, match] += 1
-            taker = shadowed.get(id(route), source)
-            if taker is None or taker == source:  # a match that repeats another one of its rule takes nothing away
-                alive.add(place)
-            else:
-                takers.setdefault(place, taker)
-    dead = {place: taker for place, taker in takers.items() if place not in alive}
-    rules_alive = {source for source, _, _ in alive}
-    told: set[RuleSource] = set()
-    for (source, match, _), taker in dead.items():
-        sentence = f"every request it could take is taken by {taker}"
-        if source in rules_alive:
-            text = f"{match.path.kind.name} {match.path.value.decode()} never matches: {sentence}"
-            yield from subject.problem_of_rule(source, "matches", text, Code.RULE_NEVER_MATCHES)
-        elif source not in told:
-            told.add(source)
-            yield from subject.problem_of_rule(source, "", f"never matches: {sentence}", Code.RULE_NEVER_MATCHES)
+            if source is not None:
+                taker = shadowed.get(id(route))
+                # A match that repeats another one of its own rule takes nothing away from it.
+                yield (source, match, count[source, match]), taker if taker != source else None
+                count[source, match] += 1
+
+
+def _opaque_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None]]:
+    """Of connections that ask for the same server name the first rule takes all."""
+    for table in subject.opaque_tables():
+        first: dict[str, RuleSource] = {}
+        for route in table.routes:
+            source = route.rule.source
+            if source is not None:
+                taker = first.setdefault(route.hostname, source)
+                yield (source, route.hostname, 0), taker if taker != source else None
+
+
+def _matches(subject: Subject, sources: Set[RuleSource]) -> Mapping[RuleSource, list[Match]]:
+    """The matches of rules in the order in which they are written, which tables do not keep."""
+    found: dict[RuleSource, list[Match]] = {}
+    for key, rules in _written(subject):
+        for index, rule in enumerate(rules):
+            source = RuleSource(key.kind, key.namespace, key.name, index)
+            if source in sources:
+                found[source] = matches_of(rule)
+    return found
+
+
+def _written(subject: Subject) -> Iterator[tuple[ObjectKey, tuple[HTTPRouteRule | GRPCRouteRule, ...]]]:
+    yield from ((it.key, it.value.spec.rules) for it in subject.resources.of(HTTPRoute))
+    yield from ((it.key, it.value.spec.rules) for it in subject.resources.of(GRPCRoute))
+
+
+def _field(matches: list[Match], match: Match | str, repetition: int) -> str:
+    places = [index for index, it in enumerate(matches) if it == match]
+    return f"matches[{places[repetition]}]" if repetition < len(places) else ""
 
 
 def _hostnames(subject: Subject) -> Iterator[Problem]:
@@ -72,7 +110,7 @@ def _weights(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Probl
     weights = [backend.weight for backend in rule.backends]
     if not any(weights):
         reason = "all its weights are 0" if weights else "it has neither a backend nor a redirect"
-        sentence = f"answers every request with 500: {reason}"
+        sentence = f"carries nothing, but answers 500 or resets: {reason}"
         yield from subject.problem_of_rule(
             source, "backendRefs" if weights else "", sentence, Code.RULE_WITHOUT_BACKEND
         )
@@ -94,10 +132,10 @@ def _cors(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]
 
 
 def _times(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]:
-    request, attempt = rule.timeouts.request, rule.timeouts.backend_request
-    if rule.retry is None or rule.retry is DEFAULT_RETRIES or request is None or attempt is None:
+    retry, request = rule.retry, rule.timeouts.request
+    if retry is None or request is None or retry.per_try_timeout is None:
         return
-    attempts = rule.retry.attempts + 1
+    attempts, attempt = retry.attempts + 1, retry.per_try_timeout
     if attempts * attempt > request:
         sentence = (
             f"{request:g} s end before {attempts} attempts of {attempt:g} s (backendRequest) do; give it more time"

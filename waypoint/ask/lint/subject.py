@@ -7,6 +7,7 @@ from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.config.resources import Resources
 from l4.discovery.registry import Registry
+from policies.opaque import OpaqueTable
 from policies.route import RouteTable, Rule, RuleSource
 from waypoint.ask.lint.workloads import Workloads
 from waypoint.config.snapshot import Destination, Snapshot
@@ -47,18 +48,24 @@ class Subject:
 
     def tables(self) -> Iterator[tuple[Destination, RouteTable]]:
         """Each table of each waypoint once, with one of the destinations that it belongs to."""
-        for snapshot in self.snapshots:
-            seen: set[int] = set()  # a service has an entry for each of its addresses
-            for destination in snapshot.destinations.values():
-                if id(destination) not in seen:
-                    seen.add(id(destination))
-                    for table in (destination.routes, *destination.consumer_routes.values()):
-                        yield destination, table
+        for destination in self._destinations():
+            for table in (destination.routes, *destination.consumer_routes.values()):
+                yield destination, table
+
+    def opaque_tables(self) -> Iterator[OpaqueTable]:
+        for destination in self._destinations():
+            yield from (destination.opaque, *destination.consumer_opaque.values())
 
     def rules(self) -> Mapping[RuleSource, Rule]:
         """Each compiled rule once; the default routes, which nobody wrote, are left out."""
-        routes = (route for _, table in self.tables() for route in table.routes)
-        return {route.rule.source: route.rule for route in routes if route.rule.source is not None}
+        of_http = (route.rule for _, table in self.tables() for route in table.routes)
+        opaque = (route.rule for table in self.opaque_tables() for route in table.routes)
+        return {rule.source: rule for rule in (*of_http, *opaque) if rule.source is not None}
+
+    def _destinations(self) -> Iterator[Destination]:
+        """Each once: a service has an entry for each of its addresses."""
+        for snapshot in self.snapshots:
+            yield from {id(destination): destination for destination in snapshot.destinations.values()}.values()
 
     def problem_of_rule(self, source: RuleSource, field: str, sentence: str, code: Code) -> Iterator[Problem]:
         """`field` is below the rule."""

@@ -38,6 +38,14 @@ def outcome(name: str) -> str:
     return yaml.dump(_without_empty(dumped), Dumper=_Dumper, sort_keys=False, width=160)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_the_order_of_documents_decides_nothing(name: str) -> None:
+    mesh, case = (HERE / "mesh.yaml").read_text(), (HERE / f"{name}.in.yaml").read_text()
+    documents = documents_of(mesh=mesh, case=case)
+
+    assert compiled(reversed(documents)) == compiled(documents)
+
+
 def _without_empty(value: object) -> object:
     if isinstance(value, dict):
         return {key: _without_empty(it) for key, it in value.items() if it not in (None, {}, [])}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from l4.config import manifest
-from l4.config.documents import Document, Problem
+from l4.config.documents import Document, ObjectKey, Problem
 from l4.config.resources import Decoder
 from l4.discovery.kubernetes import Mesh, registry_of
 from waypoint.config.compile import compile
@@ -14,13 +14,14 @@ GATEWAY = ("default", "waypoint")
 
 
 def documents_of(**files: str) -> list[Document]:
-    """The documents of files given by name (without suffix); a file that can't be read fails the test."""
-    documents: list[Document] = []
+    """The documents of files given by name (without suffix), an object of a later one in place of an earlier one's; a
+    file that can't be read fails the test."""
+    documents: dict[ObjectKey, Document] = {}
     for name, text in files.items():
         read, problems = manifest.parse(f"{name}.yaml", text.encode())
         assert problems == []
-        documents += read
-    return documents
+        documents |= {document.key: document for document in read}
+    return list(documents.values())
 
 
 def compiled(documents: Iterable[Document], problems: Iterable[Problem] = ()) -> Snapshot:

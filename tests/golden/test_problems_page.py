@@ -1,0 +1,62 @@
+"""docs/problems.md is made of the table of codes: `pytest tests/golden --update-golden` writes it."""
+
+from pathlib import Path
+
+import pytest
+
+from l4.config.codes import CODES, Code
+
+PAGE = Path(__file__).parents[2] / "docs" / "problems.md"
+BEGINNING = """\
+# What can be wrong with a configuration
+
+`waypoint analyze PATH…` tells these of manifests, before anything runs them; a running waypoint logs those that it
+finds itself. A code keeps its meaning for ever. Beside it stands the message of `istioctl analyze` that says the same,
+where there is one.
+
+An **Error** means: something that is asked for is not done. A **Warning**: it is done, but hardly what was meant. An
+**Info** is good to know. `--failure-threshold` says from which level on the exit status is 1 (Error, unless told
+otherwise), `--output-threshold` from which level on a problem is printed.
+
+What is meant to be so can be left out, by code or by IST code, on the command line
+
+    waypoint analyze manifests/ --suppress 'PWP0302=HTTPRoute reviews.*'
+
+or at the object:
+
+    metadata:
+      annotations:
+        galley.istio.io/analyze-suppress: PWP0302,IST0130
+
+"""
+CHAPTERS = {
+    "PWP00": "Documents",
+    "PWP01": "References and rules",
+    "PWP02": "Waypoints and their services",
+    "PWP03": "Valid, and hardly meant",
+    "PWP04": "The mesh on one machine",
+}
+
+
+def page() -> str:
+    text = BEGINNING
+    for prefix, title in CHAPTERS.items():
+        text += f"## {title}\n\n| code | name | level | meaning | istioctl |\n|---|---|---|---|---|\n"
+        for code in sorted(it for it in Code if it.startswith(prefix)):
+            entry = CODES[code]
+            text += f"| {code} | {entry.name} | {entry.level} | {entry.meaning} | {entry.ist} |\n"
+        text += "\n"
+    return text.rstrip("\n") + "\n"
+
+
+def test_the_page_of_problems_is_current(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--update-golden", default=False):
+        PAGE.write_text(page())
+
+    assert PAGE.read_text() == page()
+
+
+def test_every_code_stands_in_the_table_and_in_a_chapter() -> None:
+    assert set(CODES) == set(Code)
+    assert all(code[:5] in CHAPTERS for code in Code)
+    assert len({entry.name for entry in CODES.values()}) == len(CODES)

@@ -1,0 +1,62 @@
+"""A manifest for each code of the compiler that is told it, and one beside it that isn't. Lints are held to theirs in
+`lint/`."""
+
+from pathlib import Path
+
+import pytest
+
+from l4.config.codes import Code
+from l4.config.settings import Settings
+from tests.kit.lints import MESH, NAMESPACE, REVIEWS, route
+from waypoint.ask.analyze import analyze
+from waypoint.ask.load import load
+
+FINE = route("{backendRefs: [{name: reviews, port: 80}]}")
+OTHER_NAMESPACE = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: b}\nspec: {ports: [{port: 80}]}\n"
+GRANT = """
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: a, namespace: b}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: default}]
+  to: [{group: "", kind: Service}]
+"""
+ACROSS = route("{backendRefs: [{name: a, namespace: b, port: 80}]}")
+
+EXAMPLES = {
+    Code.INVALID: (FINE.replace("port: 80", "port: 800000"), FINE),
+    Code.UNKNOWN_FIELD: (
+        FINE.replace("port: 80", "port: 80, wait: 9"),
+        FINE.replace("port: 80", "port: 80, weight: 9"),
+    ),
+    Code.PARENT_NOT_FOUND: (FINE.replace("Service, name: reviews", "Service, name: nobody"), FINE),
+    Code.PARENT_PORT_NOT_FOUND: (
+        FINE.replace("Service, name: reviews", "Service, name: reviews, port: 81"),
+        FINE.replace("Service, name: reviews", "Service, name: reviews, port: 80"),
+    ),
+    Code.BACKEND_NOT_FOUND: (FINE.replace("port: 80", "port: 81"), FINE),
+    Code.BACKEND_KIND_UNKNOWN: (FINE.replace("port: 80", "port: 80, kind: Bucket"), FINE),
+    Code.REFERENCE_NOT_PERMITTED: (f"{OTHER_NAMESPACE}---{ACROSS}", f"{OTHER_NAMESPACE}---{GRANT}---{ACROSS}"),
+    Code.FILTER_INVALID: (
+        route("{filters: [{type: ExtensionRef, extensionRef: {group: a, kind: B, name: c}}]}"),
+        route("{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x]}}]}"),
+    ),
+    Code.PROTOCOL_MISMATCH: (
+        f"{FINE}---{REVIEWS.replace('name: http', 'name: tcp')}",
+        f"{FINE}---{REVIEWS.replace('name: http', 'name: grpc')}",
+    ),
+    Code.WAYPOINT_NOT_USED: (NAMESPACE.replace("use-waypoint: waypoint", "use-waypoint: nobody"), NAMESPACE),
+}
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_a_code_is_told_where_it_is_due_and_nowhere_else(code: Code, tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text(MESH)
+
+    told = [
+        {it.code for it in analyze(load([tmp_path], None, Settings(), stdin=text.encode())).problems}
+        for text in EXAMPLES[code]
+    ]
+
+    assert code in told[0]
+    assert code not in told[1]

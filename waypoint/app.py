@@ -36,6 +36,7 @@ from l4.net.memory import give_back_unused
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
+from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.config import compile as compiler
 from waypoint.config.dump import dump
 from waypoint.config.kinds import KINDS
@@ -90,7 +91,11 @@ class Waypoint:
         )
         self._terminator = Terminator(self._path)
         self._operators = OperatorPorts(
-            self._metrics, {"configuration", "certificate", "listener"}, self._dump, self._stopping.set
+            self._metrics,
+            {"configuration", "certificate", "listener"},
+            self._dump,
+            self._stopping.set,
+            {EXPLAIN_PATH: (EXPLAIN_SHOWS, explain_page(lambda: self._holder.current, settings))},
         )
 
     async def run(self) -> None:

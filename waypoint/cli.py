@@ -33,6 +33,13 @@ class _GatewayType(click.ParamType[GatewayName]):
             self.fail(f"{value!r} is not of the form NAMESPACE/NAME", param, ctx)
         return GatewayName(namespace, name)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The Gateways in the files that were named before."""
+        from waypoint.ask.load import gateways_in
+
+        names = gateways_in(ctx.params.get("resources") or ctx.params.get("paths") or ())
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 def cli() -> None:
@@ -207,6 +214,61 @@ def compile_(paths: tuple[Path, ...], gateway: GatewayName | None, output: str, 
 
     name = (gateway.namespace, gateway.name) if gateway else None
     commands.run_compile(commands.Question(paths, name), output, only_status=status)
+
+
+@cli.command()
+@click.option("--resources", type=EXISTING, multiple=True, help="Kubernetes YAML to ask: a file or folder; repeatable.")
+@click.option("--gateway", type=_GatewayType(), help="Which waypoint of those in the files; else the one that serves.")
+@click.option("--admin", type=AddressType(), help="Ask the running waypoint with this administration port instead.")
+@click.option(
+    "--from",
+    "client",
+    default="default/default",
+    show_default=True,
+    metavar="NAMESPACE/ACCOUNT",
+    help="Whose workload asks: its service account.",
+)
+@click.option(
+    "--to",
+    required=True,
+    metavar="HOST[:PORT]",
+    help="reviews:9080, reviews.default, a whole hostname or an address.",
+)
+@click.option("--method", default="GET", show_default=True)
+@click.option("--path", "target", default="/", show_default=True, help="With its query.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Repeatable.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def explain(
+    resources: tuple[Path, ...],
+    gateway: GatewayName | None,
+    admin: Address | None,
+    client: str,
+    to: str,
+    method: str,
+    target: str,
+    headers: tuple[str, ...],
+    output: str,
+) -> None:
+    """Say where a request goes and why: which routes were asked, which won, why the others lost, what the winner does.
+
+    \b
+    waypoint explain --resources manifests --from default/client --to reviews:9080 --path /x?y=1 -H 'end-user: jason'
+    waypoint explain --admin 127.0.0.1:15000 --to reviews:9080
+
+    The first line is the answer. Exit status: 0 explained, whatever becomes of the request; 1 the waypoint could not be
+    asked; 2 wrong usage.
+    """
+    from waypoint.ask.asking import run_explain
+    from waypoint.ask.question import InvalidQuestion, Question
+
+    if bool(resources) is (admin is not None):
+        raise click.UsageError("give either --resources, to ask files, or --admin, to ask a running waypoint")
+    name = (gateway.namespace, gateway.name) if gateway else None
+    try:
+        question = Question.parse(client, to, method, target, headers)
+    except InvalidQuestion as error:
+        raise click.UsageError(str(error)) from None
+    run_explain(resources, name, admin, question, output)
 
 
 @cli.command()

@@ -87,6 +87,12 @@ def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings)
     )
 
 
+def gateways_in(paths: Iterable[Path]) -> list[str]:
+    """The names of all Gateways in files."""
+    keys = (document.key for document in FolderSource(paths).load().documents)
+    return [f"{key.namespace}/{key.name}" for key in keys if key.kind == "Gateway"]
+
+
 def _with_address(document: Document, settings: Settings) -> Document:
     key, content = document.key, document.content
     if (key.group, key.kind) != ("gateway.networking.k8s.io", "Gateway") or content.get("status"):

@@ -1,0 +1,100 @@
+from dataclasses import fields
+
+import pytest
+
+from policies.attributes import ClusterName
+from policies.cors import Cors, OriginPattern
+from policies.filters import Filters
+from policies.matching import Exact, Regex
+from policies.mirror import Mirror
+from policies.retry import RetryPolicy, retries_on_statuses
+from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
+from policies.route import FieldMatch, Match, PathKind, PathMatch, Rule, RuleSource
+from policies.session import SessionPersistence
+from policies.timeout import Timeouts
+from waypoint.ask.words import cluster_name, filter_words, match_words, rule_name, rule_words, seconds, text
+
+CLUSTER = ClusterName("inbound-vip|9080|http|reviews.default.svc.cluster.local")
+EVERY_FILTER = Filters(
+    request_edit=HeaderEdit(set=((b"a", b"1"),), add=((b"b", b"2"),), remove=(b"c",), authority=b"other"),
+    response_edit=HeaderEdit(remove=(b"server",)),
+    rewrite=UrlRewrite(b"inner", PathEdit(b"/new", b"/old")),
+    redirect=Redirect(b"https", b"away", PathEdit(b"/all"), 8443, 308),
+    mirrors=(Mirror(CLUSTER, 1, 8),),
+    cors=Cors((OriginPattern(b"https://a.example"),), has_credentials=True),
+)
+
+
+def test_every_filter_has_words() -> None:
+    words = filter_words(EVERY_FILTER)
+
+    assert words == [
+        "CORS for pages of https://a.example, with credentials",
+        "redirect with 308, scheme https, host away, port 8443, the path to /all",
+        "request: set host to other",
+        "request: set a: 1",
+        "request: add b: 2",
+        "request: remove c",
+        "rewrite the host to inner",
+        "rewrite the prefix /old to /new",
+        "copy 12.5 % to reviews.default:9080",
+        "response: remove server",
+    ]
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Filters)])
+def test_no_filter_is_passed_over(name: str) -> None:
+    assert filter_words(Filters(**{name: getattr(EVERY_FILTER, name)}))
+
+
+def test_a_rule_tells_its_limits_retries_and_sessions() -> None:
+    rule = Rule(
+        "r",
+        (),
+        timeouts=Timeouts(10, 0.25),
+        retry=retries_on_statuses([503, 500], 3),
+        session=SessionPersistence(b"stay"),
+    )
+
+    assert rule_words(rule) == [
+        "timeout 10 s for the whole exchange",
+        "timeout 250 ms for each attempt",
+        "at most 3 retries, on connect-failure, refused-stream, retriable-status-codes (500, 503)",
+        "sessions by cookie stay",
+    ]
+    assert rule_words(Rule("r", (), retry=RetryPolicy(frozenset(), attempts=0))) == ["no retries"]
+
+
+@pytest.mark.parametrize(
+    ("match", "words"),
+    [
+        (Match(), "every path"),
+        (Match(PathMatch(value=b"/v2/")), "path prefix /v2/"),
+        (Match(PathMatch(PathKind.EXACT, b"/a"), b"POST"), "path = /a, method POST"),
+        (Match(PathMatch(PathKind.REGEX, b"/v[0-9]", Regex.parse("/v[0-9]"))), "path ~ /v[0-9]"),
+        (
+            Match(headers=(FieldMatch(b"a", Exact(b"1")),), query=(FieldMatch(b"q", Regex.parse("x.*")),)),
+            "every path, header a = 1, query q ~ x.*",
+        ),
+    ],
+)
+def test_a_match_has_words(match: Match, words: str) -> None:
+    assert match_words(match) == words
+
+
+def test_a_rule_is_called_by_its_object_and_by_its_own_name_if_it_has_one() -> None:
+    source = RuleSource("HTTPRoute", "default", "reviews", 1)
+
+    assert rule_name(Rule("default.reviews.1", (), source=source)) == "HTTPRoute default/reviews rules[1]"
+    assert rule_name(Rule("canary", (), source=source)) == "HTTPRoute default/reviews rules[1] (canary)"
+    assert rule_name(Rule("default", ())) == "default route"
+
+
+def test_what_a_client_sent_cannot_move_the_cursor() -> None:
+    assert text(b"a\x1b[2Jb\xff") == "a\\x1b[2Jb\\xff"
+
+
+def test_clusters_and_times_are_short() -> None:
+    assert cluster_name(CLUSTER) == "reviews.default:9080"
+    assert cluster_name(ClusterName("outbound|443||api.example.com")) == "api.example.com:443"
+    assert [seconds(0.25), seconds(1.5), seconds(60)] == ["250 ms", "1.5 s", "60 s"]

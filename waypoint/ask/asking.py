@@ -1,0 +1,61 @@
+"""What `waypoint explain` and `waypoint replay` do, once the command line has been read. Data goes to standard output,
+talk to standard error."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from l4.config.settings import InvalidSetting, Settings
+from waypoint.ask.explain import explain, snapshot_for
+from waypoint.ask.load import Gateway, Loaded, load
+from waypoint.ask.page import as_json
+from waypoint.ask.question import InvalidQuestion, Question
+from waypoint.ask.remote import CannotAsk, ask
+from waypoint.ask.telling import tell
+from waypoint.options import Address
+
+
+def run_explain(
+    paths: Iterable[Path], gateway: Gateway | None, admin: Address | None, question: Question, output: str
+) -> None:
+    """Ask files, or the waypoint at `admin`. Raises click.UsageError; ends the process when nobody can be asked."""
+    settings = settings_here()
+    try:
+        if admin is not None:
+            explanation = ask(admin, question)
+        else:
+            loaded = loaded_from(paths, gateway, settings)
+            explanation = explain(snapshot_for(loaded, question), question, settings, time.time())
+    except InvalidQuestion as error:
+        raise click.UsageError(str(error)) from None
+    except CannotAsk as error:
+        sys.exit(f"waypoint: {error}")
+    if output == "json":
+        click.echo(as_json(explanation), nl=False)
+    else:
+        tell(explanation, Console(highlight=False))
+
+
+def settings_here() -> Settings:
+    """The waypoint's own settings, as far as they are set here. Raises click.UsageError."""
+    try:
+        return Settings.from_environment(os.environ)
+    except InvalidSetting as error:
+        raise click.UsageError(str(error)) from None
+
+
+def loaded_from(paths: Iterable[Path], gateway: Gateway | None, settings: Settings) -> Loaded:
+    """Files, with a word about their problems: `waypoint analyze` says which. Raises click.UsageError."""
+    loaded = load(paths, gateway, settings)
+    if gateway is not None and not loaded.snapshots[gateway].has_gateway:
+        names = "/".join(gateway)
+        raise click.BadParameter(f"there is no Gateway {names} in these files", param_hint="'--gateway'")
+    if loaded.problems:
+        count = "1 problem" if len(loaded.problems) == 1 else f"{len(loaded.problems)} problems"
+        click.echo(f"{count} in these files; `waypoint analyze` tells more", err=True)
+    return loaded

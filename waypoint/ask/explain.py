@@ -1,0 +1,224 @@
+"""Why a request goes where it goes: the destination, the routes that were asked, the one that won, what it does.
+
+Which rule wins and what becomes of the request is what `decide` says; here that is put into words. What depends on the
+moment (ejected endpoints, requests under way) is not looked at: endpoints are those that could be picked.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from l4.config.documents import Problem
+from l4.config.settings import Settings
+from l4.discovery.registry import Registry
+from l4.discovery.workload import Service, TunnelProtocol
+from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.route import Rule
+from waypoint.ask.explanation import Answer, Candidates, EndpointTold, Explanation, Found, Head, Outcome, RuleTold
+from waypoint.ask.judge import judge
+from waypoint.ask.load import Loaded
+from waypoint.ask.possibilities import Possibility, is_opaque, possibilities
+from waypoint.ask.question import NEW_REQUEST_ID, Question, as_exchanged
+from waypoint.ask.words import cluster_name, filter_words, percent, rule_name, rule_words, text
+from waypoint.config.snapshot import Destination, Snapshot, why_not_served
+from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, NoHealthyEndpoint, RouteNotFound
+
+_REASONS: dict[type[ExchangeError], str] = {
+    RouteNotFound: "no match of any rule holds",
+    BackendNotFound: "the rule names a backend that can't be used",
+    NoBackendWeight: "the weights of the rule's backends add up to 0",
+    NoHealthyEndpoint: "no endpoint of it is ready, or none is known",
+}
+
+
+def snapshot_for(loaded: Loaded, question: Question) -> Snapshot:
+    """That of the waypoint which serves the service that is asked about. Raises InvalidQuestion."""
+    authority = question.authority(loaded.registry)
+    serving = (snapshot for snapshot in loaded.snapshots.values() if authority in snapshot.destinations)
+    others = iter(loaded.snapshots.values())
+    return next(serving, None) or next(others, None) or Snapshot("", loaded.registry, problems=loaded.problems)
+
+
+def explain(snapshot: Snapshot, question: Question, settings: Settings, now: float) -> Explanation:
+    """`now` is wall-clock time, by which sessions expire. Raises InvalidQuestion."""
+    authority = question.authority(snapshot.registry)
+    client = f"{question.namespace}/{question.account}"
+    asked = f"{question.method} {question.to}{question.target} from {client}"
+    destination = snapshot.destinations.get(authority)
+    found = _found(snapshot, authority, destination)
+    told = _Told(snapshot, client, found)
+    if destination is None:
+        return told.explanation(f"{asked} → {found.why}")
+    try:
+        head = as_exchanged(question.head(settings), destination)
+    except ExchangeError as error:
+        refusal = Outcome(1.0, 0, "", answer=_answer(error, "refused before it is routed"))
+        return told.explanation(f"{asked} → {error.status}, refused before it is routed: {error.detail}", (refusal,))
+    peer = question.peer(settings)
+    possible = possibilities(destination, peer, head, now)
+    outcomes = tuple(_outcome(it, snapshot) for it in possible)
+    told.request = None if is_opaque(destination) else _head(head)
+    told.candidates = _candidates(destination, peer, head)
+    rule = possible[0].rule
+    through = f" → {rule_name(rule)}" if rule is not None else ""
+    if rule is not None:
+        told.rule = RuleTold(rule.name, rule_name(rule), tuple(rule_words(rule)), tuple(_problems(snapshot, rule)))
+    return told.explanation(f"{asked}{through} → {', '.join(map(_short, outcomes))}", outcomes)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What is known by now."""
+
+    snapshot: Snapshot
+    client: str
+    found: Found
+    request: Head | None = None
+    candidates: Candidates | None = None
+    rule: RuleTold | None = None
+
+    def explanation(self, summary: str, outcomes: tuple[Outcome, ...] = ()) -> Explanation:
+        version = self.snapshot.version
+        return Explanation(
+            summary, self.client, version, self.request, self.found, self.candidates, self.rule, outcomes
+        )
+
+
+# -- the destination -----------------------------------------------------------------------------------------------
+
+
+def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destination | None) -> Found:
+    host, port = authority
+    registry = snapshot.registry
+    service = registry.service_at(host) or registry.services.get(host)
+    bound = service or registry.workload_at(host)
+    waypoint = bound.waypoint if bound is not None else None
+    name = f"{waypoint.namespace}/{waypoint.gateway}" if waypoint is not None else ""
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if destination is not None:
+        label = f" by the label istio.io/use-waypoint of {waypoint.bound_by}" if waypoint is not None else ""
+        why = f"bound to the waypoint {name}{label}"
+        return Found(place, destination.service.hostname, destination.app_protocol.value, name, True, why)
+    if waypoint is not None and service is not None and port in {it.port for it in service.ports}:
+        why = f"another waypoint looks at it: {service.hostname} is bound to {name}"
+    else:
+        why = _unserved(snapshot, authority, service)
+    return Found(place, service.hostname if service else "", "", name, False, why, _bindings(registry, service))
+
+
+def _unserved(snapshot: Snapshot, authority: tuple[str, int], service: Service | None) -> str:
+    if service is not None and service.waypoint is None:
+        return f"no waypoint looks at it: {service.hostname} is bound to none"
+    return f"no waypoint serves it: {why_not_served(snapshot, authority)}"
+
+
+def _bindings(registry: Registry, service: Service | None) -> tuple[str, ...]:
+    """Why a label that asks for a waypoint came to nothing."""
+    if service is None:
+        return ()
+    subjects = {f"Service {service.namespace}/{service.name}", f"Namespace {service.namespace}"}
+    return tuple(str(problem) for problem in registry.problems if problem.subject in subjects)
+
+
+# -- the routes ----------------------------------------------------------------------------------------------------
+
+
+def _candidates(destination: Destination, peer: Peer, head: RequestHead) -> Candidates:
+    if is_opaque(destination):
+        why = f"the port carries {destination.app_protocol.value}: bytes pass without a look at them"
+        return Candidates("opaque", why, (), ())
+    table = destination.routes_for(peer)
+    sources = (route.rule.source for route in table.routes)
+    objects = tuple(sorted({f"{it.kind} {it.namespace}/{it.name}" for it in sources if it is not None}))
+    matches, left_out = judge(table, head)
+    if table is not destination.routes:
+        why = "the client's namespace has routes of its own to this service, which hold for its clients alone"
+        return Candidates("consumer", why, objects, matches, left_out)
+    if not objects:
+        return Candidates("default", "no route is attached to this port", objects, matches, left_out)
+    why = "those of the service's own namespace, for the client's has none for this service"
+    return Candidates("producer", why, objects, matches, left_out)
+
+
+def _problems(snapshot: Snapshot, rule: Rule) -> Iterator[str]:
+    """What the compiler had to say of a rule, which is why its backends can't be used."""
+    source = rule.source
+    if source is None:
+        return
+    subject, field = f"{source.kind} {source.namespace}/{source.name}", f"spec.rules[{source.index}]"
+    yield from (str(it) for it in snapshot.problems if it.subject == subject and _is_below(it, field))
+
+
+def _is_below(problem: Problem, field: str) -> bool:
+    return problem.field == field or problem.field.startswith((f"{field}.", f"{field}["))
+
+
+# -- what becomes of it --------------------------------------------------------------------------------------------
+
+
+def _outcome(it: Possibility, snapshot: Snapshot) -> Outcome:
+    backend = it.rule.backends[it.backend] if it.rule is not None and it.backend is not None else None
+    does = tuple(filter_words(backend.filters)) if backend is not None else ()
+    weight = backend.weight if backend is not None else 0
+    if it.answer is not None:
+        why = "the route answers by itself"
+        return Outcome(
+            it.share,
+            weight,
+            "",
+            does,
+            answer=Answer(it.answer.status, "", it.answer.detail, why, _pairs(it.answer.headers)),
+        )
+    if it.error is not None:
+        return Outcome(it.share, weight, "", does, answer=_answer(it.error))
+    assert it.cluster is not None
+    endpoints = tuple(_endpoints(snapshot, it.cluster))
+    is_empty = not any(endpoint.is_healthy for endpoint in endpoints)
+    return Outcome(
+        share=it.share,
+        weight=weight,
+        backend=cluster_name(it.cluster),
+        does=does,
+        cluster=it.cluster,
+        endpoints=endpoints,
+        sees=_head(it.head) if it.head is not None else None,
+        answer=_answer(NoHealthyEndpoint()) if is_empty else None,
+    )
+
+
+def _endpoints(snapshot: Snapshot, cluster: ClusterName) -> Iterator[EndpointTold]:
+    """Those that could be picked, then those of the service that are not ready."""
+    config = snapshot.clusters[cluster]
+    for endpoint in config.endpoints:
+        over = "HBONE" if endpoint.identity is not None else "plain TCP"
+        yield EndpointTold(str(endpoint), endpoint.workload.workload, str(endpoint.identity or ""), over, True)
+    service = snapshot.registry.services.get(config.service.hostname)
+    for it in service.endpoints if service is not None else ():
+        workload = it.workload
+        if not workload.is_healthy and workload.addresses and config.port in it.ports:
+            is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
+            identity, over = (str(workload.identity), "HBONE") if is_hbone else ("", "plain TCP")
+            address = f"{workload.addresses[0]}:{it.ports[config.port]}"
+            yield EndpointTold(address, workload.workload_name, identity, over, False)
+
+
+def _answer(error: ExchangeError, why: str = "") -> Answer:
+    return Answer(error.status, str(error.flag or ""), error.detail, why or _REASONS.get(type(error), error.reason))
+
+
+def _head(head: RequestHead) -> Head:
+    return Head(text(head.method), text(head.authority), text(head.target), _pairs(head.headers))
+
+
+def _pairs(headers: Headers) -> tuple[tuple[str, str], ...]:
+    return tuple((text(name), "(a new one)" if value == NEW_REQUEST_ID else text(value)) for name, value in headers)
+
+
+def _short(outcome: Outcome) -> str:
+    """For the first line: `90 % reviews-v2.default:9080`."""
+    share = f"{percent(outcome.share)} " if outcome.share < 1 else ""
+    if outcome.backend:
+        return f"{share}{outcome.backend}" + (" (503, no endpoint is ready)" if outcome.answer is not None else "")
+    assert outcome.answer is not None
+    location = next((f" to {value}" for name, value in outcome.answer.headers if name == "location"), "")
+    because = location or f" ({outcome.answer.why})"
+    return f"{share}{outcome.answer.status}{because}"

@@ -1,0 +1,79 @@
+"""Each match of a table judged by itself: did it win, is it weaker than the winner and by what, or why does it not
+match. The table finds the winner by an index; this is the slow way round, which can give reasons."""
+
+from collections.abc import Iterator
+
+from policies.attributes import RequestHead
+from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteTable, parse_query, precedence
+from waypoint.ask.explanation import MatchTold, Verdict
+from waypoint.ask.words import match_words, rule_name, text, wanted
+
+MAX_OTHERS = 50
+"""How many matches with other paths are told."""
+_CRITERIA = (
+    "the kind of its path counts less",
+    "its path is shorter",
+    "it asks for no method",
+    "it asks for fewer headers",
+    "it asks for fewer query parameters",
+)
+"""What `policies.route.precedence` compares, in its order."""
+
+
+def judge(table: RouteTable, head: RequestHead) -> tuple[tuple[MatchTold, ...], int]:
+    """The matches in their order of precedence, and how many are left out: of those with other paths."""
+    told: list[MatchTold] = []
+    winner: Route | None = None
+    others = 0
+    for route in table.routes:
+        has_path = route.match.path.accepts(head.path)
+        others += not has_path
+        if not has_path and others > MAX_OTHERS:
+            continue
+        reasons = tuple(_reasons(route.match, head, has_path=has_path))
+        verdict = Verdict.LOST
+        if not reasons and winner is None:
+            winner, verdict = route, Verdict.WON
+        elif not reasons and winner is not None:
+            verdict, reasons = Verdict.WEAKER, (_weaker(route.match, winner.match),)
+        told.append(MatchTold(rule_name(route.rule), match_words(route.match), verdict, reasons))
+    return tuple(told), max(others - MAX_OTHERS, 0)
+
+
+def _weaker(match: Match, winner: Match) -> str:
+    compared = zip(_CRITERIA, precedence(winner), precedence(match), strict=True)
+    first = next(
+        (criterion for criterion, ours, its in compared if ours != its), "its route is younger, or further down"
+    )
+    return f"matches too, but {first}"
+
+
+def _reasons(match: Match, head: RequestHead, *, has_path: bool) -> Iterator[str]:
+    """Why a match does not hold; nothing when it does."""
+    if not has_path:
+        yield _other_path(match.path, head.path)
+    if match.method is not None and match.method != head.method:
+        yield f"the method is {text(head.method)}"
+    for field in match.headers:
+        yield from _field("header", field, head.authority if field.name == b"host" else head.get(field.name))
+    if match.query:
+        parameters = parse_query(head.query)
+        for field in match.query:
+            yield from _field("query parameter", field, parameters.get(field.name))
+
+
+def _other_path(wanted_path: PathMatch, path: bytes) -> str:
+    match wanted_path.kind:
+        case PathKind.EXACT:
+            return f"the path is {text(path)}"
+        case PathKind.PREFIX:
+            return f"the path {text(path)} is not below {text(wanted_path.value)}"
+        case PathKind.REGEX:
+            return f"the path {text(path)} does not match"
+
+
+def _field(kind: str, field: FieldMatch, value: bytes | None) -> Iterator[str]:
+    if value is None:
+        yield f"{kind} {text(field.name)} is missing"
+    elif not field.match.accepts(value):
+        yield f"{kind} {text(field.name)} is {text(value) or 'empty'}, not {wanted(field)}"

@@ -1,0 +1,96 @@
+"""Everything that may become of a request, each with its share: what the data path leaves to chance, spelt out.
+
+`decide` is asked once for each backend, with a roll that falls on it, so that nothing here decides by itself.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, repeat
+
+from l4.discovery.workload import AppProtocol
+from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.filters import Filters
+from policies.mirror import Mirror
+from policies.route import Rule
+from waypoint.config.snapshot import Destination
+from waypoint.decide import Answer, Decision, decide, decide_opaque
+from waypoint.errors import ExchangeError
+
+_OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
+Roll = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Possibility:
+    """One thing that may become of a request. `backend` is the place among those of `rule`, the rule as the caller's
+    own wishes have changed it; `head` is what the endpoint would see, None when we answer ourselves or don't look."""
+
+    share: float
+    rule: Rule | None
+    backend: int | None
+    cluster: ClusterName | None
+    answer: Answer | None
+    error: ExchangeError | None
+    head: RequestHead | None
+
+    @property
+    def filters(self) -> tuple[Filters, ...]:
+        """Those of rule and backend, in their order."""
+        if self.rule is None:
+            return ()
+        of_backend = () if self.backend is None else (self.rule.backends[self.backend].filters,)
+        return (self.rule.filters, *of_backend)
+
+    @property
+    def mirrors(self) -> tuple[Mirror, ...]:
+        """Where copies may go."""
+        return tuple(mirror for filters in self.filters for mirror in filters.mirrors) if self.cluster else ()
+
+
+def is_opaque(destination: Destination | None) -> bool:
+    """Whether bytes pass there without a look at them."""
+    return destination is not None and destination.app_protocol in _OPAQUE
+
+
+def possibilities(
+    destination: Destination | None, peer: Peer, head: RequestHead, now: float
+) -> tuple[Possibility, ...]:
+    """At least one; their shares add up to 1. `head` stays as it is."""
+    if is_opaque(destination):
+        return tuple(_each(lambda roll: (decide_opaque(destination, peer, "", roll), None)))
+
+    def ask(roll: Roll) -> tuple[Decision, RequestHead | None]:
+        edited = replace(head, headers=Headers(head.headers))
+        decision = decide(destination, peer, edited, roll, now)
+        return decision, edited if decision.cluster else None
+
+    return tuple(_each(ask))
+
+
+def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterator[Possibility]:
+    first, head = ask(lambda: 0.0)
+    rule = first.rule
+    if rule is None or first.backend is None:
+        yield Possibility(1.0, rule, None, first.cluster, first.answer, first.error, head)
+        return
+    shares: dict[int, float] = {}
+    found: dict[int, tuple[Decision, RequestHead | None]] = {}
+    for share, roll in _rolls(rule):
+        decision, head = ask(chain([roll], repeat(0.0)).__next__)
+        index = next(index for index, it in enumerate(rule.backends) if it is decision.backend)
+        shares[index] = shares.get(index, 0.0) + share  # a session's backend takes them all
+        found[index] = decision, head
+    for index, (decision, head) in found.items():
+        its = decision.rule, index, decision.cluster, decision.answer, decision.error
+        yield Possibility(shares[index], *its, head)
+
+
+def _rolls(rule: Rule) -> Iterator[tuple[float, float]]:
+    """For each backend that counts, its share and a roll in the middle of it."""
+    weights = [backend.weight for backend in rule.backends]
+    total = sum(weights)
+    for weight, reached in zip(weights, accumulate(weights), strict=True):
+        if weight:
+            yield weight / total, (reached - weight / 2) / total
+    if not total:  # where a session leads all the same
+        yield 1.0, 0.0

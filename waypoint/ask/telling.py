@@ -1,0 +1,100 @@
+"""An explanation as text for people: the first line is the answer, the rest says why. rich follows NO_COLOR, TERM and
+whether there is a terminal by itself; lines are never cut, because names and addresses have to stay whole."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from waypoint.ask.explanation import Candidates, EndpointTold, Explanation, Found, Head, Outcome, RuleTold, Verdict
+from waypoint.ask.words import percent
+
+_WIDTH = 14
+_MARKS = {Verdict.WON: ("✓", "bold green"), Verdict.WEAKER: ("·", ""), Verdict.LOST: ("✗", "dim")}
+Line = tuple[str, str]
+"""A line and its style."""
+
+
+def tell(explanation: Explanation, console: Console) -> None:
+    it = explanation
+    console.print(Text(it.summary, style="bold"), soft_wrap=True)
+    sections: list[tuple[str, Iterable[Line]]] = [("destination", _found(it.found))]
+    if it.request is not None:
+        sections.append(("request", _head(it.request)))
+    if it.candidates is not None:
+        sections += [("routes", _routes(it.candidates)), ("matches", _matches(it.candidates))]
+    if it.rule is not None:
+        sections.append(("rule", _rule(it.rule)))
+    sections += [(_title(outcome), _outcome(outcome)) for outcome in it.outcomes]
+    for title, lines in sections:
+        for number, (line, style) in enumerate(lines):
+            start = "" if number else title
+            console.print(Text.assemble((f"{start:{_WIDTH}}", "cyan"), (line, style)), soft_wrap=True)
+
+
+def _found(found: Found) -> Iterator[Line]:
+    protocol = f" ({found.protocol})" if found.protocol else ""
+    yield f"{found.authority} is {found.service}{protocol}" if found.service else found.authority, ""
+    yield found.why, "" if found.is_served else "yellow"
+    for problem in found.problems:
+        yield problem, "yellow"
+
+
+def _head(head: Head) -> Iterator[Line]:
+    yield f"{head.method} {head.target}, host {head.authority}", ""
+    for name, value in head.headers:
+        yield f"{name}: {value}", "dim"
+
+
+def _routes(candidates: Candidates) -> Iterator[Line]:
+    yield f"{candidates.whose}: {candidates.why}", ""
+    for name in candidates.objects:
+        yield name, ""
+
+
+def _matches(candidates: Candidates) -> Iterator[Line]:
+    for it in candidates.matches:
+        mark, style = _MARKS[it.verdict]
+        yield f"{mark} {it.rule}: {it.match}", style
+        for reason in it.reasons:
+            yield f"    {reason}", style
+    if candidates.left_out:
+        yield f"and {candidates.left_out} more with other paths", "dim"
+
+
+def _rule(rule: RuleTold) -> Iterator[Line]:
+    yield f"{rule.rule}; in logs it is called {rule.route_name}", ""
+    for words in rule.does:
+        yield words, ""
+    for problem in rule.problems:
+        yield problem, "yellow"
+
+
+def _title(outcome: Outcome) -> str:
+    return percent(outcome.share) if outcome.share < 1 else "outcome"
+
+
+def _outcome(outcome: Outcome) -> Iterator[Line]:
+    if outcome.backend:
+        yield f"to {outcome.backend}, cluster {outcome.cluster}", ""
+    if outcome.answer is not None:
+        answer = outcome.answer
+        marks = ", ".join(filter(None, (answer.flag, answer.detail)))
+        yield f"answered with {answer.status} ({marks}): {answer.why}", "yellow" if answer.status >= 400 else ""
+        for name, value in answer.headers:
+            yield f"    {name}: {value}", "dim"
+    for words in outcome.does:
+        yield words, ""
+    for endpoint in outcome.endpoints:
+        yield _endpoint(endpoint), "" if endpoint.is_healthy else "dim"
+    if outcome.sees is not None:
+        first, *headers = _head(outcome.sees)
+        yield f"sees {first[0]}", ""
+        for line, style in headers:
+            yield f"    {line}", style
+
+
+def _endpoint(endpoint: EndpointTold) -> str:
+    identity = f" as {endpoint.identity}" if endpoint.identity else ""
+    is_ready = "" if endpoint.is_healthy else "; it is not ready"
+    return f"endpoint {endpoint.address}, {endpoint.workload}, by {endpoint.over}{identity}{is_ready}"

@@ -1,0 +1,161 @@
+"""Routes in words, for people who ask why: short, in the API's own terms, on one line each."""
+
+from collections.abc import Iterator
+
+from policies.attributes import ClusterName
+from policies.cors import Cors
+from policies.filters import Filters
+from policies.matching import Regex
+from policies.mirror import Mirror
+from policies.retry import RetryPolicy
+from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
+from policies.route import FieldMatch, Match, PathKind, Rule
+from policies.session import SessionPersistence
+
+
+def text(value: bytes) -> str:
+    """What came from a client or goes to an endpoint; what is no printable ASCII is escaped."""
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in value)
+
+
+def rule_name(rule: Rule) -> str:
+    """The object a rule stands in, and its own name if it has one."""
+    source = rule.source
+    if source is None:
+        return f"{rule.name} route"
+    is_named = rule.name != f"{source.namespace}.{source.name}.{source.index}"
+    return f"{source} ({rule.name})" if is_named else str(source)
+
+
+def cluster_name(cluster: ClusterName) -> str:
+    """`reviews.default:9080`, out of Envoy's `inbound-vip|9080|http|reviews.default.svc.cluster.local`."""
+    _, port, _, hostname = cluster.split("|")
+    return f"{hostname.partition('.svc.')[0]}:{port}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def seconds(value: float) -> str:
+    return f"{value:g} s" if value >= 1 else f"{value * 1000:g} ms"
+
+
+# -- matches -------------------------------------------------------------------------------------------------------
+
+
+def match_words(match: Match) -> str:
+    """`path prefix /v2, method GET, header end-user = jason`."""
+    return ", ".join(_parts(match))
+
+
+def _parts(match: Match) -> Iterator[str]:
+    value = text(match.path.value)
+    match match.path.kind:
+        case PathKind.EXACT:
+            yield f"path = {value}"
+        case PathKind.PREFIX:
+            yield f"path prefix {value}" if match.path.prefix else "every path"
+        case PathKind.REGEX:
+            yield f"path ~ {value}"
+    if match.method is not None:
+        yield f"method {text(match.method)}"
+    yield from (f"header {_field(it)}" for it in match.headers)
+    yield from (f"query {_field(it)}" for it in match.query)
+
+
+def _field(field: FieldMatch) -> str:
+    return f"{text(field.name)} {wanted(field)}"
+
+
+def wanted(field: FieldMatch) -> str:
+    return f"{'~' if isinstance(field.match, Regex) else '='} {text(field.match.value)}"
+
+
+# -- what is done --------------------------------------------------------------------------------------------------
+
+
+def rule_words(rule: Rule) -> list[str]:
+    """What a rule does beside choosing a backend."""
+    words = filter_words(rule.filters)
+    if rule.timeouts.request is not None:
+        words.append(f"timeout {seconds(rule.timeouts.request)} for the whole exchange")
+    if rule.timeouts.backend_request is not None:
+        words.append(f"timeout {seconds(rule.timeouts.backend_request)} for each attempt")
+    if rule.retry is not None:
+        words.append(_retry(rule.retry))
+    if rule.session is not None:
+        words.append(_session(rule.session))
+    return words
+
+
+def filter_words(filters: Filters) -> list[str]:
+    words: list[str] = []
+    if filters.cors is not None:
+        words.append(_cors(filters.cors))
+    if filters.redirect is not None:
+        words.append(_redirect(filters.redirect))
+    if filters.request_edit is not None:
+        words += [f"request: {it}" for it in _edit(filters.request_edit)]
+    if filters.rewrite is not None:
+        words += _rewrite(filters.rewrite)
+    words += [mirror_words(mirror) for mirror in filters.mirrors]
+    if filters.response_edit is not None:
+        words += [f"response: {it}" for it in _edit(filters.response_edit)]
+    return words
+
+
+def mirror_words(mirror: Mirror) -> str:
+    return f"copy {percent(mirror.numerator / mirror.denominator)} to {cluster_name(mirror.cluster)}"
+
+
+def _edit(edit: HeaderEdit) -> Iterator[str]:
+    if edit.authority is not None:
+        yield f"set host to {text(edit.authority)}"
+    yield from (f"set {text(name)}: {text(value)}" for name, value in edit.set)
+    yield from (f"add {text(name)}: {text(value)}" for name, value in edit.add)
+    yield from (f"remove {text(name)}" for name in edit.remove)
+
+
+def _rewrite(rewrite: UrlRewrite) -> Iterator[str]:
+    if rewrite.hostname is not None:
+        yield f"rewrite the host to {text(rewrite.hostname)}"
+    if rewrite.path is not None:
+        yield f"rewrite {_path(rewrite.path)}"
+
+
+def _path(edit: PathEdit) -> str:
+    if edit.replaces is None:
+        return f"the path to {text(edit.value)}"
+    return f"the prefix {text(edit.replaces) or '/'} to {text(edit.value) or '/'}"
+
+
+def _redirect(redirect: Redirect) -> str:
+    parts = [f"redirect with {redirect.status}"]
+    if redirect.scheme is not None:
+        parts.append(f"scheme {text(redirect.scheme)}")
+    if redirect.hostname is not None:
+        parts.append(f"host {text(redirect.hostname)}")
+    if redirect.port is not None:
+        parts.append(f"port {redirect.port}")
+    if redirect.path is not None:
+        parts.append(_path(redirect.path))
+    return ", ".join(parts)
+
+
+def _cors(cors: Cors) -> str:
+    origins = ", ".join(text(it.value) for it in cors.origins)
+    return f"CORS for pages of {origins or 'nobody'}{', with credentials' if cors.has_credentials else ''}"
+
+
+def _retry(retry: RetryPolicy) -> str:
+    if not retry.attempts:
+        return "no retries"
+    conditions = ", ".join(sorted(retry.conditions))
+    statuses = f" ({', '.join(map(str, sorted(retry.statuses)))})" if retry.statuses else ""
+    limit = f", {seconds(retry.per_try_timeout)} for each attempt" if retry.per_try_timeout is not None else ""
+    return f"at most {retry.attempts} retries, on {conditions}{statuses}{limit}"
+
+
+def _session(session: SessionPersistence) -> str:
+    return f"sessions by {'cookie' if session.is_cookie else 'header'} {text(session.name)}"

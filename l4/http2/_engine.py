@@ -11,8 +11,6 @@ neighbours on a shared connection go on. `ConnectionFault`: they are not, or the
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from hpack import Decoder, Encoder, HPACKError, OversizedHeaderListError
-
 from l4.http2 import frames, heads
 from l4.http2.connection import Limits
 from l4.http2.errors import ConnectionFault, ErrorCode, StreamFault, StreamUnavailable, error_code
@@ -32,6 +30,9 @@ from l4.http2.events import (
     WindowOpened,
 )
 from l4.http2.flood import FloodGuard
+from l4.http2.hpack_decoder import Decoder
+from l4.http2.hpack_encoder import Encoder
+from l4.http2.hpack_table import DEFAULT_SIZE
 from policies.attributes import Headers
 
 _REMEMBERED_RESETS = 1000
@@ -107,7 +108,7 @@ class ExpressEngine:
         self._is_client = is_client
         self._limits = limits
         self._encoder = Encoder()
-        self._decoder = Decoder(max_header_list_size=limits.max_encoded_head)
+        self._decoder = Decoder(limits.max_encoded_head)
         self._guard = FloodGuard(limits.flood, limits.max_encoded_head, limits.max_concurrent_streams)
         self._now = 0.0  # when the bytes came that are being read
         self._streams: dict[int, _Stream] = {}
@@ -519,13 +520,7 @@ class ExpressEngine:
     def _head_complete(self, events: list[Event]) -> None:
         assert self._block is not None
         block, self._block = b"".join(self._block), None
-        try:
-            headers: Headers = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
-        except OversizedHeaderListError:
-            sentence = "a head too large to be decoded to its end"
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, sentence, "max_header_list_size") from None
-        except HPACKError as error:
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"HPACK: {error}") from None
+        headers = self._decoder.decode(block)
         stream_id = self._block_stream
         end_stream = bool(self._block_flags & frames.END_STREAM)
         if self._block_depends_on_itself:
@@ -667,7 +662,7 @@ class ExpressEngine:
     def _apply_setting(self, key: int, value: int) -> None:
         match key:
             case frames.HEADER_TABLE_SIZE:
-                self._encoder.header_table_size = min(value, 4096)
+                self._encoder.resize(min(value, DEFAULT_SIZE))
             case frames.ENABLE_PUSH if value > 1 or (self._is_client and value):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
             case frames.MAX_CONCURRENT_STREAMS:

@@ -1,0 +1,121 @@
+"""Writes header blocks (RFC 7541): one encoder per connection.
+
+What enters the peer's table decides what a block costs, both sides: a field that stands there is one byte. So a field
+enters it when its name is new, and any other when it comes for the second time. Values that never come again (request
+ids, deadlines, sizes) thus don't drive out those that do, whatever their names are. Credentials never enter it, nor
+what reached us as never to be indexed (section 7.1).
+
+Strings are written as they are: Huffman's code would save a quarter of what is written once, and cost more than all
+the rest of a block.
+"""
+
+from l4.http2.hpack_table import DEFAULT_SIZE, FIELD_OVERHEAD, STATIC, STATIC_COUNT, NeverIndexed
+from policies.attributes import Header, Headers
+
+_NEVER_INDEXED = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"})
+_MAX_SEEN = 64
+_LARGEST_SHARE = 4  # of the table, for one field
+
+
+class Encoder:
+    __slots__ = ("_added", "_max_size", "_names", "_order", "_places", "_seen", "_size", "_sizes")
+
+    def __init__(self) -> None:
+        self._places: dict[Header, int] = {}  # fields in the peer's table, the oldest first, and their numbers
+        self._names: dict[bytes, int] = {}  # the same for their names: the last one added
+        self._added = 0
+        self._size = 0
+        self._max_size = DEFAULT_SIZE
+        self._sizes: list[int] = []  # that the next block must announce
+        self._seen: set[int] = set()  # hashes of fields that were written in full: no secret is kept
+
+    def resize(self, size: int) -> None:
+        """The peer's table holds so many bytes from now on. The next block says so (section 4.2)."""
+        if size != self._max_size:
+            smallest = min(size, self._sizes[0]) if self._sizes else size
+            self._sizes = [size] if smallest == size else [smallest, size]
+            self._max_size = size
+            self._make_room(0)
+
+    def encode(self, headers: Headers) -> bytes:
+        codes: list[bytes] = []
+        if self._sizes:
+            codes += [_integer(size, 0x1F, 0x20) for size in self._sizes]
+            self._sizes = []
+        places, static = self._places, _STATIC_FIELDS
+        for header in headers:
+            if type(header) is NeverIndexed:
+                codes.append(self._literal(header, 0x10, 0x0F))
+            elif (place := places.get(header)) is not None:
+                codes.append(_INDEXED[self._added - place])
+            else:
+                code = static.get(header)
+                codes.append(self._unknown(header) if code is None else code)
+        return b"".join(codes)
+
+    def _unknown(self, header: Header) -> bytes:
+        """A field that stands in no table; it may be in the peer's after that."""
+        name, value = header
+        if name in _NEVER_INDEXED:
+            return self._literal(header, 0x10, 0x0F)
+        size = len(name) + len(value) + FIELD_OVERHEAD
+        if size * _LARGEST_SHARE > self._max_size or not self._is_worth_it(header):
+            return self._literal(header, 0, 0x0F)
+        code = self._literal(header, 0x40, 0x3F)
+        self._make_room(size)
+        self._added += 1
+        self._size += size
+        self._places[header] = self._names[name] = self._added
+        return code
+
+    def _is_worth_it(self, header: Header) -> bool:
+        name = header[0]
+        if name not in _STATIC_NAMES and name not in self._names:
+            return True
+        mark, seen = hash(header), self._seen
+        if mark in seen:
+            seen.remove(mark)
+            return True
+        if len(seen) >= _MAX_SEEN:
+            seen.clear()
+        seen.add(mark)
+        return False
+
+    def _make_room(self, size: int) -> None:
+        """What the peer does with its table before it adds so many bytes: the oldest fields leave it."""
+        places, names = self._places, self._names
+        while self._size + size > self._max_size:
+            oldest = next(iter(places))
+            name, value = oldest
+            place = places.pop(oldest)
+            if names[name] == place:
+                del names[name]
+            self._size -= len(name) + len(value) + FIELD_OVERHEAD
+
+    def _literal(self, header: Header, kind: int, most: int) -> bytes:
+        name, value = header
+        index = _STATIC_NAMES.get(name)
+        if index is None and (place := self._names.get(name)) is not None:
+            index = STATIC_COUNT + 1 + self._added - place
+        start = b"%c%b%b" % (kind, _integer(len(name), 0x7F, 0), name) if index is None else _integer(index, most, kind)
+        return b"%b%b%b" % (start, _integer(len(value), 0x7F, 0), value)
+
+
+def _integer(number: int, most: int, start: int) -> bytes:
+    """`most` is what the prefix holds, `start` the bits in front of it (section 5.1)."""
+    if number < most:
+        return _BYTES[start | number]
+    code = bytearray([start | most])
+    number -= most
+    while number >= 0x80:
+        code.append(number & 0x7F | 0x80)
+        number >>= 7
+    code.append(number)
+    return bytes(code)
+
+
+_BYTES = [bytes([number]) for number in range(256)]
+_STATIC_FIELDS = {STATIC[index]: _integer(index, 0x7F, 0x80) for index in range(1, STATIC_COUNT + 1)}
+_STATIC_NAMES = {STATIC[index][0]: index for index in range(STATIC_COUNT, 0, -1)}
+_INDEXED = [_integer(STATIC_COUNT + 1 + age, 0x7F, 0x80) for age in range(DEFAULT_SIZE // FIELD_OVERHEAD)]
+"""Fields of the dynamic table, the youngest first: more of them than there are here don't fit into the largest one."""

@@ -98,7 +98,7 @@ def _field(matches: list[Match], match: Match | str, repetition: int) -> str:
 def _hostnames(subject: Subject) -> Iterator[Problem]:
     for document in subject.of_kind("HTTPRoute", "GRPCRoute"):
         spec = mapping(document.content.get("spec"))
-        parents = {parent.get("kind", "Gateway") for _, parent in items(spec.get("parentRefs"))}
+        parents = {str(parent.get("kind", "Gateway")) for _, parent in items(spec.get("parentRefs"))}
         if spec.get("hostnames") and parents and parents <= _MESH_PARENTS:
             sentence = "has no effect: behind a Service, requests are routed by the address that they go to"
             yield problem(document, "spec.hostnames", sentence, Code.HOSTNAMES_IGNORED)

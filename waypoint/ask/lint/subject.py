@@ -80,7 +80,8 @@ def problem(document: Document, field: str, sentence: str, code: Code) -> Proble
 
 
 def labels(document: Document) -> Mapping[str, str]:
-    return mapping(mapping(document.content.get("metadata")).get("labels"))
+    found = mapping(mapping(document.content.get("metadata")).get("labels"))
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def mapping(value: object) -> Mapping[str, Any]:

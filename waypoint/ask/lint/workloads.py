@@ -84,10 +84,10 @@ def _template(document: Document) -> Template | None:
                 spec = content["spec"]
                 replicas = _MANY if kind == "DaemonSet" else int(spec.get("replicas", 1))
                 return Template(namespace, _labels(spec["template"]), replicas)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         pass  # nothing that a cluster would take
     return None
 
 
 def _labels(content: Any) -> Mapping[str, str]:
-    return dict(content["metadata"].get("labels", {}))
+    return {str(name): str(value) for name, value in content["metadata"].get("labels", {}).items()}

@@ -44,6 +44,7 @@ from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
 from waypoint.options import RunOptions
 from waypoint.originate import Originator
+from waypoint.recorder import CannotRecord, Recorder
 from waypoint.sandwich import ProxyServer
 from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
@@ -77,6 +78,7 @@ class Waypoint:
         self._tracer = start_tracer(
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
         )
+        self._recorder = Recorder(options.record, settings) if options.record else None
         self._pool = HbonePool(settings, self._metrics.count_refusal)
         self._clusters = Clusters(settings)
         self._path = DataPath(
@@ -88,6 +90,7 @@ class Waypoint:
             settings=settings,
             spawn=self._spawn,
             loop=self._loop,
+            recorder=self._recorder,
         )
         self._terminator = Terminator(self._path)
         self._operators = OperatorPorts(
@@ -149,6 +152,8 @@ class Waypoint:
         await self._operators.close()
         if self._access_log is not None:
             self._access_log.close()
+        if self._recorder is not None:
+            self._recorder.close()
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close)
 
@@ -242,5 +247,12 @@ def run(options: RunOptions) -> None:
 
     try:
         uvloop.run(main())
-    except (InvalidSetting, InvalidTracing, InvalidCertificate, CannotListen, PortUnavailable) as error:
+    except (
+        InvalidSetting,
+        InvalidTracing,
+        InvalidCertificate,
+        CannotListen,
+        CannotRecord,
+        PortUnavailable,
+    ) as error:
         sys.exit(f"waypoint: {error}")

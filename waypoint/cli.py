@@ -63,6 +63,12 @@ def cli() -> None:
 )
 @operator_ports
 @flag("--access-log", default="-", metavar="PATH|-", help="One line per request; - is standard output, empty is none.")
+@flag(
+    "--record",
+    default="",
+    metavar="PATH",
+    help="Record heads of requests there, without secrets, for `waypoint replay`; RECORD_ONE_IN says how many.",
+)
 def run(
     resources: tuple[Path, ...],
     gateway: GatewayName,
@@ -75,6 +81,7 @@ def run(
     readiness: Address,
     admin: Address,
     access_log: str,
+    record: str,
 ) -> None:
     """Serve one Gateway as its waypoint."""
     from waypoint.app import run as serve
@@ -92,6 +99,7 @@ def run(
             readiness=readiness,
             admin=admin,
             access_log=access_log,
+            record=record,
         )
     )
 

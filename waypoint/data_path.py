@@ -10,6 +10,7 @@ from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
 from waypoint.config.snapshot import Snapshot
 from waypoint.originate import Originator
+from waypoint.recorder import Recorder
 from waypoint.telemetry import Telemetry
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.connections import Spawn
@@ -32,6 +33,7 @@ class DataPath:
     loop: asyncio.AbstractEventLoop
     exchanges: int = 0
     mirrors: int = 0
+    recorder: Recorder | None = None
 
 
 class Connection:

@@ -43,6 +43,12 @@ class Decision:
     mirrors: tuple[Mirror, ...] = ()
     tokens: tuple[Token, ...] = ()
 
+    @property
+    def status(self) -> int:
+        """What is answered in an endpoint's place; 0 when an endpoint is asked."""
+        answer = self.answer or self.error
+        return answer.status if answer is not None else 0
+
 
 UNDECIDED = Decision()
 

@@ -31,6 +31,7 @@ from waypoint.errors import AttemptFailed, ExchangeError, Overloaded, RequestTim
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.mirrored import MirroredRequest
+from waypoint.recorder import Recorder, Taken
 from waypoint.telemetry import ExchangeRecord, RetryEvent
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
@@ -98,9 +99,12 @@ class Exchange:
         if path.exchanges > path.settings.max_exchanges:
             self._reply(Overloaded())
             return
+        taken = path.recorder.take(self._head) if path.recorder is not None else None
         decision = self._decision = decide(destination, connection.peer, self._head, random, record.started_at)
         if decision.rule is not None:
             record.route_name = decision.rule.name
+        if taken is not None and path.recorder is not None:
+            self._write_head(path.recorder, taken, snapshot.version)
         if decision.cluster is not None:
             self._forward(decision, path.clusters[decision.cluster])
         elif decision.answer is not None:
@@ -242,6 +246,12 @@ class Exchange:
             self._session,
         )
         self._attempts.start()
+
+    def _write_head(self, recorder: Recorder, taken: Taken, version: str) -> None:
+        connection, record, decision = self._connection, self._record, self._decision
+        service, now = record.service.hostname, record.started_at
+        decided = record.route_name, decision.cluster, decision.status
+        recorder.write(taken, now, connection.authority, service, connection.peer, decided, version)
 
     def _find_session(self, policy: SessionPersistence, rule: Rule, cluster: Cluster) -> Session:
         head = self._head

@@ -30,5 +30,7 @@ class RunOptions:
     admin: Address
     access_log: str
     """A path, `-` for standard output, or empty for none."""
+    record: str = ""
+    """Where heads of requests are recorded; empty for nowhere."""
     proxy_listen: Address | None = None
     """Where a ztunnel that ends the tunnels itself connects with the PROXY protocol; nowhere by default."""

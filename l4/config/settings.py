@@ -155,6 +155,14 @@ class Settings:
     mirror_seconds: float = 15.0
     """After this a copy is given up; nobody waits for it."""
 
+    record_one_in: int = 1
+    """One of so many requests is recorded, by chance, where heads of requests are recorded at all."""
+    record_bytes: int = 64 << 20
+    """Of a recording; one more of this size is kept beside it."""
+    record_redacted_names: str = ""
+    """Headers and query parameters, separated by commas, whose values are left out of recordings beside those whose
+    names sound like credentials."""
+
     drain_seconds: float = 45.0
     """How long exchanges may take to finish after SIGTERM; Istio's value."""
     drain_delay_seconds: float = 5.0
@@ -228,6 +236,8 @@ _RANGES = {
     "max_handshakes": (1, 65_536),
     "max_exchanges": (1, 2**31 - 1),
     "max_mirrors": (0, 2**31 - 1),
+    "record_one_in": (1, 2**31 - 1),
+    "record_bytes": (1 << 20, 2**63 - 1),
 }
 _PATH_NORMALIZATIONS = ("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}

@@ -1,9 +1,10 @@
-"""Where access-log lines go: a bounded queue, and a thread that writes it out.
+"""Where access-log lines go, and other lines about requests: a bounded queue, and a thread that writes it out.
 
 `write` never waits: behind a blocked pipe or a full disk lines are dropped and counted in `dropped`, requests go on.
 A thread writes what has gathered every 100 ms in one call. The format of a line is its writer's business.
 
-A file is opened for appending and never reopened: rotate it with `copytruncate`.
+A file is opened for appending and never reopened: rotate it with `copytruncate`. One with `max_bytes` rotates by
+itself: before it would grow beyond, it becomes PATH.1, in place of the one before.
 """
 
 import logging
@@ -23,16 +24,27 @@ STDOUT = 1
 class AccessLog:
     """`path` is a file, or `-` for standard output. Raises OSError when the file cannot be opened."""
 
-    def __init__(self, path: str, max_lines: int = MAX_LINES, flush_seconds: float = FLUSH_SECONDS) -> None:
+    def __init__(
+        self,
+        path: str,
+        max_lines: int = MAX_LINES,
+        flush_seconds: float = FLUSH_SECONDS,
+        *,
+        name: str = "access log",
+        max_bytes: int | None = None,
+    ) -> None:
         self.dropped = 0
         self._path = path
+        self._name = name
+        self._max_bytes = max_bytes
         self._max_lines = max_lines
         self._flush_seconds = flush_seconds
         self._lines: deque[str] = deque()
         self._closing = threading.Event()
         self._is_failing = False
-        self._fd = os.dup(STDOUT) if path == "-" else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-        self._writer = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._fd = self._open()
+        self._size = os.fstat(self._fd).st_size
+        self._writer = threading.Thread(target=self._run, name=name.replace(" ", "-"), daemon=True)
         self._writer.start()
 
     def write(self, line: str) -> None:
@@ -47,6 +59,11 @@ class AccessLog:
         self._closing.set()
         self._writer.join(deadline_seconds)
 
+    def _open(self) -> int:
+        if self._path == "-":
+            return os.dup(STDOUT)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
     def _run(self) -> None:
         try:
             while not self._closing.wait(self._flush_seconds):
@@ -60,13 +77,25 @@ class AccessLog:
         if not lines:
             return
         try:
-            self._write_all("".join(lines).encode("latin-1"))
+            data = "".join(lines).encode("latin-1")
+            self._make_room(len(data))
+            self._write_all(data)
+            self._size += len(data)
             self._is_failing = False
         except OSError as error:
             self.dropped += len(lines)
             if not self._is_failing:
-                log.error("access log %s: %s; lines are dropped until it can be written again", self._path, error)
+                told = "%s %s: %s; lines are dropped until it can be written again"
+                log.error(told, self._name, self._path, error)
             self._is_failing = True
+
+    def _make_room(self, size: int) -> None:
+        if self._max_bytes is None or self._path == "-" or not self._size or self._size + size <= self._max_bytes:
+            return
+        os.replace(self._path, f"{self._path}.1")
+        full, self._fd = self._fd, self._open()
+        os.close(full)
+        self._size = 0
 
     def _write_all(self, data: bytes) -> None:
         view = memoryview(data)

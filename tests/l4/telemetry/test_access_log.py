@@ -95,3 +95,41 @@ def test_start_times_have_milliseconds_and_z() -> None:
     assert start_time.format(1_700_000_000.123) == "2023-11-14T22:13:20.123Z"
     assert start_time.format(1_700_000_000.9996) == "2023-11-14T22:13:21.000Z"
     assert start_time.format(1_700_000_000.5) == "2023-11-14T22:13:20.500Z"
+
+
+def test_a_file_with_a_limit_becomes_the_one_before_and_no_line_is_torn(tmp_path: Path) -> None:
+    path = tmp_path / "heads"
+    log = AccessLog(str(path), flush_seconds=0.001, max_bytes=100)
+
+    for number in range(40):
+        log.write(f"line {number:4}\n")
+        deadline = time.monotonic() + 5
+        while not _ends_with(path, f"line {number:4}\n") and time.monotonic() < deadline:
+            time.sleep(0.001)
+    log.close()
+
+    assert path.stat().st_size <= 100
+    before = (tmp_path / "heads.1").read_text()
+    assert before == "".join(f"line {number:4}\n" for number in range(20, 30))
+    assert path.read_text() == "".join(f"line {number:4}\n" for number in range(30, 40))
+    assert log.dropped == 0
+
+
+def _ends_with(path: Path, line: str) -> bool:
+    try:
+        return path.read_text().endswith(line)
+    except FileNotFoundError:  # between putting the full one aside and beginning anew
+        return False
+
+
+def test_a_file_that_cannot_be_put_aside_grows_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "heads"
+    path.write_text("x" * 100)
+    (tmp_path / "heads.1").mkdir()
+    log = AccessLog(str(path), max_bytes=100)
+
+    log.write("more\n")
+    log.close()
+
+    assert path.read_text() == "x" * 100
+    assert log.dropped == 1

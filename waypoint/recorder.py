@@ -1,0 +1,173 @@
+"""Records heads of requests, some of them, so that they can be decided again under another configuration: `replay`.
+
+Off unless asked for. One JSON object a line; bodies are never recorded, and what is secret is gone before it reaches
+the file: values of headers, cookies and query parameters whose names sound like credentials, and names that a setting
+adds. What is in a path can't be told from a name, and stays. The file is bounded: when it is full it becomes `PATH.1`,
+in place of the one before.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from random import random
+
+import msgspec
+
+from l4.config.settings import Settings
+from l4.telemetry.access_log import AccessLog
+from policies.attributes import ClusterName, Header, Headers, Peer, RequestHead
+
+log = logging.getLogger(__name__)
+
+MARK = b"(redacted)"
+MAX_LINE_BYTES = 64 << 10
+_MAX_LINES = 1000  # that wait for being written
+_SECRET = re.compile(
+    rb"authoriz|authent|oauth|(?:^|[-_.])auth(?:$|[-_.])|cookie|token|secret|passw|pwd|api[-_]?key|access[-_]?key|"
+    rb"credential|signature|session|jwt|saml|assertion|client-cert|^(?:code|key|sig|pass|pin|otp)$",
+    re.IGNORECASE,
+).search
+_WITH_QUERY = frozenset({b"referer", b"x-original-url", b"x-rewrite-url", b"x-forwarded-uri"})
+_QUERY = re.compile(rb"[?#].*", re.DOTALL)
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+class CannotRecord(Exception):
+    """The file can't be written. A sentence."""
+
+
+class RecordedHead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line. Bytes are text in latin-1. `destination` is where the client's tunnel led, `service` the hostname of
+    what it found there. Of what was decided: `route` is ROUTE_NAME; the request went to `cluster`, or we answered with
+    `status`; `version` is the configuration's."""
+
+    time: float
+    destination: str
+    service: str
+    peer: str
+    method: str
+    authority: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    version: str
+    route: str = ""
+    cluster: str = ""
+    status: int = 0
+    overrides: tuple[tuple[str, str], ...] | None = None
+
+    @property
+    def head(self) -> RequestHead:
+        """As it was decided on, but for what is redacted."""
+        path, question, query = _bytes(self.target).partition(b"?")
+        headers = [(_bytes(name), _bytes(value)) for name, value in self.headers]
+        asked = None if self.overrides is None else [(_bytes(name), _bytes(value)) for name, value in self.overrides]
+        authority, has_query = _bytes(self.authority), bool(question)
+        return RequestHead(_bytes(self.method), authority, path, query, headers, has_query, overrides=asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A head, without its secrets, before it is edited."""
+
+    method: str
+    authority: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    overrides: tuple[tuple[str, str], ...] | None
+
+
+class Recorder:
+    """Raises CannotRecord when `path` can't be opened."""
+
+    def __init__(self, path: str, settings: Settings) -> None:
+        self.dropped = 0
+        self._one_in = settings.record_one_in
+        names = (name.strip().lower().encode() for name in settings.record_redacted_names.split(","))
+        self._redacted = frozenset(name for name in names if name)
+        try:
+            self._file = AccessLog(path, _MAX_LINES, name="recording", max_bytes=settings.record_bytes)
+        except OSError as error:
+            raise CannotRecord(f"heads of requests can't be recorded in {path}: {error.strerror}") from None
+
+    def take(self, head: RequestHead) -> Taken | None:
+        """The head if chance wants it recorded. To be asked before the head is decided on, for that changes it."""
+        if self._one_in > 1 and random() * self._one_in >= 1.0:
+            return None
+        overrides = None if head.overrides is None else self._texts(head.overrides)
+        target = _text(self._without_secrets(head))
+        return Taken(_text(head.method), _text(head.authority), target, self._texts(head.headers), overrides)
+
+    def write(
+        self,
+        taken: Taken,
+        now: float,
+        authority: tuple[str, int],
+        service: str,
+        peer: Peer,
+        decided: tuple[str, ClusterName | None, int],
+        version: str,
+    ) -> None:
+        """`decided` is the route's name, the cluster, and the status if we answer ourselves."""
+        host, port = authority
+        route, cluster, status = decided
+        line = msgspec.json.encode(
+            RecordedHead(
+                time=round(now, 3),
+                destination=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                service=service,
+                peer=str(peer.identity or ""),
+                method=taken.method,
+                authority=taken.authority,
+                target=taken.target,
+                headers=taken.headers,
+                version=version,
+                route=route,
+                cluster=cluster or "",
+                status=status,
+                overrides=taken.overrides,
+            )
+        )
+        if len(line) > MAX_LINE_BYTES:
+            self.dropped += 1
+        else:
+            self._file.write(line.decode("latin-1") + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+        self.dropped += self._file.dropped
+        if self.dropped:
+            log.warning("%d heads of requests were not recorded: they came too fast, or were too large", self.dropped)
+
+    def _texts(self, headers: Headers) -> tuple[tuple[str, str], ...]:
+        return tuple((_text(name), _text(self._value((name, value)))) for name, value in headers)
+
+    def _value(self, header: Header) -> bytes:
+        name, value = header
+        if name in self._redacted or _is_secret(name):
+            return MARK
+        return _QUERY.sub(b"?" + MARK, value) if name in _WITH_QUERY else value
+
+    def _without_secrets(self, head: RequestHead) -> bytes:
+        """The target, with the values of secret parameters redacted."""
+        if not head.query:
+            return head.target
+        return b"%b?%b" % (head.path, b"&".join(map(self._parameter, head.query.split(b"&"))))
+
+    def _parameter(self, pair: bytes) -> bytes:
+        name, equals, _ = pair.partition(b"=")
+        plain = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), name).lower()
+        return b"%b=%b" % (name, MARK) if equals and (plain in self._redacted or _is_secret(plain)) else pair
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: bytes) -> bool:
+    return _SECRET(name) is not None
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("latin-1")

@@ -19,6 +19,8 @@ HOT = (
     "l4/http2/_engine.py",
     "l4/http2/events.py",
     "l4/http2/flood.py",
+    "l4/http2/frames.py",
+    "l4/http2/heads.py",
     "l4/http2/hpack_decoder.py",
     "l4/http2/hpack_encoder.py",
     "l4/http2/huffman.py",

@@ -36,6 +36,8 @@ from l4.http2.hpack_table import DEFAULT_SIZE
 from policies.attributes import Headers
 
 _REMEMBERED_RESETS = 1000
+_REMEMBERED_HEADS = 8
+_MAX_REMEMBERED_BLOCK = 128
 
 
 class _Stream:
@@ -65,6 +67,20 @@ class _Stream:
         self.received = 0
 
 
+class _Head:
+    """A head that was decoded, which check has found it in order, and what that gave. Most heads of a connection are,
+    byte for byte, one that came before: while no table changes, they mean the same."""
+
+    __slots__ = ("checked_by", "expected", "headers", "list_size", "status")
+
+    def __init__(self, headers: Headers, list_size: int) -> None:
+        self.headers = headers
+        self.list_size = list_size
+        self.checked_by: object = None
+        self.status = 0
+        self.expected: int | None = None
+
+
 class ExpressEngine:
     """Implements `connection.Connection`."""
 
@@ -86,6 +102,8 @@ class ExpressEngine:
         "_initial_receive_window",
         "_initial_send_window",
         "_is_client",
+        "_known",
+        "_known_generation",
         "_limits",
         "_needed",
         "_next_own",
@@ -109,6 +127,8 @@ class ExpressEngine:
         self._limits = limits
         self._encoder = Encoder()
         self._decoder = Decoder(limits.max_encoded_head)
+        self._known: dict[bytes, _Head] = {}
+        self._known_generation = 0
         self._guard = FloodGuard(limits.flood, limits.max_encoded_head, limits.max_concurrent_streams)
         self._now = 0.0  # when the bytes came that are being read
         self._streams: dict[int, _Stream] = {}
@@ -520,7 +540,7 @@ class ExpressEngine:
     def _head_complete(self, events: list[Event]) -> None:
         assert self._block is not None
         block, self._block = b"".join(self._block), None
-        headers = self._decoder.decode(block)
+        head = self._decode(block)
         stream_id = self._block_stream
         end_stream = bool(self._block_flags & frames.END_STREAM)
         if self._block_depends_on_itself:
@@ -529,9 +549,9 @@ class ExpressEngine:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "the stream depends on itself")
         try:
             if self._is_own(stream_id):
-                self._response_head(stream_id, headers, end_stream, events)
+                self._response_head(stream_id, head, end_stream, events)
             else:
-                self._request_head(stream_id, headers, end_stream, events)
+                self._request_head(stream_id, head, end_stream, events)
         except heads.MalformedHead as error:
             if self._limits.is_malformed_head_fatal:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, str(error)) from None
@@ -539,12 +559,26 @@ class ExpressEngine:
         except heads.HeadTooLarge as error:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error), error.reason) from None
 
-    def _request_head(self, stream_id: int, headers: Headers, end_stream: bool, events: list[Event]) -> None:
+    def _decode(self, block: bytes) -> _Head:
+        decoder, known = self._decoder, self._known
+        if decoder.generation != self._known_generation:
+            known.clear()
+            self._known_generation = decoder.generation
+        head = known.get(block)
+        if head is None:
+            head = _Head(decoder.decode(block), decoder.list_size)
+            if decoder.generation == self._known_generation and len(block) <= _MAX_REMEMBERED_BLOCK:
+                if len(known) >= _REMEMBERED_HEADS:
+                    known.clear()
+                known[block] = head
+        return head
+
+    def _request_head(self, stream_id: int, head: _Head, end_stream: bool, events: list[Event]) -> None:
         if self._is_client:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a server opened stream {stream_id}")
         stream = self._streams.get(stream_id)
         if stream is not None:
-            self._trailers(stream, headers, end_stream, events)
+            self._trailers(stream, head, end_stream, events)
             return
         if stream_id <= self._highest_peer:
             if stream_id < self._highest_peer and stream_id not in self._resets:  # RFC 9113 section 5.1.1
@@ -559,19 +593,22 @@ class ExpressEngine:
         if self.peer_stream_count >= self._limits.max_concurrent_streams:
             sentence = "too many streams at once"
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, sentence, "max_concurrent_streams")
-        try:
-            self._check_size(headers)
-        except heads.HeadTooLarge as error:
-            self._refuse_head(stream_id, end_stream, error, events)
-            return
-        expected = heads.check_request(headers, allow_connect_protocol=self._limits.allow_connect_protocol)
+        if head.checked_by is not heads.check_request:
+            try:
+                self._check_size(head)
+            except heads.HeadTooLarge as error:
+                self._refuse_head(stream_id, end_stream, error, events)
+                return
+            allow = self._limits.allow_connect_protocol
+            head.expected = heads.check_request(head.headers, allow_connect_protocol=allow)
+            head.checked_by = heads.check_request
         stream = self._add_stream(stream_id)
         self._guard.opened(stream_id, self._now)
-        stream.expected = expected
+        stream.expected = head.expected
         stream.has_head = True
         if end_stream:
             self._close_remote(stream)
-        events.append(RequestReceived(stream_id, headers, end_stream))
+        events.append(RequestReceived(stream_id, head.headers, end_stream))
 
     def _refuse_head(self, stream_id: int, end_stream: bool, error: heads.HeadTooLarge, events: list[Event]) -> None:
         """431 tells the client more than a reset would; RFC 9113 section 8.1 has the rest."""
@@ -583,10 +620,12 @@ class ExpressEngine:
         self._guard.reset_provoked(self._now)
         events.append(StreamReset(stream_id, ErrorCode.NO_ERROR, False, str(error), error.reason))
 
-    def _check_size(self, headers: Headers) -> None:
-        heads.check_size(headers, self._limits.max_header_list_size, self._limits.max_header_fields)
+    def _check_size(self, head: _Head) -> None:
+        limits = self._limits
+        if head.list_size > limits.max_header_list_size or len(head.headers) > limits.max_header_fields:
+            heads.check_size(head.headers, limits.max_header_list_size, limits.max_header_fields)
 
-    def _response_head(self, stream_id: int, headers: Headers, end_stream: bool, events: list[Event]) -> None:
+    def _response_head(self, stream_id: int, head: _Head, end_stream: bool, events: list[Event]) -> None:
         stream = self._streams.get(stream_id)
         if stream is None or stream.remote_closed:
             if self._is_idle(stream_id):
@@ -594,30 +633,34 @@ class ExpressEngine:
             self._check_closed(stream_id, stream)
             return
         if stream.has_head:
-            self._trailers(stream, headers, end_stream, events)
+            self._trailers(stream, head, end_stream, events)
             return
-        self._check_size(headers)
-        status, expected = heads.check_response(headers)
-        if status < 200:
+        if head.checked_by is not heads.check_response:
+            self._check_size(head)
+            head.status, head.expected = heads.check_response(head.headers)
+            head.checked_by = heads.check_response
+        if head.status < 200:
             if end_stream:
                 raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an informational head ends the stream")
-            events.append(InformationalReceived(stream_id, headers))
+            events.append(InformationalReceived(stream_id, head.headers))
             return
         stream.has_head = True
-        stream.expected = 0 if stream.is_bodiless or status in (204, 304) else expected
+        stream.expected = 0 if stream.is_bodiless or head.status in (204, 304) else head.expected
         if end_stream:
             self._close_remote(stream)
-        events.append(ResponseReceived(stream_id, headers, end_stream))
+        events.append(ResponseReceived(stream_id, head.headers, end_stream))
 
-    def _trailers(self, stream: _Stream, headers: Headers, end_stream: bool, events: list[Event]) -> None:
+    def _trailers(self, stream: _Stream, head: _Head, end_stream: bool, events: list[Event]) -> None:
         if stream.remote_closed:
             self._check_closed(stream.id, stream)
         if not end_stream:
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "a second head that does not end the stream")
-        self._check_size(headers)
-        heads.check_trailers(headers)
+        if head.checked_by is not heads.check_trailers:
+            self._check_size(head)
+            heads.check_trailers(head.headers)
+            head.checked_by = heads.check_trailers
         self._close_remote(stream)
-        events.append(TrailersReceived(stream.id, headers))
+        events.append(TrailersReceived(stream.id, head.headers))
 
     def _priority(self, stream_id: int, payload: bytes) -> None:
         if stream_id == 0:

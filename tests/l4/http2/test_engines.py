@@ -433,6 +433,48 @@ def test_8_1_trailers_end_a_message(engine: Engine) -> None:
     assert events == [DataReceived(1, b"x", 1, False), TrailersReceived(1, [(b"checksum", b"1")])]
 
 
+def test_8_1_what_was_a_head_is_no_trailers_for_that(engine: Engine) -> None:
+    client, server = Peer.client_of(engine), Peer.server_of(engine)
+    server.connection.open_stream(GET, True)
+
+    for peer, head in ((client, GET), (server, OK)):
+        peer.give(peer.headers(1, head))
+        again = peer.headers(1, head)
+        assert again == peer.headers(1, head)
+
+        events = peer.give(again[:4] + bytes([again[4] | frames.END_STREAM]) + again[5:])
+
+        assert isinstance(events[-1], StreamReset | ConnectionFailed)
+        assert not [event for event in events if isinstance(event, TrailersReceived)]
+
+
+def test_8_1_what_was_trailers_is_no_head_for_that(engine: Engine) -> None:
+    peer = Peer.client_of(engine)
+    fields = [(b"checksum", b"1")]
+    peer.open(GET)
+    first = peer.give(peer.headers(1, fields, end_stream=True))
+    peer.give(peer.headers(3, GET) + peer.headers(3, fields, end_stream=True))
+
+    events = peer.give(peer.headers(5, fields, end_stream=True))
+
+    assert first == [TrailersReceived(1, fields)]
+    assert isinstance(events[-1], StreamReset | ConnectionFailed)
+
+
+def test_4_3_the_same_bytes_mean_something_else_when_the_table_has_changed(engine: Engine) -> None:
+    peer = Peer.client_of(engine)
+    rest = b"\x86\x84\x41\x01a"  # :scheme, :path, and :authority, which is put into the table
+    peer.give(frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\x82" + rest + b"\x40\x01x\x01a"))
+    same = b"\x82\x86\x84\xbf\xbe"  # what was put there last, and what before
+
+    told = [peer.give(frames.frame(frames.HEADERS, frames.END_HEADERS, 3 + 2 * n, same)) for n in range(2)]
+    peer.give(frames.frame(frames.HEADERS, frames.END_HEADERS, 7, b"\x82\x86\x84\x41\x01b\x40\x01x\x01b"))
+    told.append(peer.give(frames.frame(frames.HEADERS, frames.END_HEADERS, 9, same)))
+
+    values = [event.headers[3:] for events in told for event in events if isinstance(event, RequestReceived)]
+    assert values == [[(b":authority", it), (b"x", it)] for it in (b"a", b"a", b"b")]
+
+
 @pytest.mark.parametrize(
     "headers",
     [

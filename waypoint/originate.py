@@ -10,7 +10,9 @@ from l4.hbone.errors import TunnelError
 from l4.hbone.pool import HbonePool
 from l4.identity.store import NoCertificate, WorkloadCertificate
 from policies.balancing.endpoint import Endpoint
+from policies.upstream_tls import UpstreamTls
 from waypoint.errors import UpstreamConnectFailed
+from waypoint.tls import Checking, InvalidTls, TlsContexts
 
 HBONE_PORT = 15008
 
@@ -30,13 +32,16 @@ class Originator:
         self._certificate = certificate
         self._settings = settings
         self._local_ip = local_ip
+        self._contexts = TlsContexts()
 
     async def connect(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], seconds: float) -> None:
         """Connect `factory`'s protocol to the endpoint's application. Raises UpstreamConnectFailed: then, for certain,
         the application has not seen a byte (a tunnel counts as connected when its CONNECT was answered with 200)."""
         try:
             async with asyncio.timeout(seconds):
-                if endpoint.identity is None:
+                if endpoint.tls is not None:
+                    await self._connect_tls(endpoint, endpoint.tls, factory)
+                elif endpoint.identity is None:
                     await self._connect_plain(endpoint, factory)
                 else:
                     await self._pool.connect(
@@ -49,10 +54,26 @@ class Originator:
                     )
         except TimeoutError:
             raise UpstreamConnectFailed(f"{endpoint} did not answer within {seconds:g} s") from None
-        except (TunnelError, NoCertificate) as error:
+        except (TunnelError, NoCertificate, InvalidTls) as error:
             raise UpstreamConnectFailed(str(error)) from error
         except OSError as error:
             raise UpstreamConnectFailed(f"connect to {endpoint} failed: {error.strerror or error}") from error
+
+    async def _connect_tls(self, endpoint: Endpoint, tls: UpstreamTls, factory: Callable[[], asyncio.Protocol]) -> None:
+        if tls.problem:
+            raise InvalidTls(tls.problem)
+        if endpoint.identity is not None:
+            raise InvalidTls(
+                f"TLS inside the tunnel to {endpoint} is not carried out; set the DestinationRule's tls off"
+            )
+        loop = asyncio.get_running_loop()
+        context = await self._contexts.get(tls)
+        checking = Checking(tls, factory)
+        await loop.create_connection(
+            lambda: checking, endpoint.ip, endpoint.port, ssl=context, server_hostname=tls.server_name
+        )
+        transport = await checking.checked
+        keep_alive(transport.get_extra_info("socket"), self._settings)
 
     async def _connect_plain(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()

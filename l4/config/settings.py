@@ -150,6 +150,14 @@ class Settings:
     """How much of a request's body is kept so that it can be sent again."""
     max_exchanges: int = 10_000
     """At once in one process; beyond it requests are answered with 503."""
+    dns_servers: str = ""
+    """Addresses, separated by commas, each with a port if it isn't 53, instead of those in /etc/resolv.conf."""
+    dns_timeout_seconds: float = 5.0
+    dns_min_seconds: float = 5.0
+    dns_max_seconds: float = 300.0
+    """An answer is asked for again when its time to live is over, within these bounds."""
+    dns_stale_seconds: float = 600.0
+    """How long the last answer is used while no new one can be had."""
     max_mirrors: int = 1024
     """Copies of requests that are under way to mirrors at once; beyond it no more are made."""
     mirror_seconds: float = 15.0

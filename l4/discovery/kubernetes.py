@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from l4.config.resources import Kinds, Resource, Resources
+from l4.discovery.entries import Entries
 from l4.discovery.objects import (
     EndpointSlice,
     Gateway,
@@ -21,6 +22,7 @@ from l4.discovery.objects import (
     canonical_ip,
 )
 from l4.discovery.registry import Registry
+from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
 from l4.discovery.waypoints import Bindings
 from l4.discovery.workload import AppProtocol, Service, ServiceEndpoint, ServicePort, TunnelProtocol, Workload
 from policies.attributes import Identity
@@ -34,6 +36,8 @@ KINDS: Kinds = {
     ("discovery.k8s.io", "EndpointSlice"): EndpointSlice,
     ("gateway.networking.k8s.io", "Gateway"): Gateway,
     ("gateway.networking.k8s.io", "GatewayClass"): GatewayClass,
+    ("networking.istio.io", "ServiceEntry"): ServiceEntry,
+    ("networking.istio.io", "WorkloadEntry"): WorkloadEntry,
 }
 
 
@@ -63,10 +67,21 @@ def registry_of(resources: Resources, mesh: Mesh) -> Registry:
         found = _from_slices(service.value, pieces, members, mesh) if pieces else _from_selector(service.value, members)
         endpoints = {endpoint.workload.uid: endpoint for endpoint in found}  # a dual-stack pod has a slice per family
         services.append(_service(service, tuple(endpoints.values()), mesh, bindings))
+    entries = Entries(
+        resources,
+        bindings,
+        trust_domain=mesh.trust_domain,
+        cluster_id=mesh.cluster_id,
+        app_protocol=app_protocol,
+        pod_at=lambda ip: member.workload if (member := members.at(ip)) is not None else None,
+        selected=lambda namespace, labels: (it.workload for it in members.selected(namespace, labels)),
+    )
+    known = {service.hostname for service in services}
+    services.extend(service for service in entries.services() if service.hostname not in known)
     workloads = [member.workload for member in members]
     workloads.extend(endpoint.workload for service in services for endpoint in service.endpoints)
     on_host_network = {member.workload.uid for member in members if member.pod.spec.host_network}
-    return Registry.build(services, workloads, on_host_network, tuple(sorted(bindings.problems)))
+    return Registry.build(services, workloads, on_host_network, tuple(sorted({*bindings.problems, *entries.problems})))
 
 
 # -- workloads -----------------------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ class Registry:
         services_by_name: dict[tuple[str, str], Service] = {}
         services_by_ip: dict[str, Service] = {}
         for service in sorted(by_hostname.values(), key=lambda it: it.hostname):
-            services_by_name.setdefault((service.namespace, service.name), service)
+            if not service.is_entry:
+                services_by_name.setdefault((service.namespace, service.name), service)
             for address in service.addresses:
                 services_by_ip.setdefault(address, service)
         return cls(by_hostname, by_uid, problems, services_by_name, services_by_ip, by_ip)

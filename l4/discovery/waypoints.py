@@ -12,6 +12,7 @@ from l4.config.codes import Code
 from l4.config.documents import Origin, Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.objects import Gateway, GatewayClass, NamespaceObject, Pod, ServiceObject, canonical_ip
+from l4.discovery.service_entry import ServiceEntry
 from l4.discovery.workload import GatewayAddress
 
 USE_WAYPOINT = "istio.io/use-waypoint"
@@ -19,6 +20,9 @@ USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace"
 WAYPOINT_FOR = "istio.io/waypoint-for"
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 MANAGED = "gateway.istio.io/managed"
+
+
+_Bindable = Resource[ServiceObject] | Resource[ServiceEntry] | Resource[Pod]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,13 @@ class Bindings:
     def of_service(self, service: Resource[ServiceObject]) -> GatewayAddress | None:
         return self._bound(service, "service")
 
+    def of_entry(self, entry: Resource[ServiceEntry]) -> GatewayAddress | None:
+        return self._bound(entry, "service")
+
     def of_pod(self, pod: Resource[Pod]) -> GatewayAddress | None:
         return self._bound(pod, "workload")
 
-    def _bound(self, resource: Resource[ServiceObject] | Resource[Pod], traffic: str) -> GatewayAddress | None:
+    def _bound(self, resource: _Bindable, traffic: str) -> GatewayAddress | None:
         wish = self._wish(resource)
         if wish is None:
             return None
@@ -70,11 +77,11 @@ class Bindings:
         self.problems.add(Problem(wish.origin, wish.subject, field, sentence, Code.WAYPOINT_NOT_USED))
         return None
 
-    def _wish(self, resource: Resource[ServiceObject] | Resource[Pod]) -> _Wish | None:
+    def _wish(self, resource: _Bindable) -> _Wish | None:
         labels, own = resource.value.metadata.labels, resource.key.namespace
         if GATEWAY_NAME in labels or MANAGED in labels:
             return None  # a waypoint has no waypoint
-        level: Resource[ServiceObject] | Resource[Pod] | Resource[NamespaceObject] | None = resource
+        level: _Bindable | Resource[NamespaceObject] | None = resource
         if USE_WAYPOINT not in labels:
             level = self._namespaces.get(own)
         if level is None:

@@ -99,8 +99,19 @@ class ServiceEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedEndpoint:
+    """An endpoint of which only the DNS name is known; `workload` says the rest of it, for each address alike."""
+
+    name: str
+    ports: Mapping[int, int]
+    weight: int
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A name clients call. `waypoint` is set only when a waypoint is bound and has an address."""
+    """A name clients call. `waypoint` is set only when a waypoint is bound and has an address. `is_entry`: a
+    ServiceEntry's, of which there is one service for each host."""
 
     name: str
     namespace: str
@@ -109,3 +120,5 @@ class Service:
     ports: tuple[ServicePort, ...]
     endpoints: tuple[ServiceEndpoint, ...]
     waypoint: GatewayAddress | None = None
+    is_entry: bool = False
+    names: tuple[NamedEndpoint, ...] = ()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from policies.attributes import Identity
+from policies.upstream_tls import UpstreamTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Endpoint:
     """Where to send a request: `ip`:`port` of the application, and how to get there.
 
     `identity` is whom the tunnel's server certificate must name; None when the workload speaks no HBONE
-    and is dialled in plain TCP.
+    and is dialled in plain TCP. `tls` is what the application itself wants to be spoken to with.
     """
 
     ip: str
@@ -35,6 +36,7 @@ class Endpoint:
     identity: Identity | None
     workload: WorkloadLabels = UNKNOWN_WORKLOAD
     weight: int = 1
+    tls: UpstreamTls | None = None
 
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"

@@ -44,9 +44,10 @@ class Attachment:
 class Parents:
     def __init__(self, registry: Registry, clusters: ClusterConfigs) -> None:
         self._clusters = clusters
-        self._by_name: dict[tuple[str, str], list[Service]] = {}
+        self._by_name: dict[tuple[str, str, str], list[Service]] = {}
         for service in registry.services.values():
-            self._by_name.setdefault((service.namespace, service.name), []).append(service)
+            kind = "ServiceEntry" if service.is_entry else "Service"
+            self._by_name.setdefault((kind, service.namespace, service.name), []).append(service)
 
     def of(self, resource: Resource[Any], report: Report) -> Iterator[Attachment]:
         """What is attached to services of other waypoints is for those to carry out, and to judge."""
@@ -56,7 +57,7 @@ class Parents:
                 continue
             namespace = ref.namespace or resource.key.namespace
             field = f"spec.parentRefs[{index}]"
-            services = self._by_name.get((namespace, ref.name), ())
+            services = self._by_name.get((ref.kind, namespace, ref.name), ())
             if not services:
                 sentence = f"there is no {ref.kind} {namespace}/{ref.name}; the route has no effect"
                 report.tell(field, sentence, Code.PARENT_NOT_FOUND)

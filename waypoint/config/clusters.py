@@ -1,21 +1,25 @@
 """Services → clusters: one for each port of a service to which a request may go."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from l4.discovery.workload import AppProtocol, Service, ServicePort, TunnelProtocol, Workload
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
+from waypoint.config.destination_rule import DestinationRules
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, ServiceLabels
 
+_HTTP2 = frozenset({AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
 
 
 class ClusterConfigs:
     """Makes the cluster of a service's port when it is first asked for. `gateway` is (namespace, name) of ours."""
 
-    def __init__(self, gateway: tuple[str, str]) -> None:
+    def __init__(self, gateway: tuple[str, str], rules: DestinationRules) -> None:
         self.by_name: dict[ClusterName, ClusterConfig] = {}
         self._gateway = gateway
+        self._rules = rules
 
     def is_ours(self, bound: Service | Workload) -> bool:
         """Whether the service, or the workload's own address, is bound to this waypoint."""
@@ -30,12 +34,15 @@ class ClusterConfigs:
         else:
             name = ClusterName(f"outbound|{port.port}||{service.hostname}")
         if name not in self.by_name:
+            tls = self._rules.tls(service, port, is_http2=port.app_protocol in _HTTP2)
             self.by_name[name] = ClusterConfig(
                 name=name,
                 service=ServiceLabels(service.hostname, service.name, service.namespace),
                 port=port.port,
                 app_protocol=port.app_protocol,
-                endpoints=tuple(_endpoints(service, port.port)),
+                endpoints=tuple(replace(it, tls=tls) if tls else it for it in _endpoints(service, port.port)),
+                names=tuple(named for named in service.names if port.port in named.ports),
+                tls=tls,
             )
         return name
 

@@ -19,8 +19,10 @@ from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
 from waypoint.config.attach import Attachment, Parents
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.conditions import gateway_status, route_status
+from waypoint.config.destination_rule import DestinationRules
 from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
+from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.references import References
@@ -41,7 +43,8 @@ def compile(
     requires_reference_grants: bool = True,
 ) -> Snapshot:
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way."""
-    clusters = ClusterConfigs(gateway)
+    rules = DestinationRules(resources.of(DestinationRule), registry, gateway[0])
+    clusters = ClusterConfigs(gateway, rules)
     grants = resources.of(ReferenceGrant)
     references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
     routes = _Routes(Parents(registry, clusters), references)
@@ -63,7 +66,7 @@ def compile(
         registry=registry,
         destinations=destinations,
         clusters=clusters.by_name,
-        problems=tuple(sorted({*problems, *registry.problems, *routes.problems})),
+        problems=tuple(sorted({*problems, *registry.problems, *routes.problems, *rules.problems})),
         statuses=(*map(gateway_status, ours), *sorted(routes.statuses, key=lambda it: it.key)),
         has_gateway=bool(ours),
     )

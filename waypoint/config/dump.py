@@ -52,8 +52,9 @@ def _cluster(config: ClusterConfig) -> dict[str, object]:
         {"address": str(endpoint), "identity": str(endpoint.identity or ""), "weight": endpoint.weight}
         for endpoint in config.endpoints
     ]
-    settings = _fields(config, besides={"name", "service", "port", "app_protocol", "endpoints"})
-    return {"endpoints": endpoints, **settings}
+    names = [{"address": f"{named.name}:{named.ports[config.port]}", "weight": named.weight} for named in config.names]
+    settings = _fields(config, besides={"name", "service", "port", "app_protocol", "endpoints", "names"})
+    return {"endpoints": [*endpoints, *names], **settings}
 
 
 def _route(route: Route) -> dict[str, object]:

@@ -4,6 +4,7 @@ from l4.config.resources import Kinds
 from l4.discovery import kubernetes
 from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
+from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.reference_grant import ReferenceGrant
 
@@ -16,4 +17,5 @@ KINDS: Kinds = {
     (_GATEWAY_API, "TCPRoute"): TCPRoute,
     (_GATEWAY_API, "TLSRoute"): TLSRoute,
     (_GATEWAY_API, "ReferenceGrant"): ReferenceGrant,
+    ("networking.istio.io", "DestinationRule"): DestinationRule,
 }

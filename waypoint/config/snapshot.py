@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 from l4.config.documents import Problem
 from l4.discovery.registry import Registry
-from l4.discovery.workload import AppProtocol
+from l4.discovery.workload import AppProtocol, NamedEndpoint
 from policies.attributes import ClusterName, Peer
 from policies.balancing.endpoint import Endpoint
 from policies.opaque import OpaqueTable
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import RouteTable
 from policies.session import SessionPersistence
+from policies.upstream_tls import UpstreamTls
 from waypoint.config.status import GatewayStatus, RouteStatus
 
 
@@ -42,6 +43,9 @@ class ClusterConfig:
     app_protocol: AppProtocol
     endpoints: tuple[Endpoint, ...]
     connect_timeout_seconds: float = 10.0
+    names: tuple[NamedEndpoint, ...] = ()
+    """More endpoints, of which only the DNS name is known; looked up by `upstream.dns`."""
+    tls: UpstreamTls | None = None
     retry_budget: RetryBudget = DEFAULT_BUDGET
     session: SessionPersistence | None = None
 

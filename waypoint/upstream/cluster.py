@@ -68,18 +68,28 @@ class Cluster:
     def __init__(self, config: ClusterConfig) -> None:
         self.config = config
         self.endpoints = [LiveEndpoint(endpoint) for endpoint in config.endpoints]
+        self._resolved: tuple[Endpoint, ...] = ()
         self.retries = Spending(config.retry_budget)
         self.counts_requests = self.retries.counts_requests
         self._marked: dict[str, dict[bytes, LiveEndpoint]] = {}
 
     def reconcile(self, config: ClusterConfig) -> None:
         """Take a new configuration for the same name."""
-        known: dict[Endpoint, LiveEndpoint | None] = {live.endpoint: live for live in self.endpoints}
         if config.retry_budget != self.config.retry_budget:
             self.retries.follow(config.retry_budget)
             self.counts_requests = self.retries.counts_requests
         self.config = config
-        self.endpoints = [known.pop(endpoint, None) or LiveEndpoint(endpoint) for endpoint in config.endpoints]
+        self._follow()
+
+    def resolve(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """Where the names of the configuration lead by now."""
+        self._resolved = endpoints
+        self._follow()
+
+    def _follow(self) -> None:
+        known: dict[Endpoint, LiveEndpoint | None] = {live.endpoint: live for live in self.endpoints}
+        wanted = dict.fromkeys((*self.config.endpoints, *self._resolved))
+        self.endpoints = [known.pop(endpoint, None) or LiveEndpoint(endpoint) for endpoint in wanted]
         self._marked.clear()
         for live in filter(None, known.values()):
             live.retire()

@@ -1,11 +1,15 @@
 """All live clusters, brought in line with each new snapshot; and the sweep that closes connections nobody uses."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from l4.config.settings import Settings
 from policies.attributes import ClusterName
-from waypoint.config.snapshot import Snapshot
+from waypoint.config.snapshot import ClusterConfig, Snapshot
 from waypoint.upstream.cluster import Cluster
+
+if TYPE_CHECKING:
+    from waypoint.upstream.dns import Names
 
 _SWEEP_SECONDS = 5.0
 
@@ -14,6 +18,7 @@ class Clusters:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._clusters: dict[ClusterName, Cluster] = {}
+        self._names: dict[ClusterName, Names] = {}
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
@@ -25,17 +30,32 @@ class Clusters:
         for name, config in snapshot.clusters.items():
             cluster = self._clusters.get(name)
             if cluster is None:
-                self._clusters[name] = Cluster(config)
+                cluster = self._clusters[name] = Cluster(config)
             elif cluster.config != config:
                 cluster.reconcile(config)
+            else:
+                continue
+            if name in self._names:
+                self._names.pop(name).close()
+            if config.names:
+                self._names[name] = self._look_up(config, cluster)
+
+    def _look_up(self, config: ClusterConfig, cluster: Cluster) -> "Names":
+        from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
+
+        return Names(config, self._settings, cluster.resolve)
 
     def retire_unknown(self, snapshot: Snapshot) -> None:
         """Let go of what the live snapshot no longer names; exchanges under way keep their cluster."""
         for name in self._clusters.keys() - snapshot.clusters.keys():
             self._clusters.pop(name).retire()
+            if name in self._names:
+                self._names.pop(name).close()
 
     def close(self) -> None:
         self._timer.cancel()
+        for names in self._names.values():
+            names.close()
         for cluster in self._clusters.values():
             cluster.retire()
 

@@ -1,0 +1,56 @@
+"""A name server on loopback, which answers as it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from tests.kit.mesh import address
+
+
+@dataclass
+class NameServer(asyncio.DatagramProtocol):
+    """`answers` are IPv4 addresses by name; a name that is not there does not exist. Silent while `is_away`."""
+
+    at: str
+    answers: dict[str, Iterable[str]] = field(default_factory=dict)
+    ttl: int = 0
+    is_away: bool = False
+    queries: int = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, sender: tuple[str, int]) -> None:
+        self.queries += 1
+        if self.is_away:
+            return
+        query = dns.message.from_wire(data)
+        [question] = query.question
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.RA
+        addresses = self.answers.get(question.name.to_text(omit_final_dot=True))
+        if addresses is None:
+            response.set_rcode(dns.rcode.NXDOMAIN)
+        elif question.rdtype == dns.rdatatype.A and addresses:
+            response.answer.append(dns.rrset.from_text_list(question.name, self.ttl, "IN", "A", addresses))
+        self._transport.sendto(response.to_wire(), sender)
+
+
+@asynccontextmanager
+async def name_server() -> AsyncIterator[NameServer]:
+    ip = address()
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(lambda: NameServer(""), local_addr=(ip, 0))
+    server.at = "{}:{}".format(*transport.get_extra_info("sockname"))
+    try:
+        yield server
+    finally:
+        transport.close()

@@ -1,0 +1,127 @@
+"""Endpoints of which only the DNS name is known: looked up in the background, never while a request waits.
+
+Each cluster with names has a task. Answers are kept for as long as they say, within bounds; while a name can't be
+looked up, its last answer stays for some minutes: a name server that is away is no reason to drop a service that isn't.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dns.asyncresolver
+import dns.exception
+import dns.rdatatype
+
+from l4.config.settings import Settings
+from l4.discovery.service_entry import is_ip
+from l4.discovery.workload import NamedEndpoint
+from policies.balancing.endpoint import Endpoint
+from waypoint.config.snapshot import ClusterConfig
+
+log = logging.getLogger(__name__)
+
+MAX_ADDRESSES = 32
+
+
+@dataclass(slots=True)
+class _Known:
+    """The last good answer, and until when it may be used without a new one."""
+
+    addresses: tuple[str, ...] = ()
+    usable_until: float = 0.0
+    is_failing: bool = False
+
+
+class Names:
+    """Looks up the names of one cluster until `close`; `on_change` gets all the endpoints they lead to."""
+
+    def __init__(
+        self, config: ClusterConfig, settings: Settings, on_change: Callable[[tuple[Endpoint, ...]], None]
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._on_change = on_change
+        self._known = {named.name: _Known() for named in config.names}
+        self._resolver = dns.asyncresolver.Resolver(configure=not settings.dns_servers)
+        if settings.dns_servers:
+            self._resolver.nameservers, self._resolver.port = _servers(settings.dns_servers)
+        self._resolver.lifetime = settings.dns_timeout_seconds
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        settings = self._settings
+        endpoints: tuple[Endpoint, ...] = ()
+        while True:
+            seconds = await asyncio.gather(*(self._look_up(name, loop.time()) for name in self._known))
+            found = tuple(self._endpoints(loop.time()))
+            if found != endpoints:
+                endpoints = found
+                self._on_change(found)
+            await asyncio.sleep(min(max(min(seconds), settings.dns_min_seconds), settings.dns_max_seconds))
+
+    async def _look_up(self, name: str, now: float) -> float:
+        """How long the answer is good, in seconds."""
+        known = self._known[name]
+        try:
+            addresses, ttl = await self._resolve(name)
+        except (dns.exception.DNSException, OSError) as error:
+            if not known.is_failing:
+                log.warning("%s can't be looked up: %s; its last answer stays for a while", name, error)
+            known.is_failing = True
+            return self._settings.dns_min_seconds
+        if known.is_failing:
+            log.info("%s is looked up again: %s", name, ", ".join(addresses))
+        known.is_failing = False
+        known.addresses = addresses
+        known.usable_until = now + ttl + self._settings.dns_stale_seconds
+        return ttl
+
+    async def _resolve(self, name: str) -> tuple[tuple[str, ...], float]:
+        """IPv4 first; a name that has only one family is fine, one that has neither isn't."""
+        if is_ip(name):
+            return (name,), self._settings.dns_max_seconds
+        answers = await asyncio.gather(
+            *(self._resolver.resolve(name, kind) for kind in (dns.rdatatype.A, dns.rdatatype.AAAA)),
+            return_exceptions=True,
+        )
+        good = [answer for answer in answers if not isinstance(answer, BaseException)]
+        if not good:
+            assert isinstance(answers[0], BaseException)
+            raise answers[0]
+        addresses = dict.fromkeys(record.address for answer in good for record in answer)
+        ttl = min(answer.rrset.ttl for answer in good if answer.rrset is not None)
+        return tuple(sorted(addresses))[:MAX_ADDRESSES], float(ttl)
+
+    def _endpoints(self, now: float) -> list[Endpoint]:
+        return [
+            _endpoint(self._config, named, address)
+            for named in self._config.names
+            if self._known[named.name].usable_until > now
+            for address in self._known[named.name].addresses
+        ]
+
+
+def _endpoint(config: ClusterConfig, named: NamedEndpoint, address: str) -> Endpoint:
+    return Endpoint(
+        ip=address,
+        port=named.ports[config.port],
+        identity=None,
+        workload=named.workload.metric_labels,
+        weight=named.weight,
+        tls=config.tls,
+    )
+
+
+def _servers(text: str) -> tuple[list[str], int]:
+    """`10.0.0.10,10.0.0.11` or `127.0.0.1:5353`; all of them at the last one's port."""
+    hosts, port = [], 53
+    for server in text.split(","):
+        host, _, given = server.strip().partition(":")
+        hosts.append(host)
+        port = int(given) if given else port
+    return hosts, port

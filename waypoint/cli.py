@@ -6,6 +6,7 @@ Exit status: 0 done, 1 it could not be done, 2 it was asked for in a wrong way.
 import os
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -277,6 +278,56 @@ def explain(
     except InvalidQuestion as error:
         raise click.UsageError(str(error)) from None
     run_explain(resources, name, admin, question, output)
+
+
+@cli.command()
+@click.option(
+    "--recorded",
+    "recordings",
+    type=click.File("rb"),
+    multiple=True,
+    required=True,
+    help="What `waypoint run --record` wrote; - is standard input; repeatable.",
+)
+@click.option(
+    "--resources",
+    type=EXISTING,
+    multiple=True,
+    required=True,
+    help="The candidate, Kubernetes YAML: a file or folder; repeatable, later ones win.",
+)
+@click.option(
+    "--against",
+    type=EXISTING,
+    multiple=True,
+    help="Compare with what these files would do, instead of with what was recorded; repeatable.",
+)
+@click.option("--gateway", type=_GatewayType(), help="Only the waypoint of this Gateway; else all that serve.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--fail-on-change", is_flag=True, help="Exit with 1 when something would change.")
+def replay(
+    recordings: tuple[BinaryIO, ...],
+    resources: tuple[Path, ...],
+    against: tuple[Path, ...],
+    gateway: GatewayName | None,
+    output: str,
+    fail_on_change: bool,
+) -> None:
+    """Decide recorded requests again under other manifests, and say for which of them something would change.
+
+    \b
+    waypoint run … --record heads.jsonl
+    waypoint replay --recorded heads.jsonl --resources new
+    waypoint replay --recorded heads.jsonl --resources new --against old --fail-on-change
+
+    What was recorded is the route's name and where the request went; --against shows changes of shares, edits and
+    limits, too. Nothing is sent anywhere. Exit status: 0 done; 1 something would change and --fail-on-change was given,
+    or no line could be read; 2 wrong usage.
+    """
+    from waypoint.ask.asking import run_replay
+
+    name = (gateway.namespace, gateway.name) if gateway else None
+    sys.exit(run_replay(recordings, resources, against, name, output, fails_on_change=fail_on_change))
 
 
 @cli.command()

@@ -1,11 +1,13 @@
 """What `waypoint explain` and `waypoint replay` do, once the command line has been read. Data goes to standard output,
 talk to standard error."""
 
+import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from rich.console import Console
@@ -16,6 +18,8 @@ from waypoint.ask.load import Gateway, Loaded, load
 from waypoint.ask.page import as_json
 from waypoint.ask.question import InvalidQuestion, Question
 from waypoint.ask.remote import CannotAsk, ask
+from waypoint.ask.replay import replay
+from waypoint.ask.replayed import tell_replay, values
 from waypoint.ask.telling import tell
 from waypoint.options import Address
 
@@ -39,6 +43,26 @@ def run_explain(
         click.echo(as_json(explanation), nl=False)
     else:
         tell(explanation, Console(highlight=False))
+
+
+def run_replay(
+    recordings: Iterable[BinaryIO],
+    paths: Iterable[Path],
+    against: Collection[Path],
+    gateway: Gateway | None,
+    output: str,
+    *,
+    fails_on_change: bool,
+) -> int:
+    """Gives the exit status. Raises click.UsageError."""
+    settings = settings_here()
+    candidate = loaded_from(paths, gateway, settings)
+    replayed = replay(recordings, candidate, loaded_from(against, gateway, settings) if against else None)
+    if output == "json":
+        click.echo(json.dumps(values(replayed), indent=2, ensure_ascii=False))
+    else:
+        tell_replay(replayed, Console(highlight=False))
+    return int(not replayed.heads or (fails_on_change and bool(replayed.changed)))
 
 
 def settings_here() -> Settings:

@@ -29,8 +29,8 @@ def rule_name(rule: Rule) -> str:
 
 def cluster_name(cluster: ClusterName) -> str:
     """`reviews.default:9080`, out of Envoy's `inbound-vip|9080|http|reviews.default.svc.cluster.local`."""
-    _, port, _, hostname = cluster.split("|")
-    return f"{hostname.partition('.svc.')[0]}:{port}"
+    parts = cluster.split("|")
+    return f"{parts[3].partition('.svc.')[0]}:{parts[1]}" if len(parts) == 4 else cluster
 
 
 def percent(share: float) -> str:

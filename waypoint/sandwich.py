@@ -12,12 +12,14 @@ import weakref
 from collections.abc import Iterable
 from typing import cast
 
+from l4.net.capacity import Capacity
 from l4.net.copy import reset_on_close
 from l4.net.listener import Listener
 from l4.net.proxy_protocol import InvalidProxyHeader, ProxyHeader, parse
 from policies.attributes import Identity, Peer
+from waypoint.config.snapshot import why_not_served
 from waypoint.data_path import Connection, DataPath
-from waypoint.terminate import Terminator, why_not_served
+from waypoint.terminate import Terminator
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +27,12 @@ _POLL_SECONDS = 0.05
 
 
 class ProxyServer:
-    """One listening socket."""
+    """One listening socket. What it accepts counts against the same `capacity` as connections of HBONE do."""
 
-    def __init__(self, sock: socket.socket, path: DataPath, terminator: Terminator) -> None:
+    def __init__(self, sock: socket.socket, path: DataPath, terminator: Terminator, capacity: Capacity) -> None:
         self.path = path
         self.terminator = terminator
+        self._capacity = capacity
         self._trusted = path.settings.proxy_trusted_networks
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self._listener = Listener(sock, self._accepted)
@@ -55,11 +58,20 @@ class ProxyServer:
             log.warning("PROXY connection from %s:%d refused: not among PROXY_TRUSTED_ADDRESSES", *address)
             self.path.telemetry.count_refusal("proxy_trusted_addresses")
             sock.close()
-            return
-        self.path.spawn(self._connect(sock))
+        elif not self._capacity.take():
+            self.path.telemetry.count_refusal("max_connections")
+            sock.close()
+        else:
+            self.path.spawn(self._connect(sock))
 
     async def _connect(self, sock: socket.socket) -> None:
-        transport, _ = await self.path.loop.connect_accepted_socket(lambda: _Greeting(self), sock)
+        try:
+            transport, _ = await self.path.loop.connect_accepted_socket(lambda: _Greeting(self), sock)
+        except BaseException:
+            self._capacity.give_back()
+            raise
+        # Its protocol changes, so that none of them sees both ends of it; but nothing holds it longer than it lasts.
+        weakref.finalize(transport, self._capacity.give_back).atexit = False
         self._transports.add(transport)
 
 

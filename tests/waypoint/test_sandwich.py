@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from l4.config.settings import Settings
+from l4.net.capacity import Capacity
 from l4.net.listener import bind
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
@@ -45,14 +46,16 @@ class Setting:
 
 
 @asynccontextmanager
-async def _setting(folder: Path, *, port: str = "http", settings: Settings | None = None) -> AsyncIterator[Setting]:
+async def _setting(
+    folder: Path, *, port: str = "http", settings: Settings | None = None, capacity: Capacity | None = None
+) -> AsyncIterator[Setting]:
     waypoint, vip, pod = address(), address(), address()
     text = manifests(waypoint=waypoint, vip=vip, pods={"app-1": pod})
     text = text.replace("{name: http, port: 9080}", f"{{name: {port}, port: 9080}}")
     async with mesh(folder, text, waypoint, settings) as it:
         sock = bind("127.0.0.1", 0)
         host, number = sock.getsockname()
-        server = ProxyServer(sock, it.path, Terminator(it.path))
+        server = ProxyServer(sock, it.path, Terminator(it.path), capacity or Capacity(50))
         try:
             yield Setting(it, vip, pod, host, number, server)
         finally:
@@ -142,6 +145,27 @@ def test_a_header_that_does_not_come_in_time_is_not_waited_for(tmp_path: Path) -
         async with _setting(tmp_path, settings=with_settings(handshake_seconds=0.05)) as it:
             assert await it.send(it.header()[:20]) == b""
             assert 'reason="handshake_seconds"' in it.mesh.metrics.render("")[0].decode()
+
+    run(scenario())
+
+
+def test_connections_count_with_those_of_hbone_until_they_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        capacity = Capacity(3)
+        assert capacity.take(), "one connection of HBONE"
+        async with _setting(tmp_path, capacity=capacity) as it, origin(it.pod, answering()):
+            at_head, in_exchange = [await asyncio.open_connection(*it.at) for _ in range(2)]
+            in_exchange[1].write(it.header() + GET.replace(b"Connection: close\r\n", b""))
+            await in_exchange[0].readuntil(b"hello")
+
+            refused = await it.send(it.header() + GET)
+            for _, writer in (at_head, in_exchange):
+                writer.close()
+            await settled(capacity.take)
+
+            assert refused == b""
+            assert (await it.send(it.header() + GET)).endswith(b"hello")
+            assert 'pywaypoint_refused_total{reason="max_connections"} 1' in it.mesh.metrics.render("")[0].decode()
 
     run(scenario())
 

@@ -10,6 +10,7 @@ from waypoint.ask.explanation import Candidates, EndpointTold, Explanation, Foun
 from waypoint.ask.words import percent
 
 _WIDTH = 14
+_MAX_OBJECTS = 10
 _MARKS = {Verdict.WON: ("✓", "bold green"), Verdict.WEAKER: ("·", ""), Verdict.LOST: ("✗", "dim")}
 Line = tuple[str, str]
 """A line and its style."""
@@ -48,8 +49,10 @@ def _head(head: Head) -> Iterator[Line]:
 
 def _routes(candidates: Candidates) -> Iterator[Line]:
     yield f"{candidates.whose}: {candidates.why}", ""
-    for name in candidates.objects:
+    for name in candidates.objects[:_MAX_OBJECTS]:
         yield name, ""
+    if len(candidates.objects) > _MAX_OBJECTS:
+        yield f"and {len(candidates.objects) - _MAX_OBJECTS} more", "dim"
 
 
 def _matches(candidates: Candidates) -> Iterator[Line]:

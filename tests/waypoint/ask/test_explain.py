@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,13 +23,15 @@ from waypoint.ask.explain import explain, snapshot_for
 from waypoint.ask.explanation import Explanation, Verdict
 from waypoint.ask.load import load
 from waypoint.ask.question import InvalidQuestion, Question, as_exchanged
+from waypoint.cli import cli
 from waypoint.config.snapshot import ClusterConfig, Destination, ServiceLabels, Snapshot
 from waypoint.decide import decide
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
+MESH = GOLDEN / "mesh.yaml"
 ROUTES = GOLDEN / "explain" / "routes.yaml"
-FILES = [GOLDEN / "mesh.yaml", ROUTES]
+FILES = [MESH, ROUTES]
 
 
 def explained(
@@ -172,7 +175,7 @@ def test_a_label_that_came_to_nothing_says_why(tmp_path: Path) -> None:
 def test_of_several_waypoints_the_one_that_serves_the_service_is_asked_and_another_one_says_so(
     tmp_path: Path,
 ) -> None:
-    mesh = (GOLDEN / "mesh.yaml").read_text()
+    mesh = MESH.read_text()
     second = mesh.split("\n---\n")[0].replace("name: waypoint,", "name: a-second,")
     bound = mesh.replace(
         "name: ratings, namespace: shop}",
@@ -312,6 +315,27 @@ def test_the_route_in_the_access_log_is_the_one_that_explain_names(
             await scenario(it, at)
 
     run(whole())
+
+
+def test_of_a_large_table_the_matches_with_the_same_path_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    one = ROUTES.read_text().split("---")[0]
+    many = [
+        one.replace("name: reviews, namespace", f"name: r{number}, namespace").replace("/v2", f"/v2/{number}")
+        for number in range(200)
+    ]
+    (tmp_path / "routes.yaml").write_text("---\n".join(many))
+
+    told = explained("reviews:9080", "/v2/150", files=[MESH, tmp_path]).candidates
+    text = CliRunner().invoke(
+        cli, ["explain", "--resources", str(MESH), "--resources", str(tmp_path), "--to", "reviews:9080"]
+    )
+
+    assert told is not None
+    assert [it.rule for it in told.matches if it.verdict is Verdict.WON] == ["HTTPRoute default/r150 rules[1]"]
+    assert len(told.matches) + told.left_out == 800
+    assert len(told.matches) < 60
+    assert "and 190 more\n" in text.stdout
+    assert "and 750 more with other paths\n" in text.stdout
 
 
 def test_a_port_that_is_left_open_must_be_the_only_one() -> None:

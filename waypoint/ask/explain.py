@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from l4.config.documents import Problem
 from l4.config.settings import Settings
 from l4.discovery.registry import Registry
-from l4.discovery.workload import Service, TunnelProtocol
+from l4.discovery.workload import Service, TunnelProtocol, Workload
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.route import Rule
 from waypoint.ask.explanation import Answer, Candidates, EndpointTold, Explanation, Found, Head, Outcome, RuleTold
@@ -97,7 +97,10 @@ def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destinat
     if destination is not None:
         label = f" by the label istio.io/use-waypoint of {waypoint.bound_by}" if waypoint is not None else ""
         why = f"bound to the waypoint {name}{label}"
-        return Found(place, destination.service.hostname, destination.app_protocol.value, name, True, why)
+        what = (
+            f"workload {bound.name}.{bound.namespace}" if isinstance(bound, Workload) else destination.service.hostname
+        )
+        return Found(place, what, destination.app_protocol.value, name, True, why)
     if waypoint is not None and service is not None and port in {it.port for it in service.ports}:
         why = f"another waypoint looks at it: {service.hostname} is bound to {name}"
     else:

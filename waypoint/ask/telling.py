@@ -34,7 +34,8 @@ def tell(explanation: Explanation, console: Console) -> None:
 
 
 def _found(found: Found) -> Iterator[Line]:
-    protocol = f" ({found.protocol})" if found.protocol else ""
+    known = "no declared protocol" if found.protocol == "unknown" else found.protocol
+    protocol = f" ({known})" if known else ""
     yield f"{found.authority} is {found.service}{protocol}" if found.service else found.authority, ""
     yield found.why, "" if found.is_served else "yellow"
     for problem in found.problems:

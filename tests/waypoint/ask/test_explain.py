@@ -160,6 +160,22 @@ def test_the_destination_says_whose_label_bound_it() -> None:
     assert found.why.endswith("by the label istio.io/use-waypoint of Service default/reviews")
 
 
+def test_a_workload_that_is_called_by_its_own_address_is_named(tmp_path: Path) -> None:
+    mesh = MESH.read_text().replace(
+        "name: waypoint, namespace: default}",
+        "name: waypoint, namespace: default, labels: {istio.io/waypoint-for: all}}",
+    )
+    (tmp_path / "mesh.yaml").write_text(
+        mesh.replace("version: v1}", "version: v1, istio.io/use-waypoint: waypoint}", 1)
+    )
+
+    told = explained("10.0.0.1:9080", files=[tmp_path])
+
+    assert told.summary.endswith("→ default route → 10.0.0.1:9080")
+    assert told.found.service == "workload reviews-v1.default"
+    assert told.found.why.endswith("of Pod default/reviews-v1")
+
+
 def test_a_label_that_came_to_nothing_says_why(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(
         "apiVersion: v1\nkind: Service\n"

@@ -214,7 +214,7 @@ class ExpressEngine:
         if stream is None or stream.local_closed:
             raise StreamUnavailable(f"stream {stream_id} no longer takes data")
         length = len(data)
-        if length > stream.send_window or length > self._send_window:
+        if length and (length > stream.send_window or length > self._send_window):
             length = max(0, min(stream.send_window, self._send_window))
             end_stream = False
             data = data[:length]
@@ -280,6 +280,10 @@ class ExpressEngine:
     @property
     def peer_max_concurrent_streams(self) -> int:
         return self._peer_max_streams
+
+    @property
+    def peer_allows_connect_protocol(self) -> bool:
+        return self._peer_allows_connect_protocol
 
     @property
     def peer_stream_count(self) -> int:

@@ -160,6 +160,10 @@ class H2Engine:
         return int(self._h2.remote_settings.max_concurrent_streams)
 
     @property
+    def peer_allows_connect_protocol(self) -> bool:
+        return bool(self._h2.remote_settings.enable_connect_protocol)
+
+    @property
     def peer_stream_count(self) -> int:
         return int(self._h2.open_inbound_streams)
 

@@ -92,6 +92,10 @@ class Connection(Protocol):
     def peer_max_concurrent_streams(self) -> int: ...
 
     @property
+    def peer_allows_connect_protocol(self) -> bool:
+        """Whether the peer takes an extended CONNECT (RFC 8441); it has to say so before it is sent one."""
+
+    @property
     def peer_stream_count(self) -> int:
         """Streams that the peer opened and that have not ended."""
 

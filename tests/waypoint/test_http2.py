@@ -13,6 +13,7 @@ from h2.settings import SettingCodes
 
 from l4.config.settings import Settings
 from l4.http2 import frames
+from l4.http2.connection import Engine
 from tests.kit.aio import run
 from tests.kit.front import Front, http2_front
 from tests.kit.http2 import Http2Origin, Http2Peer, http2_client, http2_origin
@@ -502,5 +503,24 @@ def test_draining_lets_streams_finish_and_takes_no_new_ones(tmp_path: Path) -> N
             assert (await client.answer(stream)).status == 200
             assert client.goaways == [2**31 - 1, 1]
             await settled(lambda: client.is_lost)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_an_endpoint_that_takes_no_extended_connect_is_sent_none(tmp_path: Path, engine: Engine) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, settings=with_settings(http2_engine=engine.value)) as it:
+            application = await it.http2()
+            key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+            reader, writer = await it.mesh.tunnel(it.authority)
+            head = f"GET /ws HTTP/1.1\r\nHost: app\r\nConnection: upgrade\r\nUpgrade: websocket\r\n{key}\r\n"
+            writer.write(head.encode())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+
+            assert answer.startswith(b"HTTP/1.1 502 ")
+            assert application.requests == []
 
     run(scenario())

@@ -50,6 +50,9 @@ class ClientStream(Http2Stream):
         self._head = head
         self._sink = sink
         self._has_ended = body.is_empty or body.length == 0
+        if head.upgrade and not connection.engine.peer_allows_connect_protocol:
+            connection.loop.call_soon(self.fail, UpstreamProtocolError("the endpoint takes no extended CONNECT"))
+            return 0
         try:
             self.stream_id = connection.engine.open_stream(headers, self._has_ended)
         except StreamUnavailable as error:  # the connection has failed in this very turn

@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 SOURCES := hatch_build.py pyproject.toml $(shell find policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo test test-twin check format bench hostile soak fuzz mutants clean
+.PHONY: bookinfo test test-twin check format bench hostile swaps soak fuzz mutants clean
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
@@ -37,6 +37,9 @@ build/twin: .venv/ready $(SOURCES)
 
 hostile: .venv/ready  ## What an innocent client gets beside 200 hostile ones, for a minute.
 	$(BIN)/python -m bench.hostile
+
+swaps: .venv/ready  ## What a large configuration costs, and what a client feels of its swaps; a minute.
+	$(BIN)/python -m bench.configuration
 
 soak: .venv/ready  ## What takes longer: a GiB each way, and clients that come and go for a minute; memory must stay.
 	$(BIN)/python -m pytest -m soak

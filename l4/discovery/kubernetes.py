@@ -80,8 +80,17 @@ def registry_of(resources: Resources, mesh: Mesh) -> Registry:
     services.extend(service for service in entries.services() if service.hostname not in known)
     workloads = [member.workload for member in members]
     workloads.extend(endpoint.workload for service in services for endpoint in service.endpoints)
-    on_host_network = {member.workload.uid for member in members if member.pod.spec.host_network}
-    return Registry.build(services, workloads, on_host_network, tuple(sorted({*bindings.problems, *entries.problems})))
+    nameless = {member.workload.uid for member in members if member.pod.spec.host_network}
+    nameless.update(_behind_their_own_service(services))
+    return Registry.build(services, workloads, nameless, tuple(sorted({*bindings.problems, *entries.problems})))
+
+
+def _behind_their_own_service(services: Iterable[Service]) -> Iterator[str]:
+    """Of ServiceEntries with resolution NONE: whoever calls the address means the service."""
+    for service in services:
+        for endpoint in service.endpoints if service.is_entry else ():
+            if not set(service.addresses).isdisjoint(endpoint.workload.addresses):
+                yield endpoint.workload.uid
 
 
 # -- workloads -----------------------------------------------------------------------------------------------------

@@ -24,15 +24,15 @@ class Registry:
         cls,
         services: Iterable[Service],
         workloads: Iterable[Workload],
-        on_host_network: Set[str] = frozenset(),
+        nameless: Set[str] = frozenset(),
         problems: tuple[Problem, ...] = (),
     ) -> Self:
-        """Workloads on their node's network (given by uid) have no address of their own and stay out of that index;
-        of two workloads with one address, that which speaks HBONE is meant, else the first by uid."""
+        """The `nameless` (given by uid) have no address of their own, such as those on their node's network, and stay
+        out of that index; of two workloads with one address, that which speaks HBONE is meant, else the first by uid."""
         by_uid = {workload.uid: workload for workload in sorted(workloads, key=lambda it: it.uid)}
         by_ip: dict[str, Workload] = {}
         for workload in by_uid.values():
-            for address in workload.addresses if workload.uid not in on_host_network else ():
+            for address in workload.addresses if workload.uid not in nameless else ():
                 known = by_ip.get(address)
                 if known is None or (_is_hbone(workload) and not _is_hbone(known)):
                     by_ip[address] = workload

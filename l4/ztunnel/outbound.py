@@ -100,6 +100,8 @@ def _waypoint_endpoint(registry: Registry, waypoint: GatewayAddress, roll: float
 def _to_endpoint(service: Service, destination: tuple[str, int], source: Workload, roll: float) -> Hop:
     ip, port = destination
     endpoint = _pick(service, port, roll)
+    if endpoint is None and service.is_entry:
+        return PlainHop(destination, None, service)
     if endpoint is None:
         return Refused(f"no healthy upstream: {ip}:{port} ({service.hostname})")
     return _direct(endpoint.workload, same_family(endpoint.workload, ip), endpoint.ports[port], service, source)

@@ -1,5 +1,7 @@
 """What a ServiceEntry may say, and what services it makes."""
 
+from dataclasses import replace
+
 import pytest
 
 from l4.config import manifest
@@ -20,8 +22,7 @@ def registry(*texts: str) -> Registry:
     documents, problems = manifest.parse("mesh.yaml", "\n---\n".join(texts).encode())
     decoded = Decoder(KINDS).decode(documents)
     found = registry_of(decoded.resources, Mesh())
-    told = (*problems, *decoded.problems, *found.problems)
-    return Registry.build(found.services.values(), found.workloads.values(), problems=told)
+    return replace(found, problems=(*problems, *decoded.problems, *found.problems))
 
 
 def service(spec: str, *more: str) -> Service:
@@ -127,6 +128,14 @@ def test_names_are_left_to_be_looked_up() -> None:
     assert [(it.name, it.ports) for it in itself.names] == [("a.b", {80: 80})]
     assert [(it.name, it.weight) for it in others.names] == [("c.d", 2)]
     assert [it.workload.addresses for it in others.endpoints] == [("10.0.0.1",)]
+
+
+def test_whoever_calls_the_address_of_an_entry_without_resolution_means_the_entry() -> None:
+    found = registry(ENTRY % "{hosts: [a.b], addresses: [10.0.0.1], ports: [{number: 80, name: web}]}")
+
+    assert found.service_at("10.0.0.1") is not None
+    assert found.workload_at("10.0.0.1") is None
+    assert [it.ports for it in found.services["a.b"].endpoints] == [{80: 80}]
 
 
 def test_a_service_of_kubernetes_keeps_its_host() -> None:

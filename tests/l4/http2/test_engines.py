@@ -402,6 +402,19 @@ def test_6_9_2_a_smaller_initial_window_can_make_a_window_negative(engine: Engin
     assert peer.connection.sendable(1) == 1
 
 
+def test_6_9_1_the_end_of_a_stream_needs_no_window(engine: Engine) -> None:
+    peer = Peer.client_of(engine, settings={frames.INITIAL_WINDOW_SIZE: 100})
+    peer.open()
+    peer.connection.send_headers(1, OK, False)
+    peer.connection.send_data(1, bytes(90), False)
+    peer.give(frames.settings_frame({frames.INITIAL_WINDOW_SIZE: 20}))
+    peer.take()
+
+    peer.connection.send_data(1, b"", True)
+
+    assert peer.take() == [(frames.DATA, frames.END_STREAM, 1, b"")]
+
+
 def test_6_9_data_is_split_by_the_peers_largest_frame(engine: Engine) -> None:
     peer = Peer.client_of(engine)
     peer.open()

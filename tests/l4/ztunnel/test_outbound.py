@@ -1,5 +1,7 @@
 """The next hop of a captured connection; the cases are those that ztunnel's own tests prove."""
 
+from dataclasses import replace
+
 import pytest
 
 from l4.discovery.registry import Registry
@@ -28,6 +30,14 @@ def test_an_unknown_destination_passes_as_it_is() -> None:
     hop = decide(registry(CLIENT), CLIENT, ("93.184.216.34", 443), 0)
 
     assert hop == PlainHop(("93.184.216.34", 443), None, None)
+
+
+def test_a_service_entry_that_has_only_names_is_left_to_its_client() -> None:
+    entry = replace(service("api", "240.240.0.1", ports={}, pods=[]), is_entry=True)
+
+    hop = decide(registry(CLIENT, entry), CLIENT, ("240.240.0.1", 443), 0)
+
+    assert hop == PlainHop(("240.240.0.1", 443), None, entry)
 
 
 @pytest.mark.parametrize("node", ["here", "elsewhere"])

@@ -535,3 +535,29 @@ def test_a_tcp_port_passes_bytes_both_ways_and_keeps_half_close(tmp_path: Path) 
             writer.close()
 
     run(scenario())
+
+
+def test_one_exchange_more_than_the_limit_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go = asyncio.Event()
+
+        async def waiting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            await go.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        at = Setting(max_exchanges=2)
+        async with origin(at.pod, waiting) as seen, at.mesh(tmp_path) as it:
+            admitted = [asyncio.create_task(it.get(at.authority)) for _ in range(2)]
+            await settled(lambda: len(seen.heads) == 2)
+            refused = await it.get(at.authority)
+            go.set()
+            answers = await asyncio.gather(*admitted)
+
+            assert (status(refused), body(refused)) == (503, b"envoy overloaded")
+            assert [status(answer) for answer in answers] == [200, 200]
+            assert len(seen.heads) == 2
+            assert 'refused_total{reason="max_exchanges"} 1' in it.metrics.render("")[0].decode()
+            await settled(lambda: " 503 UO overload " in it.access_log)
+
+    run(scenario())

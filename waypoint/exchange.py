@@ -38,6 +38,7 @@ from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.session import Session
 
 SERVER = b"istio-envoy"
+_ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
 _RETRY_FLAGS = {
     RetryEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
     RetryEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
@@ -405,8 +406,10 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
 def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
     """An error as a response: its head (framing is the codec's matter) and body."""
     body = error.body
-    content_type = [(b"content-type", b"text/plain")] if body else []
-    return ResponseHead(error.status, [*content_type, *_own_headers()]), body
+    headers = [(b"content-type", b"text/plain")] if body else []
+    if error.status == 405:
+        headers.append((b"allow", _ALLOWED))  # RFC 9110 section 15.5.6
+    return ResponseHead(error.status, [*headers, *_own_headers()]), body
 
 
 def _own_headers() -> Headers:

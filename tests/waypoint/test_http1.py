@@ -665,6 +665,7 @@ def test_a_trace_is_not_allowed(tmp_path: Path) -> None:
             answer = await it.curl("-X", "TRACE")
 
         assert answer.startswith("HTTP/1.1 405 Method Not Allowed\r\n")
+        assert "\r\nallow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n" in answer
         assert seen.connections == 0
 
     run(scenario())

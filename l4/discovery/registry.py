@@ -28,7 +28,8 @@ class Registry:
         problems: tuple[Problem, ...] = (),
     ) -> Self:
         """The `nameless` (given by uid) have no address of their own, such as those on their node's network, and stay
-        out of that index; of two workloads with one address, that which speaks HBONE is meant, else the first by uid."""
+        out of that index; of two workloads with one address, that which speaks HBONE is meant, else the first by uid.
+        """
         by_uid = {workload.uid: workload for workload in sorted(workloads, key=lambda it: it.uid)}
         by_ip: dict[str, Workload] = {}
         for workload in by_uid.values():

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from policies.attributes import ClusterName, RequestHead
 from policies.balancing import weighted
+from policies.fault import Fault
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Regex, StringMatch
 from policies.retry import RetryPolicy
@@ -128,6 +129,7 @@ class Rule:
     timeouts: Timeouts = NO_TIMEOUTS
     retry: RetryPolicy | None = None
     session: SessionPersistence | None = None
+    fault: Fault | None = None
     source: RuleSource | None = None
 
     @property

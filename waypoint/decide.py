@@ -14,7 +14,7 @@ from policies.overrides import is_own_request, override
 from policies.route import Rule, WeightedBackend
 from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
-from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, RouteNotFound
+from waypoint.errors import BackendNotFound, ExchangeError, FaultInjected, NoBackendWeight, RouteNotFound
 
 
 @dataclass(slots=True)
@@ -24,6 +24,7 @@ class Answer:
     status: int
     headers: Headers
     detail: str
+    body: bytes = b""
 
 
 @dataclass(slots=True)
@@ -31,7 +32,8 @@ class Decision:
     """Exactly one of `cluster`, `answer` and `error` is set.
 
     `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
-    where the client's session is, if the rule keeps sessions.
+    where the client's session is, if the rule keeps sessions. The request waits for `delay_seconds` first, whatever
+    becomes of it.
     """
 
     rule: Rule | None = None
@@ -42,6 +44,7 @@ class Decision:
     origin: bytes | None = None
     mirrors: tuple[Mirror, ...] = ()
     tokens: tuple[Token, ...] = ()
+    delay_seconds: float = 0.0
 
     @property
     def status(self) -> int:
@@ -64,6 +67,11 @@ def decide(
     if head.overrides is not None and is_own_request(peer, head):
         rule = override(rule, head.overrides)
     decision = Decision(rule)
+    if rule.fault is not None:
+        decision.delay_seconds, abort = rule.fault.strike(roll)
+        if abort is not None:
+            decision.error = FaultInjected(abort)
+            return decision
     filters = rule.filters
     if filters.cors is not None or filters.redirect is not None:
         decision.answer = _answer(decision, filters, head)

@@ -4,6 +4,7 @@ Raise or pass these, never a status: `exchange.local_reply` renders any of them.
 what Envoy sends (dashboards and tests of others match on them).
 """
 
+from policies.fault import Abort
 from policies.outcome import Ending
 from policies.verdict import ResponseFlag
 
@@ -19,6 +20,8 @@ class ExchangeError(Exception):
     flag: ResponseFlag | None = None
     detail = ""
     body = b""
+    grpc_status: int | None = None
+    """For clients that speak gRPC; None: the one that `status` stands for."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -90,6 +93,17 @@ class Overloaded(ExchangeError):
     flag = ResponseFlag.UPSTREAM_OVERFLOW
     detail = "overload"
     body = b"envoy overloaded"
+
+
+class FaultInjected(ExchangeError):
+    flag = ResponseFlag.FAULT_INJECTED
+    detail = "fault_filter_abort"
+    body = b"fault filter abort"
+
+    def __init__(self, abort: Abort) -> None:
+        super().__init__("a fault was asked for")
+        self.status = abort.status
+        self.grpc_status = abort.grpc_status
 
 
 class UpgradeRefused(ExchangeError):

@@ -12,7 +12,7 @@ There is no task per request: everything is pushed, from the socket that has byt
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from email.utils import formatdate
 from functools import lru_cache
 from random import getrandbits, random
@@ -28,6 +28,7 @@ from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
 from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, mark_origin
 from waypoint.errors import AttemptFailed, ExchangeError, Overloaded, RequestTimeout
+from waypoint.gate import Gate
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.mirrored import MirroredRequest
@@ -55,6 +56,7 @@ class Exchange:
         "_deadline",
         "_decision",
         "_downstream",
+        "_gate",
         "_head",
         "_is_over",
         "_mirrors",
@@ -72,6 +74,7 @@ class Exchange:
         self._head = head
         self._body = body
         self._attempts: Attempts | None = None
+        self._gate: Gate | None = None
         self._decision = UNDECIDED
         self._mirrors: tuple[MirroredRequest, ...] = ()
         self._session: Session | None = None
@@ -106,22 +109,33 @@ class Exchange:
             record.route_name = decision.rule.name
         if taken is not None and path.recorder is not None:
             self._write_head(path.recorder, taken, snapshot.version)
-        if decision.cluster is not None:
-            self._forward(decision, path.clusters[decision.cluster])
-        elif decision.answer is not None:
-            self._answer(decision.answer)
-        elif decision.error is not None:
-            self._reply(decision.error)
+        cluster = path.clusters[decision.cluster] if decision.cluster is not None else None
+        if decision.delay_seconds:
+            self._wait(self._delay(decision, cluster))
+        else:
+            self._carry_out(decision, cluster)
 
     def request_body(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
+        if self._gate is not None:
+            self._gate.body.append(data)
+        else:
+            self._pass_on(data)
+
+    def request_end(self, trailers: Headers) -> None:
+        self._request_ended = time.perf_counter()
+        if self._gate is not None:
+            self._gate.trailers = trailers
+        else:
+            self._pass_on_end(trailers)
+
+    def _pass_on(self, data: bytes) -> None:
         for mirror in self._mirrors:
             mirror.send_body(data)
         if self._attempts is not None and not self._attempts.send_body(data):
             self._downstream.pause_request()
 
-    def request_end(self, trailers: Headers) -> None:
-        self._request_ended = time.perf_counter()
+    def _pass_on_end(self, trailers: Headers) -> None:
         if self._is_over or self._attempts is None:
             return
         for mirror in self._mirrors:
@@ -212,6 +226,37 @@ class Exchange:
         self._reply(error)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, decision: Decision, cluster: Cluster | None) -> None:
+        if cluster is not None:
+            self._forward(decision, cluster)
+        elif decision.answer is not None:
+            self._answer(decision.answer)
+        elif decision.error is not None:
+            self._reply(decision.error)
+
+    def _wait(self, step: Coroutine[None, None, None]) -> None:
+        """Keep the client back until `step` has let its request go on, or answered it."""
+        self._gate = Gate(self._path.spawn(step))
+        self._downstream.pause_request()
+
+    async def _delay(self, decision: Decision, cluster: Cluster | None) -> None:
+        self._record.flags += (ResponseFlag.DELAY_INJECTED,)
+        await asyncio.sleep(decision.delay_seconds)
+        self._go_on(decision, cluster)
+
+    def _go_on(self, decision: Decision, cluster: Cluster | None) -> None:
+        """The wait is over: do with the request what was decided, and what has arrived of it meanwhile."""
+        gate, self._gate = self._gate, None
+        assert gate is not None
+        self._carry_out(decision, cluster)
+        if self._is_over:
+            return
+        self._downstream.resume_request()
+        for data in gate.body:
+            self._pass_on(data)
+        if gate.trailers is not None:
+            self._pass_on_end(gate.trailers)
 
     def _forward(self, decision: Decision, cluster: Cluster) -> None:
         """Send the head that was decided on, with what every application may rely on."""
@@ -335,7 +380,7 @@ class Exchange:
             record.flags += (error.flag,)
         head, body = local_reply(error)
         if record.is_grpc:
-            head, body = grpc.reply(head, error.body), b""
+            head, body = grpc.reply(head, error.body, error.grpc_status), b""
             record.grpc_status = grpc.status_of(head.headers)
         head.headers = mark_origin(self._decision, head.headers)
         self._send(head, body)
@@ -344,7 +389,7 @@ class Exchange:
         """A response that the route itself makes."""
         self._record.detail = answer.detail
         headers = mark_origin(self._decision, [*answer.headers, *_own_headers()])
-        self._send(ResponseHead(answer.status, headers), b"")
+        self._send(ResponseHead(answer.status, headers), answer.body)
 
     def _send(self, head: ResponseHead, body: bytes) -> None:
         record = self._record
@@ -372,6 +417,8 @@ class Exchange:
         path.exchanges -= 1
         for mirror in self._mirrors:
             mirror.abandon()
+        if self._gate is not None:
+            self._gate.close()
         self._attempts = None  # each holds the other: without this, only the garbage collector could free them
         if self._deadline is not None:
             self._deadline.cancel()

@@ -10,11 +10,13 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @dataclass
 class Origin:
-    """What an origin saw: how many connections, the heads of its requests, and how many connections are gone."""
+    """What an origin saw: how many connections, the heads of its requests, the bodies it read by their length, and how
+    many connections are gone."""
 
     connections: int = 0
     closed: int = 0
     heads: list[bytes] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
 
 @asynccontextmanager
@@ -41,7 +43,7 @@ async def origin(ip: str, handler: Handler, port: int = 9080) -> AsyncIterator[O
 
 
 class _Noting(asyncio.StreamReader):
-    """A reader that notes the heads that are read from it."""
+    """A reader that notes what is read from it."""
 
     def __init__(self, reader: asyncio.StreamReader, seen: Origin) -> None:
         self._inner = reader
@@ -53,7 +55,9 @@ class _Noting(asyncio.StreamReader):
         return head
 
     async def readexactly(self, n: int) -> bytes:
-        return await self._inner.readexactly(n)
+        body = await self._inner.readexactly(n)
+        self._seen.bodies.append(body)
+        return body
 
     async def read(self, n: int = -1) -> bytes:
         return await self._inner.read(n)

@@ -80,5 +80,5 @@ def _exact(it: Possibility) -> Hashable:
         parts.append((head.method, head.authority, head.target, tuple(head.headers), it.mirrors))
     parts += [(filters.response_edit, filters.cors) for filters in it.filters]
     if rule is not None and it.cluster is not None:
-        parts += [rule.timeouts, rule.retry or DEFAULT_RETRIES, rule.session and (rule.session, rule.scope)]
+        parts += [rule.timeouts, rule.retry or DEFAULT_RETRIES, rule.session and (rule.session, rule.scope), rule.fault]
     return tuple(parts)

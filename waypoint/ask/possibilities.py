@@ -14,10 +14,11 @@ from policies.mirror import Mirror
 from policies.route import Rule
 from waypoint.config.snapshot import Destination
 from waypoint.decide import Answer, Decision, decide, decide_opaque
-from waypoint.errors import ExchangeError
+from waypoint.errors import ExchangeError, FaultInjected
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
 Roll = Callable[[], float]
+_NEVER = 1 - 2**-53  # the last roll there is: what is not certain doesn't happen
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +69,27 @@ def possibilities(
 
 
 def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterator[Possibility]:
-    first, head = ask(lambda: 0.0)
+    first, head = ask(lambda: _NEVER)
     rule = first.rule
+    fault = rule.fault if rule is not None else None
+    left = 1.0
+    if fault is not None and fault.abort is not None and 0 < fault.abort.chance < 1:
+        left -= fault.abort.chance
+        yield Possibility(fault.abort.chance, rule, None, None, None, FaultInjected(fault.abort), None)
     if rule is None or first.backend is None:
-        yield Possibility(1.0, rule, None, first.cluster, first.answer, first.error, head)
+        yield Possibility(left, rule, None, first.cluster, first.answer, first.error, head)
         return
+    spared = [_NEVER] * (fault.dice if fault is not None else 0)
     shares: dict[int, float] = {}
     found: dict[int, tuple[Decision, RequestHead | None]] = {}
     for share, roll in _rolls(rule):
-        decision, head = ask(chain([roll], repeat(0.0)).__next__)
+        decision, head = ask(chain(spared, [roll], repeat(0.0)).__next__)
         index = next(index for index, it in enumerate(rule.backends) if it is decision.backend)
         shares[index] = shares.get(index, 0.0) + share  # a session's backend takes them all
         found[index] = decision, head
     for index, (decision, head) in found.items():
         its = decision.rule, index, decision.cluster, decision.answer, decision.error
-        yield Possibility(shares[index], *its, head)
+        yield Possibility(left * shares[index], *its, head)
 
 
 def _rolls(rule: Rule) -> Iterator[tuple[float, float]]:

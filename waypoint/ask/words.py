@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from policies.attributes import ClusterName
 from policies.cors import Cors
+from policies.fault import Fault
 from policies.filters import Filters
 from policies.matching import Regex
 from policies.mirror import Mirror
@@ -77,7 +78,7 @@ def wanted(field: FieldMatch) -> str:
 
 def rule_words(rule: Rule) -> list[str]:
     """What a rule does beside choosing a backend."""
-    words = filter_words(rule.filters)
+    words = [*(_fault(rule.fault) if rule.fault is not None else ()), *filter_words(rule.filters)]
     if rule.timeouts.request is not None:
         words.append(f"timeout {seconds(rule.timeouts.request)} for the whole exchange")
     if rule.timeouts.backend_request is not None:
@@ -155,6 +156,14 @@ def _retry(retry: RetryPolicy) -> str:
     statuses = f" ({', '.join(map(str, sorted(retry.statuses)))})" if retry.statuses else ""
     limit = f", {seconds(retry.per_try_timeout)} for each attempt" if retry.per_try_timeout is not None else ""
     return f"at most {retry.attempts} retries, on {conditions}{statuses}{limit}"
+
+
+def _fault(fault: Fault) -> Iterator[str]:
+    if fault.delay is not None:
+        yield f"delay {percent(fault.delay.chance)} by {seconds(fault.delay.seconds)}"
+    if fault.abort is not None:
+        status = fault.abort.grpc_status
+        yield f"abort {percent(fault.abort.chance)} with {fault.abort.status if status is None else f'gRPC {status}'}"
 
 
 def _session(session: SessionPersistence) -> str:

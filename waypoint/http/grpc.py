@@ -42,11 +42,14 @@ def with_deadline(headers: Headers, seconds: float) -> Headers:
     return [*kept, (b"grpc-timeout", b"%dm" % (seconds * 1000))]
 
 
-def reply(head: ResponseHead, message: bytes) -> ResponseHead:
-    """A local reply for a gRPC client: 200, and the error as trailers without a body."""
+def reply(head: ResponseHead, message: bytes, status: int | None = None) -> ResponseHead:
+    """A local reply for a gRPC client: 200, and the error as trailers without a body. `status` is the one to give, if
+    not that which the head's stands for."""
+    if status is None:
+        status = _STATUSES.get(head.status, _UNKNOWN)
     headers = [header for header in head.headers if header[0] != b"content-type"]
     headers.append((b"content-type", b"application/grpc"))
-    headers.append((b"grpc-status", b"%d" % _STATUSES.get(head.status, _UNKNOWN)))
+    headers.append((b"grpc-status", b"%d" % status))
     if message:
         headers.append((b"grpc-message", _UNPRINTABLE.sub(_escaped, message)))
     return ResponseHead(200, headers)

@@ -66,6 +66,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=_positive, default=4, help="of load at each number of connections (4)")
     parser.add_argument("--connections", type=_positive, nargs="+", default=[1, 16, 64], help="(1 16 64)")
     parser.add_argument("--steady-seconds", type=_positive, default=10, help=f"of {_RATE} requests a second (10)")
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="runs ours; of the same version: builds of it differ by a seventh",
+    )
     parser.add_argument("--json", action="store_true", help="every pair's figures, and their ratios")
     return parser.parse_args()
 
@@ -78,9 +83,9 @@ def _positive(text: str) -> int:
 
 
 def _pairs(options: argparse.Namespace) -> Iterator[Pair]:
-    _say(f"ours is the waypoint in {OURS}")
+    _say(f"ours is the waypoint in {OURS}, run by {options.python}")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
-        chain = Chain(Path(folder), stack)
+        chain = Chain(Path(folder), stack, options.python)
         for number in range(1, options.pairs + 1):
             try:
                 with chain.system("ours") as ours, chain.system("envoy") as envoy:

@@ -6,7 +6,7 @@ and stops with the block it was started in.
 
 import os
 import subprocess
-import sys
+import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -63,9 +63,10 @@ class System:
 class Chain:
     """The destination and the application; `system` puts a waypoint and a source in front of them."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        """Starts them, until the stack is closed. Raises CannotStart."""
+    def __init__(self, folder: Path, stack: ExitStack, python: str) -> None:
+        """Starts them, until the stack is closed; `python` runs ours. Raises CannotStart."""
         self._folder = folder
+        self._python = python
         authority = DevelopmentAuthority(folder / "ca")
         (folder / "certs").mkdir()
         self._certificates = {
@@ -120,8 +121,9 @@ class Chain:
             "admin": f"{host}:15000",
             "access-log": access_log,
         }
-        command = [sys.executable, "-m", "waypoint", "run", *(f"--{key}={value}" for key, value in options.items())]
+        command = [self._python, "-m", "waypoint", "run", *(f"--{key}={value}" for key, value in options.items())]
         environment = os.environ | {"DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "1"}
+        environment["PYTHONPATH"] = sysconfig.get_path("purelib")  # another interpreter has no libraries of its own
         errors = self._folder / "ours.log"
         envoy.require_free(listen)
         with (

@@ -30,9 +30,10 @@ from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.certificate import InvalidCertificate
 from l4.identity.store import FileStore
+from l4.net import pressure
 from l4.net.capacity import Capacity
 from l4.net.listener import CannotListen, bind
-from l4.net.memory import give_back_unused
+from l4.net.memory import give_back, give_back_unused
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
@@ -127,6 +128,7 @@ class Waypoint:
         self._spawn(self._source.watch(self._prepare, self._apply))
         self._spawn(self._certificates.watch())
         self._spawn(give_back_unused())
+        self._watch_memory(capacity)
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -156,6 +158,20 @@ class Waypoint:
             self._recorder.close()
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close)
+
+    def _watch_memory(self, capacity: Capacity) -> None:
+        limit = pressure.memory_limit(self._settings.memory_limit_bytes)
+        if limit is None:
+            return
+
+        def changed(level: pressure.Level) -> None:
+            if level is not pressure.Level.CALM:
+                self._clusters.close_idle(self._settings.upstream_idle_http_seconds / 10)
+                give_back()
+            self._path.max_exchanges = 0 if level >= pressure.Level.SCARCE else self._settings.max_exchanges
+            capacity.is_shut = level >= pressure.Level.EXHAUSTED
+
+        self._spawn(pressure.watch(limit, changed))
 
     def _stop(self) -> None:
         """The first signal drains, the second ends the process at once."""

@@ -1,7 +1,7 @@
 """What exchanges share: the parts of the process, and the inner connection they came on."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from l4.config.holder import Holder
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class DataPath:
-    """What every exchange of this process shares. `exchanges` counts those under way."""
+    """What every exchange of this process shares. `exchanges` counts those under way, and `max_exchanges` bounds them:
+    0 while memory is scarce."""
 
     holder: Holder[Snapshot]
     clusters: Clusters
@@ -34,6 +35,10 @@ class DataPath:
     exchanges: int = 0
     mirrors: int = 0
     recorder: Recorder | None = None
+    max_exchanges: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.max_exchanges = self.settings.max_exchanges
 
 
 class Connection:

@@ -88,11 +88,16 @@ class StreamStalled(ExchangeError):
 
 
 class Overloaded(ExchangeError):
-    limit = "max_exchanges"
+    """`limit` is the setting whose bound has been reached."""
+
     status = 503
     flag = ResponseFlag.UPSTREAM_OVERFLOW
     detail = "overload"
     body = b"envoy overloaded"
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"{limit} is reached")
+        self.limit = limit
 
 
 class FaultInjected(ExchangeError):

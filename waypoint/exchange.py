@@ -100,8 +100,8 @@ class Exchange:
             UNKNOWN_SERVICE if destination is None else destination.service,
         )
         self._describe(record)
-        if path.exchanges > path.settings.max_exchanges:
-            self._reply(Overloaded())
+        if path.exchanges > path.max_exchanges:
+            self._reply(Overloaded("max_exchanges" if path.max_exchanges else "memory_limit_bytes"))
             return
         taken = path.recorder.take(self._head) if path.recorder is not None else None
         decision = self._decision = decide(destination, connection.peer, self._head, random, record.started_at)
@@ -124,6 +124,8 @@ class Exchange:
 
     def request_end(self, trailers: Headers) -> None:
         self._request_ended = time.perf_counter()
+        if trailers and self._head.get(b"te") is None:
+            trailers = []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
         if self._gate is not None:
             self._gate.trailers = trailers
         else:

@@ -59,7 +59,7 @@ class ProxyServer:
             self.path.telemetry.count_refusal("proxy_trusted_addresses")
             sock.close()
         elif not self._capacity.take():
-            self.path.telemetry.count_refusal("max_connections")
+            self.path.telemetry.count_refusal(self._capacity.limit)
             sock.close()
         else:
             self.path.spawn(self._connect(sock))

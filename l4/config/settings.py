@@ -96,6 +96,14 @@ class Settings:
     max_connections: int = 50_000
     """Accepted by one process; at most 0.4 of its file limit in any case, because each needs another one onwards."""
 
+    memory_limit_bytes: int = 0
+    """Near it, load is shed (`l4.net.pressure`); 0: the limit of the cgroup, where there is one."""
+    handshakes_per_source: int = 200
+    """That one address may begin at once while half of `max_handshakes` are under way: a flood of them from one place
+    is turned away before it takes the rest of the processor."""
+    handshakes_per_source_per_second: int = 50
+    """And how many more from then on."""
+
     buffered_bytes: int = 64 << 10
     """Per direction of a tunnel: above it the writer is told to pause."""
     resume_bytes: int = 16 << 10

@@ -1,7 +1,8 @@
 """Accepts HBONE connections on a listening socket, and asks for a decision about each CONNECT on them.
 
 Mutual TLS first: the certificate that is current when a connection arrives, at most `max_handshakes` handshakes at a
-time (the rest wait in the kernel), `handshake_seconds` for each. Then the peer's identity must lie in one of our trust
+time (the rest wait in the kernel), `handshake_seconds` for each; while many are under way, no address has more than its
+share. Then the peer's identity must lie in one of our trust
 domains, or the connection is cut before a byte of HTTP/2 is answered. Whatever is refused is told to `on_refused`, by
 the name of the setting, or by a word.
 """
@@ -15,6 +16,7 @@ from l4.config.settings import Settings
 from l4.hbone.connect import ConnectRequest, InvalidConnect
 from l4.hbone.driver import Driver
 from l4.hbone.limits import hbone_reason
+from l4.hbone.sources import Sources
 from l4.hbone.tunnel import Tunnel
 from l4.identity.certificate import InvalidPeer
 from l4.identity.store import NoCertificate, WorkloadCertificate
@@ -69,6 +71,7 @@ class HboneServer:
         self._on_connect = on_connect
         self._on_refused = on_refused
         self._capacity = capacity or Capacity(settings.max_connections)
+        self._sources = Sources(settings.handshakes_per_source, settings.handshakes_per_source_per_second)
         self._handshakes: set[asyncio.Task[None]] = set()
         self._drivers: set[Driver] = set()
         self._empty = asyncio.Event()
@@ -109,8 +112,13 @@ class HboneServer:
             driver.close()
 
     def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        is_busy = len(self._handshakes) >= self._settings.max_handshakes // 2
+        if is_busy and not self._sources.take(address[0], asyncio.get_running_loop().time()):
+            self._on_refused("handshakes_per_source")
+            sock.close()
+            return
         if not self._capacity.take():
-            self._on_refused("max_connections")
+            self._on_refused(self._capacity.limit)
             sock.close()
             return
         task = asyncio.get_running_loop().create_task(self._handshake(sock, address))

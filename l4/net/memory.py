@@ -10,11 +10,16 @@ import asyncio
 import ctypes
 
 _SECONDS = 10.0
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 async def give_back_unused() -> None:
     """Every few seconds, until cancelled."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    while trim is not None:
+    while True:
         await asyncio.sleep(_SECONDS)
-        trim(0)
+        give_back()
+
+
+def give_back() -> None:
+    if _TRIM is not None:
+        _TRIM(0)

@@ -537,6 +537,23 @@ def test_a_tcp_port_passes_bytes_both_ways_and_keeps_half_close(tmp_path: Path) 
     run(scenario())
 
 
+def test_requests_are_refused_while_memory_is_scarce(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting()
+        async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
+            it.path.max_exchanges = 0
+            refused = await it.get(at.authority)
+            it.path.max_exchanges = it.settings.max_exchanges
+            answer = await it.get(at.authority)
+
+            assert (status(refused), body(refused)) == (503, b"envoy overloaded")
+            assert status(answer) == 200
+            assert len(seen.heads) == 1
+            assert 'refused_total{reason="memory_limit_bytes"} 1' in it.metrics.render("")[0].decode()
+
+    run(scenario())
+
+
 def test_one_exchange_more_than_the_limit_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
     async def scenario() -> None:
         go = asyncio.Event()

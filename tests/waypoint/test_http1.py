@@ -234,22 +234,27 @@ def test_trailers_of_a_response_go_to_clients_that_take_them(tmp_path: Path, te:
     run(scenario())
 
 
-def test_trailers_of_a_request_go_to_the_application_but_for_those_that_decide(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("te", "passed_on"), [(b"TE: trailers\r\nConnection: TE\r\n", b"x-sum: 1\r\n"), (b"", b"")])
+def test_trailers_of_a_request_go_on_where_they_are_spoken_of_but_for_those_that_decide(
+    tmp_path: Path, te: bytes, passed_on: bytes
+) -> None:
     received = b""
 
     async def noting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal received
         await reader.readuntil(b"\r\n\r\n")
-        received = await reader.readuntil(b"0\r\n") + await reader.readuntil(b"\r\n\r\n")
+        received = await reader.readuntil(b"\r\n\r\n")
         writer.write(OK)
 
     async def scenario() -> None:
         async with _setting(tmp_path) as it, origin(it.pod, noting):
-            reader, writer = await it.tunnel(CHUNKED + b"1;x=y\r\na\r\n0\r\nX-Sum: 1\r\nAuthorization: root\r\n\r\n")
+            reader, writer = await it.tunnel(
+                CHUNKED[:-2] + te + b"\r\n1;x=y\r\na\r\n0\r\nX-Sum: 1\r\nAuthorization: root\r\n\r\n"
+            )
             await reader.readuntil(b"hello")
             writer.close()
 
-        assert received == b"1\r\na\r\n0\r\nx-sum: 1\r\n\r\n"
+        assert received == b"1\r\na\r\n0\r\n" + passed_on + b"\r\n"
 
     run(scenario())
 

@@ -59,9 +59,13 @@ class Clusters:
         for cluster in self._clusters.values():
             cluster.retire()
 
-    def _sweep(self) -> None:
-        before = self._loop.time() - self._settings.upstream_idle_http_seconds
+    def close_idle(self, seconds: float) -> None:
+        """Close the connections that nobody has used for so long."""
+        before = self._loop.time() - seconds
         for cluster in self._clusters.values():
             for live in cluster.endpoints:
                 live.close_idle(before)
+
+    def _sweep(self) -> None:
+        self.close_idle(self._settings.upstream_idle_http_seconds)
         self._timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)

@@ -232,3 +232,34 @@ def test_no_more_is_accepted_than_files_can_be_opened_for(monkeypatch: pytest.Mo
 
     assert taken == [True] * 8 + [False]
     assert [capacity.take(), capacity.take()] == [True, False]
+
+
+def test_one_address_that_begins_too_many_handshakes_is_turned_away(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = with_settings(max_handshakes=4, handshakes_per_source=1, handshakes_per_source_per_second=0)
+        lab = Lab(tmp_path, settings)
+        async with lab.server(), pool_of(settings) as pool:
+            silent = [socket.create_connection(lab.address) for _ in range(3)]
+            await settled(lambda: len(lab.refused) == 0)
+            surplus = socket.create_connection(lab.address)
+            await settled(lambda: lab.refused == ["handshakes_per_source"])
+            for it in (*silent, surplus):
+                it.close()
+            await settled(lambda: lab.refused.count("tls_handshake") == 3)
+
+            _, writer = await lab.connect(pool)
+
+            writer.close()
+
+    run(scenario())
+
+
+def test_nobody_is_let_in_while_memory_is_exhausted() -> None:
+    capacity = Capacity(1)
+    capacity.is_shut = True
+
+    assert not capacity.take()
+    assert capacity.limit == "memory_limit_bytes"
+    capacity.is_shut = False
+    assert [capacity.take(), capacity.take()] == [True, False]
+    assert capacity.limit == "max_connections"

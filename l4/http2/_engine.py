@@ -278,6 +278,10 @@ class ExpressEngine:
             self._failed = True
 
     @property
+    def head_since(self) -> float | None:
+        return self._guard.head_since
+
+    @property
     def peer_max_concurrent_streams(self) -> int:
         return self._peer_max_streams
 
@@ -447,6 +451,8 @@ class ExpressEngine:
         if express := len(events) - told:
             guard.data(express, position - counted - 9 * express, self._now)
         if position < end:
+            if needed > 9 and kind == frames.HEADERS:
+                guard.head_begins(self._now)
             self._chunks.append(data[position:])
             self._chunks_length = end - position
             self._needed = needed

@@ -156,6 +156,10 @@ class H2Engine:
         self._failed = self._failed or code is not ErrorCode.NO_ERROR
 
     @property
+    def head_since(self) -> float | None:
+        return self._guard.head_since
+
+    @property
     def peer_max_concurrent_streams(self) -> int:
         return int(self._h2.remote_settings.max_concurrent_streams)
 
@@ -213,6 +217,8 @@ class H2Engine:
                 # The library says so only once the whole frame has come.
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {high << 8 | low} bytes")
             if after > len(data):
+                if kind == frames.HEADERS:
+                    self._guard.head_begins(self._now)
                 break
             payload = data[position + 9 : after]
             self._guard.frame(kind, flags, payload, self._now)

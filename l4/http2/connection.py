@@ -89,6 +89,10 @@ class Connection(Protocol):
         """Tell the peer to open no more streams; by default names the highest one it opened."""
 
     @property
+    def head_since(self) -> float | None:
+        """When the head of a message began that is not whole yet, by the clock of `receive`; None without one."""
+
+    @property
     def peer_max_concurrent_streams(self) -> int: ...
 
     @property

@@ -91,6 +91,7 @@ class FloodGuard:
         "_unanswered",
         "_window_updates",
         "data_frames_sent",
+        "head_since",
     )
 
     def __init__(self, limits: FloodLimits, max_head_bytes: int, max_streams: int) -> None:
@@ -101,6 +102,7 @@ class FloodGuard:
         self._settings_frames = Bucket(limits.http2_settings_frames, limits.http2_settings_frames / _RATE_SECONDS)
         self._empty_frames = Bucket(limits.http2_empty_frames, limits.http2_empty_frames / _EMPTY_RATE_SECONDS)
         self._empty_in_a_row = 0
+        self.head_since: float | None = None  # when the head began that is not whole yet
         self._head_frames = 0
         self._head_bytes = 0
         self._max_head_bytes = max_head_bytes
@@ -130,6 +132,7 @@ class FloodGuard:
                     self.data(1, len(payload), now)
             case frames.HEADERS:
                 self._head_frames = self._head_bytes = 0
+                self.head_begins(now)
                 self._piece_of_head(flags, payload, now)
             case frames.CONTINUATION:
                 self._piece_of_head(flags, payload, now)
@@ -148,6 +151,11 @@ class FloodGuard:
                 earned = self._streams + limits.http2_window_updates * self.data_frames_sent
                 if self._window_updates > 5 + 2 * earned:
                     raise Flood("http2_window_updates")
+
+    def head_begins(self, now: float) -> None:
+        """Of its first frame, so much is there that it can be seen to be one."""
+        if self.head_since is None:
+            self.head_since = now
 
     def data(self, count: int, length: int, now: float) -> None:
         """So many frames of DATA, none of them empty, with so many bytes."""
@@ -171,6 +179,8 @@ class FloodGuard:
 
     def _piece_of_head(self, flags: int, payload: bytes, now: float) -> None:
         """Counted while they arrive, because nothing can be decoded before the last one has come."""
+        if flags & frames.END_HEADERS:
+            self.head_since = None
         self._head_frames += 1
         self._head_bytes += len(payload)
         if self._head_frames > self._limits.http2_head_frames:

@@ -524,3 +524,21 @@ def test_an_endpoint_that_takes_no_extended_connect_is_sent_none(tmp_path: Path,
             assert application.requests == []
 
     run(scenario())
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_head_that_never_becomes_whole_ends_its_connection(tmp_path: Path, engine: Engine) -> None:
+    async def scenario() -> None:
+        settings = with_settings(http2_engine=engine.value, head_seconds=0.1)
+        async with _setting(tmp_path, settings=settings) as it:
+            await it.http2()
+            client, other = await it.client(), await it.client()
+
+            client.transport.write(frames.frame(frames.HEADERS, 0, 1, b"\x82"))
+            await settled(lambda: client.is_lost)
+
+            assert (await other.answer(other.request())).status == 200
+            text = it.mesh.metrics.render("")[0].decode()
+            assert 'pywaypoint_refused_total{reason="head_seconds"} 1' in text
+
+    run(scenario())

@@ -132,7 +132,7 @@ class Http2Server(Http2Connection):
     """`begin(stream, head, body)` makes an exchange, which is then started; `refused(error)` reports a request that
     never became one, and gives its answer. The same as for `Http1Server`."""
 
-    __slots__ = ("_begin", "_idle_since", "_is_draining", "_on_closed", "_refused", "_timer")
+    __slots__ = ("_begin", "_head_timer", "_idle_since", "_is_draining", "_on_closed", "_refused", "_timer")
 
     def __init__(
         self,
@@ -148,6 +148,7 @@ class Http2Server(Http2Connection):
         self._is_draining = False
         self._idle_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -157,8 +158,9 @@ class Http2Server(Http2Connection):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_gone = True
         self._on_closed(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._head_timer):
+            if timer is not None:
+                timer.cancel()
         for stream in list(self.streams.values()):
             assert isinstance(stream, ServerStream)
             stream.lost()
@@ -179,6 +181,8 @@ class Http2Server(Http2Connection):
 
     def receive(self, data: bytes) -> Iterable[Event]:
         events = super().receive(data)
+        if self._head_timer is None and self.engine.head_since is not None:
+            self._head_timer = self.loop.call_later(self.settings.head_seconds, self._check_head)
         cancelled = {event.stream_id for event in events if type(event) is StreamReset}
         if not cancelled:
             return events
@@ -230,6 +234,19 @@ class Http2Server(Http2Connection):
         exchange.start()
         if event.end_stream:
             exchange.request_end([])
+
+    def _check_head(self) -> None:
+        """End a connection whose head doesn't become whole: nobody else's frames may come before it does."""
+        self._head_timer = None
+        since, now = self.engine.head_since, self.loop.time()
+        if since is None:
+            return
+        if now - since < self.settings.head_seconds:
+            self._head_timer = self.loop.call_at(since + self.settings.head_seconds, self._check_head)
+            return
+        self._refused(BadRequest("http2.head_timeout", status=408, limit="head_seconds"))
+        self.engine.goaway(ErrorCode.ENHANCE_YOUR_CALM)
+        self.end()
 
     def _last_goaway(self) -> None:
         if not self.is_gone:

@@ -251,6 +251,30 @@ def test_6_2_a_head_in_pieces_is_one_head(engine: Engine) -> None:
     assert events == [RequestReceived(1, CONNECT, False)]
 
 
+def test_a_head_is_under_way_from_its_first_bytes_to_its_last(engine: Engine) -> None:
+    peer = Peer.client_of(engine)
+    block = peer.encoder.encode(CONNECT)
+    first = frames.frame(frames.HEADERS, 0, 1, block[:3])
+    last = frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[3:])
+
+    since = []
+    for now, piece in enumerate([first[:9], first[9:], last[:9], last[9:]], 1):
+        peer.now = float(now)
+        peer.give(piece)
+        since.append(peer.connection.head_since)
+
+    assert since == [1.0, 1.0, 1.0, None]
+
+
+def test_a_body_under_way_is_no_head(engine: Engine) -> None:
+    peer = Peer.client_of(engine)
+    peer.open()
+
+    peer.give(data(1, b"abc")[:-1])
+
+    assert peer.connection.head_since is None
+
+
 def test_6_2_a_head_must_not_be_interrupted(engine: Engine) -> None:
     peer = Peer.client_of(engine)
     block = peer.encoder.encode(CONNECT)

@@ -1,16 +1,18 @@
-"""Services → clusters: one for each port of a service to which a request may go."""
+"""Services → clusters: one for each port of a service, or of a subset of it, to which a request may go."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Literal, overload
 
-from l4.discovery.workload import AppProtocol, Service, ServicePort, TunnelProtocol, Workload
+from l4.discovery.workload import AppProtocol, NamedEndpoint, Service, ServicePort, TunnelProtocol, Workload
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
 from waypoint.config.destination_rule import DestinationRules
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, ServiceLabels
+from waypoint.config.upstream_policy import UpstreamPolicies
 
-_HTTP2 = frozenset({AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
+_NO_LABELS: Mapping[str, str] = {}
 
 
 class ClusterConfigs:
@@ -20,30 +22,45 @@ class ClusterConfigs:
         self.by_name: dict[ClusterName, ClusterConfig] = {}
         self._gateway = gateway
         self._rules = rules
+        self._policies = UpstreamPolicies(rules)
 
     def is_ours(self, bound: Service | Workload) -> bool:
         """Whether the service, or the workload's own address, is bound to this waypoint."""
         waypoint = bound.waypoint
         return waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway
 
-    def of(self, service: Service, port: ServicePort) -> ClusterName:
-        """The name that istiod gives Envoy's cluster."""
-        if self.is_ours(service):
-            kind = "tcp" if port.app_protocol in _OPAQUE else "http"
-            name = ClusterName(f"inbound-vip|{port.port}|{kind}|{service.hostname}")
-        else:
-            name = ClusterName(f"outbound|{port.port}||{service.hostname}")
-        if name not in self.by_name:
-            tls = self._rules.tls(service, port, is_http2=port.app_protocol in _HTTP2)
-            self.by_name[name] = ClusterConfig(
+    @overload
+    def of(self, service: Service, port: ServicePort, subset: Literal[""] = "") -> ClusterName: ...
+
+    @overload
+    def of(self, service: Service, port: ServicePort, subset: str) -> ClusterName | None: ...
+
+    def of(self, service: Service, port: ServicePort, subset: str = "") -> ClusterName | None:
+        """The name that istiod gives Envoy's cluster; None when no DestinationRule has a subset of that name."""
+        name = self._name(service, port, subset)
+        if name in self.by_name:
+            return name
+        found = self._rules.subset(service, subset) if subset else None
+        if subset and found is None:
+            return None
+        labels = found[0].labels if found is not None else _NO_LABELS
+        config = self._policies.applied(
+            ClusterConfig(
                 name=name,
                 service=ServiceLabels(service.hostname, service.name, service.namespace),
                 port=port.port,
                 app_protocol=port.app_protocol,
-                endpoints=tuple(replace(it, tls=tls) if tls else it for it in _endpoints(service, port.port)),
-                names=tuple(named for named in service.names if port.port in named.ports),
-                tls=tls,
-            )
+                endpoints=tuple(_endpoints(service, port.port, labels)),
+                names=tuple(_names(service, port.port, labels)),
+            ),
+            service,
+            port,
+            found,
+        )
+        tls = config.tls
+        if tls is not None:
+            config = replace(config, endpoints=tuple(replace(it, tls=tls) for it in config.endpoints))
+        self.by_name[name] = config
         return name
 
     def direct(self, workload: Workload, port: int) -> ClusterName:
@@ -59,13 +76,24 @@ class ClusterConfigs:
             )
         return name
 
+    def _name(self, service: Service, port: ServicePort, subset: str) -> ClusterName:
+        if not self.is_ours(service):
+            return ClusterName(f"outbound|{port.port}|{subset}|{service.hostname}")
+        kind = "tcp" if port.app_protocol in _OPAQUE else "http"
+        return ClusterName(f"inbound-vip|{port.port}|{kind}{subset and '/'}{subset}|{service.hostname}")
 
-def _endpoints(service: Service, port: int) -> Iterator[Endpoint]:
-    """The service's healthy endpoints, in the order of their addresses."""
+
+def _endpoints(service: Service, port: int, labels: Mapping[str, str]) -> Iterator[Endpoint]:
+    """The service's healthy endpoints that have the labels, in the order of their addresses."""
     for it in sorted(service.endpoints, key=lambda it: it.workload.addresses):
         workload = it.workload
-        if workload.is_healthy and workload.addresses and port in it.ports:
+        is_wanted = workload.is_healthy and labels.items() <= workload.labels.items()
+        if is_wanted and workload.addresses and port in it.ports:
             yield _endpoint(workload, it.ports[port])
+
+
+def _names(service: Service, port: int, labels: Mapping[str, str]) -> Iterator[NamedEndpoint]:
+    return (it for it in service.names if port in it.ports and labels.items() <= it.workload.labels.items())
 
 
 def _endpoint(workload: Workload, port: int) -> Endpoint:

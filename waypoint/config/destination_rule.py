@@ -1,67 +1,158 @@
-"""DestinationRules → what a cluster takes from them: whom they are for, and how TLS is spoken with its endpoints.
+"""DestinationRules: which of them count for a service, and what they say together for one port or subset of it.
 
-A host without dots is a Service of the rule's own namespace. Of several rules for one host, that of the waypoint's
-namespace counts before that of the service's, and of equals the oldest.
+The first namespace that has a rule for the host decides: the waypoint's, the service's, the mesh's root. In it the
+exact host counts before wildcards, of which the longest. Rules for the same host add up: the oldest one's policy, and
+everybody's subsets. A host without dots is a Service of the rule's own namespace.
+
+A subset's policy replaces the host's field by field; a port's replaces all of it, and inherits nothing.
 https://istio.io/latest/docs/reference/config/networking/destination-rule/
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
-from policies.upstream_tls import UpstreamTls
-from waypoint.config.istio import ClientTLS, DestinationRule
+from waypoint.config.istio import DestinationRule, Subset
+from waypoint.config.traffic_policy import (
+    ClientTLS,
+    ConnectionPool,
+    LoadBalancer,
+    OutlierDetection,
+    RetryBudgetSettings,
+    TrafficPolicy,
+)
 
-_NO_SECRETS = "secrets are not read, and nothing is sent; give caCertificates, clientCertificate, privateKey as files"
+ROOT_NAMESPACE = "istio-system"
+_NO_SELECTOR = "rules for some of the waypoint's pods are not carried out, and this one is not used; leave it out"
+
+Rule = Resource[DestinationRule]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a part of a policy is written, for whoever has something to say of it."""
+
+    rule: Rule
+    field: str
+
+    def problem(self, field: str, sentence: str, code: Code = Code.NOT_CARRIED_OUT) -> Problem:
+        rule = self.rule
+        return Problem(rule.origin, str(rule.key), f"{self.field}.{field}", sentence, code)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for one port of a service or subset; each part with the place it comes from."""
+
+    connection_pool: tuple[ConnectionPool, Part] | None = None
+    load_balancer: tuple[LoadBalancer, Part] | None = None
+    outlier_detection: tuple[OutlierDetection, Part] | None = None
+    tls: tuple[ClientTLS, Part] | None = None
+    retry_budget: tuple[RetryBudgetSettings, Part] | None = None
+
+
+NO_POLICY = Policy()
+_OF_PORTS = frozenset({"connection_pool", "load_balancer", "outlier_detection", "tls"})
 
 
 class DestinationRules:
     """`namespace` is that of the waypoint."""
 
-    def __init__(self, resources: Iterable[Resource[DestinationRule]], registry: Registry, namespace: str) -> None:
+    def __init__(self, resources: Iterable[Rule], registry: Registry, namespace: str) -> None:
         self.problems: list[Problem] = []
         self._namespace = namespace
-        self._by_host: dict[str, list[Resource[DestinationRule]]] = {}
-        for resource in sorted(resources, key=lambda it: (it.value.metadata.creation_timestamp, it.key)):
-            host = resource.value.spec.host.lower()
-            named = registry.service_named(resource.key.namespace, host) if "." not in host else None
-            self._by_host.setdefault(named.hostname if named is not None else host, []).append(resource)
+        self._by_place: dict[tuple[str, str], list[Rule]] = {}
+        self._wildcards: dict[str, list[str]] = {}
+        for rule in sorted(resources, key=lambda it: (it.value.metadata.creation_timestamp, it.key)):
+            if self._is_for_us(rule):
+                self._add(rule, registry)
+        for hosts in self._wildcards.values():
+            hosts.sort(key=len, reverse=True)
 
-    def of(self, service: Service) -> Resource[DestinationRule] | None:
-        """The one that counts for a service."""
-        places = (self._namespace, service.namespace)
-        rules = [it for it in self._by_host.get(service.hostname, ()) if it.key.namespace in places]
-        return min(rules, key=lambda it: places.index(it.key.namespace), default=None)
+    def of(self, service: Service) -> list[Rule]:
+        """Those that count for a service, the oldest first."""
+        for namespace in dict.fromkeys((self._namespace, service.namespace, ROOT_NAMESPACE)):
+            for host in self._hosts(namespace, service.hostname):
+                if (rules := self._by_place.get((namespace, host))) is not None:
+                    return rules
+        return []
 
-    def tls(self, service: Service, port: ServicePort, *, is_http2: bool) -> UpstreamTls | None:
-        """How to speak TLS with a port's endpoints; a port's own setting replaces that of the whole."""
-        rule = self.of(service)
-        if rule is None:
-            return None
-        policy = rule.value.spec.traffic_policy
-        field, tls = "spec.trafficPolicy.tls", policy.tls
-        for index, own in enumerate(policy.port_level_settings):
-            if own.port.number == port.port:
-                field, tls = f"spec.trafficPolicy.portLevelSettings[{index}].tls", own.tls
-        if tls is None or tls.mode in {"DISABLE", "ISTIO_MUTUAL"}:
-            return None
-        if tls.credential_name:
-            place = f"{field}.credentialName"
-            self.problems.append(Problem(rule.origin, str(rule.key), place, _NO_SECRETS, Code.NOT_CARRIED_OUT))
-        return _upstream(tls, service, is_http2=is_http2)
+    def subset(self, service: Service, name: str) -> tuple[Subset, Part] | None:
+        for rule in self.of(service):
+            for index, subset in enumerate(rule.value.spec.subsets):
+                if subset.name == name:
+                    return subset, Part(rule, f"spec.subsets[{index}].trafficPolicy")
+        return None
+
+    def policy(self, service: Service, port: ServicePort, subset: tuple[Subset, Part] | None = None) -> Policy:
+        """What holds for a port of the service, or of a subset of it."""
+        policy = NO_POLICY
+        for rule in self.of(service):
+            if rule.value.spec.traffic_policy is not None:
+                own = Part(rule, "spec.trafficPolicy")
+                policy = _merged(policy, rule.value.spec.traffic_policy, own, port)
+                break
+        if subset is not None and subset[0].traffic_policy is not None:
+            policy = _merged(policy, subset[0].traffic_policy, subset[1], port)
+        return policy
+
+    def _add(self, rule: Rule, registry: Registry) -> None:
+        spec, namespace = rule.value.spec, rule.key.namespace
+        host = spec.host.lower()
+        named = registry.service_named(namespace, host) if "." not in host else None
+        host = named.hostname if named is not None else host
+        if host.startswith("*") and host not in (wildcards := self._wildcards.setdefault(namespace, [])):
+            wildcards.append(host)
+        self._by_place.setdefault((namespace, host), []).append(rule)
+        self.problems.extend(_not_carried_out(rule))
+
+    def _is_for_us(self, rule: Rule) -> bool:
+        spec, namespace = rule.value.spec, rule.key.namespace
+        if spec.workload_selector is not None:
+            place = "spec.workloadSelector"
+            self.problems.append(Problem(rule.origin, str(rule.key), place, _NO_SELECTOR, Code.NOT_CARRIED_OUT))
+            return False
+        is_own = namespace == self._namespace
+        return not spec.export_to or bool({"*", self._namespace, "." if is_own else "*"} & set(spec.export_to))
+
+    def _hosts(self, namespace: str, hostname: str) -> Iterator[str]:
+        yield hostname
+        yield from (host for host in self._wildcards.get(namespace, ()) if hostname.endswith(host[1:]))
 
 
-def _upstream(tls: ClientTLS, service: Service, *, is_http2: bool) -> UpstreamTls:
-    return UpstreamTls(
-        server_name=tls.sni or service.hostname,
-        subject_alt_names=tls.subject_alt_names,
-        ca_certificates=tls.ca_certificates,
-        client_certificate=tls.client_certificate,
-        private_key=tls.private_key,
-        is_verified=not tls.insecure_skip_verify,
-        is_http2=is_http2,
-        problem=_NO_SECRETS if tls.credential_name else "",
-    )
+def _merged(inherited: Policy, policy: TrafficPolicy, own: Part, port: ServicePort) -> Policy:
+    parts = {
+        it.name: (value, Part(own.rule, f"{own.field}.{_camel(it.name)}"))
+        for it in fields(Policy)
+        if (value := getattr(policy, it.name)) is not None
+    }
+    for index, of_port in enumerate(policy.port_level_settings):
+        if of_port.port.number == port.port:
+            place = f"{own.field}.portLevelSettings[{index}]"
+            for name in _OF_PORTS:
+                value = getattr(of_port, name)
+                parts[name] = (value, Part(own.rule, f"{place}.{_camel(name)}")) if value is not None else None  # type: ignore[assignment]
+            break
+    return replace(inherited, **parts)
+
+
+def _not_carried_out(rule: Rule) -> Iterator[Problem]:
+    """What no port can have."""
+    spec = rule.value.spec
+    places = [("spec", spec.traffic_policy)]
+    places += [(f"spec.subsets[{index}]", subset.traffic_policy) for index, subset in enumerate(spec.subsets)]
+    for place, policy in places:
+        part = Part(rule, f"{place}.trafficPolicy")
+        if policy is not None and policy.tunnel is not None:
+            yield part.problem("tunnel", "tunnels of its own are not carried out; leave it out")
+        if policy is not None and policy.proxy_protocol is not None:
+            yield part.problem("proxyProtocol", "is not carried out, and endpoints get no such header; leave it out")
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -3,52 +3,43 @@
 https://istio.io/latest/docs/reference/config/networking/destination-rule/
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
-from l4.discovery.objects import Metadata, PortNumber
-
-
-class ClientTLS(Struct, frozen=True, rename="camel"):
-    """How a client of the host speaks TLS. ISTIO_MUTUAL is what tunnels do anyway."""
-
-    mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
-    sni: str = ""
-    subject_alt_names: tuple[str, ...] = ()
-    ca_certificates: str = ""
-    client_certificate: str = ""
-    private_key: str = ""
-    credential_name: str = ""
-    insecure_skip_verify: bool = False
-
-    def __post_init__(self) -> None:
-        files = (self.client_certificate, self.private_key)
-        if self.mode == "MUTUAL" and not self.credential_name and not all(files):
-            raise ValueError("mode MUTUAL needs clientCertificate and privateKey, or credentialName")
-        if self.credential_name and any((*files, self.ca_certificates)):
-            raise ValueError("credentialName stands for the files: keep one or the other")
+from l4.config.resources import Strict
+from l4.discovery.objects import LabelSelector, Metadata
+from waypoint.config.api_fields import repeated
+from waypoint.config.traffic_policy import TrafficPolicy
 
 
-class PortSelector(Struct, frozen=True):
-    number: PortNumber
+class Subset(Struct, frozen=True, rename="camel"):
+    """Endpoints of the host that have all the labels; without labels, all of them."""
 
-
-class PortTrafficPolicy(Struct, frozen=True):
-    port: PortSelector
-    tls: ClientTLS | None = None
-
-
-class TrafficPolicy(Struct, frozen=True, rename="camel"):
-    tls: ClientTLS | None = None
-    port_level_settings: Annotated[tuple[PortTrafficPolicy, ...], Meta(max_length=4096)] = ()
+    name: Annotated[
+        str,
+        Meta(
+            max_length=63,
+            pattern=r"^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?\Z",
+            description="the name of a subset: letters, digits, and - and . within",
+        ),
+    ]
+    labels: dict[str, str] = field(default_factory=dict)
+    traffic_policy: TrafficPolicy | None = None
 
 
 class DestinationRuleSpec(Struct, frozen=True, rename="camel"):
-    host: Annotated[str, Meta(min_length=1)]
-    traffic_policy: TrafficPolicy = TrafficPolicy()
+    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    traffic_policy: TrafficPolicy | None = None
+    subsets: Annotated[tuple[Subset, ...], Meta(max_length=4096)] = ()
+    export_to: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
+    workload_selector: LabelSelector | None = None
+
+    def __post_init__(self) -> None:
+        if (name := repeated(subset.name for subset in self.subsets)) is not None:
+            raise ValueError(f"subsets: {name!r} is there twice")
 
 
-class DestinationRule(Struct, frozen=True):
+class DestinationRule(Strict, frozen=True):
     metadata: Metadata
     spec: DestinationRuleSpec

@@ -1,0 +1,44 @@
+"""The clusters that manifests lead to in the mesh of the golden cases, also those that no route asks for."""
+
+from pathlib import Path
+
+from l4.config.resources import Decoder
+from l4.discovery.kubernetes import Mesh, registry_of
+from tests.kit.snapshots import GATEWAY, documents_of
+from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.destination_rule import DestinationRules
+from waypoint.config.istio import DestinationRule
+from waypoint.config.kinds import KINDS
+from waypoint.config.snapshot import ClusterConfig
+
+MESH = (Path(__file__).parents[1] / "golden" / "mesh.yaml").read_text()
+REVIEWS = "reviews.default.svc.cluster.local"
+RATINGS = "ratings.shop.svc.cluster.local"
+
+
+class Destinations:
+    """Asks for clusters as routes do."""
+
+    def __init__(self, *documents: str) -> None:
+        text = "\n---\n".join((MESH, *documents))
+        resources = Decoder(KINDS).decode(documents_of(mesh=text)).resources
+        self._registry = registry_of(resources, Mesh())
+        self.rules = DestinationRules(resources.of(DestinationRule), self._registry, GATEWAY[0])
+        self.clusters = ClusterConfigs(GATEWAY, self.rules)
+
+    def cluster(self, host: str = REVIEWS, port: int = 9080, subset: str = "") -> ClusterConfig | None:
+        service = self._registry.services[host]
+        its = next(it for it in service.ports if it.port == port)
+        name = self.clusters.of(service, its, subset)
+        return self.clusters.by_name[name] if name is not None else None
+
+    def policy_of(self, host: str = REVIEWS, port: int = 9080, subset: str = "") -> ClusterConfig:
+        found = self.cluster(host, port, subset)
+        assert found is not None
+        return found
+
+
+def rule(spec: str, name: str = "rule", namespace: str = "default", created: str = "") -> str:
+    """A DestinationRule; `spec` is what stands between the braces."""
+    meta = f"name: {name}, namespace: {namespace}" + (f", creationTimestamp: '{created}'" if created else "")
+    return f"{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{{meta}}}, spec: {{{spec}}}}}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from policies.attributes import ClusterName, RequestHead
@@ -19,6 +20,9 @@ from policies.matching import Regex, StringMatch
 from policies.retry import RetryPolicy
 from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
+
+if TYPE_CHECKING:
+    from policies.rate_limit import RateLimits
 
 
 class PathKind(IntEnum):
@@ -130,6 +134,7 @@ class Rule:
     retry: RetryPolicy | None = None
     session: SessionPersistence | None = None
     fault: Fault | None = None
+    limits: "RateLimits | None" = None
     source: RuleSource | None = None
 
     @property

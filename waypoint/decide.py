@@ -11,10 +11,19 @@ from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.filters import NO_FILTERS, Filters
 from policies.mirror import Mirror
 from policies.overrides import is_own_request, override
+from policies.rate_limit import Quota, RateLimits
 from policies.route import Rule, WeightedBackend
 from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
-from waypoint.errors import BackendNotFound, ExchangeError, FaultInjected, NoBackendWeight, RouteNotFound
+from waypoint.errors import BackendNotFound, ExchangeError, FaultInjected, NoBackendWeight, RateLimited, RouteNotFound
+
+Take = Callable[[RateLimits, RequestHead, Peer], Quota | None]
+"""Takes what a request costs out of its buckets."""
+
+
+def unlimited(limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
+    """For whoever only asks: nothing is taken, and nobody is refused."""
+    return None
 
 
 @dataclass(slots=True)
@@ -44,6 +53,7 @@ class Decision:
     origin: bytes | None = None
     mirrors: tuple[Mirror, ...] = ()
     tokens: tuple[Token, ...] = ()
+    quota: Quota | None = None
     delay_seconds: float = 0.0
 
     @property
@@ -57,16 +67,26 @@ UNDECIDED = Decision()
 
 
 def decide(
-    destination: Destination | None, peer: Peer, head: RequestHead, roll: Callable[[], float], now: float = 0.0
+    destination: Destination | None,
+    peer: Peer,
+    head: RequestHead,
+    roll: Callable[[], float],
+    now: float = 0.0,
+    take: Take = unlimited,
 ) -> Decision:
     """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1);
-    `now` is wall-clock time, by which sessions expire."""
+    `now` is wall-clock time, by which sessions expire; `take` knows the level of every bucket."""
     rule = destination.routes_for(peer).find(head) if destination is not None else None
     if rule is None:
         return Decision(error=RouteNotFound())
     if head.overrides is not None and is_own_request(peer, head):
         rule = override(rule, head.overrides)
     decision = Decision(rule)
+    if rule.limits is not None:
+        quota = decision.quota = take(rule.limits, head, peer)
+        if quota is not None and quota.over:
+            decision.error = RateLimited(is_resource_exhausted=rule.limits.is_resource_exhausted)
+            return decision
     if rule.fault is not None:
         decision.delay_seconds, abort = rule.fault.strike(roll)
         if abort is not None:
@@ -116,11 +136,14 @@ def edit_response(decision: Decision, headers: Headers) -> Headers:
         headers = backend.filters.response_edit.apply(headers)
     if rule is not None and rule.filters.response_edit is not None:
         headers = rule.filters.response_edit.apply(headers)
-    return mark_origin(decision, headers)
+    return mark(decision, headers)
 
 
-def mark_origin(decision: Decision, headers: Headers) -> Headers:
-    """Let the page that asked read the response, whoever made it."""
+def mark(decision: Decision, headers: Headers) -> Headers:
+    """What a response says of the decision, whoever made it: what the client has left, and that the page which asked
+    may read it."""
+    if decision.quota is not None:
+        decision.quota.mark(headers)
     if decision.origin is None or decision.rule is None or decision.rule.filters.cors is None:
         return headers
     return decision.rule.filters.cors.mark(headers, decision.origin)

@@ -8,6 +8,8 @@ from policies.fault import Abort
 from policies.outcome import Ending
 from policies.verdict import ResponseFlag
 
+_RESOURCE_EXHAUSTED = 8
+
 
 class ExchangeError(Exception):
     """`status` goes to the client, the rest to the access log; `reason` says more to an operator.
@@ -109,6 +111,19 @@ class FaultInjected(ExchangeError):
         super().__init__("a fault was asked for")
         self.status = abort.status
         self.grpc_status = abort.grpc_status
+
+
+class RateLimited(ExchangeError):
+    """`is_resource_exhausted` is what gRPC calls it; else it is UNAVAILABLE, as in Envoy."""
+
+    status = 429
+    flag = ResponseFlag.RATE_LIMITED
+    detail = "local_rate_limited"
+    body = b"local_rate_limited"
+
+    def __init__(self, *, is_resource_exhausted: bool = False) -> None:
+        super().__init__("a rate limit is reached")
+        self.grpc_status = _RESOURCE_EXHAUSTED if is_resource_exhausted else None
 
 
 class UpgradeRefused(ExchangeError):

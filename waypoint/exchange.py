@@ -26,7 +26,7 @@ from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
-from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, mark_origin
+from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, mark
 from waypoint.errors import AttemptFailed, ExchangeError, Overloaded, RequestTimeout
 from waypoint.gate import Gate
 from waypoint.http import grpc
@@ -104,7 +104,9 @@ class Exchange:
             self._reply(Overloaded("max_exchanges" if path.max_exchanges else "memory_limit_bytes"))
             return
         taken = path.recorder.take(self._head) if path.recorder is not None else None
-        decision = self._decision = decide(destination, connection.peer, self._head, random, record.started_at)
+        decision = self._decision = decide(
+            destination, connection.peer, self._head, random, record.started_at, path.limiter.take
+        )
         if decision.rule is not None:
             record.route_name = decision.rule.name
         if taken is not None and path.recorder is not None:
@@ -384,13 +386,13 @@ class Exchange:
         if record.is_grpc:
             head, body = grpc.reply(head, error.body, error.grpc_status), b""
             record.grpc_status = grpc.status_of(head.headers)
-        head.headers = mark_origin(self._decision, head.headers)
+        head.headers = mark(self._decision, head.headers)
         self._send(head, body)
 
     def _answer(self, answer: Answer) -> None:
         """A response that the route itself makes."""
         self._record.detail = answer.detail
-        headers = mark_origin(self._decision, [*answer.headers, *_own_headers()])
+        headers = mark(self._decision, [*answer.headers, *_own_headers()])
         self._send(ResponseHead(answer.status, headers), answer.body)
 
     def _send(self, head: ResponseHead, body: bytes) -> None:

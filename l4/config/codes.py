@@ -28,6 +28,8 @@ class Code(StrEnum):
     REFERENCE_NOT_PERMITTED = "PWP0105"
     FILTER_INVALID = "PWP0106"
     PROTOCOL_MISMATCH = "PWP0107"
+    TARGET_NOT_FOUND = "PWP0121"
+    POLICY_CONFLICTED = "PWP0122"
     WAYPOINT_NOT_USED = "PWP0201"
     SERVICE_NOT_REACHABLE = "PWP0202"
     ROUTE_WITHOUT_WAYPOINT = "PWP0203"
@@ -80,6 +82,10 @@ CODES: Mapping[Code, Entry] = {
     Code.FILTER_INVALID: Entry("FilterInvalid", _ERROR, "The filter can't be used here; its rule answers 500."),
     Code.PROTOCOL_MISMATCH: Entry(
         "ProtocolMismatch", _ERROR, "A route of this kind has no effect on a port of this protocol."
+    ),
+    Code.TARGET_NOT_FOUND: Entry("TargetNotFound", _ERROR, "What the policy is attached to does not exist.", "IST0101"),
+    Code.POLICY_CONFLICTED: Entry(
+        "PolicyConflicted", _ERROR, "An older policy of the same kind has the same target, and is in force there."
     ),
     Code.WAYPOINT_NOT_USED: Entry(
         "WaypointNotUsed", _WARNING, "A use-waypoint label leads nowhere; traffic goes without a waypoint."

@@ -35,6 +35,7 @@ from waypoint.config.compile import compile as compile_snapshot
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
+from waypoint.limiter import Limiter
 from waypoint.originate import Originator
 from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
@@ -119,6 +120,7 @@ class Mesh:
         self.registry.swap(registry)
         self.pods.update(registry)
         self.clusters.reconcile(snapshot)
+        self.path.limiter.reconcile(snapshot)
         self.holder.swap(snapshot)
         self.clusters.retire_unknown(snapshot)
         return snapshot
@@ -194,6 +196,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
         settings=settings,
         spawn=spawn,
         loop=loop,
+        limiter=Limiter(metrics),
     )
     node = Node(registry, _Certificates(pki), Traffic(metrics, access_log), settings)
     pods = Pods(node, "node", 15008)

@@ -6,11 +6,21 @@ from policies.attributes import ClusterName
 from policies.cors import Cors
 from policies.fault import Fault
 from policies.filters import Filters
-from policies.matching import Regex
+from policies.matching import Regex, StringMatch
 from policies.mirror import Mirror
+from policies.rate_limit import RateLimits
 from policies.retry import RetryPolicy
 from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
 from policies.route import FieldMatch, Match, PathKind, Rule
+from policies.selector import (
+    Condition,
+    HeaderCondition,
+    IdentityCondition,
+    MethodCondition,
+    PathCondition,
+    QueryCondition,
+    SourceCondition,
+)
 from policies.session import SessionPersistence
 
 
@@ -78,7 +88,8 @@ def wanted(field: FieldMatch) -> str:
 
 def rule_words(rule: Rule) -> list[str]:
     """What a rule does beside choosing a backend."""
-    words = [*(_fault(rule.fault) if rule.fault is not None else ()), *filter_words(rule.filters)]
+    words = [*(_limits(rule.limits) if rule.limits is not None else ())]
+    words += [*(_fault(rule.fault) if rule.fault is not None else ()), *filter_words(rule.filters)]
     if rule.timeouts.request is not None:
         words.append(f"timeout {seconds(rule.timeouts.request)} for the whole exchange")
     if rule.timeouts.backend_request is not None:
@@ -164,6 +175,45 @@ def _fault(fault: Fault) -> Iterator[str]:
     if fault.abort is not None:
         status = fault.abort.grpc_status
         yield f"abort {percent(fault.abort.chance)} with {fault.abort.status if status is None else f'gRPC {status}'}"
+
+
+def _limits(limits: RateLimits) -> Iterator[str]:
+    for rule in limits.rules:
+        limit = rule.limit
+        parts = [
+            "count" if rule.is_shadow else "limit",
+            f"to {limit.per_second:.3g} a second, {limit.capacity:g} at once",
+        ]
+        told = [words for it in rule.conditions if (words := condition_words(it))]
+        where = f" for {', '.join(told)}" if told else ""
+        yield f"{' '.join(parts)}{where} ({limits.policy} {rule.name})"
+
+
+def condition_words(condition: Condition) -> str:
+    """Whom it is for; what is told apart is `each`."""
+    match condition:
+        case HeaderCondition(name, match, is_inverted):
+            return f"header {_wanted(name, match, 'not ' if is_inverted else '')}"
+        case QueryCondition(name, match):
+            return f"query {_wanted(name, match)}"
+        case PathCondition(match):
+            return "each path" if match is None else ", ".join(_parts(Match(match)))
+        case MethodCondition(methods):
+            return f"method {text(b' or '.join(methods))}"
+        case SourceCondition(network, is_distinct):
+            return f"{'each address of' if is_distinct else 'clients in'} {network}"
+        case IdentityCondition(namespaces, accounts, principals, is_distinct):
+            whom = ", ".join(" or ".join(its) for its in (namespaces, accounts, principals) if its)
+            return f"{'each client' if is_distinct else 'clients'}{f' of {whom}' if whom else ''}"
+    return ""
+
+
+def _wanted(name: bytes, match: StringMatch | None, negation: str = "") -> str:
+    return (
+        f"{text(name)} {negation}{wanted(FieldMatch(name, match))}"
+        if match is not None
+        else f"{text(name)}, each value"
+    )
 
 
 def _session(session: SessionPersistence) -> str:

@@ -20,16 +20,18 @@ from waypoint.config.attach import Attachment, Parents
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.conditions import gateway_status, route_status
 from waypoint.config.destination_rule import DestinationRules
+from waypoint.config.direct_policy import Targets
 from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
 from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.policies import Policies
 from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.references import References
 from waypoint.config.report import Report
 from waypoint.config.rules import Rules
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
-from waypoint.config.status import RouteStatus
+from waypoint.config.status import PolicyStatus, RouteStatus
 
 _KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
 
@@ -51,23 +53,27 @@ def compile(
     for kind in _KINDS:
         for resource in resources.of(kind):
             routes.add(resource)
+    services = ((service, clusters.is_ours(service)) for service in registry.services.values())
+    targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
+    policies = Policies(resources, registry, targets, gateway)
     destinations = {
         (host, port.port): destination
         for service in registry.services.values()
         if clusters.is_ours(service)
         for port in service.ports
-        for destination in (_destination(service, port, clusters, routes),)
+        for destination in (_destination(service, port, clusters, routes, policies),)
         for host in (*service.addresses, service.hostname)
     }
-    destinations |= _workloads(registry, clusters)
+    destinations |= _workloads(registry, clusters, policies)
     ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
     snapshot = Snapshot(
         version="",
         registry=registry,
         destinations=destinations,
         clusters=clusters.by_name,
-        problems=tuple(sorted({*problems, *registry.problems, *routes.problems, *rules.problems})),
-        statuses=(*map(gateway_status, ours), *sorted(routes.statuses, key=lambda it: it.key)),
+        problems=tuple(sorted({*problems, *registry.problems, *routes.problems, *rules.problems, *policies.problems})),
+        statuses=(*map(gateway_status, ours), *_sorted(*routes.statuses, *policies.statuses)),
+        limits=policies.limits,
         has_gateway=bool(ours),
     )
     return replace(snapshot, version=_version(snapshot))
@@ -131,6 +137,10 @@ class _Routes:
                 yield it
 
 
+def _sorted(*statuses: RouteStatus | PolicyStatus) -> list[RouteStatus | PolicyStatus]:
+    return sorted(statuses, key=lambda it: it.key)
+
+
 def _compiled(rules: Rules, route: object) -> tuple[tuple[Route, ...], tuple[OpaqueRoute, ...]]:
     match route:
         case HTTPRoute():
@@ -144,7 +154,9 @@ def _compiled(rules: Rules, route: object) -> tuple[tuple[Route, ...], tuple[Opa
     raise TypeError(route)
 
 
-def _destination(service: Service, port: ServicePort, clusters: ClusterConfigs, routes: _Routes) -> Destination:
+def _destination(
+    service: Service, port: ServicePort, clusters: ClusterConfigs, routes: _Routes, policies: Policies
+) -> Destination:
     """A port of a service that is bound to this waypoint."""
     cluster = clusters.of(service, port)
     default = Rule("default", (WeightedBackend(cluster),))
@@ -155,18 +167,24 @@ def _destination(service: Service, port: ServicePort, clusters: ClusterConfigs, 
             http.setdefault(it.consumer, []).extend(it.routes)
         if it.opaque:
             opaque.setdefault(it.consumer, []).extend(it.opaque)
+    tables = {
+        namespace: RouteTable(policies.lay_upon(its, service, port))
+        for namespace, its in ({None: [Route(Match(), default)]} | http).items()
+    }
     return Destination(
         service=clusters.by_name[cluster].service,
         port=port.port,
         app_protocol=port.app_protocol,
-        routes=RouteTable(http.pop(None, [Route(Match(), default)])),
+        routes=tables.pop(None),
         opaque=OpaqueTable(opaque.pop(None, [OpaqueRoute("", default)])),
-        consumer_routes={namespace: RouteTable(its) for namespace, its in http.items() if namespace},
+        consumer_routes={namespace: table for namespace, table in tables.items() if namespace},
         consumer_opaque={namespace: OpaqueTable(its) for namespace, its in opaque.items() if namespace},
     )
 
 
-def _workloads(registry: Registry, clusters: ClusterConfigs) -> Iterator[tuple[tuple[str, int], Destination]]:
+def _workloads(
+    registry: Registry, clusters: ClusterConfigs, policies: Policies
+) -> Iterator[tuple[tuple[str, int], Destination]]:
     """Workloads that are called by their own address, with every port that they or their services declare."""
     ports = {it.uid: set(it.ports) for it in registry.workloads.values() if clusters.is_ours(it) and it.addresses}
     for service in registry.services.values() if ports else ():
@@ -174,20 +192,21 @@ def _workloads(registry: Registry, clusters: ClusterConfigs) -> Iterator[tuple[t
             if endpoint.workload.uid in ports:
                 ports[endpoint.workload.uid].update(endpoint.ports.values())
     for uid, its in sorted(ports.items()):
-        yield from _direct(registry.workloads[uid], sorted(its), clusters)
+        yield from _direct(registry.workloads[uid], sorted(its), clusters, policies)
 
 
 def _direct(
-    workload: Workload, ports: Iterable[int], clusters: ClusterConfigs
+    workload: Workload, ports: Iterable[int], clusters: ClusterConfigs, policies: Policies
 ) -> Iterator[tuple[tuple[str, int], Destination]]:
-    """Routes are attached to services, so none applies; what a port carries is found out from its first bytes."""
+    """Routes are attached to services, so none applies, and of policies only the Gateway's; what a port carries is
+    found out from its first bytes."""
     for port in ports:
         rule = Rule("default", (WeightedBackend(clusters.direct(workload, port)),))
         destination = Destination(
             service=UNKNOWN_SERVICE,
             port=port,
             app_protocol=AppProtocol.UNKNOWN,
-            routes=RouteTable([Route(Match(), rule)]),
+            routes=RouteTable(policies.lay_upon([Route(Match(), rule)])),
             opaque=OpaqueTable([OpaqueRoute("", rule)]),
         )
         yield from (((address, port), destination) for address in workload.addresses)

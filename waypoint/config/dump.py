@@ -6,6 +6,7 @@ Policies are shown field by field, without what has its default, so that a new f
 from collections.abc import Mapping, Set
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from policies.filters import NO_FILTERS
@@ -119,6 +120,8 @@ def _plain(value: Any) -> object:
     match value:
         case bytes():
             return value.decode("latin-1")
+        case IPv4Network() | IPv6Network():
+            return str(value)
         case Enum():
             return value.name
         case Regex():

@@ -6,9 +6,11 @@ from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
 from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.rate_limit_policy import RateLimitPolicy
 from waypoint.config.reference_grant import ReferenceGrant
 
 _GATEWAY_API = "gateway.networking.k8s.io"
+_OWN = "pywaypoint.dev"
 
 KINDS: Kinds = {
     **kubernetes.KINDS,
@@ -18,4 +20,5 @@ KINDS: Kinds = {
     (_GATEWAY_API, "TLSRoute"): TLSRoute,
     (_GATEWAY_API, "ReferenceGrant"): ReferenceGrant,
     ("networking.istio.io", "DestinationRule"): DestinationRule,
+    (_OWN, "RateLimitPolicy"): RateLimitPolicy,
 }

@@ -14,11 +14,12 @@ from l4.discovery.workload import AppProtocol, NamedEndpoint
 from policies.attributes import ClusterName, Peer
 from policies.balancing.endpoint import Endpoint
 from policies.opaque import OpaqueTable
+from policies.rate_limit import RateLimits
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import RouteTable
 from policies.session import SessionPersistence
 from policies.upstream_tls import UpstreamTls
-from waypoint.config.status import GatewayStatus, RouteStatus
+from waypoint.config.status import GatewayStatus, PolicyStatus, RouteStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,9 @@ class Snapshot:
     destinations: Mapping[tuple[str, int], Destination] = field(default_factory=dict)
     clusters: Mapping[ClusterName, ClusterConfig] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    statuses: tuple[RouteStatus | GatewayStatus, ...] = ()
+    statuses: tuple[RouteStatus | PolicyStatus | GatewayStatus, ...] = ()
+    limits: tuple[RateLimits, ...] = ()
+    """Those of all rules, for whoever keeps their buckets."""
     has_gateway: bool = False
     """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""
 

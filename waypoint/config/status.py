@@ -1,4 +1,4 @@
-"""What the API's `status` would say of routes and Gateways: conditions, computed by the compiler, written by others.
+"""What the API's `status` would say of routes, policies and Gateways: conditions, computed here, written by others.
 
 We speak only of parents that are ours, under a controller name of our own, so that Istio's entries beside it stay
 Istio's. When a condition last changed is known to whoever writes it down, not here.
@@ -55,6 +55,35 @@ class RouteStatus:
                     "conditions": [condition.dump(self.generation) for condition in parent.conditions],
                 }
                 for parent in self.parents
+            ]
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AncestorStatus:
+    """`ref` is the targetRef as the policy has it, without what is empty."""
+
+    ref: tuple[tuple[str, Any], ...]
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStatus:
+    """Of a policy of our own. Its ancestors are its targets (GEP-713)."""
+
+    key: ObjectKey
+    generation: int
+    ancestors: tuple[AncestorStatus, ...]
+
+    def dump(self) -> dict[str, object]:
+        return {
+            "ancestors": [
+                {
+                    "ancestorRef": dict(ancestor.ref),
+                    "controllerName": CONTROLLER,
+                    "conditions": [ancestor.condition.dump(self.generation)],
+                }
+                for ancestor in self.ancestors
             ]
         }
 

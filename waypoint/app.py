@@ -82,12 +82,13 @@ class Waypoint:
         )
         self._recorder = Recorder(options.record, settings) if options.record else None
         self._pool = HbonePool(settings, self._metrics.count_refusal)
-        self._clusters = Clusters(settings)
+        telemetry = Telemetry(self._metrics, self._access_log)
+        self._clusters = Clusters(settings, telemetry.count_event)
         self._path = DataPath(
             holder=self._holder,
             clusters=self._clusters,
             originator=Originator(self._pool, lambda: self._certificates.current, settings, _own_ip(options.listen[0])),
-            telemetry=Telemetry(self._metrics, self._access_log),
+            telemetry=telemetry,
             tracer=self._tracer,
             settings=settings,
             spawn=self._spawn,

@@ -4,6 +4,7 @@ Raise or pass these, never a status: `exchange.local_reply` renders any of them.
 what Envoy sends (dashboards and tests of others match on them).
 """
 
+from policies.attributes import Header
 from policies.fault import Abort
 from policies.outcome import Ending
 from policies.verdict import ResponseFlag
@@ -22,6 +23,7 @@ class ExchangeError(Exception):
     flag: ResponseFlag | None = None
     detail = ""
     body = b""
+    headers: tuple[Header, ...] = ()
     grpc_status: int | None = None
     """For clients that speak gRPC; None: the one that `status` stands for."""
 
@@ -129,6 +131,17 @@ class RateLimited(ExchangeError):
 class UpgradeRefused(ExchangeError):
     status = 403
     detail = "upgrade_failed"
+
+
+class UpstreamOverflow(ExchangeError):
+    """The destination has as much under way as its circuit breaker allows. Nobody is asked again, and no endpoint is to
+    blame."""
+
+    status = 503
+    flag = ResponseFlag.UPSTREAM_OVERFLOW
+    detail = "upstream_reset_before_response_started{overflow}"
+    body = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
+    headers = ((b"x-envoy-overloaded", b"true"),)
 
 
 class AttemptFailed(ExchangeError):

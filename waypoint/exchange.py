@@ -33,7 +33,8 @@ from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.mirrored import MirroredRequest
 from waypoint.recorder import Recorder, Taken
-from waypoint.telemetry import ExchangeRecord, RetryEvent
+from waypoint.telemetry import ClusterEvent, ExchangeRecord
+from waypoint.upstream.affinity import Affinity
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.session import Session
@@ -41,8 +42,8 @@ from waypoint.upstream.session import Session
 SERVER = b"istio-envoy"
 _ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
 _RETRY_FLAGS = {
-    RetryEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
-    RetryEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
+    ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
+    ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
 }
 
 
@@ -77,7 +78,7 @@ class Exchange:
         self._gate: Gate | None = None
         self._decision = UNDECIDED
         self._mirrors: tuple[MirroredRequest, ...] = ()
-        self._session: Session | None = None
+        self._session: Session | Affinity | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._started = time.perf_counter()
         self._request_ended = 0.0
@@ -169,10 +170,10 @@ class Exchange:
         self._record.endpoint = endpoint
         self._record.request_bytes = head_bytes
 
-    def retry_noted(self, event: RetryEvent) -> None:
+    def event_noted(self, event: ClusterEvent) -> None:
         record = self._record
         if record.cluster is not None:
-            self._path.telemetry.count_retry(event, record.cluster)
+            self._path.telemetry.count_event(event, record.cluster)
         if event in _RETRY_FLAGS:
             record.flags += (_RETRY_FLAGS[event],)
 
@@ -279,8 +280,11 @@ class Exchange:
             self._keep_grpc_deadline(rule)
         head.headers.append((b"x-envoy-attempt-count", b"1"))
         policy = rule.session or cluster.config.session
+        source = cluster.config.balancing.key
         if policy is not None:
             self._session = self._find_session(policy, rule, cluster)
+        elif source is not None:
+            self._session = Affinity(cluster, source, source.find(head, self._connection.peer), new_request_id)
         if decision.mirrors and not self._body.is_opaque:
             self._mirrors = tuple(self._mirrored(decision))
         self._attempts = Attempts(
@@ -346,6 +350,8 @@ class Exchange:
     def _is_http2(self, cluster: Cluster) -> bool:
         """What the port declares; of an undeclared one we know only what its client took for granted."""
         protocol = cluster.config.app_protocol
+        if cluster.config.pool.uses_client_protocol:
+            return self._downstream.protocol == "HTTP/2"
         if protocol is AppProtocol.HTTP:
             return False
         return protocol is not AppProtocol.UNKNOWN or self._downstream.protocol == "HTTP/2"
@@ -359,13 +365,13 @@ class Exchange:
             headers.append((b"traceparent", span.traceparent()))
 
     def _timed_out(self) -> None:
-        self._give_up(RequestTimeout())
+        self._give_up(RequestTimeout(), is_late=True)
 
-    def _give_up(self, error: ExchangeError) -> None:
+    def _give_up(self, error: ExchangeError, *, is_late: bool = False) -> None:
         """Answer in the endpoint's place, or cut the response that is under way."""
         if self._record.status == 0:
             if self._attempts is not None:
-                self._attempts.abort()
+                self._attempts.abort(is_late=is_late)
             self._reply(error)
         else:
             self._record.flags += (error.flag,) if error.flag else ()
@@ -460,7 +466,7 @@ def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
     headers = [(b"content-type", b"text/plain")] if body else []
     if error.status == 405:
         headers.append((b"allow", _ALLOWED))  # RFC 9110 section 15.5.6
-    return ResponseHead(error.status, [*headers, *_own_headers()]), body
+    return ResponseHead(error.status, [*headers, *error.headers, *_own_headers()]), body
 
 
 def _own_headers() -> Headers:

@@ -12,7 +12,7 @@ from policies.rewrite import split_port
 from waypoint.data_path import DataPath
 from waypoint.errors import ExchangeError
 from waypoint.http.events import Body
-from waypoint.telemetry import RetryEvent
+from waypoint.telemetry import ClusterEvent
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
 
@@ -65,7 +65,7 @@ class MirroredRequest:
 
     def attempt_began(self, endpoint: Endpoint, head_bytes: int) -> None: ...
 
-    def retry_noted(self, event: RetryEvent) -> None: ...
+    def event_noted(self, event: ClusterEvent) -> None: ...
 
     def response_informational(self, head: ResponseHead) -> None: ...
 

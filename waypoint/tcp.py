@@ -8,13 +8,17 @@ from typing import Protocol
 from l4.net.client_hello import ClientHello
 from l4.net.copy import Copy
 from policies.balancing.endpoint import Endpoint
+from policies.outcome import Ending, Outcome
 from policies.retry import DEFAULT_RETRIES
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
 from waypoint.decide import decide_opaque
-from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, RouteNotFound
-from waypoint.telemetry import ExchangeRecord
-from waypoint.upstream.cluster import Cluster, LiveEndpoint
+from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
+from waypoint.telemetry import ClusterEvent, ExchangeRecord
+from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.endpoint import LiveEndpoint
+
+_REACHED = Outcome(Ending.RESPONSE, 200)
 
 
 class Near(Protocol):
@@ -39,6 +43,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
 
     def done(error: Exception | None) -> None:
         live.active -= 1
+        cluster.circuit.connections -= 1
         series.closed.add(1)
         series.received.add(copy.received)
         series.sent.add(copy.sent)
@@ -84,16 +89,24 @@ async def _reach(
         live = cluster.pick(random, tried)
         if live is None:
             raise NoHealthyEndpoint
+        if not cluster.circuit.may_connect(own=1):
+            connection.path.telemetry.count_event(ClusterEvent.CONNECTION_OVERFLOW, cluster.config.name)
+            raise UpstreamOverflow
         record.endpoint = live.endpoint
         live.active += 1
+        cluster.circuit.connections += 1
         try:
-            await connection.path.originator.connect(live.endpoint, lambda: far, cluster.config.connect_timeout_seconds)
+            await connection.path.originator.connect(live.endpoint, lambda: far, live.pool.connect_seconds)
         except BaseException as error:
             live.active -= 1
+            cluster.circuit.connections -= 1
+            if isinstance(error, AttemptFailed):
+                cluster.record(live, Outcome(error.ending))
             if not isinstance(error, AttemptFailed) or retries == DEFAULT_RETRIES.attempts:
                 raise
             tried.add(live.endpoint)
             await asyncio.sleep(DEFAULT_RETRIES.delay(retries + 1, random()))
             retries += 1
         else:
+            cluster.record(live, _REACHED)
             return live

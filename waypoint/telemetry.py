@@ -27,7 +27,7 @@ MUTUAL_TLS = "mutual_tls"
 MAX_BOUND_SERIES = 4096
 
 
-class RetryEvent(StrEnum):
+class ClusterEvent(StrEnum):
     """Envoy's counters of a cluster, by their names."""
 
     RETRY = "upstream_rq_retry"
@@ -37,6 +37,11 @@ class RetryEvent(StrEnum):
     LIMIT_EXCEEDED = "upstream_rq_retry_limit_exceeded"
     OVERFLOW = "upstream_rq_retry_overflow"
     PER_TRY_TIMEOUT = "upstream_rq_per_try_timeout"
+    REQUEST_OVERFLOW = "upstream_rq_pending_overflow"
+    CONNECTION_OVERFLOW = "upstream_cx_overflow"
+    EJECTED = "outlier_detection.ejections_enforced_total"
+    EJECTION_OVERFLOW = "outlier_detection.ejections_overflow"
+    RETURNED = "outlier_detection.returned"
 
 
 @dataclass(slots=True)
@@ -143,8 +148,8 @@ class Telemetry:
         if reason:
             self._metrics.count_refusal(reason)
 
-    def count_retry(self, event: RetryEvent, cluster: ClusterName) -> None:
-        self._metrics.retries.labels((event, cluster)).add()
+    def count_event(self, event: ClusterEvent, cluster: ClusterName) -> None:
+        self._metrics.cluster_events.labels((event, cluster)).add()
 
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
         """The counters for an opaque connection, to be updated while it lasts."""

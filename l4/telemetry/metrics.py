@@ -243,8 +243,8 @@ class MeshMetrics:
         self.refused = counter(
             "pywaypoint_refused", "Connections and requests refused before they had a destination.", ("reason",)
         )
-        self.retries = counter(
-            "pywaypoint_upstream_retries", "What became of retries, as Envoy names it.", ("event", "cluster_name")
+        self.cluster_events = counter(
+            "pywaypoint_cluster_events", "What befell a destination, as Envoy names it.", ("event", "cluster_name")
         )
         self.rate_limits = counter(
             "pywaypoint_rate_limit", "Requests measured by a rate limit.", ("policy", "rule", "outcome")
@@ -262,7 +262,7 @@ class MeshMetrics:
         self._families: tuple[Family[Value] | Family[Histogram], ...] = (
             *(self.requests, self.request_duration, self.request_bytes, self.response_bytes),
             *(self.connections_opened, self.connections_closed, self.received_bytes, self.sent_bytes),
-            *(self.refused, self.retries, self.rate_limits, problems, build, overflow),
+            *(self.refused, self.cluster_events, self.rate_limits, problems, build, overflow),
         )
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)

@@ -177,7 +177,8 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
         pki.certificate(pki.identity("default", account))
     metrics, log = MeshMetrics("proxy", "test"), folder / "access.log"
     access_log = AccessLog(str(log), flush_seconds=0.01)
-    clusters, pool = Clusters(settings), HbonePool(settings)
+    telemetry = Telemetry(metrics, access_log)
+    clusters, pool = Clusters(settings, telemetry.count_event), HbonePool(settings)
     holder, registry = Holder(Snapshot("", Registry())), Holder(Registry())
     tasks: set[asyncio.Task[None]] = set()
 
@@ -191,7 +192,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
         holder=holder,
         clusters=clusters,
         originator=Originator(pool, lambda: certificate, settings, waypoint),
-        telemetry=Telemetry(metrics, access_log),
+        telemetry=telemetry,
         tracer=None,
         settings=settings,
         spawn=spawn,

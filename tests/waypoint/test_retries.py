@@ -45,7 +45,7 @@ class Scene:
 
     def counted(self, event: str) -> int:
         text = self.mesh.metrics.render("")[0].decode()
-        found = re.search(rf'pywaypoint_upstream_retries_total{{event="{event}",[^}}]*}} (\d+)', text)
+        found = re.search(rf'pywaypoint_cluster_events_total{{event="{event}",[^}}]*}} (\d+)', text)
         return int(found[1]) if found else 0
 
     def budget(self, budget: RetryBudget) -> None:

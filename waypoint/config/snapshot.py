@@ -13,7 +13,11 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, NamedEndpoint
 from policies.attributes import ClusterName, Peer
 from policies.balancing.endpoint import Endpoint
+from policies.balancing.method import DEFAULT_BALANCING, Balancing
+from policies.circuit import NO_LIMITS, CircuitLimits
+from policies.connection_pool import DEFAULT_POOL, ConnectionPool
 from policies.opaque import OpaqueTable
+from policies.outlier import OutlierDetection
 from policies.rate_limit import RateLimits
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import RouteTable
@@ -43,12 +47,15 @@ class ClusterConfig:
     port: int
     app_protocol: AppProtocol
     endpoints: tuple[Endpoint, ...]
-    connect_timeout_seconds: float = 10.0
+    pool: ConnectionPool = DEFAULT_POOL
     names: tuple[NamedEndpoint, ...] = ()
     """More endpoints, of which only the DNS name is known; looked up by `upstream.dns`."""
     tls: UpstreamTls | None = None
     retry_budget: RetryBudget = DEFAULT_BUDGET
     session: SessionPersistence | None = None
+    circuit: CircuitLimits = NO_LIMITS
+    outlier: OutlierDetection | None = None
+    balancing: Balancing = DEFAULT_BALANCING
 
 
 @dataclass(frozen=True, slots=True)

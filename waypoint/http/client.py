@@ -38,6 +38,7 @@ class Http1Client(asyncio.Protocol):
         "_transport",
         "idle_since",
         "is_reused",
+        "served",
     )
 
     def __init__(
@@ -61,6 +62,7 @@ class Http1Client(asyncio.Protocol):
         self._is_gone = False
         self.is_reused = False
         self.idle_since = 0.0
+        self.served = 0  # how many exchanges
 
     @property
     def has_answered(self) -> bool:

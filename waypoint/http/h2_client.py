@@ -20,6 +20,7 @@ from l4.http2.events import (
     TrailersReceived,
 )
 from policies.attributes import Headers, RequestHead
+from policies.connection_pool import DEFAULT_POOL, ConnectionPool
 from waypoint.errors import AttemptFailed, UpstreamClosed, UpstreamConnectFailed, UpstreamProtocolError, UpstreamReset
 from waypoint.http import h2
 from waypoint.http.events import Body, ResponseSink
@@ -127,13 +128,22 @@ class ClientStream(Http2Stream):
 
 
 class Http2Client(Http2Connection):
-    """`on_gone` is told once, when the connection takes no further stream. `is_ready` is done when the endpoint has
-    said how many streams it takes, and has thereby shown that it speaks HTTP/2: no request is sent before."""
+    """`on_gone` is told once, when the connection takes no further stream, and `on_room` whenever one has ended.
+    `is_ready` is done when the endpoint has said how many streams it takes, and has thereby shown that it speaks
+    HTTP/2: no request is sent before."""
 
-    __slots__ = ("_is_retired", "_on_gone", "_opened", "idle_since", "is_ready", "is_used")
+    __slots__ = ("_is_retired", "_on_gone", "_on_room", "_opened", "_pool", "idle_since", "is_ready", "is_used")
 
-    def __init__(self, settings: Settings, on_gone: Callable[["Http2Client"], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_gone: Callable[["Http2Client"], None],
+        on_room: Callable[[], None] = lambda: None,
+        pool: ConnectionPool = DEFAULT_POOL,
+    ) -> None:
         super().__init__(settings, is_client=True)
+        self._on_room = on_room
+        self._pool = pool
         self._on_gone = on_gone
         self._is_retired = False
         self._opened = 0
@@ -143,13 +153,15 @@ class Http2Client(Http2Connection):
 
     def stream(self) -> ClientStream | None:
         """A stream for an exchange whose head is sent at once; None when there is no room for one now."""
-        engine = self.engine
+        engine, limit = self.engine, self._pool.max_concurrent_streams
         if self._is_retired or engine.own_stream_count >= engine.peer_max_concurrent_streams:
+            return None
+        if limit is not None and engine.own_stream_count >= limit:
             return None
         stream = ClientStream(self)
         self.is_used = True
         self._opened += 1
-        if self._opened >= _MAX_STREAMS_IN_ALL:
+        if self._opened >= (self._pool.max_requests_per_connection or _MAX_STREAMS_IN_ALL):
             self.loop.call_soon(self.retire)
         return stream
 
@@ -202,6 +214,7 @@ class Http2Client(Http2Connection):
 
     def forget(self, stream: Http2Stream) -> None:
         super().forget(stream)
+        self._on_room()
         if not self.streams:
             self.idle_since = self.loop.time()
             if self._is_retired:

@@ -19,15 +19,16 @@ from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.outcome import Ending, Outcome
 from policies.retry import DEFAULT_RETRIES, IDEMPOTENT, RetryPolicy
-from waypoint.errors import AttemptFailed, AttemptTimeout, ExchangeError, NoHealthyEndpoint
+from waypoint.errors import AttemptFailed, AttemptTimeout, ExchangeError, NoHealthyEndpoint, UpstreamOverflow
 from waypoint.http.client import Http1Client
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_client import ClientStream
 from waypoint.originate import Originator
-from waypoint.telemetry import RetryEvent
-from waypoint.upstream.cluster import Cluster, LiveEndpoint
+from waypoint.telemetry import ClusterEvent
+from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.connect import open_connection, open_stream
 from waypoint.upstream.connections import Spawn
+from waypoint.upstream.endpoint import LiveEndpoint
 from waypoint.upstream.retrying import Retrying
 from waypoint.upstream.watch import Discarded, Watch
 
@@ -37,7 +38,7 @@ class AttemptSink(ResponseSink, Protocol):
 
     def attempt_began(self, endpoint: Endpoint, head_bytes: int) -> None: ...
 
-    def retry_noted(self, event: RetryEvent) -> None: ...
+    def event_noted(self, event: ClusterEvent) -> None: ...
 
     def attempts_failed(self, error: ExchangeError) -> None: ...
 
@@ -60,6 +61,7 @@ class Attempts:
         "_is_over",
         "_is_replayable",
         "_is_watched",
+        "_judges",
         "_live",
         "_originator",
         "_picker",
@@ -106,7 +108,8 @@ class Attempts:
         self._size = 0
         self._trailers: Headers | None = None  # None until the request is complete
         self._is_replayable = True
-        self._is_watched = policy.looks_at_responses or policy.per_try_timeout is not None
+        self._judges = cluster.config.outlier is not None
+        self._is_watched = policy.looks_at_responses or policy.per_try_timeout is not None or self._judges
         self._timer: asyncio.TimerHandle | None = None  # the pause before an attempt, then the attempt's own limit
         self._is_over = False
 
@@ -119,6 +122,10 @@ class Attempts:
             self._is_over = True
             self._sink.attempts_failed(NoHealthyEndpoint())
             return
+        circuit = self._cluster.circuit
+        if not circuit.take_request():
+            self._overflow(ClusterEvent.REQUEST_OVERFLOW)
+            return
         self.count += 1
         if self.count == 1 and self._cluster.counts_requests:
             self._cluster.retries.request(time.monotonic())
@@ -129,8 +136,10 @@ class Attempts:
         client = live.take(is_http2=self._is_http2)
         if client is not None:
             self._send(client)
-        else:
+        elif circuit.take_pending():
             self._connecting = self._spawn(self._connect(live))
+        else:
+            self._overflow(ClusterEvent.REQUEST_OVERFLOW)
 
     def send_body(self, data: bytes) -> bool:
         """Pass on a part of the body; False to be sent no more until `resume_upstream`."""
@@ -156,9 +165,12 @@ class Attempts:
         self._is_replayable = False
         self._chunks.clear()
 
-    def abort(self) -> None:
-        """Nobody waits for the answer any more: let go of connection, tunnel and endpoint."""
+    def abort(self, *, is_late: bool = False) -> None:
+        """Nobody waits for the answer any more: let go of connection, tunnel and endpoint. `is_late`: because it took
+        too long."""
         if not self._is_over:
+            if is_late and self._judges and self._live is not None:
+                self._cluster.record(self._live, Outcome(Ending.TIMEOUT))
             self._break_off()
             self._end()
 
@@ -181,7 +193,9 @@ class Attempts:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     async def _connect(self, live: LiveEndpoint) -> None:
-        seconds, originator, settings = self._cluster.config.connect_timeout_seconds, self._originator, self._settings
+        seconds, originator, settings = live.pool.connect_seconds, self._originator, self._settings
+        if not self._is_http2 and not live.may_connect:
+            self._sink.event_noted(ClusterEvent.CONNECTION_OVERFLOW)
         try:
             client = await (
                 open_stream(live, originator, settings, seconds, self._spawn)
@@ -189,11 +203,16 @@ class Attempts:
                 else open_connection(live, originator, settings, seconds)
             )
         except ExchangeError as error:
-            self._connecting = None
+            self._connected()
             self.failed(error)
         else:
-            self._connecting = None
+            self._connected()
             self._send(client)
+
+    def _connected(self) -> None:
+        """Nothing is waited for any more."""
+        self._connecting = None
+        self._cluster.circuit.pending -= 1
 
     def _send(self, client: Http1Client | ClientStream) -> None:
         assert self._live is not None
@@ -224,7 +243,7 @@ class Attempts:
 
     def _timed_out(self) -> None:
         self._timer = None
-        self._sink.retry_noted(RetryEvent.PER_TRY_TIMEOUT)
+        self._sink.event_noted(ClusterEvent.PER_TRY_TIMEOUT)
         self._break_off()
         self.failed(AttemptTimeout())
 
@@ -239,7 +258,10 @@ class Attempts:
             is_stale = (
                 error.ending is Ending.RESET and client is not None and client.is_reused and not client.has_answered
             )
-            if self._tries_again(Outcome(error.ending, is_stale=is_stale)):
+            outcome = Outcome(error.ending, is_stale=is_stale)
+            if self._judges and self._live is not None:
+                self._cluster.record(self._live, outcome)
+            if self._tries_again(outcome):
                 return
             error.has_retried = self.count > 1
         self._end()
@@ -250,7 +272,10 @@ class Attempts:
         self._stop_timer()
         client = self._client
         assert client is not None
-        if self._tries_again(Outcome(Ending.RESPONSE, head.status, head.headers)):
+        outcome = Outcome(Ending.RESPONSE, head.status, head.headers)
+        if self._judges and self._live is not None:
+            self._cluster.record(self._live, outcome)
+        if self._tries_again(outcome):
             return Discarded(client, body, is_request_complete=self._trailers is not None)
         self._is_watched = False
         return None
@@ -263,7 +288,7 @@ class Attempts:
         if not policy.asks_for(outcome, is_idempotent=self._head.method in IDEMPOTENT):
             return False
         if self._retrying is None:
-            self._retrying = Retrying(policy, self._cluster, self._sink.retry_noted)
+            self._retrying = Retrying(policy, self._cluster, self._sink.event_noted)
         pause = self._retrying.pause(self.count, outcome, live.endpoint)
         if pause is None:
             return False
@@ -271,9 +296,15 @@ class Attempts:
         self._timer = asyncio.get_running_loop().call_later(pause, self.start)
         return True
 
+    def _overflow(self, event: ClusterEvent) -> None:
+        self._sink.event_noted(event)
+        self._end()
+        self._sink.attempts_failed(UpstreamOverflow())
+
     def _break_off(self) -> None:
-        connecting, self._connecting = self._connecting, None
+        connecting = self._connecting
         if connecting is not None:
+            self._connected()
             connecting.cancel()
         if self._client is not None:
             self._client.abort()
@@ -283,6 +314,7 @@ class Attempts:
         live, self._live, self._client = self._live, None, None
         if live is not None:
             live.active -= 1
+            self._cluster.circuit.requests -= 1
         if self._timer is not None:
             self._stop_timer()
 

@@ -1,77 +1,55 @@
-"""One destination with its live state: its endpoints, what is under way to each, and idle connections to use again.
+"""One destination with its live state: its endpoints, what is under way to it, and which of them may be picked.
 
 This outlives snapshots: `reconcile` takes a new configuration and keeps the state of the endpoints that stay. The
 configuration decides nothing here, and nothing here is ever read by it.
 """
 
+import logging
+import time
 from collections.abc import Callable, Container
+from random import random
 
+from policies import outlier
+from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
-from policies.balancing.least_request import pick
+from policies.circuit import Circuit
+from policies.outcome import Outcome
 from policies.retry_budget import Spending
 from policies.session import endpoint_mark
 from waypoint.config.snapshot import ClusterConfig
-from waypoint.http.client import Http1Client
-from waypoint.http.h2_client import ClientStream
-from waypoint.upstream.connections import Http2Connections
+from waypoint.telemetry import ClusterEvent
+from waypoint.upstream.balancer import Balancer, balancer
+from waypoint.upstream.endpoint import LiveEndpoint
 
+log = logging.getLogger(__name__)
+
+Note = Callable[[ClusterEvent, ClusterName], None]
 _MAX_SCOPES = 64  # rules with sessions that lead to one cluster; beyond it their tables are made anew
-
-
-class LiveEndpoint:
-    """An endpoint, how many attempts are under way to it, and its connections: of HTTP/1.1 the idle ones, the last used
-    first, and of HTTP/2 all."""
-
-    __slots__ = ("active", "endpoint", "http2", "idle", "is_retired", "weight")
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.weight = endpoint.weight
-        self.active = 0
-        self.idle: list[Http1Client] = []
-        self.http2 = Http2Connections()
-        self.is_retired = False
-
-    def take(self, *, is_http2: bool) -> Http1Client | ClientStream | None:
-        """Somewhere to send a request at once."""
-        if is_http2:
-            return self.http2.take()
-        return self.idle.pop() if self.idle else None
-
-    def free(self, client: Http1Client, now: float) -> None:
-        """A connection is done with its exchange: keep it for the next one."""
-        if self.is_retired:
-            client.close()
-        else:
-            client.idle_since = now
-            self.idle.append(client)
-
-    def gone(self, client: Http1Client) -> None:
-        if client in self.idle:
-            self.idle.remove(client)
-
-    def retire(self) -> None:
-        """The endpoint is no more: exchanges under way finish, nothing new goes there."""
-        self.is_retired = True
-        for client in list(self.idle):
-            client.close()
-        self.http2.retire()
-
-    def close_idle(self, before: float) -> None:
-        """Close what nobody has used since then; the oldest stand in front."""
-        while self.idle and self.idle[0].idle_since < before:
-            self.idle[0].close()
-        self.http2.close_idle(before)
+_FULL_WEIGHT = 100  # of an endpoint with weight 1, so that a share of it is a whole number
 
 
 class Cluster:
-    def __init__(self, config: ClusterConfig) -> None:
+    """`note` is told of what befalls it."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        note: Note = lambda event, name: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.config = config
-        self.endpoints = [LiveEndpoint(endpoint) for endpoint in config.endpoints]
-        self._resolved: tuple[Endpoint, ...] = ()
+        self.circuit = Circuit(config.circuit)
+        self.endpoints: list[LiveEndpoint] = []
+        self.available: list[LiveEndpoint] = []
         self.retries = Spending(config.retry_budget)
         self.counts_requests = self.retries.counts_requests
+        self._resolved: tuple[Endpoint, ...] = ()
         self._marked: dict[str, dict[bytes, LiveEndpoint]] = {}
+        self._balancer: Balancer | None = None
+        self._note = note
+        self._clock = clock
+        self._next_sweep = 0.0
+        self._follow()
 
     def reconcile(self, config: ClusterConfig) -> None:
         """Take a new configuration for the same name."""
@@ -79,6 +57,7 @@ class Cluster:
             self.retries.follow(config.retry_budget)
             self.counts_requests = self.retries.counts_requests
         self.config = config
+        self.circuit.limits = config.circuit
         self._follow()
 
     def resolve(self, endpoints: tuple[Endpoint, ...]) -> None:
@@ -86,21 +65,13 @@ class Cluster:
         self._resolved = endpoints
         self._follow()
 
-    def _follow(self) -> None:
-        known: dict[Endpoint, LiveEndpoint | None] = {live.endpoint: live for live in self.endpoints}
-        wanted = dict.fromkeys((*self.config.endpoints, *self._resolved))
-        self.endpoints = [known.pop(endpoint, None) or LiveEndpoint(endpoint) for endpoint in wanted]
-        self._marked.clear()
-        for live in filter(None, known.values()):
-            live.retire()
-
     def retire(self) -> None:
         for live in self.endpoints:
             live.retire()
 
     def take_retry(self, now: float) -> bool:
         """Begin a retry, if the budget has room for it; `retries.release` ends it."""
-        return self.retries.take(sum(live.active for live in self.endpoints), now)
+        return self.retries.take(self.circuit.requests, now)
 
     def marked(self, scope: str) -> dict[bytes, LiveEndpoint]:
         """The endpoints by the marks that the sessions of a rule give them."""
@@ -113,15 +84,82 @@ class Cluster:
             self._marked[scope] = marked
         return marked
 
-    def pick(self, roll: Callable[[], float], avoid: Container[Endpoint] = ()) -> LiveEndpoint | None:
-        """The next attempt's endpoint, one of those to avoid only when there is no other; None when there is none.
+    def pick(
+        self, roll: Callable[[], float], avoid: Container[Endpoint] = (), key: bytes | None = None
+    ) -> LiveEndpoint | None:
+        """The next attempt's endpoint, one of those to avoid only when there is no other; None when there is none. By
+        their `key` requests stay together, where the destination has it so."""
+        return self._balancer.pick(roll, avoid, key) if self._balancer is not None else None
 
-        Envoy rolls again, five times at most, and may end at an avoided endpoint although another one is there.
-        """
-        endpoints = self.endpoints
-        if not endpoints:
-            return None
-        if len(endpoints) == 1:
-            return endpoints[0]
-        candidates = [live for live in endpoints if live.endpoint not in avoid] if avoid else endpoints
-        return pick(candidates or endpoints, roll(), roll())
+    # -- health ----------------------------------------------------------------------------------------------------
+
+    def record(self, live: LiveEndpoint, outcome: Outcome) -> None:
+        """Judge an endpoint by how an attempt ended; only where the destination has outlier detection."""
+        policy = self.config.outlier
+        if policy is None or outcome.is_stale:
+            return
+        reached = outlier.record(policy, live.health, outcome)
+        if not reached:
+            return
+        now = self._clock()
+        if not outlier.eject(policy, live.health, [it.health for it in self.endpoints], now):
+            self._note(ClusterEvent.EJECTION_OVERFLOW, self.config.name)
+            return
+        self._note(ClusterEvent.EJECTED, self.config.name)
+        seconds = (live.health.ejected_until or now) - now
+        name = live.endpoint.workload.workload
+        log.warning("%s: %s (%s) is ejected for %g s: %s", self.config.name, live.endpoint, name, seconds, reached)
+        self._choose()
+
+    @property
+    def needs_ticks(self) -> bool:
+        return self.config.outlier is not None or self.config.balancing.warm_up is not None
+
+    def tick(self) -> None:
+        """Once a second, where it is needed: let endpoints come back, and warm up."""
+        policy, now = self.config.outlier, self._clock()
+        if policy is not None and now >= self._next_sweep:
+            self._next_sweep = now + policy.interval
+            returned = outlier.sweep((live.health for live in self.endpoints), now)
+            for live in self.endpoints if returned else ():
+                if live.health in returned:
+                    self._note(ClusterEvent.RETURNED, self.config.name)
+                    log.warning("%s: %s is tried again", self.config.name, live.endpoint)
+            if returned:
+                self._choose()
+        if self.config.balancing.warm_up is not None:
+            self._weigh(now)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        config, now = self.config, self._clock()
+        known: dict[Endpoint, LiveEndpoint | None] = {live.endpoint: live for live in self.endpoints}
+        wanted = dict.fromkeys((*config.endpoints, *self._resolved))
+        self.endpoints = [known.pop(it, None) or LiveEndpoint(it, self.circuit, config.pool, now) for it in wanted]
+        self._marked.clear()
+        for live in self.endpoints:
+            live.pool = config.pool
+            live.weight = live.endpoint.weight
+            if config.outlier is None:
+                live.health.ejected_until = None
+        for gone in filter(None, known.values()):
+            gone.retire()
+        if config.balancing.warm_up is not None:
+            self._weigh(now)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Leave out who is ejected, unless so many are that it is better to ask them all."""
+        policy = self.config.outlier
+        self.available = self.endpoints
+        if policy is not None and not outlier.panics(policy, [live.health for live in self.endpoints]):
+            self.available = [live for live in self.endpoints if not live.health.is_ejected]
+        self._balancer = balancer(self.config.balancing, self.available, random) if self.available else None
+
+    def _weigh(self, now: float) -> None:
+        warm_up = self.config.balancing.warm_up
+        assert warm_up is not None
+        for live in self.endpoints:
+            share = warm_up.share(now - live.came_at)
+            live.weight = max(round(live.endpoint.weight * _FULL_WEIGHT * share), 1)

@@ -6,21 +6,26 @@ from typing import TYPE_CHECKING
 from l4.config.settings import Settings
 from policies.attributes import ClusterName
 from waypoint.config.snapshot import ClusterConfig, Snapshot
-from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.cluster import Cluster, Note
 
 if TYPE_CHECKING:
     from waypoint.upstream.dns import Names
 
+_TICK_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
 
 
 class Clusters:
-    def __init__(self, settings: Settings) -> None:
+    """`note` is told of what befalls each."""
+
+    def __init__(self, settings: Settings, note: Note = lambda event, name: None) -> None:
         self._settings = settings
+        self._note = note
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[ClusterName, Names] = {}
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self._next_sweep = self._loop.time() + _SWEEP_SECONDS
+        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
 
     def __getitem__(self, name: ClusterName) -> Cluster:
         return self._clusters[name]
@@ -30,7 +35,7 @@ class Clusters:
         for name, config in snapshot.clusters.items():
             cluster = self._clusters.get(name)
             if cluster is None:
-                cluster = self._clusters[name] = Cluster(config)
+                cluster = self._clusters[name] = Cluster(config, self._note, self._loop.time)
             elif cluster.config != config:
                 cluster.reconcile(config)
             else:
@@ -59,13 +64,20 @@ class Clusters:
         for cluster in self._clusters.values():
             cluster.retire()
 
-    def close_idle(self, seconds: float) -> None:
-        """Close the connections that nobody has used for so long."""
-        before = self._loop.time() - seconds
+    def close_idle(self, seconds: float | None = None) -> None:
+        """Close the connections that nobody has used for so long; by default, for as long as is allowed."""
+        now, usual = self._loop.time(), self._settings.upstream_idle_http_seconds
         for cluster in self._clusters.values():
+            allowed = cluster.config.pool.idle_seconds
+            before = now - (seconds if seconds is not None else usual if allowed is None else allowed)
             for live in cluster.endpoints:
                 live.close_idle(before)
 
-    def _sweep(self) -> None:
-        self.close_idle(self._settings.upstream_idle_http_seconds)
-        self._timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+    def _tick(self) -> None:
+        for cluster in self._clusters.values():
+            if cluster.needs_ticks:
+                cluster.tick()
+        if self._loop.time() >= self._next_sweep:
+            self._next_sweep = self._loop.time() + _SWEEP_SECONDS
+            self.close_idle()
+        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)

@@ -7,31 +7,41 @@ from waypoint.errors import UpstreamConnectFailed
 from waypoint.http.client import Http1Client
 from waypoint.http.h2_client import ClientStream, Http2Client
 from waypoint.originate import Originator
-from waypoint.upstream.cluster import LiveEndpoint
 from waypoint.upstream.connections import Spawn
+from waypoint.upstream.endpoint import LiveEndpoint
 
 
 async def open_connection(
     live: LiveEndpoint, originator: Originator, settings: Settings, seconds: float
 ) -> Http1Client:
-    """Raises UpstreamConnectFailed."""
+    """A new one, or, where there may be no more, one that has become free. Raises UpstreamConnectFailed, and
+    UpstreamOverflow."""
+    while not live.may_connect:
+        freed = await live.wait(seconds)
+        if freed is not None:
+            return freed
     loop = asyncio.get_running_loop()
 
     def free(client: Http1Client) -> None:
         live.free(client, loop.time())
 
     client = Http1Client(settings, on_free=free, on_gone=live.gone)
-    await originator.connect(live.endpoint, lambda: client, seconds)
+    live.opening(client)
+    try:
+        await originator.connect(live.endpoint, lambda: client, seconds)
+    except BaseException:
+        live.gone(client)
+        raise
     return client
 
 
 async def open_stream(
     live: LiveEndpoint, originator: Originator, settings: Settings, seconds: float, spawn: Spawn
 ) -> ClientStream:
-    """On a connection that others use too, or on a new one. Raises UpstreamConnectFailed."""
+    """On a connection that others use too, or on a new one. Raises UpstreamConnectFailed, and UpstreamOverflow."""
 
     async def connect() -> Http2Client:
-        client = Http2Client(settings, on_gone=live.http2.gone)
+        client = Http2Client(settings, live.http2.gone, live.http2.has_room, live.pool)
         await originator.connect(live.endpoint, lambda: client, seconds)
         try:
             await asyncio.wait_for(client.is_ready, seconds)
@@ -40,4 +50,4 @@ async def open_stream(
             raise UpstreamConnectFailed(f"{live.endpoint} sent no HTTP/2 within {seconds:g} s") from None
         return client
 
-    return await live.http2.open(connect, spawn)
+    return await live.http2.open(connect, spawn, seconds)

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 
-from waypoint.errors import ExchangeError, UpstreamConnectFailed
+from policies.circuit import Circuit
+from waypoint.errors import ExchangeError, UpstreamConnectFailed, UpstreamOverflow
 from waypoint.http.h2_client import ClientStream, Http2Client
 
 Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
@@ -11,9 +12,11 @@ Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 
 
 class Http2Connections:
-    __slots__ = ("_clients", "_connecting", "_failure")
+    __slots__ = ("_circuit", "_clients", "_connecting", "_failure", "_room")
 
-    def __init__(self) -> None:
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
+        self._room: asyncio.Future[None] | None = None
         self._clients: list[Http2Client] = []
         self._connecting: asyncio.Task[None] | None = None
         self._failure = ""
@@ -26,10 +29,14 @@ class Http2Connections:
                 return stream
         return None
 
-    async def open(self, connect: Callable[[], Awaitable[Http2Client]], spawn: Spawn) -> ClientStream:
+    async def open(self, connect: Callable[[], Awaitable[Http2Client]], spawn: Spawn, seconds: float) -> ClientStream:
         """A stream, on a new connection if need be. Who needs one while it is being made waits for the same, so that
-        a burst of requests doesn't make a burst of connections. Raises UpstreamConnectFailed."""
+        a burst of requests doesn't make a burst of connections. Where there may be no further connection, waits
+        `seconds` for a stream at most. Raises UpstreamConnectFailed, and UpstreamOverflow."""
         while (stream := self.take()) is None:
+            if self._connecting is None and not self._circuit.may_connect(len(self._clients)):
+                await self._wait(seconds)
+                continue
             if self._connecting is None:
                 self._failure = "the connection was not made"
                 self._connecting = spawn(self._connect(connect))
@@ -41,6 +48,14 @@ class Http2Connections:
     def gone(self, client: Http2Client) -> None:
         if client in self._clients:
             self._clients.remove(client)
+            self._circuit.connections -= 1
+            self.has_room()
+
+    def has_room(self) -> None:
+        """A stream has ended, or a connection."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.set_result(None)
 
     def retire(self) -> None:
         for client in list(self._clients):
@@ -52,11 +67,25 @@ class Http2Connections:
             if not client.streams and client.idle_since < before:
                 client.retire()
 
+    async def _wait(self, seconds: float) -> None:
+        if self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(self._room)
+        except TimeoutError:
+            raise UpstreamOverflow(f"no stream became free within {seconds:g} s") from None
+
     async def _connect(self, connect: Callable[[], Awaitable[Http2Client]]) -> None:
+        self._circuit.connections += 1
+        is_made = False
         try:
             self._clients.append(await connect())
+            is_made = True
             self._failure = ""
         except ExchangeError as error:
             self._failure = error.reason
         finally:
             self._connecting = None
+            if not is_made:
+                self._circuit.connections -= 1

@@ -11,7 +11,7 @@ from random import random
 from policies.balancing.endpoint import Endpoint
 from policies.outcome import Outcome
 from policies.retry import LONGEST_RETRY_AFTER, RetryPolicy, retry_after
-from waypoint.telemetry import RetryEvent
+from waypoint.telemetry import ClusterEvent
 from waypoint.upstream.cluster import Cluster
 
 
@@ -20,7 +20,7 @@ class Retrying:
 
     __slots__ = ("_cluster", "_is_charged", "_note", "_policy", "has_given_up", "tried")
 
-    def __init__(self, policy: RetryPolicy, cluster: Cluster, note: Callable[[RetryEvent], None]) -> None:
+    def __init__(self, policy: RetryPolicy, cluster: Cluster, note: Callable[[ClusterEvent], None]) -> None:
         self._policy = policy
         self._cluster = cluster
         self._note = note
@@ -31,7 +31,7 @@ class Retrying:
     def pause(self, count: int, outcome: Outcome, endpoint: Endpoint) -> float | None:
         """Seconds until the attempt that follows the `count`-th, which ended so; None when there is to be none."""
         if not self._policy.allows(count, outcome):
-            self._give_up(RetryEvent.LIMIT_EXCEEDED)
+            self._give_up(ClusterEvent.LIMIT_EXCEEDED)
             return None
         wish = retry_after(outcome.headers, time.time())
         if wish > LONGEST_RETRY_AFTER:
@@ -39,12 +39,12 @@ class Retrying:
         self.release()
         if not outcome.is_stale and not outcome.is_undelivered:
             if not self._cluster.take_retry(time.monotonic()):
-                self._give_up(RetryEvent.OVERFLOW)
+                self._give_up(ClusterEvent.OVERFLOW)
                 return None
             self._is_charged = True
         self.tried.add(endpoint)
-        self._note(RetryEvent.RETRY)
-        self._note(RetryEvent.BACKOFF_RATELIMITED if wish else RetryEvent.BACKOFF_EXPONENTIAL)
+        self._note(ClusterEvent.RETRY)
+        self._note(ClusterEvent.BACKOFF_RATELIMITED if wish else ClusterEvent.BACKOFF_EXPONENTIAL)
         return 0.0 if outcome.is_stale else wish + self._policy.delay(count, random())
 
     def release(self) -> None:
@@ -55,8 +55,8 @@ class Retrying:
 
     def finished(self) -> None:
         if not self.has_given_up:
-            self._note(RetryEvent.SUCCESS)
+            self._note(ClusterEvent.SUCCESS)
 
-    def _give_up(self, why: RetryEvent) -> None:
+    def _give_up(self, why: ClusterEvent) -> None:
         self.has_given_up = True
         self._note(why)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Container
 from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
 from policies.session import SessionPersistence, Token, cluster_mark, endpoint_mark
-from waypoint.upstream.cluster import Cluster, LiveEndpoint
+from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.endpoint import LiveEndpoint
 
 
 class Session:
@@ -29,7 +30,7 @@ class Session:
         for token in self._tokens:
             if token.cluster == mark:
                 live = cluster.marked(self._scope).get(token.endpoint)
-                if live is not None and live.endpoint not in avoid:
+                if live is not None and live.endpoint not in avoid and not live.health.is_ejected:
                     return live
         return cluster.pick(roll, avoid)
 

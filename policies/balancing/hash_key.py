@@ -1,0 +1,59 @@
+"""What of a request decides where it goes, when equal ones are to go to the same endpoint (`consistentHash`).
+
+https://istio.io/latest/docs/reference/config/networking/destination-rule/#LoadBalancerSettings-ConsistentHashLB
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from policies.attributes import Peer, RequestHead
+from policies.route import parse_query
+
+
+class KeyKind(StrEnum):
+    HEADER = "header"
+    COOKIE = "cookie"
+    QUERY = "query parameter"
+    SOURCE_IP = "source address"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """`name` is that of the header (lower-case), cookie or parameter. A client without the cookie is given one, with
+    this `path`, for `ttl_seconds` (0: until the browser is closed), unless that is None."""
+
+    kind: KeyKind
+    name: bytes = b""
+    path: bytes = b""
+    ttl_seconds: int | None = None
+
+    def find(self, head: RequestHead, peer: Peer) -> bytes | None:
+        """The key of a request; None without one."""
+        match self.kind:
+            case KeyKind.HEADER:
+                return head.get(self.name)
+            case KeyKind.COOKIE:
+                return _cookie(head, self.name)
+            case KeyKind.QUERY:
+                return parse_query(head.query).get(self.name)
+            case KeyKind.SOURCE_IP:
+                return peer.ip.encode()
+
+    def set_cookie(self, value: bytes) -> bytes:
+        """The header's value that gives a client its key."""
+        parts = [b"%b=%b" % (self.name, value)]
+        if self.ttl_seconds:
+            parts.append(b"Max-Age=%d" % self.ttl_seconds)
+        if self.path:
+            parts.append(b"Path=%b" % self.path)
+        return b"; ".join([*parts, b"HttpOnly"])
+
+
+def _cookie(head: RequestHead, name: bytes) -> bytes | None:
+    for key, value in head.headers:
+        if key == b"cookie":
+            for pair in value.split(b";"):
+                its_name, _, its_value = pair.strip().partition(b"=")
+                if its_name == name:
+                    return its_value
+    return None

@@ -1,0 +1,118 @@
+"""Which endpoints fail so often in a row that they are left alone for a while: Envoy's consecutive detectors.
+
+An endpoint that reaches a threshold is ejected, unless too many are out already, or it is the last one in. It comes
+back at the first sweep after its time, which grows with each ejection and shrinks again while it behaves. Connections
+that fail, resets and timeouts count like a 503 or 504 of the endpoint's own, or, when they are to be told apart, by
+themselves. Success rates are not looked at, as in Istio.
+https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from policies.grpc_status import HTTP_STATUSES
+from policies.outcome import Ending, Outcome
+
+LONGEST_EJECTION_SECONDS = 300.0
+_GATEWAY_ERRORS = frozenset({502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """Thresholds are counts in a row, 0 switches one off; times are seconds. Below `min_health_percent` of endpoints
+    that are in, ejections are ignored and all are used (Envoy's panic); 0: never."""
+
+    consecutive_5xx: int = 5
+    consecutive_gateway_errors: int = 0
+    splits_local_origin: bool = False
+    consecutive_local_origin_failures: int = 5
+    interval: float = 10.0
+    base_ejection: float = 30.0
+    max_ejection_percent: int = 10
+    min_health_percent: int = 0
+
+
+class Health:
+    """How one endpoint has done lately. `ejected_until` is None while it is in."""
+
+    __slots__ = ("ejected_until", "errors_5xx", "gateway_errors", "local_failures", "multiplier")
+
+    def __init__(self) -> None:
+        self.errors_5xx = 0
+        self.gateway_errors = 0
+        self.local_failures = 0
+        self.multiplier = 0
+        self.ejected_until: float | None = None
+
+    @property
+    def is_ejected(self) -> bool:
+        return self.ejected_until is not None
+
+
+def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
+    """Count how an attempt ended; the threshold that is reached by it (then counted anew), or an empty string."""
+    if outcome.ending is Ending.RESPONSE:
+        health.local_failures = 0
+        return _count(policy, health, _status(outcome))
+    if not policy.splits_local_origin:
+        return _count(policy, health, 504 if outcome.ending is Ending.TIMEOUT else 503)
+    health.local_failures += 1
+    if health.local_failures == policy.consecutive_local_origin_failures:
+        health.local_failures = 0
+        return "consecutive_local_origin_failure"
+    return ""
+
+
+def eject(policy: OutlierDetection, health: Health, all_of_them: Collection[Health], now: float) -> bool:
+    """Take an endpoint out, if that leaves enough of them; whether it is out by this."""
+    if health.is_ejected:
+        return False
+    out = 1 + sum(it.is_ejected for it in all_of_them)
+    if 100 * out > policy.max_ejection_percent * len(all_of_them) or out == len(all_of_them):
+        return False
+    health.multiplier += 1
+    longest = max(LONGEST_EJECTION_SECONDS, policy.base_ejection)
+    health.ejected_until = now + min(policy.base_ejection * health.multiplier, longest)
+    return True
+
+
+def sweep(all_of_them: Iterable[Health], now: float) -> list[Health]:
+    """Once in an interval: those whose time is over, which are in again."""
+    returned = []
+    for health in all_of_them:
+        if health.ejected_until is None:
+            health.multiplier = max(health.multiplier - 1, 0)
+        elif now >= health.ejected_until:
+            health.ejected_until = None
+            returned.append(health)
+    return returned
+
+
+def panics(policy: OutlierDetection, all_of_them: Collection[Health]) -> bool:
+    """Whether so few are in that it is better to ask all of them."""
+    healthy = sum(not it.is_ejected for it in all_of_them)
+    return 100 * healthy < policy.min_health_percent * len(all_of_them)
+
+
+def _status(outcome: Outcome) -> int:
+    """A gRPC error that comes in the head counts like the HTTP status that it stands for."""
+    grpc_status = next((value for name, value in outcome.headers if name == b"grpc-status"), None)
+    if grpc_status is not None and grpc_status.isdigit() and len(grpc_status) < 3:
+        return HTTP_STATUSES.get(int(grpc_status), 500)
+    return outcome.status
+
+
+def _count(policy: OutlierDetection, health: Health, status: int) -> str:
+    if status < 500:
+        health.errors_5xx = health.gateway_errors = 0
+        return ""
+    health.gateway_errors = health.gateway_errors + 1 if status in _GATEWAY_ERRORS else 0
+    health.errors_5xx += 1
+    reached = ""
+    if health.gateway_errors == policy.consecutive_gateway_errors and health.gateway_errors:
+        health.gateway_errors = 0
+        reached = "consecutive_gateway_failure"
+    if health.errors_5xx == policy.consecutive_5xx:
+        health.errors_5xx = 0
+        reached = reached or "consecutive_5xx"
+    return reached

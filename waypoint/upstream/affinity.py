@@ -1,0 +1,31 @@
+"""An exchange that goes where others with the same key go, and gives its client a cookie as key where it has none."""
+
+from collections.abc import Callable, Container
+
+from policies.attributes import Headers
+from policies.balancing.endpoint import Endpoint
+from policies.balancing.hash_key import KeySource
+from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.endpoint import LiveEndpoint
+
+
+class Affinity:
+    """`key` is what the request brought; `new_key` is for a client that needs one."""
+
+    __slots__ = ("_cluster", "_cookie", "_key")
+
+    def __init__(self, cluster: Cluster, source: KeySource, key: bytes | None, new_key: Callable[[], bytes]) -> None:
+        self._cluster = cluster
+        self._cookie: bytes | None = None
+        if key is None and source.ttl_seconds is not None:
+            key = new_key()
+            self._cookie = source.set_cookie(key)
+        self._key = key
+
+    def pick(self, roll: Callable[[], float], avoid: Container[Endpoint]) -> LiveEndpoint | None:
+        return self._cluster.pick(roll, avoid, self._key)
+
+    def mark(self, headers: Headers, endpoint: Endpoint, now: float) -> None:
+        """Give the client its cookie."""
+        if self._cookie is not None:
+            headers.append((b"set-cookie", self._cookie))

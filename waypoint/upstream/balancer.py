@@ -1,0 +1,102 @@
+"""The balancer of one destination over the endpoints that may be picked now; made anew when these change."""
+
+from collections.abc import Callable, Container, Sequence
+from typing import Protocol
+
+from xxhash import xxh64_intdigest
+
+from policies.balancing import weighted
+from policies.balancing.endpoint import Endpoint
+from policies.balancing.least_request import pick as pick_least
+from policies.balancing.maglev import Maglev
+from policies.balancing.method import Balancing, Method
+from policies.balancing.ring_hash import Ring
+from policies.balancing.round_robin import RoundRobin
+from waypoint.upstream.endpoint import LiveEndpoint
+
+Roll = Callable[[], float]
+
+
+class Balancer(Protocol):
+    def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
+        """One of at least one; one of those to avoid only when there is no other."""
+
+
+def balancer(balancing: Balancing, candidates: Sequence[LiveEndpoint], roll: Roll) -> Balancer:
+    match balancing.method:
+        case Method.LEAST_REQUEST:
+            return _Least(candidates)
+        case Method.ROUND_ROBIN:
+            return _InTurn(candidates, roll())
+        case Method.RANDOM:
+            return _Random(candidates)
+        case Method.RING_HASH:
+            return _Hashed(candidates, Ring(_members(candidates), balancing.table_size))
+        case Method.MAGLEV:
+            return _Hashed(candidates, Maglev(_members(candidates), balancing.table_size))
+
+
+def _members(candidates: Sequence[LiveEndpoint]) -> list[tuple[str, int]]:
+    return [(str(live.endpoint), live.endpoint.weight) for live in candidates]
+
+
+def _others(candidates: Sequence[LiveEndpoint], avoid: Container[Endpoint]) -> Sequence[LiveEndpoint]:
+    """Envoy rolls again, five times at most, and may end at an avoided endpoint although another one is there."""
+    return [live for live in candidates if live.endpoint not in avoid] or candidates
+
+
+class _Least:
+    __slots__ = ("_candidates",)
+
+    def __init__(self, candidates: Sequence[LiveEndpoint]) -> None:
+        self._candidates = candidates
+
+    def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
+        candidates = self._candidates
+        if len(candidates) == 1:
+            return candidates[0]
+        return pick_least(_others(candidates, avoid) if avoid else candidates, roll(), roll())
+
+
+class _Random:
+    __slots__ = ("_candidates",)
+
+    def __init__(self, candidates: Sequence[LiveEndpoint]) -> None:
+        self._candidates = candidates
+
+    def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
+        candidates = _others(self._candidates, avoid) if avoid else self._candidates
+        return weighted.pick(candidates, [live.weight for live in candidates], roll()) or candidates[0]
+
+
+class _InTurn:
+    __slots__ = ("_candidates", "_turns")
+
+    def __init__(self, candidates: Sequence[LiveEndpoint], start: float) -> None:
+        self._candidates = candidates
+        self._turns = RoundRobin(candidates, start)
+
+    def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
+        for _ in self._candidates:
+            live = self._turns.pick()
+            if live.endpoint not in avoid:
+                break
+        return live
+
+
+class _Hashed:
+    """Where a request has no key, or its endpoint is to be avoided, chance decides."""
+
+    __slots__ = ("_candidates", "_table")
+
+    def __init__(self, candidates: Sequence[LiveEndpoint], table: Ring | Maglev) -> None:
+        self._candidates = candidates
+        self._table = table
+
+    def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
+        if key is not None:
+            live = self._candidates[self._table.find(xxh64_intdigest(key))]
+            if live.endpoint not in avoid:
+                return live
+        candidates = _others(self._candidates, avoid)
+        return candidates[int(roll() * len(candidates))]

@@ -20,12 +20,13 @@ class KeyKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class KeySource:
     """`name` is that of the header (lower-case), cookie or parameter. A client without the cookie is given one, with
-    this `path`, for `ttl_seconds` (0: until the browser is closed), unless that is None."""
+    this `path` and `attributes`, for `ttl_seconds` (0: until the browser is closed), unless that is None."""
 
     kind: KeyKind
     name: bytes = b""
     path: bytes = b""
     ttl_seconds: int | None = None
+    attributes: tuple[tuple[bytes, bytes], ...] = ()
 
     def find(self, head: RequestHead, peer: Peer) -> bytes | None:
         """The key of a request; None without one."""
@@ -46,6 +47,7 @@ class KeySource:
             parts.append(b"Max-Age=%d" % self.ttl_seconds)
         if self.path:
             parts.append(b"Path=%b" % self.path)
+        parts += [b"%b=%b" % (name, value) if value else name for name, value in self.attributes]
         return b"; ".join([*parts, b"HttpOnly"])
 
 

@@ -1,0 +1,255 @@
+"""What a DestinationRule asks for, through real tunnels, before endpoints that are slow, broken or picky."""
+
+import asyncio
+import re
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.kit.aio import run
+from tests.kit.http2 import http2_origin
+from tests.kit.mesh import Mesh, settled
+from tests.kit.origin import Handler, answering, origin
+from tests.waypoint.test_exchange import Setting, body, status
+from waypoint.upstream.cluster import Cluster
+
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: app}
+spec: {host: app, trafficPolicy: %s}
+"""
+OVERFLOW = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
+
+
+def waiting_for(go: asyncio.Event) -> Handler:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            await go.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    return handler
+
+
+def events(it: Mesh) -> dict[str, int]:
+    text = it.metrics.render("")[0].decode()
+    return {name: int(float(n)) for name, n in re.findall(r'cluster_events_total{event="([^"]+)".*} (\S+)', text)}
+
+
+def the_cluster(it: Mesh) -> Cluster:
+    [name] = it.holder.current.clusters
+    return it.clusters[name]
+
+
+async def names(it: Mesh, at: Setting, count: int, headers: str = "") -> list[str]:
+    """Who answered, of pods that say their name."""
+    return [body(await it.get(at.authority, headers=headers)).decode() for _ in range(count)]
+
+
+# -- circuit breaking ------------------------------------------------------------------------------------------------
+
+
+def test_one_request_more_than_may_be_under_way_is_answered_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go, at = asyncio.Event(), Setting()
+        rule = RULE % "{connectionPool: {http: {http2MaxRequests: 2}}}"
+        async with origin(at.pod, waiting_for(go)) as seen, at.mesh(tmp_path, rule) as it:
+            admitted = [asyncio.create_task(it.get(at.authority)) for _ in range(2)]
+            await settled(lambda: len(seen.heads) == 2)
+            refused = await it.get(at.authority)
+            go.set()
+            answers = await asyncio.gather(*admitted)
+            later = await it.get(at.authority)
+
+            assert (status(refused), body(refused)) == (503, OVERFLOW)
+            assert b"x-envoy-overloaded: true\r\n" in refused
+            assert [status(answer) for answer in (*answers, later)] == [200, 200, 200]
+            assert len(seen.heads) == 3
+            assert events(it) == {"upstream_rq_pending_overflow": 1}
+            detail = "upstream_reset_before_response_started{overflow}"
+            await settled(lambda: f" 503 UO {detail} " in it.access_log)
+
+    run(scenario())
+
+
+def test_requests_wait_for_the_connection_that_there_may_be(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go, at = asyncio.Event(), Setting()
+        rule = RULE % "{connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 2}}}"
+        async with origin(at.pod, waiting_for(go)) as seen, at.mesh(tmp_path, rule) as it:
+            first = asyncio.create_task(it.get(at.authority))
+            await settled(lambda: len(seen.heads) == 1)
+            waiting = [asyncio.create_task(it.get(at.authority)) for _ in range(2)]
+            await settled(lambda: the_cluster(it).circuit.pending == 2)
+            refused = await it.get(at.authority)
+            go.set()
+            answers = await asyncio.gather(first, *waiting)
+
+            assert status(refused) == 503
+            assert [status(answer) for answer in answers] == [200, 200, 200]
+            assert seen.connections == 1
+            assert events(it) == {"upstream_cx_overflow": 2, "upstream_rq_pending_overflow": 1}
+
+    run(scenario())
+
+
+def test_who_waits_for_a_connection_gets_a_new_one_when_another_breaks(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting()
+
+        async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+
+        rule = RULE % "{connectionPool: {tcp: {maxConnections: 1}}}"
+        async with origin(at.pod, closing) as seen, at.mesh(tmp_path, rule) as it:
+            answers = await asyncio.gather(*(it.get(at.authority) for _ in range(4)))
+
+            assert [status(answer) for answer in answers] == [200] * 4
+            assert seen.connections == 4
+
+    run(scenario())
+
+
+def test_waiting_for_a_connection_has_an_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go, at = asyncio.Event(), Setting()
+        rule = RULE % "{connectionPool: {tcp: {maxConnections: 1, connectTimeout: 100ms}}}"
+        async with origin(at.pod, waiting_for(go)) as seen, at.mesh(tmp_path, rule) as it:
+            first = asyncio.create_task(it.get(at.authority))
+            await settled(lambda: len(seen.heads) == 1)
+
+            refused = await it.get(at.authority)
+            go.set()
+
+            assert (status(refused), body(refused)) == (503, OVERFLOW)
+            assert status(await first) == 200
+
+    run(scenario())
+
+
+def test_a_connection_serves_no_more_requests_than_it_may(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting()
+        rule = RULE % "{connectionPool: {http: {maxRequestsPerConnection: 2}}}"
+        async with origin(at.pod, answering()) as seen, at.mesh(tmp_path, rule) as it:
+            for _ in range(5):
+                await it.get(at.authority)
+
+            assert seen.connections == 3
+
+    run(scenario())
+
+
+def test_http1_goes_on_as_http2_where_it_is_to_be_upgraded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting()
+        rule = RULE % (
+            "{connectionPool: {tcp: {maxConnections: 1}, http: {h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 1}}}"
+        )
+        async with http2_origin(at.pod) as seen, at.mesh(tmp_path, rule) as it:
+            answers = await asyncio.gather(*(it.get(at.authority) for _ in range(5)))
+
+            assert [status(answer) for answer in answers] == [200] * 5
+            assert len(seen.peers) == 1
+            assert len(seen.requests) == 5
+
+    run(scenario())
+
+
+# -- outlier detection -----------------------------------------------------------------------------------------------
+
+
+def test_a_broken_endpoint_is_left_alone_and_comes_back_when_its_time_is_over(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=2)
+        rule = RULE % (
+            "{outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 3s, maxEjectionPercent: 100},"
+            " loadBalancer: {simple: ROUND_ROBIN}}"
+        )
+        good, bad = at.pods.values()
+        async with origin(good, answering(b"good")), at.mesh(tmp_path, rule) as it:
+            async with origin(bad, answering(b"bad", status="500 Oops", headers="Connection: close\r\n")) as seen:
+                answers = await names(it, at, 12)
+                assert answers.count("bad") == len(seen.heads) == 3
+                assert set(answers[7:]) == {"good"}
+                assert events(it)["outlier_detection.ejections_enforced_total"] == 1
+            async with origin(bad, answering(b"mended")):
+                await settled(lambda: events(it).get("outlier_detection.returned") == 1)
+
+                assert Counter(await names(it, at, 10)) == {"good": 5, "mended": 5}
+
+    run(scenario())
+
+
+def test_an_endpoint_that_refuses_connections_is_ejected_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=2)
+        rule = RULE % "{outlierDetection: {consecutive5xxErrors: 2, maxEjectionPercent: 50}}"
+        good, _ = at.pods.values()
+        async with origin(good, answering(b"good")), at.mesh(tmp_path, rule) as it:
+            answers = [status(await it.get(at.authority)) for _ in range(20)]
+
+            cluster = the_cluster(it)
+            assert answers == [200] * 20
+            assert [live.endpoint.ip for live in cluster.available] == [good]
+
+    run(scenario())
+
+
+def test_the_default_ejects_nobody_of_two(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=2)
+        rule = RULE % "{outlierDetection: {consecutive5xxErrors: 1}}"
+        async with origin(at.pod, answering(status="500 Oops")), at.mesh(tmp_path, rule) as it:
+            for _ in range(5):
+                await it.get(at.authority)
+
+            assert len(the_cluster(it).available) == 2
+            assert events(it)["outlier_detection.ejections_overflow"] > 0
+
+    run(scenario())
+
+
+# -- load balancing --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["ringHash: {minimumRingSize: 1024}", "maglev: {tableSize: 1021}"])
+def test_requests_with_one_key_meet_one_endpoint(tmp_path: Path, table: str) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=3)
+        rule = RULE % f"{{loadBalancer: {{consistentHash: {{httpHeaderName: X-User, {table}}}}}}}"
+        async with AsyncExitStack() as stack:
+            for name, ip in at.pods.items():
+                await stack.enter_async_context(origin(ip, answering(name.encode())))
+            it = await stack.enter_async_context(at.mesh(tmp_path, rule))
+
+            met = [set(await names(it, at, 4, f"X-User: {user}\r\n")) for user in range(12)]
+
+            assert all(len(each) == 1 for each in met)
+            assert set().union(*met) == set(at.pods)
+
+    run(scenario())
+
+
+def test_a_client_gets_a_cookie_and_stays_with_its_endpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=3)
+        rule = RULE % "{loadBalancer: {consistentHash: {httpCookie: {name: user, path: /, ttl: 60s}}}}"
+        async with AsyncExitStack() as stack:
+            for name, ip in at.pods.items():
+                await stack.enter_async_context(origin(ip, answering(name.encode())))
+            it = await stack.enter_async_context(at.mesh(tmp_path, rule))
+
+            first = await it.get(at.authority)
+            found = re.search(rb"set-cookie: (user=[^;]+); Max-Age=60; Path=/; HttpOnly\r\n", first)
+            assert found is not None
+            cookie = f"Cookie: {found[1].decode()}\r\n"
+
+            assert set(await names(it, at, 6, cookie)) == {body(first).decode()}
+            assert b"set-cookie" not in await it.get(at.authority, headers=cookie)
+
+    run(scenario())

@@ -70,7 +70,7 @@ def compile(
         version="",
         registry=registry,
         destinations=destinations,
-        clusters=clusters.by_name,
+        clusters={name: policies.cluster(config) for name, config in clusters.by_name.items()},
         problems=tuple(sorted({*problems, *registry.problems, *routes.problems, *rules.problems, *policies.problems})),
         statuses=(*map(gateway_status, ours), *_sorted(*routes.statuses, *policies.statuses)),
         limits=policies.limits,

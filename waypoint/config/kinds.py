@@ -2,6 +2,7 @@
 
 from l4.config.resources import Kinds
 from l4.discovery import kubernetes
+from waypoint.config.backend_traffic_policy import XBackendTrafficPolicy
 from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
 from waypoint.config.istio import DestinationRule
@@ -10,6 +11,7 @@ from waypoint.config.rate_limit_policy import RateLimitPolicy
 from waypoint.config.reference_grant import ReferenceGrant
 
 _GATEWAY_API = "gateway.networking.k8s.io"
+_EXPERIMENTAL = "gateway.networking.x-k8s.io"
 _OWN = "pywaypoint.dev"
 
 KINDS: Kinds = {
@@ -20,5 +22,6 @@ KINDS: Kinds = {
     (_GATEWAY_API, "TLSRoute"): TLSRoute,
     (_GATEWAY_API, "ReferenceGrant"): ReferenceGrant,
     ("networking.istio.io", "DestinationRule"): DestinationRule,
+    (_EXPERIMENTAL, "XBackendTrafficPolicy"): XBackendTrafficPolicy,
     (_OWN, "RateLimitPolicy"): RateLimitPolicy,
 }

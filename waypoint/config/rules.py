@@ -18,7 +18,7 @@ from policies.opaque import OpaqueRoute
 from policies.retry import RetryPolicy, retries_on_statuses
 from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, Rule, RuleSource, WeightedBackend
-from policies.session import SessionPersistence, generated_name
+from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config import gateway_api as api
 from waypoint.config.grpc_route import GRPCMethodMatch, GRPCRouteMatch, GRPCRouteRule
@@ -26,6 +26,7 @@ from waypoint.config.http_route import HTTPRouteMatch, HTTPRouteRule, Retry
 from waypoint.config.l4_routes import L4Rule
 from waypoint.config.references import Reference, References, Unresolved
 from waypoint.config.report import Report
+from waypoint.config.sessions import session_of
 
 _PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX, "RegularExpression": PathKind.REGEX}
 _FILTERS = frozenset(
@@ -231,18 +232,8 @@ def _seconds(duration: str | None) -> float | None:
 
 def _session(session: api.SessionPersistence, source: RuleSource, matches: list[Match]) -> SessionPersistence:
     """A cookie's path is the route's where there is one (GEP-1619)."""
-    is_cookie = session.type == "Cookie"
     paths = {match.path.value for match in matches if match.path.kind is not PathKind.REGEX}
-    is_permanent = session.cookie_config is not None and session.cookie_config.lifetime_type == "Permanent"
-    name = session.session_name.encode() if session.session_name else generated_name(str(source))
-    return SessionPersistence(
-        name=name if is_cookie else name.lower(),
-        is_cookie=is_cookie,
-        path=paths.pop() if len(matches) == len(paths) == 1 else b"/",
-        absolute_seconds=_seconds(session.absolute_timeout),
-        idle_seconds=_seconds(session.idle_timeout),
-        is_permanent=is_permanent,
-    )
+    return session_of(session, str(source), paths.pop() if len(matches) == len(paths) == 1 else b"/")
 
 
 def _edit(modifiers: list[api.HeaderModifier | None]) -> HeaderEdit | None:

@@ -28,11 +28,12 @@ _DIGEST_MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`capacity` tokens at most, and `per_second` new ones; `requests` is what the policy says of it."""
+    """`capacity` tokens at most, and `per_second` new ones; the policy says so many `requests` a `unit`."""
 
     requests: int
     capacity: float
     per_second: float
+    unit: str = "second"
 
     def level(self, full_at: float, now: float) -> float:
         """The tokens in a bucket that will be full at `full_at`."""

@@ -22,6 +22,7 @@ from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
 
 if TYPE_CHECKING:
+    from policies.fault_plan import FaultPlan
     from policies.rate_limit import RateLimits
 
 
@@ -134,6 +135,7 @@ class Rule:
     retry: RetryPolicy | None = None
     session: SessionPersistence | None = None
     fault: Fault | None = None
+    fault_plan: "FaultPlan | None" = None
     limits: "RateLimits | None" = None
     source: RuleSource | None = None
 

@@ -43,7 +43,7 @@ from waypoint.config.dump import dump
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
-from waypoint.limiter import Limiter
+from waypoint.live import LivePolicies
 from waypoint.options import RunOptions
 from waypoint.originate import Originator
 from waypoint.recorder import CannotRecord, Recorder
@@ -93,7 +93,7 @@ class Waypoint:
             settings=settings,
             spawn=self._spawn,
             loop=self._loop,
-            limiter=Limiter(self._metrics),
+            live=LivePolicies(self._metrics),
             recorder=self._recorder,
         )
         self._terminator = Terminator(self._path)
@@ -218,7 +218,7 @@ class Waypoint:
         if snapshot.version == self._holder.current.version:
             return
         self._clusters.reconcile(snapshot)
-        self._path.limiter.reconcile(snapshot)
+        self._path.live.reconcile(snapshot)
         self._holder.swap(snapshot)
         self._clusters.retire_unknown(snapshot)
         if snapshot.has_gateway:

@@ -9,7 +9,7 @@ from l4.config.settings import Settings
 from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
 from waypoint.config.snapshot import Snapshot
-from waypoint.limiter import Limiter
+from waypoint.live import LivePolicies
 from waypoint.originate import Originator
 from waypoint.recorder import Recorder
 from waypoint.telemetry import Telemetry
@@ -33,7 +33,7 @@ class DataPath:
     settings: Settings
     spawn: Spawn
     loop: asyncio.AbstractEventLoop
-    limiter: Limiter
+    live: LivePolicies
     exchanges: int = 0
     mirrors: int = 0
     recorder: Recorder | None = None

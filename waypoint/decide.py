@@ -6,8 +6,11 @@ and `waypoint replay` only ask. The head is edited into what the endpoint will s
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.fault import Fault
+from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
 from policies.mirror import Mirror
 from policies.overrides import is_own_request, override
@@ -17,13 +20,28 @@ from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
 from waypoint.errors import BackendNotFound, ExchangeError, FaultInjected, NoBackendWeight, RateLimited, RouteNotFound
 
-Take = Callable[[RateLimits, RequestHead, Peer], Quota | None]
-"""Takes what a request costs out of its buckets."""
+
+class Live(Protocol):
+    """What depends on the requests before this one."""
+
+    def take(self, limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
+        """Take what a request costs out of its buckets."""
+
+    def is_stopped(self, plan: FaultPlan) -> bool:
+        """Whether a fault plan was given up."""
 
 
-def unlimited(limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
-    """For whoever only asks: nothing is taken, and nobody is refused."""
-    return None
+class _Untouched:
+    """For whoever only asks: no bucket is measured, no plan given up."""
+
+    def take(self, limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
+        return None
+
+    def is_stopped(self, plan: FaultPlan) -> bool:
+        return False
+
+
+UNTOUCHED = _Untouched()
 
 
 @dataclass(slots=True)
@@ -41,8 +59,8 @@ class Decision:
     """Exactly one of `cluster`, `answer` and `error` is set.
 
     `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
-    where the client's session is, if the rule keeps sessions. The request waits for `delay_seconds` first, whatever
-    becomes of it.
+    where the client's session is, if the rule keeps sessions; `quota` is what its limits left to the client; `fault`
+    is what the request was exposed to. It waits for `delay_seconds` first, whatever becomes of it.
     """
 
     rule: Rule | None = None
@@ -54,6 +72,7 @@ class Decision:
     mirrors: tuple[Mirror, ...] = ()
     tokens: tuple[Token, ...] = ()
     quota: Quota | None = None
+    fault: Fault | None = None
     delay_seconds: float = 0.0
 
     @property
@@ -72,10 +91,10 @@ def decide(
     head: RequestHead,
     roll: Callable[[], float],
     now: float = 0.0,
-    take: Take = unlimited,
+    live: Live = UNTOUCHED,
 ) -> Decision:
     """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1);
-    `now` is wall-clock time, by which sessions expire; `take` knows the level of every bucket."""
+    `now` is wall-clock time, by which sessions expire; `live` knows what policies remember."""
     rule = destination.routes_for(peer).find(head) if destination is not None else None
     if rule is None:
         return Decision(error=RouteNotFound())
@@ -83,12 +102,13 @@ def decide(
         rule = override(rule, head.overrides)
     decision = Decision(rule)
     if rule.limits is not None:
-        quota = decision.quota = take(rule.limits, head, peer)
+        quota = decision.quota = live.take(rule.limits, head, peer)
         if quota is not None and quota.over:
             decision.error = RateLimited(is_resource_exhausted=rule.limits.is_resource_exhausted)
             return decision
-    if rule.fault is not None:
-        decision.delay_seconds, abort = rule.fault.strike(roll)
+    fault = decision.fault = rule.fault if rule.fault_plan is None else _planned(rule, head, peer, now, live)
+    if fault is not None:
+        decision.delay_seconds, abort = fault.strike(roll)
         if abort is not None:
             decision.error = FaultInjected(abort)
             return decision
@@ -105,6 +125,13 @@ def decide(
             if each is not NO_FILTERS:
                 _apply(decision, each, head, roll)
     return decision
+
+
+def _planned(rule: Rule, head: RequestHead, peer: Peer, now: float, live: Live) -> Fault | None:
+    """The plan's fault, if this request has one; else the rule's own."""
+    plan = rule.fault_plan
+    assert plan is not None
+    return (None if live.is_stopped(plan) else plan.find(head, peer, now)) or rule.fault
 
 
 def complete(headers: Headers, fields: Mapping[bytes, bytes], new_request_id: Callable[[], bytes]) -> bytes:

@@ -106,7 +106,7 @@ class Exchange:
             return
         taken = path.recorder.take(self._head) if path.recorder is not None else None
         decision = self._decision = decide(
-            destination, connection.peer, self._head, random, record.started_at, path.limiter.take
+            destination, connection.peer, self._head, random, record.started_at, path.live
         )
         if decision.rule is not None:
             record.route_name = decision.rule.name
@@ -436,6 +436,9 @@ class Exchange:
         record.request_bytes += record.bytes_received
         record.response_bytes += record.bytes_sent
         path.telemetry.record(record)
+        decision = self._decision
+        if decision.rule is not None and decision.rule.fault_plan is not None and decision.cluster is not None:
+            path.live.record(decision.rule.fault_plan, record.status, record.grpc_status)
 
 
 def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead, bytes]:

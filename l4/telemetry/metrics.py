@@ -249,6 +249,9 @@ class MeshMetrics:
         self.rate_limits = counter(
             "pywaypoint_rate_limit", "Requests measured by a rate limit.", ("policy", "rule", "outcome")
         )
+        self.stopped_faults = gauge(
+            "pywaypoint_fault_stopped", "1 for a fault plan that its target's errors have stopped.", ("plan",)
+        )
         problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
         self.config_problems = problems.labels(())
         build = gauge("istio_build", "Which build of which component this is; always 1.", ("component", "tag"))
@@ -262,7 +265,7 @@ class MeshMetrics:
         self._families: tuple[Family[Value] | Family[Histogram], ...] = (
             *(self.requests, self.request_duration, self.request_bytes, self.response_bytes),
             *(self.connections_opened, self.connections_closed, self.received_bytes, self.sent_bytes),
-            *(self.refused, self.cluster_events, self.rate_limits, problems, build, overflow),
+            *(self.refused, self.cluster_events, self.rate_limits, self.stopped_faults, problems, build, overflow),
         )
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)

@@ -35,7 +35,7 @@ from waypoint.config.compile import compile as compile_snapshot
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
-from waypoint.limiter import Limiter
+from waypoint.live import LivePolicies
 from waypoint.originate import Originator
 from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
@@ -120,7 +120,7 @@ class Mesh:
         self.registry.swap(registry)
         self.pods.update(registry)
         self.clusters.reconcile(snapshot)
-        self.path.limiter.reconcile(snapshot)
+        self.path.live.reconcile(snapshot)
         self.holder.swap(snapshot)
         self.clusters.retire_unknown(snapshot)
         return snapshot
@@ -197,7 +197,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
         settings=settings,
         spawn=spawn,
         loop=loop,
-        limiter=Limiter(metrics),
+        live=LivePolicies(metrics),
     )
     node = Node(registry, _Certificates(pki), Traffic(metrics, access_log), settings)
     pods = Pods(node, "node", 15008)

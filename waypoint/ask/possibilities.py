@@ -70,8 +70,7 @@ def possibilities(
 
 def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterator[Possibility]:
     first, head = ask(lambda: _NEVER)
-    rule = first.rule
-    fault = rule.fault if rule is not None else None
+    rule, fault = first.rule, first.fault
     left = 1.0
     if fault is not None and fault.abort is not None and 0 < fault.abort.chance < 1:
         left -= fault.abort.chance

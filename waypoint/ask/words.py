@@ -1,10 +1,12 @@
 """Routes in words, for people who ask why: short, in the API's own terms, on one line each."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from policies.attributes import ClusterName
 from policies.cors import Cors
 from policies.fault import Fault
+from policies.fault_plan import FaultPlan
 from policies.filters import Filters
 from policies.matching import Regex, StringMatch
 from policies.mirror import Mirror
@@ -12,6 +14,7 @@ from policies.rate_limit import RateLimits
 from policies.retry import RetryPolicy
 from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
 from policies.route import FieldMatch, Match, PathKind, Rule
+from policies.schedule import Schedule
 from policies.selector import (
     Condition,
     HeaderCondition,
@@ -89,6 +92,7 @@ def wanted(field: FieldMatch) -> str:
 def rule_words(rule: Rule) -> list[str]:
     """What a rule does beside choosing a backend."""
     words = [*(_limits(rule.limits) if rule.limits is not None else ())]
+    words += [*(_plan(rule.fault_plan) if rule.fault_plan is not None else ())]
     words += [*(_fault(rule.fault) if rule.fault is not None else ()), *filter_words(rule.filters)]
     if rule.timeouts.request is not None:
         words.append(f"timeout {seconds(rule.timeouts.request)} for the whole exchange")
@@ -177,16 +181,38 @@ def _fault(fault: Fault) -> Iterator[str]:
         yield f"abort {percent(fault.abort.chance)} with {fault.abort.status if status is None else f'gRPC {status}'}"
 
 
+def _plan(plan: FaultPlan) -> Iterator[str]:
+    when = _schedule(plan.schedule) if plan.schedule is not None else ""
+    for rule in plan.rules:
+        whom = _for(rule.conditions)
+        yield from (f"{words}{whom}{when} ({plan.name} rules[{rule.name}])" for words in _fault(rule.fault))
+    if plan.stop_when is not None:
+        stop = plan.stop_when
+        bound = f"{percent(stop.share)} of {stop.min_requests} or more requests in {seconds(stop.window_seconds)}"
+        yield f"no faults any more once over {bound} fail"
+
+
+def _schedule(schedule: Schedule) -> str:
+    words = f" from {_time(schedule.begins)}" if schedule.begins is not None else ""
+    words += f" until {_time(schedule.ends)}" if schedule.ends is not None else ""
+    return f"{words} at {schedule.cron} for {seconds(schedule.lasts_seconds)}" if schedule.cron else words
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+def _for(conditions: tuple[Condition, ...]) -> str:
+    return f" for {', '.join(map(condition_words, conditions))}" if conditions else ""
+
+
 def _limits(limits: RateLimits) -> Iterator[str]:
     for rule in limits.rules:
         limit = rule.limit
-        parts = [
-            "count" if rule.is_shadow else "limit",
-            f"to {limit.per_second:.3g} a second, {limit.capacity:g} at once",
-        ]
-        told = [words for it in rule.conditions if (words := condition_words(it))]
-        where = f" for {', '.join(told)}" if told else ""
-        yield f"{' '.join(parts)}{where} ({limits.policy} {rule.name})"
+        words = (
+            f"{'count' if rule.is_shadow else 'limit'} to {limit.requests} a {limit.unit}, {limit.capacity:g} at once"
+        )
+        yield f"{words}{_for(rule.conditions)} ({limits.policy} rules[{rule.name}])"
 
 
 def condition_words(condition: Condition) -> str:

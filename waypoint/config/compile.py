@@ -74,6 +74,7 @@ def compile(
         problems=tuple(sorted({*problems, *registry.problems, *routes.problems, *rules.problems, *policies.problems})),
         statuses=(*map(gateway_status, ours), *_sorted(*routes.statuses, *policies.statuses)),
         limits=policies.limits,
+        fault_plans=policies.fault_plans,
         has_gateway=bool(ours),
     )
     return replace(snapshot, version=_version(snapshot))

@@ -3,6 +3,7 @@
 from l4.config.resources import Kinds
 from l4.discovery import kubernetes
 from waypoint.config.backend_traffic_policy import XBackendTrafficPolicy
+from waypoint.config.fault_policy import FaultPolicy
 from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
 from waypoint.config.istio import DestinationRule
@@ -23,5 +24,6 @@ KINDS: Kinds = {
     (_GATEWAY_API, "ReferenceGrant"): ReferenceGrant,
     ("networking.istio.io", "DestinationRule"): DestinationRule,
     (_EXPERIMENTAL, "XBackendTrafficPolicy"): XBackendTrafficPolicy,
+    (_OWN, "FaultPolicy"): FaultPolicy,
     (_OWN, "RateLimitPolicy"): RateLimitPolicy,
 }

@@ -48,4 +48,4 @@ def _rule(name: str, scope: str, rule: RateLimitRule, shares: int) -> RateRule:
 
 def _limit(limit: RateLimit, shares: int) -> Limit:
     capacity = max(1.0, (limit.burst or limit.requests) / shares)
-    return Limit(limit.requests, capacity, limit.requests / _SECONDS[limit.unit] / shares)
+    return Limit(limit.requests, capacity, limit.requests / _SECONDS[limit.unit] / shares, limit.unit.lower())

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from policies.matching import Regex
-from waypoint.config.api_fields import HeaderName, Namespace, ObjectName, ParamName, SectionName, is_path
+from waypoint.config.api_fields import Group, HeaderName, Namespace, ObjectName, ParamName, SectionName, is_path
 from waypoint.config.gateway_api import Method
 
 GATEWAY_API = "gateway.networking.k8s.io"
@@ -43,7 +43,7 @@ Principal = Annotated[
 class TargetRef(Struct, frozen=True, rename="camel"):
     """`section_name` is a rule's name in a route, and a port's name in a Service or ServiceEntry."""
 
-    group: Literal["", "gateway.networking.k8s.io", "networking.istio.io"]
+    group: Group
     kind: Literal["HTTPRoute", "GRPCRoute", "Gateway", "Service", "ServiceEntry"]
     name: ObjectName
     section_name: SectionName | None = None

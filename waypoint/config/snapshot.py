@@ -16,6 +16,7 @@ from policies.balancing.endpoint import Endpoint
 from policies.balancing.method import DEFAULT_BALANCING, Balancing
 from policies.circuit import NO_LIMITS, CircuitLimits
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool
+from policies.fault_plan import FaultPlan
 from policies.opaque import OpaqueTable
 from policies.outlier import OutlierDetection
 from policies.rate_limit import RateLimits
@@ -97,7 +98,8 @@ class Snapshot:
     problems: tuple[Problem, ...] = ()
     statuses: tuple[RouteStatus | PolicyStatus | GatewayStatus, ...] = ()
     limits: tuple[RateLimits, ...] = ()
-    """Those of all rules, for whoever keeps their buckets."""
+    fault_plans: tuple[FaultPlan, ...] = ()
+    """Both of all rules, for whoever keeps their live state."""
     has_gateway: bool = False
     """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""
 

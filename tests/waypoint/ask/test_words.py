@@ -1,15 +1,28 @@
 from dataclasses import fields
+from ipaddress import ip_network
 
 import pytest
 
 from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
+from policies.fault import Abort, Fault
+from policies.fault_plan import FaultPlan, FaultRule, StopWhen
 from policies.filters import Filters
 from policies.matching import Exact, Regex
 from policies.mirror import Mirror
+from policies.rate_limit import Limit, RateLimits, RateRule
 from policies.retry import RetryPolicy, retries_on_statuses
 from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Rule, RuleSource
+from policies.schedule import Schedule
+from policies.selector import (
+    HeaderCondition,
+    IdentityCondition,
+    MethodCondition,
+    PathCondition,
+    QueryCondition,
+    SourceCondition,
+)
 from policies.session import SessionPersistence
 from policies.timeout import Timeouts
 from waypoint.ask.words import cluster_name, filter_words, match_words, rule_name, rule_words, seconds, text
@@ -63,6 +76,34 @@ def test_a_rule_tells_its_limits_retries_and_sessions() -> None:
         "sessions by cookie stay",
     ]
     assert rule_words(Rule("r", (), retry=RetryPolicy(frozenset(), attempts=0))) == ["no retries"]
+
+
+def test_a_rule_tells_whom_policies_limit_and_expose_to_faults() -> None:
+    whom = (
+        IdentityCondition(namespaces=("default",), is_distinct=True),
+        HeaderCondition(b"x", Exact(b"1"), is_inverted=True),
+        HeaderCondition(b"y"),
+        QueryCondition(b"q", Regex.parse("x.*")),
+        PathCondition(),
+        PathCondition(PathMatch(value=b"/a")),
+        MethodCondition((b"GET", b"HEAD")),
+        SourceCondition(ip_network("10.0.0.0/8"), is_distinct=True),
+    )
+    limited = RateRule("0", "bucket", Limit(5, 5.0, 5 / 60, "minute"), whom)
+    shadow = RateRule("spare", "bucket", Limit(100, 10.0, 100.0), is_shadow=True)
+    aborted = FaultRule("0", Fault(abort=Abort(500, 0.1)), (IdentityCondition(service_accounts=("default/page",)),))
+    plan = FaultPlan("P", (aborted,), Schedule(0.0, 3600.0, "0 9 * * *", 1800.0), StopWhen(0.05, 20, 60.0))
+
+    words = rule_words(Rule("r", (), limits=RateLimits("L", (limited, shadow)), fault_plan=plan))
+
+    assert words == [
+        "limit to 5 a minute, 5 at once for each client of default, header x not = 1, header y, each value, "
+        "query q ~ x.*, each path, path prefix /a, method GET or HEAD, each address of 10.0.0.0/8 (L rules[0])",
+        "count to 100 a second, 10 at once (L rules[spare])",
+        "abort 10 % with 500 for clients of default/page from 1970-01-01T00:00:00+00:00 "
+        "until 1970-01-01T01:00:00+00:00 at 0 9 * * * for 1800 s (P rules[0])",
+        "no faults any more once over 5 % of 20 or more requests in 60 s fail",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""What our own policies know beside their configuration: how full buckets are, and which fault plans were given up.
+
+It outlives configurations, and is found by the names of rules and plans. `reconcile` is called on every swap.
+"""
+
+import logging
+import time
+
+from l4.telemetry.metrics import MeshMetrics
+from policies.attributes import Peer, RequestHead
+from policies.fault_plan import ErrorWatch, FaultPlan
+from policies.grpc_status import HTTP_STATUSES
+from policies.rate_limit import Buckets, Quota, RateLimits
+from waypoint.config.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+_GRPC_ERRORS = frozenset(str(code) for code, status in HTTP_STATUSES.items() if status >= 500)
+
+
+class LivePolicies:
+    __slots__ = ("_buckets", "_metrics", "_watched")
+
+    def __init__(self, metrics: MeshMetrics) -> None:
+        self._buckets = Buckets()
+        self._metrics = metrics
+        self._watched: dict[str, tuple[FaultPlan, ErrorWatch]] = {}
+
+    def reconcile(self, snapshot: Snapshot) -> None:
+        """Forget what is no longer configured, and the past of plans that were changed; buckets keep their level."""
+        self._buckets.keep(rule.bucket for limits in snapshot.limits for rule in limits.rules)
+        before, self._watched = self._watched, {}
+        for plan in snapshot.fault_plans:
+            if plan.stop_when is not None:
+                known = before.get(plan.name)
+                is_same = known is not None and known[0] == plan
+                self._watched[plan.name] = known if known and is_same else (plan, ErrorWatch(plan.stop_when))
+            self._metrics.stopped_faults.labels((plan.name,)).value = self.is_stopped(plan)
+
+    def take(self, limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
+        """Take what the request costs out of its buckets; None when no rule is for it."""
+        quota = self._buckets.take(limits, head, peer, time.monotonic())
+        if quota is None:
+            return None
+        count = self._metrics.rate_limits
+        for rule in quota.over:
+            count.labels((limits.policy, rule.name, "over_limit")).add()
+        for rule in quota.shadowed:
+            count.labels((limits.policy, rule.name, "shadow_over_limit")).add()
+        if not quota.over:
+            count.labels((limits.policy, "", "ok")).add()
+        return quota
+
+    def is_stopped(self, plan: FaultPlan) -> bool:
+        """Whether its target suffered too much."""
+        watched = self._watched.get(plan.name)
+        return watched is not None and watched[1].is_stopped
+
+    def record(self, plan: FaultPlan, status: int, grpc_status: str) -> None:
+        """How a request ended that was for the plan's target to answer; `status` is 0 when its client left."""
+        watched = self._watched.get(plan.name)
+        if watched is None or watched[1].is_stopped or not status:
+            return
+        watched[1].record(is_error=status >= 500 or grpc_status in _GRPC_ERRORS, now=time.monotonic())
+        if self.is_stopped(plan):
+            self._metrics.stopped_faults.labels((plan.name,)).value = 1
+            log.warning("%s: no more faults, for too many requests failed; change the policy to begin anew", plan.name)

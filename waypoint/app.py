@@ -207,6 +207,7 @@ class Waypoint:
             gateway=(gateway.namespace, gateway.name),
             problems=(*documents.problems, *decoded.problems),
             requires_reference_grants=self._settings.requires_reference_grants,
+            own_ip=self._settings.instance_ip or _own_ip(self._options.listen[0]),
         )
         ignored = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items())
         return _Prepared(snapshot, ignored, frozenset(str(compiler.located(it)) for it in snapshot.problems))

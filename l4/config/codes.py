@@ -49,6 +49,7 @@ class Code(StrEnum):
     RULE_WITHOUT_BACKEND = "PWP0313"
     CLAIMS_NOT_CHECKED = "PWP0314"
     EJECTS_NOBODY = "PWP0315"
+    LOCALITY_WITHOUT_EFFECT = "PWP0316"
     NOT_RUN = "PWP0401"
 
 
@@ -133,6 +134,9 @@ CODES: Mapping[Code, Entry] = {
     ),
     Code.EJECTS_NOBODY: Entry(
         "EjectsNobody", _WARNING, "maxEjectionPercent of so few endpoints is less than one endpoint."
+    ),
+    Code.LOCALITY_WITHOUT_EFFECT: Entry(
+        "LocalityWithoutEffect", _WARNING, "Something is missing without which near and far endpoints are alike."
     ),
     Code.NOT_RUN: Entry("NotRun", _ERROR, "The mesh on one machine can't run it, or not all of it."),
 }

@@ -23,6 +23,8 @@ class Settings:
     cluster_domain: str = "cluster.local"
     cluster_id: str = "Kubernetes"
     network: str = ""
+    instance_ip: str = ""
+    """Our pod's address, by which we know where we are; not needed where one is listened on."""
     requires_reference_grants: bool = True
     """Whether a backend in another namespace than its route needs a ReferenceGrant there, as the API has it; Istio asks
     for none behind a Service."""

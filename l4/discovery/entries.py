@@ -136,6 +136,7 @@ class Entries:
             cluster_id=self._cluster_id,
             network=endpoint.network,
             labels=endpoint.labels,
+            locality=endpoint.locality,
             capacity=max(endpoint.weight, 1),
         )
 

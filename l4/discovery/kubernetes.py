@@ -15,6 +15,7 @@ from l4.discovery.objects import (
     GatewayClass,
     Metadata,
     NamespaceObject,
+    NodeObject,
     Pod,
     ServiceObject,
     ServicePortSpec,
@@ -31,6 +32,7 @@ __all__ = ["KINDS", "Gateway", "Mesh", "app_protocol", "registry_of"]
 
 KINDS: Kinds = {
     ("", "Namespace"): NamespaceObject,
+    ("", "Node"): NodeObject,
     ("", "Pod"): Pod,
     ("", "Service"): ServiceObject,
     ("discovery.k8s.io", "EndpointSlice"): EndpointSlice,
@@ -39,6 +41,9 @@ KINDS: Kinds = {
     ("networking.istio.io", "ServiceEntry"): ServiceEntry,
     ("networking.istio.io", "WorkloadEntry"): WorkloadEntry,
 }
+
+
+_DISTRIBUTION = "networking.istio.io/traffic-distribution"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +114,13 @@ class _Members:
         self._by_name: dict[tuple[str, str], _Member] = {}
         self._by_ip: dict[str, _Member] = {}
         self._by_label: dict[tuple[str, str, str], list[_Member]] = {}
+        self.localities = {node.key.name: node.value.locality for node in resources.of(NodeObject)}
         for resource in resources.of(Pod):
             pod, namespace = resource.value, resource.key.namespace
             if pod.is_over or not pod.addresses:
                 continue
-            member = _Member(pod, _workload(resource, mesh, bindings))
+            locality = _locality(pod, self.localities)
+            member = _Member(pod, _workload(resource, mesh, bindings, locality))
             self._by_name[namespace, resource.key.name] = member
             self._by_ip.update(dict.fromkeys(pod.addresses if not pod.spec.host_network else (), member))
             for label, value in pod.metadata.labels.items():
@@ -136,7 +143,13 @@ class _Members:
                     yield member
 
 
-def _workload(resource: Resource[Pod], mesh: Mesh, bindings: Bindings) -> Workload:
+def _locality(pod: Pod, localities: Mapping[str, str]) -> str:
+    """Of its node, unless a label of its own says otherwise; in a label dots stand for slashes."""
+    own = pod.metadata.labels.get("istio-locality", "")
+    return (own if "/" in own else own.replace(".", "/")) or localities.get(pod.spec.node_name, "")
+
+
+def _workload(resource: Resource[Pod], mesh: Mesh, bindings: Bindings, locality: str) -> Workload:
     pod, meta = resource.value, resource.value.metadata
     owner, kind = _owner(meta)
     names = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
@@ -160,6 +173,7 @@ def _workload(resource: Resource[Pod], mesh: Mesh, bindings: Bindings) -> Worklo
         annotations=meta.annotations,
         waypoint=bindings.of_pod(resource),
         ports=tuple(sorted({port.container_port for container in pod.spec.containers for port in container.ports})),
+        locality=locality,
     )
 
 
@@ -199,6 +213,7 @@ def _service(
         ports=tuple(ServicePort(port.port, port.name, app_protocol(port)) for port in _tcp(spec.ports)),
         endpoints=endpoints,
         waypoint=bindings.of_service(resource),
+        traffic_distribution=meta.annotations.get(_DISTRIBUTION, "") or spec.traffic_distribution,
     )
 
 
@@ -255,7 +270,10 @@ def _from_slices(
                 continue
             for address in map(canonical_ip, endpoint.addresses):
                 member = _behind(piece.metadata.namespace, endpoint, address, members)
-                workload = member.workload if member else _bare_workload(piece.metadata, address, endpoint, mesh)
+                locality = members.localities.get(endpoint.node_name, "")
+                workload = (
+                    member.workload if member else _bare_workload(piece.metadata, address, endpoint, mesh, locality)
+                )
                 yield ServiceEndpoint(workload, ports)
 
 
@@ -266,7 +284,7 @@ def _behind(namespace: str, endpoint: SliceEndpoint, address: str, members: _Mem
     return members.at(address)
 
 
-def _bare_workload(meta: Metadata, address: str, endpoint: SliceEndpoint, mesh: Mesh) -> Workload:
+def _bare_workload(meta: Metadata, address: str, endpoint: SliceEndpoint, mesh: Mesh, locality: str) -> Workload:
     """An address in an EndpointSlice behind which we know no pod: plain TCP."""
     service = meta.labels.get("kubernetes.io/service-name", meta.name)
     return Workload(
@@ -283,4 +301,5 @@ def _bare_workload(meta: Metadata, address: str, endpoint: SliceEndpoint, mesh: 
         canonical_name=service,
         cluster_id=mesh.cluster_id,
         network=mesh.network,
+        locality=locality,
     )

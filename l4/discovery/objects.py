@@ -46,6 +46,16 @@ class NamespaceObject(Struct, frozen=True, rename="camel"):
     metadata: Metadata
 
 
+class NodeObject(Struct, frozen=True):
+    metadata: Metadata
+
+    @property
+    def locality(self) -> str:
+        """`region/zone/subzone`, or as much of it as its labels say."""
+        names = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
+        return "/".join(self.metadata.labels.get(name, "") for name in names).rstrip("/")
+
+
 class ContainerPort(Struct, frozen=True, rename="camel"):
     container_port: PortNumber
     name: str = ""
@@ -122,6 +132,7 @@ class ServiceSpec(Struct, frozen=True, rename="camel"):
     cluster_ips: tuple[str, ...] = field(default=(), name="clusterIPs")
     ports: tuple[ServicePortSpec, ...] = ()
     selector: dict[str, str] = field(default_factory=dict)
+    traffic_distribution: str = ""
 
     def __post_init__(self) -> None:
         for address in {self.cluster_ip, *self.cluster_ips} - {"", "None"}:

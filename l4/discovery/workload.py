@@ -10,6 +10,7 @@ from functools import cached_property
 
 from policies.attributes import Identity
 from policies.balancing.endpoint import WorkloadLabels
+from policies.balancing.locality import NEAREST, Rank
 
 
 class TunnelProtocol(Enum):
@@ -46,7 +47,8 @@ class GatewayAddress:
 
 @dataclass(frozen=True)
 class Workload:
-    """One running instance. `ports` are those that its containers declare."""
+    """One running instance. `ports` are those that its containers declare. `locality` is `region/zone/subzone`, or as
+    much of it as is known."""
 
     uid: str
     name: str
@@ -67,6 +69,7 @@ class Workload:
     waypoint: GatewayAddress | None = None
     capacity: int = 1
     ports: tuple[int, ...] = ()
+    locality: str = ""
 
     @cached_property
     def metric_labels(self) -> WorkloadLabels:
@@ -106,12 +109,14 @@ class NamedEndpoint:
     ports: Mapping[int, int]
     weight: int
     workload: Workload
+    rank: Rank = NEAREST
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """A name clients call. `waypoint` is set only when a waypoint is bound and has an address. `is_entry`: a
-    ServiceEntry's, of which there is one service for each host."""
+    ServiceEntry's, of which there is one service for each host. `traffic_distribution` is `PreferSameZone`,
+    `PreferSameNode`, or empty."""
 
     name: str
     namespace: str
@@ -122,3 +127,4 @@ class Service:
     waypoint: GatewayAddress | None = None
     is_entry: bool = False
     names: tuple[NamedEndpoint, ...] = ()
+    traffic_distribution: str = ""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from policies.attributes import Identity
+from policies.balancing.locality import NEAREST, Rank
 from policies.upstream_tls import UpstreamTls
 
 
@@ -28,7 +29,8 @@ class Endpoint:
     """Where to send a request: `ip`:`port` of the application, and how to get there.
 
     `identity` is whom the tunnel's server certificate must name; None when the workload speaks no HBONE
-    and is dialled in plain TCP. `tls` is what the application itself wants to be spoken to with.
+    and is dialled in plain TCP. `tls` is what the application itself wants to be spoken to with. `rank` says when it
+    is its turn, by where it is.
     """
 
     ip: str
@@ -37,6 +39,7 @@ class Endpoint:
     workload: WorkloadLabels = UNKNOWN_WORKLOAD
     weight: int = 1
     tls: UpstreamTls | None = None
+    rank: Rank = NEAREST
 
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"

@@ -7,7 +7,10 @@ from typing import Literal, overload
 from l4.discovery.workload import AppProtocol, NamedEndpoint, Service, ServicePort, TunnelProtocol, Workload
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
+from policies.balancing.locality import NEAREST, Rank
+from waypoint.config import locality
 from waypoint.config.destination_rule import DestinationRules
+from waypoint.config.locality import NOWHERE, Place, Ranking
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, ServiceLabels
 from waypoint.config.upstream_policy import UpstreamPolicies
 
@@ -16,13 +19,15 @@ _NO_LABELS: Mapping[str, str] = {}
 
 
 class ClusterConfigs:
-    """Makes the cluster of a service's port when it is first asked for. `gateway` is (namespace, name) of ours."""
+    """Makes the cluster of a service's port when it is first asked for. `gateway` is (namespace, name) of ours, `place`
+    is where it runs."""
 
-    def __init__(self, gateway: tuple[str, str], rules: DestinationRules) -> None:
+    def __init__(self, gateway: tuple[str, str], rules: DestinationRules, place: Place = NOWHERE) -> None:
         self.by_name: dict[ClusterName, ClusterConfig] = {}
         self._gateway = gateway
         self._rules = rules
         self._policies = UpstreamPolicies(rules)
+        self._place = place
 
     def is_ours(self, bound: Service | Workload) -> bool:
         """Whether the service, or the workload's own address, is bound to this waypoint."""
@@ -44,18 +49,19 @@ class ClusterConfigs:
         if subset and found is None:
             return None
         labels = found[0].labels if found is not None else _NO_LABELS
+        policy = self._rules.policy(service, port, found)
+        self._rules.problems.extend(locality.problems(policy, self._place))
+        rank = locality.ranking(policy, service, self._place)
         config = self._policies.applied(
             ClusterConfig(
                 name=name,
                 service=ServiceLabels(service.hostname, service.name, service.namespace),
                 port=port.port,
                 app_protocol=port.app_protocol,
-                endpoints=tuple(_endpoints(service, port.port, labels)),
-                names=tuple(_names(service, port.port, labels)),
+                endpoints=tuple(_endpoints(service, port.port, labels, rank)),
+                names=tuple(_names(service, port.port, labels, rank)),
             ),
-            service,
-            port,
-            found,
+            policy,
         )
         tls = config.tls
         if tls is not None:
@@ -83,20 +89,23 @@ class ClusterConfigs:
         return ClusterName(f"inbound-vip|{port.port}|{kind}{subset and '/'}{subset}|{service.hostname}")
 
 
-def _endpoints(service: Service, port: int, labels: Mapping[str, str]) -> Iterator[Endpoint]:
-    """The service's healthy endpoints that have the labels, in the order of their addresses."""
+def _endpoints(service: Service, port: int, labels: Mapping[str, str], rank: Ranking) -> Iterator[Endpoint]:
+    """The service's healthy endpoints that have the labels and a rank, in the order of their addresses."""
     for it in sorted(service.endpoints, key=lambda it: it.workload.addresses):
         workload = it.workload
         is_wanted = workload.is_healthy and labels.items() <= workload.labels.items()
-        if is_wanted and workload.addresses and port in it.ports:
-            yield _endpoint(workload, it.ports[port])
+        if is_wanted and workload.addresses and port in it.ports and (its := rank(workload)) is not None:
+            yield _endpoint(workload, it.ports[port], its)
 
 
-def _names(service: Service, port: int, labels: Mapping[str, str]) -> Iterator[NamedEndpoint]:
-    return (it for it in service.names if port in it.ports and labels.items() <= it.workload.labels.items())
+def _names(service: Service, port: int, labels: Mapping[str, str], rank: Ranking) -> Iterator[NamedEndpoint]:
+    for it in service.names:
+        is_wanted = port in it.ports and labels.items() <= it.workload.labels.items()
+        if is_wanted and (its := rank(it.workload)) is not None:
+            yield replace(it, rank=its)
 
 
-def _endpoint(workload: Workload, port: int) -> Endpoint:
+def _endpoint(workload: Workload, port: int, rank: Rank = NEAREST) -> Endpoint:
     is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
     return Endpoint(
         ip=workload.addresses[0],
@@ -104,4 +113,5 @@ def _endpoint(workload: Workload, port: int) -> Endpoint:
         identity=workload.identity if is_hbone else None,
         workload=workload.metric_labels,
         weight=workload.capacity,
+        rank=rank,
     )

@@ -25,6 +25,7 @@ from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
 from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.locality import place_of
 from waypoint.config.policies import Policies
 from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.references import References
@@ -43,10 +44,12 @@ def compile(
     gateway: tuple[str, str],
     problems: Iterable[Problem] = (),
     requires_reference_grants: bool = True,
+    own_ip: str | None = None,
 ) -> Snapshot:
-    """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way."""
+    """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way. By
+    `own_ip` it finds out where it is."""
     rules = DestinationRules(resources.of(DestinationRule), registry, gateway[0])
-    clusters = ClusterConfigs(gateway, rules)
+    clusters = ClusterConfigs(gateway, rules, place_of(registry, gateway, own_ip))
     grants = resources.of(ReferenceGrant)
     references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
     routes = _Routes(Parents(registry, clusters), references)

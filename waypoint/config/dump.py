@@ -50,7 +50,12 @@ def _destination(destination: Destination) -> dict[str, object]:
 
 def _cluster(config: ClusterConfig) -> dict[str, object]:
     endpoints = [
-        {"address": str(endpoint), "identity": str(endpoint.identity or ""), "weight": endpoint.weight}
+        {
+            "address": str(endpoint),
+            "identity": str(endpoint.identity or ""),
+            "weight": endpoint.weight,
+            **_fields(endpoint.rank),
+        }
         for endpoint in config.endpoints
     ]
     names = [{"address": f"{named.name}:{named.ports[config.port]}", "weight": named.weight} for named in config.names]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from l4.config.documents import Problem
-from l4.discovery.workload import AppProtocol, Service, ServicePort
+from l4.discovery.workload import AppProtocol
 from policies.balancing.hash_key import KeyKind, KeySource
 from policies.balancing.maglev import DEFAULT_TABLE_SIZE
 from policies.balancing.method import Balancing, Method
@@ -18,7 +18,6 @@ from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.upstream_tls import UpstreamTls
 from waypoint.config import traffic_policy as api
 from waypoint.config.destination_rule import DestinationRules, Part, Policy
-from waypoint.config.istio import Subset
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.config.traffic_policy import seconds_of
 
@@ -31,11 +30,8 @@ class UpstreamPolicies:
     def __init__(self, rules: DestinationRules) -> None:
         self._rules = rules
 
-    def applied(
-        self, config: ClusterConfig, service: Service, port: ServicePort, subset: tuple[Subset, Part] | None
-    ) -> ClusterConfig:
-        """The cluster with all that the rules say of it."""
-        policy = self._rules.policy(service, port, subset)
+    def applied(self, config: ClusterConfig, policy: Policy) -> ClusterConfig:
+        """The cluster with all that the policy says of it, but for where its endpoints are."""
         self._rules.problems.extend(_not_carried_out(policy))
         if policy.connection_pool is not None:
             pool = policy.connection_pool[0]
@@ -85,10 +81,6 @@ def _not_carried_out(policy: Policy) -> Iterator[Problem]:
         ):
             if value is not None:
                 yield part.problem(name, f"is not carried out: {instead}")
-    if policy.load_balancer is not None:
-        balancer, part = policy.load_balancer
-        if balancer.locality_lb_setting is not None and balancer.locality_lb_setting.enabled is not False:
-            yield part.problem("localityLbSetting", "is not carried out: all endpoints are used, wherever they are")
 
 
 # -- connections -----------------------------------------------------------------------------------------------------

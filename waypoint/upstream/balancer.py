@@ -1,6 +1,8 @@
 """The balancer of one destination over the endpoints that may be picked now; made anew when these change."""
 
-from collections.abc import Callable, Container, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from xxhash import xxh64_intdigest
@@ -43,6 +45,26 @@ def _members(candidates: Sequence[LiveEndpoint]) -> list[tuple[str, int]]:
 def _others(candidates: Sequence[LiveEndpoint], avoid: Container[Endpoint]) -> Sequence[LiveEndpoint]:
     """Envoy rolls again, five times at most, and may end at an avoided endpoint although another one is there."""
     return [live for live in candidates if live.endpoint not in avoid] or candidates
+
+
+class Ranked:
+    """Over one balancer for each rank, with its share of all requests, the first one before the others."""
+
+    __slots__ = ("_balancers", "_reached")
+
+    def __init__(self, ranks: Iterable[tuple[float, Balancer]]) -> None:
+        shares, balancers = zip(*ranks, strict=True)
+        self._balancers: tuple[Balancer, ...] = balancers
+        self._reached = list(accumulate(shares))
+
+    def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
+        balancers, reached = self._balancers, self._reached
+        chosen = min(bisect_right(reached, roll() * reached[-1]), len(balancers) - 1)
+        live = balancers[chosen].pick(roll, avoid, key)
+        if avoid and live.endpoint in avoid:
+            others = (other.pick(roll, avoid, key) for other in balancers)
+            return next((other for other in others if other.endpoint not in avoid), live)
+        return live
 
 
 class _Least:

@@ -6,19 +6,22 @@ configuration decides nothing here, and nothing here is ever read by it.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Container
+from dataclasses import replace
 from random import random
 
 from policies import outlier
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
+from policies.balancing.locality import NEAREST, Group, loads
 from policies.circuit import Circuit
 from policies.outcome import Outcome
 from policies.retry_budget import Spending
 from policies.session import endpoint_mark
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.telemetry import ClusterEvent
-from waypoint.upstream.balancer import Balancer, balancer
+from waypoint.upstream.balancer import Balancer, Ranked, balancer
 from waypoint.upstream.endpoint import LiveEndpoint
 
 log = logging.getLogger(__name__)
@@ -134,11 +137,14 @@ class Cluster:
 
     def _follow(self) -> None:
         config, now = self.config, self._clock()
-        known: dict[Endpoint, LiveEndpoint | None] = {live.endpoint: live for live in self.endpoints}
-        wanted = dict.fromkeys((*config.endpoints, *self._resolved))
-        self.endpoints = [known.pop(it, None) or LiveEndpoint(it, self.circuit, config.pool, now) for it in wanted]
+        known: dict[Endpoint, LiveEndpoint | None] = {_anywhere(live.endpoint): live for live in self.endpoints}
+        wanted = {_anywhere(it): it for it in (*config.endpoints, *self._resolved)}
+        self.endpoints = [
+            known.pop(key, None) or LiveEndpoint(it, self.circuit, config.pool, now) for key, it in wanted.items()
+        ]
         self._marked.clear()
-        for live in self.endpoints:
+        for live, endpoint in zip(self.endpoints, wanted.values(), strict=True):
+            live.endpoint = endpoint
             live.pool = config.pool
             live.weight = live.endpoint.weight
             if config.outlier is None:
@@ -155,7 +161,22 @@ class Cluster:
         self.available = self.endpoints
         if policy is not None and not outlier.panics(policy, [live.health for live in self.endpoints]):
             self.available = [live for live in self.endpoints if not live.health.is_ejected]
-        self._balancer = balancer(self.config.balancing, self.available, random) if self.available else None
+        self._balancer = self._balanced() if self.available else None
+
+    def _balanced(self) -> Balancer:
+        """One balancer for all, or one for each rank where some endpoints are nearer than others."""
+        balancing = self.config.balancing
+        ranks = sorted({live.endpoint.rank for live in self.endpoints})
+        if len(ranks) == 1:
+            return balancer(balancing, self.available, random)
+        available = {rank: [live for live in self.available if live.endpoint.rank == rank] for rank in ranks}
+        totals = Counter(live.endpoint.rank for live in self.endpoints)
+        shares = loads([Group(rank, len(available[rank]), totals[rank]) for rank in ranks])
+        return Ranked(
+            (share, balancer(balancing, available[rank], random))
+            for rank, share in zip(ranks, shares, strict=True)
+            if available[rank]
+        )
 
     def _weigh(self, now: float) -> None:
         warm_up = self.config.balancing.warm_up
@@ -163,3 +184,8 @@ class Cluster:
         for live in self.endpoints:
             share = warm_up.share(now - live.came_at)
             live.weight = max(round(live.endpoint.weight * _FULL_WEIGHT * share), 1)
+
+
+def _anywhere(endpoint: Endpoint) -> Endpoint:
+    """What makes an endpoint the same one: its rank changes with rules, and its connections and health outlive that."""
+    return replace(endpoint, rank=NEAREST)

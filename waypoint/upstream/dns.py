@@ -114,6 +114,7 @@ def _endpoint(config: ClusterConfig, named: NamedEndpoint, address: str) -> Endp
         workload=named.workload.metric_labels,
         weight=named.weight,
         tls=config.tls,
+        rank=named.rank,
     )
 
 

@@ -318,3 +318,42 @@ def test_a_ports_protocol_is_declared_by_app_protocol_or_else_by_its_name(
     name: str, app: str | None, expected: AppProtocol
 ) -> None:
     assert app_protocol(ServicePortSpec(80, name, app_protocol=app)) is expected
+
+
+# -- where things are ------------------------------------------------------------------------------------------------
+
+NODE = """
+apiVersion: v1
+kind: Node
+metadata: {name: n1, labels: {topology.kubernetes.io/region: us, topology.kubernetes.io/zone: us-east}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("labels", "locality"),
+    [("app: a", "us/us-east"), ("istio-locality: eu.west.a", "eu/west/a"), ("istio-locality: eu/west.1", "eu/west.1")],
+)
+def test_a_pod_is_where_its_node_is_or_where_its_own_label_says(labels: str, locality: str) -> None:
+    assert only_workload(NODE + pod("a", "10.0.0.1", labels=labels, spec="nodeName: n1")).locality == locality
+
+
+def test_a_pod_without_a_known_node_is_nowhere() -> None:
+    assert only_workload(NODE + pod("a", "10.0.0.1", spec="nodeName: n2")).locality == ""
+
+
+def test_an_address_of_a_slice_is_where_its_node_is() -> None:
+    text = NODE + service("reviews", "ports: [{port: 80}]")
+    text += slice_of("reviews", "[{port: 80}]", "[{addresses: [10.0.0.1], nodeName: n1}]")
+
+    assert only_workload(text).locality == "us/us-east"
+
+
+def test_how_a_service_distributes_is_its_field_or_its_annotation() -> None:
+    by_field = service("one", "trafficDistribution: PreferClose, ports: [{port: 80}]")
+    annotation = "annotations: {networking.istio.io/traffic-distribution: PreferSameNode}"
+    by_annotation = service("two", "ports: [{port: 80}]").replace("name: two", f"name: two, {annotation}")
+
+    registry = registry_in(by_field + by_annotation)
+
+    found = {it.name: it.traffic_distribution for it in registry.services.values()}
+    assert found == {"one": "PreferClose", "two": "PreferSameNode"}

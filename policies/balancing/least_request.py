@@ -1,14 +1,15 @@
 """The power of two choices: of two candidates drawn at random, the one with less to do (Envoy's LEAST_REQUEST).
 
-https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/load_balancers: with equal
-weights two candidates are compared by their active requests; with unequal ones each candidate's share is its weight
-divided by what it has to do, as in Envoy with `active_request_bias` 1.
+Where weights differ, candidates are drawn by their weights, and what they have to do counts in proportion to them: idle
+ones get exactly their shares, and a pick costs O(log n). Envoy keeps a schedule by weight / (active + 1) there, whose
+shares under load are about the same.
+https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/load_balancers
 """
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from policies.balancing import weighted
+from policies.balancing.weighted import Shares
 
 
 class Loaded(Protocol):
@@ -19,16 +20,26 @@ class Loaded(Protocol):
 L = TypeVar("L", bound=Loaded)
 
 
-def pick(candidates: Sequence[L], roll_one: float, roll_two: float) -> L:
-    """One of at least one candidates; the rolls lie in [0, 1)."""
-    count = len(candidates)
-    if count == 1:
-        return candidates[0]
-    weight = candidates[0].weight
-    if any(candidate.weight != weight for candidate in candidates):
-        shares = [1_000_000 * candidate.weight // (candidate.active + 1) for candidate in candidates]
-        return weighted.pick(candidates, shares, roll_one) or candidates[0]
-    first = int(roll_one * count)
-    second = int(roll_two * (count - 1))
-    one, two = candidates[first], candidates[second + (second >= first)]
-    return one if one.active <= two.active else two
+class LeastRequest(Generic[L]):
+    """Over at least one candidate; their weights are read once, what is active at each pick."""
+
+    __slots__ = ("_candidates", "_count", "_shares")
+
+    def __init__(self, candidates: Sequence[L]) -> None:
+        self._candidates = candidates
+        self._count = len(candidates)
+        weights = [candidate.weight for candidate in candidates]
+        self._shares = Shares(weights) if len(set(weights)) > 1 else None
+
+    def pick(self, roll_one: float, roll_two: float) -> L:
+        """The rolls lie in [0, 1)."""
+        candidates, shares = self._candidates, self._shares
+        if self._count == 1:
+            return candidates[0]
+        if shares is not None:
+            one, two = candidates[shares.find(roll_one)], candidates[shares.find(roll_two)]
+            return one if one.active * two.weight <= two.active * one.weight else two
+        first = int(roll_one * self._count)
+        second = int(roll_two * (self._count - 1))
+        one, two = candidates[first], candidates[second + (second >= first)]
+        return one if one.active <= two.active else two

@@ -5,7 +5,9 @@ change of members moves a few more keys than the ring does; a look-up costs one 
 https://research.google/pubs/maglev-a-fast-and-reliable-software-network-load-balancer/ (section 3.4)
 """
 
+from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 
 from xxhash import xxh64_intdigest
 
@@ -39,8 +41,14 @@ class Maglev:
                 free -= 1
                 if not free:
                     break
-        self._table = table
+        self._table = array("H" if len(members) < 1 << 16 else "L", table)
 
     def find(self, key: int) -> int:
         """The place of the member that a key's hash belongs to."""
         return self._table[key % len(self._table)]
+
+
+@lru_cache(maxsize=64)
+def maglev_of(members: tuple[tuple[str, int], ...], size: int) -> Maglev:
+    """The same for the same members: they come back as often as an endpoint is ejected and returns."""
+    return Maglev(members, size)

@@ -7,6 +7,7 @@ https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_ba
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil
 
 from xxhash import xxh64_intdigest
@@ -39,3 +40,9 @@ class Ring:
     def find(self, key: int) -> int:
         """The place of the member that a key's hash belongs to."""
         return self._places[bisect_left(self._hashes, key) % len(self._places)]
+
+
+@lru_cache(maxsize=64)
+def ring_of(members: tuple[tuple[str, int], ...], size: int) -> Ring:
+    """The same for the same members: they come back as often as an endpoint is ejected and returns."""
+    return Ring(members, size)

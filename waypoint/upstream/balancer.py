@@ -1,19 +1,17 @@
 """The balancer of one destination over the endpoints that may be picked now; made anew when these change."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Sequence
-from itertools import accumulate
 from typing import Protocol
 
 from xxhash import xxh64_intdigest
 
-from policies.balancing import weighted
 from policies.balancing.endpoint import Endpoint
-from policies.balancing.least_request import pick as pick_least
-from policies.balancing.maglev import Maglev
+from policies.balancing.least_request import LeastRequest
+from policies.balancing.maglev import Maglev, maglev_of
 from policies.balancing.method import Balancing, Method
-from policies.balancing.ring_hash import Ring
+from policies.balancing.ring_hash import Ring, ring_of
 from policies.balancing.round_robin import RoundRobin
+from policies.balancing.weighted import Shares
 from waypoint.upstream.endpoint import LiveEndpoint
 
 Roll = Callable[[], float]
@@ -33,13 +31,13 @@ def balancer(balancing: Balancing, candidates: Sequence[LiveEndpoint], roll: Rol
         case Method.RANDOM:
             return _Random(candidates)
         case Method.RING_HASH:
-            return _Hashed(candidates, Ring(_members(candidates), balancing.table_size))
+            return _Hashed(candidates, ring_of(_members(candidates), balancing.table_size))
         case Method.MAGLEV:
-            return _Hashed(candidates, Maglev(_members(candidates), balancing.table_size))
+            return _Hashed(candidates, maglev_of(_members(candidates), balancing.table_size))
 
 
-def _members(candidates: Sequence[LiveEndpoint]) -> list[tuple[str, int]]:
-    return [(str(live.endpoint), live.endpoint.weight) for live in candidates]
+def _members(candidates: Sequence[LiveEndpoint]) -> tuple[tuple[str, int], ...]:
+    return tuple((str(live.endpoint), live.endpoint.weight) for live in candidates)
 
 
 def _others(candidates: Sequence[LiveEndpoint], avoid: Container[Endpoint]) -> Sequence[LiveEndpoint]:
@@ -48,19 +46,20 @@ def _others(candidates: Sequence[LiveEndpoint], avoid: Container[Endpoint]) -> S
 
 
 class Ranked:
-    """Over one balancer for each rank, with its share of all requests, the first one before the others."""
+    """Over one balancer for each rank, with its share of all requests, the first one before the others. Requests with
+    one key meet one rank."""
 
-    __slots__ = ("_balancers", "_reached")
+    __slots__ = ("_balancers", "_shares")
 
     def __init__(self, ranks: Iterable[tuple[float, Balancer]]) -> None:
         shares, balancers = zip(*ranks, strict=True)
         self._balancers: tuple[Balancer, ...] = balancers
-        self._reached = list(accumulate(shares))
+        self._shares = Shares(shares)
 
     def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
-        balancers, reached = self._balancers, self._reached
-        chosen = min(bisect_right(reached, roll() * reached[-1]), len(balancers) - 1)
-        live = balancers[chosen].pick(roll, avoid, key)
+        balancers = self._balancers
+        point = roll() if key is None else xxh64_intdigest(key) % 100 / 100  # a percent, as Envoy has it
+        live = balancers[self._shares.find(point)].pick(roll, avoid, key)
         if avoid and live.endpoint in avoid:
             others = (other.pick(roll, avoid, key) for other in balancers)
             return next((other for other in others if other.endpoint not in avoid), live)
@@ -68,27 +67,31 @@ class Ranked:
 
 
 class _Least:
-    __slots__ = ("_candidates",)
+    __slots__ = ("_candidates", "_pick")
 
     def __init__(self, candidates: Sequence[LiveEndpoint]) -> None:
         self._candidates = candidates
+        self._pick = LeastRequest(candidates).pick
 
     def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
-        candidates = self._candidates
-        if len(candidates) == 1:
-            return candidates[0]
-        return pick_least(_others(candidates, avoid) if avoid else candidates, roll(), roll())
+        if len(self._candidates) == 1:
+            return self._candidates[0]
+        if avoid:
+            return LeastRequest(_others(self._candidates, avoid)).pick(roll(), roll())
+        return self._pick(roll(), roll())
 
 
 class _Random:
-    __slots__ = ("_candidates",)
+    __slots__ = ("_candidates", "_shares")
 
     def __init__(self, candidates: Sequence[LiveEndpoint]) -> None:
         self._candidates = candidates
+        self._shares = Shares([live.weight for live in candidates])
 
     def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
-        candidates = _others(self._candidates, avoid) if avoid else self._candidates
-        return weighted.pick(candidates, [live.weight for live in candidates], roll()) or candidates[0]
+        if avoid:
+            return _Random(_others(self._candidates, avoid)).pick(roll, (), None)
+        return self._candidates[self._shares.find(roll())]
 
 
 class _InTurn:
@@ -120,5 +123,5 @@ class _Hashed:
             live = self._candidates[self._table.find(xxh64_intdigest(key))]
             if live.endpoint not in avoid:
                 return live
-        candidates = _others(self._candidates, avoid)
+        candidates = _others(self._candidates, avoid) if avoid else self._candidates
         return candidates[int(roll() * len(candidates))]

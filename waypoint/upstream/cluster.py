@@ -130,8 +130,8 @@ class Cluster:
                     log.warning("%s: %s is tried again", self.config.name, live.endpoint)
             if returned:
                 self._choose()
-        if self.config.balancing.warm_up is not None:
-            self._weigh(now)
+        if self.config.balancing.warm_up is not None and self._weigh(now):
+            self._choose()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -178,12 +178,15 @@ class Cluster:
             if available[rank]
         )
 
-    def _weigh(self, now: float) -> None:
+    def _weigh(self, now: float) -> bool:
+        """Let endpoints count as much as they are warm; whether any counts otherwise than before."""
         warm_up = self.config.balancing.warm_up
         assert warm_up is not None
+        before = [live.weight for live in self.endpoints]
         for live in self.endpoints:
             share = warm_up.share(now - live.came_at)
             live.weight = max(round(live.endpoint.weight * _FULL_WEIGHT * share), 1)
+        return before != [live.weight for live in self.endpoints]
 
 
 def _anywhere(endpoint: Endpoint) -> Endpoint:

@@ -24,3 +24,14 @@ def test_whoever_is_picked_has_weight_however_the_roll_falls(weights: list[int],
 
     assert (picked is None) == (not any(weights))
     assert picked is None or weights[picked] > 0
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), st.floats(0, 1, exclude_max=True))
+def test_shares_that_are_added_up_once_choose_the_same(weights: list[int], roll: float) -> None:
+    assert weighted.Shares(weights).find(roll) == weighted.pick(range(len(weights)), weights, roll)
+
+
+def test_where_all_weigh_nothing_all_are_alike() -> None:
+    shares = weighted.Shares([0, 0])
+
+    assert [shares.find(roll) for roll in (0.0, 0.49, 0.5, 0.99)] == [0, 0, 1, 1]

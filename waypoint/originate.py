@@ -1,6 +1,7 @@
 """Towards an endpoint: an HBONE tunnel to workloads that speak it, plain TCP to the others."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from l4.config.settings import Settings
@@ -10,6 +11,7 @@ from l4.hbone.errors import TunnelError
 from l4.hbone.pool import HbonePool
 from l4.identity.store import NoCertificate, WorkloadCertificate
 from policies.balancing.endpoint import Endpoint
+from policies.connection_pool import DEFAULT_POOL, ConnectionPool, Keepalive
 from policies.upstream_tls import UpstreamTls
 from waypoint.errors import UpstreamConnectFailed
 from waypoint.tls import Checking, InvalidTls, TlsContexts
@@ -34,15 +36,18 @@ class Originator:
         self._local_ip = local_ip
         self._contexts = TlsContexts()
 
-    async def connect(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], seconds: float) -> None:
+    async def connect(
+        self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], pool: ConnectionPool = DEFAULT_POOL
+    ) -> None:
         """Connect `factory`'s protocol to the endpoint's application. Raises UpstreamConnectFailed: then, for certain,
         the application has not seen a byte (a tunnel counts as connected when its CONNECT was answered with 200)."""
+        seconds = pool.connect_seconds
         try:
             async with asyncio.timeout(seconds):
                 if endpoint.tls is not None:
-                    await self._connect_tls(endpoint, endpoint.tls, factory)
+                    self._keep_alive(await self._connect_tls(endpoint, endpoint.tls, factory), pool.keepalive)
                 elif endpoint.identity is None:
-                    await self._connect_plain(endpoint, factory)
+                    self._keep_alive(await self._connect_plain(endpoint, factory), pool.keepalive)
                 else:
                     await self._pool.connect(
                         factory,
@@ -59,7 +64,9 @@ class Originator:
         except OSError as error:
             raise UpstreamConnectFailed(f"connect to {endpoint} failed: {error.strerror or error}") from error
 
-    async def _connect_tls(self, endpoint: Endpoint, tls: UpstreamTls, factory: Callable[[], asyncio.Protocol]) -> None:
+    async def _connect_tls(
+        self, endpoint: Endpoint, tls: UpstreamTls, factory: Callable[[], asyncio.Protocol]
+    ) -> asyncio.Transport:
         if tls.problem:
             raise InvalidTls(tls.problem)
         if endpoint.identity is not None:
@@ -72,10 +79,21 @@ class Originator:
         await loop.create_connection(
             lambda: checking, endpoint.ip, endpoint.port, ssl=context, server_hostname=tls.server_name
         )
-        transport = await checking.checked
-        keep_alive(transport.get_extra_info("socket"), self._settings)
+        return await checking.checked
 
-    async def _connect_plain(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol]) -> None:
+    async def _connect_plain(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_connection(factory, endpoint.ip, endpoint.port)
-        keep_alive(transport.get_extra_info("socket"), self._settings)
+        return transport
+
+    def _keep_alive(self, transport: asyncio.Transport, wanted: Keepalive | None) -> None:
+        sock: socket.socket = transport.get_extra_info("socket")
+        keep_alive(sock, self._settings)
+        if wanted is not None:
+            for option, value in (
+                (socket.TCP_KEEPCNT, wanted.probes),
+                (socket.TCP_KEEPIDLE, wanted.idle_seconds),
+                (socket.TCP_KEEPINTVL, wanted.interval_seconds),
+            ):
+                if value is not None:
+                    sock.setsockopt(socket.IPPROTO_TCP, option, max(round(value), 1))

@@ -11,7 +11,7 @@ from policies.balancing.method import Balancing, Method
 from policies.balancing.ring_hash import DEFAULT_RING_SIZE
 from policies.balancing.warm_up import WarmUp
 from policies.circuit import CircuitLimits
-from policies.connection_pool import DEFAULT_POOL
+from policies.connection_pool import DEFAULT_POOL, Keepalive
 from policies.connection_pool import ConnectionPool as Pool
 from policies.outlier import OutlierDetection as Detection
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
@@ -23,6 +23,7 @@ from waypoint.config.traffic_policy import seconds_of
 
 _HTTP2 = frozenset({AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
 _NO_SECRETS = "secrets are not read, and nothing is sent; give caCertificates, clientCertificate, privateKey as files"
+_NO_REVOCATION = "revoked certificates can't be told, and nothing is sent; leave it out if that is acceptable"
 _METHODS = {"RANDOM": Method.RANDOM, "ROUND_ROBIN": Method.ROUND_ROBIN}
 
 
@@ -32,7 +33,7 @@ class UpstreamPolicies:
 
     def applied(self, config: ClusterConfig, policy: Policy) -> ClusterConfig:
         """The cluster with all that the policy says of it, but for where its endpoints are."""
-        self._rules.problems.extend(_not_carried_out(policy))
+        self._rules.problems.extend(_not_carried_out(policy, config))
         if policy.connection_pool is not None:
             pool = policy.connection_pool[0]
             if pool.http.h2_upgrade_policy == "UPGRADE" and config.app_protocol is AppProtocol.HTTP:
@@ -52,8 +53,14 @@ class UpstreamPolicies:
     def _tls(self, tls: api.ClientTLS, part: Part, config: ClusterConfig) -> UpstreamTls | None:
         if tls.mode in {"DISABLE", "ISTIO_MUTUAL"}:
             return None
-        if tls.credential_name:
-            self._rules.problems.append(part.problem("credentialName", _NO_SECRETS))
+        problem = ""
+        for field, value, sentence in (
+            ("caCrl", tls.ca_crl, _NO_REVOCATION),
+            ("credentialName", tls.credential_name, _NO_SECRETS),
+        ):
+            if value:
+                problem = sentence
+                self._rules.problems.append(part.problem(field, sentence))
         return UpstreamTls(
             server_name=tls.sni or config.service.hostname,
             subject_alt_names=tls.subject_alt_names,
@@ -62,19 +69,17 @@ class UpstreamPolicies:
             private_key=tls.private_key,
             is_verified=not tls.insecure_skip_verify,
             is_http2=config.app_protocol in _HTTP2,
-            problem=_NO_SECRETS if tls.credential_name else "",
+            problem=problem,
         )
 
 
-def _not_carried_out(policy: Policy) -> Iterator[Problem]:
+def _not_carried_out(policy: Policy, config: ClusterConfig) -> Iterator[Problem]:
     if policy.connection_pool is not None:
         pool, part = policy.connection_pool
+        if pool.tcp.tcp_keepalive is not None and all(endpoint.identity for endpoint in config.endpoints):
+            sentence = "has no effect on tunnels, which are shared; KEEPALIVE_TIME and KEEPALIVE_RETRIES are for these"
+            yield part.problem("tcp.tcpKeepalive", sentence)
         for name, value, instead in (
-            (
-                "tcp.tcpKeepalive",
-                pool.tcp.tcp_keepalive,
-                "KEEPALIVE_TIME and KEEPALIVE_RETRIES are for all",
-            ),
             ("tcp.maxConnectionDuration", pool.tcp.max_connection_duration, "connections live while they are used"),
             ("tcp.idleTimeout", pool.tcp.idle_timeout, "opaque connections may be silent"),
             ("http.http2KeepAlive", pool.http.http2_keep_alive, "tunnels have pings of their own"),
@@ -94,7 +99,12 @@ def _pool(pool: api.ConnectionPool) -> Pool:
         max_requests_per_connection=http.max_requests_per_connection,
         max_concurrent_streams=http.max_concurrent_streams or None,
         uses_client_protocol=http.use_client_protocol,
+        keepalive=_keepalive(tcp.tcp_keepalive) if tcp.tcp_keepalive is not None else None,
     )
+
+
+def _keepalive(keepalive: api.TcpKeepalive) -> Keepalive:
+    return Keepalive(keepalive.probes or None, seconds_of(keepalive.time), seconds_of(keepalive.interval))
 
 
 def _circuit(pool: api.ConnectionPool) -> CircuitLimits:

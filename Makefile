@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 SOURCES := hatch_build.py pyproject.toml $(shell find policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo test test-twin check format bench hostile swaps soak fuzz mutants clean
+.PHONY: bookinfo test test-twin check format proto bench hostile swaps soak fuzz mutants clean
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
@@ -22,6 +22,9 @@ check: .venv/ready  ## Format, lint, types, and the direction of imports.
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+proto: .venv/ready  ## What is generated from .proto files, which the repository holds.
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. waypoint/_proto/*.proto
 
 bench: .venv/ready  ## Side by side with Envoy; needs wrk. Measures the compiled twin where there is a C compiler.
 	@if command -v cc >/dev/null; then $(MAKE) build/twin; else echo "no C compiler: the plain version is measured"; fi

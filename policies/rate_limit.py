@@ -14,12 +14,12 @@ so that nobody can aim at a neighbour's set.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, floor
 from mmap import mmap
 
-from policies.attributes import Peer, RequestHead
-from policies.selector import Condition, key_of
+from policies.attributes import Headers, Peer, RequestHead
+from policies.selector import Condition, Key, key_of
 
 MAX_BUCKETS = 1 << 21
 _WAYS = 8
@@ -45,31 +45,52 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class RateRule:
-    """`bucket` tells its buckets from all others. A shadow is counted and refuses nobody."""
+    """`bucket` tells its buckets from all others. A shadow is counted and refuses nobody. `labels` name, for each
+    condition, what it tells apart, or nothing; there are none when no condition does."""
 
     name: str
     bucket: str
     limit: Limit
     conditions: tuple[Condition, ...] = ()
-    is_distinct: bool = False
+    labels: tuple[str, ...] = ()
     is_shadow: bool = False
+
+
+Measured = tuple[tuple[RateRule, Key], ...]
+"""The rules that are for a request, with what they tell it apart by."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitService:
+    """Who counts for all replicas together; `address` is `host:port`, empty when there is none after all."""
+
+    address: str
+    domain: str
+    timeout_seconds: float
+    is_fail_open: bool
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """Every rule whose conditions hold counts. `policy` is the object that says so."""
+    """Every rule whose conditions hold counts. `policy` is the object that says so. With a `service` no bucket of ours
+    is asked."""
 
     policy: str
     rules: tuple[RateRule, ...]
     has_headers: bool = False
     is_resource_exhausted: bool = False
     """What a refused gRPC call is told: RESOURCE_EXHAUSTED instead of UNAVAILABLE."""
+    service: LimitService | None = None
+
+    def measure(self, head: RequestHead, peer: Peer) -> Measured:
+        keys = ((rule, key_of(rule.conditions, head, peer)) for rule in self.rules)
+        return tuple((rule, key) for rule, key in keys if key is not None)
 
 
 @dataclass(slots=True)
 class Quota:
     """What a client is told of the tightest of the buckets it was measured by. `over` and `shadowed` are the rules that
-    refused, and that would have."""
+    refused, and that would have; `headers` are for its response in any case."""
 
     limits: RateLimits
     limit: int = 0
@@ -77,9 +98,11 @@ class Quota:
     reset_seconds: int = 0
     over: tuple[RateRule, ...] = ()
     shadowed: tuple[RateRule, ...] = ()
+    headers: Headers = field(default_factory=list)
 
-    def mark(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def mark(self, headers: Headers) -> None:
         """Tell the client, if it is to be told (draft-ietf-httpapi-ratelimit-headers-03, as Envoy writes it)."""
+        headers += self.headers
         if self.limits.has_headers and self.limit:
             headers.append((b"x-ratelimit-limit", b"%d" % self.limit))
             headers.append((b"x-ratelimit-remaining", b"%d" % self.remaining))
@@ -102,7 +125,7 @@ class Buckets:
             key = key_of(rule.conditions, head, peer)
             if key is None:
                 continue
-            digest = hash((rule.bucket, key)) & _DIGEST_MASK or 1 if rule.is_distinct else 0
+            digest = hash((rule.bucket, key)) & _DIGEST_MASK or 1 if rule.labels else 0
             full_at = self._table_of_distinct().get(digest) if digest else self._shared.get(rule.bucket, 0.0)
             found.append((rule, digest, rule.limit.level(full_at, now)))
         if not found:

@@ -93,7 +93,7 @@ class Waypoint:
             settings=settings,
             spawn=self._spawn,
             loop=self._loop,
-            live=LivePolicies(self._metrics),
+            live=LivePolicies(self._metrics, self._spawn),
             recorder=self._recorder,
         )
         self._terminator = Terminator(self._path)
@@ -153,6 +153,7 @@ class Waypoint:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._clusters.close()
+        await self._path.live.close()
         await self._pool.close()
         await self._operators.close()
         if self._access_log is not None:

@@ -14,7 +14,7 @@ from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
 from policies.mirror import Mirror
 from policies.overrides import is_own_request, override
-from policies.rate_limit import Quota, RateLimits
+from policies.rate_limit import Measured, Quota, RateLimits
 from policies.route import Rule, WeightedBackend
 from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
@@ -60,7 +60,8 @@ class Decision:
 
     `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
     where the client's session is, if the rule keeps sessions; `quota` is what its limits left to the client; `fault`
-    is what the request was exposed to. It waits for `delay_seconds` first, whatever becomes of it.
+    is what the request was exposed to. Of what is `measured` a rate limit service is asked first; it can still refuse
+    the request, whatever was decided. The request waits for `delay_seconds` first, whatever becomes of it.
     """
 
     rule: Rule | None = None
@@ -72,6 +73,7 @@ class Decision:
     mirrors: tuple[Mirror, ...] = ()
     tokens: tuple[Token, ...] = ()
     quota: Quota | None = None
+    measured: Measured = ()
     fault: Fault | None = None
     delay_seconds: float = 0.0
 
@@ -101,11 +103,9 @@ def decide(
     if head.overrides is not None and is_own_request(peer, head):
         rule = override(rule, head.overrides)
     decision = Decision(rule)
-    if rule.limits is not None:
-        quota = decision.quota = live.take(rule.limits, head, peer)
-        if quota is not None and quota.over:
-            decision.error = RateLimited(is_resource_exhausted=rule.limits.is_resource_exhausted)
-            return decision
+    if rule.limits is not None and _is_over(decision, rule.limits, head, peer, live):
+        decision.error = RateLimited(is_resource_exhausted=rule.limits.is_resource_exhausted)
+        return decision
     fault = decision.fault = rule.fault if rule.fault_plan is None else _planned(rule, head, peer, now, live)
     if fault is not None:
         decision.delay_seconds, abort = fault.strike(roll)
@@ -125,6 +125,15 @@ def decide(
             if each is not NO_FILTERS:
                 _apply(decision, each, head, roll)
     return decision
+
+
+def _is_over(decision: Decision, limits: RateLimits, head: RequestHead, peer: Peer, live: Live) -> bool:
+    """What a service counts is asked of it later, before anything else is done; the head is not edited yet."""
+    if limits.service is not None:
+        decision.measured = limits.measure(head, peer)
+        return False
+    quota = decision.quota = live.take(limits, head, peer)
+    return quota is not None and bool(quota.over)
 
 
 def _planned(rule: Rule, head: RequestHead, peer: Peer, now: float, live: Live) -> Fault | None:

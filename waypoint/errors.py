@@ -120,12 +120,25 @@ class RateLimited(ExchangeError):
 
     status = 429
     flag = ResponseFlag.RATE_LIMITED
-    detail = "local_rate_limited"
-    body = b"local_rate_limited"
 
-    def __init__(self, *, is_resource_exhausted: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        is_resource_exhausted: bool = False,
+        detail: str = "local_rate_limited",
+        body: bytes = b"local_rate_limited",
+    ) -> None:
         super().__init__("a rate limit is reached")
+        self.detail = detail
+        self.body = body
         self.grpc_status = _RESOURCE_EXHAUSTED if is_resource_exhausted else None
+
+
+class RateLimitServiceFailed(ExchangeError):
+    """It did not answer in time, and its policy lets nothing pass without it."""
+
+    flag = ResponseFlag.RATE_LIMIT_SERVICE_ERROR
+    detail = "rate_limiter_error"
 
 
 class UpgradeRefused(ExchangeError):

@@ -113,8 +113,8 @@ class Exchange:
         if taken is not None and path.recorder is not None:
             self._write_head(path.recorder, taken, snapshot.version)
         cluster = path.clusters[decision.cluster] if decision.cluster is not None else None
-        if decision.delay_seconds:
-            self._wait(self._delay(decision, cluster))
+        if decision.delay_seconds or decision.measured:
+            self._wait(self._hold_back(decision, cluster))
         else:
             self._carry_out(decision, cluster)
 
@@ -245,10 +245,25 @@ class Exchange:
         self._gate = Gate(self._path.spawn(step))
         self._downstream.pause_request()
 
-    async def _delay(self, decision: Decision, cluster: Cluster | None) -> None:
-        self._record.flags += (ResponseFlag.DELAY_INJECTED,)
-        await asyncio.sleep(decision.delay_seconds)
+    async def _hold_back(self, decision: Decision, cluster: Cluster | None) -> None:
+        if decision.measured and await self._is_refused(decision):
+            cluster = None
+        elif decision.delay_seconds:
+            self._record.flags += (ResponseFlag.DELAY_INJECTED,)
+            await asyncio.sleep(decision.delay_seconds)
         self._go_on(decision, cluster)
+
+    async def _is_refused(self, decision: Decision) -> bool:
+        """Ask the rate limit service, and keep to what it says."""
+        assert decision.rule is not None
+        assert decision.rule.limits is not None
+        asked = await self._path.live.ask(decision.rule.limits, decision.measured)
+        decision.quota = asked.quota
+        self._head.headers += asked.request_headers
+        if asked.error is None:
+            return False
+        decision.cluster, decision.answer, decision.error = None, None, asked.error
+        return True
 
     def _go_on(self, decision: Decision, cluster: Cluster | None) -> None:
         """The wait is over: do with the request what was decided, and what has arrived of it meanwhile."""

@@ -5,13 +5,18 @@ It outlives configurations, and is found by the names of rules and plans. `recon
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
 from l4.telemetry.metrics import MeshMetrics
 from policies.attributes import Peer, RequestHead
 from policies.fault_plan import ErrorWatch, FaultPlan
 from policies.grpc_status import HTTP_STATUSES
-from policies.rate_limit import Buckets, Quota, RateLimits
+from policies.rate_limit import Buckets, LimitService, Measured, Quota, RateLimits
 from waypoint.config.snapshot import Snapshot
+from waypoint.upstream.connections import Spawn
+
+if TYPE_CHECKING:
+    from waypoint.rate_limit_service import Asked, RateLimitClient
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +24,11 @@ _GRPC_ERRORS = frozenset(str(code) for code, status in HTTP_STATUSES.items() if 
 
 
 class LivePolicies:
-    __slots__ = ("_buckets", "_metrics", "_watched")
+    __slots__ = ("_buckets", "_clients", "_metrics", "_spawn", "_watched")
 
-    def __init__(self, metrics: MeshMetrics) -> None:
+    def __init__(self, metrics: MeshMetrics, spawn: Spawn) -> None:
+        self._spawn = spawn
+        self._clients: dict[LimitService, RateLimitClient] = {}
         self._buckets = Buckets()
         self._metrics = metrics
         self._watched: dict[str, tuple[FaultPlan, ErrorWatch]] = {}
@@ -37,6 +44,16 @@ class LivePolicies:
                 self._watched[plan.name] = known if known and is_same else (plan, ErrorWatch(plan.stop_when))
             self._metrics.stopped_faults.labels((plan.name,)).value = self.is_stopped(plan)
 
+        services = {limits.service for limits in snapshot.limits if limits.service is not None}
+        for service in self._clients.keys() - services:
+            self._spawn(self._clients.pop(service).close())
+        for service in services:
+            self._client(service)
+
+    async def close(self) -> None:
+        while self._clients:
+            await self._clients.popitem()[1].close()
+
     def take(self, limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
         """Take what the request costs out of its buckets; None when no rule is for it."""
         quota = self._buckets.take(limits, head, peer, time.monotonic())
@@ -50,6 +67,22 @@ class LivePolicies:
         if not quota.over:
             count.labels((limits.policy, "", "ok")).add()
         return quota
+
+    async def ask(self, limits: RateLimits, measured: Measured) -> "Asked":
+        """Ask the service that counts for all replicas."""
+        assert limits.service is not None
+        asked = await self._client(limits.service).ask(limits, measured)
+        self._metrics.rate_limit_service.labels((limits.service.address, asked.outcome)).add()
+        return asked
+
+    def _client(self, service: LimitService) -> "RateLimitClient":
+        """Made anew for an exchange that began before its service went out of use; the next swap closes it."""
+        client = self._clients.get(service)
+        if client is None:
+            from waypoint.rate_limit_service import RateLimitClient  # brings gRPC along, which few need
+
+            client = self._clients[service] = RateLimitClient(service)
+        return client
 
     def is_stopped(self, plan: FaultPlan) -> bool:
         """Whether its target suffered too much."""

@@ -249,6 +249,11 @@ class MeshMetrics:
         self.rate_limits = counter(
             "pywaypoint_rate_limit", "Requests measured by a rate limit.", ("policy", "rule", "outcome")
         )
+        self.rate_limit_service = counter(
+            "pywaypoint_rate_limit_service",
+            "Requests that a rate limit service was asked about.",
+            ("service", "outcome"),
+        )
         self.stopped_faults = gauge(
             "pywaypoint_fault_stopped", "1 for a fault plan that its target's errors have stopped.", ("plan",)
         )
@@ -265,7 +270,16 @@ class MeshMetrics:
         self._families: tuple[Family[Value] | Family[Histogram], ...] = (
             *(self.requests, self.request_duration, self.request_bytes, self.response_bytes),
             *(self.connections_opened, self.connections_closed, self.received_bytes, self.sent_bytes),
-            *(self.refused, self.cluster_events, self.rate_limits, self.stopped_faults, problems, build, overflow),
+            *(
+                self.refused,
+                self.cluster_events,
+                self.rate_limits,
+                self.rate_limit_service,
+                self.stopped_faults,
+                problems,
+                build,
+                overflow,
+            ),
         )
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)

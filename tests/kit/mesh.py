@@ -197,7 +197,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
         settings=settings,
         spawn=spawn,
         loop=loop,
-        live=LivePolicies(metrics),
+        live=LivePolicies(metrics, spawn),
     )
     node = Node(registry, _Certificates(pki), Traffic(metrics, access_log), settings)
     pods = Pods(node, "node", 15008)
@@ -218,6 +218,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
             await other.close()
         await server.drain(1)
         clusters.close()
+        await path.live.close()
         await pods.drain(1)
         await pool.close()
         access_log.close()

@@ -55,7 +55,7 @@ def test_the_burst_is_what_may_come_at_once() -> None:
 
 
 def test_distinct_values_have_buckets_of_their_own() -> None:
-    buckets, its = Buckets(), limits(rule(conditions=EACH_USER, is_distinct=True))
+    buckets, its = Buckets(), limits(rule(conditions=EACH_USER, labels=("x-user",)))
     jason, kay = Client(buckets, its), Client(buckets, its, b"kay")
 
     assert [jason.passes(0.0) for _ in range(6)] == [True] * 5 + [False]
@@ -63,7 +63,7 @@ def test_distinct_values_have_buckets_of_their_own() -> None:
 
 
 def test_client_identities_have_buckets_of_their_own() -> None:
-    buckets, its = Buckets(), limits(rule(conditions=(IdentityCondition(is_distinct=True),), is_distinct=True))
+    buckets, its = Buckets(), limits(rule(conditions=(IdentityCondition(is_distinct=True),), labels=("x-user",)))
     page, other = Client(buckets, its), Client(buckets, its, account="other")
 
     assert [page.passes(0.0) for _ in range(6)] == [True] * 5 + [False]
@@ -71,7 +71,7 @@ def test_client_identities_have_buckets_of_their_own() -> None:
 
 
 def test_a_request_without_the_value_is_not_the_rules_business() -> None:
-    missing = rule(conditions=(HeaderCondition(b"x-missing"),), is_distinct=True)
+    missing = rule(conditions=(HeaderCondition(b"x-missing"),), labels=("x-user",))
     it = Client(Buckets(), limits(missing))
 
     assert all(it.passes(0.0) for _ in range(100))
@@ -104,9 +104,9 @@ def test_a_shadow_counts_and_lets_pass() -> None:
 @pytest.mark.parametrize("is_distinct", [False, True])
 def test_a_bucket_keeps_its_share_when_the_limit_changes(is_distinct: bool) -> None:
     buckets = Buckets()
-    conditions = EACH_USER if is_distinct else ()
-    before = limits(rule(Limit(10, 10.0, 1.0), conditions=conditions, is_distinct=is_distinct))
-    after = limits(rule(Limit(100, 100.0, 10.0), conditions=conditions, is_distinct=is_distinct))
+    conditions, labels = (EACH_USER, ("x-user",)) if is_distinct else ((), ())
+    before = limits(rule(Limit(10, 10.0, 1.0), conditions=conditions, labels=labels))
+    after = limits(rule(Limit(100, 100.0, 10.0), conditions=conditions, labels=labels))
     for _ in range(4):
         Client(buckets, before).passes(0.0)
 
@@ -141,7 +141,7 @@ def test_headers_are_for_clients_of_limits_that_ask_for_them() -> None:
 
 
 def test_a_full_table_forgets_in_the_clients_favour() -> None:
-    its = limits(rule(Limit(1, 1.0, 1 / 60), conditions=EACH_USER, is_distinct=True))
+    its = limits(rule(Limit(1, 1.0, 1 / 60), conditions=EACH_USER, labels=("x-user",)))
     buckets = Buckets(max_buckets=64)
     crowd = [Client(buckets, its, b"user-%d" % number) for number in range(1000)]
 
@@ -160,7 +160,7 @@ def test_a_bucket_does_what_counting_tokens_would(
     rate = Fraction(per_eighth, 8 * eighths)
     buckets, its = (
         Buckets(),
-        limits(rule(Limit(1, float(capacity), float(rate)), conditions=EACH_USER, is_distinct=True)),
+        limits(rule(Limit(1, float(capacity), float(rate)), conditions=EACH_USER, labels=("x-user",))),
     )
     levels = {b"a": Fraction(capacity), b"b": Fraction(capacity)}
     now = 1000

@@ -212,6 +212,7 @@ def _limits(limits: RateLimits) -> Iterator[str]:
         words = (
             f"{'count' if rule.is_shadow else 'limit'} to {limit.requests} a {limit.unit}, {limit.capacity:g} at once"
         )
+        words += f", counted by {limits.service.address}" if limits.service is not None else ""
         yield f"{words}{_for(rule.conditions)} ({limits.policy} rules[{rule.name}])"
 
 

@@ -5,27 +5,58 @@ replicas, a limit is shared out evenly among the ready pods of the Gateway; each
 nobody is locked out by many replicas.
 """
 
+from l4.config.codes import Code
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
-from policies.rate_limit import Limit, RateLimits, RateRule
+from policies.rate_limit import Limit, LimitService, RateLimits, RateRule
 from waypoint.config.direct_policy import Target
-from waypoint.config.rate_limit_policy import RateLimit, RateLimitPolicy, RateLimitRule
-from waypoint.config.selectors import conditions_of
+from waypoint.config.gateway_api import parse_duration
+from waypoint.config.rate_limit_policy import GlobalRateLimit, RateLimit, RateLimitPolicy, RateLimitRule
+from waypoint.config.report import Report
+from waypoint.config.selectors import labelled_conditions_of
 
 _SECONDS = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86400}
 _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 
-def limits_of(resource: Resource[RateLimitPolicy], target: Target, replicas: int) -> RateLimits:
-    spec = resource.value.spec
-    shares = replicas if spec.scope == "DividedByReplicas" else 1
-    scope = f"{resource.key} for {target}"
-    return RateLimits(
-        policy=str(resource.key),
-        rules=tuple(_rule(rule.name or str(index), scope, rule, shares) for index, rule in enumerate(spec.rules)),
-        has_headers=spec.x_rate_limit_headers == "DraftVersion03",
-        is_resource_exhausted=spec.grpc_resource_exhausted,
-    )
+class LimitCompiler:
+    """`gateway` is (namespace, name) of ours."""
+
+    def __init__(self, registry: Registry, gateway: tuple[str, str]) -> None:
+        self._registry = registry
+        self._replicas = replicas_of(registry, gateway)
+
+    def limits(self, resource: Resource[RateLimitPolicy], target: Target, report: Report) -> RateLimits:
+        spec = resource.value.spec
+        shares = self._replicas if spec.scope == "DividedByReplicas" else 1
+        scope = f"{resource.key} for {target}"
+        return RateLimits(
+            policy=str(resource.key),
+            rules=tuple(_rule(rule.name or str(index), scope, rule, shares) for index, rule in enumerate(spec.rules)),
+            has_headers=spec.x_rate_limit_headers == "DraftVersion03",
+            is_resource_exhausted=spec.grpc_resource_exhausted,
+            service=self._service(resource.key.namespace, spec.global_, report) if spec.global_ is not None else None,
+        )
+
+    def _service(self, namespace: str, limit: GlobalRateLimit, report: Report) -> LimitService:
+        return LimitService(
+            address=limit.address or self._address(namespace, limit, report),
+            domain=limit.domain,
+            timeout_seconds=parse_duration(limit.timeout) or 0.0,
+            is_fail_open=limit.fail_open,
+        )
+
+    def _address(self, namespace: str, limit: GlobalRateLimit, report: Report) -> str:
+        assert limit.service is not None
+        name, port = limit.service.name, limit.service.port
+        service = self._registry.service_named(namespace, name)
+        if service is None or port not in {it.port for it in service.ports}:
+            consequence = "every request passes" if limit.fail_open else "every request is answered 500"
+            sentence = f"there is no Service {namespace}/{name} with a port {port}; {consequence}"
+            report.tell("spec.global.service", sentence, Code.BACKEND_NOT_FOUND)
+            return ""
+        host = service.addresses[0] if service.addresses else service.hostname
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def replicas_of(registry: Registry, gateway: tuple[str, str]) -> int:
@@ -36,12 +67,14 @@ def replicas_of(registry: Registry, gateway: tuple[str, str]) -> int:
 
 
 def _rule(name: str, scope: str, rule: RateLimitRule, shares: int) -> RateRule:
+    conditions = labelled_conditions_of(rule.client_selectors)
+    labels = tuple(label for _, label in conditions)
     return RateRule(
         name=name,
         bucket=f"{scope} rules[{name}]",
         limit=_limit(rule.limit, shares),
-        conditions=conditions_of(rule.client_selectors),
-        is_distinct=any(selector.distinct for selector in rule.client_selectors),
+        conditions=tuple(condition for condition, _ in conditions),
+        labels=labels if any(labels) else (),
         is_shadow=rule.shadow_mode,
     )
 

@@ -15,7 +15,7 @@ from waypoint.config.backend_traffic_policy import BackendTraffic, XBackendTraff
 from waypoint.config.direct_policy import DirectPolicies, Target, Targets, candidates
 from waypoint.config.fault_policy import FaultPolicy
 from waypoint.config.faults import plan_of
-from waypoint.config.limits import limits_of, replicas_of
+from waypoint.config.limits import LimitCompiler
 from waypoint.config.rate_limit_policy import RateLimitPolicy
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.config.status import PolicyStatus
@@ -25,10 +25,9 @@ C = TypeVar("C")
 
 class Policies:
     def __init__(self, resources: Resources, registry: Registry, targets: Targets, gateway: tuple[str, str]) -> None:
-        replicas = replicas_of(registry, gateway)
         self._gateway = Target("Gateway", *gateway)
         self._limits: DirectPolicies[RateLimits] = DirectPolicies(
-            resources.of(RateLimitPolicy), targets, lambda it, target, _: limits_of(it, target, replicas)
+            resources.of(RateLimitPolicy), targets, LimitCompiler(registry, gateway).limits
         )
         self._traffic: DirectPolicies[BackendTraffic] = DirectPolicies(
             resources.of(XBackendTrafficPolicy), targets, lambda it, target, _: traffic_of(it.key, it.value.spec)

@@ -19,25 +19,41 @@ from waypoint.config.policy_api import ClientIdentity, ClientSelector, PathSelec
 _PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX, "RegularExpression": PathKind.REGEX}
 
 
+Labelled = tuple[Condition, str]
+"""A condition, and what it tells apart; empty when it tells nothing."""
+
+
 def conditions_of(selectors: Iterable[ClientSelector]) -> tuple[Condition, ...]:
     """All of them must hold."""
-    return tuple(condition for selector in selectors for condition in _conditions(selector))
+    return tuple(condition for condition, _ in labelled_conditions_of(selectors))
 
 
-def _conditions(selector: ClientSelector) -> Iterator[Condition]:
+def labelled_conditions_of(selectors: Iterable[ClientSelector]) -> tuple[Labelled, ...]:
+    return tuple(labelled for selector in selectors for labelled in _conditions(selector))
+
+
+def _conditions(selector: ClientSelector) -> Iterator[Labelled]:
     if selector.methods:
-        yield MethodCondition(tuple(method.encode() for method in selector.methods))
+        yield MethodCondition(tuple(method.encode() for method in selector.methods)), ""
     if selector.client_identity is not None:
-        yield _identity(selector.client_identity)
+        yield _identity(selector.client_identity), _label("identity", selector.client_identity.type)
     for header in selector.headers:
-        yield HeaderCondition(header.name.lower().encode(), _match(header.type, header.value), header.invert)
+        name = header.name.lower()
+        condition = HeaderCondition(name.encode(), _match(header.type, header.value), header.invert)
+        yield condition, _label(f"header {name}", header.type)
     if selector.path is not None:
-        yield PathCondition(_path(selector.path))
+        yield PathCondition(_path(selector.path)), _label("path", selector.path.type)
     for parameter in selector.query_params:
-        yield QueryCondition(parameter.name.encode(), _match(parameter.type, parameter.value))
+        query = QueryCondition(parameter.name.encode(), _match(parameter.type, parameter.value))
+        yield query, _label(f"query {parameter.name}", parameter.type)
     if selector.source_cidr is not None:
-        is_distinct = selector.source_cidr.type == "Distinct"
-        yield SourceCondition(ipaddress.ip_network(selector.source_cidr.value), is_distinct)
+        kind = selector.source_cidr.type
+        network = ipaddress.ip_network(selector.source_cidr.value)
+        yield SourceCondition(network, kind == "Distinct"), _label("address", kind)
+
+
+def _label(name: str, kind: str) -> str:
+    return name if kind == "Distinct" else ""
 
 
 def _match(kind: str, value: str | None) -> StringMatch | None:

@@ -1,0 +1,65 @@
+"""A rate limit service (RLS v3) of the real grpcio: it counts as envoyproxy/ratelimit does, or misbehaves as told."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+from waypoint._proto.rate_limit_pb2 import Code, RateLimitRequest, RateLimitResponse
+
+
+@dataclass
+class RateLimitServer:
+    """`delay_seconds` makes it slow, `is_failing` makes it fail; `counts` is by domain and descriptor."""
+
+    delay_seconds: float = 0.0
+    is_failing: bool = False
+    requests: list[RateLimitRequest] = field(default_factory=list)
+    counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    is_stopping: threading.Event = field(default_factory=threading.Event)
+
+    def should_limit(self, request: RateLimitRequest, context: object) -> RateLimitResponse:
+        self.requests.append(request)
+        self.is_stopping.wait(self.delay_seconds)
+        if self.is_failing:
+            raise RuntimeError("told to fail")
+        response = RateLimitResponse(overall_code=Code.OK)
+        for descriptor in request.descriptors:
+            key = (request.domain, *(part for it in descriptor.entries for part in (it.key, it.value)))
+            self.counts[key] += 1
+            limit = descriptor.limit.requests_per_unit
+            is_over = self.counts[key] > limit
+            response.statuses.add(
+                code=Code.OVER_LIMIT if is_over else Code.OK,
+                current_limit=RateLimitResponse.RateLimit(requests_per_unit=limit, unit=descriptor.limit.unit),
+                limit_remaining=max(0, limit - self.counts[key]),
+                duration_until_reset=RateLimitResponse.Duration(seconds=42, nanos=1),
+            )
+            if is_over:
+                response.overall_code = Code.OVER_LIMIT
+                response.raw_body = b"slow down"
+        response.response_headers_to_add.add(key="X-Counted", value="yes")
+        response.request_headers_to_add.add(key="X-Measured", value="yes")
+        return response
+
+
+@contextmanager
+def rate_limit_server(ip: str, port: int = 8081) -> Iterator[RateLimitServer]:
+    it = RateLimitServer()
+    server = grpc.server(ThreadPoolExecutor(8))
+    method = grpc.unary_unary_rpc_method_handler(
+        it.should_limit, RateLimitRequest.FromString, RateLimitResponse.SerializeToString
+    )
+    service = "envoy.service.ratelimit.v3.RateLimitService"
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"ShouldRateLimit": method}),))
+    server.add_insecure_port(f"{ip}:{port}")
+    server.start()
+    try:
+        yield it
+    finally:
+        it.is_stopping.set()
+        server.stop(None).wait()

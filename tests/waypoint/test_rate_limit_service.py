@@ -1,0 +1,163 @@
+"""Limits that a rate limit service counts: a right one, a slow one, one that fails, and none at all."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.kit.aio import run
+from tests.kit.mesh import address, settled
+from tests.kit.origin import answering, origin
+from tests.kit.rate_limit_server import rate_limit_server
+from tests.waypoint.test_exchange import Setting, body, status
+
+POLICY = """
+apiVersion: pywaypoint.dev/v1alpha1
+kind: RateLimitPolicy
+metadata: {{name: app}}
+spec:
+  targetRefs: [{{group: "", kind: Service, name: app}}]
+  xRateLimitHeaders: DraftVersion03
+  scope: Global
+  global: {{address: "{server}:8081", domain: books, timeout: {timeout}, failOpen: {fail_open}}}
+  rules:
+    - {{name: each, clientSelectors: [{{clientIdentity: {{type: Distinct}}}}], limit: {{requests: 2, unit: Minute}}}}
+    - {{name: shadow, limit: {{requests: 1, unit: Hour}}, shadowMode: true}}
+"""
+
+
+def policy(server: str, timeout: str = "5s", fail_open: str = "true") -> str:
+    return POLICY.format(server=server, timeout=timeout, fail_open=fail_open)
+
+
+def test_the_service_counts_for_each_client(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at, ip = Setting(), address()
+        with rate_limit_server(ip) as server:
+            async with origin(at.pod, answering()) as seen, at.mesh(tmp_path, policy(ip)) as it:
+                answers = [await it.get(at.authority) for _ in range(3)]
+                other = await it.get(at.authority, account="other")
+                await settled(lambda: "429 RL request_rate_limited" in it.access_log)
+                exposition = it.metrics.render("")[0]
+
+        assert [status(answer) for answer in answers] == [200, 200, 429]
+        assert body(answers[2]) == b"slow down"
+        assert b"x-envoy-ratelimited: true\r\n" in answers[2]
+        assert b"x-envoy-ratelimited" not in answers[1]
+        assert all(b"x-counted: yes\r\n" in answer for answer in answers)
+        assert b"x-ratelimit-limit: 1, 2;w=60, 1;w=3600\r\n" in answers[0]
+        assert b"x-ratelimit-remaining: 0\r\nx-ratelimit-reset: 43\r\n" in answers[0]
+        assert status(other) == 200
+        assert b"x-measured: yes\r\n" in seen.heads[0]
+        assert len(seen.heads) == 3
+        each, shadow = server.requests[0].descriptors
+        assert server.requests[0].domain == "books"
+        assert [(it.key, it.value) for it in each.entries] == [
+            ("rule", "RateLimitPolicy default/app for Service default/app rules[each]"),
+            ("identity", "cluster.local/ns/default/sa/client"),
+        ]
+        assert [it.key for it in shadow.entries] == ["rule"]
+        assert f'service="{ip}:8081",outcome="over_limit"}} 1'.encode() in exposition
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("fail_open", "expected"), [("true", 200), ("false", 500)])
+def test_a_service_that_fails_lets_pass_or_refuses_as_the_policy_says(
+    tmp_path: Path, fail_open: str, expected: int
+) -> None:
+    async def scenario() -> None:
+        at, ip = Setting(), address()
+        with rate_limit_server(ip) as server:
+            server.is_failing = True
+            async with origin(at.pod, answering()), at.mesh(tmp_path, policy(ip, fail_open=fail_open)) as it:
+                answer = await it.get(at.authority)
+                exposition = it.metrics.render("")[0]
+                if expected == 500:
+                    await settled(lambda: "500 RLSE rate_limiter_error" in it.access_log)
+
+        assert status(answer) == expected
+        outcome = b"failure_mode_allowed" if expected == 200 else b"error"
+        assert b'outcome="' + outcome + b'"} 1' in exposition
+
+    run(scenario())
+
+
+def test_no_request_waits_longer_for_a_slow_service_than_its_timeout(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at, ip = Setting(), address()
+        with rate_limit_server(ip) as server:
+            server.delay_seconds = 20
+            async with origin(at.pod, answering()), at.mesh(tmp_path, policy(ip, timeout="50ms")) as it:
+                async with asyncio.timeout(15):  # far from 20 s, however slow the machine
+                    answers = [await it.get(at.authority) for _ in range(3)]
+
+        assert [status(answer) for answer in answers] == [200] * 3
+
+    run(scenario())
+
+
+def test_a_service_that_answers_nothing_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at, ip = Setting(), address()
+        with rate_limit_server(ip) as server:
+            server.is_failing = True
+            async with origin(at.pod, answering()), at.mesh(tmp_path, policy(ip)) as it:
+                for _ in range(5):
+                    await it.get(at.authority)
+                answers = await asyncio.gather(*(it.get(at.authority) for _ in range(20)))
+                asked = len(server.requests)
+
+        assert [status(answer) for answer in answers] == [200] * 20
+        assert asked < 25
+
+    run(scenario())
+
+
+def test_without_a_service_requests_pass_until_it_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at, ip = Setting(), address()
+        async with origin(at.pod, answering()), at.mesh(tmp_path, policy(ip)) as it:
+            before = await it.get(at.authority)
+            with rate_limit_server(ip) as server:
+                async with asyncio.timeout(10):
+                    while not server.requests:
+                        await it.get(at.authority)
+
+        assert status(before) == 200
+
+    run(scenario())
+
+
+def test_a_body_that_comes_while_the_service_is_asked_arrives_whole(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at, ip = Setting(), address()
+        with rate_limit_server(ip) as server:
+            server.delay_seconds = 0.1
+            async with origin(at.pod, answering()) as seen, at.mesh(tmp_path, policy(ip)) as it:
+                reader, writer = await it.tunnel(at.authority)
+                writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 11\r\nConnection: close\r\n\r\nhello ")
+                await settled(lambda: len(server.requests) == 1)
+                writer.write(b"world")
+                answer = await reader.read()
+                writer.close()
+
+        assert status(answer) == 200
+        assert seen.bodies == [b"hello world"]
+
+    run(scenario())
+
+
+def test_a_service_is_let_go_of_when_the_policy_is_gone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at, ip = Setting(), address()
+        with rate_limit_server(ip) as server:
+            async with origin(at.pod, answering()), at.mesh(tmp_path, policy(ip)) as it:
+                await it.get(at.authority)
+                it.apply(at.manifests())
+                answer = await it.get(at.authority)
+
+        assert status(answer) == 200
+        assert len(server.requests) == 1
+
+    run(scenario())

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from policies.attributes import Headers, RequestHead
+from policies.matching import StringMatch
 
 _OWN = frozenset(
     {
@@ -38,16 +39,26 @@ class OriginPattern:
 _LABELS = re.compile(rb"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*").fullmatch
 
 
+OriginMatch = OriginPattern | StringMatch
+
+
+def preflight_method(head: RequestHead) -> bytes | None:
+    """What a preflight asks to be allowed; None for any other request."""
+    return head.get(b"access-control-request-method") if head.method == b"OPTIONS" else None
+
+
 @dataclass(frozen=True, slots=True)
 class Cors:
     """A `*` among methods or headers stands for what the client asks for: with credentials, browsers take no star."""
 
-    origins: tuple[OriginPattern, ...]
+    origins: tuple[OriginMatch, ...]
     methods: tuple[bytes, ...] = ()
     headers: tuple[bytes, ...] = ()
     expose: tuple[bytes, ...] = ()
-    max_age_seconds: int = 5
+    max_age_seconds: int | None = 5
     has_credentials: bool = False
+    forwards_unmatched: bool = True
+    """Whether the endpoint answers the preflights of origins that are not allowed."""
 
     def origin_of(self, head: RequestHead) -> bytes | None:
         """The origin to name in the response; None when there is none, or none that may read it."""
@@ -56,8 +67,8 @@ class Cors:
 
     def preflight(self, head: RequestHead, origin: bytes) -> Headers | None:
         """The headers that answer a preflight of an allowed origin; None for any other request."""
-        method = head.get(b"access-control-request-method")
-        if head.method != b"OPTIONS" or method is None:
+        method = preflight_method(head)
+        if method is None:
             return None
         answer = self._allow(origin)
         methods = (method,) if b"*" in self.methods else self.methods
@@ -67,7 +78,8 @@ class Cors:
         allowed = (asked or b"") if b"*" in self.headers else b", ".join(self.headers)
         if allowed:
             answer.append((b"access-control-allow-headers", allowed))
-        answer.append((b"access-control-max-age", b"%d" % self.max_age_seconds))
+        if self.max_age_seconds is not None:
+            answer.append((b"access-control-max-age", b"%d" % self.max_age_seconds))
         return answer
 
     def mark(self, headers: Headers, origin: bytes) -> Headers:

@@ -11,6 +11,14 @@ from policies.rewrite import HeaderEdit, Redirect, UrlRewrite
 
 
 @dataclass(frozen=True, slots=True)
+class DirectResponse:
+    """What is answered in an endpoint's place."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Filters:
     request_edit: HeaderEdit | None = None
     response_edit: HeaderEdit | None = None
@@ -18,6 +26,7 @@ class Filters:
     redirect: Redirect | None = None
     mirrors: tuple[Mirror, ...] = ()
     cors: Cors | None = None
+    direct: DirectResponse | None = None
 
 
 NO_FILTERS = Filters()

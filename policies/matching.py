@@ -1,4 +1,4 @@
-"""How a value is compared: exactly, or with a regular expression that must match it whole.
+"""How a value is compared: exactly, by its beginning, or with a regular expression that must match it whole.
 
 Expressions are RE2, Envoy's language, because a tenant's expression must not be able to stop the data path: matching
 takes time linear in the value. They are compiled when the configuration is, never for a request.
@@ -16,6 +16,8 @@ MAX_PROGRAM_SIZE = 32_768
 class _Pattern(Protocol):
     def fullmatch(self, text: bytes) -> object | None: ...
 
+    def sub(self, repl: bytes, text: bytes) -> bytes: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Exact:
@@ -23,6 +25,16 @@ class Exact:
 
     def accepts(self, value: bytes) -> bool:
         return value == self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The beginning of a value, character by character; an empty one is that of every value."""
+
+    value: bytes
+
+    def accepts(self, value: bytes) -> bool:
+        return value.startswith(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +61,14 @@ class Regex:
     def accepts(self, value: bytes) -> bool:
         return self._pattern.fullmatch(value) is not None
 
+    def replace(self, text: bytes, substitution: bytes) -> bytes:
+        """The text with each place that the expression finds substituted; `\\1` is what its first group found."""
+        return self._pattern.sub(substitution, text)
 
-StringMatch = Exact | Regex
+
+StringMatch = Exact | Prefix | Regex
+ANYTHING = Prefix(b"")
+"""Whatever is there."""
 
 
 def _text(reason: object) -> str:

@@ -8,6 +8,7 @@ https://gateway-api.sigs.k8s.io/reference/spec/#httproutefilter
 from dataclasses import dataclass
 
 from policies.attributes import Header, Headers, RequestHead
+from policies.matching import Regex
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,37 @@ class PathEdit:
 
 
 @dataclass(frozen=True, slots=True)
+class TextPrefixEdit:
+    """`value` in place of the first `length` characters of the path: Istio's, which knows no segments."""
+
+    value: bytes
+    length: int
+
+    def apply(self, path: bytes) -> bytes:
+        return self.value + path[self.length :] or b"/"
+
+
+@dataclass(frozen=True, slots=True)
+class RegexEdit:
+    """Whatever `pattern` finds in the path becomes `substitution`, in which `\\1` is what its first group found."""
+
+    pattern: Regex
+    substitution: bytes
+
+    def apply(self, path: bytes) -> bytes:
+        path = self.pattern.replace(path, self.substitution)
+        return path if path.startswith(b"/") else b"/" + path
+
+
+AnyPathEdit = PathEdit | TextPrefixEdit | RegexEdit
+
+
+@dataclass(frozen=True, slots=True)
 class UrlRewrite:
     """The endpoint is asked for something else; it learns the original path from `x-envoy-original-path`."""
 
     hostname: bytes | None = None
-    path: PathEdit | None = None
+    path: AnyPathEdit | None = None
 
     def apply_to(self, head: RequestHead) -> None:
         if self.hostname is not None:
@@ -81,20 +108,22 @@ class Redirect:
     """The client is told to ask elsewhere. None keeps what the request has.
 
     The port is the configured one; else, when a scheme is configured, that scheme's; else the one that the request
-    used. A scheme's own port is not written.
+    used, if it `keeps_port`. A scheme's own port is not written.
     """
 
     scheme: bytes | None = None
     hostname: bytes | None = None
-    path: PathEdit | None = None
+    path: AnyPathEdit | None = None
     port: int | None = None
     status: int = 302
+    keeps_port: bool = True
 
     def location(self, head: RequestHead) -> bytes:
         """An absolute URI; what is asked for was asked over http, for TLS is opaque to a waypoint."""
         scheme = self.scheme or b"http"
         host, own_port = split_port(head.authority)
-        port = b"%d" % self.port if self.port is not None else b"" if self.scheme is not None else own_port
+        kept = own_port if self.scheme is None and self.keeps_port else b""
+        port = b"%d" % self.port if self.port is not None else kept
         shown = b":" + port if port and port != _DEFAULT_PORTS[scheme] else b""
         path = self.path.apply(head.path) if self.path is not None else head.path
         query = b"?" + head.query if head.has_query else b""

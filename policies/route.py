@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from policies.attributes import ClusterName, RequestHead
+from policies.attributes import ClusterName, Peer, RequestHead
 from policies.balancing import weighted
 from policies.fault import Fault
 from policies.filters import NO_FILTERS, Filters
@@ -32,16 +32,19 @@ class PathKind(IntEnum):
     EXACT = 0
     PREFIX = 1
     REGEX = 2
+    TEXT_PREFIX = 3
+    """Istio's: character by character. Ordered tables have it, which know no precedence."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathMatch:
-    """`value` is the text of the API: a path, a prefix by segments (`/v2` covers `/v2/x`, not `/v20`), or a regular
-    expression, compiled in `regex`."""
+    """`value` is the text of the API: a path, a prefix by segments (`/v2` covers `/v2/x`, not `/v20`) or by characters,
+    or a regular expression, compiled in `regex`. What `ignores_case` is written in lower case."""
 
     kind: PathKind = PathKind.PREFIX
     value: bytes = b"/"
     regex: Regex | None = None
+    ignores_case: bool = False
 
     @property
     def prefix(self) -> bytes:
@@ -50,9 +53,13 @@ class PathMatch:
 
     def accepts(self, path: bytes) -> bool:
         """Whether this one alone covers a path, which a table finds out for all of its routes together."""
+        if self.ignores_case:
+            path = path.lower()
         match self.kind:
             case PathKind.EXACT:
                 return path == self.value
+            case PathKind.TEXT_PREFIX:
+                return path.startswith(self.value)
             case PathKind.PREFIX:
                 return not self.prefix or path == self.prefix or path.startswith(self.prefix + b"/")
             case PathKind.REGEX:
@@ -63,34 +70,64 @@ class PathMatch:
 class FieldMatch:
     """A header (lower-case name) or query parameter that must be there with an accepted value.
 
-    The header `host` is the request's authority, whatever it was called on the wire.
+    The header `host` is the request's authority, whatever it was called on the wire; HTTP/2's pseudo headers are parts
+    of the request, too.
     """
 
     name: bytes
     match: StringMatch
 
+    def value_in(self, head: RequestHead) -> bytes | None:
+        """Of the header."""
+        name = self.name
+        if name == b"host" or name == b":authority":
+            return head.authority
+        if name == b":method":
+            return head.method
+        return b"http" if name == b":scheme" else head.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMatch:
+    """Who asks: a `namespace`, by the client's identity; `ips`, those of the workloads that are meant; None for any."""
+
+    namespace: str | None = None
+    ips: frozenset[str] | None = None
+
+    def accepts(self, peer: Peer) -> bool:
+        if self.namespace is not None and (peer.identity is None or peer.identity.namespace != self.namespace):
+            return False
+        return self.ips is None or peer.ip in self.ips
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Everything in it must hold; of a repeated header or parameter, the first value counts."""
+    """Everything in it must hold; of a repeated header or parameter, the first value counts. Of `without` none may:
+    what is missing holds."""
 
     path: PathMatch = PathMatch()
     method: bytes | None = None
     headers: tuple[FieldMatch, ...] = ()
     query: tuple[FieldMatch, ...] = ()
+    without: tuple[FieldMatch, ...] = ()
+    source: SourceMatch | None = None
 
     @property
     def has_conditions(self) -> bool:
         """Whether more than the path is asked for."""
-        return bool(self.method or self.headers or self.query)
+        return bool(self.method or self.headers or self.query or self.without)
 
     def accepts_rest(self, head: RequestHead) -> bool:
         """Whether all but the path holds."""
         if self.method is not None and head.method != self.method:
             return False
         for field in self.headers:
-            value = head.authority if field.name == b"host" else head.get(field.name)
+            value = field.value_in(head)
             if value is None or not field.match.accepts(value):
+                return False
+        for field in self.without:
+            value = field.value_in(head)
+            if value is not None and field.match.accepts(value):
                 return False
         return not self.query or self._accepts_query(parse_query(head.query))
 
@@ -104,24 +141,27 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class WeightedBackend:
-    """`cluster` is None for a reference that can't be resolved: its share of requests is answered with 500."""
+    """`cluster` is None for a reference that can't be resolved: its share of requests is answered with
+    `missing_status`, which is 503 where Istio's API is spoken."""
 
     cluster: ClusterName | None
     weight: int = 1
     filters: Filters = NO_FILTERS
+    missing_status: int = 500
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSource:
-    """The object that a rule stands in, and its number there, from 0."""
+    """The object that a rule stands in, and its number there, from 0; `section` is the list in which it stands."""
 
     kind: str
     namespace: str
     name: str
     index: int
+    section: str = "rules"
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name} rules[{self.index}]"
+        return f"{self.kind} {self.namespace}/{self.name} {self.section}[{self.index}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +237,8 @@ class RouteTable:
     def __hash__(self) -> int:
         return hash(self.routes)
 
-    def find(self, head: RequestHead) -> Rule | None:
-        """The rule of the strongest match, or None."""
+    def find(self, head: RequestHead, peer: Peer | None = None) -> Rule | None:
+        """The rule of the strongest match, or None; who asks makes no difference here."""
         if self._always is not None:
             return self._always
         path = head.path
@@ -224,6 +264,36 @@ class RouteTable:
             if not candidate:
                 return None
             candidate = candidate[: max(candidate.rfind(b"/"), 0)]
+
+
+class OrderedTable:
+    """Routes in the order in which they are written: the first whose match holds wins, as in a VirtualService."""
+
+    __slots__ = ("routes",)
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+
+    def __repr__(self) -> str:
+        return f"OrderedTable({self.routes!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OrderedTable) and self.routes == other.routes
+
+    def __hash__(self) -> int:
+        return hash(self.routes)
+
+    def find(self, head: RequestHead, peer: Peer | None = None) -> Rule | None:
+        for route in self.routes:
+            match = route.match
+            if match.path.accepts(head.path) and match.accepts_rest(head):
+                source = match.source
+                if source is None or (peer is not None and source.accepts(peer)):
+                    return route.rule
+        return None
+
+
+Table = RouteTable | OrderedTable
 
 
 def _first(routes: list[Route], head: RequestHead) -> Rule | None:

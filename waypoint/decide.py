@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.cors import preflight_method
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
@@ -97,7 +98,7 @@ def decide(
 ) -> Decision:
     """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1);
     `now` is wall-clock time, by which sessions expire; `live` knows what policies remember."""
-    rule = destination.routes_for(peer).find(head) if destination is not None else None
+    rule = destination.routes_for(peer).find(head, peer) if destination is not None else None
     if rule is None:
         return Decision(error=RouteNotFound())
     if head.overrides is not None and is_own_request(peer, head):
@@ -113,7 +114,7 @@ def decide(
             decision.error = FaultInjected(abort)
             return decision
     filters = rule.filters
-    if filters.cors is not None or filters.redirect is not None:
+    if filters.cors is not None or filters.redirect is not None or filters.direct is not None:
         decision.answer = _answer(decision, filters, head)
         if decision.answer is not None:
             return decision
@@ -191,7 +192,7 @@ def _pick(decision: Decision, rule: Rule, roll: Callable[[], float]) -> Weighted
     if backend is None:
         decision.error = NoBackendWeight()
     elif backend.cluster is None:
-        decision.error = BackendNotFound()
+        decision.error = BackendNotFound(backend.missing_status)
     else:
         decision.cluster = backend.cluster
         return backend
@@ -215,9 +216,15 @@ def _answer(decision: Decision, filters: Filters, head: RequestHead) -> Answer |
         if preflight is not None:
             return Answer(200, preflight, "cors_response")
         decision.origin = origin
-    if redirect is None:
+    elif cors is not None and not cors.forwards_unmatched and preflight_method(head) is not None:
+        return Answer(200, [], "cors_response")
+    if redirect is not None:
+        return Answer(redirect.status, [(b"location", redirect.location(head))], "direct_response")
+    direct = filters.direct
+    if direct is None:
         return None
-    return Answer(redirect.status, [(b"location", redirect.location(head))], "direct_response")
+    headers = [(b"content-type", b"text/plain")] if direct.body else []
+    return Answer(direct.status, headers, "direct_response", direct.body)
 
 
 def _apply(decision: Decision, filters: Filters, head: RequestHead, roll: Callable[[], float]) -> None:

@@ -59,6 +59,10 @@ class BackendNotFound(ExchangeError):
     flag = ResponseFlag.NO_CLUSTER_FOUND
     detail = "cluster_not_found"
 
+    def __init__(self, status: int = 500) -> None:
+        super().__init__()
+        self.status = status
+
 
 class NoBackendWeight(ExchangeError):
     """The weights of a rule's backends add up to 0."""

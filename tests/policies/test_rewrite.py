@@ -1,7 +1,8 @@
 import pytest
 
 from policies.attributes import RequestHead
-from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
+from policies.matching import Regex
+from policies.rewrite import HeaderEdit, PathEdit, Redirect, RegexEdit, TextPrefixEdit, UrlRewrite
 
 
 def test_set_replaces_all_values_of_a_name() -> None:
@@ -114,3 +115,26 @@ def test_where_a_redirect_leads(authority: bytes, redirect: Redirect, location: 
     head = RequestHead(b"GET", authority, b"/v1/x", b"a=1", [], has_query=True)
 
     assert redirect.location(head) == location
+
+
+@pytest.mark.parametrize(
+    ("edit", "path", "edited"),
+    [
+        (TextPrefixEdit(b"/", 3), b"/a/b", b"/b"),
+        (TextPrefixEdit(b"/c", 2), b"/ab", b"/cb"),
+        (TextPrefixEdit(b"", 2), b"/a", b"/"),
+        (RegexEdit(Regex.parse("^/v([0-9])/(.*)"), rb"/\2/\1"), b"/v1/x", b"/x/1"),
+        (RegexEdit(Regex.parse("a"), b"b"), b"/aXa", b"/bXb"),
+        (RegexEdit(Regex.parse("^/"), b""), b"/x", b"/x"),
+        (RegexEdit(Regex.parse("nothing"), b"x"), b"/path", b"/path"),
+    ],
+)
+def test_istios_edits_of_a_path(edit: TextPrefixEdit | RegexEdit, path: bytes, edited: bytes) -> None:
+    assert edit.apply(path) == edited
+
+
+def test_a_redirect_to_another_host_need_not_keep_the_port() -> None:
+    head = RequestHead(b"GET", b"app:8080", b"/a", b"", [])
+
+    assert Redirect(hostname=b"b", keeps_port=False).location(head) == b"http://b/a"
+    assert Redirect(hostname=b"b").location(head) == b"http://b:8080/a"

@@ -4,16 +4,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.attributes import ClusterName, RequestHead
+from policies.attributes import ClusterName, Identity, Peer, RequestHead
 from policies.matching import Exact, Regex
 from policies.route import (
     FieldMatch,
     Match,
+    OrderedTable,
     PathKind,
     PathMatch,
     Route,
     RouteTable,
     Rule,
+    SourceMatch,
     WeightedBackend,
     parse_query,
     precedence,
@@ -287,3 +289,47 @@ def test_a_single_backend_is_picked_whatever_its_weight() -> None:
     only = backend("v1", 7)
 
     assert Rule("one", (only,)).pick(0.999) is only
+
+
+# -- ordered tables ------------------------------------------------------------------------------------------------
+
+ALICE = Peer(Identity("cluster.local", "alice", "app"), "10.0.0.1", 1)
+
+
+def _ordered(*matches: Match) -> OrderedTable:
+    return OrderedTable([Route(match, Rule(str(number), ())) for number, match in enumerate(matches)])
+
+
+@pytest.mark.parametrize(
+    ("source", "is_for_alice"),
+    [
+        (SourceMatch("alice"), True),
+        (SourceMatch("bob"), False),
+        (SourceMatch(None, frozenset({"10.0.0.1"})), True),
+        (SourceMatch("alice", frozenset({"10.0.0.2"})), False),
+        (SourceMatch(None, frozenset()), False),
+    ],
+)
+def test_a_match_may_be_for_some_clients_alone(source: SourceMatch, is_for_alice: bool) -> None:
+    head = RequestHead(b"GET", b"app", b"/", b"", [])
+
+    found = _ordered(Match(source=source), Match()).find(head, ALICE)
+
+    assert found is not None
+    assert found.name == ("0" if is_for_alice else "1")
+
+
+def test_nobody_is_some_client() -> None:
+    head = RequestHead(b"GET", b"app", b"/", b"", [])
+
+    assert _ordered(Match(source=SourceMatch("alice"))).find(head, Peer(None, "10.0.0.1", 1)) is None
+    assert _ordered(Match(source=SourceMatch("alice"))).find(head) is None
+
+
+def test_the_first_that_holds_wins() -> None:
+    table = _ordered(Match(PathMatch(PathKind.TEXT_PREFIX, b"/a")), Match(PathMatch(PathKind.EXACT, b"/ab")))
+
+    found = table.find(RequestHead(b"GET", b"app", b"/ab", b"", []))
+
+    assert found is not None
+    assert found.name == "0"

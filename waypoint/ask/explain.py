@@ -132,7 +132,7 @@ def _candidates(destination: Destination, peer: Peer, head: RequestHead) -> Cand
     table = destination.routes_for(peer)
     sources = (route.rule.source for route in table.routes)
     objects = tuple(sorted({f"{it.kind} {it.namespace}/{it.name}" for it in sources if it is not None}))
-    matches, left_out = judge(table, head)
+    matches, left_out = judge(table, head, peer)
     if table is not destination.routes:
         why = "the client's namespace has routes of its own to this service, which hold for its clients alone"
         return Candidates("consumer", why, objects, matches, left_out)
@@ -147,7 +147,7 @@ def _problems(snapshot: Snapshot, rule: Rule) -> Iterator[str]:
     source = rule.source
     if source is None:
         return
-    subject, field = f"{source.kind} {source.namespace}/{source.name}", f"spec.rules[{source.index}]"
+    subject, field = f"{source.kind} {source.namespace}/{source.name}", f"spec.{source.section}[{source.index}]"
     yield from (str(it) for it in snapshot.problems if it.subject == subject and _is_below(it, field))
 
 

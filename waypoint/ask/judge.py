@@ -3,8 +3,8 @@ match. The table finds the winner by an index; this is the slow way round, which
 
 from collections.abc import Iterator
 
-from policies.attributes import RequestHead
-from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteTable, parse_query, precedence
+from policies.attributes import Peer, RequestHead
+from policies.route import FieldMatch, Match, OrderedTable, PathKind, PathMatch, Route, Table, parse_query, precedence
 from waypoint.ask.explanation import MatchTold, Verdict
 from waypoint.ask.words import match_words, rule_name, text, wanted
 
@@ -18,10 +18,11 @@ _CRITERIA = (
     "it asks for fewer query parameters",
 )
 """What `policies.route.precedence` compares, in its order."""
+_FURTHER_DOWN = "matches too, but stands further down"
 
 
-def judge(table: RouteTable, head: RequestHead) -> tuple[tuple[MatchTold, ...], int]:
-    """The matches in their order of precedence, and how many are left out: of those with other paths."""
+def judge(table: Table, head: RequestHead, peer: Peer) -> tuple[tuple[MatchTold, ...], int]:
+    """The matches in the order in which they count, and how many are left out: of those with other paths."""
     told: list[MatchTold] = []
     winner: Route | None = None
     others = 0
@@ -30,12 +31,14 @@ def judge(table: RouteTable, head: RequestHead) -> tuple[tuple[MatchTold, ...], 
         others += not has_path
         if not has_path and others > MAX_OTHERS:
             continue
-        reasons = tuple(_reasons(route.match, head, has_path=has_path))
+        reasons = tuple(_reasons(route.match, head, peer, has_path=has_path))
         verdict = Verdict.LOST
         if not reasons and winner is None:
             winner, verdict = route, Verdict.WON
         elif not reasons and winner is not None:
-            verdict, reasons = Verdict.WEAKER, (_weaker(route.match, winner.match),)
+            is_ordered = isinstance(table, OrderedTable)
+            why = _FURTHER_DOWN if is_ordered else _weaker(route.match, winner.match)
+            verdict, reasons = Verdict.WEAKER, (why,)
         told.append(MatchTold(rule_name(route.rule), match_words(route.match), verdict, reasons))
     return tuple(told), max(others - MAX_OTHERS, 0)
 
@@ -48,14 +51,20 @@ def _weaker(match: Match, winner: Match) -> str:
     return f"matches too, but {first}"
 
 
-def _reasons(match: Match, head: RequestHead, *, has_path: bool) -> Iterator[str]:
+def _reasons(match: Match, head: RequestHead, peer: Peer, *, has_path: bool) -> Iterator[str]:
     """Why a match does not hold; nothing when it does."""
     if not has_path:
         yield _other_path(match.path, head.path)
     if match.method is not None and match.method != head.method:
         yield f"the method is {text(head.method)}"
     for field in match.headers:
-        yield from _field("header", field, head.authority if field.name == b"host" else head.get(field.name))
+        yield from _field("header", field, field.value_in(head))
+    for field in match.without:
+        value = field.value_in(head)
+        if value is not None and field.match.accepts(value):
+            yield f"header {text(field.name)} is {text(value) or 'empty'}, and must not be"
+    if match.source is not None and not match.source.accepts(peer):
+        yield "it is for other clients"
     if match.query:
         parameters = parse_query(head.query)
         for field in match.query:
@@ -66,6 +75,8 @@ def _other_path(wanted_path: PathMatch, path: bytes) -> str:
     match wanted_path.kind:
         case PathKind.EXACT:
             return f"the path is {text(path)}"
+        case PathKind.TEXT_PREFIX:
+            return f"the path {text(path)} does not begin with {text(wanted_path.value)}"
         case PathKind.PREFIX:
             return f"the path {text(path)} is not below {text(wanted_path.value)}"
         case PathKind.REGEX:

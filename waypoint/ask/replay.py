@@ -14,7 +14,7 @@ import msgspec
 
 from policies.attributes import ClusterName, Identity, Peer, RequestHead
 from policies.rewrite import split_port
-from policies.route import RouteTable, parse_query
+from policies.route import Table, parse_query
 from waypoint.ask.effect import Effect, Words, effect
 from waypoint.ask.load import Loaded
 from waypoint.ask.words import cluster_name, text
@@ -105,7 +105,7 @@ class _Candidate:
                         return text(it.name)
         return None
 
-    def _names(self, table: RouteTable) -> frozenset[bytes]:
+    def _names(self, table: Table) -> frozenset[bytes]:
         """What the rules of a table ask for."""
         names = self._asked.get(id(table))
         if names is None:

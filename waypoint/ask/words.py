@@ -8,12 +8,12 @@ from policies.cors import Cors
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
 from policies.filters import Filters
-from policies.matching import Regex, StringMatch
+from policies.matching import Prefix, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.rate_limit import RateLimits
 from policies.retry import RetryPolicy
-from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
-from policies.route import FieldMatch, Match, PathKind, Rule
+from policies.rewrite import AnyPathEdit, HeaderEdit, Redirect, RegexEdit, TextPrefixEdit, UrlRewrite
+from policies.route import FieldMatch, Match, PathKind, Rule, SourceMatch
 from policies.schedule import Schedule
 from policies.selector import (
     Condition,
@@ -70,12 +70,24 @@ def _parts(match: Match) -> Iterator[str]:
             yield f"path = {value}"
         case PathKind.PREFIX:
             yield f"path prefix {value}" if match.path.prefix else "every path"
+        case PathKind.TEXT_PREFIX:
+            yield f"path = {value}*"
         case PathKind.REGEX:
             yield f"path ~ {value}"
     if match.method is not None:
         yield f"method {text(match.method)}"
     yield from (f"header {_field(it)}" for it in match.headers)
     yield from (f"query {_field(it)}" for it in match.query)
+    yield from (f"no header {_field(it)}" for it in match.without)
+    if match.source is not None:
+        yield from _source(match.source)
+
+
+def _source(source: SourceMatch) -> Iterator[str]:
+    if source.namespace is not None:
+        yield f"clients of namespace {source.namespace}"
+    if source.ips is not None:
+        yield f"clients at {', '.join(sorted(source.ips)) or 'no address'}"
 
 
 def _field(field: FieldMatch) -> str:
@@ -83,7 +95,8 @@ def _field(field: FieldMatch) -> str:
 
 
 def wanted(field: FieldMatch) -> str:
-    return f"{'~' if isinstance(field.match, Regex) else '='} {text(field.match.value)}"
+    star = "*" if isinstance(field.match, Prefix) else ""
+    return f"{'~' if isinstance(field.match, Regex) else '='} {text(field.match.value)}{star}"
 
 
 # -- what is done --------------------------------------------------------------------------------------------------
@@ -111,6 +124,8 @@ def filter_words(filters: Filters) -> list[str]:
         words.append(_cors(filters.cors))
     if filters.redirect is not None:
         words.append(_redirect(filters.redirect))
+    if filters.direct is not None:
+        words.append(f"answer {filters.direct.status} with {len(filters.direct.body)} bytes")
     if filters.request_edit is not None:
         words += [f"request: {it}" for it in _edit(filters.request_edit)]
     if filters.rewrite is not None:
@@ -140,7 +155,11 @@ def _rewrite(rewrite: UrlRewrite) -> Iterator[str]:
         yield f"rewrite {_path(rewrite.path)}"
 
 
-def _path(edit: PathEdit) -> str:
+def _path(edit: AnyPathEdit) -> str:
+    if isinstance(edit, TextPrefixEdit):
+        return f"the first {edit.length} characters of the path to {text(edit.value)}"
+    if isinstance(edit, RegexEdit):
+        return f"{text(edit.pattern.value)} in the path to {text(edit.substitution)}"
     if edit.replaces is None:
         return f"the path to {text(edit.value)}"
     return f"the prefix {text(edit.replaces) or '/'} to {text(edit.value) or '/'}"

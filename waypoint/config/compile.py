@@ -15,7 +15,7 @@ from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service, ServicePort, Workload
 from policies.opaque import OpaqueRoute, OpaqueTable
-from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
+from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
 from waypoint.config.attach import Attachment, Parents
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.conditions import gateway_status, route_status
@@ -33,6 +33,8 @@ from waypoint.config.report import Report
 from waypoint.config.rules import Rules
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.config.status import PolicyStatus, RouteStatus
+from waypoint.config.virtual_service import VirtualService
+from waypoint.config.virtual_services import VirtualServices
 
 _KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
 
@@ -59,12 +61,13 @@ def compile(
     services = ((service, clusters.is_ours(service)) for service in registry.services.values())
     targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
     policies = Policies(resources, registry, targets, gateway)
+    virtual = VirtualServices(resources.of(VirtualService), registry, clusters, gateway[0])
     destinations = {
         (host, port.port): destination
         for service in registry.services.values()
         if clusters.is_ours(service)
         for port in service.ports
-        for destination in (_destination(service, port, clusters, routes, policies),)
+        for destination in (_destination(service, port, clusters, routes, policies, virtual),)
         for host in (*service.addresses, service.hostname)
     }
     destinations |= _workloads(registry, clusters, policies)
@@ -74,7 +77,18 @@ def compile(
         registry=registry,
         destinations=destinations,
         clusters={name: policies.cluster(config) for name, config in clusters.by_name.items()},
-        problems=tuple(sorted({*problems, *registry.problems, *routes.problems, *rules.problems, *policies.problems})),
+        problems=tuple(
+            sorted(
+                {
+                    *problems,
+                    *registry.problems,
+                    *routes.problems,
+                    *rules.problems,
+                    *policies.problems,
+                    *virtual.problems,
+                }
+            )
+        ),
         statuses=(*map(gateway_status, ours), *_sorted(*routes.statuses, *policies.statuses)),
         limits=policies.limits,
         fault_plans=policies.fault_plans,
@@ -159,7 +173,12 @@ def _compiled(rules: Rules, route: object) -> tuple[tuple[Route, ...], tuple[Opa
 
 
 def _destination(
-    service: Service, port: ServicePort, clusters: ClusterConfigs, routes: _Routes, policies: Policies
+    service: Service,
+    port: ServicePort,
+    clusters: ClusterConfigs,
+    routes: _Routes,
+    policies: Policies,
+    virtual: VirtualServices,
 ) -> Destination:
     """A port of a service that is bound to this waypoint."""
     cluster = clusters.of(service, port)
@@ -171,10 +190,17 @@ def _destination(
             http.setdefault(it.consumer, []).extend(it.routes)
         if it.opaque:
             opaque.setdefault(it.consumer, []).extend(it.opaque)
-    tables = {
+    tables: dict[str | None, Table] = {
         namespace: RouteTable(policies.lay_upon(its, service, port))
         for namespace, its in ({None: [Route(Match(), default)]} | http).items()
     }
+    found = virtual.routes(service, port, has_routes=None in http or None in opaque)
+    if found is not None:
+        ordered, opaque_routes = found
+        if ordered:
+            tables[None] = OrderedTable(policies.lay_upon(ordered, service, port))
+        if opaque_routes:
+            opaque[None] = opaque_routes
     return Destination(
         service=clusters.by_name[cluster].service,
         port=port.port,

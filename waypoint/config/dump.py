@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from policies.filters import NO_FILTERS
-from policies.matching import Regex
+from policies.matching import Prefix, Regex
 from policies.opaque import OpaqueRoute
 from policies.rewrite import HeaderEdit
 from policies.route import Match, Route, Rule, WeightedBackend
@@ -72,11 +72,14 @@ def _opaque(route: OpaqueRoute) -> dict[str, object]:
 
 
 def _match(match: Match) -> dict[str, object]:
+    path = match.path
     return {
-        "path": f"{match.path.kind.name} {match.path.value.decode()}",
+        "path": f"{path.kind.name} {path.value.decode()}{' in any case' if path.ignores_case else ''}",
         **_unless_empty("method", match.method.decode() if match.method else ""),
         **_unless_empty("headers", {field.name.decode(): _plain(field.match) for field in match.headers}),
         **_unless_empty("query", {field.name.decode(): _plain(field.match) for field in match.query}),
+        **_unless_empty("without", {field.name.decode(): _plain(field.match) for field in match.without}),
+        **_unless_empty("clients", _fields(match.source) if match.source is not None else {}),
     }
 
 
@@ -131,6 +134,8 @@ def _plain(value: Any) -> object:
             return value.name
         case Regex():
             return f"~{value.value.decode()}"
+        case Prefix():
+            return f"{value.value.decode('latin-1')}*"
         case HeaderEdit():
             return _edit(value)
         case tuple() | list():

@@ -10,6 +10,7 @@ from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.rate_limit_policy import RateLimitPolicy
 from waypoint.config.reference_grant import ReferenceGrant
+from waypoint.config.virtual_service import VirtualService
 
 _GATEWAY_API = "gateway.networking.k8s.io"
 _EXPERIMENTAL = "gateway.networking.x-k8s.io"
@@ -23,6 +24,7 @@ KINDS: Kinds = {
     (_GATEWAY_API, "TLSRoute"): TLSRoute,
     (_GATEWAY_API, "ReferenceGrant"): ReferenceGrant,
     ("networking.istio.io", "DestinationRule"): DestinationRule,
+    ("networking.istio.io", "VirtualService"): VirtualService,
     (_EXPERIMENTAL, "XBackendTrafficPolicy"): XBackendTrafficPolicy,
     (_OWN, "FaultPolicy"): FaultPolicy,
     (_OWN, "RateLimitPolicy"): RateLimitPolicy,

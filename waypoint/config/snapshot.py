@@ -21,7 +21,7 @@ from policies.opaque import OpaqueTable
 from policies.outlier import OutlierDetection
 from policies.rate_limit import RateLimits
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
-from policies.route import RouteTable
+from policies.route import Table
 from policies.session import SessionPersistence
 from policies.upstream_tls import UpstreamTls
 from waypoint.config.status import GatewayStatus, PolicyStatus, RouteStatus
@@ -70,12 +70,12 @@ class Destination:
     service: ServiceLabels
     port: int
     app_protocol: AppProtocol
-    routes: RouteTable
+    routes: Table
     opaque: OpaqueTable
-    consumer_routes: Mapping[str, RouteTable] = field(default_factory=dict)
+    consumer_routes: Mapping[str, Table] = field(default_factory=dict)
     consumer_opaque: Mapping[str, OpaqueTable] = field(default_factory=dict)
 
-    def routes_for(self, peer: Peer) -> RouteTable:
+    def routes_for(self, peer: Peer) -> Table:
         """By the namespace of the client's identity; nobody gets another one's routes by a header."""
         if not self.consumer_routes or peer.identity is None:
             return self.routes

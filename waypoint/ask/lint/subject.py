@@ -47,10 +47,11 @@ class Subject:
         return self.named("Namespace", "", name)
 
     def tables(self) -> Iterator[tuple[Destination, RouteTable]]:
-        """Each table of each waypoint once, with one of the destinations that it belongs to."""
+        """Each table of routes with a precedence once, with one of the destinations that it belongs to."""
         for destination in self._destinations():
             for table in (destination.routes, *destination.consumer_routes.values()):
-                yield destination, table
+                if isinstance(table, RouteTable):
+                    yield destination, table
 
     def opaque_tables(self) -> Iterator[OpaqueTable]:
         for destination in self._destinations():
@@ -71,7 +72,7 @@ class Subject:
         """`field` is below the rule."""
         document = self.named(source.kind, source.namespace, source.name)
         if document is not None:
-            place = f"spec.rules[{source.index}]{field and '.'}{field}"
+            place = f"spec.{source.section}[{source.index}]{field and '.'}{field}"
             yield problem(document, place, sentence, code)
 
 

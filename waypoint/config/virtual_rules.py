@@ -1,0 +1,338 @@
+"""The routes of a VirtualService → rules of the data path.
+
+The order in which they are written is the order in which they are asked. A destination that can't be resolved costs its
+share of requests 503, as in Istio.
+"""
+
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+
+from l4.config.codes import Code
+from l4.config.documents import ObjectKey
+from l4.discovery.registry import Registry
+from l4.discovery.workload import Service
+from policies.attributes import ClusterName
+from policies.cors import Cors, OriginPattern
+from policies.fault import Abort, Delay, Fault
+from policies.filters import NO_FILTERS, DirectResponse, Filters
+from policies.grpc_status import HTTP_STATUSES
+from policies.matching import ANYTHING, Exact, Prefix, Regex, StringMatch
+from policies.mirror import Mirror
+from policies.opaque import OpaqueRoute
+from policies.retry import BACKOFF_SECONDS, Condition, RetryPolicy
+from policies.rewrite import AnyPathEdit, HeaderEdit, PathEdit, Redirect, RegexEdit, TextPrefixEdit, UrlRewrite
+from policies.route import (
+    FieldMatch,
+    Match,
+    PathKind,
+    PathMatch,
+    Route,
+    Rule,
+    RuleSource,
+    SourceMatch,
+    WeightedBackend,
+)
+from policies.timeout import NO_TIMEOUTS, Timeouts
+from waypoint.config import virtual_service as api
+from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.report import Report
+from waypoint.config.traffic_policy import seconds_of
+
+_PRECISION = 1_000_000  # of percentages, a ten-thousandth of a percent
+_UNAVAILABLE = 503
+_DEFAULT_RETRY_ON = frozenset(
+    {
+        Condition.CONNECT_FAILURE,
+        Condition.REFUSED_STREAM,
+        Condition.GRPC_UNAVAILABLE,
+        Condition.GRPC_CANCELLED,
+        Condition.RETRIABLE_STATUS_CODES,
+    }
+)
+_ANY_PATH = PathMatch(PathKind.TEXT_PREFIX, b"/")
+
+
+class VirtualRules:
+    """Compiles the routes of one object for one port of the service that they are for."""
+
+    def __init__(self, key: ObjectKey, registry: Registry, clusters: ClusterConfigs, report: Report, port: int) -> None:
+        self._key = key
+        self._registry = registry
+        self._clusters = clusters
+        self._report = report
+        self._port = port
+
+    def http(self, routes: tuple[api.HTTPRoute, ...]) -> Iterator[Route]:
+        for index, route in enumerate(routes):
+            field = f"spec.http[{index}]"
+            if route.delegate is not None:
+                sentence = "is not carried out, and what it stands for is passed over: write its routes here"
+                self._report.tell(f"{field}.delegate", sentence, Code.NOT_CARRIED_OUT)
+                continue
+            matches = [it for it in route.match or (api.HTTPMatch(),) if self._is_for_us(it.gateways, it.port)]
+            prefixed: dict[AnyPathEdit | None, Rule] = {}
+            for match in matches:
+                edit = _path_edit(route, match)
+                if edit not in prefixed:
+                    prefixed[edit] = self._rule(index, route, edit)
+                yield Route(self._match(match), prefixed[edit])
+
+    def opaque(self, section: str, routes: tuple[api.L4Route, ...]) -> Iterator[OpaqueRoute]:
+        for index, route in enumerate(routes):
+            field = f"spec.{section}[{index}]"
+            backends = tuple(
+                WeightedBackend(
+                    self._cluster(f"{field}.route[{n}].destination", it.destination), _weight(it, route.route)
+                )
+                for n, it in enumerate(route.route)
+            )
+            rule = Rule(self._name(index), backends, source=self._source(index, section))
+            for number, match in enumerate(route.match or (api.L4Match(),)):
+                if match.destination_subnets or match.source_labels or match.source_namespace:
+                    place, sentence = f"{field}.match[{number}]", "only sniHosts, port and gateways are looked at here"
+                    self._report.tell(place, f"has no effect: {sentence}", Code.NOT_CARRIED_OUT)
+                elif self._is_for_us(match.gateways, match.port):
+                    yield from (OpaqueRoute(host.lower(), rule) for host in match.sni_hosts or ("",))
+
+    def _is_for_us(self, gateways: tuple[str, ...], port: int) -> bool:
+        return (not gateways or api.MESH in gateways) and port in {0, self._port}
+
+    def _name(self, index: int, name: str = "") -> str:
+        return name or f"{self._key.namespace}.{self._key.name}.{index}"
+
+    def _source(self, index: int, section: str) -> RuleSource:
+        return RuleSource(self._key.kind, self._key.namespace, self._key.name, index, section)
+
+    # -- matches ---------------------------------------------------------------------------------------------------
+
+    def _match(self, match: api.HTTPMatch) -> Match:
+        pseudo = ((b":scheme", match.scheme), (b":method", match.method), (b":authority", match.authority))
+        return Match(
+            path=_path(match),
+            headers=(
+                *(FieldMatch(name, _string(it)) for name, it in pseudo if it is not None),
+                *_fields(match.headers, lower=True),
+            ),
+            query=tuple(_fields(match.query_params, lower=False)),
+            without=tuple(_fields(match.without_headers, lower=True)),
+            source=self._clients(match),
+        )
+
+    def _clients(self, match: api.HTTPMatch) -> SourceMatch | None:
+        if not match.source_namespace and not match.source_labels:
+            return None
+        ips = None
+        if wanted := match.source_labels.items():
+            workloads = self._registry.workloads.values()
+            ips = frozenset(ip for it in workloads if wanted <= it.labels.items() for ip in it.addresses)
+        return SourceMatch(match.source_namespace or None, ips)
+
+    # -- rules -----------------------------------------------------------------------------------------------------
+
+    def _rule(self, index: int, route: api.HTTPRoute, edit: AnyPathEdit | None) -> Rule:
+        field = f"spec.http[{index}]"
+        seconds = seconds_of(route.timeout)
+        return Rule(
+            name=self._name(index, route.name),
+            backends=tuple(self._backends(field, route)),
+            filters=self._filters(field, route, edit),
+            timeouts=Timeouts(seconds) if seconds is not None else NO_TIMEOUTS,
+            retry=_retry(route.retries) if route.retries is not None else None,
+            fault=_fault(route.fault) if route.fault is not None else None,
+            source=self._source(index, "http"),
+        )
+
+    def _backends(self, field: str, route: api.HTTPRoute) -> Iterator[WeightedBackend]:
+        for number, it in enumerate(route.route):
+            cluster = self._cluster(f"{field}.route[{number}].destination", it.destination)
+            edits = _edit(it.headers.request), _edit(it.headers.response)
+            filters = Filters(*edits) if any(edits) else NO_FILTERS
+            yield WeightedBackend(cluster, _weight(it, route.route), filters, _UNAVAILABLE)
+
+    def _filters(self, field: str, route: api.HTTPRoute, edit: AnyPathEdit | None) -> Filters:
+        rewrite, direct = route.rewrite, route.direct_response
+        return Filters(
+            request_edit=_edit(route.headers.request),
+            response_edit=_edit(route.headers.response),
+            rewrite=UrlRewrite(rewrite.authority.encode() or None, edit) if rewrite is not None else None,
+            redirect=_redirect(route.redirect, edit) if route.redirect is not None else None,
+            mirrors=tuple(self._mirrors(field, route)),
+            cors=_cors(route.cors_policy) if route.cors_policy is not None else None,
+            direct=DirectResponse(direct.status, _body(direct.body)) if direct is not None else None,
+        )
+
+    def _mirrors(self, field: str, route: api.HTTPRoute) -> Iterator[Mirror]:
+        mirrors = [
+            (f"{field}.mirrors[{n}].destination", it.destination, it.percentage) for n, it in enumerate(route.mirrors)
+        ]
+        if route.mirror is not None:
+            mirrors.append((f"{field}.mirror", route.mirror, route.mirror_percentage))
+        for place, destination, percentage in mirrors:
+            cluster = self._cluster(place, destination, "nothing is mirrored to it")
+            share = 100.0 if percentage is None else percentage.value
+            if cluster is not None and share:
+                yield Mirror(cluster, round(share * _PRECISION), 100 * _PRECISION)
+
+    # -- destinations ----------------------------------------------------------------------------------------------
+
+    def _cluster(
+        self, field: str, destination: api.Destination, cost: str = "its share is answered with 503"
+    ) -> ClusterName | None:
+        service = self._service(destination.host)
+        if service is None:
+            self._report.tell(f"{field}.host", f"there is no host {destination.host}; {cost}", Code.BACKEND_NOT_FOUND)
+            return None
+        number = destination.port.number if destination.port is not None else None
+        if number is None:
+            number = service.ports[0].port if len(service.ports) == 1 else self._port
+        port = next((it for it in service.ports if it.port == number), None)
+        if port is None:
+            known = ", ".join(str(it.port) for it in service.ports) or "none"
+            sentence = f"{service.hostname} has no port {number}, but {known}; {cost}"
+            self._report.tell(f"{field}.port", sentence, Code.BACKEND_NOT_FOUND)
+            return None
+        cluster = self._clusters.of(service, port, destination.subset)
+        if cluster is None:
+            sentence = f"no DestinationRule for {service.hostname} has a subset {destination.subset}; {cost}"
+            self._report.tell(f"{field}.subset", sentence, Code.BACKEND_NOT_FOUND)
+        return cluster
+
+    def _service(self, host: str) -> Service | None:
+        if "." not in host:
+            return self._registry.service_named(self._key.namespace, host)
+        return self._registry.services.get(host.lower())
+
+
+def _weight(it: api.HTTPRouteDestination | api.L4RouteDestination, all_of_them: tuple[object, ...]) -> int:
+    """A single destination gets everything, whatever its weight."""
+    return it.weight if len(all_of_them) > 1 else 1
+
+
+# -- matches -------------------------------------------------------------------------------------------------------
+
+
+def _string(match: api.StringMatch) -> StringMatch:
+    """A regular expression `*` is Istio's way to say that anything will do."""
+    if match.exact is not None:
+        return Exact(match.exact.encode())
+    if match.prefix is not None:
+        return Prefix(match.prefix.encode())
+    if match.regex is not None and match.regex != "*":
+        return Regex.parse(match.regex)
+    return ANYTHING
+
+
+def _fields(matches: Mapping[str, api.StringMatch], *, lower: bool) -> Iterator[FieldMatch]:
+    for name, match in matches.items():
+        yield FieldMatch((name.lower() if lower else name).encode(), _string(match))
+
+
+def _path(match: api.HTTPMatch) -> PathMatch:
+    uri = match.uri
+    if uri is None:
+        return _ANY_PATH
+    if uri.regex is not None:
+        return PathMatch(PathKind.REGEX, uri.regex.encode(), Regex.parse(uri.regex if uri.regex != "*" else ".*"))
+    kind = PathKind.EXACT if uri.exact is not None else PathKind.TEXT_PREFIX
+    value = (uri.exact if uri.exact is not None else uri.prefix or "").encode()
+    return PathMatch(kind, value.lower() if match.ignore_uri_case else value, ignores_case=match.ignore_uri_case)
+
+
+# -- what is done --------------------------------------------------------------------------------------------------
+
+
+def _path_edit(route: api.HTTPRoute, match: api.HTTPMatch) -> AnyPathEdit | None:
+    """A rewrite puts its `uri` in place of the prefix that matched, if it was one, else of the whole path."""
+    its = route.rewrite or route.redirect
+    if its is None:
+        return None
+    if its.uri_regex_rewrite is not None:
+        regex = its.uri_regex_rewrite
+        return RegexEdit(Regex.parse(regex.match), regex.rewrite.encode())
+    if not its.uri:
+        return None
+    if route.rewrite is not None and match.uri is not None and match.uri.prefix is not None:
+        return TextPrefixEdit(its.uri.encode(), len(match.uri.prefix.encode()))
+    return PathEdit(its.uri.encode())
+
+
+def _redirect(redirect: api.Redirect, edit: AnyPathEdit | None) -> Redirect:
+    return Redirect(
+        scheme=redirect.scheme.encode() or None,
+        hostname=redirect.authority.encode() or None,
+        path=edit,
+        port=redirect.port,
+        status=redirect.redirect_code or 301,
+        keeps_port=redirect.derive_port == "FROM_REQUEST_PORT" or not (redirect.authority or redirect.derive_port),
+    )
+
+
+def _body(body: api.DirectBody | None) -> bytes:
+    if body is None:
+        return b""
+    return body.string.encode() if body.string is not None else b64decode(body.bytes or "")
+
+
+def _edit(operations: api.HeaderOperations) -> HeaderEdit | None:
+    if operations == api.HeaderOperations():
+        return None
+    changed = [(name.lower().encode(), value.encode()) for name, value in operations.set.items()]
+    authority = next((value for name, value in changed if name in {b"host", b":authority"}), None)
+    return HeaderEdit(
+        set=tuple(header for header in changed if header[0] not in {b"host", b":authority"}),
+        add=tuple((name.lower().encode(), value.encode()) for name, value in operations.add.items()),
+        remove=tuple(sorted(name.lower().encode() for name in operations.remove)),
+        authority=authority,
+    )
+
+
+def _retry(retries: api.Retries) -> RetryPolicy:
+    named = api.words(retries.retry_on)
+    statuses = frozenset(int(word) for word in named if word.isdecimal())
+    conditions = frozenset(Condition(word) for word in named if not word.isdecimal()) or (
+        _DEFAULT_RETRY_ON if not named else frozenset()
+    )
+    if statuses:
+        conditions |= {Condition.RETRIABLE_STATUS_CODES}
+    base = seconds_of(retries.backoff) or BACKOFF_SECONDS
+    return RetryPolicy(
+        conditions,
+        attempts=retries.attempts,
+        statuses=statuses,
+        backoff=base,
+        max_backoff=10 * base,
+        per_try_timeout=seconds_of(retries.per_try_timeout),
+    )
+
+
+def _fault(fault: api.Fault) -> Fault:
+    delay, abort = fault.delay, fault.abort
+    return Fault(
+        delay=Delay(seconds_of(delay.fixed_delay) or 0.0, _chance(delay.percentage, delay.percent)) if delay else None,
+        abort=_abort(abort) if abort is not None else None,
+    )
+
+
+def _abort(abort: api.Abort) -> Abort:
+    if abort.grpc_status is not None:
+        grpc_status = api.GRPC_STATUSES[abort.grpc_status.upper()]
+        return Abort(HTTP_STATUSES[grpc_status], _chance(abort.percentage), grpc_status)
+    return Abort(abort.http_status or 500, _chance(abort.percentage))
+
+
+def _chance(percentage: api.Percent, percent: int | None = None) -> float:
+    """Where none is given it is never."""
+    return (percentage.value if percentage.value or percent is None else percent) / 100
+
+
+def _cors(cors: api.CorsPolicy) -> Cors:
+    origins = (OriginPattern(b"*") if it.exact == "*" else _string(it) for it in cors.allow_origins)
+    return Cors(
+        origins=(*origins, *(OriginPattern(origin.lower().encode()) for origin in cors.allow_origin)),
+        methods=tuple(method.encode() for method in cors.allow_methods),
+        headers=tuple(name.lower().encode() for name in cors.allow_headers),
+        expose=tuple(name.lower().encode() for name in cors.expose_headers),
+        max_age_seconds=int(seconds_of(cors.max_age) or 0) if cors.max_age is not None else None,
+        has_credentials=bool(cors.allow_credentials),
+        forwards_unmatched=cors.unmatched_preflights != "IGNORE",
+    )

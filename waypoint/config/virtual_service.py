@@ -1,0 +1,294 @@
+"""VirtualService (networking.istio.io), checked as istiod's validation would.
+
+https://istio.io/latest/docs/reference/config/networking/virtual-service/
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from l4.config.resources import Strict
+from l4.discovery.objects import Metadata, PortNumber
+from policies.matching import Regex
+from policies.retry import Condition
+from waypoint.config.api_fields import HeaderName
+from waypoint.config.traffic_policy import GoDuration, seconds_of
+
+MESH = "mesh"
+_MAX_BODY = 1 << 20
+_MAX_ROUTES = 4096
+_CONDITIONS = frozenset(map(str, Condition))
+
+Weight = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Status = Annotated[int, Meta(ge=200, le=599)]
+
+
+class Percent(Struct, frozen=True):
+    value: Annotated[float, Meta(ge=0, le=100)] = 0.0
+
+
+class StringMatch(Struct, frozen=True):
+    """At most one; none at all asks only that there is a value."""
+
+    exact: str | None = None
+    prefix: str | None = None
+    regex: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(it is not None for it in (self.exact, self.prefix, self.regex)) > 1:
+            raise ValueError("exact, prefix and regex exclude each other: keep one")
+        if self.regex is not None and self.regex != "*":
+            Regex.parse(self.regex)
+
+
+class HTTPMatch(Struct, frozen=True, rename="camel"):
+    name: str = ""
+    uri: StringMatch | None = None
+    scheme: StringMatch | None = None
+    method: StringMatch | None = None
+    authority: StringMatch | None = None
+    headers: dict[str, StringMatch] = {}
+    without_headers: dict[str, StringMatch] = {}
+    query_params: dict[str, StringMatch] = {}
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    source_labels: dict[str, str] = {}
+    source_namespace: str = ""
+    gateways: tuple[str, ...] = ()
+    ignore_uri_case: bool = False
+    stat_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.uri is not None and self.uri == StringMatch():
+            raise ValueError("uri needs exact, prefix or regex")
+
+
+class HeaderOperations(Struct, frozen=True):
+    set: dict[HeaderName, str] = {}
+    add: dict[HeaderName, str] = {}
+    remove: tuple[HeaderName, ...] = ()
+
+
+class Headers(Struct, frozen=True):
+    request: HeaderOperations = HeaderOperations()
+    response: HeaderOperations = HeaderOperations()
+
+
+class PortSelector(Struct, frozen=True):
+    number: PortNumber
+
+
+class Destination(Struct, frozen=True):
+    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    subset: str = ""
+    port: PortSelector | None = None
+
+
+class HTTPRouteDestination(Struct, frozen=True):
+    destination: Destination
+    weight: Weight = 0
+    headers: Headers = Headers()
+
+
+class RegexRewrite(Struct, frozen=True):
+    match: Annotated[str, Meta(min_length=1)]
+    rewrite: str = ""
+
+    def __post_init__(self) -> None:
+        Regex.parse(self.match)
+
+
+class Redirect(Struct, frozen=True, rename="camel"):
+    uri: str = ""
+    authority: str = ""
+    scheme: Literal["", "http", "https"] = ""
+    port: PortNumber | None = None
+    derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
+    redirect_code: Literal[0, 301, 302, 303, 307, 308] = 301
+    uri_regex_rewrite: RegexRewrite | None = None
+
+    def __post_init__(self) -> None:
+        if self.port is not None and self.derive_port is not None:
+            raise ValueError("port and derivePort exclude each other: keep one")
+        if self.uri and self.uri_regex_rewrite is not None:
+            raise ValueError("uri and uriRegexRewrite exclude each other: keep one")
+
+
+class DirectBody(Struct, frozen=True):
+    string: str | None = None
+    bytes: Annotated[str, Meta(max_length=_MAX_BODY * 4 // 3 + 4)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.string is None) == (self.bytes is None):
+            raise ValueError("needs string or bytes, and not both")
+        if self.string is not None and len(self.string.encode()) > _MAX_BODY:
+            raise ValueError("string is longer than 1 MiB")
+
+
+class DirectResponse(Struct, frozen=True):
+    status: Status
+    body: DirectBody | None = None
+
+
+class Rewrite(Struct, frozen=True, rename="camel"):
+    uri: str = ""
+    authority: str = ""
+    uri_regex_rewrite: RegexRewrite | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.uri or self.authority or self.uri_regex_rewrite):
+            raise ValueError("rewrites nothing: give uri, authority or uriRegexRewrite")
+        if self.uri and self.uri_regex_rewrite is not None:
+            raise ValueError("uri and uriRegexRewrite exclude each other: keep one")
+
+
+class Retries(Struct, frozen=True, rename="camel"):
+    attempts: Annotated[int, Meta(ge=0, le=1024)] = 2
+    per_try_timeout: GoDuration | None = None
+    retry_on: str = ""
+    retry_remote_localities: bool | None = None
+    retry_ignore_previous_hosts: bool | None = None
+    backoff: GoDuration | None = None
+
+    def __post_init__(self) -> None:
+        for word in words(self.retry_on):
+            if word not in _CONDITIONS and not (word.isdecimal() and 200 <= int(word) <= 599):
+                raise ValueError(f"retryOn: {word!r} is no reason to retry; known are {', '.join(sorted(_CONDITIONS))}")
+        if self.per_try_timeout is not None and (seconds_of(self.per_try_timeout) or 0.0) < 0.001:
+            raise ValueError("perTryTimeout must be 1ms or more")
+
+
+class Delay(Struct, frozen=True, rename="camel"):
+    fixed_delay: GoDuration
+    percentage: Percent = Percent()
+    percent: Annotated[int, Meta(ge=0, le=100)] | None = None
+
+
+class Abort(Struct, frozen=True, rename="camel"):
+    http_status: Status | None = None
+    grpc_status: str | None = None
+    percentage: Percent = Percent()
+
+    def __post_init__(self) -> None:
+        if (self.http_status is None) == (self.grpc_status is None):
+            raise ValueError("needs httpStatus or grpcStatus, and not both")
+        if self.grpc_status is not None and self.grpc_status.upper() not in GRPC_STATUSES:
+            raise ValueError(f"grpcStatus {self.grpc_status!r} is none; known are {', '.join(GRPC_STATUSES)}")
+
+
+GRPC_STATUSES = {
+    name: number
+    for number, name in enumerate(
+        [
+            "OK",
+            "CANCELLED",
+            "UNKNOWN",
+            "INVALID_ARGUMENT",
+            "DEADLINE_EXCEEDED",
+            "NOT_FOUND",
+            "ALREADY_EXISTS",
+            "PERMISSION_DENIED",
+            "RESOURCE_EXHAUSTED",
+            "FAILED_PRECONDITION",
+            "ABORTED",
+            "OUT_OF_RANGE",
+            "UNIMPLEMENTED",
+            "INTERNAL",
+            "UNAVAILABLE",
+            "DATA_LOSS",
+            "UNAUTHENTICATED",
+        ]
+    )
+}
+
+
+class Fault(Struct, frozen=True):
+    delay: Delay | None = None
+    abort: Abort | None = None
+
+
+class MirrorPolicy(Struct, frozen=True):
+    destination: Destination
+    percentage: Percent | None = None
+
+
+class CorsPolicy(Struct, frozen=True, rename="camel"):
+    allow_origins: tuple[StringMatch, ...] = ()
+    allow_origin: tuple[str, ...] = ()
+    allow_methods: tuple[str, ...] = ()
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: GoDuration | None = None
+    allow_credentials: bool | None = None
+    unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
+
+
+class HTTPRoute(Struct, frozen=True, rename="camel"):
+    name: str = ""
+    match: Annotated[tuple[HTTPMatch, ...], Meta(max_length=_MAX_ROUTES)] = ()
+    route: Annotated[tuple[HTTPRouteDestination, ...], Meta(max_length=_MAX_ROUTES)] = ()
+    redirect: Redirect | None = None
+    direct_response: DirectResponse | None = None
+    delegate: Any = None
+    rewrite: Rewrite | None = None
+    timeout: GoDuration | None = None
+    retries: Retries | None = None
+    fault: Fault | None = None
+    mirror: Destination | None = None
+    mirrors: tuple[MirrorPolicy, ...] = ()
+    mirror_percentage: Percent | None = None
+    cors_policy: CorsPolicy | None = None
+    headers: Headers = Headers()
+
+    def __post_init__(self) -> None:
+        answers = (self.redirect, self.direct_response, self.delegate)
+        if sum(it is not None for it in answers) + bool(self.route) != 1:
+            raise ValueError("needs exactly one of route, redirect, directResponse and delegate")
+        if len(self.route) > 1 and not any(it.weight for it in self.route):
+            raise ValueError("the weights of several destinations must not all be 0")
+        if self.redirect is not None and (self.fault is not None or self.rewrite is not None):
+            raise ValueError("redirect goes with neither fault nor rewrite")
+        if self.mirror is not None and self.mirrors:
+            raise ValueError("mirror and mirrors exclude each other: keep one")
+
+
+class L4Match(Struct, frozen=True, rename="camel"):
+    """Of a TCP or TLS connection."""
+
+    sni_hosts: tuple[str, ...] = ()
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    gateways: tuple[str, ...] = ()
+    source_namespace: str = ""
+    source_labels: dict[str, str] = {}
+    destination_subnets: tuple[str, ...] = ()
+
+
+class L4RouteDestination(Struct, frozen=True):
+    destination: Destination
+    weight: Weight = 0
+
+
+class L4Route(Struct, frozen=True):
+    route: Annotated[tuple[L4RouteDestination, ...], Meta(min_length=1)]
+    match: tuple[L4Match, ...] = ()
+
+
+class VirtualServiceSpec(Struct, frozen=True, rename="camel"):
+    hosts: Annotated[tuple[str, ...], Meta(min_length=1, max_length=_MAX_ROUTES)]
+    gateways: tuple[str, ...] = ()
+    http: Annotated[tuple[HTTPRoute, ...], Meta(max_length=_MAX_ROUTES)] = ()
+    tls: Annotated[tuple[L4Route, ...], Meta(max_length=_MAX_ROUTES)] = ()
+    tcp: Annotated[tuple[L4Route, ...], Meta(max_length=_MAX_ROUTES)] = ()
+    export_to: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.http or self.tls or self.tcp):
+            raise ValueError("needs http, tls or tcp")
+
+
+class VirtualService(Strict, frozen=True):
+    metadata: Metadata
+    spec: VirtualServiceSpec
+
+
+def words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -7,7 +7,7 @@ from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
 from policies.fault import Abort, Fault
 from policies.fault_plan import FaultPlan, FaultRule, StopWhen
-from policies.filters import Filters
+from policies.filters import DirectResponse, Filters
 from policies.matching import Exact, Regex
 from policies.mirror import Mirror
 from policies.rate_limit import Limit, RateLimits, RateRule
@@ -35,6 +35,7 @@ EVERY_FILTER = Filters(
     redirect=Redirect(b"https", b"away", PathEdit(b"/all"), 8443, 308),
     mirrors=(Mirror(CLUSTER, 1, 8),),
     cors=Cors((OriginPattern(b"https://a.example"),), has_credentials=True),
+    direct=DirectResponse(418, b"tea"),
 )
 
 
@@ -44,6 +45,7 @@ def test_every_filter_has_words() -> None:
     assert words == [
         "CORS for pages of https://a.example, with credentials",
         "redirect with 308, scheme https, host away, port 8443, the path to /all",
+        "answer 418 with 3 bytes",
         "request: set host to other",
         "request: set a: 1",
         "request: add b: 2",

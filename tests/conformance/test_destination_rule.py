@@ -227,7 +227,7 @@ def test_requests_with_one_key_meet_one_endpoint(tmp_path: Path, table: str) -> 
                 await stack.enter_async_context(origin(ip, answering(name.encode())))
             it = await stack.enter_async_context(at.mesh(tmp_path, rule))
 
-            met = [set(await names(it, at, 4, f"X-User: {user}\r\n")) for user in range(12)]
+            met = [set(await names(it, at, 2, f"X-User: {user}\r\n")) for user in range(32)]
 
             assert all(len(each) == 1 for each in met)
             assert set().union(*met) == set(at.pods)

@@ -35,7 +35,17 @@ _MAX_CALLS = 1024  # under way to one service
 _MAX_FAILURES = 5
 _SKIP_SECONDS = 1.0
 _MAX_VALUE_BYTES = 256
-_WINDOWS = {Unit.SECOND: 1, Unit.MINUTE: 60, Unit.HOUR: 3600, Unit.DAY: 86400}
+_WINDOWS = {
+    Unit.SECOND: 1,
+    Unit.MINUTE: 60,
+    Unit.HOUR: 3600,
+    Unit.DAY: 86400,
+    Unit.MONTH: 30 * 86400,
+    Unit.YEAR: 365 * 86400,
+}
+_NOT_TO_ADD = frozenset(
+    {"host", "connection", "transfer-encoding", "content-length", "upgrade", "keep-alive", "te", "trailer"}
+)
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
@@ -164,6 +174,8 @@ def _told(limits: RateLimits, response: RateLimitResponse) -> Headers:
 
 
 def _headers(values: Iterable[RateLimitResponse.HeaderValue]) -> Headers:
-    """Those that can be header fields."""
-    pairs = ((it.key, it.raw_value or it.value.encode()) for it in values)
-    return [(name.lower().encode(), value) for name, value in pairs if _NAME(name) and _VALUE(value)]
+    """Those that can be header fields, and say nothing of how the message is framed."""
+    pairs = ((it.key.lower(), it.raw_value or it.value.encode()) for it in values)
+    return [
+        (name.encode(), value) for name, value in pairs if _NAME(name) and _VALUE(value) and name not in _NOT_TO_ADD
+    ]

@@ -82,7 +82,7 @@ CODES: Mapping[Code, Entry] = {
     ),
     Code.FILTER_INVALID: Entry("FilterInvalid", _ERROR, "The filter can't be used here; its rule answers 500."),
     Code.PROTOCOL_MISMATCH: Entry(
-        "ProtocolMismatch", _ERROR, "A route of this kind has no effect on a port of this protocol."
+        "ProtocolMismatch", _ERROR, "A route or policy of this kind has no effect on a port of this protocol."
     ),
     Code.TARGET_NOT_FOUND: Entry("TargetNotFound", _ERROR, "What the policy is attached to does not exist.", "IST0101"),
     Code.POLICY_CONFLICTED: Entry(

@@ -43,6 +43,8 @@ class RateLimitServer:
                 response.overall_code = Code.OVER_LIMIT
                 response.raw_body = b"slow down"
         response.response_headers_to_add.add(key="X-Counted", value="yes")
+        response.request_headers_to_add.add(key="Content-Length", value="5")
+        response.request_headers_to_add.add(key="X-Split", value="a\r\nb: c")
         response.request_headers_to_add.add(key="X-Measured", value="yes")
         return response
 

@@ -49,6 +49,8 @@ def test_the_service_counts_for_each_client(tmp_path: Path) -> None:
         assert b"x-ratelimit-remaining: 0\r\nx-ratelimit-reset: 43\r\n" in answers[0]
         assert status(other) == 200
         assert b"x-measured: yes\r\n" in seen.heads[0]
+        assert b"content-length" not in seen.heads[0]
+        assert b"x-split" not in seen.heads[0]
         assert len(seen.heads) == 3
         each, shadow = server.requests[0].descriptors
         assert server.requests[0].domain == "books"

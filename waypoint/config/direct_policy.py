@@ -18,6 +18,7 @@ from l4.config.resources import Resource, Resources
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.workload import Service, ServicePort
 from policies.route import Rule
+from waypoint.config.attach import HTTP
 from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
 from waypoint.config.policy_api import TargetRef
@@ -51,6 +52,7 @@ class Targets:
         routes: Iterable[ObjectKey],
     ) -> None:
         self._sections: dict[Target, set[str]] = {}
+        self._ports: dict[Target, list[ServicePort]] = {}
         self._ours = {Target("Gateway", *gateway), *map(_of, routes)}
         for http in resources.of(HTTPRoute):
             self._add(_of(http.key), (rule.name for rule in http.value.spec.rules))
@@ -61,6 +63,7 @@ class Targets:
         for service, is_ours in services:
             target = _of_service(service)
             self._add(target, (port.name for port in service.ports))
+            self._ports.setdefault(target, []).extend(service.ports)
             if is_ours:
                 self._ours.add(target)
 
@@ -80,6 +83,15 @@ class Targets:
             known = ", ".join(sorted(sections)) or "none"
             return f"{whole} has no {what} named {target.section}, but {known}"
         return None
+
+    def why_without_effect(self, target: Target) -> str | None:
+        """A sentence, unless requests go there."""
+        ports = self._ports.get(replace(target, section=""), ())
+        meant = [port for port in ports if target.section in {"", port.name}]
+        if not meant or any(port.app_protocol in HTTP for port in meant):
+            return None
+        carried = ", ".join(f"{port.port} carries {port.app_protocol.value}" for port in meant)
+        return f"the policy has no effect there: port {carried}; see the port's appProtocol"
 
 
 class DirectPolicies(Generic[C]):
@@ -125,6 +137,9 @@ class DirectPolicies(Generic[C]):
             return Condition("Accepted", False, "TargetNotFound", sentence)
         if not self._targets.is_ours(target):
             return None
+        if (sentence := self._targets.why_without_effect(target)) is not None:
+            report.tell(field, sentence, Code.PROTOCOL_MISMATCH)
+            return Condition("Accepted", False, "Invalid", sentence)
         owner = self._owners.setdefault(target, resource.key)
         if owner != resource.key:
             sentence = f"the older {owner} is in force at {target}; let one of them have the target"

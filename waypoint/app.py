@@ -50,6 +50,7 @@ from waypoint.recorder import CannotRecord, Recorder
 from waypoint.sandwich import ProxyServer
 from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
+from waypoint.tokens import Tokens
 from waypoint.upstream.clusters import Clusters
 
 log = logging.getLogger(__name__)
@@ -84,9 +85,11 @@ class Waypoint:
         self._pool = HbonePool(settings, self._metrics.count_refusal)
         telemetry = Telemetry(self._metrics, self._access_log)
         self._clusters = Clusters(settings, telemetry.count_event)
+        self._tokens = Tokens(settings, self._spawn)
         self._path = DataPath(
             holder=self._holder,
             clusters=self._clusters,
+            tokens=self._tokens,
             originator=Originator(self._pool, lambda: self._certificates.current, settings, _own_ip(options.listen[0])),
             telemetry=telemetry,
             tracer=self._tracer,
@@ -221,6 +224,7 @@ class Waypoint:
             return
         self._clusters.reconcile(snapshot)
         self._path.live.reconcile(snapshot)
+        self._tokens.reconcile(snapshot)
         self._holder.swap(snapshot)
         self._clusters.retire_unknown(snapshot)
         if snapshot.has_gateway:

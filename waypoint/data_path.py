@@ -13,6 +13,7 @@ from waypoint.live import LivePolicies
 from waypoint.originate import Originator
 from waypoint.recorder import Recorder
 from waypoint.telemetry import Telemetry
+from waypoint.tokens import Tokens
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.connections import Spawn
 
@@ -27,6 +28,7 @@ class DataPath:
 
     holder: Holder[Snapshot]
     clusters: Clusters
+    tokens: Tokens
     originator: Originator
     telemetry: Telemetry
     tracer: "Tracer | None"

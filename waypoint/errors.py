@@ -6,6 +6,7 @@ what Envoy sends (dashboards and tests of others match on them).
 
 from policies.attributes import Header
 from policies.fault import Abort
+from policies.jwt import Failure
 from policies.outcome import Ending
 from policies.verdict import ResponseFlag
 
@@ -143,6 +144,17 @@ class RateLimitServiceFailed(ExchangeError):
 
     flag = ResponseFlag.RATE_LIMIT_SERVICE_ERROR
     detail = "rate_limiter_error"
+
+
+class NotAuthenticated(ExchangeError):
+    """The request's token is not accepted. `challenge` is the value of `www-authenticate`."""
+
+    def __init__(self, failure: Failure, challenge: bytes) -> None:
+        super().__init__(failure.value)
+        self.status = failure.status
+        self.detail = f"jwt_authn_access_denied{{{failure.value.replace(' ', '_')}}}"
+        self.body = failure.value.encode()
+        self.headers = ((b"www-authenticate", challenge),)
 
 
 class UpgradeRefused(ExchangeError):

@@ -20,20 +20,22 @@ from random import getrandbits, random
 from l4.discovery.workload import AppProtocol
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
+from policies.jwt import challenge
 from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
 from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
-from waypoint.config.snapshot import UNKNOWN_SERVICE
+from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.data_path import Connection
 from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, mark
-from waypoint.errors import AttemptFailed, ExchangeError, Overloaded, RequestTimeout
+from waypoint.errors import AttemptFailed, ExchangeError, NotAuthenticated, Overloaded, RequestTimeout
 from waypoint.gate import Gate
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.mirrored import MirroredRequest
 from waypoint.recorder import Recorder, Taken
 from waypoint.telemetry import ClusterEvent, ExchangeRecord
+from waypoint.tokens import Refusal
 from waypoint.upstream.affinity import Affinity
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
@@ -41,6 +43,8 @@ from waypoint.upstream.session import Session
 
 SERVER = b"istio-envoy"
 _ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
+NONE: frozenset[bytes] = frozenset()
+_MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
 _RETRY_FLAGS = {
     ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
     ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
@@ -104,19 +108,13 @@ class Exchange:
         if path.exchanges > path.max_exchanges:
             self._reply(Overloaded("max_exchanges" if path.max_exchanges else "memory_limit_bytes"))
             return
-        taken = path.recorder.take(self._head) if path.recorder is not None else None
-        decision = self._decision = decide(
-            destination, connection.peer, self._head, random, record.started_at, path.live
-        )
-        if decision.rule is not None:
-            record.route_name = decision.rule.name
-        if taken is not None and path.recorder is not None:
-            self._write_head(path.recorder, taken, snapshot.version)
-        cluster = path.clusters[decision.cluster] if decision.cluster is not None else None
-        if decision.delay_seconds or decision.measured:
-            self._wait(self._hold_back(decision, cluster))
-        else:
-            self._carry_out(decision, cluster)
+        taken = None
+        authentication = destination.authentication if destination is not None else None
+        if authentication is not None:
+            record.original_target = authentication.concealed(self._head)
+        if path.recorder is not None:
+            taken = path.recorder.take(self._head, authentication.secret_names if authentication is not None else NONE)
+        self._decide(snapshot, destination, taken)
 
     def request_body(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
@@ -232,6 +230,41 @@ class Exchange:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _decide(
+        self, snapshot: Snapshot, destination: Destination | None, taken: Taken | None, waits: int = _MAX_WAITS
+    ) -> None:
+        """Find out who asks and what becomes of it, and do that; `waits` is how often keys may be waited for."""
+        path, record, connection = self._path, self._record, self._connection
+        refusal = None
+        if destination is not None and destination.authentication is not None:
+            found = path.tokens.authenticate(destination.authentication, self._head, record.started_at)
+            refusal = found if isinstance(found, Refusal) else None
+        if refusal is None:
+            decision = decide(destination, connection.peer, self._head, random, record.started_at, path.live)
+        elif refusal.fetching is not None and waits:
+            self._wait(self._await_keys(refusal.fetching, taken, waits - 1))
+            return
+        else:
+            decision = Decision(error=NotAuthenticated(refusal.failure, challenge(self._head)))
+        self._decision = decision
+        if decision.rule is not None:
+            record.route_name = decision.rule.name
+        if taken is not None and path.recorder is not None:
+            self._write_head(path.recorder, taken, snapshot.version)
+        cluster = path.clusters[decision.cluster] if decision.cluster is not None else None
+        if decision.delay_seconds or decision.measured:
+            self._wait(self._hold_back(decision, cluster))
+        elif self._gate is not None:
+            self._go_on(decision, cluster)
+        else:
+            self._carry_out(decision, cluster)
+
+    async def _await_keys(self, fetching: asyncio.Event, taken: Taken | None, waits: int) -> None:
+        """Decide when the keys of tokens have been fetched, by the configuration that is in force then."""
+        await fetching.wait()
+        snapshot = self._path.holder.current
+        self._decide(snapshot, snapshot.destinations.get(self._connection.authority), taken, waits)
+
     def _carry_out(self, decision: Decision, cluster: Cluster | None) -> None:
         if cluster is not None:
             self._forward(decision, cluster)
@@ -242,8 +275,12 @@ class Exchange:
 
     def _wait(self, step: Coroutine[None, None, None]) -> None:
         """Keep the client back until `step` has let its request go on, or answered it."""
-        self._gate = Gate(self._path.spawn(step))
-        self._downstream.pause_request()
+        task = self._path.spawn(step)
+        if self._gate is None:
+            self._gate = Gate(task)
+            self._downstream.pause_request()
+        else:
+            self._gate.task = task
 
     async def _hold_back(self, decision: Decision, cluster: Cluster | None) -> None:
         if decision.measured and await self._is_refused(decision):

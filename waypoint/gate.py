@@ -9,16 +9,16 @@ from policies.attributes import Headers
 
 
 class Gate:
-    """`trailers` are None until the request is complete."""
+    """`task` is what is waited for; `trailers` are None until the request is complete."""
 
-    __slots__ = ("_task", "body", "trailers")
+    __slots__ = ("body", "task", "trailers")
 
     def __init__(self, task: asyncio.Task[None]) -> None:
-        self._task = task
+        self.task = task
         self.body: list[bytes] = []
         self.trailers: Headers | None = None
 
     def close(self) -> None:
         """Nobody waits any more."""
-        self._task.cancel()
+        self.task.cancel()
         self.body.clear()

@@ -90,13 +90,15 @@ class Recorder:
         except OSError as error:
             raise CannotRecord(f"heads of requests can't be recorded in {path}: {error.strerror}") from None
 
-    def take(self, head: RequestHead) -> Taken | None:
-        """The head if chance wants it recorded. To be asked before the head is decided on, for that changes it."""
+    def take(self, head: RequestHead, secrets: frozenset[bytes] = frozenset()) -> Taken | None:
+        """The head if chance wants it recorded. To be asked before the head is decided on, for that changes it.
+        `secrets` are more names of headers and parameters whose values are not recorded."""
         if self._one_in > 1 and random() * self._one_in >= 1.0:
             return None
-        overrides = None if head.overrides is None else self._texts(head.overrides)
-        target = _text(self._without_secrets(head))
-        return Taken(_text(head.method), _text(head.authority), target, self._texts(head.headers), overrides)
+        hidden = self._redacted | secrets
+        overrides = None if head.overrides is None else _texts(head.overrides, hidden)
+        target = _text(_without_secrets(head, hidden))
+        return Taken(_text(head.method), _text(head.authority), target, _texts(head.headers, hidden), overrides)
 
     def write(
         self,
@@ -139,25 +141,30 @@ class Recorder:
         if self.dropped:
             log.warning("%d heads of requests were not recorded: they came too fast, or were too large", self.dropped)
 
-    def _texts(self, headers: Headers) -> tuple[tuple[str, str], ...]:
-        return tuple((_text(name), _text(self._value((name, value)))) for name, value in headers)
 
-    def _value(self, header: Header) -> bytes:
-        name, value = header
-        if name in self._redacted or _is_secret(name):
-            return MARK
-        return _QUERY.sub(b"?" + MARK, value) if name in _WITH_QUERY else value
+def _texts(headers: Headers, hidden: frozenset[bytes]) -> tuple[tuple[str, str], ...]:
+    return tuple((_text(name), _text(_value((name, value), hidden))) for name, value in headers)
 
-    def _without_secrets(self, head: RequestHead) -> bytes:
-        """The target, with the values of secret parameters redacted."""
-        if not head.query:
-            return head.target
-        return b"%b?%b" % (head.path, b"&".join(map(self._parameter, head.query.split(b"&"))))
 
-    def _parameter(self, pair: bytes) -> bytes:
-        name, equals, _ = pair.partition(b"=")
-        plain = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), name).lower()
-        return b"%b=%b" % (name, MARK) if equals and (plain in self._redacted or _is_secret(plain)) else pair
+def _value(header: Header, hidden: frozenset[bytes]) -> bytes:
+    name, value = header
+    if name in hidden or _is_secret(name):
+        return MARK
+    return _QUERY.sub(b"?" + MARK, value) if name in _WITH_QUERY else value
+
+
+def _without_secrets(head: RequestHead, hidden: frozenset[bytes]) -> bytes:
+    """The target, with the values of secret parameters redacted."""
+    if not head.query:
+        return head.target
+    return b"%b?%b" % (head.path, b"&".join(_parameter(pair, hidden) for pair in head.query.split(b"&")))
+
+
+def _parameter(pair: bytes, hidden: frozenset[bytes]) -> bytes:
+    name, equals, _ = pair.partition(b"=")
+    plain = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), name)
+    is_hidden = plain in hidden or plain.lower() in hidden or _is_secret(plain)
+    return b"%b=%b" % (name, MARK) if equals and is_hidden else pair
 
 
 @lru_cache(maxsize=1024)

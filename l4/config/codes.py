@@ -51,6 +51,8 @@ class Code(StrEnum):
     EJECTS_NOBODY = "PWP0315"
     LOCALITY_WITHOUT_EFFECT = "PWP0316"
     NOT_RUN = "PWP0401"
+    POLICY_NOT_TARGETED = "PWP0501"
+    TOKENS_REFUSED = "PWP0502"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +141,10 @@ CODES: Mapping[Code, Entry] = {
         "LocalityWithoutEffect", _WARNING, "Something is missing without which near and far endpoints are alike."
     ),
     Code.NOT_RUN: Entry("NotRun", _ERROR, "The mesh on one machine can't run it, or not all of it."),
+    Code.POLICY_NOT_TARGETED: Entry(
+        "PolicyNotTargeted", _WARNING, "Waypoints carry out only what names them or their services.", "IST0167"
+    ),
+    Code.TOKENS_REFUSED: Entry(
+        "TokensRefused", _ERROR, "The rule for an issuer's tokens can't be used, so that all of them are refused."
+    ),
 }

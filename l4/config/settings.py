@@ -173,6 +173,19 @@ class Settings:
     mirror_seconds: float = 15.0
     """After this a copy is given up; nobody waits for it."""
 
+    jwks_refresh_seconds: float = 300.0
+    """How long fetched keys of tokens' issuers are used before they are asked for again; Envoy's value."""
+    jwks_early_seconds: float = 10.0
+    """How often at most a token with an unknown key may have them fetched sooner."""
+    jwks_retry_seconds: float = 60.0
+    """The longest wait, after failures that began with 1 s."""
+    jwks_bytes: int = 1 << 20
+    """Of one set of keys."""
+    jwt_cache_tokens: int = 10_000
+    """Whose signatures are known to be good."""
+    jwt_cache_bytes: int = 16 << 20
+    """Of those tokens together, as they came; in memory each takes a few times more."""
+
     record_one_in: int = 1
     """One of so many requests is recorded, by chance, where heads of requests are recorded at all."""
     record_bytes: int = 64 << 20

@@ -35,6 +35,7 @@ CHAPTERS = {
     "PWP02": "Waypoints and their services",
     "PWP03": "Valid, and hardly meant",
     "PWP04": "The mesh on one machine",
+    "PWP05": "Who is let in",
 }
 
 

@@ -39,6 +39,7 @@ from waypoint.live import LivePolicies
 from waypoint.originate import Originator
 from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
+from waypoint.tokens import Tokens
 from waypoint.upstream.clusters import Clusters
 
 GATEWAY = ("default", "waypoint")
@@ -121,6 +122,7 @@ class Mesh:
         self.pods.update(registry)
         self.clusters.reconcile(snapshot)
         self.path.live.reconcile(snapshot)
+        self.path.tokens.reconcile(snapshot)
         self.holder.swap(snapshot)
         self.clusters.retire_unknown(snapshot)
         return snapshot
@@ -191,6 +193,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
     path = DataPath(
         holder=holder,
         clusters=clusters,
+        tokens=Tokens(settings, spawn),
         originator=Originator(pool, lambda: certificate, settings, waypoint),
         telemetry=telemetry,
         tracer=None,
@@ -219,6 +222,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
         await server.drain(1)
         clusters.close()
         await path.live.close()
+        path.tokens.close()
         await pods.drain(1)
         await pool.close()
         access_log.close()

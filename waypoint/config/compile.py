@@ -17,6 +17,7 @@ from l4.discovery.workload import AppProtocol, Service, ServicePort, Workload
 from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
 from waypoint.config.attach import Attachment, Parents
+from waypoint.config.authentications import Authentications
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.conditions import gateway_status, route_status
 from waypoint.config.destination_rule import DestinationRules
@@ -30,7 +31,9 @@ from waypoint.config.policies import Policies
 from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.references import References
 from waypoint.config.report import Report
+from waypoint.config.request_authentication import RequestAuthentication
 from waypoint.config.rules import Rules
+from waypoint.config.security_targets import SecurityTargets
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.config.status import PolicyStatus, RouteStatus
 from waypoint.config.virtual_service import VirtualService
@@ -62,33 +65,25 @@ def compile(
     targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
     policies = Policies(resources, registry, targets, gateway)
     virtual = VirtualServices(resources.of(VirtualService), registry, clusters, gateway[0])
+    ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
+    classes = frozenset(it.value.spec.gateway_class_name for it in ours)
+    tokens = Authentications(resources.of(RequestAuthentication), SecurityTargets(registry, gateway, classes))
     destinations = {
         (host, port.port): destination
         for service in registry.services.values()
         if clusters.is_ours(service)
         for port in service.ports
-        for destination in (_destination(service, port, clusters, routes, policies, virtual),)
+        for destination in (_destination(service, port, clusters, routes, policies, virtual, tokens),)
         for host in (*service.addresses, service.hostname)
     }
-    destinations |= _workloads(registry, clusters, policies)
-    ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
+    destinations |= _workloads(registry, clusters, policies, tokens)
+    found = {*problems, *registry.problems, *routes.problems, *rules.problems, *policies.problems}
     snapshot = Snapshot(
         version="",
         registry=registry,
         destinations=destinations,
         clusters={name: policies.cluster(config) for name, config in clusters.by_name.items()},
-        problems=tuple(
-            sorted(
-                {
-                    *problems,
-                    *registry.problems,
-                    *routes.problems,
-                    *rules.problems,
-                    *policies.problems,
-                    *virtual.problems,
-                }
-            )
-        ),
+        problems=tuple(sorted({*found, *virtual.problems, *tokens.problems})),
         statuses=(*map(gateway_status, ours), *_sorted(*routes.statuses, *policies.statuses)),
         limits=policies.limits,
         fault_plans=policies.fault_plans,
@@ -179,6 +174,7 @@ def _destination(
     routes: _Routes,
     policies: Policies,
     virtual: VirtualServices,
+    tokens: Authentications,
 ) -> Destination:
     """A port of a service that is bound to this waypoint."""
     cluster = clusters.of(service, port)
@@ -209,11 +205,12 @@ def _destination(
         opaque=OpaqueTable(opaque.pop(None, [OpaqueRoute("", default)])),
         consumer_routes={namespace: table for namespace, table in tables.items() if namespace},
         consumer_opaque={namespace: OpaqueTable(its) for namespace, its in opaque.items() if namespace},
+        authentication=tokens.of(service),
     )
 
 
 def _workloads(
-    registry: Registry, clusters: ClusterConfigs, policies: Policies
+    registry: Registry, clusters: ClusterConfigs, policies: Policies, tokens: Authentications
 ) -> Iterator[tuple[tuple[str, int], Destination]]:
     """Workloads that are called by their own address, with every port that they or their services declare."""
     ports = {it.uid: set(it.ports) for it in registry.workloads.values() if clusters.is_ours(it) and it.addresses}
@@ -222,11 +219,11 @@ def _workloads(
             if endpoint.workload.uid in ports:
                 ports[endpoint.workload.uid].update(endpoint.ports.values())
     for uid, its in sorted(ports.items()):
-        yield from _direct(registry.workloads[uid], sorted(its), clusters, policies)
+        yield from _direct(registry.workloads[uid], sorted(its), clusters, policies, tokens)
 
 
 def _direct(
-    workload: Workload, ports: Iterable[int], clusters: ClusterConfigs, policies: Policies
+    workload: Workload, ports: Iterable[int], clusters: ClusterConfigs, policies: Policies, tokens: Authentications
 ) -> Iterator[tuple[tuple[str, int], Destination]]:
     """Routes are attached to services, so none applies, and of policies only the Gateway's; what a port carries is
     found out from its first bytes."""
@@ -238,6 +235,7 @@ def _direct(
             app_protocol=AppProtocol.UNKNOWN,
             routes=RouteTable(policies.lay_upon([Route(Match(), rule)])),
             opaque=OpaqueTable([OpaqueRoute("", rule)]),
+            authentication=tokens.of(None),
         )
         yield from (((address, port), destination) for address in workload.addresses)
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from policies.filters import NO_FILTERS
+from policies.jwt import Authentication
 from policies.matching import Prefix, Regex
 from policies.opaque import OpaqueRoute
 from policies.rewrite import HeaderEdit
@@ -35,6 +36,7 @@ def _destination(destination: Destination) -> dict[str, object]:
     return {
         "service": destination.service.hostname,
         "protocol": destination.app_protocol.value,
+        **_unless_empty("authentication", _authentication(destination.authentication)),
         "routes": [_route(route) for route in destination.routes.routes],
         **_unless_empty("opaque", [_opaque(it) for it in destination.opaque.routes if it.rule.source is not None]),
         **_unless_empty(
@@ -46,6 +48,10 @@ def _destination(destination: Destination) -> dict[str, object]:
             {name: [_opaque(it) for it in table.routes] for name, table in destination.consumer_opaque.items()},
         ),
     }
+
+
+def _authentication(authentication: Authentication | None) -> list[object]:
+    return [_plain(rule) for rule in authentication.rules] if authentication is not None else []
 
 
 def _cluster(config: ClusterConfig) -> dict[str, object]:
@@ -115,8 +121,8 @@ def _unless_empty(name: str, value: object) -> dict[str, object]:
 
 
 def _fields(value: Any, besides: Set[str] = frozenset()) -> dict[str, object]:
-    """The fields of a dataclass that say something."""
-    shown = (it for it in fields(value) if it.name not in besides and not it.name.startswith("_"))
+    """The fields of a dataclass that say something, and that its `repr` would show."""
+    shown = (it for it in fields(value) if it.name not in besides and it.repr and not it.name.startswith("_"))
     return {it.name: _plain(getattr(value, it.name)) for it in shown if getattr(value, it.name) != _default(it)}
 
 

@@ -10,6 +10,7 @@ from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.rate_limit_policy import RateLimitPolicy
 from waypoint.config.reference_grant import ReferenceGrant
+from waypoint.config.request_authentication import RequestAuthentication
 from waypoint.config.virtual_service import VirtualService
 
 _GATEWAY_API = "gateway.networking.k8s.io"
@@ -28,4 +29,5 @@ KINDS: Kinds = {
     (_EXPERIMENTAL, "XBackendTrafficPolicy"): XBackendTrafficPolicy,
     (_OWN, "FaultPolicy"): FaultPolicy,
     (_OWN, "RateLimitPolicy"): RateLimitPolicy,
+    ("security.istio.io", "RequestAuthentication"): RequestAuthentication,
 }

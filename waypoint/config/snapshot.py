@@ -17,6 +17,7 @@ from policies.balancing.method import DEFAULT_BALANCING, Balancing
 from policies.circuit import NO_LIMITS, CircuitLimits
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool
 from policies.fault_plan import FaultPlan
+from policies.jwt import Authentication
 from policies.opaque import OpaqueTable
 from policies.outlier import OutlierDetection
 from policies.rate_limit import RateLimits
@@ -65,6 +66,7 @@ class Destination:
 
     `routes` is consulted for HTTP; `consumer_routes` in its place for clients of the namespaces that have routes of
     their own to the service. `opaque` and `consumer_opaque` are the same for what is no HTTP.
+    `authentication` says which tokens of HTTP requests are checked, and how; None when none are.
     """
 
     service: ServiceLabels
@@ -74,6 +76,7 @@ class Destination:
     opaque: OpaqueTable
     consumer_routes: Mapping[str, Table] = field(default_factory=dict)
     consumer_opaque: Mapping[str, OpaqueTable] = field(default_factory=dict)
+    authentication: Authentication | None = None
 
     def routes_for(self, peer: Peer) -> Table:
         """By the namespace of the client's identity; nobody gets another one's routes by a header."""

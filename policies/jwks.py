@@ -1,0 +1,105 @@
+"""JSON Web Key Sets (RFC 7517), and whether one of their keys made a signature (RFC 7518, RFC 8037).
+
+A key is used with the algorithms of its own family alone: a token can't have a public RSA key taken for an HMAC secret,
+nor a key of one curve for another's. `none` is no algorithm. PyJWT reads keys and checks signatures; it never sees a
+token, and never fetches anything. Importing this costs a few megabytes: only where there are keys to read.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import Algorithm, get_default_algorithms
+from jwt.exceptions import PyJWTError
+
+from policies.jwt import ALGORITHMS, Failure, Token
+
+MAX_KEYS = 100
+MIN_RSA_BITS = 2048  # RFC 7518 sections 3.3 and 3.5
+_PUBLIC = ("kty", "crv", "x", "y", "n", "e", "k")
+_CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed25519": "EdDSA", "Ed448": "EdDSA"}
+_FAMILIES = {
+    "RSA": frozenset(name for name in ALGORITHMS if name[:2] in {"RS", "PS"}),
+    "oct": frozenset(name for name in ALGORITHMS if name[:2] == "HS"),
+}
+_CHECKS: dict[str, Algorithm] = {name: it for name, it in get_default_algorithms().items() if name in ALGORITHMS}
+
+
+class InvalidKeys(ValueError):
+    """A sentence on why no token can be checked with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`algorithm` is empty when the key doesn't say which one of `algorithms` it is for."""
+
+    kid: str
+    algorithm: str
+    algorithms: frozenset[str]
+    value: Any = field(repr=False)
+
+    @classmethod
+    def parse(cls, jwk: Any) -> "Key":
+        """Raises InvalidKeys."""
+        if not isinstance(jwk, dict):
+            raise InvalidKeys("a key is no JSON object")
+        kid, algorithm, kind = jwk.get("kid", ""), jwk.get("alg", ""), jwk.get("kty")
+        if not isinstance(kid, str) or not isinstance(algorithm, str):
+            raise InvalidKeys("kid or alg of a key is no string")
+        curve = _CURVES.get(str(jwk.get("crv")))
+        algorithms = frozenset({curve}) if kind in {"EC", "OKP"} and curve else _FAMILIES.get(str(kind), frozenset())
+        if not algorithms or (algorithm and algorithm not in algorithms) or jwk.get("use", "sig") != "sig":
+            raise InvalidKeys(f"key {kid!r} is not for checking signatures with an algorithm that is known here")
+        try:
+            value = _CHECKS[min(algorithms)].from_jwk({name: jwk[name] for name in _PUBLIC if name in jwk})
+        except (PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InvalidKeys(f"key {kid!r} can't be read: {error}") from None
+        if isinstance(value, RSAPublicKey) and value.key_size < MIN_RSA_BITS:
+            raise InvalidKeys(f"key {kid!r} has {value.key_size} bits; RSA needs {MIN_RSA_BITS}")
+        return cls(kid, algorithm, algorithms, value)
+
+    def is_meant_by(self, token: Token) -> bool:
+        has_kid = not token.kid or not self.kid or token.kid == self.kid
+        return has_kid and (not self.algorithm or self.algorithm == token.algorithm)
+
+    def has_signed(self, token: Token) -> bool:
+        if token.algorithm not in self.algorithms:
+            return False
+        return _CHECKS[token.algorithm].verify(token.signed, self.value, token.signature)
+
+
+class KeySet:
+    """Compared by identity: what was verified by one set is not verified by another."""
+
+    __slots__ = ("keys",)
+
+    def __init__(self, keys: tuple[Key, ...]) -> None:
+        self.keys = keys
+
+    @classmethod
+    def parse(cls, text: bytes) -> "KeySet":
+        """Keys that are for something else, or for algorithms of the future, are passed over. Raises InvalidKeys."""
+        try:
+            content = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise InvalidKeys(f"it is no JSON: {error}") from None
+        jwks = content.get("keys") if isinstance(content, dict) else None
+        if not isinstance(jwks, list):
+            raise InvalidKeys("it has no list of keys")
+        keys, reason = [], "it holds no key"
+        for jwk in jwks[:MAX_KEYS]:
+            try:
+                keys.append(Key.parse(jwk))
+            except InvalidKeys as error:
+                reason = str(error)
+        if not keys:
+            raise InvalidKeys(reason)
+        return cls(tuple(keys))
+
+    def verify(self, token: Token) -> Failure | None:
+        """None: one of the keys has signed it."""
+        meant = [key for key in self.keys if key.is_meant_by(token)]
+        if not meant:
+            return Failure.UNKNOWN_KEY
+        return None if any(key.has_signed(token) for key in meant) else Failure.WRONG_SIGNATURE

@@ -1,0 +1,80 @@
+"""What a security policy is for: by `targetRefs`, services of its own namespace, a waypoint, or a class of waypoints.
+
+A policy that says nothing, or selects pods, is for ztunnels: a waypoint carries out only what names it. One for the
+class of waypoints holds for every one of them, and stands in the root namespace.
+https://istio.io/latest/docs/reference/config/type/workload-selector/#PolicyTargetReference
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from l4.config.codes import Code
+from l4.config.resources import Resource
+from l4.discovery.registry import Registry
+from waypoint.config.api_fields import Group, Kind, Namespace, ObjectName
+from waypoint.config.report import Report
+
+ROOT_NAMESPACE = "istio-system"
+EVERYTHING = "*"
+"""In place of a hostname: all that this waypoint serves."""
+_GATEWAY_API = "gateway.networking.k8s.io"
+
+
+class TargetRef(Struct, frozen=True):
+    name: ObjectName
+    kind: Kind
+    group: Group = ""
+    namespace: Namespace | None = None
+
+
+TargetRefs = Annotated[tuple[TargetRef, ...], Meta(max_length=16)]
+
+
+class SecurityTargets:
+    """Of the waypoint `gateway` (namespace, name), whose Gateway is of one of `classes`."""
+
+    def __init__(self, registry: Registry, gateway: tuple[str, str], classes: frozenset[str]) -> None:
+        self._gateway = gateway
+        self._classes = classes | {"istio-waypoint"}
+        self._hostnames: dict[tuple[str, str, str], list[str]] = {}
+        for service in registry.services.values():
+            kind = "ServiceEntry" if service.is_entry else "Service"
+            self._hostnames.setdefault((kind, service.namespace, service.name), []).append(service.hostname)
+
+    def of(self, resource: Resource[Any], refs: tuple[TargetRef, ...], report: Report) -> Iterator[str]:
+        """The hostnames of the services that the policy is for, EVERYTHING among them if it is for this waypoint."""
+        if not refs:
+            sentence = "names no target, so that no waypoint carries it out: add targetRefs"
+            report.tell("spec.targetRefs", sentence, Code.POLICY_NOT_TARGETED)
+        for index, ref in enumerate(refs):
+            namespace, field = resource.key.namespace, f"spec.targetRefs[{index}]"
+            if ref.namespace not in {None, namespace}:
+                sentence = f"a policy is for its own namespace {namespace} alone: move it to {ref.namespace}"
+                report.tell(field, sentence, Code.TARGET_NOT_FOUND)
+                continue
+            match ref.group, ref.kind:
+                case ("" | "core", "Service") | ("networking.istio.io", "ServiceEntry"):
+                    yield from self._services(ref, namespace, field, report)
+                case (group, "Gateway") if group == _GATEWAY_API:
+                    yield from [EVERYTHING] if (namespace, ref.name) == self._gateway else []
+                case (group, "GatewayClass") if group == _GATEWAY_API:
+                    yield from self._class(ref, namespace, field, report)
+                case _:
+                    sentence = f"a policy can't be for {ref.kind} of group {ref.group!r}: name a Service, ServiceEntry,"
+                    report.tell(field, f"{sentence} Gateway or GatewayClass", Code.TARGET_NOT_FOUND)
+
+    def _services(self, ref: TargetRef, namespace: str, field: str, report: Report) -> Iterator[str]:
+        hostnames = self._hostnames.get((ref.kind, namespace, ref.name), ())
+        if not hostnames:
+            sentence = f"there is no {ref.kind} {namespace}/{ref.name}; the policy has no effect there"
+            report.tell(field, sentence, Code.TARGET_NOT_FOUND)
+        yield from hostnames
+
+    def _class(self, ref: TargetRef, namespace: str, field: str, report: Report) -> Iterator[str]:
+        if namespace != ROOT_NAMESPACE:
+            sentence = f"a policy for all waypoints of a class stands in the namespace {ROOT_NAMESPACE}"
+            report.tell(field, sentence, Code.TARGET_NOT_FOUND)
+        elif ref.name in self._classes:
+            yield EVERYTHING

@@ -31,10 +31,15 @@ class Circuit:
         self.pending = 0
         self.requests = 0
 
-    def take_request(self) -> bool:
-        """Begin a request, if there is room for it."""
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another request."""
         limit = self.limits.max_requests
-        if limit is not None and self.requests >= limit:
+        return limit is not None and self.requests >= limit
+
+    def take_request(self) -> bool:
+        """Begin a request, if there is room for it; not before there is a connection for it."""
+        if self.is_full:
             return False
         self.requests += 1
         return True

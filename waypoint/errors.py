@@ -169,8 +169,12 @@ class UpstreamOverflow(ExchangeError):
     status = 503
     flag = ResponseFlag.UPSTREAM_OVERFLOW
     detail = "upstream_reset_before_response_started{overflow}"
-    body = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
     headers = ((b"x-envoy-overloaded", b"true"),)
+
+    def __init__(self, reason: str = "", *, has_retried: bool = False) -> None:
+        super().__init__(reason)
+        latest = b"retried and the latest " if has_retried else b""
+        self.body = b"upstream connect error or disconnect/reset before headers. %breset reason: overflow" % latest
 
 
 class AttemptFailed(ExchangeError):

@@ -30,3 +30,13 @@ def test_an_endpoint_without_a_connection_gets_its_first_beyond_the_limit() -> N
 
     assert circuit.may_connect(own=0)
     assert not circuit.may_connect(own=1)
+
+
+def test_it_is_full_exactly_while_it_lets_no_request_in() -> None:
+    circuit = Circuit(CircuitLimits(max_requests=1))
+
+    assert not circuit.is_full
+    circuit.take_request()
+    assert circuit.is_full
+    circuit.limits = CircuitLimits(max_requests=2)
+    assert not circuit.is_full

@@ -123,7 +123,7 @@ class Attempts:
             self._sink.attempts_failed(NoHealthyEndpoint())
             return
         circuit = self._cluster.circuit
-        if not circuit.take_request():
+        if circuit.is_full:
             self._overflow(ClusterEvent.REQUEST_OVERFLOW)
             return
         self.count += 1
@@ -216,6 +216,11 @@ class Attempts:
 
     def _send(self, client: Http1Client | ClientStream) -> None:
         assert self._live is not None
+        if not self._cluster.circuit.take_request():  # others were faster while this one waited
+            if isinstance(client, Http1Client):
+                self._live.give_back(client)
+            self._overflow(ClusterEvent.REQUEST_OVERFLOW)
+            return
         self._client = client
         head = self._head
         if self.count > 1:
@@ -299,7 +304,7 @@ class Attempts:
     def _overflow(self, event: ClusterEvent) -> None:
         self._sink.event_noted(event)
         self._end()
-        self._sink.attempts_failed(UpstreamOverflow())
+        self._sink.attempts_failed(UpstreamOverflow(has_retried=self.count > 1))
 
     def _break_off(self) -> None:
         connecting = self._connecting
@@ -311,10 +316,11 @@ class Attempts:
 
     def _leave(self) -> None:
         """The attempt is over, if there was one."""
+        if self._client is not None:
+            self._cluster.circuit.requests -= 1
         live, self._live, self._client = self._live, None, None
         if live is not None:
             live.active -= 1
-            self._cluster.circuit.requests -= 1
         if self._timer is not None:
             self._stop_timer()
 

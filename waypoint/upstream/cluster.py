@@ -74,7 +74,7 @@ class Cluster:
 
     def take_retry(self, now: float) -> bool:
         """Begin a retry, if the budget has room for it; `retries.release` ends it."""
-        return self.retries.take(self.circuit.requests, now)
+        return self.retries.take(self.circuit.requests + self.circuit.pending, now)
 
     def marked(self, scope: str) -> dict[bytes, LiveEndpoint]:
         """The endpoints by the marks that the sessions of a rule give them."""

@@ -75,22 +75,31 @@ class LiveEndpoint:
         self._waiting.append(waiting)
         try:
             async with asyncio.timeout(seconds):
-                return await waiting
+                client = await waiting
         except BaseException as error:
-            if waiting.done() and not waiting.cancelled() and (client := waiting.result()) is not None:
-                self.free(client, client.idle_since)
+            if waiting.done() and not waiting.cancelled():
+                client = waiting.result()
+                if client is not None:
+                    self.give_back(client)
+                else:
+                    self._wake(None)
             if isinstance(error, TimeoutError):
                 raise UpstreamOverflow(f"no connection became free within {seconds:g} s") from None
             raise
+        return client if client in self._clients else None  # it may have broken before our turn came
 
     def free(self, client: Http1Client, now: float) -> None:
         """A connection is done with its exchange: keep it for the next one."""
         client.served += 1
-        if self.is_retired or client.served == self.pool.max_requests_per_connection:
-            client.close()
-            return
         client.idle_since = now
-        if not self._wake(client):
+        self.give_back(client)
+
+    def give_back(self, client: Http1Client) -> None:
+        """A connection is not needed after all, or no longer."""
+        limit = self.pool.max_requests_per_connection
+        if self.is_retired or (limit and client.served >= limit):
+            client.close()
+        elif not self._wake(client):
             self.idle.append(client)
 
     def gone(self, client: Http1Client) -> None:

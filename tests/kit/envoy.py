@@ -147,6 +147,17 @@ def http_proxies(places: list[tuple[Address, Address]]) -> Config:
     return {**_bootstrap(listeners, clusters), "layered_runtime": runtime}
 
 
+def balancer(*, listen: Address, to: list[Address], **cluster: Any) -> Config:
+    """Plain HTTP in, and out to all of these places, by what the rest says of their cluster; a hash is that of the
+    header `x-user`."""
+    action = {"cluster": "apps", "hash_policy": [{"header": {"header_name": "x-user"}}]}
+    main = _http("main", [{"match": {"prefix": "/"}, "route": action}])
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": _place(place)}} for place in to]}]
+    assignment = {"cluster_name": "apps", "endpoints": endpoints}
+    apps = _cluster("apps", _place(to[0])) | {"load_assignment": assignment} | cluster
+    return _bootstrap([_listener("in", listen, main)], [apps])
+
+
 class CannotStart(Exception):
     """A process didn't come up; the sentence says which, and what it wrote."""
 

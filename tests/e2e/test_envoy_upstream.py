@@ -1,0 +1,194 @@
+"""Envoy and ours before the same endpoints, told the same: what each refuses, ejects, and where it sends a key."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kit import envoy
+from tests.kit.aio import run
+from tests.kit.mesh import settled
+from tests.kit.origin import Step, answering, origin, reply, scripted
+from tests.waypoint.test_exchange import Setting, body, status
+
+pytestmark = pytest.mark.envoy
+
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: app}
+spec: {host: app, trafficPolicy: %s}
+"""
+Get = Callable[[str], Coroutine[None, None, bytes]]
+"""Sends a GET with these headers; the raw answer."""
+
+
+@asynccontextmanager
+async def through_envoy(at: Setting, cluster: envoy.Config) -> AsyncIterator[Get]:
+    entry = envoy.free_address()
+    config = envoy.balancer(listen=entry, to=[(ip, 9080) for ip in at.pods.values()], **cluster)
+
+    async def get(headers: str = "") -> bytes:
+        reader, writer = await asyncio.open_connection(*entry)
+        writer.write(f"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n{headers}\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    before = asyncio.all_tasks()
+    with ExitStack() as stack:
+        await asyncio.to_thread(stack.enter_context, envoy.run(config, ready=entry))
+        yield get
+    await settled(lambda: asyncio.all_tasks() == before)  # those of the origins' connections
+
+
+@asynccontextmanager
+async def through_ours(at: Setting, folder: Path, policy: str) -> AsyncIterator[Get]:
+    async with at.mesh(folder, RULE % policy) as it:
+        yield lambda headers="": it.get(at.authority, headers=headers)  # type: ignore[misc]
+
+
+# -- circuit breaking ------------------------------------------------------------------------------------------------
+
+
+async def refusals(get: Get, at: Setting, admitted_at_once: int, requests: int, expected: int) -> list[int]:
+    """The statuses of requests of which as many as may are sent one by one, and the rest together; the endpoint answers
+    when as many are refused as is expected."""
+    gate = asyncio.Event()
+
+    async def held(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gate.wait()
+        await reply()(reader, writer)
+
+    async with origin(at.pod, scripted(held)) as seen:
+        tasks = []
+        for number in range(admitted_at_once):
+            tasks.append(asyncio.create_task(get("")))
+            await settled(lambda wanted=number + 1: len(seen.heads) == wanted)  # type: ignore[misc]
+        tasks += [asyncio.create_task(get("")) for _ in range(requests - admitted_at_once)]
+        await settled(lambda: sum(task.done() for task in tasks) == expected)
+        gate.set()
+        return sorted(status(answer) for answer in await asyncio.gather(*tasks))
+
+
+@pytest.mark.parametrize(
+    ("limits", "admitted_at_once", "refused"),
+    [
+        ((1, 2, None), 1, 5),
+        ((2, 1, None), 2, 5),
+        ((None, None, 3), 3, 5),
+        ((1, 3, 2), 1, 4),
+    ],
+)
+def test_as_many_requests_overflow(
+    tmp_path: Path, limits: tuple[int | None, ...], admitted_at_once: int, refused: int
+) -> None:
+    async def scenario() -> None:
+        at = Setting()
+        connections, pending, requests = limits
+        thresholds = {"max_connections": connections, "max_pending_requests": pending, "max_requests": requests}
+        cluster = {"circuit_breakers": {"thresholds": [{k: v for k, v in thresholds.items() if v is not None}]}}
+        http = f"{{http1MaxPendingRequests: {pending or 0}, http2MaxRequests: {requests or 0}}}"
+        policy = f"{{connectionPool: {{tcp: {{maxConnections: {connections or 0}}}, http: {http}}}}}"
+        async with through_envoy(at, cluster) as get:
+            theirs = await refusals(get, at, admitted_at_once, 8, refused)
+        async with through_ours(at, tmp_path, policy) as get:
+            ours = await refusals(get, at, admitted_at_once, 8, refused)
+
+        assert theirs == ours == [200] * (8 - refused) + [503] * refused
+
+    run(scenario(), 60)
+
+
+# -- outlier detection -----------------------------------------------------------------------------------------------
+
+OK, BROKEN, UNAVAILABLE = reply(), reply("500 Oops"), reply("503 Not Now")
+GRPC_UNAVAILABLE = reply("200 OK", b"", "Content-Type: application/grpc\r\ngrpc-status: 14\r\n")
+
+
+async def met_before_ejection(get: Get, at: Setting, script: list[Step]) -> int:
+    """How many requests an endpoint has met that goes by a script, beside one that is well."""
+    bad, good = at.pods.values()
+    async with origin(bad, scripted(*script)) as seen, origin(good, answering()):
+        for _ in range(30):
+            await get("Content-Type: application/grpc\r\n")
+        return len(seen.heads)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "script", "met"),
+    [
+        ((3, 0), [BROKEN, BROKEN, OK, BROKEN, BROKEN, BROKEN], 6),
+        ((0, 2), [UNAVAILABLE, BROKEN, UNAVAILABLE, OK, UNAVAILABLE, UNAVAILABLE], 6),
+        ((4, 2), [BROKEN, UNAVAILABLE, BROKEN, UNAVAILABLE, UNAVAILABLE], 4),
+        ((0, 3), [GRPC_UNAVAILABLE], 3),
+        ((1, 0), [OK, GRPC_UNAVAILABLE], 2),
+    ],
+)
+def test_the_same_sequence_of_answers_ejects_an_endpoint(
+    tmp_path: Path, thresholds: tuple[int, int], script: list[Step], met: int
+) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=2)
+        fives, gateway = thresholds
+        detection = {
+            "consecutive_5xx": fives or 5,
+            "enforcing_consecutive_5xx": 100 if fives else 0,
+            "consecutive_gateway_failure": gateway or 5,
+            "enforcing_consecutive_gateway_failure": 100 if gateway else 0,
+            "enforcing_success_rate": 0,
+            "base_ejection_time": "300s",
+            "max_ejection_percent": 100,
+        }
+        policy = (
+            f"{{outlierDetection: {{consecutive5xxErrors: {fives}, consecutiveGatewayErrors: {gateway}, "
+            "baseEjectionTime: 300s, maxEjectionPercent: 100}, loadBalancer: {simple: ROUND_ROBIN}}"
+        )
+        async with through_envoy(at, {"outlier_detection": detection, "lb_policy": "ROUND_ROBIN"}) as get:
+            theirs = await met_before_ejection(get, at, script)
+        async with through_ours(at, tmp_path, policy) as get:
+            ours = await met_before_ejection(get, at, script)
+
+        assert (theirs, ours) == (met, met)
+
+    run(scenario(), 60)
+
+
+# -- hashing ---------------------------------------------------------------------------------------------------------
+
+
+async def met_by_keys(get: Get) -> list[bytes]:
+    """Who answers to each of some keys."""
+    return [body(await get(f"x-user: {number}\r\n")) for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "table"),
+    [
+        (
+            {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 64}},
+            "ringHash: {minimumRingSize: 64}",
+        ),
+        ({"lb_policy": "RING_HASH"}, "ringHash: {minimumRingSize: 1024}"),
+        ({"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 1021}}, "maglev: {tableSize: 1021}"),
+        ({"lb_policy": "MAGLEV"}, "maglev: {}"),
+    ],
+)
+def test_the_same_key_meets_the_same_endpoint(tmp_path: Path, cluster: envoy.Config, table: str) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=5)
+        policy = f"{{loadBalancer: {{consistentHash: {{httpHeaderName: x-user, {table}}}}}}}"
+        async with AsyncExitStack() as stack:
+            for name, ip in at.pods.items():
+                await stack.enter_async_context(origin(ip, answering(name.encode())))
+            async with through_envoy(at, cluster) as get:
+                theirs = await met_by_keys(get)
+            async with through_ours(at, tmp_path, policy) as get:
+                ours = await met_by_keys(get)
+
+        assert ours == theirs
+        assert len(set(theirs)) == 5
+
+    run(scenario(), 60)

@@ -126,7 +126,7 @@ def answer(limits: RateLimits, measured: Measured, response: RateLimitResponse) 
         limits,
         over=tuple(rule for rule in over if not rule.is_shadow),
         shadowed=tuple(rule for rule in over if rule.is_shadow),
-        headers=[*_told(limits, response), *_headers(response.response_headers_to_add)],
+        headers=[*_told(limits, measured, response), *_headers(response.response_headers_to_add)],
     )
     if not quota.over:
         outcome = "shadow_over_limit" if quota.shadowed else "ok"
@@ -156,9 +156,10 @@ def _text(value: bytes) -> str:
     return value.decode("latin-1")
 
 
-def _told(limits: RateLimits, response: RateLimitResponse) -> Headers:
-    """What clients are told of the tightest limit, as Envoy writes it."""
-    statuses = [it for it in response.statuses if it.HasField("current_limit")]
+def _told(limits: RateLimits, measured: Measured, response: RateLimitResponse) -> Headers:
+    """What clients are told of the tightest limit, as Envoy writes it; of shadows nothing."""
+    pairs = zip(measured, response.statuses, strict=False)
+    statuses = [it for (rule, _), it in pairs if it.HasField("current_limit") and not rule.is_shadow]
     if not limits.has_headers or not statuses:
         return []
     tightest = min(statuses, key=lambda it: it.limit_remaining)

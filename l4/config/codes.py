@@ -97,7 +97,9 @@ CODES: Mapping[Code, Entry] = {
         "ServiceNotReachable", _WARNING, "Nothing can be sent to the service as it is declared."
     ),
     Code.ROUTE_WITHOUT_WAYPOINT: Entry(
-        "RouteWithoutWaypoint", _WARNING, "Requests to the route's service pass no waypoint, so it has no effect."
+        "RouteWithoutWaypoint",
+        _WARNING,
+        "Requests to the service pass no waypoint, so the route or policy has no effect.",
     ),
     Code.WAYPOINT_WITHOUT_SERVICES: Entry(
         "WaypointWithoutServices", _WARNING, "No use-waypoint label names the waypoint; nothing goes through it."

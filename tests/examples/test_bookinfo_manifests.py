@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kit.snapshots import compiled, documents_of
+from waypoint.config.status import PolicyStatus
+
 BOOKINFO = Path(__file__).parents[2] / "examples" / "bookinfo"
 ROUTES = [BOOKINFO / "routes.yaml", *sorted((BOOKINFO / "routes").iterdir())]
 PUBLIC_IMAGES = [
@@ -40,6 +43,19 @@ def test_routes_name_services_that_exist_and_are_named_after_their_own(path: Pat
 
         assert parents == [route["metadata"]["name"]]
         assert {*parents, *backends} <= services
+
+
+@pytest.mark.parametrize("path", sorted((BOOKINFO / "policies").iterdir()), ids=lambda path: path.name)
+def test_policies_are_in_force_beside_the_other_manifests(path: Path) -> None:
+    files = {"platform": "platform/bookinfo.yaml", "gateway": "gateway.yaml", "routes": "routes.yaml"}
+    texts = {name: (BOOKINFO / file).read_text() for name, file in files.items()}
+    address = "status: {addresses: [{type: IPAddress, value: 10.0.0.1}]}"
+
+    snapshot = compiled(documents_of(**texts | {"gateway": texts["gateway"] + address}, policy=path.read_text()))
+
+    [status] = [it for it in snapshot.statuses if isinstance(it, PolicyStatus)]
+    assert [it.condition.reason for it in status.ancestors] == ["Accepted"]
+    assert snapshot.problems == ()
 
 
 @pytest.mark.parametrize(

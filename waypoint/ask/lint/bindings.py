@@ -1,4 +1,4 @@
-"""Waypoints that nobody goes through: routes behind which no waypoint stands, waypoints and labels without users."""
+"""Waypoints that nobody goes through: routes and policies without a waypoint, waypoints and labels without users."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,7 @@ from l4.discovery.waypoints import USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOIN
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
 
 ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
+POLICIES = ("RateLimitPolicy", "FaultPolicy")
 DATAPLANE_MODE = "istio.io/dataplane-mode"
 _CANARY = f"{USE_WAYPOINT}-canary"
 _CANARY_NAMESPACE = f"{USE_WAYPOINT}-canary-namespace"
@@ -17,18 +18,20 @@ _LABELLED = ("Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry")
 
 def lint(subject: Subject) -> Iterator[Problem]:
     for document in subject.of_kind(*ROUTES):
-        yield from _without_waypoint(subject, document)
+        yield from _without_waypoint(subject, document, "parentRefs")
+    for document in subject.of_kind(*POLICIES):
+        yield from _without_waypoint(subject, document, "targetRefs")
     yield from _unused_waypoints(subject)
     for document in subject.of_kind("Namespace", "Service", "ServiceEntry"):
         yield from _outside_the_mesh(subject, document)
 
 
-def _without_waypoint(subject: Subject, route: Document) -> Iterator[Problem]:
-    spec = mapping(route.content.get("spec"))
-    for index, ref in items(spec.get("parentRefs")):
+def _without_waypoint(subject: Subject, attached: Document, field: str) -> Iterator[Problem]:
+    spec = mapping(attached.content.get("spec"))
+    for index, ref in items(spec.get(field)):
         if (ref.get("group"), ref.get("kind")) != ("", "Service"):
             continue
-        namespace, name = str(ref.get("namespace", route.key.namespace)), str(ref.get("name"))
+        namespace, name = str(ref.get("namespace", attached.key.namespace)), str(ref.get("name"))
         service = subject.registry.service_named(namespace, name)
         if service is None or service.waypoint is not None:
             continue
@@ -36,7 +39,7 @@ def _without_waypoint(subject: Subject, route: Document) -> Iterator[Problem]:
         sentence += f"{USE_WAYPOINT}: GATEWAY"
         if subject.namespace(namespace) is None:
             sentence += f" (Namespace {namespace} is not among these files, so its labels are not known)"
-        yield problem(route, f"spec.parentRefs[{index}]", sentence, Code.ROUTE_WITHOUT_WAYPOINT)
+        yield problem(attached, f"spec.{field}[{index}]", sentence, Code.ROUTE_WITHOUT_WAYPOINT)
 
 
 def _unused_waypoints(subject: Subject) -> Iterator[Problem]:

@@ -20,6 +20,19 @@ def test_where_the_namespace_is_not_known_its_labels_are_not_either() -> None:
     assert "Namespace default is not among these files" in problem.sentence
 
 
+def test_a_policy_for_a_service_without_a_waypoint_has_no_effect() -> None:
+    policy = """
+apiVersion: pywaypoint.dev/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: reviews}
+spec: {targetRefs: [{group: "", kind: Service, name: reviews}], rules: [{limit: {requests: 5, unit: Minute}}]}
+"""
+
+    assert places(Code.ROUTE_WITHOUT_WAYPOINT, policy, mesh="---".join((NO_WAYPOINT, REVIEWS))) == [
+        "RateLimitPolicy default/reviews spec.targetRefs[0]"
+    ]
+
+
 def test_a_route_to_a_service_with_a_waypoint_is_left_alone() -> None:
     assert places(Code.ROUTE_WITHOUT_WAYPOINT, ROUTE) == []
 

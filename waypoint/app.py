@@ -51,6 +51,7 @@ from waypoint.sandwich import ProxyServer
 from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
 from waypoint.tokens import Tokens
+from waypoint.upstream.balancer import prepare
 from waypoint.upstream.clusters import Clusters
 
 log = logging.getLogger(__name__)
@@ -213,6 +214,8 @@ class Waypoint:
             requires_reference_grants=self._settings.requires_reference_grants,
             own_ip=self._settings.instance_ip or _own_ip(self._options.listen[0]),
         )
+        for config in snapshot.clusters.values():
+            prepare(config)
         ignored = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items())
         return _Prepared(snapshot, ignored, frozenset(str(compiler.located(it)) for it in snapshot.problems))
 

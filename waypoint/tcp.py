@@ -8,6 +8,7 @@ from typing import Protocol
 from l4.net.client_hello import ClientHello
 from l4.net.copy import Copy
 from policies.balancing.endpoint import Endpoint
+from policies.balancing.hash_key import KeyKind
 from policies.outcome import Ending, Outcome
 from policies.retry import DEFAULT_RETRIES
 from waypoint.config.snapshot import UNKNOWN_SERVICE
@@ -85,8 +86,10 @@ async def _reach(
     """Connect `far` to an endpoint, which counts as busy from then on."""
     tried: set[Endpoint] = set()
     retries = 0
+    source = cluster.config.balancing.key
+    key = connection.peer.ip.encode() if source is not None and source.kind is KeyKind.SOURCE_IP else None
     while True:
-        live = cluster.pick(random, tried)
+        live = cluster.pick(random, tried, key)
         if live is None:
             raise NoHealthyEndpoint
         if not cluster.circuit.may_connect(own=1):

@@ -48,7 +48,7 @@ class Maglev:
         return self._table[key % len(self._table)]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def maglev_of(members: tuple[tuple[str, int], ...], size: int) -> Maglev:
     """The same for the same members: they come back as often as an endpoint is ejected and returns."""
     return Maglev(members, size)

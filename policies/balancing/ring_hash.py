@@ -42,7 +42,7 @@ class Ring:
         return self._places[bisect_left(self._hashes, key) % len(self._places)]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def ring_of(members: tuple[tuple[str, int], ...], size: int) -> Ring:
     """The same for the same members: they come back as often as an endpoint is ejected and returns."""
     return Ring(members, size)

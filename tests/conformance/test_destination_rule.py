@@ -11,7 +11,7 @@ import pytest
 from tests.kit.aio import run
 from tests.kit.http2 import http2_origin
 from tests.kit.mesh import Mesh, settled
-from tests.kit.origin import Handler, answering, origin
+from tests.kit.origin import Handler, answering, hang, origin, raw, reset, scripted
 from tests.waypoint.test_exchange import Setting, body, status
 from waypoint.upstream.cluster import Cluster
 
@@ -30,6 +30,16 @@ def waiting_for(go: asyncio.Event) -> Handler:
             await reader.readuntil(b"\r\n\r\n")
             await go.wait()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    return handler
+
+
+def saying(name: bytes) -> Handler:
+    """Says its name, whatever it is sent, and no more."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(name)
 
     return handler
 
@@ -200,6 +210,70 @@ def test_an_endpoint_that_refuses_connections_is_ejected_too(tmp_path: Path) -> 
     run(scenario())
 
 
+LATE = """
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: app}
+spec:
+  parentRefs: [{group: "", kind: Service, name: app}]
+  rules: [{timeouts: {request: 200ms}, backendRefs: [{name: app, port: 9080}]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "answered"),
+    [
+        (scripted(hang), 504),
+        (scripted(reset()), 503),
+        (scripted(raw(b"nonsense\r\n\r\n")), 502),
+    ],
+    ids=["hangs", "resets", "speaks no HTTP"],
+)
+def test_an_endpoint_that_misbehaves_is_ejected_like_one_that_answers_503(
+    tmp_path: Path, broken: Handler, answered: int
+) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=2)
+        rule = RULE % (
+            "{outlierDetection: {consecutive5xxErrors: 2, maxEjectionPercent: 50}, loadBalancer: {simple: ROUND_ROBIN}}"
+        )
+        good, bad = at.pods.values()
+        async with (
+            origin(good, answering(b"good")),
+            origin(bad, broken) as seen,
+            at.mesh(tmp_path, rule + LATE) as it,
+        ):
+            answers = Counter([status(await it.get(at.authority)) for _ in range(12)])
+
+            assert answers == {200: 10, answered: 2}
+            assert len(seen.heads) == 2
+
+    run(scenario())
+
+
+def test_what_a_circuit_breaker_refuses_is_held_against_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go, at = asyncio.Event(), Setting(pods=2)
+        rule = RULE % (
+            "{outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100},"
+            " connectionPool: {http: {http2MaxRequests: 1}}}"
+        )
+        async with AsyncExitStack() as stack:
+            seen = [await stack.enter_async_context(origin(ip, waiting_for(go))) for ip in at.pods.values()]
+            it = await stack.enter_async_context(at.mesh(tmp_path, rule))
+            first = asyncio.create_task(it.get(at.authority))
+            await settled(lambda: sum(len(each.heads) for each in seen) == 1)
+            refused = [status(await it.get(at.authority)) for _ in range(5)]
+            go.set()
+
+            assert refused == [503] * 5
+            assert status(await first) == 200
+            assert len(the_cluster(it).available) == 2
+
+    run(scenario())
+
+
 def test_the_default_ejects_nobody_of_two(tmp_path: Path) -> None:
     async def scenario() -> None:
         at = Setting(pods=2)
@@ -251,5 +325,20 @@ def test_a_client_gets_a_cookie_and_stays_with_its_endpoint(tmp_path: Path) -> N
 
             assert set(await names(it, at, 6, cookie)) == {body(first).decode()}
             assert b"set-cookie" not in await it.get(at.authority, headers=cookie)
+
+    run(scenario())
+
+
+def test_opaque_connections_of_one_client_meet_one_endpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=4)
+        text = at.manifests(RULE % "{loadBalancer: {consistentHash: {useSourceIp: true}}}")
+        async with AsyncExitStack() as stack:
+            for name, ip in at.pods.items():
+                await stack.enter_async_context(origin(ip, saying(name.encode())))
+            it = await stack.enter_async_context(at.mesh(tmp_path))
+            it.apply(text.replace("{name: http, port: 9080}", "{name: tcp, port: 9080}"))
+
+            assert len({await it.get(at.authority) for _ in range(8)}) == 1
 
     run(scenario())

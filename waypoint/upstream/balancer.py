@@ -12,6 +12,7 @@ from policies.balancing.method import Balancing, Method
 from policies.balancing.ring_hash import Ring, ring_of
 from policies.balancing.round_robin import RoundRobin
 from policies.balancing.weighted import Shares
+from waypoint.config.snapshot import ClusterConfig
 from waypoint.upstream.endpoint import LiveEndpoint
 
 Roll = Callable[[], float]
@@ -31,13 +32,22 @@ def balancer(balancing: Balancing, candidates: Sequence[LiveEndpoint], roll: Rol
         case Method.RANDOM:
             return _Random(candidates)
         case Method.RING_HASH:
-            return _Hashed(candidates, ring_of(_members(candidates), balancing.table_size))
+            return _Hashed(candidates, ring_of(_members(it.endpoint for it in candidates), balancing.table_size))
         case Method.MAGLEV:
-            return _Hashed(candidates, maglev_of(_members(candidates), balancing.table_size))
+            return _Hashed(candidates, maglev_of(_members(it.endpoint for it in candidates), balancing.table_size))
 
 
-def _members(candidates: Sequence[LiveEndpoint]) -> tuple[tuple[str, int], ...]:
-    return tuple((str(live.endpoint), live.endpoint.weight) for live in candidates)
+def prepare(config: ClusterConfig) -> None:
+    """Make the tables that a cluster will ask for, which takes up to 30 ms each: in the thread that compiles, so that
+    the loop finds them made."""
+    make = {Method.RING_HASH: ring_of, Method.MAGLEV: maglev_of}.get(config.balancing.method)
+    if make is not None:
+        for rank in {endpoint.rank for endpoint in config.endpoints}:
+            make(_members(it for it in config.endpoints if it.rank == rank), config.balancing.table_size)
+
+
+def _members(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int], ...]:
+    return tuple((str(endpoint), endpoint.weight) for endpoint in endpoints)
 
 
 def _others(candidates: Sequence[LiveEndpoint], avoid: Container[Endpoint]) -> Sequence[LiveEndpoint]:

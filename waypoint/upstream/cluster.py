@@ -111,7 +111,10 @@ class Cluster:
         self._note(ClusterEvent.EJECTED, self.config.name)
         seconds = (live.health.ejected_until or now) - now
         name = live.endpoint.workload.workload
-        log.warning("%s: %s (%s) is ejected for %g s: %s", self.config.name, live.endpoint, name, seconds, reached)
+        log.warning(
+            "%s: %s (%s) gets no requests for %g s, because of %s in a row: see what it logs itself",
+            *(self.config.name, live.endpoint, name, seconds, reached),
+        )
         self._choose()
 
     @property
@@ -127,7 +130,7 @@ class Cluster:
             for live in self.endpoints if returned else ():
                 if live.health in returned:
                     self._note(ClusterEvent.RETURNED, self.config.name)
-                    log.warning("%s: %s is tried again", self.config.name, live.endpoint)
+                    log.info("%s: %s gets requests again; nothing is to be done", self.config.name, live.endpoint)
             if returned:
                 self._choose()
         if self.config.balancing.warm_up is not None and self._weigh(now):

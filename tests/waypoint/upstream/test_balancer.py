@@ -9,11 +9,14 @@ from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Rank
+from policies.balancing.maglev import maglev_of
 from policies.balancing.method import Balancing, Method
+from policies.balancing.ring_hash import ring_of
 from policies.balancing.warm_up import WarmUp
 from policies.outcome import Ending, Outcome
 from policies.outlier import OutlierDetection
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig
+from waypoint.upstream.balancer import prepare
 from waypoint.upstream.cluster import Cluster
 
 PICKS = 30_000
@@ -151,3 +154,38 @@ def test_an_endpoint_that_has_just_come_gets_a_growing_share() -> None:
         shares.append(picks(it)["10.0.0.2"] / PICKS)
 
     assert shares == pytest.approx([0.1 / 1.1, 0.5 / 1.5, 0.5], abs=0.01)
+
+
+@pytest.mark.parametrize("method", HASHED)
+def test_tables_that_were_prepared_are_not_made_again(method: Method) -> None:
+    endpoints = tuple(map(endpoint, (7, 8, 9)))
+    hashing = Balancing(method, table_size=1031)
+    config = ClusterConfig(ClusterName("c"), UNKNOWN_SERVICE, 80, AppProtocol.HTTP, endpoints, balancing=hashing)
+    prepare(config)
+    before = ring_of.cache_info().misses, maglev_of.cache_info().misses
+
+    it = Cluster(config)
+
+    assert it.pick(Random(1).random, (), b"key") is not None
+    assert (ring_of.cache_info().misses, maglev_of.cache_info().misses) == before
+
+
+def test_a_rank_that_lacks_half_of_its_endpoints_gets_seventy_percent() -> None:
+    policy = OutlierDetection(consecutive_5xx=1, max_ejection_percent=100)
+    near, far = [endpoint(1), endpoint(2)], [endpoint(3, rank=Rank(1)), endpoint(4, rank=Rank(1))]
+    it = cluster(*near, *far, balancing=Balancing(), outlier=policy)
+    it.record(it.endpoints[0], Outcome(Ending.RESPONSE, 500))
+
+    found = picks(it)
+
+    expected = {"10.0.0.2": 0.7, "10.0.0.3": 0.15, "10.0.0.4": 0.15}
+    assert found["10.0.0.1"] == 0
+    assert chi_square(found, expected) < 13.8  # 2 degrees of freedom: one in a thousand is above
+
+
+def test_places_get_their_shares() -> None:
+    ranks = [Rank(place=0, share=80), Rank(place=1, share=20)]
+    it = cluster(*(endpoint(n, rank=ranks[n % 2]) for n in range(4)), balancing=Balancing())
+
+    expected = {"10.0.0.0": 0.4, "10.0.0.2": 0.4, "10.0.0.1": 0.1, "10.0.0.3": 0.1}
+    assert chi_square(picks(it), expected) < 16.3  # 3 degrees of freedom

@@ -40,9 +40,9 @@ def _ejecting_nobody(rule: Document, service: Service, count: int) -> Iterator[P
         detection = policy.get("outlierDetection")
         if not isinstance(detection, dict):
             continue
-        percent = detection.get("maxEjectionPercent", _DEFAULT_PERCENT)
+        percent = detection.get("maxEjectionPercent") or _DEFAULT_PERCENT  # 0 is "not given", as in Istio
         if isinstance(percent, int) and 0 < percent * count < 100:
-            given = "" if "maxEjectionPercent" in detection else ", the default,"
+            given = "" if detection.get("maxEjectionPercent") else ", the default,"
             sentence = (
                 f"ejects nobody: {percent} %{given} of the {count} endpoints of {service.namespace}/{service.name} is "
                 f"less than one; set maxEjectionPercent to {-(-100 // count)} or more"

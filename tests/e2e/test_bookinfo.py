@@ -5,9 +5,11 @@ import re
 import shutil
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar
 from pathlib import Path
 
@@ -184,3 +186,100 @@ def test_a_broken_edit_leaves_the_last_good_routes_in_force(mesh: LaptopMesh, ro
     until(lambda: f"{routes}:" in mesh.said, seconds=2)
 
     assert browser.reviews_version() == "v2"
+
+
+# -- scenarios -------------------------------------------------------------------------------------------------------
+
+
+def play(mesh: LaptopMesh, routes: Path, name: str, *, starts_programs: bool = False) -> None:
+    """Put a scenario in the routes' place, and wait until it is in force: the waypoint says so, and its programs run."""
+    log = mesh.folder / "run" / "logs" / "waypoint.default.waypoint.log"
+    before = log.read_text().count(" is live: ")
+    scenario = (BOOKINFO / "scenarios" / f"{name}.yaml").read_text()
+    replaced(routes, lambda _: scenario)
+    until(lambda: log.read_text().count(" is live: ") > before, seconds=5)
+    if starts_programs:
+        until(lambda: status(REVIEWS) == 200, seconds=15)
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_a_delay_for_jason_is_felt_by_him_alone(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "delay-for-jason")
+    jason, other = Browser(), Browser()
+
+    page = jason.sign_in("jason")
+    others = other.sign_in("ines")
+
+    assert "Ratings are currently unavailable" in page
+    assert "unavailable" not in others
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_broken_ratings_leave_a_page_without_stars(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "broken-ratings")
+
+    page = Browser().sign_in("jason")
+
+    assert "Ratings are currently unavailable (status 500)" in page
+    assert "Every missed connection cost Fogg an hour" in page
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_retries_hide_flaky_reviews(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "flaky-reviews", starts_programs=True)
+
+    assert [status(REVIEWS) for _ in range(20)] == [200] * 20
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_a_circuit_breaker_opens_under_load_and_closes_after_it(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "circuit-breaker", starts_programs=True)
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(status, [REVIEWS] * 8))
+
+    assert answers.count(200) >= 2
+    assert answers.count(503) >= 4
+    assert status(REVIEWS) == 200
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_a_broken_replica_is_left_alone(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "broken-replica", starts_programs=True)
+
+    answers = [status(REVIEWS) for _ in range(40)]
+
+    assert answers[-20:] == [200] * 20
+    assert answers.count(503) <= 3
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_a_mirror_gets_a_copy_of_every_request(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "mirror")
+    log = mesh.folder / "run" / "logs" / "waypoint.default.waypoint-access.log"
+    before = log.read_text().count("GET /ratings/0 ")
+
+    assert {Browser().reviews_version() for _ in range(5)} == {"v1"}
+
+    until(lambda: log.read_text().count("GET /ratings/0 ") == before + 5, seconds=5)
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_a_client_may_ask_five_times_a_minute(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "five-a-minute")
+
+    assert [status(PAGE) for _ in range(7)] == [200] * 5 + [429] * 2
+
+
+def test_every_scenario_is_played_here() -> None:
+    played = set(re.findall(r'play\(mesh, routes, "([a-z-]+)"', Path(__file__).read_text()))
+
+    assert played == {path.stem for path in (BOOKINFO / "scenarios").glob("*.yaml")}

@@ -3,9 +3,14 @@
 They are configured by the environment alone. BIND_ADDRESS (default 0.0.0.0) and PORT (default 9080; `--port` wins) say
 where to listen; SERVICE_VERSION (default v1) and POD_NAME (default: the machine's name) say who answers. On SIGTERM a
 program stops accepting, finishes the requests under way, and exits with 0.
+
+To try what a mesh does about it, a program can be bad: FAIL_EVERY=2 answers every second request with 503, 1 all of
+them, and ANSWER_AFTER_SECONDS=0.5 takes its time.
 """
 
 import argparse
+import asyncio
+import itertools
 import logging
 import os
 import socket
@@ -15,6 +20,7 @@ from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from services.documents import Failure, Health
 
@@ -69,8 +75,24 @@ async def _with_health(instance: Instance, build: Build) -> web.Application:
         return json(Health(f"{instance.service} is healthy"))
 
     app = await build(instance)
+    app.middlewares.append(_badly)
     app.router.add_get("/health", health)
     return app
+
+
+_numbers = itertools.count(1)
+
+
+@web.middleware
+async def _badly(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """As badly as the environment asks for; whoever asks how we are gets the truth, which is that we run."""
+    if request.path == "/health":
+        return await handler(request)
+    await asyncio.sleep(float(os.environ.get("ANSWER_AFTER_SECONDS", "0")))
+    fail_every = int(os.environ.get("FAIL_EVERY", "0"))
+    if fail_every and next(_numbers) % fail_every == 0:
+        return json(Failure("FAIL_EVERY asks for this"), status=503)
+    return await handler(request)
 
 
 def _listen(service: str) -> socket.socket:

@@ -192,7 +192,7 @@ def test_a_broken_edit_leaves_the_last_good_routes_in_force(mesh: LaptopMesh, ro
 
 
 def play(mesh: LaptopMesh, routes: Path, name: str, *, starts_programs: bool = False) -> None:
-    """Put a scenario in the routes' place, and wait until it is in force: the waypoint says so, and its programs run."""
+    """Put a scenario in the routes' place, and wait until it is in force and its programs run."""
     log = mesh.folder / "run" / "logs" / "waypoint.default.waypoint.log"
     before = log.read_text().count(" is live: ")
     scenario = (BOOKINFO / "scenarios" / f"{name}.yaml").read_text()

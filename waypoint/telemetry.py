@@ -291,9 +291,7 @@ def _upstream(endpoint: Endpoint | None) -> tuple[str, str]:
     """UPSTREAM_HOST and UPSTREAM_LOCAL_ADDRESS, under the names that Istio's waypoint gives to tunnels."""
     if endpoint is None:
         return "-", "-"
-    if endpoint.identity is None:
-        return str(endpoint), "-"
-    return f"envoy://connect_originate/{endpoint}", "envoy://internal_client_address/"
+    return endpoint.name, "-" if endpoint.identity is None else "envoy://internal_client_address/"
 
 
 @lru_cache(maxsize=4096)

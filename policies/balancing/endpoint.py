@@ -41,5 +41,10 @@ class Endpoint:
     tls: UpstreamTls | None = None
     rank: Rank = NEAREST
 
+    @property
+    def name(self) -> str:
+        """As Istio's waypoint names it, whose tunnels begin at a listener of its own."""
+        return str(self) if self.identity is None else f"envoy://connect_originate/{self}"
+
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"

@@ -1,7 +1,7 @@
 """The same key meets the same endpoint, and a change of endpoints moves few keys: Envoy's ring, byte for byte.
 
 Each endpoint has points on a ring of 64-bit hashes, as many as its weight is worth; a key belongs to the first point at
-or after its own hash. The hash is xxHash64 without a seed, over `ADDRESS_NUMBER` for points.
+or after its own hash. The hash is xxHash64 without a seed, over `NAME_NUMBER` for points.
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/load_balancers#ring-hash
 """
 

@@ -147,15 +147,33 @@ def http_proxies(places: list[tuple[Address, Address]]) -> Config:
     return {**_bootstrap(listeners, clusters), "layered_runtime": runtime}
 
 
+_DESTINATION = "envoy.filters.listener.original_dst"
+
+
 def balancer(*, listen: Address, to: list[Address], **cluster: Any) -> Config:
     """Plain HTTP in, and out to all of these places, by what the rest says of their cluster; a hash is that of the
-    header `x-user`."""
+    header `x-user`. Endpoints are named as in Istio's waypoint, where a listener `connect_originate` makes a tunnel;
+    here it connects to the place itself."""
     action = {"cluster": "apps", "hash_policy": [{"header": {"header_name": "x-user"}}]}
     main = _http("main", [{"match": {"prefix": "/"}, "route": action}])
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": _place(place)}} for place in to]}]
-    assignment = {"cluster_name": "apps", "endpoints": endpoints}
-    apps = _cluster("apps", _place(to[0])) | {"load_assignment": assignment} | cluster
-    return _bootstrap([_listener("in", listen, main)], [apps])
+    kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    originate = _listener(
+        "connect_originate", None, _named("tcp", kind, stat_prefix="originate", cluster="straight")
+    ) | {"listener_filters": [{"name": _DESTINATION, **_original_destination()}]}
+    apps = _internal_cluster("apps", "connect_originate", passthrough=[{"name": _DESTINATION, "kind": {"host": {}}}])
+    apps["load_assignment"]["endpoints"] = [{"lb_endpoints": [_named_endpoint(place) for place in to]}]
+    straight = {"name": "straight", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "5s"}
+    return _bootstrap([_listener("in", listen, main), originate], [apps | cluster, straight])
+
+
+def _original_destination() -> Config:
+    return {"typed_config": _typed("extensions.filters.listener.original_dst.v3.OriginalDst")}
+
+
+def _named_endpoint(place: Address) -> Config:
+    name = f"{place[0]}:{place[1]}"
+    where = {"envoy_internal_address": {"server_listener_name": "connect_originate", "endpoint_id": name}}
+    return {"endpoint": {"address": where}, "metadata": {"filter_metadata": {_DESTINATION: {"local": name}}}}
 
 
 class CannotStart(Exception):
@@ -264,11 +282,13 @@ def _cluster(name: str, where: Config, **extra: Any) -> Config:
     return {"name": name, "type": "STATIC", "connect_timeout": "5s", "load_assignment": assignment, **extra}
 
 
-def _internal_cluster(name: str, listener: str, **extra: Any) -> Config:
+def _internal_cluster(name: str, listener: str, passthrough: list[Config] | None = None, **extra: Any) -> Config:
+    """`passthrough` is what the listener is told of the endpoint."""
     raw = _named("raw", "extensions.transport_sockets.raw_buffer.v3.RawBuffer")
     kind = "extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport"
     where = {"envoy_internal_address": {"server_listener_name": listener}}
-    return _cluster(name, where, transport_socket=_named("internal", kind, transport_socket=raw), **extra)
+    socket_ = _named("internal", kind, transport_socket=raw, passthrough_metadata=passthrough or [])
+    return _cluster(name, where, transport_socket=socket_, **extra)
 
 
 def _hbone_cluster(certificate: Certificate, to: Address) -> Config:

@@ -47,7 +47,8 @@ def prepare(config: ClusterConfig) -> None:
 
 
 def _members(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int], ...]:
-    return tuple((str(endpoint), endpoint.weight) for endpoint in endpoints)
+    """By the names that Istio's waypoint gives to endpoints, so that keys meet the same ones as there."""
+    return tuple((endpoint.name, endpoint.weight) for endpoint in endpoints)
 
 
 def _others(candidates: Sequence[LiveEndpoint], avoid: Container[Endpoint]) -> Sequence[LiveEndpoint]:

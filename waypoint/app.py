@@ -213,6 +213,7 @@ class Waypoint:
             problems=(*documents.problems, *decoded.problems),
             requires_reference_grants=self._settings.requires_reference_grants,
             own_ip=self._settings.instance_ip or _own_ip(self._options.listen[0]),
+            trust_domains=self._settings.trust_domains,
         )
         for config in snapshot.clusters.values():
             prepare(config)

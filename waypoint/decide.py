@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from policies.access import Access
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.authorization import Authorization, Verdict
+from policies.claims import Claims
 from policies.cors import preflight_method
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
@@ -19,7 +22,16 @@ from policies.rate_limit import Measured, Quota, RateLimits
 from policies.route import Rule, WeightedBackend
 from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
-from waypoint.errors import BackendNotFound, ExchangeError, FaultInjected, NoBackendWeight, RateLimited, RouteNotFound
+from waypoint.errors import (
+    BackendNotFound,
+    Denied,
+    ExchangeError,
+    FaultInjected,
+    NoBackendWeight,
+    NotAuthorized,
+    RateLimited,
+    RouteNotFound,
+)
 
 
 class Live(Protocol):
@@ -57,7 +69,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Decision:
-    """Exactly one of `cluster`, `answer` and `error` is set.
+    """Exactly one of `cluster`, `answer` and `error` is set. `verdict` is AuthorizationPolicies', if there are any.
 
     `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
     where the client's session is, if the rule keeps sessions; `quota` is what its limits left to the client; `fault`
@@ -77,6 +89,7 @@ class Decision:
     measured: Measured = ()
     fault: Fault | None = None
     delay_seconds: float = 0.0
+    verdict: Verdict | None = None
 
     @property
     def status(self) -> int:
@@ -95,15 +108,26 @@ def decide(
     roll: Callable[[], float],
     now: float = 0.0,
     live: Live = UNTOUCHED,
+    *,
+    claims: Claims | None = None,
 ) -> Decision:
     """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1);
-    `now` is wall-clock time, by which sessions expire; `live` knows what policies remember."""
-    rule = destination.routes_for(peer).find(head, peer) if destination is not None else None
-    if rule is None:
+    `now` is wall-clock time, by which sessions expire; `live` knows what policies remember; `claims` are those of the
+    request's verified token."""
+    if destination is None:
         return Decision(error=RouteNotFound())
+    verdict = None
+    if destination.authorization is not None:
+        access = Access(peer, destination.addresses, destination.port, head, claims)
+        verdict, error = _authorize(destination.authorization, access)
+        if error is not None:
+            return Decision(error=error, verdict=verdict)
+    rule = destination.routes_for(peer).find(head, peer)
+    if rule is None:
+        return Decision(error=RouteNotFound(), verdict=verdict)
     if head.overrides is not None and is_own_request(peer, head):
         rule = override(rule, head.overrides)
-    decision = Decision(rule)
+    decision = Decision(rule, verdict=verdict)
     if rule.limits is not None and _is_over(decision, rule.limits, head, peer, live):
         decision.error = RateLimited(is_resource_exhausted=rule.limits.is_resource_exhausted)
         return decision
@@ -158,12 +182,29 @@ def complete(headers: Headers, fields: Mapping[bytes, bytes], new_request_id: Ca
 
 def decide_opaque(destination: Destination | None, peer: Peer, server_name: str, roll: Callable[[], float]) -> Decision:
     """What becomes of a connection that is no HTTP; `server_name` is empty unless a TLS client named one."""
-    rule = destination.opaque_for(peer).find(server_name) if destination is not None else None
-    if rule is None:
+    if destination is None:
         return Decision(error=RouteNotFound())
-    decision = Decision(rule)
+    verdict = None
+    if destination.opaque_authorization is not None:
+        access = Access(peer, destination.addresses, destination.port, server_name=server_name)
+        verdict, error = _authorize(destination.opaque_authorization, access)
+        if error is not None:
+            return Decision(error=error, verdict=verdict)
+    rule = destination.opaque_for(peer).find(server_name)
+    if rule is None:
+        return Decision(error=RouteNotFound(), verdict=verdict)
+    decision = Decision(rule, verdict=verdict)
     _pick(decision, rule, roll)
     return decision
+
+
+def _authorize(authorization: Authorization, access: Access) -> tuple[Verdict, ExchangeError | None]:
+    """Before anything else is looked at; nobody learns from an answer which routes there are."""
+    verdict = authorization.judge(access)
+    provider = authorization.custom_provider(access)
+    if provider is not None:
+        return verdict, NotAuthorized(f"{provider!r} is to be asked, and is no known provider")
+    return verdict, None if verdict.is_allowed else Denied(verdict)
 
 
 def edit_response(decision: Decision, headers: Headers) -> Headers:

@@ -5,6 +5,7 @@ what Envoy sends (dashboards and tests of others match on them).
 """
 
 from policies.attributes import Header
+from policies.authorization import Verdict
 from policies.fault import Abort
 from policies.jwt import Failure
 from policies.outcome import Ending
@@ -107,6 +108,25 @@ class Overloaded(ExchangeError):
     def __init__(self, limit: str) -> None:
         super().__init__(f"{limit} is reached")
         self.limit = limit
+
+
+class Denied(ExchangeError):
+    """By AuthorizationPolicies; `reason` says which in a sentence."""
+
+    status = 403
+    body = b"RBAC: access denied"
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(_why_denied(verdict))
+        self.detail = verdict.detail
+
+
+class NotAuthorized(ExchangeError):
+    """Whom a policy wants to have asked can't be asked."""
+
+    status = 403
+    flag = ResponseFlag.UNAUTHORIZED_EXTERNAL_SERVICE
+    detail = "ext_authz_error"
 
 
 class FaultInjected(ExchangeError):
@@ -249,3 +269,9 @@ class UpstreamProtocolError(AttemptFailed):
     def __init__(self, reason: str = "", *, limit: str = "malformed_response") -> None:
         super().__init__(reason)
         self.limit = limit
+
+
+def _why_denied(verdict: Verdict) -> str:
+    if verdict.rule is None:
+        return "there are policies that allow, and none of them allows this"
+    return f"denied by AuthorizationPolicy {verdict.rule.policy}, by {verdict.rule.name}"

@@ -20,6 +20,7 @@ from random import getrandbits, random
 from l4.discovery.workload import AppProtocol
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
+from policies.claims import Claims
 from policies.jwt import challenge
 from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
@@ -235,18 +236,20 @@ class Exchange:
     ) -> None:
         """Find out who asks and what becomes of it, and do that; `waits` is how often keys may be waited for."""
         path, record, connection = self._path, self._record, self._connection
-        refusal = None
+        found: Claims | Refusal | None = None
         if destination is not None and destination.authentication is not None:
             found = path.tokens.authenticate(destination.authentication, self._head, record.started_at)
-            refusal = found if isinstance(found, Refusal) else None
-        if refusal is None:
-            decision = decide(destination, connection.peer, self._head, random, record.started_at, path.live)
-        elif refusal.fetching is not None and waits:
-            self._wait(self._await_keys(refusal.fetching, taken, waits - 1))
+        if not isinstance(found, Refusal):
+            decision = decide(
+                destination, connection.peer, self._head, random, record.started_at, path.live, claims=found
+            )
+        elif found.fetching is not None and waits:
+            self._wait(self._await_keys(found.fetching, taken, waits - 1))
             return
         else:
-            decision = Decision(error=NotAuthenticated(refusal.failure, challenge(self._head)))
+            decision = Decision(error=NotAuthenticated(found.failure, challenge(self._head)))
         self._decision = decision
+        record.verdict = decision.verdict
         if decision.rule is not None:
             record.route_name = decision.rule.name
         if taken is not None and path.recorder is not None:

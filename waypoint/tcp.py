@@ -28,7 +28,8 @@ class Near(Protocol):
     def accept(self, protocol: asyncio.Protocol) -> bool:
         """Hand it over; False when the client has given up meanwhile."""
 
-    def refuse(self) -> None: ...
+    def refuse(self, status: int) -> None:
+        """`status` is for whoever can be told one."""
 
 
 async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, server_name: str = "") -> None:
@@ -60,6 +61,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         copy.near.tap = hello.feed
     try:
         decision = decide_opaque(destination, connection.peer, server_name, random)
+        record.verdict = decision.verdict
         record.route_name = decision.rule.name if decision.rule is not None else ""
         if decision.cluster is None:
             raise decision.error or RouteNotFound()
@@ -72,7 +74,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         record.detail = error.detail
         record.upstream_transport_failure_reason = error.reason
         path.telemetry.record_tcp(record)
-        near.refuse()
+        near.refuse(error.status)
         return
     series = path.telemetry.tcp_series(source, live.endpoint, cluster.config.service)
     series.opened.add(1)

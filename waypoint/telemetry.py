@@ -16,6 +16,7 @@ from l4.telemetry.access_log import AccessLog, StartTime
 from l4.telemetry.metrics import Histogram, MeshMetrics, NamedService, Value, mesh_values
 from l4.telemetry.source import SourceLabels
 from policies.attributes import ClusterName, Peer
+from policies.authorization import Verdict
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
 from policies.verdict import ResponseFlag
 
@@ -86,6 +87,8 @@ class ExchangeRecord:
     duration_ms: float = 0.0
     requested_server_name: str = ""
     """What a TLS client asked for, on a port that is declared to carry TLS."""
+    verdict: Verdict | None = None
+    """What AuthorizationPolicies said; None where there are none."""
     span: "Span | None" = None
     """Where the request is traced: `tracer.begin(…)`; ended by `Telemetry.record`."""
 
@@ -136,6 +139,8 @@ class Telemetry:
         series.duration.observe(record.duration_ms)
         series.request_bytes.observe(record.request_bytes)
         series.response_bytes.observe(record.response_bytes)
+        if record.verdict is not None:
+            self._count(record.verdict)
         if self._access_log is not None:
             self._access_log.write(self._line(record, series.flags, series.upstream))
         if record.span is not None:
@@ -165,8 +170,19 @@ class Telemetry:
 
     def record_tcp(self, record: ExchangeRecord) -> None:
         """Log an opaque connection that has ended; its HTTP fields are left at their defaults."""
+        if record.verdict is not None:
+            self._count(record.verdict)
         if self._access_log is not None:
             self._access_log.write(self._line(record, _flags(record.flags), _upstream(record.endpoint)))
+
+    def _count(self, verdict: Verdict) -> None:
+        if not verdict.is_allowed:
+            policy = str(verdict.rule.policy) if verdict.rule is not None else "none"
+            self._metrics.authorization_denied.labels((policy,)).add()
+        for it in verdict.shadow:
+            policy = str(it.rule.policy) if it.rule is not None else "none"
+            result = "allowed" if it.is_allowed else "denied"
+            self._metrics.authorization_dry_run.labels((it.action.lower(), result, policy)).add()
 
     def _series(self, record: ExchangeRecord) -> _BoundSeries:
         # By identity: hashing eight label strings on every request costs more than everything else here.
@@ -227,8 +243,14 @@ class Telemetry:
             f"{why} {r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
             f'"{_repeated(r.x_forwarded_for)}" "{_repeated(r.user_agent)}" "{_escaped(r.request_id)}" '
             f'"{_repeated(r.authority)}" '
-            f'"{upstream_host}" {ends}\n'
+            f'"{upstream_host}" {ends}{_noted(r.verdict) if r.verdict is not None else ""}\n'
         )
+
+
+def _noted(verdict: Verdict) -> str:
+    """Behind Envoy's fields, and only where a policy wants something noted."""
+    audited = f' audit="{_text(",".join(it.name for it in verdict.audited))}"' if verdict.audited else ""
+    return audited + (f' dry_run="{_text(",".join(map(str, verdict.shadow)))}"' if verdict.shadow else "")
 
 
 _ANSWERED = "via_upstream"

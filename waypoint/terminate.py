@@ -117,8 +117,8 @@ class _Tunnel:
     def accept(self, protocol: asyncio.Protocol) -> bool:
         return self._incoming.accept(protocol) is not None
 
-    def refuse(self) -> None:
-        self._incoming.refuse(503)
+    def refuse(self, status: int) -> None:
+        self._incoming.refuse(403 if status == 403 else 503)
 
 
 class Undecided(asyncio.Protocol):
@@ -209,7 +209,7 @@ class Undecided(asyncio.Protocol):
             self._transport.resume_reading()
         return True
 
-    def refuse(self) -> None:
+    def refuse(self, status: int) -> None:
         reset_on_close(self._transport.get_extra_info("socket"))
         self._transport.abort()
 

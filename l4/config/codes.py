@@ -30,6 +30,8 @@ class Code(StrEnum):
     PROTOCOL_MISMATCH = "PWP0107"
     TARGET_NOT_FOUND = "PWP0121"
     POLICY_CONFLICTED = "PWP0122"
+    AUTHORIZATION_INVALID = "PWP0131"
+    POLICY_NOT_ENFORCED = "PWP0132"
     WAYPOINT_NOT_USED = "PWP0201"
     SERVICE_NOT_REACHABLE = "PWP0202"
     ROUTE_WITHOUT_WAYPOINT = "PWP0203"
@@ -89,6 +91,15 @@ CODES: Mapping[Code, Entry] = {
     Code.TARGET_NOT_FOUND: Entry("TargetNotFound", _ERROR, "What the policy is attached to does not exist.", "IST0101"),
     Code.POLICY_CONFLICTED: Entry(
         "PolicyConflicted", _ERROR, "An older policy of the same kind has the same target, and is in force there."
+    ),
+    Code.AUTHORIZATION_INVALID: Entry(
+        "AuthorizationInvalid",
+        _ERROR,
+        "The AuthorizationPolicy can't be understood, and denies everything to those it is for.",
+        "IST0106",
+    ),
+    Code.POLICY_NOT_ENFORCED: Entry(
+        "PolicyNotEnforced", _ERROR, "Nobody carries the policy out for this target, so that it protects nothing."
     ),
     Code.WAYPOINT_NOT_USED: Entry(
         "WaypointNotUsed", _WARNING, "A use-waypoint label leads nowhere; traffic goes without a waypoint."

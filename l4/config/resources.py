@@ -123,14 +123,20 @@ def _unknown(document: Document, field: str) -> Problem:
 def _problem(
     document: Document, kind: type[msgspec.Struct], error: msgspec.ValidationError, *, is_kept: bool
 ) -> Problem:
-    match = _PATH.match(str(error))
-    assert match is not None
-    sentence, field = match[1], (match[2] or "").replace("[...]", "")
-    if error.__cause__ is None:  # msgspec's own words
-        sentence = _in_words(document, kind, field, sentence) or sentence[:1].lower() + sentence[1:]
+    sentence, field = sentence_of(error)
+    if error.__cause__ is None:
+        sentence = _in_words(document, kind, field, str(error)) or sentence
     if is_kept:
         sentence += "; the object's last valid version stays live"
     return Problem(locate(document.origin, field), str(document.key), field, sentence)
+
+
+def sentence_of(error: msgspec.ValidationError) -> tuple[str, str]:
+    """What is wrong, and the path of the field; msgspec's own words begin small, as ours do."""
+    match = _PATH.match(str(error))
+    assert match is not None
+    sentence, field = match[1], (match[2] or "").replace("[...]", "")
+    return sentence if error.__cause__ is not None else sentence[:1].lower() + sentence[1:], field
 
 
 def _in_words(document: Document, kind: type[msgspec.Struct], field: str, sentence: str) -> str | None:

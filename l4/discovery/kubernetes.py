@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from l4.config.resources import Kinds, Resource, Resources
+from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.entries import Entries
 from l4.discovery.objects import (
     EndpointSlice,
@@ -40,6 +41,7 @@ KINDS: Kinds = {
     ("gateway.networking.k8s.io", "GatewayClass"): GatewayClass,
     ("networking.istio.io", "ServiceEntry"): ServiceEntry,
     ("networking.istio.io", "WorkloadEntry"): WorkloadEntry,
+    ("security.istio.io", "AuthorizationPolicy"): AuthorizationPolicy,
 }
 
 

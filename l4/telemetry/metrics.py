@@ -257,6 +257,16 @@ class MeshMetrics:
         self.stopped_faults = gauge(
             "pywaypoint_fault_stopped", "1 for a fault plan that its target's errors have stopped.", ("plan",)
         )
+        self.authorization_denied = counter(
+            "pywaypoint_authorization_denied",
+            "Denied by an AuthorizationPolicy; `none`: because none of them allowed it.",
+            ("policy",),
+        )
+        self.authorization_dry_run = counter(
+            "pywaypoint_authorization_dry_run",
+            "What AuthorizationPolicies on trial would have said.",
+            ("authz_dry_run_action", "authz_dry_run_result", "policy"),
+        )
         problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
         self.config_problems = problems.labels(())
         build = gauge("istio_build", "Which build of which component this is; always 1.", ("component", "tag"))
@@ -276,6 +286,8 @@ class MeshMetrics:
                 self.rate_limits,
                 self.rate_limit_service,
                 self.stopped_faults,
+                self.authorization_denied,
+                self.authorization_dry_run,
                 problems,
                 build,
                 overflow,

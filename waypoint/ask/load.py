@@ -71,6 +71,7 @@ def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings)
             gateway=each,
             problems=problems,
             requires_reference_grants=settings.requires_reference_grants,
+            trust_domains=settings.trust_domains,
         )
         # Without any waypoint routes are read all the same, for what is wrong with them.
         for each in ((_serving(registry) or [_NOBODY]) if gateway is None else [gateway])

@@ -7,10 +7,12 @@ nowhere answers 500 for its share, and all the rest goes live. Problems say whic
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources, locate
+from l4.discovery.authorization_policy import AuthorizationPolicy
+from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service, ServicePort, Workload
@@ -18,6 +20,7 @@ from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
 from waypoint.config.attach import Attachment, Parents
 from waypoint.config.authentications import Authentications
+from waypoint.config.authorizations import Authorizations
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.conditions import gateway_status, route_status
 from waypoint.config.destination_rule import DestinationRules
@@ -35,7 +38,7 @@ from waypoint.config.request_authentication import RequestAuthentication
 from waypoint.config.rules import Rules
 from waypoint.config.security_targets import SecurityTargets
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
-from waypoint.config.status import PolicyStatus, RouteStatus
+from waypoint.config.status import AuthorizationStatus, PolicyStatus, RouteStatus
 from waypoint.config.virtual_service import VirtualService
 from waypoint.config.virtual_services import VirtualServices
 
@@ -50,6 +53,7 @@ def compile(
     problems: Iterable[Problem] = (),
     requires_reference_grants: bool = True,
     own_ip: str | None = None,
+    trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
 ) -> Snapshot:
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way. By
     `own_ip` it finds out where it is."""
@@ -67,29 +71,64 @@ def compile(
     virtual = VirtualServices(resources.of(VirtualService), registry, clusters, gateway[0])
     ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
     classes = frozenset(it.value.spec.gateway_class_name for it in ours)
-    tokens = Authentications(resources.of(RequestAuthentication), SecurityTargets(registry, gateway, classes))
+    security_targets = SecurityTargets(registry, gateway, classes)
+    security = _Security(
+        Authentications(resources.of(RequestAuthentication), security_targets),
+        Authorizations(resources.of(AuthorizationPolicy), security_targets, gateway[0], trust_domains),
+    )
     destinations = {
-        (host, port.port): destination
+        (host, port.port): secured
         for service in registry.services.values()
         if clusters.is_ours(service)
         for port in service.ports
-        for destination in (_destination(service, port, clusters, routes, policies, virtual, tokens),)
+        for destination in (_destination(service, port, clusters, routes, policies, virtual),)
+        for secured in (security.on(destination, service),)
         for host in (*service.addresses, service.hostname)
     }
-    destinations |= _workloads(registry, clusters, policies, tokens)
-    found = {*problems, *registry.problems, *routes.problems, *rules.problems, *policies.problems}
+    destinations |= {key: security.on(it, None) for key, it in _workloads(registry, clusters, policies)}
+    found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security)
     snapshot = Snapshot(
         version="",
         registry=registry,
         destinations=destinations,
         clusters={name: policies.cluster(config) for name, config in clusters.by_name.items()},
-        problems=tuple(sorted({*found, *virtual.problems, *tokens.problems})),
-        statuses=(*map(gateway_status, ours), *_sorted(*routes.statuses, *policies.statuses)),
+        problems=tuple(sorted({*problems, *registry.problems, *(problem for it in found for problem in it.problems)})),
+        statuses=(
+            *map(gateway_status, ours),
+            *_sorted(*routes.statuses, *policies.statuses, *security.authorizations.statuses),
+        ),
         limits=policies.limits,
         fault_plans=policies.fault_plans,
         has_gateway=bool(ours),
     )
     return replace(snapshot, version=_version(snapshot))
+
+
+class _Finder(Protocol):
+    @property
+    def problems(self) -> Iterable[Problem]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Security:
+    tokens: Authentications
+    authorizations: Authorizations
+
+    @property
+    def problems(self) -> Iterable[Problem]:
+        return (*self.tokens.problems, *self.authorizations.problems)
+
+    def on(self, destination: Destination, service: Service | None) -> Destination:
+        """The destination, guarded; a workload that is called by its own address has no service."""
+        authentication, authorization = self.tokens.of(service), self.authorizations.of(service)
+        if authentication is None and authorization is None:
+            return destination
+        return replace(
+            destination,
+            authentication=authentication,
+            authorization=authorization,
+            opaque_authorization=authorization.for_bytes() if authorization is not None else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +189,10 @@ class _Routes:
                 yield it
 
 
-def _sorted(*statuses: RouteStatus | PolicyStatus) -> list[RouteStatus | PolicyStatus]:
+_Status = RouteStatus | PolicyStatus | AuthorizationStatus
+
+
+def _sorted(*statuses: _Status) -> list[_Status]:
     return sorted(statuses, key=lambda it: it.key)
 
 
@@ -174,7 +216,6 @@ def _destination(
     routes: _Routes,
     policies: Policies,
     virtual: VirtualServices,
-    tokens: Authentications,
 ) -> Destination:
     """A port of a service that is bound to this waypoint."""
     cluster = clusters.of(service, port)
@@ -205,12 +246,12 @@ def _destination(
         opaque=OpaqueTable(opaque.pop(None, [OpaqueRoute("", default)])),
         consumer_routes={namespace: table for namespace, table in tables.items() if namespace},
         consumer_opaque={namespace: OpaqueTable(its) for namespace, its in opaque.items() if namespace},
-        authentication=tokens.of(service),
+        addresses=service.addresses,
     )
 
 
 def _workloads(
-    registry: Registry, clusters: ClusterConfigs, policies: Policies, tokens: Authentications
+    registry: Registry, clusters: ClusterConfigs, policies: Policies
 ) -> Iterator[tuple[tuple[str, int], Destination]]:
     """Workloads that are called by their own address, with every port that they or their services declare."""
     ports = {it.uid: set(it.ports) for it in registry.workloads.values() if clusters.is_ours(it) and it.addresses}
@@ -219,11 +260,11 @@ def _workloads(
             if endpoint.workload.uid in ports:
                 ports[endpoint.workload.uid].update(endpoint.ports.values())
     for uid, its in sorted(ports.items()):
-        yield from _direct(registry.workloads[uid], sorted(its), clusters, policies, tokens)
+        yield from _direct(registry.workloads[uid], sorted(its), clusters, policies)
 
 
 def _direct(
-    workload: Workload, ports: Iterable[int], clusters: ClusterConfigs, policies: Policies, tokens: Authentications
+    workload: Workload, ports: Iterable[int], clusters: ClusterConfigs, policies: Policies
 ) -> Iterator[tuple[tuple[str, int], Destination]]:
     """Routes are attached to services, so none applies, and of policies only the Gateway's; what a port carries is
     found out from its first bytes."""
@@ -235,7 +276,7 @@ def _direct(
             app_protocol=AppProtocol.UNKNOWN,
             routes=RouteTable(policies.lay_upon([Route(Match(), rule)])),
             opaque=OpaqueTable([OpaqueRoute("", rule)]),
-            authentication=tokens.of(None),
+            addresses=workload.addresses,
         )
         yield from (((address, port), destination) for address in workload.addresses)
 

@@ -9,12 +9,14 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from policies.authorization import Authorization, Policy
 from policies.filters import NO_FILTERS
 from policies.jwt import Authentication
 from policies.matching import Prefix, Regex
 from policies.opaque import OpaqueRoute
 from policies.rewrite import HeaderEdit
 from policies.route import Match, Route, Rule, WeightedBackend
+from waypoint.config.authorization_words import rule_words
 from waypoint.config.snapshot import ClusterConfig, Destination, Snapshot
 
 
@@ -37,6 +39,7 @@ def _destination(destination: Destination) -> dict[str, object]:
         "service": destination.service.hostname,
         "protocol": destination.app_protocol.value,
         **_unless_empty("authentication", _authentication(destination.authentication)),
+        **_authorization(destination.authorization),
         "routes": [_route(route) for route in destination.routes.routes],
         **_unless_empty("opaque", [_opaque(it) for it in destination.opaque.routes if it.rule.source is not None]),
         **_unless_empty(
@@ -52,6 +55,20 @@ def _destination(destination: Destination) -> dict[str, object]:
 
 def _authentication(authentication: Authentication | None) -> list[object]:
     return [_plain(rule) for rule in authentication.rules] if authentication is not None else []
+
+
+def _authorization(authorization: Authorization | None) -> dict[str, object]:
+    return {} if authorization is None else {"authorization": [_policy(it) for it in authorization.policies]}
+
+
+def _policy(policy: Policy) -> dict[str, object]:
+    return {
+        "policy": str(policy),
+        "action": policy.action.value,
+        **_unless_empty("dry_run", policy.is_dry_run),
+        **_unless_empty("provider", policy.provider),
+        "rules": [rule_words(rule) for rule in policy.rules],
+    }
 
 
 def _cluster(config: ClusterConfig) -> dict[str, object]:

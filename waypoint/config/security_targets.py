@@ -12,11 +12,12 @@ from msgspec import Meta, Struct
 
 from l4.config.codes import Code
 from l4.config.resources import Resource
+from l4.discovery.authorization_policy import PolicyTargetRef
+from l4.discovery.authorization_rules import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
 from waypoint.config.api_fields import Group, Kind, Namespace, ObjectName
 from waypoint.config.report import Report
 
-ROOT_NAMESPACE = "istio-system"
 EVERYTHING = "*"
 """In place of a hostname: all that this waypoint serves."""
 _GATEWAY_API = "gateway.networking.k8s.io"
@@ -29,6 +30,7 @@ class TargetRef(Struct, frozen=True):
     namespace: Namespace | None = None
 
 
+_Ref = TargetRef | PolicyTargetRef
 TargetRefs = Annotated[tuple[TargetRef, ...], Meta(max_length=16)]
 
 
@@ -39,11 +41,22 @@ class SecurityTargets:
         self._gateway = gateway
         self._classes = classes | {"istio-waypoint"}
         self._hostnames: dict[tuple[str, str, str], list[str]] = {}
+        self._ours: set[str] = set()
+        self._unbound: set[str] = set()
         for service in registry.services.values():
+            waypoint = service.waypoint
+            if waypoint is None:
+                self._unbound.add(service.hostname)
+            elif (waypoint.namespace, waypoint.gateway) == gateway:
+                self._ours.add(service.hostname)
             kind = "ServiceEntry" if service.is_entry else "Service"
             self._hostnames.setdefault((kind, service.namespace, service.name), []).append(service.hostname)
 
-    def of(self, resource: Resource[Any], refs: tuple[TargetRef, ...], report: Report) -> Iterator[str]:
+    def is_ours(self, hostname: str) -> bool:
+        """Of what `of` gave: whether it is this waypoint that carries the policy out there."""
+        return hostname == EVERYTHING or hostname in self._ours
+
+    def of(self, resource: Resource[Any], refs: tuple[_Ref, ...], report: Report) -> Iterator[str]:
         """The hostnames of the services that the policy is for, EVERYTHING among them if it is for this waypoint."""
         if not refs:
             sentence = "names no target, so that no waypoint carries it out: add targetRefs"
@@ -65,14 +78,19 @@ class SecurityTargets:
                     sentence = f"a policy can't be for {ref.kind} of group {ref.group!r}: name a Service, ServiceEntry,"
                     report.tell(field, f"{sentence} Gateway or GatewayClass", Code.TARGET_NOT_FOUND)
 
-    def _services(self, ref: TargetRef, namespace: str, field: str, report: Report) -> Iterator[str]:
+    def _services(self, ref: _Ref, namespace: str, field: str, report: Report) -> Iterator[str]:
         hostnames = self._hostnames.get((ref.kind, namespace, ref.name), ())
         if not hostnames:
             sentence = f"there is no {ref.kind} {namespace}/{ref.name}; the policy has no effect there"
             report.tell(field, sentence, Code.TARGET_NOT_FOUND)
+        elif self._unbound.issuperset(hostnames):
+            sentence = (
+                f"{ref.kind} {namespace}/{ref.name} is bound to no waypoint, so that nobody carries the policy out"
+            )
+            report.tell(field, f"{sentence}; label it istio.io/use-waypoint", Code.POLICY_NOT_ENFORCED)
         yield from hostnames
 
-    def _class(self, ref: TargetRef, namespace: str, field: str, report: Report) -> Iterator[str]:
+    def _class(self, ref: _Ref, namespace: str, field: str, report: Report) -> Iterator[str]:
         if namespace != ROOT_NAMESPACE:
             sentence = f"a policy for all waypoints of a class stands in the namespace {ROOT_NAMESPACE}"
             report.tell(field, sentence, Code.TARGET_NOT_FOUND)

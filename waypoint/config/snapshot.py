@@ -12,6 +12,7 @@ from l4.config.documents import Problem
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, NamedEndpoint
 from policies.attributes import ClusterName, Peer
+from policies.authorization import Authorization
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.method import DEFAULT_BALANCING, Balancing
 from policies.circuit import NO_LIMITS, CircuitLimits
@@ -25,7 +26,7 @@ from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import Table
 from policies.session import SessionPersistence
 from policies.upstream_tls import UpstreamTls
-from waypoint.config.status import GatewayStatus, PolicyStatus, RouteStatus
+from waypoint.config.status import AuthorizationStatus, GatewayStatus, PolicyStatus, RouteStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ class Destination:
 
     `routes` is consulted for HTTP; `consumer_routes` in its place for clients of the namespaces that have routes of
     their own to the service. `opaque` and `consumer_opaque` are the same for what is no HTTP.
-    `authentication` says which tokens of HTTP requests are checked, and how; None when none are.
+    `authentication` says which tokens of HTTP requests are checked, and how; None when none are. Before any route comes
+    `authorization`, or `opaque_authorization`; None where nobody has said anything. `addresses` are all those that the
+    service is called by.
     """
 
     service: ServiceLabels
@@ -77,6 +80,9 @@ class Destination:
     consumer_routes: Mapping[str, Table] = field(default_factory=dict)
     consumer_opaque: Mapping[str, OpaqueTable] = field(default_factory=dict)
     authentication: Authentication | None = None
+    addresses: tuple[str, ...] = ()
+    authorization: Authorization | None = None
+    opaque_authorization: Authorization | None = None
 
     def routes_for(self, peer: Peer) -> Table:
         """By the namespace of the client's identity; nobody gets another one's routes by a header."""
@@ -99,7 +105,7 @@ class Snapshot:
     destinations: Mapping[tuple[str, int], Destination] = field(default_factory=dict)
     clusters: Mapping[ClusterName, ClusterConfig] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    statuses: tuple[RouteStatus | PolicyStatus | GatewayStatus, ...] = ()
+    statuses: tuple[RouteStatus | PolicyStatus | AuthorizationStatus | GatewayStatus, ...] = ()
     limits: tuple[RateLimits, ...] = ()
     fault_plans: tuple[FaultPlan, ...] = ()
     """Both of all rules, for whoever keeps their live state."""

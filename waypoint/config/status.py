@@ -89,6 +89,18 @@ class PolicyStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthorizationStatus:
+    """Of an AuthorizationPolicy: Istio's objects have their conditions on their own, not by target."""
+
+    key: ObjectKey
+    generation: int
+    conditions: tuple[Condition, ...]
+
+    def dump(self) -> dict[str, object]:
+        return {"conditions": [condition.dump(self.generation) for condition in self.conditions]}
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayStatus:
     """`listeners` are their names; to a waypoint's listeners no route attaches, but to services behind them."""
 

@@ -10,13 +10,13 @@ import msgspec
 
 from l4.config.codes import Code
 from l4.config.documents import Document, Problem
+from l4.discovery.authorization_rules import ROOT_NAMESPACE
 from l4.discovery.objects import LabelSelector
 from l4.discovery.waypoints import USE_WAYPOINT
 from waypoint.ask.lint.bindings import is_enrolled
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
 
 HBONE_PORT = 15008
-ROOT_NAMESPACE = "istio-system"
 _OPERATION_FIELDS = ("hosts", "notHosts", "methods", "notMethods", "paths", "notPaths")
 _TOKEN_FIELDS = ("requestPrincipals", "notRequestPrincipals")
 _SOURCE_FIELDS = (*_TOKEN_FIELDS, "remoteIpBlocks", "notRemoteIpBlocks")

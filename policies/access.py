@@ -1,0 +1,287 @@
+"""What somebody wants to do, and the conditions that an AuthorizationPolicy's rules are made of.
+
+A condition is one field of a source, an operation or a `when`: it holds when any of its values does, or, `is_not`, when
+none does. What an access lacks (an identity, a header, a token) has no value: no list takes it, and every `not` list is
+content. Those that look at HTTP say so (`is_http`): where bytes are all that is known, they can't be asked.
+https://istio.io/latest/docs/reference/config/security/conditions/
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from policies.attributes import Peer, RequestHead
+from policies.claims import Claims
+from policies.value_match import Hosts, Networks, Paths, Ports, Texts, address_of
+
+_COOKIE = b"cookie"
+
+
+@dataclass(slots=True)
+class Access:
+    """A peer's wish to reach `port` of `addresses`, which are all of one service or one workload; by a request, or by
+    bytes (`head` is None). `server_name` is what a TLS client asked for."""
+
+    peer: Peer
+    addresses: tuple[str, ...]
+    port: int
+    head: RequestHead | None = None
+    claims: Claims | None = None
+    server_name: str = ""
+    _principal: bytes | None = field(default=None, init=False)
+
+    @property
+    def principal(self) -> bytes | None:
+        if self._principal is None and self.peer.identity is not None:
+            self._principal = self.peer.identity.principal.encode()
+        return self._principal
+
+    @property
+    def request(self) -> RequestHead:
+        """For conditions that look at HTTP; nobody asks them about bytes."""
+        assert self.head is not None
+        return self.head
+
+    @property
+    def remote_ip(self) -> str:
+        """The last address of x-forwarded-for, which a trusted proxy before us has written; else the peer's own."""
+        forwarded = _header(self.request, b"x-forwarded-for")
+        if forwarded is None:
+            return self.peer.ip
+        last = forwarded.rpartition(b",")[2].strip().decode("latin-1")
+        return last if address_of(last) is not None else self.peer.ip
+
+
+class Condition(Protocol):
+    """`key` is what it looks at, in the words of a `when` where there are such."""
+
+    is_http: ClassVar[bool]
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def values(self) -> object: ...
+    @property
+    def is_not(self) -> bool: ...
+
+    def holds(self, access: Access) -> bool: ...
+
+
+# -- who -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """`TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, from the peer's certificate."""
+
+    values: Texts
+    is_not: bool = False
+    key: ClassVar[str] = "source.principal"
+    is_http: ClassVar[bool] = False
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(access.principal) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    values: Texts
+    is_not: bool = False
+    key: ClassVar[str] = "source.namespace"
+    is_http: ClassVar[bool] = False
+
+    def holds(self, access: Access) -> bool:
+        identity = access.peer.identity
+        namespace = identity.namespace.encode() if identity is not None else None
+        return self.values.accepts(namespace) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """`NAMESPACE/ACCOUNT`, in whatever trust domain."""
+
+    values: Texts
+    is_not: bool = False
+    key: ClassVar[str] = "source.serviceAccount"
+    is_http: ClassVar[bool] = False
+
+    def holds(self, access: Access) -> bool:
+        identity = access.peer.identity
+        account = f"{identity.namespace}/{identity.service_account}".encode() if identity is not None else None
+        return self.values.accepts(account) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIp:
+    values: Networks
+    is_not: bool = False
+    key: ClassVar[str] = "source.ip"
+    is_http: ClassVar[bool] = False
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(access.peer.ip) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteIp:
+    values: Networks
+    is_not: bool = False
+    key: ClassVar[str] = "remote.ip"
+    is_http: ClassVar[bool] = True
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(access.remote_ip) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPrincipal:
+    """`ISSUER/SUBJECT` of a verified token."""
+
+    values: Texts
+    is_not: bool = False
+    key: ClassVar[str] = "request.auth.principal"
+    is_http: ClassVar[bool] = True
+
+    def holds(self, access: Access) -> bool:
+        claims = access.claims
+        principal = claims.principal.encode() if claims is not None and claims.principal else None
+        return self.values.accepts(principal) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim of a verified token, a text or a list of them; `path` leads to one inside of others."""
+
+    path: tuple[str, ...]
+    values: Texts
+    is_not: bool = False
+    is_http: ClassVar[bool] = True
+
+    @property
+    def key(self) -> str:
+        return f"request.auth.claims[{']['.join(self.path)}]"
+
+    def holds(self, access: Access) -> bool:
+        return any(map(self.values.accepts, self._texts(access))) is not self.is_not
+
+    def _texts(self, access: Access) -> Iterator[bytes]:
+        value: Any = access.claims.values if access.claims is not None else None
+        for name in self.path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, str):
+                yield item.encode()
+
+
+# -- what ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    values: Hosts
+    is_not: bool = False
+    key: ClassVar[str] = "request.host"
+    is_http: ClassVar[bool] = True
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(access.request.authority) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    values: Texts
+    is_not: bool = False
+    key: ClassVar[str] = "request.method"
+    is_http: ClassVar[bool] = True
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(access.request.method) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The path as it goes on to the endpoint but for rewrites, without the query."""
+
+    values: Paths
+    is_not: bool = False
+    key: ClassVar[str] = "request.path"
+    is_http: ClassVar[bool] = True
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(access.request.path) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """All values of a header, joined by commas."""
+
+    name: bytes
+    values: Texts
+    is_not: bool = False
+    is_http: ClassVar[bool] = True
+
+    @property
+    def key(self) -> str:
+        return f"request.headers[{self.name.decode()}]"
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(_field(access.request, self.name)) is not self.is_not
+
+
+# -- where ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationIp:
+    """Of a service with several addresses any counts, by whichever of them it is called."""
+
+    values: Networks
+    is_not: bool = False
+    key: ClassVar[str] = "destination.ip"
+    is_http: ClassVar[bool] = False
+
+    def holds(self, access: Access) -> bool:
+        return any(map(self.values.accepts, access.addresses)) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationPort:
+    values: Ports
+    is_not: bool = False
+    key: ClassVar[str] = "destination.port"
+    is_http: ClassVar[bool] = False
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(access.port) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
+class ServerName:
+    values: Texts
+    is_not: bool = False
+    key: ClassVar[str] = "connection.sni"
+    is_http: ClassVar[bool] = False
+
+    def holds(self, access: Access) -> bool:
+        return self.values.accepts(access.server_name.encode() or None) is not self.is_not
+
+
+def _field(head: RequestHead, name: bytes) -> bytes | None:
+    """Also what a head has beside its headers."""
+    match name:
+        case b":authority" | b"host":
+            return head.authority
+        case b":method":
+            return head.method
+        case b":path":
+            return head.target
+        case b"upgrade":
+            return head.upgrade or None
+    return _header(head, name)
+
+
+def _header(head: RequestHead, name: bytes) -> bytes | None:
+    values = [value for key, value in head.headers if key == name]
+    if len(values) < 2:
+        return values[0] if values else None
+    return (b"; " if name == _COOKIE else b",").join(values)

@@ -1,0 +1,206 @@
+"""AuthorizationPolicies of one destination: may this be done here?
+
+    CUSTOM (who is to be asked) → AUDIT (only noted) → DENY (any rule that matches) → ALLOW (one must, if there is any)
+
+A policy without rules matches nothing, so that ALLOW without rules denies everything; a rule without conditions matches
+everything. Of several rules that match, the first by name is told, as Envoy does, whose table of policies is sorted. A
+policy on trial (`istio.io/dry-run`) has a say in nothing but what is noted beside the verdict.
+https://istio.io/latest/docs/concepts/security/#authorization-policies
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Self
+
+from policies.access import Access, Condition
+
+All = tuple[Condition, ...]
+"""Conditions that must hold together."""
+
+
+class Action(StrEnum):
+    CUSTOM = "CUSTOM"
+    AUDIT = "AUDIT"
+    DENY = "DENY"
+    ALLOW = "ALLOW"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Of each group one alternative must hold: the sources, the operations, and each `when` by itself."""
+
+    index: int
+    groups: tuple[tuple[All, ...], ...] = ()
+
+    def matches(self, access: Access) -> bool:
+        return all(any(all(it.holds(access) for it in every) for every in group) for group in self.groups)
+
+    @property
+    def looks_at_http(self) -> bool:
+        return any(it.is_http for group in self.groups for every in group for it in every)
+
+    def without_http(self) -> Self:
+        """It matches at least what it matched before."""
+        groups = tuple(tuple(tuple(it for it in every if not it.is_http) for every in group) for group in self.groups)
+        return replace(self, groups=groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`provider` is who is asked, where the action is CUSTOM."""
+
+    namespace: str
+    name: str
+    action: Action
+    rules: tuple[Rule, ...]
+    is_dry_run: bool = False
+    provider: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A rule under the name that Envoy gives it, with its policy."""
+
+    name: str
+    policy: Policy
+    matches: Callable[[Access], bool] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`rule` is the one that denied, None when nothing allowed it. `audited` and `shadow` are for the log: rules of
+    AUDIT that match, and what policies on trial would have said."""
+
+    is_allowed: bool
+    rule: Named | None = None
+    audited: tuple[Named, ...] = ()
+    shadow: tuple["Shadow", ...] = ()
+
+    @property
+    def detail(self) -> str:
+        """Envoy's words for a denial."""
+        return f"rbac_access_denied_matched_policy[{self.rule.name if self.rule is not None else 'none'}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What the policies of one action that are on trial would have said, and by which rule."""
+
+    action: Action
+    is_allowed: bool
+    rule: Named | None
+
+    def __str__(self) -> str:
+        result = "allowed" if self.is_allowed else "denied"
+        return f"{self.action.lower()}:{result}:{self.rule.name if self.rule is not None else 'none'}"
+
+
+ALLOWED = Verdict(True)
+NOT_ALLOWED = Verdict(False)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """`policies` in any order. `exempt` rules allow, but nobody needs to be allowed on their account."""
+
+    policies: tuple[Policy, ...]
+    exempt: tuple[Policy, ...] = ()
+    _custom: tuple[Named, ...] = field(init=False, repr=False, compare=False)
+    _audit: tuple[Named, ...] = field(init=False, repr=False, compare=False)
+    _deny: tuple[Named, ...] = field(init=False, repr=False, compare=False)
+    _allow: tuple[Named, ...] | None = field(init=False, repr=False, compare=False)
+    _trials: tuple[tuple[Action, tuple[Named, ...]], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        enforced = [it for it in self.policies if not it.is_dry_run]
+        trials = [it for it in self.policies if it.is_dry_run and it.action in {Action.DENY, Action.ALLOW}]
+        has_allow = any(it.action is Action.ALLOW for it in enforced)
+        its: dict[str, object] = {
+            "_custom": _named(enforced, Action.CUSTOM),
+            "_audit": _named(enforced, Action.AUDIT),
+            "_deny": _named(enforced, Action.DENY),
+            "_allow": _named((*enforced, *self.exempt), Action.ALLOW) if has_allow else None,
+            "_trials": tuple((it, _named(trials, it)) for it in sorted({policy.action for policy in trials})),
+        }
+        for name, value in its.items():
+            object.__setattr__(self, name, value)
+
+    def custom_provider(self, access: Access) -> str | None:
+        """Who is to be asked first; None when nobody is. What it says comes before everything that `judge` says."""
+        rule = _first(self._custom, access) if self._custom else None
+        return rule.policy.provider if rule is not None else None
+
+    def judge(self, access: Access) -> Verdict:
+        verdict = self._judge(access)
+        if not self._audit and not self._trials:
+            return verdict
+        audited = tuple(rule for rule in self._audit if rule.matches(access))
+        return replace(verdict, audited=audited, shadow=tuple(self._shadows(access)))
+
+    def _judge(self, access: Access) -> Verdict:
+        for rule in self._deny:
+            if rule.matches(access):
+                return Verdict(False, rule)
+        if self._allow is None:
+            return ALLOWED
+        for rule in self._allow:
+            if rule.matches(access):
+                return ALLOWED
+        return NOT_ALLOWED
+
+    def _shadows(self, access: Access) -> Iterator[Shadow]:
+        for action, rules in self._trials:
+            rule = _first(rules, access)
+            yield Shadow(action, (rule is None) is (action is Action.DENY), rule)
+
+    def for_bytes(self) -> Self:
+        """What there is to say of bytes, of which less is known, so that more is denied: a rule of ALLOW that looks at
+        HTTP allows nothing, the others leave out what they can't see."""
+        return replace(self, policies=tuple(_restricted(it, is_strict=True) for it in self.policies))
+
+    def for_peers(self) -> Self:
+        """Denies those of whom every request would be denied, whatever it is: they have nothing to do here."""
+        policies = (it for it in self.policies if it.action in {Action.DENY, Action.ALLOW} and not it.is_dry_run)
+        return replace(self, policies=tuple(_restricted(it, is_strict=False) for it in policies))
+
+
+def _restricted(policy: Policy, *, is_strict: bool) -> Policy:
+    """Its rules without HTTP, of which those that looked at it are dropped where matching would be too lenient."""
+    drops = (policy.action is Action.ALLOW) is is_strict
+    rules = (rule.without_http() for rule in policy.rules if not (drops and rule.looks_at_http))
+    return replace(policy, rules=tuple(rules))
+
+
+def _named(policies: Iterable[Policy], action: Action) -> tuple[Named, ...]:
+    its = (
+        Named(f"ns[{it.namespace}]-policy[{it.name}]-rule[{rule.index}]", it, _matcher(rule))
+        for it in policies
+        if it.action is action
+        for rule in it.rules
+    )
+    return tuple(sorted(its, key=lambda it: it.name))
+
+
+def _matcher(rule: Rule) -> Callable[[Access], bool]:
+    """`rule.matches` without what most rules don't need: a group with one alternative is no choice."""
+    every = tuple(it.holds for group in rule.groups if len(group) == 1 for it in group[0])
+    if any(len(group) != 1 for group in rule.groups):
+        return rule.matches
+    if len(every) == 1:
+        return every[0]
+
+    def matches(access: Access) -> bool:
+        for holds in every:  # noqa: SIM110 - a generator costs twice as much
+            if not holds(access):
+                return False
+        return True
+
+    return matches
+
+
+def _first(rules: tuple[Named, ...], access: Access) -> Named | None:
+    return next((rule for rule in rules if rule.matches(access)), None)

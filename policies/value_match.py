@@ -1,0 +1,123 @@
+"""What a field of an AuthorizationPolicy lists: texts, paths, hosts, networks, ports; any one of them may hold.
+
+A text is `exact`, `prefix*`, `*suffix`, or `*` for anything that is there and not empty; there are no regular
+expressions. What a request doesn't have (None) is taken by no list. Look-up tables are made once, beside what was
+written, and stay out of comparisons and of `repr`.
+https://istio.io/latest/docs/reference/config/security/authorization-policy/#Rule
+"""
+
+import ipaddress
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from policies.path_template import PathTemplate, is_template
+from policies.rewrite import split_port
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """`texts` as they are written in the policy."""
+
+    texts: tuple[str, ...]
+    _exact: frozenset[bytes] = field(init=False, repr=False, compare=False)
+    _prefixes: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+    _suffixes: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+    _has_any: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        texts = [text.encode() for text in self.texts if text != "*"]
+        suffixes = [text for text in texts if text.startswith(b"*")]
+        prefixes = [text for text in texts if text.endswith(b"*") and not text.startswith(b"*")]
+        object.__setattr__(self, "_exact", frozenset(texts) - {*suffixes, *prefixes})
+        object.__setattr__(self, "_prefixes", tuple(text[:-1] for text in prefixes))
+        object.__setattr__(self, "_suffixes", tuple(text[1:] for text in suffixes))
+        object.__setattr__(self, "_has_any", "*" in self.texts)
+
+    def __str__(self) -> str:
+        return ", ".join(self.texts)
+
+    def accepts(self, value: bytes | None) -> bool:
+        if value is None:
+            return False
+        return (
+            value in self._exact
+            or (self._has_any and value != b"")
+            or (self._prefixes != () and value.startswith(self._prefixes))
+            or (self._suffixes != () and value.endswith(self._suffixes))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Texts and path templates."""
+
+    texts: tuple[str, ...]
+    _texts: Texts = field(init=False, repr=False, compare=False)
+    _templates: tuple[PathTemplate, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is nearly a template."""
+        templates = tuple(PathTemplate.parse(text) for text in self.texts if is_template(text))
+        object.__setattr__(self, "_texts", Texts(tuple(text for text in self.texts if not is_template(text))))
+        object.__setattr__(self, "_templates", templates)
+
+    def __str__(self) -> str:
+        return ", ".join(self.texts)
+
+    def accepts(self, value: bytes) -> bool:
+        return self._texts.accepts(value) or any(template.accepts(value) for template in self._templates)
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Texts in any case. One without a port takes the host with every port."""
+
+    texts: tuple[str, ...]
+    _texts: Texts = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_texts", Texts(tuple(text.lower() for text in self.texts)))
+
+    def __str__(self) -> str:
+        return ", ".join(self.texts)
+
+    def accepts(self, authority: bytes) -> bool:
+        """`authority` is canonical, and so in lower case."""
+        return self._texts.accepts(authority) or self._texts.accepts(split_port(authority)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    networks: tuple[Network, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.networks))
+
+    def accepts(self, ip: str) -> bool:
+        address = address_of(ip)
+        return address is not None and any(address in network for network in self.networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    ports: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.ports))
+
+    def accepts(self, port: int) -> bool:
+        return port in self.ports
+
+
+@lru_cache(maxsize=4096)
+def address_of(ip: str) -> Address | None:
+    """IPv4 mapped into IPv6 is IPv4; None for what is no address."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

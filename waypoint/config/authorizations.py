@@ -1,0 +1,78 @@
+"""AuthorizationPolicies of this waypoint, by what they target: Service, ServiceEntry, the Gateway, its GatewayClass.
+
+All that are for a port's service hold together. A policy without `targetRefs` is the ztunnels', which carry it out for
+workloads. Where a policy can't be read so far as to say whom it is for, it denies everything in its namespace.
+https://istio.io/latest/docs/ambient/usage/l7-features/#authorization-policy
+"""
+
+from collections.abc import Iterable
+
+from l4.config.codes import Code
+from l4.config.documents import Problem
+from l4.config.resources import Resource
+from l4.discovery.authorization_policy import AuthorizationPolicy
+from l4.discovery.authorization_rules import compile_policy
+from l4.discovery.workload import Service
+from policies.authorization import Authorization, Policy
+from waypoint.config.report import Report
+from waypoint.config.security_targets import EVERYTHING, SecurityTargets
+from waypoint.config.status import AuthorizationStatus, Condition
+
+_REASONS = {
+    Code.TARGET_NOT_FOUND: "TargetNotFound",
+    Code.POLICY_NOT_ENFORCED: "AncestorNotBound",
+    Code.AUTHORIZATION_INVALID: "Invalid",
+}
+
+
+class Authorizations:
+    """`gateway_namespace` is that of ours."""
+
+    def __init__(
+        self,
+        resources: Iterable[Resource[AuthorizationPolicy]],
+        targets: SecurityTargets,
+        gateway_namespace: str,
+        trust_domains: frozenset[str],
+    ) -> None:
+        self.problems: list[Problem] = []
+        self.statuses: list[AuthorizationStatus] = []
+        self._targets = targets
+        self._gateway_namespace = gateway_namespace
+        self._by_hostname: dict[str, list[Policy]] = {}
+        self._by_namespace: dict[str, list[Policy]] = {}
+        for resource in resources:
+            self._add(resource, trust_domains)
+
+    def of(self, service: Service | None) -> Authorization | None:
+        """What holds for a service of ours; None: for workloads that are called by their own address."""
+        policies = {*self._by_hostname.get(EVERYTHING, ()), *self._by_namespace.get(self._gateway_namespace, ())}
+        if service is not None:
+            policies.update(self._by_hostname.get(service.hostname, ()))
+            policies.update(self._by_namespace.get(service.namespace, ()))
+        return Authorization(tuple(sorted(policies, key=str))) if policies else None
+
+    def _add(self, resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str]) -> None:
+        report = Report(resource)
+        compiled = compile_policy(resource, trust_domains)
+        refs = compiled.targeting.refs
+        hostnames = list(self._targets.of(resource, refs, report)) if refs else []
+        if compiled.policy is not None:
+            if not compiled.is_targeting_known:
+                self._by_namespace.setdefault(resource.key.namespace, []).append(compiled.policy)
+            for hostname in hostnames:
+                self._by_hostname.setdefault(hostname, []).append(compiled.policy)
+        is_ours = any(map(self._targets.is_ours, hostnames))
+        if is_ours or not refs:
+            report.problems += compiled.problems
+        if is_ours or (refs and report.problems):
+            generation = resource.value.metadata.generation
+            self.statuses.append(AuthorizationStatus(resource.key, generation, (_accepted(report),)))
+        self.problems += report.problems
+
+
+def _accepted(report: Report) -> Condition:
+    if not report.problems:
+        return Condition("WaypointAccepted", True, "Accepted", "the policy is in force")
+    sentences = "; ".join(f"{it.field}: {it.sentence}" for it in report.problems)
+    return Condition("WaypointAccepted", False, _REASONS.get(report.problems[-1].code, "Invalid"), sentences)

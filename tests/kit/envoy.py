@@ -176,6 +176,44 @@ def _named_endpoint(place: Address) -> Config:
     return {"endpoint": {"address": where}, "metadata": {"filter_metadata": {_DESTINATION: {"local": name}}}}
 
 
+def with_local_limit(*, listen: Address, to: Address, requests: int, interval: str) -> Config:
+    """Plain HTTP in and out, and so many requests in each interval."""
+    kind = "extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    limit = _named(
+        "envoy.filters.http.local_ratelimit",
+        kind,
+        stat_prefix="limit",
+        token_bucket={"max_tokens": requests, "tokens_per_fill": requests, "fill_interval": interval},
+        filter_enabled=always,
+        filter_enforced=always,
+        enable_x_ratelimit_headers="DRAFT_VERSION_03",
+    )
+    manager = _http("main", [{"match": {"prefix": "/"}, "route": {"cluster": "app"}}])
+    manager["typed_config"]["http_filters"].insert(0, limit)
+    return _bootstrap([_listener("in", listen, manager)], [_cluster("app", _place(to))])
+
+
+def with_limit_service(*, listen: Address, to: Address, service: Address, domain: str) -> Config:
+    """Plain HTTP in and out, and the rate limit service is asked about each request."""
+    kind = "extensions.filters.http.ratelimit.v3.RateLimit"
+    grpc = {"envoy_grpc": {"cluster_name": "service"}, "timeout": "5s"}
+    limit = _named(
+        "envoy.filters.http.ratelimit",
+        kind,
+        domain=domain,
+        timeout="5s",
+        rate_limit_service={"grpc_service": grpc, "transport_api_version": "V3"},
+        enable_x_ratelimit_headers="DRAFT_VERSION_03",
+    )
+    action = {"generic_key": {"descriptor_key": "rule", "descriptor_value": "each"}}
+    route = {"cluster": "app", "rate_limits": [{"actions": [action]}]}
+    manager = _http("main", [{"match": {"prefix": "/"}, "route": route}])
+    manager["typed_config"]["http_filters"].insert(0, limit)
+    clusters = [_cluster("app", _place(to)), _cluster("service", _place(service), **_http2())]
+    return _bootstrap([_listener("in", listen, manager)], clusters)
+
+
 class CannotStart(Exception):
     """A process didn't come up; the sentence says which, and what it wrote."""
 

@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from waypoint._proto.rate_limit_pb2 import Code, RateLimitRequest, RateLimitResponse
+from waypoint._proto.rate_limit_pb2 import Code, RateLimitRequest, RateLimitResponse, Unit
 
 
 @dataclass
 class RateLimitServer:
-    """`delay_seconds` makes it slow, `is_failing` makes it fail; `counts` is by domain and descriptor."""
+    """`delay_seconds` makes it slow, `is_failing` makes it fail, and when `is_careless` it asks for headers
+    that no request may have; `counts` is by domain and descriptor. `limit`, a
+    minute, is for descriptors that bring none along."""
 
     delay_seconds: float = 0.0
+    is_careless: bool = False
+    limit: int = 0
     is_failing: bool = False
     requests: list[RateLimitRequest] = field(default_factory=list)
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
@@ -31,11 +35,13 @@ class RateLimitServer:
         for descriptor in request.descriptors:
             key = (request.domain, *(part for it in descriptor.entries for part in (it.key, it.value)))
             self.counts[key] += 1
-            limit = descriptor.limit.requests_per_unit
+            limit, unit = descriptor.limit.requests_per_unit, descriptor.limit.unit
+            if not limit:
+                limit, unit = self.limit, Unit.MINUTE
             is_over = self.counts[key] > limit
             response.statuses.add(
                 code=Code.OVER_LIMIT if is_over else Code.OK,
-                current_limit=RateLimitResponse.RateLimit(requests_per_unit=limit, unit=descriptor.limit.unit),
+                current_limit=RateLimitResponse.RateLimit(requests_per_unit=limit, unit=unit),
                 limit_remaining=max(0, limit - self.counts[key]),
                 duration_until_reset=RateLimitResponse.Duration(seconds=42, nanos=1),
             )
@@ -43,8 +49,9 @@ class RateLimitServer:
                 response.overall_code = Code.OVER_LIMIT
                 response.raw_body = b"slow down"
         response.response_headers_to_add.add(key="X-Counted", value="yes")
-        response.request_headers_to_add.add(key="Content-Length", value="5")
-        response.request_headers_to_add.add(key="X-Split", value="a\r\nb: c")
+        if self.is_careless:
+            response.request_headers_to_add.add(key="Content-Length", value="5")
+            response.request_headers_to_add.add(key="X-Split", value="a\r\nb: c")
         response.request_headers_to_add.add(key="X-Measured", value="yes")
         return response
 

@@ -5,6 +5,7 @@ It outlives configurations, and is found by the names of rules and plans. `recon
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from l4.telemetry.metrics import MeshMetrics
@@ -36,19 +37,23 @@ class LivePolicies:
     def reconcile(self, snapshot: Snapshot) -> None:
         """Forget what is no longer configured, and the past of plans that were changed; buckets keep their level."""
         self._buckets.keep(rule.bucket for limits in snapshot.limits for rule in limits.rules)
-        before, self._watched = self._watched, {}
-        for plan in snapshot.fault_plans:
-            if plan.stop_when is not None:
-                known = before.get(plan.name)
-                is_same = known is not None and known[0] == plan
-                self._watched[plan.name] = known if known and is_same else (plan, ErrorWatch(plan.stop_when))
-            self._metrics.stopped_faults.labels((plan.name,)).value = self.is_stopped(plan)
-
+        self._reconcile_watches(snapshot.fault_plans)
         services = {limits.service for limits in snapshot.limits if limits.service is not None}
         for service in self._clients.keys() - services:
             self._spawn(self._clients.pop(service).close())
         for service in services:
             self._client(service)
+
+    def _reconcile_watches(self, plans: Iterable[FaultPlan]) -> None:
+        before, self._watched = self._watched, {}
+        for plan in plans:
+            if plan.stop_when is not None:
+                known = before.pop(plan.name, None)
+                is_same = known is not None and known[0] == plan
+                self._watched[plan.name] = known if known and is_same else (plan, ErrorWatch(plan.stop_when))
+                self._metrics.stopped_faults.labels((plan.name,)).value = int(self.is_stopped(plan))
+        for name in before:
+            self._metrics.stopped_faults.labels((name,)).value = 0
 
     async def close(self) -> None:
         while self._clients:

@@ -86,7 +86,8 @@ class RateLimitClient:
         return Asked("error", RateLimitServiceFailed())
 
     async def close(self) -> None:
-        await self._channel.close()
+        """Those who wait for an answer still get it."""
+        await self._channel.close(grace=self._service.timeout_seconds)
 
     async def _response(self, request: RateLimitRequest) -> RateLimitResponse | None:
         """None when there is none in time, or it isn't worth waiting for."""
@@ -97,7 +98,7 @@ class RateLimitClient:
         try:
             async with asyncio.timeout(seconds):
                 response = await self._call(request, timeout=seconds)
-        except (TimeoutError, grpc.RpcError):
+        except (TimeoutError, grpc.RpcError, grpc.aio.BaseError):
             self._failures += 1
             return None
         finally:

@@ -57,17 +57,21 @@ def test_faults_stop_when_the_target_itself_fails_and_begin_anew_with_another_po
         stop = "\n  stopWhen: {errorPercentage: %s, minRequests: 2}"
         policy = POLICY % CLIENT % ABORT
         async with origin(at.pod, scripted(reply("500 No"))), at.mesh(tmp_path, policy + stop % 50) as it:
+            silent = it.metrics.render("")[0]
             before = [status(await it.get(at.authority)) for _ in range(4)]  # these count for nothing
             failing = [status(await it.get(at.authority, account="other")) for _ in range(2)]
             after = status(await it.get(at.authority))
             exposition = it.metrics.render("")[0]
             it.apply(at.manifests(policy + stop % 60))
-            anew = status(await it.get(at.authority))
+            anew, begun = status(await it.get(at.authority)), it.metrics.render("")[0]
 
         assert before == [555] * 4
         assert failing == [500] * 2
         assert after == 500
-        assert b'pywaypoint_fault_stopped{plan="FaultPolicy default/app for Service default/app"} 1' in exposition
+        gauge = b'pywaypoint_fault_stopped{plan="FaultPolicy default/app for Service default/app"}'
+        assert gauge + b" 0\n" in silent
+        assert gauge + b" 1\n" in exposition
+        assert gauge + b" 0\n" in begun
         assert anew == 555
 
     run(scenario())

@@ -129,6 +129,23 @@ def test_without_a_service_requests_pass_until_it_is_there(tmp_path: Path) -> No
     run(scenario())
 
 
+def test_who_waits_for_a_service_that_goes_out_of_use_is_answered(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at, ip = Setting(), address()
+        with rate_limit_server(ip) as server:
+            server.delay_seconds = 0.3
+            async with origin(at.pod, answering()), at.mesh(tmp_path, policy(ip)) as it:
+                waiting = asyncio.create_task(it.get(at.authority))
+                await settled(lambda: len(server.requests) == 1)
+                it.apply(at.manifests())
+                answer = await waiting
+
+        assert status(answer) == 200
+        assert b"x-counted: yes\r\n" in answer
+
+    run(scenario())
+
+
 def test_no_header_that_the_service_adds_can_make_two_requests_of_one(tmp_path: Path) -> None:
     async def scenario() -> None:
         at, ip = Setting(), address()

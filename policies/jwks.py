@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import Algorithm, get_default_algorithms
 from jwt.exceptions import PyJWTError
@@ -44,16 +45,16 @@ class Key:
         """Raises InvalidKeys."""
         if not isinstance(jwk, dict):
             raise InvalidKeys("a key is no JSON object")
-        kid, algorithm, kind = jwk.get("kid", ""), jwk.get("alg", ""), jwk.get("kty")
+        kid, algorithm, kind = jwk.get("kid", ""), jwk.get("alg", ""), str(jwk.get("kty"))
         if not isinstance(kid, str) or not isinstance(algorithm, str):
             raise InvalidKeys("kid or alg of a key is no string")
         curve = _CURVES.get(str(jwk.get("crv")))
-        algorithms = frozenset({curve}) if kind in {"EC", "OKP"} and curve else _FAMILIES.get(str(kind), frozenset())
+        algorithms = frozenset({curve}) if kind in {"EC", "OKP"} and curve else _FAMILIES.get(kind, frozenset())
         if not algorithms or (algorithm and algorithm not in algorithms) or jwk.get("use", "sig") != "sig":
             raise InvalidKeys(f"key {kid!r} is not for checking signatures with an algorithm that is known here")
         try:
             value = _CHECKS[min(algorithms)].from_jwk({name: jwk[name] for name in _PUBLIC if name in jwk})
-        except (PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidKeys(f"key {kid!r} can't be read: {error}") from None
         if isinstance(value, RSAPublicKey) and value.key_size < MIN_RSA_BITS:
             raise InvalidKeys(f"key {kid!r} has {value.key_size} bits; RSA needs {MIN_RSA_BITS}")

@@ -60,9 +60,11 @@ class PortUnavailable(Exception):
 
 @dataclass(slots=True)
 class Readiness:
-    """What must still happen before traffic may come, by name: `configuration`, `certificate`."""
+    """What must still happen before traffic may come, by name: `configuration`, `certificate`. `concern` is a sentence
+    on what will go wrong unless somebody does something."""
 
     pending: set[str] = field(default_factory=set)
+    concern: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -155,9 +157,12 @@ class OperatorPorts:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _ready(self, _: web.Request) -> web.Response:
-        if self.readiness.is_ready:
-            return web.Response(text="ready\n")
-        return web.Response(status=503, text=f"not ready, pending: {', '.join(sorted(self.readiness.pending))}\n")
+        readiness = self.readiness
+        concern = f"{readiness.concern}\n" if readiness.concern else ""
+        if readiness.is_ready:
+            return web.Response(text=f"ready\n{concern}")
+        pending = ", ".join(sorted(readiness.pending))
+        return web.Response(status=503, text=f"not ready, pending: {pending}\n{concern}")
 
     async def _index(self, _: web.Request) -> web.Response:
         pages = {

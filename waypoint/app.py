@@ -73,7 +73,9 @@ class Waypoint:
         self._stopping = asyncio.Event()
         self._told: frozenset[str] = frozenset()
 
-        self._certificates = FileStore(options.certificate, options.private_key, options.trust_bundle)
+        self._certificates = FileStore(
+            options.certificate, options.private_key, options.trust_bundle, options.revocations
+        )
         self._source = FolderSource(options.resources)
         self._decoder = Decoder(KINDS)
         self._holder = Holder(Snapshot("", Registry()))
@@ -123,7 +125,7 @@ class Waypoint:
         capacity = Capacity(self._settings.max_connections)
         server = HboneServer(
             sock,
-            certificate=lambda: self._certificates.current,
+            certificate=self._certificates.usable,
             trust_domains=self._settings.trust_domains,
             settings=self._settings,
             on_connect=self._terminator.connect,
@@ -133,7 +135,8 @@ class Waypoint:
         sandwich = ProxyServer(proxy_sock, self._path, self._terminator, capacity) if proxy_sock else None
         self._operators.readiness.done("listener")
         self._spawn(self._source.watch(self._prepare, self._apply))
-        self._spawn(self._certificates.watch())
+        self._certificates.on_change(lambda it: server.cut_revoked(it.revocations) if it.revocations else None)
+        self._spawn(self._certificates.watch(self._attend))
         self._spawn(give_back_unused())
         self._watch_memory(capacity)
         gc.collect()
@@ -180,6 +183,16 @@ class Waypoint:
             capacity.is_shut = level >= pressure.Level.EXHAUSTED
 
         self._spawn(pressure.watch(limit, changed))
+
+    def _attend(self) -> None:
+        """Show how long our certificate is good for; without one we are not ready."""
+        store, readiness = self._certificates, self._operators.readiness
+        self._metrics.certificate_seconds.value = int(store.seconds_left)
+        readiness.concern = store.concern
+        if store.seconds_left > 0:
+            readiness.done("certificate")
+        else:
+            readiness.pending.add("certificate")
 
     def _stop(self) -> None:
         """The first signal drains, the second ends the process at once."""

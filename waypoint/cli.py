@@ -55,6 +55,7 @@ def cli() -> None:
 )
 @flag("--private-key", type=_FILE, required=True, help="Its private key, PEM.")
 @flag("--trust-bundle", type=_FILE, required=True, help="The roots that peers' certificates must lead to, PEM.")
+@flag("--revocations", type=_FILE, help="Lists of revoked certificates, PEM, one of each authority that signs clients.")
 @flag("--listen", type=AddressType(), default="0.0.0.0:15008", help="Where HBONE is accepted.")
 @flag(
     "--proxy-listen",
@@ -76,6 +77,7 @@ def run(
     certificate: Path,
     private_key: Path,
     trust_bundle: Path,
+    revocations: Path | None,
     listen: Address,
     proxy_listen: Address | None,
     metrics: Address,
@@ -94,6 +96,7 @@ def run(
             certificate=certificate,
             private_key=private_key,
             trust_bundle=trust_bundle,
+            revocations=revocations,
             listen=listen,
             proxy_listen=proxy_listen,
             metrics=metrics,

@@ -32,5 +32,7 @@ class RunOptions:
     """A path, `-` for standard output, or empty for none."""
     record: str = ""
     """Where heads of requests are recorded; empty for nowhere."""
+    revocations: Path | None = None
+    """The certificates that count no more; None when nobody keeps such a list."""
     proxy_listen: Address | None = None
     """Where a ztunnel that ends the tunnels itself connects with the PROXY protocol; nowhere by default."""

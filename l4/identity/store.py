@@ -5,7 +5,8 @@ systems and symlink swaps do. A new certificate replaces the old one only if cha
 whole and OpenSSL accepts them; until then the old one keeps serving, and each distinct failure is logged once. New
 handshakes use the new certificate at once, connections made with the old one live on.
 
-Nothing is served after its time: `get` fails closed with a sentence. Fetching from a CA is not done here.
+Nothing is served after its time: `get` fails closed with a sentence, and long before that somebody is warned. Fetching
+from a CA is not done here.
 """
 
 import asyncio
@@ -20,11 +21,15 @@ from typing import Protocol
 
 from l4.identity import tls
 from l4.identity.certificate import Certificate, InvalidCertificate, load
+from l4.identity.revocation import Revocations
 from policies.attributes import Identity
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+
+_ALARM_SHARE = 0.2
+"""Of a certificate's life; whoever renews does it at half of it."""
 
 
 @dataclass(eq=False)
@@ -41,10 +46,11 @@ class NoCertificate(Exception):
 class WorkloadCertificate:
     """A certificate with the TLS contexts of both directions, made once and shared by all its connections."""
 
-    def __init__(self, certificate: Certificate) -> None:
+    def __init__(self, certificate: Certificate, revocations: Revocations | None = None) -> None:
         self.certificate = certificate
+        self.revocations = revocations
         # Both at once, not on first use (0.8 ms each): what OpenSSL refuses must not replace what works.
-        self.server_context = tls.server_context(certificate)
+        self.server_context = tls.server_context(certificate, revocations)
         self.client_context = tls.client_context(certificate)
 
     @property
@@ -55,6 +61,18 @@ class WorkloadCertificate:
         """Time until it expires, negative after."""
         return self.certificate.not_after.timestamp() - now
 
+    def concern(self, now: float) -> str:
+        """Why somebody should look after it: renewal is late. Empty while it isn't."""
+        certificate, left = self.certificate, self.seconds_left(now)
+        if left <= 0:
+            return f"the certificate of {self.identity} expired at {certificate.not_after}: nobody can be served"
+        if left > _ALARM_SHARE * (certificate.not_after - certificate.not_before).total_seconds():
+            return ""
+        return (
+            f"the certificate of {self.identity} expires at {certificate.not_after} and has not been renewed; "
+            f"see to what writes {certificate.chain_path}"
+        )
+
 
 class CertificateSource(Protocol):
     def get(self, identity: Identity) -> WorkloadCertificate:
@@ -62,23 +80,26 @@ class CertificateSource(Protocol):
 
 
 class FileStore:
-    """One workload's certificate, in three files."""
+    """One workload's certificate, in three files, and if there is one, the list of those that are revoked."""
 
     def __init__(
         self,
         chain_path: Path,
         key_path: Path,
         bundle_path: Path,
+        revocations_path: Path | None = None,
         *,
         poll_seconds: float = 1.0,
         clock: Clock = time.time,
     ) -> None:
         self._paths = (chain_path, key_path, bundle_path)
+        self._revocations_path = revocations_path
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._current: WorkloadCertificate | None = None
         self._loaded_version: tuple[_Version, ...] | None = None
         self._last_failure = ""
+        self._last_concern = ""
         self._callbacks: list[Callable[[WorkloadCertificate], None]] = []
 
     @property
@@ -98,21 +119,43 @@ class FileStore:
             raise NoCertificate(identity, f"{self._paths[0]} expired at {current.certificate.not_after}")
         return current
 
+    def usable(self) -> WorkloadCertificate:
+        """The certificate to speak as ourselves now; raises NoCertificate."""
+        return self.get(self.current.identity)
+
+    @property
+    def concern(self) -> str:
+        """See `WorkloadCertificate.concern`."""
+        return self.current.concern(self._clock())
+
+    @property
+    def seconds_left(self) -> float:
+        return self.current.seconds_left(self._clock())
+
     def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None:
         """Call `callback` after every replacement, with the new certificate."""
         self._callbacks.append(callback)
 
     def load(self) -> None:
         """Read the files now; raises InvalidCertificate and then leaves everything as it was."""
-        version = tuple(map(_version, self._paths))  # taken first: a change during the load is seen by the next poll
-        self._current = WorkloadCertificate(load(*self._paths, now=self._clock()))
+        version = self._version()  # taken first: a change during the load is seen by the next poll
+        path = self._revocations_path
+        revocations = Revocations.load(path) if path is not None else None
+        self._current = WorkloadCertificate(load(*self._paths, now=self._clock()), revocations)
         self._loaded_version = version
         self._last_failure = ""
 
     def refresh(self) -> None:
         """Load again if a file has changed. A failure is tried again at the next call, and logged once."""
-        if tuple(map(_version, self._paths)) == self._loaded_version:
-            return
+        if self._version() != self._loaded_version:
+            self._replace()
+        concern = self.concern if self._current is not None else ""
+        if concern != self._last_concern:
+            self._last_concern = concern
+            if concern:
+                log.warning("%s", concern)
+
+    def _replace(self) -> None:
         try:
             self.load()
         except InvalidCertificate as error:
@@ -126,9 +169,14 @@ class FileStore:
         for callback in self._callbacks:
             callback(current)
 
-    async def watch(self) -> None:
-        """Refresh until cancelled."""
+    def _version(self) -> tuple["_Version", ...]:
+        more = () if self._revocations_path is None else (self._revocations_path,)
+        return tuple(map(_version, (*self._paths, *more)))
+
+    async def watch(self, looked: Callable[[], None] = lambda: None) -> None:
+        """Refresh until cancelled; `looked` is called each time."""
         while True:
+            looked()
             await asyncio.sleep(self._poll_seconds)
             self.refresh()
 

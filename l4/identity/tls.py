@@ -25,6 +25,7 @@ from l4.identity.certificate import (
     verify_client,
     verify_server,
 )
+from l4.identity.revocation import Revocations
 from policies.attributes import Identity
 
 ALPN = "h2"
@@ -44,10 +45,14 @@ class HandshakeRefused(ssl.SSLError):
     alert = b""
 
 
-def server_context(certificate: Certificate) -> ssl.SSLContext:
+def server_context(certificate: Certificate, revocations: Revocations | None = None) -> ssl.SSLContext:
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = _ServerConnection
     context.num_tickets = 0
+    if revocations is not None:
+        with _in_memory(revocations.pem) as path:
+            context.load_verify_locations(path)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return _configured(context, certificate)
 
 
@@ -117,6 +122,12 @@ class _ServerContext(ssl.SSLContext):
         assert isinstance(connection, _ServerConnection)
         connection.outgoing = outgoing
         return connection
+
+
+def is_revoked(connection: ssl.SSLObject, revocations: Revocations) -> bool:
+    """Whether the peer, accepted once, would no longer be."""
+    der = connection.getpeercert(binary_form=True)
+    return der is None or revocations.has(der)
 
 
 def _peer_certificate(connection: ssl.SSLObject) -> bytes:

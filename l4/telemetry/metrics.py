@@ -269,6 +269,8 @@ class MeshMetrics:
         )
         problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
         self.config_problems = problems.labels(())
+        expiry = gauge("istio_cert_expiry_seconds", "How long our certificate is still good for.", ())
+        self.certificate_seconds = expiry.labels(())
         build = gauge("istio_build", "Which build of which component this is; always 1.", ("component", "tag"))
         build.labels((component, tag)).add()
         overflow = counter(
@@ -289,6 +291,7 @@ class MeshMetrics:
                 self.authorization_denied,
                 self.authorization_dry_run,
                 problems,
+                expiry,
                 build,
                 overflow,
             ),

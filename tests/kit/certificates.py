@@ -77,6 +77,18 @@ class MeshPki:
         chain.with_suffix(".key").write_bytes(pair.key_pem)
         return chain
 
+    def revoke(self, *pairs: Pair) -> Path:
+        """A list of revoked certificates, in `revoked.pem`."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder(self._name, now - HOUR, now + HOUR)
+        for pair in pairs:
+            serial = x509.load_pem_x509_certificate(pair.chain_pem).serial_number
+            entry = x509.RevokedCertificateBuilder(serial, now - HOUR).build()
+            builder = builder.add_revoked_certificate(entry)
+        path = self.folder / "revoked.pem"
+        path.write_bytes(builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM))
+        return path
+
     def leaf(
         self,
         uris: Sequence[str] = (),

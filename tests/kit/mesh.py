@@ -21,7 +21,7 @@ from l4.discovery.registry import Registry
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
-from l4.identity.store import WorkloadCertificate
+from l4.identity.store import FileStore, WorkloadCertificate
 from l4.net.listener import bind
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
@@ -103,6 +103,7 @@ class Mesh:
     metrics: MeshMetrics
     log: Path
     waypoint: str
+    certificates: FileStore
     pools: dict[Identity, HbonePool] = field(default_factory=dict)
     decoder: Decoder = field(default_factory=lambda: Decoder(KINDS))
 
@@ -169,12 +170,18 @@ class Mesh:
 
 
 @asynccontextmanager
-async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None = None) -> AsyncIterator[Mesh]:
+async def mesh(
+    folder: Path, text: str, waypoint: str, settings: Settings | None = None, *, has_revocations: bool = False
+) -> AsyncIterator[Mesh]:
+    """With `has_revocations` the waypoint looks clients up in the list that `pki.revoke` writes."""
     settings = settings or Settings()
     loop = asyncio.get_running_loop()
     before = asyncio.all_tasks()
     pki = MeshPki(folder / "pki")
-    certificate = pki.certificate(pki.identity("default", "waypoint"))
+    chain = pki.write(pki.identity("default", "waypoint"))
+    revocations = pki.revoke() if has_revocations else None
+    certificates = FileStore(chain, chain.with_suffix(".key"), pki.bundle_path, revocations)
+    certificates.load()
     for account in ("app", "client"):
         pki.certificate(pki.identity("default", account))
     metrics, log = MeshMetrics("proxy", "test"), folder / "access.log"
@@ -194,7 +201,7 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
         holder=holder,
         clusters=clusters,
         tokens=Tokens(settings, spawn),
-        originator=Originator(pool, lambda: certificate, settings, waypoint),
+        originator=Originator(pool, lambda: certificates.current, settings, waypoint),
         telemetry=telemetry,
         tracer=None,
         settings=settings,
@@ -206,13 +213,14 @@ async def mesh(folder: Path, text: str, waypoint: str, settings: Settings | None
     pods = Pods(node, "node", 15008)
     server = HboneServer(
         bind(waypoint, 15008),
-        certificate=lambda: certificate,
+        certificate=certificates.usable,
         trust_domains=settings.trust_domains,
         settings=settings,
         on_connect=Terminator(path).connect,
         on_refused=metrics.count_refusal,
     )
-    it = Mesh(pki, settings, registry, holder, clusters, path, server, node, pods, metrics, log, waypoint)
+    it = Mesh(pki, settings, registry, holder, clusters, path, server, node, pods, metrics, log, waypoint, certificates)
+    certificates.on_change(lambda it: server.cut_revoked(it.revocations) if it.revocations else None)
     it.apply(text)
     try:
         yield it

@@ -73,6 +73,20 @@ def test_readiness_names_what_is_pending_until_nothing_is() -> None:
     run(scenario())
 
 
+def test_readiness_says_what_somebody_should_look_after() -> None:
+    async def scenario() -> None:
+        async with _operator("configuration") as operator:
+            operator.ports.readiness.concern = "the certificate expires soon"
+            before = await operator.ask("readiness", "/healthz/ready")
+            operator.ports.readiness.done("configuration")
+            after = await operator.ask("readiness", "/healthz/ready")
+
+            assert before[::2] == (503, "not ready, pending: configuration\nthe certificate expires soon\n")
+            assert after[::2] == (200, "ready\nthe certificate expires soon\n")
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("path", ["/stats/prometheus", "/metrics"])
 def test_metrics_come_as_text_or_as_openmetrics(path: str) -> None:
     async def scenario() -> None:

@@ -131,6 +131,53 @@ def test_an_expired_certificate_is_not_served(store: FileStore, clock: Clock) ->
         store.get(REVIEWS)
 
 
+def test_somebody_is_warned_once_when_a_certificate_has_little_of_its_life_left(
+    pki: MeshPki, store: FileStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.now += 0.5 * HOUR.total_seconds()
+    store.refresh()
+    assert store.concern == ""
+
+    clock.now += 0.2 * HOUR.total_seconds()
+    with caplog.at_level(logging.WARNING):
+        store.refresh()
+        store.refresh()
+
+    assert f"{REVIEWS} expires at" in store.concern
+    assert [record.getMessage() for record in caplog.records] == [store.concern]
+    pki.write(REVIEWS, pki.leaf([str(REVIEWS)], ends=3 * HOUR))
+    store.refresh()
+    assert store.concern == ""
+
+
+def test_with_an_expired_certificate_we_speak_to_nobody_and_say_so(store: FileStore, clock: Clock) -> None:
+    assert store.usable() is store.current
+
+    clock.now += HOUR.total_seconds()
+
+    assert store.seconds_left <= 0
+    assert "nobody can be served" in store.concern
+    with pytest.raises(NoCertificate):
+        store.usable()
+
+
+def test_a_list_of_revoked_certificates_is_taken_when_it_changes_and_only_whole(
+    pki: MeshPki, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain, bad = pki.write(REVIEWS), pki.leaf([str(RATINGS)])
+    store = FileStore(chain, chain.with_suffix(".key"), pki.bundle_path, pki.revoke())
+    store.load()
+
+    pki.revoke(bad)
+    store.refresh()
+    (pki.folder / "revoked.pem").write_bytes(b"")
+    store.refresh()
+
+    assert store.current.revocations is not None
+    assert store.current.revocations.has(bad.der)
+    assert "holds no revocation list" in caplog.text
+
+
 def test_watching_notices_a_change(pki: MeshPki, store: FileStore) -> None:
     async def scenario() -> WorkloadCertificate:
         changed = asyncio.get_running_loop().create_future()

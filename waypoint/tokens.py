@@ -38,7 +38,7 @@ class Tokens:
         self._spawn = spawn
         self._inline: dict[InlineKeys, KeySet] = {}
         self._remote: dict[RemoteKeys, tuple[FetchedKeys, asyncio.Task[None]]] = {}
-        self._verified = _Verified(settings.jwt_cache_tokens, settings.jwt_cache_bytes)
+        self._verified = Verified(settings.jwt_cache_tokens, settings.jwt_cache_bytes)
         self._fetching: asyncio.Event | None = None
         self._digest = b""
 
@@ -103,7 +103,7 @@ def _parsed(source: InlineKeys) -> "KeySet":
     return KeySet.parse(source.text)
 
 
-class _Verified:
+class Verified:
     """Tokens by digest, those asked for last at the end."""
 
     def __init__(self, max_tokens: int, max_bytes: int) -> None:

@@ -19,6 +19,7 @@ CASES = {
     "consumer": ["--from", "shop/client", "--to", "reviews.default:9080"],
     "opaque": ["--to", "reviews:9081"],
     "refused": ["--to", "reviews:9080", "--path", "/%00"],
+    "tokens": ["--to", "reviews-v2:9080"],
     "not-served": ["--to", "ratings.shop"],
 }
 

@@ -85,6 +85,24 @@ def app(*, listen: Address, body_bytes: int = 325, download: Path | None = None)
     return _bootstrap(listeners, [_internal_cluster("unary", "unary")])
 
 
+def tokens(*, listen: Address, issuer: str, jwks: str, audiences: list[str]) -> Config:
+    """Lets requests without tokens pass, and those with tokens of `issuer`, as istiod would have it."""
+    provider = {
+        "issuer": issuer,
+        "audiences": audiences,
+        "local_jwks": {"inline_string": jwks},
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "from_params": ["access_token"],
+    }
+    wanted = {"requires_any": {"requirements": [{"provider_name": "p"}, {"allow_missing": {}}]}}
+    manager = _http("app", [_answer({"prefix": "/"}, {"inline_string": "passed"})])
+    kind = "extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+    rules = [{"match": {"prefix": "/"}, "requires": wanted}]
+    checked = _named("jwt", kind, providers={"p": provider}, rules=rules, bypass_cors_preflight=True)
+    manager["typed_config"]["http_filters"].insert(0, checked)
+    return _bootstrap([_listener("app", listen, manager)], [])
+
+
 def _answer(match: Config, body: Config) -> Config:
     return {"match": match, "direct_response": {"status": 200, "body": body}}
 

@@ -18,7 +18,7 @@ from waypoint.ask.judge import judge
 from waypoint.ask.load import Loaded
 from waypoint.ask.possibilities import Possibility, is_opaque, possibilities
 from waypoint.ask.question import NEW_REQUEST_ID, Question, as_exchanged
-from waypoint.ask.words import cluster_name, filter_words, percent, rule_name, rule_words, text
+from waypoint.ask.words import cluster_name, filter_words, percent, rule_name, rule_words, text, token_words
 from waypoint.config.snapshot import Destination, Snapshot, why_not_served
 from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, NoHealthyEndpoint, RouteNotFound
 
@@ -100,7 +100,8 @@ def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destinat
         what = (
             f"workload {bound.name}.{bound.namespace}" if isinstance(bound, Workload) else destination.service.hostname
         )
-        return Found(place, what, destination.app_protocol.value, name, True, why)
+        tokens = tuple(token_words(destination.authentication)) if destination.authentication is not None else ()
+        return Found(place, what, destination.app_protocol.value, name, True, why, tokens=tokens)
     if waypoint is not None and service is not None and port in {it.port for it in service.ports}:
         why = f"another waypoint looks at it: {service.hostname} is bound to {name}"
     else:

@@ -24,7 +24,7 @@ class Head:
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the tunnel's authority names. `is_served` is False when no waypoint looks at the request; `why` says how it
-    came to that, either way."""
+    came to that, either way. `tokens` say which tokens of HTTP requests are checked; explaining checks none."""
 
     authority: str
     service: str
@@ -33,6 +33,7 @@ class Found:
     is_served: bool
     why: str
     problems: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

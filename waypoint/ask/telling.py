@@ -38,6 +38,7 @@ def _found(found: Found) -> Iterator[Line]:
     protocol = f" ({known})" if known else ""
     yield f"{found.authority} is {found.service}{protocol}" if found.service else found.authority, ""
     yield found.why, "" if found.is_served else "yellow"
+    yield from ((token, "") for token in found.tokens)
     for problem in found.problems:
         yield problem, "yellow"
 

@@ -8,6 +8,7 @@ from policies.cors import Cors
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
 from policies.filters import Filters
+from policies.jwt import Authentication, InlineKeys, RemoteKeys
 from policies.matching import Prefix, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.rate_limit import RateLimits
@@ -25,6 +26,7 @@ from policies.selector import (
     SourceCondition,
 )
 from policies.session import SessionPersistence
+from policies.token_locations import CookieLocation, HeaderLocation, Location, ParamLocation
 
 
 def text(value: bytes) -> str:
@@ -264,3 +266,34 @@ def _wanted(name: bytes, match: StringMatch | None, negation: str = "") -> str:
 
 def _session(session: SessionPersistence) -> str:
     return f"sessions by {'cookie' if session.is_cookie else 'header'} {text(session.name)}"
+
+
+# -- tokens --------------------------------------------------------------------------------------------------------
+
+
+def token_words(authentication: Authentication) -> Iterator[str]:
+    """One line for each issuer."""
+    for rule in authentication.rules:
+        places = ", ".join(map(_place, rule.locations))
+        who = f"tokens of {rule.issuer}" if rule.issuer else "tokens of an issuer that can't be told"
+        match rule.keys:
+            case RemoteKeys(uri=uri):
+                keys = f"with the keys at {uri}"
+            case InlineKeys():
+                keys = "with the keys of the policy"
+            case None:
+                yield f"{who}, in {places}, are all refused: see the problems of the policy"
+                continue
+        audiences = f", for {' or '.join(rule.audiences)}" if rule.audiences else ""
+        yield f"{who}, in {places}{audiences}, are checked {keys}; without a token a request passes"
+
+
+def _place(location: Location) -> str:
+    match location:
+        case HeaderLocation():
+            prefix = f" behind {text(location.prefix)!r}" if location.prefix else ""
+            return f"header {text(location.name)}{prefix}"
+        case ParamLocation():
+            return f"parameter {text(location.name)}"
+        case CookieLocation():
+            return f"cookie {text(location.name)}"

@@ -57,8 +57,9 @@ def compile(
 ) -> Snapshot:
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way. By
     `own_ip` it finds out where it is."""
-    rules = DestinationRules(resources.of(DestinationRule), registry, gateway[0])
-    clusters = ClusterConfigs(gateway, rules, place_of(registry, gateway, own_ip))
+    place = place_of(registry, gateway, own_ip)
+    rules = DestinationRules(resources.of(DestinationRule), registry, gateway[0], place.labels)
+    clusters = ClusterConfigs(gateway, rules, place)
     grants = resources.of(ReferenceGrant)
     references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
     routes = _Routes(Parents(registry, clusters), references)

@@ -8,7 +8,7 @@ A subset's policy replaces the host's field by field; a port's replaces all of i
 https://istio.io/latest/docs/reference/config/networking/destination-rule/
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 from l4.config.codes import Code
@@ -27,7 +27,6 @@ from waypoint.config.traffic_policy import (
 )
 
 ROOT_NAMESPACE = "istio-system"
-_NO_SELECTOR = "rules for some of the waypoint's pods are not carried out, and this one is not used; leave it out"
 
 Rule = Resource[DestinationRule]
 
@@ -60,11 +59,14 @@ _OF_PORTS = frozenset({"connection_pool", "load_balancer", "outlier_detection", 
 
 
 class DestinationRules:
-    """`namespace` is that of the waypoint."""
+    """`namespace` and `labels` are those of the waypoint's pods."""
 
-    def __init__(self, resources: Iterable[Rule], registry: Registry, namespace: str) -> None:
+    def __init__(
+        self, resources: Iterable[Rule], registry: Registry, namespace: str, labels: Mapping[str, str]
+    ) -> None:
         self.problems: list[Problem] = []
         self._namespace = namespace
+        self._labels = labels
         self._by_place: dict[tuple[str, str], list[Rule]] = {}
         self._wildcards: dict[str, list[str]] = {}
         for rule in sorted(resources, key=lambda it: (it.value.metadata.creation_timestamp, it.key)):
@@ -74,11 +76,11 @@ class DestinationRules:
             hosts.sort(key=len, reverse=True)
 
     def of(self, service: Service) -> list[Rule]:
-        """Those that count for a service, the oldest first."""
+        """Those that count for a service, the oldest first; if some are for our pods in particular, these alone."""
         for namespace in dict.fromkeys((self._namespace, service.namespace, ROOT_NAMESPACE)):
             for host in self._hosts(namespace, service.hostname):
                 if (rules := self._by_place.get((namespace, host))) is not None:
-                    return rules
+                    return [rule for rule in rules if rule.value.spec.workload_selector is not None] or rules
         return []
 
     def subset(self, service: Service, name: str) -> tuple[Subset, Part] | None:
@@ -111,12 +113,11 @@ class DestinationRules:
         self.problems.extend(_not_carried_out(rule))
 
     def _is_for_us(self, rule: Rule) -> bool:
-        spec, namespace = rule.value.spec, rule.key.namespace
+        """A selector means clients of the rule's own namespace, and to endpoints the waypoint is the client."""
+        spec = rule.value.spec
+        is_own = rule.key.namespace == self._namespace
         if spec.workload_selector is not None:
-            place = "spec.workloadSelector"
-            self.problems.append(Problem(rule.origin, str(rule.key), place, _NO_SELECTOR, Code.NOT_CARRIED_OUT))
-            return False
-        is_own = namespace == self._namespace
+            return is_own and spec.workload_selector.selects(self._labels)
         return not spec.export_to or bool({"*", self._namespace, "." if is_own else "*"} & set(spec.export_to))
 
     def _hosts(self, namespace: str, hostname: str) -> Iterator[str]:

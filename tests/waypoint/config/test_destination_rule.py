@@ -114,13 +114,36 @@ def test_rules_for_one_host_add_up_to_the_oldest_policy_and_the_subsets_of_all()
     assert server_name(destinations, subset="v1") == "older"
 
 
-def test_what_no_port_can_have_is_told() -> None:
+OUR_POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: waypoint-1, labels: {gateway.networking.k8s.io/gateway-name: waypoint, tier: a}}
+status: {podIP: 10.0.1.1}
+"""
+
+
+@pytest.mark.parametrize(("tier", "winner"), [("a", "selected"), ("b", "all")])
+def test_a_rule_for_our_pods_in_particular_comes_before_those_for_all(tier: str, winner: str) -> None:
+    selector = f"workloadSelector: {{matchLabels: {{tier: {tier}}}}}"
     destinations = Destinations(
-        rule("host: reviews, subsets: [{name: v1, trafficPolicy: {proxyProtocol: {version: V2}}}]", "a"),
-        rule("host: ratings, workloadSelector: {matchLabels: {app: x}}", "b"),
+        OUR_POD,
+        rule(f"host: reviews, trafficPolicy: {{{sni('all')}}}", "a", created="2026-01-01"),
+        rule(f"host: reviews, {selector}, trafficPolicy: {{{sni('selected')}}}", "b", created="2026-02-01"),
     )
 
-    assert [problem.field for problem in sorted(destinations.rules.problems)] == [
-        "spec.subsets[0].trafficPolicy.proxyProtocol",
-        "spec.workloadSelector",
-    ]
+    assert server_name(destinations) == winner
+    assert destinations.rules.problems == []
+
+
+def test_a_selector_means_clients_of_the_rules_own_namespace() -> None:
+    selected = f"host: ratings, workloadSelector: {{matchLabels: {{tier: a}}}}, trafficPolicy: {{{sni('x')}}}"
+
+    assert server_name(Destinations(OUR_POD, rule(selected, namespace="shop")), RATINGS, 8080) == ""
+
+
+def test_what_no_port_can_have_is_told() -> None:
+    destinations = Destinations(
+        rule("host: reviews, subsets: [{name: v1, trafficPolicy: {proxyProtocol: {version: V2}}}]")
+    )
+
+    assert [problem.field for problem in destinations.rules.problems] == ["spec.subsets[0].trafficPolicy.proxyProtocol"]

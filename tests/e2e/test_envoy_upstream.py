@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.test_locality import placed
 from tests.kit import envoy
 from tests.kit.aio import run
 from tests.kit.mesh import settled
@@ -152,6 +153,43 @@ def test_the_same_sequence_of_answers_ejects_an_endpoint(
             ours = await met_before_ejection(get, at, script)
 
         assert (theirs, ours) == (met, met)
+
+    run(scenario(), 60)
+
+
+# -- locality --------------------------------------------------------------------------------------------------------
+
+
+async def share_of_near(get: Get, at: Setting) -> float:
+    """Of two near endpoints and a far one, of which a near one is ejected at its first answer: what the other gets."""
+    broken, near, far = at.pods.values()
+    async with (
+        origin(broken, answering(status="500 Oops")) as ejected,
+        origin(near, answering()) as chosen,
+        origin(far, answering()) as other,
+    ):
+        while not ejected.heads:
+            await get("")
+        chosen.heads.clear()
+        for _ in range(400):
+            await get("")
+        assert len(ejected.heads) == 1
+        return len(chosen.heads) / (len(chosen.heads) + len(other.heads))
+
+
+def test_half_of_the_near_endpoints_get_as_much_of_the_requests(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting(pods=3)
+        detection = {"consecutive_5xx": 1, "base_ejection_time": "300s", "max_ejection_percent": 100}
+        cluster = {"outlier_detection": detection, "common_lb_config": {"healthy_panic_threshold": {"value": 0}}}
+        policy = "{outlierDetection: {consecutive5xxErrors: 1, baseEjectionTime: 300s, maxEjectionPercent: 100}}"
+        async with through_envoy(at, cluster | {"priorities": [0, 0, 1]}) as get:
+            theirs = await share_of_near(get, at)
+        async with at.mesh(tmp_path) as it:
+            it.apply(placed(at, ["us.east.a", "us.east.a", "eu.west.a"], RULE % policy))
+            ours = await share_of_near(lambda headers: it.get(at.authority, headers=headers), at)
+
+        assert (theirs, ours) == (pytest.approx(0.7, abs=0.12), pytest.approx(0.7, abs=0.12))
 
     run(scenario(), 60)
 

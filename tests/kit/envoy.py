@@ -168,10 +168,10 @@ def http_proxies(places: list[tuple[Address, Address]]) -> Config:
 _DESTINATION = "envoy.filters.listener.original_dst"
 
 
-def balancer(*, listen: Address, to: list[Address], **cluster: Any) -> Config:
+def balancer(*, listen: Address, to: list[Address], priorities: list[int] | None = None, **cluster: Any) -> Config:
     """Plain HTTP in, and out to all of these places, by what the rest says of their cluster; a hash is that of the
-    header `x-user`. Endpoints are named as in Istio's waypoint, where a listener `connect_originate` makes a tunnel;
-    here it connects to the place itself."""
+    header `x-user`. Endpoints have the first priority unless others are given, and the names that they have in Istio's
+    waypoint, where a listener `connect_originate` makes a tunnel; here it connects to the place itself."""
     action = {"cluster": "apps", "hash_policy": [{"header": {"header_name": "x-user"}}]}
     main = _http("main", [{"match": {"prefix": "/"}, "route": action}])
     kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
@@ -179,7 +179,10 @@ def balancer(*, listen: Address, to: list[Address], **cluster: Any) -> Config:
         "connect_originate", None, _named("tcp", kind, stat_prefix="originate", cluster="straight")
     ) | {"listener_filters": [{"name": _DESTINATION, **_original_destination()}]}
     apps = _internal_cluster("apps", "connect_originate", passthrough=[{"name": _DESTINATION, "kind": {"host": {}}}])
-    apps["load_assignment"]["endpoints"] = [{"lb_endpoints": [_named_endpoint(place) for place in to]}]
+    apps["load_assignment"]["endpoints"] = [
+        {"lb_endpoints": [_named_endpoint(place)], "priority": priority, "locality": {"zone": str(priority)}}
+        for place, priority in zip(to, priorities or [0] * len(to), strict=True)
+    ]
     straight = {"name": "straight", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "5s"}
     return _bootstrap([_listener("in", listen, main), originate], [apps | cluster, straight])
 

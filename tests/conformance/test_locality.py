@@ -70,7 +70,7 @@ def test_what_the_near_one_refuses_goes_to_the_next_and_comes_back_when_it_is_we
 
             async with origin(at.pod, answering(b"us.east.a")):
                 [name] = it.holder.current.clusters
-                await settled(lambda: len(it.clusters[name].available) == 3)
+                await settled(lambda: len(it.clusters[name].available) == 3, 15)
 
                 assert while_down == {"us.west.a": 10}
                 assert await who(it, at, 10) == {"us.east.a": 10}

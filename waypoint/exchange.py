@@ -106,13 +106,13 @@ class Exchange:
             UNKNOWN_SERVICE if destination is None else destination.service,
         )
         self._describe(record)
+        authentication = destination.authentication if destination is not None else None
+        if authentication is not None:
+            record.original_target = authentication.concealed(self._head)
         if path.exchanges > path.max_exchanges:
             self._reply(Overloaded("max_exchanges" if path.max_exchanges else "memory_limit_bytes"))
             return
         taken = None
-        authentication = destination.authentication if destination is not None else None
-        if authentication is not None:
-            record.original_target = authentication.concealed(self._head)
         if path.recorder is not None:
             taken = path.recorder.take(self._head, authentication.secret_names if authentication is not None else NONE)
         self._decide(snapshot, destination, taken)

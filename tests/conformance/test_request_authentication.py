@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from l4.config.codes import Code
+from l4.config.codes import CODES, Code
 from tests.conformance.test_http_route import TO_V1, http_route
 from tests.kit.aio import run
 from tests.kit.echo import Answer, echo_mesh
 from tests.kit.issuer import ISSUER, SigningKey, jwks, key_server
 from tests.kit.mesh import settled, with_settings
+from waypoint.config.dump import dump
 from waypoint.recorder import Recorder
 
 KEY = SigningKey.generate()
@@ -236,6 +237,38 @@ def test_a_token_shows_up_in_no_log_and_no_recording(tmp_path: Path) -> None:
             written = it.mesh.access_log + (tmp_path / "heads").read_text()
             assert not [text for text in texts if text.split(".")[1] in written]
             assert written.count("(redacted)") >= 5
+
+    run(scenario())
+
+
+def test_a_secret_key_shows_up_in_no_dump_and_no_problem(tmp_path: Path) -> None:
+    secret = SigningKey.generate("HS256")
+    rules = rule(jwks=jwks(secret)), {"issuer": "second", "jwksUri": "https://user:password@keys"}
+
+    async def scenario() -> None:
+        async with echo_mesh(tmp_path, policy(*rules)) as it:
+            answer = await it.ask(headers=bearer(token(secret)))
+
+            snapshot = it.mesh.holder.current
+            shown = f"{dump(snapshot)} {snapshot} {snapshot.problems}"
+            assert answer.status == 200
+            assert "TokensRefused" in str(CODES[snapshot.problems[0].code])
+            assert secret.jwk["k"] not in shown
+            assert "password@" not in shown
+
+    run(scenario())
+
+
+def test_a_token_in_the_query_is_not_logged_of_a_request_that_is_shed_either(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with echo_mesh(tmp_path, policy(rule())) as it:
+            it.mesh.path.max_exchanges = 0
+
+            answer = await it.ask("/?access_token=secret")
+
+            assert answer.status == 503
+            await settled(lambda: "access_token=(redacted)" in it.mesh.access_log)
+            assert "secret" not in it.mesh.access_log
 
     run(scenario())
 

@@ -55,7 +55,7 @@ class JWTRule(Struct, frozen=True, rename="camel"):
         uri = self.jwks_uri or ("" if self.jwks else self.issuer)
         if uri and not is_fetchable(uri):
             what = "jwksUri" if self.jwks_uri else "issuer, whose OpenID configuration is fetched without jwksUri,"
-            raise ValueError(f"{what} must be an address with http:// or https://, and is {uri!r}")
+            raise ValueError(f"{what} must be an address with http:// or https:// and without user or password")
         if not _SECONDS(self.timeout) or not 0 < self.timeout_seconds <= 60:
             raise ValueError(f"timeout {self.timeout!r} is no duration of up to a minute, such as 5s")
         outputs = [self.output_payload_to_header or "", *(it.header for it in self.output_claim_to_headers)]
@@ -89,6 +89,8 @@ class RequestAuthentication(Strict, frozen=True):
 def is_fetchable(uri: str) -> bool:
     try:
         parts = urlsplit(uri)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        return (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        )
     except ValueError:
         return False

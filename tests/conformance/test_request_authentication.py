@@ -220,6 +220,42 @@ def test_a_rule_that_cannot_be_used_refuses_its_tokens_and_says_so(tmp_path: Pat
     run(scenario())
 
 
+def test_authorization_asks_for_what_tokens_say(tmp_path: Path) -> None:
+    """Istio's own scenario TestL7JWT, and a group."""
+    allowed = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "tokens", "namespace": "default"},
+        "spec": {
+            "targetRefs": [SERVICE],
+            "rules": [
+                {"to": [{"operation": {"paths": ["/healthz"]}}]},
+                {
+                    "from": [{"source": {"requestPrincipals": [f"{ISSUER}/sub-1"]}}],
+                    "to": [{"operation": {"methods": ["GET"]}}],
+                },
+                {"when": [{"key": "request.auth.claims[scope]", "values": ["admin"]}]},
+            ],
+        },
+    }
+
+    async def scenario() -> None:
+        async with echo_mesh(tmp_path, policy(rule()), allowed) as it:
+
+            async def status(text: str = "", path: str = "/", method: str = "GET") -> int:
+                return (await it.ask(path, method=method, headers=bearer(text) if text else "")).status
+
+            assert [await status(), await status(path="/healthz")] == [403, 200]
+            assert [await status(token(sub=name)) for name in ("sub-1", "sub-2")] == [200, 403]
+            assert await status(token(sub="sub-1"), method="POST") == 403
+            assert [await status(token(scope=words), method="POST") for words in ("read admin", "adm in")] == [200, 403]
+            assert await status(token(iss="https://other", sub="sub-1")) == 401
+            assert await status(token(sub="sub-1", exp=1)) == 401
+            assert await status(token(sub="sub-1", exp=1), "/healthz") == 401
+
+    run(scenario())
+
+
 def test_a_token_shows_up_in_no_log_and_no_recording(tmp_path: Path) -> None:
     places = rule(fromHeaders=[{"name": "x-me"}], fromParams=["me"])
 
@@ -301,7 +337,7 @@ def test_keys_are_found_by_openid_discovery(tmp_path: Path) -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("trouble", ["status", "no JSON", "too long", "redirect"])
+@pytest.mark.parametrize("trouble", ["status", "no JSON", "too long", "redirect", "slow"])
 def test_where_keys_cannot_be_fetched_tokens_are_refused(tmp_path: Path, trouble: str) -> None:
     async def scenario() -> None:
         async with key_server(jwks(KEY)) as server:
@@ -314,11 +350,14 @@ def test_where_keys_cannot_be_fetched_tokens_are_refused(tmp_path: Path, trouble
                     server.text = " " * (2 << 20) + server.text
                 case "redirect":
                     server.status, server.more = 302, {"location": server.jwks_uri}
-            async with echo_mesh(tmp_path, remote(server.jwks_uri)) as it:
+                case "slow":
+                    server.is_stuck = True
+            async with echo_mesh(tmp_path, remote(server.jwks_uri, timeout="300ms")) as it:
                 answer = await it.ask(headers=bearer(token()))
 
                 assert told(answer) == (401, "Jwks remote fetch is failed")
                 assert (await it.ask()).status == 200
+                server.is_stuck = False
 
     run(scenario())
 

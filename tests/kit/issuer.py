@@ -1,5 +1,6 @@
 """Whoever issues tokens: keys of every kind, tokens signed by them, and a server that hands out the public parts."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -65,6 +66,7 @@ class KeyServer:
     uri: str
     text: str
     status: int = 200
+    is_stuck: bool = False
     fetches: int = 0
     more: dict[str, str] = field(default_factory=dict)
 
@@ -74,6 +76,8 @@ class KeyServer:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.fetches += 1
+        while self.is_stuck:  # noqa: ASYNC110 - a test decides when it ends
+            await asyncio.sleep(0.01)
         return web.Response(text=self.text, status=self.status, headers=self.more)
 
     async def discover(self, request: web.Request) -> web.Response:
@@ -93,4 +97,5 @@ async def key_server(text: str) -> AsyncIterator[KeyServer]:
     try:
         yield server
     finally:
+        server.is_stuck = False
         await runner.cleanup()

@@ -23,6 +23,7 @@ from l4.discovery.objects import (
     SliceEndpoint,
     canonical_ip,
 )
+from l4.discovery.peer_authentication import PeerAuthentication
 from l4.discovery.registry import Registry
 from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
 from l4.discovery.waypoints import Bindings
@@ -42,6 +43,7 @@ KINDS: Kinds = {
     ("networking.istio.io", "ServiceEntry"): ServiceEntry,
     ("networking.istio.io", "WorkloadEntry"): WorkloadEntry,
     ("security.istio.io", "AuthorizationPolicy"): AuthorizationPolicy,
+    ("security.istio.io", "PeerAuthentication"): PeerAuthentication,
 }
 
 

@@ -20,6 +20,7 @@ from l4.config.settings import InvalidSetting, Settings
 from l4.config.sources import Documents, FolderSource
 from l4.discovery import kubernetes
 from l4.discovery.registry import Registry
+from l4.discovery.workload_policies import WorkloadPolicies
 from l4.identity.store import FolderStore
 from l4.net.memory import give_back_unused
 from l4.telemetry.access_log import AccessLog
@@ -120,18 +121,20 @@ class Ztunnel:
             os._exit(1)
         self._stopping.set()
 
-    def _prepare(self, documents: Documents) -> tuple[Registry, set[str]]:
-        """The registry, and what is to be told. Runs in a thread while nothing else decodes."""
+    def _prepare(self, documents: Documents) -> tuple[Registry, WorkloadPolicies, set[str]]:
+        """The registry, the policies, and what is to be told. Runs in a thread while nothing else decodes."""
         decoded = self._decoder.decode(documents.documents)
         settings = self._settings
         mesh = kubernetes.Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
         registry = kubernetes.registry_of(decoded.resources, mesh)
-        problems = (*documents.problems, *decoded.problems, *registry.problems)
-        return registry, {str(problem) for problem in problems}
+        policies = WorkloadPolicies(decoded.resources, registry, settings.trust_domains)
+        problems = (*documents.problems, *decoded.problems, *registry.problems, *policies.problems)
+        return registry, policies, {str(problem) for problem in problems}
 
-    def _apply(self, prepared: tuple[Registry, set[str]]) -> None:
-        registry, lines = prepared
+    def _apply(self, prepared: tuple[Registry, WorkloadPolicies, set[str]]) -> None:
+        registry, policies, lines = prepared
         self._registry.swap(registry)
+        self._node.policies.swap(policies)
         self._pods.update(registry)
         for line in sorted(lines - self._told):
             log.warning("%s", line)
@@ -162,6 +165,10 @@ class Ztunnel:
                     "waypoint": service.waypoint.hostname or service.waypoint.ip if service.waypoint else None,
                 }
                 for service in registry.services.values()
+            ],
+            "policies": [
+                {"name": str(policy), "action": policy.action.value, "dryRun": policy.is_dry_run}
+                for policy in self._node.policies.current.policies
             ],
         }
 

@@ -1,4 +1,4 @@
-"""Where outbound capture listens when nothing redirects connections, as on a machine without root.
+"""Where capture listens when nothing redirects connections, as on a machine without root.
 
 Each local pod says in an annotation which loopback addresses stand for the Services as that pod sees them:
 
@@ -6,7 +6,11 @@ Each local pod says in an annotation which loopback addresses stand for the Serv
 
 A prefix makes every Service reachable at the prefix with the low bits of its VIP, on the same ports; `LISTEN=TO` is one
 address that stands for another. The source of a connection is the pod whose listener took it, never guessed from an
-address.
+address. What comes to a pod without a tunnel, which a node's redirection would bring to port 15006, is captured by
+
+    pywaypoint.dev/inbound-capture: 127.0.0.1:8081=9080
+
+where each `LISTEN=PORT` stands for a port of the pod itself.
 """
 
 import ipaddress
@@ -14,8 +18,10 @@ import ipaddress
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.hbone.connect import Authority, InvalidConnect
+from l4.ztunnel.outbound import OWN_PORTS, same_family
 
 ANNOTATION = "pywaypoint.dev/outbound-capture"
+INBOUND_ANNOTATION = "pywaypoint.dev/inbound-capture"
 
 Address = tuple[str, int]
 
@@ -41,6 +47,22 @@ def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
         # A Service may be captured at its own address: it is its endpoints that are dialled, never itself.
         if (ip, port) in found and registry.service_at(ip) is None:
             raise InvalidCapture(f"{place}: what goes to {ip}:{port} leads back to a captured address")
+    return found
+
+
+def inbound_listeners(pod: Workload) -> dict[Address, Address]:
+    """Listening address → the address of the pod that it stands for. Raises InvalidCapture."""
+    place = f"{INBOUND_ANNOTATION} of pod {pod.namespace}/{pod.name}"
+    found: dict[Address, Address] = {}
+    for entry in filter(None, (entry.strip() for entry in pod.annotations.get(INBOUND_ANNOTATION, "").split(","))):
+        listen, _, port = entry.partition("=")
+        try:
+            address = _address(listen)
+            if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536) or int(port) in OWN_PORTS:
+                raise InvalidCapture(f"{port!r} is no port of an application")
+        except InvalidCapture as error:
+            raise InvalidCapture(f"{place}: {entry!r}: {error}") from None
+        found[address] = (same_family(pod, address[0]), int(port))
     return found
 
 

@@ -54,14 +54,15 @@ def target_of(registry: Registry, pod_uid: str, authority: Authority, local_ip: 
         port = ports[authority.port]
     if port in OWN_PORTS:
         return Rejected(503, "attempted recursive call to ourselves")
-    return Target(workload, (local_ip, port), tuple(_services_with(registry, workload, port)))
+    return Target(workload, (local_ip, port), tuple(services_with(registry, workload, port)))
 
 
 def _ports_of(service: Service, workload: Workload) -> Mapping[int, int] | None:
     return next((it.ports for it in service.endpoints if it.workload.uid == workload.uid), None)
 
 
-def _services_with(registry: Registry, workload: Workload, port: int) -> Iterator[Service]:
+def services_with(registry: Registry, workload: Workload, port: int) -> Iterator[Service]:
+    """Those that the workload is a member of with this port of its own."""
     for service in registry.services.values():
         for endpoint in service.endpoints:
             if endpoint.workload.uid == workload.uid and port in endpoint.ports.values():

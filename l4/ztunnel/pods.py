@@ -15,7 +15,7 @@ from l4.identity.store import NoCertificate
 from l4.net.listener import CannotListen, Listener, bind
 from l4.ztunnel import capture
 from l4.ztunnel.capture import Address, InvalidCapture
-from l4.ztunnel.proxy import Node, inbound, outbound
+from l4.ztunnel.proxy import Node, inbound, outbound, passthrough
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class PodProxy:
         self._pool = HbonePool(node.settings, node.traffic.count_refusal)
         self._listeners: dict[Address, Listener] = {}
         self._originals: dict[Address, Address] = {}
+        self._entrances: dict[Address, Address] = {}
         # Another ztunnel may take over from this one while both run.
         sockets = _bind_all([(address, hbone_port) for address in pod.addresses], reuse_port=True)
         self._servers = [self._serve(sock) for sock in sockets]
@@ -52,13 +53,14 @@ class PodProxy:
         """Listen for what the pod can reach by now; gives a sentence for what can't be done."""
         self.pod = pod
         try:
-            self._originals = capture.listeners(registry, pod)
+            self._originals, self._entrances = capture.listeners(registry, pod), capture.inbound_listeners(pod)
         except InvalidCapture as error:
             yield f"{error}; what was captured before stays"
             return
-        for address in self._listeners.keys() - self._originals.keys():
+        captured = self._originals.keys() | self._entrances.keys()
+        for address in self._listeners.keys() - captured:
             self._listeners.pop(address).close()
-        for address in self._originals.keys() - self._listeners.keys():
+        for address in captured - self._listeners.keys():
             try:
                 sock = bind(*address)  # never shared: the listener says which pod a connection comes from
             except CannotListen as error:
@@ -67,8 +69,11 @@ class PodProxy:
                 self._listeners[address] = Listener(sock, partial(self._accepted, address))
 
     def _accepted(self, listening: Address, sock: socket.socket, source: Address) -> None:
-        to = self._originals[listening]
-        self._node.spawn(outbound(self._node, self.pod.uid, self._pool, sock, source, to))
+        if (entrance := self._entrances.get(listening)) is not None:
+            self._node.spawn(passthrough(self._node, self.pod.uid, sock, source, entrance))
+        else:
+            to = self._originals[listening]
+            self._node.spawn(outbound(self._node, self.pod.uid, self._pool, sock, source, to))
 
     def stop_capturing(self) -> None:
         for listener in self._listeners.values():

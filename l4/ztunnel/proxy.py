@@ -12,6 +12,7 @@ from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, Workload
+from l4.discovery.workload_policies import NO_POLICIES, WorkloadPolicies
 from l4.hbone.client import keep_alive
 from l4.hbone.connect import ConnectRequest
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
@@ -22,10 +23,12 @@ from l4.net.capacity import Capacity
 from l4.net.copy import Copy, reset_on_close
 from l4.telemetry.propagation import format_baggage, format_forwarded, parse_forwarded
 from l4.telemetry.source import SourceLabels
-from l4.ztunnel.inbound import Target, target_of
+from l4.ztunnel.inbound import Target, services_with, target_of
 from l4.ztunnel.outbound import HboneHop, PlainHop, Refused, decide, same_family
-from l4.ztunnel.traffic import Flow, NotDrained, Traffic, labels_of
+from l4.ztunnel.traffic import Flow, NotDrained, PolicyRejected, Traffic, labels_of
+from policies.access import Access
 from policies.attributes import Peer
+from policies.authorization import ALLOWED, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +43,31 @@ class Node:
     settings: Settings
     sources: SourceLabels = field(default_factory=SourceLabels)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    policies: Holder[WorkloadPolicies] = field(default_factory=lambda: Holder(NO_POLICIES))
     capacity: Capacity = field(init=False)
 
     def __post_init__(self) -> None:
+        self.policies.subscribe(lambda _: self.traffic.cut(self._is_denied))
         self.capacity = Capacity(self.settings.max_connections)
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def judge(self, workload: Workload, access: Access) -> Verdict:
+        """Whether somebody may come in."""
+        authorization = self.policies.current.of(workload)
+        if authorization is None:
+            return ALLOWED
+        verdict = authorization.judge(access)
+        for shadow in verdict.shadow:
+            log.debug("dry-run of policies for %s: %s", workload.name, shadow)
+        return verdict
+
+    def _is_denied(self, pod_uid: str, access: Access) -> bool:
+        workload = self.registry.current.workloads.get(pod_uid)
+        return workload is not None and not self.judge(workload, access).is_allowed
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -98,9 +117,13 @@ async def _open_tunnel(
 
 
 async def _carry(
-    node: Node, flow: Flow, sock: socket.socket, connect: Callable[[Copy], Coroutine[None, None, None]]
+    node: Node,
+    flow: Flow,
+    sock: socket.socket,
+    connect: Callable[[Copy], Coroutine[None, None, None]],
+    access: Access | None = None,
 ) -> None:
-    copy = node.traffic.opened(flow)
+    copy = node.traffic.opened(flow, access)
     try:
         await connect(copy)
         keep_alive(sock, node.settings)
@@ -141,8 +164,15 @@ def _outbound_flow(
     )
 
 
-def _drop(node: Node, sock: socket.socket, source: tuple[str, int], to: tuple[str, int], reason: str) -> None:
-    node.traffic.failed("outbound", f"{source[0]}:{source[1]}", f"{to[0]}:{to[1]}", reason)
+def _drop(
+    node: Node,
+    sock: socket.socket,
+    source: tuple[str, int],
+    to: tuple[str, int],
+    reason: str,
+    direction: str = "outbound",
+) -> None:
+    node.traffic.failed(direction, f"{source[0]}:{source[1]}", f"{to[0]}:{to[1]}", reason)
     _reset(sock)
 
 
@@ -165,6 +195,7 @@ def inbound(node: Node, pod_uid: str, incoming: IncomingTunnel) -> None:
 
 async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
     registry, peer = node.registry.current, incoming.peer
+    access = Access(peer, target.address[:1], target.address[1])
     source = registry.workload_at(peer.ip)
     host = parse_forwarded(incoming.request.forwarded).host
     flow = Flow(
@@ -182,7 +213,12 @@ async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
         service=target.service_for(host),
         is_mutual_tls=True,
     )
-    copy = node.traffic.opened(flow)
+    copy = node.traffic.opened(flow, access)
+    verdict = node.judge(target.workload, access)
+    if not verdict.is_allowed:
+        copy.abort(PolicyRejected(verdict))
+        incoming.refuse(401)
+        return
     try:
         await connect_plain(target.address, copy.far, node.settings)
     except ConnectFailed as error:
@@ -192,8 +228,46 @@ async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
     except asyncio.CancelledError:
         copy.abort(NotDrained())
         raise
-    if incoming.accept(copy.near, [(b"baggage", format_baggage(target.workload))]) is None:
+    if copy.is_over:  # denied meanwhile
+        incoming.refuse(401)
+    elif incoming.accept(copy.near, [(b"baggage", format_baggage(target.workload))]) is None:
         copy.abort(ConnectionResetError("client disconnected before the tunnel stood"))
+
+
+async def passthrough(
+    node: Node, pod_uid: str, sock: socket.socket, source: tuple[str, int], to: tuple[str, int]
+) -> None:
+    """Carry a connection without mutual TLS into a pod, if its policies let in who has no identity."""
+    registry, peer = node.registry.current, Peer(None, *source)
+    pod = registry.workloads.get(pod_uid)
+    if pod is None:
+        _drop(node, sock, source, to, "the destination workload is no longer known", "inbound")
+        return
+    access = Access(peer, to[:1], to[1])
+    caller = registry.workload_at(peer.ip)
+    flow = Flow(
+        pod_uid=pod.uid,
+        direction="inbound",
+        source_address=source,
+        source=node.sources.find(peer, registry, b""),
+        source_pod=caller.name if caller else "",
+        source_identity=None,
+        destination_address=to,
+        authority="",
+        destination=pod.metric_labels,
+        destination_pod=pod.name,
+        destination_identity=pod.identity,
+        service=next(services_with(registry, pod, to[1]), None),
+        is_mutual_tls=False,
+    )
+
+    async def enter(copy: Copy) -> None:
+        verdict = node.judge(pod, access)
+        if not verdict.is_allowed:
+            raise PolicyRejected(verdict)
+        await connect_plain(to, copy.far, node.settings)
+
+    await _carry(node, flow, sock, enter, access)
 
 
 async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, settings: Settings) -> None:

@@ -16,7 +16,9 @@ from l4.identity.store import NoCertificate
 from l4.net.copy import Copy, SideLost
 from l4.telemetry.access_log import AccessLog, StartTime
 from l4.telemetry.metrics import MeshMetrics, Value, mesh_values
+from policies.access import Access
 from policies.attributes import Identity
+from policies.authorization import Verdict
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
 
 
@@ -63,14 +65,21 @@ class Traffic:
     def count_refusal(self, reason: str) -> None:
         self._metrics.count_refusal(reason)
 
-    def opened(self, flow: Flow) -> Copy:
-        """Count a connection whose labels are known. When its copy ends, or is aborted, the end is told."""
+    def opened(self, flow: Flow, access: Access | None = None) -> Copy:
+        """Count a connection whose labels are known. When its copy ends, or is aborted, the end is told. `access` is
+        what policies judge by, as long as it lasts."""
         labels = self._labels(flow, "-")
         self._metrics.connections_opened.labels(labels).add()
         received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
-        connection = _Connection(flow, received, sent, self._closed)
+        connection = _Connection(flow, access, received, sent, self._closed)
         self._open.add(connection)
         return connection.copy
+
+    def cut(self, is_denied: Callable[[str, Access], bool]) -> None:
+        """End the connections that are denied by now; asked with the pod's uid."""
+        for connection in list(self._open):
+            if connection.access is not None and is_denied(connection.flow.pod_uid, connection.access):
+                connection.copy.abort(PolicyChanged())
 
     def report(self) -> None:
         """Count the bytes that have passed since the last time."""
@@ -153,12 +162,18 @@ class Traffic:
 
 
 class _Connection:
-    __slots__ = ("_on_closed", "_received", "_sent", "copy", "flow", "started")
+    __slots__ = ("_on_closed", "_received", "_sent", "access", "copy", "flow", "started")
 
     def __init__(
-        self, flow: Flow, received: Value, sent: Value, on_closed: Callable[["_Connection", Exception | None], None]
+        self,
+        flow: Flow,
+        access: Access | None,
+        received: Value,
+        sent: Value,
+        on_closed: Callable[["_Connection", Exception | None], None],
     ) -> None:
         self.flow = flow
+        self.access = access
         self.copy = Copy(self._done)
         self.started = time.perf_counter()
         self._received = _Tally(received)
@@ -194,6 +209,21 @@ class NotDrained(ConnectionAbortedError):
         super().__init__("connection failed to drain within the timeout")
 
 
+class PolicyRejected(ConnectionAbortedError):
+    """A policy does not let it in; the words are ztunnel's."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        why = "allow policies exist, but none allowed"
+        if verdict.rule is not None:
+            why = f"explicitly denied by: {verdict.rule.policy}"
+        super().__init__(f"connection closed due to policy rejection: {why}")
+
+
+class PolicyChanged(ConnectionAbortedError):
+    def __init__(self) -> None:
+        super().__init__("connection closed due to policy change")
+
+
 def _is_ordinary(error: Exception | None) -> bool:
     """How applications end connections all the time; ztunnel calls it no error either."""
     if not isinstance(error, SideLost):
@@ -216,7 +246,7 @@ def response_flag(error: Exception | None) -> str:
             return "TLS_FAILURE"
         case NoCertificate():
             return "IDENTITY_ERROR"
-        case TunnelRefused(status=401):
+        case TunnelRefused(status=401) | PolicyRejected() | PolicyChanged():
             return "DENY"
         case _:
             return "CONNECT"

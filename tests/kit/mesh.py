@@ -18,6 +18,7 @@ from l4.config.resources import Decoder
 from l4.config.settings import Settings
 from l4.discovery import kubernetes
 from l4.discovery.registry import Registry
+from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
@@ -120,6 +121,7 @@ class Mesh:
             decoded.resources, registry, gateway=GATEWAY, problems=(*problems, *decoded.problems)
         )
         self.registry.swap(registry)
+        self.node.policies.swap(WorkloadPolicies(decoded.resources, registry, self.settings.trust_domains))
         self.pods.update(registry)
         self.clusters.reconcile(snapshot)
         self.path.live.reconcile(snapshot)

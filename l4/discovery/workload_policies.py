@@ -1,0 +1,132 @@
+"""Which policies hold for a workload, of all those that ztunnels carry out.
+
+AuthorizationPolicies without `targetRefs`: those of the root namespace are for the whole mesh, others for their
+namespace, and those with a selector for whom they select (in the root namespace: in all). They are judged without
+looking at HTTP. Whoever calls through a waypoint that is bound to the workload, or to a service of it, needs no ALLOW:
+the waypoint has judged already, and comes under its own name.
+https://istio.io/latest/docs/ambient/usage/l4-policy/
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from l4.config.codes import Code
+from l4.config.documents import Problem
+from l4.config.resources import Resource, Resources
+from l4.discovery.authorization_policy import AuthorizationPolicy, Targeting
+from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN, ROOT_NAMESPACE, compile_policy
+from l4.discovery.peer_authentication import PeerAuthentication, PeerAuthentications
+from l4.discovery.registry import Registry
+from l4.discovery.workload import GatewayAddress, Workload
+from policies.access import Principal
+from policies.attributes import Identity
+from policies.authorization import Action, Authorization, Policy, Rule
+from policies.value_match import Texts
+
+_AT_WAYPOINTS = frozenset({Action.AUDIT, Action.CUSTOM})
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoped:
+    """A policy and whom it is for; `selector` is None where that is everybody in its reach."""
+
+    policy: Policy
+    selector: Mapping[str, str] | None
+
+    def holds_for(self, workload: Workload) -> bool:
+        is_near = self.policy.namespace in {ROOT_NAMESPACE, workload.namespace}
+        return is_near and (self.selector is None or self.selector.items() <= workload.labels.items())
+
+
+class WorkloadPolicies:
+    """Immutable but for what it remembers of workloads that were asked about."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        registry: Registry,
+        trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
+    ) -> None:
+        self._registry = registry
+        self._authentications = PeerAuthentications(resources.of(PeerAuthentication), ROOT_NAMESPACE)
+        self._found: list[Problem] = []
+        self._scoped = [
+            scoped for resource in resources.of(AuthorizationPolicy) for scoped in self._read(resource, trust_domains)
+        ]
+        self._by_uid: dict[str, Authorization | None] = {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return (*self._found, *self._authentications.problems)
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """All that there are, for whomever."""
+        return tuple(scoped.policy for scoped in self._scoped)
+
+    def of(self, workload: Workload) -> Authorization | None:
+        """None where nobody has said anything."""
+        if workload.uid not in self._by_uid:
+            self._by_uid[workload.uid] = self._authorization(workload)
+        return self._by_uid[workload.uid]
+
+    def _authorization(self, workload: Workload) -> Authorization | None:
+        policies = [it.policy for it in self._scoped if it.holds_for(workload)]
+        strict = self._authentications.policy(workload)
+        if strict is not None:
+            policies.append(strict)
+        if not policies:
+            return None
+        exempt = self._exempt(workload) if any(it.action is Action.ALLOW for it in policies) else ()
+        return Authorization(tuple(policies), tuple(exempt)).for_bytes()
+
+    def _exempt(self, workload: Workload) -> Iterator[Policy]:
+        waypoints = set(self._waypoints.get(workload.uid, ()))
+        if workload.waypoint is not None:
+            waypoints.add(workload.waypoint)
+        for waypoint in sorted(waypoints, key=lambda it: (it.namespace, it.gateway)):
+            principals = Texts(tuple(sorted(it.principal for it in _identities(self._registry, waypoint))))
+            name = f"istio_allow_waypoint_{waypoint.namespace}_{waypoint.gateway}"
+            yield Policy(waypoint.namespace, name, Action.ALLOW, (Rule(0, (((Principal(principals),),),)),))
+
+    @cached_property
+    def _waypoints(self) -> Mapping[str, set[GatewayAddress]]:
+        """Those of the services of each workload."""
+        found: dict[str, set[GatewayAddress]] = {}
+        for service in self._registry.services.values():
+            for endpoint in service.endpoints if service.waypoint is not None else ():
+                assert service.waypoint is not None
+                found.setdefault(endpoint.workload.uid, set()).add(service.waypoint)
+        return found
+
+    def _read(self, resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str]) -> Iterable[_Scoped]:
+        compiled = compile_policy(resource, trust_domains)
+        if compiled.targeting.refs:
+            return ()
+        self._found += compiled.problems
+        policy = compiled.policy
+        if policy is None:
+            return ()
+        if policy.action in _AT_WAYPOINTS:
+            sentence = f"a ztunnel carries out ALLOW and DENY; for {policy.action} target a Service or a waypoint"
+            problem = Problem(resource.origin, str(resource.key), "spec.action", sentence, Code.POLICY_NOT_ENFORCED)
+            self._found.append(problem)
+            return ()
+        return (_Scoped(policy, _labels(compiled.targeting)),)
+
+
+def _labels(targeting: Targeting) -> Mapping[str, str] | None:
+    return targeting.selector.match_labels if targeting.selector is not None else None
+
+
+def _identities(registry: Registry, waypoint: GatewayAddress) -> frozenset[Identity]:
+    """Who the waypoint's pods are."""
+    service = registry.services.get(waypoint.hostname) if waypoint.hostname else registry.service_at(waypoint.ip)
+    if service is not None:
+        return frozenset(endpoint.workload.identity for endpoint in service.endpoints)
+    workload = registry.workload_at(waypoint.ip) if waypoint.ip else None
+    return frozenset({workload.identity}) if workload is not None else frozenset()
+
+
+NO_POLICIES = WorkloadPolicies(Resources(), Registry())

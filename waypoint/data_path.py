@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from l4.config.holder import Holder
 from l4.config.settings import Settings
+from l4.net.copy import Copy
 from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
 from waypoint.config.snapshot import Snapshot
@@ -39,6 +40,8 @@ class DataPath:
     exchanges: int = 0
     mirrors: int = 0
     recorder: Recorder | None = None
+    opaque: "dict[Copy, tuple[Connection, str]]" = field(default_factory=dict)
+    """The joined bytes that pass, with the server name that their client asked for."""
     max_exchanges: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -198,6 +198,23 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
     return decision
 
 
+def denial_of_bytes(destination: Destination | None, peer: Peer, server_name: str) -> Denied | None:
+    """Why bytes that pass already may do so no longer."""
+    if destination is None or destination.opaque_authorization is None:
+        return None
+    access = Access(peer, destination.addresses, destination.port, server_name=server_name)
+    verdict = destination.opaque_authorization.judge(access)
+    return None if verdict.is_allowed else Denied(verdict)
+
+
+def denial_of_peer(destination: Destination | None, peer: Peer) -> Denied | None:
+    """Why nothing that the peer could ask there is allowed any longer."""
+    if destination is None or destination.peer_authorization is None:
+        return None
+    verdict = destination.peer_authorization.judge(Access(peer, destination.addresses, destination.port))
+    return None if verdict.is_allowed else Denied(verdict)
+
+
 def _authorize(authorization: Authorization, access: Access) -> tuple[Verdict, ExchangeError | None]:
     """Before anything else is looked at; nobody learns from an answer which routes there are."""
     verdict = authorization.judge(access)

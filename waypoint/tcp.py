@@ -12,8 +12,8 @@ from policies.balancing.hash_key import KeyKind
 from policies.outcome import Ending, Outcome
 from policies.retry import DEFAULT_RETRIES
 from waypoint.config.snapshot import UNKNOWN_SERVICE
-from waypoint.data_path import Connection
-from waypoint.decide import decide_opaque
+from waypoint.data_path import Connection, DataPath
+from waypoint.decide import decide_opaque, denial_of_bytes
 from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
 from waypoint.telemetry import ClusterEvent, ExchangeRecord
 from waypoint.upstream.cluster import Cluster
@@ -44,6 +44,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
     started = time.perf_counter()
 
     def done(error: Exception | None) -> None:
+        del path.opaque[copy]
         live.active -= 1
         cluster.circuit.connections -= 1
         series.closed.add(1)
@@ -78,8 +79,20 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         return
     series = path.telemetry.tcp_series(source, live.endpoint, cluster.config.service)
     series.opened.add(1)
+    path.opaque[copy] = connection, server_name
+    if path.holder.current is not snapshot:
+        cut_denied(path)
     if not near.accept(copy.near):
         copy.abort(ConnectionResetError("the client gave up before the connection stood"))
+
+
+def cut_denied(path: DataPath) -> None:
+    """End what passes and may do so no longer."""
+    destinations = path.holder.current.destinations
+    for copy, (connection, server_name) in list(path.opaque.items()):
+        denial = denial_of_bytes(destinations.get(connection.authority), connection.peer, server_name)
+        if denial is not None:
+            copy.abort(ConnectionAbortedError(denial.detail))
 
 
 async def _reach(

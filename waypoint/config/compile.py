@@ -129,6 +129,7 @@ class _Security:
             authentication=authentication,
             authorization=authorization,
             opaque_authorization=authorization.for_bytes() if authorization is not None else None,
+            peer_authorization=authorization.for_peers() if authorization is not None else None,
         )
 
 

@@ -240,6 +240,11 @@ class Http1Server(asyncio.Protocol):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def fail_exchanges(self, error: ExchangeError) -> None:
+        """End the one that is under way; the connection stays, if its response had not begun."""
+        if self._exchange is not None:
+            self._exchange.request_failed(error)
+
     def close_when_idle(self) -> None:
         """Finish the exchange that is under way, say `connection: close` with it if it isn't too late, and close."""
         self._is_draining = True

@@ -1,11 +1,13 @@
 """What happens to the requests of a rule, or of one of its backends, on their way: the Gateway API's filters.
 
-Of a request, CORS comes first, then redirect, request headers, rewrite, mirrors; of a response, its headers, then CORS.
+Of a request, CORS comes first (a preflight that it answers bears no credentials to judge), then external authorization,
+redirect, request headers, rewrite, mirrors; of a response, its headers, then CORS.
 """
 
 from dataclasses import dataclass
 
 from policies.cors import Cors
+from policies.external_auth import Authorizer
 from policies.mirror import Mirror
 from policies.rewrite import HeaderEdit, Redirect, UrlRewrite
 
@@ -27,6 +29,7 @@ class Filters:
     mirrors: tuple[Mirror, ...] = ()
     cors: Cors | None = None
     direct: DirectResponse | None = None
+    authorizer: Authorizer | None = None
 
 
 NO_FILTERS = Filters()

@@ -39,6 +39,7 @@ class DataPath:
     live: LivePolicies
     exchanges: int = 0
     mirrors: int = 0
+    questions: int = 0
     recorder: Recorder | None = None
     opaque: "dict[Copy, tuple[Connection, str]]" = field(default_factory=dict)
     """The joined bytes that pass, with the server name that their client asked for."""

@@ -13,12 +13,14 @@ from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.authorization import Authorization, Verdict
 from policies.claims import Claims
 from policies.cors import preflight_method
+from policies.external_auth import Question
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
 from policies.mirror import Mirror
 from policies.overrides import is_own_request, override
 from policies.rate_limit import Measured, Quota, RateLimits
+from policies.rewrite import HeaderEdit
 from policies.route import Rule, WeightedBackend
 from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
@@ -74,7 +76,8 @@ class Decision:
     `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
     where the client's session is, if the rule keeps sessions; `quota` is what its limits left to the client; `fault`
     is what the request was exposed to. Of what is `measured` a rate limit service is asked first; it can still refuse
-    the request, whatever was decided. The request waits for `delay_seconds` first, whatever becomes of it.
+    the request, whatever was decided, and so can the authorizer that is asked the `question`. `response_edits` are what
+    authorizers change of the response. The request waits for `delay_seconds` first, whatever becomes of it.
     """
 
     rule: Rule | None = None
@@ -90,6 +93,8 @@ class Decision:
     fault: Fault | None = None
     delay_seconds: float = 0.0
     verdict: Verdict | None = None
+    question: Question | None = None
+    response_edits: tuple[HeaderEdit, ...] = ()
 
     @property
     def status(self) -> int:
@@ -131,13 +136,15 @@ def decide(
     if rule.limits is not None and _is_over(decision, rule.limits, head, peer, live):
         decision.error = RateLimited(is_resource_exhausted=rule.limits.is_resource_exhausted)
         return decision
+    filters = rule.filters
+    if filters.authorizer is not None and not _is_answered_by_cors(filters, head):
+        decision.question = filters.authorizer.question(head)
     fault = decision.fault = rule.fault if rule.fault_plan is None else _planned(rule, head, peer, now, live)
     if fault is not None:
         decision.delay_seconds, abort = fault.strike(roll)
         if abort is not None:
             decision.error = FaultInjected(abort)
             return decision
-    filters = rule.filters
     if filters.cors is not None or filters.redirect is not None or filters.direct is not None:
         decision.answer = _answer(decision, filters, head)
         if decision.answer is not None:
@@ -150,6 +157,11 @@ def decide(
             if each is not NO_FILTERS:
                 _apply(decision, each, head, roll)
     return decision
+
+
+def _is_answered_by_cors(filters: Filters, head: RequestHead) -> bool:
+    is_allowed = filters.cors is not None and filters.cors.origin_of(head) is not None
+    return is_allowed and preflight_method(head) is not None
 
 
 def _is_over(decision: Decision, limits: RateLimits, head: RequestHead, peer: Peer, live: Live) -> bool:
@@ -235,10 +247,12 @@ def edit_response(decision: Decision, headers: Headers) -> Headers:
 
 
 def mark(decision: Decision, headers: Headers) -> Headers:
-    """What a response says of the decision, whoever made it: what the client has left, and that the page which asked
-    may read it."""
+    """What a response says of the decision, whoever made it: what the client has left, what authorizers add, and that
+    the page which asked may read it."""
     if decision.quota is not None:
         decision.quota.mark(headers)
+    for edit in decision.response_edits:
+        headers = edit.apply(headers)
     if decision.origin is None or decision.rule is None or decision.rule.filters.cors is None:
         return headers
     return decision.rule.filters.cors.mark(headers, decision.origin)

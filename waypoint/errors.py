@@ -4,7 +4,7 @@ Raise or pass these, never a status: `exchange.local_reply` renders any of them.
 what Envoy sends (dashboards and tests of others match on them).
 """
 
-from policies.attributes import Header
+from policies.attributes import Header, Headers
 from policies.authorization import Verdict
 from policies.fault import Abort
 from policies.jwt import Failure
@@ -122,11 +122,35 @@ class Denied(ExchangeError):
 
 
 class NotAuthorized(ExchangeError):
-    """Whom a policy wants to have asked can't be asked."""
+    """Whom a policy wants to have asked can't be asked, or said nothing that is understood."""
 
-    status = 403
     flag = ResponseFlag.UNAUTHORIZED_EXTERNAL_SERVICE
     detail = "ext_authz_error"
+
+    def __init__(self, reason: str, status: int = 403) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class ExternallyDenied(ExchangeError):
+    """An authorizer says no, in its own words."""
+
+    flag = ResponseFlag.UNAUTHORIZED_EXTERNAL_SERVICE
+    detail = "ext_authz_denied"
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        super().__init__("an authorizer said no")
+        self.status = status
+        self.headers = tuple(headers)
+        self.body = body
+
+
+class PayloadTooLarge(ExchangeError):
+    """An authorizer is to be told the whole body, and can't be."""
+
+    status = 413
+    detail = "request_payload_too_large"
+    body = b"Payload Too Large"
 
 
 class FaultInjected(ExchangeError):

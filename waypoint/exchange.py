@@ -21,6 +21,7 @@ from l4.discovery.workload import AppProtocol
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.claims import Claims
+from policies.external_auth import Authorizer, Question
 from policies.jwt import challenge
 from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
@@ -29,7 +30,8 @@ from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.data_path import Connection
 from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, mark
-from waypoint.errors import AttemptFailed, ExchangeError, NotAuthenticated, Overloaded, RequestTimeout
+from waypoint.errors import AttemptFailed, ExchangeError, NotAuthenticated, Overloaded, PayloadTooLarge, RequestTimeout
+from waypoint.external_auth import ask
 from waypoint.gate import Gate
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
@@ -120,7 +122,7 @@ class Exchange:
     def request_body(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
         if self._gate is not None:
-            self._gate.body.append(data)
+            self._gate.put(data)
         else:
             self._pass_on(data)
 
@@ -129,7 +131,7 @@ class Exchange:
         if trailers and self._head.get(b"te") is None:
             trailers = []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
         if self._gate is not None:
-            self._gate.trailers = trailers
+            self._gate.end(trailers)
         else:
             self._pass_on_end(trailers)
 
@@ -255,8 +257,8 @@ class Exchange:
         if taken is not None and path.recorder is not None:
             self._write_head(path.recorder, taken, snapshot.version)
         cluster = path.clusters[decision.cluster] if decision.cluster is not None else None
-        if decision.delay_seconds or decision.measured:
-            self._wait(self._hold_back(decision, cluster))
+        if decision.delay_seconds or decision.measured or decision.question is not None:
+            self._wait(self._hold_back(decision, cluster, self._cluster_to_ask(decision.question)))
         elif self._gate is not None:
             self._go_on(decision, cluster)
         else:
@@ -285,8 +287,11 @@ class Exchange:
         else:
             self._gate.task = task
 
-    async def _hold_back(self, decision: Decision, cluster: Cluster | None) -> None:
+    async def _hold_back(self, decision: Decision, cluster: Cluster | None, authorizer: Cluster | None) -> None:
         if decision.measured and await self._is_refused(decision):
+            cluster = None
+        elif decision.question is not None and (error := await self._denial(decision.question, authorizer)):
+            decision.cluster, decision.answer, decision.error = None, None, error
             cluster = None
         elif decision.delay_seconds:
             self._record.flags += (ResponseFlag.DELAY_INJECTED,)
@@ -305,10 +310,46 @@ class Exchange:
         decision.cluster, decision.answer, decision.error = None, None, asked.error
         return True
 
+    def _cluster_to_ask(self, question: Question | None) -> Cluster | None:
+        name = question.authorizer.cluster if question is not None else None
+        return self._path.clusters[name] if name is not None else None
+
+    async def _denial(self, question: Question, cluster: Cluster | None) -> ExchangeError | None:
+        """Ask an authorizer, whose cluster it is, and make the changes that it asks for."""
+        gate = self._gate
+        assert gate is not None
+        body = await self._told_of_body(gate, question.authorizer)
+        if body is None:
+            return PayloadTooLarge()
+        asked = await ask(self._connection, question, cluster, body, self._body, self._downstream.protocol)
+        if asked.allowed is not None:
+            asked.allowed.apply_to(self._head)
+            if asked.allowed.response_edit is not None:
+                gate.response_edits += (asked.allowed.response_edit,)
+        return asked.error
+
+    async def _told_of_body(self, gate: Gate, authorizer: Authorizer) -> bytes | None:
+        """What an authorizer is told of the body; None when it wants all of one that is too long."""
+        length, most = self._body.length, authorizer.max_body_bytes
+        if not most or self._body.is_empty or self._body.is_opaque:
+            return b""
+        if length is not None and length > most and not authorizer.takes_part:
+            return None
+        head = self._head
+        if head.get(b"expect") is not None:  # the client waits to be told that we want it
+            head.headers = [header for header in head.headers if header[0] != b"expect"]
+            self._downstream.send_informational(ResponseHead(100, []))
+        self._downstream.resume_request()
+        await gate.gather(most if authorizer.takes_part else most + 1)
+        self._downstream.pause_request()
+        body = b"".join(gate.body)
+        return body[:most] if authorizer.takes_part or len(body) <= most else None
+
     def _go_on(self, decision: Decision, cluster: Cluster | None) -> None:
         """The wait is over: do with the request what was decided, and what has arrived of it meanwhile."""
         gate, self._gate = self._gate, None
         assert gate is not None
+        decision.response_edits = gate.response_edits
         self._carry_out(decision, cluster)
         if self._is_over:
             return
@@ -521,7 +562,8 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
 def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
     """An error as a response: its head (framing is the codec's matter) and body."""
     body = error.body
-    headers = [(b"content-type", b"text/plain")] if body else []
+    has_type = any(name == b"content-type" for name, _ in error.headers)
+    headers = [(b"content-type", b"text/plain")] if body and not has_type else []
     if error.status == 405:
         headers.append((b"allow", _ALLOWED))  # RFC 9110 section 15.5.6
     return ResponseHead(error.status, [*headers, *error.headers, *_own_headers()]), body

@@ -153,6 +153,9 @@ class Telemetry:
         if reason:
             self._metrics.count_refusal(reason)
 
+    def count_answer(self, authorizer: str, outcome: str) -> None:
+        self._metrics.external_auth.labels((authorizer, outcome)).add()
+
     def count_event(self, event: ClusterEvent, cluster: ClusterName) -> None:
         self._metrics.cluster_events.labels((event, cluster)).add()
 

@@ -120,6 +120,9 @@ class Settings:
     """What one request may have in flight towards us; more would have to be buffered for a slow endpoint."""
     inner_http2_connection_window: int = 1 << 20
     """Many times the stream's, so that one request nobody reads cannot stall its neighbours."""
+    external_auth_seconds: float = 10.0
+    """How long an external authorizer is waited for at most, whatever its provider's timeout is: Istio's default of
+    600 s would hold every request there is."""
     stall_seconds: float = 300.0
     """For the peer of a stream that takes nothing of what waits for it: then it is reset. Envoy's stream idle time."""
 

@@ -254,6 +254,9 @@ class MeshMetrics:
             "Requests that a rate limit service was asked about.",
             ("service", "outcome"),
         )
+        self.external_auth = counter(
+            "pywaypoint_external_auth", "Requests that an authorizer was asked about.", ("provider", "outcome")
+        )
         self.stopped_faults = gauge(
             "pywaypoint_fault_stopped", "1 for a fault plan that its target's errors have stopped.", ("plan",)
         )
@@ -287,6 +290,7 @@ class MeshMetrics:
                 self.cluster_events,
                 self.rate_limits,
                 self.rate_limit_service,
+                self.external_auth,
                 self.stopped_faults,
                 self.authorization_denied,
                 self.authorization_dry_run,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from policies.attributes import ClusterName
 from policies.cors import Cors
+from policies.external_auth import Authorizer
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
 from policies.filters import Filters
@@ -124,6 +125,8 @@ def filter_words(filters: Filters) -> list[str]:
     words: list[str] = []
     if filters.cors is not None:
         words.append(_cors(filters.cors))
+    if filters.authorizer is not None:
+        words.append(authorizer_words(filters.authorizer))
     if filters.redirect is not None:
         words.append(_redirect(filters.redirect))
     if filters.direct is not None:
@@ -136,6 +139,15 @@ def filter_words(filters: Filters) -> list[str]:
     if filters.response_edit is not None:
         words += [f"response: {it}" for it in _edit(filters.response_edit)]
     return words
+
+
+def authorizer_words(authorizer: Authorizer) -> str:
+    if authorizer.cluster is None:
+        return f"deny: the authorizer {authorizer.name} leads nowhere"
+    protocol = "gRPC" if authorizer.is_grpc else "HTTP"
+    body = f", with {authorizer.max_body_bytes} bytes of the body" if authorizer.max_body_bytes else ""
+    failing = ", and go on if it fails" if authorizer.is_fail_open else ""
+    return f"ask {cluster_name(authorizer.cluster)} by {protocol} first{body}{failing}"
 
 
 def mirror_words(mirror: Mirror) -> str:

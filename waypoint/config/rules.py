@@ -11,6 +11,7 @@ from l4.config.codes import Code
 from l4.config.documents import ObjectKey
 from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
+from policies.external_auth import Authorizer
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Exact, Regex, StringMatch
 from policies.mirror import Mirror
@@ -21,6 +22,7 @@ from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, Rule, 
 from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config import gateway_api as api
+from waypoint.config.external_auth import authorizer_of
 from waypoint.config.grpc_route import GRPCMethodMatch, GRPCRouteMatch, GRPCRouteRule
 from waypoint.config.http_route import HTTPRouteMatch, HTTPRouteRule, Retry
 from waypoint.config.l4_routes import L4Rule
@@ -31,8 +33,9 @@ from waypoint.config.sessions import session_of
 _PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX, "RegularExpression": PathKind.REGEX}
 _FILTERS = frozenset(
     {"RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "RequestMirror", "CORS"}
+    | {"ExternalAuth"}
 )
-_BACKEND_FILTERS = _FILTERS - {"RequestRedirect", "CORS"}
+_BACKEND_FILTERS = _FILTERS - {"RequestRedirect", "CORS", "ExternalAuth"}
 _RESET = "its share is reset"
 _NOWHERE = (WeightedBackend(None),)
 
@@ -136,7 +139,18 @@ class Rules:
             redirect=_redirect(redirects[0], prefix) if redirects else None,
             mirrors=tuple(self._mirrors(field, filters)),
             cors=_cors(cors[0]) if cors else None,
+            authorizer=self._authorizer(field, filters),
         )
+
+    def _authorizer(self, field: str, filters: tuple[api.Filter, ...]) -> Authorizer | None:
+        """Named by whom it is about and whom it asks; one that leads nowhere denies."""
+        for number, it in enumerate(filters):
+            auth = it.external_auth
+            if auth is not None:
+                place, key = f"{field}[{number}].externalAuth.backendRef", self._key
+                cluster = self._resolved(place, auth.backend_ref, "requests for it are denied")
+                return authorizer_of(f"{key.kind}/{key.namespace}/{key.name}", cluster, auth)
+        return None
 
     def _mirrors(self, field: str, filters: tuple[api.Filter, ...]) -> Iterator[Mirror]:
         for number, it in enumerate(filters):

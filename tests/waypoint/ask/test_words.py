@@ -5,6 +5,7 @@ import pytest
 
 from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
+from policies.external_auth import Authorizer
 from policies.fault import Abort, Fault
 from policies.fault_plan import FaultPlan, FaultRule, StopWhen
 from policies.filters import DirectResponse, Filters
@@ -36,6 +37,7 @@ EVERY_FILTER = Filters(
     mirrors=(Mirror(CLUSTER, 1, 8),),
     cors=Cors((OriginPattern(b"https://a.example"),), has_credentials=True),
     direct=DirectResponse(418, b"tea"),
+    authorizer=Authorizer("auth", CLUSTER, is_grpc=True, max_body_bytes=64, is_fail_open=True),
 )
 
 
@@ -44,6 +46,7 @@ def test_every_filter_has_words() -> None:
 
     assert words == [
         "CORS for pages of https://a.example, with credentials",
+        "ask reviews.default:9080 by gRPC first, with 64 bytes of the body, and go on if it fails",
         "redirect with 308, scheme https, host away, port 8443, the path to /all",
         "answer 418 with 3 bytes",
         "request: set host to other",

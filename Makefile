@@ -31,7 +31,7 @@ bench: .venv/ready  ## Side by side with Envoy; needs wrk. Measures the compiled
 	$(BIN)/python -m bench
 
 test-twin: build/twin  ## The same tests over the compiled twin.
-	cp -R tests bench examples pyproject.toml Makefile build/twin/
+	cp -R tests bench deploy docs examples pyproject.toml Makefile build/twin/
 	cd build/twin && EXPECT_TWIN=1 $(CURDIR)/$(BIN)/python -m pytest -n 2 --dist loadfile
 
 build/twin: .venv/ready $(SOURCES)

@@ -227,6 +227,6 @@ def test_the_same_key_meets_the_same_endpoint(tmp_path: Path, cluster: envoy.Con
                 ours = await met_by_keys(get)
 
         assert ours == theirs
-        assert len(set(theirs)) == 5
+        assert len(set(theirs)) > 2  # else there is nothing to agree on
 
     run(scenario(), 60)

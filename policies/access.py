@@ -14,8 +14,6 @@ from policies.attributes import Peer, RequestHead
 from policies.claims import Claims
 from policies.value_match import Hosts, Networks, Paths, Ports, Texts, address_of
 
-_COOKIE = b"cookie"
-
 
 @dataclass(slots=True)
 class Access:
@@ -45,10 +43,10 @@ class Access:
     @property
     def remote_ip(self) -> str:
         """The last address of x-forwarded-for, which a trusted proxy before us has written; else the peer's own."""
-        forwarded = _header(self.request, b"x-forwarded-for")
-        if forwarded is None:
+        forwarded = _values(self.request, b"x-forwarded-for")
+        if not forwarded:
             return self.peer.ip
-        last = forwarded.rpartition(b",")[2].strip().decode("latin-1")
+        last = forwarded[-1].rpartition(b",")[2].strip().decode("latin-1")
         return last if address_of(last) is not None else self.peer.ip
 
 
@@ -213,11 +211,14 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All values of a header, joined by commas."""
+    """All values of a header, joined by commas. Nobody gets past by another value beside the one that is meant
+    (CVE-2026-26308): where it denies (`is_each`), it is enough that it holds for one of the values by itself; where it
+    allows, none of the values may be one of those that are not to be."""
 
     name: bytes
     values: Texts
     is_not: bool = False
+    is_each: bool = False
     is_http: ClassVar[bool] = True
 
     @property
@@ -225,7 +226,14 @@ class Header:
         return f"request.headers[{self.name.decode()}]"
 
     def holds(self, access: Access) -> bool:
-        return self.values.accepts(_field(access.request, self.name)) is not self.is_not
+        values = _values(access.request, self.name)
+        if len(values) < 2:
+            return self.values.accepts(values[0] if values else None) is not self.is_not
+        joined = (b"; " if self.name == b"cookie" else b",").join(values)
+        held = [self.values.accepts(value) is not self.is_not for value in (joined, *values)]
+        if self.is_each:
+            return any(held)
+        return all(held) if self.is_not else held[0]
 
 
 # -- where ---------------------------------------------------------------------------------------------------------
@@ -266,22 +274,15 @@ class ServerName:
         return self.values.accepts(access.server_name.encode() or None) is not self.is_not
 
 
-def _field(head: RequestHead, name: bytes) -> bytes | None:
-    """Also what a head has beside its headers."""
+def _values(head: RequestHead, name: bytes) -> list[bytes]:
+    """Of a header, or of what a head has beside its headers."""
     match name:
         case b":authority" | b"host":
-            return head.authority
+            return [head.authority]
         case b":method":
-            return head.method
+            return [head.method]
         case b":path":
-            return head.target
+            return [head.target]
         case b"upgrade":
-            return head.upgrade or None
-    return _header(head, name)
-
-
-def _header(head: RequestHead, name: bytes) -> bytes | None:
-    values = [value for key, value in head.headers if key == name]
-    if len(values) < 2:
-        return values[0] if values else None
-    return (b"; " if name == _COOKIE else b",").join(values)
+            return [head.upgrade] if head.upgrade else []
+    return [value for key, value in head.headers if key == name]

@@ -108,6 +108,8 @@ class Exchange:
             UNKNOWN_SERVICE if destination is None else destination.service,
         )
         self._describe(record)
+        if snapshot.tells_client:
+            self._tell_client()
         authentication = destination.authentication if destination is not None else None
         if authentication is not None:
             record.original_target = authentication.concealed(self._head)
@@ -442,6 +444,13 @@ class Exchange:
         record.is_grpc = grpc.is_grpc(fields.get(b"content-type"))
         if self._path.tracer is not None:
             self._begin_span(fields.get(b"traceparent"))
+
+    def _tell_client(self) -> None:
+        """Say who the client is; what it says of itself has been taken out."""
+        identity = self._connection.peer.identity
+        if identity is not None:
+            text = f"By={self._path.originator.identity};URI={identity}"
+            self._head.headers.append((b"x-forwarded-client-cert", text.encode()))
 
     def _is_http2(self, cluster: Cluster) -> bool:
         """What the port declares; of an undeclared one we know only what its client took for granted."""

@@ -10,6 +10,7 @@ from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelError
 from l4.hbone.pool import HbonePool
 from l4.identity.store import NoCertificate, WorkloadCertificate
+from policies.attributes import Identity
 from policies.balancing.endpoint import Endpoint
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool, Keepalive
 from policies.upstream_tls import UpstreamTls
@@ -35,6 +36,11 @@ class Originator:
         self._settings = settings
         self._local_ip = local_ip
         self._contexts = TlsContexts()
+
+    @property
+    def identity(self) -> Identity:
+        """As whom connections are made."""
+        return self._certificate().identity
 
     async def connect(
         self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], pool: ConnectionPool = DEFAULT_POOL

@@ -58,7 +58,7 @@ def compile_policy(resource: Resource[AuthorizationPolicy], trust_domains: froze
     is_dry_run = resource.value.metadata.annotations.get(DRY_RUN, "") in _TRUE
     try:
         spec = msgspec.convert(content, Spec)
-        rules = tuple(_Rules(key.namespace, trust_domains).compile(spec))
+        rules = tuple(_Rules(key.namespace, trust_domains, spec.action != "ALLOW").compile(spec))
     except msgspec.ValidationError as error:
         sentence, place = sentence_of(error)
         return _broken(resource, f"spec.{place}".rstrip("."), sentence, is_dry_run=is_dry_run)
@@ -92,6 +92,8 @@ class _Invalid(Exception):
 class _Rules:
     namespace: str
     trust_domains: frozenset[str]
+    is_each: bool
+    """Whether values of a header count one by one: yes, unless the policy allows."""
     place: str = field(default="", init=False)
 
     def compile(self, spec: Spec) -> Iterator[Rule]:
@@ -153,7 +155,7 @@ class _Rules:
         header = path[0].lower()
         if header in _UNSEEN:
             raise ValueError(f"header {header} ends at each hop: nothing can be said about it here")
-        return lambda values, is_not: access.Header(header.encode(), Texts(values), is_not)
+        return lambda values, is_not: access.Header(header.encode(), Texts(values), is_not, self.is_each)
 
     def _principals(self, values: Values, is_not: bool) -> Condition:
         texts = (text for value in values for text in self._aliases(value.removeprefix("spiffe://")))

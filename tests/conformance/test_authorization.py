@@ -4,12 +4,25 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from l4.hbone.errors import TunnelRefused
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled
-from tests.kit.origin import answering, origin
-from tests.policies.authorization_cases import CASES, TCP_PORT, VIP, Ask, Case
+from tests.kit.origin import Origin, answering, origin
+from tests.policies.authorization_cases import (
+    CASES,
+    EVERYTHING,
+    TCP_PORT,
+    VIP,
+    Ask,
+    Case,
+    allow,
+    deny,
+    operation,
+    policy,
+    when,
+)
 
 IN_TUNNELS = [case for case in CASES if case.ask.account and case.ask.claims is None]
 _LOGGED = re.compile(r'" (\d+) \S+ (\S+) ').search
@@ -43,6 +56,131 @@ def _expected(case: Case) -> str:
 
 def _denials(log: str) -> list[str]:
     return [found[2] for line in log.splitlines() if (found := _LOGGED(line)) and found[1] == "403"]
+
+
+@asynccontextmanager
+async def _guarded(folder: Path, *policies: dict[str, Any], gateway: str = "") -> AsyncIterator[tuple[Mesh, Origin]]:
+    """The same mesh with policies in force; `gateway` are annotations of its waypoint."""
+    waypoint, ip = address(), address()
+    text = manifests(waypoint=waypoint, vip=VIP, pods={"app": ip}, more=Case("", policies, Ask(), "").documents)
+    text = text.replace("metadata: {name: waypoint}", f"metadata: {{name: waypoint, annotations: {{{gateway}}}}}")
+    async with mesh(folder, text, waypoint) as it, origin(ip, answering(b"")) as seen:
+        yield it, seen
+
+
+async def _answer(it: Mesh, ask: Ask) -> bytes:
+    reader, writer = await it.tunnel(f"{VIP}:{ask.port}", account=ask.account)
+    writer.write(ask.raw)
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    return head
+
+
+def test_what_audit_and_trials_note_stands_in_the_log_and_trials_are_counted(tmp_path: Path) -> None:
+    audit = policy(operation(paths=["/a"]), action="AUDIT", name="watch")
+    trial = deny(operation(paths=["/a"]), name="trial")
+    trial["metadata"] |= {"annotations": {"istio.io/dry-run": "true"}}
+
+    async def scenario() -> tuple[list[str], str]:
+        async with _guarded(tmp_path, audit, trial) as (it, _):
+            answers = [await _answer(it, Ask(target)) for target in ("/a", "/b")]
+            assert [answer.split()[1] for answer in answers] == [b"200", b"200"]
+            await settled(lambda: it.access_log.count("dry_run=") == 2)
+            lines = [line for line in it.access_log.splitlines() if "dry_run=" in line]
+            return [line.partition(" audit=")[1] + line.rpartition(" dry_run=")[2] for line in lines], (
+                it.metrics.render("")[0].decode()
+            )
+
+    notes, metrics = run(scenario())
+
+    assert notes == [' audit="deny:denied:ns[default]-policy[trial]-rule[0]"', '"deny:allowed:none"']
+    family = 'pywaypoint_authorization_dry_run_total{authz_dry_run_action="deny",authz_dry_run_result='
+    assert f'{family}"denied",policy="default/trial"}} 1' in metrics
+    assert f'{family}"allowed",policy="none"}} 1' in metrics
+
+
+def test_a_denial_is_counted_under_its_policy(tmp_path: Path) -> None:
+    async def scenario() -> str:
+        async with _guarded(tmp_path, deny(EVERYTHING, name="no")) as (it, _):
+            await _answer(it, Ask())
+            return it.metrics.render("")[0].decode()
+
+    assert 'pywaypoint_authorization_denied_total{policy="default/no"} 1' in run(scenario())
+
+
+def test_a_grpc_client_is_told_in_its_own_way(tmp_path: Path) -> None:
+    async def scenario() -> bytes:
+        async with _guarded(tmp_path, deny(EVERYTHING)) as (it, _):
+            return await _answer(it, Ask("/a.B/C", method="POST", headers=("content-type: application/grpc",)))
+
+    head = run(scenario())
+
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"grpc-status: 7\r\n" in head
+    assert b"grpc-message: RBAC: access denied\r\n" in head
+
+
+def test_a_page_of_an_allowed_origin_learns_nothing_of_a_denial(tmp_path: Path) -> None:
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "route"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "app"}],
+            "rules": [
+                {
+                    "filters": [{"type": "CORS", "cors": {"allowOrigins": ["https://a.example"]}}],
+                    "backendRefs": [{"name": "app", "port": 9080}],
+                }
+            ],
+        },
+    }
+    preflight = ("origin: https://a.example", "access-control-request-method: GET")
+
+    async def scenario() -> list[bytes]:
+        async with _guarded(tmp_path, deny(operation(methods=["OPTIONS"])), route) as (it, _):
+            return [await _answer(it, Ask(method=method, headers=preflight)) for method in ("OPTIONS", "GET")]
+
+    denied, allowed = run(scenario())
+
+    assert denied.startswith(b"HTTP/1.1 403")
+    assert b"access-control-" not in denied
+    assert b"access-control-allow-origin" in allowed
+
+
+CLAIMS = (
+    "x-forwarded-client-cert: By=a;URI=spiffe://cluster.local/ns/default/sa/admin",
+    "x-envoy-peer-metadata: Cgs=",
+    "x-envoy-peer-metadata-id: waypoint~1",
+    "baggage: k8s.namespace.name=admin, tenant=blue,service.name=admin",
+)
+
+
+def test_what_a_client_says_of_its_identity_goes_no_further(tmp_path: Path) -> None:
+    async def scenario() -> bytes:
+        async with _guarded(tmp_path) as (it, seen):
+            await _answer(it, Ask(headers=CLAIMS))
+            return seen.heads[0].lower()
+
+    head = run(scenario())
+
+    assert b"admin" not in head
+    assert b"peer-metadata" not in head
+    assert b"\r\nbaggage: tenant=blue\r\n" in head
+
+
+def test_endpoints_are_told_who_the_client_is_where_the_waypoint_is_asked_to(tmp_path: Path) -> None:
+    client = "URI=spiffe://cluster.local/ns/default/sa/client"
+    mine = allow(when("request.headers[x-forwarded-client-cert]", f"*;{client}"))
+
+    async def scenario() -> bytes:
+        gateway = 'ambient.istio.io/xfcc-include-client-identity: "true"'
+        async with _guarded(tmp_path, mine, gateway=gateway) as (it, seen):
+            assert (await _answer(it, Ask(headers=CLAIMS))).startswith(b"HTTP/1.1 200")
+            return seen.heads[0]
+
+    by = "By=spiffe://cluster.local/ns/default/sa/waypoint"
+    assert f"\r\nx-forwarded-client-cert: {by};{client}\r\n".encode() in run(scenario())
 
 
 def test_every_case_gets_the_same_verdict_through_tunnels(tmp_path: Path) -> None:

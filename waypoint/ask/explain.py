@@ -11,14 +11,26 @@ from l4.config.documents import Problem
 from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, TunnelProtocol, Workload
+from policies.access import Access
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.route import Rule
-from waypoint.ask.explanation import Answer, Candidates, EndpointTold, Explanation, Found, Head, Outcome, RuleTold
+from waypoint.ask.explanation import (
+    Answer,
+    Candidates,
+    EndpointTold,
+    Explanation,
+    Found,
+    Head,
+    Outcome,
+    PolicyTold,
+    RuleTold,
+)
 from waypoint.ask.judge import judge
 from waypoint.ask.load import Loaded
 from waypoint.ask.possibilities import Possibility, is_opaque, possibilities
 from waypoint.ask.question import NEW_REQUEST_ID, Question, as_exchanged
 from waypoint.ask.words import cluster_name, filter_words, percent, rule_name, rule_words, text, token_words
+from waypoint.config.authorization_words import rule_words as authorization_words
 from waypoint.config.snapshot import Destination, Snapshot, why_not_served
 from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, NoHealthyEndpoint, RouteNotFound
 
@@ -57,6 +69,7 @@ def explain(snapshot: Snapshot, question: Question, settings: Settings, now: flo
     possible = possibilities(destination, peer, head, now)
     outcomes = tuple(_outcome(it, snapshot) for it in possible)
     told.request = None if is_opaque(destination) else _head(head)
+    told.policies = tuple(_policies(destination, peer, head))
     told.candidates = _candidates(destination, peer, head)
     rule = possible[0].rule
     through = f" → {rule_name(rule)}" if rule is not None else ""
@@ -75,11 +88,12 @@ class _Told:
     request: Head | None = None
     candidates: Candidates | None = None
     rule: RuleTold | None = None
+    policies: tuple[PolicyTold, ...] = ()
 
     def explanation(self, summary: str, outcomes: tuple[Outcome, ...] = ()) -> Explanation:
         version = self.snapshot.version
         return Explanation(
-            summary, self.client, version, self.request, self.found, self.candidates, self.rule, outcomes
+            summary, self.client, version, self.request, self.found, self.candidates, self.rule, outcomes, self.policies
         )
 
 
@@ -121,6 +135,22 @@ def _bindings(registry: Registry, service: Service | None) -> tuple[str, ...]:
         return ()
     subjects = {f"Service {service.namespace}/{service.name}", f"Namespace {service.namespace}"}
     return tuple(str(problem) for problem in registry.problems if problem.subject in subjects)
+
+
+# -- the policies --------------------------------------------------------------------------------------------------
+
+
+def _policies(destination: Destination, peer: Peer, head: RequestHead) -> Iterator[PolicyTold]:
+    """Every rule of AuthorizationPolicies, asked by itself; a token's claims are not known here."""
+    addresses, port = destination.addresses, destination.port
+    if is_opaque(destination):
+        authorization, access = destination.opaque_authorization, Access(peer, addresses, port)
+    else:
+        authorization, access = destination.authorization, Access(peer, addresses, port, head)
+    for policy in authorization.policies if authorization is not None else ():
+        told = [(f"rules[{it.index}]: {authorization_words(it)}", it.matches(access)) for it in policy.rules]
+        for words, is_matching in told or [("no rule, which matches nothing", False)]:
+            yield PolicyTold(str(policy), policy.action.value, words, is_matching, policy.is_dry_run)
 
 
 # -- the routes ----------------------------------------------------------------------------------------------------

@@ -37,6 +37,17 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyTold:
+    """One rule of an AuthorizationPolicy, or a policy without rules; whether it matches, and so whether it counts."""
+
+    policy: str
+    action: str
+    words: str
+    is_matching: bool
+    is_dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MatchTold:
     """One match of one rule. `reasons` say why it lost, or by what it is weaker than the winner."""
 
@@ -115,3 +126,4 @@ class Explanation:
     candidates: Candidates | None = None
     rule: RuleTold | None = None
     outcomes: tuple[Outcome, ...] = ()
+    policies: tuple[PolicyTold, ...] = ()

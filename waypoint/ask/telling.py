@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.text import Text
 
-from waypoint.ask.explanation import Candidates, EndpointTold, Explanation, Found, Head, Outcome, RuleTold, Verdict
+from waypoint.ask.explanation import (
+    Candidates,
+    EndpointTold,
+    Explanation,
+    Found,
+    Head,
+    Outcome,
+    PolicyTold,
+    RuleTold,
+    Verdict,
+)
 from waypoint.ask.words import percent
 
 _WIDTH = 14
@@ -22,6 +32,8 @@ def tell(explanation: Explanation, console: Console) -> None:
     sections: list[tuple[str, Iterable[Line]]] = [("destination", _found(it.found))]
     if it.request is not None:
         sections.append(("request", _head(it.request)))
+    if it.policies:
+        sections.append(("policies", _policies(it.policies)))
     if it.candidates is not None:
         sections += [("routes", _routes(it.candidates)), ("matches", _matches(it.candidates))]
     if it.rule is not None:
@@ -47,6 +59,13 @@ def _head(head: Head) -> Iterator[Line]:
     yield f"{head.method} {head.target}, host {head.authority}", ""
     for name, value in head.headers:
         yield f"{name}: {value}", "dim"
+
+
+def _policies(policies: Iterable[PolicyTold]) -> Iterator[Line]:
+    for it in policies:
+        mark, style = _MARKS[Verdict.WON if it.is_matching else Verdict.LOST]
+        trial = " (on trial)" if it.is_dry_run else ""
+        yield f"{mark} {it.action} {it.policy}{trial} {it.words}", style
 
 
 def _routes(candidates: Candidates) -> Iterator[Line]:

@@ -15,6 +15,7 @@ from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Registry
+from l4.discovery.waypoints import GATEWAY_NAME
 from l4.discovery.workload import AppProtocol, Service, ServicePort, Workload
 from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
@@ -42,6 +43,7 @@ from waypoint.config.status import AuthorizationStatus, PolicyStatus, RouteStatu
 from waypoint.config.virtual_service import VirtualService
 from waypoint.config.virtual_services import VirtualServices
 
+TELLS_CLIENT = "ambient.istio.io/xfcc-include-client-identity"
 _KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
 
 
@@ -101,8 +103,18 @@ def compile(
         limits=policies.limits,
         fault_plans=policies.fault_plans,
         has_gateway=bool(ours),
+        tells_client=_tells_client(ours, registry, gateway),
     )
     return replace(snapshot, version=_version(snapshot))
+
+
+def _tells_client(ours: Iterable[Resource[Gateway]], registry: Registry, gateway: tuple[str, str]) -> bool:
+    """By an annotation of the Gateway, or of its pods, as Istio has it."""
+    namespace, name = gateway
+    pods = (it for it in registry.workloads.values() if it.namespace == namespace)
+    annotations = [it.annotations for it in pods if it.labels.get(GATEWAY_NAME) == name]
+    annotations += [it.value.metadata.annotations for it in ours]
+    return any(it.get(TELLS_CLIENT) == "true" for it in annotations)
 
 
 class _Finder(Protocol):
@@ -301,5 +313,5 @@ def _version(snapshot: Snapshot) -> str:
     for _, workload in sorted(snapshot.registry.workloads.items()):
         labels, annotations = sorted(workload.labels.items()), sorted(workload.annotations.items())
         digest.update(repr((replace(workload, labels={}, annotations={}), labels, annotations)).encode())
-    digest.update(repr(snapshot.has_gateway).encode())
+    digest.update(repr((snapshot.has_gateway, snapshot.tells_client)).encode())
     return digest.hexdigest()[:12]

@@ -112,6 +112,8 @@ class Snapshot:
     """Both of all rules, for whoever keeps their live state."""
     has_gateway: bool = False
     """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""
+    tells_client: bool = False
+    """Whether endpoints are told, in x-forwarded-client-cert, who the client is."""
 
 
 def why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:

@@ -40,6 +40,7 @@ _NEVER_FORWARDED = frozenset(
         b"x-forwarded-client-cert",
     }
 )
+_WORKLOAD_BAGGAGE = (b"k8s.", b"service.name", b"service.version", b"app.name", b"app.version")
 # What a client asks of us: `policies.overrides`.
 _OVERRIDES = frozenset(
     {
@@ -65,6 +66,7 @@ _REQUEST_SPECIAL = (
         b"upgrade",
         b"expect",
         b"x-request-id",
+        b"baggage",
     }
 )
 _RESPONSE_SPECIAL = _NEVER_FORWARDED | {
@@ -125,6 +127,9 @@ def canonical_request(
         elif name == b"x-request-id" and not has_request_id and _REQUEST_ID(value):
             has_request_id = True
             headers.append((name, value))
+        elif name == b"baggage":
+            if kept := _without_workload(value):
+                headers.append((name, kept))
         elif name in _OVERRIDES:
             overrides = [*(overrides or ()), (name, value)]
     if nominated:
@@ -178,6 +183,12 @@ def canonical_trailers(fields: list[Header]) -> Headers:
     """Fields that came after the body, without those that would change what the head has said (RFC 9110 6.5.1)."""
     lowered = [(name.lower(), value.strip(b" \t")) for name, value in fields]
     return [field for field in lowered if field[0] not in _NO_TRAILERS]
+
+
+def _without_workload(baggage: bytes) -> bytes:
+    """W3C baggage without the members by which proxies tell each other whose a request is."""
+    members = (member.strip(b" \t") for member in baggage.split(b","))
+    return b",".join(it for it in members if it and not it.lower().startswith(_WORKLOAD_BAGGAGE))
 
 
 def _length(value: bytes) -> int:

@@ -357,3 +357,37 @@ def test_of_a_large_table_the_matches_with_the_same_path_are_told_and_the_others
 def test_a_port_that_is_left_open_must_be_the_only_one() -> None:
     with pytest.raises(InvalidQuestion, match="which port of reviews"):
         explained("reviews")
+
+
+POLICIES = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: default}
+spec:
+  targetRefs: [{kind: Service, name: reviews}]
+  rules:
+  - to: [{operation: {methods: [GET]}}]
+  - from: [{source: {namespaces: [admin]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: trial, namespace: default, annotations: {istio.io/dry-run: "true"}}
+spec: {targetRefs: [{kind: Service, name: reviews}], action: DENY, rules: [{}]}
+"""
+
+
+@pytest.mark.parametrize(("port", "first"), [(9080, 0), (9081, 1)], ids=["http", "bytes, where a rule is left out"])
+def test_it_says_which_rules_of_policies_match_and_why_a_request_is_denied(
+    tmp_path: Path, port: int, first: int
+) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text(POLICIES)
+
+    it = explained(f"reviews:{port}", method="POST", files=[MESH, file])
+
+    assert "403 (there are policies that allow, and none of them allows this)" in it.summary
+    assert [(told.policy, told.action, told.words, told.is_matching, told.is_dry_run) for told in it.policies] == [
+        ("default/readers", "ALLOW", "rules[0]: request.method in GET", False, False),
+        ("default/readers", "ALLOW", "rules[1]: source.namespace in admin", False, False),
+        ("default/trial", "DENY", "rules[0]: everything", True, True),
+    ][first:]

@@ -4,7 +4,7 @@ Pure: the same destination, peer, head and rolls give the same decision. The exc
 and `waypoint replay` only ask. The head is edited into what the endpoint will see.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,16 +115,18 @@ def decide(
     live: Live = UNTOUCHED,
     *,
     claims: Claims | None = None,
+    granted: Container[str] | None = None,
 ) -> Decision:
     """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1);
     `now` is wall-clock time, by which sessions expire; `live` knows what policies remember; `claims` are those of the
-    request's verified token."""
+    request's verified token; `granted` names the providers that policies of action CUSTOM wanted asked, and that let
+    the request go on; None for whoever only asks: then all of them do."""
     if destination is None:
         return Decision(error=RouteNotFound())
     verdict = None
     if destination.authorization is not None:
         access = Access(peer, destination.addresses, destination.port, head, claims)
-        verdict, error = _authorize(destination.authorization, access)
+        verdict, error = _authorize(destination.authorization, access, destination.authorizers or {}, granted)
         if error is not None:
             return Decision(error=error, verdict=verdict)
     rule = destination.routes_for(peer).find(head, peer)
@@ -199,7 +201,7 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
     verdict = None
     if destination.opaque_authorization is not None:
         access = Access(peer, destination.addresses, destination.port, server_name=server_name)
-        verdict, error = _authorize(destination.opaque_authorization, access)
+        verdict, error = _authorize(destination.opaque_authorization, access, {}, ())
         if error is not None:
             return Decision(error=error, verdict=verdict)
     rule = destination.opaque_for(peer).find(server_name)
@@ -227,12 +229,26 @@ def denial_of_peer(destination: Destination | None, peer: Peer) -> Denied | None
     return None if verdict.is_allowed else Denied(verdict)
 
 
-def _authorize(authorization: Authorization, access: Access) -> tuple[Verdict, ExchangeError | None]:
-    """Before anything else is looked at; nobody learns from an answer which routes there are."""
+def first_question(destination: Destination, peer: Peer, head: RequestHead) -> Question | None:
+    """What a policy of action CUSTOM wants to have asked before anything else, tokens included; None when nothing, or
+    when nobody knows the provider."""
+    if destination.authorization is None or destination.authorizers is None:
+        return None
+    access = Access(peer, destination.addresses, destination.port, head)
+    provider = destination.authorization.custom_provider(access)
+    authorizer = destination.authorizers.get(provider) if provider is not None else None
+    return authorizer.question(head) if authorizer is not None else None
+
+
+def _authorize(
+    authorization: Authorization, access: Access, known: Container[str], granted: Container[str] | None
+) -> tuple[Verdict, ExchangeError | None]:
+    """Before anything else is looked at; nobody learns from an answer which routes there are. A provider that could not
+    be asked denies: it is unknown, or a rule looks at tokens, which come later, or at bytes that are no HTTP."""
     verdict = authorization.judge(access)
     provider = authorization.custom_provider(access)
-    if provider is not None:
-        return verdict, NotAuthorized(f"{provider!r} is to be asked, and is no known provider")
+    if provider is not None and (provider not in known or (granted is not None and provider not in granted)):
+        return verdict, NotAuthorized(f"{provider!r} is to be asked, and can't be")
     return verdict, None if verdict.is_allowed else Denied(verdict)
 
 

@@ -29,7 +29,7 @@ from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.data_path import Connection
-from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, mark
+from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, first_question, mark
 from waypoint.errors import AttemptFailed, ExchangeError, NotAuthenticated, Overloaded, PayloadTooLarge, RequestTimeout
 from waypoint.external_auth import ask
 from waypoint.gate import Gate
@@ -47,7 +47,7 @@ from waypoint.upstream.session import Session
 SERVER = b"istio-envoy"
 _ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
 NONE: frozenset[bytes] = frozenset()
-_MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
+_MAX_WAITS = 4  # for keys, of which one fetch may have been under way already when they changed, and for authorizers
 _RETRY_FLAGS = {
     ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
     ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
@@ -236,19 +236,37 @@ class Exchange:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _decide(
-        self, snapshot: Snapshot, destination: Destination | None, taken: Taken | None, waits: int = _MAX_WAITS
+        self,
+        snapshot: Snapshot,
+        destination: Destination | None,
+        taken: Taken | None,
+        waits: int = _MAX_WAITS,
+        granted: tuple[str, ...] = (),
     ) -> None:
-        """Find out who asks and what becomes of it, and do that; `waits` is how often keys may be waited for."""
+        """Find out who asks and what becomes of it, and do that; `waits` is how often keys or authorizers may be waited
+        for, `granted` names the providers that have let the request go on."""
         path, record, connection = self._path, self._record, self._connection
+        if destination is not None and destination.authorizers is not None:
+            question = first_question(destination, connection.peer, self._head)
+            if question is not None and question.authorizer.name not in granted and waits:
+                self._wait(self._ask_first(question, self._cluster_to_ask(question), taken, waits - 1, granted))
+                return
         found: Claims | Refusal | None = None
         if destination is not None and destination.authentication is not None:
             found = path.tokens.authenticate(destination.authentication, self._head, record.started_at)
         if not isinstance(found, Refusal):
             decision = decide(
-                destination, connection.peer, self._head, random, record.started_at, path.live, claims=found
+                destination,
+                connection.peer,
+                self._head,
+                random,
+                record.started_at,
+                path.live,
+                claims=found,
+                granted=granted,
             )
         elif found.fetching is not None and waits:
-            self._wait(self._await_keys(found.fetching, taken, waits - 1))
+            self._wait(self._await_keys(found.fetching, taken, waits - 1, granted))
             return
         else:
             decision = Decision(error=NotAuthenticated(found.failure, challenge(self._head)))
@@ -266,11 +284,29 @@ class Exchange:
         else:
             self._carry_out(decision, cluster)
 
-    async def _await_keys(self, fetching: asyncio.Event, taken: Taken | None, waits: int) -> None:
+    async def _await_keys(
+        self, fetching: asyncio.Event, taken: Taken | None, waits: int, granted: tuple[str, ...]
+    ) -> None:
         """Decide when the keys of tokens have been fetched, by the configuration that is in force then."""
         await fetching.wait()
         snapshot = self._path.holder.current
-        self._decide(snapshot, snapshot.destinations.get(self._connection.authority), taken, waits)
+        self._decide(snapshot, snapshot.destinations.get(self._connection.authority), taken, waits, granted)
+
+    async def _ask_first(
+        self,
+        question: Question,
+        cluster: Cluster | None,
+        taken: Taken | None,
+        waits: int,
+        granted: tuple[str, ...],
+    ) -> None:
+        """Decide when a policy's provider has let the request go on, by the configuration that is in force then."""
+        error = await self._denial(question, cluster)
+        if error is not None:
+            self._go_on(Decision(error=error), None)
+            return
+        snapshot, granted = self._path.holder.current, (*granted, question.authorizer.name)
+        self._decide(snapshot, snapshot.destinations.get(self._connection.authority), taken, waits, granted)
 
     def _carry_out(self, decision: Decision, cluster: Cluster | None) -> None:
         if cluster is not None:

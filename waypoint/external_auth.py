@@ -35,7 +35,7 @@ async def ask(
 ) -> Asked:
     """`cluster` is the authorizer's; `told` is what it is told of the request's `body`."""
     authorizer, path = question.authorizer, connection.path
-    asked, outcome = _failed(authorizer, "the authorizer leads nowhere"), "error"
+    asked, outcome = Asked(error=NotAuthorized(f"{authorizer.name} leads nowhere")), "error"
     if path.questions >= _MAX_QUESTIONS:
         asked = _failed(authorizer, f"{_MAX_QUESTIONS} questions are under way already")
     elif cluster is not None:

@@ -32,6 +32,7 @@ class Code(StrEnum):
     POLICY_CONFLICTED = "PWP0122"
     AUTHORIZATION_INVALID = "PWP0131"
     POLICY_NOT_ENFORCED = "PWP0132"
+    PROVIDER_INVALID = "PWP0133"
     WAYPOINT_NOT_USED = "PWP0201"
     SERVICE_NOT_REACHABLE = "PWP0202"
     ROUTE_WITHOUT_WAYPOINT = "PWP0203"
@@ -100,6 +101,9 @@ CODES: Mapping[Code, Entry] = {
     ),
     Code.POLICY_NOT_ENFORCED: Entry(
         "PolicyNotEnforced", _ERROR, "Nobody carries the policy out for this target, so that it protects nothing."
+    ),
+    Code.PROVIDER_INVALID: Entry(
+        "ProviderInvalid", _ERROR, "Whom a policy wants to have asked can't be asked; what it matches is denied."
     ),
     Code.WAYPOINT_NOT_USED: Entry(
         "WaypointNotUsed", _WARNING, "A use-waypoint label leads nowhere; traffic goes without a waypoint."

@@ -6,12 +6,16 @@ from pathlib import Path
 import grpc
 import pytest
 
+from policies.attributes import Peer, RequestHead
+from policies.claims import Claims
 from tests.kit.aio import run
 from tests.kit.authorizer import grpc_authorizer
 from tests.kit.mesh import Mesh, address, settled
 from tests.kit.origin import Handler, answering, hang, origin, raw, reply, reset, scripted
+from tests.kit.snapshots import compiled, documents_of
 from tests.waypoint.test_exchange import Setting, body, status
 from waypoint._proto.external_auth_pb2 import CheckRequest, CheckResponse, HeaderValue
+from waypoint.decide import decide, first_question
 
 AUTHORIZER = """
 apiVersion: v1
@@ -42,6 +46,10 @@ spec:
 """
 HTTP = "{protocol: HTTP, backendRef: {name: authorizer, port: 9080}, http: {%s}, forwardBody: {maxSize: %d}}"
 GRPC = "{protocol: GRPC, backendRef: {name: authorizer, port: 9000}, grpc: {%s}, forwardBody: {maxSize: %d}}"
+
+
+def value_of(key: str, value: str) -> HeaderValue:
+    return HeaderValue(key=key, value=value)
 
 
 class Asking(Setting):
@@ -191,14 +199,14 @@ def test_over_grpc_an_answer_edits_request_and_response(tmp_path: Path) -> None:
     def answer(request: CheckRequest) -> CheckResponse:
         response = CheckResponse()
         ok = response.ok_response
-        ok.headers.add().header.MergeFrom(_value("X-User", "jason"))
+        ok.headers.add().header.MergeFrom(value_of("X-User", "jason"))
         added = ok.headers.add()
-        added.header.MergeFrom(_value("X-Team", "blue"))
+        added.header.MergeFrom(value_of("X-Team", "blue"))
         added.append.value = True
         for name in ("Host", ":path", "Content-Length", "Transfer-Encoding", "X-Forwarded-Client-Cert"):
-            ok.headers.add().header.MergeFrom(_value(name, "5"))
+            ok.headers.add().header.MergeFrom(value_of(name, "5"))
         ok.headers_to_remove.extend(["Authorization", "Host", ":path"])
-        ok.response_headers_to_add.add().header.MergeFrom(_value("X-Checked", "yes"))
+        ok.response_headers_to_add.add().header.MergeFrom(value_of("X-Checked", "yes"))
         ok.query_parameters_to_set.add(key="who", value="a b")
         ok.query_parameters_to_remove.append("token")
         return response
@@ -227,8 +235,8 @@ def test_over_grpc_a_denial_has_its_own_status_headers_and_body(tmp_path: Path) 
         response = CheckResponse()
         response.status.code = grpc.StatusCode.PERMISSION_DENIED.value[0]
         response.denied_response.status.code = 302
-        response.denied_response.headers.add().header.MergeFrom(_value("Location", "https://login"))
-        response.denied_response.headers.add().header.MergeFrom(_value("Content-Type", "text/html"))
+        response.denied_response.headers.add().header.MergeFrom(value_of("Location", "https://login"))
+        response.denied_response.headers.add().header.MergeFrom(value_of("Content-Type", "text/html"))
         response.denied_response.body = b"<p>log in</p>"
         return response
 
@@ -250,7 +258,7 @@ def test_over_grpc_a_denial_has_its_own_status_headers_and_body(tmp_path: Path) 
 def test_an_answer_that_splits_a_header_denies(tmp_path: Path) -> None:
     def split(request: CheckRequest) -> CheckResponse:
         response = CheckResponse()
-        response.ok_response.headers.add().header.MergeFrom(_value("X-User", "a\r\nX-Admin: yes"))
+        response.ok_response.headers.add().header.MergeFrom(value_of("X-User", "a\r\nX-Admin: yes"))
         return response
 
     async def scenario() -> None:
@@ -347,5 +355,191 @@ def test_a_client_that_leaves_takes_its_question_along(tmp_path: Path) -> None:
     run(scenario())
 
 
-def _value(key: str, value: str) -> HeaderValue:
-    return HeaderValue(key=key, value=value)
+# -- AuthorizationPolicy, action CUSTOM ----------------------------------------------------------------------------
+
+
+POLICY = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio, namespace: istio-system}}
+data:
+  mesh: |
+    extensionProviders:
+      - name: ours
+        {provider}
+      - name: zipkin
+        zipkin: {{service: zipkin.default.svc.cluster.local, port: 9411}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: ours}}
+spec:
+  targetRefs: [{{kind: Service, group: "", name: app}}]
+  action: CUSTOM
+  provider: {{name: {name}}}
+  rules: [{rule}]
+"""
+OVER_HTTP = "envoyExtAuthzHttp: {{service: authorizer.default.svc.cluster.local, port: 9080, {fields}}}"
+OVER_GRPC = "envoyExtAuthzGrpc: {{service: default/authorizer.default.svc.cluster.local, port: 9000, {fields}}}"
+ADMIN = "{to: [{operation: {paths: [/admin*]}}]}"
+
+
+class Custom(Setting):
+    """A service of which an AuthorizationPolicy wants some requests asked about."""
+
+    def __init__(self, provider: str, fields: str = "", *, rule: str = ADMIN, name: str = "ours") -> None:
+        super().__init__()
+        self.authorizer = address()
+        service = AUTHORIZER.format(vip=address(), ip=self.authorizer, auth="", filters="", annotations="")
+        self.service = service.rpartition("---")[0]
+        self.policy = POLICY.format(provider=provider.format(fields=fields), rule=rule, name=name)
+
+    def manifests(self, more: str = "") -> str:
+        return super().manifests("\n---\n".join(filter(None, (self.service, self.policy, more))))
+
+
+def test_a_custom_policy_asks_about_what_it_matches_only(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        returned = "headersToUpstreamOnAllow: [x-user*], headersToDownstreamOnAllow: [x-seen]"
+        at = Custom(OVER_HTTP, f"pathPrefix: /check, {returned}")
+        allow = answering(b"", headers="X-User-Name: jason\r\nX-Other: 1\r\nX-Seen: yes\r\n")
+        async with origin(at.pod, answering()) as seen, origin(at.authorizer, allow) as asked, at.mesh(tmp_path) as it:
+            plain = await it.get(at.authority, "/")
+            admin = await it.get(at.authority, "/admin/a", "X-Seen: no\r\n")
+
+        assert (status(plain), status(admin)) == (200, 200)
+        assert [it.split(b" ")[1] for it in asked.heads] == [b"/check/admin/a"]
+        assert b"\r\nx-user-name: jason\r\n" in seen.heads[1]
+        assert b"x-other" not in seen.heads[1]
+        assert b"\r\nx-seen: yes\r\n" in admin
+        assert b"x-seen" not in plain
+
+    run(scenario())
+
+
+def test_a_custom_denial_comes_before_a_token_is_looked_at(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Custom(OVER_HTTP, "headersToDownstreamOnDeny: [x-why]")
+        tokens = """
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens}
+spec:
+  targetRefs: [{kind: Service, group: "", name: app}]
+  jwtRules: [{issuer: us, jwks: '{"keys": []}'}]
+"""
+        denial = answering(b"no", status="402 Payment Required", headers="X-Why: money\r\nX-Other: 1\r\n")
+        async with origin(at.pod, answering()), origin(at.authorizer, denial), at.mesh(tmp_path, tokens) as it:
+            denied = await it.get(at.authority, "/admin", "Authorization: Bearer a.b.c\r\n")
+            unchecked = await it.get(at.authority, "/", "Authorization: Bearer a.b.c\r\n")
+
+        assert (status(denied), status(unchecked)) == (402, 401)
+        assert body(denied) == b"no"
+        assert b"\r\nx-why: money\r\n" in denied
+        assert b"x-other" not in denied
+
+    run(scenario())
+
+
+def test_what_a_custom_provider_allows_other_policies_still_deny(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Custom(OVER_GRPC)
+        deny = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny}
+spec:
+  targetRefs: [{kind: Service, group: "", name: app}]
+  action: DENY
+  rules: [{to: [{operation: {paths: [/admin/secret]}}]}]
+"""
+        async with origin(at.pod, answering()), at.mesh(tmp_path, deny) as it:
+            with grpc_authorizer(at.authorizer) as authorizer:
+                allowed = await it.get(at.authority, "/admin")
+                denied = await it.get(at.authority, "/admin/secret")
+
+        assert (status(allowed), status(denied)) == (200, 403)
+        assert body(denied) == b"RBAC: access denied"
+        assert len(authorizer.requests) == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("zipkin", ""), ("nobody", ""), ("ours", "timeout: soon"), ("ours", "failOpen: true, port: 1")],
+)
+def test_a_provider_that_nobody_knows_denies_what_the_policy_matches(tmp_path: Path, name: str, fields: str) -> None:
+    async def scenario() -> None:
+        at = Custom(OVER_HTTP, fields, name=name)
+        async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
+            admin, plain = await it.get(at.authority, "/admin"), await it.get(at.authority, "/")
+            problems = [problem.code for problem in it.holder.current.problems]
+
+        assert (status(admin), status(plain)) == (403, 200)
+        assert len(seen.heads) == 1
+        assert "PWP0133" in problems
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"), [("failOpen: true", 200), ("statusOnError: '503'", 503), ("timeout: 100ms", 403)]
+)
+def test_a_provider_says_what_becomes_of_requests_without_an_answer(tmp_path: Path, fields: str, expected: int) -> None:
+    async def scenario() -> None:
+        at = Custom(OVER_HTTP, fields)
+        step = hang if "timeout" in fields else reply("500 Internal Server Error")
+        async with origin(at.pod, answering()), origin(at.authorizer, scripted(step)), at.mesh(tmp_path) as it:
+            answer = await it.get(at.authority, "/admin")
+            text = it.metrics.render("")[0].decode()
+
+        outcome = "failure_mode_allowed" if expected == 200 else "error"
+        assert status(answer) == expected
+        assert f'pywaypoint_external_auth_total{{provider="ours",outcome="{outcome}"}} 1' in text
+
+    run(scenario())
+
+
+def test_nonsense_denies_even_where_no_answer_would_allow(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Custom(OVER_HTTP, "failOpen: true")
+        nonsense = scripted(raw(b"HTTP/1.1 200 OK\r\nX-User: a\nX-Admin: yes\r\nContent-Length: 0\r\n\r\n"))
+        async with origin(at.pod, answering()) as seen, origin(at.authorizer, nonsense), at.mesh(tmp_path) as it:
+            answer = await it.get(at.authority, "/admin")
+
+        assert status(answer) == 403
+        assert not seen.heads
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 7\r\n", "Transfer-Encoding: chunked\r\n"])
+def test_a_body_that_is_too_long_to_be_told_whole_is_refused(tmp_path: Path, head: str) -> None:
+    async def scenario() -> None:
+        at = Custom(OVER_GRPC, "includeRequestBodyInCheck: {maxRequestBytes: 6, packAsBytes: true}", rule="{}")
+        part = b"7\r\n1234567\r\n" if "chunked" in head else b"1234567"
+        async with origin(at.pod, scripted(reply(), hang)) as seen, at.mesh(tmp_path) as it:
+            with grpc_authorizer(at.authorizer) as authorizer:
+                refused = await post(it, at.authority, head, part)
+                told = await post(it, at.authority, "Content-Length: 6\r\n", b"12345\xff")
+
+        assert (status(refused), status(told)) == (413, 200)
+        assert [it.attributes.request.http.raw_body for it in authorizer.requests] == [b"12345\xff"]
+        assert len(seen.heads) == 1
+
+    run(scenario())
+
+
+def test_a_custom_rule_that_only_a_token_fulfils_denies_because_nobody_was_asked() -> None:
+    rule = "{from: [{source: {requestPrincipals: ['us/jason']}}]}"
+    snapshot = compiled(documents_of(mesh=Custom(OVER_HTTP, rule=rule).manifests()))
+    destination = snapshot.destinations["app.default.svc.cluster.local", 9080]
+    peer, head = Peer(None, "10.0.0.1", 1), RequestHead(b"GET", b"app", b"/", b"", [])
+    jason = Claims({"iss": "us", "sub": "jason"})
+
+    denied = decide(destination, peer, head, lambda: 0.0, claims=jason, granted=())
+    others = decide(destination, peer, head, lambda: 0.0, claims=None, granted=())
+
+    assert first_question(destination, peer, head) is None
+    assert (denied.status, others.status) == (403, 0)

@@ -29,9 +29,19 @@ from waypoint.ask.judge import judge
 from waypoint.ask.load import Loaded
 from waypoint.ask.possibilities import Possibility, is_opaque, possibilities
 from waypoint.ask.question import NEW_REQUEST_ID, Question, as_exchanged
-from waypoint.ask.words import cluster_name, filter_words, percent, rule_name, rule_words, text, token_words
+from waypoint.ask.words import (
+    authorizer_words,
+    cluster_name,
+    filter_words,
+    percent,
+    rule_name,
+    rule_words,
+    text,
+    token_words,
+)
 from waypoint.config.authorization_words import rule_words as authorization_words
 from waypoint.config.snapshot import Destination, Snapshot, why_not_served
+from waypoint.decide import first_question
 from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, NoHealthyEndpoint, RouteNotFound
 
 _REASONS: dict[type[ExchangeError], str] = {
@@ -74,7 +84,10 @@ def explain(snapshot: Snapshot, question: Question, settings: Settings, now: flo
     rule = possible[0].rule
     through = f" → {rule_name(rule)}" if rule is not None else ""
     if rule is not None:
-        told.rule = RuleTold(rule.name, rule_name(rule), tuple(rule_words(rule)), tuple(_problems(snapshot, rule)))
+        first = None if is_opaque(destination) else first_question(destination, peer, head)
+        does = [f"{authorizer_words(first.authorizer)}, as AuthorizationPolicies want"] if first is not None else []
+        does += rule_words(rule)
+        told.rule = RuleTold(rule.name, rule_name(rule), tuple(does), tuple(_problems(snapshot, rule)))
     return told.explanation(f"{asked}{through} → {', '.join(map(_short, outcomes))}", outcomes)
 
 

@@ -5,7 +5,7 @@ workloads. Where a policy can't be read so far as to say whom it is for, it deni
 https://istio.io/latest/docs/ambient/usage/l7-features/#authorization-policy
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
@@ -13,7 +13,8 @@ from l4.config.resources import Resource
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.authorization_rules import compile_policy
 from l4.discovery.workload import Service
-from policies.authorization import Authorization, Policy
+from policies.authorization import Action, Authorization, Policy
+from policies.external_auth import Authorizer
 from waypoint.config.report import Report
 from waypoint.config.security_targets import EVERYTHING, SecurityTargets
 from waypoint.config.status import AuthorizationStatus, Condition
@@ -34,10 +35,12 @@ class Authorizations:
         targets: SecurityTargets,
         gateway_namespace: str,
         trust_domains: frozenset[str],
+        authorizers: Mapping[str, Authorizer],
     ) -> None:
         self.problems: list[Problem] = []
         self.statuses: list[AuthorizationStatus] = []
         self._targets = targets
+        self._authorizers = authorizers
         self._gateway_namespace = gateway_namespace
         self._by_hostname: dict[str, list[Policy]] = {}
         self._by_namespace: dict[str, list[Policy]] = {}
@@ -52,6 +55,11 @@ class Authorizations:
             policies.update(self._by_namespace.get(service.namespace, ()))
         return Authorization(tuple(sorted(policies, key=str))) if policies else None
 
+    def asked(self, authorization: Authorization) -> Mapping[str, Authorizer] | None:
+        """The authorizers that its policies of action CUSTOM name, as far as they are known; None without such ones."""
+        names = {it.provider for it in authorization.policies if it.action is Action.CUSTOM and not it.is_dry_run}
+        return {name: self._authorizers[name] for name in sorted(names & self._authorizers.keys())} if names else None
+
     def _add(self, resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str]) -> None:
         report = Report(resource)
         compiled = compile_policy(resource, trust_domains)
@@ -62,6 +70,12 @@ class Authorizations:
                 self._by_namespace.setdefault(resource.key.namespace, []).append(compiled.policy)
             for hostname in hostnames:
                 self._by_hostname.setdefault(hostname, []).append(compiled.policy)
+            provider = compiled.policy.provider
+            if provider and provider not in self._authorizers:
+                sentence = (
+                    f"no extensionProvider of MeshConfig is named {provider!r}; what the policy matches is denied"
+                )
+                report.tell("spec.provider.name", sentence, Code.PROVIDER_INVALID)
         is_ours = any(map(self._targets.is_ours, hostnames))
         if is_ours or not refs:
             report.problems += compiled.problems

@@ -31,6 +31,7 @@ from waypoint.config.http_route import HTTPRoute
 from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.locality import place_of
+from waypoint.config.mesh_config import Authorizers, ConfigMap
 from waypoint.config.policies import Policies
 from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.references import References
@@ -75,9 +76,12 @@ def compile(
     ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
     classes = frozenset(it.value.spec.gateway_class_name for it in ours)
     security_targets = SecurityTargets(registry, gateway, classes)
+    authorizers = Authorizers(resources.of(ConfigMap), registry, clusters)
     security = _Security(
         Authentications(resources.of(RequestAuthentication), security_targets),
-        Authorizations(resources.of(AuthorizationPolicy), security_targets, gateway[0], trust_domains),
+        Authorizations(
+            resources.of(AuthorizationPolicy), security_targets, gateway[0], trust_domains, authorizers.by_name
+        ),
     )
     destinations = {
         (host, port.port): secured
@@ -89,7 +93,7 @@ def compile(
         for host in (*service.addresses, service.hostname)
     }
     destinations |= {key: security.on(it, None) for key, it in _workloads(registry, clusters, policies)}
-    found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security)
+    found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
     snapshot = Snapshot(
         version="",
         registry=registry,
@@ -140,6 +144,7 @@ class _Security:
             destination,
             authentication=authentication,
             authorization=authorization,
+            authorizers=self.authorizations.asked(authorization) if authorization is not None else None,
             opaque_authorization=authorization.for_bytes() if authorization is not None else None,
             peer_authorization=authorization.for_peers() if authorization is not None else None,
         )

@@ -40,6 +40,7 @@ def _destination(destination: Destination) -> dict[str, object]:
         "protocol": destination.app_protocol.value,
         **_unless_empty("authentication", _authentication(destination.authentication)),
         **_authorization(destination.authorization),
+        **_unless_empty("authorizers", {name: _fields(it) for name, it in (destination.authorizers or {}).items()}),
         "routes": [_route(route) for route in destination.routes.routes],
         **_unless_empty("opaque", [_opaque(it) for it in destination.opaque.routes if it.rule.source is not None]),
         **_unless_empty(

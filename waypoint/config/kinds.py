@@ -8,6 +8,7 @@ from waypoint.config.grpc_route import GRPCRoute
 from waypoint.config.http_route import HTTPRoute
 from waypoint.config.istio import DestinationRule
 from waypoint.config.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.mesh_config import ConfigMap
 from waypoint.config.rate_limit_policy import RateLimitPolicy
 from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.request_authentication import RequestAuthentication
@@ -19,6 +20,7 @@ _OWN = "pywaypoint.dev"
 
 KINDS: Kinds = {
     **kubernetes.KINDS,
+    ("", "ConfigMap"): ConfigMap,
     (_GATEWAY_API, "HTTPRoute"): HTTPRoute,
     (_GATEWAY_API, "GRPCRoute"): GRPCRoute,
     (_GATEWAY_API, "TCPRoute"): TCPRoute,

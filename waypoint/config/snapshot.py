@@ -17,6 +17,7 @@ from policies.balancing.endpoint import Endpoint
 from policies.balancing.method import DEFAULT_BALANCING, Balancing
 from policies.circuit import NO_LIMITS, CircuitLimits
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool
+from policies.external_auth import Authorizer
 from policies.fault_plan import FaultPlan
 from policies.jwt import Authentication
 from policies.opaque import OpaqueTable
@@ -69,7 +70,8 @@ class Destination:
     their own to the service. `opaque` and `consumer_opaque` are the same for what is no HTTP.
     `authentication` says which tokens of HTTP requests are checked, and how; None when none are. Before any route comes
     `authorization`, or `opaque_authorization`; None where nobody has said anything. `peer_authorization` is asked about
-    whoever is there already. `addresses` are all those that the service is called by.
+    whoever is there already. `authorizers` are those that policies of action CUSTOM name, None where there are no such
+    policies. `addresses` are all those that the service is called by.
     """
 
     service: ServiceLabels
@@ -84,6 +86,7 @@ class Destination:
     authorization: Authorization | None = None
     opaque_authorization: Authorization | None = None
     peer_authorization: Authorization | None = None
+    authorizers: Mapping[str, Authorizer] | None = None
 
     def routes_for(self, peer: Peer) -> Table:
         """By the namespace of the client's identity; nobody gets another one's routes by a header."""

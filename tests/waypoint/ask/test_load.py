@@ -59,9 +59,9 @@ def test_every_problem_is_told_even_when_nothing_is_served(tmp_path: Path) -> No
 
 
 def test_kinds_that_a_waypoint_does_not_read_are_counted_and_kept_as_documents(tmp_path: Path) -> None:
-    (tmp_path / "map.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {}")
+    (tmp_path / "range.yaml").write_text("apiVersion: v1\nkind: LimitRange\nmetadata: {name: a}\nspec: {}")
 
     loaded = load([tmp_path], None, Settings())
 
-    assert loaded.ignored == {"ConfigMap": 1}
-    assert [document.key.kind for document in loaded.documents] == ["ConfigMap"]
+    assert loaded.ignored == {"LimitRange": 1}
+    assert [document.key.kind for document in loaded.documents] == ["LimitRange"]

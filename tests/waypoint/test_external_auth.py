@@ -8,12 +8,15 @@ import pytest
 
 from policies.attributes import Peer, RequestHead
 from policies.claims import Claims
+from policies.external_auth import Authorizer
+from policies.filters import Filters
 from tests.kit.aio import run
 from tests.kit.authorizer import grpc_authorizer
 from tests.kit.mesh import Mesh, address, settled
 from tests.kit.origin import Handler, answering, hang, origin, raw, reply, reset, scripted
 from tests.kit.snapshots import compiled, documents_of
 from tests.waypoint.test_exchange import Setting, body, status
+from tests.waypoint.test_grpc import _setting as grpc_setting
 from waypoint._proto.external_auth_pb2 import CheckRequest, CheckResponse, HeaderValue
 from waypoint.decide import decide, first_question
 
@@ -543,3 +546,54 @@ def test_a_custom_rule_that_only_a_token_fulfils_denies_because_nobody_was_asked
 
     assert first_question(destination, peer, head) is None
     assert (denied.status, others.status) == (403, 0)
+
+
+# -- whatever carries the request ----------------------------------------------------------------------------------
+
+
+def test_after_a_denial_the_connection_serves_the_next_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Asking(http("", 4))
+        denial = scripted(reply("401 Unauthorized", b"no"), reply())
+        async with origin(at.pod, answering()), origin(at.authorizer, denial), at.mesh(tmp_path) as it:
+            reader, writer = await it.tunnel(at.authority)
+            writer.write(b"POST /a HTTP/1.1\r\nHost: app\r\nContent-Length: 200000\r\n\r\n" + bytes(200_000))
+            writer.write(b"GET /b HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+
+        assert status(answer) == 401
+        assert b"connection: close" in answer or answer.count(b"HTTP/1.1 ") == 2
+
+    run(scenario())
+
+
+def test_a_grpc_client_is_told_in_its_own_terms(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with grpc_setting(tmp_path) as it:
+            it.mesh.rule(filters=Filters(authorizer=Authorizer("nobody", None)))
+            with pytest.raises(grpc.RpcError) as caught:
+                await it.unary("Unary", b"hello")
+
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert not it.seen.metadata
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("most", [4, 64, 200_000])
+def test_a_body_in_http2_that_was_told_in_part_arrives_whole(tmp_path: Path, most: int) -> None:
+    """The application stands in for an authorizer that fails: it has no such method."""
+
+    async def scenario() -> None:
+        async with grpc_setting(tmp_path) as it:
+            (name,) = it.mesh.holder.current.clusters
+            authorizer = Authorizer(
+                "app", name, is_grpc=True, is_fail_open=True, max_body_bytes=most, takes_part=True, packs_as_bytes=True
+            )
+            it.mesh.rule(filters=Filters(authorizer=authorizer))
+            answer, _ = await it.unary("Unary", b"x" * 100_000)
+
+            assert answer == b"x" * 100_000
+
+    run(scenario())

@@ -124,6 +124,18 @@ def test_a_rule_tells_what_it_does_and_what_is_wrong_with_it() -> None:
     assert "spec.rules[1].backendRefs[1].name: there is no Service default/nowhere" in problem
 
 
+@pytest.mark.parametrize(("target", "asks"), [("/admin/a", True), ("/", False)])
+def test_whom_a_custom_policy_asks_is_told_and_not_asked(target: str, asks: bool) -> None:
+    rule = explained("reviews:9080", target, files=[MESH, GOLDEN / "authorization-custom.in.yaml"]).rule
+
+    assert rule is not None
+    words = (
+        "ask reviews-v2.default:9080 by HTTP first, with 1024 bytes of the body, and go on if it fails, "
+        "as AuthorizationPolicies want"
+    )
+    assert rule.does == ((words,) if asks else ())
+
+
 def test_an_outcome_has_its_endpoints_and_what_they_would_see() -> None:
     outcome, unresolved = explained("reviews:9080", "/v2?a=b", "Cookie: c", "Host: Reviews.").outcomes
 

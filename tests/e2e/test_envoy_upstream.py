@@ -51,6 +51,55 @@ async def through_ours(at: Setting, folder: Path, policy: str) -> AsyncIterator[
         yield lambda headers="": it.get(at.authority, headers=headers)  # type: ignore[misc]
 
 
+# -- retries ---------------------------------------------------------------------------------------------------------
+
+ROUTE = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: app}
+spec: {hosts: [app], http: [{retries: %s, route: [{destination: {host: app}}]}]}
+"""
+
+
+async def attempts(get: Get, at: Setting, script: list[Step]) -> tuple[int, int]:
+    """How many attempts an endpoint meets that goes by a script, and what the client gets in the end."""
+    async with origin(at.pod, scripted(*script)) as seen:
+        answer = await get("")
+        return len(seen.heads), status(answer)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "script", "expected"),
+    [
+        ("503", [reply("503 Not Now")], (4, 503)),
+        ("503", [reply("503 Not Now"), reply("500 Oops")], (2, 500)),
+        ("5xx", [reply("503 Not Now"), reply("500 Oops"), reply()], (3, 200)),
+        ("gateway-error", [reply("500 Oops"), reply()], (1, 500)),
+        ("connect-failure", [reply("503 Not Now"), reply()], (1, 503)),
+        ("retriable-4xx", [reply("409 Conflict"), reply()], (2, 200)),
+    ],
+)
+def test_as_many_attempts_are_made(tmp_path: Path, reasons: str, script: list[Step], expected: tuple[int, int]) -> None:
+    async def scenario() -> None:
+        at = Setting()
+        statuses = [503] if reasons == "503" else []
+        retry = {
+            "num_retries": 3,
+            "retry_on": "retriable-status-codes" if statuses else reasons,
+            "retriable_status_codes": statuses,
+            "retry_back_off": {"base_interval": "0.001s"},
+        }
+        async with through_envoy(at, {"retry": retry}) as get:
+            theirs = await attempts(get, at, script)
+        policy = f"{{attempts: 3, retryOn: {reasons!r}, backoff: 1ms}}"
+        async with at.mesh(tmp_path, ROUTE % policy) as it:
+            ours = await attempts(lambda headers: it.get(at.authority, headers=headers), at, script)
+
+        assert (theirs, ours) == (expected, expected)
+
+    run(scenario(), 60)
+
+
 # -- circuit breaking ------------------------------------------------------------------------------------------------
 
 

@@ -168,11 +168,21 @@ def http_proxies(places: list[tuple[Address, Address]]) -> Config:
 _DESTINATION = "envoy.filters.listener.original_dst"
 
 
-def balancer(*, listen: Address, to: list[Address], priorities: list[int] | None = None, **cluster: Any) -> Config:
+def balancer(
+    *,
+    listen: Address,
+    to: list[Address],
+    priorities: list[int] | None = None,
+    retry: Config | None = None,
+    **cluster: Any,
+) -> Config:
     """Plain HTTP in, and out to all of these places, by what the rest says of their cluster; a hash is that of the
-    header `x-user`. Endpoints have the first priority unless others are given, and the names that they have in Istio's
-    waypoint, where a listener `connect_originate` makes a tunnel; here it connects to the place itself."""
-    action = {"cluster": "apps", "hash_policy": [{"header": {"header_name": "x-user"}}]}
+    header `x-user`, and `retry` the route's policy. Endpoints have the first priority unless others are given, and the
+    names that they have in Istio's waypoint, where a listener `connect_originate` makes a tunnel; here it connects to
+    the place itself."""
+    action: Config = {"cluster": "apps", "hash_policy": [{"header": {"header_name": "x-user"}}]}
+    if retry is not None:
+        action["retry_policy"] = retry
     main = _http("main", [{"match": {"prefix": "/"}, "route": action}])
     kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
     originate = _listener(

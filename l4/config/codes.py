@@ -53,6 +53,7 @@ class Code(StrEnum):
     CLAIMS_NOT_CHECKED = "PWP0314"
     EJECTS_NOBODY = "PWP0315"
     LOCALITY_WITHOUT_EFFECT = "PWP0316"
+    WAYPOINT_PASSED_BY = "PWP0321"
     NOT_RUN = "PWP0401"
     POLICY_NOT_TARGETED = "PWP0501"
     TOKENS_REFUSED = "PWP0502"
@@ -156,6 +157,9 @@ CODES: Mapping[Code, Entry] = {
     ),
     Code.LOCALITY_WITHOUT_EFFECT: Entry(
         "LocalityWithoutEffect", _WARNING, "Something is missing without which near and far endpoints are alike."
+    ),
+    Code.WAYPOINT_PASSED_BY: Entry(
+        "WaypointPassedBy", _WARNING, "What the waypoint denies is not denied to who calls the pods directly."
     ),
     Code.NOT_RUN: Entry("NotRun", _ERROR, "The mesh on one machine can't run it, or not all of it."),
     Code.POLICY_NOT_TARGETED: Entry(

@@ -1,5 +1,6 @@
 """The table of authorization cases through real tunnels: one mesh, one policy after the other, one request each."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +9,14 @@ from typing import Any
 
 from l4.hbone.errors import TunnelRefused
 from tests.kit.aio import run
+from tests.kit.issuer import SigningKey, jwks
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled
 from tests.kit.origin import Origin, answering, origin
 from tests.policies.authorization_cases import (
     CASES,
     EVERYTHING,
     TCP_PORT,
+    TOKEN,
     VIP,
     Ask,
     Case,
@@ -24,7 +27,17 @@ from tests.policies.authorization_cases import (
     when,
 )
 
-IN_TUNNELS = [case for case in CASES if case.ask.account and case.ask.claims is None]
+KEY = SigningKey.generate()
+TOKENS = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "RequestAuthentication",
+    "metadata": {"name": "tokens"},
+    "spec": {
+        "targetRefs": [{"kind": "Service", "name": "app"}],
+        "jwtRules": [{"issuer": TOKEN["iss"], "jwks": jwks(KEY)}],
+    },
+}
+IN_TUNNELS = [case for case in CASES if case.ask.account and (case.ask.claims is None or "iss" in case.ask.claims)]
 _LOGGED = re.compile(r'" (\d+) \S+ (\S+) ').search
 
 
@@ -42,7 +55,8 @@ async def _status(it: Mesh, ask: Ask) -> str:
         reader, writer = await it.tunnel(f"{VIP}:{ask.port}", account=ask.account, namespace=ask.namespace)
     except TunnelRefused as error:
         return str(error.status)
-    writer.write(ask.raw)
+    token = f"authorization: Bearer {KEY.sign(ask.claims)}\r\n\r\n" if ask.claims is not None else "\r\n"
+    writer.write(ask.raw.removesuffix(b"\r\n") + token.encode())
     head = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     return head.split()[1].decode()
@@ -190,7 +204,8 @@ def test_every_case_gets_the_same_verdict_through_tunnels(tmp_path: Path) -> Non
         async with _setting(tmp_path) as (it, text):
             answers = []
             for case in IN_TUNNELS:
-                it.apply(f"{text}\n---\n{case.documents}")
+                tokens = json.dumps(TOKENS) if case.ask.claims is not None else ""
+                it.apply("\n---\n".join((text, case.documents, tokens)))
                 answers.append(await _status(it, case.ask))
             await settled(lambda: len(_denials(it.access_log)) >= len(denied))
             return answers, _denials(it.access_log)

@@ -19,6 +19,8 @@ from tests.kit.laptop import LaptopMesh, mesh_up
 
 BOOKINFO = Path(__file__).parents[2] / "examples" / "bookinfo"
 INGRESS = "127.0.0.1:19080"
+DETAILS = "127.0.0.1:19081"
+RATINGS = "127.0.0.1:19082"
 PAGE = f"http://{INGRESS}/productpage"
 REVIEWS = f"http://{INGRESS}/api/v1/products/0/reviews"
 LOAD_SECONDS = 2.0
@@ -33,7 +35,8 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mesh(routes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopMesh]:
     manifests = [BOOKINFO / "platform", BOOKINFO / "gateway.yaml", routes]
-    flags = ["--programs", str(BOOKINFO / "programs.yaml"), "--ingress", f"productpage={INGRESS}"]
+    ingresses = (f"productpage={INGRESS}", f"details={DETAILS}", f"ratings={RATINGS}")
+    flags = ["--programs", str(BOOKINFO / "programs.yaml"), *(it for name in ingresses for it in ("--ingress", name))]
     with mesh_up(tmp_path_factory.mktemp("mesh"), *map(str, manifests), *flags) as mesh:
         yield mesh
 
@@ -202,7 +205,7 @@ def play(mesh: LaptopMesh, routes: Path, name: str, *, starts_programs: bool = F
         until(lambda: status(REVIEWS) == 200, seconds=15)
 
 
-def status(url: str) -> int:
+def status(url: str | urllib.request.Request) -> int:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return int(answer.status)
@@ -277,6 +280,44 @@ def test_a_client_may_ask_five_times_a_minute(mesh: LaptopMesh, routes: Path) ->
     play(mesh, routes, "five-a-minute")
 
     assert [status(PAGE) for _ in range(7)] == [200] * 5 + [429] * 2
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_services_answer_those_who_need_them_and_nobody_else(mesh: LaptopMesh, routes: Path) -> None:
+    assert status(f"http://{DETAILS}/details/0") == 200
+    play(mesh, routes, "only-who-needs-it")
+
+    page = Browser().sign_in("jason")
+
+    assert "unavailable" not in page
+    assert status(f"http://{DETAILS}/details/0") == 403
+    assert status(f"http://{RATINGS}/ratings/0") == 403
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_a_policy_on_trial_refuses_nobody_and_says_whom_it_would(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "on-trial")
+
+    page = Browser().sign_in("jason")
+
+    assert "unavailable" not in page
+    metrics = Browser().get(mesh.addresses["metrics", "waypoint default/waypoint"])
+    trials = samples(metrics, "pywaypoint_authorization_dry_run_total")
+    assert [labels["authz_dry_run_result"] for labels, count in trials if count] == ["denied"]
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_who_is_an_admin_may_rate(mesh: LaptopMesh, routes: Path) -> None:
+    play(mesh, routes, "admins-rate")
+    ann, bob = re.findall(r"eyJ\S+", routes.read_text())
+
+    assert status(f"http://{RATINGS}/ratings/0") == 200
+    assert [rated(ann), rated(bob), rated(""), rated(ann[:-4] + "AAAA")] == [405, 403, 403, 401]
+
+
+def rated(token: str) -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return status(urllib.request.Request(f"http://{RATINGS}/ratings/0", b"{}", headers))
 
 
 def test_every_scenario_is_played_here() -> None:

@@ -2,17 +2,28 @@
 
 A condition is one field of a source, an operation or a `when`: it holds when any of its values does, or, `is_not`, when
 none does. What an access lacks (an identity, a header, a token) has no value: no list takes it, and every `not` list is
-content. Those that look at HTTP say so (`is_http`): where bytes are all that is known, they can't be asked.
+content. Each says what it must see (`sees`): where bytes are all that is known, those that look at HTTP can't be asked.
 https://istio.io/latest/docs/reference/config/security/conditions/
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
 from policies.attributes import Peer, RequestHead
 from policies.claims import Claims
 from policies.value_match import Hosts, Networks, Paths, Ports, Texts, address_of
+
+
+class Seen(IntEnum):
+    """How much of an access there is to see; each has what comes before it, too."""
+
+    CONNECTION = 0
+    TARGET = 1
+    """Method, host and path of a request, which can still be told of one that went on long ago."""
+    HEAD = 2
+    """All of a request, with the claims of its token."""
 
 
 @dataclass(slots=True)
@@ -53,7 +64,7 @@ class Access:
 class Condition(Protocol):
     """`key` is what it looks at, in the words of a `when` where there are such."""
 
-    is_http: ClassVar[bool]
+    sees: ClassVar[Seen]
 
     @property
     def key(self) -> str: ...
@@ -75,7 +86,7 @@ class Principal:
     values: Texts
     is_not: bool = False
     key: ClassVar[str] = "source.principal"
-    is_http: ClassVar[bool] = False
+    sees: ClassVar[Seen] = Seen.CONNECTION
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.principal) is not self.is_not
@@ -86,7 +97,7 @@ class Namespace:
     values: Texts
     is_not: bool = False
     key: ClassVar[str] = "source.namespace"
-    is_http: ClassVar[bool] = False
+    sees: ClassVar[Seen] = Seen.CONNECTION
 
     def holds(self, access: Access) -> bool:
         identity = access.peer.identity
@@ -101,7 +112,7 @@ class ServiceAccount:
     values: Texts
     is_not: bool = False
     key: ClassVar[str] = "source.serviceAccount"
-    is_http: ClassVar[bool] = False
+    sees: ClassVar[Seen] = Seen.CONNECTION
 
     def holds(self, access: Access) -> bool:
         identity = access.peer.identity
@@ -114,7 +125,7 @@ class SourceIp:
     values: Networks
     is_not: bool = False
     key: ClassVar[str] = "source.ip"
-    is_http: ClassVar[bool] = False
+    sees: ClassVar[Seen] = Seen.CONNECTION
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.peer.ip) is not self.is_not
@@ -125,7 +136,7 @@ class RemoteIp:
     values: Networks
     is_not: bool = False
     key: ClassVar[str] = "remote.ip"
-    is_http: ClassVar[bool] = True
+    sees: ClassVar[Seen] = Seen.HEAD
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.remote_ip) is not self.is_not
@@ -138,7 +149,7 @@ class RequestPrincipal:
     values: Texts
     is_not: bool = False
     key: ClassVar[str] = "request.auth.principal"
-    is_http: ClassVar[bool] = True
+    sees: ClassVar[Seen] = Seen.HEAD
 
     def holds(self, access: Access) -> bool:
         claims = access.claims
@@ -153,7 +164,7 @@ class Claim:
     path: tuple[str, ...]
     values: Texts
     is_not: bool = False
-    is_http: ClassVar[bool] = True
+    sees: ClassVar[Seen] = Seen.HEAD
 
     @property
     def key(self) -> str:
@@ -179,7 +190,7 @@ class Host:
     values: Hosts
     is_not: bool = False
     key: ClassVar[str] = "request.host"
-    is_http: ClassVar[bool] = True
+    sees: ClassVar[Seen] = Seen.TARGET
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.request.authority) is not self.is_not
@@ -190,7 +201,7 @@ class Method:
     values: Texts
     is_not: bool = False
     key: ClassVar[str] = "request.method"
-    is_http: ClassVar[bool] = True
+    sees: ClassVar[Seen] = Seen.TARGET
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.request.method) is not self.is_not
@@ -203,7 +214,7 @@ class Path:
     values: Paths
     is_not: bool = False
     key: ClassVar[str] = "request.path"
-    is_http: ClassVar[bool] = True
+    sees: ClassVar[Seen] = Seen.TARGET
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.request.path) is not self.is_not
@@ -219,7 +230,7 @@ class Header:
     values: Texts
     is_not: bool = False
     is_each: bool = False
-    is_http: ClassVar[bool] = True
+    sees: ClassVar[Seen] = Seen.HEAD
 
     @property
     def key(self) -> str:
@@ -246,7 +257,7 @@ class DestinationIp:
     values: Networks
     is_not: bool = False
     key: ClassVar[str] = "destination.ip"
-    is_http: ClassVar[bool] = False
+    sees: ClassVar[Seen] = Seen.CONNECTION
 
     def holds(self, access: Access) -> bool:
         return any(map(self.values.accepts, access.addresses)) is not self.is_not
@@ -257,7 +268,7 @@ class DestinationPort:
     values: Ports
     is_not: bool = False
     key: ClassVar[str] = "destination.port"
-    is_http: ClassVar[bool] = False
+    sees: ClassVar[Seen] = Seen.CONNECTION
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.port) is not self.is_not
@@ -268,7 +279,7 @@ class ServerName:
     values: Texts
     is_not: bool = False
     key: ClassVar[str] = "connection.sni"
-    is_http: ClassVar[bool] = False
+    sees: ClassVar[Seen] = Seen.CONNECTION
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.server_name.encode() or None) is not self.is_not

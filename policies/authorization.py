@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 
-from policies.access import Access, Condition
+from policies.access import Access, Condition, Seen
 
 All = tuple[Condition, ...]
 """Conditions that must hold together."""
@@ -36,13 +36,9 @@ class Rule:
     def matches(self, access: Access) -> bool:
         return all(any(all(it.holds(access) for it in every) for every in group) for group in self.groups)
 
-    @property
-    def looks_at_http(self) -> bool:
-        return any(it.is_http for group in self.groups for every in group for it in every)
-
-    def without_http(self) -> Self:
-        """It matches at least what it matched before."""
-        groups = tuple(tuple(tuple(it for it in every if not it.is_http) for every in group) for group in self.groups)
+    def within(self, seen: Seen) -> Self:
+        """Without the conditions that must see more; it matches at least what it matched before."""
+        groups = tuple(tuple(tuple(it for it in every if it.sees <= seen) for every in group) for group in self.groups)
         return replace(self, groups=groups)
 
 
@@ -160,19 +156,21 @@ class Authorization:
     def for_bytes(self) -> Self:
         """What there is to say of bytes, of which less is known, so that more is denied: a rule of ALLOW that looks at
         HTTP allows nothing, the others leave out what they can't see."""
-        return replace(self, policies=tuple(_restricted(it, is_strict=True) for it in self.policies))
+        return replace(self, policies=tuple(_within(it, Seen.CONNECTION, is_strict=True) for it in self.policies))
 
-    def for_peers(self) -> Self:
-        """Denies those of whom every request would be denied, whatever it is: they have nothing to do here."""
+    def for_those_under_way(self) -> Self:
+        """Denies requests that would be denied with whatever headers and token: what those were is not known any more
+        of a request that went on before."""
         policies = (it for it in self.policies if it.action in {Action.DENY, Action.ALLOW} and not it.is_dry_run)
-        return replace(self, policies=tuple(_restricted(it, is_strict=False) for it in policies))
+        return replace(self, policies=tuple(_within(it, Seen.TARGET, is_strict=False) for it in policies))
 
 
-def _restricted(policy: Policy, *, is_strict: bool) -> Policy:
-    """Its rules without HTTP, of which those that looked at it are dropped where matching would be too lenient."""
+def _within(policy: Policy, seen: Seen, *, is_strict: bool) -> Policy:
+    """Its rules as far as they can be judged. Those that would match too much are dropped: of ALLOW where it must be
+    strict, else of DENY."""
     drops = (policy.action is Action.ALLOW) is is_strict
-    rules = (rule.without_http() for rule in policy.rules if not (drops and rule.looks_at_http))
-    return replace(policy, rules=tuple(rules))
+    rules = ((rule, rule.within(seen)) for rule in policy.rules)
+    return replace(policy, rules=tuple(narrowed for rule, narrowed in rules if not drops or narrowed == rule))
 
 
 def _named(policies: Iterable[Policy], action: Action) -> tuple[Named, ...]:

@@ -212,20 +212,22 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
     return decision
 
 
-def denial_of_bytes(destination: Destination | None, peer: Peer, server_name: str) -> Denied | None:
+def denial_of_bytes(destination: Destination | None, peer: Peer, server_name: str) -> ExchangeError | None:
     """Why bytes that pass already may do so no longer."""
     if destination is None or destination.opaque_authorization is None:
         return None
     access = Access(peer, destination.addresses, destination.port, server_name=server_name)
-    verdict = destination.opaque_authorization.judge(access)
-    return None if verdict.is_allowed else Denied(verdict)
+    return _authorize(destination.opaque_authorization, access, {}, ())[1]
 
 
-def denial_of_peer(destination: Destination | None, peer: Peer) -> Denied | None:
-    """Why nothing that the peer could ask there is allowed any longer."""
-    if destination is None or destination.peer_authorization is None:
+def denial_of_request(
+    destination: Destination | None, peer: Peer, method: bytes, authority: bytes, target: bytes
+) -> Denied | None:
+    """Why a request that went on before may do so no longer."""
+    if destination is None or destination.late_authorization is None:
         return None
-    verdict = destination.peer_authorization.judge(Access(peer, destination.addresses, destination.port))
+    head = RequestHead(method, authority, target.partition(b"?")[0], b"", [])
+    verdict = destination.late_authorization.judge(Access(peer, destination.addresses, destination.port, head))
     return None if verdict.is_allowed else Denied(verdict)
 
 

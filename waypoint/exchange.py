@@ -29,7 +29,17 @@ from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.data_path import Connection
-from waypoint.decide import UNDECIDED, Answer, Decision, complete, decide, edit_response, first_question, mark
+from waypoint.decide import (
+    UNDECIDED,
+    Answer,
+    Decision,
+    complete,
+    decide,
+    denial_of_request,
+    edit_response,
+    first_question,
+    mark,
+)
 from waypoint.errors import AttemptFailed, ExchangeError, NotAuthenticated, Overloaded, PayloadTooLarge, RequestTimeout
 from waypoint.external_auth import ask
 from waypoint.gate import Gate
@@ -155,6 +165,14 @@ class Exchange:
 
     def request_failed(self, error: ExchangeError) -> None:
         self._give_up(error)
+
+    def policies_changed(self) -> None:
+        connection, record = self._connection, self._record
+        destination = self._path.holder.current.destinations.get(connection.authority)
+        asked = record.method, record.authority or b"", record.original_target
+        denial = denial_of_request(destination, connection.peer, *asked)
+        if denial is not None:
+            self._give_up(denial)
 
     def downstream_lost(self) -> None:
         """The client is gone: stop the work that was done for it."""

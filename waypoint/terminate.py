@@ -16,9 +16,8 @@ from l4.hbone.server import IncomingTunnel
 from l4.net.client_hello import ClientHello
 from l4.net.copy import reset_on_close
 from policies.attributes import RequestHead
-from waypoint.config.snapshot import Destination, Snapshot, why_not_served
+from waypoint.config.snapshot import Destination, why_not_served
 from waypoint.data_path import Connection, DataPath
-from waypoint.decide import denial_of_peer
 from waypoint.exchange import Exchange, refused
 from waypoint.http.events import Body, Downstream, RequestSink
 from waypoint.http.grpc_web import GrpcWeb, is_grpc_web
@@ -39,10 +38,9 @@ class Terminator:
     def __init__(self, path: DataPath) -> None:
         self.path = path
         self._fronts: set[Http1Server | Http2Server | Undecided] = set()
-        self._servers: dict[Http1Server | Http2Server, Connection] = {}
         self._silent: set[tuple[str, int]] = set()
         self._is_draining = False
-        path.holder.subscribe(self._judge_again)
+        path.holder.subscribe(lambda _: self._judge_again())
 
     def connect(self, incoming: IncomingTunnel) -> None:
         """Decide about a CONNECT."""
@@ -77,15 +75,12 @@ class Terminator:
         kind = Http2Server if sniffed is Sniffed.HTTP2 else Http1Server
         server = kind(self.path.settings, begin, partial(refused, connection), self.closed)
         self._fronts.add(server)
-        self._servers[server] = connection
         if self._is_draining:
             self.path.loop.call_soon(server.close_when_idle)
         return server
 
     def closed(self, front: "Http1Server | Http2Server | Undecided") -> None:
         self._fronts.discard(front)
-        if not isinstance(front, Undecided):
-            self._servers.pop(front, None)
 
     def silent(self, authority: tuple[str, int]) -> None:
         """A client of an undeclared port waits for the server to begin; told once."""
@@ -101,13 +96,11 @@ class Terminator:
         for front in list(self._fronts):
             front.close_when_idle()
 
-    def _judge_again(self, snapshot: Snapshot) -> None:
-        """Policies count for the next request anyway. What is under way ends, where nothing that its client could ask
-        would be allowed by now."""
-        for server, connection in list(self._servers.items()):
-            denial = denial_of_peer(snapshot.destinations.get(connection.authority), connection.peer)
-            if denial is not None:
-                server.fail_exchanges(denial)
+    def _judge_again(self) -> None:
+        """Policies count for the next request anyway; what is under way and is no longer allowed ends, too."""
+        for front in list(self._fronts):
+            if not isinstance(front, Undecided):
+                front.policies_changed()
         cut_denied(self.path)
 
 

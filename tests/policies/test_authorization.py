@@ -1,6 +1,7 @@
 """Who is denied and why; against a slow model of the documentation for whatever policies and requests there may be."""
 
 import ipaddress
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,18 +84,19 @@ def test_an_exempt_policy_alone_makes_nobody_need_it() -> None:
     assert Authorization((), exempt=(policy(Action.ALLOW, other),)).judge(access()).is_allowed
 
 
-def test_a_peer_whose_every_request_is_denied_is_found_without_a_request() -> None:
-    namespace, path = Namespace(Texts(("default",))), paths("/a")
+def test_a_request_under_way_is_denied_whatever_its_headers_were_or_not_at_all() -> None:
+    path, header = paths("/a"), Header(b"x-a", Texts(("1",)))
 
-    def is_welcome(*policies: Policy) -> bool:
-        return Authorization(policies).for_peers().judge(Access(CLIENT, (), 80)).is_allowed
+    def goes_on(*policies: Policy) -> bool:
+        return Authorization(policies).for_those_under_way().judge(access(b"/a")).is_allowed
 
-    assert not is_welcome(policy(Action.DENY, rule(namespace)))
-    assert is_welcome(policy(Action.DENY, rule(namespace, path)))
-    assert is_welcome(policy(Action.ALLOW, rule(namespace, path)))
-    assert not is_welcome(policy(Action.ALLOW, rule(Namespace(Texts(("other",))), path)))
-    assert not is_welcome(policy(Action.ALLOW))
-    assert is_welcome(policy(Action.DENY, EVERYTHING, is_dry_run=True))
+    assert not goes_on(policy(Action.DENY, rule(path)))
+    assert goes_on(policy(Action.DENY, rule(paths("/b"))))
+    assert goes_on(policy(Action.DENY, rule(path, header)))
+    assert goes_on(policy(Action.ALLOW, rule(path, header)))
+    assert not goes_on(policy(Action.ALLOW, rule(paths("/b"), header)))
+    assert not goes_on(policy(Action.ALLOW))
+    assert goes_on(policy(Action.DENY, EVERYTHING, is_dry_run=True))
 
 
 # -- the slow model ------------------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ def test_any_policies_say_of_any_request_what_the_model_says(
 
 @settings(max_examples=300, deadline=None)
 @given(_POLICIES, _PEERS, _HEADS)
-def test_less_is_allowed_for_bytes_and_nobody_is_sent_away_who_may_do_something(
+def test_less_is_allowed_for_bytes_and_no_request_under_way_ends_that_may_go_on(
     policies: list[tuple[Action, list[list[list[list[_Test]]]]]], peer: Peer, head: RequestHead
 ) -> None:
     compiled = [
@@ -244,7 +246,8 @@ def test_less_is_allowed_for_bytes_and_nobody_is_sent_away_who_may_do_something(
     is_allowed = authorization.judge(request).is_allowed
 
     assert is_allowed or not authorization.for_bytes().judge(bytes_).is_allowed
-    assert authorization.for_peers().judge(bytes_).is_allowed or not is_allowed
+    late = Access(peer, ("10.1.0.1",), 80, replace(head, headers=[]))
+    assert authorization.for_those_under_way().judge(late).is_allowed or not is_allowed
 
 
 def _rule(index: int, groups: list[list[list[_Test]]]) -> Rule:

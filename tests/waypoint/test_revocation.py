@@ -15,7 +15,6 @@ from tests.kit.origin import Handler, Origin, answering, origin
 
 DENY_CLIENT = "action: DENY, rules: [{from: [{source: {serviceAccounts: [client]}}]}]"
 ALLOW_OTHERS = "rules: [{from: [{source: {serviceAccounts: [other]}}], to: [{operation: {methods: [GET]}}]}]"
-DENY_PATH = "action: DENY, rules: [{to: [{operation: {paths: ['/']}}]}]"
 CUT = (ConnectionError, asyncio.IncompleteReadError, TunnelReset)
 DETAIL = "rbac_access_denied_matched_policy[ns[default]-policy[p]-rule[0]]"
 
@@ -103,16 +102,26 @@ def test_a_download_is_cut_when_its_client_may_ask_nothing_more_and_others_go_on
     run(scenario())
 
 
-def test_a_download_goes_on_when_only_its_path_is_denied_to_later_requests(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("policy", "is_cut"),
+    [
+        ("action: DENY, rules: [{to: [{operation: {paths: ['/']}}]}]", True),
+        ("action: DENY, rules: [{to: [{operation: {paths: ['/other']}}]}]", False),
+        ("action: DENY, rules: [{when: [{key: 'request.headers[x-a]', notValues: ['1']}]}]", False),
+        ("rules: [{to: [{operation: {hosts: [other]}}]}]", True),
+    ],
+    ids=["its path", "another path", "a header, which nobody knows any more", "another host"],
+)
+def test_a_download_is_judged_again_by_its_method_host_and_path(tmp_path: Path, policy: str, is_cut: bool) -> None:
     async def scenario() -> None:
         async with _world(tmp_path, _download) as it:
             reader, writer = await it.mesh.tunnel(it.authority)
-            writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+            writer.write(b"GET /?a=b HTTP/1.1\r\nHost: app\r\n\r\n")
             await reader.readuntil(b"hello\r\n")
 
-            it.apply(DENY_PATH)
+            it.apply(policy)
 
-            assert it.mesh.path.exchanges == 1
+            assert it.mesh.path.exchanges == (0 if is_cut else 1)
             writer.close()
             await settled(lambda: it.mesh.path.exchanges == 0)
 

@@ -146,7 +146,7 @@ class _Security:
             authorization=authorization,
             authorizers=self.authorizations.asked(authorization) if authorization is not None else None,
             opaque_authorization=authorization.for_bytes() if authorization is not None else None,
-            peer_authorization=authorization.for_peers() if authorization is not None else None,
+            late_authorization=authorization.for_those_under_way() if authorization is not None else None,
         )
 
 

@@ -69,9 +69,9 @@ class Destination:
     `routes` is consulted for HTTP; `consumer_routes` in its place for clients of the namespaces that have routes of
     their own to the service. `opaque` and `consumer_opaque` are the same for what is no HTTP.
     `authentication` says which tokens of HTTP requests are checked, and how; None when none are. Before any route comes
-    `authorization`, or `opaque_authorization`; None where nobody has said anything. `peer_authorization` is asked about
-    whoever is there already. `authorizers` are those that policies of action CUSTOM name, None where there are no such
-    policies. `addresses` are all those that the service is called by.
+    `authorization`, or `opaque_authorization`; None where nobody has said anything. `late_authorization` is asked about
+    requests that went on before. `authorizers` are those that policies of action CUSTOM name, None where there are no
+    such policies. `addresses` are all those that the service is called by.
     """
 
     service: ServiceLabels
@@ -85,7 +85,7 @@ class Destination:
     addresses: tuple[str, ...] = ()
     authorization: Authorization | None = None
     opaque_authorization: Authorization | None = None
-    peer_authorization: Authorization | None = None
+    late_authorization: Authorization | None = None
     authorizers: Mapping[str, Authorizer] | None = None
 
     def routes_for(self, peer: Peer) -> Table:

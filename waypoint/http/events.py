@@ -37,6 +37,9 @@ class RequestSink(Protocol):
         """The rest of the request can't be understood, or doesn't come: answer that, or, when the response is already
         under way, cut it."""
 
+    def policies_changed(self) -> None:
+        """See whether the request is still allowed."""
+
     def downstream_lost(self) -> None:
         """The client is gone; nothing can be answered any more."""
 

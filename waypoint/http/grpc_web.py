@@ -84,6 +84,9 @@ class GrpcWeb:
     def request_failed(self, error: ExchangeError) -> None:
         self._exchange.request_failed(error)
 
+    def policies_changed(self) -> None:
+        self._exchange.policies_changed()
+
     def downstream_lost(self) -> None:
         self._exchange.downstream_lost()
 

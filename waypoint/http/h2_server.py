@@ -106,7 +106,7 @@ class ServerStream(Http2Stream):
             self._stalled_since = now
         elif now - self._stalled_since >= settings.stall_seconds:
             self.cut(ErrorCode.CANCEL)
-            self.fail(StreamStalled())
+            self._give_up(StreamStalled())
             return
         if self.is_received or self._is_paused or not self.has_deadlines:
             self._body_bytes = 0
@@ -114,9 +114,9 @@ class ServerStream(Http2Stream):
             return
         elapsed = now - self._body_since
         if elapsed >= settings.body_grace_seconds and self._body_bytes < elapsed * settings.body_bytes_per_second:
-            self.fail(BadRequest("request_body_timeout", status=408, limit="body_bytes_per_second"))
+            self._give_up(BadRequest("request_body_timeout", status=408, limit="body_bytes_per_second"))
 
-    def fail(self, error: ExchangeError) -> None:
+    def _give_up(self, error: ExchangeError) -> None:
         if self.exchange is not None:
             self.exchange.request_failed(error)
 
@@ -165,11 +165,12 @@ class Http2Server(Http2Connection):
             assert isinstance(stream, ServerStream)
             stream.lost()
 
-    def fail_exchanges(self, error: ExchangeError) -> None:
-        """End all that are under way."""
+    def policies_changed(self) -> None:
+        """Requests that are no longer allowed end."""
         for stream in list(self.streams.values()):
             assert isinstance(stream, ServerStream)
-            stream.fail(error)
+            if stream.exchange is not None:
+                stream.exchange.policies_changed()
 
     def close_when_idle(self) -> None:
         """Ask for no new streams, and close when the last one has ended (RFC 9113 section 6.8: GOAWAY twice)."""

@@ -240,10 +240,10 @@ class Http1Server(asyncio.Protocol):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def fail_exchanges(self, error: ExchangeError) -> None:
-        """End the one that is under way; the connection stays, if its response had not begun."""
+    def policies_changed(self) -> None:
+        """A request that is no longer allowed ends; the connection stays, if its response had not begun."""
         if self._exchange is not None:
-            self._exchange.request_failed(error)
+            self._exchange.policies_changed()
 
     def close_when_idle(self) -> None:
         """Finish the exchange that is under way, say `connection: close` with it if it isn't too late, and close."""

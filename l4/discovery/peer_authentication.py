@@ -74,6 +74,10 @@ class PeerAuthentications:
         ordered = sorted(resources, key=lambda it: (it.value.metadata.creation_timestamp, it.key))
         self._levels = [self._read(resource) for resource in ordered]
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._levels
+
     def policy(self, workload: Workload) -> Policy | None:
         """The DENY that says what is asked of the workload's callers; None where nothing is."""
         own = next((it for it in self._levels if it.selects(workload)), None)

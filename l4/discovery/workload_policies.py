@@ -57,6 +57,11 @@ class WorkloadPolicies:
         self._by_uid: dict[str, Authorization | None] = {}
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nobody has said anything about any workload."""
+        return not self._scoped and self._authentications.is_empty
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         return (*self._found, *self._authentications.problems)
 

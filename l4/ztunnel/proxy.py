@@ -47,7 +47,7 @@ class Node:
     capacity: Capacity = field(init=False)
 
     def __post_init__(self) -> None:
-        self.policies.subscribe(lambda _: self.traffic.cut(self._is_denied))
+        self.policies.subscribe(self._judge_again)
         self.capacity = Capacity(self.settings.max_connections)
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
@@ -64,6 +64,10 @@ class Node:
         for shadow in verdict.shadow:
             log.debug("dry-run of policies for %s: %s", workload.name, shadow)
         return verdict
+
+    def _judge_again(self, policies: WorkloadPolicies) -> None:
+        if not policies.is_empty:
+            self.traffic.cut(self._is_denied)
 
     def _is_denied(self, pod_uid: str, access: Access) -> bool:
         workload = self.registry.current.workloads.get(pod_uid)

@@ -246,6 +246,19 @@ def test_only_the_one_expectation_there_is_is_passed_on() -> None:
 # -- what concerns one hop only ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("baggage", "kept"),
+    [
+        (b"k8s.namespace.name=admin,service.name=admin,service.version=v1,app.name=a,app.version=b", []),
+        (b"K8s.Cluster.Name=a , tenant=blue;ttl=1,\tSERVICE.name=b", [(b"baggage", b"tenant=blue;ttl=1")]),
+        (b"tenant=k8s.x, service=a", [(b"baggage", b"tenant=k8s.x,service=a")]),
+        (b"", []),
+    ],
+)
+def test_baggage_goes_on_without_what_would_name_a_workload(baggage: bytes, kept: list[Header]) -> None:
+    assert request((b"Baggage", baggage))[0].headers == kept
+
+
 def test_headers_of_the_hop_and_claims_of_identity_stay_behind() -> None:
     names = [
         b"Connection",

@@ -1,6 +1,6 @@
 """Every way in which an exchange can fail: its status, response flag, detail and body, as Envoy's router gives them.
 
-Raise or pass these, never a status: `exchange.local_reply` renders any of them. Bodies and details are byte for byte
+Raise or pass these, never a status: `replies.local_reply` renders any of them. Bodies and details are byte for byte
 what Envoy sends (dashboards and tests of others match on them).
 """
 

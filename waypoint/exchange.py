@@ -13,8 +13,6 @@ There is no task per request: everything is pushed, from the socket that has byt
 import asyncio
 import time
 from collections.abc import Coroutine, Iterator
-from email.utils import formatdate
-from functools import lru_cache
 from random import getrandbits, random
 
 from l4.discovery.workload import AppProtocol
@@ -47,6 +45,7 @@ from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.mirrored import MirroredRequest
 from waypoint.recorder import Recorder, Taken
+from waypoint.replies import SERVER, local_reply, own_headers
 from waypoint.telemetry import ClusterEvent, ExchangeRecord
 from waypoint.tokens import Refusal
 from waypoint.upstream.affinity import Affinity
@@ -54,8 +53,6 @@ from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.session import Session
 
-SERVER = b"istio-envoy"
-_ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
 NONE: frozenset[bytes] = frozenset()
 _MAX_WAITS = 4  # for keys, of which one fetch may have been under way already when they changed, and for authorizers
 _RETRY_FLAGS = {
@@ -557,7 +554,7 @@ class Exchange:
     def _answer(self, answer: Answer) -> None:
         """A response that the route itself makes."""
         self._record.detail = answer.detail
-        headers = mark(self._decision, [*answer.headers, *_own_headers()])
+        headers = mark(self._decision, [*answer.headers, *own_headers()])
         self._send(ResponseHead(answer.status, headers), answer.body)
 
     def _send(self, head: ResponseHead, body: bytes) -> None:
@@ -600,48 +597,7 @@ class Exchange:
             path.live.record(decision.rule.fault_plan, record.status, record.grpc_status)
 
 
-def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead, bytes]:
-    """Report a request that could not be understood, and answer it."""
-    path = connection.path
-    snapshot = path.holder.current
-    destination = snapshot.destinations.get(connection.authority)
-    record = ExchangeRecord(
-        time.time(),
-        connection.peer,
-        connection.source(snapshot),
-        connection.authority,
-        UNKNOWN_SERVICE if destination is None else destination.service,
-    )
-    head, body = local_reply(error)
-    record.status = error.status
-    record.flags = (error.flag,) if error.flag else ()
-    record.detail = error.detail
-    record.bytes_sent = len(body)
-    path.telemetry.record(record)
-    path.telemetry.count_refusal(error.limit)
-    return head, body
-
-
-def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
-    """An error as a response: its head (framing is the codec's matter) and body."""
-    body = error.body
-    has_type = any(name == b"content-type" for name, _ in error.headers)
-    headers = [(b"content-type", b"text/plain")] if body and not has_type else []
-    if error.status == 405:
-        headers.append((b"allow", _ALLOWED))  # RFC 9110 section 15.5.6
-    return ResponseHead(error.status, [*headers, *error.headers, *_own_headers()]), body
-
-
-def _own_headers() -> Headers:
-    return [(b"date", _http_date(int(time.time()))), (b"server", SERVER)]
-
-
 def new_request_id() -> bytes:
     """A random UUID (RFC 9562 version 4); `uuid.uuid4` takes three times as long."""
     text = b"%032x" % (getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 4 << 76 | 2 << 62)
     return b"%b-%b-%b-%b-%b" % (text[:8], text[8:12], text[12:16], text[16:20], text[20:])
-
-
-@lru_cache(maxsize=1)
-def _http_date(seconds: int) -> bytes:
-    return formatdate(seconds, usegmt=True).encode()

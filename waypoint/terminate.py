@@ -18,12 +18,13 @@ from l4.net.copy import reset_on_close
 from policies.attributes import RequestHead
 from waypoint.config.snapshot import Destination, why_not_served
 from waypoint.data_path import Connection, DataPath
-from waypoint.exchange import Exchange, refused
+from waypoint.exchange import Exchange
 from waypoint.http.events import Body, Downstream, RequestSink
 from waypoint.http.grpc_web import GrpcWeb, is_grpc_web
 from waypoint.http.h2_server import Http2Server
 from waypoint.http.server import Http1Server
 from waypoint.http.sniff import Sniffed, is_http2, sniff
+from waypoint.replies import refused
 from waypoint.tcp import cut_denied, serve_opaque
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from policies.attributes import Peer, RequestHead
 from tests.kit.mesh import Mesh, address
 from waypoint.data_path import Connection
-from waypoint.exchange import Exchange, refused
+from waypoint.exchange import Exchange
 from waypoint.http.events import Body
 from waypoint.http.h2_server import Http2Server, ServerStream
+from waypoint.replies import refused
 
 
 @dataclass

@@ -1,0 +1,55 @@
+"""What we answer ourselves: an error as a response, and to requests that never became an exchange."""
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+
+from policies.attributes import Headers, ResponseHead
+from waypoint.config.snapshot import UNKNOWN_SERVICE
+from waypoint.data_path import Connection
+from waypoint.errors import ExchangeError
+from waypoint.telemetry import ExchangeRecord
+
+SERVER = b"istio-envoy"
+_ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
+
+
+def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead, bytes]:
+    """Report a request that could not be understood, and answer it."""
+    path = connection.path
+    snapshot = path.holder.current
+    destination = snapshot.destinations.get(connection.authority)
+    record = ExchangeRecord(
+        time.time(),
+        connection.peer,
+        connection.source(snapshot),
+        connection.authority,
+        UNKNOWN_SERVICE if destination is None else destination.service,
+    )
+    head, body = local_reply(error)
+    record.status = error.status
+    record.flags = (error.flag,) if error.flag else ()
+    record.detail = error.detail
+    record.bytes_sent = len(body)
+    path.telemetry.record(record)
+    path.telemetry.count_refusal(error.limit)
+    return head, body
+
+
+def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
+    """An error as a response: its head (framing is the codec's matter) and body."""
+    body = error.body
+    has_type = any(name == b"content-type" for name, _ in error.headers)
+    headers = [(b"content-type", b"text/plain")] if body and not has_type else []
+    if error.status == 405:
+        headers.append((b"allow", _ALLOWED))  # RFC 9110 section 15.5.6
+    return ResponseHead(error.status, [*headers, *error.headers, *own_headers()]), body
+
+
+def own_headers() -> Headers:
+    return [(b"date", _http_date(int(time.time()))), (b"server", SERVER)]
+
+
+@lru_cache(maxsize=1)
+def _http_date(seconds: int) -> bytes:
+    return formatdate(seconds, usegmt=True).encode()

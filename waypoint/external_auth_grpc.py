@@ -111,7 +111,9 @@ def _pairs(options: Iterable[HeaderValueOption]) -> Iterator[Header]:
 
 def _merged(head: RequestHead) -> dict[str, str]:
     """Fields of one name as one, the pseudo headers of HTTP/2 among them, as Envoy tells them."""
-    fields: Headers = [(b":method", head.method), (b":path", head.target), (b":authority", head.authority)]
+    scheme = head.get(b"x-forwarded-proto") or b"http"
+    fields: Headers = [(b":method", head.method), (b":scheme", scheme), (b":path", head.target)]
+    fields.append((b":authority", head.authority))
     merged: dict[str, str] = {}
     for name, value in [*fields, *head.headers]:
         key, text = name.decode("latin-1"), value.decode("latin-1")

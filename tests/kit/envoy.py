@@ -245,6 +245,24 @@ def with_limit_service(*, listen: Address, to: Address, service: Address, domain
     return _bootstrap([_listener("in", listen, manager)], clusters)
 
 
+def with_authorizer(*, listen: Address, to: Address, authorizer: Address, is_grpc: bool, **fields: Any) -> Config:
+    """Plain HTTP in and out, and the authorizer is asked about each request; the rest is for the filter's
+    `http_service`, or for the filter itself."""
+    kind = "extensions.filters.http.ext_authz.v3.ExtAuthz"
+    if is_grpc:
+        grpc = {"envoy_grpc": {"cluster_name": "authorizer"}, "timeout": "5s"}
+        asked: Config = {"grpc_service": grpc, **fields}
+    else:
+        uri = {"uri": "http://authorizer", "cluster": "authorizer", "timeout": "5s"}
+        top = {name: fields.pop(name) for name in ("allowed_headers", "with_request_body") if name in fields}
+        asked = {"http_service": {"server_uri": uri, **fields}, **top}
+    filter_ = _named("envoy.filters.http.ext_authz", kind, transport_api_version="V3", **asked)
+    manager = _http("main", [{"match": {"prefix": "/"}, "route": {"cluster": "app"}}])
+    manager["typed_config"]["http_filters"].insert(0, filter_)
+    service = _cluster("authorizer", _place(authorizer), **(_http2() if is_grpc else {}))
+    return _bootstrap([_listener("in", listen, manager)], [_cluster("app", _place(to)), service])
+
+
 class CannotStart(Exception):
     """A process didn't come up; the sentence says which, and what it wrote."""
 

@@ -30,6 +30,14 @@ status: {{podIP: {address}, phase: Running}}
 """
 ADDRESS = str(LOOPBACK[0xFF01])
 LISTEN = (str(LOOPBACK[0xFF02]), 8080)
+ENTRANCE = (str(LOOPBACK[0xFF04]), 8080)
+DENY = """
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody}
+spec: {action: DENY, rules: [{}]}
+"""
 LISTEN_AFTER = (str(LOOPBACK[0xFF03]), 8080)
 
 
@@ -176,6 +184,44 @@ def test_an_edit_of_the_resources_is_followed(tmp_path: Path) -> None:
         _until(lambda: _accepts(LISTEN_AFTER))
         assert not _accepts(LISTEN)
         assert ztunnel.process.poll() is None
+
+
+def test_policies_are_followed_and_cut_off_who_is_no_longer_let_in(tmp_path: Path) -> None:
+    with running(tmp_path) as ztunnel, socket.create_server((ADDRESS, 9080)) as app:
+        pod = tmp_path / "pod.yaml"
+        capture = f'pywaypoint.dev/inbound-capture: "{ENTRANCE[0]}:{ENTRANCE[1]}=9080", '
+        text = pod.read_text().replace("annotations: {", "annotations: {" + capture)
+        app.settimeout(5)
+
+        pod.write_text(text)
+        _until(lambda: _accepts(ENTRANCE))
+        with socket.create_connection(ENTRANCE, timeout=5) as client, _spoken_to(client, app):
+            pod.write_text(text + DENY)
+
+            assert _is_cut(client)
+        with urllib.request.urlopen(f"{ztunnel.admin}/config_dump", timeout=5) as answer:
+            assert '"default/nobody"' in answer.read().decode()
+
+
+def _spoken_to(client: socket.socket, app: socket.socket) -> socket.socket:
+    """The application's end of the client's connection; those that came before it are gone."""
+    client.sendall(b"hello")
+    while True:
+        server, _ = app.accept()
+        server.settimeout(5)
+        try:
+            if server.recv(5) == b"hello":
+                return server
+        except ConnectionResetError:
+            pass
+        server.close()
+
+
+def _is_cut(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def _accepts(address: tuple[str, int]) -> bool:

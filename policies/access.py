@@ -209,27 +209,34 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The path as it goes on to the endpoint but for rewrites, without the query."""
+    """The path as it goes on to the endpoint but for rewrites, without the query. Some applications take `;x=1` out of
+    each segment before they look at the path, and others don't (CVE-2026-73511): where it denies (`is_wide`), it is
+    enough that the path holds in one of the two ways, else it must in both."""
 
     values: Paths
     is_not: bool = False
+    is_wide: bool = False
     key: ClassVar[str] = "request.path"
     sees: ClassVar[Seen] = Seen.TARGET
 
     def holds(self, access: Access) -> bool:
-        return self.values.accepts(access.request.path) is not self.is_not
+        path = access.request.path
+        is_held = self.values.accepts(path) is not self.is_not
+        if b";" not in path or is_held is self.is_wide:
+            return is_held
+        return self.values.accepts(_without_parameters(path)) is not self.is_not
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """All values of a header, joined by commas. Nobody gets past by another value beside the one that is meant
-    (CVE-2026-26308): where it denies (`is_each`), it is enough that it holds for one of the values by itself; where it
+    (CVE-2026-26308): where it denies (`is_wide`), it is enough that it holds for one of the values by itself; where it
     allows, none of the values may be one of those that are not to be."""
 
     name: bytes
     values: Texts
     is_not: bool = False
-    is_each: bool = False
+    is_wide: bool = False
     sees: ClassVar[Seen] = Seen.HEAD
 
     @property
@@ -242,7 +249,7 @@ class Header:
             return self.values.accepts(values[0] if values else None) is not self.is_not
         joined = (b"; " if self.name == b"cookie" else b",").join(values)
         held = [self.values.accepts(value) is not self.is_not for value in (joined, *values)]
-        if self.is_each:
+        if self.is_wide:
             return any(held)
         return all(held) if self.is_not else held[0]
 
@@ -283,6 +290,20 @@ class ServerName:
 
     def holds(self, access: Access) -> bool:
         return self.values.accepts(access.server_name.encode() or None) is not self.is_not
+
+
+def _without_parameters(path: bytes) -> bytes:
+    """As a servlet container sees it: `/a/..;b/c;d` is `/c`."""
+    kept: list[bytes] = []
+    segments = [segment.partition(b";")[0] for segment in path.split(b"/")[1:]]
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment != b".":
+            kept.append(segment)
+    if segments[-1:] in ([b"."], [b".."]):
+        kept.append(b"")
+    return b"/" + b"/".join(kept)
 
 
 def _values(head: RequestHead, name: bytes) -> list[bytes]:

@@ -97,7 +97,7 @@ CODES: Mapping[Code, Entry] = {
     Code.AUTHORIZATION_INVALID: Entry(
         "AuthorizationInvalid",
         _ERROR,
-        "The policy can't be understood: an AuthorizationPolicy denies everything then, a PeerAuthentication is STRICT.",
+        "It can't be understood: an AuthorizationPolicy denies everything then, a PeerAuthentication is STRICT.",
         "IST0106",
     ),
     Code.POLICY_NOT_ENFORCED: Entry(

@@ -92,8 +92,8 @@ class _Invalid(Exception):
 class _Rules:
     namespace: str
     trust_domains: frozenset[str]
-    is_each: bool
-    """Whether values of a header count one by one: yes, unless the policy allows."""
+    is_wide: bool
+    """Whether one of several ways to read a request is enough: yes, unless the policy allows."""
     place: str = field(default="", init=False)
 
     def compile(self, spec: Spec) -> Iterator[Rule]:
@@ -131,6 +131,8 @@ class _Rules:
                 return self._accounts
             case "ports":
                 return _ports
+            case "paths":
+                return lambda values, is_not: access.Path(Paths(values), is_not, self.is_wide)
         return _FIELDS[name]
 
     def _of_key(self, key: str) -> "_Make":
@@ -155,7 +157,7 @@ class _Rules:
         header = path[0].lower()
         if header in _UNSEEN:
             raise ValueError(f"header {header} ends at each hop: nothing can be said about it here")
-        return lambda values, is_not: access.Header(header.encode(), Texts(values), is_not, self.is_each)
+        return lambda values, is_not: access.Header(header.encode(), Texts(values), is_not, self.is_wide)
 
     def _principals(self, values: Values, is_not: bool) -> Condition:
         texts = (text for value in values for text in self._aliases(value.removeprefix("spiffe://")))
@@ -215,7 +217,6 @@ _FIELDS: dict[str, _Make] = {
     "remote_ip_blocks": lambda values, is_not: access.RemoteIp(_networks(values), is_not),
     "hosts": lambda values, is_not: access.Host(Hosts(values), is_not),
     "methods": lambda values, is_not: access.Method(Texts(values), is_not),
-    "paths": lambda values, is_not: access.Path(Paths(values), is_not),
 }
 _KEYS: dict[str, _Make] = {
     "source.ip": _FIELDS["ip_blocks"],

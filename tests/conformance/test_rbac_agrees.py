@@ -44,6 +44,13 @@ REASONS = {
         "evasion by header: ('x-key: wrong', 'x-key: secret')",
         "evasion by header: ('x-key: secret', 'x-key:')",
     ),
+    "parameters in a path don't lead past a DENY": (
+        "evasion of a DENY: '/admin;x=1'",
+        "evasion of a DENY: '/admin;/x'",
+    ),
+    "a segment with parameters is no dot when the path is made plain, and what goes on is what was judged": (
+        "evasion of a DENY: '/a/.;/../admin'",
+    ),
     "what means two things, or nothing, is refused before it is judged": (
         "evasion of a DENY: '/%2%34%31'",
         "evasion of a DENY: 'http://app?/admin'",

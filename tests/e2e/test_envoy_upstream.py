@@ -154,6 +154,7 @@ def test_as_many_requests_overflow(
 
 # -- outlier detection -----------------------------------------------------------------------------------------------
 
+_ASKED = 80
 OK, BROKEN, UNAVAILABLE = reply(), reply("500 Oops"), reply("503 Not Now")
 GRPC_UNAVAILABLE = reply("200 OK", b"", "Content-Type: application/grpc\r\ngrpc-status: 14\r\n")
 
@@ -162,7 +163,7 @@ async def met_before_ejection(get: Get, at: Setting, script: list[Step]) -> int:
     """How many requests an endpoint has met that goes by a script, beside one that is well."""
     bad, good = at.pods.values()
     async with origin(bad, scripted(*script)) as seen, origin(good, answering()):
-        for _ in range(30):
+        for _ in range(_ASKED):
             await get("Content-Type: application/grpc\r\n")
         return len(seen.heads)
 
@@ -201,7 +202,8 @@ def test_the_same_sequence_of_answers_ejects_an_endpoint(
         async with through_ours(at, tmp_path, policy) as get:
             ours = await met_before_ejection(get, at, script)
 
-        assert (theirs, ours) == (met, met)
+        assert ours == met
+        assert met <= theirs < _ASKED / 2  # its main thread ejects, a few requests after the answer that asks for it
 
     run(scenario(), 60)
 
@@ -217,12 +219,17 @@ async def share_of_near(get: Get, at: Setting) -> float:
         origin(near, answering()) as chosen,
         origin(far, answering()) as other,
     ):
-        while not ejected.heads:
+        spared = 0
+        while not ejected.heads or spared < 20:
+            before = len(ejected.heads)
             await get("")
+            spared = spared + 1 if len(ejected.heads) == before else 0
+        ejected.heads.clear()
         chosen.heads.clear()
+        other.heads.clear()
         for _ in range(400):
             await get("")
-        assert len(ejected.heads) == 1
+        assert not ejected.heads
         return len(chosen.heads) / (len(chosen.heads) + len(other.heads))
 
 

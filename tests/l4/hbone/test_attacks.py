@@ -91,7 +91,8 @@ def test_an_attacker_is_cut_and_an_innocent_tunnel_goes_on(
     tmp_path: Path, engine: Engine, attack: Callable[[Peer], bytes], reasons: set[str]
 ) -> None:
     async def scenario() -> None:
-        lab = Lab(tmp_path, with_settings(http2_engine=engine.value))
+        pace = 100  # of tiny frames: a busy machine sends no flood of them in time
+        lab = Lab(tmp_path, with_settings(http2_engine=engine.value, http2_tiny_data_frames_per_second=pace))
         async with lab.server() as server, pool_of(lab.settings) as pool:
             reader, writer = await lab.connect(pool)
             asked = len(lab.incoming)

@@ -125,10 +125,11 @@ class Authorization:
         for name, value in its.items():
             object.__setattr__(self, name, value)
 
-    def custom_provider(self, access: Access) -> str | None:
-        """Who is to be asked first; None when nobody is. What it says comes before everything that `judge` says."""
-        rule = _first(self._custom, access) if self._custom else None
-        return rule.policy.provider if rule is not None else None
+    def custom_providers(self, access: Access) -> tuple[str, ...]:
+        """Who is to be asked first, each of them once: all must allow, before anything that `judge` says."""
+        if not self._custom:
+            return ()
+        return tuple(dict.fromkeys(rule.policy.provider for rule in self._custom if rule.matches(access)))
 
     def judge(self, access: Access) -> Verdict:
         verdict = self._judge(access)

@@ -231,15 +231,19 @@ def denial_of_request(
     return None if verdict.is_allowed else Denied(verdict)
 
 
-def first_question(destination: Destination, peer: Peer, head: RequestHead) -> Question | None:
-    """What a policy of action CUSTOM wants to have asked before anything else, tokens included; None when nothing, or
-    when nobody knows the provider."""
+def first_question(
+    destination: Destination, peer: Peer, head: RequestHead, granted: Container[str] = ()
+) -> Question | None:
+    """What a policy of action CUSTOM wants to have asked next, before anything else, tokens included; None when
+    nothing, or when nobody knows one of the providers, so that it makes no difference what the others say."""
     if destination.authorization is None or destination.authorizers is None:
         return None
     access = Access(peer, destination.addresses, destination.port, head)
-    provider = destination.authorization.custom_provider(access)
-    authorizer = destination.authorizers.get(provider) if provider is not None else None
-    return authorizer.question(head) if authorizer is not None else None
+    providers = destination.authorization.custom_providers(access)
+    if not destination.authorizers.keys() >= set(providers):
+        return None
+    following = next((it for it in providers if it not in granted), None)
+    return destination.authorizers[following].question(head) if following is not None else None
 
 
 def _authorize(
@@ -248,9 +252,9 @@ def _authorize(
     """Before anything else is looked at; nobody learns from an answer which routes there are. A provider that could not
     be asked denies: it is unknown, or a rule looks at tokens, which come later, or at bytes that are no HTTP."""
     verdict = authorization.judge(access)
-    provider = authorization.custom_provider(access)
-    if provider is not None and (provider not in known or (granted is not None and provider not in granted)):
-        return verdict, NotAuthorized(f"{provider!r} is to be asked, and can't be")
+    for provider in authorization.custom_providers(access):
+        if provider not in known or (granted is not None and provider not in granted):
+            return verdict, NotAuthorized(f"{provider!r} is to be asked, and can't be")
     return verdict, None if verdict.is_allowed else Denied(verdict)
 
 

@@ -54,7 +54,7 @@ from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.session import Session
 
 NONE: frozenset[bytes] = frozenset()
-_MAX_WAITS = 4  # for keys, of which one fetch may have been under way already when they changed, and for authorizers
+_MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
 _RETRY_FLAGS = {
     ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
     ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
@@ -258,13 +258,13 @@ class Exchange:
         waits: int = _MAX_WAITS,
         granted: tuple[str, ...] = (),
     ) -> None:
-        """Find out who asks and what becomes of it, and do that; `waits` is how often keys or authorizers may be waited
-        for, `granted` names the providers that have let the request go on."""
+        """Find out who asks and what becomes of it, and do that; `waits` is how often keys may be waited for, `granted`
+        names the providers that have let the request go on, each of which is asked once."""
         path, record, connection = self._path, self._record, self._connection
         if destination is not None and destination.authorizers is not None:
-            question = first_question(destination, connection.peer, self._head)
-            if question is not None and question.authorizer.name not in granted and waits:
-                self._wait(self._ask_first(question, self._cluster_to_ask(question), taken, waits - 1, granted))
+            question = first_question(destination, connection.peer, self._head, granted)
+            if question is not None:
+                self._wait(self._ask_first(question, self._cluster_to_ask(question), taken, waits, granted))
                 return
         found: Claims | Refusal | None = None
         if destination is not None and destination.authentication is not None:

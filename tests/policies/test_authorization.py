@@ -65,9 +65,20 @@ def test_what_a_trial_would_have_said_is_noted_for_each_action() -> None:
 def test_a_custom_policy_names_whom_to_ask_for_the_requests_it_matches() -> None:
     authorization = Authorization((policy(Action.CUSTOM, rule(paths("/a")), provider="opa"),))
 
-    assert authorization.custom_provider(access(b"/a")) == "opa"
-    assert authorization.custom_provider(access(b"/b")) is None
+    assert authorization.custom_providers(access(b"/a")) == ("opa",)
+    assert authorization.custom_providers(access(b"/b")) == ()
     assert authorization.judge(access(b"/a")).is_allowed
+
+
+def test_everybody_is_asked_whom_a_matching_custom_policy_names_and_nobody_twice() -> None:
+    first = policy(Action.CUSTOM, rule(paths("/a")), rule(paths("/*")), name="a", provider="opa")
+    second = policy(Action.CUSTOM, rule(paths("/a")), name="b", provider="login")
+    third = policy(Action.CUSTOM, rule(paths("/a")), name="c", provider="opa")
+
+    authorization = Authorization((third, second, first))
+
+    assert authorization.custom_providers(access(b"/a")) == ("opa", "login")
+    assert authorization.custom_providers(access(b"/b")) == ("opa",)
 
 
 def test_whom_an_exempt_policy_allows_needs_no_other() -> None:

@@ -468,6 +468,71 @@ spec:
     run(scenario())
 
 
+AS_WELL = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: second}
+spec:
+  targetRefs: [{kind: Service, group: "", name: app}]
+  action: CUSTOM
+  provider: {name: %s}
+  rules: [{}]
+"""
+BOTH = f"""{OVER_GRPC}
+      - name: second
+        envoyExtAuthzHttp:
+          service: authorizer.default.svc.cluster.local
+          port: 9080
+          includeRequestBodyInCheck: {{{{maxRequestBytes: 8, allowPartialMessage: true}}}}"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected", "asked"),
+    [
+        (0, "200 OK", 200, (1, 1)),
+        (0, "402 Payment Required", 402, (1, 1)),
+        (7, "200 OK", 403, (1, 0)),
+    ],
+)
+def test_of_two_providers_both_must_allow(
+    tmp_path: Path, first: int, second: str, expected: int, asked: tuple[int, int]
+) -> None:
+    def answer(request: CheckRequest) -> CheckResponse:
+        response = CheckResponse()
+        response.status.code = first
+        return response
+
+    async def scenario() -> None:
+        told = "includeRequestBodyInCheck: {maxRequestBytes: 4, allowPartialMessage: true}"
+        at = Custom(BOTH, told, rule="{}")
+        other = origin(at.authorizer, answering(status=second))
+        async with origin(at.pod, answering()) as seen, other as others, at.mesh(tmp_path, AS_WELL % "second") as it:
+            with grpc_authorizer(at.authorizer, answer) as authorizer:
+                got = await post(it, at.authority, "Content-Length: 12\r\n", b"12345", b"6789012")
+
+        assert status(got) == expected
+        assert (len(authorizer.requests), len(others.heads)) == asked
+        assert authorizer.requests[0].attributes.request.http.body == "1234"
+        assert others.bodies == [b"12345678"] * asked[1]
+        assert seen.bodies == ([b"123456789012"] if expected == 200 else [])
+
+    run(scenario())
+
+
+def test_an_unknown_provider_denies_whatever_another_one_would_say(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Custom(OVER_GRPC, rule="{}")
+        async with origin(at.pod, answering()) as seen, at.mesh(tmp_path, AS_WELL % "unknown") as it:
+            with grpc_authorizer(at.authorizer) as authorizer:
+                answer = await it.get(at.authority)
+
+        assert status(answer) == 403
+        assert not authorizer.requests
+        assert not seen.heads
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [("zipkin", ""), ("nobody", ""), ("ours", "timeout: soon"), ("ours", "failOpen: true, port: 1")],

@@ -84,10 +84,8 @@ def explain(snapshot: Snapshot, question: Question, settings: Settings, now: flo
     rule = possible[0].rule
     through = f" → {rule_name(rule)}" if rule is not None else ""
     if rule is not None:
-        first = None if is_opaque(destination) else first_question(destination, peer, head)
-        does = [f"{authorizer_words(first.authorizer)}, as AuthorizationPolicies want"] if first is not None else []
-        does += rule_words(rule)
-        told.rule = RuleTold(rule.name, rule_name(rule), tuple(does), tuple(_problems(snapshot, rule)))
+        does = (*_asked_first(destination, peer, head), *rule_words(rule))
+        told.rule = RuleTold(rule.name, rule_name(rule), does, tuple(_problems(snapshot, rule)))
     return told.explanation(f"{asked}{through} → {', '.join(map(_short, outcomes))}", outcomes)
 
 
@@ -164,6 +162,14 @@ def _policies(destination: Destination, peer: Peer, head: RequestHead) -> Iterat
         told = [(f"rules[{it.index}]: {authorization_words(it)}", it.matches(access)) for it in policy.rules]
         for words, is_matching in told or [("no rule, which matches nothing", False)]:
             yield PolicyTold(str(policy), policy.action.value, words, is_matching, policy.is_dry_run)
+
+
+def _asked_first(destination: Destination, peer: Peer, head: RequestHead) -> Iterator[str]:
+    """As if each provider let the request go on, and changed nothing of it."""
+    granted: set[str] = set()
+    while not is_opaque(destination) and (question := first_question(destination, peer, head, granted)) is not None:
+        granted.add(question.authorizer.name)
+        yield f"{authorizer_words(question.authorizer)}, as AuthorizationPolicies want"
 
 
 # -- the routes ----------------------------------------------------------------------------------------------------

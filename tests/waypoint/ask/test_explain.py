@@ -136,6 +136,19 @@ def test_whom_a_custom_policy_asks_is_told_and_not_asked(target: str, asks: bool
     assert rule.does == ((words,) if asks else ())
 
 
+def test_every_provider_that_policies_want_asked_is_told(tmp_path: Path) -> None:
+    custom, more = GOLDEN / "authorization-custom.in.yaml", tmp_path / "more.yaml"
+    _, policy, _ = custom.read_text().split("\n---\n")
+    more.write_text(policy.replace("name: a,", "name: c,").replace("over-http", "over-grpc"))
+
+    rule = explained("reviews:9080", "/admin", files=[MESH, custom, more]).rule
+
+    assert rule is not None
+    first, second = rule.does
+    assert first.startswith("ask reviews-v2.default:9080 by HTTP first")
+    assert second == "deny: the authorizer over-grpc leads nowhere, as AuthorizationPolicies want"
+
+
 def test_an_outcome_has_its_endpoints_and_what_they_would_see() -> None:
     outcome, unresolved = explained("reviews:9080", "/v2?a=b", "Cookie: c", "Host: Reviews.").outcomes
 

@@ -5,7 +5,7 @@ our own clusters. What there is beside HTTP's matters, such as dynamic metadata,
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from google.protobuf.message import DecodeError
 
@@ -83,25 +83,34 @@ def read(response: Response) -> Allowed | Denied | None:
 
 def _allowed(answer: OkHttpResponse) -> Allowed:
     return Allowed(
-        _edit(answer.headers, removable(name.lower().encode() for name in answer.headers_to_remove)),
-        _edit(answer.response_headers_to_add, ()),
+        _edit(answer.headers, _appends, removable(name.lower().encode() for name in answer.headers_to_remove)),
+        _edit(answer.response_headers_to_add, _appends_to_response, ()),
         tuple((it.key.encode(), it.value.encode()) for it in answer.query_parameters_to_set),
         tuple(name.encode() for name in answer.query_parameters_to_remove),
     )
 
 
-def _edit(options: Iterable[HeaderValueOption], removed: tuple[bytes, ...]) -> HeaderEdit:
+def _edit(
+    options: Iterable[HeaderValueOption], appends: Callable[[HeaderValueOption], bool], removed: tuple[bytes, ...]
+) -> HeaderEdit:
     its = list(options)
     return HeaderEdit(
-        set=tuple(fit(_pairs(it for it in its if not _appends(it)))),
-        add=tuple(fit(_pairs(it for it in its if _appends(it)))),
+        set=tuple(fit(_pairs(it for it in its if not appends(it)))),
+        add=tuple(fit(_pairs(it for it in its if appends(it)))),
         remove=removed,
     )
 
 
 def _appends(option: HeaderValueOption) -> bool:
-    """Without a word on it a header replaces what there is, as Envoy has it in this message."""
+    """Without a word on it a request's header replaces what there is, as Envoy has it in this message."""
     return option.append.value
+
+
+def _appends_to_response(option: HeaderValueOption) -> bool:
+    """Without a word on it a response's header comes beside what there is: a cookie leaves the application's alone."""
+    if option.HasField("append"):
+        return option.append.value
+    return option.append_action in {HeaderValueOption.APPEND_IF_EXISTS_OR_ADD, HeaderValueOption.ADD_IF_ABSENT}
 
 
 def _pairs(options: Iterable[HeaderValueOption]) -> Iterator[Header]:

@@ -210,6 +210,7 @@ def test_over_grpc_an_answer_edits_request_and_response(tmp_path: Path) -> None:
             ok.headers.add().header.MergeFrom(value_of(name, "5"))
         ok.headers_to_remove.extend(["Authorization", "Host", ":path"])
         ok.response_headers_to_add.add().header.MergeFrom(value_of("X-Checked", "yes"))
+        ok.response_headers_to_add.add().header.MergeFrom(value_of("Set-Cookie", "checked=1"))
         ok.query_parameters_to_set.add(key="who", value="a b")
         ok.query_parameters_to_remove.append("token")
         return response
@@ -217,10 +218,12 @@ def test_over_grpc_an_answer_edits_request_and_response(tmp_path: Path) -> None:
     async def scenario() -> None:
         at = Asking(grpc_auth())
         sent = "Authorization: Basic a\r\nX-User: root\r\nX-Team: red\r\n"
-        async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
+        async with origin(at.pod, answering(headers="Set-Cookie: own=1\r\n")) as seen, at.mesh(tmp_path) as it:
             with grpc_authorizer(at.authorizer, answer):
                 answered = await it.get(at.authority, "/a?token=x&b=c", sent)
 
+        assert b"set-cookie: own=1\r\n" in answered
+        assert b"set-cookie: checked=1\r\n" in answered
         head = seen.heads[0]
         assert b"\r\nx-checked: yes\r\n" in answered
         assert head.startswith(b"GET /a?b=c&who=a%20b HTTP/1.1\r\nhost: app\r\n")

@@ -113,7 +113,6 @@ def decide(
     roll: Callable[[], float],
     now: float = 0.0,
     live: Live = UNTOUCHED,
-    *,
     claims: Claims | None = None,
     granted: Container[str] | None = None,
 ) -> Decision:
@@ -129,7 +128,7 @@ def decide(
         verdict, error = _authorize(destination.authorization, access, destination.authorizers or {}, granted)
         if error is not None:
             return Decision(error=error, verdict=verdict)
-    rule = destination.routes_for(peer).find(head, peer)
+    rule: Rule | None = destination.routes_for(peer).find(head, peer)
     if rule is None:
         return Decision(error=RouteNotFound(), verdict=verdict)
     if head.overrides is not None and is_own_request(peer, head):

@@ -26,7 +26,7 @@ from policies.route import Rule
 from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
-from waypoint.data_path import Connection
+from waypoint.data_path import Connection, DataPath
 from waypoint.decide import (
     UNDECIDED,
     Answer,
@@ -82,15 +82,17 @@ class Exchange:
         "_started",
     )
 
+    _record: ExchangeRecord
+
     def __init__(self, connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> None:
-        self._path = connection.path
+        self._path: DataPath = connection.path
         self._connection = connection
         self._downstream = downstream
         self._head = head
         self._body = body
         self._attempts: Attempts | None = None
         self._gate: Gate | None = None
-        self._decision = UNDECIDED
+        self._decision: Decision = UNDECIDED
         self._mirrors: tuple[MirroredRequest, ...] = ()
         self._session: Session | Affinity | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -106,7 +108,7 @@ class Exchange:
         path.exchanges += 1
         snapshot = path.holder.current
         connection = self._connection
-        destination = snapshot.destinations.get(connection.authority)
+        destination: Destination | None = snapshot.destinations.get(connection.authority)
         record = self._record = ExchangeRecord(
             time.time(),
             connection.peer,

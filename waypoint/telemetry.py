@@ -125,6 +125,8 @@ _BoundKey = tuple[int, int, int, int, tuple[ResponseFlag, ...], str, bool]
 class Telemetry:
     """Reports exchanges. `access_log` is None when no access log is wanted; `sources` finds who a caller is."""
 
+    __slots__ = ("_access_log", "_bound", "_metrics", "_start_time", "sources")
+
     def __init__(self, metrics: MeshMetrics, access_log: AccessLog | None) -> None:
         self.sources = SourceLabels()
         self._metrics = metrics

@@ -137,14 +137,9 @@ class Driver(asyncio.Protocol):
         self._keepalive = self.loop.call_later(self._settings.ping_interval_seconds, self._ping)
 
     def data_received(self, data: bytes) -> None:
-        tunnels = self._tunnels
         for event in self.engine.receive(data, self.loop.time()):
             if type(event) is DataReceived:
-                tunnel = tunnels.get(event.stream_id)
-                if tunnel is None:
-                    self.engine.consume(event.stream_id, event.flow_length)
-                else:
-                    tunnel.received(event)
+                self._data(event)
             else:
                 self._handle(event)
         if self._requests and not self._is_begin_scheduled:
@@ -296,6 +291,7 @@ class Driver(asyncio.Protocol):
         dirty = self._dirty
         if dirty:
             self._dirty = []
+            tunnel: Tunnel
             for tunnel in dirty:
                 if tunnel.push() and self._stalled:
                     self._stalled.pop(tunnel.stream_id, None)
@@ -304,6 +300,13 @@ class Driver(asyncio.Protocol):
             self.transport.write(output)
         if self._is_ending and not self._tunnels:
             self.transport.close()
+
+    def _data(self, event: DataReceived) -> None:
+        tunnel: Tunnel | None = self._tunnels.get(event.stream_id)
+        if tunnel is None:
+            self.engine.consume(event.stream_id, event.flow_length)
+        else:
+            tunnel.received(event)
 
     def _handle(self, event: Event) -> None:
         match event:

@@ -210,7 +210,7 @@ class ExpressEngine:
         self._write_headers(stream, headers, end_stream)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is None or stream.local_closed:
             raise StreamUnavailable(f"stream {stream_id} no longer takes data")
         length = len(data)
@@ -238,7 +238,7 @@ class ExpressEngine:
         return length
 
     def sendable(self, stream_id: int) -> int:
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is None or stream.local_closed:
             return 0
         window = stream.send_window
@@ -252,7 +252,7 @@ class ExpressEngine:
             self._out.append(frames.window_update_frame(0, self._unreturned))
             self._receive_window += self._unreturned
             self._unreturned = 0
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is not None and not stream.remote_closed:
             stream.unreturned += flow_length
             if stream.unreturned >= self._stream_half:
@@ -261,7 +261,7 @@ class ExpressEngine:
                 stream.unreturned = 0
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is not None:
             self._reset(stream)
             self._guard.ended_by_us()
@@ -322,7 +322,7 @@ class ExpressEngine:
         return stream
 
     def _writable(self, stream_id: int) -> _Stream:
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is None or stream.local_closed:
             raise StreamUnavailable(f"stream {stream_id} has ended")
         return stream
@@ -351,7 +351,7 @@ class ExpressEngine:
 
     def _reset_provoked(self, fault: StreamFault, events: list[Event]) -> None:
         self._guard.reset_provoked(self._now)
-        stream = self._streams.get(fault.stream_id)
+        stream: _Stream | None = self._streams.get(fault.stream_id)
         if stream is None:
             self._remember_reset(fault.stream_id)
         else:
@@ -421,7 +421,7 @@ class ExpressEngine:
                 break
             payload = data[position + 9 : after]
             if kind == 0 and not flags & frames.PADDED and self._block is None and (length or flags & 1):
-                stream = streams.get(stream_id)
+                stream: _Stream | None = streams.get(stream_id)
                 if (
                     stream is not None
                     and stream.expected is None
@@ -494,7 +494,7 @@ class ExpressEngine:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the connection's window")
         self._receive_window -= length
         data = frames.strip_padding(flags, payload)
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is None or stream.remote_closed:
             self.consume(0, length)
             self._check_closed(stream_id, stream)
@@ -574,7 +574,7 @@ class ExpressEngine:
         if decoder.generation != self._known_generation:
             known.clear()
             self._known_generation = decoder.generation
-        head = known.get(block)
+        head: _Head | None = known.get(block)
         if head is None:
             head = _Head(decoder.decode(block), decoder.list_size)
             if decoder.generation == self._known_generation and len(block) <= _MAX_REMEMBERED_BLOCK:
@@ -586,7 +586,7 @@ class ExpressEngine:
     def _request_head(self, stream_id: int, head: _Head, end_stream: bool, events: list[Event]) -> None:
         if self._is_client:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a server opened stream {stream_id}")
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is not None:
             self._trailers(stream, head, end_stream, events)
             return
@@ -636,7 +636,7 @@ class ExpressEngine:
             heads.check_size(head.headers, limits.max_header_list_size, limits.max_header_fields)
 
     def _response_head(self, stream_id: int, head: _Head, end_stream: bool, events: list[Event]) -> None:
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is None or stream.remote_closed:
             if self._is_idle(stream_id):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a head on idle stream {stream_id}")
@@ -684,7 +684,7 @@ class ExpressEngine:
         code = error_code(frames.parse_long(payload, "RST_STREAM"))
         if stream_id == 0 or self._is_idle(stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, which was not opened")
-        stream = self._streams.get(stream_id)
+        stream: _Stream | None = self._streams.get(stream_id)
         if stream is not None:
             self._guard.reset_by_peer(stream_id, self._now)
             self._forget(stream)
@@ -771,7 +771,7 @@ class ExpressEngine:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"WINDOW_UPDATE on idle stream {stream_id}")
             if increment == 0:
                 raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of the stream by 0")
-            stream = self._streams.get(stream_id)
+            stream: _Stream | None = self._streams.get(stream_id)
             if stream is None:
                 return
             stream.send_window += increment

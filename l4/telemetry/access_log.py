@@ -24,6 +24,21 @@ STDOUT = 1
 class AccessLog:
     """`path` is a file, or `-` for standard output. Raises OSError when the file cannot be opened."""
 
+    __slots__ = (
+        "_closing",
+        "_fd",
+        "_flush_seconds",
+        "_is_failing",
+        "_lines",
+        "_max_bytes",
+        "_max_lines",
+        "_name",
+        "_path",
+        "_size",
+        "_writer",
+        "dropped",
+    )
+
     def __init__(
         self,
         path: str,

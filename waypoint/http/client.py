@@ -13,8 +13,10 @@ from typing import cast
 from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import UpstreamClosed, UpstreamProtocolError
-from waypoint.http import h1, h1_format, websocket
+from waypoint.http import websocket
 from waypoint.http.events import Body, ResponseSink
+from waypoint.http.h1 import ResponseReader
+from waypoint.http.h1_format import format_chunk, format_last_chunk, format_request
 
 
 class Http1Client(asyncio.Protocol):
@@ -47,7 +49,7 @@ class Http1Client(asyncio.Protocol):
         on_free: Callable[["Http1Client"], None],
         on_gone: Callable[["Http1Client"], None],
     ) -> None:
-        self._reader = h1.ResponseReader(self, settings)
+        self._reader = ResponseReader(self, settings)
         self._on_free = on_free
         self._on_gone = on_gone
         self._sink: ResponseSink | None = None
@@ -87,7 +89,7 @@ class Http1Client(asyncio.Protocol):
         self._request_is_complete = False
         self._is_kept_alive = True
         self._reader.expect(head.method, head.upgrade)
-        data = self._format_upgrade(head, body) if body.is_opaque else h1_format.format_request(head, body)
+        data = self._format_upgrade(head, body) if body.is_opaque else format_request(head, body)
         self._transport.write(data)
         return len(data)
 
@@ -95,13 +97,13 @@ class Http1Client(asyncio.Protocol):
         if self._is_holding:
             self._held.append(data)
             return False
-        self._transport.write(h1_format.format_chunk(data) if self._is_chunked else data)
+        self._transport.write(format_chunk(data) if self._is_chunked else data)
         return not self._is_write_paused
 
     def send_end(self, trailers: Headers) -> None:
         self._request_is_complete = True
         if self._is_chunked:
-            self._transport.write(h1_format.format_last_chunk(trailers))
+            self._transport.write(format_last_chunk(trailers))
         elif self._is_opaque and not self._is_holding:
             self._transport.write_eof()
 
@@ -186,10 +188,10 @@ class Http1Client(asyncio.Protocol):
         """A client of HTTP/2 has sent no key (RFC 8441 section 5), so that it is ours to ask and to check."""
         self._accept = b""
         if head.get(b"sec-websocket-key") is not None:
-            return h1_format.format_request(head, body)
+            return format_request(head, body)
         key = websocket.new_key()
         self._accept = websocket.accept_of(key)
-        return h1_format.format_request(replace(head, headers=[*head.headers, (b"sec-websocket-key", key)]), body)
+        return format_request(replace(head, headers=[*head.headers, (b"sec-websocket-key", key)]), body)
 
     def _answered(self, head: ResponseHead, body: Body) -> None:
         if body.is_opaque:

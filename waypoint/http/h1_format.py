@@ -22,7 +22,7 @@ def format_request(head: RequestHead, body: Body) -> bytes:
     return _format(line, head.headers, body)
 
 
-def format_response(head: ResponseHead, body: Body, *, closes: bool) -> bytes:
+def format_response(head: ResponseHead, body: Body, closes: bool) -> bytes:
     line = b"HTTP/1.1 %d %b" % (head.status, _REASONS.get(head.status, b""))
     if closes:
         line += b"\r\nconnection: close"

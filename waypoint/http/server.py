@@ -13,8 +13,9 @@ from typing import cast
 from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError
-from waypoint.http import h1, h1_format
 from waypoint.http.events import EMPTY, Body, RequestSink
+from waypoint.http.h1 import RequestReader
+from waypoint.http.h1_format import format_chunk, format_last_chunk, format_response
 
 _PACE_SECONDS = 10.0
 """How often the pace of a request's body is looked at."""
@@ -84,7 +85,7 @@ class Http1Server(asyncio.Protocol):
         self._begin = begin
         self._refused = refused
         self._on_closed = on_closed
-        self._reader = h1.RequestReader(self, settings)
+        self._reader = RequestReader(self, settings)
         self._waiting: deque[_Waiting] = deque()
         self._refusal: ExchangeError | None = None  # of the request after those that wait
         self._exchange: RequestSink | None = None
@@ -194,20 +195,20 @@ class Http1Server(asyncio.Protocol):
         self._is_chunked = body.length is None and not body.is_opaque
         if not self._request_is_complete:
             self._is_kept_alive = False  # whether the rest of the request comes is uncertain
-        data = h1_format.format_response(head, body, closes=not self._is_kept_alive and not body.is_opaque)
+        data = format_response(head, body, closes=not self._is_kept_alive and not body.is_opaque)
         self._transport.write(data)
         return len(data)
 
     def send_informational(self, head: ResponseHead) -> None:
-        self._transport.write(h1_format.format_response(head, EMPTY, closes=False))
+        self._transport.write(format_response(head, EMPTY, closes=False))
 
     def send_body(self, data: bytes) -> bool:
-        self._transport.write(h1_format.format_chunk(data) if self._is_chunked else data)
+        self._transport.write(format_chunk(data) if self._is_chunked else data)
         return not self._is_write_paused
 
     def send_end(self, trailers: Headers) -> None:
         if self._is_chunked:
-            self._transport.write(h1_format.format_last_chunk(trailers if trailers and self._takes_trailers() else []))
+            self._transport.write(format_last_chunk(trailers if trailers and self._takes_trailers() else []))
         self._exchange = None
         if self._is_request_paused:
             self.resume_request()
@@ -309,7 +310,7 @@ class Http1Server(asyncio.Protocol):
 
     def _answer(self, error: ExchangeError) -> None:
         head, body = self._refused(error)
-        self._transport.write(h1_format.format_response(head, Body(len(body)), closes=True) + body)
+        self._transport.write(format_response(head, Body(len(body)), closes=True) + body)
         self._linger()
 
     def _linger(self) -> None:

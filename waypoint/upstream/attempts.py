@@ -117,7 +117,9 @@ class Attempts:
 
     def start(self) -> None:
         """Begin an attempt: on an idle connection at once, else as soon as one stands."""
-        live = self._picker.pick(random, self._retrying.tried if self._retrying is not None else ())
+        live: LiveEndpoint | None = self._picker.pick(
+            random, self._retrying.tried if self._retrying is not None else ()
+        )
         if live is None:
             self._is_over = True
             self._sink.attempts_failed(NoHealthyEndpoint())
@@ -133,7 +135,7 @@ class Attempts:
         live.active += 1
         if self._is_watched:
             self._limit()
-        client = live.take(is_http2=self._is_http2)
+        client = live.take(self._is_http2)
         if client is not None:
             self._send(client)
         elif circuit.take_pending():

@@ -34,6 +34,21 @@ _FULL_WEIGHT = 100  # of an endpoint with weight 1, so that a share of it is a w
 class Cluster:
     """`note` is told of what befalls it."""
 
+    __slots__ = (
+        "_balancer",
+        "_clock",
+        "_marked",
+        "_next_sweep",
+        "_note",
+        "_resolved",
+        "available",
+        "circuit",
+        "config",
+        "counts_requests",
+        "endpoints",
+        "retries",
+    )
+
     def __init__(
         self,
         config: ClusterConfig,

@@ -52,7 +52,7 @@ class LiveEndpoint:
         self._clients: set[Http1Client] = set()
         self._waiting: deque[_Waiting] = deque()
 
-    def take(self, *, is_http2: bool) -> Http1Client | ClientStream | None:
+    def take(self, is_http2: bool) -> Http1Client | ClientStream | None:
         """Somewhere to send a request at once."""
         if is_http2:
             return self.http2.take()

@@ -27,6 +27,7 @@ HOT = (
     "l4/http2/huffman.py",
     "l4/hbone/driver.py",
     "l4/hbone/tunnel.py",
+    "l4/net/deadlines.py",
     "l4/telemetry/access_log.py",
     "l4/telemetry/metrics.py",
     "policies/attributes.py",

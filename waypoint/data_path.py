@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.net.copy import Copy
+from l4.net.deadlines import Deadlines
 from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
 from waypoint.config.snapshot import Snapshot
@@ -44,9 +45,11 @@ class DataPath:
     opaque: "dict[Copy, tuple[Connection, str]]" = field(default_factory=dict)
     """The joined bytes that pass, with the server name that their client asked for."""
     max_exchanges: int = field(init=False)
+    deadlines: Deadlines = field(init=False)
 
     def __post_init__(self) -> None:
         self.max_exchanges = self.settings.max_exchanges
+        self.deadlines = Deadlines(self.loop)
 
 
 class Connection:

@@ -11,9 +11,9 @@ There is no task per request: everything is pushed, from the socket that has byt
 """
 
 import asyncio
-import time
 from collections.abc import Coroutine, Iterator
-from random import getrandbits, random
+from random import randbytes, random
+from time import perf_counter, time, time_ns
 
 from l4.discovery.workload import AppProtocol
 from policies.attributes import Headers, RequestHead, ResponseHead
@@ -55,6 +55,7 @@ from waypoint.upstream.session import Session
 
 NONE: frozenset[bytes] = frozenset()
 _MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _RETRY_FLAGS = {
     ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
     ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
@@ -95,8 +96,8 @@ class Exchange:
         self._decision: Decision = UNDECIDED
         self._mirrors: tuple[MirroredRequest, ...] = ()
         self._session: Session | Affinity | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._started = time.perf_counter()
+        self._deadline: float | None = None  # seconds
+        self._started = perf_counter()
         self._request_ended = 0.0
         self._is_over = False
 
@@ -110,7 +111,7 @@ class Exchange:
         connection = self._connection
         destination: Destination | None = snapshot.destinations.get(connection.authority)
         record = self._record = ExchangeRecord(
-            time.time(),
+            time(),
             connection.peer,
             connection.source(snapshot),
             connection.authority,
@@ -138,7 +139,7 @@ class Exchange:
             self._pass_on(data)
 
     def request_end(self, trailers: Headers) -> None:
-        self._request_ended = time.perf_counter()
+        self._request_ended = perf_counter()
         if trailers and self._head.get(b"te") is None:
             trailers = []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
         if self._gate is not None:
@@ -159,11 +160,15 @@ class Exchange:
             mirror.send_end(trailers)
         rule = self._decision.rule
         if self._deadline is None and rule is not None and (seconds := rule.timeouts.request) is not None:
-            self._deadline = self._path.loop.call_later(seconds, self._timed_out)
+            self._deadline = seconds
+            self._path.deadlines.begin(self, seconds)
         self._attempts.send_end(trailers)
 
     def request_failed(self, error: ExchangeError) -> None:
         self._give_up(error)
+
+    def timed_out(self) -> None:
+        self._give_up(RequestTimeout(), is_late=True)
 
     def policies_changed(self) -> None:
         connection, record = self._connection, self._record
@@ -206,7 +211,7 @@ class Exchange:
         record = self._record
         record.status = head.status
         record.detail = "via_upstream"
-        waited = int((time.perf_counter() - self._request_ended) * 1000) if self._request_ended else 0
+        waited = int((perf_counter() - self._request_ended) * 1000) if self._request_ended else 0
         record.upstream_service_time_ms = waited
         if record.is_grpc:
             record.grpc_status = grpc.status_of(head.headers)
@@ -480,7 +485,8 @@ class Exchange:
         if rule.timeouts.request is not None and rule.timeouts.request < seconds:
             seconds = rule.timeouts.request
             headers[:] = grpc.with_deadline(headers, seconds)
-        self._deadline = self._path.loop.call_later(seconds, self._timed_out)
+        self._deadline = seconds
+        self._path.deadlines.begin(self, seconds)
 
     def _describe(self, record: ExchangeRecord) -> None:
         """Note for the log what the client said, and add what every application may rely on."""
@@ -516,14 +522,11 @@ class Exchange:
 
     def _begin_span(self, traceparent: bytes | None) -> None:
         assert self._path.tracer is not None
-        self._record.span = span = self._path.tracer.begin(traceparent, time.time_ns())
+        self._record.span = span = self._path.tracer.begin(traceparent, time_ns())
         if span is not None:
             headers = self._head.headers
             headers[:] = [header for header in headers if header[0] != b"traceparent"]
             headers.append((b"traceparent", span.traceparent()))
-
-    def _timed_out(self) -> None:
-        self._give_up(RequestTimeout(), is_late=True)
 
     def _give_up(self, error: ExchangeError, *, is_late: bool = False) -> None:
         """Answer in the endpoint's place, or cut the response that is under way."""
@@ -589,8 +592,8 @@ class Exchange:
             self._gate.close()
         self._attempts = None  # each holds the other: without this, only the garbage collector could free them
         if self._deadline is not None:
-            self._deadline.cancel()
-        record.duration_ms = (time.perf_counter() - self._started) * 1000
+            path.deadlines.end(self, self._deadline)
+        record.duration_ms = (perf_counter() - self._started) * 1000
         record.request_bytes += record.bytes_received
         record.response_bytes += record.bytes_sent
         path.telemetry.record(record)
@@ -600,6 +603,7 @@ class Exchange:
 
 
 def new_request_id() -> bytes:
-    """A random UUID (RFC 9562 version 4); `uuid.uuid4` takes three times as long."""
-    text = b"%032x" % (getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 4 << 76 | 2 << 62)
-    return b"%b-%b-%b-%b-%b" % (text[:8], text[8:12], text[12:16], text[16:20], text[20:])
+    """A random UUID (RFC 9562 version 4); `uuid.uuid4` takes five times as long."""
+    text = randbytes(16).hex()
+    variant = _VARIANT[text[16]]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}".encode()

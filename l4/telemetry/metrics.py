@@ -66,6 +66,8 @@ BUCKETS = (
     *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000),
     *(300_000, 600_000, 1_800_000, 3_600_000),
 )
+_FRACTIONS = tuple(map(float, BUCKETS))
+_WHOLE = tuple(map(int, BUCKETS))  # 0 in place of 0.5
 _BOUNDS = (*(str(float(bound)) for bound in BUCKETS), "+Inf")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -135,7 +137,8 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(BUCKETS, value)] += 1
+        # comparing a float with an integer takes several times as long as with its like
+        self.counts[bisect_left(_WHOLE if type(value) is int else _FRACTIONS, value)] += 1
         self.sum += value
 
     def render(self, name: str, labels: str) -> str:

@@ -7,6 +7,7 @@ characters are decoded, a backslash is a slash, escaped slashes and doubled slas
 """
 
 import re
+from functools import lru_cache
 
 from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
@@ -14,11 +15,11 @@ from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
 
 _DEFAULTS = Settings()
-_CANONICAL_HOST = re.compile(rb"[a-z0-9\-_~]+(?:\.[a-z0-9\-_~]+)*(?::[0-9]{1,5})?").fullmatch
+_MAX_KNOWN_HOST = 255
 _NAME = rb"[A-Za-z0-9\-_~]+(?:\.[A-Za-z0-9\-_~]+)*"
 _HOST = re.compile(rb"(%b|\[[0-9A-Fa-f:.]+\])\.?(:[0-9]{1,5})?" % _NAME).fullmatch
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL).fullmatch
-_UNUSUAL_PATH = re.compile(rb"[%\\#]|/\.|//|[^\x21-\x7e]").search
+_USUAL_IN_PATH = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"%\\#")
 _SLASHES = re.compile(rb"//+")
 _ESCAPED_SLASH = re.compile(rb"%2[Ff]|%5[Cc]")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
@@ -99,6 +100,8 @@ def canonical_request(
     nominated: bytes = b""
     has_request_id = False
     overrides: Headers | None = None
+    name: bytes
+    value: bytes
     for name, value in raw:
         name = name.lower()
         if value[-1:] in b" \t":
@@ -138,10 +141,9 @@ def canonical_request(
         target, host = _other_form(method, target, host)
     if not host:
         raise BadRequest("missing_host_header")
-    if not _CANONICAL_HOST(host):
-        host = _canonical_host(host)
+    host = _known_host(host) if len(host) <= _MAX_KNOWN_HOST else _canonical_host(host)
     path, question, query = target.partition(b"?")
-    if _UNUSUAL_PATH(target):
+    if target.translate(None, _USUAL_IN_PATH) or b"/." in target or b"//" in target:
         path, question, query = _normal_target(target, settings.path_normalization)
     return RequestHead(method, host, path, query, headers, bool(question), b"", overrides), body
 
@@ -152,6 +154,8 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
     length: int | None = None
     is_chunked = False
     nominated: bytes = b""
+    name: bytes
+    value: bytes
     for name, value in raw:
         name = name.lower()
         if value[-1:] in b" \t":
@@ -235,6 +239,9 @@ def _canonical_host(host: bytes) -> bytes:
         raise BadRequest("invalid_host_header")
     name, port = match.groups(b"")
     return name.lower() + port
+
+
+_known_host = lru_cache(maxsize=256)(_canonical_host)
 
 
 def _normal_target(target: bytes, normalization: str) -> tuple[bytes, bytes, bytes]:

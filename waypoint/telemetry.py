@@ -279,6 +279,7 @@ def _ends(
 
 
 _UNSAFE = bytes(byte for byte in range(256) if byte < 0x20 or byte >= 0x7F or byte in b'"\\')
+_SAFE = bytes(set(range(256)) - set(_UNSAFE))
 _ESCAPES = {byte: f"\\x{byte:02x}" for byte in _UNSAFE}
 
 
@@ -287,7 +288,7 @@ def _escaped(value: bytes | None) -> str:
     if not value:
         return "-"
     text = value.decode("latin-1")
-    return text if len(value.translate(None, _UNSAFE)) == len(value) else text.translate(_ESCAPES)
+    return text.translate(_ESCAPES) if value.translate(None, _SAFE) else text
 
 
 _repeated = lru_cache(maxsize=256)(_escaped)

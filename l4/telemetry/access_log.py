@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 MAX_LINES = 10_000
 FLUSH_SECONDS = 0.1
 STDOUT = 1
+_MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
 
 
 class AccessLog:
@@ -136,4 +137,4 @@ class StartTime:
         if second != self._second:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._prefix}.{milliseconds:03d}Z"
+        return self._prefix + _MILLISECONDS[milliseconds]

@@ -207,7 +207,7 @@ class RequestReader:
         self._field_count = len(fields)
         parser = self._parser
         method = parser.get_method()
-        if not self._head.raw.startswith(b"%b %b HTTP/1.1\r\n" % (method, self._target)):
+        if not self._head.raw.startswith(method + b" " + self._target + b" HTTP/1.1\r\n"):
             raise _odd_request_line(parser.get_http_version(), fields)
         if len(fields) > self._settings.head_fields:
             raise BadRequest("http1.too_many_headers", status=431, limit="head_fields")

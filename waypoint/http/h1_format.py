@@ -14,32 +14,36 @@ _REASONS = {
     500: b"Internal Server Error", 501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
     504: b"Gateway Timeout", 505: b"HTTP Version Not Supported",
 }  # fmt: skip
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, reason) for status, reason in _REASONS.items()}
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 def format_request(head: RequestHead, body: Body) -> bytes:
     """The head of a request; one that asks to upgrade has an opaque body."""
-    line = b"%b %b HTTP/1.1\r\nhost: %b" % (head.method, head.target, head.authority)
-    return _format(line, head.headers, body)
+    parts = [head.method, b" ", head.target, b" HTTP/1.1\r\nhost: ", head.authority]
+    return _format(parts, head.headers, body)
 
 
 def format_response(head: ResponseHead, body: Body, closes: bool) -> bytes:
-    line = b"HTTP/1.1 %d %b" % (head.status, _REASONS.get(head.status, b""))
+    parts = [_STATUS_LINES.get(head.status) or b"HTTP/1.1 %d " % head.status]
     if closes:
-        line += b"\r\nconnection: close"
-    return _format(line, head.headers, body)
+        parts.append(b"\r\nconnection: close")
+    return _format(parts, head.headers, body)
 
 
-def _format(line: bytes, headers: Headers, body: Body) -> bytes:
-    parts = [line, *map(b": ".join, headers)]
+def _format(parts: list[bytes], headers: Headers, body: Body) -> bytes:
+    """The head that begins with these parts."""
+    for name, value in headers:
+        parts += (b"\r\n", name, b": ", value)
     if body.is_opaque:
-        parts.append(b"connection: upgrade\r\nupgrade: websocket")
+        parts.append(b"\r\nconnection: upgrade\r\nupgrade: websocket")
     elif not body.is_empty:
         if body.length is None:
-            parts.append(b"transfer-encoding: chunked")
+            parts.append(b"\r\ntransfer-encoding: chunked")
         else:
-            parts.append(b"content-length: %d" % body.length)
-    parts.append(b"\r\n")
-    return b"\r\n".join(parts)
+            parts.append(b"\r\ncontent-length: %d" % body.length)
+    parts.append(_END_OF_HEAD)
+    return b"".join(parts)
 
 
 def format_chunk(data: bytes) -> bytes:

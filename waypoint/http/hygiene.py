@@ -15,6 +15,7 @@ from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
 
 _DEFAULTS = Settings()
+_BLANK = 0x20
 _MAX_KNOWN_HOST = 255
 _NAME = rb"[A-Za-z0-9\-_~]+(?:\.[A-Za-z0-9\-_~]+)*"
 _HOST = re.compile(rb"(%b|\[[0-9A-Fa-f:.]+\])\.?(:[0-9]{1,5})?" % _NAME).fullmatch
@@ -104,7 +105,7 @@ def canonical_request(
     value: bytes
     for name, value in raw:
         name = name.lower()
-        if value[-1:] in b" \t":
+        if value and value[-1] <= _BLANK:
             value = value.rstrip(b" \t")
         if name not in _REQUEST_SPECIAL:
             headers.append((name, value))
@@ -137,7 +138,7 @@ def canonical_request(
             overrides = [*(overrides or ()), (name, value)]
     if nominated:
         headers = _without_nominated(headers, _nominated(nominated, settings.nominated_headers))
-    if target[:1] != b"/":
+    if not target.startswith(b"/"):
         target, host = _other_form(method, target, host)
     if not host:
         raise BadRequest("missing_host_header")
@@ -158,7 +159,7 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
     value: bytes
     for name, value in raw:
         name = name.lower()
-        if value[-1:] in b" \t":
+        if value and value[-1] <= _BLANK:
             value = value.rstrip(b" \t")
         if name not in _RESPONSE_SPECIAL:
             headers.append((name, value))

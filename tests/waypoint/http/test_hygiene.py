@@ -278,6 +278,24 @@ def test_headers_of_the_hop_and_claims_of_identity_stay_behind() -> None:
     assert head.headers == [(b"accept", b"*/*")]
 
 
+def test_what_a_client_asks_of_us_is_kept_apart_and_goes_no_further() -> None:
+    asked = [
+        (b"x-envoy-retry-on", b"5xx"),
+        (b"x-envoy-retry-grpc-on", b"unavailable"),
+        (b"x-envoy-max-retries", b"3"),
+        (b"x-envoy-retriable-status-codes", b"409"),
+        (b"x-envoy-retriable-header-names", b"x-again"),
+        (b"x-envoy-upstream-rq-timeout-ms", b"250"),
+        (b"x-envoy-upstream-rq-per-try-timeout-ms", b"100"),
+        (b"x-envoy-hedge-on-per-try-timeout", b"true"),
+    ]
+
+    head, _ = request(*((name.title(), value) for name, value in asked), (b"accept", b"*/*"))
+
+    assert head.overrides == asked
+    assert head.headers == [(b"accept", b"*/*")]
+
+
 def test_what_connection_names_stays_behind() -> None:
     head, _ = request(
         (b"Connection", b"close, X-One"), (b"x-one", b"1"), (b"connection", b"\tx-TWO "), (b"X-Two", b"2"), (b"x", b"3")

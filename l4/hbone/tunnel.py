@@ -6,7 +6,7 @@ reset from the peer is `connection_lost` with a TunnelReset.
 
 Bounds: written bytes that no window takes are kept here, and above `high_water` the protocol is told to pause;
 received bytes while reading is paused stay here too, and are not given back to the peer's window until they are read.
-Small writes of one loop turn leave as one DATA frame, because peers charge for tiny ones.
+Small writes of one loop turn leave as one DATA frame, because peers charge for tiny ones; large ones are not copied.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from l4.hbone.driver import Driver
 
 
+_LARGE_CHUNK = 4096
 _UNSET = asyncio.Protocol()
 """Stands in for the protocol until there is one; it ignores whatever it is told."""
 
@@ -189,18 +190,21 @@ class Tunnel(asyncio.Transport):
         if self._is_lost or self._eof_sent or self._reset is not None:
             return True
         chunks = self._outgoing
-        if chunks:
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            chunks.clear()
-            sent = self._engine.send_data(self.stream_id, data, self._eof_asked)
+        if len(chunks) > 1 and self._outgoing_size < len(chunks) * _LARGE_CHUNK:
+            chunks[:] = [b"".join(chunks)]
+        if self._eof_asked and not chunks:
+            self._engine.send_data(self.stream_id, b"", True)
+        before = self._outgoing_size
+        while chunks:
+            data = chunks[0]
+            sent = self._engine.send_data(self.stream_id, data, self._eof_asked and len(chunks) == 1)
             self._outgoing_size -= sent
             if sent < len(data):
-                chunks.append(data[sent:])
-                self._driver.block(self, sent > 0)
+                chunks[0] = data[sent:]
+                self._driver.block(self, self._outgoing_size < before)
                 self._maybe_resume()
                 return False
-        elif self._eof_asked:
-            self._engine.send_data(self.stream_id, b"", True)
+            del chunks[0]
         if self._eof_asked:
             self._eof_sent = True
             if self._is_closing:

@@ -377,18 +377,12 @@ class ExpressEngine:
         if self._failed:
             return events
         self._now = now
-        if self._chunks:
-            self._chunks.append(data)
-            self._chunks_length += len(data)
-            if self._chunks_length < self._needed:
-                return events
-            data = b"".join(self._chunks)
-            self._chunks.clear()
         try:
             if self._preface_left:
                 data = self._read_preface(data)
-            if data:
-                self._read(data, events)
+            start = self._complete(data, events) if self._chunks else 0
+            if start < len(data):
+                self._read(data, start, events)
         except ConnectionFault as fault:
             self.goaway(fault.code, debug=fault.sentence.encode())
             self._failed = True
@@ -403,11 +397,26 @@ class ExpressEngine:
         self._preface_left = expected[len(data) :]
         return data[len(expected) :]
 
-    def _read(self, data: bytes, events: list[Event]) -> None:
-        position, end, needed = 0, len(data), 9
+    def _complete(self, data: bytes, events: list[Event]) -> int:
+        """Read the frame that has begun with what is missing of it, and nothing else; where what follows begins."""
+        start = 0
+        while self._chunks:
+            piece = data[start : start + self._needed - self._chunks_length]
+            start += len(piece)
+            self._chunks.append(piece)
+            self._chunks_length += len(piece)
+            if self._chunks_length < self._needed:
+                break
+            frame = b"".join(self._chunks)
+            self._chunks.clear()
+            self._read(frame, 0, events)
+        return start
+
+    def _read(self, data: bytes, position: int, events: list[Event]) -> None:
+        end, needed = len(data), 9
         # A frame of the express lane gives one event, and they follow each other without a gap: how many they were, and
         # how long, is counted when another frame comes or the bytes end.
-        told, counted = 0, 0
+        told, counted = len(events), position
         guard, streams = self._guard, self._streams
         unpack = frames.HEAD.unpack_from
         while end - position >= 9:

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import uvloop
@@ -29,7 +30,7 @@ from l4.discovery.registry import Registry
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.certificate import InvalidCertificate
-from l4.identity.store import FileStore
+from l4.identity.store import FileStore, WorkloadCertificate
 from l4.net import pressure
 from l4.net.capacity import Capacity
 from l4.net.listener import CannotListen, bind
@@ -135,7 +136,7 @@ class Waypoint:
         sandwich = ProxyServer(proxy_sock, self._path, self._terminator, capacity) if proxy_sock else None
         self._operators.readiness.done("listener")
         self._spawn(self._source.watch(self._prepare, self._apply))
-        self._certificates.on_change(lambda it: server.cut_revoked(it.revocations) if it.revocations else None)
+        self._certificates.on_change(partial(self._cut_revoked, server))
         self._spawn(self._certificates.watch(self._attend))
         self._spawn(give_back_unused())
         self._watch_memory(capacity)
@@ -146,6 +147,11 @@ class Waypoint:
         log.info("the waypoint of Gateway %s accepts HBONE on %s:%d", options.gateway, *options.listen)
         await self._stopping.wait()
         await self._drain(server, sandwich)
+
+    def _cut_revoked(self, server: HboneServer, renewed: WorkloadCertificate) -> None:
+        if renewed.revocations is not None:
+            server.cut_revoked(renewed.revocations)
+            self._pool.cut_revoked(renewed.revocations)
 
     async def _drain(self, server: HboneServer, sandwich: ProxyServer | None) -> None:
         """Not ready first; new connections for a while longer, until everybody knows; then finish what is under way."""
@@ -187,7 +193,7 @@ class Waypoint:
     def _attend(self) -> None:
         """Show how long our certificate is good for; without one we are not ready."""
         store, readiness = self._certificates, self._operators.readiness
-        self._metrics.certificate_seconds.value = int(store.seconds_left)
+        self._metrics.certificate_expires(store.seconds_left)
         readiness.concern = store.concern
         if store.seconds_left > 0:
             readiness.done("certificate")

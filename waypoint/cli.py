@@ -55,7 +55,7 @@ def cli() -> None:
 )
 @flag("--private-key", type=_FILE, required=True, help="Its private key, PEM.")
 @flag("--trust-bundle", type=_FILE, required=True, help="The roots that peers' certificates must lead to, PEM.")
-@flag("--revocations", type=_FILE, help="Lists of revoked certificates, PEM, one of each authority that signs clients.")
+@flag("--revocations", type=_FILE, help="Lists of revoked certificates, PEM, one of each authority that signs peers.")
 @flag("--listen", type=AddressType(), default="0.0.0.0:15008", help="Where HBONE is accepted.")
 @flag(
     "--proxy-listen",

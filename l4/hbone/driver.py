@@ -38,6 +38,8 @@ from l4.http2.events import (
     TrailersReceived,
     WindowOpened,
 )
+from l4.identity.revocation import Revocations
+from l4.identity.tls import is_revoked
 from policies.attributes import Headers, Peer
 
 log = logging.getLogger(__name__)
@@ -238,6 +240,13 @@ class Driver(asyncio.Protocol):
     def abort(self) -> None:
         if not self._is_closed:
             self.transport.abort()
+
+    def cut_if_revoked(self, revocations: Revocations) -> None:
+        """End the connection when its peer is believed no more."""
+        if not self._is_closed and is_revoked(self.transport.get_extra_info("ssl_object"), revocations):
+            log.info("HBONE connection with %s cut: its certificate is revoked", self.peer)
+            self._on_refused("revoked_peer")
+            self.abort()
 
     # -- for tunnels -----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from l4.hbone.driver import Driver
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut
 from l4.hbone.tunnel import Tunnel
 from l4.http2.errors import StreamUnavailable
+from l4.identity.revocation import Revocations
 from l4.identity.store import WorkloadCertificate
 from policies.attributes import Identity
 
@@ -76,6 +77,12 @@ class HbonePool:
                 f"no tunnel to {request.authority} through {address[0]}:{address[1]} "
                 f"within {self._settings.connect_seconds:g} s"
             ) from error
+
+    def cut_revoked(self, revocations: Revocations) -> None:
+        """End the connections to servers that are believed no more."""
+        for entry in list(self._entries.values()):
+            for driver in list(entry.drivers):
+                driver.cut_if_revoked(revocations)
 
     async def close(self) -> None:
         """Cut all connections, and wait for those that are being made to stop."""

@@ -21,7 +21,7 @@ from l4.hbone.tunnel import Tunnel
 from l4.identity.certificate import InvalidPeer
 from l4.identity.revocation import Revocations
 from l4.identity.store import NoCertificate, WorkloadCertificate
-from l4.identity.tls import accept, authenticate_client, is_revoked
+from l4.identity.tls import accept, authenticate_client
 from l4.net.capacity import Capacity
 from l4.net.listener import Listener
 from policies.attributes import Header, Headers, Peer
@@ -94,10 +94,7 @@ class HboneServer:
     def cut_revoked(self, revocations: Revocations) -> None:
         """End the connections of clients who are believed no more."""
         for driver in list(self._drivers):
-            if is_revoked(driver.transport.get_extra_info("ssl_object"), revocations):
-                log.info("HBONE connection of %s cut: its certificate is revoked", driver.peer)
-                self._on_refused("revoked_peer")
-                driver.abort()
+            driver.cut_if_revoked(revocations)
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let tunnels finish for so long, then cut what is left."""

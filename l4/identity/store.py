@@ -51,7 +51,7 @@ class WorkloadCertificate:
         self.revocations = revocations
         # Both at once, not on first use (0.8 ms each): what OpenSSL refuses must not replace what works.
         self.server_context = tls.server_context(certificate, revocations)
-        self.client_context = tls.client_context(certificate)
+        self.client_context = tls.client_context(certificate, revocations)
 
     @property
     def identity(self) -> Identity:
@@ -185,13 +185,14 @@ class FolderStore:
     """The certificates of many workloads: `<namespace>.<service account>.pem` and `.key` in one folder.
 
     They are loaded when first asked for. A namespace has no dot; whatever a file is called, it serves only the
-    identity that its certificate carries.
+    identity that its certificate carries. All of them share one bundle, and one list of those that are revoked.
     """
 
     def __init__(
         self,
         folder: Path,
         bundle_path: Path,
+        revocations_path: Path | None = None,
         *,
         poll_seconds: float = 1.0,
         max_identities: int = 1024,  # more than the pods of a node; each costs about 50 KiB
@@ -199,10 +200,21 @@ class FolderStore:
     ) -> None:
         self._folder = folder
         self._bundle_path = bundle_path
+        self._revocations_path = revocations_path
         self._poll_seconds = poll_seconds
         self._max_identities = max_identities
         self._clock = clock
         self._stores: OrderedDict[Identity, FileStore] = OrderedDict()
+        self._callbacks: list[Callable[[WorkloadCertificate], None]] = []
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the first of those that have been asked for expires; None before one was."""
+        return min((store.seconds_left for store in self._stores.values()), default=None)
+
+    def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None:
+        """Call `callback` after every replacement, with the new certificate."""
+        self._callbacks.append(callback)
 
     def get(self, identity: Identity) -> WorkloadCertificate:
         store = self._stores.get(identity) or self._open(identity)
@@ -211,7 +223,9 @@ class FolderStore:
 
     def _open(self, identity: Identity) -> FileStore:
         path = self._folder / f"{identity.namespace}.{identity.service_account}.pem"
-        store = FileStore(path, path.with_suffix(".key"), self._bundle_path, clock=self._clock)
+        key_path = path.with_suffix(".key")
+        store = FileStore(path, key_path, self._bundle_path, self._revocations_path, clock=self._clock)
+        store.on_change(self._replaced)
         try:
             store.load()
         except InvalidCertificate as error:
@@ -221,6 +235,10 @@ class FolderStore:
         if len(self._stores) > self._max_identities:
             self._stores.popitem(last=False)
         return store
+
+    def _replaced(self, certificate: WorkloadCertificate) -> None:
+        for callback in self._callbacks:
+            callback(certificate)
 
     async def watch(self) -> None:
         """Refresh what has been asked for, until cancelled."""

@@ -49,15 +49,11 @@ def server_context(certificate: Certificate, revocations: Revocations | None = N
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = _ServerConnection
     context.num_tickets = 0
-    if revocations is not None:
-        with _in_memory(revocations.pem) as path:
-            context.load_verify_locations(path)
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-    return _configured(context, certificate)
+    return _configured(context, certificate, revocations)
 
 
-def client_context(certificate: Certificate) -> ssl.SSLContext:
-    return _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate)
+def client_context(certificate: Certificate, revocations: Revocations | None = None) -> ssl.SSLContext:
+    return _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, revocations)
 
 
 def authenticate_client(connection: ssl.SSLObject, trust_domains: frozenset[str]) -> Identity:
@@ -140,7 +136,7 @@ def _peer_certificate(connection: ssl.SSLObject) -> bytes:
     return der
 
 
-def _configured(context: ssl.SSLContext, certificate: Certificate) -> ssl.SSLContext:
+def _configured(context: ssl.SSLContext, certificate: Certificate, revocations: Revocations | None) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
@@ -153,6 +149,10 @@ def _configured(context: ssl.SSLContext, certificate: Certificate) -> ssl.SSLCon
         raise InvalidCertificate(
             certificate.chain_path, f"OpenSSL refuses it, its key or its bundle: {error}"
         ) from error
+    if revocations is not None:
+        with _in_memory(revocations.pem) as path:
+            context.load_verify_locations(path)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
 
 

@@ -275,8 +275,9 @@ class MeshMetrics:
         )
         problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
         self.config_problems = problems.labels(())
-        expiry = gauge("istio_cert_expiry_seconds", "How long our certificate is still good for.", ())
-        self.certificate_seconds = expiry.labels(())
+        self._expiry = gauge(
+            "istio_cert_expiry_seconds", "How long our certificate is good for; of several, that which ends first.", ()
+        )
         build = gauge("istio_build", "Which build of which component this is; always 1.", ("component", "tag"))
         build.labels((component, tag)).add()
         overflow = counter(
@@ -298,7 +299,7 @@ class MeshMetrics:
                 self.authorization_denied,
                 self.authorization_dry_run,
                 problems,
-                expiry,
+                self._expiry,
                 build,
                 overflow,
             ),
@@ -309,6 +310,10 @@ class MeshMetrics:
     def count_refusal(self, reason: str) -> None:
         """`reason` is the limit's name in the settings, or a word for what was malformed: never a peer's text."""
         self.refused.labels((reason,)).add()
+
+    def certificate_expires(self, seconds: float) -> None:
+        """So long from now; there is no value before the first call."""
+        self._expiry.labels(()).value = int(seconds)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type, for a scraper that sent this Accept header."""

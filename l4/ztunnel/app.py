@@ -50,6 +50,7 @@ class RunOptions:
     admin: Address
     access_log: str
     hbone_port: int
+    revocations: Path | None = None
 
 
 class CannotStart(Exception):
@@ -68,11 +69,12 @@ class Ztunnel:
         self._source = FolderSource(options.resources)
         self._decoder = Decoder(kubernetes.KINDS)
         self._registry = Holder(Registry())
-        self._certificates = FolderStore(options.certificates, options.trust_bundle)
+        self._certificates = FolderStore(options.certificates, options.trust_bundle, options.revocations)
         self._metrics = MeshMetrics("ztunnel", version("pywaypoint"))
         self._access_log = _open_access_log(options.access_log)
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
         self._pods = Pods(self._node, options.node, options.hbone_port)
+        self._certificates.on_change(self._pods.cut_revoked)
         self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.set)
 
     async def run(self) -> None:
@@ -114,6 +116,8 @@ class Ztunnel:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             self._node.traffic.report()
             self._pods.retry()
+            if (seconds := self._certificates.seconds_left) is not None:
+                self._metrics.certificate_expires(seconds)
 
     def _stop(self) -> None:
         """The first signal drains, the second ends the process at once."""

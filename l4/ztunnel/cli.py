@@ -17,6 +17,9 @@ def cli() -> None:
 @flag("--node", required=True, help="The node whose pods are served: their spec.nodeName.")
 @flag("--certificates", type=EXISTING, required=True, help="Folder of NAMESPACE.SERVICEACCOUNT.pem and .key.")
 @flag("--trust-bundle", type=EXISTING, required=True, help="The roots that peers' certificates must lead to, PEM.")
+@flag(
+    "--revocations", type=EXISTING, help="Lists of revoked certificates, PEM, one of each authority that signs peers."
+)
 @operator_ports
 @flag("--access-log", default="-", metavar="PATH|-", help="A line per connection; - is standard output, empty is none.")
 @flag("--hbone-port", type=click.IntRange(1, 65535), default=15008, help="Where pods accept HBONE.")
@@ -25,6 +28,7 @@ def run(
     node: str,
     certificates: Path,
     trust_bundle: Path,
+    revocations: Path | None,
     metrics: Address,
     readiness: Address,
     admin: Address,
@@ -34,9 +38,8 @@ def run(
     """Serve the pods of one node."""
     from l4.ztunnel import app
 
-    app.run(
-        app.RunOptions(resources, node, certificates, trust_bundle, metrics, readiness, admin, access_log, hbone_port)
-    )
+    ports = metrics, readiness, admin
+    app.run(app.RunOptions(resources, node, certificates, trust_bundle, *ports, access_log, hbone_port, revocations))
 
 
 def main() -> None:

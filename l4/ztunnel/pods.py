@@ -11,7 +11,8 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
-from l4.identity.store import NoCertificate
+from l4.identity.revocation import Revocations
+from l4.identity.store import NoCertificate, WorkloadCertificate
 from l4.net.listener import CannotListen, Listener, bind
 from l4.ztunnel import capture
 from l4.ztunnel.capture import Address, InvalidCapture
@@ -75,6 +76,12 @@ class PodProxy:
             to = self._originals[listening]
             self._node.spawn(outbound(self._node, self.pod.uid, self._pool, sock, source, to))
 
+    def cut_revoked(self, revocations: Revocations) -> None:
+        """End its connections with whoever is believed no more, at either end."""
+        self._pool.cut_revoked(revocations)
+        for server in self._servers:
+            server.cut_revoked(revocations)
+
     def stop_capturing(self) -> None:
         for listener in self._listeners.values():
             listener.close()
@@ -110,6 +117,13 @@ class Pods:
         for sentence in sorted(complaints - self._complaints):
             log.error("%s", sentence)
         self._complaints = complaints
+
+    def cut_revoked(self, renewed: WorkloadCertificate) -> None:
+        """End the connections of an identity's pods with those who are believed no more."""
+        if renewed.revocations is not None:
+            for proxy in self._proxies.values():
+                if proxy.pod.identity == renewed.identity:
+                    proxy.cut_revoked(renewed.revocations)
 
     def retry(self) -> None:
         """Try again what could not be done: a port may be free by now, a certificate may have come."""

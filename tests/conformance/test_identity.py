@@ -104,3 +104,25 @@ def test_who_is_revoked_is_refused_and_loses_the_connections_there_are(tmp_path:
             writer.close()
 
     run(scenario())
+
+
+def test_a_server_that_is_revoked_gets_no_request_any_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        waypoint, vip, pod = address(), address(), address()
+        manifest = manifests(waypoint=waypoint, vip=vip, pods={"app-1": pod})
+        async with (
+            origin(pod, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as seen,
+            mesh(tmp_path, manifest, waypoint, has_revocations=True) as it,
+        ):
+            assert (await it.get(f"{vip}:9080")).startswith(b"HTTP/1.1 200")
+            revoked = it.pki.certificate(it.pki.identity("default", "app")).certificate
+
+            it.pki.revoke(Pair(revoked.chain_pem, b""))
+            it.certificates.refresh()
+            answer = await it.get(f"{vip}:9080")
+
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert len(seen.heads) == 1
+            assert b'pywaypoint_refused_total{reason="revoked_peer"} 1' in it.metrics.render("")[0]
+
+    run(scenario())

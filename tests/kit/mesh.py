@@ -175,7 +175,7 @@ class Mesh:
 async def mesh(
     folder: Path, text: str, waypoint: str, settings: Settings | None = None, *, has_revocations: bool = False
 ) -> AsyncIterator[Mesh]:
-    """With `has_revocations` the waypoint looks clients up in the list that `pki.revoke` writes."""
+    """With `has_revocations` the waypoint looks peers up in the list that `pki.revoke` writes."""
     settings = settings or Settings()
     loop = asyncio.get_running_loop()
     before = asyncio.all_tasks()
@@ -189,7 +189,7 @@ async def mesh(
     metrics, log = MeshMetrics("proxy", "test"), folder / "access.log"
     access_log = AccessLog(str(log), flush_seconds=0.01)
     telemetry = Telemetry(metrics, access_log)
-    clusters, pool = Clusters(settings, telemetry.count_event), HbonePool(settings)
+    clusters, pool = Clusters(settings, telemetry.count_event), HbonePool(settings, metrics.count_refusal)
     holder, registry = Holder(Snapshot("", Registry())), Holder(Registry())
     tasks: set[asyncio.Task[None]] = set()
 
@@ -222,7 +222,13 @@ async def mesh(
         on_refused=metrics.count_refusal,
     )
     it = Mesh(pki, settings, registry, holder, clusters, path, server, node, pods, metrics, log, waypoint, certificates)
-    certificates.on_change(lambda it: server.cut_revoked(it.revocations) if it.revocations else None)
+
+    def cut_revoked(renewed: WorkloadCertificate) -> None:
+        if renewed.revocations is not None:
+            server.cut_revoked(renewed.revocations)
+            pool.cut_revoked(renewed.revocations)
+
+    certificates.on_change(cut_revoked)
     it.apply(text)
     try:
         yield it

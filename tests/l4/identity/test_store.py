@@ -232,6 +232,44 @@ def test_a_folder_holds_a_bounded_number_and_drops_the_one_asked_for_longest_ago
     assert folder.get(second) is not dropped
 
 
+def test_a_folder_tells_how_long_the_first_certificate_is_good_for(
+    pki: MeshPki, folder: FolderStore, clock: Clock
+) -> None:
+    pki.write(REVIEWS)
+    pki.write(RATINGS, pki.leaf([str(RATINGS)], ends=HOUR / 2))
+
+    assert folder.seconds_left is None
+    folder.get(REVIEWS)
+    assert folder.seconds_left == pytest.approx(3600, abs=60)
+    folder.get(RATINGS)
+    assert folder.seconds_left == pytest.approx(1800, abs=60)
+
+
+def test_a_folder_shares_one_list_of_revoked_certificates_and_tells_whom_it_changes(pki: MeshPki) -> None:
+    folder = FolderStore(pki.folder, pki.bundle_path, pki.revoke(), poll_seconds=0.01)
+    told: list[Identity] = []
+    folder.on_change(lambda renewed: told.append(renewed.identity))
+    bad = pki.leaf([str(RATINGS)])
+    for identity in (REVIEWS, RATINGS):
+        pki.write(identity)
+        assert folder.get(identity).revocations is not None
+
+    async def scenario() -> None:
+        both = asyncio.Event()
+        folder.on_change(lambda _: both.set() if len(told) == 2 else None)
+        watching = asyncio.create_task(folder.watch())
+        pki.revoke(bad)
+        await both.wait()
+        watching.cancel()
+
+    run(scenario())
+
+    assert set(told) == {REVIEWS, RATINGS}
+    revocations = folder.get(REVIEWS).revocations
+    assert revocations is not None
+    assert revocations.has(bad.der)
+
+
 def test_a_watched_folder_renews_what_was_asked_for(pki: MeshPki, folder: FolderStore) -> None:
     pki.write(REVIEWS)
     before = folder.get(REVIEWS)

@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import count
@@ -27,7 +27,7 @@ from l4.ztunnel.pods import Pods
 from l4.ztunnel.proxy import Node
 from l4.ztunnel.traffic import Traffic
 from tests.kit.aio import run
-from tests.kit.certificates import MeshPki
+from tests.kit.certificates import MeshPki, Pair
 from tests.l4.ztunnel.objects import LOOPBACK, NODE, pod, registry, service
 
 HBONE_PORT = 15008
@@ -39,7 +39,7 @@ _blocks = count(int(LOOPBACK.network_address), 256)
 class World:
     """A ztunnel with the pods client and server; the server echoes, and adds a line when its caller has finished."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, *, has_revocations: bool = False) -> None:
         self._block = next(_blocks)
         self.pki = MeshPki(folder)
         self.vip = self.address(100)
@@ -51,9 +51,11 @@ class World:
         self.log_path = folder / "access.log"
         self.metrics = MeshMetrics("ztunnel", "test")
         self.log = AccessLog(str(self.log_path), flush_seconds=0.01)
-        store = FolderStore(folder, self.pki.bundle_path)
-        self.node = Node(Holder(Registry()), store, Traffic(self.metrics, self.log), settings)
+        revocations = self.pki.revoke() if has_revocations else None
+        self.store = FolderStore(folder, self.pki.bundle_path, revocations, poll_seconds=0.01)
+        self.node = Node(Holder(Registry()), self.store, Traffic(self.metrics, self.log), settings)
         self.pods = Pods(self.node, NODE, HBONE_PORT)
+        self.store.on_change(self.pods.cut_revoked)
 
     def address(self, host: int) -> str:
         return str(IPv4Address(self._block + host))
@@ -79,16 +81,19 @@ class World:
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.write(b"|end")
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.write(b"|end")
     writer.close()
 
 
 @asynccontextmanager
-async def world(folder: Path, settings: Settings | None = None) -> AsyncIterator[World]:
-    it = World(folder, settings or Settings())
+async def world(
+    folder: Path, settings: Settings | None = None, *, has_revocations: bool = False
+) -> AsyncIterator[World]:
+    it = World(folder, settings or Settings(), has_revocations=has_revocations)
     app = await asyncio.start_server(_echo, it.server.addresses[0], 8080)
     try:
         yield it
@@ -101,11 +106,12 @@ async def world(folder: Path, settings: Settings | None = None) -> AsyncIterator
 
 async def ask(address: tuple[str, int], data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(*address)
-    writer.write(data)
-    writer.write_eof()
-    answer = await reader.read()
-    writer.close()
-    return answer
+    try:
+        writer.write(data)
+        writer.write_eof()
+        return await reader.read()
+    finally:
+        writer.close()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -485,3 +491,27 @@ def test_draining_cuts_what_does_not_finish_in_time(tmp_path: Path) -> None:
 def _accepts(address: tuple[str, int]) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(address) == 0
+
+
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_a_pod_whose_certificate_is_revoked_loses_its_connections_and_gets_no_others(tmp_path: Path, end: str) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path, has_revocations=True) as it:
+            it.apply(it.known())
+            watching = asyncio.create_task(it.store.watch())
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            identity = (it.client if end == "client" else it.server).identity
+            revoked = it.store.get(identity).certificate
+
+            it.pki.revoke(Pair(revoked.chain_pem, b""))
+
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+            with suppress(ConnectionError):
+                assert await ask(it.entry, b"again") == b""
+            watching.cancel()
+
+    run(scenario())

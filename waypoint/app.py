@@ -54,6 +54,7 @@ from waypoint.terminate import Terminator
 from waypoint.tokens import Tokens
 from waypoint.upstream.balancer import prepare
 from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,10 @@ class Waypoint:
             {"configuration", "certificate", "listener"},
             self._dump,
             self._stopping.set,
-            {EXPLAIN_PATH: (EXPLAIN_SHOWS, explain_page(lambda: self._holder.current, settings))},
+            {
+                EXPLAIN_PATH: (EXPLAIN_SHOWS, explain_page(lambda: self._holder.current, settings)),
+                CLUSTERS_PATH: (CLUSTERS_SHOWS, clusters_page(self._clusters, self._loop.time)),
+            },
         )
 
     async def run(self) -> None:
@@ -138,6 +142,7 @@ class Waypoint:
         self._spawn(self._source.watch(self._prepare, self._apply))
         self._certificates.on_change(partial(self._cut_revoked, server))
         self._spawn(self._certificates.watch(self._attend))
+        self._spawn(show_numbers(self._clusters, self._metrics.cluster_states))
         self._spawn(give_back_unused())
         self._watch_memory(capacity)
         gc.collect()

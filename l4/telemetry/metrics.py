@@ -249,6 +249,11 @@ class MeshMetrics:
         self.cluster_events = counter(
             "pywaypoint_cluster_events", "What befell a destination, as Envoy names it.", ("event", "cluster_name")
         )
+        self.cluster_states = gauge(
+            "pywaypoint_cluster_state",
+            "How a destination with policies is at this moment, as Envoy names it.",
+            ("state", "cluster_name"),
+        )
         self.rate_limits = counter(
             "pywaypoint_rate_limit", "Requests measured by a rate limit.", ("policy", "rule", "outcome")
         )
@@ -292,6 +297,7 @@ class MeshMetrics:
             *(
                 self.refused,
                 self.cluster_events,
+                self.cluster_states,
                 self.rate_limits,
                 self.rate_limit_service,
                 self.external_auth,

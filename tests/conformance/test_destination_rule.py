@@ -3,17 +3,22 @@
 import asyncio
 import re
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import ClientResponseError, ClientSession
 
+from l4.admin import OperatorAddresses, OperatorPorts
 from tests.kit.aio import run
 from tests.kit.http2 import http2_origin
 from tests.kit.mesh import Mesh, settled
 from tests.kit.origin import Handler, answering, hang, origin, raw, reset, scripted
 from tests.waypoint.test_exchange import Setting, body, status
 from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
 
 RULE = """
 apiVersion: networking.istio.io/v1
@@ -193,6 +198,70 @@ def test_a_broken_endpoint_is_left_alone_and_comes_back_when_its_time_is_over(tm
                 assert Counter(await names(it, at, 10)) == {"good": 5, "mended": 5}
 
     run(scenario())
+
+
+def test_who_is_ejected_and_which_bound_is_reached_can_be_looked_at(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        go, at = asyncio.Event(), Setting(pods=2)
+        rule = RULE % (
+            "{outlierDetection: {consecutive5xxErrors: 2, baseEjectionTime: 60s, maxEjectionPercent: 100},"
+            " connectionPool: {http: {http2MaxRequests: 1}}, loadBalancer: {simple: ROUND_ROBIN}}"
+        )
+        good, bad = at.pods.values()
+        async with AsyncExitStack() as stack:
+            seen = await stack.enter_async_context(origin(good, waiting_for(go)))
+            await stack.enter_async_context(origin(bad, answering(b"bad", status="500 Oops")))
+            it = await stack.enter_async_context(at.mesh(tmp_path, rule))
+            look = await stack.enter_async_context(looking_at(it))
+            go.set()
+            await names(it, at, 6)
+            go.clear()
+            waiting = asyncio.create_task(it.get(at.authority))
+            before = len(seen.heads)
+            await settled(lambda: len(seen.heads) > before)
+
+            (cluster,) = await look("app.default.svc.cluster.local")
+            ejected = {each["address"]: each["ejected_for_seconds"] for each in cluster["endpoints"]}
+            assert ejected.pop(f"{good}:9080") is None
+            assert 50 < ejected.pop(f"{bad}:9080") <= 60
+            assert {each["requests"] for each in cluster["endpoints"]} == {0, 1}
+            assert cluster["circuit_breakers"]["rq"] == {"now": 1, "max": 1}
+            shown = 'pywaypoint_cluster_state{state="%s",cluster_name="' + cluster["name"] + '"} %d\n'
+            await settled(lambda: shown % ("circuit_breakers.default.rq_open", 1) in stats(it))
+            assert shown % ("outlier_detection.ejections_active", 1) in stats(it)
+
+            go.set()
+            await waiting
+            await settled(lambda: shown % ("circuit_breakers.default.rq_open", 0) in stats(it))
+            with pytest.raises(ClientResponseError, match="404"):
+                await look("nobody")
+
+    run(scenario())
+
+
+def stats(it: Mesh) -> str:
+    return it.metrics.render("")[0].decode()
+
+
+@asynccontextmanager
+async def looking_at(it: Mesh) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
+    """What the administration port tells of a destination."""
+    page = clusters_page(it.clusters, asyncio.get_running_loop().time)
+    ports = OperatorPorts(it.metrics, (), dict, lambda: None, {CLUSTERS_PATH: (CLUSTERS_SHOWS, page)})
+    await ports.start(OperatorAddresses(*[("127.0.0.1", 0)] * 3))
+    showing = asyncio.create_task(show_numbers(it.clusters, it.metrics.cluster_states))
+    url = f"http://127.0.0.1:{ports.addresses.admin[1]}{CLUSTERS_PATH}"
+    try:
+        async with ClientSession(raise_for_status=True) as client:
+
+            async def look(name: str) -> Any:
+                async with client.get(url, params={"name": name}) as answer:
+                    return await answer.json()
+
+            yield look
+    finally:
+        showing.cancel()
+        await ports.close()
 
 
 def test_an_endpoint_that_refuses_connections_is_ejected_too(tmp_path: Path) -> None:

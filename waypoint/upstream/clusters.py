@@ -1,6 +1,7 @@
 """All live clusters, brought in line with each new snapshot; and the sweep that closes connections nobody uses."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from l4.config.settings import Settings
@@ -31,6 +32,9 @@ class Clusters:
 
     def __getitem__(self, name: ClusterName) -> Cluster:
         return self._clusters[name]
+
+    def __iter__(self) -> Iterator[Cluster]:
+        return iter(self._clusters.values())
 
     def reconcile(self, snapshot: Snapshot) -> None:
         """Build what is new and update what stays; call it before the snapshot goes live."""

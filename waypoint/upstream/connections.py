@@ -21,6 +21,10 @@ class Http2Connections:
         self._connecting: asyncio.Task[None] | None = None
         self._failure = ""
 
+    @property
+    def count(self) -> int:
+        return len(self._clients)
+
     def take(self) -> ClientStream | None:
         """A stream on a connection that has room for one."""
         for client in self._clients:

@@ -61,6 +61,11 @@ class LiveEndpoint:
     # -- connections of HTTP/1.1 -----------------------------------------------------------------------------------
 
     @property
+    def connection_count(self) -> int:
+        """Of every version of HTTP."""
+        return len(self._clients) + self.http2.count
+
+    @property
     def may_connect(self) -> bool:
         return self.circuit.may_connect(len(self._clients))
 

@@ -1,0 +1,97 @@
+"""How the destinations are at this moment: numbers for the metrics, and everything else for whoever looks.
+
+The configuration says what may happen to them; this is what has: who is left alone and for how long, what is under
+way, which bound has been reached. The names are Envoy's.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+
+from l4.admin import Page
+from l4.telemetry.metrics import Family, Value
+from policies.attributes import ClusterName
+from policies.circuit import NO_LIMITS, Circuit
+from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.endpoint import LiveEndpoint
+
+_SHOW_SECONDS = 1.0
+CLUSTERS_PATH = "/clusters"
+CLUSTERS_SHOWS = "each destination at this moment: its endpoints, who is ejected, what is under way; ?name= for one"
+
+
+def numbers(cluster: Cluster) -> dict[str, int]:
+    """Of what the destination's policies speak of, and of nothing else: most have none."""
+    found: dict[str, int] = {}
+    if cluster.config.outlier is None and cluster.circuit.limits == NO_LIMITS:
+        return found
+    if cluster.config.outlier is not None:
+        found["outlier_detection.ejections_active"] = sum(it.health.is_ejected for it in cluster.endpoints)
+    for name, (count, limit) in _bounds(cluster.circuit).items():
+        if limit is not None:
+            found[f"circuit_breakers.default.{name}_open"] = int(count >= limit)
+    return found
+
+
+async def show_numbers(clusters: Clusters, gauges: Family[Value]) -> None:
+    """Once a second, until cancelled; 0 for destinations that are gone, or whose policies are."""
+    shown: dict[tuple[str, ClusterName], int] = {}
+    while True:
+        found = {(state, it.config.name): value for it in clusters for state, value in numbers(it).items()}
+        for key in shown.keys() | found.keys():
+            gauges.labels(key).value = found.get(key, 0)
+        shown = found
+        await asyncio.sleep(_SHOW_SECONDS)
+
+
+def clusters_page(clusters: Clusters, now: Callable[[], float]) -> Page:
+    """`now` is the clock by which endpoints are ejected."""
+
+    async def page(request: web.Request) -> web.Response:
+        wanted = request.query.get("name")
+        found = [it for it in clusters if wanted is None or wanted in (it.config.name, it.config.service.hostname)]
+        if wanted is not None and not found:
+            raise web.HTTPNotFound(text=f"no destination is called {wanted!r}; {CLUSTERS_PATH} has them all\n")
+        body = msgspec.json.encode([_described(it, now()) for it in found])
+        return web.Response(body=msgspec.json.format(body, indent=2) + b"\n", content_type="application/json")
+
+    return page
+
+
+def _described(cluster: Cluster, now: float) -> dict[str, object]:
+    return {
+        "name": cluster.config.name,
+        "service": cluster.config.service.hostname,
+        "circuit_breakers": {
+            name: {"now": count, "max": limit} for name, (count, limit) in _bounds(cluster.circuit).items()
+        },
+        "retries_under_way": cluster.retries.under_way,
+        "endpoints": [_endpoint(live, now) for live in cluster.endpoints],
+    }
+
+
+def _bounds(circuit: Circuit) -> dict[str, tuple[int, int | None]]:
+    limits = circuit.limits
+    return {
+        "cx": (circuit.connections, limits.max_connections),
+        "rq_pending": (circuit.pending, limits.max_pending_requests),
+        "rq": (circuit.requests, limits.max_requests),
+    }
+
+
+def _endpoint(live: LiveEndpoint, now: float) -> dict[str, object]:
+    until = live.health.ejected_until
+    return {
+        "address": str(live.endpoint),
+        "workload": live.endpoint.workload.workload,
+        "identity": None if live.endpoint.identity is None else str(live.endpoint.identity),
+        "weight": live.weight,
+        "priority": live.endpoint.rank.priority,
+        "requests": live.active,
+        "connections": live.connection_count,
+        "idle_connections": len(live.idle),
+        "ejected_for_seconds": None if until is None else round(max(until - now, 0.0), 1),
+    }

@@ -19,7 +19,7 @@ from l4.discovery.workload import AppProtocol
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.claims import Claims
-from policies.external_auth import Authorizer, Question
+from policies.external_auth import Question
 from policies.jwt import challenge
 from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
@@ -38,8 +38,7 @@ from waypoint.decide import (
     first_question,
     mark,
 )
-from waypoint.errors import AttemptFailed, ExchangeError, NotAuthenticated, Overloaded, PayloadTooLarge, RequestTimeout
-from waypoint.external_auth import ask
+from waypoint.errors import AttemptFailed, ExchangeError, NotAuthenticated, Overloaded, RequestTimeout
 from waypoint.gate import Gate
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
@@ -323,7 +322,7 @@ class Exchange:
         granted: tuple[str, ...],
     ) -> None:
         """Decide when a policy's provider has let the request go on, by the configuration that is in force then."""
-        error = await self._denial(question, cluster)
+        error = await self._gated().denial(question, cluster)
         if error is not None:
             self._go_on(Decision(error=error), None)
             return
@@ -342,7 +341,7 @@ class Exchange:
         """Keep the client back until `step` has let its request go on, or answered it."""
         task = self._path.spawn(step)
         if self._gate is None:
-            self._gate = Gate(task)
+            self._gate = Gate(task, self._connection, self._downstream, self._head, self._body)
             self._downstream.pause_request()
         else:
             self._gate.task = task
@@ -350,7 +349,7 @@ class Exchange:
     async def _hold_back(self, decision: Decision, cluster: Cluster | None, authorizer: Cluster | None) -> None:
         if decision.measured and await self._is_refused(decision):
             cluster = None
-        elif decision.question is not None and (error := await self._denial(decision.question, authorizer)):
+        elif decision.question is not None and (error := await self._gated().denial(decision.question, authorizer)):
             decision.cluster, decision.answer, decision.error = None, None, error
             cluster = None
         elif decision.delay_seconds:
@@ -374,47 +373,19 @@ class Exchange:
         name = question.authorizer.cluster if question is not None else None
         return self._path.clusters[name] if name is not None else None
 
-    async def _denial(self, question: Question, cluster: Cluster | None) -> ExchangeError | None:
-        """Ask an authorizer, whose cluster it is, and make the changes that it asks for."""
-        gate = self._gate
-        assert gate is not None
-        body = await self._told_of_body(gate, question.authorizer)
-        if body is None:
-            return PayloadTooLarge()
-        asked = await ask(self._connection, question, cluster, body, self._body, self._downstream.protocol)
-        if asked.allowed is not None:
-            asked.allowed.apply_to(self._head)
-            if asked.allowed.response_edit is not None:
-                gate.response_edits += (asked.allowed.response_edit,)
-        return asked.error
-
-    async def _told_of_body(self, gate: Gate, authorizer: Authorizer) -> bytes | None:
-        """What an authorizer is told of the body; None when it wants all of one that is too long."""
-        length, most = self._body.length, authorizer.max_body_bytes
-        if not most or self._body.is_empty or self._body.is_opaque:
-            return b""
-        if length is not None and length > most and not authorizer.takes_part:
-            return None
-        head = self._head
-        if head.get(b"expect") is not None:  # the client waits to be told that we want it
-            head.headers = [header for header in head.headers if header[0] != b"expect"]
-            self._downstream.send_informational(ResponseHead(100, []))
-        self._downstream.resume_request()
-        await gate.gather(most if authorizer.takes_part else most + 1)
-        self._downstream.pause_request()
-        body = b"".join(gate.body)
-        return body[:most] if authorizer.takes_part or len(body) <= most else None
+    def _gated(self) -> Gate:
+        assert self._gate is not None
+        return self._gate
 
     def _go_on(self, decision: Decision, cluster: Cluster | None) -> None:
         """The wait is over: do with the request what was decided, and what has arrived of it meanwhile."""
-        gate, self._gate = self._gate, None
-        assert gate is not None
+        gate, self._gate = self._gated(), None
         decision.response_edits = gate.response_edits
         self._carry_out(decision, cluster)
         if self._is_over:
             return
         self._downstream.resume_request()
-        for data in gate.body:
+        for data in gate.arrived:
             self._pass_on(data)
         if gate.trailers is not None:
             self._pass_on_end(gate.trailers)

@@ -1,4 +1,4 @@
-"""Where a request waits while something outside is asked about it, or because it was asked to be slow.
+"""Where a request waits while somebody outside is asked about it, or because it was asked to be slow.
 
 Its client is held back meanwhile, so that what is kept here is no more than what was on its way already, or what of its
 body is asked about.
@@ -6,19 +6,43 @@ body is asked about.
 
 import asyncio
 
-from policies.attributes import Headers
+from policies.attributes import Headers, RequestHead, ResponseHead
+from policies.external_auth import Authorizer, Question
 from policies.rewrite import HeaderEdit
+from waypoint.data_path import Connection
+from waypoint.errors import ExchangeError, PayloadTooLarge
+from waypoint.external_auth import ask
+from waypoint.http.events import Body, Downstream
+from waypoint.upstream.cluster import Cluster
 
 
 class Gate:
-    """`task` is what is waited for; `trailers` are None until the request is complete. `response_edits` are what those
-    who were asked change of the response."""
+    """`task` is what is waited for; of the body, `arrived` is what came meanwhile, and `trailers` are None until the
+    request is complete. `response_edits` are what those who were asked change of the response."""
 
-    __slots__ = ("_enough", "_gathered", "_size", "body", "response_edits", "task", "trailers")
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_downstream",
+        "_enough",
+        "_gathered",
+        "_head",
+        "_size",
+        "arrived",
+        "response_edits",
+        "task",
+        "trailers",
+    )
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(
+        self, task: asyncio.Task[None], connection: Connection, downstream: Downstream, head: RequestHead, body: Body
+    ) -> None:
         self.task = task
-        self.body: list[bytes] = []
+        self._connection = connection
+        self._downstream = downstream
+        self._head = head
+        self._body = body
+        self.arrived: list[bytes] = []
         self.trailers: Headers | None = None
         self.response_edits: tuple[HeaderEdit, ...] = ()
         self._size = 0
@@ -26,7 +50,7 @@ class Gate:
         self._gathered: asyncio.Future[None] | None = None
 
     def put(self, data: bytes) -> None:
-        self.body.append(data)
+        self.arrived.append(data)
         self._size += len(data)
         if self._size >= self._enough:
             self._wake()
@@ -35,7 +59,36 @@ class Gate:
         self.trailers = trailers
         self._wake()
 
-    async def gather(self, enough: int) -> None:
+    async def denial(self, question: Question, cluster: Cluster | None) -> ExchangeError | None:
+        """Ask an authorizer, whose cluster it is, and make the changes that it asks for."""
+        body = await self._told_of_body(question.authorizer)
+        if body is None:
+            return PayloadTooLarge()
+        asked = await ask(self._connection, question, cluster, body, self._body, self._downstream.protocol)
+        if asked.allowed is not None:
+            asked.allowed.apply_to(self._head)
+            if asked.allowed.response_edit is not None:
+                self.response_edits += (asked.allowed.response_edit,)
+        return asked.error
+
+    async def _told_of_body(self, authorizer: Authorizer) -> bytes | None:
+        """What an authorizer is told of the body; None when it wants all of one that is too long."""
+        length, most = self._body.length, authorizer.max_body_bytes
+        if not most or self._body.is_empty or self._body.is_opaque:
+            return b""
+        if length is not None and length > most and not authorizer.takes_part:
+            return None
+        head = self._head
+        if head.get(b"expect") is not None:  # the client waits to be told that we want it
+            head.headers = [header for header in head.headers if header[0] != b"expect"]
+            self._downstream.send_informational(ResponseHead(100, []))
+        self._downstream.resume_request()
+        await self._gather(most if authorizer.takes_part else most + 1)
+        self._downstream.pause_request()
+        body = b"".join(self.arrived)
+        return body[:most] if authorizer.takes_part or len(body) <= most else None
+
+    async def _gather(self, enough: int) -> None:
         """Wait for so many bytes of the body, or for all of it."""
         if self._size < enough and self.trailers is None:
             self._enough = enough
@@ -45,7 +98,7 @@ class Gate:
     def close(self) -> None:
         """Nobody waits any more."""
         self.task.cancel()
-        self.body.clear()
+        self.arrived.clear()
 
     def _wake(self) -> None:
         if self._gathered is not None and not self._gathered.done():

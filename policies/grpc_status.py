@@ -1,9 +1,30 @@
-"""What a gRPC status is in HTTP, as Envoy has it: for other clients, and to judge an endpoint by its answers.
+"""The statuses of gRPC by name, and what they are in HTTP, as Envoy has it: for other clients, and to judge endpoints.
 
 https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 """
 
 from collections.abc import Mapping
+from typing import Literal, get_args
+
+Failure = Literal[
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+]
+CODES: Mapping[str, int] = {name: code for code, name in enumerate(("OK", *get_args(Failure)))}
 
 HTTP_STATUSES: Mapping[int, int] = {
     0: 200,  # OK

@@ -4,12 +4,13 @@ Delay and abort are those of Istio's VirtualService; a percentage must be given,
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
 from l4.config.resources import Strict
 from l4.discovery.objects import Metadata
+from policies.grpc_status import Failure
 from policies.schedule import MAX_LASTS_SECONDS, check_cron
 from waypoint.config.api_fields import Duration, SectionName, repeated
 from waypoint.config.gateway_api import parse_duration
@@ -17,24 +18,6 @@ from waypoint.config.policy_api import ClientSelectors, TargetRefs
 
 Percentage = Annotated[float, Meta(ge=0, le=100)]
 Time = Annotated[datetime, Meta(tz=True)]
-GRPCStatus = Literal[
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-]
 
 
 class FaultDelay(Struct, frozen=True, rename="camel"):
@@ -49,7 +32,7 @@ class FaultDelay(Struct, frozen=True, rename="camel"):
 class FaultAbort(Struct, frozen=True, rename="camel"):
     percentage: Percentage
     http_status: Annotated[int, Meta(ge=200, le=599)] | None = None
-    grpc_status: GRPCStatus | None = None
+    grpc_status: Failure | None = None
 
     def __post_init__(self) -> None:
         if (self.http_status is None) == (self.grpc_status is None):

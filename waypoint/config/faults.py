@@ -1,12 +1,9 @@
 """FaultPolicy → the fault plan of the data path."""
 
-from collections.abc import Mapping
-from typing import get_args
-
 from l4.config.resources import Resource
 from policies.fault import Abort, Delay, Fault
 from policies.fault_plan import FaultPlan, FaultRule, StopWhen
-from policies.grpc_status import HTTP_STATUSES
+from policies.grpc_status import CODES, HTTP_STATUSES
 from policies.schedule import Schedule
 from waypoint.config.direct_policy import Target
 from waypoint.config.fault_policy import (
@@ -14,13 +11,10 @@ from waypoint.config.fault_policy import (
     FaultPolicy,
     FaultRuleSpec,
     FaultSchedule,
-    GRPCStatus,
     StopWhenSpec,
 )
 from waypoint.config.gateway_api import parse_duration
 from waypoint.config.selectors import conditions_of
-
-_GRPC_CODES: Mapping[str, int] = {name: code for code, name in enumerate(get_args(GRPCStatus), 1)}
 
 
 def plan_of(resource: Resource[FaultPolicy], target: Target) -> FaultPlan:
@@ -46,7 +40,7 @@ def _abort(abort: FaultAbort) -> Abort:
     chance = abort.percentage / 100
     if abort.http_status is not None:
         return Abort(abort.http_status, chance)
-    code = _GRPC_CODES[abort.grpc_status or ""]
+    code = CODES[abort.grpc_status or ""]
     return Abort(HTTP_STATUSES[code], chance, code)
 
 

@@ -15,7 +15,7 @@ from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
 from policies.fault import Abort, Delay, Fault
 from policies.filters import NO_FILTERS, DirectResponse, Filters
-from policies.grpc_status import HTTP_STATUSES
+from policies.grpc_status import CODES, HTTP_STATUSES
 from policies.matching import ANYTHING, Exact, Prefix, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
@@ -315,7 +315,7 @@ def _fault(fault: api.Fault) -> Fault:
 
 def _abort(abort: api.Abort) -> Abort:
     if abort.grpc_status is not None:
-        grpc_status = api.GRPC_STATUSES[abort.grpc_status.upper()]
+        grpc_status = CODES[abort.grpc_status.upper()]
         return Abort(HTTP_STATUSES[grpc_status], _chance(abort.percentage), grpc_status)
     return Abort(abort.http_status or 500, _chance(abort.percentage))
 

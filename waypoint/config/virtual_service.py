@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from l4.config.resources import Strict
 from l4.discovery.objects import Metadata, PortNumber
+from policies.grpc_status import CODES
 from policies.matching import Regex
 from policies.retry import Condition
 from waypoint.config.api_fields import HeaderName
@@ -171,34 +172,8 @@ class Abort(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         if (self.http_status is None) == (self.grpc_status is None):
             raise ValueError("needs httpStatus or grpcStatus, and not both")
-        if self.grpc_status is not None and self.grpc_status.upper() not in GRPC_STATUSES:
-            raise ValueError(f"grpcStatus {self.grpc_status!r} is none; known are {', '.join(GRPC_STATUSES)}")
-
-
-GRPC_STATUSES = {
-    name: number
-    for number, name in enumerate(
-        [
-            "OK",
-            "CANCELLED",
-            "UNKNOWN",
-            "INVALID_ARGUMENT",
-            "DEADLINE_EXCEEDED",
-            "NOT_FOUND",
-            "ALREADY_EXISTS",
-            "PERMISSION_DENIED",
-            "RESOURCE_EXHAUSTED",
-            "FAILED_PRECONDITION",
-            "ABORTED",
-            "OUT_OF_RANGE",
-            "UNIMPLEMENTED",
-            "INTERNAL",
-            "UNAVAILABLE",
-            "DATA_LOSS",
-            "UNAUTHENTICATED",
-        ]
-    )
-}
+        if self.grpc_status is not None and self.grpc_status.upper() not in CODES:
+            raise ValueError(f"grpcStatus {self.grpc_status!r} is none; known are {', '.join(CODES)}")
 
 
 class Fault(Struct, frozen=True):

@@ -17,6 +17,7 @@ check: .venv/ready  ## Format, lint, types, and the direction of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy hatch_build.py
 	$(BIN)/lint-imports
 
 format: .venv/ready
@@ -31,7 +32,7 @@ bench: .venv/ready  ## Side by side with Envoy; needs wrk. Measures the compiled
 	$(BIN)/python -m bench
 
 test-twin: build/twin  ## The same tests over the compiled twin.
-	cp -R tests bench deploy docs examples pyproject.toml Makefile build/twin/
+	cp -R tests bench deploy docs examples pyproject.toml hatch_build.py Makefile build/twin/
 	cd build/twin && EXPECT_TWIN=1 $(CURDIR)/$(BIN)/python -m pytest -n 2 --dist loadfile
 
 build/twin: .venv/ready $(SOURCES)

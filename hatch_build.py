@@ -143,7 +143,9 @@ class Module:
         lines = [*_SLOTS_OF_DATACLASS.sub(r"@dataclass(\1repr=False)", plain).splitlines(), ""]
         for node in self.structs.values():
             if _is_dataclass(node) and not any(getattr(it, "name", "") == "__repr__" for it in node.body):
-                lines[node.end_lineno or 0] = _repr(node)  # an empty line: no other one moves
+                after = node.end_lineno or 0
+                assert not lines[after], f"{path}:{after + 1} is no empty line: {node.name} gets its __repr__ there"
+                lines[after] = _repr(node)  # so that no other line moves
         self.source = "\n".join(lines) + "\n"
         self.functions = {
             node.name: node for node in self._body if isinstance(node, ast.FunctionDef) and _is_direct(node)

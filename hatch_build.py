@@ -55,7 +55,6 @@ HOT = (
     "waypoint/upstream/attempts.py",
     "waypoint/upstream/balancer.py",
     "waypoint/upstream/cluster.py",
-    "waypoint/upstream/clusters.py",
     "waypoint/upstream/endpoint.py",
 )
 
@@ -67,6 +66,9 @@ _SLOTS_OF_DATACLASS = re.compile(r"^@dataclass\((.*)slots=True\)$", re.MULTILINE
 one thread only, so they get another one."""
 
 _BUILTIN = {"bytes", "list", "dict"}
+
+_FLAGS = ["-O3", "-Werror=incompatible-pointer-types"]
+"""Of another module's method that is passed on as a value, Cython makes such a pointer: what does that can't be hot."""
 
 
 class _Field(ast.AnnAssign):
@@ -111,7 +113,7 @@ def compile_into(folder: Path, root: Path) -> list[Path]:
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(module.source)
         copy.with_suffix(".pxd").write_text(module.declarations(modules))
-        extensions.append(Extension(module.name, [str(copy)], extra_compile_args=["-O3"]))
+        extensions.append(Extension(module.name, [str(copy)], extra_compile_args=_FLAGS))
     for package in {parent for name in HOT for parent in Path(name).parents} - {Path()}:
         (folder / "source" / package / "__init__.py").touch()
     built = cythonize(

@@ -281,7 +281,10 @@ def mark(decision: Decision, headers: Headers) -> Headers:
 
 def _pick(decision: Decision, rule: Rule, roll: Callable[[], float]) -> WeightedBackend | None:
     """The backend, if requests can go there."""
-    backend = decision.backend = _kept(rule, decision.tokens) or rule.pick(roll())
+    backend = _kept(rule, decision.tokens)
+    if backend is None:
+        backend = rule.pick(roll())
+    decision.backend = backend
     if backend is None:
         decision.error = NoBackendWeight()
     elif backend.cluster is None:

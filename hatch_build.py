@@ -1,7 +1,7 @@
 """Builds the compiled twin: with PYWAYPOINT_TWIN=1 the hot modules are also compiled, from the very same source.
 
 The Python files stay in the wheel; the interpreter prefers the extension beside each. What Cython must know to be quick
-is read from the source's own annotations (`Structs`), so that the twin can't drift: nothing is declared twice.
+is read from the source's own annotations (`Module`), so that the twin can't drift: nothing is declared twice.
 `make test-twin` builds it and runs the tests over it; without a compiler nothing is lost but speed.
 """
 

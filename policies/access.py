@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 from policies.attributes import Peer, RequestHead
 from policies.claims import Claims
+from policies.dot_segments import without_dots
 from policies.value_match import Hosts, Networks, Paths, Ports, Texts, address_of
 
 
@@ -294,16 +295,7 @@ class ServerName:
 
 def _without_parameters(path: bytes) -> bytes:
     """As a servlet container sees it: `/a/..;b/c;d` is `/c`."""
-    kept: list[bytes] = []
-    segments = [segment.partition(b";")[0] for segment in path.split(b"/")[1:]]
-    for segment in segments:
-        if segment == b"..":
-            del kept[-1:]
-        elif segment != b".":
-            kept.append(segment)
-    if segments[-1:] in ([b"."], [b".."]):
-        kept.append(b"")
-    return b"/" + b"/".join(kept)
+    return without_dots([segment.partition(b";")[0] for segment in path.split(b"/")[1:]])
 
 
 def _values(head: RequestHead, name: bytes) -> list[bytes]:

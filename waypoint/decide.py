@@ -197,12 +197,9 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
     """What becomes of a connection that is no HTTP; `server_name` is empty unless a TLS client named one."""
     if destination is None:
         return Decision(error=RouteNotFound())
-    verdict = None
-    if destination.opaque_authorization is not None:
-        access = Access(peer, destination.addresses, destination.port, server_name=server_name)
-        verdict, error = _authorize(destination.opaque_authorization, access, {}, ())
-        if error is not None:
-            return Decision(error=error, verdict=verdict)
+    verdict, error = _authorize_bytes(destination, peer, server_name)
+    if error is not None:
+        return Decision(error=error, verdict=verdict)
     rule = destination.opaque_for(peer).find(server_name)
     if rule is None:
         return Decision(error=RouteNotFound(), verdict=verdict)
@@ -213,10 +210,7 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
 
 def denial_of_bytes(destination: Destination | None, peer: Peer, server_name: str) -> ExchangeError | None:
     """Why bytes that pass already may do so no longer."""
-    if destination is None or destination.opaque_authorization is None:
-        return None
-    access = Access(peer, destination.addresses, destination.port, server_name=server_name)
-    return _authorize(destination.opaque_authorization, access, {}, ())[1]
+    return _authorize_bytes(destination, peer, server_name)[1] if destination is not None else None
 
 
 def denial_of_request(
@@ -255,6 +249,15 @@ def _authorize(
         if provider not in known or (granted is not None and provider not in granted):
             return verdict, NotAuthorized(f"{provider!r} is to be asked, and can't be")
     return verdict, None if verdict.is_allowed else Denied(verdict)
+
+
+def _authorize_bytes(
+    destination: Destination, peer: Peer, server_name: str
+) -> tuple[Verdict | None, ExchangeError | None]:
+    if destination.opaque_authorization is None:
+        return None, None
+    access = Access(peer, destination.addresses, destination.port, server_name=server_name)
+    return _authorize(destination.opaque_authorization, access, {}, ())
 
 
 def edit_response(decision: Decision, headers: Headers) -> Headers:

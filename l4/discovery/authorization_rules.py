@@ -24,12 +24,12 @@ from l4.discovery.authorization_policy import (
     Spec,
     Targeting,
 )
+from l4.discovery.objects import is_port
 from policies import access
 from policies.access import Condition
 from policies.authorization import Action, Policy, Rule
 from policies.value_match import Hosts, Networks, Paths, Ports, Texts
 
-ROOT_NAMESPACE = "istio-system"
 LOCAL_TRUST_DOMAIN = "cluster.local"
 """In a policy it stands for the mesh's own, whatever that is called."""
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -191,7 +191,7 @@ def _namespaces(values: Values, is_not: bool) -> Condition:
 
 def _ports(values: Values, is_not: bool) -> Condition:
     for value in values:
-        if not (value.isascii() and value.isdecimal() and 0 < int(value) < 65536):
+        if not is_port(value):
             raise ValueError(f"{value!r} is no port from 1 to 65535")
     return access.DestinationPort(Ports(tuple(map(int, values))), is_not)
 

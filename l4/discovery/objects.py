@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+ROOT_NAMESPACE = "istio-system"
+"""Where what is for the whole mesh stands."""
 
 
 def canonical_ip(text: str) -> str:
@@ -256,3 +258,8 @@ class Gateway(Struct, frozen=True, rename="camel"):
 
 class GatewayClass(Struct, frozen=True, rename="camel"):
     metadata: Metadata
+
+
+def is_port(text: str) -> bool:
+    """Whether it is the number of a port, in ASCII's digits."""
+    return text.isascii() and text.isdecimal() and 0 < int(text) < 65536

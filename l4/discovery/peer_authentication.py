@@ -17,7 +17,7 @@ from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource, sentence_of
 from l4.discovery.authorization_policy import WorkloadSelector
-from l4.discovery.objects import Metadata
+from l4.discovery.objects import Metadata, is_port
 from l4.discovery.workload import Workload
 from policies.access import Condition, DestinationPort, Principal
 from policies.authorization import Action, Policy, Rule
@@ -48,7 +48,7 @@ class PeerAuthenticationSpec(Selected, frozen=True, rename="camel", forbid_unkno
 
     def __post_init__(self) -> None:
         for port in self.port_level_mtls:
-            if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            if not is_port(port):
                 raise ValueError(f"portLevelMtls: {port!r} is no port from 1 to 65535")
 
 

@@ -128,3 +128,6 @@ class Service:
     is_entry: bool = False
     names: tuple[NamedEndpoint, ...] = ()
     traffic_distribution: str = ""
+
+    def port(self, number: int | None) -> ServicePort | None:
+        return next((port for port in self.ports if port.port == number), None)

@@ -15,7 +15,8 @@ from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy, Targeting
-from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN, ROOT_NAMESPACE, compile_policy
+from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN, compile_policy
+from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.peer_authentication import PeerAuthentication, PeerAuthentications
 from l4.discovery.registry import Registry
 from l4.discovery.workload import GatewayAddress, Workload

@@ -15,6 +15,7 @@ where each `LISTEN=PORT` stands for a port of the pod itself.
 
 import ipaddress
 
+from l4.discovery.objects import is_port
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.hbone.connect import Authority, InvalidConnect
@@ -58,7 +59,7 @@ def inbound_listeners(pod: Workload) -> dict[Address, Address]:
         listen, _, port = entry.partition("=")
         try:
             address = _address(listen)
-            if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536) or int(port) in OWN_PORTS:
+            if not is_port(port) or int(port) in OWN_PORTS:
                 raise InvalidCapture(f"{port!r} is no port of an application")
         except InvalidCapture as error:
             raise InvalidCapture(f"{place}: {entry!r}: {error}") from None

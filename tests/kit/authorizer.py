@@ -2,12 +2,10 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import grpc
-
+from tests.kit.grpc_server import grpc_server
 from waypoint._proto.external_auth_pb2 import CheckRequest, CheckResponse
 
 
@@ -35,14 +33,6 @@ def grpc_authorizer(
     ip: str, answer: Callable[[CheckRequest], CheckResponse] = allow, port: int = 9000
 ) -> Iterator[GrpcAuthorizer]:
     it = GrpcAuthorizer(answer)
-    server = grpc.server(ThreadPoolExecutor(8))
-    method = grpc.unary_unary_rpc_method_handler(it.check, CheckRequest.FromString, CheckResponse.SerializeToString)
-    service = "envoy.service.auth.v3.Authorization"
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Check": method}),))
-    server.add_insecure_port(f"{ip}:{port}")
-    server.start()
-    try:
+    method = "envoy.service.auth.v3.Authorization/Check"
+    with grpc_server(f"{ip}:{port}", method, it.check, CheckRequest, it.is_stopping):
         yield it
-    finally:
-        it.is_stopping.set()
-        server.stop(None).wait()

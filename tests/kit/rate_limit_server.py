@@ -3,12 +3,10 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import grpc
-
+from tests.kit.grpc_server import grpc_server
 from waypoint._proto.rate_limit_pb2 import Code, RateLimitRequest, RateLimitResponse, Unit
 
 
@@ -59,16 +57,6 @@ class RateLimitServer:
 @contextmanager
 def rate_limit_server(ip: str, port: int = 8081) -> Iterator[RateLimitServer]:
     it = RateLimitServer()
-    server = grpc.server(ThreadPoolExecutor(8))
-    method = grpc.unary_unary_rpc_method_handler(
-        it.should_limit, RateLimitRequest.FromString, RateLimitResponse.SerializeToString
-    )
-    service = "envoy.service.ratelimit.v3.RateLimitService"
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"ShouldRateLimit": method}),))
-    server.add_insecure_port(f"{ip}:{port}")
-    server.start()
-    try:
+    method = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+    with grpc_server(f"{ip}:{port}", method, it.should_limit, RateLimitRequest, it.is_stopping):
         yield it
-    finally:
-        it.is_stopping.set()
-        server.stop(None).wait()

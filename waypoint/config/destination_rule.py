@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource
+from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
 from waypoint.config.istio import DestinationRule, Subset
@@ -25,8 +26,6 @@ from waypoint.config.traffic_policy import (
     RetryBudgetSettings,
     TrafficPolicy,
 )
-
-ROOT_NAMESPACE = "istio-system"
 
 Rule = Resource[DestinationRule]
 

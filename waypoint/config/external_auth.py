@@ -11,7 +11,7 @@ from policies.attributes import ClusterName
 from policies.external_auth import ALL_NAMES, Authorizer, Names
 from waypoint.config import gateway_api as api
 
-_ALWAYS_TOLD = "authorization"
+ALWAYS_TOLD = "authorization"
 
 
 def authorizer_of(name: str, cluster: ClusterName | None, auth: api.ExternalAuth) -> Authorizer:
@@ -31,7 +31,7 @@ def authorizer_of(name: str, cluster: ClusterName | None, auth: api.ExternalAuth
         name,
         cluster,
         path_prefix=auth.http.path.rstrip("/").encode(),
-        sent=_names((_ALWAYS_TOLD, *auth.http.allowed_headers)),
+        sent=_names((ALWAYS_TOLD, *auth.http.allowed_headers)),
         max_body_bytes=max_body_bytes,
         takes_part=True,
         to_upstream=_names(returned) if returned else ALL_NAMES,

@@ -17,17 +17,17 @@ from msgspec import Meta, Struct, field
 from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource
+from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
 from policies.attributes import ClusterName
 from policies.external_auth import ALL_NAMES, NO_NAMES, Authorizer, Names
 from waypoint.config.api_fields import HeaderName, is_path
 from waypoint.config.clusters import ClusterConfigs
-from waypoint.config.destination_rule import ROOT_NAMESPACE
+from waypoint.config.external_auth import ALWAYS_TOLD
 from waypoint.config.report import Report
 from waypoint.config.traffic_policy import GoDuration, seconds_of
 
 _NAME, _KEY = "istio", "mesh"
-_ALWAYS_TOLD = "authorization"
 _MAX_BODY_BYTES = 1 << 20  # held for each request that waits
 _MAX_TEXT = 64 << 10
 _STAR = "*"
@@ -115,7 +115,7 @@ class Authorizers:
         found = self._registry.services.get(hostname)
         if found is None or namespace not in {"", found.namespace}:
             return None
-        port = next((port for port in found.ports if port.port == service.port), None)
+        port = found.port(service.port)
         return self._clusters.of(found, port) if port is not None else None
 
 
@@ -160,7 +160,7 @@ def _authorizer(name: str, cluster: ClusterName | None, service: Service, http: 
     }
     if http is None:
         return Authorizer(name, cluster, is_grpc=True, sent=ALL_NAMES, **common)
-    told = (_ALWAYS_TOLD, *http.include_headers_in_check, *http.include_request_headers_in_check)
+    told = (ALWAYS_TOLD, *http.include_headers_in_check, *http.include_request_headers_in_check)
     added = http.include_additional_headers_in_check.items()
     denied = http.headers_to_downstream_on_deny
     return Authorizer(

@@ -63,7 +63,7 @@ class References:
         found = self._service(source, reference)
         if isinstance(found, Unresolved):
             return found
-        port = next((port for port in found.ports if port.port == reference.port), None)
+        port = found.port(reference.port)
         return self._clusters.of(found, port) if port is not None else _no_such_port(found, reference)
 
     def _service(self, source: ObjectKey, reference: Reference) -> Service | Unresolved:

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from l4.config.codes import Code
 from l4.config.resources import Resource
 from l4.discovery.authorization_policy import PolicyTargetRef
-from l4.discovery.authorization_rules import ROOT_NAMESPACE
+from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
 from waypoint.config.api_fields import Group, Kind, Namespace, ObjectName
 from waypoint.config.report import Report

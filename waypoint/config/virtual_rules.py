@@ -185,7 +185,7 @@ class VirtualRules:
         number = destination.port.number if destination.port is not None else None
         if number is None:
             number = service.ports[0].port if len(service.ports) == 1 else self._port
-        port = next((it for it in service.ports if it.port == number), None)
+        port = service.port(number)
         if port is None:
             known = ", ".join(str(it.port) for it in service.ports) or "none"
             sentence = f"{service.hostname} has no port {number}, but {known}; {cost}"

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
+from policies.dot_segments import without_dots
 from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
 
@@ -273,19 +274,7 @@ def _base_path(path: bytes) -> bytes:
             raise BadRequest("path_normalization_failed")
         path = _ESCAPE.sub(_decode_unreserved, path)
     path = path.replace(b"\\", b"/")
-    if b"/." not in path:
-        return path
-    kept: list[bytes] = []
-    segments = path.split(b"/")[1:]
-    for segment in segments:
-        if segment == b"..":
-            if kept:
-                kept.pop()
-        elif segment != b".":
-            kept.append(segment)
-    if segments[-1] in {b".", b".."}:
-        kept.append(b"")
-    return b"/" + b"/".join(kept)
+    return without_dots(path.split(b"/")[1:]) if b"/." in path else path
 
 
 def _decode_unreserved(match: re.Match[bytes]) -> bytes:

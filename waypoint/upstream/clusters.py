@@ -19,8 +19,6 @@ _SWEEP_SECONDS = 5.0
 class Clusters:
     """`note` is told of what befalls each."""
 
-    __slots__ = ("_clusters", "_loop", "_names", "_next_sweep", "_note", "_settings", "_timer")
-
     def __init__(self, settings: Settings, note: Note = lambda event, name: None) -> None:
         self._settings = settings
         self._note = note

@@ -13,7 +13,7 @@ from aiohttp import web
 from l4.admin import Page
 from l4.telemetry.metrics import Family, Value
 from policies.attributes import ClusterName
-from policies.circuit import NO_LIMITS, Circuit
+from policies.circuit import Circuit
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.endpoint import LiveEndpoint
@@ -26,8 +26,6 @@ CLUSTERS_SHOWS = "each destination at this moment: its endpoints, who is ejected
 def numbers(cluster: Cluster) -> dict[str, int]:
     """Of what the destination's policies speak of, and of nothing else: most have none."""
     found: dict[str, int] = {}
-    if cluster.config.outlier is None and cluster.circuit.limits == NO_LIMITS:
-        return found
     if cluster.config.outlier is not None:
         found["outlier_detection.ejections_active"] = sum(it.health.is_ejected for it in cluster.endpoints)
     for name, (count, limit) in _bounds(cluster.circuit).items():

@@ -1,0 +1,30 @@
+"""A real gRPC server with one method, in threads of its own."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+
+@contextmanager
+def grpc_server(
+    address: str, method: str, handler: Callable[[Any, object], Message], request: type[Message], stop: threading.Event
+) -> Iterator[None]:
+    """`method` is SERVICE/METHOD. `stop` is set first when the server is to end: a slow `handler` waits for it."""
+    service, _, name = method.rpartition("/")
+    server = grpc.server(ThreadPoolExecutor(8))
+    called = grpc.unary_unary_rpc_method_handler(
+        handler, request.FromString, lambda message: message.SerializeToString()
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: called}),))
+    server.add_insecure_port(address)
+    server.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        server.stop(None).wait()

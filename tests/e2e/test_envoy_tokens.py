@@ -2,7 +2,7 @@
 
 import http.client
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ from tests.kit.issuer import ISSUER, SigningKey, base64url, jwks
 
 pytestmark = pytest.mark.envoy
 
-NOW = int(time.time())
 KEYS = {name: SigningKey.generate(name, name) for name in ("RS256", "PS384", "ES256", "ES512", "EdDSA", "HS256")}
 KEY, FOREIGN = KEYS["ES256"], SigningKey.generate(kid="ES256")
 CLAIMS = {"iss": ISSUER, "aud": "books"}
@@ -26,7 +25,7 @@ def signed(**claims: Any) -> str:
     return KEY.sign({**CLAIMS, **claims})
 
 
-TOKENS = {
+TOKENS: dict[str, str | Callable[[int], str]] = {
     **{f"good {name}": key.sign(CLAIMS) for name, key in KEYS.items()},
     "no id": KEY.sign(CLAIMS, kid=None),
     "an unknown id": KEY.sign(CLAIMS, kid="x"),
@@ -48,12 +47,12 @@ TOKENS = {
     "another issuer": signed(iss="https://other"),
     "an issuer that is a number": signed(iss=1),
     "a subject that is a number": signed(sub=1),
-    "expired": signed(exp=NOW - 600),
-    "expired within the skew": signed(exp=NOW - 20),
+    "expired": lambda now: signed(exp=now - 600),
+    "expired within the skew": lambda now: signed(exp=now - 20),
     "expires at no number": signed(exp="x"),
     "expires before all time": signed(exp=-1),
-    "not yet": signed(nbf=NOW + 600),
-    "not yet, within the skew": signed(nbf=NOW + 20),
+    "not yet": lambda now: signed(nbf=now + 600),
+    "not yet, within the skew": lambda now: signed(nbf=now + 20),
     "not before no number": signed(nbf="x"),
     "issued at no number": signed(iat="x"),
     "an id of the token that is a number": signed(jti=1),
@@ -91,7 +90,8 @@ def peer() -> Iterator[envoy.Address]:
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_envoy_and_we_say_the_same_of_a_token(peer: envoy.Address, name: str) -> None:
-    value = f"Bearer {TOKENS[name]}"
+    now, token = int(time.time()), TOKENS[name]
+    value = f"Bearer {token if isinstance(token, str) else token(now)}"
     connection = http.client.HTTPConnection(*peer, timeout=10)
     connection.request("GET", "/a/b", headers={"authorization": value, "host": "app"})
     answer = connection.getresponse()
@@ -99,7 +99,7 @@ def test_envoy_and_we_say_the_same_of_a_token(peer: envoy.Address, name: str) ->
     connection.close()
 
     head = RequestHead(b"GET", b"app", b"/a/b", b"", [(b"authorization", value.encode())])
-    found = Authentication((JwtRule(ISSUER, None, ("books",)),)).authenticate(head, NOW, Keys())
+    found = Authentication((JwtRule(ISSUER, None, ("books",)),)).authenticate(head, now, Keys())
 
     if name in STRICTER:
         assert isinstance(found, Failure)

@@ -60,11 +60,11 @@ class PortUnavailable(Exception):
 
 @dataclass(slots=True)
 class Readiness:
-    """What must still happen before traffic may come, by name: `configuration`, `certificate`. `concern` is a sentence
-    on what will go wrong unless somebody does something."""
+    """What must still happen before traffic may come, by name: `configuration`, `certificate`. `concerns` are sentences
+    on what goes wrong, or will, unless somebody does something; by subject."""
 
     pending: set[str] = field(default_factory=set)
-    concern: str = ""
+    concerns: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
@@ -72,6 +72,13 @@ class Readiness:
 
     def done(self, task: str) -> None:
         self.pending.discard(task)
+
+    def concern(self, subject: str, sentence: str) -> None:
+        """An empty sentence takes the subject's concern back."""
+        if sentence:
+            self.concerns[subject] = sentence
+        else:
+            self.concerns.pop(subject, None)
 
 
 class OperatorPorts:
@@ -158,11 +165,11 @@ class OperatorPorts:
 
     async def _ready(self, _: web.Request) -> web.Response:
         readiness = self.readiness
-        concern = f"{readiness.concern}\n" if readiness.concern else ""
+        concerns = "".join(f"{sentence}\n" for _, sentence in sorted(readiness.concerns.items()))
         if readiness.is_ready:
-            return web.Response(text=f"ready\n{concern}")
+            return web.Response(text=f"ready\n{concerns}")
         pending = ", ".join(sorted(readiness.pending))
-        return web.Response(status=503, text=f"not ready, pending: {pending}\n{concern}")
+        return web.Response(status=503, text=f"not ready, pending: {pending}\n{concerns}")
 
     async def _index(self, _: web.Request) -> web.Response:
         pages = {

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -35,6 +34,7 @@ from l4.net import pressure
 from l4.net.capacity import Capacity
 from l4.net.listener import CannotListen, bind
 from l4.net.memory import give_back, give_back_unused
+from l4.net.tasks import Tasks
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
@@ -71,7 +71,6 @@ class Waypoint:
         self._options = options
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._told: frozenset[str] = frozenset()
 
@@ -87,10 +86,11 @@ class Waypoint:
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
         )
         self._recorder = Recorder(options.record, settings) if options.record else None
+        self._tasks = Tasks(self._metrics.count_loop_failure, self._concern)
         self._pool = HbonePool(settings, self._metrics.count_refusal)
         telemetry = Telemetry(self._metrics, self._access_log)
-        self._clusters = Clusters(settings, telemetry.count_event)
-        self._tokens = Tokens(settings, self._spawn)
+        self._clusters = Clusters(settings, self._tasks.keep, telemetry.count_event)
+        self._tokens = Tokens(settings, self._tasks.keep)
         self._path = DataPath(
             holder=self._holder,
             clusters=self._clusters,
@@ -99,9 +99,9 @@ class Waypoint:
             telemetry=telemetry,
             tracer=self._tracer,
             settings=settings,
-            spawn=self._spawn,
+            spawn=self._tasks.spawn,
             loop=self._loop,
-            live=LivePolicies(self._metrics, self._spawn),
+            live=LivePolicies(self._metrics, self._tasks.spawn),
             recorder=self._recorder,
         )
         self._terminator = Terminator(self._path)
@@ -139,11 +139,12 @@ class Waypoint:
         )
         sandwich = ProxyServer(proxy_sock, self._path, self._terminator, capacity) if proxy_sock else None
         self._operators.readiness.done("listener")
-        self._spawn(self._source.watch(self._prepare, self._apply))
+        keep = self._tasks.keep
+        keep("following the configuration", lambda: self._source.watch(self._prepare, self._apply))
         self._certificates.on_change(partial(self._cut_revoked, server))
-        self._spawn(self._certificates.watch(self._attend))
-        self._spawn(show_numbers(self._clusters, self._metrics.cluster_states))
-        self._spawn(give_back_unused())
+        keep("following the certificate", lambda: self._certificates.watch(self._attend))
+        keep("showing destinations' numbers", lambda: show_numbers(self._clusters, self._metrics.cluster_states))
+        keep("giving memory back", give_back_unused)
         self._watch_memory(capacity)
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
@@ -167,9 +168,7 @@ class Waypoint:
         self._terminator.drain()
         servers = (server,) if sandwich is None else (server, sandwich)
         await asyncio.gather(*(it.drain(self._settings.drain_seconds) for it in servers))
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         self._clusters.close()
         await self._path.live.close()
         await self._pool.close()
@@ -193,13 +192,13 @@ class Waypoint:
             self._path.max_exchanges = 0 if level >= pressure.Level.SCARCE else self._settings.max_exchanges
             capacity.is_shut = level >= pressure.Level.EXHAUSTED
 
-        self._spawn(pressure.watch(limit, changed))
+        self._tasks.keep("watching memory", lambda: pressure.watch(limit, changed))
 
     def _attend(self) -> None:
         """Show how long our certificate is good for; without one we are not ready."""
         store, readiness = self._certificates, self._operators.readiness
         self._metrics.certificate_expires(store.seconds_left)
-        readiness.concern = store.concern
+        readiness.concern("certificate", store.concern)
         if store.seconds_left > 0:
             readiness.done("certificate")
         else:
@@ -212,16 +211,8 @@ class Waypoint:
             os._exit(1)
         self._stopping.set()
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task failed", exc_info=error)
+    def _concern(self, loop: str, sentence: str) -> None:
+        self._operators.readiness.concern(loop, sentence)
 
     # -- configuration ---------------------------------------------------------------------------------------------
 

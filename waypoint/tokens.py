@@ -11,12 +11,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from l4.config.settings import Settings
+from l4.net.tasks import Keep
 from policies.attributes import RequestHead
 from policies.claims import Claims
 from policies.jwt import Authentication, Failure, InlineKeys, RemoteKeys, Token
 from waypoint.config.snapshot import Snapshot
 from waypoint.keys import FetchedKeys
-from waypoint.upstream.connections import Spawn
 
 if TYPE_CHECKING:
     from policies.jwks import KeySet
@@ -33,9 +33,9 @@ class Refusal:
 class Tokens:
     """Implements `policies.jwt.Verifier`."""
 
-    def __init__(self, settings: Settings, spawn: Spawn) -> None:
+    def __init__(self, settings: Settings, keep: Keep) -> None:
         self._settings = settings
-        self._spawn = spawn
+        self._keep = keep
         self._inline: dict[InlineKeys, KeySet] = {}
         self._remote: dict[RemoteKeys, tuple[FetchedKeys, asyncio.Task[None]]] = {}
         self._verified = Verified(settings.jwt_cache_tokens, settings.jwt_cache_bytes)
@@ -57,7 +57,7 @@ class Tokens:
         for source in remote:
             if source not in self._remote:
                 fetched = FetchedKeys(source, self._settings)
-                self._remote[source] = fetched, self._spawn(fetched.watch())
+                self._remote[source] = fetched, self._keep("fetching the keys of tokens", fetched.watch)
 
     def authenticate(self, authentication: Authentication, head: RequestHead, now: float) -> Claims | Refusal | None:
         """See `Authentication.authenticate`."""

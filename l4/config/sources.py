@@ -49,6 +49,7 @@ class FolderSource:
         self._poll_seconds = poll_seconds
         self._files: dict[Path, _File] = {}
         self._layers: list[list[Path]] = [[] for _ in self._paths]
+        self._is_applied = True
 
     def load(self) -> Documents:
         """Read what is new or changed, and give everything."""
@@ -57,17 +58,19 @@ class FolderSource:
 
     async def watch(self, prepare: Callable[[Documents], T], apply: Callable[[T], None]) -> None:
         """After each change, once it has settled for a poll: `prepare` in a thread, then `apply` with what it made on
-        the loop. Runs until cancelled."""
+        the loop. Runs until cancelled; when one of them raises, the next call begins with what they did not take."""
         while True:
             await asyncio.sleep(self._poll_seconds)
-            if not await asyncio.to_thread(self._refresh):
+            if not await asyncio.to_thread(self._refresh) and self._is_applied:
                 continue
+            self._is_applied = False
             for _ in range(_SETTLE_POLLS):  # somebody may still be writing
                 await asyncio.sleep(self._poll_seconds / 5)
                 if not await asyncio.to_thread(self._refresh):
                     break
             with collector.paused():
                 apply(await asyncio.to_thread(lambda: prepare(self._merge())))
+            self._is_applied = True
 
     def _refresh(self) -> bool:
         """Read changed files; whether anything changed."""

@@ -5,7 +5,10 @@ seconds end in the order in which they began, so one timer, for the oldest that 
 """
 
 import asyncio
+import logging
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 _TIMER_SECONDS = 0.001
 """A loop's timers may fire so much too early."""
@@ -64,4 +67,7 @@ class Deadlines:
         for who in late:
             del queue.due[who]
         for who in late:
-            who.timed_out()
+            try:
+                who.timed_out()
+            except Exception:  # the others' time is over all the same
+                log.exception("a deadline could not be kept")

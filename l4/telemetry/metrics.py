@@ -278,6 +278,9 @@ class MeshMetrics:
             "What AuthorizationPolicies on trial would have said.",
             ("authz_dry_run_action", "authz_dry_run_result", "policy"),
         )
+        self.loop_failures = counter(
+            "pywaypoint_loop_failures", "A loop that must not end failed, and was begun again.", ("loop",)
+        )
         problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
         self.config_problems = problems.labels(())
         self._expiry = gauge(
@@ -304,6 +307,7 @@ class MeshMetrics:
                 self.stopped_faults,
                 self.authorization_denied,
                 self.authorization_dry_run,
+                self.loop_failures,
                 problems,
                 self._expiry,
                 build,
@@ -316,6 +320,9 @@ class MeshMetrics:
     def count_refusal(self, reason: str) -> None:
         """`reason` is the limit's name in the settings, or a word for what was malformed: never a peer's text."""
         self.refused.labels((reason,)).add()
+
+    def count_loop_failure(self, loop: str) -> None:
+        self.loop_failures.labels((loop,)).add()
 
     def certificate_expires(self, seconds: float) -> None:
         """So long from now; there is no value before the first call."""

@@ -23,6 +23,7 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
 from l4.identity.store import FolderStore
 from l4.net.memory import give_back_unused
+from l4.net.tasks import Tasks
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.pods import Pods
@@ -87,18 +88,14 @@ class Ztunnel:
         self._operators.readiness.done("configuration")
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
-        async with asyncio.TaskGroup() as tasks:
-            following = (
-                self._source.watch(self._prepare, self._apply),
-                self._certificates.watch(),
-                self._keep_house(),
-                give_back_unused(),
-            )
-            watching = [tasks.create_task(coroutine) for coroutine in following]
-            await self._stopping.wait()
-            self._operators.readiness.pending.add("stopping")
-            for task in watching:
-                task.cancel()
+        tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
+        tasks.keep("following the configuration", lambda: self._source.watch(self._prepare, self._apply))
+        tasks.keep("following the certificates", self._certificates.watch)
+        tasks.keep("keeping house", self._keep_house)
+        tasks.keep("giving memory back", give_back_unused)
+        await self._stopping.wait()
+        self._operators.readiness.pending.add("stopping")
+        await tasks.close()
         await self._drain()
 
     async def _drain(self) -> None:

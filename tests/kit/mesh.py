@@ -6,7 +6,7 @@ nothing may be left: no exchange, no stream, no connection, no task.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -24,6 +24,7 @@ from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.store import FileStore, WorkloadCertificate
 from l4.net.listener import bind
+from l4.net.tasks import Tasks
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.pods import Pods
@@ -189,27 +190,20 @@ async def mesh(
     metrics, log = MeshMetrics("proxy", "test"), folder / "access.log"
     access_log = AccessLog(str(log), flush_seconds=0.01)
     telemetry = Telemetry(metrics, access_log)
-    clusters, pool = Clusters(settings, telemetry.count_event), HbonePool(settings, metrics.count_refusal)
+    tasks = Tasks(metrics.count_loop_failure)
+    clusters, pool = Clusters(settings, tasks.keep, telemetry.count_event), HbonePool(settings, metrics.count_refusal)
     holder, registry = Holder(Snapshot("", Registry())), Holder(Registry())
-    tasks: set[asyncio.Task[None]] = set()
-
-    def spawn(coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = loop.create_task(coroutine)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        return task
-
     path = DataPath(
         holder=holder,
         clusters=clusters,
-        tokens=Tokens(settings, spawn),
+        tokens=Tokens(settings, tasks.keep),
         originator=Originator(pool, lambda: certificates.current, settings, waypoint),
         telemetry=telemetry,
         tracer=None,
         settings=settings,
-        spawn=spawn,
+        spawn=tasks.spawn,
         loop=loop,
-        live=LivePolicies(metrics, spawn),
+        live=LivePolicies(metrics, tasks.spawn),
     )
     node = Node(registry, _Certificates(pki), Traffic(metrics, access_log), settings)
     pods = Pods(node, "node", 15008)

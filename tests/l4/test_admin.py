@@ -76,13 +76,19 @@ def test_readiness_names_what_is_pending_until_nothing_is() -> None:
 def test_readiness_says_what_somebody_should_look_after() -> None:
     async def scenario() -> None:
         async with _operator("configuration") as operator:
-            operator.ports.readiness.concern = "the certificate expires soon"
+            operator.ports.readiness.concern("certificate", "the certificate expires soon")
+            operator.ports.readiness.concern("configuration", "two files can't be read")
+            operator.ports.readiness.concern("keys", "gone again")
+            operator.ports.readiness.concern("keys", "")
             before = await operator.ask("readiness", "/healthz/ready")
             operator.ports.readiness.done("configuration")
             after = await operator.ask("readiness", "/healthz/ready")
 
-            assert before[::2] == (503, "not ready, pending: configuration\nthe certificate expires soon\n")
-            assert after[::2] == (200, "ready\nthe certificate expires soon\n")
+            assert before[::2] == (
+                503,
+                "not ready, pending: configuration\nthe certificate expires soon\ntwo files can't be read\n",
+            )
+            assert after[::2] == (200, "ready\nthe certificate expires soon\ntwo files can't be read\n")
 
     run(scenario())
 

@@ -1,10 +1,9 @@
 """What is remembered of tokens: only whose signature was good, by which keys, and not too many."""
 
-import asyncio
-
 from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol
+from l4.net.tasks import Tasks
 from policies.attributes import RequestHead
 from policies.claims import Claims
 from policies.jwks import KeySet
@@ -26,7 +25,7 @@ def authentication(key: SigningKey) -> Authentication:
 
 
 def tokens(*wanted: Authentication, settings: Settings | None = None) -> Tokens:
-    it = Tokens(settings or Settings(), lambda coroutine: asyncio.get_running_loop().create_task(coroutine))
+    it = Tokens(settings or Settings(), Tasks().keep)
     want(it, *wanted)
     return it
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from l4.config.settings import Settings
+from l4.net.tasks import Keep
 from policies.attributes import ClusterName
 from waypoint.config.snapshot import ClusterConfig, Snapshot
 from waypoint.upstream.cluster import Cluster, Note
@@ -17,10 +18,11 @@ _SWEEP_SECONDS = 5.0
 
 
 class Clusters:
-    """`note` is told of what befalls each."""
+    """`keep` runs loops; `note` is told of what befalls each."""
 
-    def __init__(self, settings: Settings, note: Note = lambda event, name: None) -> None:
+    def __init__(self, settings: Settings, keep: Keep, note: Note = lambda event, name: None) -> None:
         self._settings = settings
+        self._keep = keep
         self._note = note
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[ClusterName, Names] = {}
@@ -52,7 +54,7 @@ class Clusters:
     def _look_up(self, config: ClusterConfig, cluster: Cluster) -> "Names":
         from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
 
-        return Names(config, self._settings, cluster.resolve)
+        return Names(config, self._settings, cluster.resolve, self._keep)
 
     def retire_unknown(self, snapshot: Snapshot) -> None:
         """Let go of what the live snapshot no longer names; exchanges under way keep their cluster."""
@@ -78,10 +80,10 @@ class Clusters:
                 live.close_idle(before)
 
     def _tick(self) -> None:
+        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)  # first: one failure must not end the ticks
         for cluster in self._clusters.values():
             if cluster.needs_ticks:
                 cluster.tick()
         if self._loop.time() >= self._next_sweep:
             self._next_sweep = self._loop.time() + _SWEEP_SECONDS
             self.close_idle()
-        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)

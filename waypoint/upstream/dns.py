@@ -16,6 +16,7 @@ import dns.rdatatype
 from l4.config.settings import Settings
 from l4.discovery.service_entry import is_ip
 from l4.discovery.workload import NamedEndpoint
+from l4.net.tasks import Keep
 from policies.balancing.endpoint import Endpoint
 from waypoint.config.snapshot import ClusterConfig
 
@@ -37,7 +38,11 @@ class Names:
     """Looks up the names of one cluster until `close`; `on_change` gets all the endpoints they lead to."""
 
     def __init__(
-        self, config: ClusterConfig, settings: Settings, on_change: Callable[[tuple[Endpoint, ...]], None]
+        self,
+        config: ClusterConfig,
+        settings: Settings,
+        on_change: Callable[[tuple[Endpoint, ...]], None],
+        keep: Keep,
     ) -> None:
         self._config = config
         self._settings = settings
@@ -47,7 +52,7 @@ class Names:
         if settings.dns_servers:
             self._resolver.nameservers, self._resolver.port = _servers(settings.dns_servers)
         self._resolver.lifetime = settings.dns_timeout_seconds
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = keep("looking names up", self._run)
 
     def close(self) -> None:
         self._task.cancel()

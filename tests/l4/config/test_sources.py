@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from l4.config.sources import Documents, FolderSource
+from l4.net.tasks import Tasks
 from tests.kit.aio import run
 
 
@@ -193,5 +194,30 @@ def test_a_file_replaced_by_renaming_is_seen(tmp_path: Path) -> None:
             (tmp_path / "mesh.yaml~").rename(path)
 
             assert names(await seen.get()) == ["b"]
+
+    run(scenario())
+
+
+def test_what_could_not_be_applied_is_tried_again_though_no_file_has_changed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        path, applied = tmp_path / "mesh.yaml", asyncio.Event()
+        path.write_text(pod("a"))
+        source = FolderSource([path], poll_seconds=0.01)
+        source.load()
+        tries: list[list[str]] = []
+
+        def apply(documents: Documents) -> None:
+            tries.append(names(documents))
+            if len(tries) == 1:
+                raise OSError("no descriptor is free")
+            applied.set()
+
+        path.write_text(pod("b"))
+        tasks = Tasks()
+        tasks.keep("following", lambda: source.watch(lambda documents: documents, apply))
+        await applied.wait()
+        await tasks.close()
+
+        assert tries == [["b"], ["b"]]
 
     run(scenario())

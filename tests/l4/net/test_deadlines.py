@@ -111,3 +111,22 @@ def test_no_timer_is_left_behind() -> None:
     timers = [it for it in gc.get_objects() if isinstance(it, asyncio.TimerHandle) and not it.cancelled()]
     assert timers == []
     loop.close()
+
+
+def test_one_that_fails_when_it_is_told_does_not_keep_the_others_waiting() -> None:
+    class Failing:
+        def timed_out(self) -> None:
+            raise KeyError("gone")
+
+    async def scenario() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+        late: list[Waiting] = []
+        waiting = Waiting(late)
+        deadlines.begin(Failing(), 0.02)
+        deadlines.begin(waiting, 0.02)
+
+        await waiting.told.wait()
+
+        assert late == [waiting]
+
+    run(scenario())

@@ -1,10 +1,13 @@
 # Everything a new user needs: `make bookinfo` shows it, `make test` proves it. Both set up `.venv` themselves.
-PYTHON ?= python3.11
+# What is installed is `requirements.lock`, by hash. PYTHON=… chooses another Python than the oldest one found.
+PYTHON ?= $(shell for it in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$it -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$it; break; }; done)
 BIN := .venv/bin
+PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml $(shell find policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo test test-twin check format proto bench hostile swaps soak fuzz mutants clean
+.PHONY: bookinfo test test-twin test-newest check format lock proto bench hostile swaps soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
@@ -37,7 +40,20 @@ test-twin: build/twin  ## The same tests over the compiled twin.
 
 build/twin: .venv/ready $(SOURCES)
 	rm -rf $@
-	PYWAYPOINT_TWIN=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ .
+	PYWAYPOINT_TWIN=1 $(BIN)/python $(PIP) install --no-deps --no-build-isolation --target $@ .
+
+test-newest:  ## The same tests with the newest of every dependency, whatever is locked. Not in CI: it fails by itself.
+	rm -rf build/newest
+	@$(MAKE) --no-print-directory python
+	$(PYTHON) -m venv build/newest
+	build/newest/bin/python $(PIP) install --upgrade pip
+	build/newest/bin/python $(PIP) install --upgrade --editable '.[dev]'
+	build/newest/bin/python -m pytest -n 2 --dist loadfile
+
+lock: python  ## Renew `requirements.lock`: the newest of everything that pyproject.toml allows.
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python $(PIP) install --upgrade uv
+	build/lock/bin/python .ci/lock.py
 
 hostile: .venv/ready  ## What an innocent client gets beside 200 hostile ones, for a minute.
 	$(BIN)/python -m bench.hostile
@@ -49,17 +65,26 @@ soak: .venv/ready  ## What takes longer: a GiB each way, and clients that come a
 	$(BIN)/python -m pytest -m soak
 
 fuzz: .venv/ready  ## The codecs, and both HTTP/2 engines against each other, for longer than the tests do.
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python $(PIP) install --require-hashes --requirement requirements.lock
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} $(BIN)/python -m pytest tests/fuzz --timeout 900
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} $(BIN)/python -m tests.fuzz.targets
 
 mutants: .venv/ready  ## Take the guards away, one at a time: each must be missed by a test.
 	$(BIN)/python -m tests.mutants
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml requirements.lock
+	@$(MAKE) --no-print-directory python
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	sed '/^# section: fuzz/,$$d' requirements.lock > .venv/requirements.lock
+	$(BIN)/python $(PIP) install --require-hashes --requirement .venv/requirements.lock
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
+
+python:
+	@test -n "$(PYTHON)" || { echo "No Python from 3.11 on is here. Install one (https://www.python.org/downloads/)," \
+		"or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) does not run, or is older than 3.11. Name another: make PYTHON=/path/to/python3" >&2; exit 1; }
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -85,7 +86,8 @@ class TwinHook(BuildHookInterface[Any]):
         return os.environ.get("PYWAYPOINT_TWIN") == "1" and self.target_name == "wheel"
 
     def dependencies(self) -> list[str]:
-        return ["cython>=3.3", "setuptools>=75"] if self.is_wanted else []
+        pyproject = tomllib.loads((Path(self.root) / "pyproject.toml").read_text())
+        return list(pyproject["dependency-groups"]["twin"]) if self.is_wanted else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if not self.is_wanted or version == "editable":

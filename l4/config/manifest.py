@@ -25,6 +25,12 @@ CLUSTER_SCOPED = frozenset({"Namespace", "GatewayClass", "Node", "CustomResource
 } | {"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"})  # fmt: skip
 
 
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+
+_FLOW = re.compile(r"""(?<!\S)\#.* | "(?:[^"\\]|\\[\s\S])*"? | (?<!\w)'[^']*'? | [][{}]""", re.VERBOSE)
+"""What opens and closes lists and mappings in flow style, and the comments and quoted text that may hold the same."""
+
+
 class _Refused(Exception):
     def __init__(self, node: Node, sentence: str) -> None:
         super().__init__(sentence)
@@ -44,7 +50,7 @@ class _Loader(Composer, yaml.CSafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise ValueError(f"nested more than {MAX_DEPTH} deep", parent.start_mark.line + 1 if parent else 0)
+            raise ValueError(_TOO_DEEP, parent.start_mark.line + 1 if parent else 0)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -81,7 +87,8 @@ def _roots(text: str) -> Iterator[Node]:
                 yield node
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ValueError(_sentence(error), mark.line + 1 if mark else 0) from None
+        sentence = _TOO_DEEP if mark and _is_too_deep(text[: mark.index]) else _sentence(error)
+        raise ValueError(sentence, mark.line + 1 if mark else 0) from None
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise ValueError("not YAML: " + " ".join(str(error).split()), 0) from None
     finally:
@@ -93,6 +100,17 @@ def _sentence(error: yaml.MarkedYAMLError) -> str:
     if problem == "found character that cannot start any token":
         problem = "a tab or a reserved character stands where a value should; indent with spaces, quote the value"
     return f"not YAML: {problem}"
+
+
+def _is_too_deep(text: str) -> bool:
+    """Whether text, up to where libyaml gave up, opens more lists and mappings than are read. libyaml looks ahead, and
+    has a limit of its own in some versions: it may give up before our composer has counted anything."""
+    depth = 0
+    for token in _FLOW.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _is_null(node: Node) -> bool:

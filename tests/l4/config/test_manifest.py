@@ -205,6 +205,24 @@ def test_a_file_that_cannot_be_read_says_why_and_where(text: str | bytes, senten
     assert where == line
 
 
+@pytest.mark.parametrize("opening", ["[", "- ", "? ", "{a: ", "a: ["])
+@pytest.mark.parametrize("times", [65, 1_000, 5_000])  # libyaml gives up by itself between the two
+def test_who_gives_up_first_does_not_change_the_sentence(opening: str, times: int) -> None:
+    said, where = unreadable(opening * times)
+
+    assert said == "nested more than 64 deep"
+    assert where == 1
+
+
+@pytest.mark.parametrize("shallow", ['a: "[[{0}"\n', "a: '{0}'\n", "a: \\n # {0}\n", "{1}"])
+def test_brackets_that_open_nothing_do_not_count(shallow: str) -> None:
+    text = shallow.format("[{" * 100, "a: [" + "[{}], " * 100 + "]\n")
+
+    said, _ = unreadable(f"{text}b: [\n")
+
+    assert said.startswith("not YAML")
+
+
 @pytest.mark.parametrize("text", ["", "---\n---\n", "# nothing\n", "\ufeff"])
 def test_a_file_may_be_empty(text: str) -> None:
     assert parse(text) == ([], [])

@@ -2,7 +2,8 @@
 
 Kubernetes' own service variables (`RATINGS_SERVICE_HOST`, `RATINGS_SERVICE_PORT`), `RATINGS_HOSTNAME`, and the
 manifest's variables, in which the name of a Service is replaced by its address: there is no cluster DNS here. A name is
-replaced where it is a whole value, one of a list, a `host:port`, or the host of a URL; never inside a sentence.
+replaced where it stands for a host: in a `host:port` and in a URL; alone or in a list if its namespace qualifies it or
+the variable's own name says so (`RATINGS_HOST`, not `DB_NAME`); never inside a sentence.
 """
 
 import re
@@ -13,7 +14,14 @@ from waypoint.mesh.manifests import Service, Variable
 CLUSTER_DOMAIN = "cluster.local"
 
 _IN_URL = re.compile(r"(://(?:[^/@\s]*@)?)([a-z0-9][a-z0-9.-]*)")
-_BARE = re.compile(r"(^|,)([a-z0-9][a-z0-9.-]*)(?=$|,|:\d)")
+_WITH_PORT = re.compile(r"(^|,)([a-z0-9][a-z0-9.-]*)(?=:\d)")
+_QUALIFIED = re.compile(r"(^|,)([a-z0-9][a-z0-9-]*\.[a-z0-9.-]+)(?=$|,)")
+_ALONE = re.compile(r"(^|,)([a-z0-9][a-z0-9-]*)(?=$|,)")
+_NAMES_A_HOST = re.compile(
+    r"(?:^|[^a-z])(?:host|hostname|addr|address|server|endpoint|upstream|backend|target|broker|url|uri)(?:e?s)?\d*$",
+    re.IGNORECASE,
+)
+"""The last word of a variable whose value is a host."""
 _FIELDS = {
     "metadata.name": "POD_NAME",
     "metadata.namespace": "POD_NAMESPACE",
@@ -64,7 +72,7 @@ def container_variables(
 ) -> dict[str, str]:
     """The manifest's variables with Services' names resolved, without those that need a cluster. `about` is the pod."""
     return {
-        variable.name: about[_FIELDS[variable.field]] if variable.field else resolve(variable.value, names)
+        variable.name: about[_FIELDS[variable.field]] if variable.field else resolve(variable, names)
         for variable in variables
         if not needs_cluster(variable)
     }
@@ -75,11 +83,18 @@ def needs_cluster(variable: Variable) -> bool:
     return variable.value_from is not None and variable.field not in _FIELDS
 
 
-def resolve(value: str, names: Mapping[str, str]) -> str:
-    """The value with each Service's name replaced by its address."""
+def resolve(variable: Variable, names: Mapping[str, str]) -> str:
+    """The value with each Service's name that stands for a host replaced by its address."""
+    return resolve_hosts(variable.value, names, is_host=_NAMES_A_HOST.search(variable.name) is not None)
+
+
+def resolve_hosts(text: str, names: Mapping[str, str], *, is_host: bool) -> str:
+    """The text with each Service's name in it replaced by its address. `is_host` says that one alone is a host, too."""
 
     def address(found: re.Match[str]) -> str:
         before, host = found.groups()
         return before + names.get(host, host)
 
-    return _BARE.sub(address, _IN_URL.sub(address, value))
+    for pattern in (_IN_URL, _WITH_PORT, _QUALIFIED, *([_ALONE] if is_host else [])):
+        text = pattern.sub(address, text)
+    return text

@@ -34,7 +34,7 @@ INGRESS_STOP_SECONDS = 1.5
 
 
 _PAUSE_SECONDS = 0.05
-_OTHER_WORKLOADS = frozenset({"StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"})
+_NEVER_RUN = frozenset({"Job", "CronJob", "ReplicationController", "Rollout"})
 
 
 class CannotStart(Exception):
@@ -100,7 +100,7 @@ class Laptop:
     def start(self) -> None:
         """Raises CannotStart; what is wrong with the manifests has been said by then."""
         if not self._mesh.pods:
-            raise CannotStart("nothing to run: no Deployment of the manifests has a program for its images")
+            raise CannotStart("nothing to run: no workload of the manifests has a program for its images")
         if self._mesh.unserved:
             raise CannotStart("; ".join(self._mesh.unserved))
         if taken := list(_taken(needed_ports(self._mesh, self._options.ingresses))):
@@ -190,8 +190,11 @@ class Laptop:
 
 def _not_run(documents: Iterable[Document]) -> Iterator[str]:
     for document in documents:
-        if document.key.kind in _OTHER_WORKLOADS:
-            yield f"{document.origin}: {document.key}: the laptop mesh runs Deployments only; this one is left out"
+        if document.key.kind in _NEVER_RUN:
+            yield (
+                f"{document.origin}: {document.key}: is left out; the laptop mesh runs Deployments, StatefulSets, "
+                "ReplicaSets, DaemonSets and Pods"
+            )
 
 
 def _taken(ports: Iterable[tuple[str, int, str]]) -> Iterator[str]:

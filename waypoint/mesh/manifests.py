@@ -13,11 +13,17 @@ from msgspec import Meta, Struct, field
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
+class OwnerReference(Struct, frozen=True, rename="camel"):
+    kind: str
+    name: str
+
+
 class Metadata(Struct, frozen=True, rename="camel"):
     name: str
     namespace: str = "default"
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    owner_references: tuple[OwnerReference, ...] = ()
 
 
 class TemplateMetadata(Struct, frozen=True, rename="camel"):
@@ -72,14 +78,44 @@ class PodTemplate(Struct, frozen=True, rename="camel"):
     metadata: TemplateMetadata = field(default_factory=TemplateMetadata)
 
 
-class DeploymentSpec(Struct, frozen=True, rename="camel"):
+class PodSetSpec(Struct, frozen=True, rename="camel"):
     template: PodTemplate
     replicas: Annotated[int, Meta(ge=0)] = 1
 
 
-class Deployment(Struct, frozen=True, rename="camel"):
+class PodSet(Struct, frozen=True, rename="camel"):
+    """A Deployment, a StatefulSet, a ReplicaSet or a DaemonSet: pods made from a template. A DaemonSet has no
+    `replicas`, and here one node."""
+
     metadata: Metadata
-    spec: DeploymentSpec
+    spec: PodSetSpec
+
+    @property
+    def pod_names(self) -> list[str]:
+        return [f"{self.metadata.name}-{index}" for index in range(self.spec.replicas)]
+
+    @property
+    def template(self) -> PodTemplate:
+        return self.spec.template
+
+
+class BarePod(Struct, frozen=True, rename="camel"):
+    """A Pod of the manifests. One with an owner is its owner's business."""
+
+    metadata: Metadata
+    spec: PodSpec
+
+    @property
+    def pod_names(self) -> list[str]:
+        return [self.metadata.name]
+
+    @property
+    def template(self) -> PodTemplate:
+        return PodTemplate(self.spec, TemplateMetadata(self.metadata.labels, self.metadata.annotations))
+
+
+PodSource = PodSet | BarePod
+"""What pods come from."""
 
 
 class ServicePort(Struct, frozen=True, rename="camel"):
@@ -129,7 +165,11 @@ class Gateway(Struct, frozen=True, rename="camel"):
 
 
 KINDS: Mapping[tuple[str, str], type[Struct]] = {
-    ("apps", "Deployment"): Deployment,
+    ("apps", "Deployment"): PodSet,
+    ("apps", "StatefulSet"): PodSet,
+    ("apps", "ReplicaSet"): PodSet,
+    ("apps", "DaemonSet"): PodSet,
+    ("", "Pod"): BarePod,
     ("", "Service"): Service,
     ("gateway.networking.k8s.io", "Gateway"): Gateway,
 }

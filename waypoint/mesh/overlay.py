@@ -79,7 +79,8 @@ def _pod(pod: Pod, *, is_ready: bool) -> Content:
     annotations = dict(pod.annotations)
     if pod.capture:
         annotations |= {"ambient.istio.io/redirection": "enabled", "pywaypoint.dev/outbound-capture": pod.capture}
-    owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": pod.deployment}] if pod.deployment else []
+    owner = pod.owner
+    owners = [{"apiVersion": "apps/v1", "kind": owner.kind, "name": owner.name}] if owner is not None else []
     node = {"nodeName": NODE} if pod.capture else {}  # on the node are the pods whose traffic its ztunnel carries
     return {
         "apiVersion": "v1",

@@ -15,9 +15,12 @@ from policies.attributes import Identity
 from waypoint.mesh.addresses import Addresses
 from waypoint.mesh.environment import needs_cluster
 from waypoint.mesh.ingress import Ingress
-from waypoint.mesh.manifests import Deployment, Gateway, Service
+from waypoint.mesh.manifests import BarePod, Gateway, PodSet, Service
 from waypoint.mesh.pods import Pod, images_without_program, pod_keys, replicas
 from waypoint.mesh.programs import Program
+
+Source = Resource[PodSet] | Resource[BarePod]
+"""What pods are made from."""
 
 WAYPOINT_CLASSES = ("pywaypoint", "istio-waypoint")
 INGRESS = "ingress"
@@ -60,8 +63,8 @@ def plan(resources: Resources, programs: Sequence[Program], ingresses: Sequence[
     """Raises AddressesExhausted."""
     services = [it for it in resources.of(Service) if it.value.has_address]
     gateways = [it.key for it in resources.of(Gateway) if it.value.spec.gateway_class_name in WAYPOINT_CLASSES]
-    deployments = [it.value for it in resources.of(Deployment) if not images_without_program(it.value, programs)]
-    keys = [key for deployment in deployments for key in pod_keys(deployment)]
+    sources, problems = _sources(resources, programs)
+    keys = [key for source in sources for key in pod_keys(source.value)]
     addresses = earlier.including(
         services=[*(_name(it.key) for it in services if not it.value.spec.cluster_ip), *map(_name, gateways)],
         taken=[it.value.spec.cluster_ip for it in services if it.value.spec.cluster_ip],
@@ -74,12 +77,40 @@ def plan(resources: Resources, programs: Sequence[Program], ingresses: Sequence[
     return Mesh(
         addresses=addresses,
         services={it.key: vips[it.key] for it in services if not it.value.spec.cluster_ip},
-        pods=tuple(pod for it in deployments for pod in replicas(it, programs, reachable, addresses)),
+        pods=tuple(pod for it in sources for pod in replicas(it.key, it.value, programs, reachable, addresses)),
         ingresses=tuple(_ingress_pod(namespace, capture, addresses) for namespace, capture in captures.items()),
         waypoints=tuple(_waypoint(gateway, addresses) for gateway in gateways),
-        problems=tuple(_problems(resources, programs)),
+        problems=(*problems, *_problems(resources, sources)),
         unserved=unserved,
     )
+
+
+def _sources(resources: Resources, programs: Sequence[Program]) -> tuple[list[Source], list[Problem]]:
+    """What pods are made from, and why some are not. A source that has an owner is made from it again."""
+    found: list[Source] = []
+    problems: list[Problem] = []
+    taken: dict[str, ObjectKey] = {}
+    candidates: list[Source] = [*resources.of(PodSet), *resources.of(BarePod)]
+    for source in candidates:
+        if source.value.metadata.owner_references:
+            continue
+        images = images_without_program(source.value, programs)
+        for image in images:
+            sentence = f"no program stands in for the image {image}, so it does not run; give one with --programs"
+            problems.append(_problem(source, f"{_template(source)}.containers", sentence))
+        keys = pod_keys(source.value)
+        if first := next((taken[key] for key in keys if key in taken), None):
+            sentence = f"its pods have the names of those of {first}, so it does not run; rename one of the two"
+            problems.append(_problem(source, "metadata.name", sentence))
+        elif not images:
+            taken |= dict.fromkeys(keys, source.key)
+            found.append(source)
+    return found, problems
+
+
+def _template(source: Source) -> str:
+    """The path of the field that describes a pod."""
+    return "spec" if isinstance(source.value, BarePod) else "spec.template.spec"
 
 
 def _captures(
@@ -127,38 +158,33 @@ def _waypoint(gateway: ObjectKey, addresses: Addresses) -> Waypoint:
     return Waypoint(gateway, addresses.services[name], pod)
 
 
-def _problems(resources: Resources, programs: Sequence[Program]) -> Iterator[Problem]:
+def _problems(resources: Resources, sources: Sequence[Source]) -> Iterator[Problem]:
     for gateway in resources.of(Gateway):
         if (name := gateway.value.spec.gateway_class_name) not in WAYPOINT_CLASSES:
             classes = " and ".join(WAYPOINT_CLASSES)
             sentence = f"{name} is not one of the laptop mesh's classes, {classes}; it gets no waypoint"
             yield _problem(gateway, "spec.gatewayClassName", sentence)
-    for deployment in resources.of(Deployment):
-        for image in images_without_program(deployment.value, programs):
-            sentence = f"no program stands in for the image {image}, so it does not run; give one with --programs"
-            yield _problem(deployment, "spec.template.spec.containers", sentence)
-        for container in deployment.value.spec.template.spec.containers:
+    for source in sources:
+        for container in source.value.template.spec.containers:
             for variable in filter(needs_cluster, container.env):
                 sentence = f"{variable.name} comes from a place that only a cluster has, and is left out"
-                yield _problem(deployment, f"spec.template.spec.containers[{container.name}].env", sentence)
+                yield _problem(source, f"{_template(source)}.containers[{container.name}].env", sentence)
     for service in resources.of(Service):
-        for deployment in resources.of(Deployment):
-            if service.value.selects(deployment.key.namespace, deployment.value.spec.template.metadata.labels):
-                yield from _missing_ports(service, deployment)
+        for source in sources:
+            if service.value.selects(source.key.namespace, source.value.template.metadata.labels):
+                yield from _missing_ports(service, source)
 
 
-def _missing_ports(service: Resource[Service], deployment: Resource[Deployment]) -> Iterator[Problem]:
+def _missing_ports(service: Resource[Service], source: Source) -> Iterator[Problem]:
     """A Service that sends to a port where no program listens is the commonest reason for a 503."""
-    declared = [port for container in deployment.value.spec.template.spec.containers for port in container.ports]
+    declared = [port for container in source.value.template.spec.containers for port in container.ports]
     offered: list[int | str] = [
         *(port.container_port for port in declared),
         *(port.name for port in declared if port.name),
     ]
     for index, port in enumerate(service.value.spec.ports):
         if port.target not in offered:
-            sentence = (
-                f"no container of {deployment.key} declares the port {port.target}; declared are {_listed(offered)}"
-            )
+            sentence = f"no container of {source.key} declares the port {port.target}; declared are {_listed(offered)}"
             yield _problem(service, f"spec.ports[{index}].targetPort", sentence)
 
 

@@ -1,4 +1,5 @@
-"""From a Deployment to its pods on this machine: names, addresses, labels, and a process per container. Pure.
+"""From a Deployment, or what else makes pods, to pods on this machine: names, addresses, labels, a process per
+container. Pure.
 
 Rolling updates are not modelled: a pod keeps its name for life, and its program is started again when its container
 changes.
@@ -8,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from l4.config.documents import ObjectKey
 from policies.attributes import Identity
 from waypoint.mesh.addresses import Addresses, in_view
 from waypoint.mesh.environment import container_variables, pod_variables, service_names, service_variables
-from waypoint.mesh.manifests import Container, Deployment, Service
+from waypoint.mesh.manifests import BarePod, Container, PodSource, Service
 from waypoint.mesh.programs import Program
 
 TRUST_DOMAIN = "cluster.local"
@@ -45,7 +47,7 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     capture: str = ""
-    deployment: str = ""
+    owner: ObjectKey | None = None
     processes: tuple[Process, ...] = ()
 
     @property
@@ -57,20 +59,24 @@ class Pod:
         return Identity(TRUST_DOMAIN, self.namespace, self.service_account)
 
 
-def pod_keys(deployment: Deployment) -> list[str]:
-    metadata = deployment.metadata
-    return [f"{metadata.namespace}/{metadata.name}-{index}" for index in range(deployment.spec.replicas)]
+def pod_keys(source: PodSource) -> list[str]:
+    return [f"{source.metadata.namespace}/{name}" for name in source.pod_names]
 
 
 def replicas(
-    deployment: Deployment, programs: Sequence[Program], services: Iterable[tuple[Service, str]], addresses: Addresses
+    key: ObjectKey,
+    source: PodSource,
+    programs: Sequence[Program],
+    services: Iterable[tuple[Service, str]],
+    addresses: Addresses,
 ) -> list[Pod]:
-    """The pods of a Deployment whose images all have a program. `services` come with their addresses."""
-    return [_pod(deployment, key, programs, services, addresses) for key in pod_keys(deployment)]
+    """The pods of a source whose images all have a program. `services` come with their addresses."""
+    owner = None if isinstance(source, BarePod) else key
+    return [_pod(source, owner, name, programs, services, addresses) for name in pod_keys(source)]
 
 
-def images_without_program(deployment: Deployment, programs: Sequence[Program]) -> list[str]:
-    images = (container.image for container in deployment.spec.template.spec.containers)
+def images_without_program(source: PodSource, programs: Sequence[Program]) -> list[str]:
+    images = (container.image for container in source.template.spec.containers)
     return [image for image in images if _program(programs, image) is None]
 
 
@@ -80,14 +86,15 @@ def port_of(container: Container) -> int | None:
 
 
 def _pod(
-    deployment: Deployment,
+    source: PodSource,
+    owner: ObjectKey | None,
     key: str,
     programs: Sequence[Program],
     services: Iterable[tuple[Service, str]],
     addresses: Addresses,
 ) -> Pod:
     namespace, _, name = key.partition("/")
-    template, view = deployment.spec.template, addresses.views[key]
+    template, view = source.template, addresses.views[key]
     seen = [(service, in_view(view, address)) for service, address in services]
     about = pod_variables(namespace, name, template.spec.service_account_name, addresses.pods[key])
     return Pod(
@@ -98,7 +105,7 @@ def _pod(
         labels=template.metadata.labels,
         annotations=template.metadata.annotations,
         capture=view,
-        deployment=deployment.metadata.name,
+        owner=owner,
         processes=tuple(
             _process(name, container, programs, about, seen)
             for name, container in _names(key, template.spec.containers)

@@ -46,7 +46,36 @@ def test_services_of_the_namespace_are_named_as_the_kubelet_names_them() -> None
     ],
 )
 def test_a_services_name_becomes_its_address_where_it_is_a_host(value: str, resolved: str) -> None:
-    assert resolve(value, service_names(SERVICES, "default")) == resolved
+    assert resolve(Variable("RATINGS_HOST", value), service_names(SERVICES, "default")) == resolved
+
+
+@pytest.mark.parametrize(
+    ("name", "is_host"),
+    [
+        ("RATINGS_HOST", True),
+        ("ratings.hostname", True),
+        ("RATINGS_SERVICE_ADDR", True),
+        ("KAFKA_BROKERS", True),
+        ("UPSTREAM_ADDRESSES", True),
+        ("SERVER1", True),
+        ("DB_NAME", False),
+        ("DB_USER", False),
+        ("HOST_NAME_PREFIX", False),
+        ("GHOST", False),
+        ("MODE", False),
+    ],
+)
+def test_a_value_that_only_equals_a_services_name_is_left_alone(name: str, is_host: bool) -> None:
+    value = resolve(Variable(name, "ratings-db"), service_names(SERVICES, "default"))
+
+    assert value == ("127.128.0.1" if is_host else "ratings-db")
+
+
+@pytest.mark.parametrize(
+    "value", ["ratings-db:9080", "http://ratings-db/", "ratings-db.default", "x,ratings-db.default"]
+)
+def test_what_can_only_be_a_host_is_resolved_whatever_the_variables_name(value: str) -> None:
+    assert "127.128.0.1" in resolve(Variable("SETTING", value), service_names(SERVICES, "default"))
 
 
 def test_a_containers_variables_may_name_fields_of_the_pod() -> None:

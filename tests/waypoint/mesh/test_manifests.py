@@ -2,7 +2,7 @@ import pytest
 
 from l4.config.manifest import parse
 from l4.config.resources import Decoded, Decoder
-from waypoint.mesh.manifests import KINDS, ContainerPort, Deployment, Service, ServicePort
+from waypoint.mesh.manifests import KINDS, ContainerPort, PodSet, Service, ServicePort
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -29,7 +29,7 @@ def decode(text: str) -> Decoded:
 
 
 def test_a_deployment_is_one_replica_of_the_default_service_account_unless_it_says_more() -> None:
-    (resource,) = decode(DEPLOYMENT).resources.of(Deployment)
+    (resource,) = decode(DEPLOYMENT).resources.of(PodSet)
 
     assert resource.value.spec.replicas == 1
     assert resource.value.spec.template.spec.service_account_name == "default"

@@ -34,7 +34,7 @@ REVIEWS = Pod(
     labels={"app": "reviews"},
     annotations={"note": "kept"},
     capture="127.128.0.0/16",
-    deployment="reviews-v1",
+    owner=ObjectKey("apps", "Deployment", "default", "reviews-v1"),
     processes=(Process("default/reviews-v1-0", (), Path("/"), CONTAINER, "127.64.0.3", 9080, {}),),
 )
 WAYPOINT = Waypoint(

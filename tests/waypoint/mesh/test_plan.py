@@ -146,4 +146,41 @@ def test_what_cannot_be_run_is_said_and_the_rest_goes_on(text: str, problem: str
     mesh = plan_of(text, REVIEWS.replace("reviews", "details"))
 
     assert [re.sub(r"^mesh.yaml:\d+", "mesh.yaml", str(it)) for it in mesh.problems] == [f"{problem} [PWP0401]"]
-    assert any(pod.deployment == "details-v1" for pod in mesh.pods)
+    assert any(pod.owner and pod.owner.name == "details-v1" for pod in mesh.pods)
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "ReplicaSet", "DaemonSet"])
+def test_other_sets_of_pods_run_as_deployments_do(kind: str) -> None:
+    (pod, _) = plan_of(REVIEWS.replace("kind: Deployment", f"kind: {kind}")).pods
+
+    assert pod.key == "default/reviews-v1-0"
+    assert pod.owner == ObjectKey("apps", kind, "default", "reviews-v1")
+
+
+BARE = """
+apiVersion: v1
+kind: Pod
+metadata: {name: tool, labels: {app: tool}}
+spec: {serviceAccountName: tool, containers: [{name: tool, image: bookinfo/tool}]}
+"""
+
+
+def test_a_bare_pod_runs_under_its_own_name() -> None:
+    (pod,) = plan_of(BARE).pods
+
+    assert (pod.key, pod.service_account, pod.labels, pod.owner) == ("default/tool", "tool", {"app": "tool"}, None)
+
+
+def test_a_pod_with_an_owner_is_made_by_its_owner() -> None:
+    owned = BARE.replace("labels:", "ownerReferences: [{kind: ReplicaSet, name: x}], labels:")
+
+    assert plan_of(owned).pods == ()
+
+
+def test_pods_of_one_name_are_said_and_the_first_run() -> None:
+    mesh = plan_of(REVIEWS, REVIEWS.split("---")[1].replace("kind: Deployment", "kind: StatefulSet"), BARE)
+
+    assert [pod.name for pod in mesh.pods] == ["reviews-v1-0", "reviews-v1-1", "tool"]
+    (problem,) = mesh.problems
+    assert problem.subject == "StatefulSet default/reviews-v1"
+    assert "have the names of those of Deployment default/reviews-v1" in problem.sentence

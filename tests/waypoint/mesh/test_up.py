@@ -60,15 +60,17 @@ def test_manifests_without_anything_to_run_are_said(tmp_path: Path) -> None:
     assert answer.returncode == 1
     problem, error = answer.stderr.splitlines()
     assert "no program stands in for the image other" in problem
-    assert error == "error: nothing to run: no Deployment of the manifests has a program for its images"
+    assert error == "error: nothing to run: no workload of the manifests has a program for its images"
 
 
-def test_other_workloads_than_deployments_are_named_as_left_out(tmp_path: Path) -> None:
-    answer = failing(tmp_path, WEB.replace("kind: Deployment", "kind: StatefulSet"))
+@pytest.mark.parametrize("kind", ["batch/v1, kind: Job", "batch/v1, kind: CronJob", "argoproj.io/v1, kind: Rollout"])
+def test_what_does_not_run_here_is_named_as_left_out(tmp_path: Path, kind: str) -> None:
+    job = f"{{apiVersion: {kind}, metadata: {{name: once}}}}"
 
-    assert (
-        f"{tmp_path}/manifests.yaml:7: StatefulSet default/web: the laptop mesh runs Deployments only" in answer.stderr
-    )
+    answer = failing(tmp_path, f"{job}\n---\n{WEB.replace('image: web', 'image: other')}")
+
+    name = kind.split()[-1]
+    assert f"{tmp_path}/manifests.yaml:1: {name} default/once: is left out; the laptop mesh runs" in answer.stderr
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,14 @@ class BadRequest(ExchangeError):
         self.limit = limit
 
 
+class InternalFailure(ExchangeError):
+    """A fault of the program itself met this request. `reason` names it; its trace is in the log."""
+
+    limit = "internal_failure"
+    flag = ResponseFlag.LOCAL_RESET
+    detail = "internal_failure"
+
+
 class RouteNotFound(ExchangeError):
     status = 404
     flag = ResponseFlag.NO_ROUTE_FOUND

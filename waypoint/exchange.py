@@ -11,6 +11,7 @@ There is no task per request: everything is pushed, from the socket that has byt
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterator
 from random import getrandbits, random
 from time import perf_counter, time, time_ns
@@ -38,7 +39,14 @@ from waypoint.decide import (
     first_question,
     mark,
 )
-from waypoint.errors import AttemptFailed, ExchangeError, NotAuthenticated, Overloaded, RequestTimeout
+from waypoint.errors import (
+    AttemptFailed,
+    ExchangeError,
+    InternalFailure,
+    NotAuthenticated,
+    Overloaded,
+    RequestTimeout,
+)
 from waypoint.gate import Gate
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
@@ -51,6 +59,8 @@ from waypoint.upstream.affinity import Affinity
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.session import Session
+
+log = logging.getLogger(__name__)
 
 NONE: frozenset[bytes] = frozenset()
 _MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
@@ -74,6 +84,7 @@ class Exchange:
         "_gate",
         "_head",
         "_is_over",
+        "_mirrored_to",
         "_mirrors",
         "_path",
         "_record",
@@ -93,6 +104,7 @@ class Exchange:
         self._attempts: Attempts | None = None
         self._gate: Gate | None = None
         self._decision: Decision = UNDECIDED
+        self._mirrored_to: tuple[Cluster, ...] = ()
         self._mirrors: tuple[MirroredRequest, ...] = ()
         self._session: Session | Affinity | None = None
         self._deadline: float | None = None  # seconds
@@ -128,7 +140,10 @@ class Exchange:
         taken = None
         if path.recorder is not None:
             taken = path.recorder.take(self._head, authentication.secret_names if authentication is not None else NONE)
-        self._decide(snapshot, destination, taken)
+        try:
+            self._decide(snapshot, destination, taken)
+        except Exception as error:
+            self._failed(error)
 
     def request_body(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
@@ -297,7 +312,10 @@ class Exchange:
             record.route_name = decision.rule.name
         if taken is not None and path.recorder is not None:
             self._write_head(path.recorder, taken, snapshot.version)
+        # Looked up now: while the request waits, another configuration may take the clusters out of `path.clusters`.
         cluster = path.clusters[decision.cluster] if decision.cluster is not None else None
+        if decision.mirrors:
+            self._mirrored_to = tuple(path.clusters[mirror.cluster] for mirror in decision.mirrors)
         if decision.delay_seconds or decision.measured or decision.question is not None:
             self._wait(self._hold_back(decision, cluster, self._cluster_to_ask(decision.question)))
         elif self._gate is not None:
@@ -339,12 +357,38 @@ class Exchange:
 
     def _wait(self, step: Coroutine[None, None, None]) -> None:
         """Keep the client back until `step` has let its request go on, or answered it."""
-        task = self._path.spawn(step)
+        task = self._path.spawn(self._guarded(step))
         if self._gate is None:
             self._gate = Gate(task, self._connection, self._downstream, self._head, self._body)
             self._downstream.pause_request()
         else:
             self._gate.task = task
+
+    async def _guarded(self, step: Coroutine[None, None, None]) -> None:
+        """A step that fails ends its request with an answer: nobody else would tell the client."""
+        try:
+            await step
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._failed(error)  # something that it waited for was cancelled
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """The program itself failed: log the trace, and answer, or cut the response that is under way."""
+        record = self._record
+        target = record.original_target.decode("latin-1")
+        log.error("%s %s failed inside of the waypoint", record.method.decode("latin-1"), target, exc_info=error)
+        if self._is_over:
+            return
+        try:
+            self._give_up(InternalFailure(f"{type(error).__name__}: {error}"))
+        except Exception:  # what failed stands in the way of the answer, too
+            log.exception("and it can't be answered: its connection or stream is reset")
+            self._cut()
+            self._downstream.reset()
 
     async def _hold_back(self, decision: Decision, cluster: Cluster | None, authorizer: Cluster | None) -> None:
         if decision.measured and await self._is_refused(decision):
@@ -412,8 +456,8 @@ class Exchange:
             self._session = self._find_session(policy, rule, cluster)
         elif source is not None:
             self._session = Affinity(cluster, source, source.find(head, self._connection.peer), new_request_id)
-        if decision.mirrors and not self._body.is_opaque:
-            self._mirrors = tuple(self._mirrored(decision))
+        if self._mirrored_to and not self._body.is_opaque:
+            self._mirrors = tuple(self._mirrored())
         self._attempts = Attempts(
             self,
             cluster,
@@ -440,11 +484,10 @@ class Exchange:
         is_secure = head.get(b"x-forwarded-proto") == b"https"
         return Session(policy, rule.scope, tokens, cluster, is_secure=is_secure)
 
-    def _mirrored(self, decision: Decision) -> Iterator[MirroredRequest]:
+    def _mirrored(self) -> Iterator[MirroredRequest]:
         path = self._path
-        for mirror in decision.mirrors:
+        for cluster in self._mirrored_to:
             if path.mirrors < path.settings.max_mirrors:
-                cluster = path.clusters[mirror.cluster]
                 yield MirroredRequest(path, cluster, self._head, self._body, self._is_http2(cluster))
 
     def _keep_grpc_deadline(self, rule: Rule) -> None:

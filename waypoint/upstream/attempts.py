@@ -9,6 +9,7 @@ Between two attempts the client is held back at the bound: Envoy, which lets it 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Container
 from random import random
@@ -19,7 +20,15 @@ from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.outcome import Ending, Outcome
 from policies.retry import DEFAULT_RETRIES, IDEMPOTENT, RetryPolicy
-from waypoint.errors import AttemptFailed, AttemptTimeout, ExchangeError, NoHealthyEndpoint, UpstreamOverflow
+from waypoint.errors import (
+    AttemptFailed,
+    AttemptTimeout,
+    ExchangeError,
+    InternalFailure,
+    NoHealthyEndpoint,
+    UpstreamConnectFailed,
+    UpstreamOverflow,
+)
 from waypoint.http.client import Http1Client
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_client import ClientStream
@@ -31,6 +40,8 @@ from waypoint.upstream.connections import Spawn
 from waypoint.upstream.endpoint import LiveEndpoint
 from waypoint.upstream.retrying import Retrying
 from waypoint.upstream.watch import Discarded, Watch
+
+log = logging.getLogger(__name__)
 
 
 class AttemptSink(ResponseSink, Protocol):
@@ -117,6 +128,12 @@ class Attempts:
 
     def start(self) -> None:
         """Begin an attempt: on an idle connection at once, else as soon as one stands."""
+        try:
+            self._begin()
+        except Exception as error:
+            self._broke(error)
+
+    def _begin(self) -> None:
         live: LiveEndpoint | None = self._picker.pick(
             random, self._retrying.tried if self._retrying is not None else ()
         )
@@ -204,17 +221,25 @@ class Attempts:
                 if self._is_http2
                 else open_connection(live, originator, settings, seconds)
             )
+            self._connected()
+            self._send(client)
         except ExchangeError as error:
             self._connected()
             self.failed(error)
-        else:
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
             self._connected()
-            self._send(client)
+            self.failed(UpstreamConnectFailed("what it waited for was cancelled"))
+        except Exception as error:
+            self._broke(error)
 
     def _connected(self) -> None:
         """Nothing is waited for any more."""
-        self._connecting = None
-        self._cluster.circuit.pending -= 1
+        if self._connecting is not None:
+            self._connecting = None
+            self._cluster.circuit.pending -= 1
 
     def _send(self, client: Http1Client | ClientStream) -> None:
         assert self._live is not None
@@ -302,6 +327,14 @@ class Attempts:
         self._leave()
         self._timer = asyncio.get_running_loop().call_later(pause, self.start)
         return True
+
+    def _broke(self, error: Exception) -> None:
+        """The program itself failed: log the trace, and tell the exchange, which would wait for ever."""
+        log.error("an attempt at %s failed inside of the waypoint", self._cluster.config.name, exc_info=error)
+        if not self._is_over:
+            self._break_off()
+            self._end()
+        self._sink.attempts_failed(InternalFailure(f"{type(error).__name__}: {error}"))
 
     def _overflow(self, event: ClusterEvent) -> None:
         self._sink.event_noted(event)

@@ -42,6 +42,13 @@ class _GatewayType(click.ParamType[GatewayName]):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+def _complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names in the running mesh."""
+    from waypoint.mesh.running import folder, names
+
+    return [CompletionItem(name) for name in names(folder(os.environ)) if name.startswith(incomplete)]
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 def cli() -> None:
     """An L7 waypoint proxy for Istio ambient meshes."""
@@ -160,6 +167,77 @@ def up(
     except (InvalidPrograms, ValueError) as error:
         raise click.UsageError(str(error)) from None
     sys.exit(run_mesh(options))
+
+
+@mesh.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("workload", metavar="[NAMESPACE/]WORKLOAD", shell_complete=_complete_pods)
+@click.argument("command", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(workload: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND as a pod of the running mesh: with its environment, its identity, and the Services that it sees.
+
+    \b
+    waypoint mesh exec productpage -- curl -s http://reviews:9080/reviews/0
+
+    WORKLOAD is a pod, what made it (a Deployment, say), or a Service that selects it. Names of Services in the
+    arguments become the addresses by which the pod calls them.
+    """
+    from waypoint.mesh.call import CannotCall, execute
+    from waypoint.mesh.running import NotRunning, find, folder
+
+    try:
+        execute(find(folder(os.environ), workload), command, os.environ)
+    except (NotRunning, CannotCall) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@mesh.command()
+@click.argument("target", metavar="HOST[:PORT][/PATH]")
+@click.option(
+    "--as",
+    "workload",
+    required=True,
+    metavar="[NAMESPACE/]WORKLOAD",
+    shell_complete=_complete_pods,
+    help="Who calls: a pod, what made it, or a Service that selects it.",
+)
+@click.option("-X", "--method", default="GET", show_default=True)
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Repeatable.")
+@click.option("-d", "--data", default="", help="The request's body.")
+@click.option("-n", "--requests", "count", type=click.IntRange(1, 100_000), default=1, show_default=True)
+@click.option("-c", "--at-once", type=click.IntRange(1, 256), default=1, show_default=True, help="How many at a time.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def call(
+    target: str,
+    workload: str,
+    method: str,
+    headers: tuple[str, ...],
+    data: str,
+    count: int,
+    at_once: int,
+    output: str,
+) -> None:
+    """Send a request through the running mesh as one of its pods, and show the answer.
+
+    \b
+    waypoint mesh call reviews:9080/reviews/0 --as productpage
+    waypoint mesh call ratings:9080/ratings/0 --as productpage -n 20 -c 8
+
+    One answer is shown whole, several are counted by status. Exit status: 0 every request was answered, 1 one was not,
+    2 wrong usage.
+    """
+    import asyncio
+
+    from waypoint.mesh import call as calls
+    from waypoint.mesh.running import NotRunning, find, folder
+
+    fields = tuple((name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers))
+    request = calls.Request(method, target, fields, data.encode())
+    try:
+        answers = asyncio.run(calls.call(find(folder(os.environ), workload), request, count, at_once))
+    except (NotRunning, calls.CannotCall) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(calls.as_json(answers) if output == "json" else calls.as_text(answers))
+    sys.exit(0 if all(answer.status for answer in answers) else 1)
 
 
 def _complete_codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -1,6 +1,7 @@
 """`waypoint mesh up` as a process. One at a time on a machine, because its addresses are fixed: others wait."""
 
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -39,6 +40,11 @@ class LaptopMesh:
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
         return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """A `waypoint mesh` command beside it."""
+        command = [sys.executable, "-m", "waypoint.cli", "mesh", *args]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(self.folder))
+
     def stop(self) -> int:
         """Ctrl-C; returns the exit status."""
         self.process.send_signal(signal.SIGINT)
@@ -55,7 +61,7 @@ def mesh_up(folder: Path, *args: str) -> Iterator[LaptopMesh]:
         (folder / "stderr").open("wb") as stderr,
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with subprocess.Popen(command, stdout=stdout, stderr=stderr) as process:
+        with subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment(folder)) as process:
             mesh = LaptopMesh(process, folder)
             try:
                 _await_ready(mesh)
@@ -63,6 +69,11 @@ def mesh_up(folder: Path, *args: str) -> Iterator[LaptopMesh]:
             finally:
                 if process.poll() is None:
                     mesh.stop()
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """In which commands find the mesh of this folder, and no other."""
+    return {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
 
 
 def _await_ready(mesh: LaptopMesh) -> None:

@@ -22,6 +22,7 @@ from waypoint.mesh.overlay import overlay, write
 from waypoint.mesh.plan import Mesh, plan
 from waypoint.mesh.probes import accepts, get
 from waypoint.mesh.programs import Program
+from waypoint.mesh.running import folder, pods_of, publish
 from waypoint.mesh.supervisor import Supervisor
 
 RENEW_SECONDS = 8 * 3600.0
@@ -128,6 +129,7 @@ class Laptop:
     def _apply(self) -> None:
         self._certify(self._mesh.identities - self._certified)
         self._write_overlay()
+        publish(folder(self._options.environment), pods_of(self._mesh))
         self._supervisor.apply({**self._launcher.proxies(self._mesh), **self._launcher.programs(self._mesh)})
         self._schedule_refresh()
 

@@ -41,6 +41,8 @@ class Mesh:
     addresses: Addresses = field(default_factory=Addresses)
     services: Mapping[ObjectKey, str] = field(default_factory=dict)
     """The address of every Service that brings none."""
+    reachable: tuple[tuple[Service, str], ...] = ()
+    """Every Service that has an address, with it."""
     pods: tuple[Pod, ...] = ()
     ingresses: tuple[Pod, ...] = ()
     waypoints: tuple[Waypoint, ...] = ()
@@ -77,6 +79,7 @@ def plan(resources: Resources, programs: Sequence[Program], ingresses: Sequence[
     return Mesh(
         addresses=addresses,
         services={it.key: vips[it.key] for it in services if not it.value.spec.cluster_ip},
+        reachable=tuple(reachable),
         pods=tuple(pod for it in sources for pod in replicas(it.key, it.value, programs, reachable, addresses)),
         ingresses=tuple(_ingress_pod(namespace, capture, addresses) for namespace, capture in captures.items()),
         waypoints=tuple(_waypoint(gateway, addresses) for gateway in gateways),

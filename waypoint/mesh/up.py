@@ -23,16 +23,26 @@ from waypoint.mesh.display import Display
 from waypoint.mesh.laptop import CannotStart, Laptop, MeshOptions
 from waypoint.mesh.launches import ADMIN_PORT, METRICS_PORT, ZTUNNEL, Layout, proxy_name
 from waypoint.mesh.plan import Mesh
+from waypoint.mesh.running import AlreadyRunning, folder, only_one
 from waypoint.mesh.supervisor import VitalProgramFailed
 
 
 def run_mesh(options: MeshOptions) -> int:
     """Returns the exit status: 0 after Ctrl-C, 1 when it could not start, 130 when Ctrl-C came twice."""
     display = Display()
+    try:
+        with only_one(folder(options.environment)):
+            return _run(options, display)
+    except (AlreadyRunning, OSError) as error:
+        display.say(f"error: {error}", "red")
+        return 1
+
+
+def _run(options: MeshOptions, display: Display) -> int:
     status = 0
-    with _run_directory(options.run_directory) as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with _run_directory(options.run_directory) as run, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_until_stopped(options, Layout(folder), display))
+            runner.run(_until_stopped(options, Layout(run), display))
         except* (CannotStart, VitalProgramFailed, AuthorityError) as failures:
             status = 1
             display.rest()

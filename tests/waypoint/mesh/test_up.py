@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.laptop import mesh_up
+from tests.kit.laptop import environment, mesh_up
 
 WEB = """
 apiVersion: v1
@@ -39,7 +39,7 @@ def written(folder: Path, manifests: str) -> list[str]:
 
 def failing(folder: Path, manifests: str, *args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "waypoint.cli", "mesh", "up", *written(folder, manifests), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(folder))
 
 
 def get(url: str) -> str:
@@ -134,3 +134,58 @@ def test_ctrl_c_leaves_no_program_behind(tmp_path: Path) -> None:
         assert len(children) == 2
         assert not any(Path(f"/proc/{pid}").exists() for pid in children)
         assert "killed" not in mesh.said
+
+
+def test_a_second_mesh_says_in_one_sentence_that_one_is_running(tmp_path: Path) -> None:
+    with mesh_up(tmp_path, *written(tmp_path, WEB)) as mesh:
+        answer = mesh.run("up", *written(tmp_path, WEB))
+
+        assert answer.returncode == 1
+        assert answer.stderr == (
+            f"error: a laptop mesh is running already (process {mesh.process.pid}); "
+            "stop it with Ctrl-C in its terminal, then try again\n"
+        )
+
+
+TOOL = """
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: tool}
+spec: {serviceAccountName: tool, containers: [{name: tool, image: tool, env: [{name: GREETING, value: hello}]}]}
+"""
+SLEEPER = '- {image: tool, command: ["{python}", -c, "import time; time.sleep(600)"]}\n'
+
+
+def test_a_command_runs_as_a_pod_and_calls_with_its_identity(tmp_path: Path) -> None:
+    args = written(tmp_path, WEB + TOOL)
+    (tmp_path / "programs.yaml").write_text(PROGRAMS + SLEEPER)
+    with mesh_up(tmp_path, *args) as mesh:
+        script = "import os, sys, urllib.request as r; print(os.environ['GREETING'], r.urlopen(sys.argv[1]).status)"
+
+        ran = mesh.run("exec", "tool", "--", sys.executable, "-c", script, "http://web:8080/")
+        called = mesh.run("call", "web:8080/", "--as", "tool")
+        many = mesh.run("call", "web/nothing", "--as", "web", "-n", "10", "-c", "4")
+        unknown = mesh.run("call", "web/", "--as", "nobody")
+        unseen = mesh.run("call", "mail/", "--as", "tool")
+
+        metrics = get(mesh.addresses["metrics", "ztunnel"])
+        assert (ran.stdout, ran.stderr) == ("hello 200\n", "")
+        assert called.stdout.startswith("HTTP/1.1 200 OK\n")
+        assert "Directory listing" in called.stdout
+        assert many.stdout.splitlines()[0] == "    10 × 404"
+        assert 'source_principal="spiffe://cluster.local/ns/default/sa/tool"' in metrics
+        assert (unknown.returncode, unknown.stderr) == (
+            1,
+            "Error: the mesh runs nothing called nobody; it runs tool, web, web-0\n",
+        )
+        assert (unseen.returncode, unseen.stderr) == (1, "Error: default/tool sees no Service mail; it sees web\n")
+
+
+def test_without_a_mesh_a_call_says_how_to_start_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "waypoint.cli", "mesh", "call", "web/", "--as", "web"]
+
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(tmp_path))
+
+    assert answer.returncode == 1
+    assert "no laptop mesh is running; start one with `waypoint mesh up`" in answer.stderr

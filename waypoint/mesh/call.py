@@ -1,0 +1,146 @@
+"""Requests and programs as one of the mesh's pods: with its identity, through the mesh, to the Services that it sees.
+
+A pod's connections are known by the addresses that it connects to, a block of 127.0.0.0/8 of its own. So whoever
+connects there is, for the mesh, that pod.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import aiohttp
+from yarl import URL
+
+from waypoint.mesh.environment import resolve_hosts
+from waypoint.mesh.running import RunningPod
+
+TIMEOUT_SECONDS = 30.0
+
+
+class CannotCall(Exception):
+    """The pod sees no such Service, or the program cannot be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`target` is `HOST[:PORT][/PATH]`, as the pod itself would write it after `http://`."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`status` 0: there was none, and `body` says why."""
+
+    status: int
+    seconds: float
+    reason: str = ""
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+
+
+def execute(pod: RunningPod, command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Become the command, with the pod's environment and Services' names in its arguments replaced by addresses. Raises
+    CannotCall."""
+    program, *arguments = command
+    resolved = [resolve_hosts(argument, pod.addresses, is_host=True) for argument in arguments]
+    try:
+        os.execvpe(program, [program, *resolved], {**environment, **pod.environment})  # noqa: S606  no shell is wanted
+    except OSError as error:
+        raise CannotCall(f"{program} cannot be started: {error.strerror}") from None
+
+
+async def call(pod: RunningPod, request: Request, count: int = 1, at_once: int = 1) -> list[Answer]:
+    """The answers to so many requests, at most `at_once` of them at a time. Raises CannotCall."""
+    host, url = _place(pod, request.target)
+    headers = [("host", host), *request.headers]
+    turns = asyncio.Semaphore(at_once)
+    async with aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS), connector=aiohttp.TCPConnector(limit=at_once)
+    ) as session:
+
+        async def once() -> Answer:
+            async with turns:
+                return await _ask(session, request, url, headers)
+
+        return await asyncio.gather(*(once() for _ in range(count)))
+
+
+async def _ask(
+    session: aiohttp.ClientSession, request: Request, url: URL, headers: Sequence[tuple[str, str]]
+) -> Answer:
+    started = time.monotonic()
+    try:
+        async with session.request(
+            request.method, url, headers=headers, data=request.body or None, allow_redirects=False
+        ) as answer:
+            body = await answer.read()
+            return Answer(
+                answer.status, time.monotonic() - started, answer.reason or "", [*answer.headers.items()], body
+            )
+    except (aiohttp.ClientError, TimeoutError) as error:
+        reason = str(error) or f"no answer within {TIMEOUT_SECONDS:g} s"
+        return Answer(0, time.monotonic() - started, reason)
+
+
+def _place(pod: RunningPod, target: str) -> tuple[str, URL]:
+    """The host as the pod would name it, and where that is."""
+    try:
+        url = URL(f"http://{target}")
+        service = pod.services.get(url.host or "")
+    except ValueError as error:
+        raise CannotCall(f"{target!r} is not of the form HOST[:PORT][/PATH]: {error}") from None
+    if service is None:
+        raise CannotCall(f"{pod.key} sees no Service {url.host}; it sees {', '.join(sorted(_shortest(pod)))}")
+    port = url.explicit_port or service.port or 80
+    return f"{url.host}:{port}", url.with_host(service.address).with_port(port)
+
+
+def _shortest(pod: RunningPod) -> set[str]:
+    """One name for each Service."""
+    names: dict[str, str] = {}
+    for name, service in pod.services.items():
+        names[service.address] = min(names.get(service.address, name), name, key=len)
+    return set(names.values())
+
+
+def as_text(answers: Sequence[Answer]) -> str:
+    """One answer whole; of several, how many had which status and how long they took."""
+    if len(answers) == 1:
+        (answer,) = answers
+        if not answer.status:
+            return f"no answer: {answer.reason}"
+        head = [f"HTTP/1.1 {answer.status} {answer.reason}", *(f"{name}: {value}" for name, value in answer.headers)]
+        return "\n".join([*head, "", answer.body.decode(errors="replace")])
+    statuses = Counter(str(answer.status or f"no answer: {answer.reason}") for answer in answers)
+    took = sorted(answer.seconds * 1000 for answer in answers)
+    lines = [f"{count:>6} × {status}" for status, count in sorted(statuses.items())]
+    lines.append(
+        f"took {took[0]:.0f} ms at least, {took[len(took) // 2]:.0f} ms in the middle, {took[-1]:.0f} ms at most"
+    )
+    return "\n".join(lines)
+
+
+def as_json(answers: Sequence[Answer]) -> str:
+    """A list with an object for each answer."""
+    return json.dumps(
+        [
+            {
+                "status": answer.status,
+                "reason": answer.reason,
+                "milliseconds": round(answer.seconds * 1000, 3),
+                "headers": [list(header) for header in answer.headers],
+                "body": answer.body.decode(errors="replace"),
+            }
+            for answer in answers
+        ],
+        indent=2,
+    )

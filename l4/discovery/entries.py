@@ -4,49 +4,29 @@ Where the resolution is DNS, the endpoints are names (`Service.names`); whoever 
 NONE a connection goes on to the address that was called, which is known here for single addresses only.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
+from l4.discovery.labels import canonical_name, canonical_revision, tunnel_protocol
+from l4.discovery.members import Member, Members
+from l4.discovery.mesh import Mesh
 from l4.discovery.objects import ServicePortSpec, canonical_ip
-from l4.discovery.service_entry import EntryEndpoint, EntryPort, ServiceEntry, WorkloadEntry, is_ip
+from l4.discovery.ports import app_protocol
+from l4.discovery.service_entry import EntryEndpoint, EntryPort, ServiceEntry, is_ip
 from l4.discovery.waypoints import Bindings
-from l4.discovery.workload import (
-    AppProtocol,
-    NamedEndpoint,
-    Service,
-    ServiceEndpoint,
-    ServicePort,
-    TunnelProtocol,
-    Workload,
-)
+from l4.discovery.workload import NamedEndpoint, Service, ServiceEndpoint, ServicePort, Workload
 from policies.attributes import Identity
 
 
 class Entries:
-    """`pod_at` finds the pod of an address, which may speak HBONE; `selected` those that a selector means."""
-
-    def __init__(
-        self,
-        resources: Resources,
-        bindings: Bindings,
-        *,
-        trust_domain: str,
-        cluster_id: str,
-        app_protocol: Callable[[ServicePortSpec], AppProtocol],
-        pod_at: Callable[[str], Workload | None],
-        selected: Callable[[str, dict[str, str]], Iterable[Workload]],
-    ) -> None:
+    def __init__(self, resources: Resources, members: Members, mesh: Mesh, bindings: Bindings) -> None:
         self.problems: list[Problem] = []
         self._entries = resources.of(ServiceEntry)
-        self._workloads = resources.of(WorkloadEntry)
+        self._members = members
+        self._mesh = mesh
         self._bindings = bindings
-        self._trust_domain = trust_domain
-        self._cluster_id = cluster_id
-        self._app_protocol = app_protocol
-        self._pod_at = pod_at
-        self._selected = selected
 
     def services(self) -> Iterator[Service]:
         for resource in self._entries:
@@ -60,7 +40,8 @@ class Entries:
     def _service(self, resource: Resource[ServiceEntry], host: str) -> Service:
         entry, key = resource.value, resource.key
         addresses = tuple(dict.fromkeys(map(canonical_ip, entry.addresses_of(host))))
-        if not addresses and self._bindings.of_entry(resource) is not None:
+        waypoint = self._bindings.of_entry(resource)
+        if not addresses and waypoint is not None:
             sentence = f"{host} has no single address, so that only tunnels that name it come here; give it one"
             self._tell(resource, "spec.addresses", sentence, Code.SERVICE_NOT_REACHABLE)
         return Service(
@@ -68,16 +49,12 @@ class Entries:
             namespace=key.namespace,
             hostname=host,
             addresses=addresses,
-            ports=tuple(self._port(port) for port in entry.spec.ports),
+            ports=tuple(_port(port) for port in entry.spec.ports),
             endpoints=tuple(self._endpoints(resource, addresses)),
-            waypoint=self._bindings.of_entry(resource),
+            waypoint=waypoint,
             is_entry=True,
             names=tuple(self._names(resource, host)),
         )
-
-    def _port(self, port: EntryPort) -> ServicePort:
-        spec = ServicePortSpec(port.number, port.name, app_protocol=port.protocol or None)
-        return ServicePort(port.number, port.name, self._app_protocol(spec))
 
     def _endpoints(self, resource: Resource[ServiceEntry], addresses: tuple[str, ...]) -> Iterator[ServiceEndpoint]:
         spec = resource.value.spec
@@ -89,53 +66,59 @@ class Entries:
                 sentence = f"{spec.resolution} is carried out for a single address only; no endpoint is known"
                 self._tell(resource, "spec.resolution", sentence)
             case _:
-                for endpoint in self._members(resource):
+                for endpoint in spec.endpoints:
                     if is_ip(endpoint.address):
-                        yield ServiceEndpoint(self._workload(resource, endpoint), _targets(spec.ports, endpoint))
-                if spec.workload_selector is not None:
-                    for pod in self._selected(resource.key.namespace, spec.workload_selector.labels):
-                        yield ServiceEndpoint(pod, _targets(spec.ports, EntryEndpoint()))
+                        ports = _targets(spec.ports, endpoint.ports)
+                        yield ServiceEndpoint(self._workload(resource, endpoint), ports)
+                for member in self._selected(resource):
+                    if not member.name:
+                        yield ServiceEndpoint(member.workload, _targets(spec.ports, member.port_names))
 
-    def _members(self, resource: Resource[ServiceEntry]) -> Iterator[EntryEndpoint]:
-        spec = resource.value.spec
-        yield from spec.endpoints
-        if spec.workload_selector is not None:
-            for it in self._workloads:
-                if it.key.namespace == resource.key.namespace and spec.workload_selector.selects(it.value.spec.labels):
-                    yield it.value.spec
+    def _selected(self, resource: Resource[ServiceEntry]) -> Iterator[Member]:
+        selector = resource.value.spec.workload_selector
+        return self._members.selected(resource.key.namespace, selector.labels if selector is not None else {})
 
     def _names(self, resource: Resource[ServiceEntry], host: str) -> Iterator[NamedEndpoint]:
-        """Without endpoints the host is looked up itself."""
+        """With neither endpoints nor a selector the host is looked up itself."""
         spec = resource.value.spec
         if not spec.resolution.startswith("DNS"):
             return
-        members = list(self._members(resource)) or [EntryEndpoint(host)]
-        for endpoint in members:
+        is_bare = not spec.endpoints and spec.workload_selector is None
+        for endpoint in (EntryEndpoint(host),) if is_bare else spec.endpoints:
             if not is_ip(endpoint.address):
-                workload = self._workload(resource, endpoint)
-                yield NamedEndpoint(endpoint.address.lower(), _targets(spec.ports, endpoint), endpoint.weight, workload)
+                workload, ports = self._workload(resource, endpoint), _targets(spec.ports, endpoint.ports)
+                yield NamedEndpoint(endpoint.address.lower(), ports, workload.capacity, workload)
+        for member in self._selected(resource):
+            if member.name:
+                ports = _targets(spec.ports, member.port_names)
+                yield NamedEndpoint(member.name, ports, member.workload.capacity, member.workload)
 
     def _workload(self, resource: Resource[ServiceEntry], endpoint: EntryEndpoint) -> Workload:
-        key = resource.key
+        """Of an endpoint that is written into the entry; who is known at its address is meant."""
+        key, meta = resource.key, resource.value.metadata
+        labels = {**meta.labels, **endpoint.labels}
+        protocol = tunnel_protocol(labels, meta.annotations)
         address = (canonical_ip(endpoint.address),) if is_ip(endpoint.address) else ()
-        pod = self._pod_at(address[0]) if address else None
-        if pod is not None:
-            return pod
+        known = self._members.standing_for(address, protocol)
+        if known is not None:
+            return known.workload
+        uid = f"{self._mesh.cluster_id}/networking.istio.io/ServiceEntry/{key.namespace}/{key.name}/{endpoint.address}"
         return Workload(
-            uid=f"{self._cluster_id}/networking.istio.io/ServiceEntry/{key.namespace}/{key.name}/{endpoint.address}",
+            uid=uid,
             name=key.name,
             namespace=key.namespace,
             addresses=address,
-            identity=Identity(self._trust_domain, key.namespace, endpoint.service_account),
-            tunnel_protocol=TunnelProtocol.NONE,
+            identity=Identity(self._mesh.trust_domain, key.namespace, endpoint.service_account),
+            tunnel_protocol=protocol,
             node="",
-            is_healthy=endpoint.weight > 0,
+            is_healthy=True,
             workload_name=key.name,
             workload_type="pod",
-            canonical_name=key.name,
-            cluster_id=self._cluster_id,
-            network=endpoint.network,
-            labels=endpoint.labels,
+            canonical_name=canonical_name(labels, key.name),
+            canonical_revision=canonical_revision(labels),
+            cluster_id=self._mesh.cluster_id,
+            network=endpoint.network or self._mesh.network,
+            labels=labels,
             locality=endpoint.locality,
             capacity=max(endpoint.weight, 1),
         )
@@ -146,6 +129,11 @@ class Entries:
         self.problems.append(Problem(resource.origin, str(resource.key), field, sentence, code))
 
 
-def _targets(ports: Iterable[EntryPort], endpoint: EntryEndpoint) -> dict[int, int]:
+def _port(port: EntryPort) -> ServicePort:
+    spec = ServicePortSpec(port.number, port.name, app_protocol=port.protocol or None)
+    return ServicePort(port.number, port.name, app_protocol(spec))
+
+
+def _targets(ports: Iterable[EntryPort], names: Mapping[str, int]) -> dict[int, int]:
     """The endpoint's own port for each of the service's: by name, else the target port, else the same number."""
-    return {port.number: endpoint.ports.get(port.name) or port.target_port or port.number for port in ports}
+    return {port.number: names.get(port.name) or port.target_port or port.number for port in ports}

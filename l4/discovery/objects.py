@@ -42,6 +42,7 @@ class Metadata(Struct, frozen=True, rename="camel"):
 class OwnerReference(Struct, frozen=True, rename="camel"):
     kind: str
     name: str
+    controller: bool | None = None
 
 
 class NamespaceObject(Struct, frozen=True, rename="camel"):
@@ -114,10 +115,25 @@ class Pod(Struct, frozen=True, rename="camel"):
 
     @property
     def is_healthy(self) -> bool:
-        """Ready and not terminating; a hand-written pod without conditions counts as ready."""
+        """Ready and not terminating."""
+        return self._is_ready and not self.metadata.deletion_timestamp
+
+    @property
+    def is_leaving(self) -> bool:
+        """It terminates and still serves."""
+        return self._is_ready and bool(self.metadata.deletion_timestamp)
+
+    @property
+    def _is_ready(self) -> bool:
+        """A hand-written pod without conditions counts as ready."""
         ready = [condition.status for condition in self.status.conditions if condition.type == "Ready"]
-        is_running = self.status.phase == "Running" and not self.metadata.deletion_timestamp
-        return is_running and (not ready or ready[0] == "True")
+        return self.status.phase == "Running" and (not ready or ready[0] == "True")
+
+    @property
+    def port_names(self) -> dict[str, int]:
+        """Of two ports of one name, the first counts."""
+        ports = [port for container in self.spec.containers for port in container.ports if port.name]
+        return {port.name: port.container_port for port in reversed(ports)}
 
 
 class ServicePortSpec(Struct, frozen=True, rename="camel"):
@@ -135,6 +151,8 @@ class ServiceSpec(Struct, frozen=True, rename="camel"):
     ports: tuple[ServicePortSpec, ...] = ()
     selector: dict[str, str] = field(default_factory=dict)
     traffic_distribution: str = ""
+    external_name: str = ""
+    publish_not_ready_addresses: bool = False
 
     def __post_init__(self) -> None:
         for address in {self.cluster_ip, *self.cluster_ips} - {"", "None"}:
@@ -153,7 +171,10 @@ class ServiceObject(Struct, frozen=True, rename="camel"):
 
 
 class EndpointConditions(Struct, frozen=True):
+    """`serving` is `ready` without a look at whether it terminates; unset, it is the same."""
+
     ready: bool = True
+    serving: bool | None = None
     terminating: bool = False
 
 
@@ -183,6 +204,28 @@ class EndpointSlice(Struct, frozen=True, rename="camel"):
     metadata: Metadata
     endpoints: tuple[SliceEndpoint, ...] = ()
     ports: tuple[SlicePort, ...] = ()
+
+
+class EndpointAddress(Struct, frozen=True, rename="camel"):
+    ip: str
+    node_name: str = ""
+    target_ref: TargetRef | None = None
+
+    def __post_init__(self) -> None:
+        _check_ip(self.ip)
+
+
+class EndpointSubset(Struct, frozen=True, rename="camel"):
+    addresses: tuple[EndpointAddress, ...] = ()
+    not_ready_addresses: tuple[EndpointAddress, ...] = ()
+    ports: tuple[SlicePort, ...] = ()
+
+
+class Endpoints(Struct, frozen=True):
+    """The API's older way to say where a Service without selector leads; a cluster mirrors it into EndpointSlices."""
+
+    metadata: Metadata
+    subsets: tuple[EndpointSubset, ...] = ()
 
 
 class GatewayStatusAddress(Struct, frozen=True):

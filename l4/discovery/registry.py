@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from l4.config.documents import Problem
-from l4.discovery.workload import Service, TunnelProtocol, Workload
+from l4.discovery.workload import Service, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """`services` is keyed by hostname, `workloads` by uid. Addresses are in canonical form."""
+    """`services` is keyed by hostname, `workloads` by uid. Addresses are in canonical form. `aliases` are the Services
+    of type ExternalName, by namespace and name, with the names for which they stand."""
 
     services: Mapping[str, Service] = field(default_factory=dict)
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    aliases: Mapping[tuple[str, str], str] = field(default_factory=dict)
     _services_by_name: Mapping[tuple[str, str], Service] = field(default_factory=dict, repr=False)
     _services_by_ip: Mapping[str, Service] = field(default_factory=dict, repr=False)
     _workloads_by_ip: Mapping[str, Workload] = field(default_factory=dict, repr=False)
@@ -26,6 +28,7 @@ class Registry:
         workloads: Iterable[Workload],
         nameless: Set[str] = frozenset(),
         problems: tuple[Problem, ...] = (),
+        aliases: Mapping[tuple[str, str], str] | None = None,
     ) -> Self:
         """The `nameless` (given by uid) have no address of their own, such as those on their node's network, and stay
         out of that index; of two workloads with one address, that which speaks HBONE is meant, else the first by uid.
@@ -35,7 +38,7 @@ class Registry:
         for workload in by_uid.values():
             for address in workload.addresses if workload.uid not in nameless else ():
                 known = by_ip.get(address)
-                if known is None or (_is_hbone(workload) and not _is_hbone(known)):
+                if known is None or (workload.tunnel_identity is not None and known.tunnel_identity is None):
                     by_ip[address] = workload
         by_hostname = {service.hostname: service for service in services}
         services_by_name: dict[tuple[str, str], Service] = {}
@@ -45,7 +48,7 @@ class Registry:
                 services_by_name.setdefault((service.namespace, service.name), service)
             for address in service.addresses:
                 services_by_ip.setdefault(address, service)
-        return cls(by_hostname, by_uid, problems, services_by_name, services_by_ip, by_ip)
+        return cls(by_hostname, by_uid, problems, aliases or {}, services_by_name, services_by_ip, by_ip)
 
     def service_at(self, ip: str) -> Service | None:
         return self._services_by_ip.get(ip)
@@ -56,9 +59,23 @@ class Registry:
     def service_named(self, namespace: str, name: str) -> Service | None:
         return self._services_by_name.get((namespace, name))
 
+    def why_no_service(self, namespace: str, name: str) -> str:
+        """A sentence about a Service by whose name nothing can be reached."""
+        external = self.aliases.get((namespace, name))
+        if external is None:
+            return f"there is no Service {namespace}/{name}"
+        return (
+            f"Service {namespace}/{name} is of type ExternalName, a DNS alias of {external or 'nothing'} without "
+            "endpoints of its own; make a ServiceEntry of that host, with resolution DNS, and name it here"
+        )
+
+    def why_no_host(self, host: str) -> str:
+        """The same about a host."""
+        name, _, rest = host.partition(".")
+        namespace, _, domain = rest.partition(".")
+        if domain.startswith("svc") and (namespace, name) in self.aliases:
+            return self.why_no_service(namespace, name)
+        return f"no Service and no ServiceEntry has the host {host}"
+
     def workloads_on(self, node: str) -> tuple[Workload, ...]:
         return tuple(workload for workload in self.workloads.values() if workload.node == node)
-
-
-def _is_hbone(workload: Workload) -> bool:
-    return workload.tunnel_protocol is TunnelProtocol.HBONE

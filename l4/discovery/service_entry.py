@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from l4.discovery.objects import LabelSelector, Metadata, PortNumber
+from l4.discovery.objects import Metadata, PortNumber
 
 _HOST = re.compile(r"(?:\*|[A-Za-z0-9_-]{1,63})(?:\.[A-Za-z0-9_-]{1,63})*\.?").fullmatch
 
@@ -50,9 +50,6 @@ class EntryEndpoint(Struct, frozen=True, rename="camel"):
 
 class EntrySelector(Struct, frozen=True):
     labels: dict[str, str] = field(default_factory=dict)
-
-    def selects(self, labels: dict[str, str]) -> bool:
-        return bool(self.labels) and LabelSelector(match_labels=self.labels).selects(labels)
 
 
 class ServiceEntrySpec(Struct, frozen=True, rename="camel"):
@@ -122,3 +119,8 @@ class WorkloadEntry(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.spec.address:
             raise ValueError("spec.address is missing: where is the workload?")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Those of both places; the object's own win, as with istiod."""
+        return {**self.spec.labels, **self.metadata.labels}

@@ -6,13 +6,14 @@ waypoint, as with istiod, and a problem where the label stands. A namespace's la
 alike, so that its waypoint serves only one of them is no problem.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from l4.config.codes import Code
 from l4.config.documents import Origin, Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.objects import Gateway, GatewayClass, NamespaceObject, Pod, ServiceObject, canonical_ip
-from l4.discovery.service_entry import ServiceEntry
+from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
 from l4.discovery.workload import GatewayAddress
 
 USE_WAYPOINT = "istio.io/use-waypoint"
@@ -22,7 +23,7 @@ GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 MANAGED = "gateway.istio.io/managed"
 
 
-_Bindable = Resource[ServiceObject] | Resource[ServiceEntry] | Resource[Pod]
+_Bindable = Resource[ServiceObject] | Resource[ServiceEntry] | Resource[Pod] | Resource[WorkloadEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,19 @@ class Bindings:
         self._namespaces = {it.key.name: it for it in resources.of(NamespaceObject)}
 
     def of_service(self, service: Resource[ServiceObject]) -> GatewayAddress | None:
-        return self._bound(service, "service")
+        return self._bound(service, service.value.metadata.labels, "service")
 
     def of_entry(self, entry: Resource[ServiceEntry]) -> GatewayAddress | None:
-        return self._bound(entry, "service")
+        return self._bound(entry, entry.value.metadata.labels, "service")
 
-    def of_pod(self, pod: Resource[Pod]) -> GatewayAddress | None:
-        return self._bound(pod, "workload")
+    def of_workload(
+        self, workload: Resource[Pod] | Resource[WorkloadEntry], labels: Mapping[str, str]
+    ) -> GatewayAddress | None:
+        """A WorkloadEntry has labels in two places."""
+        return self._bound(workload, labels, "workload")
 
-    def _bound(self, resource: _Bindable, traffic: str) -> GatewayAddress | None:
-        wish = self._wish(resource)
+    def _bound(self, resource: _Bindable, labels: Mapping[str, str], traffic: str) -> GatewayAddress | None:
+        wish = self._wish(resource, labels)
         if wish is None:
             return None
         client = resource.key.namespace
@@ -77,16 +81,16 @@ class Bindings:
         self.problems.add(Problem(wish.origin, wish.subject, field, sentence, Code.WAYPOINT_NOT_USED))
         return None
 
-    def _wish(self, resource: _Bindable) -> _Wish | None:
-        labels, own = resource.value.metadata.labels, resource.key.namespace
+    def _wish(self, resource: _Bindable, labels: Mapping[str, str]) -> _Wish | None:
+        own = resource.key.namespace
         if GATEWAY_NAME in labels or MANAGED in labels:
             return None  # a waypoint has no waypoint
         level: _Bindable | Resource[NamespaceObject] | None = resource
         if USE_WAYPOINT not in labels:
             level = self._namespaces.get(own)
+            labels = level.value.metadata.labels if level is not None else {}
         if level is None:
             return None
-        labels = level.value.metadata.labels
         name = labels.get(USE_WAYPOINT, "none")
         if name == "none":
             return None

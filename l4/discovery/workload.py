@@ -3,9 +3,9 @@
 Field names follow `istio.workload` (workload.proto) where that has one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from functools import cached_property
 
 from policies.attributes import Identity
@@ -16,6 +16,14 @@ from policies.balancing.locality import NEAREST, Rank
 class TunnelProtocol(Enum):
     NONE = "TCP"
     HBONE = "HBONE"
+
+
+class Health(IntEnum):
+    """LEAVING: it terminates and still serves."""
+
+    NOT_READY = 0
+    LEAVING = 1
+    READY = 2
 
 
 class AppProtocol(Enum):
@@ -48,7 +56,7 @@ class GatewayAddress:
 @dataclass(frozen=True)
 class Workload:
     """One running instance. `ports` are those that its containers declare. `locality` is `region/zone/subzone`, or as
-    much of it as is known."""
+    much of it as is known. `is_leaving`: it terminates and still serves."""
 
     uid: str
     name: str
@@ -70,6 +78,19 @@ class Workload:
     capacity: int = 1
     ports: tuple[int, ...] = ()
     locality: str = ""
+    is_leaving: bool = False
+
+    @property
+    def health(self) -> Health:
+        if self.is_healthy:
+            return Health.READY
+        return Health.LEAVING if self.is_leaving else Health.NOT_READY
+
+    @property
+    def tunnel_identity(self) -> Identity | None:
+        """Whom the certificate at the other end of a tunnel must name; None when it speaks no HBONE and is dialled in
+        plain TCP."""
+        return self.identity if self.tunnel_protocol is TunnelProtocol.HBONE else None
 
     @cached_property
     def metric_labels(self) -> WorkloadLabels:
@@ -95,10 +116,24 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class ServiceEndpoint:
-    """A workload as member of a service; `ports` maps service port to the port of this workload."""
+    """A workload as member of a service; `ports` maps service port to the port of this workload. `stated` is what the
+    service says of its health; None where that is the workload's own."""
 
     workload: Workload
     ports: Mapping[int, int]
+    stated: Health | None = None
+
+    @property
+    def health(self) -> Health:
+        return self.workload.health if self.stated is None else self.stated
+
+
+def usable(endpoints: Iterable[ServiceEndpoint]) -> list[ServiceEndpoint]:
+    """Those that are ready; where none is, those that terminate and still serve, as kube-proxy has it."""
+    by_health: dict[Health, list[ServiceEndpoint]] = {}
+    for endpoint in endpoints:
+        by_health.setdefault(endpoint.health, []).append(endpoint)
+    return by_health.get(Health.READY) or by_health.get(Health.LEAVING, [])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress, Service, ServiceEndpoint, TunnelProtocol, Workload
+from l4.discovery.workload import GatewayAddress, Service, ServiceEndpoint, Workload, usable
 from l4.hbone.connect import Authority
 from policies.attributes import Identity
 from policies.balancing.weighted import pick
@@ -100,6 +100,10 @@ def _waypoint_endpoint(registry: Registry, waypoint: GatewayAddress, roll: float
 def _to_endpoint(service: Service, destination: tuple[str, int], source: Workload, roll: float) -> Hop:
     ip, port = destination
     endpoint = _pick(service, port, roll)
+    if endpoint is None and any(it.workload.tunnel_identity is not None for it in service.names):
+        return Refused(
+            f"the endpoints of {service.hostname} take tunnels, and are DNS names; only a waypoint looks them up"
+        )
     if endpoint is None and service.is_entry:
         return PlainHop(destination, None, service)
     if endpoint is None:
@@ -110,14 +114,14 @@ def _to_endpoint(service: Service, destination: tuple[str, int], source: Workloa
 def _direct(workload: Workload, ip: str, port: int, service: Service | None, source: Workload) -> Hop:
     if workload.network != source.network:
         return Refused(f"no valid routing destination for workload {workload.name}: it is on another network")
-    if workload.tunnel_protocol is TunnelProtocol.NONE:
+    if workload.tunnel_identity is None:
         return PlainHop((ip, port), workload, service)
-    return HboneHop((ip, HBONE_PORT), Authority(ip, port), frozenset({workload.identity}), workload, service)
+    return HboneHop((ip, HBONE_PORT), Authority(ip, port), frozenset({workload.tunnel_identity}), workload, service)
 
 
 def _pick(service: Service, port: int, roll: float) -> ServiceEndpoint | None:
-    """A healthy endpoint that has the port, at random by capacity."""
-    fit = [it for it in service.endpoints if it.workload.is_healthy and port in it.ports and it.workload.addresses]
+    """A usable endpoint that has the port, at random by capacity."""
+    fit = usable(it for it in service.endpoints if port in it.ports and it.workload.addresses)
     return pick(fit, [it.workload.capacity for it in fit], roll)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
+from l4.discovery.labels import is_redirected
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.hbone.pool import HbonePool
@@ -19,8 +20,6 @@ from l4.ztunnel.capture import Address, InvalidCapture
 from l4.ztunnel.proxy import Node, inbound, outbound, passthrough
 
 log = logging.getLogger(__name__)
-
-REDIRECTION = "ambient.istio.io/redirection"
 
 
 class PodProxy:
@@ -148,8 +147,7 @@ class Pods:
 def _is_ours(registry: Registry, pod: Workload) -> bool:
     """Whether its connections are redirected to us. Other pods that speak HBONE do so themselves, on their own port
     15008; and whoever shares an address with its node or with another pod can't be told apart by it."""
-    is_redirected = pod.annotations.get(REDIRECTION) == "enabled"
-    return is_redirected and all(registry.workload_at(address) is pod for address in pod.addresses)
+    return is_redirected(pod.annotations) and all(registry.workload_at(address) is pod for address in pod.addresses)
 
 
 def _has_moved(before: Workload, after: Workload) -> bool:

@@ -83,6 +83,50 @@ def test_static_endpoints_are_reached_in_plain_tcp(tmp_path: Path) -> None:
     run(scenario())
 
 
+_TUNNEL = {"networking.istio.io/tunnel": "http"}
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+@pytest.mark.parametrize("where", ["metadata", "spec", "annotation", "entry", "endpoint"])
+def test_who_takes_tunnels_is_never_called_in_plain_tcp(tmp_path: Path, where: str, is_named: bool) -> None:
+    async def scenario() -> None:
+        ip = address()
+        to = "vm.example.com" if is_named else ip
+        spec: dict[str, Any] = {"resolution": "DNS", "workloadSelector": {"labels": {"app": "vm"}}}
+        vm: dict[str, Any] = {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "WorkloadEntry",
+            "metadata": {"name": "vm", "labels": {"app": "vm"}},
+            "spec": {"address": to, "ports": {"http": 9080}, "labels": {}},
+        }
+        entry = service_entry(vip := address(), **spec)
+        match where:
+            case "metadata":
+                vm["metadata"]["labels"] |= _TUNNEL
+            case "spec":
+                vm["spec"]["labels"] |= _TUNNEL
+            case "annotation":
+                vm["metadata"]["annotations"] = {"ambient.istio.io/redirection": "enabled"}
+            case _:
+                labels = _TUNNEL if where == "endpoint" else {}
+                entry = service_entry(vip, resolution="DNS", endpoints=[{"address": to, "labels": labels}])
+                entry["metadata"]["labels"] = _TUNNEL if where == "entry" else {}
+        async with name_server() as server, origin(ip, answering(b"plain")) as plain:
+            server.answers = {"vm.example.com": [ip]}
+            settings = with_settings(dns_servers=server.at, dns_min_seconds=0.02)
+            waypoint = address()
+            objects = "\n---\n".join(map(yaml.safe_dump, (entry, vm)))
+            text = manifests(waypoint=waypoint, vip=address(), pods={}, more=objects)
+            async with mesh(tmp_path, text, waypoint, settings) as it:
+                egress = Egress(it, vip, text)
+                await settled(lambda: bool(_endpoints(egress)))
+
+                assert await egress.status() == 503
+                assert plain.heads == []
+
+    run(scenario())
+
+
 def test_the_tunnel_may_name_the_host(tmp_path: Path) -> None:
     async def scenario() -> None:
         ip = address()

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from l4.config.documents import Problem
 from l4.config.settings import Settings
 from l4.discovery.registry import Registry
-from l4.discovery.workload import Service, TunnelProtocol, Workload
+from l4.discovery.workload import Health, Service, Workload
 from policies.access import Access
-from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.attributes import ClusterName, Headers, Identity, Peer, RequestHead
 from policies.route import Rule
 from waypoint.ask.explanation import (
     Answer,
@@ -239,19 +239,26 @@ def _outcome(it: Possibility, snapshot: Snapshot) -> Outcome:
 
 
 def _endpoints(snapshot: Snapshot, cluster: ClusterName) -> Iterator[EndpointTold]:
-    """Those that could be picked, then those of the service that are not ready."""
+    """Those that could be picked, names that are looked up among them, then those of the service that are not ready."""
     config = snapshot.clusters[cluster]
     for endpoint in config.endpoints:
-        over = "HBONE" if endpoint.identity is not None else "plain TCP"
-        yield EndpointTold(str(endpoint), endpoint.workload.workload, str(endpoint.identity or ""), over, True)
+        yield _endpoint_told(str(endpoint), endpoint.workload.workload, endpoint.identity, is_ready=True)
+    for named in config.names:
+        address, workload = f"{named.name}:{named.ports[config.port]}", named.workload
+        yield _endpoint_told(address, workload.workload_name, workload.tunnel_identity, is_ready=True)
+    picked = {endpoint.ip for endpoint in config.endpoints}
     service = snapshot.registry.services.get(config.service.hostname)
     for it in service.endpoints if service is not None else ():
         workload = it.workload
-        if not workload.is_healthy and workload.addresses and config.port in it.ports:
-            is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
-            identity, over = (str(workload.identity), "HBONE") if is_hbone else ("", "plain TCP")
+        is_waiting = it.health is not Health.READY and picked.isdisjoint(workload.addresses)
+        if is_waiting and workload.addresses and config.port in it.ports:
             address = f"{workload.addresses[0]}:{it.ports[config.port]}"
-            yield EndpointTold(address, workload.workload_name, identity, over, False)
+            yield _endpoint_told(address, workload.workload_name, workload.tunnel_identity, is_ready=False)
+
+
+def _endpoint_told(address: str, workload: str, tunnel: Identity | None, *, is_ready: bool) -> EndpointTold:
+    over = "HBONE" if tunnel is not None else "plain TCP"
+    return EndpointTold(address, workload, str(tunnel or ""), over, is_ready)
 
 
 def _answer(error: ExchangeError, why: str = "") -> Answer:

@@ -43,6 +43,7 @@ class Attachment:
 
 class Parents:
     def __init__(self, registry: Registry, clusters: ClusterConfigs) -> None:
+        self._registry = registry
         self._clusters = clusters
         self._by_name: dict[tuple[str, str, str], list[Service]] = {}
         for service in registry.services.values():
@@ -59,8 +60,10 @@ class Parents:
             field = f"spec.parentRefs[{index}]"
             services = self._by_name.get((ref.kind, namespace, ref.name), ())
             if not services:
-                sentence = f"there is no {ref.kind} {namespace}/{ref.name}; the route has no effect"
-                report.tell(field, sentence, Code.PARENT_NOT_FOUND)
+                sentence = f"there is no {ref.kind} {namespace}/{ref.name}"
+                if ref.kind == "Service":
+                    sentence = self._registry.why_no_service(namespace, ref.name)
+                report.tell(field, f"{sentence}; the route has no effect", Code.PARENT_NOT_FOUND)
             for service in services:
                 if self._clusters.is_ours(service):
                     yield _attachment(resource.key.kind, ref, service, field, report)

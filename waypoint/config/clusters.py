@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, overload
 
-from l4.discovery.workload import AppProtocol, NamedEndpoint, Service, ServicePort, TunnelProtocol, Workload
+from l4.discovery.workload import AppProtocol, NamedEndpoint, Service, ServicePort, Workload, usable
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Rank
@@ -90,12 +90,19 @@ class ClusterConfigs:
 
 
 def _endpoints(service: Service, port: int, labels: Mapping[str, str], rank: Ranking) -> Iterator[Endpoint]:
-    """The service's healthy endpoints that have the labels and a rank, in the order of their addresses."""
-    for it in sorted(service.endpoints, key=lambda it: it.workload.addresses):
-        workload = it.workload
-        is_wanted = workload.is_healthy and labels.items() <= workload.labels.items()
-        if is_wanted and workload.addresses and port in it.ports and (its := rank(workload)) is not None:
-            yield _endpoint(workload, it.ports[port], its)
+    """The service's usable endpoints that have the labels and a rank, in the order of their addresses."""
+    fitting = [
+        it
+        for it in service.endpoints
+        if it.workload.addresses
+        and port in it.ports
+        and labels.items() <= it.workload.labels.items()
+        and rank(it.workload) is not None
+    ]
+    for it in sorted(usable(fitting), key=lambda it: it.workload.addresses):
+        its = rank(it.workload)
+        assert its is not None
+        yield _endpoint(it.workload, it.ports[port], its)
 
 
 def _names(service: Service, port: int, labels: Mapping[str, str], rank: Ranking) -> Iterator[NamedEndpoint]:
@@ -106,11 +113,10 @@ def _names(service: Service, port: int, labels: Mapping[str, str], rank: Ranking
 
 
 def _endpoint(workload: Workload, port: int, rank: Rank = NEAREST) -> Endpoint:
-    is_hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
     return Endpoint(
         ip=workload.addresses[0],
         port=port,
-        identity=workload.identity if is_hbone else None,
+        identity=workload.tunnel_identity,
         workload=workload.metric_labels,
         weight=workload.capacity,
         rank=rank,

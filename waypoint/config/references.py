@@ -72,7 +72,7 @@ class References:
                 namespace = reference.namespace or source.namespace
                 named = self._registry.service_named(namespace, reference.name)
                 if named is None:
-                    sentence = f"there is no Service {namespace}/{reference.name}"
+                    sentence = self._registry.why_no_service(namespace, reference.name)
                     return Unresolved("name", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")
                 if self._requires_grants and namespace != source.namespace and not self._grant(source, named):
                     return _not_granted(source, named)
@@ -80,7 +80,7 @@ class References:
             case "networking.istio.io", "Hostname" | "ServiceEntry":
                 by_host = self._registry.services.get(reference.name)
                 if by_host is None:
-                    sentence = f"no Service and no ServiceEntry has the host {reference.name}"
+                    sentence = self._registry.why_no_host(reference.name)
                     return Unresolved("name", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")
                 return by_host
         sentence = f"{reference.group or 'core'}/{reference.kind} is no kind of backend that is known here"

@@ -180,7 +180,9 @@ class VirtualRules:
     ) -> ClusterName | None:
         service = self._service(destination.host)
         if service is None:
-            self._report.tell(f"{field}.host", f"there is no host {destination.host}; {cost}", Code.BACKEND_NOT_FOUND)
+            host = destination.host if "." in destination.host else f"{destination.host}.{self._key.namespace}.svc"
+            sentence = f"{self._registry.why_no_host(host)}; {cost}"
+            self._report.tell(f"{field}.host", sentence, Code.BACKEND_NOT_FOUND)
             return None
         number = destination.port.number if destination.port is not None else None
         if number is None:

@@ -115,7 +115,7 @@ def _endpoint(config: ClusterConfig, named: NamedEndpoint, address: str) -> Endp
     return Endpoint(
         ip=address,
         port=named.ports[config.port],
-        identity=None,
+        identity=named.workload.tunnel_identity,
         workload=named.workload.metric_labels,
         weight=named.weight,
         tls=config.tls,

@@ -2,7 +2,7 @@ import pytest
 
 from l4.discovery.kubernetes import Mesh, app_protocol
 from l4.discovery.objects import ServicePortSpec
-from l4.discovery.workload import AppProtocol, ServicePort, TunnelProtocol, Workload
+from l4.discovery.workload import AppProtocol, ServicePort, TunnelProtocol, Workload, usable
 from policies.attributes import Identity
 from tests.kit.discovery import registry_in
 
@@ -42,10 +42,10 @@ def only_workload(text: str) -> Workload:
 
 
 def members(text: str, name: str = "reviews") -> dict[str, dict[int, int]]:
-    """The endpoints of a service: workload → its ports."""
+    """The endpoints of a service that may be picked: workload → its ports."""
     found = registry_in(text).service_named("default", name)
     assert found is not None
-    return {endpoint.workload.addresses[0]: dict(endpoint.ports) for endpoint in found.endpoints}
+    return {endpoint.workload.addresses[0]: dict(endpoint.ports) for endpoint in usable(found.endpoints)}
 
 
 # -- workloads -----------------------------------------------------------------------------------------------------
@@ -139,6 +139,40 @@ def test_a_pod_on_its_nodes_network_is_not_found_by_address() -> None:
         ),
         ("db-0", {"metadata": "ownerReferences: [{kind: StatefulSet, name: db}]"}, ("db", "pod")),
         ("copy-x", {"metadata": "ownerReferences: [{kind: Job, name: copy}]"}, ("copy", "job")),
+        ("copy-x", {"metadata": "ownerReferences: [{kind: Job, name: copy-29406360}]"}, ("copy", "cronjob")),
+        ("copy-x", {"metadata": "ownerReferences: [{kind: Job, name: copy-1234567}]"}, ("copy-1234567", "job")),
+        ("web-6f7-x", {"labels": "rollouts-pod-template-hash: 6f7"}, ("web", "deployment")),
+        (
+            "odd",
+            {
+                "labels": "rollouts-pod-template-hash: 6f7",
+                "metadata": "ownerReferences: [{kind: ReplicaSet, name: web-6f7}]",
+            },
+            ("web", "deployment"),
+        ),
+        (
+            "odd",
+            {
+                "metadata": "ownerReferences: [{kind: It, name: b}, {kind: StatefulSet, name: db, controller: true}]",
+            },
+            ("db", "pod"),
+        ),
+        (
+            "db-1-x",
+            {
+                "labels": "deploymentconfig: db",
+                "metadata": "ownerReferences: [{kind: ReplicationController, name: db-1}]",
+            },
+            ("db", "pod"),
+        ),
+        (
+            "copy-x",
+            {
+                "labels": "service.istio.io/workload-name: copies",
+                "metadata": "ownerReferences: [{kind: Job, name: copy-29406360}]",
+            },
+            ("copies", "cronjob"),
+        ),
     ],
 )
 def test_a_workload_is_named_after_what_made_the_pod(
@@ -166,6 +200,89 @@ def test_canonical_names_come_from_labels_as_istio_reads_them(labels: str, expec
     workload = only_workload(pod("a", "10.0.0.1", labels=labels))
 
     assert (workload.canonical_name, workload.canonical_revision) == expected
+
+
+# -- workload entries ------------------------------------------------------------------------------------------------
+
+
+def entry(name: str, address: str, **parts: str) -> str:
+    """A document; `labels`, `metadata` and `spec` are the insides of flow mappings."""
+    part = {"labels": "", "metadata": "", "spec": ""} | parts
+    return f"""
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {{name: {name}, labels: {{{part["labels"]}}}, {part["metadata"]}}}
+spec: {{address: "{address}", {part["spec"]}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "protocol"),
+    [
+        ({}, TunnelProtocol.NONE),
+        ({"labels": "networking.istio.io/tunnel: http"}, TunnelProtocol.HBONE),
+        ({"spec": "labels: {networking.istio.io/tunnel: http}"}, TunnelProtocol.HBONE),
+        ({"metadata": "annotations: {ambient.istio.io/redirection: enabled}"}, TunnelProtocol.HBONE),
+    ],
+)
+def test_a_workload_entry_says_whether_it_speaks_hbone(parts: dict[str, str], protocol: TunnelProtocol) -> None:
+    assert only_workload(entry("vm", "10.0.0.1", **parts)).tunnel_protocol is protocol
+
+
+def test_a_workload_entry_is_known_as_istiod_has_it() -> None:
+    workload = only_workload(
+        entry("vm", "10.0.0.1", labels="version: v2", spec="labels: {app: db, version: v1}, serviceAccount: db")
+    )
+
+    assert workload.uid == "Kubernetes/networking.istio.io/WorkloadEntry/default/vm"
+    assert workload.labels == {"app": "db", "version": "v2"}
+    assert (workload.workload_name, workload.canonical_name, workload.canonical_revision) == ("vm", "db", "v2")
+    assert workload.identity == Identity("cluster.local", "default", "db")
+
+
+def test_a_workload_entry_is_on_the_meshs_network_unless_it_says_otherwise() -> None:
+    def network(spec: str) -> str:
+        (workload,) = registry_in(entry("vm", "10.0.0.1", spec=spec), Mesh(network="lan")).workloads.values()
+        return workload.network
+
+    assert (network(""), network("network: wan")) == ("lan", "wan")
+
+
+def test_weight_0_is_no_weight_and_not_sick() -> None:
+    workload = only_workload(entry("vm", "10.0.0.1", spec="weight: 0"))
+
+    assert (workload.is_healthy, workload.capacity) == (True, 1)
+
+
+def test_workload_entries_that_registered_themselves_are_named_after_their_group() -> None:
+    workload = only_workload(entry("vm-7", "10.0.0.1", metadata="annotations: {istio.io/autoRegistrationGroup: vms}"))
+
+    assert workload.workload_name == "vms"
+
+
+@pytest.mark.parametrize("pieces", ["", slice_of("reviews", "[{port: 80}]", "[{addresses: [10.0.0.9]}]")])
+def test_a_service_selects_workload_entries_whether_it_has_slices_or_not(pieces: str) -> None:
+    ports = "[{port: 80}, {port: 81, name: b}, {port: 82, name: c, targetPort: web}, {port: 83, targetPort: other}]"
+    text = (
+        service("reviews", f"selector: {{app: reviews}}, ports: {ports}")
+        + entry("vm", "10.0.0.1", labels="app: reviews", spec="ports: {web: 9080, b: 9081}")
+        + entry("elsewhere", "10.0.0.2", labels="app: other")
+        + pieces
+    )
+
+    assert members(text)["10.0.0.1"] == {80: 80, 81: 9081, 82: 9080}
+
+
+def test_a_service_selects_workload_entries_that_have_a_name_for_an_address() -> None:
+    text = service("reviews", "selector: {app: reviews}, ports: [{port: 80}]") + entry(
+        "vm", "VM.example.com", labels="app: reviews, networking.istio.io/tunnel: http"
+    )
+
+    (named,) = registry_in(text).services["reviews.default.svc.cluster.local"].names
+
+    assert (named.name, named.ports) == ("vm.example.com", {80: 80})
+    assert named.workload.tunnel_identity == Identity("cluster.local", "default", "default")
 
 
 # -- services ------------------------------------------------------------------------------------------------------
@@ -248,6 +365,69 @@ def test_endpoints_that_are_not_ready_or_go_away_are_left_out() -> None:
     text = service("reviews", "ports: [{port: 80}]") + slice_of("reviews", "[{port: 80}]", endpoints)
 
     assert members(text) == {"10.0.0.1": {80: 80}, "10.0.0.2": {80: 80}}
+
+
+SERVED = "[{addresses: [10.0.0.1], conditions: {ready: false, serving: true, terminating: true}}]"
+
+
+def test_endpoints_that_go_away_and_still_serve_stand_in_when_no_other_is_left() -> None:
+    text = service("reviews", "ports: [{port: 80}]") + slice_of("reviews", "[{port: 80}]", SERVED)
+    ready = slice_of("reviews", "[{port: 80}]", "[{addresses: [10.0.0.2]}]", "more")
+    done = SERVED.replace("serving: true", "serving: false")
+
+    assert members(text) == {"10.0.0.1": {80: 80}}
+    assert members(text + ready) == {"10.0.0.2": {80: 80}}
+    assert members(service("reviews", "ports: [{port: 80}]") + slice_of("reviews", "[{port: 80}]", done)) == {}
+
+
+def test_pods_that_go_away_and_still_serve_stand_in_when_no_other_is_left() -> None:
+    leaving = pod("a", "10.0.0.1", labels="app: reviews", metadata="deletionTimestamp: 2026-01-01T00:00:00Z")
+    text = service("reviews", "selector: {app: reviews}, ports: [{port: 80}]") + leaving
+
+    assert members(text) == {"10.0.0.1": {80: 80}}
+    assert members(text + pod("b", "10.0.0.2", labels="app: reviews")) == {"10.0.0.2": {80: 80}}
+    assert members(text.replace("podIP: ", "conditions: [{type: Ready, status: 'False'}], podIP: ")) == {}
+
+
+@pytest.mark.parametrize(
+    "members_of_it",
+    [
+        pod("a", "10.0.0.1", labels="app: reviews", status="conditions: [{type: Ready, status: 'False'}]"),
+        slice_of("reviews", "[{port: 80}]", "[{addresses: [10.0.0.1], conditions: {ready: false}}]"),
+    ],
+)
+def test_a_service_that_publishes_what_is_not_ready_leads_there(members_of_it: str) -> None:
+    spec = "selector: {app: reviews}, ports: [{port: 80}], publishNotReadyAddresses: "
+
+    assert members(service("reviews", spec + "true") + members_of_it) == {"10.0.0.1": {80: 80}}
+    assert members(service("reviews", spec + "false") + members_of_it) == {}
+
+
+ENDPOINTS = """
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: reviews}
+subsets:
+- addresses: [{ip: 10.0.0.1}, {ip: 10.0.0.2, nodeName: n1}]
+  notReadyAddresses: [{ip: 10.0.0.3}]
+  ports: [{port: 9080}]
+"""
+
+
+def test_endpoints_say_where_a_service_without_selector_leads() -> None:
+    text = service("reviews", "ports: [{port: 80}]") + ENDPOINTS + pod("b", "10.0.0.2")
+
+    assert members(text) == {"10.0.0.1": {80: 9080}, "10.0.0.2": {80: 9080}}
+    found = registry_in(text).services["reviews.default.svc.cluster.local"].endpoints
+    assert "b" in {it.workload.name for it in found}
+
+
+def test_slices_and_selectors_come_before_endpoints() -> None:
+    piece = slice_of("reviews", "[{port: 80}]", "[{addresses: [10.0.0.9]}]")
+
+    assert members(service("reviews", "ports: [{port: 80}]") + ENDPOINTS + piece) == {"10.0.0.9": {80: 80}}
+    assert members(service("reviews", "selector: {a: b}, ports: [{port: 80}]") + ENDPOINTS) == {}
 
 
 def test_an_empty_slice_as_kubectl_prints_it_means_no_endpoints() -> None:

@@ -9,6 +9,7 @@ from l4.config.resources import Decoder
 from l4.discovery.kubernetes import KINDS, Mesh, registry_of
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service
+from policies.attributes import Identity
 
 ENTRY = """
 apiVersion: networking.istio.io/v1
@@ -119,6 +120,45 @@ spec: {address: 10.1.0.1, labels: {app: p}, ports: {web: 81}}
     )
 
     assert [(it.workload.addresses, it.ports) for it in found.endpoints] == [(("10.1.0.1",), {80: 81})]
+
+
+def test_a_selected_pods_port_is_found_by_the_name_of_the_entrys() -> None:
+    pod = """
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: shop, labels: {app: p}}
+spec: {containers: [{ports: [{containerPort: 9080, name: web}]}]}
+status: {podIP: 10.0.0.1}
+"""
+    ports = "[{number: 80, name: web}, {number: 81, name: other}, {number: 82, name: third, targetPort: 8082}]"
+
+    found = service(
+        f"{{hosts: [a.b], resolution: STATIC, ports: {ports}, workloadSelector: {{labels: {{app: p}}}}}}", pod
+    )
+
+    assert [it.ports for it in found.endpoints] == [{80: 9080, 81: 81, 82: 8082}]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "endpoint"),
+    [
+        ("labels: {networking.istio.io/tunnel: http}", ""),
+        ("annotations: {ambient.istio.io/redirection: enabled}", ""),
+        ("", "labels: {networking.istio.io/tunnel: http}"),
+    ],
+)
+def test_endpoints_in_an_entry_say_whether_they_speak_hbone(metadata: str, endpoint: str) -> None:
+    entry = ENTRY.replace("namespace: shop", f"namespace: shop, {metadata}")
+    spec = "{hosts: [a.b], resolution: DNS, endpoints: [{address: 10.0.0.1, %s}, {address: c.d, %s}]}"
+
+    [found] = registry(entry % (spec % (endpoint, endpoint))).services.values()
+
+    workloads = [it.workload for it in (*found.endpoints, *found.names)]
+    assert [it.tunnel_identity for it in workloads] == [Identity("cluster.local", "shop", "default")] * 2
+
+
+def test_a_host_is_not_looked_up_itself_where_a_selector_says_who_answers() -> None:
+    assert service("{hosts: [a.b], resolution: DNS, workloadSelector: {labels: {app: p}}}").names == ()
 
 
 def test_names_are_left_to_be_looked_up() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
-from l4.discovery.workload import TunnelProtocol, Workload
+from l4.discovery.workload import Workload
 from l4.discovery.workload_policies import WorkloadPolicies
 from policies.authorization import Action, Policy
 from waypoint.ask.lint.subject import Subject, problem
@@ -44,7 +44,7 @@ def _is_guarded(workload: Workload, policies: WorkloadPolicies) -> bool:
     is_allowing = authorization is not None and any(
         it.action is Action.ALLOW and not it.is_dry_run for it in authorization.policies
     )
-    return is_allowing or workload.tunnel_protocol is not TunnelProtocol.HBONE
+    return is_allowing or workload.tunnel_identity is None
 
 
 def _is_enforced(policy: Policy) -> bool:

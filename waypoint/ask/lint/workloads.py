@@ -12,7 +12,7 @@ from l4.config.documents import Document
 from l4.config.resources import Resources
 from l4.discovery.objects import EndpointSlice, Pod
 from l4.discovery.registry import Registry
-from l4.discovery.workload import Service
+from l4.discovery.workload import Service, usable
 
 _CONTROLLERS = frozenset(
     {"Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "DaemonSet", "Rollout", "Job"}
@@ -53,7 +53,7 @@ class Workloads:
 
     def endpoints(self, service: Service, selector: Mapping[str, str]) -> int | None:
         """How many are ready, or will be; None when that can't be known."""
-        ready = sum(endpoint.workload.is_healthy for endpoint in service.endpoints)
+        ready = len(usable(service.endpoints))
         if ready or service.namespace in self._sliced:
             return ready
         if not selector or not self.of(service.namespace):

@@ -1,0 +1,141 @@
+"""Who answers for a Service: what its EndpointSlices say, or, without any, its Endpoints or its selector.
+
+WorkloadEntries that the selector selects come in any case: no slice has them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from l4.config.resources import Resources
+from l4.discovery.members import Member, Members
+from l4.discovery.mesh import Mesh
+from l4.discovery.objects import (
+    EndpointConditions,
+    Endpoints,
+    EndpointSlice,
+    Metadata,
+    ServiceObject,
+    ServicePortSpec,
+    SliceEndpoint,
+    canonical_ip,
+)
+from l4.discovery.workload import Health, NamedEndpoint, ServiceEndpoint, TunnelProtocol, Workload
+from policies.attributes import Identity
+
+_SERVICE_NAME = "kubernetes.io/service-name"
+
+
+class ServiceEndpoints:
+    def __init__(self, resources: Resources, members: Members, mesh: Mesh) -> None:
+        self._members = members
+        self._mesh = mesh
+        self._slices: dict[tuple[str, str], list[EndpointSlice]] = {}
+        self._endpoints = {(it.key.namespace, it.key.name): it.value for it in resources.of(Endpoints)}
+        for resource in resources.of(EndpointSlice):
+            name = resource.value.metadata.labels.get(_SERVICE_NAME, "")
+            self._slices.setdefault((resource.key.namespace, name), []).append(resource.value)
+
+    def of(self, service: ServiceObject) -> tuple[ServiceEndpoint, ...]:
+        found = self._found(service)
+        if service.spec.publish_not_ready_addresses:
+            found = (replace(it, stated=Health.READY) for it in found)
+        return tuple({it.workload.uid: it for it in found}.values())  # a dual-stack pod has a slice per family
+
+    def names(self, service: ServiceObject) -> tuple[NamedEndpoint, ...]:
+        """Of the WorkloadEntries that have a DNS name in place of an address."""
+        named = (it for it in self._selected(service) if it.name)
+        return tuple(NamedEndpoint(it.name, _targets(service, it), it.workload.capacity, it.workload) for it in named)
+
+    def _found(self, service: ServiceObject) -> Iterator[ServiceEndpoint]:
+        key = service.metadata.namespace, service.metadata.name
+        pieces = self._slices.get(key)
+        if pieces is None and not service.spec.selector and key in self._endpoints:
+            pieces = list(_mirrored(self._endpoints[key]))
+        if pieces is not None:
+            yield from self._from_slices(service, pieces)
+        for member in self._selected(service):
+            if (member.is_entry or pieces is None) and not member.name:
+                yield ServiceEndpoint(member.workload, _targets(service, member))
+
+    def _selected(self, service: ServiceObject) -> Iterator[Member]:
+        return self._members.selected(service.metadata.namespace, service.spec.selector)
+
+    def _from_slices(self, service: ServiceObject, slices: Iterable[EndpointSlice]) -> Iterator[ServiceEndpoint]:
+        is_published = service.spec.publish_not_ready_addresses
+        for piece in slices:
+            targets = {port.name: port.port for port in piece.ports if port.port is not None and port.protocol == "TCP"}
+            ports = {port.port: targets[port.name] for port in tcp(service.spec.ports) if port.name in targets}
+            for endpoint in piece.endpoints:
+                health = _health(endpoint.conditions)
+                for address in map(canonical_ip, endpoint.addresses if health or is_published else ()):
+                    member = self._behind(piece.metadata.namespace, endpoint, address)
+                    if member is not None:
+                        yield ServiceEndpoint(member.workload, ports, min(health, member.workload.health))
+                    else:
+                        yield ServiceEndpoint(self._bare(piece.metadata, address, endpoint, health), ports)
+
+    def _behind(self, namespace: str, endpoint: SliceEndpoint, address: str) -> Member | None:
+        reference = endpoint.target_ref
+        if reference is not None and reference.kind == "Pod":
+            return self._members.pod(namespace, reference.name)
+        return self._members.at(address)
+
+    def _bare(self, meta: Metadata, address: str, endpoint: SliceEndpoint, health: Health) -> Workload:
+        """An address behind which we know nobody: plain TCP."""
+        service = meta.labels.get(_SERVICE_NAME, meta.name)
+        return Workload(
+            uid=f"{self._mesh.cluster_id}/discovery.k8s.io/EndpointSlice/{meta.namespace}/{meta.name}/{address}",
+            name=meta.name,
+            namespace=meta.namespace,
+            addresses=(address,),
+            identity=Identity(self._mesh.trust_domain, meta.namespace, "default"),
+            tunnel_protocol=TunnelProtocol.NONE,
+            node=endpoint.node_name,
+            is_healthy=health is Health.READY,
+            is_leaving=health is Health.LEAVING,
+            workload_name=service,
+            workload_type="pod",
+            canonical_name=service,
+            cluster_id=self._mesh.cluster_id,
+            network=self._mesh.network,
+            locality=self._members.localities.get(endpoint.node_name, ""),
+        )
+
+
+def tcp(ports: Iterable[ServicePortSpec]) -> Iterator[ServicePortSpec]:
+    return (port for port in ports if port.protocol == "TCP")
+
+
+def _targets(service: ServiceObject, member: Member) -> dict[int, int]:
+    """The member's port for each of the service's; ports whose target has a name that the member doesn't are left
+    out. A WorkloadEntry's `ports` also map the service port's own name."""
+    found = {}
+    for port in tcp(service.spec.ports):
+        if isinstance(port.target_port, str):
+            target = member.port_names.get(port.target_port)
+        else:
+            mapped = member.port_names.get(port.name) if member.is_entry else None
+            target = mapped or port.target_port or port.port
+        if target is not None:
+            found[port.port] = target
+    return found
+
+
+def _health(conditions: EndpointConditions) -> Health:
+    is_serving = conditions.ready if conditions.serving is None else conditions.serving
+    if conditions.terminating:
+        return Health.LEAVING if is_serving else Health.NOT_READY
+    return Health.READY if conditions.ready else Health.NOT_READY
+
+
+def _mirrored(endpoints: Endpoints) -> Iterator[EndpointSlice]:
+    """As the slices that a cluster makes of them."""
+    name, namespace = endpoints.metadata.name, endpoints.metadata.namespace
+    meta = Metadata(name, namespace, {_SERVICE_NAME: name})
+    for subset in endpoints.subsets:
+        members = [
+            SliceEndpoint((it.ip,), EndpointConditions(ready=is_ready), it.target_ref, it.node_name)
+            for addresses, is_ready in ((subset.addresses, True), (subset.not_ready_addresses, False))
+            for it in addresses
+        ]
+        yield EndpointSlice(meta, tuple(members), subset.ports)

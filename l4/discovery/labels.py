@@ -1,0 +1,78 @@
+"""What labels, annotations and owners say of a workload: one reading of each, whatever object carries them.
+
+Names and precedence are istiod's.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from l4.discovery.objects import Metadata, OwnerReference
+from l4.discovery.workload import TunnelProtocol
+
+_REDIRECTION = "ambient.istio.io/redirection"
+_TUNNEL = "networking.istio.io/tunnel"
+_WORKLOAD_NAME = "service.istio.io/workload-name"
+_REGISTRATION_GROUP = "istio.io/autoRegistrationGroup"
+_CANONICAL_NAMES = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+_CANONICAL_REVISIONS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
+_RUN_OF_CRON_JOB = re.compile(r"(.+)-\d{8,10}", re.ASCII).fullmatch
+_TEMPLATE_HASHES = ("pod-template-hash", "rollouts-pod-template-hash")
+
+
+def tunnel_protocol(labels: Mapping[str, str], annotations: Mapping[str, str]) -> TunnelProtocol:
+    """HBONE where a ztunnel takes a workload's connections, or where the workload says that it takes tunnels itself."""
+    speaks_hbone = is_redirected(annotations) or "http" in labels.get(_TUNNEL, "").split(",")
+    return TunnelProtocol.HBONE if speaks_hbone else TunnelProtocol.NONE
+
+
+def is_redirected(annotations: Mapping[str, str]) -> bool:
+    """Whether a workload's connections are redirected to its node's ztunnel."""
+    return annotations.get(_REDIRECTION) == "enabled"
+
+
+def canonical_name(labels: Mapping[str, str], workload_name: str) -> str:
+    return _first(labels, _CANONICAL_NAMES, workload_name)
+
+
+def canonical_revision(labels: Mapping[str, str]) -> str:
+    return _first(labels, _CANONICAL_REVISIONS, "latest")
+
+
+def entry_name(meta: Metadata, labels: Mapping[str, str]) -> str:
+    """The workload's name of a WorkloadEntry: of those that register by themselves, that of their group."""
+    return meta.annotations.get(_REGISTRATION_GROUP) or labels.get(_WORKLOAD_NAME) or meta.name
+
+
+def pod_name_and_kind(meta: Metadata) -> tuple[str, str]:
+    """The workload's name of a pod, which stays when pods come and go, and the kind of what made the pod."""
+    name, kind = _made_by(meta)
+    return meta.labels.get(_WORKLOAD_NAME) or name, kind
+
+
+def _made_by(meta: Metadata) -> tuple[str, str]:
+    """A ReplicaSet stands for its Deployment or Argo Rollout, a Job whose name ends like a CronJob's run for that."""
+    suffixes = [f"-{meta.labels[name]}" for name in _TEMPLATE_HASHES if meta.labels.get(name)]
+    owner = _owner(meta.owner_references)
+    if owner is None:
+        cut = (meta.name.rpartition(suffix + "-")[0] for suffix in suffixes)
+        return next(((name, "deployment") for name in cut if name), (meta.name, "pod"))
+    match owner.kind:
+        case "ReplicaSet":
+            cut = (owner.name.removesuffix(suffix) for suffix in suffixes if owner.name.endswith(suffix))
+            return next(cut, owner.name), "deployment"
+        case "ReplicationController" if meta.labels.get("deploymentconfig"):
+            return meta.labels["deploymentconfig"], "pod"
+        case "Job":
+            run = _RUN_OF_CRON_JOB(owner.name)
+            return (run[1], "cronjob") if run else (owner.name, "job")
+    return owner.name, owner.kind.lower() if owner.kind in {"Deployment", "CronJob"} else "pod"
+
+
+def _owner(references: tuple[OwnerReference, ...]) -> OwnerReference | None:
+    """The one that controls it; in hand-written manifests, the first."""
+    controlling = (it for it in references if it.controller)
+    return next(controlling, references[0] if references else None)
+
+
+def _first(labels: Mapping[str, str], names: Iterable[str], default: str) -> str:
+    return next((labels[name] for name in names if labels.get(name)), default)

@@ -1,0 +1,142 @@
+"""Pods and WorkloadEntries → workloads, findable in the ways in which services name them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from l4.config.resources import Resource, Resources
+from l4.discovery.labels import canonical_name, canonical_revision, entry_name, pod_name_and_kind, tunnel_protocol
+from l4.discovery.mesh import Mesh
+from l4.discovery.objects import NodeObject, Pod, canonical_ip
+from l4.discovery.service_entry import WorkloadEntry, is_ip
+from l4.discovery.waypoints import Bindings
+from l4.discovery.workload import TunnelProtocol, Workload
+from policies.attributes import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`labels` are those by which services select it, `port_names` the numbers of its named ports. `name` is the DNS
+    name of a WorkloadEntry that has one in place of an address."""
+
+    workload: Workload
+    labels: Mapping[str, str]
+    port_names: Mapping[str, int]
+    is_entry: bool = False
+    is_nameless: bool = False
+    name: str = ""
+
+
+class Members:
+    """`is_nameless`: it shares its node's address, so that nobody can be told by it."""
+
+    def __init__(self, resources: Resources, mesh: Mesh, bindings: Bindings) -> None:
+        self._mesh = mesh
+        self._bindings = bindings
+        self._all: list[Member] = []
+        self._pods: dict[tuple[str, str], Member] = {}
+        self._by_ip: dict[str, Member] = {}
+        self._by_label: dict[tuple[str, str, str], list[Member]] = {}
+        self.localities = {node.key.name: node.value.locality for node in resources.of(NodeObject)}
+        for pod in resources.of(Pod):
+            if not pod.value.is_over and pod.value.addresses:
+                member = self._pods[pod.key.namespace, pod.key.name] = self._of_pod(pod)
+                self._add(pod.key.namespace, member)
+        for entry in resources.of(WorkloadEntry):
+            self._add(entry.key.namespace, self._of_entry(entry))
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._all)
+
+    def pod(self, namespace: str, name: str) -> Member | None:
+        return self._pods.get((namespace, name))
+
+    def at(self, ip: str) -> Member | None:
+        return self._by_ip.get(ip)
+
+    def standing_for(self, addresses: Iterable[str], protocol: TunnelProtocol) -> Member | None:
+        """Who is known at one of an entry's addresses, and meant by it; but what is said to take tunnels is never taken
+        for somebody who takes none."""
+        known = next((member for it in addresses if (member := self.at(it)) is not None), None)
+        if known is not None and protocol is TunnelProtocol.HBONE and known.workload.tunnel_identity is None:
+            return None
+        return known
+
+    def selected(self, namespace: str, selector: Mapping[str, str]) -> Iterator[Member]:
+        """An empty selector selects nothing, as for Services."""
+        for label, value in list(selector.items())[:1]:
+            for member in self._by_label.get((namespace, label, value), ()):
+                if selector.items() <= member.labels.items():
+                    yield member
+
+    def _add(self, namespace: str, member: Member) -> None:
+        self._all.append(member)
+        for address in member.workload.addresses if not member.is_nameless else ():
+            self._by_ip.setdefault(address, member)
+        for label, value in member.labels.items():
+            self._by_label.setdefault((namespace, label, value), []).append(member)
+
+    def _of_pod(self, resource: Resource[Pod]) -> Member:
+        pod, meta = resource.value, resource.value.metadata
+        name, kind = pod_name_and_kind(meta)
+        workload = Workload(
+            uid=f"{self._mesh.cluster_id}//Pod/{meta.namespace}/{meta.name}",
+            name=meta.name,
+            namespace=meta.namespace,
+            addresses=pod.addresses,
+            identity=Identity(self._mesh.trust_domain, meta.namespace, pod.spec.service_account_name),
+            tunnel_protocol=tunnel_protocol(meta.labels, meta.annotations),
+            node=pod.spec.node_name,
+            is_healthy=pod.is_healthy,
+            is_leaving=pod.is_leaving,
+            workload_name=name,
+            workload_type=kind,
+            canonical_name=canonical_name(meta.labels, name),
+            canonical_revision=canonical_revision(meta.labels),
+            cluster_id=self._mesh.cluster_id,
+            network=self._mesh.network,
+            labels=meta.labels,
+            annotations=meta.annotations,
+            waypoint=self._bindings.of_workload(resource, meta.labels),
+            ports=tuple(sorted({port.container_port for container in pod.spec.containers for port in container.ports})),
+            locality=_locality(pod, self.localities),
+        )
+        return Member(workload, meta.labels, pod.port_names, is_nameless=pod.spec.host_network)
+
+    def _of_entry(self, resource: Resource[WorkloadEntry]) -> Member:
+        """Where a pod has the same address, that pod is meant."""
+        meta, spec, labels = resource.value.metadata, resource.value.spec, resource.value.labels
+        protocol = tunnel_protocol(labels, meta.annotations)
+        address = (canonical_ip(spec.address),) if is_ip(spec.address) else ()
+        pod = self.standing_for(address, protocol)
+        if pod is not None and not pod.is_entry:
+            return Member(pod.workload, labels, spec.ports, is_entry=True)
+        name = entry_name(meta, labels)
+        workload = Workload(
+            uid=f"{self._mesh.cluster_id}/networking.istio.io/WorkloadEntry/{meta.namespace}/{meta.name}",
+            name=meta.name,
+            namespace=meta.namespace,
+            addresses=address,
+            identity=Identity(self._mesh.trust_domain, meta.namespace, spec.service_account),
+            tunnel_protocol=protocol,
+            node="",
+            is_healthy=True,
+            workload_name=name,
+            workload_type="pod",
+            canonical_name=canonical_name(labels, name),
+            canonical_revision=canonical_revision(labels),
+            cluster_id=self._mesh.cluster_id,
+            network=spec.network or self._mesh.network,
+            labels=labels,
+            annotations=meta.annotations,
+            waypoint=self._bindings.of_workload(resource, labels),
+            locality=spec.locality,
+            capacity=max(spec.weight, 1),
+            ports=tuple(sorted(set(spec.ports.values()))),
+        )
+        return Member(workload, labels, spec.ports, is_entry=True, name="" if address else spec.address.lower())
+
+
+def _locality(pod: Pod, localities: Mapping[str, str]) -> str:
+    """Of its node, unless a label of its own says otherwise; in a label dots stand for slashes."""
+    own = pod.metadata.labels.get("istio-locality", "")
+    return (own if "/" in own else own.replace(".", "/")) or localities.get(pod.spec.node_name, "")

@@ -5,7 +5,7 @@ PYTHON ?= $(shell for it in python3.11 python3.12 python3.13 python3.14 python3;
 BIN := .venv/bin
 PIP := -m pip --quiet --disable-pip-version-check
 
-SOURCES := hatch_build.py pyproject.toml $(shell find policies l4 waypoint -name '*.py')
+SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find policies l4 waypoint -name '*.py')
 
 .PHONY: bookinfo test test-twin test-newest check format lock proto bench hostile swaps soak fuzz mutants clean python
 
@@ -20,7 +20,7 @@ check: .venv/ready  ## Format, lint, types, and the direction of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy hatch_build.py
+	$(BIN)/mypy hatch_build.py pywaypoint.py
 	$(BIN)/lint-imports
 
 format: .venv/ready
@@ -35,8 +35,8 @@ bench: .venv/ready  ## Side by side with Envoy; needs wrk. Measures the compiled
 	$(BIN)/python -m bench
 
 test-twin: build/twin  ## The same tests over the compiled twin.
-	cp -R tests bench deploy docs examples pyproject.toml hatch_build.py Makefile build/twin/
-	cd build/twin && EXPECT_TWIN=1 $(CURDIR)/$(BIN)/python -m pytest -n 2 --dist loadfile
+	cp -R $(filter-out build policies l4 waypoint,$(wildcard *)) .ci build/twin/pywaypoint/
+	cd build/twin/pywaypoint && EXPECT_TWIN=1 $(CURDIR)/$(BIN)/python -m pytest -n 2 --dist loadfile
 
 build/twin: .venv/ready $(SOURCES)
 	rm -rf $@

@@ -1,4 +1,5 @@
-"""Builds the compiled twin: with PYWAYPOINT_TWIN=1 the hot modules are also compiled, from the very same source.
+"""What the wheel is made of: the version, the folder that its packages lie in, and with PYWAYPOINT_TWIN=1 the compiled
+twin, for which the hot modules are also compiled, from the very same source.
 
 The Python files stay in the wheel; the interpreter prefers the extension beside each. What Cython must know to be quick
 is read from the source's own annotations (`Module`), so that the twin can't drift: nothing is declared twice.
@@ -8,6 +9,7 @@ is read from the source's own annotations (`Module`), so that the twin can't dri
 import ast
 import os
 import re
+import runpy
 import shutil
 import tempfile
 import tomllib
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 HOT = (
     "l4/http2/_engine.py",
@@ -78,7 +81,15 @@ class _Field(ast.AnnAssign):
     target: ast.Name
 
 
-class TwinHook(BuildHookInterface[Any]):
+class VersionHook(MetadataHookInterface):
+    PLUGIN_NAME = "custom"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        root = Path(self.root)
+        metadata["version"] = runpy.run_path(str(root / "l4" / "version.py"))["of_folder"](root)
+
+
+class WheelHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     @property
@@ -90,11 +101,15 @@ class TwinHook(BuildHookInterface[Any]):
         return list(pyproject["dependency-groups"]["twin"]) if self.is_wanted else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if not self.is_wanted or version == "editable":
+        if version == "editable":
+            return
+        build_data["force_include"]["pywaypoint.py"] = "pywaypoint/__init__.py"
+        if not self.is_wanted:
             return
         self._folder = Path(tempfile.mkdtemp(prefix="pywaypoint-twin-"))
         for extension in compile_into(self._folder, Path(self.root)):
-            build_data["force_include"][str(extension)] = str(extension.relative_to(self._folder / "built"))
+            inside = extension.relative_to(self._folder / "built")
+            build_data["force_include"][str(extension)] = str("pywaypoint" / inside)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 

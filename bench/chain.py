@@ -20,7 +20,7 @@ from policies.attributes import Identity
 from tests.kit import envoy
 
 _ROOT = Path(__file__).parents[1]
-OURS = next(folder for folder in (_ROOT / "build" / "twin", _ROOT) if (folder / "waypoint").is_dir())
+OURS = next(folder for folder in (_ROOT / "build" / "twin" / "pywaypoint", _ROOT) if (folder / "waypoint").is_dir())
 """Where our packages are taken from: the compiled twin, if `make build/twin` has built it, else the source."""
 
 DOWNLOAD_MIB = 10

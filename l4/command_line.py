@@ -1,5 +1,6 @@
 """What the command lines of both programs share: how a flag looks, what an address is, and the operators' flags."""
 
+import platform
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,20 @@ class AddressType(click.ParamType[Address]):
         if not host or not port.isdecimal() or int(port) > 65535:
             self.fail(f"{value!r} is not of the form ADDRESS:PORT, such as 127.0.0.1:15008", param, ctx)
         return host.strip("[]"), int(port)
+
+
+def version(command: F) -> F:
+    """`--version` of a program."""
+
+    def show(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            from l4.version import version
+
+            click.echo(f"{context.info_name} {version()}, Python {platform.python_version()}")
+            context.exit()
+
+    text = "Print the version, with the commit it was built from, and exit."
+    return click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)(command)
 
 
 def resources(command: F) -> F:

@@ -15,10 +15,10 @@ import signal
 import sys
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 import uvloop
 
+from l4 import version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.holder import Holder
 from l4.config.resources import Decoder
@@ -80,7 +80,7 @@ class Waypoint:
         self._source = FolderSource(options.resources)
         self._decoder = Decoder(KINDS)
         self._holder = Holder(Snapshot("", Registry()))
-        self._metrics = MeshMetrics("proxy", version("pywaypoint"))
+        self._metrics = MeshMetrics("proxy", version.installed())
         self._access_log = AccessLog(options.access_log) if options.access_log else None
         self._tracer = start_tracer(
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")

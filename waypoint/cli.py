@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 from click.shell_completion import CompletionItem
 
-from l4.command_line import EXISTING, AddressType, flag, operator_ports, resources
+from l4.command_line import EXISTING, AddressType, flag, operator_ports, resources, version
 from l4.config.codes import CODES, Level
 from waypoint.options import Address, GatewayName, RunOptions
 
@@ -50,6 +50,7 @@ def _complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@version
 def cli() -> None:
     """An L7 waypoint proxy for Istio ambient meshes."""
 
@@ -409,17 +410,6 @@ def replay(
 
     name = (gateway.namespace, gateway.name) if gateway else None
     sys.exit(run_replay(recordings, resources, against, name, output, fails_on_change=fail_on_change))
-
-
-@cli.command()
-def version() -> None:
-    """Print the version."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        click.echo(version("pywaypoint"))
-    except PackageNotFoundError:
-        click.echo("unknown: run from a checkout that is not installed")
 
 
 def main() -> None:

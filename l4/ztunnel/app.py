@@ -8,11 +8,11 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
 
+from l4 import version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.holder import Holder
 from l4.config.resources import Decoder
@@ -71,7 +71,7 @@ class Ztunnel:
         self._decoder = Decoder(kubernetes.KINDS)
         self._registry = Holder(Registry())
         self._certificates = FolderStore(options.certificates, options.trust_bundle, options.revocations)
-        self._metrics = MeshMetrics("ztunnel", version("pywaypoint"))
+        self._metrics = MeshMetrics("ztunnel", version.installed())
         self._access_log = _open_access_log(options.access_log)
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
         self._pods = Pods(self._node, options.node, options.hbone_port)

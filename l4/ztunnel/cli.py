@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
-from l4.command_line import EXISTING, Address, flag, operator_ports, resources
+from l4.command_line import EXISTING, Address, flag, operator_ports, resources, version
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@version
 def cli() -> None:
     """An L4 node proxy for Istio ambient meshes."""
 

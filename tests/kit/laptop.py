@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +52,11 @@ class LaptopMesh:
 
 
 @contextmanager
-def mesh_up(folder: Path, *args: str) -> Iterator[LaptopMesh]:
+def mesh_up(
+    folder: Path, *args: str, program: Sequence[str] = (sys.executable, "-m", "waypoint.cli")
+) -> Iterator[LaptopMesh]:
     """A mesh all of whose programs are ready; its run directory is `run` in the folder."""
-    command = [sys.executable, "-m", "waypoint.cli", "mesh", "up", "--run-directory", str(folder / "run"), *args]
+    command = [*program, "mesh", "up", "--run-directory", str(folder / "run"), *args]
     with (
         _LOCK.open("w") as lock,
         (folder / "stdout").open("wb") as stdout,

@@ -1,3 +1,5 @@
+import os
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +34,13 @@ def test_help_imports_nothing_heavy() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
 
     assert answer.stdout.strip() == "[]"
+
+
+def test_the_version_names_program_and_python() -> None:
+    answer = waypoint("--version", PATH=os.environ["PATH"])
+
+    assert answer.returncode == 0
+    assert re.fullmatch(r"waypoint \d+\.\d+\.\d+(\+g[0-9a-f]{7,}(\.dirty)?)?, Python 3\.\d+\.\d+\n", answer.stdout)
 
 
 def test_every_flag_of_run_names_its_environment_variable() -> None:

@@ -97,7 +97,7 @@ class Launcher:
         access_log = "-" if shows_access_log else str(self.layout.log(f"{name}-access"))
         return Launch(
             argv=(
-                *(sys.executable, "-c", f"from {module} import main; main()", "run"),
+                *(sys.executable, "-c", _PROXY.format(module=module), "run"),
                 *(word for path in paths for word in ("--resources", str(path))),
                 *own,
                 *("--trust-bundle", str(self.trust_bundle)),
@@ -114,6 +114,10 @@ class Launcher:
             is_vital=True,
             environment={**_PROXY_SETTINGS, **self.environment},
         )
+
+
+_PROXY = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from {{module}} import main; main()"
+"""The code that runs here, wherever it is installed: its packages are on no other program's import path."""
 
 
 def proxy_name(waypoint: Waypoint) -> str:

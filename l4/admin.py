@@ -4,6 +4,9 @@ Numbers and paths are Istio's: `:15020/stats/prometheus`, `:15021/healthz/ready`
 Both programs use the same three and add pages of their own to the administration port. That port changes things and
 asks nobody who they are, so it listens on loopback unless told otherwise, and refuses what a web page in somebody's
 browser could send it.
+
+Each port holds few connections, each for one request and for a short time (`l4.net.visits`), out of a reserve of file
+descriptors: a flood of any of them, or of traffic, leaves an answer to those who ask.
 """
 
 import asyncio
@@ -17,6 +20,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from l4.net.descriptors import visits_per_operator_port
+from l4.net.listener import CannotListen, bind
+from l4.net.visits import VisitServer
 from l4.telemetry.metrics import MeshMetrics
 
 Address = tuple[str, int]
@@ -28,6 +34,10 @@ METRICS_PORT = 15020
 READINESS_PORT = 15021
 ADMIN_PORT = 15000
 CLOSE_SECONDS = 1.0
+MAX_SCRAPES = 16
+"""Connections to the metrics port: a body may have 20 MB, and a client that reads slowly keeps it in memory."""
+_SCRAPING_SHARE = 0.25
+"""Of the time, at most, metrics are being rendered, however often somebody asks."""
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -103,7 +113,9 @@ class OperatorPorts:
         self._stop = stop
         self._pages = pages or {}
         self._scraping = asyncio.Lock()
+        self._next_scrape = 0.0
         self._runners: list[web.AppRunner] = []
+        self._servers: list[VisitServer] = []
 
     async def start(self, wanted: OperatorAddresses) -> None:
         """Open all three or none; `addresses` then has the real ports. Raises PortUnavailable."""
@@ -118,19 +130,46 @@ class OperatorPorts:
             raise
 
     async def close(self) -> None:
-        while self._runners:
-            await self._runners.pop().cleanup()
+        for server in self._servers:
+            server.close()
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        for server in self._servers:
+            server.abort()
+        self._runners.clear()
+        self._servers.clear()
 
     async def _serve(self, purpose: str, address: Address, app: web.Application) -> Address:
+        try:
+            sock = bind(*address)
+        except CannotListen as error:
+            raise PortUnavailable(purpose, address, error.cause) from error
+        app.middlewares.insert(0, self._visited)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
         await runner.setup()
+        assert runner.server is not None
+        most = visits_per_operator_port()
+        server = VisitServer(
+            sock,
+            runner.server,
+            min(most, MAX_SCRAPES) if purpose == "metrics" else most,
+            self._metrics.count_refusal,
+        )
         self._runners.append(runner)
+        self._servers.append(server)
+        return server.address
+
+    @web.middleware
+    async def _visited(self, request: web.Request, handler: Page) -> web.StreamResponse:
+        """One request each connection: nothing is left open that could go to a process that is about to end."""
+        for server in self._servers:
+            server.asked(request.transport)
         try:
-            await web.TCPSite(runner, *address).start()
-        except OSError as error:
-            raise PortUnavailable(purpose, address, error) from error
-        host, port, *_ = runner.addresses[0]
-        return host, port
+            response = await handler(request)
+        except web.HTTPException as error:
+            error.force_close()
+            raise
+        response.force_close()
+        return response
 
     def _metrics_app(self) -> web.Application:
         app = web.Application()
@@ -157,10 +196,14 @@ class OperatorPorts:
         return app
 
     async def _stats(self, request: web.Request) -> web.Response:
-        # In a thread, because 20,000 label sets take longer than a request may wait; one at a time, because
-        # an impatient scraper must not start a second one.
+        # In a thread, because 20,000 label sets take longer than a request may wait; one at a time and with pauses,
+        # because that thread takes turns with those requests.
+        loop = asyncio.get_running_loop()
         async with self._scraping:
+            await asyncio.sleep(self._next_scrape - loop.time())
+            began = loop.time()
             body, content_type = await asyncio.to_thread(self._metrics.render, request.headers.get("Accept", ""))
+            self._next_scrape = began + (loop.time() - began) / _SCRAPING_SHARE
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _ready(self, _: web.Request) -> web.Response:

@@ -30,7 +30,7 @@ from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.certificate import InvalidCertificate
 from l4.identity.store import FileStore, WorkloadCertificate
-from l4.net import pressure
+from l4.net import descriptors, pressure
 from l4.net.capacity import Capacity
 from l4.net.listener import CannotListen, bind
 from l4.net.memory import give_back, give_back_unused
@@ -285,6 +285,7 @@ def run(options: RunOptions) -> None:
     """The program. Ends the process with a sentence when it can't start."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("hpack").setLevel(logging.WARNING)
+    descriptors.raise_limit()
     environment = dict(os.environ)
 
     async def main() -> None:

@@ -10,11 +10,13 @@ from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelError
 from l4.hbone.pool import HbonePool
 from l4.identity.store import NoCertificate, WorkloadCertificate
+from l4.net import sockets
+from l4.net.descriptors import OutOfDescriptors
 from policies.attributes import Identity
 from policies.balancing.endpoint import Endpoint
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool, Keepalive
 from policies.upstream_tls import UpstreamTls
-from waypoint.errors import UpstreamConnectFailed
+from waypoint.errors import UpstreamConnectFailed, UpstreamOverflow
 from waypoint.tls import Checking, InvalidTls, TlsContexts
 
 HBONE_PORT = 15008
@@ -46,7 +48,8 @@ class Originator:
         self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], pool: ConnectionPool = DEFAULT_POOL
     ) -> None:
         """Connect `factory`'s protocol to the endpoint's application. Raises UpstreamConnectFailed: then, for certain,
-        the application has not seen a byte (a tunnel counts as connected when its CONNECT was answered with 200)."""
+        the application has not seen a byte (a tunnel counts as connected when its CONNECT was answered with 200).
+        Raises UpstreamOverflow when that is for want of file descriptors of ours."""
         seconds = pool.connect_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -67,6 +70,8 @@ class Originator:
             raise UpstreamConnectFailed(f"{endpoint} did not answer within {seconds:g} s") from None
         except (TunnelError, NoCertificate, InvalidTls) as error:
             raise UpstreamConnectFailed(str(error)) from error
+        except OutOfDescriptors as error:
+            raise UpstreamOverflow(str(error)) from error
         except OSError as error:
             raise UpstreamConnectFailed(f"connect to {endpoint} failed: {error.strerror or error}") from error
 
@@ -82,14 +87,13 @@ class Originator:
         loop = asyncio.get_running_loop()
         context = await self._contexts.get(tls)
         checking = Checking(tls, factory)
-        await loop.create_connection(
-            lambda: checking, endpoint.ip, endpoint.port, ssl=context, server_hostname=tls.server_name
-        )
+        sock = await sockets.connect((endpoint.ip, endpoint.port))
+        await loop.create_connection(lambda: checking, sock=sock, ssl=context, server_hostname=tls.server_name)
         return await checking.checked
 
     async def _connect_plain(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(factory, endpoint.ip, endpoint.port)
+        transport, _ = await loop.create_connection(factory, sock=await sockets.connect((endpoint.ip, endpoint.port)))
         return transport
 
     def _keep_alive(self, transport: asyncio.Transport, wanted: Keepalive | None) -> None:

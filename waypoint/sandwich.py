@@ -35,7 +35,7 @@ class ProxyServer:
         self._capacity = capacity
         self._trusted = path.settings.proxy_trusted_networks
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
-        self._listener = Listener(sock, self._accepted)
+        self._listener = Listener(sock, self._accepted, path.telemetry.count_refusal)
 
     @property
     def connection_count(self) -> int:

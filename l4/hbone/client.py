@@ -11,6 +11,8 @@ from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed
 from l4.identity.certificate import InvalidPeer
 from l4.identity.store import WorkloadCertificate
 from l4.identity.tls import authenticate_server
+from l4.net import sockets
+from l4.net.descriptors import OutOfDescriptors
 from policies.attributes import Identity, Peer
 
 
@@ -25,7 +27,8 @@ async def connect(
 ) -> Driver:
     """Connect to `address` as `certificate`, expecting one of `identities` there.
 
-    Raises ConnectFailed, ConnectTimedOut or HandshakeFailed; each is certain to have delivered nothing.
+    Raises ConnectFailed, ConnectTimedOut or HandshakeFailed, or OutOfDescriptors; each is certain to have delivered
+    nothing.
     """
 
     def authenticate(transport: asyncio.Transport) -> Peer:
@@ -38,12 +41,11 @@ async def connect(
         async with asyncio.timeout(settings.connect_seconds):
             transport, driver = await loop.create_connection(
                 lambda: Driver(settings, is_client=True, authenticate=authenticate, on_refused=on_refused),
-                *address,
+                sock=await sockets.connect(address, local_ip),
                 ssl=certificate.client_context,
                 server_hostname="",
                 ssl_handshake_timeout=settings.handshake_seconds,
                 ssl_shutdown_timeout=settings.handshake_seconds,
-                local_addr=(local_ip, 0) if local_ip else None,
             )
     except TimeoutError as error:
         raise ConnectTimedOut(
@@ -52,6 +54,8 @@ async def connect(
         ) from error
     except ssl.SSLError as error:
         raise HandshakeFailed(f"TLS with {place} failed: {error.reason or error}") from error
+    except OutOfDescriptors:
+        raise
     except OSError as error:
         raise ConnectFailed(f"connect to {place} failed: {error.strerror or error}") from error
     if isinstance(driver.refusal, InvalidPeer):

@@ -58,7 +58,7 @@ class HbonePool:
         request: ConnectRequest,
         local_ip: str | None = None,
     ) -> Tunnel:
-        """A tunnel to `request.authority` through the HBONE port at `address`. Raises TunnelError."""
+        """A tunnel to `request.authority` through the HBONE port at `address`. Raises TunnelError, OutOfDescriptors."""
         key = _Key(certificate.identity, identities, address, local_ip)
         try:
             async with asyncio.timeout(self._settings.connect_seconds):

@@ -23,6 +23,7 @@ from l4.identity.revocation import Revocations
 from l4.identity.store import NoCertificate, WorkloadCertificate
 from l4.identity.tls import accept, authenticate_client
 from l4.net.capacity import Capacity
+from l4.net.descriptors import OutOfDescriptors
 from l4.net.listener import Listener
 from policies.attributes import Header, Headers, Peer
 
@@ -77,7 +78,7 @@ class HboneServer:
         self._drivers: set[Driver] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._listener = Listener(sock, self._accepted)
+        self._listener = Listener(sock, self._accepted, on_refused)
 
     @property
     def connection_count(self) -> int:
@@ -162,9 +163,7 @@ class HboneServer:
             await accept(lambda: driver, sock, self._certificate().server_context, self._settings.handshake_seconds)
         except (OSError, NoCertificate) as error:  # TLS errors and time-outs are OSErrors too
             log.info("HBONE handshake with %s:%d failed: %s", *address, error or type(error).__name__)
-            # ConnectionAbortedError is what event loops make of a handshake's time-out.
-            is_late = isinstance(error, TimeoutError | ConnectionAbortedError)
-            self._on_refused("handshake_seconds" if is_late else "tls_handshake")
+            self._on_refused(_reason(error))
             sock.close()
             return
         finally:
@@ -194,3 +193,13 @@ class HboneServer:
             driver.refuse(stream_id, 400, [])
             return
         self._on_connect(IncomingTunnel(driver, stream_id, request, local))
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case OutOfDescriptors():
+            return "file_descriptors"
+        case TimeoutError() | ConnectionAbortedError():  # the latter is what event loops make of a handshake's time-out
+            return "handshake_seconds"
+        case _:
+            return "tls_handshake"

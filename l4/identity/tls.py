@@ -26,6 +26,8 @@ from l4.identity.certificate import (
     verify_server,
 )
 from l4.identity.revocation import Revocations
+from l4.net import descriptors
+from l4.net.descriptors import OutOfDescriptors
 from policies.attributes import Identity
 
 ALPN = "h2"
@@ -79,6 +81,8 @@ async def accept(
     """
     loop = asyncio.get_running_loop()
     with connection.dup() as spare:
+        if spare.fileno() >= descriptors.ceiling():
+            raise OutOfDescriptors
         spare.setblocking(False)
         try:
             transport, _ = await loop.connect_accepted_socket(

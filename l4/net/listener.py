@@ -1,4 +1,8 @@
-"""Accepts TCP connections: binds early, so that a port in use is said at start, and never spins when files run out."""
+"""Accepts TCP connections: binds early, so that a port in use is said at start, and never spins when files run out.
+
+What listens for traffic turns connections away before the reserve of file descriptors is used: accepted and closed, so
+that clients are told at once.
+"""
 
 import asyncio
 import errno
@@ -6,6 +10,8 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+
+from l4.net import descriptors
 
 log = logging.getLogger(__name__)
 
@@ -17,11 +23,18 @@ _BACKLOG = 1024
 class CannotListen(Exception):
     """Says which address, why, and what can be done."""
 
+    def __init__(self, host: str, port: int, cause: OSError) -> None:
+        super().__init__(f"cannot listen on {host}:{port}: {_advice(cause)}")
+        self.cause = cause
+
 
 def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     """A listening TCP socket; port 0 takes a free one. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise CannotListen(host, port, error) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
@@ -31,7 +44,7 @@ def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise CannotListen(f"cannot listen on {host}:{port}: {_advice(error)}") from error
+        raise CannotListen(host, port, error) from error
     return sock
 
 
@@ -48,11 +61,24 @@ def _advice(error: OSError) -> str:
 
 
 class Listener:
-    """Hands each accepted socket, non-blocking and with TCP_NODELAY, to `on_accept` with the peer's (ip, port)."""
+    """Hands each accepted socket, non-blocking and with TCP_NODELAY, to `on_accept` with the peer's (ip, port).
 
-    def __init__(self, sock: socket.socket, on_accept: Callable[[socket.socket, tuple[str, int]], None]) -> None:
+    `on_refused` is told "file_descriptors" for each connection that is turned away. `is_reserved`: it may use the
+    reserve, because it bounds its connections itself.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_accept: Callable[[socket.socket, tuple[str, int]], None],
+        on_refused: Callable[[str], None] = lambda reason: None,
+        *,
+        is_reserved: bool = False,
+    ) -> None:
         self._sock = sock
         self._on_accept = on_accept
+        self._on_refused = on_refused
+        self._is_reserved = is_reserved
         self._loop = asyncio.get_running_loop()
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._is_closed = False
@@ -94,13 +120,17 @@ class Listener:
                 if error.errno in _OUT_OF_FILES:
                     self._turn_away()
                 return
+            if not self._is_reserved and sock.fileno() >= descriptors.ceiling():
+                sock.close()
+                self._refused()
+                continue
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._on_accept(sock, address[:2])
 
     def _turn_away(self) -> None:
         """No descriptor is left: use the spare one to accept and close, so that the client is told at once."""
-        log.warning("out of file descriptors: a connection to %s:%d is turned away", *self.address)
+        self._refused()
         os.close(self._spare)
         try:
             self._sock.accept()[0].close()
@@ -108,3 +138,8 @@ class Listener:
             pass
         finally:
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _refused(self) -> None:
+        self._on_refused("file_descriptors")
+        advice = "raise the limit (nofile), or run more replicas"
+        log.warning("no file descriptor is left for a connection to %s:%d; %s", *self.address, advice)

@@ -22,6 +22,7 @@ from l4.discovery import kubernetes
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
 from l4.identity.store import FolderStore
+from l4.net import descriptors
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
 from l4.telemetry.access_log import AccessLog
@@ -187,6 +188,7 @@ def run(options: RunOptions) -> None:
     """The program. Ends the process with a sentence when it can't start."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("hpack").setLevel(logging.WARNING)
+    descriptors.raise_limit()
 
     async def main() -> None:
         await Ztunnel(options, Settings.from_environment(os.environ)).run()

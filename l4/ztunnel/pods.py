@@ -66,7 +66,8 @@ class PodProxy:
             except CannotListen as error:
                 yield f"pod {pod.namespace}/{pod.name}: {error}"
             else:
-                self._listeners[address] = Listener(sock, partial(self._accepted, address))
+                accepted, count_refusal = partial(self._accepted, address), self._node.traffic.count_refusal
+                self._listeners[address] = Listener(sock, accepted, count_refusal)
 
     def _accepted(self, listening: Address, sock: socket.socket, source: Address) -> None:
         if (entrance := self._entrances.get(listening)) is not None:

@@ -19,6 +19,7 @@ from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import IncomingTunnel
 from l4.identity.store import CertificateSource, NoCertificate
+from l4.net import sockets
 from l4.net.capacity import Capacity
 from l4.net.copy import Copy, reset_on_close
 from l4.telemetry.propagation import format_baggage, format_forwarded, parse_forwarded
@@ -280,7 +281,7 @@ async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, se
     place = f"{address[0]}:{address[1]}"
     try:
         async with asyncio.timeout(settings.connect_seconds):
-            transport, _ = await loop.create_connection(lambda: protocol, *address)
+            transport, _ = await loop.create_connection(lambda: protocol, sock=await sockets.connect(address))
     except TimeoutError as error:
         raise ConnectTimedOut(f"connect to {place} timed out after {settings.connect_seconds:g} s") from error
     except OSError as error:

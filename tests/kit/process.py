@@ -80,10 +80,15 @@ class WaypointProcess:
 
 @asynccontextmanager
 async def waypoint_process(
-    folder: Path, *, port: str = "http", log: IO[bytes] | None = None, **environment: str
+    folder: Path,
+    *,
+    port: str = "http",
+    log: IO[bytes] | int | None = None,
+    nofile: int | None = None,
+    **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
-    """`port` is the name of the service's port; `log` takes what the process says. When the block ends, the process is
-    told to, and must end in order."""
+    """`port` is the name of the service's port; `log` takes what the process says; `nofile` is how many file
+    descriptors it may have. When the block ends, the process is told to, and must end in order."""
     ip, vip, pod = address(), address(), address()
     text = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
     (folder / "mesh.yaml").write_text(text.replace("ambient.istio.io/redirection: enabled", ""))
@@ -104,8 +109,9 @@ async def waypoint_process(
     }
     arguments = [str(part) for flag in flags.items() for part in flag]
     environment = {"PYTHONPATH": ":".join(sys.path), **environment}
+    limited = () if nofile is None else ("sh", "-c", f'ulimit -n {nofile} && exec "$@"', "sh")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "waypoint.cli", "run", *arguments, env=environment, stderr=log
+        *limited, sys.executable, "-m", "waypoint.cli", "run", *arguments, env=environment, stderr=log
     )
     pool = HbonePool(Settings())
     try:

@@ -1,0 +1,143 @@
+"""Serves short visits on a port that anybody may reach: few connections at once, none of them for long.
+
+For the operator ports. Their clients connect, ask one thing and go; whoever holds thousands of idle connections is none
+of them. So a full port ends a connection for each new one that comes: of the address that has the most, one that has
+not asked yet, the oldest of those. A prober that asks at once is answered, however many others say nothing.
+"""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import cast
+
+from l4.net.listener import Listener
+
+ASK_SECONDS = 5.0
+"""Until the whole head of the request must be there."""
+ANSWER_SECONDS = 60.0
+"""From then on, until the answer must be taken: 20 MB of metrics through a slow port-forward."""
+
+
+class VisitServer:
+    """Gives each connection to a protocol of its own. `on_refused` is told "operator_connections" for each connection
+    that ends in favour of another, "operator_seconds" for each that took too long."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        max_visits: int,
+        on_refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.on_refused = on_refused
+        self._protocol = protocol
+        self._max_visits = max_visits
+        self._loop = asyncio.get_running_loop()
+        self._visits: dict[_Visit, None] = {}  # from the oldest to the newest
+        self._accepting: set[asyncio.Task[object]] = set()
+        self._listener = Listener(sock, self._accepted, is_reserved=True)
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._listener.address
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        self._listener.close()
+
+    def abort(self) -> None:
+        """End what is left."""
+        self._listener.close()
+        for visit in list(self._visits):
+            visit.end()
+
+    def asked(self, transport: asyncio.BaseTransport | None) -> None:
+        """The connection's request is there: it has time for its answer."""
+        for visit in self._visits:
+            if visit.transport is transport:
+                visit.asked()
+
+    def gone(self, visit: "_Visit") -> None:
+        self._visits.pop(visit, None)
+        self._listener.resume()
+
+    def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        visit = _Visit(self, self._protocol(), address[0])
+        self._visits[visit] = None
+        if len(self._visits) > self._max_visits:
+            self._listener.pause()  # until one is gone
+            self.on_refused("operator_connections")
+            self._least_useful().end()
+        task = self._loop.create_task(self._accept(visit, sock))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _accept(self, visit: "_Visit", sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: visit, sock)
+        except OSError:
+            sock.close()
+            self.gone(visit)
+
+    def _least_useful(self) -> "_Visit":
+        visits = [visit for visit in self._visits if not visit.is_over]
+        held = Counter(visit.ip for visit in visits)
+        return max(visits[:-1], key=lambda visit: (held[visit.ip], not visit.has_asked))  # the first of equals
+
+
+class _Visit(asyncio.Protocol):
+    """Watches over one connection, and passes everything on to its `inner` protocol."""
+
+    def __init__(self, server: VisitServer, inner: asyncio.Protocol, ip: str) -> None:
+        self.transport: asyncio.BaseTransport | None = None
+        self.ip = ip
+        self.has_asked = False
+        self.is_over = False
+        self._server = server
+        self._inner = inner
+        self._timer = asyncio.get_running_loop().call_later(ASK_SECONDS, self._late)
+
+    def asked(self) -> None:
+        self.has_asked = True
+        self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._late)
+
+    def end(self) -> None:
+        self.is_over = True
+        self._timer.cancel()
+        if self.transport is not None:
+            cast(asyncio.Transport, self.transport).abort()
+
+    def _late(self) -> None:
+        self._server.on_refused("operator_seconds")
+        self.end()
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._inner.connection_made(transport)
+        if self.is_over:
+            self.end()
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_over = True
+        self._timer.cancel()
+        self._inner.connection_lost(error)
+        self._server.gone(self)
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()

@@ -15,6 +15,7 @@ from pathlib import Path
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
+TOP = Path(__file__).parents[2]
 _LOCK = Path(tempfile.gettempdir()) / "pywaypoint-laptop-mesh.lock"
 
 
@@ -44,6 +45,21 @@ class LaptopMesh:
         """A `waypoint mesh` command beside it."""
         command = [sys.executable, "-m", "waypoint.cli", "mesh", *args]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(self.folder))
+
+    def shell(self, commands: str) -> str:
+        """What commands print that somebody types beside it, at the top of the repository."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=TOP,
+            env={**environment(self.folder), "PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        )
+        assert ran.returncode == 0, ran.stdout
+        return ran.stdout
 
     def stop(self) -> int:
         """Ctrl-C; returns the exit status."""

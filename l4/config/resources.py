@@ -49,6 +49,10 @@ class Resources:
         """All objects of a kind, sorted by key."""
         return tuple(cast(list[Resource[T]], self._by_type.get(kind, ())))
 
+    def joined(self, others: Iterable[Resource[Any]]) -> "Resources":
+        """These and others; of two with the same key both stay."""
+        return Resources((*itertools.chain.from_iterable(self._by_type.values()), *others))
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:

@@ -33,8 +33,9 @@ def run_explain(
         if admin is not None:
             explanation = ask(admin, question)
         else:
-            loaded = loaded_from(paths, gateway, settings)
+            loaded = loaded_from(paths, gateway, settings, makes_up_pods=True)
             explanation = explain(snapshot_for(loaded, question), question, settings, time.time())
+            explanation = loaded.stand_ins.told(explanation) if loaded.stand_ins is not None else explanation
     except InvalidQuestion as error:
         raise click.UsageError(str(error)) from None
     except CannotAsk as error:
@@ -73,9 +74,11 @@ def settings_here() -> Settings:
         raise click.UsageError(str(error)) from None
 
 
-def loaded_from(paths: Iterable[Path], gateway: Gateway | None, settings: Settings) -> Loaded:
+def loaded_from(
+    paths: Iterable[Path], gateway: Gateway | None, settings: Settings, *, makes_up_pods: bool = False
+) -> Loaded:
     """Files, with a word about their problems: `waypoint analyze` says which. Raises click.UsageError."""
-    loaded = load(paths, gateway, settings)
+    loaded = load(paths, gateway, settings, makes_up_pods=makes_up_pods)
     if gateway is not None and not loaded.snapshots[gateway].has_gateway:
         names = "/".join(gateway)
         raise click.BadParameter(f"there is no Gateway {names} in these files", param_hint="'--gateway'")

@@ -118,6 +118,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
+    """`assumptions` are what the files leave open and the answer rests on."""
+
     summary: str
     client: str
     version: str
@@ -127,3 +129,4 @@ class Explanation:
     rule: RuleTold | None = None
     outcomes: tuple[Outcome, ...] = ()
     policies: tuple[PolicyTold, ...] = ()
+    assumptions: tuple[str, ...] = ()

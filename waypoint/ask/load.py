@@ -16,6 +16,7 @@ from l4.config.settings import Settings
 from l4.config.sources import Documents, FolderSource
 from l4.discovery.kubernetes import Mesh, registry_of
 from l4.discovery.registry import Registry
+from waypoint.ask.stand_ins import StandIns
 from waypoint.config.compile import compile
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
@@ -30,7 +31,8 @@ _NOBODY = ("", "")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`documents` are as they were written; `ignored` counts those of kinds that a waypoint does not read."""
+    """`documents` are as they were written; `ignored` counts those of kinds that a waypoint does not read. `stand_ins`
+    are the pods that were made up."""
 
     documents: tuple[Document, ...]
     resources: Resources
@@ -38,14 +40,24 @@ class Loaded:
     snapshots: Mapping[Gateway, Snapshot]
     problems: tuple[Problem, ...]
     ignored: Mapping[str, int]
+    stand_ins: StandIns | None = None
 
 
-def load(paths: Iterable[Path], gateway: Gateway | None, settings: Settings, stdin: bytes | None = None) -> Loaded:
+def load(
+    paths: Iterable[Path],
+    gateway: Gateway | None,
+    settings: Settings,
+    stdin: bytes | None = None,
+    *,
+    makes_up_pods: bool = False,
+) -> Loaded:
     """The snapshot of one Gateway, or those of all that serve something. Later paths win over earlier ones, and what
-    came by standard input, if anything, over all of them."""
+    came by standard input, if anything, over all of them. With `makes_up_pods`, Deployments stand for their pods where
+    none are known."""
     with paused():
         documents = FolderSource(paths).load()
-        return _compiled(documents if stdin is None else _with_stdin(documents, stdin), gateway, settings)
+        with_stdin = documents if stdin is None else _with_stdin(documents, stdin)
+        return _compiled(with_stdin, gateway, settings, makes_up_pods=makes_up_pods)
 
 
 def _with_stdin(documents: Documents, text: bytes) -> Documents:
@@ -59,14 +71,16 @@ def _with_stdin(documents: Documents, text: bytes) -> Documents:
     return Documents(tuple(ordered), (*documents.problems, *problems))
 
 
-def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings) -> Loaded:
+def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings, *, makes_up_pods: bool) -> Loaded:
     decoded = Decoder(KINDS).decode(_with_address(it, settings) for it in documents.documents)
+    stand_ins = StandIns(documents.documents, decoded.resources) if makes_up_pods else None
+    resources = decoded.resources if stand_ins is None else decoded.resources.joined(stand_ins.pods)
     mesh = Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
-    registry = registry_of(decoded.resources, mesh)
+    registry = registry_of(resources, mesh)
     problems = {*documents.problems, *decoded.problems}
     snapshots = {
         each: compile(
-            decoded.resources,
+            resources,
             registry,
             gateway=each,
             problems=problems,
@@ -80,11 +94,12 @@ def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings)
     snapshots.pop(_NOBODY, None)
     return Loaded(
         documents.documents,
-        decoded.resources,
+        resources,
         registry,
         snapshots,
         tuple(sorted({*problems, *registry.problems, *told})),
         decoded.ignored,
+        stand_ins,
     )
 
 

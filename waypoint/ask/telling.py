@@ -39,6 +39,8 @@ def tell(explanation: Explanation, console: Console) -> None:
     if it.rule is not None:
         sections.append(("rule", _rule(it.rule)))
     sections += [(_title(outcome), _outcome(outcome)) for outcome in it.outcomes]
+    if it.assumptions:
+        sections.append(("assumed", ((assumption, "yellow") for assumption in it.assumptions)))
     for title, lines in sections:
         for number, (line, style) in enumerate(lines):
             start = "" if number else title

@@ -5,29 +5,13 @@ only they count; else each controller counts as its replicas. Where nothing is k
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from l4.config.documents import Document
 from l4.config.resources import Resources
 from l4.discovery.objects import EndpointSlice, Pod
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, usable
-
-_CONTROLLERS = frozenset(
-    {"Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "DaemonSet", "Rollout", "Job"}
-)
-_MANY = 1_000_000
-"""A DaemonSet has as many as there are nodes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """Pods of one sort. `replicas` is how many of them there will be."""
-
-    namespace: str
-    labels: Mapping[str, str]
-    replicas: int
+from waypoint.ask.templates import Template, templates
 
 
 class Workloads:
@@ -38,11 +22,12 @@ class Workloads:
         self._registry = registry
         self._by_label: dict[tuple[str, str, str], list[Template]] = {}
         self._by_namespace: dict[str, list[Template]] = {}
-        promised = (it for it in map(_template, documents) if it is not None and it.namespace not in self._running)
-        for template in (*(Template(it.key.namespace, it.value.metadata.labels, 1) for it in running), *promised):
-            self._by_namespace.setdefault(template.namespace, []).append(template)
+        promised = (it for it in templates(documents) if it.key.namespace not in self._running)
+        for template in (*(Template(it.key, it.value.metadata.labels, 1, {}) for it in running), *promised):
+            namespace = template.key.namespace
+            self._by_namespace.setdefault(namespace, []).append(template)
             for label in template.labels.items():
-                self._by_label.setdefault((template.namespace, *label), []).append(template)
+                self._by_label.setdefault((namespace, *label), []).append(template)
 
     def of(self, namespace: str) -> Iterable[Template]:
         return self._by_namespace.get(namespace, ())
@@ -68,26 +53,3 @@ class Workloads:
             return []
         candidates = self._by_label.get((namespace, *first), ())
         return [template for template in candidates if selector.items() <= template.labels.items()]
-
-
-def _template(document: Document) -> Template | None:
-    """Of a controller, or of a pod that nobody has started yet."""
-    content: Any = document.content
-    namespace = document.key.namespace
-    try:
-        match document.key.kind:
-            case "Pod":
-                return None if content.get("status") else Template(namespace, _labels(content), 1)
-            case "CronJob":
-                return Template(namespace, _labels(content["spec"]["jobTemplate"]["spec"]["template"]), 1)
-            case kind if kind in _CONTROLLERS:
-                spec = content["spec"]
-                replicas = _MANY if kind == "DaemonSet" else int(spec.get("replicas", 1))
-                return Template(namespace, _labels(spec["template"]), replicas)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-        pass  # nothing that a cluster would take
-    return None
-
-
-def _labels(content: Any) -> Mapping[str, str]:
-    return {str(name): str(value) for name, value in content["metadata"].get("labels", {}).items()}

@@ -1,0 +1,90 @@
+"""Manifests in a repository have Deployments and no pods. Each Deployment and its like then stands for one ready pod,
+so that a question about a request has an answer; what is assumed for it is told with the answer.
+
+Only in namespaces where nobody is known to run: a dump of a cluster has its pods, or its EndpointSlices.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv6Address
+from typing import Any
+
+import msgspec
+
+from l4.config.documents import Document, ObjectKey, Origin
+from l4.config.resources import Resource, Resources
+from l4.discovery.objects import EndpointSlice, NamespaceObject, Pod
+from waypoint.ask.explanation import EndpointTold, Explanation
+from waypoint.ask.lint.bindings import DATAPLANE_MODE
+from waypoint.ask.templates import Template, templates
+
+_FIRST_ADDRESS = IPv6Address("2001:db8::1")  # of the range that is for documentation: nobody has these
+_MAX = 65_536
+_ASSUMPTION = (
+    "no running Pod is among these files: each Deployment and its like stands for one pod that is ready, and that is "
+    f"in the mesh where it or its Namespace has the label {DATAPLANE_MODE}: ambient"
+)
+
+
+class StandIns:
+    """`pods` are to be looked at like those of the files."""
+
+    def __init__(self, documents: Iterable[Document], resources: Resources) -> None:
+        busy = {it.key.namespace for it in resources.of(Pod) if it.value.addresses and not it.value.is_over}
+        busy |= {it.key.namespace for it in resources.of(EndpointSlice)}
+        self._namespaces = {it.key.name: it.value.metadata.labels for it in resources.of(NamespaceObject)}
+        self._by_ip: dict[str, ObjectKey] = {}
+        promised = (it for it in templates(documents) if it.replicas > 0 and it.key.namespace not in busy)
+        self.pods = tuple(self._pods(promised))
+
+    def told(self, explanation: Explanation) -> Explanation:
+        """With the stand-ins called what they are."""
+        outcomes = tuple(replace(it, endpoints=tuple(map(self._endpoint, it.endpoints))) for it in explanation.outcomes)
+        if outcomes == explanation.outcomes:
+            return explanation
+        return replace(explanation, outcomes=outcomes, assumptions=(_ASSUMPTION,))
+
+    def _pods(self, promised: Iterable[Template]) -> Iterator[Resource[Pod]]:
+        for number, template in zip(range(_MAX), promised, strict=False):
+            ip = str(_FIRST_ADDRESS + number)
+            pod = _pod(template, ip, is_enrolled=self._is_enrolled(template))
+            if pod is not None:
+                self._by_ip[ip] = template.key
+                yield pod
+
+    def _is_enrolled(self, template: Template) -> bool:
+        namespace = self._namespaces.get(template.key.namespace, {})
+        return template.labels.get(DATAPLANE_MODE, namespace.get(DATAPLANE_MODE)) == "ambient"
+
+    def _endpoint(self, endpoint: EndpointTold) -> EndpointTold:
+        host, _, port = endpoint.address.rpartition(":")
+        key = self._by_ip.get(host.strip("[]"))
+        if key is None:
+            return endpoint
+        what = f"{key.kind} {key.name}" if key.kind == "Pod" else f"a pod of {key.kind} {key.name}"
+        return replace(endpoint, address=f"({what}):{port}")
+
+
+def _pod(template: Template, ip: str, *, is_enrolled: bool) -> Resource[Pod] | None:
+    """None when a cluster would not take the template either."""
+    key = template.key
+    metadata: Mapping[str, Any] = template.content.get("metadata") or {}
+    annotations = dict(metadata.get("annotations") or {})
+    if is_enrolled:
+        annotations.setdefault("ambient.istio.io/redirection", "enabled")
+    content = {
+        "metadata": {
+            "name": key.name if key.kind == "Pod" else f"{key.name}-{key.kind.lower()}",
+            "namespace": key.namespace,
+            "labels": template.labels,
+            "annotations": annotations,
+            "ownerReferences": [{"kind": key.kind, "name": key.name}] if key.kind != "Pod" else [],
+        },
+        "spec": template.content.get("spec") or {},
+        "status": {"podIP": ip},
+    }
+    try:
+        pod = msgspec.convert(content, Pod)
+    except msgspec.ValidationError:
+        return None
+    return Resource(ObjectKey("", "Pod", pod.metadata.namespace, pod.metadata.name), pod, Origin(""))

@@ -163,8 +163,8 @@ class Waypoint:
         """Not ready first; new connections for a while longer, until everybody knows; then finish what is under way."""
         log.info("stopping: %d exchanges are under way", self._path.exchanges)
         self._operators.readiness.pending.add("stopping")
-        has_clients = server.connection_count or (sandwich is not None and sandwich.connection_count)
-        await asyncio.sleep(self._settings.drain_delay_seconds if has_clients else 0)
+        self._terminator.announce()
+        await asyncio.sleep(self._settings.drain_delay_seconds)
         self._terminator.drain()
         servers = (server,) if sandwich is None else (server, sandwich)
         await asyncio.gather(*(it.drain(self._settings.drain_seconds) for it in servers))

@@ -43,15 +43,29 @@ class ProxyServer:
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let connections finish for so long, then cut what is left."""
-        self._listener.close()
+        self._listener.finish()
+        waiting: dict[asyncio.Transport, tuple[int, float]] = {}
         try:
             async with asyncio.timeout(seconds):
-                while self.connection_count:  # noqa: ASYNC110 - transports tell nobody but their protocol
+                while self.connection_count:  # transports tell nobody but their protocol
                     await asyncio.sleep(_POLL_SECONDS)
+                    self._cut_stalled(waiting)
         except TimeoutError:
             pass
         for transport in list(self._transports):
             transport.abort()
+
+    def _cut_stalled(self, waiting: dict[asyncio.Transport, tuple[int, float]]) -> None:
+        """End connections whose other side has taken nothing for too long of what waits for it; `waiting` has how much
+        that was, and since when."""
+        now, seconds = self.path.loop.time(), self.path.settings.drain_silence_seconds
+        for transport in list(self._transports):
+            size = 0 if transport.is_closing() else transport.get_write_buffer_size()
+            before, since = waiting.get(transport, (0, now))
+            if not size or size != before:
+                waiting[transport] = size, now
+            elif now - since >= seconds:
+                transport.abort()
 
     def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
         if not is_trusted_sender(address[0], self._trusted):

@@ -22,7 +22,7 @@ from waypoint.exchange import Exchange
 from waypoint.http.events import Body, Downstream, RequestSink
 from waypoint.http.grpc_web import GrpcWeb, is_grpc_web
 from waypoint.http.h2_server import Http2Server
-from waypoint.http.server import Http1Server
+from waypoint.http.server import QUIET_SECONDS, Http1Server
 from waypoint.http.sniff import Sniffed, is_http2, sniff
 from waypoint.replies import refused
 from waypoint.tcp import cut_denied, serve_opaque
@@ -67,10 +67,14 @@ class Terminator:
         """The protocol for an inner connection that has been accepted."""
         front = Undecided(self, connection, destination)
         self._fronts.add(front)
+        if self._is_draining:
+            self.path.loop.call_soon(front.close_when_idle)
         return front
 
-    def serve(self, connection: Connection, destination: Destination, sniffed: Sniffed) -> asyncio.Protocol:
-        """The HTTP server for an inner connection."""
+    def serve(
+        self, connection: Connection, destination: Destination, sniffed: Sniffed, *, is_announced: bool = False
+    ) -> asyncio.Protocol:
+        """The HTTP server for an inner connection; `is_announced`: its client is to be told that we stop."""
         is_web = destination.app_protocol is AppProtocol.GRPC_WEB
         begin = partial(_begin_grpc_web if is_web else _begin, connection)
         kind = Http2Server if sniffed is Sniffed.HTTP2 else Http1Server
@@ -78,6 +82,8 @@ class Terminator:
         self._fronts.add(server)
         if self._is_draining:
             self.path.loop.call_soon(server.close_when_idle)
+        elif is_announced:
+            self.path.loop.call_soon(server.announce_close)
         return server
 
     def closed(self, front: "Http1Server | Http2Server | Undecided") -> None:
@@ -91,8 +97,14 @@ class Terminator:
             advice = "declare appProtocol: tcp on the Service's port, and nobody waits"
             log.warning("a client of %s:%d said nothing for %g s: it is taken for TCP; %s", *authority, seconds, advice)
 
+    def announce(self) -> None:
+        """Tell the clients of the connections that stand that we stop, and close none of them. Those that connect
+        afterwards are told nothing yet: where could they go, before everybody knows?"""
+        for front in list(self._fronts):
+            front.announce_close()
+
     def drain(self) -> None:
-        """Let exchanges finish; connections without one are closed now."""
+        """Let exchanges finish; connections without one are closed."""
         self._is_draining = True
         for front in list(self._fronts):
             front.close_when_idle()
@@ -142,8 +154,10 @@ class Undecided(asyncio.Protocol):
         "_destination",
         "_has_ended",
         "_hello",
+        "_is_announced",
         "_is_lost",
         "_is_undeclared",
+        "_since",
         "_terminator",
         "_timer",
         "_transport",
@@ -157,6 +171,8 @@ class Undecided(asyncio.Protocol):
         self._data = b""
         self._has_ended = False
         self._is_lost = False
+        self._is_announced = False
+        self._since = terminator.path.loop.time()
         self._hello = ClientHello() if _needs_server_name(connection, destination) else None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -224,9 +240,21 @@ class Undecided(asyncio.Protocol):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def announce_close(self) -> None:
+        self._is_announced = True
+
     def close_when_idle(self) -> None:
-        self._stop()
-        self._transport.close()
+        """A client that has begun is left to who will serve it; one that is new may be about to begin."""
+        if self._timer is not None and not self._data:
+            self._timer.cancel()
+            self._timer = self._terminator.path.loop.call_at(self._since + QUIET_SECONDS, self._close)
+
+    def _close(self) -> None:
+        if self._data:
+            self._decide(Sniffed.OPAQUE)
+        else:
+            self._stop()
+            self._transport.close()
 
     def _waited_long_enough(self) -> None:
         if not self._data:
@@ -241,7 +269,10 @@ class Undecided(asyncio.Protocol):
             name = self._hello.server_name if self._hello is not None else ""
             self._terminator.path.spawn(serve_opaque(self._connection, self, is_tls=is_tls, server_name=name))
         else:
-            self._hand_over(self._terminator.serve(self._connection, self._destination, sniffed))
+            terminator = self._terminator
+            self._hand_over(
+                terminator.serve(self._connection, self._destination, sniffed, is_announced=self._is_announced)
+            )
 
     def _hand_over(self, protocol: asyncio.Protocol) -> None:
         self._transport.set_protocol(protocol)

@@ -201,6 +201,9 @@ class Settings:
     """How long exchanges may take to finish after SIGTERM; Istio's value."""
     drain_delay_seconds: float = 5.0
     """How long new connections are still accepted after SIGTERM, until everybody knows; Istio's value."""
+    drain_silence_seconds: float = 10.0
+    """While we drain: how long a peer may send nothing, not even the answer to a PING, or take nothing of what waits
+    for it. Then it is cut: a frozen client must not hold a process that is to end."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

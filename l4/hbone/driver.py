@@ -3,8 +3,9 @@
 A Driver is the asyncio protocol of a TLS connection. It makes no task and awaits nothing. It has two timers: the
 keepalive PING (the first after `ping_interval_seconds`, the next as long after each answer, no answer within
 `ping_timeout_seconds` ends the connection), and, while tunnels wait for the peer to open a window, one that resets
-those that waited for `stall_seconds` without sending a byte. Who opens streams, and what a stream is for, is told to it
-by `on_request` (server) or asked of it by `open` (client).
+those that waited for `stall_seconds` without sending a byte. While it drains, `drain_silence_seconds` takes the place
+of all three, so that nobody holds up the end by doing nothing. Who opens streams, and what a stream is for, is told to
+it by `on_request` (server) or asked of it by `open` (client).
 
 New streams are told of when everything that came with them has been read, so many a turn: one that was reset in the
 same read never existed (CVE-2023-44487).
@@ -45,8 +46,9 @@ from policies.attributes import Headers, Peer
 log = logging.getLogger(__name__)
 
 _PING = b"waypoint"
+_HEARD = b"goaway 1"
+"""The peer that answers this PING has read the GOAWAY before it."""
 _LAST_STREAM = 2**31 - 1
-_GOAWAY_GRACE_SECONDS = 1.0
 
 
 class Driver(asyncio.Protocol):
@@ -58,10 +60,12 @@ class Driver(asyncio.Protocol):
         "_authenticate",
         "_blocked",
         "_dirty",
+        "_has_spoken",
         "_is_begin_scheduled",
         "_is_closed",
         "_is_ending",
         "_is_flush_scheduled",
+        "_is_leaving",
         "_is_write_paused",
         "_keepalive",
         "_on_refused",
@@ -120,7 +124,9 @@ class Driver(asyncio.Protocol):
         self._is_flush_scheduled = False
         self._is_write_paused = False
         self._is_closed = False
-        self._is_ending = False
+        self._is_leaving = False  # the peer was told to open no more streams
+        self._is_ending = False  # and those that it opens now are not looked at
+        self._has_spoken = False  # since the last PING
         self._keepalive: asyncio.TimerHandle | None = None
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
@@ -139,6 +145,7 @@ class Driver(asyncio.Protocol):
         self._keepalive = self.loop.call_later(self._settings.ping_interval_seconds, self._ping)
 
     def data_received(self, data: bytes) -> None:
+        self._has_spoken = True
         for event in self.engine.receive(data, self.loop.time()):
             if type(event) is DataReceived:
                 self._data(event)
@@ -220,13 +227,18 @@ class Driver(asyncio.Protocol):
             self._schedule_flush()
 
     def drain(self) -> None:
-        """Ask for no new streams and close when the last one has ended (RFC 9113 section 6.8: GOAWAY twice)."""
-        if self._is_closed or self._is_ending:
+        """Ask for no new streams and close when the last one has ended. The peer is told first, and when its answer to
+        a PING shows that it has heard that, its streams are counted (RFC 9113 section 6.8)."""
+        if self._is_closed or self._is_leaving:
             return
-        self.is_draining = True
+        self.is_draining = self._is_leaving = True
         self.engine.goaway(ErrorCode.NO_ERROR, last_stream_id=_LAST_STREAM)
-        self._schedule_flush()
-        self.loop.call_later(_GOAWAY_GRACE_SECONDS, self._last_goaway)
+        self._ping()
+        if self._stalled:
+            self._stalled = dict.fromkeys(self._stalled, self.loop.time())
+            if self._stall_timer is not None:
+                self._stall_timer.cancel()
+            self._stall_timer = self.loop.call_later(self._stall_seconds, self._cut_stalled)
 
     def close(self, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """End the connection now: GOAWAY, and the tunnels are lost."""
@@ -268,7 +280,7 @@ class Driver(asyncio.Protocol):
         if has_progressed or tunnel.stream_id not in self._stalled:
             self._stalled[tunnel.stream_id] = now
         if self._stall_timer is None:
-            self._stall_timer = self.loop.call_at(now + self._settings.stall_seconds, self._cut_stalled)
+            self._stall_timer = self.loop.call_at(now + self._stall_seconds, self._cut_stalled)
 
     def forget(self, tunnel: Tunnel) -> None:
         if self._tunnels.pop(tunnel.stream_id, None) is None:
@@ -344,8 +356,8 @@ class Driver(asyncio.Protocol):
             case GoawayReceived():
                 self._goaway(event)
             case PongReceived(payload=payload):
-                if payload == _PING:
-                    self._pong()
+                if payload in {_PING, _HEARD}:
+                    self._pong(payload)
             case ConnectionFailed():
                 log.debug("HTTP/2 from %s: %s (%s)", self.peer, event.sentence, event.code.name)
                 self._on_refused(hbone_reason(event.reason))
@@ -409,7 +421,7 @@ class Driver(asyncio.Protocol):
 
     def _cut_stalled(self) -> None:
         self._stall_timer = None
-        now, stall_seconds = self.loop.time(), self._settings.stall_seconds
+        now, stall_seconds = self.loop.time(), self._stall_seconds
         for stream_id, since in list(self._stalled.items()):
             tunnel = self._tunnels[stream_id]
             if not tunnel.get_write_buffer_size():  # cut by the peer, and not yet read to its end
@@ -424,21 +436,42 @@ class Driver(asyncio.Protocol):
             self._stall_timer = self.loop.call_at(due, self._cut_stalled)
 
     def _last_goaway(self) -> None:
-        if not self._is_closed:
+        if not self._is_closed and not self._is_ending:
             self.engine.goaway(ErrorCode.NO_ERROR)
             self._is_ending = True
             self._schedule_flush()
 
-    def _ping(self) -> None:
-        self.engine.ping(_PING)
-        self._schedule_flush()
-        self._keepalive = self.loop.call_later(self._settings.ping_timeout_seconds, self._silence)
+    @property
+    def _stall_seconds(self) -> float:
+        return self._within(self._settings.stall_seconds)
 
-    def _pong(self) -> None:
+    def _within(self, seconds: float) -> float:
+        return min(seconds, self._settings.drain_silence_seconds) if self._is_leaving else seconds
+
+    def _ping(self) -> None:
+        self.engine.ping(_HEARD if self._is_leaving else _PING)
+        self._schedule_flush()
+        self._has_spoken = False
+        self._expect(self._within(self._settings.ping_timeout_seconds), self._silence)
+
+    def _pong(self, payload: bytes) -> None:
+        if self._is_leaving and payload == _PING:
+            return  # it was sent before the GOAWAY
+        if payload == _HEARD:
+            self._last_goaway()
+        self._expect(self._within(self._settings.ping_interval_seconds), self._ping)
+
+    def _expect(self, seconds: float, call: Callable[[], None]) -> None:
         if self._keepalive is not None:
             self._keepalive.cancel()
-        self._keepalive = self.loop.call_later(self._settings.ping_interval_seconds, self._ping)
+        self._keepalive = self.loop.call_later(seconds, call)
 
     def _silence(self) -> None:
-        log.debug("%s answered no PING within %s s", self.peer, self._settings.ping_timeout_seconds)
+        seconds = self._within(self._settings.ping_timeout_seconds)
+        if self._is_leaving and self._has_spoken:  # it is alive, and reads the PING when it has read what is before it
+            self._last_goaway()
+            self._has_spoken = False
+            self._expect(seconds, self._silence)
+            return
+        log.info("HBONE connection with %s cut: it answered no PING within %g s", self.peer, seconds)
         self.transport.abort()

@@ -98,8 +98,12 @@ class HbonePool:
             timer.cancel()
 
     @property
+    def drivers(self) -> list[Driver]:
+        return [driver for entry in self._entries.values() for driver in entry.drivers]
+
+    @property
     def connection_count(self) -> int:
-        return sum(len(entry.drivers) for entry in self._entries.values())
+        return len(self.drivers)
 
     async def _check_out(self, key: _Key, certificate: WorkloadCertificate) -> Driver:
         while True:

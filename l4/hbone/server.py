@@ -76,6 +76,7 @@ class HboneServer:
         self._sources = Sources(settings.handshakes_per_source, settings.handshakes_per_source_per_second)
         self._handshakes: set[asyncio.Task[None]] = set()
         self._drivers: set[Driver] = set()
+        self._is_draining = False
         self._empty = asyncio.Event()
         self._empty.set()
         self._listener = Listener(sock, self._accepted, on_refused)
@@ -99,11 +100,14 @@ class HboneServer:
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let tunnels finish for so long, then cut what is left."""
-        self._listener.close()
+        self._is_draining = True
+        self._listener.finish()
         for driver in list(self._drivers):
             driver.drain()
         try:
             async with asyncio.timeout(seconds):
+                while self._handshakes:
+                    await asyncio.wait(self._handshakes)
                 await self._empty.wait()
         except TimeoutError:
             log.info("%d HBONE connections did not drain within %g s", len(self._drivers), seconds)
@@ -177,6 +181,8 @@ class HboneServer:
         elif not driver.is_closed:
             self._drivers.add(driver)
             self._empty.clear()
+            if self._is_draining:
+                driver.drain()
 
     def _lost(self, driver: Driver) -> None:
         self._capacity.give_back()

@@ -86,7 +86,11 @@ async def accept(
         spare.setblocking(False)
         try:
             transport, _ = await loop.connect_accepted_socket(
-                protocol_factory, connection, ssl=context, ssl_handshake_timeout=handshake_seconds
+                protocol_factory,
+                connection,
+                ssl=context,
+                ssl_handshake_timeout=handshake_seconds,
+                ssl_shutdown_timeout=handshake_seconds,
             )
         except HandshakeRefused as error:
             with suppress(OSError):

@@ -101,6 +101,13 @@ class Listener:
             self._is_paused = False
             self._loop.add_reader(self._sock, self._readable)
 
+    def finish(self) -> None:
+        """Close, but hand over first what has connected already: closing would reset it."""
+        if not self._is_paused and not self._is_closed:
+            while self._accept():
+                pass
+        self.close()
+
     def close(self) -> None:
         self.pause()
         if not self._is_closed:
@@ -110,23 +117,29 @@ class Listener:
 
     def _readable(self) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
-            if self._is_paused or self._is_closed:
+            if not self._accept():
                 return
-            try:
-                sock, address = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in _OUT_OF_FILES:
-                    self._turn_away()
-                return
-            if not self._is_reserved and sock.fileno() >= descriptors.ceiling():
-                sock.close()
-                self._refused()
-                continue
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._on_accept(sock, address[:2])
+
+    def _accept(self) -> bool:
+        """Hand over the next connection, or turn it away; False when there is none to be had now."""
+        if self._is_paused or self._is_closed:
+            return False
+        try:
+            sock, address = self._sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in _OUT_OF_FILES:
+                self._turn_away()
+            return False
+        if not self._is_reserved and sock.fileno() >= descriptors.ceiling():
+            sock.close()
+            self._refused()
+            return True
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._on_accept(sock, address[:2])
+        return True
 
     def _turn_away(self) -> None:
         """No descriptor is left: use the spare one to accept and close, so that the client is told at once."""

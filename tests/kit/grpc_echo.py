@@ -1,7 +1,7 @@
 """A gRPC service of the real grpcio, all four kinds of call, without generated code: messages are bytes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,9 +21,10 @@ class Seen:
 
 
 @contextmanager
-def echo_server(ip: str, port: int = 9080) -> Iterator[Seen]:
+def echo_server(ip: str, port: int = 9080, *, takes: Callable[[bytes], float] = lambda message: 0) -> Iterator[Seen]:
     """`Unary` echoes; `Collect` joins; `Repeat` sends b"n" back n times; `Chat` echoes each as it comes; `Fail` aborts
     with NOT_FOUND, `Flaky` every other time with UNAVAILABLE; `Hang` sends one message and waits until it is cancelled.
+    `takes` says how many seconds `Unary` waits before it echoes a message.
     """
     seen = Seen()
 
@@ -34,6 +35,7 @@ def echo_server(ip: str, port: int = 9080) -> Iterator[Seen]:
 
     def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
         note(context)
+        time.sleep(takes(request))
         context.set_trailing_metadata((("x-trailer", "at the end"),))
         return request
 
@@ -78,7 +80,7 @@ def echo_server(ip: str, port: int = 9080) -> Iterator[Seen]:
         "Flaky": grpc.unary_unary_rpc_method_handler(flaky),
         "Hang": grpc.unary_stream_rpc_method_handler(hang),
     }
-    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     assert server.add_insecure_port(f"{ip}:{port}")
     server.start()

@@ -108,7 +108,7 @@ async def waypoint_process(
         "--access-log": folder / "access.log",
     }
     arguments = [str(part) for flag in flags.items() for part in flag]
-    environment = {"PYTHONPATH": ":".join(sys.path), **environment}
+    environment = {"PYTHONPATH": ":".join(sys.path), "DRAIN_DELAY_SECONDS": "0", **environment}
     limited = () if nofile is None else ("sh", "-c", f'ulimit -n {nofile} && exec "$@"', "sh")
     process = await asyncio.create_subprocess_exec(
         *limited, sys.executable, "-m", "waypoint.cli", "run", *arguments, env=environment, stderr=log

@@ -11,6 +11,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.is_closed = False
+        self.is_aborted = False
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -20,6 +21,9 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_closed = self.is_aborted = True
 
     def take(self) -> list[Frame]:
         written, self.written = self.written, b""

@@ -1,7 +1,8 @@
 """The client's side of HTTP/2: every stream of an inner connection is an exchange of its own (RFC 9113).
 
 A malformed request costs its stream, not its neighbours. A stream that its client resets in the same read in which it
-was opened never becomes an exchange (CVE-2023-44487).
+was opened never becomes an exchange (CVE-2023-44487). A connection ends in two steps (RFC 9113 section 6.8): the client
+is told first, and only when it has heard that, which its answer to a PING shows, are its streams counted.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable
 from l4.config.settings import Settings
 from l4.hbone.limits import inner_reason
 from l4.http2.errors import ErrorCode, StreamUnavailable
-from l4.http2.events import ConnectionFailed, Event, RequestReceived, StreamReset, TrailersReceived
+from l4.http2.events import ConnectionFailed, Event, PongReceived, RequestReceived, StreamReset, TrailersReceived
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, StreamStalled
 from waypoint.http import h2
@@ -20,7 +21,9 @@ from waypoint.http.h2_connection import Http2Connection, Http2Stream
 from waypoint.http.hygiene import canonical_trailers
 
 _LAST_STREAM = 2**31 - 1
-_GOAWAY_GRACE_SECONDS = 1.0
+_HEARD = b"goaway 1"
+_ROUND_TRIP_SECONDS = 5.0
+"""For a client's answer to the PING; one that is frozen, or answers none, is waited for no longer."""
 _SWEEP_SECONDS = 5.0
 
 
@@ -98,13 +101,13 @@ class ServerStream(Http2Stream):
         if self.exchange is not None:
             self.exchange.resume_response()
 
-    def check(self, now: float) -> None:
+    def check(self, now: float, stall_seconds: float) -> None:
         """End the stream when its client is too slow, sending or reading."""
         settings = self._connection.settings
         if not self._waiting or self.pushed != self._pushed_before:
             self._pushed_before = self.pushed
             self._stalled_since = now
-        elif now - self._stalled_since >= settings.stall_seconds:
+        elif now - self._stalled_since >= stall_seconds:
             self.cut(ErrorCode.CANCEL)
             self._give_up(StreamStalled())
             return
@@ -132,7 +135,19 @@ class Http2Server(Http2Connection):
     """`begin(stream, head, body)` makes an exchange, which is then started; `refused(error)` reports a request that
     never became one, and gives its answer. The same as for `Http1Server`."""
 
-    __slots__ = ("_begin", "_head_timer", "_idle_since", "_is_draining", "_on_closed", "_refused", "_timer")
+    __slots__ = (
+        "_begin",
+        "_has_heard",
+        "_head_timer",
+        "_idle_since",
+        "_is_announced",
+        "_is_closing",
+        "_is_final",
+        "_on_closed",
+        "_refused",
+        "_round_trip",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -145,7 +160,11 @@ class Http2Server(Http2Connection):
         self._begin = begin
         self._refused = refused
         self._on_closed = on_closed
-        self._is_draining = False
+        self._is_announced = False  # the client was told to open no more streams
+        self._has_heard = False  # and has heard it
+        self._is_closing = False  # the end needs not be waited for once it has
+        self._is_final = False  # what it opens now is not looked at
+        self._round_trip: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -158,7 +177,7 @@ class Http2Server(Http2Connection):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_gone = True
         self._on_closed(self)
-        for timer in (self._timer, self._head_timer):
+        for timer in (self._timer, self._head_timer, self._round_trip):
             if timer is not None:
                 timer.cancel()
         for stream in list(self.streams.values()):
@@ -172,17 +191,25 @@ class Http2Server(Http2Connection):
             if stream.exchange is not None:
                 stream.exchange.policies_changed()
 
-    def close_when_idle(self) -> None:
-        """Ask for no new streams, and close when the last one has ended (RFC 9113 section 6.8: GOAWAY twice)."""
-        if self._is_draining or self.is_gone:
+    def announce_close(self) -> None:
+        """Ask for no new streams; those that come nevertheless are served."""
+        if self._is_announced or self.is_gone:
             return
-        self._is_draining = True
-        if not self.streams:
-            self._last_goaway()
-            return
+        self._is_announced = True
         self.engine.goaway(ErrorCode.NO_ERROR, last_stream_id=_LAST_STREAM)
+        self.engine.ping(_HEARD)
         self.flush()
-        self.loop.call_later(_GOAWAY_GRACE_SECONDS, self._last_goaway)
+
+    def close_when_idle(self) -> None:
+        """Ask for no new streams, and close when the last one has ended."""
+        if self._is_closing or self.is_gone:
+            return
+        self._is_closing = True
+        self.announce_close()
+        if self._has_heard:
+            self._last_goaway()
+        else:
+            self._round_trip = self.loop.call_later(_ROUND_TRIP_SECONDS, self._last_goaway)
 
     # -- Http2Connection -------------------------------------------------------------------------------------------
 
@@ -208,6 +235,11 @@ class Http2Server(Http2Connection):
                 stream = self.streams.get(stream_id)
                 if isinstance(stream, ServerStream):
                     stream.lost()
+            case PongReceived(payload=payload):
+                if payload == _HEARD and self._is_announced:
+                    self._has_heard = True
+                    if self._is_closing:
+                        self._last_goaway()
             case ConnectionFailed():
                 self._refused(BadRequest("http2.protocol_error", limit=inner_reason(event.reason)))
                 super().handle(event)
@@ -218,7 +250,7 @@ class Http2Server(Http2Connection):
         super().forget(stream)
         if not self.streams:
             self._idle_since = self.loop.time()
-            if self._is_draining:
+            if self._is_final:
                 self.loop.call_soon(self._close_if_idle)
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -256,7 +288,8 @@ class Http2Server(Http2Connection):
         self.end()
 
     def _last_goaway(self) -> None:
-        if not self.is_gone:
+        if not self.is_gone and not self._is_final:
+            self._is_final = True
             self.engine.goaway(ErrorCode.NO_ERROR)
             self.flush()
             self._close_if_idle()
@@ -266,10 +299,12 @@ class Http2Server(Http2Connection):
             self.end()
 
     def _sweep(self) -> None:
-        now = self.loop.time()
+        now, stall_seconds = self.loop.time(), self.settings.stall_seconds
+        if self._is_closing:
+            stall_seconds = min(stall_seconds, self.settings.drain_silence_seconds)
         for stream in list(self.streams.values()):
             assert isinstance(stream, ServerStream)
-            stream.check(now)
+            stream.check(now, stall_seconds)
         if not self.streams and now - self._idle_since >= self.settings.idle_http_seconds:
             self.close_when_idle()
         else:

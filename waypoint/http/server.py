@@ -19,6 +19,9 @@ from waypoint.http.h1_format import format_chunk, format_last_chunk, format_resp
 
 _PACE_SECONDS = 10.0
 """How often the pace of a request's body is looked at."""
+QUIET_SECONDS = 1.0
+"""A connection that was in use so lately is not closed by us, when we stop: its client may be sending at this moment.
+It gets `connection: close` with its next answer, or is closed when it has been quiet for so long."""
 
 
 class _Waiting:
@@ -53,6 +56,7 @@ class Http1Server(asyncio.Protocol):
         "_head_timer",
         "_idle_since",
         "_is_chunked",
+        "_is_closing",
         "_is_draining",
         "_is_ended",
         "_is_kept_alive",
@@ -93,7 +97,8 @@ class Http1Server(asyncio.Protocol):
         self._request_is_complete = True
         self._is_opaque = False  # what the client sends is no HTTP
         self._is_kept_alive = True
-        self._is_draining = False
+        self._is_draining = False  # the next answer says that it is the last one
+        self._is_closing = False  # and without a next request, the connection is closed
         self._is_chunked = False
         self._is_write_paused = False
         self._is_request_paused = False
@@ -195,6 +200,8 @@ class Http1Server(asyncio.Protocol):
         self._is_chunked = body.length is None and not body.is_opaque
         if not self._request_is_complete:
             self._is_kept_alive = False  # whether the rest of the request comes is uncertain
+        elif self._is_draining and not self._waiting and self._refusal is None:
+            self._is_kept_alive = False  # not before those that were sent ahead have been answered
         data = format_response(head, body, closes=not self._is_kept_alive and not body.is_opaque)
         self._transport.write(data)
         return len(data)
@@ -222,6 +229,8 @@ class Http1Server(asyncio.Protocol):
             self._idle_since = self._loop.time()
             if self._reader.is_in_head:
                 self._await_head()
+            elif self._is_closing:
+                self._close_if_quiet()
 
     def reset(self) -> None:
         self._exchange = None
@@ -246,17 +255,32 @@ class Http1Server(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.policies_changed()
 
-    def close_when_idle(self) -> None:
-        """Finish the exchange that is under way, say `connection: close` with it if it isn't too late, and close."""
+    def announce_close(self) -> None:
+        """Say `connection: close` with the next answer, and close after it; meanwhile wait for the next request."""
         self._is_draining = True
-        self._is_kept_alive = False
-        if self._exchange is None:
+
+    def close_when_idle(self) -> None:
+        """The same, but don't wait for a next request for longer than a moment."""
+        self._is_draining = self._is_closing = True
+        self._close_if_quiet()
+
+    def _close_if_quiet(self) -> None:
+        if self._exchange is not None or self._waiting or self._refusal is not None or self._reader.is_in_head:
+            return
+        if self._is_ended or self._transport.is_closing():
+            return
+        quiet_at = self._idle_since + QUIET_SECONDS
+        if self._loop.time() >= quiet_at:
             self._is_ended = True
             self._transport.close()
+        else:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(quiet_at, self._close_if_quiet)
 
     def _start(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
         self._is_opaque = body.is_opaque
-        self._is_kept_alive = is_kept_alive and not self._is_opaque and not self._is_draining
+        self._is_kept_alive = is_kept_alive and not self._is_opaque
         self._request_is_complete = body.length == 0
         self._head = head
         self._exchange = self._begin(self, head, body)

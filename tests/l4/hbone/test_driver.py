@@ -249,3 +249,88 @@ def test_a_peer_that_asks_and_does_not_read_is_cut_before_it_costs_memory(engine
         assert len(served.wire.written) < 20_000
 
     serve(engine, scenario)
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def goaways(wire: Wire) -> tuple[list[int], bytes]:
+    """The last streams that were named, and what answers the PINGs beside them."""
+    written = wire.take()
+    named = [int.from_bytes(payload[:4]) for kind, _, _, payload in written if kind == frames.GOAWAY]
+    pings = (payload for kind, flags, _, payload in written if kind == frames.PING and not flags)
+    return named, b"".join(frames.frame(frames.PING, 1, 0, payload) for payload in pings)
+
+
+@BOTH
+def test_streams_are_counted_when_the_peer_has_heard_of_the_end(engine: Engine) -> None:
+    async def scenario(it: Served) -> None:
+        it.wire.take()
+        it.driver.drain()
+        await asyncio.sleep(2)
+        first, pong = goaways(it.wire)
+        it.open(1)  # the client had not heard yet
+        it.give(pong)
+        await turn()
+        last, _ = goaways(it.wire)
+
+        assert first == [2**31 - 1]
+        assert [stream for stream, _ in it.requests] == [1]
+        assert last == [1]
+
+    serve(engine, scenario)
+
+
+@BOTH
+def test_a_frozen_peer_is_cut_while_we_drain_as_soon_as_it_is_known_to_be(engine: Engine) -> None:
+    async def scenario(it: Served) -> None:
+        it.open(1)
+        it.driver.accept(1, [])
+        it.driver.drain()
+        await asyncio.sleep(9.9)
+        was_there = not it.wire.is_aborted
+        await asyncio.sleep(0.2)
+
+        assert was_there
+        assert it.wire.is_aborted
+
+    serve(engine, scenario, drain_silence_seconds=10)
+
+
+@BOTH
+def test_a_slow_peer_that_still_reads_is_not_taken_for_a_frozen_one(engine: Engine) -> None:
+    async def scenario(it: Served) -> None:
+        it.open(1)
+        it.driver.accept(1, [])
+        it.driver.drain()
+        for _ in range(20):
+            await asyncio.sleep(4)
+            it.give(frames.window_update_frame(0, 1))
+
+        assert not it.wire.is_aborted
+
+    serve(engine, scenario, drain_silence_seconds=10)
+
+
+@BOTH
+def test_a_tunnel_whose_window_stays_shut_is_cut_sooner_while_we_drain(engine: Engine) -> None:
+    async def scenario(it: Served) -> None:
+        it.open(1)
+        tunnel, sink = it.driver.accept(1, []), Sink()
+        assert tunnel is not None
+        tunnel.start(sink)
+        tunnel.write(b"x" * 10)
+        await turn()
+        it.wire.take()
+        it.driver.drain()
+        await turn()
+        it.give(goaways(it.wire)[1])
+        await asyncio.sleep(9.9)
+        was_there = sink.lost is None
+        await asyncio.sleep(0.2)
+
+        assert was_there
+        assert isinstance(sink.lost, TunnelReset)
+        assert it.wire.is_closed
+
+    serve(engine, scenario, window=0, drain_silence_seconds=10)

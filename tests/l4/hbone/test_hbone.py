@@ -1,6 +1,7 @@
 """HBONE over real sockets and real TLS: what a good peer gets, what a bad one gets, and what is left afterwards."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ import pytest
 
 from l4.config.settings import Settings
 from l4.hbone.connect import Authority, ConnectRequest
+from l4.hbone.driver import Driver
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed, TunnelError, TunnelRefused, TunnelReset
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer, IncomingTunnel
@@ -19,6 +21,7 @@ from l4.http2.connection import Engine
 from l4.http2.errors import ErrorCode
 from l4.identity.store import WorkloadCertificate
 from l4.net.listener import bind
+from policies.attributes import Peer as Workload
 from tests.contracts.http2_engine import Peer, split
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
@@ -458,5 +461,27 @@ def test_a_server_that_never_answers_connect_is_not_waited_for(tmp_path: Path) -
             with pytest.raises(ConnectTimedOut):
                 await lab.connect(pool, ConnectRequest(Authority("10.0.0.1", 82)))
             await settled(lambda: server.tunnel_count == 0)
+
+    run(scenario())
+
+
+def test_who_has_connected_before_the_end_began_is_served(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server() as server:
+            loop = asyncio.get_running_loop()
+            sock = socket.create_connection(lab.address)  # in the backlog: the loop has had no turn since
+            draining = asyncio.ensure_future(server.drain(10))
+            await asyncio.sleep(0.1)
+            driver = Driver(lab.settings, is_client=True, authenticate=lambda transport: Workload(None, *lab.address))
+            await loop.create_connection(lambda: driver, ssl=lab.client_context(), server_hostname="", sock=sock)
+            reader = asyncio.StreamReader()
+            tunnel = await driver.open(TO, lambda: asyncio.StreamReaderProtocol(reader))
+            tunnel.write(b"here in time")
+            heard = await reader.readexactly(12)
+            tunnel.close()
+            await draining
+
+            assert heard == b"here in time"
 
     run(scenario())

@@ -1,0 +1,52 @@
+"""What a restart costs the clients: nothing. Real processes: a ztunnel, and the replicas of a waypoint behind it."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kit.aio import run
+from tests.kit.fleet import fleet
+from tests.kit.load import load
+from tests.kit.origin import hang, origin
+from tests.kit.process import waypoint_process
+
+RATE = 60
+
+
+@pytest.mark.timeout(120)
+def test_a_rollout_fails_no_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = {"DRAIN_DELAY_SECONDS": "1.5"}
+        async with fleet(tmp_path, **settings) as it, load(it.http, it.grpc, RATE) as log:
+            await asyncio.sleep(1)
+            await it.roll_out()
+            await asyncio.sleep(1)
+
+        assert not log.failed, log.report()
+        assert len(log.requests) > 3 * RATE
+
+    run(scenario(), 110)
+
+
+@pytest.mark.parametrize("is_busy", [True, False], ids=["waiting for an answer", "idle"])
+def test_a_frozen_client_does_not_hold_the_process(tmp_path: Path, is_busy: bool) -> None:
+    """Frozen as by SIGSTOP: its connection stands, and nothing reads it."""
+
+    async def scenario() -> None:
+        async with waypoint_process(tmp_path, DRAIN_SILENCE_SECONDS="1") as it, origin(it.pod, hang):
+            _, writer = await it.open()
+            if is_busy:
+                writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+                await asyncio.sleep(0.2)
+            for driver in it.pool.drivers:
+                driver.transport.pause_reading()
+            it.process.terminate()
+            began = time.monotonic()
+
+            await asyncio.wait_for(it.process.wait(), 9)
+
+            assert time.monotonic() - began < 6
+
+    run(scenario())

@@ -1,0 +1,253 @@
+"""Several replicas of one waypoint behind a node's ztunnel, each a process of its own, as a cluster has them: a rollout
+starts a replica, waits until it is ready, and tells an old one to stop; a killed replica comes back at its address.
+
+What the ztunnel knows of them it reads from the manifests, which follow with the delay of a control plane.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.kit.certificates import MeshPki
+from tests.kit.grpc_echo import echo_server
+from tests.kit.mesh import address
+
+HTTP_PORT, GRPC_PORT = 9080, 9081
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+_MANIFESTS = """
+apiVersion: v1
+kind: Namespace
+metadata: {{name: default, labels: {{istio.io/use-waypoint: waypoint}}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: waypoint}}
+spec: {{gatewayClassName: pywaypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
+status: {{addresses: [{{type: Hostname, value: waypoint.default.svc.cluster.local}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: waypoint, labels: {{gateway.networking.k8s.io/gateway-name: waypoint}}}}
+spec:
+  clusterIP: {waypoint}
+  ports: [{{name: hbone, port: 15008}}]
+  selector: {{gateway.networking.k8s.io/gateway-name: waypoint}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: app}}
+spec:
+  clusterIP: {vip}
+  ports: [{{name: http, port: {http}}}, {{name: grpc, port: {grpc}}}]
+  selector: {{app: app}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: app-1, labels: {{app: app}}}}
+spec: {{serviceAccountName: app, nodeName: there}}
+status: {{podIP: {app}, phase: Running}}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: client
+  annotations:
+    ambient.istio.io/redirection: enabled
+    pywaypoint.dev/outbound-capture: {seen}:{http}={vip}:{http}, {seen}:{grpc}={vip}:{grpc}
+spec: {{serviceAccountName: client, nodeName: here}}
+status: {{podIP: {client}, phase: Running}}
+"""
+_REPLICA = """
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: waypoint-{ip}, labels: {{gateway.networking.k8s.io/gateway-name: waypoint}}{more}}}
+spec: {{serviceAccountName: waypoint, nodeName: there}}
+status: {{podIP: {ip}, phase: Running}}
+"""
+
+
+@dataclass
+class Replica:
+    ip: str
+    process: asyncio.subprocess.Process
+    is_stopping: bool = False
+
+
+@dataclass
+class Fleet:
+    """`seen` is the address of the Service as the client on this machine sees it."""
+
+    folder: Path
+    pki: MeshPki
+    text: str
+    seen: str
+    environment: dict[str, str]
+    propagation_seconds: float
+    replicas: list[Replica] = field(default_factory=list)
+    killed_at: list[float] = field(default_factory=list)
+
+    @property
+    def http(self) -> tuple[str, int]:
+        return self.seen, HTTP_PORT
+
+    @property
+    def grpc(self) -> tuple[str, int]:
+        return self.seen, GRPC_PORT
+
+    async def roll_out(self) -> None:
+        """Replace every replica, one after the other, with one more meanwhile."""
+        for old in list(self.replicas):
+            self.replicas.append(await self._start(address()))
+            self._publish()
+            await asyncio.sleep(self.propagation_seconds)
+            old.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(self.propagation_seconds)
+            old.is_stopping = True
+            self._publish()
+            assert await asyncio.wait_for(old.process.wait(), _STOP_SECONDS) == 0
+            self.replicas.remove(old)
+            self._publish()
+
+    async def kill(self, number: int) -> None:
+        """End a replica without a word; it begins again where it was, and nobody is told of either."""
+        replica = self.replicas[number]
+        self.killed_at.append(asyncio.get_running_loop().time())
+        replica.process.send_signal(signal.SIGKILL)
+        await replica.process.wait()
+        await asyncio.sleep(self.propagation_seconds)
+        replica.process = (await self._start(replica.ip)).process
+
+    async def _start(self, ip: str) -> Replica:
+        chain = self.pki.write(self.pki.identity("default", "waypoint"))
+        flags: dict[str, object] = {
+            "--gateway": "default/waypoint",
+            "--certificate": chain,
+            "--private-key": chain.with_suffix(".key"),
+            "--listen": f"{ip}:15008",
+            **self._shared(ip),
+        }
+        replica = Replica(ip, await self._run("waypoint.cli", f"waypoint-{ip}", flags))
+        await ready(ip)
+        return replica
+
+    async def start_ztunnel(self, ip: str) -> asyncio.subprocess.Process:
+        self.pki.write(self.pki.identity("default", "client"))
+        flags = {"--node": "here", "--certificates": self.pki.folder, **self._shared(ip)}
+        process = await self._run("l4.ztunnel.cli", "ztunnel", flags)
+        await ready(ip)
+        return process
+
+    def _shared(self, ip: str) -> dict[str, object]:
+        return {
+            "--resources": self.folder / "mesh.yaml",
+            "--trust-bundle": self.pki.bundle_path,
+            "--metrics": f"{ip}:15020",
+            "--readiness": f"{ip}:15021",
+            "--admin": f"{ip}:15000",
+            "--access-log": self.folder / f"access-{ip}.log",
+        }
+
+    async def _run(self, module: str, name: str, flags: dict[str, Any]) -> asyncio.subprocess.Process:
+        arguments = [str(part) for flag in flags.items() for part in flag]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-m", module, "run", *arguments, env=self.environment, stderr=log
+            )
+
+    def _publish(self) -> None:
+        text = self.text
+        for replica in self.replicas:
+            more = ', deletionTimestamp: "2026-01-01T00:00:00Z"' if replica.is_stopping else ""
+            text += _REPLICA.format(ip=replica.ip, more=more)
+        new = self.folder / "mesh.new"
+        new.write_text(text)
+        new.replace(self.folder / "mesh.yaml")
+
+
+@asynccontextmanager
+async def fleet(folder: Path, *, propagation_seconds: float = 0.5, **settings: str) -> AsyncIterator[Fleet]:
+    """Two replicas before an application that speaks HTTP/1.1 and gRPC. The path of a request, and the message of a
+    call, say how many milliseconds the answer is to take. `settings` are for all processes."""
+    app, client, seen, vip = address(), address(), address(), address()
+    text = _MANIFESTS.format(
+        waypoint=address(),
+        vip=vip,
+        http=HTTP_PORT,
+        grpc=GRPC_PORT,
+        app=app,
+        client=client,
+        seen=seen,
+    )
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), **settings}
+    it = Fleet(folder, MeshPki(folder / "pki"), text, seen, environment, propagation_seconds)
+    it._publish()
+    processes: list[asyncio.subprocess.Process] = []
+    async with AsyncExitStack() as stack:
+        stack.enter_context(echo_server(app, GRPC_PORT, takes=_seconds))
+        await stack.enter_async_context(_http_origin(app))
+        try:
+            it.replicas = [await it._start(address()) for _ in range(2)]
+            it._publish()
+            processes.append(await it.start_ztunnel(client))
+            yield it
+        finally:
+            processes += [replica.process for replica in it.replicas]
+            for process in processes:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+
+
+def _seconds(message: bytes) -> float:
+    return int(message) / 1000
+
+
+@asynccontextmanager
+async def _http_origin(ip: str) -> AsyncIterator[None]:
+    connections: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(_seconds(head.split(b" ", 2)[1][1:]))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            connections.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(serve, ip, HTTP_PORT)
+    try:
+        yield
+    finally:
+        server.close()
+        for task in list(connections):
+            task.cancel()
+        await server.wait_closed()
+
+
+async def ready(ip: str) -> None:
+    """Wait until the program whose operator ports these are says that it is ready."""
+    async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(f"http://{ip}:15021/healthz/ready") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)

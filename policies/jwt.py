@@ -1,9 +1,9 @@
 """JSON Web Tokens (RFC 7519) as Istio's RequestAuthentication has them checked: who vouches for a request's sender.
 
 A token is read, then compared with the rule of its issuer, then its signature is checked; the first thing that is
-wrong is said in Envoy's words. A request without a token passes, and has no claims: that a token is needed is for
-authorization to say. Whoever holds the keys is asked through `Verifier`; nothing in a token ever says where its key
-is (`jku`, `x5u` and the like are not looked at).
+wrong is said in Envoy's words. A request without a token passes, and has no claims, unless a rule requires one; else it
+is for authorization to say that a token is needed. Whoever holds the keys is asked through `Verifier`; nothing in a
+token ever says where its key is (`jku`, `x5u` and the like are not looked at).
 https://istio.io/latest/docs/reference/config/security/request_authentication/
 """
 
@@ -33,6 +33,7 @@ _MAX_REALM_PATH = 256
 class Failure(StrEnum):
     """Why a token is not accepted, as it is told to whoever sent it."""
 
+    MISSING = "Jwt is missing"
     BAD_FORM = "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"
     HEADER_NOT_BASE64 = "Jwt header is an invalid Base64url encoded"
     HEADER_NOT_JSON = "Jwt header is an invalid JSON"
@@ -181,7 +182,7 @@ class RemoteKeys:
 @dataclass(frozen=True, slots=True)
 class JwtRule:
     """`keys` is None where they can't be used: every token of the issuer is refused then. An empty `issuer` is
-    nobody's."""
+    nobody's. Of the rules that are required one must accept a token of the request."""
 
     issuer: str
     keys: InlineKeys | RemoteKeys | None
@@ -191,6 +192,7 @@ class JwtRule:
     claim_headers: tuple[tuple[bytes, tuple[str, ...]], ...] = ()
     is_forwarded: bool = False
     space_delimited: tuple[str, ...] = LISTS_OF_WORDS
+    is_required: bool = False
 
     @property
     def output_headers(self) -> tuple[bytes, ...]:
@@ -261,6 +263,8 @@ class Authentication:
     """The rules that hold at a destination, by issuer. Of several tokens and rules one that fits is enough."""
 
     rules: tuple[JwtRule, ...]
+    _judging: tuple[JwtRule, ...] = field(init=False, repr=False, compare=False)
+    """The rules, those first that are required."""
     _outputs: frozenset[bytes] = field(init=False, repr=False, compare=False)
     _params: tuple[ParamLocation, ...] = field(init=False, repr=False, compare=False)
     secret_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
@@ -269,19 +273,23 @@ class Authentication:
     def __post_init__(self) -> None:
         locations = {location: None for rule in self.rules for location in rule.locations}
         outputs = frozenset(name for rule in self.rules for name in rule.output_headers)
+        object.__setattr__(self, "_judging", tuple(sorted(self.rules, key=lambda it: not it.is_required)))
         object.__setattr__(self, "_outputs", outputs)
         object.__setattr__(self, "_params", tuple(it for it in locations if isinstance(it, ParamLocation)))
         object.__setattr__(self, "secret_names", frozenset(it.name for it in locations))
 
     def authenticate(self, head: RequestHead, now: float, verifier: Verifier) -> Claims | Failure | None:
-        """None when there is no token. The head is edited into what the endpoint may see: what tokens say is told by
-        nobody but us, and the token that counts is taken away unless it is to be forwarded."""
+        """None when there is no token, and none is required. The head is edited into what the endpoint may see: what
+        tokens say is told by nobody but us, and the token that counts is taken away unless it is to be forwarded."""
         if self._outputs and any(name in self._outputs for name, _ in head.headers):
             head.headers[:] = [header for header in head.headers if header[0] not in self._outputs]
         if is_preflight(head):
             return None
-        failures = []
-        for rule in self.rules:
+        failures: list[Failure] = []
+        is_required = self._judging[0].is_required
+        for rule in self._judging:
+            if is_required and not rule.is_required:
+                break
             for location in rule.locations:
                 raw = location.find(head)
                 if raw is None:
@@ -294,7 +302,7 @@ class Authentication:
                     return rule.claims_of(token)
                 failures.append(token)
         telling = (failure for failure in failures if failure is not Failure.UNKNOWN_ISSUER)
-        return next(telling, failures[-1] if failures else None)
+        return next(telling, failures[-1] if failures else Failure.MISSING if is_required else None)
 
     def concealed(self, head: RequestHead) -> bytes:
         """The request's target without the tokens in it."""

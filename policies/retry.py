@@ -66,6 +66,7 @@ class RetryPolicy:
     """`attempts` counts those after the first; 0 switches retries off. `statuses` belong to RETRIABLE_STATUS_CODES,
     `headers` (lower-case names) to RETRIABLE_HEADERS. `backoff` is the longest first pause and doubles up to
     `max_backoff`; `per_try_timeout` is how long one attempt has for its response's head; all in seconds.
+    `avoids_tried`: where there is another endpoint, an attempt goes to one that had none before.
     `looks_at_responses`: whether a response may be a reason to try again."""
 
     conditions: frozenset[Condition]
@@ -75,6 +76,7 @@ class RetryPolicy:
     backoff: float = BACKOFF_SECONDS
     max_backoff: float = 10 * BACKOFF_SECONDS
     per_try_timeout: float | None = None
+    avoids_tried: bool = True
     looks_at_responses: bool = field(init=False)
 
     def __post_init__(self) -> None:

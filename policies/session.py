@@ -19,7 +19,8 @@ from policies.attributes import ClusterName, Header, RequestHead
 from policies.balancing.endpoint import Endpoint
 
 _CLUSTER_MARK, _ENDPOINT_MARK = 6, 16
-_TOKEN = re.compile(rb"([0-9a-f]{6})([0-9a-f]{16})(?:\.([0-9a-f]{1,8})\.([0-9a-f]{1,8}))?").fullmatch
+# Tokens of former releases have a second time, which means nothing any more.
+_TOKEN = re.compile(rb"([0-9a-f]{6})([0-9a-f]{16})(?:\.([0-9a-f]{1,8})(?:\.[0-9a-f]{1,8})?)?").fullmatch
 _MAX_TOKENS = 4  # of one name; cookies of several paths may come together (RFC 6265 section 5.4)
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}").fullmatch
 _PATH = re.compile(rb"/[\x21-\x3a\x3c-\x7e]*").fullmatch
@@ -27,25 +28,23 @@ _PATH = re.compile(rb"/[\x21-\x3a\x3c-\x7e]*").fullmatch
 
 @dataclass(slots=True)
 class Token:
-    """What a client brought. The times are seconds since 1970; 0 where no timeout needs them."""
+    """What a client brought. It began so many seconds after 1970; 0 where no timeout needs to know."""
 
     cluster: bytes
     endpoint: bytes
     began: int = 0
-    used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPersistence:
     """`name` is that of the cookie, or of the header (lower-case). `path` is the cookie's; empty leaves it to the
     browser. A permanent cookie outlives the browser, up to `absolute_seconds`; any session ends when that has passed
-    since it began, or `idle_seconds` since its last request."""
+    since it began."""
 
     name: bytes
     is_cookie: bool = True
     path: bytes = b"/"
     absolute_seconds: float | None = None
-    idle_seconds: float | None = None
     is_permanent: bool = False
 
     def __post_init__(self) -> None:
@@ -65,16 +64,14 @@ class SessionPersistence:
     def header(self, kept: Token | None, marks: tuple[bytes, bytes], now: float, *, is_secure: bool) -> Header | None:
         """The field of a response that tells the client where its session is; None when it knows. `marks` are those of
         the endpoint that answered, `kept` is the token that led there, if one did."""
-        second = int(now)
-        if kept is not None and (self.idle_seconds is None or kept.used == second):
+        if kept is not None:
             return None
         value = b"".join(marks)
-        began = kept.began if kept is not None else second
-        if self.absolute_seconds is not None or self.idle_seconds is not None:
-            value = b"%b.%x.%x" % (value, began, second)
+        if self.absolute_seconds is not None:
+            value = b"%b.%x" % (value, int(now))
         if not self.is_cookie:
             return self.name, value
-        return b"set-cookie", self._cookie(value, began, now, is_secure)
+        return b"set-cookie", self._cookie(value, is_secure)
 
     def _cookies(self, head: RequestHead) -> Iterator[bytes]:
         for header, value in head.headers:
@@ -88,21 +85,19 @@ class SessionPersistence:
         match = _TOKEN(value)
         if match is None:
             return None
-        cluster, endpoint, began, used = match.groups(b"0")
-        token = Token(cluster, endpoint, int(began, 16), int(used, 16))
+        cluster, endpoint, began = match.groups(b"0")
+        token = Token(cluster, endpoint, int(began, 16))
         if self.absolute_seconds is not None and now - token.began >= self.absolute_seconds:
-            return None
-        if self.idle_seconds is not None and now - token.used >= self.idle_seconds:
             return None
         return token
 
-    def _cookie(self, value: bytes, began: int, now: float, is_secure: bool) -> bytes:
+    def _cookie(self, value: bytes, is_secure: bool) -> bytes:
         """Kept from scripts and other sites; and from plain connections, unless the client's own is one."""
         cookie = b"%b=%b" % (self.name, value)
         if self.path:
             cookie += b"; Path=" + self.path
         if self.is_permanent and self.absolute_seconds is not None:
-            cookie += b"; Max-Age=%d" % (self.absolute_seconds - (now - began))
+            cookie += b"; Max-Age=%d" % self.absolute_seconds
         return cookie + (b"; HttpOnly; SameSite=Strict; Secure" if is_secure else b"; HttpOnly; SameSite=Strict")
 
 

@@ -30,6 +30,8 @@ class Code(StrEnum):
     PROTOCOL_MISMATCH = "PWP0107"
     TARGET_NOT_FOUND = "PWP0121"
     POLICY_CONFLICTED = "PWP0122"
+    NOT_ENTITLED = "PWP0123"
+    HOST_TAKEN = "PWP0124"
     AUTHORIZATION_INVALID = "PWP0131"
     POLICY_NOT_ENFORCED = "PWP0132"
     PROVIDER_INVALID = "PWP0133"
@@ -93,6 +95,12 @@ CODES: Mapping[Code, Entry] = {
     Code.TARGET_NOT_FOUND: Entry("TargetNotFound", _ERROR, "What the policy is attached to does not exist.", "IST0101"),
     Code.POLICY_CONFLICTED: Entry(
         "PolicyConflicted", _ERROR, "An older policy of the same kind has the same target, and is in force there."
+    ),
+    Code.NOT_ENTITLED: Entry(
+        "NotEntitled", _ERROR, "An object of this namespace can't speak for the service, and has no effect there."
+    ),
+    Code.HOST_TAKEN: Entry(
+        "HostTaken", _ERROR, "Another object has the host or the address already, and this one is not called by it."
     ),
     Code.AUTHORIZATION_INVALID: Entry(
         "AuthorizationInvalid",

@@ -23,19 +23,35 @@ from policies.attributes import Identity
 class Entries:
     def __init__(self, resources: Resources, members: Members, mesh: Mesh, bindings: Bindings) -> None:
         self.problems: list[Problem] = []
-        self._entries = resources.of(ServiceEntry)
+        self._entries = sorted(
+            resources.of(ServiceEntry), key=lambda it: (it.value.metadata.creation_timestamp, it.key)
+        )
         self._members = members
         self._mesh = mesh
         self._bindings = bindings
 
-    def services(self) -> Iterator[Service]:
+    def services(self, known: Iterable[Service]) -> Iterator[Service]:
+        """Whose host or address is not yet that of a service that is known, or of an older entry."""
+        hosts = {service.hostname: _named(service) for service in known}
+        addresses = {address: _named(service) for service in known for address in service.addresses}
         for resource in self._entries:
             spec = resource.value.spec
             for index, host in enumerate(spec.hosts):
                 if host.startswith("*"):
                     self._tell(resource, f"spec.hosts[{index}]", f"{host}: wildcards are not carried out")
                     continue
-                yield self._service(resource, host.rstrip(".").lower())
+                service = self._service(resource, host.rstrip(".").lower())
+                owner = hosts.setdefault(service.hostname, str(resource.key))
+                if owner != str(resource.key):
+                    sentence = f"{service.hostname} is the host of {owner} already; this one has no effect there"
+                    self._tell(resource, f"spec.hosts[{index}]", sentence, Code.HOST_TAKEN)
+                    continue
+                for address in service.addresses:
+                    owner = addresses.setdefault(address, str(resource.key))
+                    if owner != str(resource.key):
+                        sentence = f"{address} is the address of {owner} already, and leads there"
+                        self._tell(resource, "spec.addresses", sentence, Code.HOST_TAKEN)
+                yield service
 
     def _service(self, resource: Resource[ServiceEntry], host: str) -> Service:
         entry, key = resource.value, resource.key
@@ -127,6 +143,10 @@ class Entries:
         self, resource: Resource[ServiceEntry], field: str, sentence: str, code: Code = Code.NOT_CARRIED_OUT
     ) -> None:
         self.problems.append(Problem(resource.origin, str(resource.key), field, sentence, code))
+
+
+def _named(service: Service) -> str:
+    return f"{'ServiceEntry' if service.is_entry else 'Service'} {service.namespace}/{service.name}"
 
 
 def _port(port: EntryPort) -> ServicePort:

@@ -62,8 +62,7 @@ def registry_of(resources: Resources, mesh: Mesh) -> Registry:
         else:
             services.append(_service(service, endpoints, mesh, bindings.of_service(service)))
     entries = Entries(resources, members, mesh, bindings)
-    known = {service.hostname for service in services}
-    services.extend(service for service in entries.services() if service.hostname not in known)
+    services.extend(entries.services(tuple(services)))
     workloads = [member.workload for member in members]
     workloads.extend(endpoint.workload for service in services for endpoint in service.endpoints)
     nameless = {member.workload.uid for member in members if member.is_nameless}

@@ -32,6 +32,8 @@ class Registry:
     ) -> Self:
         """The `nameless` (given by uid) have no address of their own, such as those on their node's network, and stay
         out of that index; of two workloads with one address, that which speaks HBONE is meant, else the first by uid.
+        Of services with one hostname or address a Service is meant before a ServiceEntry, of Services the first by
+        hostname, and of entries the first that is given: whoever comes later takes nothing away.
         """
         by_uid = {workload.uid: workload for workload in sorted(workloads, key=lambda it: it.uid)}
         by_ip: dict[str, Workload] = {}
@@ -40,10 +42,12 @@ class Registry:
                 known = by_ip.get(address)
                 if known is None or (workload.tunnel_identity is not None and known.tunnel_identity is None):
                     by_ip[address] = workload
-        by_hostname = {service.hostname: service for service in services}
+        by_hostname: dict[str, Service] = {}
         services_by_name: dict[tuple[str, str], Service] = {}
         services_by_ip: dict[str, Service] = {}
-        for service in sorted(by_hostname.values(), key=lambda it: it.hostname):
+        for service in sorted(services, key=lambda it: (it.is_entry, "" if it.is_entry else it.hostname)):
+            if by_hostname.setdefault(service.hostname, service) is not service:
+                continue
             if not service.is_entry:
                 services_by_name.setdefault((service.namespace, service.name), service)
             for address in service.addresses:

@@ -10,6 +10,7 @@ from waypoint.config.destination_rule import DestinationRules
 from waypoint.config.istio import DestinationRule
 from waypoint.config.kinds import KINDS
 from waypoint.config.locality import place_of
+from waypoint.config.reach import Reach
 from waypoint.config.snapshot import ClusterConfig
 
 MESH = (Path(__file__).parents[1] / "golden" / "mesh.yaml").read_text()
@@ -25,7 +26,7 @@ class Destinations:
         resources = Decoder(KINDS).decode(documents_of(mesh=text)).resources
         self._registry = registry_of(resources, Mesh())
         place = place_of(self._registry, GATEWAY, None)
-        self.rules = DestinationRules(resources.of(DestinationRule), self._registry, GATEWAY[0], place.labels)
+        self.rules = DestinationRules(resources.of(DestinationRule), self._registry, Reach(GATEWAY[0]), place.labels)
         self.clusters = ClusterConfigs(GATEWAY, self.rules, place)
 
     def cluster(self, host: str = REVIEWS, port: int = 9080, subset: str = "") -> ClusterConfig | None:

@@ -24,8 +24,10 @@ def documents_of(**files: str) -> list[Document]:
     return list(documents.values())
 
 
-def compiled(documents: Iterable[Document], problems: Iterable[Problem] = ()) -> Snapshot:
-    """What the waypoint `default/waypoint` makes of the documents."""
+def compiled(
+    documents: Iterable[Document], problems: Iterable[Problem] = (), gateway: tuple[str, str] = GATEWAY
+) -> Snapshot:
+    """What the waypoint makes of the documents."""
     decoded = Decoder(KINDS).decode(documents)
     registry = registry_of(decoded.resources, Mesh())
-    return compile(decoded.resources, registry, gateway=GATEWAY, problems=(*problems, *decoded.problems))
+    return compile(decoded.resources, registry, gateway=gateway, problems=(*problems, *decoded.problems))

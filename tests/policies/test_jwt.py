@@ -283,6 +283,16 @@ def test_of_two_tokens_the_good_one_counts_and_of_two_bad_ones_the_one_that_is_m
     assert ask(foreign, foreign) is Failure.UNKNOWN_ISSUER
 
 
+def test_a_rule_that_is_required_wants_a_token_of_its_own_issuer() -> None:
+    rules = (JwtRule(ISSUER, InlineKeys("", b""), is_required=True), JwtRule("other", InlineKeys("", b"")))
+    both = Authentication(rules)
+
+    assert both.authenticate(request(), NOW, Verified(KEY)) is Failure.MISSING
+    assert both.authenticate(bearing(KEY.sign({"iss": "other"})), NOW, Verified(KEY)) is Failure.UNKNOWN_ISSUER
+    assert isinstance(both.authenticate(bearing(KEY.sign({"iss": ISSUER})), NOW, Verified(KEY)), Claims)
+    assert Failure.MISSING.status == 401
+
+
 def test_a_challenge_names_the_request_without_its_query_and_stays_one_string() -> None:
     head = RequestHead(
         b"GET", b"app:80", b'/a"b\\c' + b"d" * 300, b"access_token=x", [(b"x-forwarded-proto", b"https")]

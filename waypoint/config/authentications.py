@@ -69,6 +69,7 @@ def _rule(content: Any, field: str, report: Report) -> JwtRule:
         claim_headers=tuple(outputs),
         is_forwarded=rule.forward_original_token,
         space_delimited=tuple(dict.fromkeys((*LISTS_OF_WORDS, *rule.space_delimited_claims))),
+        is_required=rule.presence == "REQUIRED",
     )
 
 
@@ -80,7 +81,9 @@ def _broken(content: Any) -> JwtRule:
     names = [it.lower() for it in (fields.get("outputPayloadToHeader"), *told) if isinstance(it, str)]
     issuer = fields.get("issuer")
     claim_headers = tuple((name.encode(), ()) for name in names)
-    return JwtRule(issuer if isinstance(issuer, str) else "", None, claim_headers=claim_headers)
+    is_required = fields.get("presence") not in {None, "OPTIONAL"}
+    text = issuer if isinstance(issuer, str) else ""
+    return JwtRule(text, None, claim_headers=claim_headers, is_required=is_required)
 
 
 def _locations(rule: JWTRule) -> Iterator[Location]:
@@ -91,8 +94,8 @@ def _locations(rule: JWTRule) -> Iterator[Location]:
 
 def _keys(rule: JWTRule, field: str, report: Report) -> InlineKeys | RemoteKeys | None:
     if not rule.jwks:
-        uri = rule.jwks_uri or rule.issuer.rstrip("/") + _DISCOVERY
-        return RemoteKeys(uri, not rule.jwks_uri, rule.timeout_seconds)
+        uri = rule.keys_uri or rule.issuer.rstrip("/") + _DISCOVERY
+        return RemoteKeys(uri, not rule.keys_uri, rule.timeout_seconds)
     from policies.jwks import InvalidKeys, KeySet  # costs memory that most waypoints don't need
 
     text = rule.jwks.encode()

@@ -25,7 +25,11 @@ class ServiceRef(Struct, frozen=True):
     name: ObjectName
     kind: Literal["Service"]
     group: Literal[""]
-    section_name: None = None
+
+    @property
+    def section_name(self) -> None:
+        """It is for all ports: the kind has no sections."""
+        return None
 
 
 class Budget(Struct, frozen=True):

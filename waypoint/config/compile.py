@@ -33,6 +33,7 @@ from waypoint.config.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.locality import place_of
 from waypoint.config.mesh_config import Authorizers, ConfigMap
 from waypoint.config.policies import Policies
+from waypoint.config.reach import Reach
 from waypoint.config.reference_grant import ReferenceGrant
 from waypoint.config.references import References
 from waypoint.config.report import Report
@@ -61,18 +62,20 @@ def compile(
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way. By
     `own_ip` it finds out where it is."""
     place = place_of(registry, gateway, own_ip)
-    rules = DestinationRules(resources.of(DestinationRule), registry, gateway[0], place.labels)
+    reach = Reach(gateway[0])
+    rules = DestinationRules(resources.of(DestinationRule), registry, reach, place.labels)
     clusters = ClusterConfigs(gateway, rules, place)
     grants = resources.of(ReferenceGrant)
     references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
-    routes = _Routes(Parents(registry, clusters), references)
+    routes = _Routes(Parents(registry, clusters), references, reach)
     for kind in _KINDS:
         for resource in resources.of(kind):
             routes.add(resource)
     services = ((service, clusters.is_ours(service)) for service in registry.services.values())
     targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
     policies = Policies(resources, registry, targets, gateway)
-    virtual = VirtualServices(resources.of(VirtualService), registry, clusters, gateway[0])
+    virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach)
+    rules.tell_unheard(service for service in registry.services.values() if clusters.is_ours(service))
     ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
     classes = frozenset(it.value.spec.gateway_class_name for it in ours)
     security_targets = SecurityTargets(registry, gateway, classes)
@@ -90,7 +93,7 @@ def compile(
         for port in service.ports
         for destination in (_destination(service, port, clusters, routes, policies, virtual),)
         for secured in (security.on(destination, service),)
-        for host in (*service.addresses, service.hostname)
+        for host in (*(it for it in service.addresses if registry.service_at(it) is service), service.hostname)
     }
     destinations |= {key: security.on(it, None) for key, it in _workloads(registry, clusters, policies)}
     found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
@@ -167,6 +170,7 @@ class _Routes:
 
     parents: Parents
     references: References
+    reach: Reach
     attached: dict[str, list[_Attached]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     statuses: list[RouteStatus] = field(default_factory=list)
@@ -195,7 +199,7 @@ class _Routes:
         it = _Attached(
             ports=frozenset(port.port for port in attachment.ports),
             age=(resource.value.metadata.creation_timestamp or "", key.namespace, key.name),
-            consumer=key.namespace if key.namespace != service.namespace else None,
+            consumer=self.reach.consumer(key.namespace, service),
             routes=routes,
             opaque=opaque,
         )
@@ -250,13 +254,11 @@ def _destination(
         namespace: RouteTable(policies.lay_upon(its, service, port))
         for namespace, its in ({None: [Route(Match(), default)]} | http).items()
     }
-    found = virtual.routes(service, port, has_routes=None in http or None in opaque)
-    if found is not None:
-        ordered, opaque_routes = found
-        if ordered:
-            tables[None] = OrderedTable(policies.lay_upon(ordered, service, port))
-        if opaque_routes:
-            opaque[None] = opaque_routes
+    for namespace, found in virtual.on(service, port, {*http, *opaque}).items():
+        if found.http:
+            tables[namespace] = OrderedTable(policies.lay_upon(found.http, service, port))
+        if found.opaque:
+            opaque[namespace] = list(found.opaque)
     return Destination(
         service=clusters.by_name[cluster].service,
         port=port.port,

@@ -1,8 +1,9 @@
 """DestinationRules: which of them count for a service, and what they say together for one port or subset of it.
 
-The first namespace that has a rule for the host decides: the waypoint's, the service's, the mesh's root. In it the
-exact host counts before wildcards, of which the longest. Rules for the same host add up: the oldest one's policy, and
-everybody's subsets. A host without dots is a Service of the rule's own namespace.
+The first namespace that has a rule for the host decides: the waypoint's, the service's, the mesh's root. No other is
+heard: a rule knows no clients here, so that it would be for everybody's. In that namespace the exact host counts
+before wildcards, of which the longest. Rules for the same host add up: the oldest one's policy, and everybody's
+subsets. A host without dots is a Service of the rule's own namespace.
 
 A subset's policy replaces the host's field by field; a port's replaces all of it, and inherits nothing.
 https://istio.io/latest/docs/reference/config/networking/destination-rule/
@@ -18,6 +19,7 @@ from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
 from waypoint.config.istio import DestinationRule, Subset
+from waypoint.config.reach import Reach
 from waypoint.config.traffic_policy import (
     ClientTLS,
     ConnectionPool,
@@ -58,13 +60,11 @@ _OF_PORTS = frozenset({"connection_pool", "load_balancer", "outlier_detection", 
 
 
 class DestinationRules:
-    """`namespace` and `labels` are those of the waypoint's pods."""
+    """`labels` are those of the waypoint's pods."""
 
-    def __init__(
-        self, resources: Iterable[Rule], registry: Registry, namespace: str, labels: Mapping[str, str]
-    ) -> None:
+    def __init__(self, resources: Iterable[Rule], registry: Registry, reach: Reach, labels: Mapping[str, str]) -> None:
         self.problems: list[Problem] = []
-        self._namespace = namespace
+        self._reach = reach
         self._labels = labels
         self._by_place: dict[tuple[str, str], list[Rule]] = {}
         self._wildcards: dict[str, list[str]] = {}
@@ -76,11 +76,23 @@ class DestinationRules:
 
     def of(self, service: Service) -> list[Rule]:
         """Those that count for a service, the oldest first; if some are for our pods in particular, these alone."""
-        for namespace in dict.fromkeys((self._namespace, service.namespace, ROOT_NAMESPACE)):
+        for namespace in self._heard(service):
             for host in self._hosts(namespace, service.hostname):
                 if (rules := self._by_place.get((namespace, host))) is not None:
                     return [rule for rule in rules if rule.value.spec.workload_selector is not None] or rules
         return []
+
+    def tell_unheard(self, services: Iterable[Service]) -> None:
+        """Of the rules that name one of the services and are of a namespace that is not heard about it."""
+        by_host: dict[str, list[Rule]] = {}
+        for (_, host), rules in self._by_place.items():
+            by_host.setdefault(host, []).extend(rules)
+        for service in services:
+            for rule in by_host.get(service.hostname, ()):
+                if rule.key.namespace not in self._heard(service):
+                    places = " or ".join(self._heard(service))
+                    sentence = f"has no effect: a rule for {service.hostname} stands in namespace {places}"
+                    self.problems.append(Problem(rule.origin, str(rule.key), "spec.host", sentence, Code.NOT_ENTITLED))
 
     def subset(self, service: Service, name: str) -> tuple[Subset, Part] | None:
         for rule in self.of(service):
@@ -101,6 +113,9 @@ class DestinationRules:
             policy = _merged(policy, subset[0].traffic_policy, subset[1], port)
         return policy
 
+    def _heard(self, service: Service) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self._reach.waypoint, service.namespace, ROOT_NAMESPACE)))
+
     def _add(self, rule: Rule, registry: Registry) -> None:
         spec, namespace = rule.value.spec, rule.key.namespace
         host = spec.host.lower()
@@ -113,11 +128,10 @@ class DestinationRules:
 
     def _is_for_us(self, rule: Rule) -> bool:
         """A selector means clients of the rule's own namespace, and to endpoints the waypoint is the client."""
-        spec = rule.value.spec
-        is_own = rule.key.namespace == self._namespace
+        spec, namespace = rule.value.spec, rule.key.namespace
         if spec.workload_selector is not None:
-            return is_own and spec.workload_selector.selects(self._labels)
-        return not spec.export_to or bool({"*", self._namespace, "." if is_own else "*"} & set(spec.export_to))
+            return namespace == self._reach.waypoint and spec.workload_selector.selects(self._labels)
+        return self._reach.sees(namespace, spec.export_to, None)
 
     def _hosts(self, namespace: str, hostname: str) -> Iterator[str]:
         yield hostname

@@ -333,7 +333,6 @@ class CookieConfig(Struct, frozen=True, rename="camel"):
 class SessionPersistence(Struct, frozen=True, rename="camel"):
     session_name: Annotated[str, Meta(max_length=128)] | None = None
     absolute_timeout: Duration | None = None
-    idle_timeout: Duration | None = None
     type: Literal["Cookie", "Header"] = "Cookie"
     cookie_config: CookieConfig | None = None
 

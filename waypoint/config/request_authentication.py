@@ -6,10 +6,10 @@ https://istio.io/latest/docs/reference/config/security/request_authentication/
 """
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from l4.config.resources import Strict
 from l4.discovery.objects import Metadata
@@ -39,6 +39,7 @@ class JWTRule(Struct, frozen=True, rename="camel"):
     issuer: Text
     audiences: Texts = ()
     jwks_uri: str = ""
+    jwks_uri_snake: str = field(default="", name="jwks_uri")
     jwks: str = ""
     from_headers: tuple[FromHeader, ...] = ()
     from_params: Texts = ()
@@ -48,13 +49,14 @@ class JWTRule(Struct, frozen=True, rename="camel"):
     forward_original_token: bool = False
     timeout: str = "5s"
     space_delimited_claims: Annotated[Texts, Meta(max_length=64)] = ()
+    presence: Literal["OPTIONAL", "REQUIRED"] = "OPTIONAL"
 
     def __post_init__(self) -> None:
-        if self.jwks and self.jwks_uri:
+        if sum(map(bool, (self.jwks, self.jwks_uri, self.jwks_uri_snake))) > 1:
             raise ValueError("keys come from one place: keep jwks or jwksUri")
-        uri = self.jwks_uri or ("" if self.jwks else self.issuer)
+        uri = self.keys_uri or ("" if self.jwks else self.issuer)
         if uri and not is_fetchable(uri):
-            what = "jwksUri" if self.jwks_uri else "issuer, whose OpenID configuration is fetched without jwksUri,"
+            what = "jwksUri" if self.keys_uri else "issuer, whose OpenID configuration is fetched without jwksUri,"
             raise ValueError(f"{what} must be an address with http:// or https:// and without user or password")
         if not _SECONDS(self.timeout) or not 0 < self.timeout_seconds <= 60:
             raise ValueError(f"timeout {self.timeout!r} is no duration of up to a minute, such as 5s")
@@ -64,6 +66,11 @@ class JWTRule(Struct, frozen=True, rename="camel"):
             raise ValueError("two outputs go to the same header: give each one of its own")
         if taken := _CONTENT.intersection(lowered):
             raise ValueError(f"{min(taken)} belongs to the message and can't say what a token says")
+
+    @property
+    def keys_uri(self) -> str:
+        """Both spellings are the API's."""
+        return self.jwks_uri or self.jwks_uri_snake
 
     @property
     def timeout_seconds(self) -> float:

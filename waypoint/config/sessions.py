@@ -15,6 +15,5 @@ def session_of(session: api.SessionPersistence, owner: str, path: bytes) -> Sess
         is_cookie=is_cookie,
         path=path,
         absolute_seconds=parse_duration(session.absolute_timeout),
-        idle_seconds=parse_duration(session.idle_timeout),
         is_permanent=is_permanent,
     )

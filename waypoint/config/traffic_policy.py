@@ -50,7 +50,8 @@ class ClientTLS(Struct, frozen=True, rename="camel"):
     client_certificate: str = ""
     private_key: str = ""
     credential_name: str = ""
-    insecure_skip_verify: bool = False
+    ca_cert_credential_name: str = ""
+    insecure_skip_verify: bool | None = None
 
     def __post_init__(self) -> None:
         files = (self.client_certificate, self.private_key)
@@ -58,6 +59,27 @@ class ClientTLS(Struct, frozen=True, rename="camel"):
             raise ValueError("mode MUTUAL needs clientCertificate and privateKey, or credentialName")
         if self.credential_name and any((*files, self.ca_certificates)):
             raise ValueError("credentialName stands for the files: keep one or the other")
+        if self.ca_cert_credential_name and self.ca_certificates:
+            raise ValueError("caCertCredentialName and caCertificates exclude each other: keep one")
+        if self.mode == "ISTIO_MUTUAL":
+            self._check_istio_mutual()
+        if self.mode in {"SIMPLE", "MUTUAL"} and self.insecure_skip_verify:
+            self._check_skipping()
+
+    def _check_istio_mutual(self) -> None:
+        own = (self.ca_certificates, self.client_certificate, self.private_key, self.credential_name)
+        if any((*own, self.ca_cert_credential_name, self.ca_crl)):
+            raise ValueError("mode ISTIO_MUTUAL brings its own certificates: take them out, or change the mode")
+
+    def _check_skipping(self) -> None:
+        """A server that nobody verifies can't be verified by something."""
+        for name in ("ca_certificates", "ca_crl", "ca_cert_credential_name", "subject_alt_names"):
+            if getattr(self, name):
+                first, *rest = name.split("_")
+                told = first + "".join(word.capitalize() for word in rest)
+                raise ValueError(f"insecureSkipVerify verifies nothing, so that {told} has no meaning: keep one")
+        if self.mode == "SIMPLE" and self.credential_name:
+            raise ValueError("insecureSkipVerify verifies nothing, so that credentialName has no meaning: keep one")
 
 
 # -- connections ---------------------------------------------------------------------------------------------------
@@ -104,7 +126,6 @@ class HttpSettings(Struct, frozen=True, rename="camel"):
     use_client_protocol: bool = False
     max_concurrent_streams: Count = 0
     http2_keep_alive: Http2KeepAlive | None = None
-    retry_budget: RetryBudgetSettings | None = None
 
     def __post_init__(self) -> None:
         if self.h2_upgrade_policy == "UPGRADE" and self.use_client_protocol:
@@ -122,6 +143,7 @@ class ConnectionPool(Struct, frozen=True):
 class OutlierDetection(Struct, frozen=True, rename="camel"):
     """A threshold of 0 is off; one that is not given is Envoy's default."""
 
+    consecutive_errors: Annotated[int, Meta(ge=0)] | None = None
     consecutive_5xx_errors: UnsignedCount | None = field(default=None, name="consecutive5xxErrors")
     consecutive_gateway_errors: UnsignedCount | None = None
     split_external_local_origin_errors: bool = False
@@ -130,6 +152,8 @@ class OutlierDetection(Struct, frozen=True, rename="camel"):
     base_ejection_time: GoDuration | None = None
     max_ejection_percent: Percent = 0
     min_health_percent: Percent = 0
+    failure_percentage_threshold: Percent | None = None
+    outlier_detection_http_error_codes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, text in (("interval", self.interval), ("baseEjectionTime", self.base_ejection_time)):
@@ -226,8 +250,12 @@ class LoadBalancer(Struct, frozen=True, rename="camel"):
     locality_lb_setting: LocalityLb | None = None
     warmup: Warmup | None = None
     warmup_duration_secs: GoDuration | None = None
+    zone_aware_lb_setting: dict[str, Any] | None = None
+    backend_utilization: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.zone_aware_lb_setting is not None and self.locality_lb_setting is not None:
+            raise ValueError("localityLbSetting and zoneAwareLbSetting exclude each other: keep one")
         if self.simple is not None and self.consistent_hash is not None:
             raise ValueError("simple and consistentHash exclude each other: keep one")
 

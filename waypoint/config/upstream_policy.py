@@ -57,6 +57,7 @@ class UpstreamPolicies:
         for field, value, sentence in (
             ("caCrl", tls.ca_crl, _NO_REVOCATION),
             ("credentialName", tls.credential_name, _NO_SECRETS),
+            ("caCertCredentialName", tls.ca_cert_credential_name, _NO_SECRETS),
         ):
             if value:
                 problem = sentence
@@ -74,6 +75,15 @@ class UpstreamPolicies:
 
 
 def _not_carried_out(policy: Policy, config: ClusterConfig) -> Iterator[Problem]:
+    if policy.load_balancer is not None:
+        balancer, part = policy.load_balancer
+        if balancer.zone_aware_lb_setting is not None:
+            sentence = "is not carried out: near and far endpoints are alike; localityLbSetting tells them apart"
+            yield part.problem("zoneAwareLbSetting", sentence)
+        if balancer.backend_utilization is not None:
+            yield part.problem("backendUtilization", "is not carried out: reports of load are not read; leave it out")
+    if policy.outlier_detection is not None:
+        yield from _not_detected(*policy.outlier_detection)
     if policy.connection_pool is not None:
         pool, part = policy.connection_pool
         if pool.tcp.tcp_keepalive is not None and all(endpoint.identity for endpoint in config.endpoints):
@@ -86,6 +96,16 @@ def _not_carried_out(policy: Policy, config: ClusterConfig) -> Iterator[Problem]
         ):
             if value is not None:
                 yield part.problem(name, f"is not carried out: {instead}")
+
+
+def _not_detected(detection: api.OutlierDetection, part: Part) -> Iterator[Problem]:
+    for name, value, instead in (
+        ("consecutiveErrors", detection.consecutive_errors, "give consecutive5xxErrors or consecutiveGatewayErrors"),
+        ("failurePercentageThreshold", detection.failure_percentage_threshold, "only errors in a row are counted"),
+        ("outlierDetectionHttpErrorCodes", detection.outlier_detection_http_error_codes or None, "only 5xx count"),
+    ):
+        if value is not None:
+            yield part.problem(name, f"is not carried out: {instead}")
 
 
 # -- connections -----------------------------------------------------------------------------------------------------
@@ -116,9 +136,7 @@ def _circuit(pool: api.ConnectionPool) -> CircuitLimits:
 
 
 def _max_retries(pool: api.ConnectionPool) -> RetryBudget:
-    """`maxRetries` is a budget without a share; one that is given as such replaces it."""
-    if pool.http.retry_budget is not None:
-        return _budget(pool.http.retry_budget)
+    """`maxRetries` is a budget without a share."""
     if pool.http.max_retries:
         return RetryBudget(percent=0.0, min_concurrency=pool.http.max_retries)
     return DEFAULT_BUDGET

@@ -5,10 +5,11 @@ share of requests 503, as in Istio.
 """
 
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey
+from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
 from policies.attributes import ClusterName
@@ -35,6 +36,7 @@ from policies.route import (
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config import virtual_service as api
 from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.delegates import delegated
 from waypoint.config.report import Report
 from waypoint.config.traffic_policy import seconds_of
 
@@ -50,34 +52,100 @@ _DEFAULT_RETRY_ON = frozenset(
     }
 )
 _ANY_PATH = PathMatch(PathKind.TEXT_PREFIX, b"/")
+_ANYWHERE = (api.HTTPRouteDestination(api.Destination("anywhere")),)
+
+
+Delegates = Mapping[tuple[str, str], Resource[api.VirtualService]]
+"""The objects that name no host, by namespace and name."""
 
 
 class VirtualRules:
     """Compiles the routes of one object for one port of the service that they are for."""
 
-    def __init__(self, key: ObjectKey, registry: Registry, clusters: ClusterConfigs, report: Report, port: int) -> None:
+    def __init__(
+        self,
+        key: ObjectKey,
+        registry: Registry,
+        clusters: ClusterConfigs,
+        report: Report,
+        port: int,
+        delegates: Delegates,
+    ) -> None:
         self._key = key
         self._registry = registry
         self._clusters = clusters
         self._report = report
         self._port = port
+        self._delegates = delegates
 
     def http(self, routes: tuple[api.HTTPRoute, ...]) -> Iterator[Route]:
         for index, route in enumerate(routes):
-            field = f"spec.http[{index}]"
             if route.delegate is not None:
-                sentence = "is not carried out, and what it stands for is passed over: write its routes here"
-                self._report.tell(f"{field}.delegate", sentence, Code.NOT_CARRIED_OUT)
-                continue
-            matches = [it for it in route.match or (api.HTTPMatch(),) if self._is_for_us(it.gateways, it.port)]
-            prefixed: dict[AnyPathEdit | None, Rule] = {}
-            for match in matches:
+                yield from self._delegated(index, route, route.delegate)
+            else:
+                yield from self._routes(index, route)
+
+    def _routes(self, index: int, route: api.HTTPRoute) -> Iterator[Route]:
+        prefixed: dict[AnyPathEdit | None, Rule] = {}
+        for number, match in enumerate(route.match or (api.HTTPMatch(),)):
+            if self._is_for_us(match.gateways, match.port):
+                self._tell_harmless(f"spec.http[{index}].match[{number}]", match)
                 edit = _path_edit(route, match)
                 if edit not in prefixed:
                     prefixed[edit] = self._rule(index, route, edit)
                 yield Route(self._match(match), prefixed[edit])
 
-    def opaque(self, section: str, routes: tuple[api.L4Route, ...]) -> Iterator[OpaqueRoute]:
+    def _delegated(self, index: int, root: api.HTTPRoute, to: api.Delegate) -> Iterator[Route]:
+        """Requests that the root takes and for which nothing can be found out are answered 500, and go nowhere else."""
+        namespace, field = to.namespace or self._key.namespace, f"spec.http[{index}].delegate"
+        resource = self._delegates.get((namespace, to.name))
+        if resource is None:
+            sentence = f"no VirtualService without hosts is named {namespace}/{to.name}; its requests are answered 500"
+            self._report.tell(field, sentence, Code.BACKEND_NOT_FOUND)
+            yield from self._stopped(index, root)
+            return
+        exported = resource.value.spec.export_to
+        if exported and not {"*", self._key.namespace, "." if namespace == self._key.namespace else "*"} & set(
+            exported
+        ):
+            sentence = f"{resource.key} is not exported to {self._key.namespace}; its requests are answered 500"
+            self._report.tell(field, sentence, Code.REFERENCE_NOT_PERMITTED)
+            yield from self._stopped(index, root)
+            return
+        report = Report(resource)
+        rules = VirtualRules(resource.key, self._registry, self._clusters, report, self._port, {})
+        for number, leaf in enumerate(resource.value.spec.http):
+            try:
+                route = delegated(root, leaf)
+            except ValueError as error:
+                sentence = f"does not go with {self._key} spec.http[{index}]: {error}; its requests are answered 500"
+                report.tell(f"spec.http[{number}]", sentence, Code.FILTER_INVALID)
+                yield from rules._stopped(number, api.HTTPRoute(match=leaf.match or root.match, route=_ANYWHERE))
+                continue
+            if route is None:
+                sentence = f"matches nothing of what {self._key} spec.http[{index}] passes on, and has no effect there"
+                report.tell(f"spec.http[{number}].match", sentence, Code.RULE_NEVER_MATCHES)
+            elif route.delegate is not None:
+                sentence = "a delegate can't delegate; its requests are answered 500"
+                report.tell(f"spec.http[{number}].delegate", sentence, Code.FILTER_INVALID)
+                yield from rules._stopped(number, route)
+            else:
+                yield from rules._routes(number, route)
+        self._report.problems += report.problems
+
+    def _stopped(self, index: int, route: api.HTTPRoute) -> Iterator[Route]:
+        """Its place in the order stays: what it was to take must not go to the rules below."""
+        rule = Rule(self._name(index, route.name), (WeightedBackend(None),), source=self._source(index, "http"))
+        for match in route.match or (api.HTTPMatch(),):
+            if self._is_for_us(match.gateways, match.port):
+                yield Route(self._match(match), rule)
+
+    def _tell_harmless(self, field: str, match: api.HTTPMatch) -> None:
+        if match.stat_prefix:
+            sentence = "has no effect: there are no metrics by route here; ROUTE_NAME of the access log has its name"
+            self._report.tell(f"{field}.statPrefix", sentence, Code.NOT_CARRIED_OUT)
+
+    def opaque(self, section: str, routes: Sequence[api.TLSRoute | api.TCPRoute]) -> Iterator[OpaqueRoute]:
         for index, route in enumerate(routes):
             field = f"spec.{section}[{index}]"
             backends = tuple(
@@ -87,12 +155,13 @@ class VirtualRules:
                 for n, it in enumerate(route.route)
             )
             rule = Rule(self._name(index), backends, source=self._source(index, section))
-            for number, match in enumerate(route.match or (api.L4Match(),)):
-                if match.destination_subnets or match.source_labels or match.source_namespace:
+            for number, match in enumerate(route.match or (api.TCPMatch(),)):
+                if match.has_unread:
                     place, sentence = f"{field}.match[{number}]", "only sniHosts, port and gateways are looked at here"
                     self._report.tell(place, f"has no effect: {sentence}", Code.NOT_CARRIED_OUT)
                 elif self._is_for_us(match.gateways, match.port):
-                    yield from (OpaqueRoute(host.lower(), rule) for host in match.sni_hosts or ("",))
+                    names = match.sni_hosts if isinstance(match, api.TLSMatch) else ("",)
+                    yield from (OpaqueRoute("" if host == "*" else host.lower(), rule) for host in names)
 
     def _is_for_us(self, gateways: tuple[str, ...], port: int) -> bool:
         return (not gateways or api.MESH in gateways) and port in {0, self._port}
@@ -132,6 +201,11 @@ class VirtualRules:
     def _rule(self, index: int, route: api.HTTPRoute, edit: AnyPathEdit | None) -> Rule:
         field = f"spec.http[{index}]"
         seconds = seconds_of(route.timeout)
+        if route.retries is not None and route.retries.retry_remote_localities:
+            sentence = (
+                "has no effect: a retry goes where a first attempt would; see localityLbSetting of DestinationRule"
+            )
+            self._report.tell(f"{field}.retries.retryRemoteLocalities", sentence, Code.NOT_CARRIED_OUT)
         return Rule(
             name=self._name(index, route.name),
             backends=tuple(self._backends(field, route)),
@@ -166,7 +240,7 @@ class VirtualRules:
             (f"{field}.mirrors[{n}].destination", it.destination, it.percentage) for n, it in enumerate(route.mirrors)
         ]
         if route.mirror is not None:
-            mirrors.append((f"{field}.mirror", route.mirror, route.mirror_percentage))
+            mirrors.append((f"{field}.mirror", route.mirror, route.share_of_mirror))
         for place, destination, percentage in mirrors:
             cluster = self._cluster(place, destination, "nothing is mirrored to it")
             share = 100.0 if percentage is None else percentage.value
@@ -251,11 +325,15 @@ def _path_edit(route: api.HTTPRoute, match: api.HTTPMatch) -> AnyPathEdit | None
     if its.uri_regex_rewrite is not None:
         regex = its.uri_regex_rewrite
         return RegexEdit(Regex.parse(regex.match), regex.rewrite.encode())
-    if not its.uri:
+    is_prefix = match.uri is not None and match.uri.prefix is not None
+    text = its.uri
+    if isinstance(its, api.Redirect):
+        text, is_prefix = (its.prefix_rewrite, is_prefix) if its.prefix_rewrite else (its.uri, False)
+    if not text:
         return None
-    if route.rewrite is not None and match.uri is not None and match.uri.prefix is not None:
-        return TextPrefixEdit(its.uri.encode(), len(match.uri.prefix.encode()))
-    return PathEdit(its.uri.encode())
+    if is_prefix and match.uri is not None and match.uri.prefix is not None:
+        return TextPrefixEdit(text.encode(), len(match.uri.prefix.encode()))
+    return PathEdit(text.encode())
 
 
 def _redirect(redirect: api.Redirect, edit: AnyPathEdit | None) -> Redirect:
@@ -304,6 +382,7 @@ def _retry(retries: api.Retries) -> RetryPolicy:
         backoff=base,
         max_backoff=10 * base,
         per_try_timeout=seconds_of(retries.per_try_timeout),
+        avoids_tried=retries.retry_ignore_previous_hosts is not False,
     )
 
 

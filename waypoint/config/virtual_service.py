@@ -3,12 +3,14 @@
 https://istio.io/latest/docs/reference/config/networking/virtual-service/
 """
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from l4.config.resources import Strict
 from l4.discovery.objects import Metadata, PortNumber
+from l4.discovery.service_entry import is_ip
 from policies.grpc_status import CODES
 from policies.matching import Regex
 from policies.retry import Condition
@@ -19,9 +21,12 @@ MESH = "mesh"
 _MAX_BODY = 1 << 20
 _MAX_ROUTES = 4096
 _CONDITIONS = frozenset(map(str, Condition))
+_LABEL = "[a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,255}}\Z)(\*|(\*-?)?{_LABEL})(\.{_LABEL})*\.?").fullmatch
 
 Weight = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Status = Annotated[int, Meta(ge=200, le=599)]
+WholePercent = Annotated[int, Meta(ge=0, le=100)]
 
 
 class Percent(Struct, frozen=True):
@@ -99,7 +104,10 @@ class RegexRewrite(Struct, frozen=True):
 
 
 class Redirect(Struct, frozen=True, rename="camel"):
+    """`prefixRewrite` replaces the prefix that matched, where one did, else the whole path."""
+
     uri: str = ""
+    prefix_rewrite: str = ""
     authority: str = ""
     scheme: Literal["", "http", "https"] = ""
     port: PortNumber | None = None
@@ -110,8 +118,8 @@ class Redirect(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         if self.port is not None and self.derive_port is not None:
             raise ValueError("port and derivePort exclude each other: keep one")
-        if self.uri and self.uri_regex_rewrite is not None:
-            raise ValueError("uri and uriRegexRewrite exclude each other: keep one")
+        if sum(map(bool, (self.uri, self.prefix_rewrite, self.uri_regex_rewrite))) > 1:
+            raise ValueError("uri, prefixRewrite and uriRegexRewrite exclude each other: keep one")
 
 
 class DirectBody(Struct, frozen=True):
@@ -143,7 +151,9 @@ class Rewrite(Struct, frozen=True, rename="camel"):
 
 
 class Retries(Struct, frozen=True, rename="camel"):
-    attempts: Annotated[int, Meta(ge=0, le=1024)] = 2
+    """`attempts` are those after the first. Without any, retries are switched off, and nothing else can be said."""
+
+    attempts: Annotated[int, Meta(ge=0, le=1024)] = 0
     per_try_timeout: GoDuration | None = None
     retry_on: str = ""
     retry_remote_localities: bool | None = None
@@ -154,8 +164,12 @@ class Retries(Struct, frozen=True, rename="camel"):
         for word in words(self.retry_on):
             if word not in _CONDITIONS and not (word.isdecimal() and 200 <= int(word) <= 599):
                 raise ValueError(f"retryOn: {word!r} is no reason to retry; known are {', '.join(sorted(_CONDITIONS))}")
-        if self.per_try_timeout is not None and (seconds_of(self.per_try_timeout) or 0.0) < 0.001:
-            raise ValueError("perTryTimeout must be 1ms or more")
+        for name, text in (("perTryTimeout", self.per_try_timeout), ("backoff", self.backoff)):
+            if text is not None and (seconds_of(text) or 0.0) < 0.001:
+                raise ValueError(f"{name} must be 1ms or more")
+        more = (self.per_try_timeout, self.retry_on or None, self.retry_remote_localities, self.backoff)
+        if not self.attempts and any(it is not None for it in more):
+            raise ValueError("attempts is 0, or missing, which switches retries off: say how many")
 
 
 class Delay(Struct, frozen=True, rename="camel"):
@@ -197,13 +211,20 @@ class CorsPolicy(Struct, frozen=True, rename="camel"):
     unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
 
 
+class Delegate(Struct, frozen=True):
+    """Another VirtualService, without hosts; of the same namespace unless it says otherwise."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    namespace: str = ""
+
+
 class HTTPRoute(Struct, frozen=True, rename="camel"):
     name: str = ""
     match: Annotated[tuple[HTTPMatch, ...], Meta(max_length=_MAX_ROUTES)] = ()
     route: Annotated[tuple[HTTPRouteDestination, ...], Meta(max_length=_MAX_ROUTES)] = ()
     redirect: Redirect | None = None
     direct_response: DirectResponse | None = None
-    delegate: Any = None
+    delegate: Delegate | None = None
     rewrite: Rewrite | None = None
     timeout: GoDuration | None = None
     retries: Retries | None = None
@@ -211,6 +232,8 @@ class HTTPRoute(Struct, frozen=True, rename="camel"):
     mirror: Destination | None = None
     mirrors: tuple[MirrorPolicy, ...] = ()
     mirror_percentage: Percent | None = None
+    mirror_percent: WholePercent | None = None
+    mirror_percent_snake: WholePercent | None = field(default=None, name="mirror_percent")
     cors_policy: CorsPolicy | None = None
     headers: Headers = Headers()
 
@@ -225,16 +248,42 @@ class HTTPRoute(Struct, frozen=True, rename="camel"):
         if self.mirror is not None and self.mirrors:
             raise ValueError("mirror and mirrors exclude each other: keep one")
 
+    @property
+    def share_of_mirror(self) -> Percent | None:
+        """The older ways to say it count where `mirrorPercentage` is not given."""
+        if self.mirror_percentage is not None:
+            return self.mirror_percentage
+        older = self.mirror_percent if self.mirror_percent is not None else self.mirror_percent_snake
+        return Percent(older) if older is not None else None
+
 
 class L4Match(Struct, frozen=True, rename="camel"):
-    """Of a TCP or TLS connection."""
-
-    sni_hosts: tuple[str, ...] = ()
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     gateways: tuple[str, ...] = ()
     source_namespace: str = ""
     source_labels: dict[str, str] = {}
     destination_subnets: tuple[str, ...] = ()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether it asks for something that is not looked at here."""
+        return bool(self.source_namespace or self.source_labels or self.destination_subnets)
+
+
+class TCPMatch(L4Match, frozen=True, rename="camel"):
+    source_subnet: str = ""
+
+    @property
+    def has_unread(self) -> bool:
+        return bool(self.source_subnet) or super().has_unread
+
+
+class TLSMatch(L4Match, frozen=True, rename="camel", kw_only=True):
+    sni_hosts: Annotated[tuple[str, ...], Meta(min_length=1, max_length=256)]
+
+    def __post_init__(self) -> None:
+        for host in self.sni_hosts:
+            check_host("sniHosts", host)
 
 
 class L4RouteDestination(Struct, frozen=True):
@@ -242,27 +291,55 @@ class L4RouteDestination(Struct, frozen=True):
     weight: Weight = 0
 
 
-class L4Route(Struct, frozen=True):
+class TCPRoute(Struct, frozen=True):
     route: Annotated[tuple[L4RouteDestination, ...], Meta(min_length=1)]
-    match: tuple[L4Match, ...] = ()
+    match: tuple[TCPMatch, ...] = ()
+
+
+class TLSRoute(Struct, frozen=True):
+    route: Annotated[tuple[L4RouteDestination, ...], Meta(min_length=1)]
+    match: Annotated[tuple[TLSMatch, ...], Meta(min_length=1)]
 
 
 class VirtualServiceSpec(Struct, frozen=True, rename="camel"):
-    hosts: Annotated[tuple[str, ...], Meta(min_length=1, max_length=_MAX_ROUTES)]
+    """Without hosts it is a delegate: others pass requests on to its routes."""
+
+    hosts: Annotated[tuple[str, ...], Meta(max_length=_MAX_ROUTES)] = ()
     gateways: tuple[str, ...] = ()
     http: Annotated[tuple[HTTPRoute, ...], Meta(max_length=_MAX_ROUTES)] = ()
-    tls: Annotated[tuple[L4Route, ...], Meta(max_length=_MAX_ROUTES)] = ()
-    tcp: Annotated[tuple[L4Route, ...], Meta(max_length=_MAX_ROUTES)] = ()
+    tls: Annotated[tuple[TLSRoute, ...], Meta(max_length=_MAX_ROUTES)] = ()
+    tcp: Annotated[tuple[TCPRoute, ...], Meta(max_length=_MAX_ROUTES)] = ()
     export_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.http or self.tls or self.tcp):
             raise ValueError("needs http, tls or tcp")
+        if not self.hosts and (self.tls or self.tcp or self.gateways):
+            raise ValueError("hosts is missing; only a delegate has none, and then neither gateways nor tls and tcp")
+        for host in self.hosts:
+            check_host("hosts", host)
+            if host == "*" and (not self.gateways or MESH in self.gateways):
+                raise ValueError("hosts: '*' can't stand for the mesh, only for a gateway: name the hosts")
+        for route in self.tls:
+            for name in (name for match in route.match for name in match.sni_hosts):
+                if not any(_covers(host, name) for host in self.hosts):
+                    raise ValueError(f"sniHosts: {name!r} lies within none of the object's hosts: add it there")
 
 
 class VirtualService(Strict, frozen=True):
     metadata: Metadata
     spec: VirtualServiceSpec
+
+
+def check_host(field: str, host: str) -> None:
+    """A name, `*` and a name, `*`, or an address. Raises ValueError."""
+    if host != "*" and not _HOST(host) and not is_ip(host):
+        raise ValueError(f"{field}: {host!r} is no host such as reviews, reviews.example.com or *.example.com")
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    wide, narrow = wide.lower(), narrow.lower()
+    return wide in {"*", narrow} or "." not in wide or (wide.startswith("*") and narrow.endswith(wide[1:]))
 
 
 def words(text: str) -> list[str]:

@@ -42,7 +42,8 @@ class Retrying:
                 self._give_up(ClusterEvent.OVERFLOW)
                 return None
             self._is_charged = True
-        self.tried.add(endpoint)
+        if self._policy.avoids_tried:
+            self.tried.add(endpoint)
         self._note(ClusterEvent.RETRY)
         self._note(ClusterEvent.BACKOFF_RATELIMITED if wish else ClusterEvent.BACKOFF_EXPONENTIAL)
         return 0.0 if outcome.is_stale else wish + self._policy.delay(count, random())

@@ -376,7 +376,6 @@ def test_an_extension_is_named_as_the_api_wants_it(text: str) -> None:
         ("sessionName: 'a b'", "", "'a b' can't name a cookie or header"),
         (f"sessionName: {'a' * 129}", ".sessionName", "length <= 128"),
         ("absoluteTimeout: 1d", ".absoluteTimeout", "'1d' is not a duration such as 10s"),
-        ("idleTimeout: 5", ".idleTimeout", "got `int`"),
         ("cookieConfig: {lifetimeType: Forever}", ".cookieConfig.lifetimeType", "is not one of Permanent, Session"),
         ("cookieConfig: {lifetimeType: Permanent}", "", "needs an absoluteTimeout above 0"),
         ("cookieConfig: {lifetimeType: Permanent}, absoluteTimeout: 0s", "", "needs an absoluteTimeout above 0"),

@@ -6,6 +6,7 @@ from l4.discovery.registry import Registry
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.destination_rule import DestinationRules
 from waypoint.config.mesh_config import Authorizers, ConfigMap
+from waypoint.config.reach import Reach
 
 SERVICE = "service: auth.default.svc.cluster.local, port: 80"
 
@@ -18,7 +19,7 @@ def authorizers(mesh: str, name: str = "istio", namespace: str = "istio-system")
     documents, problems = manifest.parse("mesh.yaml", text.encode())
     assert not problems
     decoded = Decoder({("", "ConfigMap"): ConfigMap}).decode(documents)
-    clusters = ClusterConfigs(("default", "waypoint"), DestinationRules((), Registry(), "default", {}))
+    clusters = ClusterConfigs(("default", "waypoint"), DestinationRules((), Registry(), Reach("default"), {}))
     return Authorizers(decoded.resources.of(ConfigMap), Registry(), clusters)
 
 

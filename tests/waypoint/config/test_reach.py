@@ -110,7 +110,7 @@ TAKING: dict[str, list[tuple[str, str]]] = {
     "FaultPolicy": [("pywaypoint.dev/v1alpha1", f"{{{TARGET}, {DELAY}}}")],
 }
 NOT_ABOUT_HOSTS = {
-    *("Namespace", "Node", "Pod", "Service", "EndpointSlice", "Gateway", "GatewayClass", "ConfigMap"),
+    *("Namespace", "Node", "Pod", "Service", "Endpoints", "EndpointSlice", "Gateway", "GatewayClass", "ConfigMap"),
 }
 """Theirs are names of their own namespace, or they stand above namespaces."""
 

@@ -152,7 +152,9 @@ def test_a_delegate_of_another_namespace_names_its_own_services() -> None:
 
     snapshot = snapshot_of(virtual("a", root), leaf(route, namespace="other"))
 
-    assert [it.sentence for it in snapshot.problems] == ["there is no host reviews; its share is answered with 503"]
+    assert [it.sentence for it in snapshot.problems] == [
+        "no Service and no ServiceEntry has the host reviews.other.svc; its share is answered with 503"
+    ]
 
 
 def test_a_delegate_that_nobody_uses_is_told() -> None:

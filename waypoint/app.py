@@ -35,8 +35,9 @@ from l4.net.capacity import Capacity
 from l4.net.listener import CannotListen, bind
 from l4.net.memory import give_back, give_back_unused
 from l4.net.tasks import Tasks
-from l4.telemetry.access_log import AccessLog
+from l4.telemetry.access_log import CannotOpenLog, open_access_log
 from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.process_log import EACH, ProcessLog
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.config import compile as compiler
@@ -67,7 +68,9 @@ _SWITCH_SECONDS = 0.001
 class Waypoint:
     """One process that serves one Gateway. Made inside its event loop."""
 
-    def __init__(self, options: RunOptions, settings: Settings, environment: dict[str, str]) -> None:
+    def __init__(
+        self, options: RunOptions, settings: Settings, environment: dict[str, str], process_log: ProcessLog
+    ) -> None:
         self._options = options
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -81,11 +84,16 @@ class Waypoint:
         self._decoder = Decoder(KINDS)
         self._holder = Holder(Snapshot("", Registry()))
         self._metrics = MeshMetrics("proxy", version.installed())
-        self._access_log = AccessLog(options.access_log) if options.access_log else None
+        self._access_log = open_access_log(options.access_log)
         self._tracer = start_tracer(
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
         )
         self._recorder = Recorder(options.record, settings) if options.record else None
+        self._metrics.show_dropped_lines("process", process_log.drops.by_reason)
+        if self._access_log is not None:
+            self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
+        if self._recorder is not None:
+            self._metrics.show_dropped_lines("recording", self._recorder.drops.by_reason)
         self._tasks = Tasks(self._metrics.count_loop_failure, self._concern)
         self._pool = HbonePool(settings, self._metrics.count_refusal)
         telemetry = Telemetry(self._metrics, self._access_log)
@@ -208,6 +216,7 @@ class Waypoint:
         """The first signal drains, the second ends the process at once."""
         if self._stopping.is_set():
             log.warning("stopping at once")
+            logging.shutdown()
             os._exit(1)
         self._stopping.set()
 
@@ -257,9 +266,9 @@ class Waypoint:
     def _tell(self, prepared: "_Prepared") -> None:
         """Each problem, and each kind that is not read, once; problems that are gone may come again."""
         for line in sorted(prepared.ignored - self._told):
-            log.info("%s", line)
+            log.info("%s", line, extra=EACH)
         for line in sorted(prepared.problems - self._told):
-            log.warning("%s", line)
+            log.warning("%s", line, extra=EACH)
         self._told = prepared.ignored | prepared.problems
         self._metrics.config_problems.value = len(prepared.problems)
 
@@ -283,22 +292,25 @@ def _own_ip(listen: str) -> str | None:
 
 def run(options: RunOptions) -> None:
     """The program. Ends the process with a sentence when it can't start."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hpack").setLevel(logging.WARNING)
-    descriptors.raise_limit()
-    environment = dict(os.environ)
+    with ProcessLog() as process_log:
+        logging.getLogger("hpack").setLevel(logging.WARNING)
+        descriptors.raise_limit()
+        environment = dict(os.environ)
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it prints would wait for whoever reads standard error
 
-    async def main() -> None:
-        await Waypoint(options, Settings.from_environment(environment), environment).run()
+        async def main() -> None:
+            await Waypoint(options, Settings.from_environment(environment), environment, process_log).run()
 
-    try:
-        uvloop.run(main())
-    except (
-        InvalidSetting,
-        InvalidTracing,
-        InvalidCertificate,
-        CannotListen,
-        CannotRecord,
-        PortUnavailable,
-    ) as error:
-        sys.exit(f"waypoint: {error}")
+        try:
+            uvloop.run(main())
+        except (
+            InvalidSetting,
+            InvalidTracing,
+            InvalidCertificate,
+            CannotListen,
+            CannotOpenLog,
+            CannotRecord,
+            PortUnavailable,
+        ) as error:
+            process_log.write(f"waypoint: {error}")
+            sys.exit(1)

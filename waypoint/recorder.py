@@ -16,6 +16,7 @@ import msgspec
 
 from l4.config.settings import Settings
 from l4.telemetry.access_log import AccessLog
+from l4.telemetry.line_writer import DroppedLines
 from policies.attributes import ClusterName, Header, Headers, Peer, RequestHead
 
 log = logging.getLogger(__name__)
@@ -134,6 +135,10 @@ class Recorder:
             self.dropped += 1
         else:
             self._file.write(line.decode("latin-1") + "\n")
+
+    @property
+    def drops(self) -> DroppedLines:
+        return self._file.drops
 
     def close(self) -> None:
         self._file.close()

@@ -1,44 +1,42 @@
-"""Where access-log lines go, and other lines about requests: a bounded queue, and a thread that writes it out.
+"""Where access-log lines go, and other lines about requests: see `l4.telemetry.line_writer`.
 
-`write` never waits: behind a blocked pipe or a full disk lines are dropped and counted in `dropped`, requests go on.
-A thread writes what has gathered every 100 ms in one call. The format of a line is its writer's business.
-
-A file is opened for appending and never reopened: rotate it with `copytruncate`. One with `max_bytes` rotates by
-itself: before it would grow beyond, it becomes PATH.1, in place of the one before.
+The format of a line is its writer's business. A file is opened for appending and never reopened: rotate it with
+`copytruncate`. One with `max_bytes` rotates by itself: before it would grow beyond, it becomes PATH.1, in place of the
+one before.
 """
 
 import logging
 import os
-import select
-import threading
+import stat
 import time
-from collections import deque
+
+from l4.telemetry.line_writer import FLUSH_SECONDS, MAX_LINES, LineWriter
 
 log = logging.getLogger(__name__)
 
-MAX_LINES = 10_000
-FLUSH_SECONDS = 0.1
 STDOUT = 1
 _MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
 
 
-class AccessLog:
-    """`path` is a file, or `-` for standard output. Raises OSError when the file cannot be opened."""
+class CannotOpenLog(Exception):
+    """Says which file, and why."""
 
-    __slots__ = (
-        "_closing",
-        "_fd",
-        "_flush_seconds",
-        "_is_failing",
-        "_lines",
-        "_max_bytes",
-        "_max_lines",
-        "_name",
-        "_path",
-        "_size",
-        "_writer",
-        "dropped",
-    )
+
+def open_access_log(path: str) -> "AccessLog | None":
+    """None when no path is given. Raises CannotOpenLog."""
+    try:
+        return AccessLog(path) if path else None
+    except OSError as error:
+        raise CannotOpenLog(
+            f"access log {path} cannot be written: {error.strerror}; choose another with --access-log"
+        ) from error
+
+
+class AccessLog(LineWriter):
+    """`path` is a file, a named pipe, or `-` for standard output. Lines hold nothing but latin-1. Raises OSError when
+    the file cannot be opened."""
+
+    __slots__ = ("_max_bytes", "_name", "_path", "_size")
 
     def __init__(
         self,
@@ -49,78 +47,39 @@ class AccessLog:
         name: str = "access log",
         max_bytes: int | None = None,
     ) -> None:
-        self.dropped = 0
         self._path = path
         self._name = name
         self._max_bytes = max_bytes
-        self._max_lines = max_lines
-        self._flush_seconds = flush_seconds
-        self._lines: deque[str] = deque()
-        self._closing = threading.Event()
-        self._is_failing = False
-        self._fd = self._open()
-        self._size = os.fstat(self._fd).st_size
-        self._writer = threading.Thread(target=self._run, name=name.replace(" ", "-"), daemon=True)
-        self._writer.start()
+        fd = _open(path)
+        self._size = os.fstat(fd).st_size
+        super().__init__(fd, name, max_lines=max_lines, flush_seconds=flush_seconds, on_failure=self._failed)
 
-    def write(self, line: str) -> None:
-        """Queue one line, which ends with its newline and holds nothing but latin-1."""
-        if len(self._lines) >= self._max_lines:
-            self.dropped += 1
-        else:
-            self._lines.append(line)
+    def make_room(self, size: int) -> None:
+        if self._max_bytes is not None and self._path != "-" and self._size and self._size + size > self._max_bytes:
+            os.replace(self._path, f"{self._path}.1")
+            full, self.fd = self.fd, _open(self._path)
+            os.close(full)
+            self._size = 0
+        self._size += size
 
-    def close(self, deadline_seconds: float = 2.0) -> None:
-        """Write what is queued and close; what a blocked reader has not taken by the deadline is lost."""
-        self._closing.set()
-        self._writer.join(deadline_seconds)
+    def _failed(self, error: OSError) -> None:
+        told = "%s %s: %s; lines are dropped until it can be written again"
+        log.error(told, self._name, self._path, error)
 
-    def _open(self) -> int:
-        if self._path == "-":
-            return os.dup(STDOUT)
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
 
-    def _run(self) -> None:
-        try:
-            while not self._closing.wait(self._flush_seconds):
-                self._flush()
-            self._flush()
-        finally:
-            os.close(self._fd)
+def _open(path: str) -> int:
+    if path == "-":
+        return os.dup(STDOUT)
+    # Opening a named pipe for writing alone would wait for somebody who reads it.
+    mode = os.O_RDWR if _is_pipe(path) else os.O_WRONLY
+    return os.open(path, mode | os.O_APPEND | os.O_CREAT, 0o640)
 
-    def _flush(self) -> None:
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if not lines:
-            return
-        try:
-            data = "".join(lines).encode("latin-1")
-            self._make_room(len(data))
-            self._write_all(data)
-            self._size += len(data)
-            self._is_failing = False
-        except OSError as error:
-            self.dropped += len(lines)
-            if not self._is_failing:
-                told = "%s %s: %s; lines are dropped until it can be written again"
-                log.error(told, self._name, self._path, error)
-            self._is_failing = True
 
-    def _make_room(self, size: int) -> None:
-        if self._max_bytes is None or self._path == "-" or not self._size or self._size + size <= self._max_bytes:
-            return
-        os.replace(self._path, f"{self._path}.1")
-        full, self._fd = self._fd, self._open()
-        os.close(full)
-        self._size = 0
-
-    def _write_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._fd, view) :]
-            except BlockingIOError:
-                # Standard output may be non-blocking, when whoever started us made it so.
-                select.select([], [self._fd], [], self._flush_seconds)
+def _is_pipe(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 class StartTime:

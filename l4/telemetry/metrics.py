@@ -11,6 +11,7 @@ what comes later is counted in one overflow label set per family instead of grow
 """
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
 
@@ -281,6 +282,12 @@ class MeshMetrics:
         self.loop_failures = counter(
             "pywaypoint_loop_failures", "A loop that must not end failed, and was begun again.", ("loop",)
         )
+        self.dropped_lines = counter(
+            "pywaypoint_log_lines_dropped",
+            "Lines that are missing in a log: `full`, too many waited; `failed`, it could not be written; `sampled`, "
+            "there were enough like them.",
+            ("log", "reason"),
+        )
         problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
         self.config_problems = problems.labels(())
         self._expiry = gauge(
@@ -308,6 +315,7 @@ class MeshMetrics:
                 self.authorization_denied,
                 self.authorization_dry_run,
                 self.loop_failures,
+                self.dropped_lines,
                 problems,
                 self._expiry,
                 build,
@@ -320,6 +328,11 @@ class MeshMetrics:
     def count_refusal(self, reason: str) -> None:
         """`reason` is the limit's name in the settings, or a word for what was malformed: never a peer's text."""
         self.refused.labels((reason,)).add()
+
+    def show_dropped_lines(self, log: str, reasons: Mapping[str, Value]) -> None:
+        """From now on, the values that the writer of a log keeps."""
+        for reason, value in reasons.items():
+            self.dropped_lines.adopt((log, reason), value)
 
     def count_loop_failure(self, loop: str) -> None:
         self.loop_failures.labels((loop,)).add()

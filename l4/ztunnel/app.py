@@ -25,8 +25,9 @@ from l4.identity.store import FolderStore
 from l4.net import descriptors
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
-from l4.telemetry.access_log import AccessLog
+from l4.telemetry.access_log import CannotOpenLog, open_access_log
 from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.process_log import EACH, ProcessLog
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.proxy import Node
 from l4.ztunnel.traffic import Traffic
@@ -55,14 +56,10 @@ class RunOptions:
     revocations: Path | None = None
 
 
-class CannotStart(Exception):
-    """Says what is missing, and how to mend it."""
-
-
 class Ztunnel:
     """One node's L4 proxy. Made inside its event loop."""
 
-    def __init__(self, options: RunOptions, settings: Settings) -> None:
+    def __init__(self, options: RunOptions, settings: Settings, process_log: ProcessLog) -> None:
         self._options = options
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -73,7 +70,10 @@ class Ztunnel:
         self._registry = Holder(Registry())
         self._certificates = FolderStore(options.certificates, options.trust_bundle, options.revocations)
         self._metrics = MeshMetrics("ztunnel", version.installed())
-        self._access_log = _open_access_log(options.access_log)
+        self._access_log = open_access_log(options.access_log)
+        self._metrics.show_dropped_lines("process", process_log.drops.by_reason)
+        if self._access_log is not None:
+            self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
         self._pods = Pods(self._node, options.node, options.hbone_port)
         self._certificates.on_change(self._pods.cut_revoked)
@@ -139,7 +139,7 @@ class Ztunnel:
         self._node.policies.swap(policies)
         self._pods.update(registry)
         for line in sorted(lines - self._told):
-            log.warning("%s", line)
+            log.warning("%s", line, extra=EACH)
         self._told = lines
         self._metrics.config_problems.value = len(lines)
 
@@ -175,25 +175,17 @@ class Ztunnel:
         }
 
 
-def _open_access_log(path: str) -> AccessLog | None:
-    try:
-        return AccessLog(path) if path else None
-    except OSError as error:
-        raise CannotStart(
-            f"access log {path} cannot be written: {error.strerror}; choose another with --access-log"
-        ) from error
-
-
 def run(options: RunOptions) -> None:
     """The program. Ends the process with a sentence when it can't start."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hpack").setLevel(logging.WARNING)
-    descriptors.raise_limit()
+    with ProcessLog() as process_log:
+        logging.getLogger("hpack").setLevel(logging.WARNING)
+        descriptors.raise_limit()
 
-    async def main() -> None:
-        await Ztunnel(options, Settings.from_environment(os.environ)).run()
+        async def main() -> None:
+            await Ztunnel(options, Settings.from_environment(os.environ), process_log).run()
 
-    try:
-        uvloop.run(main())
-    except (InvalidSetting, PortUnavailable, CannotStart) as error:
-        sys.exit(f"ztunnel: {error}")
+        try:
+            uvloop.run(main())
+        except (InvalidSetting, PortUnavailable, CannotOpenLog) as error:
+            process_log.write(f"ztunnel: {error}")
+            sys.exit(1)

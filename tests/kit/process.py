@@ -85,10 +85,12 @@ async def waypoint_process(
     port: str = "http",
     log: IO[bytes] | int | None = None,
     nofile: int | None = None,
+    out: int | None = None,
     **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
     """`port` is the name of the service's port; `log` takes what the process says; `nofile` is how many file
-    descriptors it may have. When the block ends, the process is told to, and must end in order."""
+    descriptors it may have; the access log goes to a file, or to the descriptor `out`. When the block ends, the process
+    is told to, and must end in order."""
     ip, vip, pod = address(), address(), address()
     text = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
     (folder / "mesh.yaml").write_text(text.replace("ambient.istio.io/redirection: enabled", ""))
@@ -105,13 +107,13 @@ async def waypoint_process(
         "--metrics": f"{ip}:15020",
         "--readiness": f"{ip}:15021",
         "--admin": f"{ip}:15000",
-        "--access-log": folder / "access.log",
+        "--access-log": folder / "access.log" if out is None else "-",
     }
     arguments = [str(part) for flag in flags.items() for part in flag]
     environment = {"PYTHONPATH": ":".join(sys.path), "DRAIN_DELAY_SECONDS": "0", **environment}
     limited = () if nofile is None else ("sh", "-c", f'ulimit -n {nofile} && exec "$@"', "sh")
     process = await asyncio.create_subprocess_exec(
-        *limited, sys.executable, "-m", "waypoint.cli", "run", *arguments, env=environment, stderr=log
+        *limited, sys.executable, "-m", "waypoint.cli", "run", *arguments, env=environment, stdout=out, stderr=log
     )
     pool = HbonePool(Settings())
     try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from l4.telemetry.access_log import AccessLog, StartTime
+from l4.telemetry.access_log import AccessLog, CannotOpenLog, StartTime, open_access_log
 
 
 def test_lines_arrive_whole_and_in_order(tmp_path: Path) -> None:
@@ -70,6 +70,35 @@ def test_a_blocked_reader_costs_lines_but_no_time(tmp_path: Path) -> None:
     assert closing_seconds < 1
     os.close(reader)
     log.close()
+
+
+def test_a_named_pipe_that_nobody_reads_yet_keeps_nobody_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    log = AccessLog(str(pipe), flush_seconds=0.001)
+    log.write("early\n")
+    with pipe.open("rb", buffering=0) as reader:
+        assert reader.read(6) == b"early\n"
+    log.close()
+
+
+def test_what_waits_is_bounded_in_size_too(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    log = AccessLog(str(pipe))
+
+    for _ in range(100):
+        log.write("x" * 999_999 + "\n")
+
+    assert log.dropped >= 80
+    assert log.drops.full.value == log.dropped
+    log.close(deadline_seconds=0.05)
+
+
+def test_a_file_that_cannot_be_opened_is_a_sentence_to_an_operator(tmp_path: Path) -> None:
+    with pytest.raises(CannotOpenLog, match=r"access log .*missing/log cannot be written: No such file or directory; "):
+        open_access_log(str(tmp_path / "missing" / "log"))
 
 
 def test_a_full_disk_costs_lines_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -82,12 +82,14 @@ def _command(folder: Path, ports: list[int], *more: str) -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, **settings: str) -> Iterator[Ztunnel]:
+def running(folder: Path, *more: str, **settings: str) -> Iterator[Ztunnel]:
+    """Nobody reads what it prints."""
     with socket.create_server(("127.0.0.1", 0)) as outside:
         outside.settimeout(5)
         _write_files(folder, outside)
         ports = _free_ports(3)
-        with subprocess.Popen(_command(folder, ports), env=os.environ | settings, stderr=subprocess.PIPE) as process:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(_command(folder, ports, *more), env=os.environ | settings, **pipes) as process:
             ztunnel = Ztunnel(folder, process, outside, ports)
             try:
                 _until(lambda: ztunnel.ready() == 200)
@@ -173,6 +175,34 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
             ztunnel.process.send_signal(signal.SIGINT)
 
             assert ztunnel.process.wait(5) == 1
+
+
+def test_unread_output_and_thousands_of_refusals_do_not_stop_it(tmp_path: Path) -> None:
+    with running(tmp_path, "--access-log", "-") as ztunnel:
+        for _ in range(5000):
+            with socket.create_connection((ADDRESS, 15008), timeout=5) as client:
+                client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        for _ in range(1000):
+            client, server = ztunnel.carried()
+            client.close()
+            server.close()
+
+        client, server = ztunnel.carried()
+        with client, server:
+            client.sendall(b"hello")
+            heard = server.recv(16)
+        with urllib.request.urlopen(f"{ztunnel.metrics}/stats/prometheus", timeout=5) as answer:
+            dropped = _samples(answer.read().decode(), "pywaypoint_log_lines_dropped_total")
+        ztunnel.process.send_signal(signal.SIGTERM)
+
+        assert ztunnel.process.wait(10) == 0
+        assert heard == b"hello"
+        assert dropped['{log="process",reason="sampled"}'] > 1000
+
+
+def _samples(exposition: str, name: str) -> dict[str, int]:
+    lines = (line.removeprefix(name).rsplit(" ", 1) for line in exposition.splitlines() if line.startswith(name))
+    return {labels: int(value) for labels, value in lines}
 
 
 def test_an_edit_of_the_resources_is_followed(tmp_path: Path) -> None:

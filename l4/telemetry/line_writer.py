@@ -1,0 +1,156 @@
+"""Writes lines to a file, a pipe or a terminal without ever waiting for it: a bounded queue, and a thread.
+
+Whoever reads a pipe may stop, and a disk may be full: then lines are dropped and counted, and what the lines are about
+goes on. The thread writes what has gathered in one call, every so often or, if `is_prompt`, as soon as there is some.
+"""
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from l4.telemetry.metrics import Value
+
+MAX_LINES = 10_000
+MAX_QUEUED_CHARACTERS = 16 << 20
+"""A line of a request may be as long as its head."""
+FLUSH_SECONDS = 0.1
+_POLL_MILLISECONDS = 100
+_FLUSH_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedLines:
+    """Lines that were not written: because too many waited, because they could not be written, because there were
+    enough like them."""
+
+    full: Value = field(default_factory=Value)
+    failed: Value = field(default_factory=Value)
+    sampled: Value = field(default_factory=Value)
+
+    @property
+    def by_reason(self) -> dict[str, Value]:
+        return {"full": self.full, "failed": self.failed, "sampled": self.sampled}
+
+
+class LineWriter:
+    """Takes over `fd`. `write` is called by one thread at a time. `on_failure` is told when lines can't be written,
+    once until they can be again."""
+
+    __slots__ = (
+        "_closing",
+        "_done",
+        "_encoding",
+        "_flush_seconds",
+        "_has_failed",
+        "_is_prompt",
+        "_lines",
+        "_max_lines",
+        "_on_failure",
+        "_queued",
+        "_wake",
+        "_writer",
+        "drops",
+        "fd",
+    )
+
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        *,
+        max_lines: int = MAX_LINES,
+        flush_seconds: float = FLUSH_SECONDS,
+        is_prompt: bool = False,
+        encoding: str = "latin-1",
+        on_failure: Callable[[OSError], None] = lambda error: None,
+    ) -> None:
+        self.fd = fd
+        self.drops = DroppedLines()
+        self._max_lines = max_lines
+        self._flush_seconds = None if is_prompt else flush_seconds
+        self._is_prompt = is_prompt
+        self._encoding = encoding
+        self._on_failure = on_failure
+        self._lines: deque[str] = deque()
+        self._queued = 0  # characters that were ever queued: only `write` changes it
+        self._done = 0  # characters of those that were written, or lost: only the thread changes it
+        self._has_failed = False
+        self._closing = False
+        self._wake = threading.Event()
+        self._writer = threading.Thread(target=self._run, name=name.replace(" ", "-"), daemon=True)
+        self._writer.start()
+
+    def write(self, line: str) -> None:
+        """Queue one line, which ends with its newline."""
+        size = len(line)
+        if len(self._lines) >= self._max_lines or self._queued - self._done + size > MAX_QUEUED_CHARACTERS:
+            self.drops.full.value += 1
+            return
+        self._lines.append(line)
+        self._queued += size
+        if self._is_prompt:
+            self._wake.set()
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written, for whatever reason."""
+        return sum(value.value for value in self.drops.by_reason.values())
+
+    def flush(self, seconds: float) -> None:
+        """Wait until what was queued is written, for so long at most."""
+        deadline = time.monotonic() + seconds
+        while self._done < self._queued and time.monotonic() < deadline:
+            self._wake.set()
+            time.sleep(_FLUSH_POLL_SECONDS)
+
+    def close(self, deadline_seconds: float = 2.0) -> None:
+        """Write what is queued and close; what a blocked reader has not taken by the deadline is lost."""
+        self._closing = True
+        self._wake.set()
+        self._writer.join(deadline_seconds)
+
+    def make_room(self, size: int) -> None:
+        """Called before so many bytes are written; may replace `fd`. Raises OSError."""
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._wake.wait(self._flush_seconds)
+                self._wake.clear()
+                self._write_queued()
+            self._write_queued()
+        finally:
+            os.close(self.fd)
+
+    def _write_queued(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if lines:
+            text = "".join(lines)
+            self._write_lines(len(lines), text.encode(self._encoding, "backslashreplace"))
+            self._done += len(text)
+
+    def _write_lines(self, count: int, data: bytes) -> None:
+        try:
+            self.make_room(len(data))
+            self._write_all(data)
+            self._has_failed = False
+        except OSError as error:
+            self.drops.failed.value += count
+            if not self._has_failed:
+                self._on_failure(error)
+            self._has_failed = True
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self.fd, view) :]
+            except BlockingIOError:
+                # Standard output may be non-blocking, when whoever started us made it so.
+                waiting = select.poll()
+                waiting.register(self.fd, select.POLLOUT)
+                waiting.poll(_POLL_MILLISECONDS)

@@ -11,9 +11,10 @@ https://istio.io/latest/docs/concepts/security/#authorization-policies
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain
 from typing import Self
 
-from policies.access import Access, Condition, Seen
+from policies.access import Access, Condition, Header, Seen
 
 All = tuple[Condition, ...]
 """Conditions that must hold together."""
@@ -105,6 +106,8 @@ class Authorization:
 
     policies: tuple[Policy, ...]
     exempt: tuple[Policy, ...] = ()
+    header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
+    """Of the headers that conditions look at."""
     _custom: tuple[Named, ...] = field(init=False, repr=False, compare=False)
     _audit: tuple[Named, ...] = field(init=False, repr=False, compare=False)
     _deny: tuple[Named, ...] = field(init=False, repr=False, compare=False)
@@ -116,6 +119,7 @@ class Authorization:
         trials = [it for it in self.policies if it.is_dry_run and it.action in {Action.DENY, Action.ALLOW}]
         has_allow = any(it.action is Action.ALLOW for it in enforced)
         its: dict[str, object] = {
+            "header_names": frozenset(_header_names(self.policies)),
             "_custom": _named(enforced, Action.CUSTOM),
             "_audit": _named(enforced, Action.AUDIT),
             "_deny": _named(enforced, Action.DENY),
@@ -164,6 +168,13 @@ class Authorization:
         of a request that went on before."""
         policies = (it for it in self.policies if it.action in {Action.DENY, Action.ALLOW} and not it.is_dry_run)
         return replace(self, policies=tuple(_within(it, Seen.TARGET, is_strict=False) for it in policies))
+
+
+def _header_names(policies: Iterable[Policy]) -> Iterator[bytes]:
+    for policy in policies:
+        for rule in policy.rules:
+            conditions = chain.from_iterable(chain.from_iterable(rule.groups))
+            yield from (it.name for it in conditions if isinstance(it, Header))
 
 
 def _within(policy: Policy, seen: Seen, *, is_strict: bool) -> Policy:

@@ -269,6 +269,8 @@ class Authentication:
     _params: tuple[ParamLocation, ...] = field(init=False, repr=False, compare=False)
     secret_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
     """Of headers, parameters and cookies that hold tokens."""
+    header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
+    """Of headers that hold tokens, or tell what tokens say."""
 
     def __post_init__(self) -> None:
         locations = {location: None for rule in self.rules for location in rule.locations}
@@ -276,7 +278,9 @@ class Authentication:
         object.__setattr__(self, "_judging", tuple(sorted(self.rules, key=lambda it: not it.is_required)))
         object.__setattr__(self, "_outputs", outputs)
         object.__setattr__(self, "_params", tuple(it for it in locations if isinstance(it, ParamLocation)))
-        object.__setattr__(self, "secret_names", frozenset(it.name for it in locations))
+        secrets = frozenset(it.name for it in locations)
+        object.__setattr__(self, "secret_names", secrets)
+        object.__setattr__(self, "header_names", secrets | outputs)
 
     def authenticate(self, head: RequestHead, now: float, verifier: Verifier) -> Claims | Failure | None:
         """None when there is no token, and none is required. The head is edited into what the endpoint may see: what

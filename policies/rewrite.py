@@ -23,6 +23,11 @@ class HeaderEdit:
     remove: tuple[bytes, ...] = ()
     authority: bytes | None = None
 
+    @property
+    def replaced_names(self) -> frozenset[bytes]:
+        """Of headers whose values don't come through."""
+        return frozenset({*self.remove, *(name for name, _ in self.set)})
+
     def apply(self, headers: Headers) -> Headers:
         """A new list of headers with the edit made."""
         gone = {*self.remove, *(name for name, _ in self.set)}

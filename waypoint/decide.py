@@ -4,7 +4,7 @@ Pure: the same destination, peer, head and rolls give the same decision. The exc
 and `waypoint replay` only ask. The head is edited into what the endpoint will see.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,7 @@ from waypoint.errors import (
     RateLimited,
     RouteNotFound,
 )
+from waypoint.http.trailers import without
 
 
 class Live(Protocol):
@@ -76,8 +77,9 @@ class Decision:
     `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
     where the client's session is, if the rule keeps sessions; `quota` is what its limits left to the client; `fault`
     is what the request was exposed to. Of what is `measured` a rate limit service is asked first; it can still refuse
-    the request, whatever was decided, and so can the authorizer that is asked the `question`. `response_edits` are what
-    authorizers change of the response. The request waits for `delay_seconds` first, whatever becomes of it.
+    the request, whatever was decided, and so can the authorizer that is asked the `question`. `request_edits`
+    and `response_edits` are what authorizers change of the two. The request waits for `delay_seconds` first,
+    whatever becomes of it.
     """
 
     rule: Rule | None = None
@@ -94,6 +96,7 @@ class Decision:
     delay_seconds: float = 0.0
     verdict: Verdict | None = None
     question: Question | None = None
+    request_edits: tuple[HeaderEdit, ...] = ()
     response_edits: tuple[HeaderEdit, ...] = ()
 
     @property
@@ -280,6 +283,36 @@ def mark(decision: Decision, headers: Headers) -> Headers:
     if decision.origin is None or decision.rule is None or decision.rule.filters.cors is None:
         return headers
     return decision.rule.filters.cors.mark(headers, decision.origin)
+
+
+def request_trailers(
+    decision: Decision, destination: Destination | None, head: RequestHead, trailers: Headers
+) -> Headers:
+    """Those that add nothing to what the head says, nor bring what was judged or taken out of it. `head` is as it went
+    to the endpoint."""
+    names = {name for name, _ in head.headers}
+    if destination is not None:
+        names |= destination.judged_names
+    for edit in (*decision.request_edits, *(it.request_edit for it in _filters(decision))):
+        if edit is not None:
+            names |= edit.replaced_names
+    return without(trailers, names)
+
+
+def response_trailers(decision: Decision, trailers: Headers) -> Headers:
+    """Those that don't bring back what was taken out of the head."""
+    names: set[bytes] = set()
+    for edit in (*decision.response_edits, *(it.response_edit for it in _filters(decision))):
+        if edit is not None:
+            names |= edit.replaced_names
+    return without(trailers, names) if names else trailers
+
+
+def _filters(decision: Decision) -> Iterator[Filters]:
+    if decision.rule is not None:
+        yield decision.rule.filters
+    if decision.backend is not None:
+        yield decision.backend.filters
 
 
 def _pick(decision: Decision, rule: Rule, roll: Callable[[], float]) -> WeightedBackend | None:

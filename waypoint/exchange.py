@@ -38,6 +38,8 @@ from waypoint.decide import (
     edit_response,
     first_question,
     mark,
+    request_trailers,
+    response_trailers,
 )
 from waypoint.errors import (
     AttemptFailed,
@@ -154,8 +156,6 @@ class Exchange:
 
     def request_end(self, trailers: Headers) -> None:
         self._request_ended = perf_counter()
-        if trailers and self._head.get(b"te") is None:
-            trailers = []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
         if self._gate is not None:
             self._gate.end(trailers)
         else:
@@ -170,6 +170,8 @@ class Exchange:
     def _pass_on_end(self, trailers: Headers) -> None:
         if self._is_over or self._attempts is None:
             return
+        if trailers:
+            trailers = self._wanted(trailers)
         for mirror in self._mirrors:
             mirror.send_end(trailers)
         rule = self._decision.rule
@@ -177,6 +179,12 @@ class Exchange:
             self._deadline = seconds
             self._path.deadlines.begin(self, seconds)
         self._attempts.send_end(trailers)
+
+    def _wanted(self, trailers: Headers) -> Headers:
+        head, destinations = self._head, self._path.holder.current.destinations
+        if head.get(b"te") is None:
+            return []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
+        return request_trailers(self._decision, destinations.get(self._connection.authority), head, trailers)
 
     def request_failed(self, error: ExchangeError) -> None:
         self._give_up(error)
@@ -248,7 +256,7 @@ class Exchange:
         if trailers and self._record.is_grpc:
             self._record.grpc_status = grpc.status_of(trailers)
         self._finish()
-        self._downstream.send_end(trailers)
+        self._downstream.send_end(response_trailers(self._decision, trailers) if trailers else trailers)
 
     def resume_upstream(self) -> None:
         self._downstream.resume_request()
@@ -424,7 +432,7 @@ class Exchange:
     def _go_on(self, decision: Decision, cluster: Cluster | None) -> None:
         """The wait is over: do with the request what was decided, and what has arrived of it meanwhile."""
         gate, self._gate = self._gated(), None
-        decision.response_edits = gate.response_edits
+        decision.request_edits, decision.response_edits = gate.request_edits, gate.response_edits
         self._carry_out(decision, cluster)
         if self._is_over:
             return

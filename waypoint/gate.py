@@ -18,7 +18,7 @@ from waypoint.upstream.cluster import Cluster
 
 class Gate:
     """`task` is what is waited for; of the body, `arrived` is what came meanwhile, and `trailers` are None until the
-    request is complete. `response_edits` are what those who were asked change of the response."""
+    request is complete. `request_edits` and `response_edits` are what those who were asked change of the two."""
 
     __slots__ = (
         "_body",
@@ -29,6 +29,7 @@ class Gate:
         "_head",
         "_size",
         "arrived",
+        "request_edits",
         "response_edits",
         "task",
         "trailers",
@@ -44,6 +45,7 @@ class Gate:
         self._body = body
         self.arrived: list[bytes] = []
         self.trailers: Headers | None = None
+        self.request_edits: tuple[HeaderEdit, ...] = ()
         self.response_edits: tuple[HeaderEdit, ...] = ()
         self._size = 0
         self._enough = 0
@@ -67,6 +69,8 @@ class Gate:
         asked = await ask(self._connection, question, cluster, body, self._body, self._downstream.protocol)
         if asked.allowed is not None:
             asked.allowed.apply_to(self._head)
+            if asked.allowed.request_edit is not None:
+                self.request_edits += (asked.allowed.request_edit,)
             if asked.allowed.response_edit is not None:
                 self.response_edits += (asked.allowed.response_edit,)
         return asked.error

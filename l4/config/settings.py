@@ -6,6 +6,7 @@ setting, theirs is read as well (`_ALIASES`). Sizes are bytes, times are seconds
 
 import dataclasses
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -130,6 +131,12 @@ class Settings:
     """Request line and fields; Envoy's value."""
     head_fields: int = 100
     """Envoy's value."""
+    headers_with_underscores: str = "keep"
+    """`keep`, `drop` or `reject` what requests have of them, as Envoy's `headers_with_underscores_action`: many
+    applications read `x_user` as `x-user`, which may be what a policy judges. Spellings of a header that is taken out
+    (`x_forwarded_client_cert`, `content_length`) go whatever this is."""
+    extra_methods: str = ""
+    """Methods, separated by commas, beside those that are registered for HTTP; `TRACE`, too, only where it is here."""
     head_seconds: float = 10.0
     """For a head that has begun (slowloris); Envoy's is off."""
     empty_lines: int = 2
@@ -220,6 +227,14 @@ class Settings:
         """Raises InvalidSetting for what the protocols, or the parts that use it, could not work with."""
         if self.http2_engine not in {"express", "h2"}:
             raise InvalidSetting(f"HTTP2_ENGINE is {self.http2_engine!r}; it must be express or h2")
+        if self.headers_with_underscores not in _UNDERSCORES:
+            expected = ", ".join(_UNDERSCORES)
+            given = self.headers_with_underscores
+            raise InvalidSetting(f"HEADERS_WITH_UNDERSCORES is {given!r}; it must be one of {expected}")
+        for method in self.extra_method_names:
+            if not _METHOD(method) or method == b"CONNECT":
+                advice = "give names in capitals, such as REINDEX, separated by commas"
+                raise InvalidSetting(f"EXTRA_METHODS holds {method.decode()!r}; {advice}")
         if self.path_normalization not in _PATH_NORMALIZATIONS:
             expected = ", ".join(_PATH_NORMALIZATIONS)
             raise InvalidSetting(f"PATH_NORMALIZATION is {self.path_normalization!r}; it must be one of {expected}")
@@ -239,6 +254,12 @@ class Settings:
     def proxy_trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         names = (name.strip() for name in self.proxy_trusted_addresses.split(","))
         return tuple(ipaddress.ip_network(name) for name in names if name)
+
+    @property
+    def extra_method_names(self) -> frozenset[bytes]:
+        """Those of `extra_methods`."""
+        names = (name.strip() for name in self.extra_methods.split(","))
+        return frozenset(name.encode() for name in names if name)
 
     @property
     def trust_domains(self) -> frozenset[str]:
@@ -277,6 +298,8 @@ _RANGES = {
     "record_bytes": (1 << 20, 2**63 - 1),
 }
 _PATH_NORMALIZATIONS = ("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
+_UNDERSCORES = ("keep", "drop", "reject")
+_METHOD = re.compile(rb"[A-Z][A-Z0-9_-]{0,31}").fullmatch
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

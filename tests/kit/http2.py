@@ -95,13 +95,19 @@ class Http2Peer(asyncio.Protocol):
     # -- what a test does ------------------------------------------------------------------------------------------
 
     def request(
-        self, method: bytes = b"GET", path: bytes = b"/", headers: Iterable[Header] = (), body: bytes | None = None
+        self,
+        method: bytes = b"GET",
+        path: bytes = b"/",
+        headers: Iterable[Header] = (),
+        body: bytes | None = None,
+        *,
+        is_open: bool = False,
     ) -> int:
-        """Send a request, with a body if there is one; without, its stream stays open for POST."""
+        """Send a request, with a body if there is one; without, its stream stays open for POST, or where it is said."""
         stream_id = self.h2.get_next_available_stream_id()
         head = [(b":method", method), (b":scheme", b"http"), (b":authority", AUTHORITY), (b":path", path), *headers]
         self.streams[stream_id] = Seen()
-        self.h2.send_headers(stream_id, head, end_stream=body is None and method != b"POST")
+        self.h2.send_headers(stream_id, head, end_stream=body is None and method != b"POST" and not is_open)
         if body is not None:
             self.send(stream_id, body, end=True)
         self.flush()

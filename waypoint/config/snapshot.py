@@ -88,6 +88,16 @@ class Destination:
     late_authorization: Authorization | None = None
     authorizers: Mapping[str, Authorizer] | None = None
 
+    @property
+    def judged_names(self) -> frozenset[bytes]:
+        """Of headers that are looked at before any route, or tell endpoints what tokens say."""
+        names: frozenset[bytes] = frozenset()
+        if self.authorization is not None:
+            names |= self.authorization.header_names
+        if self.authentication is not None:
+            names |= self.authentication.header_names
+        return names
+
     def routes_for(self, peer: Peer) -> Table:
         """By the namespace of the client's identity; nobody gets another one's routes by a header."""
         if not self.consumer_routes or peer.identity is None:

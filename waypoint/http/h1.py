@@ -21,7 +21,8 @@ from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
 from waypoint.http.events import OPAQUE, Body
 from waypoint.http.framing import ChunkScanner, HeadCutter
-from waypoint.http.hygiene import canonical_request, canonical_response, canonical_trailers
+from waypoint.http.hygiene import canonical_request, canonical_response
+from waypoint.http.trailers import request_trailers, response_trailers
 
 _CR = 0x0D
 _H = 0x48
@@ -55,6 +56,7 @@ class RequestReader:
         "_consumer",
         "_empty_lines",
         "_error",
+        "_extra_methods",
         "_field_count",
         "_fields",
         "_head",
@@ -65,6 +67,7 @@ class RequestReader:
         "_is_upgrade",
         "_left",
         "_max_head_bytes",
+        "_method",
         "_parser",
         "_settings",
         "_target",
@@ -75,7 +78,9 @@ class RequestReader:
     def __init__(self, consumer: RequestConsumer, settings: Settings) -> None:
         self._consumer = consumer
         self._settings = settings
-        self._max_head_bytes = settings.head_bytes
+        self._extra_methods = settings.extra_method_names
+        self._method = b""  # of the request, where llhttp is told another
+        self._max_head_bytes = 0 if self._extra_methods else settings.head_bytes  # of heads that are read at once
         self._parser = HttpRequestParser(self)
         self._head = HeadCutter(settings.head_bytes)
         self._chunks: ChunkScanner | None = None  # of the body that is being read
@@ -151,13 +156,22 @@ class RequestReader:
             self.head_count += 1
         piece = head.cut(data)
         self.is_in_head = not head.is_complete
-        self._parse(piece)
+        if not self._extra_methods:
+            self._parse(piece)
+        elif head.is_complete and not head.is_too_large:
+            self._parse(self._with_known_method(bytes(head.raw[: head.size])))
         if head.is_too_large:
             raise BadRequest("http1.headers_too_large", status=431, limit="head_bytes")
         if head.is_complete:
             head.raw = b""
             self._empty_lines = 0
         return piece
+
+    def _with_known_method(self, head: bytes) -> bytes:
+        """llhttp knows its methods and refuses all others: it reads POST in the place of one that a setting adds."""
+        method = head.partition(b" ")[0]
+        self._method = method if method in self._extra_methods else b""
+        return b"POST" + head[len(method) :] if self._method else head
 
     def _feed_body(self, piece: bytes) -> None:
         self._left -= len(piece)
@@ -206,7 +220,7 @@ class RequestReader:
         fields, self._fields = self._fields, []
         self._field_count = len(fields)
         parser = self._parser
-        method = parser.get_method()
+        method = self._method or parser.get_method()
         if not self._head.raw.startswith(method + b" " + self._target + b" HTTP/1.1\r\n"):
             raise _odd_request_line(parser.get_http_version(), fields)
         if len(fields) > self._settings.head_fields:
@@ -266,7 +280,11 @@ class RequestReader:
         if self._field_count + len(fields) > self._settings.head_fields:
             self._error = BadRequest("http1.too_many_trailers", status=431, limit="head_fields")
             raise self._error
-        self._consumer.request_end(canonical_trailers(fields))
+        try:
+            self._consumer.request_end(request_trailers(fields, self._settings))
+        except ExchangeError as error:
+            self._error = error
+            raise
 
 
 class ResponseReader:
@@ -436,8 +454,6 @@ class ResponseReader:
         if is_chunked and raw.startswith(b"HTTP/1.0"):
             raise UpstreamProtocolError("transfer-encoding in HTTP/1.0")
         if status >= 200:
-            if status > 599:
-                raise UpstreamProtocolError(f"the response has status {status}")
             self._is_informational = False
             if body.length is None:
                 self._begin_open_body(is_chunked)
@@ -452,14 +468,12 @@ class ResponseReader:
         self._is_informational = True
         if status == 101:
             self._switched(head, fields)
-        elif status >= 100:
+        else:
             self._informational += 1
             most = self._settings.informational_responses
             if self._informational > most:
                 raise UpstreamProtocolError(f"more than {most} 1xx responses", limit="informational_responses")
             self._consumer.informational_head(head)
-        else:
-            raise UpstreamProtocolError(f"the response has status {status}")
 
     def _begin_open_body(self, is_chunked: bool) -> None:
         """Its end is in what comes, and not yet known."""
@@ -502,7 +516,7 @@ class ResponseReader:
         self._fields = []
         if self._field_count + len(fields) > self._settings.head_fields:
             raise UpstreamProtocolError("too many trailers", limit="head_fields")
-        self._consumer.response_end(canonical_trailers(fields))
+        self._consumer.response_end(response_trailers(fields))
 
 
 def _odd_request_line(version: str, fields: list[Header]) -> BadRequest:

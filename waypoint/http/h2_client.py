@@ -25,7 +25,7 @@ from waypoint.errors import AttemptFailed, UpstreamClosed, UpstreamConnectFailed
 from waypoint.http import h2
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
-from waypoint.http.hygiene import canonical_trailers
+from waypoint.http.trailers import response_trailers
 
 _MAX_STREAMS_IN_ALL = 2**30  # the ids of a connection run out at 2**31
 _MAX_INFORMATIONAL = 8
@@ -98,11 +98,14 @@ class ClientStream(Http2Stream):
     def informational(self, headers: Headers) -> None:
         self._informational += 1
         if self._informational > _MAX_INFORMATIONAL:
-            self.cut(ErrorCode.PROTOCOL_ERROR)
-            self.fail(UpstreamProtocolError("too many informational responses"))
+            self._refuse(UpstreamProtocolError("too many informational responses"))
         elif self._sink is not None:
-            head, _ = h2.response_head(headers, False, self._head)
-            self._sink.response_informational(head)
+            try:
+                head, _ = h2.response_head(headers, False, self._head)
+            except UpstreamProtocolError as error:
+                self._refuse(error)
+            else:
+                self._sink.response_informational(head)
 
     def response(self, event: ResponseReceived) -> None:
         self.has_answered = True
@@ -111,12 +114,16 @@ class ClientStream(Http2Stream):
         try:
             head, body = h2.response_head(event.headers, event.end_stream, self._head)
         except UpstreamProtocolError as error:
-            self.cut(ErrorCode.PROTOCOL_ERROR)
-            self.fail(error)
+            self._refuse(error)
             return
         self._sink.response_head(head, body)
         if event.end_stream:
             self.end([])
+
+    def _refuse(self, error: UpstreamProtocolError) -> None:
+        """What comes on this stream is not taken."""
+        self.cut(ErrorCode.PROTOCOL_ERROR)
+        self.fail(error)
 
     def fail(self, error: AttemptFailed) -> None:
         """The stream ended before its response was whole."""
@@ -189,7 +196,7 @@ class Http2Client(Http2Connection):
                     stream.response(event)
             case TrailersReceived(stream_id, headers):
                 if stream := self._find(stream_id):
-                    stream.end(canonical_trailers(headers))
+                    stream.end(response_trailers(headers))
             case InformationalReceived(stream_id, headers):
                 if stream := self._find(stream_id):
                     stream.informational(headers)

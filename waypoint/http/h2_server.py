@@ -18,7 +18,7 @@ from waypoint.http import h2
 from waypoint.http.events import Body, RequestSink
 from waypoint.http.grpc import is_grpc
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
-from waypoint.http.hygiene import canonical_trailers
+from waypoint.http.trailers import request_trailers
 
 _LAST_STREAM = 2**31 - 1
 _HEARD = b"goaway 1"
@@ -91,6 +91,14 @@ class ServerStream(Http2Stream):
     def received_end(self, trailers: Headers) -> None:
         if self.exchange is not None:
             self.exchange.request_end(trailers)
+
+    def trailers(self, fields: Headers) -> None:
+        try:
+            trailers = request_trailers(fields, self._connection.settings)
+        except ExchangeError as error:
+            self._give_up(error)
+        else:
+            self.end(trailers)
 
     def sent(self) -> None:
         if not self.is_received:  # RFC 9113 section 8.1: the rest of the request is not wanted
@@ -227,8 +235,9 @@ class Http2Server(Http2Connection):
             case RequestReceived():
                 self._request(event)
             case TrailersReceived(stream_id, headers):
-                if stream_id in self.streams:
-                    self.streams[stream_id].end(canonical_trailers(headers))
+                stream = self.streams.get(stream_id)
+                if isinstance(stream, ServerStream):
+                    stream.trailers(headers)
             case StreamReset(stream_id=stream_id):
                 if not event.by_peer:
                     self._refused(BadRequest("http2.protocol_error", limit=inner_reason(event.reason)))

@@ -7,7 +7,9 @@ characters are decoded, a backslash is a slash, escaped slashes and doubled slas
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import product
 
 from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
@@ -43,6 +45,14 @@ _NEVER_FORWARDED = frozenset(
         b"x-forwarded-client-cert",
     }
 )
+# Those that HTTP/1.1's parser knows (its list is IANA's, without those of RTSP). Policies compare methods by their
+# letters and some applications don't, so that no other spelling gets past; others are a setting's (`extra_methods`).
+_METHODS = frozenset(
+    {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"QUERY", b"PURGE", b"LINK", b"UNLINK"}
+    | {b"COPY", b"LOCK", b"MKCOL", b"MOVE", b"PROPFIND", b"PROPPATCH", b"SEARCH", b"UNLOCK", b"ACL", b"REPORT"}
+    | {b"BIND", b"REBIND", b"UNBIND", b"MKACTIVITY", b"CHECKOUT", b"MERGE", b"MKCALENDAR", b"SOURCE"}
+    | {b"M-SEARCH", b"NOTIFY", b"SUBSCRIBE", b"UNSUBSCRIBE"}
+)
 _WORKLOAD_BAGGAGE = (b"k8s.", b"service.name", b"service.version", b"app.name", b"app.version")
 # What a client asks of us: `policies.overrides`.
 _OVERRIDES = frozenset(
@@ -57,8 +67,23 @@ _OVERRIDES = frozenset(
         b"x-envoy-hedge-on-per-try-timeout",
     }
 )
+
+
+def _with_underscores(names: Iterable[bytes]) -> frozenset[bytes]:
+    """These names with one or more of their hyphens as underscores."""
+    spellings = (
+        b"".join(part + joint for part, joint in zip(parts, (*joints, b""), strict=True))
+        for parts in (name.split(b"-") for name in names)
+        for joints in product((b"-", b"_"), repeat=len(parts) - 1)
+    )
+    return frozenset(spelling for spelling in spellings if b"_" in spelling)
+
+
+# CGI and its heirs know no difference between `-` and `_`: these would be read as what was taken out.
+_DISGUISED = _with_underscores({*_NEVER_FORWARDED, b"content-length", b"transfer-encoding"})
 _REQUEST_SPECIAL = (
     _NEVER_FORWARDED
+    | _DISGUISED
     | _OVERRIDES
     | {
         b"host",
@@ -80,11 +105,6 @@ _RESPONSE_SPECIAL = _NEVER_FORWARDED | {
     b"server",  # the proxy says its own
     b"x-envoy-upstream-service-time",
 }
-_NO_TRAILERS = frozenset(
-    {b"transfer-encoding", b"content-length", b"host", b"connection", b"te", b"trailer", b"authorization", b"cookie"}
-    | {b"content-type", b"content-encoding", b"content-range", b"cache-control", b"expect", b"max-forwards"}
-    | {b"set-cookie", b"upgrade", b"keep-alive", b"proxy-connection", b"x-forwarded-for", b"x-forwarded-client-cert"}
-)
 # Connection may not take these away from us or from the application. `te` is rightly named there, and is our matter.
 _NOT_NOMINABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
 _NOT_NOMINABLE_PREFIXES = (b":", b"x-forwarded-")
@@ -94,8 +114,10 @@ def canonical_request(
     method: bytes, target: bytes, raw: list[Header], settings: Settings = _DEFAULTS
 ) -> tuple[RequestHead, Body]:
     """The head of a request from the fields of its head, names in any case. Raises BadRequest."""
-    if method == b"TRACE":  # it would show to a script what the browser keeps from it
-        raise BadRequest("http1.method_not_allowed", status=405)
+    if method not in _METHODS and method not in settings.extra_method_names:
+        raise _unknown_method(method)
+    if settings.headers_with_underscores != "keep":
+        raw = _without_underscores(raw, settings)
     headers: Headers = []
     host: bytes | None = None
     body = EMPTY
@@ -151,7 +173,9 @@ def canonical_request(
 
 
 def canonical_response(status: int, raw: list[Header], request_method: bytes) -> tuple[ResponseHead, Body, bool]:
-    """The head of an HTTP/1.1 response, its body, and whether that is chunked. Raises UpstreamProtocolError."""
+    """The head of a response, its body, and whether that is chunked. Raises UpstreamProtocolError."""
+    if not 100 <= status <= 599:
+        raise UpstreamProtocolError(f"the response has status {status}")
     headers: Headers = []
     length: int | None = None
     is_chunked = False
@@ -185,10 +209,17 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
     return ResponseHead(status, headers), Body(length), is_chunked
 
 
-def canonical_trailers(fields: list[Header]) -> Headers:
-    """Fields that came after the body, without those that would change what the head has said (RFC 9110 6.5.1)."""
-    lowered = [(name.lower(), value.strip(b" \t")) for name, value in fields]
-    return [field for field in lowered if field[0] not in _NO_TRAILERS]
+def _unknown_method(method: bytes) -> BadRequest:
+    if method == b"TRACE":  # it would show to a script what the browser keeps from it
+        return BadRequest("http1.method_not_allowed", status=405)
+    return BadRequest("http1.invalid_method_encountered")
+
+
+def _without_underscores(raw: list[Header], settings: Settings) -> list[Header]:
+    kept = [header for header in raw if b"_" not in header[0]]
+    if len(kept) < len(raw) and settings.headers_with_underscores == "reject":
+        raise BadRequest("http1.unexpected_underscore", limit="headers_with_underscores")
+    return kept
 
 
 def _without_workload(baggage: bytes) -> bytes:

@@ -20,6 +20,7 @@ import uvloop
 
 from l4 import version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
+from l4.config.doubts import Doubt, Understanding, concern
 from l4.config.holder import Holder
 from l4.config.resources import Decoder
 from l4.config.settings import InvalidSetting, Settings
@@ -82,6 +83,7 @@ class Waypoint:
         )
         self._source = FolderSource(options.resources)
         self._decoder = Decoder(KINDS)
+        self._understanding = Understanding()
         self._holder = Holder(Snapshot("", Registry()))
         self._metrics = MeshMetrics("proxy", version.installed())
         self._access_log = open_access_log(options.access_log)
@@ -230,6 +232,7 @@ class Waypoint:
         decoded = self._decoder.decode(documents.documents)
         registry = kubernetes.registry_of(decoded.resources, self._mesh())
         gateway = self._options.gateway
+        doubts = (*documents.doubts, *decoded.doubts)
         snapshot = compiler.compile(
             decoded.resources,
             registry,
@@ -238,16 +241,22 @@ class Waypoint:
             requires_reference_grants=self._settings.requires_reference_grants,
             own_ip=self._settings.instance_ip or _own_ip(self._options.listen[0]),
             trust_domains=self._settings.trust_domains,
+            denied=self._understanding.take(doubts),
         )
         for config in snapshot.clusters.values():
             prepare(config)
         ignored = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items())
-        return _Prepared(snapshot, ignored, frozenset(str(compiler.located(it)) for it in snapshot.problems))
+        problems = frozenset(str(compiler.located(it)) for it in snapshot.problems)
+        return _Prepared(snapshot, ignored, problems, doubts, is_understood=self._understanding.is_complete)
 
     def _apply(self, prepared: "_Prepared") -> None:
         """Make a new snapshot live. Nothing in here waits, so no request sees half of it."""
         snapshot = prepared.snapshot
         self._tell(prepared)
+        readiness = self._operators.readiness
+        readiness.concern("configuration files", concern(prepared.doubts))
+        if snapshot.has_gateway and prepared.is_understood:
+            readiness.done("configuration")
         if snapshot.version == self._holder.current.version:
             return
         self._clusters.reconcile(snapshot)
@@ -255,8 +264,6 @@ class Waypoint:
         self._tokens.reconcile(snapshot)
         self._holder.swap(snapshot)
         self._clusters.retire_unknown(snapshot)
-        if snapshot.has_gateway:
-            self._operators.readiness.done("configuration")
         log.info("configuration %s is live: %d destinations", snapshot.version, len(snapshot.destinations))
 
     def _mesh(self) -> kubernetes.Mesh:
@@ -283,6 +290,8 @@ class _Prepared:
     snapshot: Snapshot
     ignored: frozenset[str]
     problems: frozenset[str]
+    doubts: tuple[Doubt, ...]
+    is_understood: bool
 
 
 def _own_ip(listen: str) -> str | None:

@@ -21,6 +21,9 @@ class Code(StrEnum):
     INVALID = "PWP0001"
     UNKNOWN_FIELD = "PWP0002"
     NOT_CARRIED_OUT = "PWP0003"
+    FILE_EMPTY = "PWP0004"
+    KIND_UNKNOWN = "PWP0005"
+    CONTENT_HELD = "PWP0006"
     PARENT_NOT_FOUND = "PWP0101"
     PARENT_PORT_NOT_FOUND = "PWP0102"
     BACKEND_NOT_FOUND = "PWP0103"
@@ -79,6 +82,18 @@ CODES: Mapping[Code, Entry] = {
         "UnknownField", _WARNING, "The field is not known here and has no effect; is it spelled right?", "IST0106"
     ),
     Code.NOT_CARRIED_OUT: Entry("NotCarriedOut", _ERROR, "The API has it, this waypoint doesn't do it."),
+    Code.FILE_EMPTY: Entry("FileEmpty", _WARNING, "A file of the configuration holds no object."),
+    Code.KIND_UNKNOWN: Entry(
+        "KindUnknown",
+        _ERROR,
+        "The API group has no such kind or version; at start it keeps a proxy not ready.",
+        "IST0106",
+    ),
+    Code.CONTENT_HELD: Entry(
+        "ContentHeld",
+        _WARNING,
+        "A file was emptied, cut short or removed, or can't be read; what it held stays live.",
+    ),
     Code.PARENT_NOT_FOUND: Entry("ParentNotFound", _ERROR, "What the route attaches to does not exist.", "IST0101"),
     Code.PARENT_PORT_NOT_FOUND: Entry("ParentPortNotFound", _ERROR, "The parent has no such port.", "IST0101"),
     Code.BACKEND_NOT_FOUND: Entry(

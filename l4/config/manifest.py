@@ -8,6 +8,7 @@ no manifest needs and bombs are made of.
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -31,11 +32,43 @@ _FLOW = re.compile(r"""(?<!\S)\#.* | "(?:[^"\\]|\\[\s\S])*"? | (?<!\w)'[^']*'? |
 """What opens and closes lists and mappings in flow style, and the comments and quoted text that may hold the same."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A document that can't be used, and what can be seen of its key; None for what can't be seen."""
+
+    problem: Problem
+    api_version: str | None
+    kind: str | None
+    namespace: str | None
+    name: str | None
+    is_object: bool
+    """False for YAML that has nothing of a Kubernetes object, such as the values of a chart."""
+
+    def may_be(self, key: ObjectKey) -> bool:
+        """Whether it may be meant to be the object of this key."""
+        group = None if self.api_version is None else self.api_version.rpartition("/")[0]
+        seen = ((group, key.group), (self.kind, key.kind), (self.namespace, key.namespace), (self.name, key.name))
+        return self.is_object and all(part is None or part == its for part, its in seen)
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a file holds. `problems` has those of the refusals, too."""
+
+    documents: list[Document] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    is_empty: bool = True
+
+
 class _Refused(Exception):
     def __init__(self, node: Node, sentence: str) -> None:
         super().__init__(sentence)
         self.line = node.start_mark.line + 1
         self.sentence = sentence
+
+
+_OBJECT_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec"})
 
 
 class _Loader(Composer, yaml.CSafeLoader):
@@ -62,6 +95,12 @@ _Loader.add_implicit_resolver(
 
 
 def parse(file: str, text: bytes) -> tuple[list[Document], list[Problem]]:
+    """`read`, for whoever has nothing of before to keep."""
+    contents = read(file, text)
+    return contents.documents, contents.problems
+
+
+def read(file: str, text: bytes) -> Contents:
     """The documents of a file in their order, and what is wrong with it. Raises ValueError with a sentence when the
     file as a whole can't be read; its line, if known (else 0), is the exception's second argument."""
     if len(text) > MAX_FILE_BYTES:
@@ -70,12 +109,12 @@ def parse(file: str, text: bytes) -> tuple[list[Document], list[Problem]]:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is not UTF-8; save the file as UTF-8", 0) from None
-    documents: list[Document] = []
-    problems: list[Problem] = []
+    contents = Contents()
     for root in _roots(decoded):
-        for node in _unfold(file, root, problems):
-            _read(file, node, documents, problems)
-    return documents, problems
+        contents.is_empty = False
+        for node in _unfold(file, root, contents):
+            _read(file, node, contents)
+    return contents
 
 
 def _roots(text: str) -> Iterator[Node]:
@@ -122,7 +161,7 @@ def _fields(node: Node) -> dict[str, Node]:
     return {key.value: value for key, value in pairs if isinstance(key, ScalarNode)}
 
 
-def _unfold(file: str, root: Node, problems: list[Problem]) -> Iterator[Node]:
+def _unfold(file: str, root: Node, contents: Contents) -> Iterator[Node]:
     """The objects of a List, or the object itself."""
     fields = _fields(root)
     kind, items = fields.get("kind"), fields.get("items")
@@ -130,36 +169,58 @@ def _unfold(file: str, root: Node, problems: list[Problem]) -> Iterator[Node]:
         yield root
     elif isinstance(items, SequenceNode):
         for item in items.value:
-            yield from _unfold(file, item, problems)
+            yield from _unfold(file, item, contents)
     elif items is None or not _is_null(items):
-        problems.append(_problem(file, root, "items", f"a {kind.value} needs a list of items"))
+        contents.problems.append(_problem(file, root, "items", f"a {kind.value} needs a list of items"))
+        contents.refusals.append(Refusal(contents.problems[-1], None, None, None, None, is_object=True))
 
 
-def _read(file: str, node: Node, documents: list[Document], problems: list[Problem]) -> None:
+def _read(file: str, node: Node, contents: Contents) -> None:
     try:
         size = node.end_mark.index - node.start_mark.index
         if size > MAX_OBJECT_BYTES:
             raise _Refused(node, f"the object has {size} bytes; at most {MAX_OBJECT_BYTES} are read")
         content = _construct(node, set())
     except _Refused as error:
-        problems.append(Problem(Origin(file, error.line), file, "", error.sentence))
+        _refuse(contents, node, Problem(Origin(file, error.line), file, "", error.sentence))
         return
     if not isinstance(content, dict):
-        problems.append(_problem(file, node, "", "a document must be a mapping with apiVersion, kind and metadata"))
+        sentence = "a document must be a mapping with apiVersion, kind and metadata"
+        _refuse(contents, node, _problem(file, node, "", sentence))
         return
     metadata = content.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     version, kind, name = content.get("apiVersion"), content.get("kind"), metadata.get("name")
-    for field, value in (("apiVersion", version), ("kind", kind), ("metadata.name", name)):
+    for place, value in (("apiVersion", version), ("kind", kind), ("metadata.name", name)):
         if not isinstance(value, str) or not value:
-            problems.append(_problem(file, node, field, f"{field} is missing or no text; every object needs it"))
+            sentence = f"{place} is missing or no text; every object needs it"
+            _refuse(contents, node, _problem(file, node, place, sentence))
             return
     namespace = "" if kind in CLUSTER_SCOPED else metadata.get("namespace") or "default"
     if not isinstance(namespace, str):
-        problems.append(_problem(file, node, "metadata.namespace", "metadata.namespace must be text"))
+        _refuse(contents, node, _problem(file, node, "metadata.namespace", "metadata.namespace must be text"))
         return
     key = ObjectKey(str(version).rpartition("/")[0], str(kind), namespace, str(name))
-    documents.append(Document(key, content, Origin(file, node.start_mark.line + 1)))
+    contents.documents.append(Document(key, content, Origin(file, node.start_mark.line + 1)))
+
+
+def _refuse(contents: Contents, node: Node, problem: Problem) -> None:
+    contents.problems.append(problem)
+    fields = _fields(node)
+    metadata = fields.get("metadata")
+    its = _fields(metadata) if metadata is not None else {}
+    kind, namespace = _text(fields.get("kind")), None
+    if kind in CLUSTER_SCOPED:
+        namespace = ""
+    elif isinstance(metadata, MappingNode):
+        namespace = _text(its["namespace"]) if "namespace" in its else "default"
+    is_object = not isinstance(node, MappingNode) or not fields.keys().isdisjoint(_OBJECT_FIELDS)
+    version, name = _text(fields.get("apiVersion")), _text(its.get("name"))
+    contents.refusals.append(Refusal(problem, version, kind, namespace, name, is_object))
+
+
+def _text(node: Node | None) -> str | None:
+    return node.value if isinstance(node, ScalarNode) and not _is_null(node) and node.value else None
 
 
 def _problem(file: str, node: Node, field: str, sentence: str) -> Problem:

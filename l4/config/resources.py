@@ -15,11 +15,14 @@ import msgspec
 from l4.config import manifest
 from l4.config.codes import Code
 from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.doubts import EVERYWHERE, Doubt
+from l4.config.known_kinds import NearMiss, is_policy, near_miss
 from l4.config.shape import meaning, shape_of, unknown_fields
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _MAX_UNKNOWN_FIELDS = 16  # told of one object
+_TOP_LEVEL = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 
 Kinds = Mapping[tuple[str, str], type[msgspec.Struct]]
 """(API group, kind) → the Struct it decodes to."""
@@ -56,11 +59,13 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """`ignored` counts the objects of kinds nobody asked for, by `kind` and group as people write it."""
+    """`ignored` counts the objects of kinds nobody asked for, by `kind` and group as people write it. `problems` has
+    those of the doubts, too."""
 
     resources: Resources
     problems: tuple[Problem, ...]
     ignored: Mapping[str, int]
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +85,70 @@ class Decoder:
     def decode(self, documents: Iterable[Document]) -> Decoded:
         good: dict[ObjectKey, _Good] = {}
         problems: list[Problem] = []
+        doubts: list[Doubt] = []
         ignored: dict[str, int] = {}
+        misspelled: list[tuple[Document, NearMiss]] = []
         for document in documents:
             key = document.key
             kind = self._kinds.get((key.group, key.kind))
-            if kind is None:
+            miss = near_miss(document.content["apiVersion"], key.kind)
+            if miss is not None:
+                misspelled.append((document, miss))
+            elif kind is None:
                 name = f"{key.kind}.{key.group}" if key.group else key.kind
                 ignored[name] = ignored.get(name, 0) + 1
+            if kind is None:
                 continue
             known = self._good.get(key)
             try:
                 good[key] = _decode(document, kind, known)
             except msgspec.ValidationError as error:
-                problems.append(_problem(document, kind, error, is_kept=known is not None))
+                problem = _problem(document, kind, error, is_kept=known is not None)
+                if is_policy(key.group, key.kind):
+                    doubts.append(Doubt(problem, known is not None, key.namespace, is_policy=True))
+                else:
+                    problems.append(problem)
                 if known is not None:
                     good[key] = known
             else:
                 problems.extend(_unknown(document, field) for field in good[key].unknown_fields)
+        doubts += [self._meant(document, miss, good) for document, miss in misspelled]
         stale, self._good = self._good, good
         while stale:  # freed at once, thousands of objects would keep every other thread waiting
             stale.popitem()
-        return Decoded(Resources(it.resource for it in good.values()), tuple(problems), ignored)
+        problems += [doubt.problem for doubt in doubts]
+        return Decoded(Resources(it.resource for it in good.values()), tuple(problems), ignored, tuple(doubts))
+
+    def _meant(self, document: Document, miss: NearMiss, good: dict[ObjectKey, _Good]) -> Doubt:
+        """Told, and the object that was meant stays as it was, if it was there."""
+        key, sentence, field = document.key, miss.sentence, miss.field
+        is_kept = False
+        if miss.meant is not None and key not in good:
+            meant = replace(key, group=miss.meant[0], kind=miss.meant[1])
+            if meant not in good and meant in self._good:
+                good[meant] = self._good[meant]
+            is_kept = meant in good
+        if is_kept:
+            sentence += " Until that is mended, the last valid version stays live"
+        problem = Problem(locate(document.origin, field), str(key), field, sentence, Code.KIND_UNKNOWN)
+        is_missing = miss.is_policy and key not in good
+        return Doubt(problem, is_kept, (key.namespace or EVERYWHERE) if is_missing else None)
 
 
 def _decode(document: Document, kind: type[msgspec.Struct], known: _Good | None) -> _Good:
     """Raises msgspec.ValidationError."""
     if known is not None and known.document.content == document.content:
         return replace(known, document=document, resource=replace(known.resource, origin=document.origin))
+    stray = [name for name in document.content if name not in _TOP_LEVEL]
+    if stray and is_policy(document.key.group, document.key.kind):
+        raise msgspec.ValidationError(
+            f"Stands beside spec, where it has no effect; move it below spec - at `$.{stray[0]}`"
+        )
     resource = Resource(document.key, msgspec.convert(document.content, kind), document.origin)
     if not issubclass(kind, Strict):
         return _Good(document, resource, ())
     shape = shape_of(kind) or {}
-    unknown = unknown_fields(document.content.get("spec"), shape["spec"], "spec")
+    unknown = itertools.chain(stray, unknown_fields(document.content.get("spec"), shape["spec"], "spec"))
     return _Good(document, resource, tuple(itertools.islice(unknown, _MAX_UNKNOWN_FIELDS)))
 
 

@@ -3,24 +3,38 @@
 Of several paths, a later one's object replaces an earlier one's with the same key, so that a few files can be laid over
 others. Within one path the same object twice is a problem, and the first stays. Changes are noticed by looking at the
 files every quarter of a second, which also survives editors that rename and ConfigMaps that swap links; only changed
-files are read again, in a thread. What can't be read or parsed keeps its last good documents.
+files are read again, in a thread.
+
+What can't be listed, read or parsed keeps what it held before, and is a doubt (see `doubts`). So is an emptied file,
+until it has content again or is removed: many a writer truncates first. A file in which a policy is changed, lost or
+removed must be left alone for a while before that counts, because it may be half written.
 """
 
 import asyncio
 import os
+import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from pathlib import Path
 from typing import TypeVar
 
 from l4.config import collector, manifest
+from l4.config.codes import Code
 from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.doubts import EVERYWHERE, Doubt
+from l4.config.known_kinds import is_policy, may_be_policy
 
 T = TypeVar("T")
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _POLL_SECONDS = 0.25
 _SETTLE_POLLS = 10
+CHANGED_SECONDS = 1.0
+LOST_SECONDS = 2.0
+"""How long a file must be left alone in which a policy has changed, or in which less is than was."""
+_KEPT = "the file's last valid content stays live"
 
 Version = tuple[int, ...]
 """Differs whenever a file's content may differ."""
@@ -28,27 +42,58 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """All documents, sorted by key, and the problems of reading them."""
+    """All documents, sorted by key, the problems of reading them, and what could not be read."""
 
     documents: tuple[Document, ...] = ()
     problems: tuple[Problem, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _File:
-    version: Version
-    documents: list[Document]
-    problems: list[Problem]
+    """`version` is None while the file must be looked at again, changed or not. `waits` is since when it has been left
+    alone with content that doesn't count yet."""
+
+    version: Version | None
+    size: int = 0
+    documents: list[Document] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+    waits: tuple[Version, float] | None = None
+
+    @property
+    def has_policies(self) -> bool:
+        return any(is_policy(it.key.group, it.key.kind) for it in self.documents)
+
+    def says_the_same(self, other: "_File") -> bool:
+        return (self.documents, self.problems, self.doubts) == (other.documents, other.problems, other.doubts)
+
+
+class _Kind(Enum):
+    FOLDER = auto()
+    FILE = auto()
+    OTHER = auto()
+    GONE = auto()
+    UNKNOWN = auto()
 
 
 class FolderSource:
     """Reads `paths`, each a file or a folder with everything below it; hidden files and folders are left out."""
 
-    def __init__(self, paths: Iterable[Path], poll_seconds: float = _POLL_SECONDS) -> None:
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        poll_seconds: float = _POLL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._paths = [Path(path) for path in paths]
         self._poll_seconds = poll_seconds
+        self._clock = clock
         self._files: dict[Path, _File] = {}
         self._layers: list[list[Path]] = [[] for _ in self._paths]
+        self._leaving: dict[Path, float] = {}
+        self._listed: set[Path] = set()
+        self._unlisted: dict[Path, str] = {}
         self._is_applied = True
 
     def load(self) -> Documents:
@@ -72,41 +117,113 @@ class FolderSource:
                 apply(await asyncio.to_thread(lambda: prepare(self._merge())))
             self._is_applied = True
 
+    # -- looking -------------------------------------------------------------------------------------------------------
+
     def _refresh(self) -> bool:
-        """Read changed files; whether anything changed."""
-        layers = [_files_of(path, before) for path, before in zip(self._paths, self._layers, strict=True)]
-        changed = layers != self._layers
-        self._layers = layers
+        """Look everywhere, and read changed files; whether anything changed."""
+        now, before = self._clock(), (self._layers, self._unlisted, self._leaving.keys())
+        self._unlisted, leaving = {}, {}
+        layers = []
+        for path, known in zip(self._paths, self._layers, strict=True):
+            layer = list(self._files_of(path, known))
+            for gone in set(known).difference(layer):
+                since = self._leaving.get(gone, now)
+                if gone in self._files and self._files[gone].has_policies and now - since < LOST_SECONDS:
+                    leaving[gone] = since
+                    layer.append(gone)
+            layers.append(sorted(layer, key=lambda it: it.parts))
+        self._layers, self._leaving = layers, leaving
+        is_changed = (self._layers, self._unlisted, self._leaving.keys()) != before
         wanted = {path for layer in layers for path in layer}
         for path in self._files.keys() - wanted:
             del self._files[path]
-        for path in wanted:
-            known, version = self._files.get(path), _version(path)
-            if known is None or known.version != version:
-                with collector.paused():
-                    file = _parse(path, version, known.documents if known is not None else [])
-                self._files[path] = file
-                if known is not None and known.documents is not file.documents:
-                    _free(known.documents)
-                changed = True
-        return changed
+        for path in wanted - leaving.keys():
+            is_changed |= self._look_at(path, now)
+        return is_changed
+
+    def _files_of(self, path: Path, before: list[Path]) -> Iterator[Path]:
+        """The files of a path that somebody named: while it can't be found, those of before, because a volume that is
+        swapped loses nothing."""
+        match _kind_of(path):
+            case _Kind.FOLDER:
+                yield from self._below(path, before, ())
+            case _Kind.GONE | _Kind.UNKNOWN if before:
+                yield from before
+            case _:
+                yield path  # if it can't be read, that becomes its problem
+
+    def _below(self, folder: Path, before: list[Path], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+        try:
+            status = folder.stat()
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            yield from self._cannot_list(folder, before, error.strerror or str(error))
+            return
+        self._listed.add(folder)
+        place = status.st_dev, status.st_ino
+        if place in above:
+            return  # a link that leads back up
+        for child in (folder / name for name in names if not name.startswith(".")):
+            is_named_so = child.suffix in _SUFFIXES
+            match _kind_of(child):
+                case _Kind.FOLDER:
+                    yield from self._below(child, before, (*above, place))
+                case _Kind.UNKNOWN if not is_named_so:
+                    yield from self._cannot_list(child, before, "it can't be looked at")
+                case _Kind.GONE if not is_named_so:  # a link to a volume that is not there now
+                    yield from (path for path in before if child in path.parents)
+                case _ if is_named_so:
+                    yield child
+
+    def _cannot_list(self, folder: Path, before: list[Path], reason: str) -> Iterator[Path]:
+        self._unlisted[folder] = reason
+        yield from (path for path in before if folder in path.parents)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _look_at(self, path: Path, now: float) -> bool:
+        """Whether it says anything new."""
+        known, version = self._files.get(path), _version(path)
+        if known is not None and known.version == version:
+            return False
+        with collector.paused():
+            found = _read(path, version, known or _File(None), now)
+        self._files[path] = found
+        if known is None:
+            return True
+        if known.says_the_same(found):
+            found.documents = known.documents
+            return False
+        if known.documents is not found.documents:
+            _free(known.documents)
+        return True
 
     def _merge(self) -> Documents:
         merged: dict[ObjectKey, Document] = {}
         problems: list[Problem] = []
+        doubts = [self._unlistable(folder, reason) for folder, reason in sorted(self._unlisted.items())]
         for layer in self._layers:
             own: dict[ObjectKey, Document] = {}
-            for path in layer:
+            for path in sorted(layer, key=self._leaving.__contains__):  # what is on its way out stands back
                 file = self._files[path]
                 problems.extend(file.problems)
+                doubts.extend(file.doubts)
+                if path in self._leaving:
+                    doubts.append(_held(path, "is gone; what it held stays live for a moment, as it may be replaced"))
                 for document in file.documents:
                     first = own.setdefault(document.key, document)
-                    if first is not document:
+                    if first is not document and path not in self._leaving:
                         sentence = f"is already defined at {first.origin}, which stays; remove one of the two"
                         problems.append(Problem(document.origin, str(document.key), "", sentence))
             merged.update(own)
         ordered = sorted(merged.values(), key=lambda document: document.key)
-        return Documents(tuple(ordered), tuple(sorted(problems)))
+        problems.extend(doubt.problem for doubt in doubts)
+        return Documents(tuple(ordered), tuple(sorted(set(problems))), tuple(sorted(doubts)))
+
+    def _unlistable(self, folder: Path, reason: str) -> Doubt:
+        is_known = folder in self._listed
+        sentence = f"cannot be listed: {reason}" + ("; what it held before stays live" if is_known else "")
+        return Doubt(Problem(Origin(str(folder)), str(folder), "", sentence), is_known, EVERYWHERE)
 
 
 def _free(documents: list[Document]) -> None:
@@ -115,55 +232,120 @@ def _free(documents: list[Document]) -> None:
         documents.pop()
 
 
-def _files_of(path: Path, before: list[Path]) -> list[Path]:
-    """The files of a path. While it can't be found, those of before: a volume that is swapped loses nothing."""
-    if os.path.isdir(path):
-        return list(_files_below(path, ()))
-    return [path] if os.path.isfile(path) or not before else before
-
-
-def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    real = folder.resolve()
-    if real in above:
-        return  # a link that leads back up
+def _kind_of(path: Path) -> _Kind:
     try:
-        children = sorted(folder.iterdir())
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return _Kind.GONE
     except OSError:
-        yield folder  # becomes a problem when it is read
-        return
-    for child in children:
-        if child.name.startswith("."):
-            continue
-        if os.path.isdir(child):
-            yield from _files_below(child, (*above, real))
-        elif child.suffix in _SUFFIXES:
-            yield child
+        return _Kind.UNKNOWN
+    if stat.S_ISDIR(mode):
+        return _Kind.FOLDER
+    return _Kind.FILE if stat.S_ISREG(mode) else _Kind.OTHER
 
 
 def _version(path: Path) -> Version:
     try:
-        stat = path.stat()
+        status = path.stat()
     except OSError as error:
         return (error.errno or 0,)
-    return (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
-def _parse(path: Path, version: Version, last_good: list[Document]) -> _File:
-    try:
-        documents, problems = manifest.parse(str(path), _read(path))
-    except ValueError as error:
-        sentence, line = error.args
-        if last_good:
-            sentence += "; the file's last valid content stays live"
-        return _File(version, last_good, [Problem(Origin(str(path), line), str(path), "", sentence)])
-    return _File(version, documents, problems)
-
-
-def _read(path: Path) -> bytes:
-    if os.path.exists(path) and not os.path.isfile(path):  # opening a named pipe would wait for its writer
-        raise ValueError("cannot be read: it is no file, or a folder that may not be listed", 0)
+def _read(path: Path, version: Version, known: _File, now: float) -> _File:
+    """What the file says by now, where `known` is what it said before."""
+    if _kind_of(path) in {_Kind.OTHER, _Kind.FOLDER}:  # opening a named pipe would wait for its writer
+        sentence = "cannot be read: it is no file, or a folder that may not be listed"
+        return _File(version, problems=[Problem(Origin(str(path)), str(path), "", sentence)])
     try:
         with open(path, "rb") as file:
-            return file.read(manifest.MAX_FILE_BYTES + 1)
+            text = file.read(manifest.MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}", 0) from None
+        return _doubtful(path, None, known, f"cannot be read: {error.strerror or error}")
+    if not text.strip():
+        return _emptied(path, version, known)
+    try:
+        contents = manifest.read(str(path), text)
+    except ValueError as error:
+        sentence, line = error.args
+        return _doubtful(path, version, known, sentence, line)
+    if contents.is_empty:
+        contents.problems.append(_empty(path))
+    return _settled(path, _kept(version, len(text), known, contents), known, now)
+
+
+def _doubtful(path: Path, version: Version | None, known: _File, sentence: str, line: int = 0) -> _File:
+    if known.documents:
+        sentence = f"{sentence}; {_KEPT}"
+    problem = Problem(Origin(str(path), line), str(path), "", sentence)
+    has_last_good = bool(known.documents) or known.size > 0
+    return _File(version, known.size, known.documents, [], [Doubt(problem, has_last_good, EVERYWHERE)])
+
+
+def _emptied(path: Path, version: Version, known: _File) -> _File:
+    if known.documents:
+        return replace(
+            known,
+            version=version,
+            problems=[],
+            doubts=[_held(path, f"is empty; {_KEPT} until it has other content; remove it to remove its objects")],
+            waits=None,
+        )
+    problem = _empty(path)
+    if known.version is None and _is_young(version):  # it may be about to be written
+        return _File(None, doubts=[Doubt(problem, False, EVERYWHERE)])
+    return _File(version, problems=[problem])
+
+
+def _empty(path: Path) -> Problem:
+    sentence = "holds no object; remove it, or write the objects that belong in it"
+    return Problem(Origin(str(path)), str(path), "", sentence, Code.FILE_EMPTY)
+
+
+def _is_young(version: Version) -> bool:
+    return len(version) > 1 and time.time() - version[0] / 1e9 < LOST_SECONDS
+
+
+def _held(path: Path, sentence: str) -> Doubt:
+    return Doubt(Problem(Origin(str(path)), str(path), "", sentence, Code.CONTENT_HELD), True, EVERYWHERE)
+
+
+def _kept(version: Version, size: int, known: _File, contents: manifest.Contents) -> _File:
+    """The file with the last valid versions of what can't be read in it now."""
+    documents, doubts = list(contents.documents), []
+    told = {refusal.problem: refusal.problem for refusal in contents.refusals}
+    for refusal in contents.refusals:
+        keys = {document.key for document in documents}
+        kept = [it for it in known.documents if it.key not in keys and refusal.may_be(it.key)]
+        documents += kept
+        problem = refusal.problem
+        if kept:
+            sentence = (
+                f"{problem.sentence}; the last valid version of {', '.join(str(it.key) for it in kept)} stays live"
+            )
+            problem = told[refusal.problem] = replace(problem, sentence=sentence)
+        if refusal.is_object and may_be_policy(refusal.api_version, refusal.kind):
+            doubts.append(Doubt(problem, bool(kept), EVERYWHERE if refusal.namespace is None else refusal.namespace))
+    return _File(version, size, documents, [told.get(it, it) for it in contents.problems], doubts)
+
+
+def _settled(path: Path, found: _File, known: _File, now: float) -> _File:
+    """What was found, or what is known for as long as a policy in it may be half written."""
+    by_key = {document.key: document for document in found.documents}
+    changed = [
+        it.key
+        for it in known.documents
+        if is_policy(it.key.group, it.key.kind) and (it.key not in by_key or by_key[it.key].content != it.content)
+    ]
+    if not changed:
+        return found
+    is_less = found.size < known.size or any(key not in by_key for key in changed)
+    version = found.version
+    assert version is not None
+    since = known.waits[1] if known.waits is not None and known.waits[0] == version else now
+    seconds = LOST_SECONDS if is_less else CHANGED_SECONDS
+    if now - since >= seconds:
+        return found
+    names = ", ".join(map(str, changed[:3])) + (" and others" if len(changed) > 3 else "")
+    sentence = f"changes {names}, which stays as it was until the file is left alone for {seconds:g} s"
+    return replace(known, version=None, problems=[], doubts=[_held(path, sentence)], waits=(version, since))

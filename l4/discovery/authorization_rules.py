@@ -24,7 +24,7 @@ from l4.discovery.authorization_policy import (
     Spec,
     Targeting,
 )
-from l4.discovery.objects import is_port
+from l4.discovery.objects import ROOT_NAMESPACE, is_port
 from policies import access
 from policies.access import Condition
 from policies.authorization import Action, Policy, Rule
@@ -66,6 +66,11 @@ def compile_policy(resource: Resource[AuthorizationPolicy], trust_domains: froze
         return _broken(resource, error.field, error.sentence, is_dry_run=is_dry_run)
     provider = spec.provider.name if spec.provider is not None else ""
     return Compiled(Policy(key.namespace, key.name, Action(spec.action), rules, is_dry_run, provider), spec)
+
+
+def missing_policy(namespace: str) -> Policy:
+    """In place of one that may be missing, because what may hold it could not be read: it denies everything."""
+    return Policy(namespace or ROOT_NAMESPACE, "unreadable-configuration", Action.DENY, (Rule(0),))
 
 
 def _broken(resource: Resource[AuthorizationPolicy], field: str, sentence: str, *, is_dry_run: bool) -> Compiled:

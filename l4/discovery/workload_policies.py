@@ -15,7 +15,7 @@ from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy, Targeting
-from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN, compile_policy
+from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN, compile_policy, missing_policy
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.peer_authentication import PeerAuthentication, PeerAuthentications
 from l4.discovery.registry import Registry
@@ -48,13 +48,16 @@ class WorkloadPolicies:
         resources: Resources,
         registry: Registry,
         trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
+        denied: frozenset[str] = frozenset(),
     ) -> None:
+        """`denied` are the namespaces of which a policy may be missing."""
         self._registry = registry
         self._authentications = PeerAuthentications(resources.of(PeerAuthentication), ROOT_NAMESPACE)
         self._found: list[Problem] = []
         self._scoped = [
             scoped for resource in resources.of(AuthorizationPolicy) for scoped in self._read(resource, trust_domains)
         ]
+        self._scoped += [_Scoped(missing_policy(namespace), None) for namespace in sorted(denied)]
         self._by_uid: dict[str, Authorization | None] = {}
 
     @property

@@ -14,6 +14,7 @@ import uvloop
 
 from l4 import version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
+from l4.config.doubts import Doubt, Understanding, concern
 from l4.config.holder import Holder
 from l4.config.resources import Decoder
 from l4.config.settings import InvalidSetting, Settings
@@ -64,9 +65,10 @@ class Ztunnel:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._told: set[str] = set()
+        self._told: frozenset[str] = frozenset()
         self._source = FolderSource(options.resources)
         self._decoder = Decoder(kubernetes.KINDS)
+        self._understanding = Understanding()
         self._registry = Holder(Registry())
         self._certificates = FolderStore(options.certificates, options.trust_bundle, options.revocations)
         self._metrics = MeshMetrics("ztunnel", version.installed())
@@ -86,7 +88,6 @@ class Ztunnel:
         options = self._options
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._apply(self._prepare(self._source.load()))
-        self._operators.readiness.done("configuration")
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
         tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
@@ -123,21 +124,28 @@ class Ztunnel:
             os._exit(1)
         self._stopping.set()
 
-    def _prepare(self, documents: Documents) -> tuple[Registry, WorkloadPolicies, set[str]]:
+    def _prepare(self, documents: Documents) -> "_Prepared":
         """The registry, the policies, and what is to be told. Runs in a thread while nothing else decodes."""
         decoded = self._decoder.decode(documents.documents)
         settings = self._settings
         mesh = kubernetes.Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
         registry = kubernetes.registry_of(decoded.resources, mesh)
-        policies = WorkloadPolicies(decoded.resources, registry, settings.trust_domains)
+        doubts = (*documents.doubts, *decoded.doubts)
+        denied = self._understanding.take(doubts)
+        policies = WorkloadPolicies(decoded.resources, registry, settings.trust_domains, denied)
         problems = (*documents.problems, *decoded.problems, *registry.problems, *policies.problems)
-        return registry, policies, {str(problem) for problem in problems}
+        lines = frozenset(str(problem) for problem in problems)
+        return _Prepared(registry, policies, lines, doubts, is_understood=self._understanding.is_complete)
 
-    def _apply(self, prepared: tuple[Registry, WorkloadPolicies, set[str]]) -> None:
-        registry, policies, lines = prepared
-        self._registry.swap(registry)
-        self._node.policies.swap(policies)
-        self._pods.update(registry)
+    def _apply(self, prepared: "_Prepared") -> None:
+        lines = prepared.problems
+        self._registry.swap(prepared.registry)
+        self._node.policies.swap(prepared.policies)
+        self._pods.update(prepared.registry)
+        readiness = self._operators.readiness
+        readiness.concern("configuration files", concern(prepared.doubts))
+        if prepared.is_understood:
+            readiness.done("configuration")
         for line in sorted(lines - self._told):
             log.warning("%s", line, extra=EACH)
         self._told = lines
@@ -173,6 +181,17 @@ class Ztunnel:
                 for policy in self._node.policies.current.policies
             ],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is to go live, and the lines to tell of it."""
+
+    registry: Registry
+    policies: WorkloadPolicies
+    problems: frozenset[str]
+    doubts: tuple[Doubt, ...]
+    is_understood: bool
 
 
 def run(options: RunOptions) -> None:

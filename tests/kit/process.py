@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,10 @@ class WaypointProcess:
             text = await answer.text()
         return {reason: int(count) for reason, count in re.findall(r'refused_total{reason="(\w+)"} (\d+)', text)}
 
+    async def readiness(self) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{self.ip}:15021/healthz/ready") as answer:
+            return answer.status, await answer.text()
+
     async def connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """A tunnel to the application."""
         identity = self.pki.identity("default", "client")
@@ -86,11 +90,16 @@ async def waypoint_process(
     log: IO[bytes] | int | None = None,
     nofile: int | None = None,
     out: int | None = None,
+    more: Iterable[Path] = (),
+    gateway: str = "default/waypoint",
+    prefix: Iterable[str] = (),
+    ready: int = 200,
     **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
     """`port` is the name of the service's port; `log` takes what the process says; `nofile` is how many file
-    descriptors it may have; the access log goes to a file, or to the descriptor `out`. When the block ends, the process
-    is told to, and must end in order."""
+    descriptors it may have; the access log goes to a file, or to the descriptor `out`; `more` are further resources;
+    the `prefix` comes before the command. Begins when readiness answers `ready`. When the block ends, the process is
+    told to, and must end in order."""
     ip, vip, pod = address(), address(), address()
     text = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
     (folder / "mesh.yaml").write_text(text.replace("ambient.istio.io/redirection: enabled", ""))
@@ -99,7 +108,7 @@ async def waypoint_process(
     chain = pki.write(pki.identity("default", "waypoint"))
     flags = {
         "--resources": folder / "mesh.yaml",
-        "--gateway": "default/waypoint",
+        "--gateway": gateway,
         "--certificate": chain,
         "--private-key": chain.with_suffix(".key"),
         "--trust-bundle": pki.bundle_path,
@@ -110,14 +119,14 @@ async def waypoint_process(
         "--access-log": folder / "access.log" if out is None else "-",
     }
     arguments = [str(part) for flag in flags.items() for part in flag]
+    arguments += [part for path in more for part in ("--resources", str(path))]
     environment = {"PYTHONPATH": ":".join(sys.path), "DRAIN_DELAY_SECONDS": "0", **environment}
     limited = () if nofile is None else ("sh", "-c", f'ulimit -n {nofile} && exec "$@"', "sh")
-    process = await asyncio.create_subprocess_exec(
-        *limited, sys.executable, "-m", "waypoint.cli", "run", *arguments, env=environment, stdout=out, stderr=log
-    )
+    command = (*limited, *prefix, sys.executable, "-m", "waypoint.cli", "run", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=out, stderr=log)
     pool = HbonePool(Settings())
     try:
-        await _ready(f"http://{ip}:15021/healthz/ready")
+        await _answers(f"http://{ip}:15021/healthz/ready", ready)
         yield WaypointProcess(process, pki, ip, pod, f"{vip}:9080", pool)
     finally:
         await pool.close()
@@ -126,12 +135,12 @@ async def waypoint_process(
         assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
-async def _ready(url: str) -> None:
+async def _answers(url: str, status: int) -> None:
     async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:
         while True:
             try:
                 async with session.get(url) as answer:
-                    if answer.status == 200:
+                    if answer.status == status:
                         return
             except aiohttp.ClientError:
                 pass

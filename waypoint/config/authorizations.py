@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
+from l4.config.doubts import EVERYWHERE
 from l4.config.resources import Resource
 from l4.discovery.authorization_policy import AuthorizationPolicy
-from l4.discovery.authorization_rules import compile_policy
+from l4.discovery.authorization_rules import compile_policy, missing_policy
+from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.workload import Service
 from policies.authorization import Action, Authorization, Policy
 from policies.external_auth import Authorizer
@@ -27,7 +29,7 @@ _REASONS = {
 
 
 class Authorizations:
-    """`gateway_namespace` is that of ours."""
+    """`gateway_namespace` is that of ours; `denied` are the namespaces of which a policy may be missing."""
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Authorizations:
         gateway_namespace: str,
         trust_domains: frozenset[str],
         authorizers: Mapping[str, Authorizer],
+        denied: frozenset[str] = frozenset(),
     ) -> None:
         self.problems: list[Problem] = []
         self.statuses: list[AuthorizationStatus] = []
@@ -46,6 +49,11 @@ class Authorizations:
         self._by_namespace: dict[str, list[Policy]] = {}
         for resource in resources:
             self._add(resource, trust_domains)
+        for namespace in denied:
+            if namespace in {EVERYWHERE, ROOT_NAMESPACE}:
+                self._by_hostname.setdefault(EVERYTHING, []).append(missing_policy(namespace))
+            else:
+                self._by_namespace.setdefault(namespace, []).append(missing_policy(namespace))
 
     def of(self, service: Service | None) -> Authorization | None:
         """What holds for a service of ours; None: for workloads that are called by their own address."""

@@ -58,9 +58,10 @@ def compile(
     requires_reference_grants: bool = True,
     own_ip: str | None = None,
     trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
+    denied: frozenset[str] = frozenset(),
 ) -> Snapshot:
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way. By
-    `own_ip` it finds out where it is."""
+    `own_ip` it finds out where it is. `denied` are the namespaces of which a policy may be missing."""
     place = place_of(registry, gateway, own_ip)
     reach = Reach(gateway[0])
     rules = DestinationRules(resources.of(DestinationRule), registry, reach, place.labels)
@@ -83,7 +84,7 @@ def compile(
     security = _Security(
         Authentications(resources.of(RequestAuthentication), security_targets),
         Authorizations(
-            resources.of(AuthorizationPolicy), security_targets, gateway[0], trust_domains, authorizers.by_name
+            resources.of(AuthorizationPolicy), security_targets, gateway[0], trust_domains, authorizers.by_name, denied
         ),
     )
     destinations = {

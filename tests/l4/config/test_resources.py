@@ -171,3 +171,77 @@ def test_of_an_object_with_many_unknown_fields_the_first_are_told() -> None:
 def test_of_other_kinds_and_outside_of_the_spec_unknown_fields_mean_nothing() -> None:
     assert unknown(decode(Decoder(KINDS), thing("a", "{port: 1, prot: 2}"))) == []
     assert unknown(decode(Decoder(STRICT), thing("a", "{port: 1}") + "\nstatus: {new: 1}")) == []
+
+
+# -- doubts --------------------------------------------------------------------------------------------------------
+
+
+class Policy(msgspec.Struct, frozen=True):
+    metadata: Mapping[str, object]
+    spec: object = None
+
+
+SECURED: Kinds = {("security.istio.io", "AuthorizationPolicy"): Policy}
+
+
+def policy(kind: str = "AuthorizationPolicy", metadata: str = "{name: a, namespace: books}", more: str = "") -> str:
+    return f"apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {metadata}\nspec: {{action: DENY}}\n{more}"
+
+
+def doubts(decoded: Decoded) -> list[tuple[bool, str | None]]:
+    return [(doubt.has_last_good, doubt.namespace) for doubt in decoded.doubts]
+
+
+def test_a_misspelled_policy_is_a_doubt_about_its_namespace_and_a_problem_in_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(policy("Authorizationpolicy"))
+    documents, _ = manifest.parse(str(path), path.read_bytes())
+
+    decoded = Decoder(SECURED).decode(documents)
+
+    assert doubts(decoded) == [(False, "books")]
+    assert decoded.ignored == {}
+    assert [str(it) for it in decoded.problems] == [
+        f"{path}:2: Authorizationpolicy books/a kind: there is no kind 'Authorizationpolicy'; "
+        "did you mean AuthorizationPolicy? [PWP0005]"
+    ]
+
+
+def test_a_policy_whose_kind_is_misspelled_by_an_edit_stays_live() -> None:
+    decoder = Decoder(SECURED)
+    decode(decoder, policy())
+
+    for _ in range(2):
+        misspelled = decode(decoder, policy("Authorizationpolicy"))
+
+        assert [it.key.name for it in misspelled.resources.of(Policy)] == ["a"]
+        assert doubts(misspelled) == [(True, "books")]
+        assert "the last valid version stays live" in misspelled.problems[0].sentence
+
+
+def test_a_policy_of_a_version_that_is_not_there_is_carried_out_and_told() -> None:
+    decoded = decode(Decoder(SECURED), policy().replace("/v1", "/v7"))
+
+    assert [it.key.name for it in decoded.resources.of(Policy)] == ["a"]
+    assert doubts(decoded) == [(False, None)]
+    assert "there is no security.istio.io/v7" in decoded.problems[0].sentence
+
+
+@pytest.mark.parametrize("text", [policy(metadata="{name: a, namespace: books}", more="rules: [{}]\n")])
+def test_a_policy_with_a_key_beside_its_spec_is_not_taken_for_one_without(text: str) -> None:
+    decoder = Decoder(SECURED)
+
+    at_first = decode(decoder, text)
+    decode(decoder, policy())
+    after = decode(decoder, text)
+
+    assert at_first.resources.of(Policy) == ()
+    assert [doubt.is_policy for doubt in at_first.doubts] == [True]
+    assert doubts(at_first) == [(False, "books")]
+    assert "rules: stands beside spec, where it has no effect; move it below spec" in str(at_first.problems[0])
+    assert [it.key.name for it in after.resources.of(Policy)] == ["a"]
+    assert doubts(after) == [(True, "books")]
+
+
+def test_a_key_beside_the_spec_of_any_other_kind_is_told() -> None:
+    assert unknown(decode(Decoder(STRICT), thing("a", "{port: 1}") + "\nrules: []")) == ["rules"]

@@ -1,10 +1,15 @@
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from l4.config.sources import Documents, FolderSource
+import pytest
+
+from l4.config.codes import Code
+from l4.config.doubts import EVERYWHERE
+from l4.config.sources import LOST_SECONDS, Documents, FolderSource
 from l4.net.tasks import Tasks
 from tests.kit.aio import run
 
@@ -221,3 +226,229 @@ def test_what_could_not_be_applied_is_tried_again_though_no_file_has_changed(tmp
         assert tries == [["b"], ["b"]]
 
     run(scenario())
+
+
+# -- what can't be looked at, and what is less than before ---------------------------------------------------------
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def policy(name: str, rules: str = "rules: [{}]") -> str:
+    head = f"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\n"
+    return f"{head}spec:\n  action: DENY\n  {rules}\n---\n"
+
+
+def sentences(documents: Documents) -> list[str]:
+    return [doubt.problem.sentence for doubt in documents.doubts]
+
+
+def test_without_a_descriptor_nothing_is_lost_and_every_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a.yaml").write_text(pod("a"))
+    (tmp_path / "deep" / "b.yaml").write_text(pod("b"))
+    source = FolderSource([tmp_path])
+    source.load()
+
+    with no_descriptor_left():
+        during = source.load()
+    after = source.load()
+
+    assert names(during) == ["a", "b"]
+    assert sentences(during) == ["cannot be listed: Too many open files; what it held before stays live"]
+    assert all(doubt.has_last_good for doubt in during.doubts)
+    assert (names(after), after.doubts, after.problems) == (["a", "b"], (), ())
+
+
+def test_a_file_that_could_not_be_opened_is_opened_later_though_it_has_not_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(pod("a"))
+    source = FolderSource([path])
+
+    with no_descriptor_left():
+        during = source.load()
+    after = source.load()
+
+    assert (names(during), sentences(during)) == ([], ["cannot be read: Too many open files"])
+    assert [(doubt.has_last_good, doubt.namespace) for doubt in during.doubts] == [(False, EVERYWHERE)]
+    assert (names(after), after.doubts) == (["a"], ())
+
+
+def test_an_emptied_file_keeps_what_it_held_until_it_is_written_or_removed(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "p.yaml"
+    path.write_text(policy("deny"))
+    (tmp_path / "other.yaml").write_text(pod("a"))
+    source = FolderSource([tmp_path], clock=clock)
+    source.load()
+
+    path.write_text("")
+    emptied = source.load()
+    clock.now += 3600
+    still = source.load()
+    path.write_text(policy("deny") + policy("more"))
+    written = source.load()
+
+    assert names(emptied) == names(still) == ["a", "deny"]
+    assert "is empty; the file's last valid content stays live" in sentences(still)[0]
+    assert (names(written), written.doubts) == (["a", "deny", "more"], ())
+
+
+def test_a_file_that_is_empty_from_the_start_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("")
+    os.utime(path, (1, 1))
+    (tmp_path / "comment.yaml").write_text("# nothing yet\n")
+
+    documents = FolderSource([tmp_path]).load()
+
+    assert [it.code for it in documents.problems] == [Code.FILE_EMPTY, Code.FILE_EMPTY]
+    assert documents.doubts == ()
+
+
+def test_a_file_emptied_a_moment_ago_may_be_about_to_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("")
+    source = FolderSource([tmp_path])
+
+    young = source.load()
+    path.write_text(policy("deny"))
+    written = source.load()
+
+    assert [(doubt.has_last_good, doubt.namespace) for doubt in young.doubts] == [(False, EVERYWHERE)]
+    assert (names(written), written.doubts) == (["deny"], ())
+
+
+@pytest.mark.parametrize("then", [policy("deny", ""), policy("other"), "# nothing\n", pod("a")])
+def test_a_policy_that_becomes_less_waits_until_the_file_is_left_alone(tmp_path: Path, then: str) -> None:
+    clock, path = Clock(), tmp_path / "p.yaml"
+    path.write_text(policy("deny"))
+    source = FolderSource([path], clock=clock)
+    before = source.load()
+
+    path.write_text(then)
+    first = source.load()
+    clock.now += LOST_SECONDS - 0.1
+    path.write_text(then + "\n")
+    again = source.load()
+    clock.now += LOST_SECONDS - 0.1
+    waiting = source.load()
+    clock.now += 0.2
+    taken = source.load()
+
+    assert first.documents == again.documents == waiting.documents == before.documents
+    assert "AuthorizationPolicy default/deny" in sentences(waiting)[0]
+    assert taken.documents != before.documents
+    assert taken.doubts == ()
+
+
+def test_a_new_policy_does_not_wait_and_neither_does_what_is_no_policy(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(policy("deny") + pod("a"))
+    (tmp_path / "pods.yaml").write_text(pod("b") + pod("c"))
+    source = FolderSource([tmp_path], clock=Clock())
+    source.load()
+
+    (tmp_path / "p.yaml").write_text(policy("deny") + policy("more"))
+    (tmp_path / "pods.yaml").write_text(pod("b"))
+
+    assert names(source.load()) == ["b", "deny", "more"]
+
+
+def test_a_file_with_policies_that_is_replaced_by_deleting_it_first_is_never_missed(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "p.yaml"
+    path.write_text(policy("deny"))
+    source = FolderSource([tmp_path], clock=clock)
+    source.load()
+
+    path.unlink()
+    between = source.load()
+    path.write_text(policy("deny"))
+    replaced = source.load()
+    path.unlink()
+    source.load()
+    clock.now += LOST_SECONDS
+    removed = source.load()
+
+    assert names(between) == ["deny"]
+    assert "is gone" in sentences(between)[0]
+    assert (names(replaced), replaced.doubts) == (["deny"], ())
+    assert (names(removed), removed.doubts) == ([], ())
+
+
+def test_a_policy_moved_to_another_file_is_not_said_to_be_there_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(policy("deny"))
+    source = FolderSource([tmp_path], clock=Clock())
+    source.load()
+
+    (tmp_path / "a.yaml").rename(tmp_path / "b.yaml")
+    documents = source.load()
+
+    assert names(documents) == ["deny"]
+    assert documents.documents[0].origin.file == str(tmp_path / "b.yaml")
+    assert not any("already defined" in it.sentence for it in documents.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "namespace"),
+    [
+        (policy("deny").replace("{name: deny}", "{name: deny, name: deny, namespace: books}"), "books"),
+        (policy("deny").replace("{name: deny}", "{namespace: books}"), "books"),
+        (policy("deny").replace("kind: AuthorizationPolicy\n", ""), "default"),
+        (policy("deny").replace("apiVersion: security.istio.io/v1\n", ""), "default"),
+        ("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n", EVERYWHERE),
+        ("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n", EVERYWHERE),
+        ("apiVers", EVERYWHERE),
+        ("apiVersion: security.istio.io/v1\nkind: [", EVERYWHERE),
+        ("kind: AuthorizationPolicyList\nitems: 7\n", EVERYWHERE),
+    ],
+)
+def test_a_policy_that_was_never_understood_is_a_doubt_about_those_it_can_be_for(
+    tmp_path: Path, text: str, namespace: str
+) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+
+    documents = FolderSource([tmp_path]).load()
+
+    assert [(doubt.has_last_good, doubt.namespace) for doubt in documents.doubts] == [(False, namespace)]
+    assert documents.doubts[0].problem in documents.problems
+
+
+@pytest.mark.parametrize("text", ["replicas: 3\nimage: {tag: '1'}\n", "apiVersion: v1\nkind: Pod\n"])
+def test_what_can_hold_no_policy_is_a_problem_and_no_doubt(tmp_path: Path, text: str) -> None:
+    (tmp_path / "values.yaml").write_text(text)
+
+    documents = FolderSource([tmp_path]).load()
+
+    assert len(documents.problems) == 1
+    assert documents.doubts == ()
+
+
+def test_an_object_that_can_not_be_read_any_more_keeps_its_last_valid_version(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(policy("deny") + pod("a"))
+    source = FolderSource([path], clock=Clock())
+    before = source.load()
+
+    path.write_text(policy("deny", "action: ALLOW") + pod("a", x=1))
+    documents = source.load()
+
+    assert names(documents) == ["a", "deny"]
+    assert documents.documents[0].content["x"] == 1
+    assert documents.documents[1].content == before.documents[1].content
+    assert sentences(documents) == [
+        "the key 'action' stands twice; keep one of them; "
+        "the last valid version of AuthorizationPolicy default/deny stays live"
+    ]

@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo test test-twin test-newest check format lock proto bench hostile swaps soak fuzz mutants clean python
+.PHONY: bookinfo docs test test-twin test-newest check format lock proto bench hostile swaps soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
@@ -26,6 +26,9 @@ check: .venv/ready  ## Format, lint, types, and the direction of imports.
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: .venv/ready  ## The pages that are written from the code.
+	$(BIN)/python .ci/settings_reference.py
 
 proto: .venv/ready  ## What is generated from .proto files, which the repository holds.
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. waypoint/_proto/*.proto

@@ -18,119 +18,135 @@ class InvalidSetting(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    # -- the mesh
     trust_domain: str = "cluster.local"
+    """The trust domain of this mesh: the first part of every identity."""
     trust_domain_aliases: str = ""
-    """More trust domains whose clients are let in, separated by commas (MeshConfig.trustDomainAliases)."""
+    """Further trust domains whose clients are let in, separated by commas (MeshConfig.trustDomainAliases)."""
     cluster_domain: str = "cluster.local"
+    """The DNS suffix of Services."""
     cluster_id: str = "Kubernetes"
+    """The cluster's name in metrics and in workloads' identifiers."""
     network: str = ""
+    """The network that this process is in."""
     instance_ip: str = ""
-    """Our pod's address, by which we know where we are; not needed where one is listened on."""
+    """The address of this process's pod, which tells its locality. Not needed where the process listens on it."""
     requires_reference_grants: bool = True
-    """Whether a backend in another namespace than its route needs a ReferenceGrant there, as the API has it; Istio asks
+    """Whether a backend in another namespace than its route needs a ReferenceGrant there, as the API has it. Istio asks
     for none behind a Service."""
 
+    # -- HBONE connections
     http2_engine: str = "express"
-    """`express`, ours, or `h2`, the library: slower, and the reference in case of doubt."""
+    """`express` is our own engine. `h2` is the library: slower, and the reference in case of doubt."""
     hbone_stream_window: int = 1 << 20
-    """What one tunnel may have in flight towards us; a quarter of ztunnel's, because each may have to be buffered."""
+    """Flow-control window of one tunnel, bytes. A quarter of ztunnel's, because a full window may have to be
+    buffered."""
     hbone_connection_window: int = 16 << 20
-    """ztunnel's value: many times the stream's, so that one tunnel nobody reads cannot stall its neighbours."""
+    """Flow-control window of one connection, bytes; ztunnel's value. Many times the stream's, so that one tunnel that
+    nobody reads cannot stall the others."""
     hbone_max_frame: int = 1 << 20
-    """ztunnel's value; larger frames cost less each."""
+    """Largest frame, bytes; ztunnel's value. Larger frames cost less for each byte."""
     hbone_max_streams: int = 200
-    """ztunnel's value."""
+    """Tunnels at once on one connection; ztunnel's value."""
     hbone_header_list: int = 65_536
-    """ztunnel's value."""
+    """Largest head of a CONNECT, bytes; ztunnel's value."""
     hbone_write_buffer: int = 256 << 10
-    """What TLS may hold for a slow peer before tunnels are told to wait."""
+    """Bytes that TLS may hold for a slow peer before its tunnels pause."""
     proxy_trusted_addresses: str = ""
-    """Addresses and networks, separated by commas, beside loopback, from which the PROXY protocol is believed."""
+    """Addresses and networks, separated by commas, from which the PROXY protocol is believed. Loopback always is."""
     ping_interval_seconds: float = 10.0
+    """Time between two PINGs on a connection."""
     ping_timeout_seconds: float = 20.0
-    """With the interval: a peer that vanished is noticed within 30 s, as by ztunnel."""
+    """Time for the answer to a PING. With the interval, a vanished peer is noticed within 30 s, as by ztunnel."""
     handshake_seconds: float = 5.0
+    """Time for a TLS handshake."""
     max_handshakes: int = 256
-    """At once; each costs more than a millisecond of CPU, the rest wait in the kernel's backlog."""
+    """TLS handshakes at once. Each costs more than a millisecond of CPU; the rest wait in the kernel's backlog."""
+    handshakes_per_source: int = 200
+    """Burst of handshakes from one address while half of `max_handshakes` are under way. A flood from one place is
+    turned away before it takes the rest of the processor."""
+    handshakes_per_source_per_second: int = 50
+    """Refill rate of `handshakes_per_source`, per second."""
     connect_seconds: float = 10.0
-    """TCP, TLS and the answer to CONNECT together; ztunnel's and Istio's value for connecting."""
+    """Time for TCP, TLS and the answer to CONNECT together; ztunnel's and Istio's value."""
     pool_streams_per_connection: int = 100
-    """ztunnel's value."""
+    """Tunnels on one connection to a peer before another one is opened; ztunnel's value."""
     pool_idle_seconds: float = 300.0
-    """ztunnel's value."""
+    """Life of a connection without tunnels; ztunnel's value."""
     tcp_keepalive_seconds: int = 180
+    """Idle time before the first TCP keep-alive probe, and between two; ztunnel's value."""
     tcp_keepalive_probes: int = 9
-    """ztunnel's values."""
+    """Unanswered probes that end a connection; ztunnel's value."""
 
+    # -- limits of HTTP/2
     http2_premature_resets: int = 200
-    """Streams that a client may reset at once while they are young and unanswered: rapid reset, CVE-2023-44487. Envoy
+    """Burst of streams that a client may reset while they are young and unanswered: rapid reset, CVE-2023-44487. Envoy
     ends a connection after 250."""
     http2_premature_resets_per_second: int = 33
-    """And how many more from then on; nghttp2's value."""
+    """Refill rate of `http2_premature_resets`, per second; nghttp2's value."""
     http2_premature_seconds: float = 1.0
-    """Up to this age a stream is young."""
+    """Age up to which a stream is young."""
     http2_own_resets: int = 100
-    """Mistakes at once that we answer by resetting a stream: MadeYouReset, CVE-2025-8671."""
+    """Burst of a client's mistakes that we answer by resetting a stream: MadeYouReset, CVE-2025-8671."""
     http2_own_resets_per_second: int = 10
-    """And how many more from then on."""
+    """Refill rate of `http2_own_resets`, per second."""
     http2_head_frames: int = 64
-    """HEADERS and CONTINUATION frames of one head (CVE-2024-27316); no more, because the library takes no more."""
+    """HEADERS and CONTINUATION frames of one head (CVE-2024-27316). No more, because the library takes no more."""
     http2_queued_control_frames: int = 1000
     """Answers to PING, SETTINGS and mistakes that wait for a peer that doesn't read; Envoy's value."""
     http2_pings: int = 1000
-    """In ten seconds."""
+    """PING frames in ten seconds."""
     http2_settings_frames: int = 100
-    """In ten seconds."""
+    """SETTINGS frames in ten seconds."""
     http2_empty_frames: int = 1000
-    """DATA and HEADERS that carry nothing, not even the end of their stream, in a minute (CVE-2019-9518)."""
+    """DATA and HEADERS frames in a minute that carry nothing, not even the end of their stream (CVE-2019-9518)."""
     http2_consecutive_empty_frames: int = 16
     """Such frames in a row."""
     http2_tiny_data_bytes: int = 64
-    """DATA is tiny when frames have less than this on average, over the number that follows (CVE-2019-9511)."""
+    """Average size below which DATA frames are tiny (CVE-2019-9511)."""
     http2_tiny_data_frames: int = 10_000
+    """Burst of tiny DATA frames."""
     http2_tiny_data_frames_per_second: int = 5000
-    """Up to this pace tiny DATA is a chatty client, above it a flood."""
+    """Refill rate of `http2_tiny_data_frames`, per second. Up to this pace a client is chatty, above it it floods."""
     http2_priority_frames: int = 100
-    """For each stream that was opened, and as many without one; priorities are ignored. Envoy's value."""
+    """PRIORITY frames for each stream that was opened, and as many without one; Envoy's value. We ignore
+    priorities."""
     http2_window_updates: int = 10
-    """For each DATA frame that we sent, and five without one; Envoy's value."""
+    """WINDOW_UPDATE frames for each DATA frame that we sent, and five without one; Envoy's value."""
     http2_new_streams_per_turn: int = 100
-    """How many a connection may begin before the others have their turn."""
+    """Streams that one connection may begin before others have their turn."""
     max_connections: int = 50_000
-    """Accepted by one process; at most 0.4 of its file limit in any case, because each needs another one onwards."""
+    """Connections accepted by one process. At most 0.4 of its file limit in any case, because each needs another
+    descriptor onwards."""
 
+    # -- memory and buffers
     memory_limit_bytes: int = 0
-    """Near it, load is shed (`l4.net.pressure`); 0: the limit of the cgroup, where there is one."""
-    handshakes_per_source: int = 200
-    """That one address may begin at once while half of `max_handshakes` are under way: a flood of them from one place
-    is turned away before it takes the rest of the processor."""
-    handshakes_per_source_per_second: int = 50
-    """And how many more from then on."""
-
+    """Memory near which load is shed (`l4.net.pressure`). 0: the limit of the cgroup, where there is one."""
     buffered_bytes: int = 64 << 10
-    """Per direction of a tunnel: above it the writer is told to pause."""
+    """Bytes buffered in one direction of a tunnel above which its writer pauses."""
     resume_bytes: int = 16 << 10
-    """Below it the writer may go on."""
+    """Bytes buffered below which the writer goes on."""
 
+    # -- HTTP
     sniff_seconds: float = 5.0
-    """How long the client of an undeclared port may take to begin; then it is taken for TCP, where servers may speak
-    first (MeshConfig.protocolDetectionTimeout, which is off in Istio)."""
+    """Time for the client of an undeclared port to begin. Then the port carries TCP, where servers may speak first
+    (MeshConfig.protocolDetectionTimeout, which is off in Istio)."""
     inner_http2_streams: int = 100
-    """Requests at once on one HTTP/2 connection inside of a tunnel; Envoy's value for edges."""
+    """Requests at once on one HTTP/2 connection inside a tunnel; Envoy's value for edges."""
     inner_http2_stream_window: int = 64 << 10
-    """What one request may have in flight towards us; more would have to be buffered for a slow endpoint."""
+    """Flow-control window of one request, bytes. More would have to be buffered for a slow endpoint."""
     inner_http2_connection_window: int = 1 << 20
-    """Many times the stream's, so that one request nobody reads cannot stall its neighbours."""
+    """Flow-control window of one HTTP/2 connection inside a tunnel, bytes. Many times the stream's, so that one request
+    that nobody reads cannot stall the others."""
     external_auth_seconds: float = 10.0
-    """How long an external authorizer is waited for at most, whatever its provider's timeout is: Istio's default of
-    600 s would hold every request there is."""
+    """Longest wait for an external authorizer, whatever its provider's timeout is. Istio's default of 600 s would hold
+    every request there is."""
     stall_seconds: float = 300.0
-    """For the peer of a stream that takes nothing of what waits for it: then it is reset. Envoy's stream idle time."""
-
+    """Time after which a stream is reset whose peer takes nothing of what waits for it; Envoy's stream idle time."""
     head_bytes: int = 60 << 10
-    """Request line and fields; Envoy's value."""
+    """Size of a request's line and fields, bytes; Envoy's value."""
     head_fields: int = 100
-    """Envoy's value."""
+    """Fields of a head; Envoy's value."""
     headers_with_underscores: str = "keep"
     """`keep`, `drop` or `reject` what requests have of them, as Envoy's `headers_with_underscores_action`: many
     applications read `x_user` as `x-user`, which may be what a policy judges. Spellings of a header that is taken out
@@ -138,76 +154,84 @@ class Settings:
     extra_methods: str = ""
     """Methods, separated by commas, beside those that are registered for HTTP; `TRACE`, too, only where it is here."""
     head_seconds: float = 10.0
-    """For a head that has begun (slowloris); Envoy's is off."""
+    """Time for a head that has begun (slowloris); Envoy's is off."""
     empty_lines: int = 2
-    """In front of a request, which old clients send after a body (RFC 9112 2.2)."""
+    """Empty lines in front of a request, which old clients send after a body (RFC 9112 section 2.2)."""
     nominated_headers: int = 9
-    """How many names Connection may list; Envoy refuses ten."""
+    """Names that the Connection header may list; Envoy refuses ten."""
     chunk_extension_bytes: int = 4 << 10
-    """Of all chunks of a message together; nobody uses them but to smuggle or to flood."""
+    """Size of all chunk extensions of a message, bytes. They serve nobody but smugglers and flooders."""
     pipelined_requests: int = 16
-    """How many may wait while another is being answered."""
+    """Requests that may wait on a connection while another is answered."""
     pipelined_bytes: int = 64 << 10
-    """What those that wait may hold, heads and bodies together."""
+    """Size of those that wait, heads and bodies together, bytes."""
     informational_responses: int = 8
     """1xx heads in front of one response."""
     body_grace_seconds: float = 30.0
-    """How long a request's body may come at any pace."""
+    """Time in which a request's body may come at any pace."""
     body_bytes_per_second: int = 102
-    """After that, the least average: 1 KiB in 10 s. 0 lets a body be as slow as it likes. Does not concern upgraded
-    connections, nor time in which we didn't read."""
+    """Least average pace of a body after that: 1 KiB in 10 s. 0: a body may be as slow as it likes. Upgraded
+    connections, and time in which we didn't read, don't count."""
     linger_seconds: float = 1.0
-    """How long a client whose connection we end may take to read the answer, while what it still sends is ignored;
-    Envoy's value."""
+    """Time for a client to read the answer when we end its connection; what it still sends is ignored. Envoy's
+    value."""
     path_normalization: str = "BASE"
     """`NONE`, `BASE`, `MERGE_SLASHES` or `DECODE_AND_MERGE_SLASHES`, as MeshConfig.pathNormalization."""
     idle_http_seconds: float = 3600.0
-    """A client's connection without a request; Envoy's value."""
+    """Life of a client's connection without a request; Envoy's value."""
     upstream_idle_http_seconds: float = 60.0
-    """A connection to an endpoint without a request; shorter than what common servers allow (75 s), so that it is us
-    who close first and no request meets a closing connection."""
+    """Life of a connection to an endpoint without a request. Shorter than what common servers allow (75 s), so that we
+    close first and no request meets a closing connection."""
     retry_buffer_bytes: int = 64 << 10
-    """How much of a request's body is kept so that it can be sent again."""
+    """Bytes of a request's body that are kept so that it can be sent again."""
     max_exchanges: int = 10_000
-    """At once in one process; beyond it requests are answered with 503."""
-    dns_servers: str = ""
-    """Addresses, separated by commas, each with a port if it isn't 53, instead of those in /etc/resolv.conf."""
-    dns_timeout_seconds: float = 5.0
-    dns_min_seconds: float = 5.0
-    dns_max_seconds: float = 300.0
-    """An answer is asked for again when its time to live is over, within these bounds."""
-    dns_stale_seconds: float = 600.0
-    """How long the last answer is used while no new one can be had."""
+    """Requests at once in one process; more are answered 503."""
     max_mirrors: int = 1024
-    """Copies of requests that are under way to mirrors at once; beyond it no more are made."""
+    """Mirrored requests at once; no more are made beyond it."""
     mirror_seconds: float = 15.0
-    """After this a copy is given up; nobody waits for it."""
+    """Time for a mirrored request; nobody waits for it."""
 
+    # -- DNS
+    dns_servers: str = ""
+    """Addresses of servers, separated by commas, each with a port if it isn't 53, instead of those in
+    /etc/resolv.conf."""
+    dns_timeout_seconds: float = 5.0
+    """Time for an answer."""
+    dns_min_seconds: float = 5.0
+    """Shortest time after which a name is asked for again, whatever its time to live is."""
+    dns_max_seconds: float = 300.0
+    """Longest such time."""
+    dns_stale_seconds: float = 600.0
+    """Time for which the last answer is used while there is no new one."""
+
+    # -- tokens
     jwks_refresh_seconds: float = 300.0
-    """How long fetched keys of tokens' issuers are used before they are asked for again; Envoy's value."""
+    """Age at which the keys of tokens' issuers are fetched again; Envoy's value."""
     jwks_early_seconds: float = 10.0
-    """How often at most a token with an unknown key may have them fetched sooner."""
+    """Shortest time between two fetches that tokens with unknown keys cause."""
     jwks_retry_seconds: float = 60.0
-    """The longest wait, after failures that began with 1 s."""
+    """Longest pause after failed fetches; the first is 1 s."""
     jwks_bytes: int = 1 << 20
-    """Of one set of keys."""
+    """Size of one set of keys, bytes."""
     jwt_cache_tokens: int = 10_000
-    """Whose signatures are known to be good."""
+    """Tokens in the cache of good signatures."""
     jwt_cache_bytes: int = 16 << 20
-    """Of those tokens together, as they came; in memory each takes a few times more."""
+    """Size of these tokens as they came, bytes. In memory each takes a few times more."""
 
+    # -- recordings
     record_one_in: int = 1
-    """One of so many requests is recorded, by chance, where heads of requests are recorded at all."""
+    """One of this many requests is recorded, by chance, if `--record` is given."""
     record_bytes: int = 64 << 20
-    """Of a recording; one more of this size is kept beside it."""
+    """Size of a recording, bytes. One older recording of this size is kept beside it."""
     record_redacted_names: str = ""
-    """Headers and query parameters, separated by commas, whose values are left out of recordings beside those whose
-    names sound like credentials."""
+    """Headers and query parameters, separated by commas, whose values are left out of recordings. Those whose names
+    sound like credentials always are."""
 
+    # -- stopping
     drain_seconds: float = 45.0
-    """How long exchanges may take to finish after SIGTERM; Istio's value."""
+    """Time for requests to finish after SIGTERM; Istio's value."""
     drain_delay_seconds: float = 5.0
-    """How long new connections are still accepted after SIGTERM, until everybody knows; Istio's value."""
+    """Time after SIGTERM in which new connections are still accepted, until everybody knows; Istio's value."""
     drain_silence_seconds: float = 10.0
     """While we drain: how long a peer may send nothing, not even the answer to a PING, or take nothing of what waits
     for it. Then it is cut: a frozen client must not hold a process that is to end."""
@@ -217,7 +241,7 @@ class Settings:
         """Defaults, overridden by variables. Raises InvalidSetting."""
         values: dict[str, str | int | float | bool] = {}
         for field in dataclasses.fields(cls):
-            variable = next((it for it in _variables(field.name) if it in environment), None)
+            variable = next((it for it in variables(field.name) if it in environment), None)
             if variable is not None:
                 is_time = field.name.endswith("_seconds")
                 values[field.name] = _parse(variable, environment[variable], field.default, is_time=is_time)
@@ -245,8 +269,8 @@ class Settings:
             raise InvalidSetting(f"PROXY_TRUSTED_ADDRESSES: {error}; {advice}") from None
         for name, (least, most) in _RANGES.items():
             if not least <= getattr(self, name) <= most:
-                variables = " or ".join(_variables(name))
-                raise InvalidSetting(f"{variables} is {getattr(self, name)}; it must be from {least} to {most}")
+                names = " or ".join(variables(name))
+                raise InvalidSetting(f"{names} is {getattr(self, name)}; it must be from {least} to {most}")
         if self.resume_bytes > self.buffered_bytes:
             raise InvalidSetting(f"RESUME_BYTES is {self.resume_bytes}; it must not exceed BUFFERED_BYTES")
 
@@ -304,7 +328,8 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def _variables(name: str) -> tuple[str, ...]:
+def variables(name: str) -> tuple[str, ...]:
+    """The environment variables of a field; the first that is set counts."""
     return (name.upper(), *_ALIASES.get(name, ()))
 
 

@@ -69,6 +69,7 @@ class Entries:
             endpoints=tuple(self._endpoints(resource, addresses)),
             waypoint=waypoint,
             is_entry=True,
+            subject_alt_names=entry.spec.subject_alt_names,
             names=tuple(self._names(resource, host)),
         )
 

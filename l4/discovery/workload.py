@@ -151,7 +151,7 @@ class NamedEndpoint:
 class Service:
     """A name clients call. `waypoint` is set only when a waypoint is bound and has an address. `is_entry`: a
     ServiceEntry's, of which there is one service for each host. `traffic_distribution` is `PreferSameZone`,
-    `PreferSameNode`, or empty."""
+    `PreferSameNode`, or empty. `subject_alt_names` are those of which a server's certificate has one."""
 
     name: str
     namespace: str
@@ -163,6 +163,7 @@ class Service:
     is_entry: bool = False
     names: tuple[NamedEndpoint, ...] = ()
     traffic_distribution: str = ""
+    subject_alt_names: tuple[str, ...] = ()
 
     def port(self, number: int | None) -> ServicePort | None:
         return next((port for port in self.ports if port.port == number), None)

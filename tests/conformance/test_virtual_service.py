@@ -154,11 +154,13 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
             {"match": [uri(prefix="/a")], "redirect": {"uri": "/b", "redirectCode": 307}},
             {"match": [uri(prefix="/c")], "redirect": {"authority": "example.com", "scheme": "https"}},
             {"match": [uri(prefix="/d")], "redirect": {"authority": "example.com:8443"}},
+            {"match": [uri(prefix="/old/")], "redirect": {"prefixRewrite": "/new/"}},
             {"redirect": {"uri": "/root"}},
         ],
         [
             Ask("/a/x?q=1", status=307, got={"location": "http://echo/b?q=1"}),
             Ask("/c", status=301, got={"location": "https://example.com/c"}),
+            Ask("/old/x?q=1", status=301, got={"location": "http://echo/new/x?q=1"}),
             Ask("/d", status=301, host="echo:80", got={"location": "http://example.com:8443/d"}),
             Ask("/", status=301, host="echo:8080", got={"location": "http://echo:8080/root"}),
         ],

@@ -43,6 +43,9 @@ class Authentications:
 
     def _add(self, resource: Resource[RequestAuthentication], targets: SecurityTargets) -> None:
         report = Report(resource)
+        if resource.value.spec.selector is not None and resource.value.spec.targets:
+            sentence = "has no effect beside targetRefs: a policy is for pods or for a waypoint, not for both"
+            report.tell("spec.selector", sentence, Code.POLICY_NOT_TARGETED)
         hostnames = list(targets.of(resource, resource.value.spec.targets, report))
         if hostnames:
             rules = [_rule(it, f"spec.jwtRules[{n}]", report) for n, it in enumerate(resource.value.spec.jwt_rules)]

@@ -62,6 +62,7 @@ class ClusterConfigs:
                 names=tuple(_names(service, port.port, labels, rank)),
             ),
             policy,
+            service.subject_alt_names,
         )
         tls = config.tls
         if tls is not None:

@@ -196,6 +196,8 @@ class ConsistentHash(Struct, frozen=True, rename="camel"):
     minimum_ring_size: Annotated[int, Meta(ge=0, le=2**23)] = 0
 
     def __post_init__(self) -> None:
+        if self.use_source_ip is False:
+            raise ValueError("useSourceIp: false hashes nothing: take it out, or say true")
         keys = (self.http_header_name, self.http_cookie, self.use_source_ip, self.http_query_parameter_name)
         if sum(key is not None for key in keys) != 1:
             raise ValueError(

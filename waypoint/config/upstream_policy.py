@@ -31,8 +31,9 @@ class UpstreamPolicies:
     def __init__(self, rules: DestinationRules) -> None:
         self._rules = rules
 
-    def applied(self, config: ClusterConfig, policy: Policy) -> ClusterConfig:
-        """The cluster with all that the policy says of it, but for where its endpoints are."""
+    def applied(self, config: ClusterConfig, policy: Policy, subject_alt_names: tuple[str, ...]) -> ClusterConfig:
+        """The cluster with all that the policy says of it, but for where its endpoints are. `subject_alt_names` are
+        the service's, which count where the policy has none."""
         self._rules.problems.extend(_not_carried_out(policy, config))
         if policy.connection_pool is not None:
             pool = policy.connection_pool[0]
@@ -47,10 +48,12 @@ class UpstreamPolicies:
             config = replace(config, balancing=_balancing(policy.load_balancer[0]))
         if policy.tls is not None:
             tls, part = policy.tls
-            config = replace(config, tls=self._tls(tls, part, config))
+            config = replace(config, tls=self._tls(tls, part, config, subject_alt_names))
         return config
 
-    def _tls(self, tls: api.ClientTLS, part: Part, config: ClusterConfig) -> UpstreamTls | None:
+    def _tls(
+        self, tls: api.ClientTLS, part: Part, config: ClusterConfig, subject_alt_names: tuple[str, ...]
+    ) -> UpstreamTls | None:
         if tls.mode in {"DISABLE", "ISTIO_MUTUAL"}:
             return None
         problem = ""
@@ -64,7 +67,7 @@ class UpstreamPolicies:
                 self._rules.problems.append(part.problem(field, sentence))
         return UpstreamTls(
             server_name=tls.sni or config.service.hostname,
-            subject_alt_names=tls.subject_alt_names,
+            subject_alt_names=tls.subject_alt_names or subject_alt_names,
             ca_certificates=tls.ca_certificates,
             client_certificate=tls.client_certificate,
             private_key=tls.private_key,

@@ -86,14 +86,14 @@ class VirtualRules:
                 yield from self._routes(index, route)
 
     def _routes(self, index: int, route: api.HTTPRoute) -> Iterator[Route]:
-        prefixed: dict[AnyPathEdit | None, Rule] = {}
+        rules: dict[tuple[AnyPathEdit | None, str], Rule] = {}
         for number, match in enumerate(route.match or (api.HTTPMatch(),)):
             if self._is_for_us(match.gateways, match.port):
                 self._tell_harmless(f"spec.http[{index}].match[{number}]", match)
                 edit = _path_edit(route, match)
-                if edit not in prefixed:
-                    prefixed[edit] = self._rule(index, route, edit)
-                yield Route(self._match(match), prefixed[edit])
+                if (edit, match.name) not in rules:
+                    rules[edit, match.name] = self._rule(index, route, edit, match.name)
+                yield Route(self._match(match), rules[edit, match.name])
 
     def _delegated(self, index: int, root: api.HTTPRoute, to: api.Delegate) -> Iterator[Route]:
         """Requests that the root takes and for which nothing can be found out are answered 500, and go nowhere else."""
@@ -198,7 +198,7 @@ class VirtualRules:
 
     # -- rules -----------------------------------------------------------------------------------------------------
 
-    def _rule(self, index: int, route: api.HTTPRoute, edit: AnyPathEdit | None) -> Rule:
+    def _rule(self, index: int, route: api.HTTPRoute, edit: AnyPathEdit | None, of_match: str = "") -> Rule:
         field = f"spec.http[{index}]"
         seconds = seconds_of(route.timeout)
         if route.retries is not None and route.retries.retry_remote_localities:
@@ -207,7 +207,7 @@ class VirtualRules:
             )
             self._report.tell(f"{field}.retries.retryRemoteLocalities", sentence, Code.NOT_CARRIED_OUT)
         return Rule(
-            name=self._name(index, route.name),
+            name=self._name(index, route.name) + (of_match and f".{of_match}"),
             backends=tuple(self._backends(field, route)),
             filters=self._filters(field, route, edit),
             timeouts=Timeouts(seconds) if seconds is not None else NO_TIMEOUTS,
@@ -319,21 +319,20 @@ def _path(match: api.HTTPMatch) -> PathMatch:
 
 def _path_edit(route: api.HTTPRoute, match: api.HTTPMatch) -> AnyPathEdit | None:
     """A rewrite puts its `uri` in place of the prefix that matched, if it was one, else of the whole path."""
-    its = route.rewrite or route.redirect
-    if its is None:
+    prefix = match.uri.prefix if match.uri is not None else None
+    if route.redirect is not None:
+        text = route.redirect.prefix_rewrite or route.redirect.uri
+        prefix = prefix if route.redirect.prefix_rewrite else None
+    elif route.rewrite is None:
         return None
-    if its.uri_regex_rewrite is not None:
-        regex = its.uri_regex_rewrite
+    elif route.rewrite.uri_regex_rewrite is not None:
+        regex = route.rewrite.uri_regex_rewrite
         return RegexEdit(Regex.parse(regex.match), regex.rewrite.encode())
-    is_prefix = match.uri is not None and match.uri.prefix is not None
-    text = its.uri
-    if isinstance(its, api.Redirect):
-        text, is_prefix = (its.prefix_rewrite, is_prefix) if its.prefix_rewrite else (its.uri, False)
+    else:
+        text = route.rewrite.uri
     if not text:
         return None
-    if is_prefix and match.uri is not None and match.uri.prefix is not None:
-        return TextPrefixEdit(text.encode(), len(match.uri.prefix.encode()))
-    return PathEdit(text.encode())
+    return TextPrefixEdit(text.encode(), len(prefix.encode())) if prefix is not None else PathEdit(text.encode())
 
 
 def _redirect(redirect: api.Redirect, edit: AnyPathEdit | None) -> Redirect:

@@ -113,13 +113,12 @@ class Redirect(Struct, frozen=True, rename="camel"):
     port: PortNumber | None = None
     derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
     redirect_code: Literal[0, 301, 302, 303, 307, 308] = 301
-    uri_regex_rewrite: RegexRewrite | None = None
 
     def __post_init__(self) -> None:
         if self.port is not None and self.derive_port is not None:
             raise ValueError("port and derivePort exclude each other: keep one")
-        if sum(map(bool, (self.uri, self.prefix_rewrite, self.uri_regex_rewrite))) > 1:
-            raise ValueError("uri, prefixRewrite and uriRegexRewrite exclude each other: keep one")
+        if self.uri and self.prefix_rewrite:
+            raise ValueError("uri and prefixRewrite exclude each other: keep one")
 
 
 class DirectBody(Struct, frozen=True):
@@ -173,17 +172,29 @@ class Retries(Struct, frozen=True, rename="camel"):
 
 
 class Delay(Struct, frozen=True, rename="camel"):
-    fixed_delay: GoDuration
+    """`exponentialDelay` is in the API, and nobody carries it out."""
+
+    fixed_delay: GoDuration | None = None
+    exponential_delay: GoDuration | None = None
     percentage: Percent = Percent()
     percent: Annotated[int, Meta(ge=0, le=100)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.exponential_delay is not None:
+            raise ValueError("exponentialDelay is not carried out: give fixedDelay")
+        if (seconds_of(self.fixed_delay) or 0.0) < 0.001:
+            raise ValueError("fixedDelay must be there, and 1ms or more")
 
 
 class Abort(Struct, frozen=True, rename="camel"):
     http_status: Status | None = None
     grpc_status: str | None = None
+    http2_error: str | None = field(default=None, name="http2Error")
     percentage: Percent = Percent()
 
     def __post_init__(self) -> None:
+        if self.http2_error is not None:
+            raise ValueError("http2Error is not carried out: give httpStatus or grpcStatus")
         if (self.http_status is None) == (self.grpc_status is None):
             raise ValueError("needs httpStatus or grpcStatus, and not both")
         if self.grpc_status is not None and self.grpc_status.upper() not in CODES:

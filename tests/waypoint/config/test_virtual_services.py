@@ -7,6 +7,7 @@ import yaml
 
 from l4.config.codes import Code
 from policies.attributes import Identity, Peer, RequestHead
+from policies.route import Rule
 from tests.kit.snapshots import compiled, documents_of
 from tests.waypoint.config.test_reach import MESH
 from waypoint.config.snapshot import Snapshot
@@ -159,3 +160,63 @@ def test_a_delegate_of_another_namespace_names_its_own_services() -> None:
 
 def test_a_delegate_that_nobody_uses_is_told() -> None:
     assert problems(snapshot_of(leaf(ALL))) == [("shop", "spec.hosts", Code.PARENT_NOT_FOUND)]
+
+
+# -- what one rule says --------------------------------------------------------------------------------------------
+
+ROUTE = {"route": [{"destination": {"host": "reviews"}}]}
+
+
+def only_rule(rule: dict[str, Any]) -> Rule:
+    (route,) = snapshot_of(virtual("a", {**ROUTE, **rule})).destinations[REVIEWS, 80].routes.routes
+    return route.rule
+
+
+@pytest.mark.parametrize(
+    ("said", "share"),
+    [
+        ({}, 1.0),
+        ({"mirrorPercentage": {"value": 0.5}}, 0.005),
+        ({"mirrorPercent": 5}, 0.05),
+        ({"mirror_percent": 5}, 0.05),
+        ({"mirrorPercent": 5, "mirrorPercentage": {"value": 7}}, 0.07),
+        ({"mirrorPercent": 0}, None),
+    ],
+)
+def test_a_share_of_requests_is_mirrored_however_it_is_said(said: dict[str, Any], share: float | None) -> None:
+    mirrors = only_rule({"mirror": {"host": "reviews"}, **said}).filters.mirrors
+
+    assert [it.numerator / it.denominator for it in mirrors] == ([share] if share is not None else [])
+
+
+@pytest.mark.parametrize(
+    ("retries", "attempts", "avoids_tried"),
+    [
+        ({}, 0, True),
+        ({"attempts": 0}, 0, True),
+        ({"attempts": 3}, 3, True),
+        ({"attempts": 3, "retryIgnorePreviousHosts": False}, 3, False),
+    ],
+)
+def test_retries_are_as_many_as_are_said_and_avoid_endpoints_unless_told(
+    retries: dict[str, Any], attempts: int, avoids_tried: bool
+) -> None:
+    retry = only_rule({"retries": retries}).retry
+
+    assert retry is not None
+    assert (retry.attempts, retry.avoids_tried) == (attempts, avoids_tried)
+
+
+def test_the_name_of_a_match_stands_behind_that_of_its_route() -> None:
+    rule = only_rule({"name": "first", "match": [{"name": "second"}]})
+
+    assert rule.name == "first.second"
+
+
+def test_what_has_no_effect_is_told() -> None:
+    rule = {**ROUTE, "match": [{"statPrefix": "a"}], "retries": {"attempts": 1, "retryRemoteLocalities": True}}
+
+    assert problems(snapshot_of(virtual("a", rule))) == [
+        ("a", "spec.http[0].match[0].statPrefix", Code.NOT_CARRIED_OUT),
+        ("a", "spec.http[0].retries.retryRemoteLocalities", Code.NOT_CARRIED_OUT),
+    ]

@@ -10,7 +10,7 @@ from l4.hbone.driver import Driver
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed
 from l4.identity.certificate import InvalidPeer
 from l4.identity.store import WorkloadCertificate
-from l4.identity.tls import authenticate_server
+from l4.identity.tls import authenticate_server, peer_expires_at
 from l4.net import sockets
 from l4.net.descriptors import OutOfDescriptors
 from policies.attributes import Identity, Peer
@@ -63,6 +63,8 @@ async def connect(
     if driver.refusal is not None:
         raise HandshakeFailed(f"TLS with {place} failed") from driver.refusal
     keep_alive(transport.get_extra_info("socket"), settings)
+    if not driver.is_closed:
+        driver.end_by(min(peer_expires_at(transport.get_extra_info("ssl_object")), certificate.expires_at))
     return driver
 
 

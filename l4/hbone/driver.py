@@ -1,11 +1,11 @@
 """Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, output in one write a turn.
 
-A Driver is the asyncio protocol of a TLS connection. It makes no task and awaits nothing. It has two timers: the
+A Driver is the asyncio protocol of a TLS connection. It makes no task and awaits nothing. It has three timers: the
 keepalive PING (the first after `ping_interval_seconds`, the next as long after each answer, no answer within
-`ping_timeout_seconds` ends the connection), and, while tunnels wait for the peer to open a window, one that resets
-those that waited for `stall_seconds` without sending a byte. While it drains, `drain_silence_seconds` takes the place
-of all three, so that nobody holds up the end by doing nothing. Who opens streams, and what a stream is for, is told to
-it by `on_request` (server) or asked of it by `open` (client).
+`ping_timeout_seconds` ends the connection); while tunnels wait for the peer to open a window, one that resets those
+that waited for `stall_seconds` without sending a byte; and the end of its certificates (`lifetime`). While it drains,
+`drain_silence_seconds` takes the place of all these seconds, so that nobody holds up the end by doing nothing. Who
+opens streams, and what a stream is for, is told to it by `on_request` (server) or asked of it by `open` (client).
 
 New streams are told of when everything that came with them has been read, so many a turn: one that was reset in the
 same read never existed (CVE-2023-44487).
@@ -20,6 +20,7 @@ from typing import cast
 from l4.config.settings import Settings
 from l4.hbone.connect import ConnectRequest
 from l4.hbone.errors import ConnectFailed, TunnelRefused, TunnelReset
+from l4.hbone.lifetime import Lifetime
 from l4.hbone.limits import hbone_limits_of, hbone_reason
 from l4.hbone.tunnel import Tunnel
 from l4.http2.connection import Connection, Engine, connect
@@ -49,6 +50,7 @@ _PING = b"waypoint"
 _HEARD = b"goaway 1"
 """The peer that answers this PING has read the GOAWAY before it."""
 _LAST_STREAM = 2**31 - 1
+_CUT_GRACE_SECONDS = 1.0
 
 
 class Driver(asyncio.Protocol):
@@ -68,6 +70,7 @@ class Driver(asyncio.Protocol):
         "_is_leaving",
         "_is_write_paused",
         "_keepalive",
+        "_lifetime",
         "_on_refused",
         "_on_request",
         "_requests",
@@ -128,6 +131,7 @@ class Driver(asyncio.Protocol):
         self._is_ending = False  # and those that it opens now are not looked at
         self._has_spoken = False  # since the last PING
         self._keepalive: asyncio.TimerHandle | None = None
+        self._lifetime: Lifetime | None = None
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
@@ -172,6 +176,8 @@ class Driver(asyncio.Protocol):
         for timer in (self._keepalive, self._stall_timer):
             if timer is not None:
                 timer.cancel()
+        if self._lifetime is not None:
+            self._lifetime.end()
         why = f"the HBONE connection was lost: {error}" if error else "the HBONE connection was closed"
         for tunnel in list(self._tunnels.values()):
             self._fail(tunnel, TunnelReset(why), ConnectFailed(why))
@@ -252,6 +258,11 @@ class Driver(asyncio.Protocol):
     def abort(self) -> None:
         if not self._is_closed:
             self.transport.abort()
+
+    def end_by(self, expires_at: float) -> None:
+        """Let the connection last until then at most, in seconds of the wall clock."""
+        if not self._is_closed:
+            self._lifetime = Lifetime(expires_at, self._settings.drain_seconds, self.drain, self._expired)
 
     def cut_if_revoked(self, revocations: Revocations) -> None:
         """End the connection when its peer is believed no more."""
@@ -434,6 +445,12 @@ class Driver(asyncio.Protocol):
         if self._stalled:
             due = min(self._stalled.values()) + stall_seconds
             self._stall_timer = self.loop.call_at(due, self._cut_stalled)
+
+    def _expired(self) -> None:
+        log.info("HBONE connection with %s cut: its certificate or ours has expired", self.peer)
+        self._on_refused("expired_certificate")
+        self.close()
+        self.loop.call_later(_CUT_GRACE_SECONDS, self.abort)  # a peer that reads nothing would keep it open
 
     def _last_goaway(self) -> None:
         if not self._is_closed and not self._is_ending:

@@ -21,7 +21,7 @@ from l4.hbone.tunnel import Tunnel
 from l4.identity.certificate import InvalidPeer
 from l4.identity.revocation import Revocations
 from l4.identity.store import NoCertificate, WorkloadCertificate
-from l4.identity.tls import accept, authenticate_client
+from l4.identity.tls import accept, authenticate_client, peer_expires_at
 from l4.net.capacity import Capacity
 from l4.net.descriptors import OutOfDescriptors
 from l4.net.listener import Listener
@@ -164,7 +164,8 @@ class HboneServer:
             on_refused=self._on_refused,
         )
         try:
-            await accept(lambda: driver, sock, self._certificate().server_context, self._settings.handshake_seconds)
+            own = self._certificate()
+            transport = await accept(lambda: driver, sock, own.server_context, self._settings.handshake_seconds)
         except (OSError, NoCertificate) as error:  # TLS errors and time-outs are OSErrors too
             log.info("HBONE handshake with %s:%d failed: %s", *address, error or type(error).__name__)
             self._on_refused(_reason(error))
@@ -179,6 +180,8 @@ class HboneServer:
             if not isinstance(driver.refusal, InvalidPeer):
                 raise driver.refusal
         elif not driver.is_closed:
+            peer_expires = peer_expires_at(transport.get_extra_info("ssl_object"))
+            driver.end_by(min(peer_expires, own.expires_at))
             self._drivers.add(driver)
             self._empty.clear()
             if self._is_draining:

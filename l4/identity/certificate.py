@@ -165,11 +165,17 @@ def peer_identity(der: bytes) -> Identity:
     return _inspect_der(der).identity
 
 
+def expiry(der: bytes) -> float:
+    """Until when a leaf certificate counts, in seconds of the wall clock; raises InvalidPeer."""
+    return _inspect_der(der).not_after
+
+
 @dataclass(frozen=True, slots=True)
 class _Leaf:
     identity: Identity
     may_be_client: bool
     may_be_server: bool
+    not_after: float
 
 
 # A peer shows the same certificate in each of its handshakes until it rotates; reading one takes about 10 µs.
@@ -195,9 +201,11 @@ def _inspect(certificate: x509.Certificate) -> _Leaf:
     if isinstance(usage, x509.KeyUsage) and not usage.digital_signature:
         raise WrongUsage(identity, "digitalSignature")
     purposes = extensions.get(x509.ExtendedKeyUsage)
+    not_after = certificate.not_valid_after_utc.timestamp()
     if not isinstance(purposes, x509.ExtendedKeyUsage):
-        return _Leaf(identity, may_be_client=True, may_be_server=True)
-    return _Leaf(identity, ExtendedKeyUsageOID.CLIENT_AUTH in purposes, ExtendedKeyUsageOID.SERVER_AUTH in purposes)
+        return _Leaf(identity, may_be_client=True, may_be_server=True, not_after=not_after)
+    is_client, is_server = ExtendedKeyUsageOID.CLIENT_AUTH in purposes, ExtendedKeyUsageOID.SERVER_AUTH in purposes
+    return _Leaf(identity, is_client, is_server, not_after)
 
 
 def _identity(names: x509.ExtensionType | None) -> Identity:

@@ -2,8 +2,10 @@
 
 Files are polled by stat once a second: a renewal happens every few hours, and inotify misses what network file
 systems and symlink swaps do. A new certificate replaces the old one only if chain, key and trust bundle load as a
-whole and OpenSSL accepts them; until then the old one keeps serving, and each distinct failure is logged once. New
-handshakes use the new certificate at once, connections made with the old one live on.
+whole, OpenSSL accepts them, and the identity is the same: policies, peers and metrics know a process by one identity,
+so who is to be somebody else starts anew. Until then the old one keeps serving, each distinct failure is logged once,
+and there is a sentence for readiness. New handshakes use the new certificate at once, connections made with the old one
+live on until that expires.
 
 Nothing is served after its time: `get` fails closed with a sentence, and long before that somebody is warned. Fetching
 from a CA is not done here.
@@ -14,7 +16,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +32,7 @@ Clock = Callable[[], float]
 
 _ALARM_SHARE = 0.2
 """Of a certificate's life; whoever renews does it at half of it."""
+_MAX_CONCERNS = 3
 
 
 @dataclass(eq=False)
@@ -57,9 +60,14 @@ class WorkloadCertificate:
     def identity(self) -> Identity:
         return self.certificate.identity
 
+    @property
+    def expires_at(self) -> float:
+        """In seconds of the wall clock."""
+        return self.certificate.not_after.timestamp()
+
     def seconds_left(self, now: float) -> float:
         """Time until it expires, negative after."""
-        return self.certificate.not_after.timestamp() - now
+        return self.expires_at - now
 
     def concern(self, now: float) -> str:
         """Why somebody should look after it: renewal is late. Empty while it isn't."""
@@ -99,7 +107,7 @@ class FileStore:
         self._current: WorkloadCertificate | None = None
         self._loaded_version: tuple[_Version, ...] | None = None
         self._last_failure = ""
-        self._last_concern = ""
+        self._last_warning = ""
         self._callbacks: list[Callable[[WorkloadCertificate], None]] = []
 
     @property
@@ -125,8 +133,9 @@ class FileStore:
 
     @property
     def concern(self) -> str:
-        """See `WorkloadCertificate.concern`."""
-        return self.current.concern(self._clock())
+        """What somebody should look after: a renewal that is late, or that can't be used. Empty while nothing is."""
+        failure = f"{self._kept}: {self._last_failure}" if self._last_failure else ""
+        return "; ".join(filter(None, (failure, self.current.concern(self._clock()))))
 
     @property
     def seconds_left(self) -> float:
@@ -141,7 +150,13 @@ class FileStore:
         version = self._version()  # taken first: a change during the load is seen by the next poll
         path = self._revocations_path
         revocations = Revocations.load(path) if path is not None else None
-        self._current = WorkloadCertificate(load(*self._paths, now=self._clock()), revocations)
+        loaded = WorkloadCertificate(load(*self._paths, now=self._clock()), revocations)
+        if self._current is not None and loaded.identity != self._current.identity:
+            raise InvalidCertificate(
+                self._paths[0],
+                f"is the certificate of {loaded.identity} now; put that of {self._current.identity} back, or restart",
+            )
+        self._current = loaded
         self._loaded_version = version
         self._last_failure = ""
 
@@ -149,11 +164,11 @@ class FileStore:
         """Load again if a file has changed. A failure is tried again at the next call, and logged once."""
         if self._version() != self._loaded_version:
             self._replace()
-        concern = self.concern if self._current is not None else ""
-        if concern != self._last_concern:
-            self._last_concern = concern
-            if concern:
-                log.warning("%s", concern)
+        warning = self._current.concern(self._clock()) if self._current is not None else ""
+        if warning != self._last_warning:
+            self._last_warning = warning
+            if warning:
+                log.warning("%s", warning)
 
     def _replace(self) -> None:
         try:
@@ -162,12 +177,18 @@ class FileStore:
             self._loaded_version = None
             if str(error) != self._last_failure:
                 self._last_failure = str(error)
-                log.warning("keeping the certificate in use, the new one cannot be loaded: %s", error)
+                log.warning("%s: %s", self._kept, error)
             return
         current = self.current
         log.info("certificate of %s renewed, valid until %s", current.identity, current.certificate.not_after)
         for callback in self._callbacks:
             callback(current)
+
+    @property
+    def _kept(self) -> str:
+        if self._current is None:
+            return "the certificate cannot be loaded"
+        return f"the certificate of {self._current.identity} stays in use, the new one cannot be loaded"
 
     def _version(self) -> tuple["_Version", ...]:
         more = () if self._revocations_path is None else (self._revocations_path,)
@@ -212,9 +233,21 @@ class FolderStore:
         """Until the first of those that have been asked for expires; None before one was."""
         return min((store.seconds_left for store in self._stores.values()), default=None)
 
+    @property
+    def concern(self) -> str:
+        """See `FileStore.concern`; of so many at most."""
+        concerns = [concern for store in self._stores.values() if (concern := store.concern)]
+        more = [f"and {len(concerns) - _MAX_CONCERNS} more"] if len(concerns) > _MAX_CONCERNS else []
+        return "; ".join(concerns[:_MAX_CONCERNS] + more)
+
     def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None:
         """Call `callback` after every replacement, with the new certificate."""
         self._callbacks.append(callback)
+
+    def keep_only(self, identities: Collection[Identity]) -> None:
+        """Forget all others: their workloads are gone, and nobody renews what they had."""
+        for identity in self._stores.keys() - set(identities):
+            del self._stores[identity]
 
     def get(self, identity: Identity) -> WorkloadCertificate:
         store = self._stores.get(identity) or self._open(identity)

@@ -22,6 +22,7 @@ from l4.identity.certificate import (
     InvalidCertificate,
     InvalidPeer,
     UnreadableCertificate,
+    expiry,
     verify_client,
     verify_server,
 )
@@ -128,6 +129,11 @@ class _ServerContext(ssl.SSLContext):
         return connection
 
 
+def peer_expires_at(connection: ssl.SSLObject) -> float:
+    """Until when the peer's certificate counts, in seconds of the wall clock."""
+    return expiry(_peer_certificate(connection))
+
+
 def is_revoked(connection: ssl.SSLObject, revocations: Revocations) -> bool:
     """Whether the peer, accepted once, would no longer be."""
     der = connection.getpeercert(binary_form=True)
@@ -153,14 +159,16 @@ def _configured(context: ssl.SSLContext, certificate: Certificate, revocations: 
         context.load_verify_locations(cadata=certificate.trust_bundle_pem.decode("ascii", "replace"))
         with _in_memory(certificate.chain_pem, certificate.private_key_pem) as path:
             context.load_cert_chain(path)
-    except ssl.SSLError as error:
+        if revocations is not None:
+            with _in_memory(revocations.pem) as path:
+                context.load_verify_locations(path)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    except (ssl.SSLError, ValueError) as error:
         raise InvalidCertificate(
-            certificate.chain_path, f"OpenSSL refuses it, its key or its bundle: {error}"
+            certificate.chain_path, f"OpenSSL refuses it, its key, its bundle or its revocations: {error}"
         ) from error
-    if revocations is not None:
-        with _in_memory(revocations.pem) as path:
-            context.load_verify_locations(path)
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    except OSError as error:  # for want of descriptors or memory of ours
+        raise InvalidCertificate(certificate.chain_path, f"cannot be loaded now: {error.strerror or error}") from error
     return context
 
 

@@ -117,6 +117,7 @@ class Ztunnel:
             self._pods.retry()
             if (seconds := self._certificates.seconds_left) is not None:
                 self._metrics.certificate_expires(seconds)
+            self._operators.readiness.concern("certificates", self._certificates.concern)
 
     def _stop(self) -> None:
         """The first signal drains, the second ends the process at once."""
@@ -142,6 +143,7 @@ class Ztunnel:
         self._registry.swap(prepared.registry)
         self._node.policies.swap(prepared.policies)
         self._pods.update(prepared.registry)
+        self._certificates.keep_only(self._pods.identities)
         readiness = self._operators.readiness
         readiness.concern("configuration files", concern(prepared.doubts))
         if prepared.is_understood:

@@ -18,6 +18,7 @@ from l4.net.listener import CannotListen, Listener, bind
 from l4.ztunnel import capture
 from l4.ztunnel.capture import Address, InvalidCapture
 from l4.ztunnel.proxy import Node, inbound, outbound, passthrough
+from policies.attributes import Identity
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,11 @@ class Pods:
         for sentence in sorted(complaints - self._complaints):
             log.error("%s", sentence)
         self._complaints = complaints
+
+    @property
+    def identities(self) -> frozenset[Identity]:
+        """As whom connections are made and accepted."""
+        return frozenset(proxy.pod.identity for proxy in self._proxies.values())
 
     def cut_revoked(self, renewed: WorkloadCertificate) -> None:
         """End the connections of an identity's pods with those who are believed no more."""

@@ -144,3 +144,35 @@ def test_certificates_and_roots_that_change_under_load_fail_no_request(tmp_path:
     rotation = run(rotate(tmp_path, 0))
 
     assert rotation.outcomes.keys() == {"HTTP/1.1 200 OK\r\n"}
+
+
+def test_another_identitys_certificate_is_not_taken_and_shown_where_readiness_is_asked(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            waypoint_process(tmp_path, DRAIN_DELAY_SECONDS="0") as it,
+            origin(it.pod, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
+        ):
+            own, other = it.pki.identity("default", "waypoint"), it.pki.identity("default", "client")
+            pair = it.pki.leaf([str(other)])
+
+            it.pki.write(own, pair)
+            await _says(it, f"is the certificate of {other} now")
+            reader, writer = await it.open()
+            writer.write(REQUEST)
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            writer.close()
+
+            it.pki.write(own)
+            await _says(it, "")
+
+    run(scenario())
+
+
+async def _says(it: WaypointProcess, concern: str) -> None:
+    """Until it is ready, with this concern, or with none."""
+    async with asyncio.timeout(10):
+        while True:
+            _, said = await it.readiness()
+            if said.startswith("ready\n") and (concern in said if concern else said == "ready\n"):
+                return
+            await asyncio.sleep(0.1)

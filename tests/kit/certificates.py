@@ -61,10 +61,10 @@ class MeshPki:
     def identity(self, namespace: str, service_account: str) -> Identity:
         return Identity(self.trust_domain, namespace, service_account)
 
-    def certificate(self, identity: Identity) -> WorkloadCertificate:
+    def certificate(self, identity: Identity, *, ends: timedelta = HOUR) -> WorkloadCertificate:
         """A good certificate of `identity` with its TLS contexts, the same one each time."""
         if identity not in self._certificates:
-            chain = self.write(identity)
+            chain = self.write(identity, self.leaf([str(identity)], ends=ends))
             loaded = load(chain, chain.with_suffix(".key"), self.bundle_path)
             self._certificates[identity] = WorkloadCertificate(loaded)
         return self._certificates[identity]

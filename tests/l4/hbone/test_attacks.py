@@ -97,7 +97,7 @@ def test_an_attacker_is_cut_and_an_innocent_tunnel_goes_on(
             reader, writer = await lab.connect(pool)
             asked = len(lab.incoming)
 
-            async with raw_client(lab) as exchange:
+            async with raw_client(lab, silence_seconds=10) as exchange:
                 answer = await exchange(attack(Peer.client_of(engine)))
                 await settled(lambda: server.connection_count == 1)
             writer.write(b"still here")

@@ -347,9 +347,11 @@ def test_a_server_that_is_someone_else_is_not_spoken_to(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def raw_client(lab: Lab) -> AsyncIterator[Callable[[bytes], "asyncio.Future[bytes]"]]:
-    """A client with good TLS and hand-made frames: sends bytes, gives what comes until the server closes or 0.3 s
-    have passed without a byte."""
+async def raw_client(
+    lab: Lab, silence_seconds: float = 0.3
+) -> AsyncIterator[Callable[[bytes], "asyncio.Future[bytes]"]]:
+    """A client with good TLS and hand-made frames: sends bytes, gives what comes until the server closes or some time
+    has passed without a byte."""
     reader, writer = await asyncio.open_connection(*lab.address, ssl=lab.client_context(), server_hostname="")
     writer.write(frames.PREFACE + frames.settings_frame({}))
 
@@ -358,7 +360,7 @@ async def raw_client(lab: Lab) -> AsyncIterator[Callable[[bytes], "asyncio.Futur
         answer = b""
         while True:
             try:
-                async with asyncio.timeout(0.3):
+                async with asyncio.timeout(silence_seconds):
                     chunk = await reader.read(1 << 16)
             except (TimeoutError, ConnectionError, ssl.SSLError):
                 return answer

@@ -1,6 +1,10 @@
 import asyncio
 import logging
+import os
+import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from l4.identity.store import FileStore, FolderStore, NoCertificate, WorkloadCer
 from policies.attributes import Identity
 from tests.kit.aio import run
 from tests.kit.certificates import HOUR, MeshPki
+from tests.kit.mesh import settled
 
 REVIEWS = Identity("cluster.local", "bookinfo", "reviews")
 RATINGS = Identity("cluster.local", "bookinfo", "ratings")
@@ -111,6 +116,73 @@ def test_a_half_written_pair_keeps_the_old_one_until_it_is_whole(
     store.refresh()
 
     assert store.current is not before
+
+
+def test_what_cannot_be_used_is_shown_until_it_can_be(pki: MeshPki, store: FileStore) -> None:
+    chain = pki.folder / "bookinfo.reviews.pem"
+
+    chain.write_bytes(b"garbage")
+    store.refresh()
+
+    assert store.concern.startswith(f"the certificate of {REVIEWS} stays in use, the new one cannot be loaded: ")
+    assert store.concern.endswith("bookinfo.reviews.pem: holds no readable PEM certificate")
+    pki.write(REVIEWS)
+    store.refresh()
+    assert store.concern == ""
+
+
+def test_another_identitys_certificate_is_not_taken_told_once_and_shown(
+    pki: MeshPki, store: FileStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, told = store.current, list[WorkloadCertificate]()
+    store.on_change(told.append)
+
+    pki.write(REVIEWS, pki.leaf([str(RATINGS)]))
+    store.refresh()
+    store.refresh()
+
+    assert store.current is before
+    assert store.usable() is before
+    assert not told
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert f"is the certificate of {RATINGS} now; put that of {REVIEWS} back, or restart" in store.concern
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["none is left", "one is left"])
+def test_a_renewal_without_file_descriptors_is_tried_again(pki: MeshPki, store: FileStore, left: int) -> None:
+    before = store.current
+    pki.write(REVIEWS)
+
+    with few_descriptors(left):
+        store.refresh()
+        store.refresh()
+    kept, concern = store.current, store.concern
+    store.refresh()
+
+    assert kept is before
+    assert "Too many open files" in concern
+    assert store.current is not before
+    assert store.concern == ""
+
+
+@contextmanager
+def few_descriptors(left: int) -> Iterator[None]:
+    """So many more may be opened, and none else."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 4, hard))
+    fillers = []
+    try:
+        with suppress(OSError):
+            while True:
+                fillers.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(left):
+            os.close(fillers.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in fillers:
+            os.close(descriptor)
 
 
 def test_a_vanished_file_keeps_the_old_pair(pki: MeshPki, store: FileStore) -> None:
@@ -282,3 +354,36 @@ def test_a_watched_folder_renews_what_was_asked_for(pki: MeshPki, folder: Folder
         watching.cancel()
 
     run(scenario(), seconds=5)
+
+
+def test_a_folder_keeps_to_each_identity_and_shows_what_is_wrong(pki: MeshPki, folder: FolderStore) -> None:
+    for identity in (REVIEWS, RATINGS):
+        pki.write(identity)
+    before = {identity: folder.get(identity) for identity in (REVIEWS, RATINGS)}
+
+    pki.write(REVIEWS, pki.leaf([str(RATINGS)]))
+    (pki.folder / "bookinfo.ratings.key").write_bytes(b"garbage")
+
+    async def scenario() -> None:
+        watching = asyncio.create_task(folder.watch())
+        await settled(lambda: "put that of" in folder.concern and "bookinfo.ratings.key" in folder.concern)
+        watching.cancel()
+
+    run(scenario())
+    assert {identity: folder.get(identity) for identity in (REVIEWS, RATINGS)} == before
+
+
+def test_a_folder_forgets_the_certificates_of_workloads_that_are_gone(
+    pki: MeshPki, folder: FolderStore, clock: Clock
+) -> None:
+    for identity, ends in ((REVIEWS, HOUR), (RATINGS, 2 * HOUR)):
+        pki.write(identity, pki.leaf([str(identity)], ends=ends))
+        folder.get(identity)
+    clock.now += 0.95 * HOUR.total_seconds()
+    assert str(REVIEWS) in folder.concern
+
+    folder.keep_only({RATINGS})
+
+    assert folder.concern == ""
+    assert folder.seconds_left is not None
+    assert folder.seconds_left > 0.5 * HOUR.total_seconds()

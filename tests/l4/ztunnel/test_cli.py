@@ -200,6 +200,24 @@ def test_unread_output_and_thousands_of_refusals_do_not_stop_it(tmp_path: Path) 
         assert dropped['{log="process",reason="sampled"}'] > 1000
 
 
+def test_a_certificate_that_cannot_be_renewed_is_shown_and_so_is_when_it_ends(tmp_path: Path) -> None:
+    with running(tmp_path) as ztunnel:
+        (tmp_path / "default.client.pem").write_bytes(b"garbage")
+
+        _until(lambda: "default/sa/client stays in use, the new one cannot be loaded" in _read(ztunnel.readiness))
+        seconds = _samples(_read(ztunnel.metrics, "/stats/prometheus"), "istio_cert_expiry_seconds")[""]
+
+        assert 3000 < seconds <= 3600
+        client, server = ztunnel.carried()
+        client.close()
+        server.close()
+
+
+def _read(url: str, path: str = "/healthz/ready") -> str:
+    with urllib.request.urlopen(url + path, timeout=5) as answer:
+        return str(answer.read().decode())
+
+
 def _samples(exposition: str, name: str) -> dict[str, int]:
     lines = (line.removeprefix(name).rsplit(" ", 1) for line in exposition.splitlines() if line.startswith(name))
     return {labels: int(value) for labels, value in lines}

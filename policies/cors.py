@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from policies.attributes import Headers, RequestHead
 from policies.matching import StringMatch
+from policies.wire_text import HeaderValue
 
 _OWN = frozenset(
     {
@@ -52,9 +53,9 @@ class Cors:
     """A `*` among methods or headers stands for what the client asks for: with credentials, browsers take no star."""
 
     origins: tuple[OriginMatch, ...]
-    methods: tuple[bytes, ...] = ()
-    headers: tuple[bytes, ...] = ()
-    expose: tuple[bytes, ...] = ()
+    methods: tuple[HeaderValue, ...] = ()
+    headers: tuple[HeaderValue, ...] = ()
+    expose: tuple[HeaderValue, ...] = ()
     max_age_seconds: int | None = 5
     has_credentials: bool = False
     forwards_unmatched: bool = True

@@ -7,20 +7,16 @@ because something of the client's may have been written into it.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_authz_filter
 """
 
-import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from policies import wire_text
 from policies.attributes import ClusterName, Header, Headers, RequestHead, ResponseHead
 from policies.rewrite import HeaderEdit
+from policies.wire_text import OF_A_HOP, Field, HeaderName, Path
 
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
-_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?").fullmatch
-_OF_A_HOP = frozenset(
-    {b"connection", b"content-length", b"expect", b"host", b"http2-settings", b"keep-alive", b"proxy-connection"}
-    | {b"te", b"trailer", b"transfer-encoding", b"upgrade"}
-)
 _OF_PROXIES = (b"x-envoy-", b"x-forwarded-client-cert")
 _OF_THE_ANSWER = (b"content-", b"date", b"server")
 _REMOVED = b"x-envoy-auth-headers-to-remove"
@@ -62,9 +58,9 @@ class Authorizer:
     timeout_seconds: float | None = None
     is_fail_open: bool = False
     status_on_error: int = 403
-    path_prefix: bytes = b""
+    path_prefix: Path | None = None
     sent: Names = NO_NAMES
-    added: tuple[Header, ...] = ()
+    added: tuple[Field, ...] = ()
     max_body_bytes: int = 0
     takes_part: bool = False
     packs_as_bytes: bool = False
@@ -142,25 +138,36 @@ def denial(status: int, headers: Iterable[Header], body: bytes) -> Denied:
     """Raises Worthless."""
     if not 200 <= status <= 599:
         raise Worthless(f"{status} is no status for a response")
-    told = [it for it in fit(headers) if it[0] not in {b"date", b"server"}]
+    told: Headers = [it for it in fit(headers) if it[0] not in {b"date", b"server"}]
     return Denied(status, told, b"" if status in {204, 205, 304} else body)
 
 
-def fit(fields: Iterable[Header]) -> Headers:
+def fit(fields: Iterable[Header]) -> list[Field]:
     """Those that another service may add to a message. Raises Worthless for what can't be a field."""
-    return [(name, value) for name, value in map(_checked, fields) if _is_free(name)]
+    return list(_fitting(fields))
 
 
-def removable(names: Iterable[bytes]) -> tuple[bytes, ...]:
-    return tuple(sorted({name for name in names if _is_free(name)}))
+def removable(names: Iterable[bytes]) -> tuple[HeaderName, ...]:
+    return tuple(sorted(set(_removable(names))))
 
 
-def _checked(header: Header) -> Header:
-    name, value = header[0].lower(), header[1]
-    if not (_NAME(name) or (name[:1] == b":" and _NAME(name[1:]))) or not _VALUE(value):
-        raise Worthless(f"{name!r} can't be a header with the value that it has")
-    return name, value
+def _fitting(fields: Iterable[Header]) -> Iterator[Field]:
+    for name, value in fields:
+        name = name.lower()
+        try:
+            wire_text.token(name.removeprefix(b":"))
+            text = wire_text.header_value(value)
+        except ValueError as error:
+            raise Worthless(f"{name!r} can't be a header with the value that it has: {error}") from None
+        if _is_free(name):
+            yield wire_text.header_name(name), text
+
+
+def _removable(names: Iterable[bytes]) -> Iterator[HeaderName]:
+    for name in filter(_is_free, names):
+        with suppress(ValueError):
+            yield wire_text.header_name(name)
 
 
 def _is_free(name: bytes) -> bool:
-    return name not in _OF_A_HOP and not name.startswith((b":", *_OF_PROXIES))
+    return name not in OF_A_HOP and not name.startswith((b":", *_OF_PROXIES))

@@ -9,15 +9,18 @@ https://istio.io/latest/docs/reference/config/security/request_authentication/
 
 import base64
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
 
+from policies import wire_text
 from policies.attributes import Headers, RequestHead
 from policies.claims import Claims
 from policies.token_locations import DEFAULT_LOCATIONS, Location, ParamLocation
+from policies.wire_text import HeaderName, HeaderValue
 
 MAX_TOKEN_BYTES = 8 << 10
 SKEW_SECONDS = 60
@@ -26,7 +29,6 @@ ALGORITHMS = frozenset(f"{family}{bits}" for family in ("RS", "PS", "ES", "HS") 
 LISTS_OF_WORDS = ("permission", "scope")
 """Claims that are words between blanks (RFC 8693 section 4.2, and Istio's)."""
 _BASE64URL = re.compile(rb"[A-Za-z0-9_-]*").fullmatch
-_UNSPEAKABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _MAX_REALM_PATH = 256
 
 
@@ -188,14 +190,14 @@ class JwtRule:
     keys: InlineKeys | RemoteKeys | None
     audiences: tuple[str, ...] = ()
     locations: tuple[Location, ...] = DEFAULT_LOCATIONS
-    payload_header: bytes = b""
-    claim_headers: tuple[tuple[bytes, tuple[str, ...]], ...] = ()
+    payload_header: HeaderName | None = None
+    claim_headers: tuple[tuple[HeaderName, str], ...] = ()
     is_forwarded: bool = False
     space_delimited: tuple[str, ...] = LISTS_OF_WORDS
     is_required: bool = False
 
     @property
-    def output_headers(self) -> tuple[bytes, ...]:
+    def output_headers(self) -> tuple[HeaderName, ...]:
         own = (self.payload_header,) if self.payload_header else ()
         return (*own, *(name for name, _ in self.claim_headers))
 
@@ -224,29 +226,32 @@ class JwtRule:
     def outputs(self, token: Token) -> Headers:
         """The headers that tell the endpoint what the token says."""
         headers: Headers = [(self.payload_header, token.payload)] if self.payload_header else []
-        for name, path in self.claim_headers:
-            value = _as_header(_claim(token.claims, path))
+        for name, claim in self.claim_headers:
+            value = _as_header(_claim(token.claims, claim))
             if value is not None:
                 headers.append((name, value))
         return headers
 
 
-def _claim(claims: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        claims = claims.get(name) if isinstance(claims, dict) else None
-    return claims
+def _claim(claims: Any, name: str) -> Any:
+    """The claim of that name, dots and all; else one inside of others, whose names stand between the dots."""
+    if not isinstance(claims, dict) or name in claims:
+        return claims[name] if isinstance(claims, dict) else None
+    dots = (index for index, character in enumerate(name) if character == ".")
+    found = (_claim(claims[name[:dot]], name[dot + 1 :]) for dot in dots if name[:dot] in claims)
+    return next((it for it in found if it is not None), None)
 
 
-def _as_header(value: Any) -> bytes | None:
+def _as_header(value: Any) -> HeaderValue | None:
     """Strings, numbers and truth values; nothing that would end the header before its time."""
     match value:
         case bool():
-            return b"true" if value else b"false"
+            return wire_text.header_value("true" if value else "false")
         case int() | float():
-            return str(value).encode()
+            return wire_text.header_value(str(value))
         case str():
-            text = value.strip().encode("utf-8", "replace")
-            return None if _UNSPEAKABLE(text) else text
+            with suppress(ValueError):
+                return wire_text.header_value(value.strip().encode("utf-8", "replace"))
     return None
 
 

@@ -14,6 +14,9 @@ MAX_PROGRAM_SIZE = 32_768
 
 
 class _Pattern(Protocol):
+    @property
+    def groups(self) -> int: ...
+
     def fullmatch(self, text: bytes) -> object | None: ...
 
     def sub(self, repl: bytes, text: bytes) -> bytes: ...
@@ -57,6 +60,11 @@ class Regex:
                 f"{text!r} compiles to {pattern.programsize} steps; at most {MAX_PROGRAM_SIZE} are allowed"
             )
         return cls(text.encode(), pattern)
+
+    @property
+    def groups(self) -> int:
+        """How many there are to refer to."""
+        return self._pattern.groups
 
     def accepts(self, value: bytes) -> bool:
         return self._pattern.fullmatch(value) is not None

@@ -1,14 +1,17 @@
 """What a route changes of a request or response: headers, authority, path; and redirects, which change where it goes.
 
-HTTPRoute's RequestHeaderModifier, ResponseHeaderModifier, URLRewrite and RequestRedirect. Everything is checked when
-it is built, so that applying it cannot fail.
+HTTPRoute's RequestHeaderModifier, ResponseHeaderModifier, URLRewrite and RequestRedirect, and their likes of a
+VirtualService. They take only text that was checked when it was read (`policies.wire_text`), so that applying them
+cannot fail, and cannot break a message.
 https://gateway-api.sigs.k8s.io/reference/spec/#httproutefilter
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
-from policies.attributes import Header, Headers, RequestHead
+from policies.attributes import Headers, RequestHead
 from policies.matching import Regex
+from policies.wire_text import Authority, Field, HeaderName, Path, Query, Substitution
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +21,10 @@ class HeaderEdit:
     They apply in the order set, add, remove. Setting `Host` is changing the authority.
     """
 
-    set: tuple[Header, ...] = ()
-    add: tuple[Header, ...] = ()
-    remove: tuple[bytes, ...] = ()
-    authority: bytes | None = None
+    set: tuple[Field, ...] = ()
+    add: tuple[Field, ...] = ()
+    remove: tuple[HeaderName, ...] = ()
+    authority: Authority | None = None
 
     @property
     def replaced_names(self) -> frozenset[bytes]:
@@ -51,7 +54,7 @@ class PathEdit:
     becomes empty: it is `/` then.
     """
 
-    value: bytes
+    value: Path
     replaces: bytes | None = None
 
     def apply(self, path: bytes) -> bytes:
@@ -65,11 +68,11 @@ class PathEdit:
 class TextPrefixEdit:
     """`value` in place of the first `length` characters of the path: Istio's, which knows no segments."""
 
-    value: bytes
+    value: Path
     length: int
 
     def apply(self, path: bytes) -> bytes:
-        return self.value + path[self.length :] or b"/"
+        return self.value + path[self.length :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class RegexEdit:
     """Whatever `pattern` finds in the path becomes `substitution`, in which `\\1` is what its first group found."""
 
     pattern: Regex
-    substitution: bytes
+    substitution: Substitution
 
     def apply(self, path: bytes) -> bytes:
         path = self.pattern.replace(path, self.substitution)
@@ -89,10 +92,12 @@ AnyPathEdit = PathEdit | TextPrefixEdit | RegexEdit
 
 @dataclass(frozen=True, slots=True)
 class UrlRewrite:
-    """The endpoint is asked for something else; it learns the original path from `x-envoy-original-path`."""
+    """The endpoint is asked for something else; it learns the original path from `x-envoy-original-path`. A `query`
+    comes before the request's own."""
 
-    hostname: bytes | None = None
+    hostname: Authority | None = None
     path: AnyPathEdit | None = None
+    query: Query | None = None
 
     def apply_to(self, head: RequestHead) -> None:
         if self.hostname is not None:
@@ -100,39 +105,63 @@ class UrlRewrite:
         if self.path is None:
             return
         path = self.path.apply(head.path)
-        if path != head.path:
+        if path != head.path or self.query is not None:
             head.headers.append((b"x-envoy-original-path", head.target))
             head.path = path
+        if self.query is not None:
+            head.query = b"%b&%b" % (self.query, head.query) if head.query else self.query
+            head.has_query = True
 
 
-_DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
+_DEFAULT_PORTS = {b"http": 80, b"https": 443}
+
+
+class PortSource(Enum):
+    """Where a redirect without a port of its own has it from."""
+
+    HOST = "host"
+    """What the client wrote behind the host, as in Envoy; a port 80 goes when the scheme becomes https."""
+    LISTENER = "listener"
+    """The port that the request was sent to."""
+    SCHEME = "scheme"
+    """The scheme's own, which is not written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """The client is told to ask elsewhere. None keeps what the request has.
+    """The client is told to ask elsewhere. None keeps what the request has; a `query` takes the place of its own.
 
-    The port is the configured one; else, when a scheme is configured, that scheme's; else the one that the request
-    used, if it `keeps_port`. A scheme's own port is not written.
+    A scheme's own port is not written.
     """
 
     scheme: bytes | None = None
-    hostname: bytes | None = None
+    hostname: Authority | None = None
     path: AnyPathEdit | None = None
     port: int | None = None
     status: int = 302
-    keeps_port: bool = True
+    port_source: PortSource = PortSource.HOST
+    query: Query | None = None
 
-    def location(self, head: RequestHead) -> bytes:
+    def location(self, head: RequestHead, listener_port: int) -> bytes:
         """An absolute URI; what is asked for was asked over http, for TLS is opaque to a waypoint."""
         scheme = self.scheme or b"http"
-        host, own_port = split_port(head.authority)
-        kept = own_port if self.scheme is None and self.keeps_port else b""
-        port = b"%d" % self.port if self.port is not None else kept
-        shown = b":" + port if port and port != _DEFAULT_PORTS[scheme] else b""
         path = self.path.apply(head.path) if self.path is not None else head.path
-        query = b"?" + head.query if head.has_query else b""
-        return b"%b://%b%b%b%b" % (scheme, self.hostname or host, shown, path, query)
+        if self.query is not None:
+            path = b"%b?%b" % (path, self.query)
+        elif head.has_query:
+            path = b"%b?%b" % (path, head.query)
+        return b"%b://%b%b" % (scheme, self._authority(scheme, head.authority, listener_port), path)
+
+    def _authority(self, scheme: bytes, asked: bytes, listener_port: int) -> bytes:
+        host, its_port = split_port(asked)
+        if self.hostname is not None:
+            host, its_port = split_port(self.hostname)
+        elif self.port_source is not PortSource.HOST or its_port in {b"80", b"%d" % _DEFAULT_PORTS[scheme]}:
+            its_port = b""
+        port = listener_port if self.port is None and self.port_source is PortSource.LISTENER else self.port
+        if port is not None:
+            its_port = b"%d" % port if port != _DEFAULT_PORTS[scheme] else b""
+        return b"%b:%b" % (host, its_port) if its_port else host
 
 
 def split_port(authority: bytes) -> tuple[bytes, bytes]:

@@ -84,6 +84,8 @@ class FieldMatch:
             return head.authority
         if name == b":method":
             return head.method
+        if name == b":path":
+            return head.target
         return b"http" if name == b":scheme" else head.get(name)
 
 
@@ -103,7 +105,7 @@ class SourceMatch:
 @dataclass(frozen=True, slots=True)
 class Match:
     """Everything in it must hold; of a repeated header or parameter, the first value counts. Of `without` none may:
-    what is missing holds."""
+    what is missing holds, but for an expression it is empty, as in Istio."""
 
     path: PathMatch = PathMatch()
     method: bytes | None = None
@@ -127,6 +129,8 @@ class Match:
                 return False
         for field in self.without:
             value = field.value_in(head)
+            if value is None and isinstance(field.match, Regex):
+                value = b""
             if value is not None and field.match.accepts(value):
                 return False
         return not self.query or self._accepts_query(parse_query(head.query))

@@ -150,7 +150,7 @@ def decide(
             decision.error = FaultInjected(abort)
             return decision
     if filters.cors is not None or filters.redirect is not None or filters.direct is not None:
-        decision.answer = _answer(decision, filters, head)
+        decision.answer = _answer(decision, filters, head, destination.port)
         if decision.answer is not None:
             return decision
     if rule.session is not None:
@@ -340,7 +340,7 @@ def _kept(rule: Rule, tokens: tuple[Token, ...]) -> WeightedBackend | None:
     return None
 
 
-def _answer(decision: Decision, filters: Filters, head: RequestHead) -> Answer | None:
+def _answer(decision: Decision, filters: Filters, head: RequestHead, port: int) -> Answer | None:
     cors, redirect = filters.cors, filters.redirect
     origin = cors.origin_of(head) if cors is not None else None
     if cors is not None and origin is not None:
@@ -351,7 +351,7 @@ def _answer(decision: Decision, filters: Filters, head: RequestHead) -> Answer |
     elif cors is not None and not cors.forwards_unmatched and preflight_method(head) is not None:
         return Answer(200, [], "cors_response")
     if redirect is not None:
-        return Answer(redirect.status, [(b"location", redirect.location(head))], "direct_response")
+        return Answer(redirect.status, [(b"location", redirect.location(head, port))], "direct_response")
     direct = filters.direct
     if direct is None:
         return None

@@ -85,7 +85,7 @@ async def _answer(
 
 async def _ask_http(path: DataPath, question: Question, cluster: Cluster, told: bytes) -> Response:
     head = question.head
-    head.path = question.authorizer.path_prefix + head.path
+    head.path = (question.authorizer.path_prefix or b"") + head.path
     is_http2 = cluster.config.app_protocol in {AppProtocol.HTTP2, AppProtocol.GRPC}
     return await call(path, cluster, head, told, is_http2=is_http2, most=_MAX_ANSWER_BYTES)
 

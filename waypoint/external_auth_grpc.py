@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from policies.attributes import Header, Headers, Peer, RequestHead
 from policies.external_auth import Allowed, Denied, Question, Worthless, denial, fit, removable
 from policies.rewrite import HeaderEdit
+from policies.wire_text import HeaderName
 from waypoint._proto.external_auth_pb2 import (
     Address,
     AttributeContext,
@@ -91,7 +92,7 @@ def _allowed(answer: OkHttpResponse) -> Allowed:
 
 
 def _edit(
-    options: Iterable[HeaderValueOption], appends: Callable[[HeaderValueOption], bool], removed: tuple[bytes, ...]
+    options: Iterable[HeaderValueOption], appends: Callable[[HeaderValueOption], bool], removed: tuple[HeaderName, ...]
 ) -> HeaderEdit:
     its = list(options)
     return HeaderEdit(

@@ -10,16 +10,17 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/ratelimit/v3/rls.prot
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import grpc
 import grpc.aio
 
-from policies.attributes import Headers
+from policies import wire_text
+from policies.attributes import Header, Headers
 from policies.rate_limit import LimitService, Measured, Quota, RateLimits
 from waypoint._proto.rate_limit_pb2 import Code, Descriptor, RateLimitRequest, RateLimitResponse, Unit
 from waypoint.errors import ExchangeError, RateLimited, RateLimitServiceFailed
@@ -43,11 +44,6 @@ _WINDOWS = {
     Unit.MONTH: 30 * 86400,
     Unit.YEAR: 365 * 86400,
 }
-_NOT_TO_ADD = frozenset(
-    {"host", "connection", "transfer-encoding", "content-length", "upgrade", "keep-alive", "te", "trailer"}
-)
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 Call = Callable[..., Awaitable[RateLimitResponse]]
 
@@ -176,8 +172,11 @@ def _told(limits: RateLimits, measured: Measured, response: RateLimitResponse) -
 
 
 def _headers(values: Iterable[RateLimitResponse.HeaderValue]) -> Headers:
+    return list(_fields(values))
+
+
+def _fields(values: Iterable[RateLimitResponse.HeaderValue]) -> Iterator[Header]:
     """Those that can be header fields, and say nothing of how the message is framed."""
-    pairs = ((it.key.lower(), it.raw_value or it.value.encode()) for it in values)
-    return [
-        (name.encode(), value) for name, value in pairs if _NAME(name) and _VALUE(value) and name not in _NOT_TO_ADD
-    ]
+    for it in values:
+        with suppress(ValueError):
+            yield wire_text.field(it.key, (it.raw_value or it.value.encode()).strip(b" \t"))

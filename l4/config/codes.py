@@ -31,6 +31,7 @@ class Code(StrEnum):
     REFERENCE_NOT_PERMITTED = "PWP0105"
     FILTER_INVALID = "PWP0106"
     PROTOCOL_MISMATCH = "PWP0107"
+    RULE_INVALID = "PWP0108"
     TARGET_NOT_FOUND = "PWP0121"
     POLICY_CONFLICTED = "PWP0122"
     NOT_ENTITLED = "PWP0123"
@@ -106,6 +107,9 @@ CODES: Mapping[Code, Entry] = {
     Code.FILTER_INVALID: Entry("FilterInvalid", _ERROR, "The filter can't be used here; its rule answers 500."),
     Code.PROTOCOL_MISMATCH: Entry(
         "ProtocolMismatch", _ERROR, "A route or policy of this kind has no effect on a port of this protocol."
+    ),
+    Code.RULE_INVALID: Entry(
+        "RuleInvalid", _ERROR, "A value of the rule is not accepted; its requests are answered with 500.", "IST0106"
     ),
     Code.TARGET_NOT_FOUND: Entry("TargetNotFound", _ERROR, "What the policy is attached to does not exist.", "IST0101"),
     Code.POLICY_CONFLICTED: Entry(

@@ -1,5 +1,8 @@
 """Documents → typed objects. A document that does not decode leaves its object's last valid version in force.
 
+Of an object that has no valid version yet, as at the start, as much is used as can be: where its kind is a list of
+rules, each rule that does not decode is refused by itself, and the others hold.
+
 Kinds are msgspec Structs; what a type can't say, they check in `__post_init__` with a ValueError, and the field's path
 comes along by itself.
 """
@@ -7,8 +10,8 @@ comes along by itself.
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
@@ -33,11 +36,26 @@ class Strict(msgspec.Struct, frozen=True):
     same. Of other kinds we read a part, so that unknown fields mean nothing."""
 
 
+class Ruled(Strict, frozen=True):
+    """A kind whose `spec` has a list of rules. `stands_in` gives what takes the place of one that can't be decoded: a
+    rule that decodes, and that the compiler refuses for what it still can be seen to match."""
+
+    rules_field: ClassVar[str]
+    rule_kind: ClassVar[Any]
+
+    @staticmethod
+    def stands_in(rule: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Resource(Generic[T]):
+    """`refused` says of rules, by their number, why a stand-in is there."""
+
     key: ObjectKey
     value: T
     origin: Origin
+    refused: Mapping[int, str] = field(default_factory=dict)
 
 
 class Resources:
@@ -73,6 +91,7 @@ class _Good:
     document: Document
     resource: Resource[Any]
     unknown_fields: tuple[str, ...]
+    is_whole: bool = True
 
 
 class Decoder:
@@ -100,9 +119,16 @@ class Decoder:
             if kind is None:
                 continue
             known = self._good.get(key)
+            if known is not None and not known.is_whole:
+                known = None
             try:
                 good[key] = _decode(document, kind, known)
             except msgspec.ValidationError as error:
+                partly = _decode_partly(document, kind) if known is None else None
+                if partly is not None:
+                    good[key], refused = partly
+                    problems.extend(refused)
+                    continue
                 problem = _problem(document, kind, error, is_kept=known is not None)
                 if is_policy(key.group, key.kind):
                     doubts.append(Doubt(problem, known is not None, key.namespace, is_policy=True))
@@ -150,6 +176,43 @@ def _decode(document: Document, kind: type[msgspec.Struct], known: _Good | None)
     shape = shape_of(kind) or {}
     unknown = itertools.chain(stray, unknown_fields(document.content.get("spec"), shape["spec"], "spec"))
     return _Good(document, resource, tuple(itertools.islice(unknown, _MAX_UNKNOWN_FIELDS)))
+
+
+def _decode_partly(document: Document, kind: type[msgspec.Struct]) -> tuple[_Good, list[Problem]] | None:
+    """The object without the rules that can't be decoded, and what is wrong with them; None where that isn't all."""
+    spec = document.content.get("spec")
+    if not issubclass(kind, Ruled) or not isinstance(spec, Mapping):
+        return None
+    rules = spec.get(kind.rules_field)
+    if not isinstance(rules, list):
+        return None
+    kept, problems = list(rules), []
+    refused: dict[int, str] = {}
+    for index, rule in enumerate(rules):
+        try:
+            msgspec.convert(rule, kind.rule_kind)
+        except msgspec.ValidationError as error:
+            problem = _problem_of_rule(document, kind, f"spec.{kind.rules_field}[{index}]", error)
+            problems.append(problem)
+            refused[index] = f"{problem.field}: {problem.sentence}"
+            kept[index] = kind.stands_in(rule if isinstance(rule, Mapping) else {})
+    content = {**document.content, "spec": {**spec, kind.rules_field: kept}}
+    try:
+        value = msgspec.convert(content, kind)
+    except msgspec.ValidationError:
+        return None
+    return _Good(document, Resource(document.key, value, document.origin, refused), (), is_whole=False), problems
+
+
+def _problem_of_rule(
+    document: Document, kind: type[msgspec.Struct], rule: str, error: msgspec.ValidationError
+) -> Problem:
+    sentence, place = sentence_of(error)
+    field = f"{rule}.{place}" if place and not place.startswith("[") else f"{rule}{place}"
+    if error.__cause__ is None:
+        sentence = _in_words(document, kind, field, str(error)) or sentence
+    sentence += "; the rule is refused, and what it can be seen to match is answered with 500"
+    return Problem(locate(document.origin, field), str(document.key), field, sentence, Code.RULE_INVALID)
 
 
 _STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")

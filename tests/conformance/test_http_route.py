@@ -212,7 +212,9 @@ def sent_to(path: str, location: str, status: int = 302, **more: Any) -> Ask:
 
 REDIRECT_ASKS = [
     sent_to("/hostname", "http://example.org/hostname"),
-    sent_to("/hostname", "http://example.org:8080/hostname", host="echo:8080"),
+    sent_to("/hostname", "http://example.org/hostname", host="echo:8080"),
+    sent_to("/hostname", "http://example.org:8080/hostname", port=8080),
+    sent_to("/full/a", "http://echo:8080/replaced", port=8080, host="echo:666"),
     sent_to("/host-and-status", "http://example.org/host-and-status", 301),
     *(sent_to(f"/status/{code}", f"http://example.org/status/{code}", code) for code in (301, 302, 303, 307, 308)),
     sent_to("/port", "http://echo:8083/port"),

@@ -5,6 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from l4.config import manifest
+from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Decoder
 
@@ -20,10 +21,12 @@ def load(kind: type[T], spec: str) -> T:
 
 
 def told(kind: type[T], spec: str) -> tuple[str, str]:
-    """Field and sentence of the one problem for which the object is refused."""
+    """Field and sentence of the one problem for which the object is refused, or one of its rules."""
     found, (problem,) = _decode(kind, spec)
-    assert found is None
-    return problem.field, problem.sentence
+    assert (found is None) is (problem.code is not Code.RULE_INVALID)
+    return problem.field, problem.sentence.removesuffix(
+        "; the rule is refused, and what it can be seen to match is answered with 500"
+    )
 
 
 def _decode(kind: type[T], spec: str) -> tuple[T | None, tuple[Problem, ...]]:

@@ -260,13 +260,27 @@ def test_words_between_blanks_become_lists() -> None:
 
 def test_claims_that_no_header_can_hold_are_left_out() -> None:
     names = ("text", "number", "truth", "break", "list", "missing", "deep")
-    rule = JwtRule(ISSUER, None, claim_headers=tuple((f"x-{name}".encode(), (name,)) for name in names))
+    rule = JwtRule(ISSUER, None, claim_headers=tuple((f"x-{name}".encode(), name) for name in names))
     claims = {"text": " grüße ", "number": 5, "truth": True, "break": "a\r\nx: y", "list": [1], "deep": {"a": 1}}
     head = bearing(KEY.sign({"iss": ISSUER, **claims}))
 
     Authentication((rule,)).authenticate(head, NOW, Verified(KEY))
 
     assert head.headers == [(b"x-text", "grüße".encode()), (b"x-number", b"5"), (b"x-truth", b"true")]
+
+
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [("https://example.com/team", b"a"), ("realm.group", b"b"), ("realm.sub.team", b"c"), ("realm.none", None)],
+)
+def test_a_claim_with_dots_in_its_name_is_told_and_so_is_one_inside_of_another(claim: str, told: bytes | None) -> None:
+    rule = JwtRule(ISSUER, None, claim_headers=((b"x-claim", claim),))
+    claims = {"https://example.com/team": "a", "realm": {"group": "b", "sub.team": "c"}}
+    head = bearing(KEY.sign({"iss": ISSUER, **claims}))
+
+    Authentication((rule,)).authenticate(head, NOW, Verified(KEY))
+
+    assert head.headers == ([(b"x-claim", told)] if told is not None else [])
 
 
 def test_of_two_tokens_the_good_one_counts_and_of_two_bad_ones_the_one_that_is_meant_for_us() -> None:

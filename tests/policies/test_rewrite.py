@@ -2,7 +2,7 @@ import pytest
 
 from policies.attributes import RequestHead
 from policies.matching import Regex
-from policies.rewrite import HeaderEdit, PathEdit, Redirect, RegexEdit, TextPrefixEdit, UrlRewrite
+from policies.rewrite import HeaderEdit, PathEdit, PortSource, Redirect, RegexEdit, TextPrefixEdit, UrlRewrite
 
 
 def test_set_replaces_all_values_of_a_name() -> None:
@@ -99,22 +99,48 @@ def test_a_rewrite_that_changes_nothing_tells_nothing() -> None:
         (b"reviews:9080", Redirect(), b"http://reviews:9080/v1/x?a=1"),
         (b"reviews", Redirect(), b"http://reviews/v1/x?a=1"),
         (b"reviews:80", Redirect(), b"http://reviews/v1/x?a=1"),
-        (b"reviews:9080", Redirect(scheme=b"https"), b"https://reviews/v1/x?a=1"),
-        (b"reviews:9080", Redirect(scheme=b"http"), b"http://reviews/v1/x?a=1"),
+        (b"reviews:80", Redirect(scheme=b"https"), b"https://reviews/v1/x?a=1"),
+        (b"reviews:9080", Redirect(scheme=b"https"), b"https://reviews:9080/v1/x?a=1"),
+        (b"reviews:9080", Redirect(scheme=b"https", port_source=PortSource.SCHEME), b"https://reviews/v1/x?a=1"),
         (b"reviews:9080", Redirect(scheme=b"https", port=8443), b"https://reviews:8443/v1/x?a=1"),
         (b"reviews:9080", Redirect(scheme=b"https", port=443), b"https://reviews/v1/x?a=1"),
         (b"reviews:9080", Redirect(port=80), b"http://reviews/v1/x?a=1"),
-        (b"reviews:9080", Redirect(hostname=b"example.org"), b"http://example.org:9080/v1/x?a=1"),
+        (b"reviews:9080", Redirect(hostname=b"example.org"), b"http://example.org/v1/x?a=1"),
+        (b"reviews:9080", Redirect(hostname=b"example.org:1"), b"http://example.org:1/v1/x?a=1"),
+        (b"reviews", Redirect(port_source=PortSource.LISTENER), b"http://reviews:8080/v1/x?a=1"),
+        (b"evil:666", Redirect(port_source=PortSource.LISTENER), b"http://evil:8080/v1/x?a=1"),
+        (
+            b"reviews:666",
+            Redirect(hostname=b"example.org", port_source=PortSource.LISTENER),
+            b"http://example.org:8080/v1/x?a=1",
+        ),
         (b"[::1]:9080", Redirect(), b"http://[::1]:9080/v1/x?a=1"),
         (b"[::1]", Redirect(), b"http://[::1]/v1/x?a=1"),
         (b"reviews", Redirect(path=PathEdit(b"/full")), b"http://reviews/full?a=1"),
+        (b"reviews", Redirect(path=PathEdit(b"/full"), query=b"b=2"), b"http://reviews/full?b=2"),
+        (b"reviews", Redirect(path=PathEdit(b"/full"), query=b""), b"http://reviews/full?"),
         (b"reviews", Redirect(path=PathEdit(b"/v2", b"/v1")), b"http://reviews/v2/x?a=1"),
     ],
 )
 def test_where_a_redirect_leads(authority: bytes, redirect: Redirect, location: bytes) -> None:
     head = RequestHead(b"GET", authority, b"/v1/x", b"a=1", [], has_query=True)
 
-    assert redirect.location(head) == location
+    assert redirect.location(head, 8080) == location
+
+
+def test_a_port_of_the_listener_that_is_the_schemes_own_is_not_written() -> None:
+    head = RequestHead(b"GET", b"reviews:9080", b"/v1", b"", [])
+
+    assert Redirect(port_source=PortSource.LISTENER).location(head, 80) == b"http://reviews/v1"
+
+
+@pytest.mark.parametrize(("query", "target"), [(b"", b"/new?own=1"), (b"a=1", b"/new?own=1&a=1")])
+def test_a_rewritten_query_comes_before_the_requests_own(query: bytes, target: bytes) -> None:
+    head = RequestHead(b"GET", b"reviews", b"/v1", query, [], has_query=bool(query))
+
+    UrlRewrite(path=PathEdit(b"/new"), query=b"own=1").apply_to(head)
+
+    assert head.target == target
 
 
 @pytest.mark.parametrize(
@@ -122,7 +148,6 @@ def test_where_a_redirect_leads(authority: bytes, redirect: Redirect, location: 
     [
         (TextPrefixEdit(b"/", 3), b"/a/b", b"/b"),
         (TextPrefixEdit(b"/c", 2), b"/ab", b"/cb"),
-        (TextPrefixEdit(b"", 2), b"/a", b"/"),
         (RegexEdit(Regex.parse("^/v([0-9])/(.*)"), rb"/\2/\1"), b"/v1/x", b"/x/1"),
         (RegexEdit(Regex.parse("a"), b"b"), b"/aXa", b"/bXb"),
         (RegexEdit(Regex.parse("^/"), b""), b"/x", b"/x"),
@@ -131,10 +156,3 @@ def test_where_a_redirect_leads(authority: bytes, redirect: Redirect, location: 
 )
 def test_istios_edits_of_a_path(edit: TextPrefixEdit | RegexEdit, path: bytes, edited: bytes) -> None:
     assert edit.apply(path) == edited
-
-
-def test_a_redirect_to_another_host_need_not_keep_the_port() -> None:
-    head = RequestHead(b"GET", b"app:8080", b"/a", b"", [])
-
-    assert Redirect(hostname=b"b", keeps_port=False).location(head) == b"http://b/a"
-    assert Redirect(hostname=b"b").location(head) == b"http://b:8080/a"

@@ -6,6 +6,7 @@ stays in place and accepts no token, so that its issuer's tokens are refused: no
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,8 +16,10 @@ from l4.config.documents import Problem
 from l4.config.resources import Resource
 from l4.config.shape import shape_of, unknown_fields
 from l4.discovery.workload import Service
+from policies import wire_text
 from policies.jwt import LISTS_OF_WORDS, Authentication, InlineKeys, JwtRule, RemoteKeys, plain_audience
 from policies.token_locations import DEFAULT_LOCATIONS, CookieLocation, HeaderLocation, Location, ParamLocation
+from policies.wire_text import HeaderName
 from waypoint.config.report import Report
 from waypoint.config.request_authentication import JWTRule, RequestAuthentication
 from waypoint.config.security_targets import EVERYTHING, SecurityTargets
@@ -62,13 +65,14 @@ def _rule(content: Any, field: str, report: Report) -> JwtRule:
         return _broken(content)
     for unknown in unknown_fields(content, shape_of(JWTRule), field):
         report.tell(unknown, "is not known here and has no effect: is it spelled right?", Code.UNKNOWN_FIELD)
-    outputs = ((it.header.lower().encode(), tuple(it.claim.split("."))) for it in rule.output_claim_to_headers)
+    outputs = ((wire_text.header_name(it.header), it.claim) for it in rule.output_claim_to_headers)
+    payload_header = rule.output_payload_to_header
     return JwtRule(
         issuer=rule.issuer,
         keys=_keys(rule, field, report),
         audiences=tuple(sorted({plain_audience(it) for it in rule.audiences})),
         locations=tuple(_locations(rule)) or DEFAULT_LOCATIONS,
-        payload_header=(rule.output_payload_to_header or "").lower().encode(),
+        payload_header=wire_text.header_name(payload_header) if payload_header is not None else None,
         claim_headers=tuple(outputs),
         is_forwarded=rule.forward_original_token,
         space_delimited=tuple(dict.fromkeys((*LISTS_OF_WORDS, *rule.space_delimited_claims))),
@@ -81,12 +85,18 @@ def _broken(content: Any) -> JwtRule:
     fields = content if isinstance(content, dict) else {}
     outputs = fields.get("outputClaimToHeaders")
     told = [it.get("header") for it in outputs if isinstance(it, dict)] if isinstance(outputs, list) else []
-    names = [it.lower() for it in (fields.get("outputPayloadToHeader"), *told) if isinstance(it, str)]
+    names = [it for it in (fields.get("outputPayloadToHeader"), *told) if isinstance(it, str)]
     issuer = fields.get("issuer")
-    claim_headers = tuple((name.encode(), ()) for name in names)
+    claim_headers = tuple((name, "") for name in _header_names(names))
     is_required = fields.get("presence") not in {None, "OPTIONAL"}
     text = issuer if isinstance(issuer, str) else ""
     return JwtRule(text, None, claim_headers=claim_headers, is_required=is_required)
+
+
+def _header_names(names: Iterable[str]) -> Iterator[HeaderName]:
+    for name in names:
+        with suppress(ValueError):
+            yield wire_text.header_name(name)
 
 
 def _locations(rule: JWTRule) -> Iterator[Location]:

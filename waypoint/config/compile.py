@@ -181,7 +181,7 @@ class _Routes:
         report = Report(resource)
         attachments = list(self.parents.of(resource, report))
         if attachments:
-            rules = Rules(resource.key, self.references, report)
+            rules = Rules(resource.key, self.references, report, resource.refused)
             routes, opaque = _compiled(rules, resource.value)
             for it in attachments:
                 self._attach(resource, it, routes, opaque)

@@ -7,8 +7,10 @@ https://gateway-api.sigs.k8s.io/geps/gep-1494/
 
 from collections.abc import Iterable
 
+from policies import wire_text
 from policies.attributes import ClusterName
 from policies.external_auth import ALL_NAMES, Authorizer, Names
+from policies.wire_text import Path
 from waypoint.config import gateway_api as api
 
 ALWAYS_TOLD = "authorization"
@@ -30,12 +32,18 @@ def authorizer_of(name: str, cluster: ClusterName | None, auth: api.ExternalAuth
     return Authorizer(
         name,
         cluster,
-        path_prefix=auth.http.path.rstrip("/").encode(),
+        path_prefix=path_prefix_of(auth.http.path),
         sent=_names((ALWAYS_TOLD, *auth.http.allowed_headers)),
         max_body_bytes=max_body_bytes,
         takes_part=True,
         to_upstream=_names(returned) if returned else ALL_NAMES,
     )
+
+
+def path_prefix_of(text: str) -> Path | None:
+    """What is put before the path that is asked about; None for nothing."""
+    prefix = text.rstrip("/")
+    return wire_text.path(prefix) if prefix else None
 
 
 def _names(names: Iterable[str]) -> Names:

@@ -7,12 +7,14 @@ doesn't take.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from l4.discovery.objects import PortNumber
+from policies import wire_text
 from policies.matching import Regex
 from waypoint.config.api_fields import (
     Duration,
@@ -31,12 +33,9 @@ from waypoint.config.api_fields import (
 
 _DURATION_PARTS = re.compile(r"([0-9]+)(ms|h|m|s)").findall
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\uffff]*").fullmatch
-_AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
 _ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+\-.]*://(?=[^:])[^\s:/?#*]*\*?[^\s:/?#*]*(?::[0-9]{1,5})?").fullmatch
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_|~`]+").fullmatch
 _FIELDS = {"URLRewrite": "urlRewrite", "CORS": "cors"}
-_FRAMING = frozenset({"connection", "transfer-encoding", "content-length", "upgrade", "keep-alive", "te", "trailer"})
 
 MatchType = Literal["Exact", "RegularExpression"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
@@ -118,10 +117,9 @@ class HeaderValue(Struct, frozen=True):
     value: Annotated[str, Meta(min_length=1, max_length=4096)]
 
     def __post_init__(self) -> None:
-        if self.name.lower() == "host" and not _AUTHORITY(self.value):
-            raise ValueError(f"{self.value!r} is no host such as reviews.example.com or reviews:8080")
-        if not _HEADER_VALUE(self.value) or self.value != self.value.strip():
-            raise ValueError(f"{self.value!r} is no header value: take out control characters, and spaces at its ends")
+        if self.name.lower() == "host":
+            wire_text.authority(self.value)
+        wire_text.header_value(self.value)
 
 
 class HeaderModifier(Struct, frozen=True):
@@ -136,8 +134,9 @@ class HeaderModifier(Struct, frozen=True):
             lowered = [name.lower() for name in names]
             if (name := repeated(lowered)) is not None:
                 raise ValueError(f"{name} stands twice in one list; names don't depend on case, keep one of them")
-            if framing := _FRAMING.intersection(lowered):
-                raise ValueError(f"{min(framing)} belongs to the connection and can't be changed by a route")
+            for name in lowered:
+                if name != "host":
+                    wire_text.header_name(name)
         if "host" in {name.lower() for name in (*self.remove, *(it.name for it in self.add))}:
             raise ValueError("Host can be set, but neither added nor removed: a request has exactly one")
 
@@ -339,6 +338,8 @@ class SessionPersistence(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         if self.session_name and not _TOKEN(self.session_name):
             raise ValueError(f"sessionName: {self.session_name!r} can't name a cookie or header; take letters and -")
+        if self.session_name and self.type == "Header":
+            wire_text.header_name(self.session_name)
         if self.cookie_config is None:
             return
         if self.type == "Header":
@@ -365,6 +366,21 @@ def check_parents(refs: tuple[ParentRef, ...]) -> None:
 def check_rule_names(names: Iterable[str | None]) -> None:
     if (name := repeated(name for name in names if name is not None)) is not None:
         raise ValueError(f"rules: two have the name {name}; rename one")
+
+
+def stand_in(rule: Mapping[str, Any], match_kind: type[Struct]) -> dict[str, Any]:
+    """For a rule that can't be decoded: its matches, as far as they can be; none, where it has some and none can."""
+    name, matches = rule.get("name"), rule.get("matches") or [{}]
+    kept = [it for it in matches if _decodes(it, match_kind)] if isinstance(matches, list) else []
+    return {"matches": kept[:64], **({"name": name} if _decodes(name, SectionName) else {})}
+
+
+def _decodes(value: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def check_matches(counts: Iterable[int]) -> None:

@@ -4,11 +4,12 @@ https://gateway-api.sigs.k8s.io/reference/spec/#grpcroute
 """
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from l4.config.resources import Strict
+from l4.config.resources import Ruled
 from l4.discovery.objects import Metadata
 from policies.matching import Regex
 from waypoint.config.api_fields import Hostname, SectionName, repeated
@@ -23,6 +24,7 @@ from waypoint.config.gateway_api import (
     check_matches,
     check_parents,
     check_rule_names,
+    stand_in,
 )
 
 _SERVICE = re.compile(r"\.?[A-Za-z_][A-Za-z_0-9]*(?:\.[A-Za-z_][A-Za-z_0-9]*)*").fullmatch
@@ -91,6 +93,13 @@ class GRPCRouteSpec(Struct, frozen=True, rename="camel"):
         check_matches(len(rule.matches) for rule in self.rules)
 
 
-class GRPCRoute(Strict, frozen=True):
+class GRPCRoute(Ruled, frozen=True):
+    rules_field = "rules"
+    rule_kind = GRPCRouteRule
+
     metadata: Metadata
     spec: GRPCRouteSpec = field(default_factory=GRPCRouteSpec)
+
+    @staticmethod
+    def stands_in(rule: Mapping[str, Any]) -> dict[str, Any]:
+        return stand_in(rule, GRPCRouteMatch)

@@ -3,12 +3,12 @@
 https://gateway-api.sigs.k8s.io/reference/spec/#httproute
 """
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from l4.config.resources import Strict
+from l4.config.resources import Ruled
 from l4.discovery.objects import Metadata
 from policies.matching import Regex
 from waypoint.config.api_fields import Duration, Hostname, SectionName, is_path, repeated
@@ -27,6 +27,7 @@ from waypoint.config.gateway_api import (
     check_matches,
     check_parents,
     check_rule_names,
+    stand_in,
 )
 
 _BAD_IN_PATH = ("//", "/./", "/../", "%2f", "%2F")
@@ -97,9 +98,16 @@ class HTTPRouteSpec(Struct, frozen=True, rename="camel"):
         check_matches(len(rule.matches) for rule in self.rules)
 
 
-class HTTPRoute(Strict, frozen=True, rename="camel"):
+class HTTPRoute(Ruled, frozen=True, rename="camel"):
+    rules_field = "rules"
+    rule_kind = HTTPRouteRule
+
     metadata: Metadata
     spec: HTTPRouteSpec = field(default_factory=HTTPRouteSpec)
+
+    @staticmethod
+    def stands_in(rule: Mapping[str, Any]) -> dict[str, Any]:
+        return stand_in(rule, HTTPRouteMatch)
 
 
 def _replaces_prefix(filters: Iterable[Filter]) -> bool:

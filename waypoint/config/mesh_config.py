@@ -19,11 +19,12 @@ from l4.config.documents import Problem
 from l4.config.resources import Resource
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
+from policies import wire_text
 from policies.attributes import ClusterName
 from policies.external_auth import ALL_NAMES, NO_NAMES, Authorizer, Names
 from waypoint.config.api_fields import HeaderName, is_path
 from waypoint.config.clusters import ClusterConfigs
-from waypoint.config.external_auth import ALWAYS_TOLD
+from waypoint.config.external_auth import ALWAYS_TOLD, path_prefix_of
 from waypoint.config.report import Report
 from waypoint.config.traffic_policy import GoDuration, seconds_of
 
@@ -70,6 +71,7 @@ class HttpService(Service, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         if self.path_prefix and not is_path(self.path_prefix):
             raise ValueError(f"pathPrefix: {self.path_prefix!r} is no path; it begins with /")
+        wire_text.fields(self.include_additional_headers_in_check)
 
 
 class ExtensionProvider(Struct, frozen=True, rename="camel"):
@@ -161,14 +163,14 @@ def _authorizer(name: str, cluster: ClusterName | None, service: Service, http: 
     if http is None:
         return Authorizer(name, cluster, is_grpc=True, sent=ALL_NAMES, **common)
     told = (ALWAYS_TOLD, *http.include_headers_in_check, *http.include_request_headers_in_check)
-    added = http.include_additional_headers_in_check.items()
+    added = http.include_additional_headers_in_check
     denied = http.headers_to_downstream_on_deny
     return Authorizer(
         name,
         cluster,
-        path_prefix=http.path_prefix.rstrip("/").encode(),
+        path_prefix=path_prefix_of(http.path_prefix),
         sent=_names(told),
-        added=tuple(sorted((key.lower().encode(), value.encode()) for key, value in added)),
+        added=tuple(sorted(wire_text.fields(added))),
         to_upstream=_names(http.headers_to_upstream_on_allow),
         to_client=_names(http.headers_to_downstream_on_allow),
         to_denied=_names((*denied, "www-authenticate", "location", "content-type")) if denied else ALL_NAMES,

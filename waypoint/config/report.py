@@ -37,6 +37,10 @@ class Report:
         self.tell(field, sentence, code)
         self.dropped.append((reason, f"{field}: {sentence}"))
 
+    def refuse(self, message: str) -> None:
+        """A rule that could not be read: that was told when it was."""
+        self.dropped.append(("UnsupportedValue", message))
+
     @property
     def has_errors(self) -> bool:
         return any(CODES[problem.code].level is Level.ERROR for problem in self.problems)

@@ -13,13 +13,13 @@ from msgspec import Meta, Struct, field
 
 from l4.config.resources import Strict
 from l4.discovery.objects import Metadata
+from policies import wire_text
 from waypoint.config.api_fields import HeaderName
 from waypoint.config.security_targets import TargetRef, TargetRefs
 
 _SECONDS = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s))+").fullmatch
 _PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s)").findall
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_CONTENT = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade"})
 
 Text = Annotated[str, Meta(min_length=1)]
 Texts = tuple[Text, ...]
@@ -64,8 +64,8 @@ class JWTRule(Struct, frozen=True, rename="camel"):
         lowered = [name.lower() for name in outputs if name]
         if len(set(lowered)) < len(lowered):
             raise ValueError("two outputs go to the same header: give each one of its own")
-        if taken := _CONTENT.intersection(lowered):
-            raise ValueError(f"{min(taken)} belongs to the message and can't say what a token says")
+        for name in lowered:
+            wire_text.header_name(name)
 
     @property
     def keys_uri(self) -> str:

@@ -4,11 +4,12 @@ What can't be carried out stays a local matter: a filter that we don't know make
 forbids to act as if it were not there; a mirror that leads nowhere is left out, and the request goes on.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from re import escape
 
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey
+from policies import wire_text
 from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
 from policies.external_auth import Authorizer
@@ -17,7 +18,7 @@ from policies.matching import Exact, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
 from policies.retry import RetryPolicy, retries_on_statuses
-from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
+from policies.rewrite import HeaderEdit, PathEdit, PortSource, Redirect, UrlRewrite
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, Rule, RuleSource, WeightedBackend
 from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
@@ -42,23 +43,26 @@ _NOWHERE = (WeightedBackend(None),)
 
 class Rules:
     """Compiles the rules of one route object; what is wrong with them goes into `report`, and the numbers of those that
-    can't be carried out into `dropped`."""
+    can't be carried out into `dropped`. `refused` are those that could not even be read, which was told already."""
 
-    def __init__(self, key: ObjectKey, references: References, report: Report) -> None:
+    def __init__(
+        self, key: ObjectKey, references: References, report: Report, refused: Mapping[int, str] | None = None
+    ) -> None:
         self.dropped: set[int] = set()
+        self._refused = refused or {}
         self._key = key
         self._references = references
         self._report = report
 
     def http(self, rules: tuple[HTTPRouteRule, ...]) -> Iterator[Route]:
         for index, rule in enumerate(rules):
-            matches = matches_of(rule)
+            matches = [] if index in self._refused and not rule.matches else matches_of(rule)
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
 
     def grpc(self, rules: tuple[GRPCRouteRule, ...]) -> Iterator[Route]:
         for index, rule in enumerate(rules):
-            matches = matches_of(rule)
+            matches = [] if index in self._refused and not rule.matches else matches_of(rule)
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
 
@@ -79,6 +83,21 @@ class Rules:
         return name or f"{key.namespace}.{key.name}.{index}", source
 
     def _rule(self, index: int, rule: HTTPRouteRule | GRPCRouteRule, matches: list[Match]) -> Rule:
+        field = f"spec.rules[{index}]"
+        name, source = self._named(index, rule.name)
+        if index in self._refused:
+            self._report.refuse(self._refused[index])
+            self.dropped.add(index)
+            return Rule(name, _NOWHERE, source=source)
+        try:
+            return self._carried_out(index, rule, matches)
+        except ValueError as error:
+            self._report.drop(field, f"{error}; requests for it answer 500", Code.RULE_INVALID)
+            self.dropped.add(index)
+            return Rule(name, _NOWHERE, source=source)
+
+    def _carried_out(self, index: int, rule: HTTPRouteRule | GRPCRouteRule, matches: list[Match]) -> Rule:
+        """Raises ValueError for text that can't become part of a message."""
         field = f"spec.rules[{index}]"
         name, source = self._named(index, rule.name)
         if not self._are_known(f"{field}.filters", rule.filters, _FILTERS):
@@ -255,12 +274,13 @@ def _edit(modifiers: list[api.HeaderModifier | None]) -> HeaderEdit | None:
     given = [it for it in modifiers if it is not None]
     if not given:
         return None
-    changed = [(it.name.lower().encode(), it.value.encode()) for modifier in given for it in modifier.set]
+    changed = [it for modifier in given for it in modifier.set]
+    host = next((it.value for it in changed if it.name.lower() == "host"), None)
     return HeaderEdit(
-        set=tuple(header for header in changed if header[0] != b"host"),
-        add=tuple((it.name.lower().encode(), it.value.encode()) for modifier in given for it in modifier.add),
-        remove=tuple(sorted(name.lower().encode() for modifier in given for name in modifier.remove)),
-        authority=next((value for name, value in changed if name == b"host"), None),
+        set=tuple(wire_text.field(it.name, it.value) for it in changed if it.name.lower() != "host"),
+        add=tuple(wire_text.field(it.name, it.value) for modifier in given for it in modifier.add),
+        remove=tuple(sorted(wire_text.header_name(name) for modifier in given for name in modifier.remove)),
+        authority=wire_text.authority(host) if host is not None else None,
     )
 
 
@@ -268,31 +288,33 @@ def _path_edit(path: api.PathModifier | None, prefix: bytes) -> PathEdit | None:
     if path is None:
         return None
     if path.type == "ReplaceFullPath":
-        return PathEdit((path.replace_full_path or "/").encode())
-    return PathEdit((path.replace_prefix_match or "").encode(), replaces=prefix)
+        return PathEdit(wire_text.path(path.replace_full_path or "/"))
+    return PathEdit(wire_text.path(path.replace_prefix_match or "/"), replaces=prefix)
 
 
 def _rewrite(rewrite: api.URLRewrite, prefix: bytes) -> UrlRewrite:
-    hostname = rewrite.hostname.encode() if rewrite.hostname else None
+    hostname = wire_text.authority(rewrite.hostname) if rewrite.hostname else None
     return UrlRewrite(hostname, _path_edit(rewrite.path, prefix))
 
 
 def _redirect(redirect: api.RequestRedirect, prefix: bytes) -> Redirect:
+    """Without a port of its own it goes to the scheme's, if it names one, else to the port of the route's parent."""
     return Redirect(
         scheme=redirect.scheme.encode() if redirect.scheme else None,
-        hostname=redirect.hostname.encode() if redirect.hostname else None,
+        hostname=wire_text.authority(redirect.hostname) if redirect.hostname else None,
         path=_path_edit(redirect.path, prefix),
         port=redirect.port,
         status=redirect.status_code,
+        port_source=PortSource.SCHEME if redirect.scheme else PortSource.LISTENER,
     )
 
 
 def _cors(cors: api.CORS) -> Cors:
     return Cors(
         origins=tuple(OriginPattern(origin.lower().encode()) for origin in cors.allow_origins),
-        methods=tuple(method.encode() for method in cors.allow_methods),
-        headers=tuple(name.lower().encode() for name in cors.allow_headers),
-        expose=tuple(name.lower().encode() for name in cors.expose_headers),
+        methods=tuple(map(wire_text.token, cors.allow_methods)),
+        headers=tuple(wire_text.token(name.lower()) for name in cors.allow_headers),
+        expose=tuple(wire_text.token(name.lower()) for name in cors.expose_headers),
         max_age_seconds=cors.max_age,
         has_credentials=bool(cors.allow_credentials),
     )

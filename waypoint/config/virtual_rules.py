@@ -6,12 +6,15 @@ share of requests 503, as in Istio.
 
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
+from policies import wire_text
 from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
 from policies.fault import Abort, Delay, Fault
@@ -21,7 +24,16 @@ from policies.matching import ANYTHING, Exact, Prefix, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
 from policies.retry import BACKOFF_SECONDS, Condition, RetryPolicy
-from policies.rewrite import AnyPathEdit, HeaderEdit, PathEdit, Redirect, RegexEdit, TextPrefixEdit, UrlRewrite
+from policies.rewrite import (
+    AnyPathEdit,
+    HeaderEdit,
+    PathEdit,
+    PortSource,
+    Redirect,
+    RegexEdit,
+    TextPrefixEdit,
+    UrlRewrite,
+)
 from policies.route import (
     FieldMatch,
     Match,
@@ -34,6 +46,7 @@ from policies.route import (
     WeightedBackend,
 )
 from policies.timeout import NO_TIMEOUTS, Timeouts
+from policies.wire_text import Authority, Field, HeaderName, HeaderValue, Query
 from waypoint.config import virtual_service as api
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.delegates import delegated
@@ -52,6 +65,13 @@ _DEFAULT_RETRY_ON = frozenset(
     }
 )
 _ANY_PATH = PathMatch(PathKind.TEXT_PREFIX, b"/")
+_NOWHERE = (WeightedBackend(None),)
+_AUTHORITIES = frozenset({"host", ":authority"})
+_PORT_SOURCES = {
+    None: PortSource.HOST,
+    "FROM_REQUEST_PORT": PortSource.LISTENER,
+    "FROM_PROTOCOL_DEFAULT": PortSource.SCHEME,
+}
 _ANYWHERE = (api.HTTPRouteDestination(api.Destination("anywhere")),)
 
 
@@ -86,14 +106,14 @@ class VirtualRules:
                 yield from self._routes(index, route)
 
     def _routes(self, index: int, route: api.HTTPRoute) -> Iterator[Route]:
-        rules: dict[tuple[AnyPathEdit | None, str], Rule] = {}
+        rules: dict[tuple[str | None, str], Rule] = {}
         for number, match in enumerate(route.match or (api.HTTPMatch(),)):
             if self._is_for_us(match.gateways, match.port):
                 self._tell_harmless(f"spec.http[{index}].match[{number}]", match)
-                edit = _path_edit(route, match)
-                if (edit, match.name) not in rules:
-                    rules[edit, match.name] = self._rule(index, route, edit, match.name)
-                yield Route(self._match(match), rules[edit, match.name])
+                prefix = _replaced_prefix(route, match)
+                if (prefix, match.name) not in rules:
+                    rules[prefix, match.name] = self._rule(index, route, prefix, match.name)
+                yield Route(self._match(match), rules[prefix, match.name])
 
     def _delegated(self, index: int, root: api.HTTPRoute, to: api.Delegate) -> Iterator[Route]:
         """Requests that the root takes and for which nothing can be found out are answered 500, and go nowhere else."""
@@ -135,7 +155,7 @@ class VirtualRules:
 
     def _stopped(self, index: int, route: api.HTTPRoute) -> Iterator[Route]:
         """Its place in the order stays: what it was to take must not go to the rules below."""
-        rule = Rule(self._name(index, route.name), (WeightedBackend(None),), source=self._source(index, "http"))
+        rule = Rule(self._name(index, route.name), _NOWHERE, source=self._source(index, "http"))
         for match in route.match or (api.HTTPMatch(),):
             if self._is_for_us(match.gateways, match.port):
                 yield Route(self._match(match), rule)
@@ -198,7 +218,17 @@ class VirtualRules:
 
     # -- rules -----------------------------------------------------------------------------------------------------
 
-    def _rule(self, index: int, route: api.HTTPRoute, edit: AnyPathEdit | None, of_match: str = "") -> Rule:
+    def _rule(self, index: int, route: api.HTTPRoute, prefix: str | None, of_match: str = "") -> Rule:
+        name = self._name(index, route.name) + (of_match and f".{of_match}")
+        try:
+            return self._carried_out(index, route, prefix, name)
+        except _Refused as refused:
+            sentence = f"{refused.sentence}; requests for the rule are answered with 500"
+            self._report.drop(f"spec.http[{index}].{refused.field}", sentence, Code.RULE_INVALID)
+            return Rule(name, _NOWHERE, source=self._source(index, "http"))
+
+    def _carried_out(self, index: int, route: api.HTTPRoute, prefix: str | None, name: str) -> Rule:
+        """Raises _Refused for text that can't become part of a message."""
         field = f"spec.http[{index}]"
         seconds = seconds_of(route.timeout)
         if route.retries is not None and route.retries.retry_remote_localities:
@@ -207,9 +237,9 @@ class VirtualRules:
             )
             self._report.tell(f"{field}.retries.retryRemoteLocalities", sentence, Code.NOT_CARRIED_OUT)
         return Rule(
-            name=self._name(index, route.name) + (of_match and f".{of_match}"),
+            name=name,
             backends=tuple(self._backends(field, route)),
-            filters=self._filters(field, route, edit),
+            filters=self._filters(field, route, prefix),
             timeouts=Timeouts(seconds) if seconds is not None else NO_TIMEOUTS,
             retry=_retry(route.retries) if route.retries is not None else None,
             fault=_fault(route.fault) if route.fault is not None else None,
@@ -219,17 +249,18 @@ class VirtualRules:
     def _backends(self, field: str, route: api.HTTPRoute) -> Iterator[WeightedBackend]:
         for number, it in enumerate(route.route):
             cluster = self._cluster(f"{field}.route[{number}].destination", it.destination)
-            edits = _edit(it.headers.request), _edit(it.headers.response)
+            edits = _edits(f"route[{number}].headers", it.headers)
             filters = Filters(*edits) if any(edits) else NO_FILTERS
             yield WeightedBackend(cluster, _weight(it, route.route), filters, _UNAVAILABLE)
 
-    def _filters(self, field: str, route: api.HTTPRoute, edit: AnyPathEdit | None) -> Filters:
-        rewrite, direct = route.rewrite, route.direct_response
+    def _filters(self, field: str, route: api.HTTPRoute, prefix: str | None) -> Filters:
+        rewrite, redirect, direct = route.rewrite, route.redirect, route.direct_response
+        request_edit, response_edit = _edits("headers", route.headers)
         return Filters(
-            request_edit=_edit(route.headers.request),
-            response_edit=_edit(route.headers.response),
-            rewrite=UrlRewrite(rewrite.authority.encode() or None, edit) if rewrite is not None else None,
-            redirect=_redirect(route.redirect, edit) if route.redirect is not None else None,
+            request_edit=request_edit,
+            response_edit=response_edit,
+            rewrite=_rewrite(rewrite, prefix) if rewrite is not None else None,
+            redirect=_redirect(redirect, prefix) if redirect is not None else None,
             mirrors=tuple(self._mirrors(field, route)),
             cors=_cors(route.cors_policy) if route.cors_policy is not None else None,
             direct=DirectResponse(direct.status, _body(direct.body)) if direct is not None else None,
@@ -317,33 +348,48 @@ def _path(match: api.HTTPMatch) -> PathMatch:
 # -- what is done --------------------------------------------------------------------------------------------------
 
 
-def _path_edit(route: api.HTTPRoute, match: api.HTTPMatch) -> AnyPathEdit | None:
-    """A rewrite puts its `uri` in place of the prefix that matched, if it was one, else of the whole path."""
-    prefix = match.uri.prefix if match.uri is not None else None
-    if route.redirect is not None:
-        text = route.redirect.prefix_rewrite or route.redirect.uri
-        prefix = prefix if route.redirect.prefix_rewrite else None
-    elif route.rewrite is None:
-        return None
-    elif route.rewrite.uri_regex_rewrite is not None:
-        regex = route.rewrite.uri_regex_rewrite
-        return RegexEdit(Regex.parse(regex.match), regex.rewrite.encode())
-    else:
-        text = route.rewrite.uri
-    if not text:
-        return None
-    return TextPrefixEdit(text.encode(), len(prefix.encode())) if prefix is not None else PathEdit(text.encode())
+def _replaced_prefix(route: api.HTTPRoute, match: api.HTTPMatch) -> str | None:
+    """The prefix that matched, where a rewrite or redirect puts something in its place; None for the whole path."""
+    replaces_it = route.rewrite is not None or (route.redirect is not None and route.redirect.prefix_rewrite)
+    return match.uri.prefix if replaces_it and match.uri is not None else None
 
 
-def _redirect(redirect: api.Redirect, edit: AnyPathEdit | None) -> Redirect:
+def _target(
+    place: str, uri: str, regex: api.RegexRewrite | None, prefix: str | None
+) -> tuple[AnyPathEdit | None, Query | None]:
+    if regex is not None:
+        with _in(f"{place}.uriRegexRewrite.rewrite"):
+            pattern = Regex.parse(regex.match)
+            return RegexEdit(pattern, wire_text.substitution(regex.rewrite, pattern.groups)), None
+    if not uri:
+        return None, None
+    with _in(f"{place}.uri"):
+        path, query = wire_text.path_and_query(uri)
+    return TextPrefixEdit(path, len(prefix.encode())) if prefix is not None else PathEdit(path), query
+
+
+def _rewrite(rewrite: api.Rewrite, prefix: str | None) -> UrlRewrite:
+    edit, query = _target("rewrite", rewrite.uri, rewrite.uri_regex_rewrite, prefix)
+    return UrlRewrite(_authority("rewrite.authority", rewrite.authority), edit, query)
+
+
+def _redirect(redirect: api.Redirect, prefix: str | None) -> Redirect:
+    uri = redirect.prefix_rewrite or redirect.uri
+    edit, query = _target("redirect", uri, None, prefix if redirect.prefix_rewrite else None)
     return Redirect(
         scheme=redirect.scheme.encode() or None,
-        hostname=redirect.authority.encode() or None,
+        hostname=_authority("redirect.authority", redirect.authority),
         path=edit,
         port=redirect.port,
         status=redirect.redirect_code or 301,
-        keeps_port=redirect.derive_port == "FROM_REQUEST_PORT" or not (redirect.authority or redirect.derive_port),
+        port_source=_PORT_SOURCES[redirect.derive_port],
+        query=query,
     )
+
+
+def _authority(place: str, text: str) -> Authority | None:
+    with _in(place):
+        return wire_text.authority(text) if text else None
 
 
 def _body(body: api.DirectBody | None) -> bytes:
@@ -352,17 +398,38 @@ def _body(body: api.DirectBody | None) -> bytes:
     return body.string.encode() if body.string is not None else b64decode(body.bytes or "")
 
 
-def _edit(operations: api.HeaderOperations) -> HeaderEdit | None:
+def _edits(place: str, headers: api.Headers) -> tuple[HeaderEdit | None, HeaderEdit | None]:
+    """Of the request and of the response, which has no authority."""
+    request, response = f"{place}.request", f"{place}.response"
+    changed = headers.request.set
+    host = next((value for name, value in changed.items() if name.lower() in _AUTHORITIES), "")
+    authority = _authority(f"{request}.set", host)
+    others = {name: value for name, value in changed.items() if name.lower() not in _AUTHORITIES}
+    return _edit(request, others, headers.request, authority), _edit(response, headers.response.set, headers.response)
+
+
+def _edit(
+    place: str, changed: Mapping[str, str], operations: api.HeaderOperations, authority: Authority | None = None
+) -> HeaderEdit | None:
     if operations == api.HeaderOperations():
         return None
-    changed = [(name.lower().encode(), value.encode()) for name, value in operations.set.items()]
-    authority = next((value for name, value in changed if name in {b"host", b":authority"}), None)
     return HeaderEdit(
-        set=tuple(header for header in changed if header[0] not in {b"host", b":authority"}),
-        add=tuple((name.lower().encode(), value.encode()) for name, value in operations.add.items()),
-        remove=tuple(sorted(name.lower().encode() for name in operations.remove)),
+        set=tuple(_fields_of(f"{place}.set", changed)),
+        add=tuple(_fields_of(f"{place}.add", operations.add)),
+        remove=tuple(sorted(_names(f"{place}.remove", operations.remove))),
         authority=authority,
     )
+
+
+def _fields_of(place: str, values: Mapping[str, str]) -> Iterator[Field]:
+    for name, value in values.items():
+        with _in(f"{place}.{name}"):
+            yield wire_text.field(name, value)
+
+
+def _names(place: str, names: tuple[str, ...]) -> Iterator[HeaderName]:
+    with _in(place):
+        yield from map(wire_text.header_name, names)
 
 
 def _retry(retries: api.Retries) -> RetryPolicy:
@@ -406,13 +473,42 @@ def _chance(percentage: api.Percent, percent: int | None = None) -> float:
 
 
 def _cors(cors: api.CorsPolicy) -> Cors:
+    lists = (("allowMethods", cors.allow_methods), ("allowHeaders", cors.allow_headers))
+    methods, headers, expose = (
+        tuple(_tokens(f"corsPolicy.{name}", values))
+        for name, values in (*lists, ("exposeHeaders", cors.expose_headers))
+    )
     origins = (OriginPattern(b"*") if it.exact == "*" else _string(it) for it in cors.allow_origins)
     return Cors(
         origins=(*origins, *(OriginPattern(origin.lower().encode()) for origin in cors.allow_origin)),
-        methods=tuple(method.encode() for method in cors.allow_methods),
-        headers=tuple(name.lower().encode() for name in cors.allow_headers),
-        expose=tuple(name.lower().encode() for name in cors.expose_headers),
+        methods=methods,
+        headers=headers,
+        expose=expose,
         max_age_seconds=int(seconds_of(cors.max_age) or 0) if cors.max_age is not None else None,
         has_credentials=bool(cors.allow_credentials),
         forwards_unmatched=cors.unmatched_preflights != "IGNORE",
     )
+
+
+def _tokens(place: str, values: tuple[str, ...]) -> Iterator[HeaderValue]:
+    """Names of headers are in lower case, those of methods as they are."""
+    for value in values:
+        with _in(place):
+            yield wire_text.token(value if place.endswith("Methods") else value.lower())
+
+
+@dataclass
+class _Refused(Exception):
+    """`field` is the place in the rule."""
+
+    field: str
+    sentence: str
+
+
+@contextmanager
+def _in(field: str) -> Iterator[None]:
+    """Say where it is that a text can't become part of a message."""
+    try:
+        yield
+    except ValueError as error:
+        raise _Refused(field, str(error)) from None

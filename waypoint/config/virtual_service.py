@@ -4,11 +4,14 @@ https://istio.io/latest/docs/reference/config/networking/virtual-service/
 """
 
 import re
-from typing import Annotated, Literal
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct, field
 
-from l4.config.resources import Strict
+from l4.config.resources import Ruled
 from l4.discovery.objects import Metadata, PortNumber
 from l4.discovery.service_entry import is_ip
 from policies.grpc_status import CODES
@@ -18,6 +21,7 @@ from waypoint.config.api_fields import HeaderName
 from waypoint.config.traffic_policy import GoDuration, seconds_of
 
 MESH = "mesh"
+_NOBODY = "-"
 _MAX_BODY = 1 << 20
 _MAX_ROUTES = 4096
 _CONDITIONS = frozenset(map(str, Condition))
@@ -68,8 +72,13 @@ class HTTPMatch(Struct, frozen=True, rename="camel"):
             raise ValueError("uri needs exact, prefix or regex")
 
 
+SetName = Annotated[
+    str, Meta(pattern=r"^(:authority|[A-Za-z0-9!#$%&'*+\-.^_|~`]+)\Z", description="a header name, or :authority")
+]
+
+
 class HeaderOperations(Struct, frozen=True):
-    set: dict[HeaderName, str] = {}
+    set: dict[SetName, str] = {}
     add: dict[HeaderName, str] = {}
     remove: tuple[HeaderName, ...] = ()
 
@@ -130,6 +139,11 @@ class DirectBody(Struct, frozen=True):
             raise ValueError("needs string or bytes, and not both")
         if self.string is not None and len(self.string.encode()) > _MAX_BODY:
             raise ValueError("string is longer than 1 MiB")
+        if self.bytes is not None:
+            try:
+                b64decode(self.bytes, validate=True)
+            except ValueError as error:
+                raise ValueError(f"bytes is no Base64 (RFC 4648 section 4): {error}") from None
 
 
 class DirectResponse(Struct, frozen=True):
@@ -337,9 +351,31 @@ class VirtualServiceSpec(Struct, frozen=True, rename="camel"):
                     raise ValueError(f"sniHosts: {name!r} lies within none of the object's hosts: add it there")
 
 
-class VirtualService(Strict, frozen=True):
+class VirtualService(Ruled, frozen=True):
+    rules_field = "http"
+    rule_kind = HTTPRoute
+
     metadata: Metadata
     spec: VirtualServiceSpec
+
+    @staticmethod
+    def stands_in(rule: Mapping[str, Any]) -> dict[str, Any]:
+        """Answers with 500 what it can be seen to match; where nothing can, it is for no gateway that there is."""
+        kept: dict[str, Any] = {"directResponse": {"status": 500}}
+        if isinstance(rule.get("name"), str):
+            kept["name"] = rule["name"]
+        if rule.get("match"):
+            matches = rule["match"] if isinstance(rule["match"], list) else []
+            kept["match"] = [it for it in matches if _is_match(it)] or [{"gateways": [_NOBODY]}]
+        return kept
+
+
+def _is_match(value: object) -> bool:
+    try:
+        msgspec.convert(value, HTTPMatch)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def check_host(field: str, host: str) -> None:

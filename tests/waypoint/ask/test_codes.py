@@ -24,7 +24,8 @@ spec:
 ACROSS = route("{backendRefs: [{name: a, namespace: b, port: 80}]}")
 
 EXAMPLES = {
-    Code.INVALID: (FINE.replace("port: 80", "port: 800000"), FINE),
+    Code.INVALID: (FINE.replace("rules:", "hostnames: 5\n  rules:"), FINE),
+    Code.RULE_INVALID: (FINE.replace("port: 80", "port: 800000"), FINE),
     Code.UNKNOWN_FIELD: (
         FINE.replace("port: 80", "port: 80, wait: 9"),
         FINE.replace("port: 80", "port: 80, weight: 9"),

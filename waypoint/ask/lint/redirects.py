@@ -40,7 +40,7 @@ def _goes_round(table: RouteTable, destination: Destination, head: RequestHead) 
         redirect = rule.filters.redirect if rule is not None else None
         if redirect is None:
             return False
-        location = urlsplit(redirect.location(head))
+        location = urlsplit(redirect.location(head, destination.port))
         if not _is_own(location.scheme, location.hostname, location.port, destination):
             return False
         if redirect.status in _METHOD_BECOMES_GET and head.method != b"HEAD":

@@ -28,7 +28,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 docs: .venv/ready  ## The pages that are written from the code.
-	$(BIN)/python .ci/settings_reference.py
+	$(BIN)/python .ci/reference.py
 
 proto: .venv/ready  ## What is generated from .proto files, which the repository holds.
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. waypoint/_proto/*.proto

@@ -1,8 +1,7 @@
 """Objects shown in docs/ are such as the waypoint takes, and pages that are written from the code are up to date."""
 
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -28,11 +27,20 @@ def test_an_example_is_taken_as_it_stands(text: str) -> None:
     assert (problems, decoded.problems, decoded.ignored) == ([], (), {})
 
 
-def test_the_reference_of_settings_is_what_make_docs_writes() -> None:
-    script = "import runpy; print(runpy.run_path('.ci/settings_reference.py')['reference'](), end='')"
+WRITTEN = runpy.run_path(str(DOCS.parent / ".ci" / "reference.py"))["pages"]()
 
-    written = subprocess.run(
-        [sys.executable, "-c", script], cwd=DOCS.parent, capture_output=True, text=True, check=True
-    )
 
-    assert (DOCS / "settings.md").read_text() == written.stdout
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_page_that_comes_from_the_code_is_what_make_docs_writes(name: str) -> None:
+    assert (DOCS / name).read_text() == WRITTEN[name]
+
+
+def test_every_page_is_linked_from_the_readme_or_from_another_page() -> None:
+    linked = {
+        (page.parent / target).resolve()
+        for page in (DOCS.parent / "README.md", *DOCS.glob("*.md"))
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    }
+
+    assert {page.resolve() for page in DOCS.glob("*.md")} <= linked
+    assert [path for path in linked if not path.exists()] == []

@@ -179,13 +179,17 @@ class Family(Generic[Child]):
         budget: SeriesBudget,
     ) -> None:
         self.name = name
-        self._kind = kind
-        self._help = help_text
-        self._label_names = label_names
+        self.kind = kind
+        self.help_text = help_text
+        self.label_names = label_names
         self._child: type[Child] = child
         self._children: dict[tuple[str, ...], Child] = {}
         self._overflow = (OVERFLOW,) * len(label_names)
         self._budget = budget
+
+    @property
+    def sample_name(self) -> str:
+        return f"{self.name}_total" if self.kind == "counter" else self.name
 
     def labels(self, values: tuple[str, ...]) -> Child:
         """The child with these label values, made on first use; the overflow child once the budget is spent."""
@@ -201,13 +205,12 @@ class Family(Generic[Child]):
         self._children[values] = child
 
     def render(self, is_openmetrics: bool) -> str:
-        is_counter = self._kind == "counter"
-        sample_name = f"{self.name}_total" if is_counter else self.name
+        sample_name = self.sample_name
         name = self.name if is_openmetrics else sample_name
         # A copy, because a scrape is rendered in another thread while the loop adds children.
         children = self._children.copy().items()
-        samples = (child.render(sample_name, _label_text(self._label_names, values)) for values, child in children)
-        return f"# HELP {name} {self._help}\n# TYPE {name} {self._kind}\n{''.join(samples)}"
+        samples = (child.render(sample_name, _label_text(self.label_names, values)) for values, child in children)
+        return f"# HELP {name} {self.help_text}\n# TYPE {name} {self.kind}\n{''.join(samples)}"
 
 
 def _label_text(names: tuple[str, ...], values: tuple[str, ...]) -> str:
@@ -301,7 +304,7 @@ class MeshMetrics:
             (),
         )
         overflow.adopt((), budget.refused)
-        self._families: tuple[Family[Value] | Family[Histogram], ...] = (
+        self.families: tuple[Family[Value] | Family[Histogram], ...] = (
             *(self.requests, self.request_duration, self.request_bytes, self.response_bytes),
             *(self.connections_opened, self.connections_closed, self.received_bytes, self.sent_bytes),
             *(
@@ -345,5 +348,5 @@ class MeshMetrics:
         """The exposition and its content type, for a scraper that sent this Accept header."""
         encoder, content_type = choose_encoder(accept)
         is_openmetrics = content_type.startswith("application/openmetrics-text")
-        families = (family.render(is_openmetrics).encode() for family in self._families)
+        families = (family.render(is_openmetrics).encode() for family in self.families)
         return b"".join((*families, encoder(self._process))), content_type

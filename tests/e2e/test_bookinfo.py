@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from l4.config.settings import Settings
-from tests.kit.laptop import LaptopMesh, mesh_up
+from tests.kit.laptop import TOP, LaptopMesh, mesh_up
 from waypoint.ask.load import load
 from waypoint.config.dump import dump
 
-BOOKINFO = Path(__file__).parents[2] / "examples" / "bookinfo"
+BOOKINFO = TOP / "examples" / "bookinfo"
 INGRESS = "127.0.0.1:19080"
 DETAILS = "127.0.0.1:19081"
 RATINGS = "127.0.0.1:19082"
@@ -362,6 +363,19 @@ def test_a_page_is_whole_but_for_its_reviews_when_these_are_limited(mesh: Laptop
 
     assert "Status 429 from reviews" in pages[-1]
     assert not any("Book details are currently unavailable" in page for page in pages)
+
+
+def commands_of_documents() -> Iterator[ParameterSet]:
+    """Each block of commands but the scenarios', which are played above."""
+    for page in (TOP / "README.md", *sorted((TOP / "docs").glob("*.md")), BOOKINFO / "README.md"):
+        for number, block in enumerate(re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)):
+            if "cp examples/bookinfo/scenarios" not in block:
+                yield pytest.param(block, id=f"{page.relative_to(TOP)}-{number}")
+
+
+@pytest.mark.parametrize("commands", list(commands_of_documents()))
+def test_the_commands_of_a_document_run_beside_bookinfo(mesh: LaptopMesh, commands: str) -> None:
+    mesh.shell(commands)
 
 
 def test_every_scenario_is_shown() -> None:

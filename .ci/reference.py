@@ -1,4 +1,5 @@
-"""Writes `docs/settings.md` from the fields and docstrings of `l4/config/settings.py`: run by `make docs`."""
+"""Writes the pages of docs/ that come from the code, for `make docs`: `settings.md` from the fields and docstrings of
+`l4/config/settings.py`, `metrics.md` from the families of `l4/telemetry/metrics.py`."""
 
 import ast
 import dataclasses
@@ -8,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from l4.config import settings
+from l4.telemetry.metrics import MeshMetrics
 
-PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
-HEAD = """# Settings
+DOCS = Path(__file__).parents[1] / "docs"
+SETTINGS = """# Settings
 
 Both programs read these environment variables when they start; each ignores those that it has no use for. A bad value
 ends the start with a sentence that names the variable. Times are seconds, or carry a unit, such as `500ms` or `5m`.
@@ -18,15 +20,29 @@ Sizes are bytes. Flags have variables, too: `--help` names them.
 
 `make docs` writes this page from `l4/config/settings.py`.
 """
+METRICS = """# Metrics
+
+Both programs serve these on port 15020; each fills those that it has a use for. A label without a value is `unknown`.
+Beside them stand Prometheus' own metrics of a process (`process_…`).
+
+`make docs` writes this page from `l4/telemetry/metrics.py`.
+
+| metric | type | meaning | labels |
+|---|---|---|---|
+"""
 COLUMNS = "| variable | default | meaning |\n|---|---|---|\n"
 SECTION = re.compile(r"^    # -- (.+)$")
 
 
-def reference() -> str:
+def pages() -> dict[str, str]:
+    return {"settings.md": settings_page(), "metrics.md": metrics_page()}
+
+
+def settings_page() -> str:
     source = Path(settings.__file__).read_text()
     lines = source.splitlines()
     defaults = {field.name: field.default for field in dataclasses.fields(settings.Settings)}
-    parts = [HEAD]
+    parts = [SETTINGS]
     for name, line, meaning in _documented(source):
         if section := SECTION.match(lines[line - 2]):
             parts.append(f"\n## {section[1][:1].upper()}{section[1][1:]}\n\n{COLUMNS}")
@@ -49,6 +65,16 @@ def _shown(value: object) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else ""
 
 
+def metrics_page() -> str:
+    """From what a scraper of a new process gets: every family says what it is, and the labels stand beside it."""
+    rows = [METRICS]
+    for family in MeshMetrics("proxy", "").families:
+        labels = ", ".join(f"`{name}`" for name in family.label_names)
+        rows.append(f"| `{family.sample_name}` | {family.kind} | {family.help_text} | {labels} |\n")
+    return "".join(rows)
+
+
 if __name__ == "__main__":
-    PAGE.write_text(reference())
-    print(f"{PAGE} is written")
+    for name, text in pages().items():
+        (DOCS / name).write_text(text)
+        print(f"docs/{name} is written")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from l4.config.settings import Settings
+from l4.telemetry.process_log import EACH
 from policies.jwt import RemoteKeys
 from waypoint.config.request_authentication import is_fetchable
 
@@ -32,11 +33,13 @@ class FetchedKeys:
     """`keys` are None until there are any. `fetching` is set when the fetch that is under way, or about to begin, is
     over; None between fetches."""
 
-    def __init__(self, source: RemoteKeys, settings: Settings) -> None:
+    def __init__(self, source: RemoteKeys, settings: Settings, fetches: asyncio.Semaphore) -> None:
+        """`fetches` bounds how many issuers are asked at once."""
         self.keys: KeySet | None = None
         self.fetching: asyncio.Event | None = asyncio.Event()
         self._source = source
         self._settings = settings
+        self._fetches = fetches
         self._loop = asyncio.get_running_loop()
         self._asked = asyncio.Event()
         self._next_early = 0.0
@@ -57,7 +60,8 @@ class FetchedKeys:
         failures = 0
         while True:
             try:
-                await self._fetch()
+                async with self._fetches:
+                    await self._fetch()
                 failures = 0
             except CannotFetch as error:
                 failures += 1
@@ -82,7 +86,7 @@ class FetchedKeys:
         if failure != self._told:
             self._told = failure
             kept = "those fetched last stay in use" if self.keys is not None else "tokens they have signed are refused"
-            log.warning("keys of tokens can't be fetched from %s; %s: %s", self._source.uri, kept, failure)
+            log.warning("keys of tokens can't be fetched from %s; %s: %s", self._source.uri, kept, failure, extra=EACH)
 
     async def _fetch(self) -> None:
         """Raises CannotFetch."""
@@ -96,7 +100,7 @@ class FetchedKeys:
                 text = await self._get(session, await self._address(session))
             if text != self._text:
                 self.keys, self._text = KeySet.parse(text), text
-                log.info("keys of tokens fetched from %s: %d", self._source.uri, len(self.keys.keys))
+                log.info("keys of tokens fetched from %s: %d", self._source.uri, len(self.keys.keys), extra=EACH)
         except TimeoutError:
             raise CannotFetch(f"it took longer than {self._source.timeout_seconds:g} s") from None
         except (aiohttp.ClientError, OSError, InvalidKeys, ValueError) as error:

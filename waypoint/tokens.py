@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from l4.config.settings import Settings
+from l4.net.descriptors import lookups_at_once
 from l4.net.tasks import Keep
 from policies.attributes import RequestHead
 from policies.claims import Claims
@@ -38,6 +39,7 @@ class Tokens:
         self._keep = keep
         self._inline: dict[InlineKeys, KeySet] = {}
         self._remote: dict[RemoteKeys, tuple[FetchedKeys, asyncio.Task[None]]] = {}
+        self._fetches = asyncio.Semaphore(lookups_at_once())
         self._verified = Verified(settings.jwt_cache_tokens, settings.jwt_cache_bytes)
         self._fetching: asyncio.Event | None = None
         self._digest = b""
@@ -56,7 +58,7 @@ class Tokens:
             self._remote.pop(gone)[1].cancel()
         for source in remote:
             if source not in self._remote:
-                fetched = FetchedKeys(source, self._settings)
+                fetched = FetchedKeys(source, self._settings, self._fetches)
                 self._remote[source] = fetched, self._keep("fetching the keys of tokens", fetched.watch)
 
     def authenticate(self, authentication: Authentication, head: RequestHead, now: float) -> Claims | Refusal | None:

@@ -24,6 +24,7 @@ from typing import Protocol
 from l4.identity import tls
 from l4.identity.certificate import Certificate, InvalidCertificate, load
 from l4.identity.revocation import Revocations
+from l4.telemetry.process_log import EACH
 from policies.attributes import Identity
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class FileStore:
         if warning != self._last_warning:
             self._last_warning = warning
             if warning:
-                log.warning("%s", warning)
+                log.warning("%s", warning, extra=EACH)
 
     def _replace(self) -> None:
         try:
@@ -177,10 +178,12 @@ class FileStore:
             self._loaded_version = None
             if str(error) != self._last_failure:
                 self._last_failure = str(error)
-                log.warning("%s: %s", self._kept, error)
+                log.warning("%s: %s", self._kept, error, extra=EACH)
             return
         current = self.current
-        log.info("certificate of %s renewed, valid until %s", current.identity, current.certificate.not_after)
+        log.info(
+            "certificate of %s renewed, valid until %s", current.identity, current.certificate.not_after, extra=EACH
+        )
         for callback in self._callbacks:
             callback(current)
 

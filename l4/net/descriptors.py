@@ -57,5 +57,11 @@ def visits_per_operator_port() -> int:
     return max(_reserve(limit()) // 2 // _OPERATOR_PORTS, _LEAST_VISITS)
 
 
+def lookups_at_once() -> int:
+    """How many names may be looked up at once, or how many issuers' keys fetched: each takes a descriptor or two of the
+    reserve, and there may be thousands of names."""
+    return max(_reserve(limit()) // 8, 1)
+
+
 def _reserve(files: int) -> int:
     return min(max(files // _SHARE, _LEAST_RESERVED), _MOST_RESERVED)

@@ -15,6 +15,7 @@ from l4.hbone.server import HboneServer
 from l4.identity.revocation import Revocations
 from l4.identity.store import NoCertificate, WorkloadCertificate
 from l4.net.listener import CannotListen, Listener, bind
+from l4.telemetry.process_log import EACH
 from l4.ztunnel import capture
 from l4.ztunnel.capture import Address, InvalidCapture
 from l4.ztunnel.proxy import Node, inbound, outbound, passthrough
@@ -116,7 +117,7 @@ class Pods:
                 self._node.spawn(proxy.drain(0))
         complaints = {sentence for pod in local.values() for sentence in self._update_pod(registry, pod)}
         for sentence in sorted(complaints - self._complaints):
-            log.error("%s", sentence)
+            log.error("%s", sentence, extra=EACH)
         self._complaints = complaints
 
     @property

@@ -1,6 +1,7 @@
 """ServiceEntries behind a waypoint: static addresses, names that move, TLS that is begun here, and whom it trusts."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -219,6 +220,29 @@ def test_while_the_name_server_is_away_its_last_answer_stays(tmp_path: Path) -> 
             assert await it.status() == 200
 
     run(scenario())
+
+
+def test_hundreds_of_names_take_few_file_descriptors(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        names = [f"backend-{number}.example.com" for number in range(200)]
+        async with _named(tmp_path, *names, dns_timeout_seconds=0.1) as (_, server, _):
+            server.is_away = True
+            await settled(lambda: server.queries > 500)
+            most = 0
+            for _ in range(50):
+                most = max(most, sum("socket" in _link(fd) for fd in os.listdir("/proc/self/fd")))
+                await asyncio.sleep(0.01)
+
+            assert most < 100
+
+    run(scenario())
+
+
+def _link(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
 
 
 def test_an_answer_that_is_too_old_is_forgotten(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -123,3 +124,12 @@ def test_requests_that_are_held_leave_descriptors_for_operators_and_for_configur
 
 async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with waypoint_process(tmp_path, nofile=2048, soft_nofile=256, DRAIN_DELAY_SECONDS="0") as it:
+            limits = Path(f"/proc/{it.process.pid}/limits").read_text()  # noqa: ASYNC240 - it never blocks
+            assert re.search(r"Max open files +2048 +2048 ", limits)
+
+    run(scenario())

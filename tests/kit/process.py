@@ -89,6 +89,7 @@ async def waypoint_process(
     port: str = "http",
     log: IO[bytes] | int | None = None,
     nofile: int | None = None,
+    soft_nofile: int | None = None,
     out: int | None = None,
     more: Iterable[Path] = (),
     gateway: str = "default/waypoint",
@@ -97,9 +98,9 @@ async def waypoint_process(
     **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
     """`port` is the name of the service's port; `log` takes what the process says; `nofile` is how many file
-    descriptors it may have; the access log goes to a file, or to the descriptor `out`; `more` are further resources;
-    the `prefix` comes before the command. Begins when readiness answers `ready`. When the block ends, the process is
-    told to, and must end in order."""
+    descriptors it may have, `soft_nofile` how many to begin with; the access log goes to a file, or to the descriptor
+    `out`; `more` are further resources; the `prefix` comes before the command. Begins when readiness answers `ready`.
+    When the block ends, the process is told to, and must end in order."""
     ip, vip, pod = address(), address(), address()
     text = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
     (folder / "mesh.yaml").write_text(text.replace("ambient.istio.io/redirection: enabled", ""))
@@ -121,7 +122,8 @@ async def waypoint_process(
     arguments = [str(part) for flag in flags.items() for part in flag]
     arguments += [part for path in more for part in ("--resources", str(path))]
     environment = {"PYTHONPATH": ":".join(sys.path), "DRAIN_DELAY_SECONDS": "0", **environment}
-    limited = () if nofile is None else ("sh", "-c", f'ulimit -n {nofile} && exec "$@"', "sh")
+    limits = (f"ulimit -n {nofile}" if nofile else "true", f"ulimit -S -n {soft_nofile}" if soft_nofile else "true")
+    limited = ("sh", "-c", f'{" && ".join(limits)} && exec "$@"', "sh")
     command = (*limited, *prefix, sys.executable, "-m", "waypoint.cli", "run", *arguments)
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=out, stderr=log)
     pool = HbonePool(Settings())

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from l4.config.settings import Settings
+from l4.net.descriptors import lookups_at_once
 from l4.net.tasks import Keep
 from policies.attributes import ClusterName
 from waypoint.config.snapshot import ClusterConfig, Snapshot
@@ -26,6 +27,7 @@ class Clusters:
         self._note = note
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[ClusterName, Names] = {}
+        self._lookups = asyncio.Semaphore(lookups_at_once())
         self._loop = asyncio.get_running_loop()
         self._next_sweep = self._loop.time() + _SWEEP_SECONDS
         self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
@@ -54,7 +56,7 @@ class Clusters:
     def _look_up(self, config: ClusterConfig, cluster: Cluster) -> "Names":
         from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
 
-        return Names(config, self._settings, cluster.resolve, self._keep)
+        return Names(config, self._settings, cluster.resolve, self._keep, self._lookups)
 
     def retire_unknown(self, snapshot: Snapshot) -> None:
         """Let go of what the live snapshot no longer names; exchanges under way keep their cluster."""

@@ -12,7 +12,7 @@ Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 
 
 class Http2Connections:
-    __slots__ = ("_circuit", "_clients", "_connecting", "_failure", "_room")
+    __slots__ = ("_circuit", "_clients", "_connecting", "_failure", "_is_overflow", "_room")
 
     def __init__(self, circuit: Circuit) -> None:
         self._circuit = circuit
@@ -20,6 +20,7 @@ class Http2Connections:
         self._clients: list[Http2Client] = []
         self._connecting: asyncio.Task[None] | None = None
         self._failure = ""
+        self._is_overflow = False  # that is why
 
     @property
     def count(self) -> int:
@@ -42,11 +43,11 @@ class Http2Connections:
                 await self._wait(seconds)
                 continue
             if self._connecting is None:
-                self._failure = "the connection was not made"
+                self._failure, self._is_overflow = "the connection was not made", False
                 self._connecting = spawn(self._connect(connect))
             await asyncio.wait({self._connecting})
             if self._failure and self._connecting is None:
-                raise UpstreamConnectFailed(self._failure)
+                raise (UpstreamOverflow if self._is_overflow else UpstreamConnectFailed)(self._failure)
         return stream
 
     def gone(self, client: Http2Client) -> None:
@@ -88,7 +89,7 @@ class Http2Connections:
             is_made = True
             self._failure = ""
         except ExchangeError as error:
-            self._failure = error.reason
+            self._failure, self._is_overflow = error.reason, isinstance(error, UpstreamOverflow)
         finally:
             self._connecting = None
             if not is_made:

@@ -17,6 +17,7 @@ from l4.config.settings import Settings
 from l4.discovery.service_entry import is_ip
 from l4.discovery.workload import NamedEndpoint
 from l4.net.tasks import Keep
+from l4.telemetry.process_log import EACH
 from policies.balancing.endpoint import Endpoint
 from waypoint.config.snapshot import ClusterConfig
 
@@ -43,10 +44,13 @@ class Names:
         settings: Settings,
         on_change: Callable[[tuple[Endpoint, ...]], None],
         keep: Keep,
+        lookups: asyncio.Semaphore,
     ) -> None:
+        """`lookups` bounds how many names are looked up at once, of all clusters together."""
         self._config = config
         self._settings = settings
         self._on_change = on_change
+        self._lookups = lookups
         self._known = {named.name: _Known() for named in config.names}
         self._resolver = dns.asyncresolver.Resolver(configure=not settings.dns_servers)
         if settings.dns_servers:
@@ -73,14 +77,15 @@ class Names:
         """How long the answer is good, in seconds."""
         known = self._known[name]
         try:
-            addresses, ttl = await self._resolve(name)
+            async with self._lookups:
+                addresses, ttl = await self._resolve(name)
         except (dns.exception.DNSException, OSError) as error:
             if not known.is_failing:
-                log.warning("%s can't be looked up: %s; its last answer stays for a while", name, error)
+                log.warning("%s can't be looked up: %s; its last answer stays for a while", name, error, extra=EACH)
             known.is_failing = True
             return self._settings.dns_min_seconds
         if known.is_failing:
-            log.info("%s is looked up again: %s", name, ", ".join(addresses))
+            log.info("%s is looked up again: %s", name, ", ".join(addresses), extra=EACH)
         known.is_failing = False
         known.addresses = addresses
         known.usable_until = now + ttl + self._settings.dns_stale_seconds

@@ -1,31 +1,22 @@
 """The waypoint program: the only place that knows every part. Build, wire, start, drain.
 
-    sources → documents → resources → registry → compile → clusters.reconcile → holder.swap → old clusters retire
-
-A configuration goes live between two loop turns; an exchange that has begun keeps what it read. Ready means: the
-Gateway and a certificate are there, and HBONE is accepted.
+Ready means: all of the configuration was understood, the Gateway and a certificate are there, and HBONE is accepted.
 """
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from functools import partial
 
 import uvloop
 
 from l4 import version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
-from l4.config.doubts import Doubt, Understanding, concern
 from l4.config.holder import Holder
-from l4.config.resources import Decoder
 from l4.config.settings import InvalidSetting, Settings
-from l4.config.sources import Documents, FolderSource
-from l4.discovery import kubernetes
 from l4.discovery.registry import Registry
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
@@ -38,14 +29,13 @@ from l4.net.memory import give_back, give_back_unused
 from l4.net.tasks import Tasks
 from l4.telemetry.access_log import CannotOpenLog, open_access_log
 from l4.telemetry.metrics import MeshMetrics
-from l4.telemetry.process_log import EACH, ProcessLog
+from l4.telemetry.process_log import ProcessLog
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
-from waypoint.config import compile as compiler
 from waypoint.config.dump import dump
-from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
+from waypoint.following import Following, own_ip
 from waypoint.live import LivePolicies
 from waypoint.options import RunOptions
 from waypoint.originate import Originator
@@ -54,7 +44,6 @@ from waypoint.sandwich import ProxyServer
 from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
 from waypoint.tokens import Tokens
-from waypoint.upstream.balancer import prepare
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
 
@@ -76,14 +65,10 @@ class Waypoint:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._told: frozenset[str] = frozenset()
 
         self._certificates = FileStore(
             options.certificate, options.private_key, options.trust_bundle, options.revocations
         )
-        self._source = FolderSource(options.resources)
-        self._decoder = Decoder(KINDS)
-        self._understanding = Understanding()
         self._holder = Holder(Snapshot("", Registry()))
         self._metrics = MeshMetrics("proxy", version.installed())
         self._access_log = open_access_log(options.access_log)
@@ -105,7 +90,7 @@ class Waypoint:
             holder=self._holder,
             clusters=self._clusters,
             tokens=self._tokens,
-            originator=Originator(self._pool, lambda: self._certificates.current, settings, _own_ip(options.listen[0])),
+            originator=Originator(self._pool, lambda: self._certificates.current, settings, own_ip(options.listen[0])),
             telemetry=telemetry,
             tracer=self._tracer,
             settings=settings,
@@ -126,6 +111,17 @@ class Waypoint:
             },
         )
 
+        self._following = Following(
+            options,
+            settings,
+            holder=self._holder,
+            clusters=self._clusters,
+            live=self._path.live,
+            tokens=self._tokens,
+            readiness=self._operators.readiness,
+            metrics=self._metrics,
+        )
+
     async def run(self) -> None:
         """Serve until told to stop, then drain. Raises what makes starting impossible."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -136,7 +132,7 @@ class Waypoint:
         proxy_sock = bind(*options.proxy_listen, reuse_port=True) if options.proxy_listen else None
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._operators.readiness.done("certificate")
-        self._apply(self._prepare(self._source.load()))
+        self._following.begin()
         capacity = Capacity(self._settings.max_connections)
         server = HboneServer(
             sock,
@@ -150,7 +146,8 @@ class Waypoint:
         sandwich = ProxyServer(proxy_sock, self._path, self._terminator, capacity) if proxy_sock else None
         self._operators.readiness.done("listener")
         keep = self._tasks.keep
-        keep("following the configuration", lambda: self._source.watch(self._prepare, self._apply))
+        keep("following the configuration", self._following.watch)
+        keep("analyzing the configuration", self._following.analyze)
         self._certificates.on_change(partial(self._cut_revoked, server))
         keep("following the certificate", lambda: self._certificates.watch(self._attend))
         keep("showing destinations' numbers", lambda: show_numbers(self._clusters, self._metrics.cluster_states))
@@ -225,78 +222,8 @@ class Waypoint:
     def _concern(self, loop: str, sentence: str) -> None:
         self._operators.readiness.concern(loop, sentence)
 
-    # -- configuration ---------------------------------------------------------------------------------------------
-
-    def _prepare(self, documents: Documents) -> "_Prepared":
-        """Compile. Runs in a thread while requests go on, and while nothing else decodes."""
-        decoded = self._decoder.decode(documents.documents)
-        registry = kubernetes.registry_of(decoded.resources, self._mesh())
-        gateway = self._options.gateway
-        doubts = (*documents.doubts, *decoded.doubts)
-        snapshot = compiler.compile(
-            decoded.resources,
-            registry,
-            gateway=(gateway.namespace, gateway.name),
-            problems=(*documents.problems, *decoded.problems),
-            requires_reference_grants=self._settings.requires_reference_grants,
-            own_ip=self._settings.instance_ip or _own_ip(self._options.listen[0]),
-            trust_domains=self._settings.trust_domains,
-            denied=self._understanding.take(doubts),
-        )
-        for config in snapshot.clusters.values():
-            prepare(config)
-        ignored = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in decoded.ignored.items())
-        problems = frozenset(str(compiler.located(it)) for it in snapshot.problems)
-        return _Prepared(snapshot, ignored, problems, doubts, is_understood=self._understanding.is_complete)
-
-    def _apply(self, prepared: "_Prepared") -> None:
-        """Make a new snapshot live. Nothing in here waits, so no request sees half of it."""
-        snapshot = prepared.snapshot
-        self._tell(prepared)
-        readiness = self._operators.readiness
-        readiness.concern("configuration files", concern(prepared.doubts))
-        if snapshot.has_gateway and prepared.is_understood:
-            readiness.done("configuration")
-        if snapshot.version == self._holder.current.version:
-            return
-        self._clusters.reconcile(snapshot)
-        self._path.live.reconcile(snapshot)
-        self._tokens.reconcile(snapshot)
-        self._holder.swap(snapshot)
-        self._clusters.retire_unknown(snapshot)
-        log.info("configuration %s is live: %d destinations", snapshot.version, len(snapshot.destinations))
-
-    def _mesh(self) -> kubernetes.Mesh:
-        settings = self._settings
-        return kubernetes.Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
-
-    def _tell(self, prepared: "_Prepared") -> None:
-        """Each problem, and each kind that is not read, once; problems that are gone may come again."""
-        for line in sorted(prepared.ignored - self._told):
-            log.info("%s", line, extra=EACH)
-        for line in sorted(prepared.problems - self._told):
-            log.warning("%s", line, extra=EACH)
-        self._told = prepared.ignored | prepared.problems
-        self._metrics.config_problems.value = len(prepared.problems)
-
     def _dump(self) -> object:
         return dump(self._holder.current)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A snapshot to go live, and the lines to tell of it."""
-
-    snapshot: Snapshot
-    ignored: frozenset[str]
-    problems: frozenset[str]
-    doubts: tuple[Doubt, ...]
-    is_understood: bool
-
-
-def _own_ip(listen: str) -> str | None:
-    """The address to connect from: the one we listen on, unless that is any."""
-    return None if ipaddress.ip_address(listen).is_unspecified else listen
 
 
 def run(options: RunOptions) -> None:

@@ -8,18 +8,22 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import uvloop
 
 from l4 import version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
+from l4.config.documents import Problem
 from l4.config.doubts import Doubt, Understanding, concern
 from l4.config.holder import Holder
-from l4.config.resources import Decoder
+from l4.config.resources import Decoder, Resources
 from l4.config.settings import InvalidSetting, Settings
 from l4.config.sources import Documents, FolderSource
+from l4.config.telling import Telling
 from l4.discovery import kubernetes
+from l4.discovery.objects import NodeObject
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
 from l4.identity.store import FolderStore
@@ -65,7 +69,7 @@ class Ztunnel:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._told: frozenset[str] = frozenset()
+        self._telling, self._lack = Telling(log, EACH), ""
         self._source = FolderSource(options.resources)
         self._decoder = Decoder(kubernetes.KINDS)
         self._understanding = Understanding()
@@ -134,24 +138,38 @@ class Ztunnel:
         doubts = (*documents.doubts, *decoded.doubts)
         denied = self._understanding.take(doubts)
         policies = WorkloadPolicies(decoded.resources, registry, settings.trust_domains, denied)
-        problems = (*documents.problems, *decoded.problems, *registry.problems, *policies.problems)
-        lines = frozenset(str(problem) for problem in problems)
-        return _Prepared(registry, policies, lines, doubts, is_understood=self._understanding.is_complete)
+        problems = {*documents.problems, *decoded.problems, *registry.problems, *policies.problems}
+        lack = self._lack_of(documents, decoded.resources, registry)
+        return _Prepared(registry, policies, frozenset(problems), doubts, lack, self._understanding.is_complete)
+
+    def _lack_of(self, documents: Documents, resources: Resources, registry: Registry) -> str:
+        """Why there is nothing to serve; empty when there is."""
+        if not documents.documents:
+            return f"there is no object in {', '.join(map(str, self._options.resources))}; see --resources"
+        name = self._options.node
+        nodes = {it.key.name for it in resources.of(NodeObject)}
+        nodes |= {workload.node for workload in registry.workloads.values() if workload.node}
+        if name in nodes:
+            return ""
+        close = get_close_matches(name, sorted(nodes), 1)
+        known = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(nodes)[:5]) or 'none'}"
+        return f"there is no Node {name} and no pod on it; {known}; see --node"
 
     def _apply(self, prepared: "_Prepared") -> None:
-        lines = prepared.problems
         self._registry.swap(prepared.registry)
         self._node.policies.swap(prepared.policies)
         self._pods.update(prepared.registry)
         self._certificates.keep_only(self._pods.identities)
         readiness = self._operators.readiness
         readiness.concern("configuration files", concern(prepared.doubts))
-        if prepared.is_understood:
+        readiness.concern("configuration", prepared.lack)
+        if prepared.is_understood and not prepared.lack:
             readiness.done("configuration")
-        for line in sorted(lines - self._told):
-            log.warning("%s", line, extra=EACH)
-        self._told = lines
-        self._metrics.config_problems.value = len(lines)
+        if prepared.lack not in {"", self._lack}:
+            log.warning("%s", prepared.lack)
+        self._lack = prepared.lack
+        self._telling.tell(prepared.problems)
+        self._metrics.config_problems.value = len(prepared.problems)
 
     def _dump(self) -> Mapping[str, object]:
         registry = self._registry.current
@@ -191,8 +209,9 @@ class _Prepared:
 
     registry: Registry
     policies: WorkloadPolicies
-    problems: frozenset[str]
+    problems: frozenset[Problem]
     doubts: tuple[Doubt, ...]
+    lack: str
     is_understood: bool
 
 

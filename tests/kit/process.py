@@ -95,15 +95,21 @@ async def waypoint_process(
     gateway: str = "default/waypoint",
     prefix: Iterable[str] = (),
     ready: int = 200,
+    text: str | None = None,
+    gateway_status: str | None = None,
     **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
     """`port` is the name of the service's port; `log` takes what the process says; `nofile` is how many file
     descriptors it may have, `soft_nofile` how many to begin with; the access log goes to a file, or to the descriptor
     `out`; `more` are further resources; the `prefix` comes before the command. Begins when readiness answers `ready`.
-    When the block ends, the process is told to, and must end in order."""
+    `text` are other manifests than the usual ones, in which the Gateway has its address for a status, or
+    `gateway_status` in its place. When the block ends, the process is told to, and must end in order."""
     ip, vip, pod = address(), address(), address()
-    text = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
-    (folder / "mesh.yaml").write_text(text.replace("ambient.istio.io/redirection: enabled", ""))
+    usual = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
+    if gateway_status is not None:
+        usual = re.sub(r"status: {addresses: .*\n", gateway_status, usual)
+    usual = usual.replace("ambient.istio.io/redirection: enabled", "")
+    (folder / "mesh.yaml").write_text(usual if text is None else text)
     pki = MeshPki(folder / "pki")
     pki.certificate(pki.identity("default", "client"))
     chain = pki.write(pki.identity("default", "waypoint"))

@@ -56,6 +56,13 @@ def analyze(loaded: Loaded, suppressions: Iterable[Suppression] = (), stdin: byt
     )
 
 
+def findings(subject: Subject) -> list[Problem]:
+    """What the lints find of a configuration that runs, but for what its objects don't want to be told."""
+    unwanted = annotated(subject.documents)
+    found = [problem for problem in lint(subject) if problem.code not in unwanted.get(problem.subject, ())]
+    return Lines({}).located(found)
+
+
 def level_of(problem: Problem) -> Level:
     return CODES[problem.code].level
 

@@ -1,11 +1,7 @@
-"""Files → what the waypoints of a mesh would make of them, by the steps of the running program and without running it.
-
-Manifests in a repository have no status: a Gateway there counts as having the address that its waypoint's Service gives
-it, so that what is bound to it is served.
-"""
+"""Files → what the waypoints of a mesh would make of them, by the steps of the running program, without running it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from l4.config import manifest
@@ -14,10 +10,9 @@ from l4.config.documents import Document, Origin, Problem
 from l4.config.resources import Decoder, Resources
 from l4.config.settings import Settings
 from l4.config.sources import Documents, FolderSource
-from l4.discovery.kubernetes import Mesh, registry_of
 from l4.discovery.registry import Registry
 from waypoint.ask.stand_ins import StandIns
-from waypoint.config.compile import compile
+from waypoint.config.inputs import decode, registry_of, snapshot_of
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 
@@ -72,21 +67,12 @@ def _with_stdin(documents: Documents, text: bytes) -> Documents:
 
 
 def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings, *, makes_up_pods: bool) -> Loaded:
-    decoded = Decoder(KINDS).decode(_with_address(it, settings) for it in documents.documents)
+    decoded = decode(documents, Decoder(KINDS), settings, gateway)
     stand_ins = StandIns(documents.documents, decoded.resources) if makes_up_pods else None
     resources = decoded.resources if stand_ins is None else decoded.resources.joined(stand_ins.pods)
-    mesh = Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
-    registry = registry_of(resources, mesh)
-    problems = {*documents.problems, *decoded.problems}
+    registry = registry_of(resources, settings)
     snapshots = {
-        each: compile(
-            resources,
-            registry,
-            gateway=each,
-            problems=problems,
-            requires_reference_grants=settings.requires_reference_grants,
-            trust_domains=settings.trust_domains,
-        )
+        each: snapshot_of(resources, registry, gateway=each, settings=settings, documents=documents, decoded=decoded)
         # Without any waypoint routes are read all the same, for what is wrong with them.
         for each in ((_serving(registry) or [_NOBODY]) if gateway is None else [gateway])
     }
@@ -97,7 +83,7 @@ def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings,
         resources,
         registry,
         snapshots,
-        tuple(sorted({*problems, *registry.problems, *told})),
+        tuple(sorted({*documents.problems, *decoded.problems, *registry.problems, *told})),
         decoded.ignored,
         stand_ins,
     )
@@ -107,15 +93,6 @@ def gateways_in(paths: Iterable[Path]) -> list[str]:
     """The names of all Gateways in files."""
     keys = (document.key for document in FolderSource(paths).load().documents)
     return [f"{key.namespace}/{key.name}" for key in keys if key.kind == "Gateway"]
-
-
-def _with_address(document: Document, settings: Settings) -> Document:
-    key, content = document.key, document.content
-    if (key.group, key.kind) != ("gateway.networking.k8s.io", "Gateway") or content.get("status"):
-        return document
-    hostname = f"{key.name}.{key.namespace}.svc.{settings.cluster_domain}"
-    status = {"addresses": [{"type": "Hostname", "value": hostname}]}
-    return replace(document, content={**content, "status": status})
 
 
 def _serving(registry: Registry) -> list[Gateway]:

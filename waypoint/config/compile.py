@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from l4.config.documents import Problem
-from l4.config.resources import Resource, Resources, locate
+from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
 from l4.discovery.kubernetes import Gateway
@@ -301,11 +301,6 @@ def _direct(
             addresses=workload.addresses,
         )
         yield from (((address, port), destination) for address in workload.addresses)
-
-
-def located(problem: Problem) -> Problem:
-    """The problem with its field's own line. Reads the file, so it is for whoever shows the problem."""
-    return replace(problem, origin=locate(problem.origin, problem.field)) if problem.field else problem
 
 
 def _version(snapshot: Snapshot) -> str:

@@ -62,6 +62,16 @@ class Ztunnel:
         except OSError:
             return 0
 
+    def readiness_text(self) -> str:
+        try:
+            with urllib.request.urlopen(f"{self.readiness}/healthz/ready", timeout=5) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode()
+        except OSError:
+            return ""
+
     def carried(self) -> tuple[socket.socket, socket.socket]:
         """Both ends of a connection that the ztunnel carries."""
         client = socket.create_connection(LISTEN, timeout=5)
@@ -103,6 +113,58 @@ def _write_files(folder: Path, outside: socket.socket) -> None:
     pki.write(pki.identity("default", "client"))
     to = f"127.0.0.1:{outside.getsockname()[1]}"
     (folder / "pod.yaml").write_text(POD.format(address=ADDRESS, listen=f"{LISTEN[0]}:{LISTEN[1]}", to=to))
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        ("", "there is no object in"),
+        ("here", "there is no Node heer and no pod on it; did you mean here?; see --node"),
+        ("elsewhere", "there is no Node heer and no pod on it; there are elsewhere; see --node"),
+    ],
+)
+def test_where_it_has_nothing_to_serve_it_says_why_and_is_not_ready(tmp_path: Path, pod: str, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        _write_files(tmp_path, outside)
+        path, ports = tmp_path / "pod.yaml", _free_ports(3)
+        path.write_text(path.read_text().replace("nodeName: here", f"nodeName: {pod}") if pod else "# nothing\n")
+        command = [word if word != "here" else "heer" for word in _command(tmp_path, ports)]
+        with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE) as process:
+            try:
+                ztunnel = Ztunnel(tmp_path, process, outside, ports)
+                _until(lambda: reason in ztunnel.readiness_text())
+
+                assert ztunnel.ready() == 503
+            finally:
+                process.kill()
+
+
+def test_a_policy_it_never_understood_lets_nobody_in(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as outside, socket.create_server((ADDRESS, 9080)) as app:
+        _write_files(tmp_path, outside)
+        pod, ports = tmp_path / "pod.yaml", _free_ports(3)
+        capture = f'pywaypoint.dev/inbound-capture: "{ENTRANCE[0]}:{ENTRANCE[1]}=9080", '
+        text = pod.read_text().replace("annotations: {", "annotations: {" + capture)
+        pod.write_text(text + DENY.replace("AuthorizationPolicy", "Authorizationpolicy"))
+        app.settimeout(0.5)
+        with subprocess.Popen(_command(tmp_path, ports), env=os.environ, stderr=subprocess.PIPE) as process:
+            try:
+                ztunnel = Ztunnel(tmp_path, process, outside, ports)
+                _until(lambda: "did you mean AuthorizationPolicy?" in ztunnel.readiness_text())
+                _until(lambda: _accepts(ENTRANCE))
+                with socket.create_connection(ENTRANCE, timeout=5) as client:
+                    client.sendall(b"hello")
+                    assert _is_cut(client)
+                status = ztunnel.ready()
+                pod.write_text(text)
+                _until(lambda: ztunnel.ready() == 200)
+                app.settimeout(5)
+                with socket.create_connection(ENTRANCE, timeout=5) as client, _spoken_to(client, app):
+                    pass
+            finally:
+                process.kill()
+
+    assert status == 503
 
 
 def _free_ports(number: int) -> list[int]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from l4.config.documents import Document, Origin, Problem
 from policies.attributes import ClusterName, RequestHead
 from tests.kit.snapshots import compiled, documents_of
-from waypoint.config.compile import located
+from waypoint.ask.lines import Lines
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MESH = (GOLDEN / "mesh.yaml").read_text()
@@ -102,7 +102,7 @@ def test_a_problem_is_located_at_the_line_of_its_field(tmp_path: Path) -> None:
     file.write_text((GOLDEN / "unresolved-backends.in.yaml").read_text())
     problem = compiled(documents_of(mesh=MESH, case=file.read_text())).problems[0]
 
-    told = located(replace(problem, origin=Origin(str(file), problem.origin.line)))
+    (told,) = Lines({}).located([replace(problem, origin=Origin(str(file), problem.origin.line))])
 
     assert "no-such-service" in file.read_text().splitlines()[told.origin.line - 1]
 

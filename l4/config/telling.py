@@ -1,0 +1,64 @@
+"""What the log of a running program says of its configuration: each problem once, that it is gone, and what changed."""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from l4.config.codes import CODES, Level
+from l4.config.documents import Document, ObjectKey, Problem
+
+_LEVELS = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.INFO: logging.INFO}
+_MAX_CHANGES = 5
+
+
+class Telling:
+    """A problem that only moves to another line is the same; one that was gone may come again. `extra` goes to the
+    log call of each line."""
+
+    def __init__(self, log: logging.Logger, extra: Mapping[str, object] | None = None) -> None:
+        self._log = log
+        self._extra = extra
+        self._told: dict[Problem, Problem] = {}
+
+    def tell(self, problems: Collection[Problem]) -> None:
+        """`problems` are all that there are by now."""
+        now = {_without_line(problem): problem for problem in sorted(problems)}
+        for same, problem in self._told.items():
+            if same not in now:
+                self._log.info("mended or removed: %s", problem, extra=self._extra)
+        for same, problem in now.items():
+            if same not in self._told:
+                self._log.log(_LEVELS[CODES[problem.code].level], "%s", problem, extra=self._extra)
+        self._told = now
+
+
+def _without_line(problem: Problem) -> Problem:
+    return replace(problem, origin=replace(problem.origin, line=0))
+
+
+class Changes:
+    """Which objects are new, changed or gone since the last time."""
+
+    def __init__(self) -> None:
+        self._before: dict[ObjectKey, Document] | None = None
+
+    def since_before(self, documents: Iterable[Document]) -> str:
+        """In words; empty the first time, and when nothing is different."""
+        before, now = self._before, {document.key: document for document in documents}
+        self._before = now
+        if before is None:
+            return ""
+        new = [f"{key} ({document.origin})" for key, document in now.items() if key not in before]
+        changed = [
+            f"{key} ({document.origin})"
+            for key, document in now.items()
+            if key in before and before[key] is not document and before[key].content != document.content
+        ]
+        gone = [str(key) for key in before if key not in now]
+        parts = (("new", new), ("changed", changed), ("gone", gone))
+        return "; ".join(f"{word}: {_listed(names)}" for word, names in parts if names)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_CHANGES} more" if len(names) > _MAX_CHANGES else ""
+    return ", ".join(names[:_MAX_CHANGES]) + more

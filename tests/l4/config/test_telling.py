@@ -1,0 +1,77 @@
+import logging
+
+import pytest
+
+from l4.config.codes import Code
+from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.telling import Changes, Telling
+
+LOG = logging.getLogger("tests.telling")
+
+
+def problem(line: int = 1, sentence: str = "is wrong", code: Code = Code.INVALID) -> Problem:
+    return Problem(Origin("a.yaml", line), "HTTPRoute default/a", "spec", sentence, code)
+
+
+def document(name: str, **content: object) -> Document:
+    return Document(ObjectKey("", "Service", "default", name), content, Origin(f"{name}.yaml", 1))
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    caplog.clear()
+    return told
+
+
+def test_each_problem_is_told_once_and_when_it_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    telling = Telling(LOG)
+
+    telling.tell([problem()])
+    first = lines(caplog)
+    telling.tell([problem(line=7)])
+    moved = lines(caplog)
+    telling.tell([problem(sentence="is wrong in another way")])
+    other = lines(caplog)
+    telling.tell([])
+    gone = lines(caplog)
+    telling.tell([problem()])
+
+    assert first == [("WARNING", "a.yaml:1: HTTPRoute default/a spec: is wrong [PWP0001]")]
+    assert moved == []
+    assert other == [
+        ("INFO", "mended or removed: a.yaml:7: HTTPRoute default/a spec: is wrong [PWP0001]"),
+        ("WARNING", "a.yaml:1: HTTPRoute default/a spec: is wrong in another way [PWP0001]"),
+    ]
+    assert len(gone) == 1
+    assert lines(caplog) == first
+
+
+def test_what_is_good_to_know_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    Telling(LOG).tell([problem(code=Code.BACKEND_NEVER_COUNTS)])
+
+    assert [level for level, _ in lines(caplog)] == ["INFO"]
+
+
+def test_what_changed_is_said_by_name_and_place() -> None:
+    changes = Changes()
+
+    first = changes.since_before([document("a"), document("b"), document("c")])
+    same = changes.since_before([document("a"), document("b"), document("c")])
+    second = changes.since_before([document("a", x=1), document("b"), document("d")])
+
+    assert first == same == ""
+    assert second == (
+        "new: Service default/d (d.yaml:1); changed: Service default/a (a.yaml:1); gone: Service default/c"
+    )
+
+
+def test_of_many_changes_a_few_are_named() -> None:
+    changes = Changes()
+    changes.since_before([])
+
+    said = changes.since_before([document(f"s{number}") for number in range(9)])
+
+    assert said.endswith("Service default/s4 (s4.yaml:1) and 4 more")

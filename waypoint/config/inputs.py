@@ -1,0 +1,83 @@
+"""The steps from documents to a snapshot: the same for the program that serves and for the tools that are asked.
+
+A Gateway without a status, as everybody writes it by hand, counts as having the address that its waypoint's Service
+gives it. So does, whatever its status says, the one whose name was given: its waypoint is there, and serves what is
+bound to it, address or not.
+"""
+
+from dataclasses import replace
+from difflib import get_close_matches
+
+from l4.config.documents import Document
+from l4.config.resources import Decoded, Decoder, Resources
+from l4.config.settings import Settings
+from l4.config.sources import Documents
+from l4.discovery import kubernetes
+from l4.discovery.kubernetes import Gateway, Mesh
+from l4.discovery.registry import Registry
+from waypoint.config.compile import compile
+from waypoint.config.snapshot import Snapshot
+
+_MAX_NAMES = 5
+
+
+def decode(documents: Documents, decoder: Decoder, settings: Settings, gateway: tuple[str, str] | None) -> Decoded:
+    """`gateway` is the namespace and name of the one that is served or asked about, None for all of them."""
+    return decoder.decode(_with_address(it, settings, gateway) for it in documents.documents)
+
+
+def registry_of(resources: Resources, settings: Settings) -> Registry:
+    mesh = Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
+    return kubernetes.registry_of(resources, mesh)
+
+
+def snapshot_of(
+    resources: Resources,
+    registry: Registry,
+    *,
+    gateway: tuple[str, str],
+    settings: Settings,
+    documents: Documents,
+    decoded: Decoded,
+    own_ip: str | None = None,
+    denied: frozenset[str] = frozenset(),
+) -> Snapshot:
+    """What the waypoint of `gateway` is to do; `documents` and `decoded` are what it was made of, for their
+    problems."""
+    return compile(
+        resources,
+        registry,
+        gateway=gateway,
+        problems={*documents.problems, *decoded.problems},
+        requires_reference_grants=settings.requires_reference_grants,
+        own_ip=own_ip,
+        trust_domains=settings.trust_domains,
+        denied=denied,
+    )
+
+
+def why_no_gateway(resources: Resources, gateway: tuple[str, str]) -> str:
+    """A sentence for whoever named a Gateway that is not there."""
+    name = "/".join(gateway)
+    known = [f"{it.key.namespace}/{it.key.name}" for it in resources.of(Gateway)]
+    if not known:
+        return f"there is no Gateway {name}, and no other one"
+    close = get_close_matches(name, known, 1)
+    if close:
+        return f"there is no Gateway {name}; did you mean {close[0]}?"
+    more = f" and {len(known) - _MAX_NAMES} more" if len(known) > _MAX_NAMES else ""
+    return f"there is no Gateway {name}; there are {', '.join(known[:_MAX_NAMES])}{more}"
+
+
+def _with_address(document: Document, settings: Settings, gateway: tuple[str, str] | None) -> Document:
+    key, content = document.key, document.content
+    if (key.group, key.kind) != ("gateway.networking.k8s.io", "Gateway"):
+        return document
+    status = content.get("status") or {}
+    if not isinstance(status, dict) or status.get("addresses"):
+        return document
+    if status and (key.namespace, key.name) != gateway:
+        return document
+    hostname = f"{key.name}.{key.namespace}.svc.{settings.cluster_domain}"
+    addresses = [{"type": "Hostname", "value": hostname}]
+    return replace(document, content={**content, "status": {**status, "addresses": addresses}})

@@ -1,0 +1,184 @@
+"""Follows the configuration: what the files say goes live, and whoever should know is told.
+
+    documents → resources → registry → compile → clusters.reconcile → holder.swap → old clusters retire → analyze
+
+`prepare` compiles in a thread, while requests go on; `apply` makes it live between two loop turns, so that an exchange
+that has begun keeps what it read. What `waypoint analyze` finds beside the problems is looked for afterwards, so that
+nothing goes live any later for it.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from l4.admin import Readiness
+from l4.config.collector import paused
+from l4.config.documents import Problem
+from l4.config.doubts import Doubt, Understanding, concern
+from l4.config.holder import Holder
+from l4.config.resources import Decoder
+from l4.config.settings import Settings
+from l4.config.sources import Documents, FolderSource
+from l4.config.telling import Changes, Telling
+from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.process_log import EACH
+from waypoint.ask.analyze import findings
+from waypoint.ask.lines import Lines
+from waypoint.ask.lint import Subject
+from waypoint.config.inputs import decode, registry_of, snapshot_of, why_no_gateway
+from waypoint.config.kinds import KINDS
+from waypoint.config.snapshot import Snapshot
+from waypoint.live import LivePolicies
+from waypoint.options import RunOptions
+from waypoint.tokens import Tokens
+from waypoint.upstream.balancer import prepare as prepare_balancing
+from waypoint.upstream.clusters import Clusters
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A snapshot to go live, and what to tell of it. `lack` says why it is none to serve with, if so."""
+
+    snapshot: Snapshot
+    documents: Documents
+    subject: Subject
+    ignored: Mapping[str, int]
+    problems: tuple[Problem, ...]
+    doubts: tuple[Doubt, ...]
+    lack: str
+    is_understood: bool
+
+
+class Following:
+    def __init__(
+        self,
+        options: RunOptions,
+        settings: Settings,
+        *,
+        holder: Holder[Snapshot],
+        clusters: Clusters,
+        live: LivePolicies,
+        tokens: Tokens,
+        readiness: Readiness,
+        metrics: MeshMetrics,
+    ) -> None:
+        self._gateway = options.gateway.namespace, options.gateway.name
+        self._paths = ", ".join(map(str, options.resources))
+        self._own_ip = settings.instance_ip or own_ip(options.listen[0])
+        self._settings = settings
+        self._source = FolderSource(options.resources)
+        self._decoder = Decoder(KINDS)
+        self._understanding = Understanding()
+        self._holder = holder
+        self._clusters = clusters
+        self._live = live
+        self._tokens = tokens
+        self._readiness = readiness
+        self._metrics = metrics
+        self._ignored: frozenset[str] = frozenset()
+        self._lack = ""
+        self._problems, self._findings, self._changes = Telling(log, EACH), Telling(log, EACH), Changes()
+        self._latest: Prepared | None = None
+        self._is_new = asyncio.Event()
+
+    def begin(self) -> None:
+        """Read the files for the first time."""
+        self._apply(self._prepare(self._source.load()))
+
+    async def watch(self) -> None:
+        """Until cancelled."""
+        await self._source.watch(self._prepare, self._apply)
+
+    async def analyze(self) -> None:
+        """Look for what is hardly meant, after each change, until cancelled."""
+        while True:
+            await self._is_new.wait()
+            self._is_new.clear()
+            latest = self._latest
+            if latest is not None:
+                found = await asyncio.to_thread(_found, latest.subject)
+                if latest is self._latest:
+                    self._findings.tell(found)
+
+    def _prepare(self, documents: Documents) -> Prepared:
+        """Compile. Runs in a thread while requests go on, and while nothing else decodes."""
+        settings = self._settings
+        decoded = decode(documents, self._decoder, settings, self._gateway)
+        registry = registry_of(decoded.resources, settings)
+        doubts = (*documents.doubts, *decoded.doubts)
+        snapshot = snapshot_of(
+            decoded.resources,
+            registry,
+            gateway=self._gateway,
+            settings=settings,
+            documents=documents,
+            decoded=decoded,
+            own_ip=self._own_ip,
+            denied=self._understanding.take(doubts),
+        )
+        for config in snapshot.clusters.values():
+            prepare_balancing(config)
+        lack = ""
+        if not documents.documents:
+            lack = f"there is no object in {self._paths}; see --resources"
+        elif not snapshot.has_gateway:
+            lack = f"{why_no_gateway(decoded.resources, self._gateway)}; see --gateway"
+        return Prepared(
+            snapshot,
+            documents,
+            Subject(documents.documents, decoded.resources, registry, (snapshot,)),
+            decoded.ignored,
+            tuple(Lines({}).located(snapshot.problems)),
+            doubts,
+            lack,
+            self._understanding.is_complete,
+        )
+
+    def _apply(self, prepared: Prepared) -> None:
+        """Make a new snapshot live. Nothing in here waits, so no request sees half of it."""
+        snapshot = prepared.snapshot
+        is_new = snapshot.version != self._holder.current.version
+        if is_new:
+            self._clusters.reconcile(snapshot)
+            self._live.reconcile(snapshot)
+            self._tokens.reconcile(snapshot)
+            self._holder.swap(snapshot)
+            self._clusters.retire_unknown(snapshot)
+        self._tell(prepared)
+        changes = self._changes.since_before(prepared.documents.documents)
+        if is_new or changes:
+            count = len(snapshot.destinations)
+            log.info("configuration %s is live: %d destinations%s", snapshot.version, count, changes and f"; {changes}")
+        self._latest = prepared
+        self._is_new.set()
+
+    def _tell(self, prepared: Prepared) -> None:
+        """Each problem, and each kind that is not read, once."""
+        readiness = self._readiness
+        readiness.concern("configuration", prepared.lack)
+        readiness.concern("configuration files", concern(prepared.doubts))
+        if prepared.is_understood and not prepared.lack:
+            readiness.done("configuration")
+        ignored = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in prepared.ignored.items())
+        for line in sorted(ignored - self._ignored):
+            log.info("%s", line, extra=EACH)
+        self._ignored = ignored
+        if prepared.lack not in {"", self._lack}:
+            log.warning("%s", prepared.lack)
+        self._lack = prepared.lack
+        self._problems.tell(prepared.problems)
+        self._metrics.config_problems.value = len(prepared.problems)
+
+
+def _found(subject: Subject) -> list[Problem]:
+    with paused():
+        return findings(subject)
+
+
+def own_ip(listen: str) -> str | None:
+    """The address to connect from: the one we listen on, unless that is any."""
+    return None if ipaddress.ip_address(listen).is_unspecified else listen

@@ -24,6 +24,7 @@ _FAMILIES = {
     "RSA": frozenset(name for name in ALGORITHMS if name[:2] in {"RS", "PS"}),
     "oct": frozenset(name for name in ALGORITHMS if name[:2] == "HS"),
 }
+_SECRET = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})  # RFC 7518 sections 6.2.2 and 6.3.2, RFC 8037
 _CHECKS: dict[str, Algorithm] = {name: it for name, it in get_default_algorithms().items() if name in ALGORITHMS}
 
 
@@ -97,6 +98,11 @@ class KeySet:
         if not keys:
             raise InvalidKeys(reason)
         return cls(tuple(keys))
+
+    @staticmethod
+    def holds_private_key(text: bytes) -> bool:
+        """Whether whoever reads a set that can be parsed could sign tokens with one of its key pairs."""
+        return any(not _SECRET.isdisjoint(jwk) for jwk in msgspec.json.decode(text)["keys"] if isinstance(jwk, dict))
 
     def verify(self, token: Token) -> Failure | None:
         """None: one of the keys has signed it."""

@@ -116,6 +116,10 @@ class Spec(Targeting, frozen=True, rename="camel", forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.selector is not None and self.refs:
             raise ValueError("selector and targetRefs: a policy is for workloads or for a waypoint, not for both")
+        if self.action in {"DENY", "CUSTOM"} and not self.rules:
+            raise ValueError(
+                f"rules is missing, and {self.action} without rules is for no request: for all, write [{{}}]"
+            )
         if (self.action == "CUSTOM") is (self.provider is None):
             raise ValueError("provider belongs to action CUSTOM, and to no other")
 

@@ -47,6 +47,8 @@ class PeerAuthenticationSpec(Selected, frozen=True, rename="camel", forbid_unkno
     port_level_mtls: Annotated[dict[str, MutualTls], Meta(max_length=512)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.port_level_mtls and (self.selector is None or not self.selector.match_labels):
+            raise ValueError("portLevelMtls is for selected workloads: add a selector with matchLabels")
         for port in self.port_level_mtls:
             if not is_port(port):
                 raise ValueError(f"portLevelMtls: {port!r} is no port from 1 to 65535")

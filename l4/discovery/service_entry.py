@@ -11,7 +11,8 @@ from msgspec import Meta, Struct, field
 
 from l4.discovery.objects import Metadata, PortNumber
 
-_HOST = re.compile(r"(?:\*|[A-Za-z0-9_-]{1,63})(?:\.[A-Za-z0-9_-]{1,63})*\.?").fullmatch
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?:\*|{_LABEL})(?:\.{_LABEL})*\.?").fullmatch
 
 
 def is_ip(text: str) -> bool:
@@ -84,6 +85,11 @@ class ServiceEntrySpec(Struct, frozen=True, rename="camel"):
             raise ValueError("endpoints and workloadSelector exclude each other: keep one")
         if self.endpoints and self.resolution in {"NONE", "DYNAMIC_DNS"}:
             raise ValueError(f"endpoints need resolution STATIC or DNS, not {self.resolution}")
+        known = {port.name for port in self.ports}
+        for name in (name for endpoint in self.endpoints for name in endpoint.ports if name not in known):
+            raise ValueError(
+                f"endpoints: no port of the entry is named {name!r}, but {', '.join(sorted(known)) or 'none'}"
+            )
         if self.resolution == "STATIC":
             for endpoint in self.endpoints:
                 if not is_ip(endpoint.address):

@@ -147,7 +147,6 @@ def _actions() -> Iterator[Case]:
     yield Case("no policy allows", (), ask, "")
     yield Case("ALLOW without rules denies", (allow(),), ask, "none")
     yield Case("ALLOW with an empty rule allows", (allow(EVERYTHING),), ask, "")
-    yield Case("DENY without rules denies nobody", (deny(),), ask, "")
     yield Case("DENY with an empty rule denies", (deny(EVERYTHING),), ask, "p[0]")
     yield Case("AUDIT decides nothing", (policy(EVERYTHING, action="AUDIT"),), ask, "")
     yield Case("DENY comes before ALLOW", (allow(EVERYTHING, name="a"), deny(methods, name="d")), ask, "d[0]")
@@ -589,6 +588,7 @@ def _bytes() -> Iterator[Case]:
 def _broken() -> Iterator[Case]:
     """A policy that can't be understood denies, whatever its action was."""
     for name, broken in (
+        ("DENY without rules, as when the rest of it is missing", deny()),
         ("unknown field of a rule", allow({"form": []})),
         ("unknown field of a source", allow(source(principal=["a"]))),
         ("unknown field of an operation", allow(operation(path=["/a"]))),

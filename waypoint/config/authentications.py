@@ -114,6 +114,10 @@ def _keys(rule: JWTRule, field: str, report: Report) -> InlineKeys | RemoteKeys 
     text = rule.jwks.encode()
     try:
         KeySet.parse(text)
+        if KeySet.holds_private_key(text):
+            raise InvalidKeys(
+                "it holds a private key, with which whoever reads this signs tokens: write the public half"
+            )
     except InvalidKeys as error:
         report.tell(f"{field}.jwks", f"{error}; {_REFUSED}", Code.TOKENS_REFUSED)
         return None

@@ -33,7 +33,7 @@ from waypoint.config.api_fields import (
 
 _DURATION_PARTS = re.compile(r"([0-9]+)(ms|h|m|s)").findall
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+\-.]*://(?=[^:])[^\s:/?#*]*\*?[^\s:/?#*]*(?::[0-9]{1,5})?").fullmatch
+_ORIGIN = re.compile(r"\*|https?://(\*|(\*\.)?([a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+)(:[0-9]{1,5})?").fullmatch
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_|~`]+").fullmatch
 _FIELDS = {"URLRewrite": "urlRewrite", "CORS": "cors"}
 

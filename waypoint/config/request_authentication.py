@@ -30,8 +30,11 @@ class FromHeader(Struct, frozen=True):
     prefix: str = ""
 
 
+PlainName = Annotated[str, Meta(max_length=256, pattern=r"^[-_A-Za-z0-9]+\Z", description="letters, digits, - and _")]
+
+
 class ClaimToHeader(Struct, frozen=True):
-    header: HeaderName
+    header: PlainName
     claim: Text
 
 

@@ -60,7 +60,10 @@ def test_a_policy_is_on_trial_where_its_annotation_is_true(annotation: str, is_d
         ({"rules": [{"when": [{"key": "a", "values": ["b"]}]}]}, "spec.rules[0].when[0]", "key 'a' is not known"),
         ({"rules": [{"to": [{"operation": {"ports": ["x"]}}]}]}, "spec.rules[0].to[0].operation.ports", "no port"),
         ({"rules": [{"to": [{"operation": {}}]}]}, "spec.rules[0].to[0].operation", "is empty"),
-        ({"action": "CUSTOM"}, "spec", "provider belongs to action CUSTOM"),
+        ({"action": "CUSTOM", "rules": [{}]}, "spec", "provider belongs to action CUSTOM"),
+        ({"action": "CUSTOM", "provider": {"name": "a"}}, "spec", "CUSTOM without rules is for no request"),
+        ({"action": "DENY"}, "spec", "DENY without rules is for no request: for all, write [{}]"),
+        ({"action": "DENY", "rules": []}, "spec", "DENY without rules is for no request"),
         (7, "spec", "expected `object`"),
     ],
 )

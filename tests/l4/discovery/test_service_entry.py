@@ -37,6 +37,13 @@ def service(spec: str, *more: str) -> Service:
         ("{hosts: []}", "expected `array` of length >= 1"),
         ("{hosts: ['*']}", "hosts: '*' is no name such as api.example.com or *.example.com"),
         ("{hosts: ['a b']}", "hosts: 'a b' is no name"),
+        ("{hosts: ['-']}", "hosts: '-' is no name"),
+        ("{hosts: [a-.b]}", "hosts: 'a-.b' is no name"),
+        (
+            "{hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}],"
+            " endpoints: [{address: 10.0.0.1, ports: {htpt: 8080}}]}",
+            "no port of the entry is named 'htpt', but http",
+        ),
         ("{hosts: ['*.example.com'], resolution: DNS}", "can't be looked up; a wildcard needs resolution NONE"),
         ("{hosts: [a.b], addresses: [x]}", "addresses: 'x' is neither an IP address nor a network"),
         ("{hosts: [a.b], ports: [{number: 1, name: a}, {number: 1, name: b}]}", "ports: two have the same number"),

@@ -296,7 +296,7 @@ def test_a_mirror_gets_a_share_of_all_requests(text: str, field: str, sentence: 
 
 @pytest.mark.parametrize(
     "origin",
-    ["*", "https://example.com", "http://example.com:8080", "https://*.example.com", "http://*:80", "app://localhost"],
+    ["*", "https://example.com", "http://example.com:8080", "https://*.example.com", "http://*:80", "https://*"],
 )
 def test_origins_are_those_that_browsers_send_with_at_most_one_star(origin: str) -> None:
     assert loaded(f"type: CORS, cors: {{allowOrigins: ['{origin}']}}")
@@ -310,6 +310,10 @@ def test_origins_are_those_that_browsers_send_with_at_most_one_star(origin: str)
         ("allowOrigins: ['https://a/']", "", "is no origin"),
         ("allowOrigins: ['https://a:b']", "", "is no origin"),
         ("allowOrigins: ['https://*.*.a']", "", "is no origin"),
+        ("allowOrigins: ['http://*bar.com']", "", "is no origin"),
+        ("allowOrigins: ['http://bar.*.com']", "", "is no origin"),
+        ("allowOrigins: ['spiffe://a.example/x']", "", "is no origin"),
+        ("allowOrigins: ['app://localhost']", "", "is no origin"),
         ("allowOrigins: ['*', 'https://a']", "", "allowOrigins: * means all of them"),
         ("allowOrigins: ['https://a', 'https://a']", "", "allowOrigins: https://a stands twice"),
         ("allowMethods: ['*', GET]", "", "allowMethods: * means all of them"),

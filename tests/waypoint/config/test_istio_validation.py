@@ -1,0 +1,133 @@
+"""What Istio's own validation refuses is refused here, too, with a sentence that says why."""
+
+import json
+
+import pytest
+
+from l4.config.codes import Code
+from tests.kit.issuer import SigningKey
+from tests.kit.kinds import load, told
+from tests.kit.snapshots import compiled, documents_of
+from tests.waypoint.config.test_reach import MESH
+from waypoint.config.istio import DestinationRule
+from waypoint.config.virtual_service import VirtualService
+
+
+def virtual(hosts: str, rest: str = "http: [{route: [{destination: {host: a}}]}]") -> str:
+    return f"{{hosts: {hosts}, {rest}}}"
+
+
+def rule(text: str) -> str:
+    return virtual("[a]", f"http: [{{route: [{{destination: {{host: a}}}}], {text}}}]")
+
+
+def tls(names: str, hosts: str = "['*.example.com']") -> str:
+    return virtual(hosts, f"tls: [{{match: [{{sniHosts: {names}}}], route: [{{destination: {{host: a}}}}]}}]")
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (virtual("['foo.ba!r']"), "hosts: 'foo.ba!r' is no host"),
+        (virtual("['foo.*.com']"), "hosts: 'foo.*.com' is no host"),
+        (virtual("['']"), "hosts: '' is no host"),
+        (virtual("['-a']"), "hosts: '-a' is no host"),
+        (virtual("[a..b]"), "hosts: 'a..b' is no host"),
+        (virtual("['*']"), "'*' can't stand for the mesh"),
+        (
+            virtual("['*']", "gateways: [mesh, front], http: [{directResponse: {status: 200}}]"),
+            "can't stand for the mesh",
+        ),
+        (tls("[foo.*.com]", "[foo.a.com]"), "sniHosts: 'foo.*.com' is no host"),
+        (tls("[a.example.org]"), "'a.example.org' lies within none of the object's hosts"),
+        (tls("[]"), "length >= 1"),
+        (virtual("[a]", "tls: [{route: [{destination: {host: a}}]}]"), "missing required field `match`"),
+        ("{http: [{directResponse: {status: 200}}], gateways: [front]}", "hosts is missing"),
+        ("{tcp: [{route: [{destination: {host: a}}]}]}", "hosts is missing"),
+        (rule("retries: {retryOn: 5xx}"), "attempts is 0, or missing"),
+        (rule("retries: {attempts: 0, perTryTimeout: 1s}"), "attempts is 0, or missing"),
+        (rule("retries: {attempts: 1, backoff: 0s}"), "backoff must be 1ms or more"),
+        (rule("fault: {delay: {percentage: {value: 5}}}"), "fixedDelay must be there"),
+        (rule("fault: {delay: {exponentialDelay: 1s}}"), "exponentialDelay is not carried out"),
+        (rule("fault: {abort: {http2Error: REFUSED_STREAM}}"), "http2Error is not carried out"),
+    ],
+)
+def test_a_virtual_service(spec: str, sentence: str) -> None:
+    assert sentence in told(VirtualService, spec)[1]
+
+
+@pytest.mark.parametrize("host", ["a", "a.b", "'*.a.b'", "'*-a.b'", "10.0.0.1", "a.b.", "_a.b", "'::1'"])
+def test_hosts_of_a_virtual_service(host: str) -> None:
+    assert load(VirtualService, virtual(f"[{host}]"))
+
+
+def test_any_host_of_a_gateway() -> None:
+    assert load(VirtualService, virtual("['*']", "gateways: [front], http: [{directResponse: {status: 200}}]"))
+
+
+def destination(tls: str, more: str = "") -> str:
+    return f"{{host: a, trafficPolicy: {{tls: {{{tls}}}, {more}}}}}"
+
+
+FILES = "clientCertificate: /a, privateKey: /b"
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (destination("mode: SIMPLE, insecureSkipVerify: true, caCertificates: /a"), "caCertificates has no meaning"),
+        (destination("mode: SIMPLE, insecureSkipVerify: true, credentialName: a"), "credentialName has no meaning"),
+        (destination("mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]"), "subjectAltNames has no meaning"),
+        (destination("mode: SIMPLE, insecureSkipVerify: true, caCrl: /a"), "caCrl has no meaning"),
+        (destination(f"mode: MUTUAL, insecureSkipVerify: true, caCertificates: /a, {FILES}"), "has no meaning"),
+        (destination(f"mode: MUTUAL, insecureSkipVerify: true, subjectAltNames: [a], {FILES}"), "has no meaning"),
+        (destination("mode: SIMPLE, caCertificates: /a, caCertCredentialName: b"), "exclude each other"),
+        (destination("mode: ISTIO_MUTUAL, caCertificates: /a"), "brings its own certificates"),
+        (destination("mode: ISTIO_MUTUAL, credentialName: a"), "brings its own certificates"),
+        (destination("mode: DISABLE", "loadBalancer: {consistentHash: {useSourceIp: false}}"), "hashes nothing"),
+    ],
+)
+def test_a_destination_rule(spec: str, sentence: str) -> None:
+    assert sentence in told(DestinationRule, spec)[1]
+
+
+@pytest.mark.parametrize("mode", ["mode: SIMPLE", f"mode: MUTUAL, {FILES}"])
+def test_a_server_that_nobody_verifies_may_be_meant(mode: str) -> None:
+    assert load(DestinationRule, destination(f"{mode}, insecureSkipVerify: true"))
+
+
+def refused_tokens(rule: dict[str, object]) -> list[str]:
+    """What is told of a rule whose issuer's tokens are all refused."""
+    document = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "it", "namespace": "default"},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "reviews"}],
+            "jwtRules": [{"issuer": "https://a.example", **rule}],
+        },
+    }
+    snapshot = compiled(documents_of(mesh=MESH, case=json.dumps(document)))
+    authentication = snapshot.destinations["reviews.default.svc.cluster.local", 80].authentication
+    assert authentication is not None
+    assert (authentication.rules[0].keys is None) == bool(snapshot.problems)
+    return [it.sentence for it in snapshot.problems if it.code is Code.TOKENS_REFUSED]
+
+
+def test_a_header_that_tells_a_claim_is_of_letters_and_digits() -> None:
+    outputs = [{"header": "abc%123", "claim": "sub"}]
+
+    (sentence,) = refused_tokens({"outputClaimToHeaders": outputs})
+
+    assert "abc%123" in sentence or "header" in sentence
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_a_private_key_in_a_policy_is_refused(algorithm: str) -> None:
+    key = SigningKey.generate(algorithm)
+    private = {**json.loads(json.dumps(key.jwk)), "d": "c2VjcmV0"}
+
+    (sentence,) = refused_tokens({"jwks": json.dumps({"keys": [private]})})
+
+    assert "it holds a private key" in sentence
+    assert refused_tokens({"jwks": json.dumps({"keys": [key.jwk]})}) == []

@@ -51,7 +51,11 @@ def test_what_can_stand_there_is_taken(piece: Callable[[str], bytes], text: str)
 
 @pytest.mark.parametrize(
     ("piece", "text"),
-    [(piece, text) for piece, texts in REFUSED.items() for text in (*texts, *BREAKS, *(f"/a{it}b" for it in BREAKS))],
+    [
+        (piece, text)
+        for piece, texts in REFUSED.items()
+        for text in (*sorted(texts), *BREAKS, *(f"/a{it}b" for it in BREAKS))
+    ],
 )
 def test_what_would_break_a_message_is_refused_with_the_text(piece: Callable[[str], object], text: str) -> None:
     with pytest.raises(ValueError, match=r"."):

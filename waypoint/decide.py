@@ -131,6 +131,8 @@ def decide(
         verdict, error = _authorize(destination.authorization, access, destination.authorizers or {}, granted)
         if error is not None:
             return Decision(error=error, verdict=verdict)
+    if destination.hosts is not None and destination.hosts.name_of(head.authority) is None:
+        return Decision(error=RouteNotFound(), verdict=verdict)
     rule: Rule | None = destination.routes_for(peer).find(head, peer)
     if rule is None:
         return Decision(error=RouteNotFound(), verdict=verdict)
@@ -203,6 +205,8 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
     verdict, error = _authorize_bytes(destination, peer, server_name)
     if error is not None:
         return Decision(error=error, verdict=verdict)
+    if destination.hosts is not None and server_name and destination.hosts.name_of(server_name.encode()) is None:
+        return Decision(error=RouteNotFound(), verdict=verdict)
     rule = destination.opaque_for(peer).find(server_name)
     if rule is None:
         return Decision(error=RouteNotFound(), verdict=verdict)

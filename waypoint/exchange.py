@@ -59,6 +59,7 @@ from waypoint.telemetry import ClusterEvent, ExchangeRecord
 from waypoint.tokens import Refusal
 from waypoint.upstream.affinity import Affinity
 from waypoint.upstream.attempts import Attempts
+from waypoint.upstream.branches import Branches
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.session import Session
 
@@ -122,7 +123,7 @@ class Exchange:
         path.exchanges += 1
         snapshot = path.holder.current
         connection = self._connection
-        destination: Destination | None = snapshot.destinations.get(connection.authority)
+        destination: Destination | None = snapshot.destination(connection.authority)
         record = self._record = ExchangeRecord(
             time(),
             connection.peer,
@@ -194,7 +195,7 @@ class Exchange:
 
     def policies_changed(self) -> None:
         connection, record = self._connection, self._record
-        destination = self._path.holder.current.destinations.get(connection.authority)
+        destination = self._path.holder.current.destination(connection.authority)
         asked = record.method, record.authority or b"", record.original_target
         denial = denial_of_request(destination, connection.peer, *asked)
         if denial is not None:
@@ -337,7 +338,7 @@ class Exchange:
         """Decide when the keys of tokens have been fetched, by the configuration that is in force then."""
         await fetching.wait()
         snapshot = self._path.holder.current
-        self._decide(snapshot, snapshot.destinations.get(self._connection.authority), taken, waits, granted)
+        self._decide(snapshot, snapshot.destination(self._connection.authority), taken, waits, granted)
 
     async def _ask_first(
         self,
@@ -353,7 +354,7 @@ class Exchange:
             self._go_on(Decision(error=error), None)
             return
         snapshot, granted = self._path.holder.current, (*granted, question.authorizer.name)
-        self._decide(snapshot, snapshot.destinations.get(self._connection.authority), taken, waits, granted)
+        self._decide(snapshot, snapshot.destination(self._connection.authority), taken, waits, granted)
 
     def _carry_out(self, decision: Decision, cluster: Cluster | None) -> None:
         if cluster is not None:
@@ -445,6 +446,12 @@ class Exchange:
     def _forward(self, decision: Decision, cluster: Cluster) -> None:
         """Send the head that was decided on, with what every application may rely on."""
         path, head, record = self._path, self._head, self._record
+        if cluster.branches is not None:
+            try:
+                cluster = self._branch(cluster.branches)
+            except ExchangeError as error:
+                self._reply(error)
+                return
         record.cluster = cluster.config.name
         record.service = cluster.config.service
         rule = decision.rule
@@ -480,6 +487,10 @@ class Exchange:
         )
         self._attempts.start()
 
+    def _branch(self, branches: Branches) -> Cluster:
+        """Raises ExchangeError."""
+        return branches.at(self._connection.authority[0], self._head.authority, self._path.holder.current.registry)
+
     def _write_head(self, recorder: Recorder, taken: Taken, version: str) -> None:
         connection, record, decision = self._connection, self._record, self._decision
         service, now = record.service.hostname, record.started_at
@@ -495,6 +506,11 @@ class Exchange:
     def _mirrored(self) -> Iterator[MirroredRequest]:
         path = self._path
         for cluster in self._mirrored_to:
+            if cluster.branches is not None:
+                try:
+                    cluster = self._branch(cluster.branches)
+                except ExchangeError:
+                    continue
             if path.mirrors < path.settings.max_mirrors:
                 yield MirroredRequest(path, cluster, self._head, self._body, self._is_http2(cluster))
 

@@ -18,7 +18,7 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
     """Report a request that could not be understood, and answer it."""
     path = connection.path
     snapshot = path.holder.current
-    destination = snapshot.destinations.get(connection.authority)
+    destination = snapshot.destination(connection.authority)
     record = ExchangeRecord(
         time.time(),
         connection.peer,

@@ -130,9 +130,9 @@ class _Greeting(asyncio.Protocol):
         peer = Peer(self._identity(header.identity), *header.source)
         snapshot = path.holder.current
         authority = header.destination
-        if header.hostname and authority not in snapshot.destinations:
+        if header.hostname and snapshot.destination(authority) is None:
             authority = (header.hostname, authority[1])
-        destination = snapshot.destinations.get(authority)
+        destination = snapshot.destination(authority)
         if destination is None:
             self._refuse(why_not_served(snapshot, authority), "")
             return

@@ -37,7 +37,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
     what a TLS client asked for, as far as it is known by now."""
     path = connection.path
     snapshot = path.holder.current
-    destination = snapshot.destinations.get(connection.authority)
+    destination = snapshot.destination(connection.authority)
     source = connection.source(snapshot)
     service = UNKNOWN_SERVICE if destination is None else destination.service
     record = ExchangeRecord(time.time(), connection.peer, source, connection.authority, service)
@@ -67,6 +67,8 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         if decision.cluster is None:
             raise decision.error or RouteNotFound()
         cluster = path.clusters[decision.cluster]
+        if cluster.branches is not None:
+            cluster = cluster.branches.at(connection.authority[0], server_name.encode(), snapshot.registry)
         record.cluster, record.service = decision.cluster, cluster.config.service
         live = await _reach(connection, cluster, copy.far, record)
     except ExchangeError as error:
@@ -88,9 +90,9 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
 
 def cut_denied(path: DataPath) -> None:
     """End what passes and may do so no longer."""
-    destinations = path.holder.current.destinations
+    snapshot = path.holder.current
     for copy, (connection, server_name) in list(path.opaque.items()):
-        denial = denial_of_bytes(destinations.get(connection.authority), connection.peer, server_name)
+        denial = denial_of_bytes(snapshot.destination(connection.authority), connection.peer, server_name)
         if denial is not None:
             copy.abort(ConnectionAbortedError(denial.detail))
 
@@ -105,6 +107,9 @@ async def _reach(
     key = connection.peer.ip.encode() if source is not None and source.kind is KeyKind.SOURCE_IP else None
     while True:
         live = cluster.pick(random, tried, key)
+        if live is None and cluster.is_awaited:
+            await cluster.first_answer(connection.path.settings.dns_timeout_seconds)
+            live = cluster.pick(random, tried, key)
         if live is None:
             raise NoHealthyEndpoint
         if not cluster.circuit.may_connect(own=1):

@@ -47,7 +47,7 @@ class Terminator:
         """Decide about a CONNECT."""
         authority = (incoming.request.authority.host, incoming.request.authority.port)
         snapshot = self.path.holder.current
-        destination = snapshot.destinations.get(authority)
+        destination = snapshot.destination(authority)
         if destination is None:
             reason = why_not_served(snapshot, authority)
             log.info("CONNECT %s from %s refused: %s", incoming.request.authority, incoming.peer.identity, reason)
@@ -290,5 +290,6 @@ class Undecided(asyncio.Protocol):
 
 def _needs_server_name(connection: Connection, destination: Destination) -> bool:
     """Whether the ClientHello decides where the connection goes."""
-    table = destination.opaque_for(connection.peer)
-    return destination.app_protocol is AppProtocol.TLS and table.needs_server_name
+    if destination.app_protocol is not AppProtocol.TLS:
+        return False
+    return destination.hosts is not None or destination.opaque_for(connection.peer).needs_server_name

@@ -1,22 +1,34 @@
 """ServiceEntries → services: a name outside the cluster, or one that is nobody's Service, becomes one like any other.
 
 Where the resolution is DNS, the endpoints are names (`Service.names`); whoever connects looks them up. With resolution
-NONE a connection goes on to the address that was called, which is known here for single addresses only.
+NONE a connection goes on to the address that was called, with DYNAMIC_DNS to the host that the request names: such
+services have no endpoints (`Service.followed`), but for NONE with a single address, which is its own endpoint.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from l4.config.codes import Code
-from l4.config.documents import Problem
+from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.labels import canonical_name, canonical_revision, tunnel_protocol
 from l4.discovery.members import Member, Members
 from l4.discovery.mesh import Mesh
-from l4.discovery.objects import ServicePortSpec, canonical_ip
+from l4.discovery.networks import Networks
+from l4.discovery.objects import ServicePortSpec, canonical_ip, is_ip
 from l4.discovery.ports import app_protocol
-from l4.discovery.service_entry import EntryEndpoint, EntryPort, ServiceEntry, is_ip
+from l4.discovery.service_entry import EntryEndpoint, EntryPort, ServiceEntry
 from l4.discovery.waypoints import Bindings
-from l4.discovery.workload import NamedEndpoint, Service, ServiceEndpoint, ServicePort, Workload
+from l4.discovery.workload import (
+    AppProtocol,
+    Followed,
+    Follows,
+    NamedEndpoint,
+    Service,
+    ServiceEndpoint,
+    ServicePort,
+    Workload,
+)
 from policies.attributes import Identity
 
 
@@ -31,34 +43,47 @@ class Entries:
         self._bindings = bindings
 
     def services(self, known: Iterable[Service]) -> Iterator[Service]:
-        """Whose host or address is not yet that of a service that is known, or of an older entry."""
+        """With the hosts and addresses that are not yet those of a service that is known, or of an older entry."""
         hosts = {service.hostname: _named(service) for service in known}
         addresses = {address: _named(service) for service in known for address in service.addresses}
+        networks: Networks[ObjectKey] = Networks()
         for resource in self._entries:
-            spec = resource.value.spec
-            for index, host in enumerate(spec.hosts):
-                if host.startswith("*"):
-                    self._tell(resource, f"spec.hosts[{index}]", f"{host}: wildcards are not carried out")
-                    continue
-                service = self._service(resource, host.rstrip(".").lower())
+            self._tell_of_ports(resource)
+            own = tuple(it for it in resource.value.networks if not self._is_taken(resource, it, networks))
+            for index, host in enumerate(resource.value.spec.hosts):
+                service = self._service(resource, host.rstrip(".").lower(), own)
                 owner = hosts.setdefault(service.hostname, str(resource.key))
                 if owner != str(resource.key):
                     sentence = f"{service.hostname} is the host of {owner} already; this one has no effect there"
                     self._tell(resource, f"spec.hosts[{index}]", sentence, Code.HOST_TAKEN)
                     continue
-                for address in service.addresses:
+                free = [it for it in service.addresses if not self._is_taken(resource, it, networks)]
+                for address in free:
                     owner = addresses.setdefault(address, str(resource.key))
                     if owner != str(resource.key):
                         sentence = f"{address} is the address of {owner} already, and leads there"
                         self._tell(resource, "spec.addresses", sentence, Code.HOST_TAKEN)
-                yield service
+                yield replace(service, addresses=tuple(free))
+            for network in own:
+                networks.add(network, resource.key)
 
-    def _service(self, resource: Resource[ServiceEntry], host: str) -> Service:
+    def _is_taken(self, resource: Resource[ServiceEntry], text: str, networks: Networks[ObjectKey]) -> bool:
+        """Whether an address or a network lies in one of an older entry of another namespace: it leads there, for a
+        part of somebody else's network is not to be had."""
+        owner = networks.around(text)
+        if owner is None or owner.namespace == resource.key.namespace:
+            return False
+        sentence = f"{text} lies in a network of {owner} already, and leads there"
+        self._tell(resource, "spec.addresses", sentence, Code.HOST_TAKEN)
+        return True
+
+    def _service(self, resource: Resource[ServiceEntry], host: str, networks: tuple[str, ...]) -> Service:
         entry, key = resource.value, resource.key
         addresses = tuple(dict.fromkeys(map(canonical_ip, entry.addresses_of(host))))
         waypoint = self._bindings.of_entry(resource)
-        if not addresses and waypoint is not None:
-            sentence = f"{host} has no single address, so that only tunnels that name it come here; give it one"
+        is_single = len(addresses) == 1 and not networks
+        if not addresses and not networks and waypoint is not None:
+            sentence = f"{host} has no address, so that only tunnels that name it come here; give it one"
             self._tell(resource, "spec.addresses", sentence, Code.SERVICE_NOT_REACHABLE)
         return Service(
             name=key.name,
@@ -66,22 +91,50 @@ class Entries:
             hostname=host,
             addresses=addresses,
             ports=tuple(_port(port) for port in entry.spec.ports),
-            endpoints=tuple(self._endpoints(resource, addresses)),
+            endpoints=tuple(self._endpoints(resource, addresses if is_single else ())),
             waypoint=waypoint,
             is_entry=True,
             subject_alt_names=entry.spec.subject_alt_names,
             names=tuple(self._names(resource, host)),
+            networks=networks,
+            followed=self._followed(resource, host, (*addresses, *networks), is_single=is_single),
+            exported_to=entry.exported_to,
         )
 
+    def _followed(
+        self, resource: Resource[ServiceEntry], host: str, networks: tuple[str, ...], *, is_single: bool
+    ) -> Followed | None:
+        spec = resource.value.spec
+        workload = self._workload(resource, EntryEndpoint(host))
+        match spec.resolution:
+            case "NONE" if not is_single:
+                ports = {port.number: port.number for port in spec.ports}
+                return Followed(Follows.ADDRESS, host, networks, ports, workload)
+            case "DYNAMIC_DNS" if spec.location == "MESH_EXTERNAL":
+                return Followed(Follows.HOST, host, networks, _targets(spec.ports, {}), workload)
+        return None
+
+    def _tell_of_ports(self, resource: Resource[ServiceEntry]) -> None:
+        spec = resource.value.spec
+        if spec.resolution != "DYNAMIC_DNS":
+            return
+        if spec.location != "MESH_EXTERNAL":
+            sentence = "DYNAMIC_DNS is for services outside: nobody is asked for this one; set location: MESH_EXTERNAL"
+            self._tell(resource, "spec.location", sentence)
+        for index, port in enumerate(spec.ports):
+            if _port(port).app_protocol is AppProtocol.TCP:
+                sentence = f"{port.protocol} names no host that could be looked up; only HTTP and TLS do"
+                self._tell(resource, f"spec.ports[{index}].protocol", sentence)
+
     def _endpoints(self, resource: Resource[ServiceEntry], addresses: tuple[str, ...]) -> Iterator[ServiceEndpoint]:
+        """`addresses` is the one that stands for itself."""
         spec = resource.value.spec
         match spec.resolution:
-            case "NONE" if len(addresses) == 1:
+            case "NONE" if addresses:
                 itself = {port.number: port.number for port in spec.ports}
                 yield ServiceEndpoint(self._workload(resource, EntryEndpoint(addresses[0])), itself)
             case "NONE" | "DYNAMIC_DNS":
-                sentence = f"{spec.resolution} is carried out for a single address only; no endpoint is known"
-                self._tell(resource, "spec.resolution", sentence)
+                return
             case _:
                 for endpoint in spec.endpoints:
                     if is_ip(endpoint.address):

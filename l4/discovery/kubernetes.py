@@ -55,7 +55,8 @@ def registry_of(resources: Resources, mesh: Mesh) -> Registry:
     bindings = Bindings(resources)
     members = Members(resources, mesh, bindings)
     endpoints = ServiceEndpoints(resources, members, mesh)
-    services, aliases = [], {}
+    services: list[Service] = []
+    aliases: dict[tuple[str, str], str] = {}
     for service in resources.of(ServiceObject):
         if service.value.spec.type == "ExternalName":
             aliases[service.key.namespace, service.key.name] = service.value.spec.external_name

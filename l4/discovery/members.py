@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from l4.config.resources import Resource, Resources
 from l4.discovery.labels import canonical_name, canonical_revision, entry_name, pod_name_and_kind, tunnel_protocol
 from l4.discovery.mesh import Mesh
-from l4.discovery.objects import NodeObject, Pod, canonical_ip
-from l4.discovery.service_entry import WorkloadEntry, is_ip
+from l4.discovery.objects import NodeObject, Pod, canonical_ip, is_ip
+from l4.discovery.service_entry import WorkloadEntry
 from l4.discovery.waypoints import Bindings
 from l4.discovery.workload import TunnelProtocol, Workload
 from policies.attributes import Identity

@@ -21,6 +21,14 @@ def canonical_ip(text: str) -> str:
     return str(mapped or address)
 
 
+def is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_ip(text: str) -> None:
     try:
         ipaddress.ip_address(text)

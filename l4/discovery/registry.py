@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from l4.config.documents import Problem
+from l4.discovery.networks import Networks
 from l4.discovery.workload import Service, Workload
 
 
@@ -20,6 +21,7 @@ class Registry:
     _services_by_name: Mapping[tuple[str, str], Service] = field(default_factory=dict, repr=False)
     _services_by_ip: Mapping[str, Service] = field(default_factory=dict, repr=False)
     _workloads_by_ip: Mapping[str, Workload] = field(default_factory=dict, repr=False)
+    _services_by_network: Networks[Service] = field(default_factory=Networks, repr=False, compare=False)
 
     @classmethod
     def build(
@@ -52,10 +54,24 @@ class Registry:
                 services_by_name.setdefault((service.namespace, service.name), service)
             for address in service.addresses:
                 services_by_ip.setdefault(address, service)
-        return cls(by_hostname, by_uid, problems, aliases or {}, services_by_name, services_by_ip, by_ip)
+        by_network = Networks(
+            (network, service)
+            for service in sorted(by_hostname.values(), key=lambda it: it.hostname)
+            for network in service.networks
+        )
+        return cls(by_hostname, by_uid, problems, aliases or {}, services_by_name, services_by_ip, by_ip, by_network)
 
     def service_at(self, ip: str) -> Service | None:
-        return self._services_by_ip.get(ip)
+        """That which has the address, else that which has the smallest network around it."""
+        return self._services_by_ip.get(ip) or self._services_by_network.find(ip)
+
+    def service_with(self, host: str) -> Service | None:
+        """That which has the host, else that which has the longest wildcard for it."""
+        found, rest = self.services.get(host), host
+        while found is None and "." in rest:
+            rest = rest.partition(".")[2]
+            found = self.services.get(f"*.{rest}")
+        return found
 
     def workload_at(self, ip: str) -> Workload | None:
         return self._workloads_by_ip.get(ip)
@@ -73,8 +89,18 @@ class Registry:
             "endpoints of its own; make a ServiceEntry of that host, with resolution DNS, and name it here"
         )
 
+    def visible(self, host: str, namespace: str) -> Service | None:
+        """The service with a host, for objects of a namespace."""
+        found = self.services.get(host)
+        return found if found is not None and found.is_visible_in(namespace) else None
+
     def why_no_host(self, host: str) -> str:
-        """The same about a host."""
+        """The same about a host that is not visible."""
+        hidden = self.services.get(host)
+        if hidden is not None:
+            seen_by = ", ".join(sorted(hidden.exported_to or ())) or "nobody"
+            entry = f"ServiceEntry {hidden.namespace}/{hidden.name}"
+            return f"{entry} shows the host {host} to {seen_by} alone: see its exportTo"
         name, _, rest = host.partition(".")
         namespace, _, domain = rest.partition(".")
         if domain.startswith("svc") and (namespace, name) in self.aliases:

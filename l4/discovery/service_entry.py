@@ -9,18 +9,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from l4.discovery.objects import Metadata, PortNumber
+from l4.discovery.objects import Metadata, PortNumber, is_ip
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?:\*|{_LABEL})(?:\.{_LABEL})*\.?").fullmatch
-
-
-def is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 class EntryPort(Struct, frozen=True, rename="camel"):
@@ -62,6 +54,7 @@ class ServiceEntrySpec(Struct, frozen=True, rename="camel"):
     endpoints: Annotated[tuple[EntryEndpoint, ...], Meta(max_length=4096)] = ()
     workload_selector: EntrySelector | None = None
     subject_alt_names: tuple[str, ...] = ()
+    export_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for host in self.hosts:
@@ -111,6 +104,18 @@ class ServiceEntry(Struct, frozen=True):
     metadata: Metadata
     spec: ServiceEntrySpec
     status: ServiceEntryStatus = ServiceEntryStatus()
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(it for it in self.spec.addresses if not is_ip(it))
+
+    @property
+    def exported_to(self) -> frozenset[str] | None:
+        """The namespaces that see it; None for all. `~` is nobody."""
+        names = self.spec.export_to
+        if not names or "*" in names:
+            return None
+        return frozenset(self.metadata.namespace if name == "." else name for name in names) - {"~"}
 
     def addresses_of(self, host: str) -> tuple[str, ...]:
         """The single addresses by which a host is called; networks are not among them."""

@@ -26,6 +26,13 @@ class Health(IntEnum):
     READY = 2
 
 
+class Follows(Enum):
+    """Where a connection to a service without endpoints of its own goes on."""
+
+    ADDRESS = "the address that was called"
+    HOST = "the host that the request names"
+
+
 class AppProtocol(Enum):
     """What a service port declares to carry. UNKNOWN: undeclared, to be found out from the first bytes."""
 
@@ -148,10 +155,24 @@ class NamedEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Followed:
+    """What stands in place of endpoints. `hosts` are those that are meant, `networks` the addresses, both as the entry
+    has them; `workload` says the rest of whoever answers, `ports` at which of its ports."""
+
+    by: Follows
+    hosts: str
+    networks: tuple[str, ...]
+    ports: Mapping[int, int]
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A name clients call. `waypoint` is set only when a waypoint is bound and has an address. `is_entry`: a
     ServiceEntry's, of which there is one service for each host. `traffic_distribution` is `PreferSameZone`,
-    `PreferSameNode`, or empty. `subject_alt_names` are those of which a server's certificate has one."""
+    `PreferSameNode`, or empty. A `hostname` may be a wildcard. `networks` are called like `addresses`. `exported_to`
+    names the namespaces that see it; None for all. `subject_alt_names` are those of which a server's certificate has
+    one."""
 
     name: str
     namespace: str
@@ -164,6 +185,12 @@ class Service:
     names: tuple[NamedEndpoint, ...] = ()
     traffic_distribution: str = ""
     subject_alt_names: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    followed: Followed | None = None
+    exported_to: frozenset[str] | None = None
+
+    def is_visible_in(self, namespace: str) -> bool:
+        return self.exported_to is None or namespace in self.exported_to
 
     def port(self, number: int | None) -> ServicePort | None:
         return next((port for port in self.ports if port.port == number), None)

@@ -57,6 +57,8 @@ def decide(registry: Registry, source: Workload, destination: tuple[str, int], r
         return Refused("attempted recursive call to ourselves")
     workload = registry.workload_at(ip)
     service = registry.service_at(ip) if workload is None else None
+    if service is not None and not service.is_visible_in(source.namespace):
+        service = None
     if service is not None and service.waypoint is not None:
         return _through(registry, service.waypoint, Authority(ip, port), service, source, roll)
     if service is not None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from l4.config.settings import Settings
+from l4.hbone.errors import TunnelRefused, TunnelReset
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
+from tests.kit.client_hello import client_hello
 from tests.kit.dns import NameServer, name_server
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
 from tests.kit.origin import Origin, answering, origin
@@ -301,5 +303,226 @@ def test_tls_is_begun_with_whom_the_certificate_names(
                 assert asked == [tls.get("sni", HOST)]
             else:
                 await settled(lambda: " UF " in it.mesh.access_log or "URX,UF" in it.mesh.access_log)
+
+    run(scenario())
+
+
+# -- those that have no endpoints of their own -------------------------------------------------------------------------
+
+BELOW = "*.example.com"
+
+
+@asynccontextmanager
+async def _open(
+    folder: Path, *objects: dict[str, Any], settings: Settings | None = None
+) -> AsyncIterator[tuple[Mesh, NameServer]]:
+    async with name_server() as server:
+        changes = {"dns_servers": server.at, "dns_timeout_seconds": 1.0, "dns_min_seconds": 60.0}
+        waypoint = address()
+        more = "\n---\n".join(map(yaml.safe_dump, objects))
+        text = manifests(waypoint=waypoint, vip=address(), pods={}, more=more)
+        async with mesh(folder, text, waypoint, settings or with_settings(**changes)) as it:
+            yield it, server
+
+
+def entry_of_all(vip: str, **spec: Any) -> dict[str, Any]:
+    return service_entry(vip, **{"hosts": [BELOW], "resolution": "DYNAMIC_DNS", **spec})
+
+
+async def ask(it: Mesh, authority: str, host: str) -> tuple[int, bytes]:
+    """Status and body of the answer to a request for a host."""
+    reader, writer = await it.tunnel(authority)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    return int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+def test_dynamic_dns_follows_the_host_of_each_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        vip, ips = address(), [address(), address()]
+        async with (
+            origin(ips[0], answering(b"one")) as one,
+            origin(ips[1], answering(b"two")),
+            _open(tmp_path, entry_of_all(vip)) as (it, server),
+        ):
+            server.answers = {"one.example.com": [ips[0]], "two.example.com": [ips[1]]}
+
+            assert await ask(it, f"{vip}:80", "one.example.com") == (200, b"one")
+            assert await ask(it, f"{vip}:80", "TWO.example.com:80") == (200, b"two")
+            assert await ask(it, "one.example.com:80", "one.example.com") == (200, b"one")
+            asked = server.queries
+            assert await ask(it, f"{vip}:80", "one.example.com") == (200, b"one")
+            assert server.queries == asked  # the answer is kept
+            assert len(one.heads) == 3
+            await settled(lambda: "inbound-vip|80|http|*.example.com" in it.access_log)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("evil.org", 404),
+        ("example.com", 404),
+        ("one.example.com.evil.org", 404),
+        ("127.0.0.1", 404),
+        ("nowhere.example.com", 503),
+    ],
+)
+def test_dynamic_dns_looks_up_nothing_but_what_the_wildcard_takes(tmp_path: Path, host: str, status: int) -> None:
+    async def scenario() -> None:
+        vip, ip = address(), address()
+        async with origin(ip, answering(b"one")) as one, _open(tmp_path, entry_of_all(vip)) as (it, server):
+            server.answers = {"evil.org": [ip], "example.com": [ip], "one.example.com.evil.org": [ip]}
+
+            assert (await ask(it, f"{vip}:80", host))[0] == status
+            assert one.heads == []
+            assert bool(server.queries) is (status == 503)
+
+    run(scenario())
+
+
+def test_a_name_server_that_is_away_holds_a_request_no_longer_than_a_look_up_takes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        vip = address()
+        async with _open(tmp_path, entry_of_all(vip)) as (it, server):
+            server.is_away = True
+
+            async with asyncio.timeout(30):
+                assert (await ask(it, f"{vip}:80", "one.example.com"))[0] == 503
+
+    run(scenario())
+
+
+def test_the_first_answer_of_a_name_server_is_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        ip, vip = address(), address()
+        entry = service_entry(vip, resolution="DNS")
+        async with origin(ip, answering(b"one")), _open(tmp_path, entry) as (it, server):
+            server.answers = {HOST: [ip]}
+
+            assert await ask(it, f"{vip}:80", HOST) == (200, b"one")
+
+    run(scenario())
+
+
+def test_tls_towards_a_wildcard_asks_for_the_host_of_the_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        ip, vip = address(), address()
+        rule = destination_rule(mode="SIMPLE")
+        rule["spec"]["host"] = BELOW
+        names: list[bytes] = []
+
+        async def listening(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            names.append(await reader.read(65536))
+            writer.close()
+
+        async with (
+            await asyncio.start_server(listening, ip, 9080),
+            _open(tmp_path, entry_of_all(vip), rule) as (it, server),
+        ):
+            server.answers = {"one.example.com": [ip]}
+
+            assert (await ask(it, f"{vip}:80", "one.example.com"))[0] == 503
+            assert names
+            assert all(b"one.example.com" in hello for hello in names)
+
+    run(scenario())
+
+
+def test_a_route_leads_to_a_wildcard_by_the_host_of_the_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        vip, front, ip = address(), address(), address()
+        ref = {"group": "networking.istio.io", "kind": "Hostname", "name": BELOW, "port": 80}
+        parent = {"group": "networking.istio.io", "kind": "ServiceEntry", "name": "front"}
+        route = {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": "out"},
+            "spec": {"parentRefs": [parent], "rules": [{"backendRefs": [ref]}]},
+        }
+        before = service_entry(front, hosts=["front.example.org"], resolution="STATIC")
+        before["metadata"]["name"] = "front"
+        async with (
+            origin(ip, answering(b"one")),
+            _open(tmp_path, entry_of_all(vip), before, route) as (it, server),
+        ):
+            server.answers = {"one.example.com": [ip], "front.example.org": [ip]}
+
+            assert await ask(it, f"{front}:80", "one.example.com") == (200, b"one")
+            assert (await ask(it, f"{front}:80", "front.example.org"))[0] == 404
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [("one.example.com", b"reached"), ("evil.org", b""), ("example.com", b""), (None, b"")]
+)
+def test_dynamic_dns_follows_the_server_name_of_tls(tmp_path: Path, name: str | None, answer: bytes) -> None:
+    async def reached(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"reached")
+        writer.close()
+
+    async def scenario() -> None:
+        vip, ip = address(), address()
+        ports = [{"number": 443, "name": "tls", "protocol": "TLS", "targetPort": 9443}]
+        async with (
+            await asyncio.start_server(reached, ip, 9443),
+            _open(tmp_path, entry_of_all(vip, ports=ports)) as (it, server),
+        ):
+            server.answers = {key: [ip] for key in ("one.example.com", "evil.org", "example.com")}
+            reader, writer = await it.tunnel(f"{vip}:443")
+            writer.write(client_hello(name))
+
+            with suppress(TunnelReset):
+                assert await reader.read() == answer
+            writer.close()
+            assert bool(server.queries) is bool(answer)
+
+    run(scenario())
+
+
+def test_without_resolution_any_address_of_a_network_is_followed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one, two, elsewhere = address(), address(), address()
+        entry = service_entry(one, hosts=[BELOW], resolution="NONE", addresses=[f"{one}/32", f"{two}/32"])
+        async with (
+            origin(one, answering(b"one"), port=80),
+            origin(two, answering(b"two"), port=80),
+            origin(elsewhere, answering(b"elsewhere"), port=80) as other,
+            _open(tmp_path, entry) as (it, _),
+        ):
+            assert await ask(it, f"{one}:80", "any.example.com") == (200, b"one")
+            assert await ask(it, f"{two}:80", "whatever") == (200, b"two")
+            with pytest.raises(TunnelRefused):
+                await it.tunnel(f"{elsewhere}:80")
+            assert other.heads == []
+
+    run(scenario())
+
+
+def test_a_policy_of_an_address_holds_for_addresses_of_a_network(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one, two = address(), address()
+        entry = service_entry(one, resolution="NONE", addresses=[f"{one}/32", f"{two}/32"])
+        deny = {
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": {"name": "not-two"},
+            "spec": {
+                "targetRefs": [{"group": "networking.istio.io", "kind": "ServiceEntry", "name": "api"}],
+                "action": "DENY",
+                "rules": [{"when": [{"key": "destination.ip", "values": [two]}]}],
+            },
+        }
+        async with (
+            origin(one, answering(b"one"), port=80),
+            origin(two, answering(b"two"), port=80),
+            _open(tmp_path, entry, deny) as (it, _),
+        ):
+            assert (await ask(it, f"{one}:80", HOST))[0] == 200
+            assert (await ask(it, f"{two}:80", HOST))[0] == 403
 
     run(scenario())

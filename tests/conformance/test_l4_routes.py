@@ -1,7 +1,6 @@
 """TCPRoute and TLSRoute on a Service, through real tunnels: weights, server names, and what no route takes."""
 
 import asyncio
-import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +12,7 @@ import yaml
 
 from l4.hbone.errors import TunnelRefused, TunnelReset
 from tests.kit.aio import run
+from tests.kit.client_hello import client_hello
 from tests.kit.echo import manifests
 from tests.kit.mesh import Mesh, address, mesh
 from tests.kit.origin import Handler, origin
@@ -74,16 +74,6 @@ async def _reached(it: Mesh, authority: str, first: bytes = b"x") -> str:
     return answer.decode()
 
 
-def _client_hello(name: str | None) -> bytes:
-    outgoing = ssl.MemoryBIO()
-    context = ssl.create_default_context()
-    context.check_hostname = name is not None
-    tls = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
-
-
 def test_connections_are_split_by_weight(tmp_path: Path) -> None:
     async def scenario() -> Counter[str]:
         async with _setting(tmp_path, "tcp", tcp_route(to("v1", weight=70), to("v2", weight=30))) as (it, authority):
@@ -125,7 +115,7 @@ def test_tls_goes_where_its_server_name_belongs(tmp_path: Path, server_name: str
     async def scenario() -> str:
         routes = (tls_route("one", "one.example.com", to("v1")), tls_route("two", "*.example.com", to("v2")))
         async with _setting(tmp_path, "tls", *routes) as (it, authority):
-            return await _reached(it, authority, _client_hello(server_name))
+            return await _reached(it, authority, client_hello(server_name))
 
     assert run(scenario()) == reached
 
@@ -135,6 +125,6 @@ def test_what_no_tls_route_names_is_left_to_the_tcp_route(tmp_path: Path) -> Non
         routes = (tcp_route(to("v2")), tls_route("one", "one.example.com", to("v1")))
         async with _setting(tmp_path, "tls", *routes) as (it, authority):
             names = ("one.example.com", "other.example.com", None)
-            return [await _reached(it, authority, _client_hello(name)) for name in names]
+            return [await _reached(it, authority, client_hello(name)) for name in names]
 
     assert run(scenario()) == ["echo-v1", "echo-v2", "echo-v2"]

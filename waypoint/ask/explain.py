@@ -55,7 +55,7 @@ _REASONS: dict[type[ExchangeError], str] = {
 def snapshot_for(loaded: Loaded, question: Question) -> Snapshot:
     """That of the waypoint which serves the service that is asked about. Raises InvalidQuestion."""
     authority = question.authority(loaded.registry)
-    serving = (snapshot for snapshot in loaded.snapshots.values() if authority in snapshot.destinations)
+    serving = (snapshot for snapshot in loaded.snapshots.values() if snapshot.destination(authority) is not None)
     others = iter(loaded.snapshots.values())
     return next(serving, None) or next(others, None) or Snapshot("", loaded.registry, problems=loaded.problems)
 
@@ -65,7 +65,7 @@ def explain(snapshot: Snapshot, question: Question, settings: Settings, now: flo
     authority = question.authority(snapshot.registry)
     client = f"{question.namespace}/{question.account}"
     asked = f"{question.method} {question.to}{question.target} from {client}"
-    destination = snapshot.destinations.get(authority)
+    destination = snapshot.destination(authority)
     found = _found(snapshot, authority, destination)
     told = _Told(snapshot, client, found)
     if destination is None:
@@ -114,7 +114,7 @@ class _Told:
 def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destination | None) -> Found:
     host, port = authority
     registry = snapshot.registry
-    service = registry.service_at(host) or registry.services.get(host)
+    service = registry.service_at(host) or registry.service_with(host)
     bound = service or registry.workload_at(host)
     waypoint = bound.waypoint if bound is not None else None
     name = f"{waypoint.namespace}/{waypoint.gateway}" if waypoint is not None else ""
@@ -246,6 +246,9 @@ def _endpoints(snapshot: Snapshot, cluster: ClusterName) -> Iterator[EndpointTol
     for named in config.names:
         address, workload = f"{named.name}:{named.ports[config.port]}", named.workload
         yield _endpoint_told(address, workload.workload_name, workload.tunnel_identity, is_ready=True)
+    if config.followed is not None:
+        port, whoever = config.followed.ports[config.port], config.followed.workload
+        yield _endpoint_told(f"({config.followed.by.value}):{port}", whoever.workload_name, None, is_ready=True)
     picked = {endpoint.ip for endpoint in config.endpoints}
     service = snapshot.registry.services.get(config.service.hostname)
     for it in service.endpoints if service is not None else ():

@@ -120,7 +120,7 @@ class _Candidate:
         number = int(port or 0)
         for name in (host.decode().strip("[]"), recorded.service):
             for snapshot in self._snapshots:
-                if (found := snapshot.destinations.get((name, number))) is not None:
+                if (found := snapshot.destination((name, number))) is not None:
                     return found
         return None
 

@@ -60,6 +60,7 @@ class ClusterConfigs:
                 app_protocol=port.app_protocol,
                 endpoints=tuple(_endpoints(service, port.port, labels, rank)),
                 names=tuple(_names(service, port.port, labels, rank)),
+                followed=service.followed,
             ),
             policy,
             service.subject_alt_names,

@@ -16,7 +16,8 @@ from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Registry
 from l4.discovery.waypoints import GATEWAY_NAME
-from l4.discovery.workload import AppProtocol, Service, ServicePort, Workload
+from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
+from policies.host_pattern import HostPattern
 from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
 from waypoint.config.attach import Attachment, Parents
@@ -87,14 +88,19 @@ def compile(
             resources.of(AuthorizationPolicy), security_targets, gateway[0], trust_domains, authorizers.by_name, denied
         ),
     )
-    destinations = {
-        (host, port.port): secured
+    ours_by_service = {
+        service.hostname: {
+            port.port: security.on(_destination(service, port, clusters, routes, policies, virtual), service)
+            for port in service.ports
+        }
         for service in registry.services.values()
         if clusters.is_ours(service)
-        for port in service.ports
-        for destination in (_destination(service, port, clusters, routes, policies, virtual),)
-        for secured in (security.on(destination, service),)
+    }
+    destinations = {
+        (host, port): destination
+        for service in map(registry.services.__getitem__, ours_by_service)
         for host in (*(it for it in service.addresses if registry.service_at(it) is service), service.hostname)
+        for port, destination in ours_by_service[service.hostname].items()
     }
     destinations |= {key: security.on(it, None) for key, it in _workloads(registry, clusters, policies)}
     found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
@@ -112,6 +118,7 @@ def compile(
         fault_plans=policies.fault_plans,
         has_gateway=bool(ours),
         tells_client=_tells_client(ours, registry, gateway),
+        is_open=any(hostname.startswith("*") or registry.services[hostname].networks for hostname in ours_by_service),
     )
     return replace(snapshot, version=_version(snapshot))
 
@@ -269,7 +276,12 @@ def _destination(
         consumer_routes={namespace: table for namespace, table in tables.items() if namespace},
         consumer_opaque={namespace: OpaqueTable(its) for namespace, its in opaque.items() if namespace},
         addresses=service.addresses,
+        hosts=HostPattern(service.hostname) if _looks_up_hosts(service) else None,
     )
+
+
+def _looks_up_hosts(service: Service) -> bool:
+    return service.followed is not None and service.followed.by is Follows.HOST
 
 
 def _workloads(
@@ -316,5 +328,7 @@ def _version(snapshot: Snapshot) -> str:
     for _, workload in sorted(snapshot.registry.workloads.items()):
         labels, annotations = sorted(workload.labels.items()), sorted(workload.annotations.items())
         digest.update(repr((replace(workload, labels={}, annotations={}), labels, annotations)).encode())
+    open_to = sorted((it.hostname, it.networks) for it in snapshot.registry.services.values() if it.networks)
+    digest.update(repr(open_to).encode())
     digest.update(repr((snapshot.has_gateway, snapshot.tells_client)).encode())
     return digest.hexdigest()[:12]

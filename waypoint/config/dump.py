@@ -83,8 +83,16 @@ def _cluster(config: ClusterConfig) -> dict[str, object]:
         for endpoint in config.endpoints
     ]
     names = [{"address": f"{named.name}:{named.ports[config.port]}", "weight": named.weight} for named in config.names]
-    settings = _fields(config, besides={"name", "service", "port", "app_protocol", "endpoints", "names"})
-    return {"endpoints": [*endpoints, *names], **settings}
+    besides = {"name", "service", "port", "app_protocol", "endpoints", "names", "followed"}
+    settings = _fields(config, besides=besides)
+    return {"endpoints": [*endpoints, *names], **_unless_empty("followed", _followed(config)), **settings}
+
+
+def _followed(config: ClusterConfig) -> dict[str, object]:
+    it = config.followed
+    if it is None:
+        return {}
+    return {"by": it.by.value, "hosts": it.hosts, "networks": list(it.networks), "port": it.ports[config.port]}
 
 
 def _route(route: Route) -> dict[str, object]:

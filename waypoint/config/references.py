@@ -78,7 +78,7 @@ class References:
                     return _not_granted(source, named)
                 return named
             case "networking.istio.io", "Hostname" | "ServiceEntry":
-                by_host = self._registry.services.get(reference.name)
+                by_host = self._registry.visible(reference.name, source.namespace)
                 if by_host is None:
                     sentence = self._registry.why_no_host(reference.name)
                     return Unresolved("name", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")

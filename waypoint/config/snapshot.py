@@ -6,11 +6,11 @@ connections, in-flight counts and the like belong to `waypoint.upstream.cluster`
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from l4.config.documents import Problem
 from l4.discovery.registry import Registry
-from l4.discovery.workload import AppProtocol, NamedEndpoint
+from l4.discovery.workload import AppProtocol, Followed, NamedEndpoint
 from policies.attributes import ClusterName, Peer
 from policies.authorization import Authorization
 from policies.balancing.endpoint import Endpoint
@@ -19,6 +19,7 @@ from policies.circuit import NO_LIMITS, CircuitLimits
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool
 from policies.external_auth import Authorizer
 from policies.fault_plan import FaultPlan
+from policies.host_pattern import HostPattern
 from policies.jwt import Authentication
 from policies.opaque import OpaqueTable
 from policies.outlier import OutlierDetection
@@ -54,6 +55,8 @@ class ClusterConfig:
     pool: ConnectionPool = DEFAULT_POOL
     names: tuple[NamedEndpoint, ...] = ()
     """More endpoints, of which only the DNS name is known; looked up by `upstream.dns`."""
+    followed: Followed | None = None
+    """In place of endpoints: they are what requests call, as `upstream.branches` has it."""
     tls: UpstreamTls | None = None
     retry_budget: RetryBudget = DEFAULT_BUDGET
     session: SessionPersistence | None = None
@@ -71,7 +74,8 @@ class Destination:
     `authentication` says which tokens of HTTP requests are checked, and how; None when none are. Before any route comes
     `authorization`, or `opaque_authorization`; None where nobody has said anything. `late_authorization` is asked about
     requests that went on before. `authorizers` are those that policies of action CUSTOM name, None where there are no
-    such policies. `addresses` are all those that the service is called by.
+    such policies. `addresses` are all those that the service is called by. `hosts` are those that requests may name,
+    where it is looked up what they name.
     """
 
     service: ServiceLabels
@@ -87,6 +91,7 @@ class Destination:
     opaque_authorization: Authorization | None = None
     late_authorization: Authorization | None = None
     authorizers: Mapping[str, Authorizer] | None = None
+    hosts: HostPattern | None = None
 
     @property
     def judged_names(self) -> frozenset[bytes]:
@@ -127,13 +132,28 @@ class Snapshot:
     """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""
     tells_client: bool = False
     """Whether endpoints are told, in x-forwarded-client-cert, who the client is."""
+    is_open: bool = False
+    """Whether some destination is called by any address of a network, or by any host below a name."""
+
+    def destination(self, authority: tuple[str, int]) -> Destination | None:
+        """What a CONNECT authority names; None when it is not ours."""
+        found = self.destinations.get(authority)
+        return found if found is not None or not self.is_open else self._open(*authority)
+
+    def _open(self, host: str, port: int) -> Destination | None:
+        """An address is then the one that was called, whatever others the service has."""
+        if (service := self.registry.service_at(host)) is not None:
+            found = self.destinations.get((service.hostname, port))
+            return replace(found, addresses=(host,)) if found is not None else None
+        service = self.registry.service_with(host)
+        return self.destinations.get((service.hostname, port)) if service is not None else None
 
 
 def why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:
     """A sentence for somebody who meant to be served."""
     host, port = authority
     registry = snapshot.registry
-    service = registry.service_at(host) or registry.services.get(host)
+    service = registry.service_at(host) or registry.service_with(host)
     if service is None:
         kind = (
             "a workload; this waypoint doesn't serve that address, or not that port"

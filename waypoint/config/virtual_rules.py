@@ -307,7 +307,7 @@ class VirtualRules:
     def _service(self, host: str) -> Service | None:
         if "." not in host:
             return self._registry.service_named(self._key.namespace, host)
-        return self._registry.services.get(host.lower())
+        return self._registry.visible(host.lower(), self._key.namespace)
 
 
 def _weight(it: api.HTTPRouteDestination | api.L4RouteDestination, all_of_them: tuple[object, ...]) -> int:

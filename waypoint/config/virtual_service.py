@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from l4.config.resources import Ruled
-from l4.discovery.objects import Metadata, PortNumber
-from l4.discovery.service_entry import is_ip
+from l4.discovery.objects import Metadata, PortNumber, is_ip
 from policies.grpc_status import CODES
 from policies.matching import Regex
 from policies.retry import Condition

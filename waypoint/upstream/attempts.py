@@ -44,6 +44,9 @@ from waypoint.upstream.watch import Discarded, Watch
 log = logging.getLogger(__name__)
 
 
+_DNS_GRACE_SECONDS = 1.0  # beyond what a look-up may take: by then it has told that it failed
+
+
 class AttemptSink(ResponseSink, Protocol):
     """The exchange: takes the response, or the error when no attempt is left."""
 
@@ -137,11 +140,14 @@ class Attempts:
         live: LiveEndpoint | None = self._picker.pick(
             random, self._retrying.tried if self._retrying is not None else ()
         )
+        circuit = self._cluster.circuit
+        if live is None and self._cluster.is_awaited and circuit.take_pending():
+            self._connecting = self._spawn(self._await_names())
+            return
         if live is None:
-            self._is_over = True
+            self._end()
             self._sink.attempts_failed(NoHealthyEndpoint())
             return
-        circuit = self._cluster.circuit
         if circuit.is_full:
             self._overflow(ClusterEvent.REQUEST_OVERFLOW)
             return
@@ -232,6 +238,19 @@ class Attempts:
                 raise
             self._connected()
             self.failed(UpstreamConnectFailed("what it waited for was cancelled"))
+        except Exception as error:
+            self._broke(error)
+
+    async def _await_names(self) -> None:
+        """Begin when it is known where the names of the endpoints lead, or when that has taken too long."""
+        try:
+            await self._cluster.first_answer(self._settings.dns_timeout_seconds + _DNS_GRACE_SECONDS)
+            self._connected()
+            if self._cluster.is_awaited:
+                self._end()
+                self._sink.attempts_failed(NoHealthyEndpoint())
+            else:
+                self._begin()
         except Exception as error:
             self._broke(error)
 

@@ -4,12 +4,15 @@ This outlives snapshots: `reconcile` takes a new configuration and keeps the sta
 configuration decides nothing here, and nothing here is ever read by it.
 """
 
+import asyncio
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Container
+from contextlib import suppress
 from dataclasses import replace
 from random import random
+from typing import TYPE_CHECKING
 
 from policies import outlier
 from policies.attributes import ClusterName
@@ -24,6 +27,9 @@ from waypoint.telemetry import ClusterEvent
 from waypoint.upstream.balancer import Balancer, Ranked, balancer
 from waypoint.upstream.endpoint import LiveEndpoint
 
+if TYPE_CHECKING:
+    from waypoint.upstream.branches import Branches
+
 log = logging.getLogger(__name__)
 
 Note = Callable[[ClusterEvent, ClusterName], None]
@@ -32,7 +38,9 @@ _FULL_WEIGHT = 100  # of an endpoint with weight 1, so that a share of it is a w
 
 
 class Cluster:
-    """`note` is told of what befalls it."""
+    """`note` is told of what befalls it. `answered`: the names of its endpoints have been looked up once, with or
+    without success. `branches` are there for a destination without endpoints of its own, their `trunk`: they count
+    against the same bounds."""
 
     __slots__ = (
         "_balancer",
@@ -41,7 +49,9 @@ class Cluster:
         "_next_sweep",
         "_note",
         "_resolved",
+        "answered",
         "available",
+        "branches",
         "circuit",
         "config",
         "counts_requests",
@@ -54,13 +64,16 @@ class Cluster:
         config: ClusterConfig,
         note: Note = lambda event, name: None,
         clock: Callable[[], float] = time.monotonic,
+        trunk: "Cluster | None" = None,
     ) -> None:
         self.config = config
-        self.circuit = Circuit(config.circuit)
+        self.circuit: Circuit = trunk.circuit if trunk is not None else Circuit(config.circuit)
         self.endpoints: list[LiveEndpoint] = []
         self.available: list[LiveEndpoint] = []
-        self.retries = Spending(config.retry_budget)
+        self.retries: Spending = trunk.retries if trunk is not None else Spending(config.retry_budget)
         self.counts_requests = self.retries.counts_requests
+        self.answered: asyncio.Event | None = None
+        self.branches: Branches | None = None
         self._resolved: tuple[Endpoint, ...] = ()
         self._marked: dict[str, dict[bytes, LiveEndpoint]] = {}
         self._balancer: Balancer | None = None
@@ -77,6 +90,17 @@ class Cluster:
         self.config = config
         self.circuit.limits = config.circuit
         self._follow()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether endpoints may come at once: their names are being looked up for the first time."""
+        return self.answered is not None and not self.answered.is_set()
+
+    async def first_answer(self, seconds: float) -> None:
+        """Wait until the names have been looked up, for so long at most."""
+        if self.answered is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.answered.wait(), seconds)
 
     def resolve(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Where the names of the configuration lead by now."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from l4.config.settings import Settings
@@ -9,6 +10,7 @@ from l4.net.descriptors import lookups_at_once
 from l4.net.tasks import Keep
 from policies.attributes import ClusterName
 from waypoint.config.snapshot import ClusterConfig, Snapshot
+from waypoint.upstream.branches import Branches
 from waypoint.upstream.cluster import Cluster, Note
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ class Clusters:
         self._keep = keep
         self._note = note
         self._clusters: dict[ClusterName, Cluster] = {}
-        self._names: dict[ClusterName, Names] = {}
+        self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
         self._loop = asyncio.get_running_loop()
         self._next_sweep = self._loop.time() + _SWEEP_SECONDS
@@ -48,34 +50,52 @@ class Clusters:
                 cluster.reconcile(config)
             else:
                 continue
-            if name in self._names:
-                self._names.pop(name).close()
-            if config.names:
-                self._names[name] = self._look_up(config, cluster)
+            self._forget(cluster)
+            self._look_up(cluster)
+            if config.followed is not None:
+                begin = partial(self._branch, cluster)
+                cluster.branches = Branches(config, begin, self._retire, self._loop.time)
 
-    def _look_up(self, config: ClusterConfig, cluster: Cluster) -> "Names":
+    def _branch(self, trunk: Cluster, config: ClusterConfig) -> Cluster:
+        cluster = Cluster(config, self._note, self._loop.time, trunk)
+        self._look_up(cluster)
+        return cluster
+
+    def _look_up(self, cluster: Cluster) -> None:
+        if not cluster.config.names:
+            return
         from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
 
-        return Names(config, self._settings, cluster.resolve, self._keep, self._lookups)
+        self._names[cluster] = names = Names(cluster.config, self._settings, cluster.resolve, self._keep, self._lookups)
+        cluster.answered = names.answered
+
+    def _forget(self, cluster: Cluster) -> None:
+        """What was known beside the configuration."""
+        if cluster in self._names:
+            self._names.pop(cluster).close()
+        cluster.answered = None
+        if cluster.branches is not None:
+            cluster.branches.close()
+            cluster.branches = None
+
+    def _retire(self, cluster: Cluster) -> None:
+        cluster.retire()
+        self._forget(cluster)
 
     def retire_unknown(self, snapshot: Snapshot) -> None:
         """Let go of what the live snapshot no longer names; exchanges under way keep their cluster."""
         for name in self._clusters.keys() - snapshot.clusters.keys():
-            self._clusters.pop(name).retire()
-            if name in self._names:
-                self._names.pop(name).close()
+            self._retire(self._clusters.pop(name))
 
     def close(self) -> None:
         self._timer.cancel()
-        for names in self._names.values():
-            names.close()
         for cluster in self._clusters.values():
-            cluster.retire()
+            self._retire(cluster)
 
     def close_idle(self, seconds: float | None = None) -> None:
         """Close the connections that nobody has used for so long; by default, for as long as is allowed."""
         now, usual = self._loop.time(), self._settings.upstream_idle_http_seconds
-        for cluster in self._clusters.values():
+        for cluster in self._all():
             allowed = cluster.config.pool.idle_seconds
             before = now - (seconds if seconds is not None else usual if allowed is None else allowed)
             for live in cluster.endpoints:
@@ -83,9 +103,19 @@ class Clusters:
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)  # first: one failure must not end the ticks
-        for cluster in self._clusters.values():
+        for cluster in self._all():
             if cluster.needs_ticks:
                 cluster.tick()
         if self._loop.time() >= self._next_sweep:
             self._next_sweep = self._loop.time() + _SWEEP_SECONDS
             self.close_idle()
+            for cluster in self._clusters.values():
+                if cluster.branches is not None:
+                    cluster.branches.sweep()
+
+    def _all(self) -> Iterator[Cluster]:
+        """With their branches."""
+        for cluster in self._clusters.values():
+            yield cluster
+            if cluster.branches is not None:
+                yield from cluster.branches

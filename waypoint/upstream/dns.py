@@ -1,4 +1,4 @@
-"""Endpoints of which only the DNS name is known: looked up in the background, never while a request waits.
+"""Endpoints of which only the DNS name is known: looked up in the background. Only the first answer is waited for.
 
 Each cluster with names has a task. Answers are kept for as long as they say, within bounds; while a name can't be
 looked up, its last answer stays for some minutes: a name server that is away is no reason to drop a service that isn't.
@@ -14,7 +14,7 @@ import dns.exception
 import dns.rdatatype
 
 from l4.config.settings import Settings
-from l4.discovery.service_entry import is_ip
+from l4.discovery.objects import is_ip
 from l4.discovery.workload import NamedEndpoint
 from l4.net.tasks import Keep
 from l4.telemetry.process_log import EACH
@@ -36,7 +36,8 @@ class _Known:
 
 
 class Names:
-    """Looks up the names of one cluster until `close`; `on_change` gets all the endpoints they lead to."""
+    """Looks up the names of one cluster until `close`; `on_change` gets all the endpoints they lead to. `answered` is
+    set when each has been looked up once, with or without success."""
 
     def __init__(
         self,
@@ -56,10 +57,12 @@ class Names:
         if settings.dns_servers:
             self._resolver.nameservers, self._resolver.port = _servers(settings.dns_servers)
         self._resolver.lifetime = settings.dns_timeout_seconds
+        self.answered = asyncio.Event()
         self._task = keep("looking names up", self._run)
 
     def close(self) -> None:
         self._task.cancel()
+        self.answered.set()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -71,6 +74,7 @@ class Names:
             if found != endpoints:
                 endpoints = found
                 self._on_change(found)
+            self.answered.set()
             await asyncio.sleep(min(max(min(seconds), settings.dns_min_seconds), settings.dns_max_seconds))
 
     async def _look_up(self, name: str, now: float) -> float:

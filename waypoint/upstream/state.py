@@ -67,7 +67,7 @@ def _described(cluster: Cluster, now: float) -> dict[str, object]:
             name: {"now": count, "max": limit} for name, (count, limit) in _bounds(cluster.circuit).items()
         },
         "retries_under_way": cluster.retries.under_way,
-        "endpoints": [_endpoint(live, now) for live in cluster.endpoints],
+        "endpoints": [_endpoint(live, now) for each in (cluster, *(cluster.branches or ())) for live in each.endpoints],
     }
 
 

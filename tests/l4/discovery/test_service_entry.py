@@ -8,7 +8,7 @@ from l4.config import manifest
 from l4.config.resources import Decoder
 from l4.discovery.kubernetes import KINDS, Mesh, registry_of
 from l4.discovery.registry import Registry
-from l4.discovery.workload import AppProtocol, Service
+from l4.discovery.workload import AppProtocol, Follows, Service
 from policies.attributes import Identity
 
 ENTRY = """
@@ -185,6 +185,91 @@ def test_whoever_calls_the_address_of_an_entry_without_resolution_means_the_entr
     assert [it.ports for it in found.services["a.b"].endpoints] == [{80: 80}]
 
 
+def test_without_resolution_whoever_is_called_at_many_addresses_is_followed() -> None:
+    spec = "{hosts: ['*.b'], addresses: [%s], ports: [{number: 80, name: web, targetPort: 8080}]}"
+
+    single, many, network = (service(spec % it) for it in ("10.0.0.1", "10.0.0.1, 10.0.0.2", "10.0.0.0/24"))
+
+    assert single.followed is None
+    for found in (many, network):
+        assert found.followed is not None
+        assert (found.followed.by, found.followed.ports, found.endpoints) == (Follows.ADDRESS, {80: 80}, ())
+    assert (many.addresses, network.networks) == (("10.0.0.1", "10.0.0.2"), ("10.0.0.0/24",))
+
+
+def test_with_dynamic_dns_the_host_that_is_named_is_followed() -> None:
+    ports = "[{number: 80, name: web, protocol: HTTP, targetPort: 8080}]"
+
+    found = service(f"{{hosts: ['*.B'], resolution: DYNAMIC_DNS, ports: {ports}}}")
+
+    assert found.followed is not None
+    assert (found.followed.by, found.followed.hosts, found.followed.ports) == (Follows.HOST, "*.b", {80: 8080})
+
+
+def test_a_service_is_found_by_its_networks_the_smallest_first() -> None:
+    wide = ENTRY % "{hosts: [wide.b], addresses: [10.0.0.0/8, 'fd00::/8']}"
+    narrow = (ENTRY % "{hosts: [narrow.b], addresses: [10.9.0.7/16]}").replace("name: api", "name: b")
+
+    found = registry(wide, narrow)
+
+    at = {ip: it.hostname for ip in ("10.1.0.1", "10.9.8.7", "fd12::1") if (it := found.service_at(ip)) is not None}
+    assert at == {"10.1.0.1": "wide.b", "10.9.8.7": "narrow.b", "fd12::1": "wide.b"}
+    assert found.service_at("11.0.0.1") is None
+
+
+def test_a_host_is_found_by_its_longest_wildcard() -> None:
+    found = registry(ENTRY % "{hosts: ['*.com', '*.example.com', a.example.com]}")
+
+    def host(name: str) -> str | None:
+        it = found.service_with(name)
+        return it.hostname if it is not None else None
+
+    assert [host(name) for name in ("a.example.com", "b.example.com", "c.d.example.com", "example.com", "com")] == [
+        "a.example.com",
+        "*.example.com",
+        "*.example.com",
+        "*.com",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("export_to", "seen_in"),
+    [
+        ("[]", {"shop", "other", "third"}),
+        ("['*']", {"shop", "other", "third"}),
+        ("['.']", {"shop"}),
+        ("['.', other]", {"shop", "other"}),
+        ("['~']", set()),
+    ],
+)
+def test_an_entry_is_seen_where_it_is_exported_to(export_to: str, seen_in: set[str]) -> None:
+    found = registry(ENTRY % f"{{hosts: [a.b], exportTo: {export_to}}}")
+
+    assert {it for it in ("shop", "other", "third") if found.visible("a.b", it) is not None} == seen_in
+
+
+def test_nobody_takes_a_part_of_an_older_entrys_network_in_another_namespace() -> None:
+    old = (ENTRY % "{hosts: [a.b], addresses: [10.0.0.0/8]}").replace(
+        "name: api", "name: api, creationTimestamp: '2024'"
+    )
+    new = (ENTRY % "{hosts: [c.d], addresses: [10.0.0.1, 10.1.0.0/16, 11.0.0.1]}").replace(
+        "name: api", "name: late, creationTimestamp: '2025'"
+    )
+
+    other = registry(old, new.replace("namespace: shop", "namespace: other"))
+    same = registry(old, new)
+
+    def led(found: Registry) -> list[str | None]:
+        services = (found.service_at(ip) for ip in ("10.0.0.1", "10.1.0.1", "11.0.0.1"))
+        return [it.hostname if it is not None else None for it in services]
+
+    assert led(other) == ["a.b", "a.b", "c.d"]
+    assert [problem.sentence.split(" lies in ")[0] for problem in other.problems] == ["10.0.0.1", "10.1.0.0/16"]
+    assert led(same) == ["c.d", "c.d", "c.d"]
+    assert same.problems == ()
+
+
 def test_a_service_of_kubernetes_keeps_its_host() -> None:
     kubernetes = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: b}\nspec: {clusterIP: 10.0.0.9}"
 
@@ -196,9 +281,11 @@ def test_a_service_of_kubernetes_keeps_its_host() -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("{hosts: ['*.example.com']}", "wildcards are not carried out"),
-        ("{hosts: [a.b], resolution: NONE, addresses: [10.0.0.0/24]}", "is carried out for a single address only"),
-        ("{hosts: [a.b], resolution: DYNAMIC_DNS, addresses: [10.0.0.1]}", "is carried out for a single address only"),
+        ("{hosts: [a.b], resolution: DYNAMIC_DNS, location: MESH_INTERNAL}", "is for services outside"),
+        (
+            "{hosts: ['*.b'], resolution: DYNAMIC_DNS, ports: [{number: 1, name: a, protocol: TCP}]}",
+            "names no host that could be looked up",
+        ),
     ],
 )
 def test_what_is_not_carried_out_is_told(spec: str, sentence: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress, Workload
+from l4.discovery.workload import GatewayAddress, NamedEndpoint, Workload
 from l4.hbone.connect import Authority
 from l4.ztunnel.outbound import HboneHop, Hop, PlainHop, Refused, decide
 from tests.l4.ztunnel.objects import pod, registry, service
@@ -200,3 +200,41 @@ def test_a_call_to_the_proxys_own_ports_on_loopback_is_dropped(port: int) -> Non
     hop = decide(registry(CLIENT), CLIENT, ("127.0.0.1", port), 0)
 
     assert hop == Refused("attempted recursive call to ourselves")
+
+
+def test_a_service_that_is_not_exported_to_the_source_is_passed_by() -> None:
+    hidden = replace(service("server", "10.1.0.2", ports={80: 8080}, pods=[SERVER]), exported_to=frozenset({"other"}))
+
+    assert decide(registry(CLIENT, hidden), CLIENT, ("10.1.0.2", 80), 0) == PlainHop(("10.1.0.2", 80), None, None)
+    seen = replace(hidden, exported_to=frozenset({"default"}))
+    assert isinstance(decide(registry(CLIENT, seen), CLIENT, ("10.1.0.2", 80), 0), HboneHop)
+
+
+def test_an_endpoint_that_goes_away_and_still_serves_is_chosen_when_no_other_is_left() -> None:
+    leaving = replace(pod("leaving", "10.0.0.4", is_healthy=False), is_leaving=True)
+
+    def chosen(*pods: Workload) -> str:
+        known = registry(CLIENT, service("server", "10.1.0.2", ports={80: 8080}, pods=pods))
+        return through(decide(known, CLIENT, ("10.1.0.2", 80), 0))[2].name
+
+    assert (chosen(leaving), chosen(leaving, SERVER)) == ("leaving", "server")
+
+
+def test_endpoints_that_take_tunnels_and_are_names_are_not_passed_through_in_plain_tcp() -> None:
+    named = NamedEndpoint("vm.example.com", {80: 8080}, 1, SERVER)
+    entry = replace(service("server", "10.1.0.2", ports={80: 8080}), is_entry=True, names=(named,))
+
+    hop = decide(registry(CLIENT, entry), CLIENT, ("10.1.0.2", 80), 0)
+
+    assert isinstance(hop, Refused)
+    assert "only a waypoint looks them up" in hop.reason
+
+
+def test_any_address_of_a_services_networks_leads_to_its_waypoint() -> None:
+    waypoint = pod("waypoint", "10.0.0.9")
+    bound = GatewayAddress(ip="10.0.0.9", namespace="default", gateway="waypoint")
+    entry = replace(service("all", ports={80: 80}, waypoint=bound), is_entry=True, networks=("10.7.0.0/16",))
+
+    hop = decide(registry(CLIENT, waypoint, entry), CLIENT, ("10.7.1.2", 80), 0)
+
+    assert through(hop) == (("10.0.0.9", 15008), "10.7.1.2:80", waypoint)

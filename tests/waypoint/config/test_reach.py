@@ -95,6 +95,9 @@ TAKING: dict[str, list[tuple[str, str]]] = {
             ("api.example.com", "10.97.0.9"),
             ("a.evil.example", "10.96.0.1"),
             ("a.evil.example", "10.97.0.1"),
+            ("a.evil.example", "10.97.0.1/32"),
+            ("a.evil.example", "10.96.0.0/12"),
+            ("'*.example.com'", "10.97.0.0/24"),
         )
     ],
     "WorkloadEntry": [("networking.istio.io/v1", "{address: 10.0.0.1, labels: {app: reviews}}")],

@@ -1,0 +1,148 @@
+"""Destinations that have no endpoints of their own: requests go on to the address that they called, or to the host that
+they name, which is looked up. Each such address or host gets a small cluster, a branch, when it is first asked for.
+
+All branches of one destination share its circuit and its retry budget. There is a bound to how many there are; one that
+nobody has used for a while goes, and the one that was used longest ago goes first where room is needed.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+from l4.discovery.networks import Networks
+from l4.discovery.registry import Registry
+from l4.discovery.workload import Follows, NamedEndpoint
+from policies.balancing.endpoint import Endpoint
+from policies.host_pattern import HostPattern
+from waypoint.config.snapshot import ClusterConfig
+from waypoint.errors import NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
+from waypoint.upstream.cluster import Cluster
+
+MAX_BRANCHES = 1024
+"""Of one destination; Envoy's bound for the names of a dynamic forward proxy."""
+IDLE_SECONDS = 300.0
+_BUSY_SECONDS = 10.0  # longer than a name is waited for: who has just been given a branch may not have begun yet
+_MAX_LOOKS = 16  # for one that may go, where room is needed
+_Key = tuple[str, str, str]
+
+
+class _Branch:
+    __slots__ = ("cluster", "used_at")
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.used_at = 0.0
+
+    def is_idle(self, since: float) -> bool:
+        return self.used_at <= since and not any(live.active for live in self.cluster.endpoints)
+
+
+class Branches:
+    """`begin` makes a live cluster of a configuration, `end` lets go of it."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        begin: Callable[[ClusterConfig], Cluster],
+        end: Callable[[Cluster], None],
+        clock: Callable[[], float],
+    ) -> None:
+        assert config.followed is not None
+        self._config = config
+        self._followed = config.followed
+        self._hosts = HostPattern(config.followed.hosts)
+        self._networks = Networks((network, True) for network in config.followed.networks)
+        self._begin = begin
+        self._end = end
+        self._clock = clock
+        self._branches: OrderedDict[_Key, _Branch] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Cluster]:
+        return (branch.cluster for branch in self._branches.values())
+
+    def __len__(self) -> int:
+        return len(self._branches)
+
+    def at(self, called: str, host: bytes, registry: Registry) -> Cluster:
+        """The branch for a request that called an address, or a name, and names a host, if it names any. Raises
+        RouteNotFound for hosts that are not the destination's, NoHealthyEndpoint for addresses that aren't, and
+        UpstreamOverflow."""
+        if self._followed.by is Follows.HOST:
+            return self._of_host(host or called.encode())
+        return self._of_address(called, host, registry)
+
+    def close(self) -> None:
+        while self._branches:
+            self._end(self._branches.popitem()[1].cluster)
+
+    def sweep(self) -> None:
+        """Let those go that nobody uses; the ones used longest ago stand in front."""
+        since = self._clock() - IDLE_SECONDS
+        for key, branch in list(self._branches.items()):
+            if branch.used_at > since:
+                break
+            if branch.is_idle(since):
+                self._remove(key)
+
+    def _of_host(self, host: bytes) -> Cluster:
+        name = self._hosts.name_of(host)
+        if name is None:
+            raise RouteNotFound
+        key = name, "", ""
+        return self._known(key) or self._added(key, lambda: self._looked_up(name))
+
+    def _of_address(self, ip: str, host: bytes, registry: Registry) -> Cluster:
+        if self._networks.find(ip) is None:
+            raise NoHealthyEndpoint
+        name = self._hosts.name_of(host) if self._config.tls is not None else None
+        workload = registry.workload_at(ip)
+        identity = workload.tunnel_identity if workload is not None else None
+        key = ip, name or "", str(identity or "")
+        found = self._known(key)
+        if found is not None:
+            return found
+        labels = (workload or self._followed.workload).metric_labels
+        port = self._followed.ports[self._config.port]
+        endpoint = Endpoint(ip, port, identity, labels)
+        return self._added(key, lambda: self._with(name, endpoints=(endpoint,)))
+
+    def _looked_up(self, name: str) -> ClusterConfig:
+        return self._with(name, names=(NamedEndpoint(name, self._followed.ports, 1, self._followed.workload),))
+
+    def _with(
+        self, name: str | None, endpoints: tuple[Endpoint, ...] = (), names: tuple[NamedEndpoint, ...] = ()
+    ) -> ClusterConfig:
+        """TLS asks for the host that the request names, where the rule gives no name of its own."""
+        tls = self._config.tls
+        if tls is not None and name is not None and tls.server_name == self._config.service.hostname:
+            tls = replace(tls, server_name=name)
+        endpoints = tuple(replace(it, tls=tls) for it in endpoints)
+        return replace(self._config, followed=None, endpoints=endpoints, names=names, tls=tls)
+
+    def _known(self, key: _Key) -> Cluster | None:
+        branch = self._branches.get(key)
+        if branch is None:
+            return None
+        branch.used_at = self._clock()
+        self._branches.move_to_end(key)
+        return branch.cluster
+
+    def _added(self, key: _Key, config: Callable[[], ClusterConfig]) -> Cluster:
+        if len(self._branches) >= MAX_BRANCHES:
+            self._make_room()
+        branch = self._branches[key] = _Branch(self._begin(config()))
+        branch.used_at = self._clock()
+        return branch.cluster
+
+    def _make_room(self) -> None:
+        since = self._clock() - _BUSY_SECONDS
+        for key, branch in list(islice(self._branches.items(), _MAX_LOOKS)):
+            if branch.is_idle(since):
+                self._remove(key)
+                return
+        what = "hosts" if self._followed.by is Follows.HOST else "addresses"
+        raise UpstreamOverflow(f"more than {MAX_BRANCHES} {what} of {self._followed.hosts} are in use at once")
+
+    def _remove(self, key: _Key) -> None:
+        self._end(self._branches.pop(key).cluster)

@@ -49,8 +49,9 @@ from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page
 
 log = logging.getLogger(__name__)
 
-_GC_THRESHOLDS = (20_000, 20, 20)
-"""An exchange leaves no cycle behind, so there is little to find: look for it less often than Python does by itself."""
+_GC_THRESHOLDS = (20_000, 20, 20) if sys.version_info < (3, 14) else (20_000,)
+"""An exchange leaves no cycle behind, so there is little to find: look for it less often than Python does by itself.
+From 3.14 on old objects are looked at in steps: there the second number is a step's size, and Python's own is right."""
 _SWITCH_SECONDS = 0.001
 """How long the thread that compiles a configuration may keep requests waiting at each turn; Python's own is 5 ms."""
 

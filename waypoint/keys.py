@@ -16,6 +16,7 @@ from l4.config.settings import Settings
 from l4.telemetry.process_log import EACH
 from policies.jwt import RemoteKeys
 from waypoint.config.request_authentication import is_fetchable
+from waypoint.tls import client_context
 
 if TYPE_CHECKING:
     import aiohttp
@@ -96,7 +97,8 @@ class FetchedKeys:
 
         timeout = aiohttp.ClientTimeout(total=self._source.timeout_seconds)
         try:
-            async with aiohttp.ClientSession(timeout=timeout) as session:
+            connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(client_context))
+            async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
                 text = await self._get(session, await self._address(session))
             if text != self._text:
                 self.keys, self._text = KeySet.parse(text), text

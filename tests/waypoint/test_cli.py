@@ -1,8 +1,8 @@
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,16 @@ def waypoint(*args: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_help_answers_at_once() -> None:
     waypoint("--help")
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     answer = waypoint("--help")
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     assert answer.returncode == 0
     assert "mesh" in answer.stdout
     assert "run" in answer.stdout
-    assert time.monotonic() - started < 0.3
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3  # of CPU: others work here, too
 
 
 def test_help_imports_nothing_heavy() -> None:

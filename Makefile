@@ -7,7 +7,8 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo docs test test-twin test-newest check format lock proto bench hostile swaps soak fuzz mutants clean python
+.PHONY: bookinfo docs test test-twin test-pythons test-newest image-test check format lock proto bench hostile swaps
+.PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
@@ -45,6 +46,9 @@ build/twin: .venv/ready $(SOURCES)
 	rm -rf $@
 	PYWAYPOINT_TWIN=1 $(BIN)/python $(PIP) install --no-deps --no-build-isolation --target $@ .
 
+test-pythons: python  ## The same tests on each Python from 3.11 on that is found here. PYTHONS="3.12 3.13" chooses.
+	$(PYTHON) .ci/pythons.py $(PYTHONS)
+
 test-newest:  ## The same tests with the newest of every dependency, whatever is locked. Not in CI: it fails by itself.
 	rm -rf build/newest
 	@$(MAKE) --no-print-directory python
@@ -52,6 +56,9 @@ test-newest:  ## The same tests with the newest of every dependency, whatever is
 	build/newest/bin/python $(PIP) install --upgrade pip
 	build/newest/bin/python $(PIP) install --upgrade --editable '.[dev]'
 	build/newest/bin/python -m pytest -n 2 --dist loadfile
+
+image-test: .venv/ready  ## Build the image on Debian's own Python and run both programs from it. As root; minutes.
+	$(BIN)/python -m pytest -m image tests/image
 
 lock: python  ## Renew `requirements.lock`: the newest of everything that pyproject.toml allows.
 	$(PYTHON) -m venv build/lock

@@ -55,16 +55,34 @@ def certificate_request(identity: Identity) -> tuple[bytes, bytes]:
 
 
 class DevelopmentAuthority:
-    """A root in `root.key` and `root.pem` of a folder, made on first use. `root.pem` is the mesh's trust bundle."""
+    """A root in `root.key` and `root.pem` of a folder, made on first use. `root.pem` is the mesh's trust bundle: one
+    that is there is never replaced by itself, for it is what others believe in."""
 
     def __init__(self, folder: Path, leaf_seconds: float = 24 * 3600) -> None:
-        self.bundle_path = folder / "root.pem"
+        """Raises AuthorityError."""
+        self.bundle_path, key_path = self.paths(folder)
         self._leaf_life = timedelta(seconds=leaf_seconds)
-        key_path = folder / "root.key"
-        if not (key_path.exists() and self.bundle_path.exists()):
-            folder.mkdir(parents=True, exist_ok=True)
-            _create_root(key_path, self.bundle_path)
+        if not self.bundle_path.exists():
+            self.make_root(folder)
         self._key, self._root = _load_root(key_path, self.bundle_path)
+
+    @staticmethod
+    def paths(folder: Path) -> tuple[Path, Path]:
+        """Of the root and its key."""
+        return folder / "root.pem", folder / "root.key"
+
+    @staticmethod
+    def pair(identity: Identity, folder: Path) -> tuple[Path, Path]:
+        """Where `write` puts a chain and its key."""
+        name = f"{identity.namespace}.{identity.service_account}"
+        return folder / f"{name}.pem", folder / f"{name}.key"
+
+    @classmethod
+    def make_root(cls, folder: Path, life: timedelta = ROOT_LIFE) -> None:
+        """A new one, in place of any."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path, key_path = cls.paths(folder)
+        _create_root(key_path, path, life)
 
     async def sign(self, identity: Identity, csr_pem: bytes) -> SignedChain:
         try:
@@ -95,8 +113,8 @@ class DevelopmentAuthority:
         Each file appears whole. A reader between the two renames sees a key that does not fit, and keeps what it has.
         """
         chain_pem, key_pem = self.issue(identity, valid_seconds)
-        path = folder / f"{identity.namespace}.{identity.service_account}.pem"
-        _replace(path.with_suffix(".key"), key_pem, mode=0o600)
+        path, key_path = self.pair(identity, folder)
+        _replace(key_path, key_pem, mode=0o600)
         _replace(path, chain_pem)
         return path
 
@@ -117,7 +135,7 @@ class DevelopmentAuthority:
         return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
 
 
-def _create_root(key_path: Path, root_path: Path) -> None:
+def _create_root(key_path: Path, root_path: Path, life: timedelta) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pywaypoint development root")])
     now = datetime.now(UTC)
@@ -125,7 +143,7 @@ def _create_root(key_path: Path, root_path: Path) -> None:
         x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + ROOT_LIFE)
+        .not_valid_after(now + life)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(is_authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

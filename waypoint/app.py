@@ -84,6 +84,10 @@ class Waypoint:
             self._metrics.show_dropped_lines("recording", self._recorder.drops.by_reason)
         self._tasks = Tasks(self._metrics.count_loop_failure, self._concern)
         self._pool = HbonePool(settings, self._metrics.count_refusal)
+        self._originator = Originator(
+            self._pool, lambda: self._certificates.current, settings, own_ip(options.listen[0])
+        )
+        self._holder.subscribe(self._originator.reconcile)
         telemetry = Telemetry(self._metrics, self._access_log)
         self._clusters = Clusters(settings, self._tasks.keep, telemetry.count_event)
         self._tokens = Tokens(settings, self._tasks.keep)
@@ -91,7 +95,7 @@ class Waypoint:
             holder=self._holder,
             clusters=self._clusters,
             tokens=self._tokens,
-            originator=Originator(self._pool, lambda: self._certificates.current, settings, own_ip(options.listen[0])),
+            originator=self._originator,
             telemetry=telemetry,
             tracer=self._tracer,
             settings=settings,
@@ -151,6 +155,8 @@ class Waypoint:
         keep("analyzing the configuration", self._following.analyze)
         self._certificates.on_change(partial(self._cut_revoked, server))
         keep("following the certificate", lambda: self._certificates.watch(self._attend))
+        concern = partial(self._operators.readiness.concern, "TLS files")
+        keep("following TLS files", lambda: self._originator.follow_tls_files(concern))
         keep("showing destinations' numbers", lambda: show_numbers(self._clusters, self._metrics.cluster_states))
         keep("giving memory back", give_back_unused)
         self._watch_memory(capacity)

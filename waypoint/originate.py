@@ -16,6 +16,7 @@ from policies.attributes import Identity
 from policies.balancing.endpoint import Endpoint
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool, Keepalive
 from policies.upstream_tls import UpstreamTls
+from waypoint.config.snapshot import Snapshot
 from waypoint.errors import UpstreamConnectFailed, UpstreamOverflow
 from waypoint.tls import Checking, InvalidTls, TlsContexts
 
@@ -38,6 +39,17 @@ class Originator:
         self._settings = settings
         self._local_ip = local_ip
         self._contexts = TlsContexts()
+
+    def reconcile(self, snapshot: Snapshot) -> None:
+        """Forget what only other configurations said of TLS."""
+        self._contexts.keep(
+            {it.tls for config in snapshot.clusters.values() for it in config.endpoints if it.tls}
+            | {config.tls for config in snapshot.clusters.values() if config.tls}
+        )
+
+    async def follow_tls_files(self, concern: Callable[[str], None]) -> None:
+        """See `TlsContexts.watch`."""
+        await self._contexts.watch(concern)
 
     @property
     def identity(self) -> Identity:

@@ -1,22 +1,34 @@
 """TLS towards an application outside the mesh that wants it: contexts, and whom the certificate must name.
 
-A context is made once for each configuration, in a thread, because it reads files. What can't be made or verified fails
-closed: the attempt ends with a sentence, and nothing is sent.
+A context is made once for each configuration, in a thread, because it reads files, and again when they change: new
+connections use it at once, those made before live on. What can't be made or verified fails closed: the attempt ends
+with a sentence, and nothing is sent. What was made before stays in use until the files can be loaded again.
 """
 
 import asyncio
+import logging
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import cast
 
 from cryptography import x509
 
 from policies.upstream_tls import UpstreamTls
 
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
 _MAX_CONTEXTS = 256
 _CHECKS = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
 """The same on every Python. From 3.13 on Python itself also asks for extensions that many private authorities leave out
 (VERIFY_X509_STRICT). Envoy doesn't; and, as here, a trusted intermediate authority may end the chain there."""
+_MAX_TOLD = 3
+
+Version = tuple[int, int, int] | None
+"""Of a file; None while it can't be looked at."""
 
 
 class InvalidTls(Exception):
@@ -30,29 +42,94 @@ def client_context(authorities: str = "") -> ssl.SSLContext:
     return context
 
 
+@dataclass(slots=True)
+class _Loaded:
+    """`versions` are those of the files that the context was made of."""
+
+    context: ssl.SSLContext
+    versions: tuple[Version, ...]
+
+
 class TlsContexts:
+    """Made on first use, and again when one of their files has changed."""
+
     def __init__(self) -> None:
-        self._contexts: dict[UpstreamTls, ssl.SSLContext] = {}
+        self._loaded: dict[UpstreamTls, _Loaded] = {}
+        self._failures: dict[UpstreamTls, str] = {}
 
     async def get(self, tls: UpstreamTls) -> ssl.SSLContext:
         """Raises InvalidTls."""
-        context = self._contexts.get(tls)
-        if context is None:
-            context = await asyncio.to_thread(_context, tls)
-            if len(self._contexts) >= _MAX_CONTEXTS:
-                self._contexts.clear()
-            self._contexts[tls] = context
-        return context
+        loaded = self._loaded.get(tls)
+        if loaded is None:
+            loaded = await self._load(tls)
+        return loaded.context
+
+    def keep(self, wanted: Collection[UpstreamTls]) -> None:
+        """Forget all others."""
+        for kept in (self._loaded, self._failures):
+            for gone in kept.keys() - wanted:
+                del kept[gone]
+
+    async def watch(self, concern: Callable[[str], None]) -> None:
+        """Follow the files until cancelled: what can't be loaded leaves what was loaded before in use, is told once in
+        the log, and as long as it lasts to `concern`; an empty sentence says that nothing is wrong (any more)."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            for tls in await asyncio.to_thread(_changed, dict(self._loaded)):
+                with suppress(InvalidTls):
+                    await self._load(tls)
+                    log.info("the files for TLS to %s have changed and are in use: %s", tls.server_name, _files(tls))
+            concern("\n".join(sorted(self._failures.values())[:_MAX_TOLD]))
+
+    async def _load(self, tls: UpstreamTls) -> _Loaded:
+        try:
+            loaded = await asyncio.to_thread(_load, tls)
+        except InvalidTls as error:
+            sentence = f"{error}; those loaded before stay in use" if tls in self._loaded else str(error)
+            if self._failures.get(tls) != sentence:
+                log.warning("%s", sentence)
+            self._failures[tls] = sentence
+            raise
+        self._failures.pop(tls, None)
+        if len(self._loaded) >= _MAX_CONTEXTS:
+            self._loaded.clear()
+        self._loaded[tls] = loaded
+        return loaded
+
+
+def _changed(loaded: Mapping[UpstreamTls, _Loaded]) -> list[UpstreamTls]:
+    return [tls for tls, it in loaded.items() if _versions(tls) != it.versions]
+
+
+def _load(tls: UpstreamTls) -> _Loaded:
+    versions = _versions(tls)  # taken first: a change meanwhile is seen by the next look
+    return _Loaded(_context(tls), versions)
+
+
+def _versions(tls: UpstreamTls) -> tuple[Version, ...]:
+    return tuple(map(_version, filter(None, (tls.ca_certificates, tls.client_certificate, tls.private_key))))
+
+
+def _version(path: str) -> Version:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _files(tls: UpstreamTls) -> str:
+    return ", ".join(filter(None, (tls.ca_certificates, tls.client_certificate, tls.private_key)))
 
 
 def _context(tls: UpstreamTls) -> ssl.SSLContext:
     try:
         context = client_context(tls.ca_certificates)
         if tls.client_certificate:
-            context.load_cert_chain(tls.client_certificate, tls.private_key or None)
+            # An empty password, because OpenSSL asks the terminal for that of an encrypted key, and waits.
+            context.load_cert_chain(tls.client_certificate, tls.private_key or None, password="")
     except OSError as error:
-        files = ", ".join(filter(None, (tls.ca_certificates, tls.client_certificate, tls.private_key)))
-        sentence = f"{files or 'the roots'} can't be used for TLS to {tls.server_name}"
+        sentence = f"{_files(tls) or 'the roots'} can't be used for TLS to {tls.server_name}"
         raise InvalidTls(f"{sentence}: {error.strerror or error}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"] if tls.is_http2 else ["http/1.1"])

@@ -2,7 +2,7 @@
 
 Mutual TLS first: the certificate that is current when a connection arrives, at most `max_handshakes` handshakes at a
 time (the rest wait in the kernel), `handshake_seconds` for each; while many are under way, no address has more than its
-share. Then the peer's identity must lie in one of our trust
+share, and those of its handshakes end that get nowhere. Then the peer's identity must lie in one of our trust
 domains, or the connection is cut before a byte of HTTP/2 is answered. Whatever is refused is told to `on_refused`, by
 the name of the setting, or by a word.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from l4.config.settings import Settings
 from l4.hbone.connect import ConnectRequest, InvalidConnect
 from l4.hbone.driver import Driver
+from l4.hbone.handshakes import Handshakes
 from l4.hbone.limits import hbone_reason
 from l4.hbone.sources import Sources
 from l4.hbone.tunnel import Tunnel
@@ -28,6 +29,9 @@ from l4.net.listener import Listener
 from policies.attributes import Header, Headers, Peer
 
 log = logging.getLogger(__name__)
+
+_ROOM_SECONDS = 0.25
+"""While there are too many handshakes, how often those are looked for that get nowhere."""
 
 
 class IncomingTunnel:
@@ -74,7 +78,8 @@ class HboneServer:
         self._on_refused = on_refused
         self._capacity = capacity or Capacity(settings.max_connections)
         self._sources = Sources(settings.handshakes_per_source, settings.handshakes_per_source_per_second)
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes = Handshakes(settings.max_handshakes)
+        self._making_room: asyncio.TimerHandle | None = None
         self._drivers: set[Driver] = set()
         self._is_draining = False
         self._empty = asyncio.Event()
@@ -107,7 +112,7 @@ class HboneServer:
         try:
             async with asyncio.timeout(seconds):
                 while self._handshakes:
-                    await asyncio.wait(self._handshakes)
+                    await asyncio.wait(self._handshakes.tasks)
                 await self._empty.wait()
         except TimeoutError:
             log.info("%d HBONE connections did not drain within %g s", len(self._drivers), seconds)
@@ -116,15 +121,18 @@ class HboneServer:
     async def close(self) -> None:
         """End all connections now."""
         self._listener.close()
-        for task in list(self._handshakes):
+        if self._making_room is not None:
+            self._making_room.cancel()
+        tasks = self._handshakes.tasks
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for driver in list(self._drivers):
             driver.close()
 
     def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
-        is_busy = len(self._handshakes) >= self._settings.max_handshakes // 2
-        if is_busy and not self._sources.take(address[0], asyncio.get_running_loop().time()):
+        loop = asyncio.get_running_loop()
+        if self._handshakes.are_many and not self._sources.take(address[0], loop.time()):
             self._on_refused("handshakes_per_source")
             sock.close()
             return
@@ -132,16 +140,25 @@ class HboneServer:
             self._on_refused(self._capacity.limit)
             sock.close()
             return
-        task = asyncio.get_running_loop().create_task(self._handshake(sock, address))
-        self._handshakes.add(task)
+        task = loop.create_task(self._handshake(sock, address))
+        self._handshakes.begin(task, address[0], loop.time())
         task.add_done_callback(self._handshake_done)
-        if len(self._handshakes) >= self._settings.max_handshakes:
+        if self._handshakes.are_too_many:
             self._on_refused("max_handshakes")
             self._listener.pause()
+            if self._making_room is None:
+                self._make_room()
 
     def _handshake_done(self, task: asyncio.Task[None]) -> None:
-        self._handshakes.discard(task)
+        self._handshakes.end(task)
         self._listener.resume()
+
+    def _make_room(self) -> None:
+        loop = asyncio.get_running_loop()
+        for task in self._handshakes.stalled(loop.time()):
+            self._on_refused("handshakes_per_source")
+            task.cancel()
+        self._making_room = loop.call_later(_ROOM_SECONDS, self._make_room) if self._handshakes.are_too_many else None
 
     async def _handshake(self, sock: socket.socket, address: tuple[str, int]) -> None:
         local = sock.getsockname()[:2]

@@ -4,6 +4,7 @@ An innocent tunnel on another connection sees nothing of them, and nothing is le
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from l4.config.settings import Settings
 from l4.hbone.errors import TunnelError
+from l4.hbone.handshakes import Handshakes
 from l4.http2 import frames
 from l4.http2.connection import Engine
 from l4.http2.errors import ErrorCode
@@ -251,6 +253,58 @@ def test_one_address_that_begins_too_many_handshakes_is_turned_away(tmp_path: Pa
             _, writer = await lab.connect(pool)
 
             writer.close()
+
+    run(scenario())
+
+
+def test_silent_connections_from_one_address_hold_up_nobody_for_long(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = with_settings(max_handshakes=16, handshake_seconds=60.0)
+        lab = Lab(tmp_path, settings)
+        async with lab.server(), pool_of(settings) as pool:
+            before = len(os.listdir("/proc/self/fd"))
+            silent = [socket.create_connection(lab.address, source_address=("127.0.0.9", 0)) for _ in range(100)]
+            began = asyncio.get_running_loop().time()
+
+            _, writer = await lab.connect(pool)
+
+            assert asyncio.get_running_loop().time() - began < 20  # not a minute, and then one more
+            assert lab.refused.count("handshakes_per_source") > 20
+            writer.close()
+            for it in silent:
+                it.close()
+            await settled(lambda: len(os.listdir("/proc/self/fd")) < before + 10, 10)
+
+    run(scenario())
+
+
+def test_who_holds_more_than_its_share_of_handshakes_loses_those_that_get_nowhere() -> None:
+    async def scenario() -> None:
+        handshakes = Handshakes(16)
+        tasks = [asyncio.ensure_future(asyncio.sleep(60)) for _ in range(16)]
+        for number, task in enumerate(tasks[:15]):
+            handshakes.begin(task, "10.0.0.9" if number % 2 else f"10.0.0.{100 + number}", float(number))
+        assert handshakes.stalled(100.0) == []
+        handshakes.begin(tasks[15], "10.0.0.9", 15.0)
+
+        assert handshakes.stalled(7.9) == [tasks[1], tasks[3], tasks[5]]
+        assert handshakes.stalled(100.0) == tasks[1:13:2], "but for its share"
+        for task in tasks:
+            task.cancel()
+
+    run(scenario())
+
+
+def test_many_addresses_take_nothing_from_each_other() -> None:
+    async def scenario() -> None:
+        handshakes = Handshakes(16)
+        tasks = [asyncio.ensure_future(asyncio.sleep(60)) for _ in range(16)]
+        for number, task in enumerate(tasks):
+            handshakes.begin(task, f"10.0.0.{number // 2}", 0.0)
+
+        assert handshakes.stalled(100.0) == []
+        for task in tasks:
+            task.cancel()
 
     run(scenario())
 

@@ -1,6 +1,7 @@
 """The `ztunnel` command as a process."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,28 @@ def test_unread_output_and_thousands_of_refusals_do_not_stop_it(tmp_path: Path) 
         assert ztunnel.process.wait(10) == 0
         assert heard == b"hello"
         assert dropped['{log="process",reason="sampled"}'] > 1000
+
+
+@pytest.mark.parametrize("flooded", ["readiness", "inbound HBONE", "outbound capture"])
+def test_idle_connections_by_anybody_leave_operators_and_traffic_alone(tmp_path: Path, flooded: str) -> None:
+    with running(tmp_path) as ztunnel, ExitStack() as idle:
+        resource.prlimit(ztunnel.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+        readiness = ("127.0.0.1", int(ztunnel.readiness.rpartition(":")[2]))
+        at = {"readiness": readiness, "inbound HBONE": (ADDRESS, 15008), "outbound capture": LISTEN}[flooded]
+        for _ in range(1500):
+            client = idle.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(at)
+
+        for _ in range(3):
+            time.sleep(0.3)
+            assert ztunnel.ready() == 200
+            metrics = _read(ztunnel.metrics, "/stats/prometheus")
+        pod = tmp_path / "pod.yaml"
+        pod.write_text(pod.read_text() + DENY)
+        _until(lambda: '"default/nobody"' in _read(ztunnel.admin, "/config_dump"))
+
+        assert _samples(metrics, "pywaypoint_refused_total")
 
 
 def test_a_certificate_that_cannot_be_renewed_is_shown_and_so_is_when_it_ends(tmp_path: Path) -> None:

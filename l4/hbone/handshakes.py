@@ -1,0 +1,53 @@
+"""The handshakes that are under way, and whose place is taken when there are as many as there may be.
+
+Anybody can connect and then say nothing; it would hold a place for `handshake_seconds`, and a few hundred of them hold
+all places. So where one address holds more than its share of them, those of its handshakes end that have come to
+nothing for a while. A stampede of honest clients is not meant: they come from many addresses, and wait in the kernel.
+"""
+
+import asyncio
+from collections import Counter
+
+STALLED_SECONDS = 1.0
+_SHARE = 8
+"""One address may hold one of so many places for as long as `handshake_seconds` allow."""
+
+
+class Handshakes:
+    """At most `most`."""
+
+    __slots__ = ("_most", "_under_way")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._under_way: dict[asyncio.Task[None], tuple[str, float]] = {}  # by whom, since when; the oldest first
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return list(self._under_way)
+
+    @property
+    def are_many(self) -> bool:
+        return len(self._under_way) >= self._most // 2
+
+    @property
+    def are_too_many(self) -> bool:
+        return len(self._under_way) >= self._most
+
+    def begin(self, task: asyncio.Task[None], ip: str, now: float) -> None:
+        self._under_way[task] = ip, now
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        self._under_way.pop(task, None)
+
+    def stalled(self, now: float) -> list[asyncio.Task[None]]:
+        """Those to be ended in favour of others."""
+        if not self.are_too_many:
+            return []
+        [(greedy, held)] = Counter(ip for ip, _ in self._under_way.values()).most_common(1)
+        surplus = held - max(self._most // _SHARE, 1)
+        own = (task for task, (ip, since) in self._under_way.items() if ip == greedy and now - since >= STALLED_SECONDS)
+        return [task for task, _ in zip(own, range(surplus), strict=False)]

@@ -100,7 +100,7 @@ class Originator:
         context = await self._contexts.get(tls)
         checking = Checking(tls, factory)
         sock = await sockets.connect((endpoint.ip, endpoint.port))
-        await loop.create_connection(lambda: checking, sock=sock, ssl=context, server_hostname=tls.server_name)
+        await loop.create_connection(lambda: checking, sock=sock, ssl=context, server_hostname=tls.asked_name)
         return await checking.checked
 
     async def _connect_plain(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol]) -> asyncio.Transport:

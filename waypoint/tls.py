@@ -154,7 +154,7 @@ class Checking(asyncio.Protocol):
             names = _names(connection.get_extra_info("ssl_object").getpeercert(binary_form=True))
             if names.isdisjoint(tls.subject_alt_names):
                 wanted = ", ".join(tls.subject_alt_names)
-                self.checked.set_exception(InvalidTls(f"the certificate of {tls.server_name} names none of {wanted}"))
+                self.checked.set_exception(InvalidTls(f"the certificate of {tls.asked_name} names none of {wanted}"))
                 connection.abort()
                 return
         protocol = self._factory()

@@ -66,6 +66,9 @@ def explain(snapshot: Snapshot, question: Question, settings: Settings, now: flo
     client = f"{question.namespace}/{question.account}"
     asked = f"{question.method} {question.to}{question.target} from {client}"
     destination = snapshot.destination(authority)
+    service = _service_at(snapshot.registry, authority[0])
+    if service is not None and not service.is_visible_in(question.namespace):
+        destination = None  # the client's ztunnel doesn't know it
     found = _found(snapshot, authority, destination)
     told = _Told(snapshot, client, found)
     if destination is None:
@@ -114,7 +117,7 @@ class _Told:
 def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destination | None) -> Found:
     host, port = authority
     registry = snapshot.registry
-    service = registry.service_at(host) or registry.service_with(host)
+    service = _service_at(registry, host)
     bound = service or registry.workload_at(host)
     waypoint = bound.waypoint if bound is not None else None
     name = f"{waypoint.namespace}/{waypoint.gateway}" if waypoint is not None else ""
@@ -127,11 +130,17 @@ def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destinat
         )
         tokens = tuple(token_words(destination.authentication)) if destination.authentication is not None else ()
         return Found(place, what, destination.app_protocol.value, name, True, why, tokens=tokens)
-    if waypoint is not None and service is not None and port in {it.port for it in service.ports}:
+    if service is not None and snapshot.destination(authority) is not None:
+        why = f"no waypoint looks at it: {registry.why_no_host(service.hostname)}"
+    elif waypoint is not None and service is not None and port in {it.port for it in service.ports}:
         why = f"another waypoint looks at it: {service.hostname} is bound to {name}"
     else:
         why = _unserved(snapshot, authority, service)
     return Found(place, service.hostname if service else "", "", name, False, why, _bindings(registry, service))
+
+
+def _service_at(registry: Registry, host: str) -> Service | None:
+    return registry.service_at(host) or registry.service_with(host)
 
 
 def _unserved(snapshot: Snapshot, authority: tuple[str, int], service: Service | None) -> str:

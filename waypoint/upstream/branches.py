@@ -116,7 +116,7 @@ class Branches:
         """TLS asks for the host that the request names, where the rule gives no name of its own."""
         tls = self._config.tls
         if tls is not None and name is not None and tls.server_name == self._config.service.hostname:
-            tls = replace(tls, server_name=name)
+            tls = replace(tls, host=name)
         endpoints = tuple(replace(it, tls=tls) for it in endpoints)
         return replace(self._config, followed=None, endpoints=endpoints, names=names, tls=tls)
 

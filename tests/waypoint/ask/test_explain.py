@@ -416,3 +416,61 @@ def test_it_says_which_rules_of_policies_match_and_why_a_request_is_denied(
         ("default/readers", "ALLOW", "rules[1]: source.namespace in admin", False, False),
         ("default/trial", "DENY", "rules[0]: everything", True, True),
     ][first:]
+
+
+# -- services outside --------------------------------------------------------------------------------------------------
+
+OUTSIDE = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: hosts, namespace: default, labels: {istio.io/use-waypoint: waypoint}}
+spec:
+  hosts: ['*.example.com']
+  addresses: [10.98.0.0/24]
+  exportTo: ['.']
+  resolution: DYNAMIC_DNS
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named, namespace: default, labels: {istio.io/use-waypoint: waypoint}}
+spec: {hosts: [api.example.org], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("to", "client", "answer"),
+    [
+        ("a.example.com:80", "default/client", "(the host that the request names):8080"),
+        ("api.example.org:80", "default/client", "api.example.org:80"),
+    ],
+)
+def test_endpoints_that_are_found_out_later_are_told_as_what_they_are(
+    tmp_path: Path, to: str, client: str, answer: str
+) -> None:
+    (tmp_path / "outside.yaml").write_text(OUTSIDE)
+
+    told = explained(to, client=client, files=[MESH, tmp_path / "outside.yaml"])
+
+    [outcome] = told.outcomes
+    assert outcome.answer is None
+    assert [endpoint.address for endpoint in outcome.endpoints] == [answer]
+
+
+def test_a_host_that_a_wildcard_does_not_take_is_404(tmp_path: Path) -> None:
+    (tmp_path / "outside.yaml").write_text(OUTSIDE)
+
+    told = explained("10.98.0.7:80", "/", "host: example.org", files=[MESH, tmp_path / "outside.yaml"])
+
+    [outcome] = told.outcomes
+    assert outcome.answer is not None
+    assert outcome.answer.status == 404
+
+
+def test_what_is_not_exported_to_the_client_is_told(tmp_path: Path) -> None:
+    (tmp_path / "outside.yaml").write_text(OUTSIDE)
+
+    told = explained("a.example.com:80", client="shop/client", files=[MESH, tmp_path / "outside.yaml"])
+
+    assert told.outcomes == ()
+    assert "ServiceEntry default/hosts shows the host *.example.com to default alone" in told.summary

@@ -112,7 +112,8 @@ def test_tls_asks_for_the_host_unless_a_name_is_given(by: Follows, own: str, ask
     tls = it.host("one.example.com").config.tls
 
     assert tls is not None
-    assert tls.server_name == asked
+    assert tls.asked_name == asked
+    assert tls == UpstreamTls(own)  # nothing is loaded anew for it
 
 
 def test_a_branch_that_nobody_uses_goes() -> None:

@@ -18,7 +18,7 @@ from l4.net.listener import CannotListen, Listener, bind
 from l4.telemetry.process_log import EACH
 from l4.ztunnel import capture
 from l4.ztunnel.capture import Address, InvalidCapture
-from l4.ztunnel.proxy import Node, inbound, outbound, passthrough
+from l4.ztunnel.proxy import Node, inbound, outbound, passthrough, reset
 from policies.attributes import Identity
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,11 @@ class PodProxy:
                 self._listeners[address] = Listener(sock, accepted, count_refusal)
 
     def _accepted(self, listening: Address, sock: socket.socket, source: Address) -> None:
-        if (entrance := self._entrances.get(listening)) is not None:
+        traffic = self._node.traffic
+        if traffic.open_count >= self._node.settings.max_connections:
+            traffic.count_refusal("max_connections")
+            reset(sock)
+        elif (entrance := self._entrances.get(listening)) is not None:
             self._node.spawn(passthrough(self._node, self.pod.uid, sock, source, entrance))
         else:
             to = self._originals[listening]

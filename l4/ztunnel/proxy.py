@@ -135,10 +135,10 @@ async def _carry(
         await asyncio.get_running_loop().connect_accepted_socket(lambda: copy.near, sock)
     except (TunnelError, NoCertificate, OSError) as error:
         copy.abort(error)
-        _reset(sock)
+        reset(sock)
     except asyncio.CancelledError:
         copy.abort(NotDrained())
-        _reset(sock)
+        reset(sock)
         raise
 
 
@@ -178,10 +178,10 @@ def _drop(
     direction: str = "outbound",
 ) -> None:
     node.traffic.failed(direction, f"{source[0]}:{source[1]}", f"{to[0]}:{to[1]}", reason)
-    _reset(sock)
+    reset(sock)
 
 
-def _reset(sock: socket.socket) -> None:
+def reset(sock: socket.socket) -> None:
     """Close so that the application sees a reset, not an orderly end."""
     reset_on_close(sock)
     sock.close()

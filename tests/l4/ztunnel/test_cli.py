@@ -285,6 +285,19 @@ def test_idle_connections_by_anybody_leave_operators_and_traffic_alone(tmp_path:
         assert _samples(metrics, "pywaypoint_refused_total")
 
 
+def test_one_connection_more_than_the_limit_is_reset(tmp_path: Path) -> None:
+    with running(tmp_path, MAX_CONNECTIONS="2") as ztunnel, ExitStack() as open_:
+        for _ in range(2):
+            for end in ztunnel.carried():
+                open_.enter_context(end)
+
+        with socket.create_connection(LISTEN, timeout=5) as surplus, pytest.raises(ConnectionResetError):
+            surplus.recv(1)
+
+        samples = _samples(_read(ztunnel.metrics, "/stats/prometheus"), "pywaypoint_refused_total")
+        assert samples == {'{reason="max_connections"}': 1}
+
+
 def test_a_certificate_that_cannot_be_renewed_is_shown_and_so_is_when_it_ends(tmp_path: Path) -> None:
     with running(tmp_path) as ztunnel:
         (tmp_path / "default.client.pem").write_bytes(b"garbage")

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from l4.telemetry.metrics import Value
 
 MAX_LINES = 10_000
-MAX_QUEUED_CHARACTERS = 16 << 20
-"""A line of a request may be as long as its head."""
+LONG_LINE = 4096
+MAX_LONG_LINES = 128
+"""A line of a request may be as long as its head, four times that when it is escaped: of those, fewer may wait."""
 FLUSH_SECONDS = 0.1
 _POLL_MILLISECONDS = 100
 _FLUSH_POLL_SECONDS = 0.005
@@ -42,15 +43,16 @@ class LineWriter:
 
     __slots__ = (
         "_closing",
-        "_done",
         "_encoding",
         "_flush_seconds",
         "_has_failed",
         "_is_prompt",
+        "_is_writing",
         "_lines",
+        "_long_queued",
+        "_long_taken",
         "_max_lines",
         "_on_failure",
-        "_queued",
         "_wake",
         "_writer",
         "drops",
@@ -76,8 +78,9 @@ class LineWriter:
         self._encoding = encoding
         self._on_failure = on_failure
         self._lines: deque[str] = deque()
-        self._queued = 0  # characters that were ever queued: only `write` changes it
-        self._done = 0  # characters of those that were written, or lost: only the thread changes it
+        self._long_queued = 0  # long lines that ever were: only `write` changes it
+        self._long_taken = 0  # and those that were taken out: only the thread changes it
+        self._is_writing = False
         self._has_failed = False
         self._closing = False
         self._wake = threading.Event()
@@ -86,14 +89,12 @@ class LineWriter:
 
     def write(self, line: str) -> None:
         """Queue one line, which ends with its newline."""
-        size = len(line)
-        if len(self._lines) >= self._max_lines or self._queued - self._done + size > MAX_QUEUED_CHARACTERS:
+        if len(self._lines) >= self._max_lines or (len(line) > LONG_LINE and not self._has_room_for_long()):
             self.drops.full.value += 1
-            return
-        self._lines.append(line)
-        self._queued += size
-        if self._is_prompt:
-            self._wake.set()
+        else:
+            self._lines.append(line)
+            if self._is_prompt:
+                self._wake.set()
 
     @property
     def dropped(self) -> int:
@@ -103,7 +104,7 @@ class LineWriter:
     def flush(self, seconds: float) -> None:
         """Wait until what was queued is written, for so long at most."""
         deadline = time.monotonic() + seconds
-        while self._done < self._queued and time.monotonic() < deadline:
+        while (self._lines or self._is_writing) and time.monotonic() < deadline:
             self._wake.set()
             time.sleep(_FLUSH_POLL_SECONDS)
 
@@ -116,6 +117,12 @@ class LineWriter:
     def make_room(self, size: int) -> None:
         """Called before so many bytes are written; may replace `fd`. Raises OSError."""
 
+    def _has_room_for_long(self) -> bool:
+        if self._long_queued - self._long_taken >= MAX_LONG_LINES:
+            return False
+        self._long_queued += 1
+        return True
+
     def _run(self) -> None:
         try:
             while not self._closing:
@@ -127,11 +134,12 @@ class LineWriter:
             os.close(self.fd)
 
     def _write_queued(self) -> None:
+        self._is_writing = True
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if lines:
-            text = "".join(lines)
-            self._write_lines(len(lines), text.encode(self._encoding, "backslashreplace"))
-            self._done += len(text)
+            self._write_lines(len(lines), "".join(lines).encode(self._encoding, "backslashreplace"))
+            self._long_taken += sum(len(line) > LONG_LINE for line in lines)
+        self._is_writing = False
 
     def _write_lines(self, count: int, data: bytes) -> None:
         try:

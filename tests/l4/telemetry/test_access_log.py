@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from l4.telemetry.access_log import AccessLog, CannotOpenLog, StartTime, open_access_log
+from l4.telemetry.line_writer import LONG_LINE, MAX_LONG_LINES
 
 
 def test_lines_arrive_whole_and_in_order(tmp_path: Path) -> None:
@@ -88,12 +89,26 @@ def test_what_waits_is_bounded_in_size_too(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     log = AccessLog(str(pipe))
 
-    for _ in range(100):
-        log.write("x" * 999_999 + "\n")
+    for _ in range(MAX_LONG_LINES * 3):  # the thread may take as many out once, and then nobody reads
+        log.write("x" * LONG_LINE + "\n")
+    log.write("short\n")
 
-    assert log.dropped >= 80
+    assert MAX_LONG_LINES <= log.dropped <= MAX_LONG_LINES * 2
     assert log.drops.full.value == log.dropped
     log.close(deadline_seconds=0.05)
+
+
+def test_long_lines_have_room_again_when_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path), flush_seconds=0.001)
+
+    for _ in range(MAX_LONG_LINES * 3):
+        log.write("x" * LONG_LINE + "\n")
+        log.flush(5)
+    log.close()
+
+    assert log.dropped == 0
+    assert path.stat().st_size == MAX_LONG_LINES * 3 * (LONG_LINE + 1)
 
 
 def test_a_file_that_cannot_be_opened_is_a_sentence_to_an_operator(tmp_path: Path) -> None:

@@ -107,6 +107,21 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustDomain:
+    """Of the peer's certificate."""
+
+    values: Texts
+    is_not: bool = False
+    key: ClassVar[str] = "source.trustDomain"
+    sees: ClassVar[Seen] = Seen.CONNECTION
+
+    def holds(self, access: Access) -> bool:
+        identity = access.peer.identity
+        trust_domain = identity.trust_domain.encode() if identity is not None else None
+        return self.values.accepts(trust_domain) is not self.is_not
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceAccount:
     """`NAMESPACE/ACCOUNT`, in whatever trust domain."""
 

@@ -10,6 +10,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from policies.path_normalization import BASE, PathNormalization
 from policies.path_template import PathTemplate, is_template
 from policies.rewrite import split_port
 
@@ -55,14 +56,26 @@ class Paths:
     """Texts and path templates."""
 
     texts: tuple[str, ...]
+    normalization: PathNormalization = BASE
     _texts: Texts = field(init=False, repr=False, compare=False)
     _templates: tuple[PathTemplate, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raises ValueError for what is nearly a template."""
-        templates = tuple(PathTemplate.parse(text) for text in self.texts if is_template(text))
-        object.__setattr__(self, "_texts", Texts(tuple(text for text in self.texts if not is_template(text))))
-        object.__setattr__(self, "_templates", templates)
+        normal = [self._normal(text) for text in self.texts]
+        object.__setattr__(self, "_texts", Texts(tuple(text for text in normal if not is_template(text))))
+        object.__setattr__(self, "_templates", tuple(PathTemplate.parse(text) for text in normal if is_template(text)))
+
+    def _normal(self, text: str) -> str:
+        """In the form that requests have."""
+        path, normalization = text.encode(), self.normalization
+        if text.startswith("*"):
+            path = b"*" + normalization.of_suffix(path[1:])
+        elif text.endswith("*") and not is_template(text):
+            path = normalization.of_prefix(path[:-1]) + b"*"
+        else:
+            path = normalization.of_path(path)
+        return path.decode()
 
     def __str__(self) -> str:
         return ", ".join(self.texts)

@@ -52,6 +52,8 @@ class Source(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     not_request_principals: Texts = ()
     namespaces: Texts = ()
     not_namespaces: Texts = ()
+    trust_domains: Texts = ()
+    not_trust_domains: Texts = ()
     service_accounts: Texts = ()
     not_service_accounts: Texts = ()
     ip_blocks: Texts = ()

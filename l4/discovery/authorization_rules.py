@@ -28,6 +28,7 @@ from l4.discovery.objects import ROOT_NAMESPACE, is_port
 from policies import access
 from policies.access import Condition
 from policies.authorization import Action, Policy, Rule
+from policies.path_normalization import BASE, PathNormalization
 from policies.value_match import Hosts, Networks, Paths, Ports, Texts
 
 LOCAL_TRUST_DOMAIN = "cluster.local"
@@ -52,13 +53,15 @@ class Compiled:
     is_targeting_known: bool = True
 
 
-def compile_policy(resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str]) -> Compiled:
+def compile_policy(
+    resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str], normalization: PathNormalization = BASE
+) -> Compiled:
     """`trust_domains` are the mesh's own and its aliases: a principal of one of them is meant in all of them."""
     key, content = resource.key, resource.value.spec or {}
     is_dry_run = resource.value.metadata.annotations.get(DRY_RUN, "") in _TRUE
     try:
         spec = msgspec.convert(content, Spec)
-        rules = tuple(_Rules(key.namespace, trust_domains, spec.action != "ALLOW").compile(spec))
+        rules = tuple(_Rules(key.namespace, trust_domains, spec.action != "ALLOW", normalization).compile(spec))
     except msgspec.ValidationError as error:
         sentence, place = sentence_of(error)
         return _broken(resource, f"spec.{place}".rstrip("."), sentence, is_dry_run=is_dry_run)
@@ -99,6 +102,7 @@ class _Rules:
     trust_domains: frozenset[str]
     is_wide: bool
     """Whether one of several ways to read a request is enough: yes, unless the policy allows."""
+    normalization: PathNormalization
     place: str = field(default="", init=False)
 
     def compile(self, spec: Spec) -> Iterator[Rule]:
@@ -137,7 +141,7 @@ class _Rules:
             case "ports":
                 return _ports
             case "paths":
-                return lambda values, is_not: access.Path(Paths(values), is_not, self.is_wide)
+                return lambda values, is_not: access.Path(Paths(values, self.normalization), is_not, self.is_wide)
         return _FIELDS[name]
 
     def _of_key(self, key: str) -> "_Make":
@@ -217,6 +221,7 @@ def _either(make: _Make, values: Values, not_values: Values) -> Iterator[Conditi
 
 _FIELDS: dict[str, _Make] = {
     "namespaces": _namespaces,
+    "trust_domains": lambda values, is_not: access.TrustDomain(Texts(values), is_not),
     "request_principals": lambda values, is_not: access.RequestPrincipal(Texts(values), is_not),
     "ip_blocks": lambda values, is_not: access.SourceIp(_networks(values), is_not),
     "remote_ip_blocks": lambda values, is_not: access.RemoteIp(_networks(values), is_not),
@@ -227,6 +232,7 @@ _KEYS: dict[str, _Make] = {
     "source.ip": _FIELDS["ip_blocks"],
     "remote.ip": _FIELDS["remote_ip_blocks"],
     "source.namespace": _namespaces,
+    "source.trustDomain": _FIELDS["trust_domains"],
     "request.auth.principal": _FIELDS["request_principals"],
     "request.auth.audiences": lambda values, is_not: access.Claim(("aud",), Texts(values), is_not),
     "request.auth.presenter": lambda values, is_not: access.Claim(("azp",), Texts(values), is_not),

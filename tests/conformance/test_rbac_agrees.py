@@ -51,6 +51,10 @@ REASONS = {
     "a segment with parameters is no dot when the path is made plain, and what goes on is what was judged": (
         "evasion of a DENY: '/a/.;/../admin'",
     ),
+    "a path of a policy is given the form that requests have": (
+        "deny: GET app /admin: {'paths': ['/%61dmin']}",
+        "allow: GET app /admin: {'paths': ['/%61dmin']}",
+    ),
     "what means two things, or nothing, is refused before it is judged": (
         "evasion of a DENY: '/%2%34%31'",
         "evasion of a DENY: 'http://app?/admin'",

@@ -97,6 +97,8 @@ def _matchers(key: str, value: str) -> Iterator[Config]:
             yield _identity(_text(value.removeprefix("spiffe://"), "spiffe://"))
         case "namespaces" | "source.namespace":
             yield _identity({"safe_regex": {"regex": f".*/ns/{value.replace('*', '.*')}/.*"}})
+        case "trustDomains" | "source.trustDomain":
+            yield _identity({"safe_regex": {"regex": f"spiffe://{value.replace('*', '[^/]*')}/.*"}})
         case "serviceAccounts" | "source.serviceAccount":
             namespace, _, name = value.rpartition("/")
             yield _identity({"safe_regex": {"regex": f".*/ns/{namespace or 'default'}/sa/{name}"}})

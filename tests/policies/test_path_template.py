@@ -19,6 +19,13 @@ from policies.path_template import PathTemplate
         ("/a/{**}", b"/ab/c", False),
         ("/a/{*}/c/{**}", b"/a/b/c/", True),
         ("/a/{*}/c/{**}", b"/a//c/", False),
+        ("/store/{**}/cart", b"/store/a/b/cart", True),
+        ("/store/{**}/cart", b"/store//cart", True),
+        ("/store/{**}/cart", b"/store/cart", False),
+        ("/store/{**}/cart", b"/store/a/cart/", False),
+        ("/store/{**}/cart", b"/store/a/b", False),
+        ("/{*}/a/{**}/b/c", b"/x/a/y/b/c", True),
+        ("/{*}/a/{**}/b/c", b"/x/a/y/c", False),
         ("/{**}", b"*", False),
         ("/a/{*}", b"/A/b", False),
     ],
@@ -27,7 +34,9 @@ def test_a_template_takes_what_it_shows(template: str, path: bytes, is_taken: bo
     assert PathTemplate.parse(template).accepts(path) is is_taken
 
 
-@pytest.mark.parametrize("text", ["{*}", "a/{*}", "/a/{**}/b", "/{**}/{**}", "/a{*}", "/{*}*/{**}", "/{a}/{*}"])
+@pytest.mark.parametrize(
+    "text", ["{*}", "a/{*}", "/{**}/{*}", "/{**}/a/{*}", "/{**}/{**}", "/a{*}", "/{*}*/{**}", "/{a}/{*}"]
+)
 def test_what_is_nearly_a_template_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no path template"):
         PathTemplate.parse(text)

@@ -17,6 +17,7 @@ from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.workload import Service
 from policies.authorization import Action, Authorization, Policy
 from policies.external_auth import Authorizer
+from policies.path_normalization import BASE, PathNormalization
 from waypoint.config.report import Report
 from waypoint.config.security_targets import EVERYTHING, SecurityTargets
 from waypoint.config.status import AuthorizationStatus, Condition
@@ -39,12 +40,14 @@ class Authorizations:
         trust_domains: frozenset[str],
         authorizers: Mapping[str, Authorizer],
         denied: frozenset[str] = frozenset(),
+        normalization: PathNormalization = BASE,
     ) -> None:
         self.problems: list[Problem] = []
         self.statuses: list[AuthorizationStatus] = []
         self._targets = targets
         self._authorizers = authorizers
         self._gateway_namespace = gateway_namespace
+        self._normalization = normalization
         self._by_hostname: dict[str, list[Policy]] = {}
         self._by_namespace: dict[str, list[Policy]] = {}
         for resource in resources:
@@ -70,7 +73,7 @@ class Authorizations:
 
     def _add(self, resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str]) -> None:
         report = Report(resource)
-        compiled = compile_policy(resource, trust_domains)
+        compiled = compile_policy(resource, trust_domains, self._normalization)
         refs = compiled.targeting.refs
         hostnames = list(self._targets.of(resource, refs, report)) if refs else []
         if compiled.policy is not None:

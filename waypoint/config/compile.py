@@ -19,6 +19,7 @@ from l4.discovery.waypoints import GATEWAY_NAME
 from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
 from policies.host_pattern import HostPattern
 from policies.opaque import OpaqueRoute, OpaqueTable
+from policies.path_normalization import PathNormalization
 from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
 from waypoint.config.attach import Attachment, Parents
 from waypoint.config.authentications import Authentications
@@ -60,23 +61,26 @@ def compile(
     own_ip: str | None = None,
     trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
     denied: frozenset[str] = frozenset(),
+    path_normalization: str = "BASE",
 ) -> Snapshot:
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way. By
-    `own_ip` it finds out where it is. `denied` are the namespaces of which a policy may be missing."""
+    `own_ip` it finds out where it is. `denied` are the namespaces of which a policy may be missing.
+    `path_normalization` is what is done to requests."""
+    normalization = PathNormalization(path_normalization)
     place = place_of(registry, gateway, own_ip)
     reach = Reach(gateway[0])
     rules = DestinationRules(resources.of(DestinationRule), registry, reach, place.labels)
     clusters = ClusterConfigs(gateway, rules, place)
     grants = resources.of(ReferenceGrant)
     references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
-    routes = _Routes(Parents(registry, clusters), references, reach)
+    routes = _Routes(Parents(registry, clusters), references, reach, normalization)
     for kind in _KINDS:
         for resource in resources.of(kind):
             routes.add(resource)
     services = ((service, clusters.is_ours(service)) for service in registry.services.values())
     targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
-    policies = Policies(resources, registry, targets, gateway)
-    virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach)
+    policies = Policies(resources, registry, targets, gateway, normalization)
+    virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach, normalization)
     rules.tell_unheard(service for service in registry.services.values() if clusters.is_ours(service))
     ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
     classes = frozenset(it.value.spec.gateway_class_name for it in ours)
@@ -85,7 +89,13 @@ def compile(
     security = _Security(
         Authentications(resources.of(RequestAuthentication), security_targets),
         Authorizations(
-            resources.of(AuthorizationPolicy), security_targets, gateway[0], trust_domains, authorizers.by_name, denied
+            resources.of(AuthorizationPolicy),
+            security_targets,
+            gateway[0],
+            trust_domains,
+            authorizers.by_name,
+            denied,
+            normalization,
         ),
     )
     ours_by_service = {
@@ -179,6 +189,7 @@ class _Routes:
     parents: Parents
     references: References
     reach: Reach
+    normalization: PathNormalization
     attached: dict[str, list[_Attached]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     statuses: list[RouteStatus] = field(default_factory=list)
@@ -188,7 +199,7 @@ class _Routes:
         report = Report(resource)
         attachments = list(self.parents.of(resource, report))
         if attachments:
-            rules = Rules(resource.key, self.references, report, resource.refused)
+            rules = Rules(resource.key, self.references, report, resource.refused, self.normalization)
             routes, opaque = _compiled(rules, resource.value)
             for it in attachments:
                 self._attach(resource, it, routes, opaque)

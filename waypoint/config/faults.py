@@ -4,6 +4,7 @@ from l4.config.resources import Resource
 from policies.fault import Abort, Delay, Fault
 from policies.fault_plan import FaultPlan, FaultRule, StopWhen
 from policies.grpc_status import CODES, HTTP_STATUSES
+from policies.path_normalization import PathNormalization
 from policies.schedule import Schedule
 from waypoint.config.direct_policy import Target
 from waypoint.config.fault_policy import (
@@ -17,23 +18,23 @@ from waypoint.config.gateway_api import parse_duration
 from waypoint.config.selectors import conditions_of
 
 
-def plan_of(resource: Resource[FaultPolicy], target: Target) -> FaultPlan:
+def plan_of(resource: Resource[FaultPolicy], target: Target, normalization: PathNormalization) -> FaultPlan:
     spec = resource.value.spec
     return FaultPlan(
         name=f"{resource.key} for {target}",
-        rules=tuple(_rule(rule.name or str(index), rule) for index, rule in enumerate(spec.rules)),
+        rules=tuple(_rule(rule.name or str(index), rule, normalization) for index, rule in enumerate(spec.rules)),
         schedule=_schedule(spec.schedule) if spec.schedule is not None else None,
         stop_when=_stop_when(spec.stop_when) if spec.stop_when is not None else None,
     )
 
 
-def _rule(name: str, rule: FaultRuleSpec) -> FaultRule:
+def _rule(name: str, rule: FaultRuleSpec, normalization: PathNormalization) -> FaultRule:
     delay = rule.delay
     fault = Fault(
         Delay(parse_duration(delay.fixed_delay) or 0.0, delay.percentage / 100) if delay is not None else None,
         _abort(rule.abort) if rule.abort is not None else None,
     )
-    return FaultRule(name, fault, conditions_of(rule.client_selectors))
+    return FaultRule(name, fault, conditions_of(rule.client_selectors, normalization))
 
 
 def _abort(abort: FaultAbort) -> Abort:

@@ -50,6 +50,7 @@ def snapshot_of(
         gateway=gateway,
         problems={*documents.problems, *decoded.problems},
         requires_reference_grants=settings.requires_reference_grants,
+        path_normalization=settings.path_normalization,
         own_ip=own_ip,
         trust_domains=settings.trust_domains,
         denied=denied,

@@ -8,6 +8,7 @@ nobody is locked out by many replicas.
 from l4.config.codes import Code
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
+from policies.path_normalization import PathNormalization
 from policies.rate_limit import Limit, LimitService, RateLimits, RateRule
 from waypoint.config.direct_policy import Target
 from waypoint.config.gateway_api import parse_duration
@@ -22,8 +23,9 @@ _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 class LimitCompiler:
     """`gateway` is (namespace, name) of ours."""
 
-    def __init__(self, registry: Registry, gateway: tuple[str, str]) -> None:
+    def __init__(self, registry: Registry, gateway: tuple[str, str], normalization: PathNormalization) -> None:
         self._registry = registry
+        self._normalization = normalization
         self._replicas = replicas_of(registry, gateway)
 
     def limits(self, resource: Resource[RateLimitPolicy], target: Target, report: Report) -> RateLimits:
@@ -32,7 +34,10 @@ class LimitCompiler:
         scope = f"{resource.key} for {target}"
         return RateLimits(
             policy=str(resource.key),
-            rules=tuple(_rule(rule.name or str(index), scope, rule, shares) for index, rule in enumerate(spec.rules)),
+            rules=tuple(
+                _rule(rule.name or str(index), scope, rule, shares, self._normalization)
+                for index, rule in enumerate(spec.rules)
+            ),
             has_headers=spec.x_rate_limit_headers == "DraftVersion03",
             is_resource_exhausted=spec.grpc_resource_exhausted,
             service=self._service(resource.key.namespace, spec.global_, report) if spec.global_ is not None else None,
@@ -66,8 +71,8 @@ def replicas_of(registry: Registry, gateway: tuple[str, str]) -> int:
     return max(1, sum(it.labels.get(_GATEWAY_NAME) == name for it in pods))
 
 
-def _rule(name: str, scope: str, rule: RateLimitRule, shares: int) -> RateRule:
-    conditions = labelled_conditions_of(rule.client_selectors)
+def _rule(name: str, scope: str, rule: RateLimitRule, shares: int, normalization: PathNormalization) -> RateRule:
+    conditions = labelled_conditions_of(rule.client_selectors, normalization)
     labels = tuple(label for _, label in conditions)
     return RateRule(
         name=name,

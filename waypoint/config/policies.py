@@ -9,6 +9,7 @@ from l4.config.resources import Resources
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
 from policies.fault_plan import FaultPlan
+from policies.path_normalization import PathNormalization
 from policies.rate_limit import RateLimits
 from policies.route import Route, Rule
 from waypoint.config.backend_traffic_policy import BackendTraffic, XBackendTrafficPolicy, traffic_of
@@ -24,16 +25,23 @@ C = TypeVar("C")
 
 
 class Policies:
-    def __init__(self, resources: Resources, registry: Registry, targets: Targets, gateway: tuple[str, str]) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        registry: Registry,
+        targets: Targets,
+        gateway: tuple[str, str],
+        normalization: PathNormalization,
+    ) -> None:
         self._gateway = Target("Gateway", *gateway)
         self._limits: DirectPolicies[RateLimits] = DirectPolicies(
-            resources.of(RateLimitPolicy), targets, LimitCompiler(registry, gateway).limits
+            resources.of(RateLimitPolicy), targets, LimitCompiler(registry, gateway, normalization).limits
         )
         self._traffic: DirectPolicies[BackendTraffic] = DirectPolicies(
             resources.of(XBackendTrafficPolicy), targets, lambda it, target, _: traffic_of(it.key, it.value.spec)
         )
         self._faults: DirectPolicies[FaultPlan] = DirectPolicies(
-            resources.of(FaultPolicy), targets, lambda it, target, _: plan_of(it, target)
+            resources.of(FaultPolicy), targets, lambda it, target, _: plan_of(it, target, normalization)
         )
 
     @property

@@ -17,6 +17,7 @@ from policies.filters import NO_FILTERS, Filters
 from policies.matching import Exact, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
+from policies.path_normalization import BASE, PathNormalization
 from policies.retry import RetryPolicy, retries_on_statuses
 from policies.rewrite import HeaderEdit, PathEdit, PortSource, Redirect, UrlRewrite
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, Rule, RuleSource, WeightedBackend
@@ -46,9 +47,15 @@ class Rules:
     can't be carried out into `dropped`. `refused` are those that could not even be read, which was told already."""
 
     def __init__(
-        self, key: ObjectKey, references: References, report: Report, refused: Mapping[int, str] | None = None
+        self,
+        key: ObjectKey,
+        references: References,
+        report: Report,
+        refused: Mapping[int, str] | None = None,
+        normalization: PathNormalization = BASE,
     ) -> None:
         self.dropped: set[int] = set()
+        self._normalization = normalization
         self._refused = refused or {}
         self._key = key
         self._references = references
@@ -56,13 +63,13 @@ class Rules:
 
     def http(self, rules: tuple[HTTPRouteRule, ...]) -> Iterator[Route]:
         for index, rule in enumerate(rules):
-            matches = [] if index in self._refused and not rule.matches else matches_of(rule)
+            matches = self._matches(index, rule)
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
 
     def grpc(self, rules: tuple[GRPCRouteRule, ...]) -> Iterator[Route]:
         for index, rule in enumerate(rules):
-            matches = [] if index in self._refused and not rule.matches else matches_of(rule)
+            matches = self._matches(index, rule)
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
 
@@ -76,6 +83,9 @@ class Rules:
             name, source = self._named(index, rule.name)
             compiled = Rule(name, backends, source=source)
             yield from (OpaqueRoute(hostname.lower(), compiled) for hostname in hostnames)
+
+    def _matches(self, index: int, rule: HTTPRouteRule | GRPCRouteRule) -> list[Match]:
+        return [] if index in self._refused and not rule.matches else matches_of(rule, self._normalization)
 
     def _named(self, index: int, name: str | None) -> tuple[str, RuleSource]:
         key = self._key
@@ -189,17 +199,21 @@ class Rules:
 # -- matches -------------------------------------------------------------------------------------------------------
 
 
-def matches_of(rule: HTTPRouteRule | GRPCRouteRule) -> list[Match]:
+def matches_of(rule: HTTPRouteRule | GRPCRouteRule, normalization: PathNormalization = BASE) -> list[Match]:
     """In the order in which they are written; a rule without any takes everything."""
     if isinstance(rule, HTTPRouteRule):
-        return [_http_match(match) for match in rule.matches or (HTTPRouteMatch(),)]
+        return [_http_match(match, normalization) for match in rule.matches or (HTTPRouteMatch(),)]
     return [_grpc_match(match) for match in rule.matches or (GRPCRouteMatch(),)]
 
 
-def _http_match(match: HTTPRouteMatch) -> Match:
-    regex = Regex.parse(match.path.value) if match.path.type == "RegularExpression" else None
+def _http_match(match: HTTPRouteMatch, normalization: PathNormalization) -> Match:
+    value, regex = match.path.value.encode(), None
+    if match.path.type == "RegularExpression":
+        regex = Regex.parse(match.path.value)
+    else:
+        value = normalization.of_path(value)
     return Match(
-        path=PathMatch(_PATH_KINDS[match.path.type], match.path.value.encode(), regex),
+        path=PathMatch(_PATH_KINDS[match.path.type], value, regex),
         method=match.method.encode() if match.method else None,
         headers=tuple(_first_of_each(match.headers, lower=True)),
         query=tuple(_first_of_each(match.query_params, lower=False)),

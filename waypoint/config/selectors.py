@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 
 from policies.matching import Exact, Regex, StringMatch
+from policies.path_normalization import PathNormalization
 from policies.route import PathKind, PathMatch
 from policies.selector import (
     Condition,
@@ -16,23 +17,25 @@ from policies.selector import (
 )
 from waypoint.config.policy_api import ClientIdentity, ClientSelector, PathSelector
 
-_PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX, "RegularExpression": PathKind.REGEX}
+_PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX}
 
 
 Labelled = tuple[Condition, str]
 """A condition, and what it tells apart; empty when it tells nothing."""
 
 
-def conditions_of(selectors: Iterable[ClientSelector]) -> tuple[Condition, ...]:
+def conditions_of(selectors: Iterable[ClientSelector], normalization: PathNormalization) -> tuple[Condition, ...]:
     """All of them must hold."""
-    return tuple(condition for condition, _ in labelled_conditions_of(selectors))
+    return tuple(condition for condition, _ in labelled_conditions_of(selectors, normalization))
 
 
-def labelled_conditions_of(selectors: Iterable[ClientSelector]) -> tuple[Labelled, ...]:
-    return tuple(labelled for selector in selectors for labelled in _conditions(selector))
+def labelled_conditions_of(
+    selectors: Iterable[ClientSelector], normalization: PathNormalization
+) -> tuple[Labelled, ...]:
+    return tuple(labelled for selector in selectors for labelled in _conditions(selector, normalization))
 
 
-def _conditions(selector: ClientSelector) -> Iterator[Labelled]:
+def _conditions(selector: ClientSelector, normalization: PathNormalization) -> Iterator[Labelled]:
     if selector.methods:
         yield MethodCondition(tuple(method.encode() for method in selector.methods)), ""
     if selector.client_identity is not None:
@@ -42,7 +45,7 @@ def _conditions(selector: ClientSelector) -> Iterator[Labelled]:
         condition = HeaderCondition(name.encode(), _match(header.type, header.value), header.invert)
         yield condition, _label(f"header {name}", header.type)
     if selector.path is not None:
-        yield PathCondition(_path(selector.path)), _label("path", selector.path.type)
+        yield PathCondition(_path(selector.path, normalization)), _label("path", selector.path.type)
     for parameter in selector.query_params:
         query = QueryCondition(parameter.name.encode(), _match(parameter.type, parameter.value))
         yield query, _label(f"query {parameter.name}", parameter.type)
@@ -62,11 +65,12 @@ def _match(kind: str, value: str | None) -> StringMatch | None:
     return Regex.parse(value) if kind == "RegularExpression" else Exact(value.encode())
 
 
-def _path(path: PathSelector) -> PathMatch | None:
+def _path(path: PathSelector, normalization: PathNormalization) -> PathMatch | None:
     if path.type == "Distinct" or path.value is None:
         return None
-    regex = Regex.parse(path.value) if path.type == "RegularExpression" else None
-    return PathMatch(_PATH_KINDS[path.type], path.value.encode(), regex)
+    if path.type == "RegularExpression":
+        return PathMatch(PathKind.REGEX, path.value.encode(), Regex.parse(path.value))
+    return PathMatch(_PATH_KINDS[path.type], normalization.of_path(path.value.encode()))
 
 
 def _identity(identity: ClientIdentity) -> IdentityCondition:

@@ -23,6 +23,7 @@ from policies.grpc_status import CODES, HTTP_STATUSES
 from policies.matching import ANYTHING, Exact, Prefix, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
+from policies.path_normalization import BASE, PathNormalization
 from policies.retry import BACKOFF_SECONDS, Condition, RetryPolicy
 from policies.rewrite import (
     AnyPathEdit,
@@ -90,8 +91,10 @@ class VirtualRules:
         report: Report,
         port: int,
         delegates: Delegates,
+        normalization: PathNormalization = BASE,
     ) -> None:
         self._key = key
+        self._normalization = normalization
         self._registry = registry
         self._clusters = clusters
         self._report = report
@@ -106,11 +109,11 @@ class VirtualRules:
                 yield from self._routes(index, route)
 
     def _routes(self, index: int, route: api.HTTPRoute) -> Iterator[Route]:
-        rules: dict[tuple[str | None, str], Rule] = {}
+        rules: dict[tuple[bytes | None, str], Rule] = {}
         for number, match in enumerate(route.match or (api.HTTPMatch(),)):
             if self._is_for_us(match.gateways, match.port):
                 self._tell_harmless(f"spec.http[{index}].match[{number}]", match)
-                prefix = _replaced_prefix(route, match)
+                prefix = self._replaced_prefix(route, match)
                 if (prefix, match.name) not in rules:
                     rules[prefix, match.name] = self._rule(index, route, prefix, match.name)
                 yield Route(self._match(match), rules[prefix, match.name])
@@ -133,7 +136,7 @@ class VirtualRules:
             yield from self._stopped(index, root)
             return
         report = Report(resource)
-        rules = VirtualRules(resource.key, self._registry, self._clusters, report, self._port, {})
+        rules = VirtualRules(resource.key, self._registry, self._clusters, report, self._port, {}, self._normalization)
         for number, leaf in enumerate(resource.value.spec.http):
             try:
                 route = delegated(root, leaf)
@@ -197,7 +200,7 @@ class VirtualRules:
     def _match(self, match: api.HTTPMatch) -> Match:
         pseudo = ((b":scheme", match.scheme), (b":method", match.method), (b":authority", match.authority))
         return Match(
-            path=_path(match),
+            path=_path(match, self._normalization),
             headers=(
                 *(FieldMatch(name, _string(it)) for name, it in pseudo if it is not None),
                 *_fields(match.headers, lower=True),
@@ -206,6 +209,12 @@ class VirtualRules:
             without=tuple(_fields(match.without_headers, lower=True)),
             source=self._clients(match),
         )
+
+    def _replaced_prefix(self, route: api.HTTPRoute, match: api.HTTPMatch) -> bytes | None:
+        """The prefix that matched, where a rewrite or redirect puts something in its place; None for the whole path."""
+        replaces_it = route.rewrite is not None or (route.redirect is not None and route.redirect.prefix_rewrite)
+        prefix = match.uri.prefix if replaces_it and match.uri is not None else None
+        return self._normalization.of_prefix(prefix.encode()) if prefix is not None else None
 
     def _clients(self, match: api.HTTPMatch) -> SourceMatch | None:
         if not match.source_namespace and not match.source_labels:
@@ -218,7 +227,7 @@ class VirtualRules:
 
     # -- rules -----------------------------------------------------------------------------------------------------
 
-    def _rule(self, index: int, route: api.HTTPRoute, prefix: str | None, of_match: str = "") -> Rule:
+    def _rule(self, index: int, route: api.HTTPRoute, prefix: bytes | None, of_match: str = "") -> Rule:
         name = self._name(index, route.name) + (of_match and f".{of_match}")
         try:
             return self._carried_out(index, route, prefix, name)
@@ -227,7 +236,7 @@ class VirtualRules:
             self._report.drop(f"spec.http[{index}].{refused.field}", sentence, Code.RULE_INVALID)
             return Rule(name, _NOWHERE, source=self._source(index, "http"))
 
-    def _carried_out(self, index: int, route: api.HTTPRoute, prefix: str | None, name: str) -> Rule:
+    def _carried_out(self, index: int, route: api.HTTPRoute, prefix: bytes | None, name: str) -> Rule:
         """Raises _Refused for text that can't become part of a message."""
         field = f"spec.http[{index}]"
         seconds = seconds_of(route.timeout)
@@ -253,7 +262,7 @@ class VirtualRules:
             filters = Filters(*edits) if any(edits) else NO_FILTERS
             yield WeightedBackend(cluster, _weight(it, route.route), filters, _UNAVAILABLE)
 
-    def _filters(self, field: str, route: api.HTTPRoute, prefix: str | None) -> Filters:
+    def _filters(self, field: str, route: api.HTTPRoute, prefix: bytes | None) -> Filters:
         rewrite, redirect, direct = route.rewrite, route.redirect, route.direct_response
         request_edit, response_edit = _edits("headers", route.headers)
         return Filters(
@@ -334,28 +343,24 @@ def _fields(matches: Mapping[str, api.StringMatch], *, lower: bool) -> Iterator[
         yield FieldMatch((name.lower() if lower else name).encode(), _string(match))
 
 
-def _path(match: api.HTTPMatch) -> PathMatch:
+def _path(match: api.HTTPMatch, normalization: PathNormalization) -> PathMatch:
     uri = match.uri
     if uri is None:
         return _ANY_PATH
     if uri.regex is not None:
         return PathMatch(PathKind.REGEX, uri.regex.encode(), Regex.parse(uri.regex if uri.regex != "*" else ".*"))
-    kind = PathKind.EXACT if uri.exact is not None else PathKind.TEXT_PREFIX
-    value = (uri.exact if uri.exact is not None else uri.prefix or "").encode()
+    if uri.exact is not None:
+        kind, value = PathKind.EXACT, normalization.of_path(uri.exact.encode())
+    else:
+        kind, value = PathKind.TEXT_PREFIX, normalization.of_prefix((uri.prefix or "").encode())
     return PathMatch(kind, value.lower() if match.ignore_uri_case else value, ignores_case=match.ignore_uri_case)
 
 
 # -- what is done --------------------------------------------------------------------------------------------------
 
 
-def _replaced_prefix(route: api.HTTPRoute, match: api.HTTPMatch) -> str | None:
-    """The prefix that matched, where a rewrite or redirect puts something in its place; None for the whole path."""
-    replaces_it = route.rewrite is not None or (route.redirect is not None and route.redirect.prefix_rewrite)
-    return match.uri.prefix if replaces_it and match.uri is not None else None
-
-
 def _target(
-    place: str, uri: str, regex: api.RegexRewrite | None, prefix: str | None
+    place: str, uri: str, regex: api.RegexRewrite | None, prefix: bytes | None
 ) -> tuple[AnyPathEdit | None, Query | None]:
     if regex is not None:
         with _in(f"{place}.uriRegexRewrite.rewrite"):
@@ -365,15 +370,15 @@ def _target(
         return None, None
     with _in(f"{place}.uri"):
         path, query = wire_text.path_and_query(uri)
-    return TextPrefixEdit(path, len(prefix.encode())) if prefix is not None else PathEdit(path), query
+    return TextPrefixEdit(path, len(prefix)) if prefix is not None else PathEdit(path), query
 
 
-def _rewrite(rewrite: api.Rewrite, prefix: str | None) -> UrlRewrite:
+def _rewrite(rewrite: api.Rewrite, prefix: bytes | None) -> UrlRewrite:
     edit, query = _target("rewrite", rewrite.uri, rewrite.uri_regex_rewrite, prefix)
     return UrlRewrite(_authority("rewrite.authority", rewrite.authority), edit, query)
 
 
-def _redirect(redirect: api.Redirect, prefix: str | None) -> Redirect:
+def _redirect(redirect: api.Redirect, prefix: bytes | None) -> Redirect:
     uri = redirect.prefix_rewrite or redirect.uri
     edit, query = _target("redirect", uri, None, prefix if redirect.prefix_rewrite else None)
     return Redirect(

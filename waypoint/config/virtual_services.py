@@ -16,6 +16,7 @@ from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
 from policies.opaque import OpaqueRoute
+from policies.path_normalization import BASE, PathNormalization
 from policies.route import Match, PathKind, Route
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.reach import Reach
@@ -44,12 +45,18 @@ class _Named:
 
 class VirtualServices:
     def __init__(
-        self, resources: Iterable[Resource[VirtualService]], registry: Registry, clusters: ClusterConfigs, reach: Reach
+        self,
+        resources: Iterable[Resource[VirtualService]],
+        registry: Registry,
+        clusters: ClusterConfigs,
+        reach: Reach,
+        normalization: PathNormalization = BASE,
     ) -> None:
         self.problems: list[Problem] = []
         self._registry = registry
         self._clusters = clusters
         self._reach = reach
+        self._normalization = normalization
         self._exact: dict[str, list[_Named]] = {}
         self._wildcards: list[tuple[str, _Named]] = []
         ordered = sorted(resources, key=lambda it: (it.value.metadata.creation_timestamp, it.key))
@@ -74,7 +81,15 @@ class VirtualServices:
                 sentence = f"has no effect on port {port.port}: routes of the Gateway API are attached to "
                 report.tell(named.field, sentence + service.hostname, Code.POLICY_CONFLICTED)
             else:
-                rules = VirtualRules(resource.key, self._registry, self._clusters, report, port.port, self._delegates)
+                rules = VirtualRules(
+                    resource.key,
+                    self._registry,
+                    self._clusters,
+                    report,
+                    port.port,
+                    self._delegates,
+                    self._normalization,
+                )
                 merged = found.setdefault(consumer, Merged())
                 merged.opaque += [*rules.opaque("tls", spec.tls), *rules.opaque("tcp", spec.tcp)]
                 pieces.setdefault(consumer, []).extend(_ranked(rules.http(spec.http)))

@@ -235,12 +235,15 @@ class MeshMetrics:
         def histogram(name: str, help_text: str) -> Family[Histogram]:
             return Family(name, "histogram", help_text, REQUEST_LABELS, Histogram, budget)
 
-        self.requests = counter("istio_requests", "Requests that were answered, by whomever.", REQUEST_LABELS)
-        self.request_duration = histogram(
-            "istio_request_duration_milliseconds", "Time from a request's first byte to its response's last, in ms."
+        self.requests = counter(
+            "istio_requests", "Requests with an answer, from the endpoint or the proxy.", REQUEST_LABELS
         )
-        self.request_bytes = histogram("istio_request_bytes", "Size of requests, heads included, in bytes.")
-        self.response_bytes = histogram("istio_response_bytes", "Size of responses, heads included, in bytes.")
+        self.request_duration = histogram(
+            "istio_request_duration_milliseconds",
+            "Time from a request's first byte to its response's last byte, in milliseconds.",
+        )
+        self.request_bytes = histogram("istio_request_bytes", "Size of requests with their heads, in bytes.")
+        self.response_bytes = histogram("istio_response_bytes", "Size of responses with their heads, in bytes.")
         self.connections_opened = counter("istio_tcp_connections_opened", "TCP connections opened.", TCP_LABELS)
         self.connections_closed = counter("istio_tcp_connections_closed", "TCP connections closed.", TCP_LABELS)
         self.received_bytes = counter(
@@ -251,56 +254,62 @@ class MeshMetrics:
             "pywaypoint_refused", "Connections and requests refused before they had a destination.", ("reason",)
         )
         self.cluster_events = counter(
-            "pywaypoint_cluster_events", "What befell a destination, as Envoy names it.", ("event", "cluster_name")
+            "pywaypoint_cluster_events",
+            "Events of a destination (retries, ejections, overflows), named as in Envoy.",
+            ("event", "cluster_name"),
         )
         self.cluster_states = gauge(
             "pywaypoint_cluster_state",
-            "How a destination with policies is at this moment, as Envoy names it.",
+            "State of a destination that has policies, named as in Envoy.",
             ("state", "cluster_name"),
         )
         self.rate_limits = counter(
-            "pywaypoint_rate_limit", "Requests measured by a rate limit.", ("policy", "rule", "outcome")
+            "pywaypoint_rate_limit", "Requests that a rate limit counted.", ("policy", "rule", "outcome")
         )
         self.rate_limit_service = counter(
             "pywaypoint_rate_limit_service",
-            "Requests that a rate limit service was asked about.",
+            "Questions to a rate limit service.",
             ("service", "outcome"),
         )
         self.external_auth = counter(
-            "pywaypoint_external_auth", "Requests that an authorizer was asked about.", ("provider", "outcome")
+            "pywaypoint_external_auth", "Questions to an external authorizer.", ("provider", "outcome")
         )
         self.stopped_faults = gauge(
-            "pywaypoint_fault_stopped", "1 for a fault plan that its target's errors have stopped.", ("plan",)
+            "pywaypoint_fault_stopped", "1 for a fault plan that stopped because its target fails.", ("plan",)
         )
         self.authorization_denied = counter(
             "pywaypoint_authorization_denied",
-            "Denied by an AuthorizationPolicy; `none`: because none of them allowed it.",
+            "Requests that an AuthorizationPolicy denied; `none`: no ALLOW policy allowed them.",
             ("policy",),
         )
         self.authorization_dry_run = counter(
             "pywaypoint_authorization_dry_run",
-            "What AuthorizationPolicies on trial would have said.",
+            "What AuthorizationPolicies on trial would have decided.",
             ("authz_dry_run_action", "authz_dry_run_result", "policy"),
         )
         self.loop_failures = counter(
-            "pywaypoint_loop_failures", "A loop that must not end failed, and was begun again.", ("loop",)
+            "pywaypoint_loop_failures", "Failures of background loops; each was started again.", ("loop",)
         )
         self.dropped_lines = counter(
             "pywaypoint_log_lines_dropped",
-            "Lines that are missing in a log: `full`, too many waited; `failed`, it could not be written; `sampled`, "
-            "there were enough like them.",
+            "Lines that a log lacks: `full`, too many were waiting; `failed`, writing failed; `sampled`, lines of the "
+            "same kind had just been written.",
             ("log", "reason"),
         )
-        problems = gauge("pywaypoint_config_problems", "Parts of the configuration that are not live.", ())
+        problems = gauge(
+            "pywaypoint_config_problems", "Problems of the configuration: parts of it that are not live.", ()
+        )
         self.config_problems = problems.labels(())
         self._expiry = gauge(
-            "istio_cert_expiry_seconds", "How long our certificate is good for; of several, that which ends first.", ()
+            "istio_cert_expiry_seconds",
+            "Time until our certificate expires, in seconds; of several, the first to expire.",
+            (),
         )
-        build = gauge("istio_build", "Which build of which component this is; always 1.", ("component", "tag"))
+        build = gauge("istio_build", "Version of this component, in the label `tag`; always 1.", ("component", "tag"))
         build.labels((component, tag)).add()
         overflow = counter(
             "pywaypoint_metrics_overflow",
-            "Look-ups of a new label set after the limit of series; counted under `overflow` instead.",
+            "New label sets beyond the limit of series; they are counted under `overflow`.",
             (),
         )
         overflow.adopt((), budget.refused)

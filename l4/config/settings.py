@@ -64,7 +64,8 @@ class Settings:
     """TLS handshakes at once. Each costs more than a millisecond of CPU; the rest wait in the kernel's backlog."""
     handshakes_per_source: int = 200
     """Burst of handshakes from one address while half of `max_handshakes` are under way. A flood from one place is
-    turned away before it takes the rest of the processor."""
+    turned away before it takes the rest of the processor. While all are, an address keeps an eighth of them, and
+    others of its handshakes end after 1 s."""
     handshakes_per_source_per_second: int = 50
     """Refill rate of `handshakes_per_source`, per second."""
     connect_seconds: float = 10.0

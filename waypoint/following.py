@@ -172,6 +172,7 @@ class Following:
         self._lack = prepared.lack
         self._problems.tell(prepared.problems)
         self._metrics.config_problems.value = len(prepared.problems)
+        self._metrics.config_doubts.value = len(prepared.doubts)
 
 
 def _found(subject: Subject) -> list[Problem]:

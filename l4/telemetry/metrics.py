@@ -300,6 +300,12 @@ class MeshMetrics:
             "pywaypoint_config_problems", "Problems of the configuration: parts of it that are not live.", ()
         )
         self.config_problems = problems.labels(())
+        doubts = gauge(
+            "pywaypoint_config_doubts",
+            "Files, folders and objects that could not be read or understood; what they held before stays live.",
+            (),
+        )
+        self.config_doubts = doubts.labels(())
         self._expiry = gauge(
             "istio_cert_expiry_seconds",
             "Time until our certificate expires, in seconds; of several, the first to expire.",
@@ -329,6 +335,7 @@ class MeshMetrics:
                 self.loop_failures,
                 self.dropped_lines,
                 problems,
+                doubts,
                 self._expiry,
                 build,
                 overflow,

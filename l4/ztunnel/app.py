@@ -170,6 +170,7 @@ class Ztunnel:
         self._lack = prepared.lack
         self._telling.tell(prepared.problems)
         self._metrics.config_problems.value = len(prepared.problems)
+        self._metrics.config_doubts.value = len(prepared.doubts)
 
     def _dump(self) -> Mapping[str, object]:
         registry = self._registry.current

@@ -7,6 +7,7 @@ from pathlib import Path
 from l4.config import manifest
 from l4.config.collector import paused
 from l4.config.documents import Document, Origin, Problem
+from l4.config.doubts import Understanding
 from l4.config.resources import Decoder, Resources
 from l4.config.settings import Settings
 from l4.config.sources import Documents, FolderSource
@@ -63,7 +64,7 @@ def _with_stdin(documents: Documents, text: bytes) -> Documents:
         read, problems = [], [Problem(Origin(STDIN, line), STDIN, "", sentence)]
     merged = {document.key: document for document in (*documents.documents, *read)}
     ordered = sorted(merged.values(), key=lambda document: document.key)
-    return Documents(tuple(ordered), (*documents.problems, *problems))
+    return Documents(tuple(ordered), (*documents.problems, *problems), documents.doubts)
 
 
 def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings, *, makes_up_pods: bool) -> Loaded:
@@ -71,8 +72,17 @@ def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings,
     stand_ins = StandIns(documents.documents, decoded.resources) if makes_up_pods else None
     resources = decoded.resources if stand_ins is None else decoded.resources.joined(stand_ins.pods)
     registry = registry_of(resources, settings)
+    denied = Understanding().take((*documents.doubts, *decoded.doubts))
     snapshots = {
-        each: snapshot_of(resources, registry, gateway=each, settings=settings, documents=documents, decoded=decoded)
+        each: snapshot_of(
+            resources,
+            registry,
+            gateway=each,
+            settings=settings,
+            documents=documents,
+            decoded=decoded,
+            denied=denied,
+        )
         # Without any waypoint routes are read all the same, for what is wrong with them.
         for each in ((_serving(registry) or [_NOBODY]) if gateway is None else [gateway])
     }

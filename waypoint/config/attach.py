@@ -5,7 +5,7 @@ consumer's: it holds for the clients of that namespace, in place of the producer
 https://gateway-api.sigs.k8s.io/geps/gep-1426/
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from waypoint.config.status import Condition
 HTTP = frozenset({AppProtocol.HTTP, AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB, AppProtocol.UNKNOWN})
 TCP = frozenset({AppProtocol.TCP, AppProtocol.TLS, AppProtocol.UNKNOWN})
 TLS = frozenset({AppProtocol.TLS})
+
+_GROUPS = {"": "Service", "networking.istio.io": "ServiceEntry"}
+"""The kinds of parents by their group."""
 
 CARRIED: Mapping[str, frozenset[AppProtocol]] = {
     "HTTPRoute": HTTP,
@@ -42,9 +45,14 @@ class Attachment:
 
 
 class Parents:
-    def __init__(self, registry: Registry, clusters: ClusterConfigs) -> None:
+    """`gateways` are (namespace, name) of all Gateways."""
+
+    def __init__(
+        self, registry: Registry, clusters: ClusterConfigs, gateways: Collection[tuple[str, str]] = ()
+    ) -> None:
         self._registry = registry
         self._clusters = clusters
+        self._gateways = gateways
         self._by_name: dict[tuple[str, str, str], list[Service]] = {}
         for service in registry.services.values():
             kind = "ServiceEntry" if service.is_entry else "Service"
@@ -54,10 +62,11 @@ class Parents:
         """What is attached to services of other waypoints is for those to carry out, and to judge."""
         refs: tuple[ParentRef, ...] = resource.value.spec.parent_refs
         for index, ref in enumerate(refs):
-            if (ref.group, ref.kind) not in {("", "Service"), ("networking.istio.io", "ServiceEntry")}:
-                continue
             namespace = ref.namespace or resource.key.namespace
             field = f"spec.parentRefs[{index}]"
+            if (ref.group, ref.kind) not in _GROUPS.items():
+                self._tell_misnamed(ref, namespace, field, report)
+                continue
             services = self._by_name.get((ref.kind, namespace, ref.name), ())
             if not services:
                 sentence = f"there is no {ref.kind} {namespace}/{ref.name}"
@@ -67,6 +76,22 @@ class Parents:
             for service in services:
                 if self._clusters.is_ours(service):
                     yield _attachment(resource.key.kind, ref, service, field, report)
+
+    def _tell_misnamed(self, ref: ParentRef, namespace: str, field: str, report: Report) -> None:
+        """A reference without group and kind means a Gateway, though there is a Service of that name and no Gateway."""
+        if ref.kind in _GROUPS.values():
+            meant: str | None = ref.kind
+        elif (namespace, ref.name) in self._gateways:
+            return
+        else:
+            meant = next((kind for kind in _GROUPS.values() if (kind, namespace, ref.name) in self._by_name), None)
+        for group, kind in _GROUPS.items():
+            if kind == meant:
+                sentence = (
+                    f"means {ref.kind} {namespace}/{ref.name} of the group {ref.group or 'core'}; "
+                    f'for the {kind}, write group: "{group}" and kind: {kind}'
+                )
+                report.tell(field, sentence, Code.PARENT_NOT_FOUND)
 
 
 def _attachment(kind: str, ref: ParentRef, service: Service, field: str, report: Report) -> Attachment:

@@ -73,7 +73,8 @@ def compile(
     clusters = ClusterConfigs(gateway, rules, place)
     grants = resources.of(ReferenceGrant)
     references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
-    routes = _Routes(Parents(registry, clusters), references, reach, normalization)
+    gateways = {(it.key.namespace, it.key.name) for it in resources.of(Gateway)}
+    routes = _Routes(Parents(registry, clusters, gateways), references, reach, normalization)
     for kind in _KINDS:
         for resource in resources.of(kind):
             routes.add(resource)

@@ -24,10 +24,6 @@ _PACKAGES = {
 _STEP_SECONDS = 2700
 
 
-class CannotBuild(Exception):
-    """The message says what is missing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Buildah:
     """Keeps its images below a folder of its own."""
@@ -66,14 +62,14 @@ class Buildah:
         return [*self.command, "run", "--isolation", "chroot", *volumes, container, "--", *command]
 
 
-def require_tools() -> None:
+def missing_tools() -> str:
+    """A sentence that says what is missing to build an image, and how to get it; empty if nothing is."""
     missing = [it for it in ("buildah", "mmdebstrap") if shutil.which(it) is None]
     if missing:
-        raise CannotBuild(
-            f"no {' and no '.join(missing)} here: apt-get install buildah mmdebstrap (Debian 12 or newer)"
-        )
+        return f"no {' and no '.join(missing)} here: apt-get install buildah mmdebstrap (Debian 12 or newer)"
     if os.geteuid() != 0:
-        raise CannotBuild("images are built by root here, without a container engine: run it as root, such as by sudo")
+        return "only root builds images here, without a container engine: run it as root, such as by sudo"
+    return ""
 
 
 def _file_system(name: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.buildah import ROOT, Buildah, CannotBuild, require_tools
+from tests.image.buildah import ROOT, Buildah, missing_tools
 from tests.kit.certificates import MeshPki
 from tests.kit.mesh import address, manifests
 
@@ -33,10 +33,8 @@ status: {{podIP: {ip}, phase: Running}}
 
 @pytest.fixture(scope="module")
 def buildah(tmp_path_factory: pytest.TempPathFactory) -> Buildah:
-    try:
-        require_tools()
-    except CannotBuild as error:
-        pytest.fail(str(error), pytrace=False)
+    if missing := missing_tools():
+        pytest.fail(missing, pytrace=False)
     made = Buildah(tmp_path_factory.mktemp("buildah"))
     bases = {"BASE": made.import_base("base"), "BUILD_BASE": made.import_base("build-base")}
     made.build(IMAGE, {**bases, "COMMIT": COMMIT, "TWIN": os.environ.get("TWIN", "1")})

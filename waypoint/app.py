@@ -46,6 +46,7 @@ from waypoint.terminate import Terminator
 from waypoint.tokens import Tokens
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
+from waypoint.upstream.trials import try_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,10 @@ class Waypoint:
         concern = partial(self._operators.readiness.concern, "TLS files")
         keep("following TLS files", lambda: self._originator.follow_tls_files(concern))
         keep("showing destinations' numbers", lambda: show_numbers(self._clusters, self._metrics.cluster_states))
+        keep(
+            "trying unreachable endpoints",
+            lambda: try_unreachable(self._clusters, self._path.originator, self._tasks.spawn),
+        )
         keep("giving memory back", give_back_unused)
         self._watch_memory(capacity)
         gc.collect()

@@ -254,11 +254,16 @@ class AttemptFailed(ExchangeError):
 
 
 class UpstreamConnectFailed(AttemptFailed):
-    """TCP, TLS or CONNECT failed: nothing was delivered."""
+    """TCP, TLS or CONNECT failed: nothing was delivered. `is_ours`: because of our own certificate or configuration, or
+    a policy, so that it says nothing about whether the endpoint can be reached."""
 
     flag = ResponseFlag.UPSTREAM_CONNECTION_FAILURE
     reset_reason = "remote connection failure"
     ending = Ending.CONNECT_FAILURE
+
+    def __init__(self, reason: str = "", *, is_ours: bool = False) -> None:
+        super().__init__(reason)
+        self.is_ours = is_ours
 
     @property
     def _shows_reason(self) -> bool:

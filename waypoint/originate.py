@@ -7,11 +7,12 @@ from collections.abc import Callable
 from l4.config.settings import Settings
 from l4.hbone.client import keep_alive
 from l4.hbone.connect import Authority, ConnectRequest
-from l4.hbone.errors import TunnelError
+from l4.hbone.errors import TunnelError, TunnelRefused
 from l4.hbone.pool import HbonePool
 from l4.identity.store import NoCertificate, WorkloadCertificate
 from l4.net import sockets
 from l4.net.descriptors import OutOfDescriptors
+from l4.net.trial import accepts
 from policies.attributes import Identity
 from policies.balancing.endpoint import Endpoint
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool, Keepalive
@@ -80,12 +81,21 @@ class Originator:
                     )
         except TimeoutError:
             raise UpstreamConnectFailed(f"{endpoint} did not answer within {seconds:g} s") from None
-        except (TunnelError, NoCertificate, InvalidTls) as error:
+        except TunnelRefused as error:
+            raise UpstreamConnectFailed(str(error), is_ours=error.status < 500) from error
+        except TunnelError as error:
             raise UpstreamConnectFailed(str(error)) from error
+        except (NoCertificate, InvalidTls) as error:
+            raise UpstreamConnectFailed(str(error), is_ours=True) from error
         except OutOfDescriptors as error:
             raise UpstreamOverflow(str(error)) from error
         except OSError as error:
             raise UpstreamConnectFailed(f"connect to {endpoint} failed: {error.strerror or error}") from error
+
+    async def tries(self, endpoint: Endpoint, pool: ConnectionPool = DEFAULT_POOL) -> bool:
+        """Whether somebody accepts connections there by now."""
+        is_tunnelled = endpoint.identity is not None and endpoint.tls is None
+        return await accepts((endpoint.ip, HBONE_PORT if is_tunnelled else endpoint.port), pool.connect_seconds)
 
     async def _connect_tls(
         self, endpoint: Endpoint, tls: UpstreamTls, factory: Callable[[], asyncio.Protocol]

@@ -119,7 +119,8 @@ async def _reach(
         live.active += 1
         cluster.circuit.connections += 1
         try:
-            await connection.path.originator.connect(live.endpoint, lambda: far, live.pool)
+            with live.connecting():
+                await connection.path.originator.connect(live.endpoint, lambda: far, live.pool)
         except BaseException as error:
             live.active -= 1
             cluster.circuit.connections -= 1

@@ -19,7 +19,7 @@ from typing import cast
 
 from l4.config.settings import Settings
 from l4.hbone.connect import ConnectRequest
-from l4.hbone.errors import ConnectFailed, TunnelRefused, TunnelReset
+from l4.hbone.errors import ConnectFailed, NotTaken, TunnelRefused, TunnelReset
 from l4.hbone.lifetime import Lifetime
 from l4.hbone.limits import hbone_limits_of, hbone_reason
 from l4.hbone.tunnel import Tunnel
@@ -411,14 +411,15 @@ class Driver(asyncio.Protocol):
         for stream_id, tunnel in list(self._tunnels.items()):
             if stream_id > event.last_stream_id and stream_id in self._waiting:
                 why = "the peer is going away and did not take the tunnel"
-                self._fail(tunnel, TunnelReset(why), ConnectFailed(why))
+                self._fail(tunnel, TunnelReset(why), NotTaken(why))
         if not self._tunnels:
             self._is_ending = True
 
     def _reset_received(self, tunnel: Tunnel, event: StreamReset) -> None:
         why = f"the peer reset the tunnel with {event.code.name}"
         if tunnel.stream_id in self._waiting:
-            self._fail(tunnel, TunnelReset(why, event.code), ConnectFailed(why))
+            is_taken = event.code is not ErrorCode.REFUSED_STREAM
+            self._fail(tunnel, TunnelReset(why, event.code), ConnectFailed(why) if is_taken else NotTaken(why))
         elif self._on_request is not None and not tunnel.is_started:
             tunnel.lost(TunnelReset(why, event.code))  # before it was accepted: nobody will
         else:

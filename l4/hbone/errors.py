@@ -16,6 +16,10 @@ class ConnectFailed(TunnelError):
     """TCP did not connect: refused, unreachable, or the connection was lost before the tunnel stood."""
 
 
+class NotTaken(ConnectFailed):
+    """The peer is about to go away, or full, and has not looked at the tunnel: another connection may take it."""
+
+
 class ConnectTimedOut(ConnectFailed):
     """TCP or TLS did not finish in time."""
 

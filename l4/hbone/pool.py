@@ -5,7 +5,8 @@ the same address, and expect the same identities there. For one such key at most
 time: whoever comes meanwhile waits for it, and when it fails everyone who waits is told at once (ztunnel lets them
 dial one after the other, ten seconds each). A connection is full at `pool_streams_per_connection` tunnels or what the
 peer allows, whichever is less, and has room again as soon as one of them ends. Without tunnels it is closed after
-`pool_idle_seconds`; after GOAWAY it gets no new ones.
+`pool_idle_seconds`; after GOAWAY it gets no new ones. A tunnel that a connection did not take, or that was lost with
+it before it stood, is asked for again on another one.
 """
 
 import asyncio
@@ -16,12 +17,15 @@ from l4.config.settings import Settings
 from l4.hbone import client
 from l4.hbone.connect import ConnectRequest
 from l4.hbone.driver import Driver
-from l4.hbone.errors import ConnectFailed, ConnectTimedOut
+from l4.hbone.errors import ConnectFailed, ConnectTimedOut, NotTaken
 from l4.hbone.tunnel import Tunnel
 from l4.http2.errors import StreamUnavailable
 from l4.identity.revocation import Revocations
 from l4.identity.store import WorkloadCertificate
 from policies.attributes import Identity
+
+_MAX_NOT_TAKEN = 3
+"""Connections that may refuse one tunnel unseen: a peer that does so all the time is not asked for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class HbonePool:
     ) -> Tunnel:
         """A tunnel to `request.authority` through the HBONE port at `address`. Raises TunnelError, OutOfDescriptors."""
         key = _Key(certificate.identity, identities, address, local_ip)
+        not_taken = 0
         try:
             async with asyncio.timeout(self._settings.connect_seconds):
                 while True:
@@ -69,6 +74,11 @@ class HbonePool:
                         return await driver.open(request, protocol_factory)
                     except StreamUnavailable:
                         driver.is_draining = driver.is_draining or not driver.tunnel_count
+                    except NotTaken:
+                        driver.is_draining = True
+                        not_taken += 1
+                        if not_taken == _MAX_NOT_TAKEN:
+                            raise
                     except ConnectFailed:
                         if not is_reused:  # a pooled connection may have died unnoticed; a new one tells the truth
                             raise

@@ -7,6 +7,7 @@ Works for anything that is an `asyncio.Transport`, so for TCP and for tunnels al
 - Backpressure: while one side takes no more, nothing is read from the other.
 - A side that breaks takes the other along: gently when it had said everything (what it said still arrives), else by a
   reset, so that nobody takes half an answer for a whole one.
+- A destination that is gone before a byte has passed either way can be replaced (`on_unused_lost`).
 - Sides may connect in any order. The one that waits holds the first chunk it got and reads no further.
 
 There is no idle timeout: a peer that vanished is noticed by TCP keepalive and HTTP/2 PING.
@@ -34,7 +35,8 @@ class Copy:
     """`near` is the protocol for the side that opened the connection, `far` for its destination.
 
     `on_done` is called once, when both sides are gone: with None when both directions ended in order, else with what
-    ended them first.
+    ended them first. `on_unused_lost` is asked when the far side is gone, with the reason, and nobody has said anything
+    yet: True if it connects another one to `far`, or aborts.
     """
 
     def __init__(self, on_done: Callable[[Exception | None], None]) -> None:
@@ -42,6 +44,7 @@ class Copy:
         self.far = Side("destination", self)
         self.near.other, self.far.other = self.far, self.near
         self.is_over = False
+        self.on_unused_lost: Callable[[Exception | None], bool] | None = None
         self._on_done: Callable[[Exception | None], None] | None = on_done
         self._error: Exception | None = None
 
@@ -68,6 +71,12 @@ class Copy:
             self.is_over = True
             self._error = error
 
+    def is_replaced(self, side: "Side", error: Exception | None) -> bool:
+        """Whether another connection takes the place of one that is gone."""
+        if side is not self.far or self.on_unused_lost is None or self.is_over:
+            return False
+        return not (self.near.has_spoken or self.far.has_spoken) and self.on_unused_lost(error)
+
     def side_gone(self) -> None:
         if self.is_over and not self.near.is_open and not self.far.is_open and self._on_done is not None:
             on_done, self._on_done = self._on_done, None
@@ -89,6 +98,11 @@ class Side(asyncio.Protocol):
         self._held = b""
         self._has_ended = False
         self._is_congested = False
+
+    @property
+    def has_spoken(self) -> bool:
+        """A byte has come from it, or its end."""
+        return self.byte_count > 0 or self._has_ended
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
@@ -118,6 +132,8 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_open = False
+        if self._copy.is_replaced(self, error):
+            return
         if not (self._has_ended and self.other._has_ended):
             self._copy.end(SideLost(self._name, error))
         if self._has_ended:

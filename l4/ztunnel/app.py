@@ -33,8 +33,8 @@ from l4.net.tasks import Tasks
 from l4.telemetry.access_log import CannotOpenLog, open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import EACH, ProcessLog
+from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
-from l4.ztunnel.proxy import Node
 from l4.ztunnel.traffic import Traffic
 
 log = logging.getLogger(__name__)

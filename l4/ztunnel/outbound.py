@@ -2,10 +2,12 @@
 
 In this order: a service that has a waypoint goes to the waypoint, whatever its endpoints; a service without one to one
 of its healthy endpoints; a workload's own address to the workload's waypoint or to the workload; anything else passes
-to where it was going. A waypoint that can't be reached is never bypassed.
+to where it was going. A waypoint that can't be reached is never bypassed. Of several endpoints, those to avoid are
+chosen only when there are no others.
 """
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from l4.discovery.registry import Registry
@@ -48,9 +50,18 @@ class Refused:
 
 
 Hop = HboneHop | PlainHop | Refused
+Address = tuple[str, int]
+Avoid = Callable[[Address], bool]
+"""Whether an address that would be dialled had better not be."""
 
 
-def decide(registry: Registry, source: Workload, destination: tuple[str, int], roll: float) -> Hop:
+def avoid_none(address: tuple[str, int]) -> bool:
+    return False
+
+
+def decide(
+    registry: Registry, source: Workload, destination: tuple[str, int], roll: float, avoid: Avoid = avoid_none
+) -> Hop:
     """The next hop for a connection of `source` to `destination`; `roll` in [0, 1) chooses among endpoints."""
     ip, port = destination
     if port in OWN_PORTS and ipaddress.ip_address(ip).is_loopback:
@@ -60,13 +71,13 @@ def decide(registry: Registry, source: Workload, destination: tuple[str, int], r
     if service is not None and not service.is_visible_in(source.namespace):
         service = None
     if service is not None and service.waypoint is not None:
-        return _through(registry, service.waypoint, Authority(ip, port), service, source, roll)
+        return _through(registry, service.waypoint, Authority(ip, port), service, source, roll, avoid)
     if service is not None:
-        return _to_endpoint(service, destination, source, roll)
+        return _to_endpoint(service, destination, source, roll, avoid)
     if workload is None:
         return PlainHop(destination, None, None)
     if workload.waypoint is not None:
-        return _through(registry, workload.waypoint, Authority(ip, port), None, source, roll)
+        return _through(registry, workload.waypoint, Authority(ip, port), None, source, roll, avoid)
     return _direct(workload, ip, port, None, source)
 
 
@@ -77,8 +88,9 @@ def _through(
     service: Service | None,
     source: Workload,
     roll: float,
+    avoid: Avoid,
 ) -> Hop:
-    found = _waypoint_endpoint(registry, waypoint, roll)
+    found = _waypoint_endpoint(registry, waypoint, authority.host, roll, avoid)
     if found is None:
         name = waypoint.hostname or waypoint.ip
         return Refused(f"unknown waypoint: {name} has no healthy workload for port {waypoint.hbone_port}")
@@ -89,19 +101,30 @@ def _through(
     return HboneHop(address, authority, frozenset({workload.identity}), workload, service)
 
 
-def _waypoint_endpoint(registry: Registry, waypoint: GatewayAddress, roll: float) -> tuple[Workload, int] | None:
+def _waypoint_endpoint(
+    registry: Registry, waypoint: GatewayAddress, ip: str, roll: float, avoid: Avoid
+) -> tuple[Workload, int] | None:
     port = waypoint.hbone_port
     service = registry.services.get(waypoint.hostname) if waypoint.hostname else registry.service_at(waypoint.ip)
     if service is not None:
-        endpoint = _pick(service, port, roll)
+
+        def is_avoided(endpoint: ServiceEndpoint) -> bool:
+            return avoid((same_family(endpoint.workload, ip), endpoint.ports[port]))
+
+        endpoint = _pick(service, port, roll, is_avoided)
         return None if endpoint is None else (endpoint.workload, endpoint.ports[port])
     workload = registry.workload_at(waypoint.ip) if waypoint.ip else None
     return (workload, port) if workload is not None and workload.is_healthy else None
 
 
-def _to_endpoint(service: Service, destination: tuple[str, int], source: Workload, roll: float) -> Hop:
+def _to_endpoint(service: Service, destination: tuple[str, int], source: Workload, roll: float, avoid: Avoid) -> Hop:
     ip, port = destination
-    endpoint = _pick(service, port, roll)
+
+    def is_avoided(endpoint: ServiceEndpoint) -> bool:
+        is_plain = endpoint.workload.tunnel_identity is None
+        return avoid((same_family(endpoint.workload, ip), endpoint.ports[port] if is_plain else HBONE_PORT))
+
+    endpoint = _pick(service, port, roll, is_avoided)
     if endpoint is None and any(it.workload.tunnel_identity is not None for it in service.names):
         return Refused(
             f"the endpoints of {service.hostname} take tunnels, and are DNS names; only a waypoint looks them up"
@@ -121,9 +144,12 @@ def _direct(workload: Workload, ip: str, port: int, service: Service | None, sou
     return HboneHop((ip, HBONE_PORT), Authority(ip, port), frozenset({workload.tunnel_identity}), workload, service)
 
 
-def _pick(service: Service, port: int, roll: float) -> ServiceEndpoint | None:
+def _pick(
+    service: Service, port: int, roll: float, is_avoided: Callable[[ServiceEndpoint], bool]
+) -> ServiceEndpoint | None:
     """A usable endpoint that has the port, at random by capacity."""
     fit = usable(it for it in service.endpoints if port in it.ports and it.workload.addresses)
+    fit = [it for it in fit if not is_avoided(it)] or fit
     return pick(fit, [it.workload.capacity for it in fit], roll)
 
 

@@ -18,7 +18,10 @@ from l4.net.listener import CannotListen, Listener, bind
 from l4.telemetry.process_log import EACH
 from l4.ztunnel import capture
 from l4.ztunnel.capture import Address, InvalidCapture
-from l4.ztunnel.proxy import Node, inbound, outbound, passthrough, reset
+from l4.ztunnel.carry import reset
+from l4.ztunnel.node import Node
+from l4.ztunnel.proxy import inbound, passthrough
+from l4.ztunnel.way import outbound
 from policies.attributes import Identity
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ class PodProxy:
         """Raises CannotListen."""
         self.pod = pod
         self._node = node
-        self._pool = HbonePool(node.settings, node.traffic.count_refusal)
+        self.pool = HbonePool(node.settings, node.traffic.count_refusal)
         self._listeners: dict[Address, Listener] = {}
         self._originals: dict[Address, Address] = {}
         self._entrances: dict[Address, Address] = {}
@@ -80,11 +83,11 @@ class PodProxy:
             self._node.spawn(passthrough(self._node, self.pod.uid, sock, source, entrance))
         else:
             to = self._originals[listening]
-            self._node.spawn(outbound(self._node, self.pod.uid, self._pool, sock, source, to))
+            self._node.spawn(outbound(self._node, self.pod.uid, self.pool, sock, source, to))
 
     def cut_revoked(self, revocations: Revocations) -> None:
         """End its connections with whoever is believed no more, at either end."""
-        self._pool.cut_revoked(revocations)
+        self.pool.cut_revoked(revocations)
         for server in self._servers:
             server.cut_revoked(revocations)
 
@@ -98,7 +101,7 @@ class PodProxy:
         self.stop_capturing()
         finishing = [server.drain(seconds) for server in self._servers]
         await asyncio.gather(*finishing, self._node.traffic.drain(self.pod.uid, seconds))
-        await self._pool.close()
+        await self.pool.close()
 
 
 class Pods:
@@ -108,15 +111,15 @@ class Pods:
         self._node = node
         self._name = name
         self._hbone_port = hbone_port
-        self._proxies: dict[str, PodProxy] = {}
+        self.proxies: dict[str, PodProxy] = {}
         self._complaints: set[str] = set()
 
     def update(self, registry: Registry) -> None:
         """Follow the registry: pods that are new get their listeners, pods that are gone lose them at once."""
         local = {it.uid: it for it in registry.workloads_on(self._name) if _is_ours(registry, it)}
-        for uid, proxy in list(self._proxies.items()):
+        for uid, proxy in list(self.proxies.items()):
             if uid not in local or _has_moved(proxy.pod, local[uid]):
-                del self._proxies[uid]
+                del self.proxies[uid]
                 proxy.stop_capturing()
                 self._node.spawn(proxy.drain(0))
         complaints = {sentence for pod in local.values() for sentence in self._update_pod(registry, pod)}
@@ -127,12 +130,12 @@ class Pods:
     @property
     def identities(self) -> frozenset[Identity]:
         """As whom connections are made and accepted."""
-        return frozenset(proxy.pod.identity for proxy in self._proxies.values())
+        return frozenset(proxy.pod.identity for proxy in self.proxies.values())
 
     def cut_revoked(self, renewed: WorkloadCertificate) -> None:
         """End the connections of an identity's pods with those who are believed no more."""
         if renewed.revocations is not None:
-            for proxy in self._proxies.values():
+            for proxy in self.proxies.values():
                 if proxy.pod.identity == renewed.identity:
                     proxy.cut_revoked(renewed.revocations)
 
@@ -142,18 +145,18 @@ class Pods:
             self.update(self._node.registry.current)
 
     def _update_pod(self, registry: Registry, pod: Workload) -> Iterator[str]:
-        proxy = self._proxies.get(pod.uid)
+        proxy = self.proxies.get(pod.uid)
         if proxy is None:
             try:
                 self._node.certificates.get(pod.identity)
-                proxy = self._proxies[pod.uid] = PodProxy(self._node, pod, self._hbone_port)
+                proxy = self.proxies[pod.uid] = PodProxy(self._node, pod, self._hbone_port)
             except (CannotListen, NoCertificate) as error:
                 yield f"pod {pod.namespace}/{pod.name} is not served: {error}"
                 return
         yield from proxy.update(registry, pod)
 
     async def drain(self, seconds: float) -> None:
-        await asyncio.gather(*(proxy.drain(seconds) for proxy in self._proxies.values()))
+        await asyncio.gather(*(proxy.drain(seconds) for proxy in self.proxies.values()))
 
 
 def _is_ours(registry: Registry, pod: Workload) -> bool:

@@ -55,7 +55,7 @@ class Traffic:
         self._metrics = metrics
         self._access_log = access_log
         self._time = StartTime()
-        self._open: set[_Connection] = set()
+        self._open: dict[Copy, _Connection] = {}
         self._one_ended = asyncio.Event()
 
     @property
@@ -72,18 +72,30 @@ class Traffic:
         self._metrics.connections_opened.labels(labels).add()
         received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
         connection = _Connection(flow, access, received, sent, self._closed)
-        self._open.add(connection)
+        self._open[connection.copy] = connection
         return connection.copy
+
+    def moved(self, copy: Copy, flow: Flow, error: Exception) -> None:
+        """A connection goes another way, because of `error`, before anything has passed: it ends here and begins there
+        for the counters; the access log tells how it ends in the end."""
+        connection = self._open.get(copy)
+        if connection is None:
+            return
+        self._metrics.connections_closed.labels(self._labels(connection.flow, response_flag(error))).add()
+        labels = self._labels(flow, "-")
+        self._metrics.connections_opened.labels(labels).add()
+        received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
+        connection.move(flow, received, sent)
 
     def cut(self, is_denied: Callable[[str, Access], bool]) -> None:
         """End the connections that are denied by now; asked with the pod's uid."""
-        for connection in list(self._open):
+        for connection in list(self._open.values()):
             if connection.access is not None and is_denied(connection.flow.pod_uid, connection.access):
                 connection.copy.abort(PolicyChanged())
 
     def report(self) -> None:
         """Count the bytes that have passed since the last time."""
-        for connection in self._open:
+        for connection in self._open.values():
             connection.report()
 
     async def drain(self, pod_uid: str, seconds: float) -> None:
@@ -98,10 +110,10 @@ class Traffic:
                 connection.copy.abort(NotDrained())
 
     def _of(self, pod_uid: str) -> list["_Connection"]:
-        return [connection for connection in self._open if connection.flow.pod_uid == pod_uid]
+        return [connection for connection in self._open.values() if connection.flow.pod_uid == pod_uid]
 
     def _closed(self, connection: "_Connection", error: Exception | None) -> None:
-        self._open.discard(connection)
+        self._open.pop(connection.copy, None)
         self._one_ended.set()
         connection.report()
         flow, copy = connection.flow, connection.copy
@@ -179,6 +191,10 @@ class _Connection:
         self._received = _Tally(received)
         self._sent = _Tally(sent)
         self._on_closed = on_closed
+
+    def move(self, flow: Flow, received: Value, sent: Value) -> None:
+        self.flow = flow
+        self._received, self._sent = _Tally(received), _Tally(sent)
 
     def report(self) -> None:
         self._received.reach(self.copy.received)

@@ -30,6 +30,22 @@ def test_a_rollout_fails_no_request(tmp_path: Path) -> None:
     run(scenario(), 110)
 
 
+@pytest.mark.timeout(120)
+def test_a_replica_that_is_killed_costs_what_it_was_doing_and_nothing_else(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with fleet(tmp_path) as it, load(it.http, it.grpc, RATE) as log:
+            await asyncio.sleep(1)
+            for number in range(2):
+                await it.kill(number)
+                await asyncio.sleep(1)
+
+        lost = it.lost(log)
+        assert not lost, f"{lost}; {log.report()}"
+        assert len(log.requests) > 3 * RATE
+
+    run(scenario(), 110)
+
+
 @pytest.mark.parametrize("is_busy", [True, False], ids=["waiting for an answer", "idle"])
 def test_a_frozen_client_does_not_hold_the_process(tmp_path: Path, is_busy: bool) -> None:
     """Frozen as by SIGSTOP: its connection stands, and nothing reads it."""

@@ -18,11 +18,14 @@ import aiohttp
 
 from tests.kit.certificates import MeshPki
 from tests.kit.grpc_echo import echo_server
+from tests.kit.load import Log, Request
 from tests.kit.mesh import address
 
 HTTP_PORT, GRPC_PORT = 9080, 9081
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_NEWS_SECONDS = 0.25
+"""In which a busy machine passes on that a connection is no more."""
 _MANIFESTS = """
 apiVersion: v1
 kind: Namespace
@@ -126,6 +129,12 @@ class Fleet:
         await replica.process.wait()
         await asyncio.sleep(self.propagation_seconds)
         replica.process = (await self._start(replica.ip)).process
+
+    def lost(self, log: Log) -> list[Request]:
+        """Those that failed and were not under way when a replica was killed, nor begun before anybody could know."""
+        return [
+            it for it in log.failed if not any(it.began < at + _NEWS_SECONDS and it.ended > at for at in self.killed_at)
+        ]
 
     async def _start(self, ip: str) -> Replica:
         chain = self.pki.write(self.pki.identity("default", "waypoint"))

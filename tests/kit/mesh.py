@@ -27,8 +27,8 @@ from l4.net.listener import bind
 from l4.net.tasks import Tasks
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
+from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
-from l4.ztunnel.proxy import Node
 from l4.ztunnel.traffic import Traffic
 from policies.attributes import Identity
 from policies.route import Match, Route, RouteTable
@@ -43,6 +43,7 @@ from waypoint.telemetry import Telemetry
 from waypoint.terminate import Terminator
 from waypoint.tokens import Tokens
 from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.trials import try_unreachable
 
 GATEWAY = ("default", "waypoint")
 _PROCESS = os.getpid()
@@ -223,10 +224,12 @@ async def mesh(
             pool.cut_revoked(renewed.revocations)
 
     certificates.on_change(cut_revoked)
+    trying = tasks.keep("trying unreachable endpoints", lambda: try_unreachable(clusters, path.originator, tasks.spawn))
     it.apply(text)
     try:
         yield it
     finally:
+        trying.cancel()
         for other in it.pools.values():
             await other.close()
         await server.drain(1)

@@ -49,6 +49,7 @@ class Cluster:
         "_next_sweep",
         "_note",
         "_resolved",
+        "_unreachable",
         "answered",
         "available",
         "branches",
@@ -80,6 +81,7 @@ class Cluster:
         self._note = note
         self._clock = clock
         self._next_sweep = 0.0
+        self._unreachable: set[LiveEndpoint] = set()
         self._follow()
 
     def reconcile(self, config: ClusterConfig) -> None:
@@ -156,6 +158,38 @@ class Cluster:
         )
         self._choose()
 
+    def note_reach(self, live: LiveEndpoint, is_reached: bool) -> None:
+        """Remember whether a connection to an endpoint could be made."""
+        if is_reached:
+            if live.reach.is_doubtful and live.reach.reached():
+                self._tell_reach(live)
+        elif live.reach.failed(self._clock()):
+            self._tell_reach(live)
+
+    def trials(self) -> list[LiveEndpoint]:
+        """The unreachable endpoints of which it is time to know whether they still are: the caller tries them, and
+        calls `note_trial`."""
+        now = self._clock()
+        return [live for live in self._unreachable if live.reach.take_trial(now)]
+
+    def note_trial(self, live: LiveEndpoint, is_reached: bool) -> None:
+        if not is_reached:
+            live.reach.failed(self._clock())
+        elif live.reach.passed():
+            self._tell_reach(live)
+
+    def _tell_reach(self, live: LiveEndpoint) -> None:
+        if live.is_retired:
+            return
+        where = self.config.name, live.endpoint, live.endpoint.workload.workload
+        if live.reach.is_avoided:
+            self._unreachable.add(live)
+            log.info("%s: %s (%s) can't be reached, and gets requests only where no other endpoint can", *where)
+        else:
+            self._unreachable.discard(live)
+            log.info("%s: %s (%s) can be reached again", *where)
+        self._choose()
+
     @property
     def needs_ticks(self) -> bool:
         return self.config.outlier is not None or self.config.balancing.warm_up is not None
@@ -182,7 +216,8 @@ class Cluster:
         known: dict[Endpoint, LiveEndpoint | None] = {_anywhere(live.endpoint): live for live in self.endpoints}
         wanted = {_anywhere(it): it for it in (*config.endpoints, *self._resolved)}
         self.endpoints = [
-            known.pop(key, None) or LiveEndpoint(it, self.circuit, config.pool, now) for key, it in wanted.items()
+            known.pop(key, None) or LiveEndpoint(it, self.circuit, config.pool, now, self.note_reach)
+            for key, it in wanted.items()
         ]
         self._marked.clear()
         for live, endpoint in zip(self.endpoints, wanted.values(), strict=True):
@@ -193,16 +228,19 @@ class Cluster:
                 live.health.ejected_until = None
         for gone in filter(None, known.values()):
             gone.retire()
+            self._unreachable.discard(gone)
         if config.balancing.warm_up is not None:
             self._weigh(now)
         self._choose()
 
     def _choose(self) -> None:
-        """Leave out who is ejected, unless so many are that it is better to ask them all."""
+        """Leave out who is ejected, unless so many are that it is better to ask them all; and of the rest those that
+        can't be reached, unless none of them can."""
         policy = self.config.outlier
         self.available = self.endpoints
         if policy is not None and not outlier.panics(policy, [live.health for live in self.endpoints]):
             self.available = [live for live in self.endpoints if not live.health.is_ejected]
+        self.available = [live for live in self.available if not live.reach.is_avoided] or self.available
         self._balancer = self._balanced() if self.available else None
 
     def _balanced(self) -> Balancer:

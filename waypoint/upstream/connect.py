@@ -28,7 +28,8 @@ async def open_connection(
     client = Http1Client(settings, on_free=free, on_gone=live.gone)
     live.opening(client)
     try:
-        await originator.connect(live.endpoint, lambda: client, live.pool)
+        with live.connecting():
+            await originator.connect(live.endpoint, lambda: client, live.pool)
     except BaseException:
         live.gone(client)
         raise
@@ -42,7 +43,8 @@ async def open_stream(
 
     async def connect() -> Http2Client:
         client = Http2Client(settings, live.http2.gone, live.http2.has_room, live.pool)
-        await originator.connect(live.endpoint, lambda: client, live.pool)
+        with live.connecting():
+            await originator.connect(live.endpoint, lambda: client, live.pool)
         try:
             await asyncio.wait_for(client.is_ready, seconds)
         except TimeoutError:

@@ -6,12 +6,15 @@ first who came first.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from policies.balancing.endpoint import Endpoint
 from policies.circuit import Circuit
 from policies.connection_pool import ConnectionPool
 from policies.outlier import Health
-from waypoint.errors import UpstreamOverflow
+from policies.reach import SLOW_SECONDS, Reach
+from waypoint.errors import UpstreamConnectFailed, UpstreamOverflow
 from waypoint.http.client import Http1Client
 from waypoint.http.h2_client import ClientStream
 from waypoint.upstream.connections import Http2Connections
@@ -20,8 +23,8 @@ _Waiting = asyncio.Future[Http1Client | None]
 
 
 class LiveEndpoint:
-    """`active` counts attempts; of HTTP/1.1 connections, `idle` are those that wait, the last used first. `weight` is
-    the endpoint's while nothing makes it count less."""
+    """`noted` is told whether a connection could be made. `active` counts attempts; of HTTP/1.1 connections, `idle`
+    are those that wait, the last used first. `weight` is the endpoint's while nothing makes it count less."""
 
     __slots__ = (
         "_clients",
@@ -34,11 +37,21 @@ class LiveEndpoint:
         "http2",
         "idle",
         "is_retired",
+        "noted",
         "pool",
+        "reach",
         "weight",
     )
 
-    def __init__(self, endpoint: Endpoint, circuit: Circuit, pool: ConnectionPool, came_at: float) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        circuit: Circuit,
+        pool: ConnectionPool,
+        came_at: float,
+        noted: Callable[["LiveEndpoint", bool], None] = lambda live, is_reached: None,
+    ) -> None:
+        self.noted = noted
         self.endpoint = endpoint
         self.circuit = circuit
         self.pool = pool
@@ -46,6 +59,7 @@ class LiveEndpoint:
         self.weight = endpoint.weight
         self.active = 0
         self.health = Health()
+        self.reach = Reach()
         self.idle: list[Http1Client] = []
         self.http2 = Http2Connections(circuit)
         self.is_retired = False
@@ -57,6 +71,24 @@ class LiveEndpoint:
         if is_http2:
             return self.http2.take()
         return self.idle.pop() if self.idle else None
+
+    @property
+    def is_left_alone(self) -> bool:
+        return self.health.is_ejected or self.reach.is_avoided
+
+    @contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Around an attempt to connect: how it ends counts, and one that takes long counts before it has ended."""
+        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self.noted, self, False)
+        try:
+            yield
+        except UpstreamConnectFailed as error:
+            if not error.is_ours:
+                self.noted(self, False)
+            raise
+        finally:
+            timer.cancel()
+        self.noted(self, True)
 
     # -- connections of HTTP/1.1 -----------------------------------------------------------------------------------
 

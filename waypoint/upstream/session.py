@@ -30,7 +30,7 @@ class Session:
         for token in self._tokens:
             if token.cluster == mark:
                 live = cluster.marked(self._scope).get(token.endpoint)
-                if live is not None and live.endpoint not in avoid and not live.health.is_ejected:
+                if live is not None and live.endpoint not in avoid and not live.is_left_alone:
                     return live
         return cluster.pick(roll, avoid)
 

@@ -91,5 +91,6 @@ def _endpoint(live: LiveEndpoint, now: float) -> dict[str, object]:
         "requests": live.active,
         "connections": live.connection_count,
         "idle_connections": len(live.idle),
+        "is_unreachable": live.reach.is_avoided,
         "ejected_for_seconds": None if until is None else round(max(until - now, 0.0), 1),
     }

@@ -487,3 +487,51 @@ def test_who_has_connected_before_the_end_began_is_served(tmp_path: Path) -> Non
             assert heard == b"here in time"
 
     run(scenario())
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        frames.goaway_frame(0, ErrorCode.NO_ERROR, b""),
+        frames.rst_stream_frame(1, ErrorCode.REFUSED_STREAM),
+    ],
+    ids=["GOAWAY", "REFUSED_STREAM"],
+)
+@pytest.mark.parametrize("refusals", [1, 5])
+def test_a_tunnel_that_a_connection_did_not_take_is_asked_for_on_another_one(
+    tmp_path: Path, refusal: bytes, refusals: int
+) -> None:
+    """By a server of raw frames, which takes the first tunnel of a connection only after so many refused ones."""
+
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        connections = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            writer.write(frames.settings_frame({}))
+            data = b""
+            while not any(kind == frames.HEADERS for kind, *_ in split(data.removeprefix(frames.PREFACE))):
+                data += await reader.read(1 << 16)
+            is_refused = connections <= refusals
+            writer.write(refusal if is_refused else frames.frame(frames.HEADERS, 4, 1, b"\x88"))  # :status 200
+            await reader.read()
+            writer.close()
+
+        context = lab.pki.certificate(lab.server_identity).server_context
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        lab.address = server.sockets[0].getsockname()
+        async with pool_of(lab.settings) as pool:
+            if refusals == 1:
+                _, writer = await lab.connect(pool)
+                writer.transport.abort()
+            else:
+                with pytest.raises(ConnectFailed):
+                    await lab.connect(pool)
+        server.close()
+        await server.wait_closed()
+
+        assert connections == (2 if refusals == 1 else 3)
+
+    run(scenario())

@@ -23,8 +23,8 @@ from l4.identity.store import FolderStore
 from l4.net.copy import reset_on_close
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
+from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
-from l4.ztunnel.proxy import Node
 from l4.ztunnel.traffic import Traffic
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki, Pair

@@ -1,5 +1,6 @@
 """Which endpoint the next attempt goes to."""
 
+from dataclasses import replace
 from random import Random
 
 from l4.discovery.workload import AppProtocol
@@ -35,3 +36,43 @@ def test_when_all_were_tried_any_of_them_will_do() -> None:
 
 def test_without_endpoints_there_is_none_to_pick() -> None:
     assert _picked(_cluster(), set()) == set()
+
+
+def test_an_endpoint_that_cannot_be_reached_is_left_alone_until_a_trial_gets_through() -> None:
+    now = 0.0
+    config = ClusterConfig(ClusterName("c"), UNKNOWN_SERVICE, 9080, AppProtocol.HTTP, (ONE, TWO))
+    cluster = Cluster(config, clock=lambda: now)
+    [first, _] = cluster.endpoints
+
+    first.noted(first, False)
+    assert _picked(cluster, set()) == {TWO}
+    assert cluster.trials() == []
+    now = 1.5
+    assert cluster.trials() == [first]
+    assert cluster.trials() == []  # one at a time
+    assert _picked(cluster, set()) == {TWO}
+
+    cluster.note_trial(first, True)
+
+    assert _picked(cluster, set()) == {ONE, TWO}
+
+
+def test_when_no_endpoint_can_be_reached_all_are_tried() -> None:
+    cluster = _cluster(ONE, TWO)
+
+    for live in cluster.endpoints:
+        live.noted(live, False)
+
+    assert _picked(cluster, set()) == {ONE, TWO}
+
+
+def test_an_unreachable_endpoint_that_is_gone_is_forgotten() -> None:
+    now = 0.0
+    config = ClusterConfig(ClusterName("c"), UNKNOWN_SERVICE, 9080, AppProtocol.HTTP, (ONE, TWO))
+    cluster = Cluster(config, clock=lambda: now)
+    cluster.endpoints[0].noted(cluster.endpoints[0], False)
+
+    cluster.reconcile(replace(config, endpoints=(TWO,)))
+    now = 100.0
+
+    assert cluster.trials() == []

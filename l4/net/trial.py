@@ -1,0 +1,18 @@
+"""Whether somebody accepts TCP connections at an address by now."""
+
+import asyncio
+
+from l4.net import sockets
+from l4.net.copy import reset_on_close
+
+
+async def accepts(address: tuple[str, int], seconds: float, local_ip: str | None = None) -> bool:
+    """Connect, and close at once without a word."""
+    try:
+        async with asyncio.timeout(seconds):
+            sock = await sockets.connect(address, local_ip)
+    except OSError:  # TimeoutError is one
+        return False
+    reset_on_close(sock)
+    sock.close()
+    return True

@@ -1,0 +1,74 @@
+"""What the ways of a connection have in common: connect one side, then the other, and tell how it ended."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+
+from l4.config.settings import Settings
+from l4.hbone.client import keep_alive
+from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
+from l4.identity.store import NoCertificate
+from l4.net import sockets
+from l4.net.copy import Copy, reset_on_close
+from l4.net.descriptors import OutOfDescriptors
+from l4.ztunnel.node import Node
+from l4.ztunnel.traffic import Flow, NotDrained
+from policies.access import Access
+
+
+async def carry(
+    node: Node,
+    flow: Flow,
+    sock: socket.socket,
+    connect: Callable[[Copy], Coroutine[None, None, None]],
+    access: Access | None = None,
+) -> None:
+    """Let `connect` connect the far side, then hand over the accepted socket, whose bytes stay in the kernel until
+    then."""
+    copy = node.traffic.opened(flow, access)
+    try:
+        await connect(copy)
+        keep_alive(sock, node.settings)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: copy.near, sock)
+    except (TunnelError, NoCertificate, OSError) as error:
+        copy.abort(error)
+        reset(sock)
+    except asyncio.CancelledError:
+        copy.abort(NotDrained())
+        reset(sock)
+        raise
+
+
+def drop(
+    node: Node,
+    sock: socket.socket,
+    source: tuple[str, int],
+    to: tuple[str, int],
+    reason: str,
+    direction: str = "outbound",
+) -> None:
+    """End a connection of which nothing is known."""
+    node.traffic.failed(direction, f"{source[0]}:{source[1]}", f"{to[0]}:{to[1]}", reason)
+    reset(sock)
+
+
+async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, settings: Settings) -> None:
+    """Connect in plain TCP. Raises ConnectFailed, OutOfDescriptors."""
+    loop = asyncio.get_running_loop()
+    place = f"{address[0]}:{address[1]}"
+    try:
+        async with asyncio.timeout(settings.connect_seconds):
+            transport, _ = await loop.create_connection(lambda: protocol, sock=await sockets.connect(address))
+    except TimeoutError as error:
+        raise ConnectTimedOut(f"connect to {place} timed out after {settings.connect_seconds:g} s") from error
+    except OutOfDescriptors:
+        raise
+    except OSError as error:
+        raise ConnectFailed(f"connection failed: {place}: {error.strerror or error}") from error
+    keep_alive(transport.get_extra_info("socket"), settings)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close so that the application sees a reset, not an orderly end."""
+    reset_on_close(sock)
+    sock.close()

@@ -1,0 +1,69 @@
+"""What all pods of the node share."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+
+from l4.config.holder import Holder
+from l4.config.settings import Settings
+from l4.discovery.registry import Registry
+from l4.discovery.workload import Workload
+from l4.discovery.workload_policies import NO_POLICIES, WorkloadPolicies
+from l4.identity.store import CertificateSource
+from l4.net.capacity import Capacity
+from l4.telemetry.source import SourceLabels
+from l4.ztunnel.reaches import Reaches
+from l4.ztunnel.traffic import Traffic
+from policies.access import Access
+from policies.authorization import ALLOWED, Verdict
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Node:
+    """What every pod's listeners use. `spawn` starts a task that the program owns."""
+
+    registry: Holder[Registry]
+    certificates: CertificateSource
+    traffic: Traffic
+    settings: Settings
+    sources: SourceLabels = field(default_factory=SourceLabels)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    policies: Holder[WorkloadPolicies] = field(default_factory=lambda: Holder(NO_POLICIES))
+    capacity: Capacity = field(init=False)
+    reaches: Reaches = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policies.subscribe(self._judge_again)
+        self.capacity = Capacity(self.settings.max_connections)
+        self.reaches = Reaches(self.spawn, self.settings.connect_seconds)
+
+    def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def judge(self, workload: Workload, access: Access) -> Verdict:
+        """Whether somebody may come in."""
+        authorization = self.policies.current.of(workload)
+        if authorization is None:
+            return ALLOWED
+        verdict = authorization.judge(access)
+        for shadow in verdict.shadow:
+            log.debug("dry-run of policies for %s: %s", workload.name, shadow)
+        return verdict
+
+    def _judge_again(self, policies: WorkloadPolicies) -> None:
+        if not policies.is_empty:
+            self.traffic.cut(self._is_denied)
+
+    def _is_denied(self, pod_uid: str, access: Access) -> bool:
+        workload = self.registry.current.workloads.get(pod_uid)
+        return workload is not None and not self.judge(workload, access).is_allowed
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a connection's task failed", exc_info=error)

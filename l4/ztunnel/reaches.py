@@ -1,0 +1,62 @@
+"""What the ztunnel remembers of addresses that it could not reach lately: bounded, and only while it matters.
+
+Nobody's connection is the trial of whether one is back: that is a connection of our own, made when somebody would have
+gone there again.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+
+from l4.net.trial import accepts
+from policies.reach import SLOW_SECONDS, Reach
+
+MAX_REMEMBERED = 4096
+
+Address = tuple[str, int]
+Spawn = Callable[[Coroutine[None, None, None]], object]
+
+
+class Reaches:
+    """`trial_seconds` is how long a trial waits for an answer."""
+
+    def __init__(self, spawn: Spawn, trial_seconds: float) -> None:
+        self._spawn = spawn
+        self._trial_seconds = trial_seconds
+        self._reaches: dict[Address, Reach] = {}
+
+    def __len__(self) -> int:
+        return len(self._reaches)
+
+    def is_avoided(self, address: Address) -> bool:
+        reach = self._reaches.get(address)
+        if reach is None or not reach.is_avoided:
+            return False
+        if reach.take_trial(asyncio.get_running_loop().time()):
+            self._spawn(self._try(address, reach))
+        return True
+
+    def failed(self, address: Address) -> None:
+        reach = self._reaches.pop(address, None) or Reach()
+        self._reaches[address] = reach
+        reach.failed(asyncio.get_running_loop().time())
+        if len(self._reaches) > MAX_REMEMBERED:
+            del self._reaches[next(iter(self._reaches))]
+
+    def reached(self, address: Address) -> None:
+        self._reaches.pop(address, None)
+
+    @contextmanager
+    def connecting(self, address: Address) -> Iterator[None]:
+        """Around an attempt to connect: one that takes long counts against the address before it has ended."""
+        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self.failed, address)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def _try(self, address: Address, reach: Reach) -> None:
+        if await accepts(address, self._trial_seconds):
+            reach.passed()
+        else:
+            reach.failed(asyncio.get_running_loop().time())

@@ -1,0 +1,53 @@
+"""Rollouts and deaths of a waypoint's replicas under load, one after the other: what `tests/e2e/test_restarts.py` does
+once, often enough to believe it.
+
+SOAK_RATE is how many requests a second there are, of HTTP/1.1, HTTP/2 and gRPC alike; the report is printed with -s.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.kit.aio import run
+from tests.kit.fleet import fleet
+from tests.kit.load import load
+
+RATE = float(os.environ.get("SOAK_RATE", "300"))
+ROLLOUTS = int(os.environ.get("SOAK_ROLLOUTS", "15"))
+KILLS = int(os.environ.get("SOAK_KILLS", "10"))
+_ROLLOUT_SECONDS = 60.0
+_KILL_SECONDS = 15.0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(ROLLOUTS * _ROLLOUT_SECONDS + 120)
+def test_no_rollout_fails_a_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with fleet(tmp_path) as it, load(it.http, it.grpc, RATE) as log:
+            await asyncio.sleep(1)
+            for _ in range(ROLLOUTS):
+                await it.roll_out()
+
+        print(f"\n{ROLLOUTS} rollouts: {log.report()}")
+        assert not log.failed, log.report()
+
+    run(scenario(), ROLLOUTS * _ROLLOUT_SECONDS + 60)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(KILLS * _KILL_SECONDS + 120)
+def test_no_death_fails_a_request_that_was_not_under_way(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with fleet(tmp_path) as it, load(it.http, it.grpc, RATE) as log:
+            await asyncio.sleep(1)
+            for number in range(KILLS):
+                await it.kill(number % len(it.replicas))
+                await asyncio.sleep(2)
+
+        lost = it.lost(log)
+        print(f"\n{KILLS} deaths: {log.report()}; lost without having been under way: {len(lost)}")
+        assert not lost, f"{lost}; {log.report()}"
+
+    run(scenario(), KILLS * _KILL_SECONDS + 60)

@@ -1,0 +1,31 @@
+"""Finds out whether endpoints that could not be reached can be by now, so that no request has to.
+
+How long each is left alone is for `policies.reach` to say; what is made of it, for its cluster.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from waypoint.originate import Originator
+from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.connections import Spawn
+from waypoint.upstream.endpoint import LiveEndpoint
+
+_LOOK_SECONDS = 1.0
+
+
+async def try_unreachable(clusters: Iterable[Cluster], originator: Originator, spawn: Spawn) -> None:
+    """Until it is cancelled; `clusters` gives the live ones whenever it is asked."""
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        for cluster in clusters:
+            for live in cluster.trials():
+                spawn(_try(cluster, live, originator))
+
+
+async def _try(cluster: Cluster, live: LiveEndpoint, originator: Originator) -> None:
+    is_reached = False
+    try:
+        is_reached = await originator.tries(live.endpoint, live.pool)
+    finally:
+        cluster.note_trial(live, is_reached)

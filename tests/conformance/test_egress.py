@@ -14,6 +14,7 @@ import yaml
 
 from l4.config.settings import Settings
 from l4.hbone.errors import TunnelRefused, TunnelReset
+from policies.attributes import ClusterName
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
 from tests.kit.client_hello import client_hello
@@ -427,6 +428,41 @@ def test_tls_towards_a_wildcard_asks_for_the_host_of_the_request(tmp_path: Path)
             assert (await ask(it, f"{vip}:80", "one.example.com"))[0] == 503
             assert names
             assert all(b"one.example.com" in hello for hello in names)
+
+    run(scenario())
+
+
+def test_names_that_clients_give_leave_room_for_the_configurations_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waypoint.upstream.clusters.lookups_at_once", lambda: 2)
+
+    async def scenario() -> None:
+        ips, vip, own = [address(), address()], address(), address()
+        entry = service_entry(own, hosts=["api.example.org"], resolution="DNS")
+        entry["metadata"]["name"] = "own"
+        names = {f"a{number}.example.com" for number in range(20)}
+        async with (
+            name_server() as server,
+            origin(ips[0], answering(b"before")),
+            origin(ips[1], answering(b"after")),
+            _open(
+                tmp_path,
+                entry_of_all(vip),
+                entry,
+                settings=with_settings(dns_servers=server.at, dns_timeout_seconds=1.0, dns_min_seconds=0.02),
+            ) as (it, _),
+        ):
+            server.answers, server.silent = {"api.example.org": [ips[0]]}, names
+            assert await ask(it, f"{own}:80", "api.example.org") == (200, b"before")
+            asked = [asyncio.create_task(ask(it, f"{vip}:80", name)) for name in names]
+            await settled(lambda: bool(server.asked & names))
+            server.answers = {"api.example.org": [ips[1]]}
+            cluster = it.clusters[ClusterName("inbound-vip|80|http|api.example.org")]
+            await settled(lambda: [live.endpoint.ip for live in cluster.endpoints] == [ips[1]], 15)
+
+            assert not names <= server.asked  # one after the other; those of the configuration go between
+            assert {status for status, _ in await asyncio.gather(*asked)} == {503}
 
     run(scenario())
 

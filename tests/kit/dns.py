@@ -1,7 +1,7 @@
 """A name server on loopback, which answers as it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Container, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -17,13 +17,16 @@ from tests.kit.mesh import address
 
 @dataclass
 class NameServer(asyncio.DatagramProtocol):
-    """`answers` are IPv4 addresses by name; a name that is not there does not exist. Silent while `is_away`."""
+    """`answers` are IPv4 addresses by name; a name that is not there does not exist. Silent while `is_away`,
+    and about names that are `silent`. `asked` are those that were asked for."""
 
     at: str
     answers: dict[str, Iterable[str]] = field(default_factory=dict)
     ttl: int = 0
     is_away: bool = False
     queries: int = 0
+    silent: Container[str] = ()
+    asked: set[str] = field(default_factory=set)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
@@ -34,9 +37,13 @@ class NameServer(asyncio.DatagramProtocol):
             return
         query = dns.message.from_wire(data)
         [question] = query.question
+        name = question.name.to_text(omit_final_dot=True)
+        self.asked.add(name)
+        if name in self.silent:
+            return
         response = dns.message.make_response(query)
         response.flags |= dns.flags.RA
-        addresses = self.answers.get(question.name.to_text(omit_final_dot=True))
+        addresses = self.answers.get(name)
         if addresses is None:
             response.set_rcode(dns.rcode.NXDOMAIN)
         elif question.rdtype == dns.rdatatype.A and addresses:

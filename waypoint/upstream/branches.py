@@ -5,6 +5,7 @@ All branches of one destination share its circuit and its retry budget. There is
 nobody has used for a while goes, and the one that was used longest ago goes first where room is needed.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,8 @@ from policies.host_pattern import HostPattern
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.errors import NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
 from waypoint.upstream.cluster import Cluster
+
+log = logging.getLogger(__name__)
 
 MAX_BRANCHES = 1024
 """Of one destination; Envoy's bound for the names of a dynamic forward proxy."""
@@ -142,7 +145,11 @@ class Branches:
                 self._remove(key)
                 return
         what = "hosts" if self._followed.by is Follows.HOST else "addresses"
-        raise UpstreamOverflow(f"more than {MAX_BRANCHES} {what} of {self._followed.hosts} are in use at once")
+        log.warning(
+            "%s: %d %s are in use at once; requests for others are answered with 503",
+            *(self._config.name, len(self._branches), what),
+        )
+        raise UpstreamOverflow
 
     def _remove(self, key: _Key) -> None:
         self._end(self._branches.pop(key).cluster)

@@ -30,6 +30,8 @@ class Clusters:
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
+        # Of names that clients give: however many these are, there is room for those of the configuration.
+        self._asked_lookups = asyncio.Semaphore(max(lookups_at_once() // 2, 1))
         self._loop = asyncio.get_running_loop()
         self._next_sweep = self._loop.time() + _SWEEP_SECONDS
         self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
@@ -51,22 +53,24 @@ class Clusters:
             else:
                 continue
             self._forget(cluster)
-            self._look_up(cluster)
+            self._look_up(cluster, (self._lookups,))
             if config.followed is not None:
                 begin = partial(self._branch, cluster)
                 cluster.branches = Branches(config, begin, self._retire, self._loop.time)
 
     def _branch(self, trunk: Cluster, config: ClusterConfig) -> Cluster:
         cluster = Cluster(config, self._note, self._loop.time, trunk)
-        self._look_up(cluster)
+        self._look_up(cluster, (self._asked_lookups, self._lookups), tells_each=False)
         return cluster
 
-    def _look_up(self, cluster: Cluster) -> None:
+    def _look_up(self, cluster: Cluster, bounds: tuple[asyncio.Semaphore, ...], *, tells_each: bool = True) -> None:
         if not cluster.config.names:
             return
         from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
 
-        self._names[cluster] = names = Names(cluster.config, self._settings, cluster.resolve, self._keep, self._lookups)
+        self._names[cluster] = names = Names(
+            cluster.config, self._settings, cluster.resolve, self._keep, bounds, tells_each=tells_each
+        )
         cluster.answered = names.answered
 
     def _forget(self, cluster: Cluster) -> None:

@@ -6,7 +6,8 @@ looked up, its last answer stays for some minutes: a name server that is away is
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import dns.asyncresolver
@@ -45,13 +46,17 @@ class Names:
         settings: Settings,
         on_change: Callable[[tuple[Endpoint, ...]], None],
         keep: Keep,
-        lookups: asyncio.Semaphore,
+        lookups: Collection[asyncio.Semaphore],
+        *,
+        tells_each: bool = True,
     ) -> None:
-        """`lookups` bounds how many names are looked up at once, of all clusters together."""
+        """`lookups` bound how many names are looked up at once, of all clusters together. Names that clients give are
+        without number: not each of them may be told."""
         self._config = config
         self._settings = settings
         self._on_change = on_change
         self._lookups = lookups
+        self._extra = EACH if tells_each else None
         self._known = {named.name: _Known() for named in config.names}
         self._resolver = dns.asyncresolver.Resolver(configure=not settings.dns_servers)
         if settings.dns_servers:
@@ -81,15 +86,19 @@ class Names:
         """How long the answer is good, in seconds."""
         known = self._known[name]
         try:
-            async with self._lookups:
+            async with AsyncExitStack() as bounds:
+                for bound in self._lookups:
+                    await bounds.enter_async_context(bound)
                 addresses, ttl = await self._resolve(name)
         except (dns.exception.DNSException, OSError) as error:
             if not known.is_failing:
-                log.warning("%s can't be looked up: %s; its last answer stays for a while", name, error, extra=EACH)
+                log.warning(
+                    "%s can't be looked up: %s; its last answer stays for a while", name, error, extra=self._extra
+                )
             known.is_failing = True
             return self._settings.dns_min_seconds
         if known.is_failing:
-            log.info("%s is looked up again: %s", name, ", ".join(addresses), extra=EACH)
+            log.info("%s is looked up again: %s", name, ", ".join(addresses), extra=self._extra)
         known.is_failing = False
         known.addresses = addresses
         known.usable_until = now + ttl + self._settings.dns_stale_seconds

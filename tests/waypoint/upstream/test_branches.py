@@ -129,15 +129,18 @@ def test_a_branch_that_nobody_uses_goes() -> None:
     assert list(it.branches) == [two]
 
 
-def test_there_is_a_bound_and_room_is_made_by_who_was_used_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_a_bound_and_room_is_made_by_who_was_used_longest_ago(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(branches, "MAX_BRANCHES", 3)
     it = Setting(Follows.HOST)
     first = it.host("a.example.com")
     for name in "bc":
         it.host(f"{name}.example.com")
 
-    with pytest.raises(UpstreamOverflow):
+    with caplog.at_level("WARNING"), pytest.raises(UpstreamOverflow):
         it.host("d.example.com")
+    assert "all: 3 hosts are in use at once" in caplog.text
     it.now = 60.0
     it.host("d.example.com")
 

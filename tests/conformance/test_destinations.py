@@ -1,5 +1,6 @@
 """What a waypoint serves, by what its Gateway says it is for, and by what a tunnel's authority names."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from l4.hbone.errors import TunnelRefused
 from tests.conformance.test_http_route import http_route, response_headers
 from tests.kit.aio import run
 from tests.kit.echo import EchoMesh, echo_mesh
+from tests.kit.mesh import mesh
+from tests.kit.origin import answering, origin
+from tests.waypoint.test_exchange import Setting
 
 ROUTE = http_route(
     {
@@ -62,3 +66,43 @@ def test_what_is_served(
         return found
 
     assert run(scenario()) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers"),
+    [
+        ({}, [200, 200]),
+        ({"app-0": "leaving"}, [0, 200]),
+        ({"app-0": "leaving", "app-1": "leaving"}, [200, 200]),
+        ({"app-0": "leaving", "app-1": "sick"}, [200, 0]),
+        ({"app-0": "sick", "app-1": "sick"}, [0, 0]),
+        ({"app-0": "sick", "app-1": "sick", "service": "publishNotReadyAddresses: true"}, [200, 200]),
+    ],
+)
+def test_who_answers_for_a_service_by_how_its_pods_are(
+    tmp_path: Path, changes: dict[str, str], answers: list[int]
+) -> None:
+    states = {
+        "leaving": ("labels: {app: app}", "labels: {app: app}, deletionTimestamp: '2026-01-01T00:00:00Z'"),
+        "sick": ("status: {", "status: {conditions: [{type: Ready, status: 'False'}], "),
+    }
+
+    async def scenario() -> list[int]:
+        setting = Setting(2)
+        documents = setting.manifests().split("---\n")
+        for name, change in changes.items():
+            for index, text in enumerate(documents):
+                if f"name: {name}," in text:
+                    documents[index] = text.replace(*states[change])
+                elif name == "service" and "kind: Service\n" in text:
+                    documents[index] = text.replace("spec: {", f"spec: {{{change}, ")
+        async with AsyncExitStack() as stack:
+            origins = [await stack.enter_async_context(origin(ip, answering(b"here"))) for ip in setting.pods.values()]
+            it = await stack.enter_async_context(
+                mesh(tmp_path, "---\n".join(documents), setting.waypoint, setting.settings)
+            )
+            asked = [int((await it.get(setting.authority)).split(b" ", 2)[1]) for _ in range(20)]
+            assert set(asked) == ({200} if any(answers) else {503})
+            return [200 if one.heads else 0 for one in origins]
+
+    assert run(scenario()) == answers

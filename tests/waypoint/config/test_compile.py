@@ -53,6 +53,18 @@ def test_only_healthy_endpoints_enter_a_cluster() -> None:
     assert [endpoint.ip for endpoint in clusters[CLUSTER].endpoints] == ["10.0.0.2"]
 
 
+def test_endpoints_that_go_away_and_still_serve_enter_a_cluster_where_no_other_is_left() -> None:
+    leaving = "  deletionTimestamp: '2026-01-01T00:00:00Z'\n  namespace: default\n"
+    one = MESH.replace("  name: reviews-v1\n  namespace: default\n", f"  name: reviews-v1\n{leaving}", 1)
+    both = one.replace("  name: reviews-v2\n  namespace: default\n", f"  name: reviews-v2\n{leaving}", 1)
+
+    def endpoints(text: str) -> list[str]:
+        return [endpoint.ip for endpoint in compiled(documents_of(mesh=text)).clusters[CLUSTER].endpoints]
+
+    assert endpoints(one) == ["10.0.0.2"]
+    assert endpoints(both) == ["10.0.0.1", "10.0.0.2"]
+
+
 def test_an_endpoint_in_the_mesh_has_the_identity_that_its_tunnel_must_show() -> None:
     outside = MESH.replace("annotations: {ambient.istio.io/redirection: enabled}", "annotations: {}", 1)
 

@@ -59,6 +59,10 @@ class Code(StrEnum):
     CLAIMS_NOT_CHECKED = "PWP0314"
     EJECTS_NOBODY = "PWP0315"
     LOCALITY_WITHOUT_EFFECT = "PWP0316"
+    SUBSET_SELECTS_NOTHING = "PWP0317"
+    NO_WORKLOAD_SELECTED = "PWP0318"
+    NAMESPACE_UNKNOWN = "PWP0319"
+    PORT_NOT_CHOSEN = "PWP0320"
     WAYPOINT_PASSED_BY = "PWP0321"
     NOT_RUN = "PWP0401"
     POLICY_NOT_TARGETED = "PWP0501"
@@ -184,6 +188,21 @@ CODES: Mapping[Code, Entry] = {
     ),
     Code.LOCALITY_WITHOUT_EFFECT: Entry(
         "LocalityWithoutEffect", _WARNING, "Something is missing without which near and far endpoints are alike."
+    ),
+    Code.SUBSET_SELECTS_NOTHING: Entry(
+        "SubsetSelectsNothing",
+        _WARNING,
+        "No endpoint has the subset's labels; requests for it are answered 503.",
+        "IST0173",
+    ),
+    Code.NO_WORKLOAD_SELECTED: Entry(
+        "NoWorkloadSelected", _WARNING, "The policy's selector matches no pod, so that it protects nothing.", "IST0127"
+    ),
+    Code.NAMESPACE_UNKNOWN: Entry(
+        "NamespaceUnknown", _WARNING, "A policy names a namespace that is not there; is it spelled right?", "IST0101"
+    ),
+    Code.PORT_NOT_CHOSEN: Entry(
+        "PortNotChosen", _WARNING, "A Service of several ports is named as a destination without one.", "IST0112"
     ),
     Code.WAYPOINT_PASSED_BY: Entry(
         "WaypointPassedBy", _WARNING, "What the waypoint denies is not denied to who calls the pods directly."

@@ -210,7 +210,7 @@ def _problem_of_rule(
     sentence, place = sentence_of(error)
     field = f"{rule}.{place}" if place and not place.startswith("[") else f"{rule}{place}"
     if error.__cause__ is None:
-        sentence = _in_words(document, kind, field, str(error)) or sentence
+        sentence = _in_words(document.content, kind, field, str(error)) or sentence
     sentence += "; the rule is refused, and what it can be seen to match is answered with 500"
     return Problem(locate(document.origin, field), str(document.key), field, sentence, Code.RULE_INVALID)
 
@@ -229,7 +229,7 @@ def _problem(
 ) -> Problem:
     sentence, field = sentence_of(error)
     if error.__cause__ is None:
-        sentence = _in_words(document, kind, field, str(error)) or sentence
+        sentence = _in_words(document.content, kind, field, str(error)) or sentence
     if is_kept:
         sentence += "; the object's last valid version stays live"
     return Problem(locate(document.origin, field), str(document.key), field, sentence)
@@ -243,14 +243,21 @@ def sentence_of(error: msgspec.ValidationError) -> tuple[str, str]:
     return sentence if error.__cause__ is not None else sentence[:1].lower() + sentence[1:], field
 
 
-def _in_words(document: Document, kind: type[msgspec.Struct], field: str, sentence: str) -> str | None:
+def sentence_about(content: object, kind: type[msgspec.Struct], error: msgspec.ValidationError) -> str:
+    """The same as one sentence, for content that is a part of a document."""
+    sentence, field = sentence_of(error)
+    told = _in_words(content, kind, field, str(error)) if error.__cause__ is None else None
+    return f"{field}: {told or sentence}" if field else told or sentence
+
+
+def _in_words(content: Any, kind: type[msgspec.Struct], field: str, sentence: str) -> str | None:
     """For what msgspec says of a pattern or of a choice, which is not what people need to know."""
     if not sentence.startswith(("Expected `str` matching regex", "Invalid enum value")):
         return None
     wanted = meaning(kind, _steps(field))
     if wanted is None:
         return None
-    value: Any = document.content
+    value = content
     for step in _steps(field):
         value = value[step]
     return f"{value!r} is not {wanted}"

@@ -78,7 +78,7 @@ REFUSED = {
     ),
     "another issuer": (token(iss="https://other"), 401, "Jwt issuer is not configured"),
     "expired": (token(exp=int(time.time()) - 120), 401, "Jwt is expired"),
-    "too early": (token(nbf=int(time.time()) + 120), 401, "Jwt not yet valid"),
+    "too early": (token(nbf=int(time.time()) + 86400), 401, "Jwt not yet valid"),
     "for others": (token(aud="shop"), 403, "Audiences in Jwt are not allowed"),
     "of an unknown key": (
         token(SigningKey.generate(kid="x")),

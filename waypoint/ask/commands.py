@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -17,7 +17,8 @@ from l4.config.codes import Level
 from l4.config.settings import InvalidSetting, Settings
 from waypoint.ask import listing
 from waypoint.ask.analyze import Analysis, analyze, is_at_least
-from waypoint.ask.load import Gateway, Loaded, load
+from waypoint.ask.lines import Lines
+from waypoint.ask.load import STDIN, Gateway, Loaded, load
 from waypoint.ask.suppress import Suppression
 from waypoint.config.dump import dump
 from waypoint.config.snapshot import Snapshot
@@ -70,11 +71,13 @@ def run_analyze(
 
 
 def run_compile(question: Question, output: str, *, only_status: bool) -> None:
-    loaded, _ = question.read()
+    loaded, stdin = question.read()
     if question.gateway is None and len(loaded.snapshots) != 1:
         names = ", ".join("/".join(it) for it in loaded.snapshots) or "none"
         raise click.UsageError(f"--gateway must say for which waypoint; in use are: {names}")
-    dumped = dump(_snapshot_of(loaded, question.gateway or next(iter(loaded.snapshots))))
+    snapshot = _snapshot_of(loaded, question.gateway or next(iter(loaded.snapshots)))
+    located = Lines({} if stdin is None else {STDIN: stdin}).located(snapshot.problems)
+    dumped = dump(replace(snapshot, problems=tuple(sorted(located))))
     shown = dumped["status"] if only_status else dumped
     if output == "json":
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))

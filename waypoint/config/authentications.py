@@ -13,7 +13,7 @@ import msgspec
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
-from l4.config.resources import Resource
+from l4.config.resources import Resource, sentence_about
 from l4.config.shape import shape_of, unknown_fields
 from l4.discovery.workload import Service
 from policies import wire_text
@@ -50,7 +50,9 @@ class Authentications:
             sentence = "has no effect beside targetRefs: a policy is for pods or for a waypoint, not for both"
             report.tell("spec.selector", sentence, Code.POLICY_NOT_TARGETED)
         hostnames = list(targets.of(resource, resource.value.spec.targets, report))
-        if hostnames:
+        if (
+            hostnames or not resource.value.spec.targets
+        ):  # what is wrong is told by the waypoint that it is for, or by all
             rules = [_rule(it, f"spec.jwtRules[{n}]", report) for n, it in enumerate(resource.value.spec.jwt_rules)]
             for hostname in hostnames:
                 self._rules.setdefault(hostname, []).extend(rules)
@@ -61,7 +63,8 @@ def _rule(content: Any, field: str, report: Report) -> JwtRule:
     try:
         rule = msgspec.convert(content, JWTRule)
     except msgspec.ValidationError as error:
-        report.tell(field, f"{error}; {_REFUSED}", Code.TOKENS_REFUSED)
+        sentence = sentence_about(content, JWTRule, error)
+        report.tell(field, f"{sentence}; {_REFUSED}", Code.TOKENS_REFUSED)
         return _broken(content)
     for unknown in unknown_fields(content, shape_of(JWTRule), field):
         report.tell(unknown, "is not known here and has no effect: is it spelled right?", Code.UNKNOWN_FIELD)

@@ -80,8 +80,9 @@ class Targets:
             return f"there is no {whole}; the policy has no effect there"
         if target.section and target.section not in sections:
             what = "rule" if target.kind.endswith("Route") else "port"
-            known = ", ".join(sorted(sections)) or "none"
-            return f"{whole} has no {what} named {target.section}, but {known}"
+            if not sections:
+                return f"no {what} of {whole} has a name, so that {target.section} is none: name the {what} there"
+            return f"{whole} has no {what} named {target.section}; those with a name are {', '.join(sorted(sections))}"
         return None
 
     def why_without_effect(self, target: Target) -> str | None:

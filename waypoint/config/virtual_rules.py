@@ -195,35 +195,14 @@ class VirtualRules:
     def _source(self, index: int, section: str) -> RuleSource:
         return RuleSource(self._key.kind, self._key.namespace, self._key.name, index, section)
 
-    # -- matches ---------------------------------------------------------------------------------------------------
-
     def _match(self, match: api.HTTPMatch) -> Match:
-        pseudo = ((b":scheme", match.scheme), (b":method", match.method), (b":authority", match.authority))
-        return Match(
-            path=_path(match, self._normalization),
-            headers=(
-                *(FieldMatch(name, _string(it)) for name, it in pseudo if it is not None),
-                *_fields(match.headers, lower=True),
-            ),
-            query=tuple(_fields(match.query_params, lower=False)),
-            without=tuple(_fields(match.without_headers, lower=True)),
-            source=self._clients(match),
-        )
+        return match_of(match, self._registry, self._normalization)
 
     def _replaced_prefix(self, route: api.HTTPRoute, match: api.HTTPMatch) -> bytes | None:
         """The prefix that matched, where a rewrite or redirect puts something in its place; None for the whole path."""
         replaces_it = route.rewrite is not None or (route.redirect is not None and route.redirect.prefix_rewrite)
         prefix = match.uri.prefix if replaces_it and match.uri is not None else None
         return self._normalization.of_prefix(prefix.encode()) if prefix is not None else None
-
-    def _clients(self, match: api.HTTPMatch) -> SourceMatch | None:
-        if not match.source_namespace and not match.source_labels:
-            return None
-        ips = None
-        if wanted := match.source_labels.items():
-            workloads = self._registry.workloads.values()
-            ips = frozenset(ip for it in workloads if wanted <= it.labels.items() for ip in it.addresses)
-        return SourceMatch(match.source_namespace or None, ips)
 
     # -- rules -----------------------------------------------------------------------------------------------------
 
@@ -325,6 +304,30 @@ def _weight(it: api.HTTPRouteDestination | api.L4RouteDestination, all_of_them: 
 
 
 # -- matches -------------------------------------------------------------------------------------------------------
+
+
+def match_of(match: api.HTTPMatch, registry: Registry, normalization: PathNormalization = BASE) -> Match:
+    pseudo = ((b":scheme", match.scheme), (b":method", match.method), (b":authority", match.authority))
+    return Match(
+        path=_path(match, normalization),
+        headers=(
+            *(FieldMatch(name, _string(it)) for name, it in pseudo if it is not None),
+            *_fields(match.headers, lower=True),
+        ),
+        query=tuple(_fields(match.query_params, lower=False)),
+        without=tuple(_fields(match.without_headers, lower=True)),
+        source=_clients(match, registry),
+    )
+
+
+def _clients(match: api.HTTPMatch, registry: Registry) -> SourceMatch | None:
+    if not match.source_namespace and not match.source_labels:
+        return None
+    ips = None
+    if wanted := match.source_labels.items():
+        workloads = registry.workloads.values()
+        ips = frozenset(ip for it in workloads if wanted <= it.labels.items() for ip in it.addresses)
+    return SourceMatch(match.source_namespace or None, ips)
 
 
 def _string(match: api.StringMatch) -> StringMatch:

@@ -147,6 +147,22 @@ def test_what_is_compiled_is_what_a_running_waypoint_dumps(folder: Path) -> None
     assert json.loads(of_json.stdout) == yaml.safe_load(of_yaml.stdout) == json.loads(json.dumps(dump(snapshot)))
 
 
+@pytest.mark.parametrize("is_stdin", [False, True])
+def test_a_problem_has_the_same_line_as_in_an_analysis(folder: Path, is_stdin: bool) -> None:
+    broken = WITH_ERROR.replace("rules: [", "rules:\n  [\n    ").replace("name: nobody", "\n      name: nobody")
+    if not is_stdin:
+        (folder / "route.yaml").write_text(broken)
+    paths: list[str | Path] = [folder, "-"] if is_stdin else [folder]
+
+    compiled = waypoint("compile", *paths, "-o", "json", stdin=broken)
+    analyzed = waypoint("analyze", *paths, "-o", "json", stdin=broken)
+
+    (line,) = json.loads(compiled.stdout)["problems"]
+    (problem,) = [it for it in json.loads(analyzed.stdout) if it["code"] == "PWP0103"]
+    assert line.startswith(f"{problem['reference']}: ")
+    assert not problem["reference"].endswith(":1")
+
+
 def test_the_status_of_routes_and_gateway_can_be_had_alone(folder: Path) -> None:
     answer = waypoint("compile", folder, "--status")
 

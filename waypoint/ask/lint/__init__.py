@@ -5,12 +5,26 @@ a rule that it calls unreachable never matches. Each kind of finding has its cod
 """
 
 from l4.config.documents import Problem
-from waypoint.ask.lint import bindings, outliers, policies, redirects, routes, security, services
+from waypoint.ask.lint import (
+    bindings,
+    destination_rules,
+    outliers,
+    policies,
+    redirects,
+    routes,
+    security,
+    services,
+    virtual_services,
+)
 from waypoint.ask.lint.subject import Subject
 
 __all__ = ["Subject", "lint"]
 
-_LINTS = (routes.lint, redirects.lint, bindings.lint, services.lint, security.lint, policies.lint, outliers.lint)
+_LINTS = (
+    *(routes.lint, redirects.lint, virtual_services.lint),
+    *(bindings.lint, services.lint, destination_rules.lint, outliers.lint),
+    *(security.lint, policies.lint),
+)
 
 
 def lint(subject: Subject) -> list[Problem]:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from l4.config.codes import Code
 from l4.config.documents import Document, Problem
+from l4.config.resources import Resource
 from l4.discovery.objects import Gateway
 from l4.discovery.waypoints import USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
+from waypoint.config.virtual_service import MESH, VirtualService
 
 ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
 POLICIES = ("RateLimitPolicy", "FaultPolicy")
@@ -21,6 +23,8 @@ def lint(subject: Subject) -> Iterator[Problem]:
         yield from _without_waypoint(subject, document, "parentRefs")
     for document in subject.of_kind(*POLICIES):
         yield from _without_waypoint(subject, document, "targetRefs")
+    for resource in subject.resources.of(VirtualService):
+        yield from _virtual_without_waypoint(subject, resource)
     yield from _unused_waypoints(subject)
     for document in subject.of_kind("Namespace", "Service", "ServiceEntry"):
         yield from _outside_the_mesh(subject, document)
@@ -35,11 +39,32 @@ def _without_waypoint(subject: Subject, attached: Document, field: str) -> Itera
         service = subject.registry.service_named(namespace, name)
         if service is None or service.waypoint is not None:
             continue
-        sentence = f"has no effect: no waypoint stands before Service {namespace}/{name}; label it, or its namespace, "
-        sentence += f"{USE_WAYPOINT}: GATEWAY"
-        if subject.namespace(namespace) is None:
-            sentence += f" (Namespace {namespace} is not among these files, so its labels are not known)"
+        sentence = f"has no effect: no waypoint stands before Service {namespace}/{name}; "
+        sentence += _remedy(subject, namespace, name)
         yield problem(attached, f"spec.{field}[{index}]", sentence, Code.ROUTE_WITHOUT_WAYPOINT)
+
+
+def _virtual_without_waypoint(subject: Subject, resource: Resource[VirtualService]) -> Iterator[Problem]:
+    spec = resource.value.spec
+    for index, host in enumerate(spec.hosts if not spec.gateways or MESH in spec.gateways else ()):
+        service = subject.service_of(resource.key.namespace, host)
+        if service is not None and service.waypoint is None and not service.is_entry:
+            remedy = _remedy(subject, service.namespace, service.name)
+            sentence = f"has no effect on {service.hostname}: no waypoint stands before it; {remedy}"
+            field, origin = f"spec.hosts[{index}]", resource.origin
+            yield Problem(origin, str(resource.key), field, sentence, Code.ROUTE_WITHOUT_WAYPOINT)
+
+
+def _remedy(subject: Subject, namespace: str, name: str) -> str:
+    """A label that is there already leads nowhere, and is told at its own place."""
+    owner = subject.namespace(namespace)
+    for labelled in (subject.named("Service", namespace, name), owner):
+        value = labels(labelled).get(USE_WAYPOINT) if labelled is not None else None
+        if labelled is not None and value is not None:
+            label = f"the label {USE_WAYPOINT}: {value} of {labelled.key}"
+            return f"{label} says so" if value == "none" else f"{label} leads to none that can be used: see there"
+    unknown = f" (Namespace {namespace} is not among these files, so its labels are not known)"
+    return f"label it, or its namespace, {USE_WAYPOINT}: GATEWAY" + (unknown if owner is None else "")
 
 
 def _unused_waypoints(subject: Subject) -> Iterator[Problem]:

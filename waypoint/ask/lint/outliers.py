@@ -19,20 +19,13 @@ _DEFAULT_PERCENT = 10
 def lint(subject: Subject) -> Iterator[Problem]:
     selectors = {(it.key.namespace, it.key.name): it.value.spec.selector for it in subject.resources.of(ServiceObject)}
     for rule in subject.of_kind("DestinationRule"):
-        service = _service(subject, rule)
+        host = str(mapping(rule.content.get("spec")).get("host", ""))
+        service = subject.service_of(rule.key.namespace, host)
         if service is None:
             continue
         count = subject.workloads.endpoints(service, selectors.get((service.namespace, service.name), {}))
         if count:
             yield from _ejecting_nobody(rule, service, count)
-
-
-def _service(subject: Subject, rule: Document) -> Service | None:
-    """`host` is a hostname, or a Service's short name in the namespace of the rule."""
-    host = str(mapping(rule.content.get("spec")).get("host", ""))
-    if "." not in host:
-        return subject.registry.service_named(rule.key.namespace, host)
-    return subject.registry.services.get(host)
 
 
 def _ejecting_nobody(rule: Document, service: Service, count: int) -> Iterator[Problem]:

@@ -18,24 +18,33 @@ from waypoint.config.snapshot import Destination
 def lint(subject: Subject) -> Iterator[Problem]:
     policies = WorkloadPolicies(subject.resources, subject.registry)
     yield from policies.problems
-    for snapshot in subject.snapshots:
-        for destination in snapshot.destinations.values():
-            yield from _passed_by(subject, destination, policies)
-
-
-def _passed_by(subject: Subject, destination: Destination, policies: WorkloadPolicies) -> Iterator[Problem]:
-    service = subject.registry.services.get(destination.service.hostname)
-    if destination.authorization is None or service is None:
-        return
-    open_to_all = [it.workload for it in service.endpoints if not _is_guarded(it.workload, policies)]
-    for policy in destination.authorization.policies if open_to_all else ():
+    passed_by: dict[Policy, set[str]] = {}
+    for destination in subject.destinations():
+        open_to_all = _open_to_all(subject, destination, policies)
+        authorization = destination.authorization
+        for policy in authorization.policies if authorization is not None and open_to_all else ():
+            if _is_enforced(policy):
+                passed_by.setdefault(policy, set()).update(open_to_all)
+    for policy, names in passed_by.items():
         document = subject.named("AuthorizationPolicy", policy.namespace, policy.name)
-        if _is_enforced(policy) and document is not None:
+        if document is not None:
             sentence = (
-                f"whoever calls {min(it.name for it in open_to_all)} by its own address goes round the waypoint, which "
-                "alone judges this; add an AuthorizationPolicy for the pods that allows the waypoint's service account"
+                f"whoever calls {_some(names)} by its own address goes round the waypoint, which alone judges this; "
+                "add an AuthorizationPolicy for the pods that allows the waypoint's service account"
             )
             yield problem(document, "spec.targetRefs", sentence, Code.WAYPOINT_PASSED_BY)
+
+
+def _open_to_all(subject: Subject, destination: Destination, policies: WorkloadPolicies) -> set[str]:
+    service = subject.registry.services.get(destination.service.hostname)
+    if destination.authorization is None or service is None:
+        return set()
+    return {it.workload.name for it in service.endpoints if not _is_guarded(it.workload, policies)}
+
+
+def _some(names: set[str]) -> str:
+    first, *others = sorted(names)
+    return f"{first} (or {len(others)} more)" if others else first
 
 
 def _is_guarded(workload: Workload, policies: WorkloadPolicies) -> bool:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Set
 
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey, Problem
-from policies.route import Match, Rule, RuleSource
-from waypoint.ask.lint.shadows import shadows
+from policies.route import Match, Rule, RuleSource, Table
+from waypoint.ask.lint.shadows import Shadow, ordered_shadows, shadows
 from waypoint.ask.lint.subject import Subject, items, mapping, problem
 from waypoint.config.grpc_route import GRPCRoute, GRPCRouteRule
 from waypoint.config.http_route import HTTPRoute, HTTPRouteRule
 from waypoint.config.rules import matches_of
+from waypoint.config.virtual_rules import match_of
+from waypoint.config.virtual_service import HTTPMatch, VirtualService
 
 _MESH_PARENTS = frozenset({"Service", "ServiceEntry"})
 
@@ -43,6 +45,7 @@ def _never_matching(subject: Subject) -> Iterator[Problem]:
     told: set[tuple[RuleSource, str]] = set()
     for (source, match, repetition), taker in dead.items():
         field = _field(matches[source], match, repetition) if source in matches else ""
+        field = field.replace("matches", "match") if source.section == "http" else field
         if (source, field) not in told and (field or source not in rules_alive):
             told.add((source, field))
             sentence = f"never matches: all that it could take is taken by {taker}"
@@ -51,8 +54,10 @@ def _never_matching(subject: Subject) -> Iterator[Problem]:
 
 def _http_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None]]:
     """Each match in each table, and which other rule takes everything away from it, if one does."""
-    for _, table in subject.tables():
-        shadowed = {id(shadow.route): shadow.taker.rule.source for shadow in shadows(table)}
+    found: list[tuple[Table, Iterator[Shadow]]] = [(table, shadows(table)) for _, table in subject.tables()]
+    found += [(table, ordered_shadows(table)) for table in subject.ordered_tables()]
+    for table, its in found:
+        shadowed = {id(shadow.route): shadow.taker.rule.source for shadow in its}
         count: Counter[tuple[RuleSource, Match]] = Counter()
         for route in table.routes:
             source, match = route.rule.source, route.match
@@ -77,6 +82,12 @@ def _opaque_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None
 def _matches(subject: Subject, sources: Set[RuleSource]) -> Mapping[RuleSource, list[Match]]:
     """The matches of rules in the order in which they are written, which tables do not keep."""
     found: dict[RuleSource, list[Match]] = {}
+    for it in subject.resources.of(VirtualService):
+        for index, route in enumerate(it.value.spec.http):
+            source = RuleSource(it.key.kind, it.key.namespace, it.key.name, index, "http")
+            if source in sources:
+                written = route.match or (HTTPMatch(),)
+                found[source] = [match_of(match, subject.registry) for match in written]
     for key, rules in _written(subject):
         for index, rule in enumerate(rules):
             source = RuleSource(key.kind, key.namespace, key.name, index)

@@ -11,7 +11,7 @@ import msgspec
 from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.discovery.objects import ROOT_NAMESPACE, LabelSelector
-from l4.discovery.waypoints import USE_WAYPOINT
+from l4.discovery.waypoints import GATEWAY_NAME, USE_WAYPOINT
 from waypoint.ask.lint.bindings import is_enrolled
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
 
@@ -28,6 +28,10 @@ def lint(subject: Subject) -> Iterator[Problem]:
         if policy.key.group == "security.istio.io":
             yield from _http_at_ztunnel(subject, policy)
             yield from _unchecked_tokens(subject, policy)
+            yield from _unknown_namespaces(subject, policy)
+    for policy in subject.of_kind("AuthorizationPolicy", "PeerAuthentication"):
+        if policy.key.group == "security.istio.io":
+            yield from _selecting_nobody(subject, policy)
     yield from _blocked_port(subject)
 
 
@@ -85,6 +89,52 @@ def _token_fields(spec: Content) -> Iterator[str]:
         for index, condition in items(rule.get("when")):
             if str(condition.get("key")).startswith("request.auth."):
                 yield f"spec.rules[{number}].when[{index}].key"
+
+
+def _unknown_namespaces(subject: Subject, policy: Document) -> Iterator[Problem]:
+    """Where no Namespace is among the files, nobody can tell."""
+    known = {document.key.name for document in subject.of_kind("Namespace")}
+    if not known:
+        return
+    known.update(document.key.namespace for document in subject.documents)
+    for field, value in _namespaces(mapping(policy.content.get("spec"))):
+        if "*" not in value and value not in known:
+            sentence = f"there is no namespace {value} among these files: is it spelled right?"
+            yield problem(policy, field, sentence, Code.NAMESPACE_UNKNOWN)
+
+
+def _namespaces(spec: Content) -> Iterator[tuple[str, str]]:
+    for number, rule in items(spec.get("rules")):
+        place = f"spec.rules[{number}]"
+        for index, origin in items(rule.get("from")):
+            source = mapping(origin.get("source"))
+            for name in ("namespaces", "notNamespaces"):
+                yield from _texts(source.get(name), f"{place}.from[{index}].source.{name}")
+        for index, condition in items(rule.get("when")):
+            if condition.get("key") == "source.namespace":
+                for name in ("values", "notValues"):
+                    yield from _texts(condition.get(name), f"{place}.when[{index}].{name}")
+
+
+def _texts(value: object, field: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        yield from ((f"{field}[{index}]", it) for index, it in enumerate(value) if isinstance(it, str))
+
+
+def _selecting_nobody(subject: Subject, policy: Document) -> Iterator[Problem]:
+    """In the root namespace a policy is for the pods of all namespaces. The pods of waypoints are rarely known."""
+    selector = mapping(mapping(mapping(policy.content.get("spec")).get("selector")).get("matchLabels"))
+    wanted = {str(name): str(value) for name, value in selector.items()}
+    if not wanted or GATEWAY_NAME in wanted:
+        return
+    own = policy.key.namespace
+    namespaces = subject.workloads.namespaces() if own == ROOT_NAMESPACE else [own]
+    found = [subject.workloads.are_selected(namespace, wanted) for namespace in namespaces]
+    if found and all(it is False for it in found):
+        told = ", ".join(f"{name}={value}" for name, value in wanted.items())
+        where = "" if own == ROOT_NAMESPACE else f" of namespace {own}"
+        sentence = f"no pod{where} has the labels {told}, so that the policy protects nothing"
+        yield problem(policy, "spec.selector", sentence, Code.NO_WORKLOAD_SELECTED)
 
 
 # -- NetworkPolicy -------------------------------------------------------------------------------------------------

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from itertools import islice
 
 from policies.matching import StringMatch
-from policies.route import Match, PathKind, PathMatch, Route, RouteTable
+from policies.route import Match, OrderedTable, PathKind, PathMatch, Route, RouteTable, SourceMatch
 
 _MAX_FORMS = 32
+_MAX_TAKERS = 256
 _SPECIAL = frozenset(b".^$*+?{}[]()|\\")
 _QUANTIFIERS = frozenset(b"*+?{")
 
 Condition = tuple[str, bytes]
-"""`method`, `header` or `query`, and its name."""
+"""`method`, `header`, `query`, `without` or `source`, and its name."""
 
-Conditions = Mapping[Condition, StringMatch | bytes]
+Conditions = Mapping[Condition, StringMatch | SourceMatch | bytes]
 _Path = tuple[PathKind, bytes]
 
 
@@ -48,6 +49,41 @@ def shadows(table: RouteTable) -> Iterator[Shadow]:
             yield Shadow(route, taker)
         else:
             own.add(route, conditions)
+
+
+def ordered_shadows(table: OrderedTable) -> Iterator[Shadow]:
+    """Where the first match wins. Each route is compared with a bounded number of those before it."""
+    takers: list[tuple[Route, Conditions]] = []
+    for route in table.routes:
+        conditions = _all_conditions(route.match)
+        taker = next(
+            (
+                each
+                for each, its in takers
+                if _covers(each.match.path, route.match.path) and its.items() <= conditions.items()
+            ),
+            None,
+        )
+        if taker is not None:
+            yield Shadow(route, taker)
+        elif len(takers) < _MAX_TAKERS:
+            takers.append((route, conditions))
+
+
+def _covers(wide: PathMatch, narrow: PathMatch) -> bool:
+    """Whether the first takes every path that the second takes, as far as that is plain to see."""
+    if wide.kind is PathKind.TEXT_PREFIX and wide.value in {b"", b"/"}:
+        return True
+    if wide.kind is PathKind.REGEX or narrow.kind is PathKind.REGEX:
+        is_same = wide.kind is narrow.kind and wide.value == narrow.value
+        begins = wide.kind is PathKind.TEXT_PREFIX and _literal_beginning(narrow.value).startswith(wide.value)
+        return is_same or (begins and not wide.ignores_case)
+    if narrow.ignores_case and not wide.ignores_case:
+        return False
+    value = narrow.value.lower() if wide.ignores_case else narrow.value
+    if wide.kind is PathKind.EXACT:
+        return narrow.kind is PathKind.EXACT and value == wide.value
+    return value.startswith(wide.value)
 
 
 class _Takers:
@@ -74,8 +110,14 @@ class _Takers:
         return None
 
 
+def _all_conditions(match: Match) -> Conditions:
+    without = {("without", field.name): field.match for field in match.without}
+    source = {("source", b""): match.source} if match.source is not None else {}
+    return {**_conditions(match), **without, **source}
+
+
 def _conditions(match: Match) -> Conditions:
-    conditions: dict[Condition, StringMatch | bytes] = {}
+    conditions: dict[Condition, StringMatch | SourceMatch | bytes] = {}
     if match.method is not None:
         conditions["method", b""] = match.method
     conditions.update((("header", field.name), field.match) for field in match.headers)

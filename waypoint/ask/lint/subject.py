@@ -7,8 +7,9 @@ from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.config.resources import Resources
 from l4.discovery.registry import Registry
+from l4.discovery.workload import Service
 from policies.opaque import OpaqueTable
-from policies.route import RouteTable, Rule, RuleSource
+from policies.route import OrderedTable, RouteTable, Rule, RuleSource
 from waypoint.ask.lint.workloads import Workloads
 from waypoint.config.snapshot import Destination, Snapshot
 
@@ -46,15 +47,27 @@ class Subject:
     def namespace(self, name: str) -> Document | None:
         return self.named("Namespace", "", name)
 
+    def service_of(self, namespace: str, host: str) -> Service | None:
+        """A host as Istio's kinds write it: a hostname, or a Service's short name in the object's namespace."""
+        if "." not in host:
+            return self.registry.service_named(namespace, host)
+        return self.registry.services.get(host.lower())
+
+    def ordered_tables(self) -> Iterator[OrderedTable]:
+        for destination in self.destinations():
+            for table in (destination.routes, *destination.consumer_routes.values()):
+                if isinstance(table, OrderedTable):
+                    yield table
+
     def tables(self) -> Iterator[tuple[Destination, RouteTable]]:
         """Each table of routes with a precedence once, with one of the destinations that it belongs to."""
-        for destination in self._destinations():
+        for destination in self.destinations():
             for table in (destination.routes, *destination.consumer_routes.values()):
                 if isinstance(table, RouteTable):
                     yield destination, table
 
     def opaque_tables(self) -> Iterator[OpaqueTable]:
-        for destination in self._destinations():
+        for destination in self.destinations():
             yield from (destination.opaque, *destination.consumer_opaque.values())
 
     def rules(self) -> Mapping[RuleSource, Rule]:
@@ -63,7 +76,7 @@ class Subject:
         opaque = (route.rule for table in self.opaque_tables() for route in table.routes)
         return {rule.source: rule for rule in (*of_http, *opaque) if rule.source is not None}
 
-    def _destinations(self) -> Iterator[Destination]:
+    def destinations(self) -> Iterator[Destination]:
         """Each once: a service has an entry for each of its addresses."""
         for snapshot in self.snapshots:
             yield from {id(destination): destination for destination in snapshot.destinations.values()}.values()

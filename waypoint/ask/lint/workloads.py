@@ -29,6 +29,10 @@ class Workloads:
             for label in template.labels.items():
                 self._by_label.setdefault((namespace, *label), []).append(template)
 
+    def namespaces(self) -> Iterable[str]:
+        """Those with workloads."""
+        return self._by_namespace.keys()
+
     def of(self, namespace: str) -> Iterable[Template]:
         return self._by_namespace.get(namespace, ())
 

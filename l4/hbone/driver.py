@@ -178,6 +178,7 @@ class Driver(asyncio.Protocol):
                 timer.cancel()
         if self._lifetime is not None:
             self._lifetime.end()
+            self._lifetime = None  # each holds the other: without this, only the garbage collector could free them
         why = f"the HBONE connection was lost: {error}" if error else "the HBONE connection was closed"
         for tunnel in list(self._tunnels.values()):
             self._fail(tunnel, TunnelReset(why), ConnectFailed(why))

@@ -142,6 +142,7 @@ def test_a_program_names_the_version_of_the_wheel(installed: Venv, wheel: Path, 
     assert installed.run(program, "--version").startswith(f"{program} {version}, Python 3.")
 
 
+@pytest.mark.timeout(300)  # one laptop mesh runs at a time: others may have to finish first
 def test_what_the_installed_program_starts_is_installed_too(
     installed: Venv, others: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from _pytest.mark.structures import ParameterSet
 
 from l4.config.settings import Settings
@@ -22,6 +23,7 @@ from tests.kit.laptop import TOP, LaptopMesh, mesh_up
 from waypoint.ask.load import load
 from waypoint.config.dump import dump
 
+pytestmark = pytest.mark.timeout(300)  # one laptop mesh runs at a time: others may have to finish first
 BOOKINFO = TOP / "examples" / "bookinfo"
 INGRESS = "127.0.0.1:19080"
 DETAILS = "127.0.0.1:19081"
@@ -199,18 +201,34 @@ def test_a_broken_edit_leaves_the_last_good_routes_in_force(mesh: LaptopMesh, ro
 # -- scenarios -------------------------------------------------------------------------------------------------------
 
 
-def play(mesh: LaptopMesh, routes: Path, name: str, *, starts_programs: bool = False) -> None:
+def play(mesh: LaptopMesh, routes: Path, name: str) -> None:
     """Put a scenario in the routes' place, and wait until it is in force and its programs run."""
     scenario = (BOOKINFO / "scenarios" / f"{name}.yaml").read_text()
     replaced(routes, lambda _: scenario)
     until(lambda: live(mesh) == wanted(mesh, routes), seconds=10)
-    if starts_programs:
-        until(lambda: status(REVIEWS) == 200, seconds=15)
+    until(lambda: all(serves(mesh, pod) for pod in pods(scenario)), seconds=15)
+
+
+def pods(scenario: str) -> list[str]:
+    """The pods of a scenario's own Deployments."""
+    deployments = [it for it in yaml.safe_load_all(scenario) if it["kind"] == "Deployment"]
+    return [f"{it['metadata']['name']}-{index}" for it in deployments for index in range(it["spec"]["replicas"])]
+
+
+def serves(mesh: LaptopMesh, pod: str) -> bool:
+    """Whether the waypoint knows that it is ready."""
+    overlay = yaml.safe_load_all((mesh.folder / "run" / "overlay" / "mesh.yaml").read_text())
+    addresses = {it["metadata"]["name"]: it["status"]["podIP"] for it in overlay if it["kind"] == "Pod"}
+    return pod in addresses and f'"{addresses[pod]}:' in config_dump(mesh)
+
+
+def config_dump(mesh: LaptopMesh) -> str:
+    return Browser().get(mesh.addresses["admin", "waypoint default/waypoint"] + "config_dump")
 
 
 def live(mesh: LaptopMesh) -> object:
     """What the waypoint does, but for who is there to do it."""
-    return decisions(json.loads(Browser().get(mesh.addresses["admin", "waypoint default/waypoint"] + "config_dump")))
+    return decisions(json.loads(config_dump(mesh)))
 
 
 def wanted(mesh: LaptopMesh, routes: Path) -> object:
@@ -257,14 +275,14 @@ def test_broken_ratings_leave_a_page_without_stars(mesh: LaptopMesh, routes: Pat
 
 @pytest.mark.usefixtures("original_routes")
 def test_retries_hide_flaky_reviews(mesh: LaptopMesh, routes: Path) -> None:
-    play(mesh, routes, "flaky-reviews", starts_programs=True)
+    play(mesh, routes, "flaky-reviews")
 
     assert [status(REVIEWS) for _ in range(20)] == [200] * 20
 
 
 @pytest.mark.usefixtures("original_routes")
 def test_a_circuit_breaker_opens_under_load_and_closes_after_it(mesh: LaptopMesh, routes: Path) -> None:
-    play(mesh, routes, "circuit-breaker", starts_programs=True)
+    play(mesh, routes, "circuit-breaker")
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(status, [REVIEWS] * 8))
@@ -276,7 +294,7 @@ def test_a_circuit_breaker_opens_under_load_and_closes_after_it(mesh: LaptopMesh
 
 @pytest.mark.usefixtures("original_routes")
 def test_a_broken_replica_is_left_alone(mesh: LaptopMesh, routes: Path) -> None:
-    play(mesh, routes, "broken-replica", starts_programs=True)
+    play(mesh, routes, "broken-replica")
 
     answers = [status(REVIEWS) for _ in range(40)]
 
@@ -346,7 +364,7 @@ SHOWN = re.findall(
 def test_the_commands_of_the_readme_show_what_it_says(
     mesh: LaptopMesh, routes: Path, name: str, commands: str, shown: str
 ) -> None:
-    play(mesh, routes, name, starts_programs=name in {"flaky-reviews", "circuit-breaker", "broken-replica"})
+    play(mesh, routes, name)
 
     printed = mesh.shell(commands.replace("examples/bookinfo/routes.yaml", str(routes)))
 

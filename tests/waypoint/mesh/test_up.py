@@ -10,6 +10,7 @@ import pytest
 
 from tests.kit.laptop import environment, mesh_up
 
+pytestmark = pytest.mark.timeout(300)  # one laptop mesh runs at a time: others may have to finish first
 WEB = """
 apiVersion: v1
 kind: Service

@@ -99,10 +99,12 @@ class Cluster:
         return self.answered is not None and not self.answered.is_set()
 
     async def first_answer(self, seconds: float) -> None:
-        """Wait until the names have been looked up, for so long at most."""
-        if self.answered is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.answered.wait(), seconds)
+        """Wait until the names have been looked up, those of a configuration that comes meanwhile, too; for so long at
+        most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.answered is not None and not self.answered.is_set():
+                    await self.answered.wait()
 
     def resolve(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Where the names of the configuration lead by now."""

@@ -1,11 +1,13 @@
 """Which endpoint the next attempt goes to."""
 
+import asyncio
 from dataclasses import replace
 from random import Random
 
 from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint, WorkloadLabels
+from tests.kit.aio import run
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig
 from waypoint.upstream.cluster import Cluster
 
@@ -76,3 +78,34 @@ def test_an_unreachable_endpoint_that_is_gone_is_forgotten() -> None:
     now = 100.0
 
     assert cluster.trials() == []
+
+
+def test_the_first_answer_is_waited_for_also_when_another_configuration_comes_meanwhile() -> None:
+    async def scenario() -> None:
+        cluster = _cluster()
+        first = cluster.answered = asyncio.Event()
+        waiting = asyncio.create_task(cluster.first_answer(10))
+        await asyncio.sleep(0)
+
+        second = cluster.answered = asyncio.Event()
+        first.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        second.set()
+        await waiting
+        assert not cluster.is_awaited
+
+    run(scenario())
+
+
+def test_the_first_answer_is_waited_for_no_longer_than_is_said() -> None:
+    async def scenario() -> None:
+        cluster = _cluster()
+        cluster.answered = asyncio.Event()
+
+        await cluster.first_answer(0.01)
+
+        assert cluster.is_awaited
+
+    run(scenario())

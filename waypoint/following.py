@@ -18,10 +18,10 @@ from l4.config.collector import paused
 from l4.config.documents import Problem
 from l4.config.doubts import Doubt, Understanding, concern
 from l4.config.holder import Holder
-from l4.config.resources import Decoder
+from l4.config.resources import Decoder, Resources
 from l4.config.settings import Settings
 from l4.config.sources import Documents, FolderSource
-from l4.config.telling import Changes, Telling
+from l4.config.telling import Changed, Changes, Telling
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import EACH
 from waypoint.ask.analyze import findings
@@ -44,8 +44,8 @@ class Prepared:
     """A snapshot to go live, and what to tell of it. `lack` says why it is none to serve with, if so."""
 
     snapshot: Snapshot
-    documents: Documents
-    subject: Subject
+    resources: Resources
+    changed: Changed
     ignored: Mapping[str, int]
     problems: tuple[Problem, ...]
     doubts: tuple[Doubt, ...]
@@ -100,7 +100,7 @@ class Following:
             self._is_new.clear()
             latest = self._latest
             if latest is not None:
-                found = await asyncio.to_thread(_found, latest.subject)
+                found = await asyncio.to_thread(_found, latest)
                 if latest is self._latest:
                     self._findings.tell(found)
 
@@ -129,8 +129,8 @@ class Following:
             lack = f"{why_no_gateway(decoded.resources, self._gateway)}; see --gateway"
         return Prepared(
             snapshot,
-            documents,
-            Subject(documents.documents, decoded.resources, registry, (snapshot,)),
+            decoded.resources,
+            self._changes.compare(documents.documents),
             decoded.ignored,
             tuple(Lines({}).located(snapshot.problems)),
             doubts,
@@ -149,10 +149,10 @@ class Following:
             self._holder.swap(snapshot)
             self._clusters.retire_unknown(snapshot)
         self._tell(prepared)
-        changes = self._changes.since_before(prepared.documents.documents)
-        if is_new or changes:
-            count = len(snapshot.destinations)
-            log.info("configuration %s is live: %d destinations%s", snapshot.version, count, changes and f"; {changes}")
+        self._changes.accept(prepared.changed)
+        words, count = prepared.changed.words, len(snapshot.destinations)
+        if is_new or words:
+            log.info("configuration %s is live: %d destinations%s", snapshot.version, count, words and f"; {words}")
         self._latest = prepared
         self._is_new.set()
 
@@ -175,9 +175,10 @@ class Following:
         self._metrics.config_doubts.value = len(prepared.doubts)
 
 
-def _found(subject: Subject) -> list[Problem]:
+def _found(live: Prepared) -> list[Problem]:
+    documents, snapshot = live.changed.documents.values(), live.snapshot
     with paused():
-        return findings(subject)
+        return findings(Subject(documents, live.resources, snapshot.registry, (snapshot,)))
 
 
 def own_ip(listen: str) -> str | None:

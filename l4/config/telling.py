@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 
 from l4.config.codes import CODES, Level
 from l4.config.documents import Document, ObjectKey, Problem
@@ -18,7 +18,7 @@ class Telling:
     def __init__(self, log: logging.Logger, extra: Mapping[str, object] | None = None) -> None:
         self._log = log
         self._extra = extra
-        self._told: dict[Problem, Problem] = {}
+        self._told: dict[tuple[str, ...], Problem] = {}
 
     def tell(self, problems: Collection[Problem]) -> None:
         """`problems` are all that there are by now."""
@@ -32,22 +32,29 @@ class Telling:
         self._told = now
 
 
-def _without_line(problem: Problem) -> Problem:
-    return replace(problem, origin=replace(problem.origin, line=0))
+def _without_line(problem: Problem) -> tuple[str, ...]:
+    return problem.origin.file, problem.subject, problem.field, problem.sentence, problem.code
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What is different, in words; empty when nothing is. `documents` are those that are to be compared with next."""
+
+    words: str
+    documents: Mapping[ObjectKey, Document]
 
 
 class Changes:
-    """Which objects are new, changed or gone since the last time."""
+    """Which objects are new, changed or gone since what was accepted last."""
 
     def __init__(self) -> None:
-        self._before: dict[ObjectKey, Document] | None = None
+        self._before: Mapping[ObjectKey, Document] | None = None
 
-    def since_before(self, documents: Iterable[Document]) -> str:
-        """In words; empty the first time, and when nothing is different."""
+    def compare(self, documents: Iterable[Document]) -> Changed:
+        """The first time nothing is different."""
         before, now = self._before, {document.key: document for document in documents}
-        self._before = now
         if before is None:
-            return ""
+            return Changed("", now)
         new = [f"{key} ({document.origin})" for key, document in now.items() if key not in before]
         changed = [
             f"{key} ({document.origin})"
@@ -56,7 +63,10 @@ class Changes:
         ]
         gone = [str(key) for key in before if key not in now]
         parts = (("new", new), ("changed", changed), ("gone", gone))
-        return "; ".join(f"{word}: {_listed(names)}" for word, names in parts if names)
+        return Changed("; ".join(f"{word}: {_listed(names)}" for word, names in parts if names), now)
+
+    def accept(self, changed: Changed) -> None:
+        self._before = changed.documents
 
 
 def _listed(names: list[str]) -> str:

@@ -83,9 +83,9 @@ async def _status(reader: asyncio.StreamReader) -> str:
 
 
 @asynccontextmanager
-async def asking(folder: Path, policies: Path) -> AsyncIterator[Asking]:
+async def asking(folder: Path, policies: Path, **environment: str) -> AsyncIterator[Asking]:
     async with (
-        waypoint_process(folder, more=[policies], prefix=BOUND_BY_PERMISSIONS) as it,
+        waypoint_process(folder, more=[policies], prefix=BOUND_BY_PERMISSIONS, **environment) as it,
         origin(it.pod, answering()),
         asyncio.TaskGroup() as tasks,
     ):
@@ -120,7 +120,8 @@ def test_a_process_without_descriptors_loses_no_policy(tmp_path: Path) -> None:
     async def scenario() -> None:
         (tmp_path / "policies").mkdir()
         (tmp_path / "policies/p.yaml").write_text(POLICY)
-        async with asking(tmp_path, tmp_path / "policies") as asked:
+        # with a limit, memory is watched once a second, which takes a descriptor
+        async with asking(tmp_path, tmp_path / "policies", MEMORY_LIMIT_BYTES=str(1 << 40)) as asked:
             pid = asked.it.process.pid
             limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
@@ -129,7 +130,10 @@ def test_a_process_without_descriptors_loses_no_policy(tmp_path: Path) -> None:
             await asked.a_while()
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
             await asked.a_while()
-            assert await asked.it.readiness() == (200, "ready\n")
+            await asked.concerns("watching memory failed and is tried again")
+            await asked.concerns("cannot be", are_there=False)
+            assert (await asked.it.readiness())[0] == 200
+            assert 'pywaypoint_loop_failures_total{loop="watching memory"}' in await asked.it.metrics()
 
     run(scenario(), 60)
 

@@ -46,12 +46,15 @@ class WaypointProcess:
 
     async def refusals(self) -> dict[str, int]:
         """What was refused so far, by reason."""
+        text = await self.metrics()
+        return {reason: int(count) for reason, count in re.findall(r'refused_total{reason="(\w+)"} (\d+)', text)}
+
+    async def metrics(self) -> str:
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"http://{self.ip}:15020/stats/prometheus") as answer,
         ):
-            text = await answer.text()
-        return {reason: int(count) for reason, count in re.findall(r'refused_total{reason="(\w+)"} (\d+)', text)}
+            return await answer.text()
 
     async def readiness(self) -> tuple[int, str]:
         async with aiohttp.ClientSession() as session, session.get(f"http://{self.ip}:15021/healthz/ready") as answer:

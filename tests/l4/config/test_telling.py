@@ -58,20 +58,23 @@ def test_what_is_good_to_know_is_no_warning(caplog: pytest.LogCaptureFixture) ->
 def test_what_changed_is_said_by_name_and_place() -> None:
     changes = Changes()
 
-    first = changes.since_before([document("a"), document("b"), document("c")])
-    same = changes.since_before([document("a"), document("b"), document("c")])
-    second = changes.since_before([document("a", x=1), document("b"), document("d")])
+    first = changes.compare([document("a"), document("b"), document("c")])
+    changes.accept(first)
+    same = changes.compare([document("a"), document("b"), document("c")])
+    second = changes.compare([document("a", x=1), document("b"), document("d")])
+    changes.accept(second)
+    after = changes.compare([document("a", x=1), document("b"), document("d")])
 
-    assert first == same == ""
-    assert second == (
+    assert first.words == same.words == after.words == ""
+    assert second.words == (
         "new: Service default/d (d.yaml:1); changed: Service default/a (a.yaml:1); gone: Service default/c"
     )
 
 
 def test_of_many_changes_a_few_are_named() -> None:
     changes = Changes()
-    changes.since_before([])
+    changes.accept(changes.compare([]))
 
-    said = changes.since_before([document(f"s{number}") for number in range(9)])
+    said = changes.compare([document(f"s{number}") for number in range(9)])
 
-    assert said.endswith("Service default/s4 (s4.yaml:1) and 4 more")
+    assert said.words.endswith("Service default/s4 (s4.yaml:1) and 4 more")

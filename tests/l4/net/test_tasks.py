@@ -1,6 +1,8 @@
+import ast
 import asyncio
 import logging
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +109,27 @@ def test_of_several_loops_with_one_name_those_that_still_fail_are_shown() -> Non
         assert not told.tasks
 
     run_virtually(scenario())
+
+
+_OWNERS = {
+    "l4/hbone/pool.py": "dialling, which ends in time",
+    "l4/hbone/server.py": "handshakes, which end in time",
+    "l4/net/tasks.py": "the owner",
+    "l4/net/visits.py": "visits, which end in time",
+    "l4/ztunnel/proxy.py": "connections",
+    "waypoint/mesh/supervisor.py": "a task group",
+    "waypoint/mesh/up.py": "a task group",
+}
+
+
+def test_nobody_else_starts_tasks_that_nobody_would_miss() -> None:
+    root = Path(__file__).parents[3]
+    found = {
+        str(path.relative_to(root))
+        for folder in ("l4", "waypoint", "policies")
+        for path in (root / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in {"create_task", "ensure_future"}
+    }
+
+    assert found == _OWNERS.keys(), "a loop is kept by l4.net.tasks.Tasks, which begins it again and tells"

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from functools import partial
 
 import uvloop
@@ -34,6 +35,7 @@ from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.config.dump import dump
 from waypoint.config.snapshot import Snapshot
+from waypoint.config.transitions import Transitions
 from waypoint.data_path import DataPath
 from waypoint.following import Following, own_ip
 from waypoint.live import LivePolicies
@@ -89,6 +91,8 @@ class Waypoint:
             self._pool, lambda: self._certificates.current, settings, own_ip(options.listen[0])
         )
         self._holder.subscribe(self._originator.reconcile)
+        self._transitions = Transitions()
+        self._holder.subscribe(self._record)
         telemetry = Telemetry(self._metrics, self._access_log)
         self._clusters = Clusters(settings, self._tasks.keep, telemetry.count_event)
         self._tokens = Tokens(settings, self._tasks.keep)
@@ -235,7 +239,11 @@ class Waypoint:
         self._operators.readiness.concern(loop, sentence)
 
     def _dump(self) -> object:
-        return dump(self._holder.current)
+        return dump(self._holder.current, self._transitions.since)
+
+    def _record(self, snapshot: Snapshot) -> None:
+        conditions = (it for status in snapshot.statuses for it in status.conditions_by_place())
+        self._transitions.record(conditions, datetime.now(UTC))
 
 
 def run(options: RunOptions) -> None:

@@ -12,6 +12,7 @@ import yaml
 from tests.kit.snapshots import compiled, documents_of
 from waypoint.config.dump import dump
 from waypoint.config.snapshot import UNKNOWN_SERVICE
+from waypoint.config.transitions import NEVER
 
 HERE = Path(__file__).parent
 CASES = sorted(path.name.removesuffix(".in.yaml") for path in HERE.glob("*.in.yaml"))
@@ -48,7 +49,7 @@ def test_the_order_of_documents_decides_nothing(name: str) -> None:
 
 def _without_empty(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _without_empty(it) for key, it in value.items() if it not in (None, {}, [])}
+        return {key: _without_empty(it) for key, it in value.items() if it not in (None, {}, [], NEVER)}
     return [_without_empty(it) for it in value] if isinstance(value, list) else value
 
 

@@ -223,6 +223,15 @@ def test_a_retry_goes_to_another_endpoint(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_retry_may_go_to_the_same_endpoint_where_that_is_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        retry = replace(ON_503, attempts=1, avoids_tried=False)
+        async with scene(tmp_path, scripted(UNAVAILABLE), answering(), retry=retry) as it:
+            assert {status for status, _ in [await it.get() for _ in range(100)]} == {200, 503}  # but for one in 10^12
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("break_off", [b"", b"HTTP/1.1 200 O", b"HTTP/1.1 200 OK\r\nContent-Le"])
 def test_without_a_policy_nothing_that_was_delivered_is_sent_again(tmp_path: Path, break_off: bytes) -> None:
     async def scenario() -> None:

@@ -7,6 +7,7 @@ stays in place and accepts no token, so that its issuer's tokens are refused: no
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from waypoint.config.report import Report
 from waypoint.config.request_authentication import JWTRule, RequestAuthentication
 from waypoint.config.security_targets import EVERYTHING, SecurityTargets
 
+_MAX_UNKNOWN = 16  # told of one rule
 _DISCOVERY = "/.well-known/openid-configuration"
 _REFUSED = "no token that could fall under it is accepted until that is mended"
 
@@ -66,8 +68,11 @@ def _rule(content: Any, field: str, report: Report) -> JwtRule:
         sentence = sentence_about(content, JWTRule, error)
         report.tell(field, f"{sentence}; {_REFUSED}", Code.TOKENS_REFUSED)
         return _broken(content)
-    for unknown in unknown_fields(content, shape_of(JWTRule), field):
-        report.tell(unknown, "is not known here and has no effect: is it spelled right?", Code.UNKNOWN_FIELD)
+    if unknown := list(islice(unknown_fields(content, shape_of(JWTRule), field), _MAX_UNKNOWN)):
+        for place in unknown:
+            sentence = f"is not known here, and may be what keeps tokens out: is it spelled right? {_REFUSED}"
+            report.tell(place, sentence, Code.TOKENS_REFUSED)
+        return _broken(content)
     outputs = ((wire_text.header_name(it.header), it.claim) for it in rule.output_claim_to_headers)
     payload_header = rule.output_payload_to_header
     return JwtRule(

@@ -18,9 +18,10 @@ from policies.rewrite import HeaderEdit
 from policies.route import Match, Route, Rule, WeightedBackend
 from waypoint.config.authorization_words import rule_words
 from waypoint.config.snapshot import ClusterConfig, Destination, Snapshot
+from waypoint.config.transitions import Since, never
 
 
-def dump(snapshot: Snapshot) -> dict[str, object]:
+def dump(snapshot: Snapshot, since: Since = never) -> dict[str, object]:
     """The snapshot as plain values, for `/config_dump`."""
     return {
         "version": snapshot.version,
@@ -29,7 +30,7 @@ def dump(snapshot: Snapshot) -> dict[str, object]:
             for (host, port), destination in sorted(snapshot.destinations.items(), key=lambda it: it[0])
         },
         "clusters": {name: _cluster(config) for name, config in sorted(snapshot.clusters.items())},
-        "status": {str(status.key): status.dump() for status in snapshot.statuses},
+        "status": {str(status.key): status.dump(since) for status in snapshot.statuses},
         "problems": [str(problem) for problem in snapshot.problems],
     }
 

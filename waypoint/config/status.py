@@ -1,34 +1,37 @@
 """What the API's `status` would say of routes, policies and Gateways: conditions, computed here, written by others.
 
 We speak only of parents that are ours, under a controller name of our own, so that Istio's entries beside it stay
-Istio's. When a condition last changed is known to whoever writes it down, not here.
+Istio's. Since when a condition holds is known to `transitions`, not here.
 https://gateway-api.sigs.k8s.io/reference/spec/#routestatus
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from l4.config.documents import ObjectKey
+from waypoint.config.transitions import Placed, Since, never
 
 CONTROLLER = "pywaypoint.dev/waypoint"
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`type`, `status`, `reason` and `message` of a metav1.Condition; when it changed is for whoever writes it."""
+    """`type`, `status`, `reason` and `message` of a metav1.Condition."""
 
     type: str
     is_true: bool
     reason: str
     message: str
 
-    def dump(self, generation: int) -> dict[str, object]:
+    def dump(self, generation: int, since: str) -> dict[str, object]:
         return {
             "type": self.type,
             "status": "True" if self.is_true else "False",
             "reason": self.reason,
             "message": self.message,
             "observedGeneration": generation,
+            "lastTransitionTime": since,
         }
 
 
@@ -46,13 +49,19 @@ class RouteStatus:
     generation: int
     parents: tuple[ParentStatus, ...]
 
-    def dump(self) -> dict[str, object]:
+    def conditions_by_place(self) -> Iterator[Placed]:
+        for it in self.parents:
+            yield from ((self.key, str(it.ref), condition.type, condition.is_true) for condition in it.conditions)
+
+    def dump(self, since: Since = never) -> dict[str, object]:
         return {
             "parents": [
                 {
                     "parentRef": dict(parent.ref),
                     "controllerName": CONTROLLER,
-                    "conditions": [condition.dump(self.generation) for condition in parent.conditions],
+                    "conditions": [
+                        it.dump(self.generation, since(self.key, str(parent.ref), it.type)) for it in parent.conditions
+                    ],
                 }
                 for parent in self.parents
             ]
@@ -75,13 +84,20 @@ class PolicyStatus:
     generation: int
     ancestors: tuple[AncestorStatus, ...]
 
-    def dump(self) -> dict[str, object]:
+    def conditions_by_place(self) -> Iterator[Placed]:
+        yield from ((self.key, str(it.ref), it.condition.type, it.condition.is_true) for it in self.ancestors)
+
+    def dump(self, since: Since = never) -> dict[str, object]:
         return {
             "ancestors": [
                 {
                     "ancestorRef": dict(ancestor.ref),
                     "controllerName": CONTROLLER,
-                    "conditions": [ancestor.condition.dump(self.generation)],
+                    "conditions": [
+                        ancestor.condition.dump(
+                            self.generation, since(self.key, str(ancestor.ref), ancestor.condition.type)
+                        )
+                    ],
                 }
                 for ancestor in self.ancestors
             ]
@@ -96,8 +112,11 @@ class AuthorizationStatus:
     generation: int
     conditions: tuple[Condition, ...]
 
-    def dump(self) -> dict[str, object]:
-        return {"conditions": [condition.dump(self.generation) for condition in self.conditions]}
+    def conditions_by_place(self) -> Iterator[Placed]:
+        yield from ((self.key, "", condition.type, condition.is_true) for condition in self.conditions)
+
+    def dump(self, since: Since = never) -> dict[str, object]:
+        return {"conditions": [it.dump(self.generation, since(self.key, "", it.type)) for it in self.conditions]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +128,15 @@ class GatewayStatus:
     conditions: tuple[Condition, ...]
     listeners: tuple[str, ...]
 
-    def dump(self) -> dict[str, object]:
-        conditions = [condition.dump(self.generation) for condition in self.conditions]
+    def conditions_by_place(self) -> Iterator[Placed]:
+        yield from ((self.key, "", condition.type, condition.is_true) for condition in self.conditions)
+
+    def dump(self, since: Since = never) -> dict[str, object]:
+        conditions = [it.dump(self.generation, since(self.key, "", it.type)) for it in self.conditions]
         resolved = Condition("ResolvedRefs", True, "ResolvedRefs", "a waypoint's listener refers to nothing")
         listener = {
             "attachedRoutes": 0,
             "supportedKinds": [],
-            "conditions": [*conditions, resolved.dump(self.generation)],
+            "conditions": [*conditions, resolved.dump(self.generation, since(self.key, "", "Accepted"))],
         }
         return {"conditions": conditions, "listeners": [{"name": name, **listener} for name in self.listeners]}

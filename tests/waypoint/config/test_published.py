@@ -34,7 +34,6 @@ TOLD_WHOLE = re.compile(
 )
 """What is told as a whole, and not looked into."""
 HARMLESS = {
-    ("ServiceEntry", "exportTo"),
     ("ServiceEntry", "location"),  # the README says so: a workload itself tells whether it speaks HBONE
     ("RequestAuthentication", "selector.matchLabels"),  # told with the selector
 }

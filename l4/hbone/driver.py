@@ -263,7 +263,7 @@ class Driver(asyncio.Protocol):
     def end_by(self, expires_at: float) -> None:
         """Let the connection last until then at most, in seconds of the wall clock."""
         if not self._is_closed:
-            self._lifetime = Lifetime(expires_at, self._settings.drain_seconds, self.drain, self._expired)
+            self._lifetime = Lifetime(expires_at, self._settings.drain_seconds, self._outdated, self._expired)
 
     def cut_if_revoked(self, revocations: Revocations) -> None:
         """End the connection when its peer is believed no more."""
@@ -409,6 +409,7 @@ class Driver(asyncio.Protocol):
 
     def _goaway(self, event: GoawayReceived) -> None:
         self.is_draining = True
+        self._announce_close()
         for stream_id, tunnel in list(self._tunnels.items()):
             if stream_id > event.last_stream_id and stream_id in self._waiting:
                 why = "the peer is going away and did not take the tunnel"
@@ -447,6 +448,14 @@ class Driver(asyncio.Protocol):
         if self._stalled:
             due = min(self._stalled.values()) + stall_seconds
             self._stall_timer = self.loop.call_at(due, self._cut_stalled)
+
+    def _outdated(self) -> None:
+        self.drain()
+        self._announce_close()
+
+    def _announce_close(self) -> None:
+        for tunnel in list(self._tunnels.values()):
+            tunnel.announce_close()
 
     def _expired(self) -> None:
         log.info("HBONE connection with %s cut: its certificate or ours has expired", self.peer)

@@ -24,7 +24,7 @@ from l4.identity.revocation import Revocations
 from l4.identity.store import NoCertificate, WorkloadCertificate
 from l4.identity.tls import accept, authenticate_client, peer_expires_at
 from l4.net.capacity import Capacity
-from l4.net.descriptors import OutOfDescriptors
+from l4.net.descriptors import OUT_OF_FILES
 from l4.net.listener import Listener
 from policies.attributes import Header, Headers, Peer
 
@@ -223,7 +223,7 @@ class HboneServer:
 
 def _reason(error: Exception) -> str:
     match error:
-        case OutOfDescriptors():
+        case OSError(errno=number) if number in OUT_OF_FILES:
             return "file_descriptors"
         case TimeoutError() | ConnectionAbortedError():  # the latter is what event loops make of a handshake's time-out
             return "handshake_seconds"

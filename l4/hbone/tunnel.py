@@ -12,7 +12,7 @@ Small writes of one loop turn leave as one DATA frame, because peers charge for 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from l4.hbone.errors import TunnelReset
 from l4.http2.errors import ErrorCode
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 _LARGE_CHUNK = 4096
 _UNSET = asyncio.Protocol()
 """Stands in for the protocol until there is one; it ignores whatever it is told."""
+
+
+@runtime_checkable
+class Announced(Protocol):
+    """A protocol of a tunnel that wants to know that the connection under it will end."""
+
+    def announce_close(self) -> None: ...
 
 
 class Tunnel(asyncio.Transport):
@@ -167,6 +174,12 @@ class Tunnel(asyncio.Transport):
         return self._protocol is not _UNSET
 
     # -- the driver's side -----------------------------------------------------------------------------------------
+
+    def announce_close(self) -> None:
+        """The connection will end: whoever speaks to a peer of its own through the tunnel may tell it, and go on
+        through another one."""
+        if isinstance(self._protocol, Announced):
+            self._protocol.announce_close()
 
     def start(self, protocol: asyncio.Protocol) -> None:
         """The tunnel stands: hand it to its protocol, and then what has come meanwhile."""

@@ -12,6 +12,8 @@ import resource
 
 log = logging.getLogger(__name__)
 
+OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+
 _SHARE = 4
 """One descriptor of so many is reserved, within these bounds."""
 _LEAST_RESERVED, _MOST_RESERVED = 32, 256

@@ -16,7 +16,6 @@ from l4.net import descriptors
 log = logging.getLogger(__name__)
 
 _ACCEPTS_PER_TURN = 64
-_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _BACKLOG = 1024
 
 
@@ -129,7 +128,7 @@ class Listener:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            if error.errno in _OUT_OF_FILES:
+            if error.errno in descriptors.OUT_OF_FILES:
                 self._turn_away()
             return False
         if not self._is_reserved and sock.fileno() >= descriptors.ceiling():

@@ -52,7 +52,7 @@ class ProcessLog:
         self._handler.write(f"{sentence}\n")
 
     def __enter__(self) -> Self:
-        logging.basicConfig(handlers=[self._handler], level=logging.INFO)
+        logging.basicConfig(handlers=[self._handler], level=logging.INFO, force=True)
         sys.stderr = _Stream(self._handler)
         return self
 

@@ -31,6 +31,7 @@ class Http1Client(asyncio.Protocol):
         "_is_holding",
         "_is_kept_alive",
         "_is_opaque",
+        "_is_retired",
         "_is_write_paused",
         "_on_free",
         "_on_gone",
@@ -62,6 +63,7 @@ class Http1Client(asyncio.Protocol):
         self._is_kept_alive = True
         self._request_is_complete = True
         self._is_gone = False
+        self._is_retired = False  # what is under way is its last exchange
         self.is_reused = False
         self.idle_since = 0.0
         self.served = 0  # how many exchanges
@@ -79,6 +81,12 @@ class Http1Client(asyncio.Protocol):
             self._is_gone = True
             self._transport.close()
             self._on_gone(self)
+
+    def announce_close(self) -> None:
+        """Its tunnel will end: another connection takes the next exchange."""
+        self._is_retired = True
+        if self.is_reused and self._sink is None and self._request_is_complete:
+            self.close()
 
     # -- events.Upstream -------------------------------------------------------------------------------------------
 
@@ -172,7 +180,7 @@ class Http1Client(asyncio.Protocol):
         sink, self._sink = self._sink, None
         if sink is None:
             return
-        if self._is_kept_alive and self._request_is_complete and not self._is_gone:
+        if self._is_kept_alive and self._request_is_complete and not self._is_gone and not self._is_retired:
             self.is_reused = True
             self._transport.resume_reading()  # a client that couldn't take the last bytes at once had it paused
             self._on_free(self)

@@ -172,6 +172,10 @@ class Http2Client(Http2Connection):
             self.loop.call_soon(self.retire)
         return stream
 
+    def announce_close(self) -> None:
+        """Its tunnel will end: another connection takes the exchanges that come."""
+        self.retire()
+
     def retire(self) -> None:
         """Open no further streams; close when the last one has ended."""
         if not self._is_retired:

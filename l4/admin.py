@@ -34,6 +34,7 @@ METRICS_PORT = 15020
 READINESS_PORT = 15021
 ADMIN_PORT = 15000
 CLOSE_SECONDS = 1.0
+_HAND_OVER_SECONDS = 0.25
 MAX_SCRAPES = 16
 """Connections to the metrics port: a body may have 20 MB, and a client that reads slowly keeps it in memory."""
 _SCRAPING_SHARE = 0.25
@@ -116,6 +117,7 @@ class OperatorPorts:
         self._next_scrape = 0.0
         self._runners: list[web.AppRunner] = []
         self._servers: list[VisitServer] = []
+        self._handing_over: asyncio.TimerHandle | None = None
 
     async def start(self, wanted: OperatorAddresses) -> None:
         """Open all three or none; `addresses` then has the real ports. Raises PortUnavailable."""
@@ -130,6 +132,8 @@ class OperatorPorts:
             raise
 
     async def close(self) -> None:
+        if self._handing_over is not None:
+            self._handing_over.cancel()
         for server in self._servers:
             server.close()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
@@ -140,7 +144,7 @@ class OperatorPorts:
 
     async def _serve(self, purpose: str, address: Address, app: web.Application) -> Address:
         try:
-            sock = bind(*address)
+            sock = bind(*address, reuse_port=True)
         except CannotListen as error:
             raise PortUnavailable(purpose, address, error.cause) from error
         app.middlewares.insert(0, self._visited)
@@ -156,7 +160,22 @@ class OperatorPorts:
         )
         self._runners.append(runner)
         self._servers.append(server)
+        if server.is_shared:
+            log.warning(
+                "another process listens on the %s port %s:%d, too, and each of both answers some until one stops; "
+                "if it isn't the one that this one replaces, stop it, or choose another port with --%s",
+                *(purpose, *server.address, purpose),
+            )
         return server.address
+
+    def stopping(self) -> None:
+        """Not ready from now on. Whoever takes over may listen on our ports already, or come while we drain: then they
+        are his, and until then it is us who say that we are not ready."""
+        self.readiness.pending.add("stopping")
+        for server in self._servers:
+            if server.is_shared:
+                server.close()
+        self._handing_over = asyncio.get_running_loop().call_later(_HAND_OVER_SECONDS, self.stopping)
 
     @web.middleware
     async def _visited(self, request: web.Request, handler: Page) -> web.StreamResponse:

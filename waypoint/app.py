@@ -7,14 +7,13 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 from datetime import UTC, datetime
 from functools import partial
 
 import uvloop
 
-from l4 import version
+from l4 import signals, version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.holder import Holder
 from l4.config.settings import InvalidSetting, Settings
@@ -134,8 +133,7 @@ class Waypoint:
 
     async def run(self) -> None:
         """Serve until told to stop, then drain. Raises what makes starting impossible."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop)
+        signals.follow(self._stop, self._access_log)
         self._certificates.load()
         options = self._options
         sock = bind(*options.listen, reuse_port=True)
@@ -185,7 +183,7 @@ class Waypoint:
     async def _drain(self, server: HboneServer, sandwich: ProxyServer | None) -> None:
         """Not ready first; new connections for a while longer, until everybody knows; then finish what is under way."""
         log.info("stopping: %d exchanges are under way", self._path.exchanges)
-        self._operators.readiness.pending.add("stopping")
+        self._operators.stopping()
         self._terminator.announce()
         await asyncio.sleep(self._settings.drain_delay_seconds)
         self._terminator.drain()

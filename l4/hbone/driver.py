@@ -3,9 +3,9 @@
 A Driver is the asyncio protocol of a TLS connection. It makes no task and awaits nothing. It has three timers: the
 keepalive PING (the first after `ping_interval_seconds`, the next as long after each answer, no answer within
 `ping_timeout_seconds` ends the connection); while tunnels wait for the peer to open a window, one that resets those
-that waited for `stall_seconds` without sending a byte; and the end of its certificates (`lifetime`). While it drains,
-`drain_silence_seconds` takes the place of all these seconds, so that nobody holds up the end by doing nothing. Who
-opens streams, and what a stream is for, is told to it by `on_request` (server) or asked of it by `open` (client).
+that waited for `stall_seconds` without sending a byte; and the end of its certificates (`lifetime`). While its process
+stops, `drain_silence_seconds` takes the place of all these seconds, so that nobody holds up the end by doing nothing.
+Who opens streams, and what a stream is for, is told to it by `on_request` (server) or asked of it by `open` (client).
 
 New streams are told of when everything that came with them has been read, so many a turn: one that was reset in the
 same read never existed (CVE-2023-44487).
@@ -68,6 +68,7 @@ class Driver(asyncio.Protocol):
         "_is_ending",
         "_is_flush_scheduled",
         "_is_leaving",
+        "_is_stopping",
         "_is_write_paused",
         "_keepalive",
         "_lifetime",
@@ -128,6 +129,7 @@ class Driver(asyncio.Protocol):
         self._is_write_paused = False
         self._is_closed = False
         self._is_leaving = False  # the peer was told to open no more streams
+        self._is_stopping = False  # because the process is to end
         self._is_ending = False  # and those that it opens now are not looked at
         self._has_spoken = False  # since the last PING
         self._keepalive: asyncio.TimerHandle | None = None
@@ -233,15 +235,18 @@ class Driver(asyncio.Protocol):
             tunnel.lost(None)
             self._schedule_flush()
 
-    def drain(self) -> None:
+    def drain(self, *, is_stopping: bool = False) -> None:
         """Ask for no new streams and close when the last one has ended. The peer is told first, and when its answer to
-        a PING shows that it has heard that, its streams are counted (RFC 9113 section 6.8)."""
-        if self._is_closed or self._is_leaving:
+        a PING shows that it has heard that, its streams are counted (RFC 9113 section 6.8). `is_stopping`: the process
+        is to end, and waits for nobody who does nothing."""
+        if self._is_closed or self.transport.is_closing() or (self._is_leaving and self._is_stopping == is_stopping):
             return
-        self.is_draining = self._is_leaving = True
-        self.engine.goaway(ErrorCode.NO_ERROR, last_stream_id=_LAST_STREAM)
+        self._is_stopping = is_stopping or self._is_stopping
+        if not self._is_leaving:
+            self.is_draining = self._is_leaving = True
+            self.engine.goaway(ErrorCode.NO_ERROR, last_stream_id=_LAST_STREAM)
         self._ping()
-        if self._stalled:
+        if self._is_stopping and self._stalled:
             self._stalled = dict.fromkeys(self._stalled, self.loop.time())
             if self._stall_timer is not None:
                 self._stall_timer.cancel()
@@ -474,7 +479,7 @@ class Driver(asyncio.Protocol):
         return self._within(self._settings.stall_seconds)
 
     def _within(self, seconds: float) -> float:
-        return min(seconds, self._settings.drain_silence_seconds) if self._is_leaving else seconds
+        return min(seconds, self._settings.drain_silence_seconds) if self._is_stopping else seconds
 
     def _ping(self) -> None:
         self.engine.ping(_HEARD if self._is_leaving else _PING)
@@ -496,7 +501,7 @@ class Driver(asyncio.Protocol):
 
     def _silence(self) -> None:
         seconds = self._within(self._settings.ping_timeout_seconds)
-        if self._is_leaving and self._has_spoken:  # it is alive, and reads the PING when it has read what is before it
+        if self._is_stopping and self._has_spoken:  # it is alive, and reads the PING when it has read what is before it
             self._last_goaway()
             self._has_spoken = False
             self._expect(seconds, self._silence)

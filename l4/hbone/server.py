@@ -108,7 +108,7 @@ class HboneServer:
         self._is_draining = True
         self._listener.finish()
         for driver in list(self._drivers):
-            driver.drain()
+            driver.drain(is_stopping=True)
         try:
             async with asyncio.timeout(seconds):
                 while self._handshakes:
@@ -202,7 +202,7 @@ class HboneServer:
             self._drivers.add(driver)
             self._empty.clear()
             if self._is_draining:
-                driver.drain()
+                driver.drain(is_stopping=True)
 
     def _lost(self, driver: Driver) -> None:
         self._capacity.give_back()

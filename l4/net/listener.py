@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 
 from l4.net import descriptors
+from l4.net.sharing import is_shared
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,11 @@ class Listener:
     def address(self) -> tuple[str, int]:
         host, port = self._sock.getsockname()[:2]
         return host, port
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process listens there, too."""
+        return not self._is_closed and is_shared(self._sock)
 
     def pause(self) -> None:
         """Leave new connections in the kernel's backlog for now."""

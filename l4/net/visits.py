@@ -45,6 +45,11 @@ class VisitServer:
     def address(self) -> tuple[str, int]:
         return self._listener.address
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process listens there, too."""
+        return self._listener.is_shared
+
     def close(self) -> None:
         """Accept nothing more."""
         self._listener.close()

@@ -1,8 +1,8 @@
 """Where access-log lines go, and other lines about requests: see `l4.telemetry.line_writer`.
 
-The format of a line is its writer's business. A file is opened for appending and never reopened: rotate it with
-`copytruncate`. One with `max_bytes` rotates by itself: before it would grow beyond, it becomes PATH.1, in place of the
-one before.
+The format of a line is its writer's business. A file is opened for appending; who has moved it away calls `reopen`,
+which the programs do on SIGUSR1. One with `max_bytes` rotates by itself: before it would grow beyond, it becomes
+PATH.1, in place of the one before.
 """
 
 import logging
@@ -36,7 +36,7 @@ class AccessLog(LineWriter):
     """`path` is a file, a named pipe, or `-` for standard output. Lines hold nothing but latin-1. Raises OSError when
     the file cannot be opened."""
 
-    __slots__ = ("_max_bytes", "_name", "_path", "_size")
+    __slots__ = ("_is_moved", "_max_bytes", "_name", "_path", "_size")
 
     def __init__(
         self,
@@ -50,17 +50,31 @@ class AccessLog(LineWriter):
         self._path = path
         self._name = name
         self._max_bytes = max_bytes
+        self._is_moved = False
         fd = _open(path)
         self._size = os.fstat(fd).st_size
         super().__init__(fd, name, max_lines=max_lines, flush_seconds=flush_seconds, on_failure=self._failed)
 
+    def reopen(self) -> None:
+        """Write what comes from now on, and what is still queued, to the file that has the name then."""
+        self._is_moved = True
+
     def make_room(self, size: int) -> None:
+        if self._is_moved:
+            self._is_moved = False
+            try:
+                self._open_anew()
+            except OSError as error:
+                log.error("%s %s cannot be opened anew: %s; the file that is open stays", self._name, self._path, error)
         if self._max_bytes is not None and self._path != "-" and self._size and self._size + size > self._max_bytes:
             os.replace(self._path, f"{self._path}.1")
-            full, self.fd = self.fd, _open(self._path)
-            os.close(full)
-            self._size = 0
+            self._open_anew()
         self._size += size
+
+    def _open_anew(self) -> None:
+        before, self.fd = self.fd, _open(self._path)
+        os.close(before)
+        self._size = os.fstat(self.fd).st_size
 
     def _failed(self, error: OSError) -> None:
         told = "%s %s: %s; lines are dropped until it can be written again"

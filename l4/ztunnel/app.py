@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from l4 import version
+from l4 import signals, version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.documents import Problem
 from l4.config.doubts import Doubt, Understanding, concern
@@ -87,8 +86,7 @@ class Ztunnel:
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop)
+        signals.follow(self._stop, self._access_log)
         options = self._options
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._apply(self._prepare(self._source.load()))
@@ -100,7 +98,7 @@ class Ztunnel:
         tasks.keep("keeping house", self._keep_house)
         tasks.keep("giving memory back", give_back_unused)
         await self._stopping.wait()
-        self._operators.readiness.pending.add("stopping")
+        self._operators.stopping()
         await tasks.close()
         await self._drain()
 

@@ -1,6 +1,7 @@
 """What a restart costs the clients: nothing. Real processes: a ztunnel, and the replicas of a waypoint behind it."""
 
 import asyncio
+import signal
 import time
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from tests.kit.aio import run
 from tests.kit.fleet import fleet
 from tests.kit.load import load
-from tests.kit.origin import hang, origin
+from tests.kit.mesh import settled
+from tests.kit.origin import answering, hang, origin
 from tests.kit.process import waypoint_process
 
 RATE = 60
@@ -26,6 +28,21 @@ def test_a_rollout_fails_no_request(tmp_path: Path) -> None:
 
         assert not log.failed, log.report()
         assert len(log.requests) > 3 * RATE
+
+    run(scenario(), 110)
+
+
+@pytest.mark.timeout(120)
+def test_a_hand_over_between_processes_on_the_same_ports_fails_no_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = {"DRAIN_DELAY_SECONDS": "1.5"}
+        async with fleet(tmp_path, **settings) as it, load(it.http, it.grpc, RATE) as log:
+            await asyncio.sleep(1)
+            for number in range(2):
+                await it.hand_over(number)
+            await asyncio.sleep(1)
+
+        assert not log.failed, log.report()
 
     run(scenario(), 110)
 
@@ -64,5 +81,25 @@ def test_a_frozen_client_does_not_hold_the_process(tmp_path: Path, is_busy: bool
             await asyncio.wait_for(it.process.wait(), 9)
 
             assert time.monotonic() - began < 6
+
+    run(scenario())
+
+
+def test_signals_of_other_meanings_end_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with (tmp_path / "log").open("wb") as log:
+            async with waypoint_process(tmp_path, log=log) as it, origin(it.pod, answering()):
+                (tmp_path / "access.log").rename(tmp_path / "access.log.1")
+                for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                    it.process.send_signal(number)
+
+                reader, writer = await it.open()
+                writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+                writer.close()
+                await settled((tmp_path / "access.log").exists)
+
+        told = (tmp_path / "log").read_text()
+        assert all(name in told for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"))
 
     run(scenario())

@@ -24,6 +24,7 @@ from tests.kit.mesh import address
 HTTP_PORT, GRPC_PORT = 9080, 9081
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_ACCEPTS = " accepts HBONE on "
 _NEWS_SECONDS = 0.25
 """In which a busy machine passes on that a connection is no more."""
 _MANIFESTS = """
@@ -121,6 +122,18 @@ class Fleet:
             self.replicas.remove(old)
             self._publish()
 
+    async def hand_over(self, number: int) -> None:
+        """Replace a replica by a new process on the same ports, which both listen on for a while."""
+        replica = self.replicas[number]
+        log = self.folder / f"waypoint-{replica.ip}.log"
+        before = log.read_text().count(_ACCEPTS)
+        old, replica.process = replica.process, await self._launch(replica.ip)
+        async with asyncio.timeout(_START_SECONDS):
+            while log.read_text().count(_ACCEPTS) == before:  # noqa: ASYNC110 - it is another process that writes
+                await asyncio.sleep(0.05)
+        old.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(old.wait(), _STOP_SECONDS) == 0
+
     async def kill(self, number: int) -> None:
         """End a replica without a word; it begins again where it was, and nobody is told of either."""
         replica = self.replicas[number]
@@ -137,6 +150,11 @@ class Fleet:
         ]
 
     async def _start(self, ip: str) -> Replica:
+        process = await self._launch(ip)
+        await ready(ip)
+        return Replica(ip, process)
+
+    async def _launch(self, ip: str) -> asyncio.subprocess.Process:
         chain = self.pki.write(self.pki.identity("default", "waypoint"))
         flags: dict[str, object] = {
             "--gateway": "default/waypoint",
@@ -145,9 +163,7 @@ class Fleet:
             "--listen": f"{ip}:15008",
             **self._shared(ip),
         }
-        replica = Replica(ip, await self._run("waypoint.cli", f"waypoint-{ip}", flags))
-        await ready(ip)
-        return replica
+        return await self._run("waypoint.cli", f"waypoint-{ip}", flags)
 
     async def start_ztunnel(self, ip: str) -> asyncio.subprocess.Process:
         self.pki.write(self.pki.identity("default", "client"))

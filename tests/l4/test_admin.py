@@ -1,4 +1,6 @@
+import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -167,8 +169,8 @@ def test_the_log_level_changes_while_running(root_level: None) -> None:
 
 def test_a_port_in_use_is_one_clear_sentence_and_leaves_nothing_open() -> None:
     async def scenario() -> None:
-        async with _operator() as operator:
-            taken = operator.ports.addresses.admin
+        with socket.create_server(("127.0.0.1", 0)) as program:
+            taken = program.getsockname()
             other = OperatorPorts(MeshMetrics("proxy", "1"), (), dump=dict, stop=lambda: None)
 
             with pytest.raises(PortUnavailable) as failure:
@@ -196,3 +198,43 @@ def test_an_address_this_machine_does_not_have_is_said_so() -> None:
 
 def test_the_administration_port_is_on_loopback_by_default() -> None:
     assert OperatorAddresses().admin == ("127.0.0.1", 15000)
+
+
+async def _readiness(operator: OperatorPorts) -> set[int]:
+    """What twenty probes are told, each on a connection of its own."""
+    url = "http://{}:{}/healthz/ready".format(*operator.addresses.readiness)
+    statuses = set()
+    for _ in range(20):
+        async with ClientSession() as client, client.get(url) as response:
+            statuses.add(response.status)
+    return statuses
+
+
+def test_a_process_that_is_told_to_stop_says_that_it_is_not_ready() -> None:
+    async def scenario() -> None:
+        async with _operator() as old:
+            old.ports.stopping()
+
+            assert await _readiness(old.ports) == {503}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("comes_first", [True, False], ids=["before the old one stops", "while it drains"])
+def test_the_ports_go_from_an_old_process_to_a_new_one(comes_first: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        new = OperatorPorts(MeshMetrics("proxy", "1.2.4"), (), dump=dict, stop=lambda: None)
+        async with _operator() as old:
+            if comes_first:
+                await new.start(old.ports.addresses)
+                assert "another process listens on the readiness port" in caplog.text
+                old.ports.stopping()
+            else:
+                old.ports.stopping()
+                await new.start(old.ports.addresses)
+                await asyncio.sleep(1)
+
+            assert await _readiness(new) == {200}
+            await new.close()
+
+    run(scenario())

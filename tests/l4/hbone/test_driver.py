@@ -266,7 +266,7 @@ def goaways(wire: Wire) -> tuple[list[int], bytes]:
 def test_streams_are_counted_when_the_peer_has_heard_of_the_end(engine: Engine) -> None:
     async def scenario(it: Served) -> None:
         it.wire.take()
-        it.driver.drain()
+        it.driver.drain(is_stopping=True)
         await asyncio.sleep(2)
         first, pong = goaways(it.wire)
         it.open(1)  # the client had not heard yet
@@ -286,7 +286,7 @@ def test_a_frozen_peer_is_cut_while_we_drain_as_soon_as_it_is_known_to_be(engine
     async def scenario(it: Served) -> None:
         it.open(1)
         it.driver.accept(1, [])
-        it.driver.drain()
+        it.driver.drain(is_stopping=True)
         await asyncio.sleep(9.9)
         was_there = not it.wire.is_aborted
         await asyncio.sleep(0.2)
@@ -302,7 +302,7 @@ def test_a_slow_peer_that_still_reads_is_not_taken_for_a_frozen_one(engine: Engi
     async def scenario(it: Served) -> None:
         it.open(1)
         it.driver.accept(1, [])
-        it.driver.drain()
+        it.driver.drain(is_stopping=True)
         for _ in range(20):
             await asyncio.sleep(4)
             it.give(frames.window_update_frame(0, 1))
@@ -322,7 +322,7 @@ def test_a_tunnel_whose_window_stays_shut_is_cut_sooner_while_we_drain(engine: E
         tunnel.write(b"x" * 10)
         await turn()
         it.wire.take()
-        it.driver.drain()
+        it.driver.drain(is_stopping=True)
         await turn()
         it.give(goaways(it.wire)[1])
         await asyncio.sleep(9.9)
@@ -332,5 +332,32 @@ def test_a_tunnel_whose_window_stays_shut_is_cut_sooner_while_we_drain(engine: E
         assert was_there
         assert isinstance(sink.lost, TunnelReset)
         assert it.wire.is_closed
+
+    serve(engine, scenario, window=0, drain_silence_seconds=10)
+
+
+@BOTH
+def test_a_connection_that_only_makes_room_for_a_new_one_leaves_its_peer_the_usual_time(engine: Engine) -> None:
+    async def scenario(it: Served) -> None:
+        it.open(1)
+        tunnel, sink = it.driver.accept(1, []), Sink()
+        assert tunnel is not None
+        tunnel.start(sink)
+        tunnel.write(b"x" * 10)
+        await turn()
+        it.wire.take()
+        it.driver.drain()
+        await turn()
+        it.give(goaways(it.wire)[1])
+        await asyncio.sleep(60)
+        was_there = sink.lost is None
+
+        it.driver.drain(is_stopping=True)
+        await turn()
+        it.give(goaways(it.wire)[1])
+        await asyncio.sleep(11)
+
+        assert was_there
+        assert isinstance(sink.lost, TunnelReset)
 
     serve(engine, scenario, window=0, drain_silence_seconds=10)

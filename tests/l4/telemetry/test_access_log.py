@@ -177,3 +177,32 @@ def test_a_file_that_cannot_be_put_aside_grows_no_further(tmp_path: Path) -> Non
 
     assert path.read_text() == "x" * 100
     assert log.dropped == 1
+
+
+def test_a_file_that_was_moved_away_is_opened_anew_and_no_line_is_lost(tmp_path: Path) -> None:
+    path, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    log = AccessLog(str(path), flush_seconds=0.01)
+    log.write("before\n")
+    log.flush(5)
+
+    path.rename(moved)
+    log.reopen()
+    log.write("after\n")
+    log.close()
+
+    assert moved.read_text() == "before\n"
+    assert path.read_text() == "after\n"
+
+
+def test_a_name_that_cannot_be_opened_anew_leaves_the_file_that_is_open(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = AccessLog(str(folder / "access.log"), flush_seconds=0.01)
+    folder.rename(tmp_path / "moved")
+
+    log.reopen()
+    log.write("kept\n")
+    log.close()
+
+    assert (tmp_path / "moved" / "access.log").read_text() == "kept\n"
+    assert log.dropped == 0

@@ -321,6 +321,23 @@ def _samples(exposition: str, name: str) -> dict[str, int]:
     return {labels: int(value) for labels, value in lines}
 
 
+def test_signals_of_other_meanings_end_nothing_and_one_opens_the_access_log_anew(tmp_path: Path) -> None:
+    with running(tmp_path) as ztunnel:
+        log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+        log.rename(moved)
+
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            ztunnel.process.send_signal(number)
+        client, server = ztunnel.carried()
+        client.close()
+        server.close()
+
+        _until(lambda: log.exists() and "src.addr" in log.read_text())
+        assert moved.read_text() == ""
+        ztunnel.process.send_signal(signal.SIGTERM)
+        assert ztunnel.process.wait(10) == 0
+
+
 def test_an_edit_of_the_resources_is_followed(tmp_path: Path) -> None:
     with running(tmp_path) as ztunnel:
         pod = tmp_path / "pod.yaml"

@@ -26,9 +26,6 @@ class Bytes(Wire):
 
     def resume_reading(self) -> None: ...
 
-    def is_closing(self) -> bool:
-        return self.is_closed
-
     @property
     def heads(self) -> list[bytes]:
         return self.written.split(b"\r\n\r\n")[:-1]

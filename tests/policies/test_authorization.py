@@ -180,7 +180,8 @@ def _model_holds(test: _Test, wish: Access) -> bool:
         case "method":
             values = [head.method.decode()]
         case "x-a":
-            values = [",".join(value.decode() for _, value in head.headers) if head.headers else None]
+            its = [value.decode() for _, value in head.headers]
+            values = [",".join(its) if its else None, *(its if is_not else ())]  # none of several may be the wrong one
         case "path":
             return any(_model_path(text, head.path.decode()) for text in texts) != is_not
         case "host":

@@ -1,7 +1,7 @@
 """HTTPRoute's CORS: which pages of other origins a browser may let read the answers.
 
-Follows the Fetch standard and Envoy's filter: a preflight of an allowed origin is answered here, all others go on; an
-allowed origin is named in the response to an actual request, whatever the endpoint said of it.
+Follows the Fetch standard and Envoy's filter. A preflight is answered here, and one of an origin that is not allowed is
+allowed nothing; an allowed origin is named in the response to an actual request, whatever the endpoint said of it.
 https://gateway-api.sigs.k8s.io/reference/spec/#httpcorsfilter
 """
 
@@ -81,6 +81,8 @@ class Cors:
             answer.append((b"access-control-allow-headers", allowed))
         if self.max_age_seconds is not None:
             answer.append((b"access-control-max-age", b"%d" % self.max_age_seconds))
+        if self.expose:
+            answer.append((b"access-control-expose-headers", b", ".join(self.expose)))
         return answer
 
     def mark(self, headers: Headers, origin: bytes) -> Headers:

@@ -1,9 +1,9 @@
 """Which endpoints fail so often in a row that they are left alone for a while: Envoy's consecutive detectors.
 
-An endpoint that reaches a threshold is ejected, unless too many are out already, or it is the last one in. It comes
-back at the first sweep after its time, which grows with each ejection and shrinks again while it behaves. Connections
-that fail, resets and timeouts count like a 503 or 504 of the endpoint's own, or, when they are to be told apart, by
-themselves. Success rates are not looked at, as in Istio.
+An endpoint that reaches a threshold is ejected, unless too many are out already; with 100 % all of them may be. It
+comes back at the first sweep after its time, which grows with each ejection and shrinks again while it behaves.
+Connections that fail, resets and timeouts count like a 503 or 504 of the endpoint's own, or, when they are to be told
+apart, by themselves. Success rates are not looked at, as in Istio.
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier
 """
 
@@ -68,7 +68,7 @@ def eject(policy: OutlierDetection, health: Health, all_of_them: Collection[Heal
     if health.is_ejected:
         return False
     out = 1 + sum(it.is_ejected for it in all_of_them)
-    if 100 * out > policy.max_ejection_percent * len(all_of_them) or out == len(all_of_them):
+    if 100 * out > policy.max_ejection_percent * len(all_of_them):
         return False
     health.multiplier += 1
     longest = max(LONGEST_EJECTION_SECONDS, policy.base_ejection)

@@ -129,10 +129,11 @@ def retries_on_statuses(
     backoff: float | None = None,
     per_try_timeout: float | None = None,
 ) -> RetryPolicy:
-    """HTTPRoute's `retry`: the statuses it lists, and always what was not delivered."""
+    """HTTPRoute's `retry`: the statuses it lists, and always what brought no response: connections that fail or break
+    off, and attempts that took too long (GEP-1731)."""
     base = BACKOFF_SECONDS if backoff is None else backoff
     return RetryPolicy(
-        UNDELIVERED | {Condition.RETRIABLE_STATUS_CODES} if statuses else UNDELIVERED,
+        UNDELIVERED | ({Condition.RESET, Condition.RETRIABLE_STATUS_CODES} if statuses else {Condition.RESET}),
         attempts=DEFAULT_RETRIES.attempts if attempts is None else attempts,
         statuses=frozenset(statuses),
         backoff=base,

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """`request` covers the whole exchange, all attempts included, from the moment the request was received
-    completely; `backend_request` covers one attempt."""
+    """`request` covers the whole exchange, all attempts included, from the moment the request was received completely.
+    The limit of one attempt is the retry policy's."""
 
     request: float | None = None
-    backend_request: float | None = None
 
 
 NO_TIMEOUTS = Timeouts()

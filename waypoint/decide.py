@@ -20,7 +20,7 @@ from policies.filters import NO_FILTERS, Filters
 from policies.mirror import Mirror
 from policies.overrides import is_own_request, override
 from policies.rate_limit import Measured, Quota, RateLimits
-from policies.rewrite import HeaderEdit
+from policies.rewrite import HeaderEdit, Redirect
 from policies.route import Rule, WeightedBackend
 from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
@@ -158,7 +158,11 @@ def decide(
     if rule.session is not None:
         decision.tokens = rule.session.find(head, now)
     backend = _pick(decision, rule, roll)
-    if backend is not None:
+    redirect = decision.backend.filters.redirect if decision.backend is not None else None
+    if redirect is not None:
+        decision.cluster, decision.error = None, None
+        decision.answer = _redirected(redirect, head, destination.port)
+    elif backend is not None:
         for each in (filters, backend.filters):
             if each is not NO_FILTERS:
                 _apply(decision, each, head, roll)
@@ -355,12 +359,16 @@ def _answer(decision: Decision, filters: Filters, head: RequestHead, port: int) 
     elif cors is not None and not cors.forwards_unmatched and preflight_method(head) is not None:
         return Answer(200, [], "cors_response")
     if redirect is not None:
-        return Answer(redirect.status, [(b"location", redirect.location(head, port))], "direct_response")
+        return _redirected(redirect, head, port)
     direct = filters.direct
     if direct is None:
         return None
     headers = [(b"content-type", b"text/plain")] if direct.body else []
     return Answer(direct.status, headers, "direct_response", direct.body)
+
+
+def _redirected(redirect: Redirect, head: RequestHead, port: int) -> Answer:
+    return Answer(redirect.status, [(b"location", redirect.location(head, port))], "direct_response")
 
 
 def _apply(decision: Decision, filters: Filters, head: RequestHead, roll: Callable[[], float]) -> None:

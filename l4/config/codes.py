@@ -106,7 +106,7 @@ CODES: Mapping[Code, Entry] = {
     ),
     Code.BACKEND_KIND_UNKNOWN: Entry("BackendKindUnknown", _ERROR, "No backend is of this kind here."),
     Code.REFERENCE_NOT_PERMITTED: Entry(
-        "ReferenceNotPermitted", _ERROR, "A reference to another namespace needs a ReferenceGrant there."
+        "ReferenceNotPermitted", _ERROR, "The setting asks for a ReferenceGrant in the other namespace."
     ),
     Code.FILTER_INVALID: Entry("FilterInvalid", _ERROR, "The filter can't be used here; its rule answers 500."),
     Code.PROTOCOL_MISMATCH: Entry(

@@ -31,9 +31,9 @@ class Settings:
     """The network that this process is in."""
     instance_ip: str = ""
     """The address of this process's pod, which tells its locality. Not needed where the process listens on it."""
-    requires_reference_grants: bool = True
-    """Whether a backend in another namespace than its route needs a ReferenceGrant there, as the API has it. Istio asks
-    for none behind a Service."""
+    requires_reference_grants: bool = False
+    """Whether a backend in another namespace than its route needs a ReferenceGrant there. Routes of a mesh need none
+    (GEP-1294): who may call a service is for its own AuthorizationPolicies to say."""
 
     # -- HBONE connections
     http2_engine: str = "express"

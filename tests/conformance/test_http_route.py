@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from l4.config.settings import Settings
 from tests.kit.aio import run
 from tests.kit.echo import Answer, EchoMesh, echo_mesh
 
@@ -490,6 +491,93 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
         ],
         [Ask("/extension", 500), v1("/else")],
     ),
+    "a backend of another namespace needs no grant in a mesh": (
+        [http_route({"backendRefs": TO_FAR})],
+        [Ask("/", pod="far-v1")],
+    ),
+    "a consumer's route holds for clients of its namespace only": (
+        [CONSUMER],
+        [
+            v1(namespace="consumer", got={"x-from": "consumer"}),
+            Ask(pod="echo-", got={"x-from": None}),
+            Ask(pod="echo-", namespace="stranger", got={"x-from": None}),
+        ],
+    ),
+    "a consumer's route stands in place of the producer's": (
+        [CONSUMER, http_route({"backendRefs": TO_V2})],
+        [v1(namespace="consumer", got={"x-from": "consumer"}), v2(got={"x-from": None})],
+    ),
+    "CORS answers preflights of allowed origins and marks responses": (
+        [http_route(CORS_RULE)],
+        [
+            Ask(
+                method="OPTIONS",
+                headers=PREFLIGHT.format("https://www.foo.com"),
+                got={
+                    "access-control-allow-origin": "https://www.foo.com",
+                    "access-control-allow-methods": "GET, OPTIONS",
+                    "access-control-allow-headers": "x-header-1, x-header-2",
+                    "access-control-allow-credentials": "true",
+                    "access-control-max-age": "3600",
+                    "access-control-expose-headers": "x-header-3",
+                },
+            ),
+            Ask(
+                method="OPTIONS",
+                headers=PREFLIGHT.format("https://www.bar.com"),
+                got={"access-control-allow-origin": "https://www.bar.com"},
+            ),
+            Ask(
+                method="OPTIONS",
+                headers=PREFLIGHT.format("https://evil.example.com"),
+                got={"access-control-allow-origin": None, "access-control-allow-methods": None},
+            ),
+            v1(method="OPTIONS", headers="Origin: https://www.foo.com\r\n"),
+            v1(
+                headers="Origin: https://www.foo.com\r\n",
+                got={
+                    "access-control-allow-origin": "https://www.foo.com",
+                    "access-control-allow-credentials": "true",
+                    "access-control-expose-headers": "x-header-3",
+                },
+            ),
+            v1(headers="Origin: https://foo.com\r\n", got={"access-control-allow-origin": None}),
+            v1(got={"access-control-allow-origin": None}),
+        ],
+    ),
+    "CORS answers the preflights of a method that alone is routed": (
+        [
+            http_route(
+                {**CORS_RULE, "matches": [path("/a") | {"method": "GET"}]},
+                {"matches": [path("/")], "backendRefs": TO_V2},
+            )
+        ],
+        [
+            Ask(
+                "/a",
+                method="OPTIONS",
+                headers=PREFLIGHT.format("https://www.foo.com"),
+                got={"access-control-allow-origin": "https://www.foo.com"},
+            ),
+            v2("/a", method="OPTIONS", headers=PREFLIGHT.format("https://www.foo.com").replace("GET", "PUT")),
+            v2("/a", method="OPTIONS"),
+            v1("/a", headers="Origin: https://www.foo.com\r\n"),
+        ],
+    ),
+    "a redirect at a backend answers for that backend": (
+        [
+            http_route(
+                {
+                    "matches": [path("/away")],
+                    "backendRefs": [{**TO_V1[0], "filters": [redirect(hostname="example.org", path=prefix("/b"))]}],
+                },
+                {"matches": [path("/")], "backendRefs": TO_V2},
+            )
+        ],
+        [sent_to("/away/a?b=c", "http://example.org/b/a?b=c"), v2("/else")],
+    ),
+}
+GRANTS: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
     "a backend of another namespace needs a grant": (
         [http_route({"backendRefs": TO_FAR})],
         [Ask("/", 500)],
@@ -505,66 +593,30 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
         ],
         [Ask("/", 500)],
     ),
-    "a consumer's route holds for clients of its namespace only": (
-        [CONSUMER, GRANT],
-        [
-            v1(namespace="consumer", got={"x-from": "consumer"}),
-            Ask(pod="echo-", got={"x-from": None}),
-            Ask(pod="echo-", namespace="stranger", got={"x-from": None}),
-        ],
+    "a consumer needs one, too": (
+        [CONSUMER],
+        [Ask("/", 500, namespace="consumer"), Ask(pod="echo-")],
     ),
-    "a consumer's route stands in place of the producer's": (
-        [CONSUMER, GRANT, http_route({"backendRefs": TO_V2})],
-        [v1(namespace="consumer", got={"x-from": "consumer"}), v2(got={"x-from": None})],
-    ),
-    "CORS answers preflights of allowed origins and marks responses": (
-        [http_route(CORS_RULE)],
-        [
-            Ask(
-                method="OPTIONS",
-                headers=PREFLIGHT.format("https://www.foo.com"),
-                got={
-                    "access-control-allow-origin": "https://www.foo.com",
-                    "access-control-allow-methods": "GET, OPTIONS",
-                    "access-control-allow-headers": "x-header-1, x-header-2",
-                    "access-control-allow-credentials": "true",
-                    "access-control-max-age": "3600",
-                },
-            ),
-            Ask(
-                method="OPTIONS",
-                headers=PREFLIGHT.format("https://www.bar.com"),
-                got={"access-control-allow-origin": "https://www.bar.com"},
-            ),
-            v1(
-                method="OPTIONS",
-                headers=PREFLIGHT.format("https://evil.example.com"),
-                got={"access-control-allow-origin": None},
-            ),
-            v1(
-                headers="Origin: https://www.foo.com\r\n",
-                got={
-                    "access-control-allow-origin": "https://www.foo.com",
-                    "access-control-allow-credentials": "true",
-                    "access-control-expose-headers": "x-header-3",
-                },
-            ),
-            v1(headers="Origin: https://foo.com\r\n", got={"access-control-allow-origin": None}),
-            v1(got={"access-control-allow-origin": None}),
-        ],
-    ),
+    "a consumer has one": ([CONSUMER, GRANT], [v1(namespace="consumer", got={"x-from": "consumer"})]),
 }
+"""Where the setting asks for them."""
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_http_route(name: str, tmp_path: Path) -> None:
-    objects, asks = CASES[name]
+    assert run(_differences(tmp_path, *CASES[name])) == []
 
-    async def scenario() -> list[str]:
-        async with echo_mesh(tmp_path, *objects) as it:
-            return [text for ask in asks for text in differences(ask, await _asked(it, ask))]
 
-    assert run(scenario()) == []
+@pytest.mark.parametrize("name", GRANTS)
+def test_a_route_where_grants_are_asked_for(name: str, tmp_path: Path) -> None:
+    assert run(_differences(tmp_path, *GRANTS[name], settings=Settings(requires_reference_grants=True))) == []
+
+
+async def _differences(
+    folder: Path, objects: list[dict[str, Any]], asks: list[Ask], settings: Settings | None = None
+) -> list[str]:
+    async with echo_mesh(folder, *objects, settings=settings) as it:
+        return [text for ask in asks for text in differences(ask, await _asked(it, ask))]
 
 
 async def _asked(it: EchoMesh, ask: Ask) -> Answer:

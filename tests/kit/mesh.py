@@ -120,7 +120,12 @@ class Mesh:
         decoded = self.decoder.decode(documents)
         registry = kubernetes.registry_of(decoded.resources, kubernetes.Mesh())
         snapshot = compile_snapshot(
-            decoded.resources, registry, gateway=GATEWAY, problems=(*problems, *decoded.problems)
+            decoded.resources,
+            registry,
+            gateway=GATEWAY,
+            problems=(*problems, *decoded.problems),
+            requires_reference_grants=self.settings.requires_reference_grants,
+            path_normalization=self.settings.path_normalization,
         )
         self.registry.swap(registry)
         self.node.policies.swap(WorkloadPolicies(decoded.resources, registry, self.settings.trust_domains))

@@ -27,7 +27,13 @@ def documents_of(**files: str) -> list[Document]:
 def compiled(
     documents: Iterable[Document], problems: Iterable[Problem] = (), gateway: tuple[str, str] = GATEWAY
 ) -> Snapshot:
-    """What the waypoint makes of the documents."""
+    """What the waypoint makes of the documents, where ReferenceGrants are asked for."""
     decoded = Decoder(KINDS).decode(documents)
     registry = registry_of(decoded.resources, Mesh())
-    return compile(decoded.resources, registry, gateway=gateway, problems=(*problems, *decoded.problems))
+    return compile(
+        decoded.resources,
+        registry,
+        gateway=gateway,
+        problems=(*problems, *decoded.problems),
+        requires_reference_grants=True,
+    )

@@ -112,8 +112,6 @@ def rule_words(rule: Rule) -> list[str]:
     words += [*(_fault(rule.fault) if rule.fault is not None else ()), *filter_words(rule.filters)]
     if rule.timeouts.request is not None:
         words.append(f"timeout {seconds(rule.timeouts.request)} for the whole exchange")
-    if rule.timeouts.backend_request is not None:
-        words.append(f"timeout {seconds(rule.timeouts.backend_request)} for each attempt")
     if rule.retry is not None:
         words.append(_retry(rule.retry))
     if rule.session is not None:

@@ -57,7 +57,7 @@ def compile(
     *,
     gateway: tuple[str, str],
     problems: Iterable[Problem] = (),
-    requires_reference_grants: bool = True,
+    requires_reference_grants: bool = False,
     own_ip: str | None = None,
     trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
     denied: frozenset[str] = frozenset(),

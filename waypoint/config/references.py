@@ -1,8 +1,8 @@
 """Where a backendRef leads: to a port of a Service, or of a ServiceEntry's host; and whether it may.
 
-A reference into another namespace needs a ReferenceGrant there, as the Gateway API has it. Istio asks for none behind
-mesh parents: the setting `requires_reference_grants` off is its leniency.
-https://gateway-api.sigs.k8s.io/reference/spec/#referencegrant
+A reference into another namespace needs no ReferenceGrant there, for in a mesh clients reach that namespace anyway
+(GEP-1294). The setting `requires_reference_grants` asks for one all the same, as behind a Gateway.
+https://gateway-api.sigs.k8s.io/geps/gep-1294/
 """
 
 from collections.abc import Iterable

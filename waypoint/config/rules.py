@@ -5,6 +5,7 @@ forbids to act as if it were not there; a mirror that leads nowhere is left out,
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from re import escape
 
 from l4.config.codes import Code
@@ -18,7 +19,7 @@ from policies.matching import Exact, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
 from policies.path_normalization import BASE, PathNormalization
-from policies.retry import RetryPolicy, retries_on_statuses
+from policies.retry import DEFAULT_RETRIES, RetryPolicy, retries_on_statuses
 from policies.rewrite import HeaderEdit, PathEdit, PortSource, Redirect, UrlRewrite
 from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, Rule, RuleSource, WeightedBackend
 from policies.session import SessionPersistence
@@ -37,7 +38,7 @@ _FILTERS = frozenset(
     {"RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "RequestMirror", "CORS"}
     | {"ExternalAuth"}
 )
-_BACKEND_FILTERS = _FILTERS - {"RequestRedirect", "CORS", "ExternalAuth"}
+_BACKEND_FILTERS = _FILTERS - {"CORS", "ExternalAuth"}
 _RESET = "its share is reset"
 _NOWHERE = (WeightedBackend(None),)
 
@@ -66,6 +67,8 @@ class Rules:
             matches = self._matches(index, rule)
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
+            if compiled.filters.cors is not None:
+                yield from (Route(_preflight(it), compiled) for it in matches if it.method and not it.headers)
 
     def grpc(self, rules: tuple[GRPCRouteRule, ...]) -> Iterator[Route]:
         for index, rule in enumerate(rules):
@@ -125,7 +128,7 @@ class Rules:
             backends=backends,
             filters=filters,
             timeouts=_timeouts(timeouts, has_retry=retry is not None),
-            retry=_retry(retry, timeouts) if retry is not None else None,
+            retry=_retry(retry, timeouts),
             session=_session(rule.session_persistence, source, matches) if rule.session_persistence else None,
             source=source,
         )
@@ -220,6 +223,12 @@ def _http_match(match: HTTPRouteMatch, normalization: PathNormalization) -> Matc
     )
 
 
+def _preflight(match: Match) -> Match:
+    """What asks whether a page may send a request of the match's method, before it does."""
+    method = FieldMatch(b"access-control-request-method", Exact(match.method or b""))
+    return replace(match, method=b"OPTIONS", headers=(method,))
+
+
 def _grpc_match(match: GRPCRouteMatch) -> Match:
     """A method is a path: `/service/method` (gRPC over HTTP/2)."""
     path = _grpc_path(match.method) if match.method is not None else PathMatch()
@@ -262,15 +271,18 @@ def _string_match(kind: str, value: str) -> StringMatch:
 
 
 def _timeouts(timeouts: api.Timeouts, *, has_retry: bool) -> Timeouts:
-    """Without configured retries the time of one attempt is the time of the whole, as in Istio."""
-    request, attempt = _seconds(timeouts.request), _seconds(timeouts.backend_request)
-    if has_retry or attempt is None:
-        return Timeouts(request) if request is not None else NO_TIMEOUTS
-    return Timeouts(attempt)
+    """Without configured retries, and without a time for the whole, it has the time of one attempt, as in Istio."""
+    seconds = _seconds(timeouts.request)
+    if seconds is None and not has_retry:
+        seconds = _seconds(timeouts.backend_request)
+    return Timeouts(seconds) if seconds is not None else NO_TIMEOUTS
 
 
-def _retry(retry: Retry, timeouts: api.Timeouts) -> RetryPolicy:
-    return retries_on_statuses(retry.codes, retry.attempts, _seconds(retry.backoff), _seconds(timeouts.backend_request))
+def _retry(retry: Retry | None, timeouts: api.Timeouts) -> RetryPolicy | None:
+    attempt = _seconds(timeouts.backend_request)
+    if retry is not None:
+        return retries_on_statuses(retry.codes, retry.attempts, _seconds(retry.backoff), attempt)
+    return replace(DEFAULT_RETRIES, per_try_timeout=attempt) if attempt is not None else None
 
 
 def _seconds(duration: str | None) -> float | None:
@@ -331,4 +343,5 @@ def _cors(cors: api.CORS) -> Cors:
         expose=tuple(wire_text.token(name.lower()) for name in cors.expose_headers),
         max_age_seconds=cors.max_age,
         has_credentials=bool(cors.allow_credentials),
+        forwards_unmatched=False,
     )

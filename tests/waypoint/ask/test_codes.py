@@ -11,6 +11,7 @@ from tests.kit.lints import MESH, NAMESPACE, REVIEWS, route
 from waypoint.ask.analyze import analyze
 from waypoint.ask.load import load
 
+SETTINGS = Settings(requires_reference_grants=True)
 FINE = route("{backendRefs: [{name: reviews, port: 80}]}")
 OTHER_NAMESPACE = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: b}\nspec: {ports: [{port: 80}]}\n"
 GRANT = """
@@ -55,7 +56,7 @@ def test_a_code_is_told_where_it_is_due_and_nowhere_else(code: Code, tmp_path: P
     (tmp_path / "mesh.yaml").write_text(MESH)
 
     told = [
-        {it.code for it in analyze(load([tmp_path], None, Settings(), stdin=text.encode())).problems}
+        {it.code for it in analyze(load([tmp_path], None, SETTINGS, stdin=text.encode())).problems}
         for text in EXAMPLES[code]
     ]
 

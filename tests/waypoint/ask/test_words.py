@@ -69,15 +69,15 @@ def test_a_rule_tells_its_limits_retries_and_sessions() -> None:
     rule = Rule(
         "r",
         (),
-        timeouts=Timeouts(10, 0.25),
-        retry=retries_on_statuses([503, 500], 3),
+        timeouts=Timeouts(10),
+        retry=retries_on_statuses([503, 500], 3, per_try_timeout=0.25),
         session=SessionPersistence(b"stay"),
     )
 
     assert rule_words(rule) == [
         "timeout 10 s for the whole exchange",
-        "timeout 250 ms for each attempt",
-        "at most 3 retries, on connect-failure, refused-stream, retriable-status-codes (500, 503)",
+        "at most 3 retries, on connect-failure, refused-stream, reset, retriable-status-codes (500, 503), "
+        "250 ms for each attempt",
         "sessions by cookie stay",
     ]
     assert rule_words(Rule("r", (), retry=RetryPolicy(frozenset(), attempts=0))) == ["no retries"]

@@ -183,6 +183,16 @@ def test_a_rank_that_lacks_half_of_its_endpoints_gets_seventy_percent() -> None:
     assert chi_square(found, expected) < 13.8  # 2 degrees of freedom: one in a thousand is above
 
 
+def test_all_may_be_ejected_where_that_is_asked_for() -> None:
+    policy = OutlierDetection(consecutive_5xx=1, max_ejection_percent=100)
+    it = cluster(endpoint(1), endpoint(2), balancing=Balancing(), outlier=policy)
+
+    for live in it.endpoints:
+        it.record(live, Outcome(Ending.RESPONSE, 500))
+
+    assert it.pick(Random(1).random, ()) is None
+
+
 def test_places_get_their_shares() -> None:
     ranks = [Rank(place=0, share=80), Rank(place=1, share=20)]
     it = cluster(*(endpoint(n, rank=ranks[n % 2]) for n in range(4)), balancing=Balancing())

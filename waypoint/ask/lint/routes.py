@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Set
 
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey, Problem
+from policies.retry import UNDELIVERED
 from policies.route import Match, Rule, RuleSource, Table
 from waypoint.ask.lint.shadows import Shadow, ordered_shadows, shadows
 from waypoint.ask.lint.subject import Subject, items, mapping, problem
@@ -144,7 +145,7 @@ def _cors(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]
 
 def _times(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]:
     retry, request = rule.retry, rule.timeouts.request
-    if retry is None or request is None or retry.per_try_timeout is None:
+    if retry is None or request is None or retry.per_try_timeout is None or retry.conditions == UNDELIVERED:
         return
     attempts, attempt = retry.attempts + 1, retry.per_try_timeout
     if attempts * attempt > request:

@@ -33,7 +33,8 @@ class Registry:
         aliases: Mapping[tuple[str, str], str] | None = None,
     ) -> Self:
         """The `nameless` (given by uid) have no address of their own, such as those on their node's network, and stay
-        out of that index; of two workloads with one address, that which speaks HBONE is meant, else the first by uid.
+        out of that index; of two workloads with one address, a pod is meant before any other, then that which speaks
+        HBONE, else the first by uid: who writes a WorkloadEntry takes no pod's address.
         Of services with one hostname or address a Service is meant before a ServiceEntry, of Services the first by
         hostname, and of entries the first that is given: whoever comes later takes nothing away.
         """
@@ -42,7 +43,7 @@ class Registry:
         for workload in by_uid.values():
             for address in workload.addresses if workload.uid not in nameless else ():
                 known = by_ip.get(address)
-                if known is None or (workload.tunnel_identity is not None and known.tunnel_identity is None):
+                if known is None or _rank(workload) > _rank(known):
                     by_ip[address] = workload
         by_hostname: dict[str, Service] = {}
         services_by_name: dict[tuple[str, str], Service] = {}
@@ -109,3 +110,7 @@ class Registry:
 
     def workloads_on(self, node: str) -> tuple[Workload, ...]:
         return tuple(workload for workload in self.workloads.values() if workload.node == node)
+
+
+def _rank(workload: Workload) -> tuple[bool, bool]:
+    return "//Pod/" in workload.uid, workload.tunnel_identity is not None

@@ -113,7 +113,8 @@ def compile(
         for host in (*(it for it in service.addresses if registry.service_at(it) is service), service.hostname)
         for port, destination in ours_by_service[service.hostname].items()
     }
-    destinations |= {key: security.on(it, None) for key, it in _workloads(registry, clusters, policies)}
+    for key, it in _workloads(registry, clusters, policies):
+        destinations.setdefault(key, security.on(it, None))
     found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
     snapshot = Snapshot(
         version="",
@@ -306,14 +307,16 @@ def _workloads(
             if endpoint.workload.uid in ports:
                 ports[endpoint.workload.uid].update(endpoint.ports.values())
     for uid, its in sorted(ports.items()):
-        yield from _direct(registry.workloads[uid], sorted(its), clusters, policies)
+        workload = registry.workloads[uid]
+        own = tuple(it for it in workload.addresses if registry.workload_at(it) is workload)
+        yield from _direct(workload, own, sorted(its), clusters, policies)
 
 
 def _direct(
-    workload: Workload, ports: Iterable[int], clusters: ClusterConfigs, policies: Policies
+    workload: Workload, own: tuple[str, ...], ports: Iterable[int], clusters: ClusterConfigs, policies: Policies
 ) -> Iterator[tuple[tuple[str, int], Destination]]:
     """Routes are attached to services, so none applies, and of policies only the Gateway's; what a port carries is
-    found out from its first bytes."""
+    found out from its first bytes. `own` are the addresses that are no other workload's."""
     for port in ports:
         rule = Rule("default", (WeightedBackend(clusters.direct(workload, port)),))
         destination = Destination(
@@ -324,7 +327,7 @@ def _direct(
             opaque=OpaqueTable([OpaqueRoute("", rule)]),
             addresses=workload.addresses,
         )
-        yield from (((address, port), destination) for address in workload.addresses)
+        yield from (((address, port), destination) for address in own)
 
 
 def _version(snapshot: Snapshot) -> str:

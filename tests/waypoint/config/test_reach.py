@@ -54,6 +54,12 @@ metadata:
   {name: reviews-1, namespace: default, labels: {app: reviews}, annotations: {ambient.istio.io/redirection: enabled}}
 spec: {serviceAccountName: reviews, containers: [{ports: [{containerPort: 80}]}]}
 status: {podIP: 10.0.0.1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: outside-1, namespace: default, labels: {app: outside}}
+spec: {containers: [{ports: [{containerPort: 80}]}]}
+status: {podIP: 10.0.0.2}
 """
 MESH = _MESH.replace("WAYPOINT", "default")
 
@@ -100,7 +106,13 @@ TAKING: dict[str, list[tuple[str, str]]] = {
             ("'*.example.com'", "10.97.0.0/24"),
         )
     ],
-    "WorkloadEntry": [("networking.istio.io/v1", "{address: 10.0.0.1, labels: {app: reviews}}")],
+    "WorkloadEntry": [
+        (
+            "networking.istio.io/v1",
+            f"{{address: {address}, labels: {{app: reviews, networking.istio.io/tunnel: http}}}}",
+        )
+        for address in ("10.0.0.1", "10.0.0.2")
+    ],
     "AuthorizationPolicy": [("security.istio.io/v1", f"{{{TARGET}, action: DENY, rules: [{{}}]}}")],
     "RequestAuthentication": [
         ("security.istio.io/v1", f"{{{TARGET}, jwtRules: [{{issuer: a, jwksUri: 'http://a.example/'}}]}}")
@@ -144,6 +156,8 @@ def test_another_namespace_changes_nothing_for_others(kind: str, number: int) ->
 
     for host in (REVIEWS, "10.96.0.1", "api.example.com", "10.97.0.1"):
         assert seen(after, host) == seen(before, host), host
+    for ip in ("10.0.0.1", "10.0.0.2"):
+        assert after.registry.workload_at(ip) == before.registry.workload_at(ip)
 
 
 @pytest.mark.parametrize("kind", ["HTTPRoute", "VirtualService"])
@@ -152,6 +166,20 @@ def test_routes_of_another_namespace_are_for_its_own_clients(kind: str) -> None:
 
     assert rule_for(destination, "other") == f"{kind} other/a {'http' if kind == 'VirtualService' else 'rules'}[0]"
     assert rule_for(destination, "default") == "None"
+
+
+def test_an_address_of_a_service_is_no_workloads() -> None:
+    """Where the waypoint is for workloads, too, an entry that claims the address is bound to it."""
+    mesh = MESH.replace(
+        "metadata: {name: waypoint, ", "metadata: {labels: {istio.io/waypoint-for: all}, name: waypoint, "
+    )
+    case = taking("WorkloadEntry", 0, "other").replace("10.0.0.1", "10.96.0.1")
+    before = compiled(documents_of(mesh=mesh))
+
+    after = compiled(documents_of(mesh=mesh, case=case))
+
+    assert seen(after, "10.96.0.1") == seen(before, "10.96.0.1")
+    assert ("10.0.0.1", 80) not in after.destinations  # its namespace has no waypoint
 
 
 def rule_for(destination: Destination, namespace: str) -> str:

@@ -26,6 +26,11 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _MAX_UNKNOWN_FIELDS = 16  # told of one object
 _TOP_LEVEL = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+_MORE_TOP_LEVEL = {
+    "ConfigMap": frozenset({"data", "binaryData", "immutable"}),
+    "EndpointSlice": frozenset({"addressType", "endpoints", "ports"}),
+    "Endpoints": frozenset({"subsets"}),
+}
 
 Kinds = Mapping[tuple[str, str], type[msgspec.Struct]]
 """(API group, kind) → the Struct it decodes to."""
@@ -165,14 +170,15 @@ def _decode(document: Document, kind: type[msgspec.Struct], known: _Good | None)
     """Raises msgspec.ValidationError."""
     if known is not None and known.document.content == document.content:
         return replace(known, document=document, resource=replace(known.resource, origin=document.origin))
-    stray = [name for name in document.content if name not in _TOP_LEVEL]
+    known_names = _TOP_LEVEL | _MORE_TOP_LEVEL.get(document.key.kind, frozenset())
+    stray = [name for name in document.content if name not in known_names]
     if stray and is_policy(document.key.group, document.key.kind):
         raise msgspec.ValidationError(
             f"Stands beside spec, where it has no effect; move it below spec - at `$.{stray[0]}`"
         )
     resource = Resource(document.key, msgspec.convert(document.content, kind), document.origin)
     if not issubclass(kind, Strict):
-        return _Good(document, resource, ())
+        return _Good(document, resource, tuple(stray[:_MAX_UNKNOWN_FIELDS]))
     shape = shape_of(kind) or {}
     unknown = itertools.chain(stray, unknown_fields(document.content.get("spec"), shape["spec"], "spec"))
     return _Good(document, resource, tuple(itertools.islice(unknown, _MAX_UNKNOWN_FIELDS)))

@@ -245,3 +245,11 @@ def test_a_policy_with_a_key_beside_its_spec_is_not_taken_for_one_without(text: 
 
 def test_a_key_beside_the_spec_of_any_other_kind_is_told() -> None:
     assert unknown(decode(Decoder(STRICT), thing("a", "{port: 1}") + "\nrules: []")) == ["rules"]
+
+
+def test_a_key_beside_the_spec_is_told_of_kinds_that_are_read_in_part_too() -> None:
+    config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nbinaryData: {}\nimmutable: true"
+    kinds: Kinds = {("", "ConfigMap"): Policy, ("example.com", "Thing"): Thing}
+
+    assert unknown(decode(Decoder(kinds), thing("a", "{port: 1}") + "\nselector: {app: a}")) == ["selector"]
+    assert unknown(decode(Decoder(kinds), config_map)) == []

@@ -116,7 +116,7 @@ _OWNERS = {
     "l4/hbone/server.py": "handshakes, which end in time",
     "l4/net/tasks.py": "the owner",
     "l4/net/visits.py": "visits, which end in time",
-    "l4/ztunnel/proxy.py": "connections",
+    "l4/ztunnel/node.py": "connections",
     "waypoint/mesh/supervisor.py": "a task group",
     "waypoint/mesh/up.py": "a task group",
 }

@@ -272,18 +272,18 @@ def _authorize_bytes(
 
 
 def edit_response(decision: Decision, headers: Headers) -> Headers:
-    """The headers of an endpoint's response as the client gets them."""
+    """A response's headers as the client gets them, whoever made it."""
     rule, backend = decision.rule, decision.backend
     if backend is not None and backend.filters.response_edit is not None:
         headers = backend.filters.response_edit.apply(headers)
     if rule is not None and rule.filters.response_edit is not None:
         headers = rule.filters.response_edit.apply(headers)
-    return mark(decision, headers)
+    return _mark(decision, headers)
 
 
-def mark(decision: Decision, headers: Headers) -> Headers:
-    """What a response says of the decision, whoever made it: what the client has left, what authorizers add, and that
-    the page which asked may read it."""
+def _mark(decision: Decision, headers: Headers) -> Headers:
+    """What a response says of the decision: what the client has left, what authorizers add, and that the page which
+    asked may read it."""
     if decision.quota is not None:
         decision.quota.mark(headers)
     for edit in decision.response_edits:

@@ -56,6 +56,18 @@ class InternalFailure(ExchangeError):
     detail = "internal_failure"
 
 
+class UnwritableHead(ExchangeError):
+    """A rule, an authorizer or the program made a head of what must not be written; `message` is which of the two. It
+    is not written."""
+
+    limit = "unwritable_head"
+    flag = ResponseFlag.LOCAL_RESET
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(reason)
+        self.detail = f"unwritable_{message}_head"
+
+
 class RouteNotFound(ExchangeError):
     status = 404
     flag = ResponseFlag.NO_ROUTE_FOUND

@@ -22,6 +22,7 @@ from policies.balancing.endpoint import Endpoint
 from policies.claims import Claims
 from policies.external_auth import Question
 from policies.jwt import challenge
+from policies.last_look import Unwritable
 from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
 from policies.session import SessionPersistence
@@ -35,9 +36,7 @@ from waypoint.decide import (
     complete,
     decide,
     denial_of_request,
-    edit_response,
     first_question,
-    mark,
     request_trailers,
     response_trailers,
 )
@@ -48,13 +47,14 @@ from waypoint.errors import (
     NotAuthenticated,
     Overloaded,
     RequestTimeout,
+    UnwritableHead,
 )
 from waypoint.gate import Gate
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.mirrored import MirroredRequest
 from waypoint.recorder import Recorder, Taken
-from waypoint.replies import SERVER, local_reply, own_headers
+from waypoint.replies import finish, local_reply
 from waypoint.telemetry import ClusterEvent, ExchangeRecord
 from waypoint.tokens import Refusal
 from waypoint.upstream.affinity import Affinity
@@ -68,6 +68,7 @@ log = logging.getLogger(__name__)
 NONE: frozenset[bytes] = frozenset()
 _MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_BODILESS = frozenset({204, 304})  # RFC 9110 section 6.4.1; there is no 1xx among our own
 _RETRY_FLAGS = {
     ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
     ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
@@ -179,7 +180,10 @@ class Exchange:
         if self._deadline is None and rule is not None and (seconds := rule.timeouts.request) is not None:
             self._deadline = seconds
             self._path.deadlines.begin(self, seconds)
-        self._attempts.send_end(trailers)
+        try:
+            self._attempts.send_end(trailers)
+        except Unwritable as error:
+            self._give_up(UnwritableHead("request", str(error)))
 
     def _wanted(self, trailers: Headers) -> Headers:
         head, destinations = self._head, self._path.holder.current.destinations
@@ -228,23 +232,27 @@ class Exchange:
     def response_informational(self, head: ResponseHead) -> None:
         if self._attempts is not None:
             self._attempts.hold()
-        self._downstream.send_informational(head)
+        try:
+            self._downstream.send_informational(head)
+        except Unwritable as error:
+            self._give_up(UnwritableHead("response", str(error)))
 
     def response_head(self, head: ResponseHead, body: Body) -> None:
         record = self._record
-        record.status = head.status
-        record.detail = "via_upstream"
         waited = int((perf_counter() - self._request_ended) * 1000) if self._request_ended else 0
         record.upstream_service_time_ms = waited
+        headers = head.headers
         if record.is_grpc:
-            record.grpc_status = grpc.status_of(head.headers)
-        headers = edit_response(self._decision, head.headers)
+            record.grpc_status = grpc.status_of(headers)
         if self._session is not None and record.endpoint is not None:
             self._session.mark(headers, record.endpoint, record.started_at)
         headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
-        headers.append((b"server", SERVER))
-        head.headers = headers
-        record.response_bytes = self._downstream.send_head(head, body)
+        try:
+            self._send_head(head, body, self._decision)
+        except Unwritable as error:
+            self._give_up(UnwritableHead("response", str(error)))
+        else:
+            record.detail = "via_upstream"
 
     def response_body(self, data: bytes) -> None:
         self._record.bytes_sent += len(data)
@@ -257,7 +265,11 @@ class Exchange:
         if trailers and self._record.is_grpc:
             self._record.grpc_status = grpc.status_of(trailers)
         self._finish()
-        self._downstream.send_end(response_trailers(self._decision, trailers) if trailers else trailers)
+        try:
+            self._downstream.send_end(response_trailers(self._decision, trailers) if trailers else trailers)
+        except Unwritable as error:
+            self._path.telemetry.count_refusal(UnwritableHead("response", str(error)).limit)
+            self._downstream.reset()
 
     def resume_upstream(self) -> None:
         self._downstream.resume_request()
@@ -591,25 +603,34 @@ class Exchange:
         if record.is_grpc:
             head, body = grpc.reply(head, error.body, error.grpc_status), b""
             record.grpc_status = grpc.status_of(head.headers)
-        head.headers = mark(self._decision, head.headers)
-        self._send(head, body)
+        # What made a head unwritable may be a change that its rule wants: this answer goes without.
+        self._send(head, body, UNDECIDED if isinstance(error, UnwritableHead) else self._decision)
 
     def _answer(self, answer: Answer) -> None:
         """A response that the route itself makes."""
         self._record.detail = answer.detail
-        headers = mark(self._decision, [*answer.headers, *own_headers()])
-        self._send(ResponseHead(answer.status, headers), answer.body)
+        self._send(ResponseHead(answer.status, answer.headers), answer.body, self._decision)
 
-    def _send(self, head: ResponseHead, body: bytes) -> None:
+    def _send(self, head: ResponseHead, body: bytes, decision: Decision) -> None:
+        """A whole response of our own."""
         record = self._record
-        record.status = head.status
-        is_bodiless = not body or self._head.method == b"HEAD"
-        record.response_bytes = self._downstream.send_head(head, EMPTY if record.is_grpc else Body(len(body)))
-        if not is_bodiless:
+        has_none = head.status in _BODILESS
+        try:
+            self._send_head(head, EMPTY if has_none else Body(len(body)), decision)
+        except Unwritable as error:
+            self._reply(UnwritableHead("response", str(error)))
+            return
+        if body and not has_none and self._head.method != b"HEAD":
             record.bytes_sent = len(body)
             self._downstream.send_body(body)
         self._finish()
         self._downstream.send_end([])
+
+    def _send_head(self, head: ResponseHead, body: Body, decision: Decision) -> None:
+        """The last step of every response's head. Raises Unwritable: then nothing was sent."""
+        finish(head, decision)
+        self._record.response_bytes = self._downstream.send_head(head, body)
+        self._record.status = head.status
 
     def _cut(self) -> None:
         """End the exchange before its response is whole."""

@@ -1,12 +1,14 @@
-"""What we answer ourselves: an error as a response, and to requests that never became an exchange."""
+"""How responses are finished, whoever made them; and what we answer ourselves: an error as a response, also to requests
+that never became an exchange."""
 
 import time
 from email.utils import formatdate
 from functools import lru_cache
 
-from policies.attributes import Headers, ResponseHead
+from policies.attributes import ResponseHead
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
+from waypoint.decide import UNDECIDED, Decision, edit_response
 from waypoint.errors import ExchangeError
 from waypoint.telemetry import ExchangeRecord
 
@@ -27,6 +29,7 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
         UNKNOWN_SERVICE if destination is None else destination.service,
     )
     head, body = local_reply(error)
+    finish(head, UNDECIDED)
     record.status = error.status
     record.flags = (error.flag,) if error.flag else ()
     record.detail = error.detail
@@ -36,18 +39,27 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
     return head, body
 
 
+def finish(head: ResponseHead, decision: Decision) -> None:
+    """The one way by which heads of responses go to clients, those of endpoints and our own: with what a proxy says
+    of itself, then with the changes that rules and policies want. How the body ends is for the codec to say."""
+    headers = head.headers
+    for name, _ in headers:
+        if name == b"date":
+            break
+    else:
+        headers.append((b"date", _http_date(int(time.time()))))  # RFC 9110 section 6.6.1
+    headers.append((b"server", SERVER))
+    head.headers = edit_response(decision, headers)
+
+
 def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
-    """An error as a response: its head (framing is the codec's matter) and body."""
+    """An error as a response, to be finished: its head and body."""
     body = error.body
     has_type = any(name == b"content-type" for name, _ in error.headers)
     headers = [(b"content-type", b"text/plain")] if body and not has_type else []
     if error.status == 405:
         headers.append((b"allow", _ALLOWED))  # RFC 9110 section 15.5.6
-    return ResponseHead(error.status, [*headers, *error.headers, *own_headers()]), body
-
-
-def own_headers() -> Headers:
-    return [(b"date", _http_date(int(time.time()))), (b"server", SERVER)]
+    return ResponseHead(error.status, [*headers, *error.headers]), body
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from policies.attributes import Headers
+from policies.last_look import Unwritable, check_fields, check_target
 
 
 class InvalidConnect(ValueError):
@@ -74,7 +75,13 @@ class ConnectRequest:
         )
 
     def headers(self) -> Headers:
-        headers = [(b":method", b"CONNECT"), (b":authority", str(self.authority).encode())]
+        """The head of a request. Raises InvalidConnect for what must not be written."""
+        authority = str(self.authority).encode()
         optional = ((b"baggage", self.baggage), (b"forwarded", self.forwarded), (b"traceparent", self.traceparent))
-        headers.extend(field for field in optional if field[1])
-        return headers
+        fields = [field for field in optional if field[1]]
+        try:
+            check_target(b"CONNECT", b"*", authority)
+            check_fields(fields)
+        except Unwritable as error:
+            raise InvalidConnect(f"the CONNECT to {authority!r} can't be written: {error}") from None
+        return [(b":method", b"CONNECT"), (b":authority", authority), *fields]

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import cast
 
 from l4.config.settings import Settings
-from l4.hbone.connect import ConnectRequest
-from l4.hbone.errors import ConnectFailed, NotTaken, TunnelRefused, TunnelReset
+from l4.hbone.connect import ConnectRequest, InvalidConnect
+from l4.hbone.errors import ConnectFailed, NotTaken, TunnelError, TunnelRefused, TunnelReset
 from l4.hbone.lifetime import Lifetime
 from l4.hbone.limits import hbone_limits_of, hbone_reason
 from l4.hbone.tunnel import Tunnel
@@ -200,9 +200,14 @@ class Driver(asyncio.Protocol):
     async def open(self, request: ConnectRequest, protocol_factory: Callable[[], asyncio.Protocol]) -> Tunnel:
         """Send CONNECT and wait for its 200; the tunnel is handed to its protocol at once, so no byte is missed.
 
-        Raises TunnelRefused, ConnectFailed (the connection ended first) or StreamUnavailable (no stream is free).
+        Raises TunnelRefused, ConnectFailed (the connection ended first), StreamUnavailable (no stream is free), or
+        TunnelError for a request that can't be written.
         """
-        stream_id = self.engine.open_stream(request.headers(), False)
+        try:
+            headers = request.headers()
+        except InvalidConnect as error:
+            raise TunnelError(str(error)) from None
+        stream_id = self.engine.open_stream(headers, False)
         self.has_been_used = True
         tunnel = self._add(stream_id)
         answered = self._waiting[stream_id] = self.loop.create_future()

@@ -91,13 +91,13 @@ class Http1Client(asyncio.Protocol):
     # -- events.Upstream -------------------------------------------------------------------------------------------
 
     def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int:
+        data = self._format_upgrade(head, body) if body.is_opaque else format_request(head, body)
         self._sink = sink
         self._is_opaque = self._is_holding = body.is_opaque
         self._is_chunked = body.length is None and not body.is_opaque
         self._request_is_complete = False
         self._is_kept_alive = True
         self._reader.expect(head.method, head.upgrade)
-        data = self._format_upgrade(head, body) if body.is_opaque else format_request(head, body)
         self._transport.write(data)
         return len(data)
 

@@ -54,7 +54,8 @@ class Downstream(Protocol):
     """As in the access log: `HTTP/1.1`."""
 
     def send_head(self, head: ResponseHead, body: Body) -> int:
-        """The response's head; how many bytes it is on the wire."""
+        """The response's head; how many bytes it is on the wire. Raises Unwritable, as do the two that send fields:
+        nothing was written then."""
 
     def send_informational(self, head: ResponseHead) -> None:
         """A 1xx head in front of the response."""
@@ -93,7 +94,8 @@ class ResponseSink(Protocol):
 class Upstream(Protocol):
     """The endpoint's side of one attempt."""
 
-    def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int: ...
+    def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int:
+        """How many bytes it is on the wire. Raises Unwritable, before anything was written."""
 
     def send_body(self, data: bytes) -> bool: ...
 

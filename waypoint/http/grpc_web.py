@@ -10,6 +10,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 
 from policies.attributes import Headers, RequestHead, ResponseHead
+from policies.last_look import check_fields
 from waypoint.errors import BadRequest, ExchangeError
 from waypoint.http.events import STREAMED, Body, Downstream, RequestSink
 
@@ -101,7 +102,8 @@ class GrpcWeb:
         is_grpc = content_type.startswith(b"application/grpc")
         headers.append((b"content-type", self._content_type if is_grpc else content_type))
         self._accepts_text = self._accepts_text and is_grpc
-        return self._downstream.send_head(ResponseHead(head.status, headers), body if body.is_empty else STREAMED)
+        has_none = body.is_empty or body.length == 0
+        return self._downstream.send_head(ResponseHead(head.status, headers), body if has_none else STREAMED)
 
     def send_informational(self, head: ResponseHead) -> None:
         self._downstream.send_informational(head)
@@ -111,6 +113,7 @@ class GrpcWeb:
 
     def send_end(self, trailers: Headers) -> None:
         if trailers:
+            check_fields(trailers)
             block = b"".join(b"%b: %b\r\n" % header for header in trailers)
             self.send_body(bytes([_TRAILERS]) + len(block).to_bytes(4) + block)
         self._downstream.send_end([])

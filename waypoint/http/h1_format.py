@@ -1,6 +1,8 @@
-"""Writes HTTP/1.1 messages (RFC 9112). What is written here is canonical: nothing in a head can end it early."""
+"""Writes HTTP/1.1 messages (RFC 9112). What is written here is canonical: nothing in a head can end it early, or it
+raises Unwritable."""
 
 from policies.attributes import Headers, RequestHead, ResponseHead
+from policies.last_look import KNOWN_NAMES, TEXT, check_fields, check_name, check_target, control_character
 from waypoint.http.events import Body
 
 _REASONS = {
@@ -20,30 +22,39 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 def format_request(head: RequestHead, body: Body) -> bytes:
     """The head of a request; one that asks to upgrade has an opaque body."""
-    parts = [head.method, b" ", head.target, b" HTTP/1.1\r\nhost: ", head.authority]
-    return _format(parts, head.headers, body)
+    method, target, authority = head.method, head.target, head.authority
+    check_target(method, target, authority)
+    parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", authority]
+    return _format(parts, 1, head.headers, body, tells_length=False)
 
 
 def format_response(head: ResponseHead, body: Body, closes: bool) -> bytes:
     parts = [_STATUS_LINES.get(head.status) or b"HTTP/1.1 %d " % head.status]
     if closes:
         parts.append(b"\r\nconnection: close")
-    return _format(parts, head.headers, body)
+    return _format(parts, int(closes), head.headers, body, tells_length=body.is_empty)
 
 
-def _format(parts: list[bytes], headers: Headers, body: Body) -> bytes:
-    """The head that begins with these parts."""
+def _format(parts: list[bytes], lines: int, headers: Headers, body: Body, *, tells_length: bool) -> bytes:
+    """The head that begins with these parts, in which so many lines end."""
     for name, value in headers:
+        if name not in KNOWN_NAMES:
+            check_name(name, tells_length=tells_length)
         parts += (b"\r\n", name, b": ", value)
+    lines += len(headers) + 2
     if body.is_opaque:
         parts.append(b"\r\nconnection: upgrade\r\nupgrade: websocket")
+        lines += 2
     elif not body.is_empty:
-        if body.length is None:
-            parts.append(b"\r\ntransfer-encoding: chunked")
-        else:
-            parts.append(b"\r\ncontent-length: %d" % body.length)
+        parts.append(
+            b"\r\ntransfer-encoding: chunked" if body.length is None else b"\r\ncontent-length: %d" % body.length
+        )
+        lines += 1
     parts.append(_END_OF_HEAD)
-    return b"".join(parts)
+    data = b"".join(parts)
+    if len(data.translate(None, TEXT)) != 2 * lines:
+        raise control_character(headers)
+    return data
 
 
 def format_chunk(data: bytes) -> bytes:
@@ -53,4 +64,5 @@ def format_chunk(data: bytes) -> bytes:
 def format_last_chunk(trailers: Headers) -> bytes:
     if not trailers:
         return b"0\r\n\r\n"
+    check_fields(trailers)
     return b"\r\n".join([b"0", *map(b": ".join, trailers), b"\r\n"])

@@ -6,6 +6,7 @@ rules as for HTTP/1.1, so that it makes no difference to a policy which version 
 
 from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
+from policies.last_look import check_fields, check_target
 from waypoint.errors import RouteNotFound, UpgradeRefused
 from waypoint.http import websocket
 from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
@@ -59,11 +60,15 @@ def response_head(headers: Headers, end_stream: bool, request: RequestHead) -> t
 
 
 def format_request(head: RequestHead, body: Body) -> Headers:
+    """Raises Unwritable, as both of these do."""
+    target = head.target
+    check_target(head.method, target, head.authority)
+    check_fields(head.headers)
     headers = [
         (b":method", head.method),
         (b":scheme", b"http"),
         (b":authority", head.authority),
-        (b":path", head.target),
+        (b":path", target),
         *head.headers,
     ]
     if head.upgrade:
@@ -76,6 +81,7 @@ def format_request(head: RequestHead, body: Body) -> Headers:
 
 
 def format_response(head: ResponseHead, body: Body) -> Headers:
+    check_fields(head.headers, tells_length=body.is_empty)
     status = 200 if body.is_opaque else head.status
     headers = [(b":status", b"%d" % status), *head.headers]
     if body.is_opaque:

@@ -15,6 +15,7 @@ from l4.http2.connection import Engine, connect
 from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, DataReceived, Event, SettingsChanged, WindowOpened
 from policies.attributes import Headers
+from policies.last_look import check_fields
 
 
 class Http2Stream:
@@ -61,8 +62,11 @@ class Http2Stream:
         return is_sent
 
     def send_end(self, trailers: Headers) -> None:
+        """Raises Unwritable for trailers that are."""
         if self.is_over or self._has_ended:
             return
+        if trailers:
+            check_fields(trailers)
         self._has_ended = True
         self._trailers = trailers
         if not self._waiting:

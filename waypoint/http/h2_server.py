@@ -15,7 +15,7 @@ from l4.http2.events import ConnectionFailed, Event, PongReceived, RequestReceiv
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, StreamStalled
 from waypoint.http import h2
-from waypoint.http.events import Body, RequestSink
+from waypoint.http.events import EMPTY, Body, RequestSink
 from waypoint.http.grpc import is_grpc
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
 from waypoint.http.trailers import request_trailers
@@ -54,7 +54,7 @@ class ServerStream(Http2Stream):
         return h2.size_of(headers)
 
     def send_informational(self, head: ResponseHead) -> None:
-        self._send_headers([(b":status", b"%d" % head.status), *head.headers], False)
+        self._send_headers(h2.format_response(head, EMPTY), False)
 
     def _send_headers(self, headers: Headers, end_stream: bool) -> bool:
         """False when the stream is over."""

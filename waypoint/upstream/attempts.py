@@ -18,6 +18,7 @@ from typing import Protocol
 from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
+from policies.last_look import Unwritable
 from policies.outcome import Ending, Outcome
 from policies.retry import DEFAULT_RETRIES, IDEMPOTENT, RetryPolicy
 from waypoint.errors import (
@@ -26,6 +27,7 @@ from waypoint.errors import (
     ExchangeError,
     InternalFailure,
     NoHealthyEndpoint,
+    UnwritableHead,
     UpstreamConnectFailed,
     UpstreamOverflow,
 )
@@ -272,7 +274,13 @@ class Attempts:
         if self.count > 1:
             head.headers[-1] = (b"x-envoy-attempt-count", b"%d" % self.count)
         sink: ResponseSink = Watch(self, self._sink) if self._is_watched else self._sink
-        size = client.send_head(head, self._body, sink)
+        try:
+            size = client.send_head(head, self._body, sink)
+        except Unwritable as error:
+            if isinstance(client, Http1Client):
+                self._live.give_back(client)
+            self.failed(UnwritableHead("request", str(error)))
+            return
         self._sink.attempt_began(self._live.endpoint, size)
         takes_more = True
         for chunk in self._chunks:

@@ -6,10 +6,11 @@ cannot fail, and cannot break a message.
 https://gateway-api.sigs.k8s.io/reference/spec/#httproutefilter
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from policies.attributes import Headers, RequestHead
+from policies.header_format import FormattedHeader, Situation
 from policies.matching import Regex
 from policies.wire_text import Authority, Field, HeaderName, Path, Query, Substitution
 
@@ -25,11 +26,22 @@ class HeaderEdit:
     add: tuple[Field, ...] = ()
     remove: tuple[HeaderName, ...] = ()
     authority: Authority | None = None
+    formatted: tuple[FormattedHeader, ...] = ()
+    """Headers whose values are found out for each request: `filled` makes ordinary ones of them."""
 
     @property
     def replaced_names(self) -> frozenset[bytes]:
         """Of headers whose values don't come through."""
         return frozenset({*self.remove, *(name for name, _ in self.set)})
+
+    def filled(self, situation: Situation) -> "HeaderEdit":
+        values = [(it.is_added, (it.name, it.format.fill(situation))) for it in self.formatted]
+        return replace(
+            self,
+            set=(*self.set, *(field for is_added, field in values if not is_added)),
+            add=(*self.add, *(field for is_added, field in values if is_added)),
+            formatted=(),
+        )
 
     def apply(self, headers: Headers) -> Headers:
         """A new list of headers with the edit made."""

@@ -5,7 +5,7 @@ and `waypoint replay` only ask. The head is edited into what the endpoint will s
 """
 
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from policies.access import Access
@@ -17,6 +17,7 @@ from policies.external_auth import Question
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
+from policies.header_format import Situation
 from policies.mirror import Mirror
 from policies.overrides import is_own_request, override
 from policies.rate_limit import Measured, Quota, RateLimits
@@ -136,6 +137,8 @@ def decide(
     rule: Rule | None = destination.routes_for(peer).find(head, peer)
     if rule is None:
         return Decision(error=RouteNotFound(), verdict=verdict)
+    if rule.filters.is_formatted:
+        rule = replace(rule, filters=rule.filters.filled(_situation(destination, peer, head)))
     if head.overrides is not None and is_own_request(peer, head):
         rule = override(rule, head.overrides)
     decision = Decision(rule, verdict=verdict)
@@ -163,10 +166,17 @@ def decide(
         decision.cluster, decision.error = None, None
         decision.answer = _redirected(redirect, head, destination.port)
     elif backend is not None:
+        if backend.filters.is_formatted:
+            its_filters = backend.filters.filled(_situation(destination, peer, head))
+            backend = decision.backend = replace(backend, filters=its_filters)
         for each in (filters, backend.filters):
             if each is not NO_FILTERS:
                 _apply(decision, each, head, roll)
     return decision
+
+
+def _situation(destination: Destination, peer: Peer, head: RequestHead) -> Situation:
+    return Situation(peer, next(iter(destination.addresses), ""), destination.port, head)
 
 
 def _is_answered_by_cors(filters: Filters, head: RequestHead) -> bool:

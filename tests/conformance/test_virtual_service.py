@@ -70,6 +70,65 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
         [when(uri(regex="/v[0-9]+")), ELSE],
         [v2("/v12"), v1("/v12/x"), v2("/v1?x=y")],
     ),
+    "values of headers tell of the request, before it is changed": (
+        [
+            {
+                "headers": {
+                    "request": {"set": {"x-who": "%DOWNSTREAM_PEER_URI_SAN%", "x-a": "new"}},
+                    "response": {"add": {"x-path": "%REQ(:path)%"}},
+                },
+                "route": [
+                    {
+                        "destination": {"host": "echo-v1"},
+                        "headers": {"request": {"add": {"x-was": "%REQ(x-a)%"}}},
+                    }
+                ],
+            }
+        ],
+        [
+            v1(
+                "/a?b",
+                headers="X-A: old\r\n",
+                seen={"x-who": "spiffe://cluster.local/ns/default/sa/client", "x-a": "new", "x-was": "old"},
+                got={"x-path": "/a?b"},
+            )
+        ],
+    ),
+    "a value that tells what nobody knows costs its rule alone": (
+        [
+            when(uri(prefix="/a"), headers={"request": {"set": {"x-a": "%UPSTREAM_HOST%"}}}),
+            ELSE,
+        ],
+        [Ask("/a", 500), v1("/b")],
+    ),
+    "a path and an authority are headers of HTTP/2, to match and to set": (
+        [
+            when({"headers": {":path": {"exact": "/a?b"}}}, headers={"request": {"set": {":authority": "other"}}}),
+            ELSE,
+        ],
+        [v2("/a?b", seen_host="other"), v1("/a", seen_host="echo")],
+    ),
+    "what is missing is empty for an expression": (
+        [
+            when({"withoutHeaders": {"x-a": {"regex": "b.*"}}}),
+            when({"withoutHeaders": {"x-a": {"regex": ".*"}}}),
+            ELSE,
+        ],
+        [v2(), v1(headers="X-A: b\r\n"), v2(headers="X-A: c\r\n")],
+    ),
+    "a query in a redirect replaces the request's, and the port is the service's": (
+        [
+            {"match": [uri(prefix="/a")], "redirect": {"uri": "/new?x=y"}},
+            {"match": [uri(prefix="/b")], "redirect": {"uri": "/new", "derivePort": "FROM_REQUEST_PORT"}},
+            {"match": [uri(prefix="/c")], "rewrite": {"uri": "/new?x=y"}, "route": TO_V1},
+        ],
+        [
+            Ask("/a?b=c", 301, got={"location": "http://echo/new?x=y"}),
+            Ask("/b?b=c", 301, port=8080, host="evil:666", got={"location": "http://evil:8080/new?b=c"}),
+            v1("/c", seen_path="/new?x=y"),
+            v1("/c?b=c", seen_path="/new?x=y&b=c"),
+        ],
+    ),
     "headers, and headers that must not be there": (
         [
             when({"headers": {"end-user": {"exact": "jason"}}, "withoutHeaders": {"x-bot": {}}}),

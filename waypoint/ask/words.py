@@ -158,6 +158,8 @@ def _edit(edit: HeaderEdit) -> Iterator[str]:
     yield from (f"set {text(name)}: {text(value)}" for name, value in edit.set)
     yield from (f"add {text(name)}: {text(value)}" for name, value in edit.add)
     yield from (f"remove {text(name)}" for name in edit.remove)
+    for it in edit.formatted:
+        yield f"{'add' if it.is_added else 'set'} {text(it.name)}: {it.format.text}"
 
 
 def _rewrite(rewrite: UrlRewrite) -> Iterator[str]:
@@ -165,6 +167,8 @@ def _rewrite(rewrite: UrlRewrite) -> Iterator[str]:
         yield f"rewrite the host to {text(rewrite.hostname)}"
     if rewrite.path is not None:
         yield f"rewrite {_path(rewrite.path)}"
+    if rewrite.query is not None:
+        yield f"put {text(rewrite.query)} before the query"
 
 
 def _path(edit: AnyPathEdit) -> str:

@@ -140,6 +140,7 @@ def _edit(edit: HeaderEdit) -> dict[str, object]:
         **_unless_empty("set", {name.decode(): value.decode() for name, value in edit.set}),
         **_unless_empty("add", {name.decode(): value.decode() for name, value in edit.add}),
         **_unless_empty("remove", [name.decode() for name in edit.remove]),
+        **_unless_empty("formatted", {it.name.decode(): it.format.text for it in edit.formatted}),
     }
 
 

@@ -20,6 +20,7 @@ from policies.cors import Cors, OriginPattern
 from policies.fault import Abort, Delay, Fault
 from policies.filters import NO_FILTERS, DirectResponse, Filters
 from policies.grpc_status import CODES, HTTP_STATUSES
+from policies.header_format import FormattedHeader, HeaderFormat
 from policies.matching import ANYTHING, Exact, Prefix, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
@@ -421,18 +422,34 @@ def _edit(
 ) -> HeaderEdit | None:
     if operations == api.HeaderOperations():
         return None
+    set_ = dict(_values_of(f"{place}.set", changed))
+    added = dict(_values_of(f"{place}.add", operations.add))
     return HeaderEdit(
-        set=tuple(_fields_of(f"{place}.set", changed)),
-        add=tuple(_fields_of(f"{place}.add", operations.add)),
+        set=tuple(_plain(set_)),
+        add=tuple(_plain(added)),
         remove=tuple(sorted(_names(f"{place}.remove", operations.remove))),
         authority=authority,
+        formatted=(*_formatted(set_, is_added=False), *_formatted(added, is_added=True)),
     )
 
 
-def _fields_of(place: str, values: Mapping[str, str]) -> Iterator[Field]:
+_Values = Mapping[HeaderName, HeaderValue | HeaderFormat]
+
+
+def _values_of(place: str, values: Mapping[str, str]) -> Iterator[tuple[HeaderName, HeaderValue | HeaderFormat]]:
     for name, value in values.items():
         with _in(f"{place}.{name}"):
-            yield wire_text.field(name, value)
+            yield wire_text.header_name(name), HeaderFormat.parse(value)
+
+
+def _plain(values: _Values) -> Iterator[Field]:
+    yield from ((name, value) for name, value in values.items() if not isinstance(value, HeaderFormat))
+
+
+def _formatted(values: _Values, *, is_added: bool) -> Iterator[FormattedHeader]:
+    for name, value in values.items():
+        if isinstance(value, HeaderFormat):
+            yield FormattedHeader(name, value, is_added)
 
 
 def _names(place: str, names: tuple[str, ...]) -> Iterator[HeaderName]:

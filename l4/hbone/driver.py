@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 _PING = b"waypoint"
 _HEARD = b"goaway 1"
 """The peer that answers this PING has read the GOAWAY before it."""
+_ALIVE = b"alive???"
+"""The answer to this PING is not waited for; it tells a peer that is slow to answer CONNECT from one that is dead."""
+_PROBE_SECONDS = 1.0
 _LAST_STREAM = 2**31 - 1
 _CUT_GRACE_SECONDS = 1.0
 
@@ -62,7 +65,6 @@ class Driver(asyncio.Protocol):
         "_authenticate",
         "_blocked",
         "_dirty",
-        "_has_spoken",
         "_is_begin_scheduled",
         "_is_closed",
         "_is_ending",
@@ -82,6 +84,7 @@ class Driver(asyncio.Protocol):
         "_waiting",
         "engine",
         "has_been_used",
+        "has_spoken",
         "is_draining",
         "loop",
         "on_closed",
@@ -131,7 +134,7 @@ class Driver(asyncio.Protocol):
         self._is_leaving = False  # the peer was told to open no more streams
         self._is_stopping = False  # because the process is to end
         self._is_ending = False  # and those that it opens now are not looked at
-        self._has_spoken = False  # since the last PING
+        self.has_spoken = False  # since the last PING, or CONNECT of ours
         self._keepalive: asyncio.TimerHandle | None = None
         self._lifetime: Lifetime | None = None
 
@@ -151,7 +154,7 @@ class Driver(asyncio.Protocol):
         self._keepalive = self.loop.call_later(self._settings.ping_interval_seconds, self._ping)
 
     def data_received(self, data: bytes) -> None:
-        self._has_spoken = True
+        self.has_spoken = True
         for event in self.engine.receive(data, self.loop.time()):
             if type(event) is DataReceived:
                 self._data(event)
@@ -211,7 +214,9 @@ class Driver(asyncio.Protocol):
         self.has_been_used = True
         tunnel = self._add(stream_id)
         answered = self._waiting[stream_id] = self.loop.create_future()
+        self.has_spoken = False
         self._schedule_flush()
+        probe = self.loop.call_later(_PROBE_SECONDS, self._probe)
         try:
             await answered
         except BaseException:
@@ -219,6 +224,7 @@ class Driver(asyncio.Protocol):
                 tunnel.abort()
             raise
         finally:
+            probe.cancel()
             self._waiting.pop(stream_id, None)
         tunnel.start(protocol_factory())
         return tunnel
@@ -486,10 +492,15 @@ class Driver(asyncio.Protocol):
     def _within(self, seconds: float) -> float:
         return min(seconds, self._settings.drain_silence_seconds) if self._is_stopping else seconds
 
+    def _probe(self) -> None:
+        if not self._is_closed and not self.transport.is_closing():
+            self.engine.ping(_ALIVE)
+            self._schedule_flush()
+
     def _ping(self) -> None:
         self.engine.ping(_HEARD if self._is_leaving else _PING)
         self._schedule_flush()
-        self._has_spoken = False
+        self.has_spoken = False
         self._expect(self._within(self._settings.ping_timeout_seconds), self._silence)
 
     def _pong(self, payload: bytes) -> None:
@@ -506,9 +517,9 @@ class Driver(asyncio.Protocol):
 
     def _silence(self) -> None:
         seconds = self._within(self._settings.ping_timeout_seconds)
-        if self._is_stopping and self._has_spoken:  # it is alive, and reads the PING when it has read what is before it
+        if self._is_stopping and self.has_spoken:  # it is alive, and reads the PING when it has read what is before it
             self._last_goaway()
-            self._has_spoken = False
+            self.has_spoken = False
             self._expect(seconds, self._silence)
             return
         log.info("HBONE connection with %s cut: it answered no PING within %g s", self.peer, seconds)

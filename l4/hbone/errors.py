@@ -24,6 +24,10 @@ class ConnectTimedOut(ConnectFailed):
     """TCP or TLS did not finish in time."""
 
 
+class Unanswered(ConnectTimedOut):
+    """The peer is alive and has not answered CONNECT in time: who is silent is whoever it connects to."""
+
+
 class HandshakeFailed(TunnelError):
     """TLS failed, or the peer's certificate names another workload than the expected one."""
 

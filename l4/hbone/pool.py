@@ -17,12 +17,13 @@ from l4.config.settings import Settings
 from l4.hbone import client
 from l4.hbone.connect import ConnectRequest
 from l4.hbone.driver import Driver
-from l4.hbone.errors import ConnectFailed, ConnectTimedOut, NotTaken
+from l4.hbone.errors import ConnectFailed, ConnectTimedOut, NotTaken, Unanswered
 from l4.hbone.tunnel import Tunnel
 from l4.http2.errors import StreamUnavailable
 from l4.identity.revocation import Revocations
 from l4.identity.store import WorkloadCertificate
 from policies.attributes import Identity
+from policies.reach import SLOW_SECONDS
 
 _MAX_NOT_TAKEN = 3
 """Connections that may refuse one tunnel unseen: a peer that does so all the time is not asked for ever."""
@@ -61,14 +62,18 @@ class HbonePool:
         address: tuple[str, int],
         request: ConnectRequest,
         local_ip: str | None = None,
+        on_slow: Callable[[], None] = lambda: None,
     ) -> Tunnel:
-        """A tunnel to `request.authority` through the HBONE port at `address`. Raises TunnelError, OutOfDescriptors."""
+        """A tunnel to `request.authority` through the HBONE port at `address`. `on_slow` is called when connecting to
+        that port takes long. Raises TunnelError, OutOfDescriptors."""
         key = _Key(certificate.identity, identities, address, local_ip)
         not_taken = 0
+        driver: Driver | None = None
         try:
             async with asyncio.timeout(self._settings.connect_seconds):
                 while True:
-                    driver = await self._check_out(key, certificate)
+                    driver = None
+                    driver = await self._check_out(key, certificate, on_slow)
                     is_reused = driver.has_been_used
                     try:
                         return await driver.open(request, protocol_factory)
@@ -83,7 +88,10 @@ class HbonePool:
                         if not is_reused:  # a pooled connection may have died unnoticed; a new one tells the truth
                             raise
         except TimeoutError as error:
-            raise ConnectTimedOut(
+            is_alive = driver is not None and driver.has_spoken
+            if driver is not None and not is_alive:
+                driver.is_draining = True  # whatever has become of its peer, let nobody else wait for it
+            raise (Unanswered if is_alive else ConnectTimedOut)(
                 f"no tunnel to {request.authority} through {address[0]}:{address[1]} "
                 f"within {self._settings.connect_seconds:g} s"
             ) from error
@@ -115,7 +123,7 @@ class HbonePool:
     def connection_count(self) -> int:
         return len(self.drivers)
 
-    async def _check_out(self, key: _Key, certificate: WorkloadCertificate) -> Driver:
+    async def _check_out(self, key: _Key, certificate: WorkloadCertificate, on_slow: Callable[[], None]) -> Driver:
         while True:
             entry = self._entries.setdefault(key, _Entry())
             driver = self._with_room(entry)
@@ -127,7 +135,11 @@ class HbonePool:
                 raise ConnectFailed("the connection pool is closed")
             if entry.dialing is None:
                 entry.dialing = asyncio.get_running_loop().create_task(self._dial(key, entry, certificate))
-            await asyncio.shield(entry.dialing)
+            slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, on_slow)
+            try:
+                await asyncio.shield(entry.dialing)
+            finally:
+                slow.cancel()
 
     def _with_room(self, entry: _Entry) -> Driver | None:
         for driver in entry.drivers:

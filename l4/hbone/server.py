@@ -87,6 +87,10 @@ class HboneServer:
         self._listener = Listener(sock, self._accepted, on_refused)
 
     @property
+    def drivers(self) -> list[Driver]:
+        return list(self._drivers)
+
+    @property
     def connection_count(self) -> int:
         return len(self._drivers)
 

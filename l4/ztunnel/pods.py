@@ -98,7 +98,10 @@ class PodProxy:
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new, let what is under way finish for so long, then cut it."""
-        self.stop_capturing()
+        for listener in self._listeners.values():
+            listener.finish()
+        self._listeners.clear()
+        await asyncio.sleep(0)  # so that what has just been accepted is under way
         finishing = [server.drain(seconds) for server in self._servers]
         await asyncio.gather(*finishing, self._node.traffic.drain(self.pod.uid, seconds))
         await self.pool.close()

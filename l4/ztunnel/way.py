@@ -12,7 +12,7 @@ from typing import assert_never
 
 from l4.discovery.workload import Workload
 from l4.hbone.connect import ConnectRequest
-from l4.hbone.errors import ConnectFailed, HandshakeFailed, TunnelError, TunnelReset
+from l4.hbone.errors import ConnectFailed, HandshakeFailed, TunnelError, TunnelReset, Unanswered
 from l4.hbone.pool import HbonePool
 from l4.identity.store import NoCertificate
 from l4.net.copy import Copy
@@ -69,6 +69,8 @@ class _Way:
             try:
                 await self._connect(copy, hop)
                 return
+            except Unanswered:  # somebody behind it is silent: others would ask him, too
+                raise
             except (ConnectFailed, HandshakeFailed) as error:
                 other = self._other()
                 if other is None or copy.is_over:
@@ -117,8 +119,10 @@ class _Way:
             return
         reaches = self._node.reaches
         try:
-            with reaches.connecting(hop.address):
-                await self._connect_to(copy, hop)
+            await self._connect_to(copy, hop)
+        except Unanswered:
+            reaches.reached(hop.address)
+            raise
         except (ConnectFailed, HandshakeFailed):
             reaches.failed(hop.address)
             raise
@@ -129,7 +133,8 @@ class _Way:
             case HboneHop():
                 await self._open_tunnel(copy, hop)
             case PlainHop():
-                await connect_plain(hop.address, copy.far, self._node.settings)
+                with self._node.reaches.connecting(hop.address):
+                    await connect_plain(hop.address, copy.far, self._node.settings)
             case _:
                 assert_never(hop)
 
@@ -147,6 +152,7 @@ class _Way:
             address=hop.address,
             request=request,
             local_ip=same_family(pod, hop.address[0]),
+            on_slow=lambda: self._node.reaches.failed(hop.address),
         )
 
     def flow(self, hop: HboneHop | PlainHop) -> Flow:

@@ -1,8 +1,9 @@
-"""Steady load on what stands behind a Service: HTTP/1.1 on kept connections, HTTP/2, and gRPC, all without retries.
+"""Steady load on what stands behind a Service: HTTP/1.1 on kept connections, HTTP/2, and gRPC.
 
 Open loop: requests begin at their times, whether or not those before have been answered. Connections are taken from
 their pools so unevenly that some are busy and some rest for seconds. A client behaves as it should: it sends nothing on
-a connection whose end it has been told, and everything else that fails is a failure.
+a connection whose end it has been told, and everything else that fails is a failure. Nothing is sent twice, except by
+grpcio, which picks a connection before it looks whether that has ended: what it has not sent, it sends on another one.
 """
 
 import asyncio
@@ -217,7 +218,6 @@ class _Grpc:
         options = [
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
         ]
         self._roll = roll

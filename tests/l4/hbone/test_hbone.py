@@ -12,7 +12,15 @@ import pytest
 from l4.config.settings import Settings
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.driver import Driver
-from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed, TunnelError, TunnelRefused, TunnelReset
+from l4.hbone.errors import (
+    ConnectFailed,
+    ConnectTimedOut,
+    HandshakeFailed,
+    TunnelError,
+    TunnelRefused,
+    TunnelReset,
+    Unanswered,
+)
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer, IncomingTunnel
 from l4.hbone.tunnel import Tunnel
@@ -533,5 +541,40 @@ def test_a_tunnel_that_a_connection_did_not_take_is_asked_for_on_another_one(
         await server.wait_closed()
 
         assert connections == (2 if refusals == 1 else 3)
+
+    run(scenario())
+
+
+def test_a_peer_that_is_alive_but_slow_to_answer_is_not_taken_for_dead(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(connect_seconds=1.5))
+        async with lab.server(), pool_of(lab.settings) as pool:
+            with pytest.raises(Unanswered):
+                await lab.connect(pool, ConnectRequest(Authority("10.0.0.1", 82)))  # nobody decides about it
+
+            _, writer = await lab.connect(pool)
+            assert pool.connection_count == 1
+            writer.transport.abort()
+
+    run(scenario())
+
+
+def test_a_pooled_connection_whose_peer_is_frozen_is_not_used_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(connect_seconds=1.5))
+        async with lab.server() as server, pool_of(lab.settings) as pool:
+            _, first = await lab.connect(pool)
+            [frozen] = server.drivers
+            frozen.transport.pause_reading()
+
+            with pytest.raises(ConnectTimedOut) as failure:
+                await lab.connect(pool)
+            _, second = await lab.connect(pool)
+
+            assert not isinstance(failure.value, Unanswered)
+            assert pool.connection_count == 2
+            frozen.transport.resume_reading()
+            first.transport.abort()
+            second.transport.abort()
 
     run(scenario())

@@ -140,3 +140,22 @@ def test_what_is_remembered_is_bounded() -> None:
         assert reaches.is_avoided(("10.0.0.10", HBONE_PORT))
 
     run(scenario())
+
+
+def test_who_has_connected_before_the_end_began_is_carried(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.server = replace(it.server, tunnel_protocol=TunnelProtocol.NONE, annotations={})
+            it.apply(it.known())
+            with socket.create_connection(it.entry) as sock:  # in the backlog: the loop has had no turn since
+                draining = asyncio.ensure_future(it.pods.drain(10))
+                reader, writer = await asyncio.open_connection(sock=sock)
+                writer.write(b"hello")
+                writer.write_eof()
+                answer = await reader.read()
+                writer.close()
+            await draining
+
+            assert answer == b"hello|end"
+
+    run(scenario())

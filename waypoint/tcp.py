@@ -5,6 +5,7 @@ import time
 from random import random
 from typing import Protocol
 
+from l4.hbone.errors import TunnelReset
 from l4.net.client_hello import ClientHello
 from l4.net.copy import Copy
 from policies.balancing.endpoint import Endpoint
@@ -15,11 +16,13 @@ from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection, DataPath
 from waypoint.decide import decide_opaque, denial_of_bytes
 from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
-from waypoint.telemetry import ClusterEvent, ExchangeRecord
+from waypoint.telemetry import ClusterEvent, ExchangeRecord, TcpSeries
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.endpoint import LiveEndpoint
 
 _REACHED = Outcome(Ending.RESPONSE, 200)
+_MAX_REPLACED = 3
+"""Tunnels of one connection that may be lost unused."""
 
 
 class Near(Protocol):
@@ -43,10 +46,44 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
     record = ExchangeRecord(time.time(), connection.peer, source, connection.authority, service)
     started = time.perf_counter()
 
+    held: LiveEndpoint | None = None  # None while a lost connection is replaced
+    replaced = 0
+    series: TcpSeries
+
+    def let_go() -> None:
+        nonlocal held
+        if held is not None:
+            held.active -= 1
+            cluster.circuit.connections -= 1
+            held = None
+
+    def is_replaced(error: Exception | None) -> bool:
+        """The HBONE connection was lost before anybody had used the tunnel on it: connect another one."""
+        nonlocal replaced
+        if not isinstance(error, TunnelReset) or error.code is not None or replaced == _MAX_REPLACED:
+            return False
+        replaced += 1
+        let_go()
+        path.spawn(replace(error))
+        return True
+
+    async def replace(lost: Exception) -> None:
+        nonlocal held, series
+        try:
+            held = await _reach(connection, cluster, copy.far, record)
+        except ExchangeError:
+            copy.abort(lost)
+            return
+        if copy.is_over:  # told already
+            let_go()
+            return
+        series.closed.add(1)
+        series = path.telemetry.tcp_series(source, held.endpoint, cluster.config.service)
+        series.opened.add(1)
+
     def done(error: Exception | None) -> None:
         del path.opaque[copy]
-        live.active -= 1
-        cluster.circuit.connections -= 1
+        let_go()
         series.closed.add(1)
         series.received.add(copy.received)
         series.sent.add(copy.sent)
@@ -70,7 +107,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         if cluster.branches is not None:
             cluster = cluster.branches.at(connection.authority[0], server_name.encode(), snapshot.registry)
         record.cluster, record.service = decision.cluster, cluster.config.service
-        live = await _reach(connection, cluster, copy.far, record)
+        held = await _reach(connection, cluster, copy.far, record)
     except ExchangeError as error:
         record.flags = (error.flag,) if error.flag else ()
         record.requested_server_name = server_name
@@ -79,8 +116,9 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         path.telemetry.record_tcp(record)
         near.refuse(error.status)
         return
-    series = path.telemetry.tcp_series(source, live.endpoint, cluster.config.service)
+    series = path.telemetry.tcp_series(source, held.endpoint, cluster.config.service)
     series.opened.add(1)
+    copy.on_unused_lost = is_replaced
     path.opaque[copy] = connection, server_name
     if path.holder.current is not snapshot:
         cut_denied(path)

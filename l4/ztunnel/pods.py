@@ -41,7 +41,7 @@ class PodProxy:
         self._entrances: dict[Address, Address] = {}
         # Another ztunnel may take over from this one while both run.
         sockets = _bind_all([(address, hbone_port) for address in pod.addresses], reuse_port=True)
-        self._servers = [self._serve(sock) for sock in sockets]
+        self.servers = [self._serve(sock) for sock in sockets]
 
     def _serve(self, sock: socket.socket) -> HboneServer:
         return HboneServer(
@@ -88,7 +88,7 @@ class PodProxy:
     def cut_revoked(self, revocations: Revocations) -> None:
         """End its connections with whoever is believed no more, at either end."""
         self.pool.cut_revoked(revocations)
-        for server in self._servers:
+        for server in self.servers:
             server.cut_revoked(revocations)
 
     def stop_capturing(self) -> None:
@@ -102,7 +102,7 @@ class PodProxy:
             listener.finish()
         self._listeners.clear()
         await asyncio.sleep(0)  # so that what has just been accepted is under way
-        finishing = [server.drain(seconds) for server in self._servers]
+        finishing = [server.drain(seconds) for server in self.servers]
         await asyncio.gather(*finishing, self._node.traffic.drain(self.pod.uid, seconds))
         await self.pool.close()
 

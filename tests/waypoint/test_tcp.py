@@ -295,3 +295,41 @@ def test_what_is_opaque_streams_with_bounded_memory(tmp_path: Path) -> None:
             assert total == 400 * 65_536
 
     run(scenario())
+
+
+def test_a_tunnel_that_is_lost_before_anybody_has_used_it_is_replaced(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "tcp-echo") as (it, authority, [pod]), origin(pod, _echo) as seen:
+            reader, writer = await it.tunnel(authority)
+            await settled(lambda: seen.connections == 1)
+            [served] = [server for proxy in it.pods.proxies.values() for server in proxy.servers if server.drivers]
+
+            for driver in served.drivers:
+                driver.abort()
+            await settled(lambda: seen.connections == 2)
+            writer.write(b"hello")
+
+            assert await reader.readexactly(5) == b"hello"
+            writer.close()
+            await settled(lambda: all(not live.active for cluster in it.clusters for live in cluster.endpoints))
+            assert all(cluster.circuit.connections == 0 for cluster in it.clusters)
+
+    run(scenario())
+
+
+def test_a_client_that_leaves_while_its_tunnel_is_replaced_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path, "tcp-echo") as (it, authority, [pod]), origin(pod, _echo) as seen:
+            _, writer = await it.tunnel(authority)
+            await settled(lambda: seen.connections == 1)
+            [served] = [server for proxy in it.pods.proxies.values() for server in proxy.servers if server.drivers]
+
+            for driver in served.drivers:
+                driver.abort()
+            writer.transport.abort()
+            await settled(lambda: not it.path.opaque)
+
+            await settled(lambda: all(not live.active for cluster in it.clusters for live in cluster.endpoints))
+            assert all(cluster.circuit.connections == 0 for cluster in it.clusters)
+
+    run(scenario())

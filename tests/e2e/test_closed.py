@@ -203,14 +203,24 @@ def test_a_policy_that_was_never_understood_denies_and_keeps_the_waypoint_not_re
     run(scenario(), 60)
 
 
-def test_a_policy_file_that_may_not_be_read_denies_and_keeps_the_waypoint_not_ready(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("closed", "reason"),
+    [
+        ("policies/deep/p.yaml", "cannot be read: Permission denied"),
+        ("policies/deep", "cannot be listed: Permission denied"),
+    ],
+)
+def test_policies_that_may_not_be_read_deny_and_keep_the_waypoint_not_ready(
+    tmp_path: Path, closed: str, reason: str
+) -> None:
     async def scenario() -> None:
-        path = tmp_path / "policies" / "p.yaml"
-        path.parent.mkdir()
+        path = tmp_path / "policies/deep/p.yaml"
+        path.parent.mkdir(parents=True)
         path.write_text(OPEN)
-        path.chmod(0)
-        async with waypoint_process(tmp_path, more=[path.parent], prefix=BOUND_BY_PERMISSIONS, ready=503) as it:
-            await _closed_until_mended(it, "cannot be read: Permission denied", lambda: path.chmod(0o644))
+        (tmp_path / closed).chmod(0)
+        policies = [tmp_path / "policies"]
+        async with waypoint_process(tmp_path, more=policies, prefix=BOUND_BY_PERMISSIONS, ready=503) as it:
+            await _closed_until_mended(it, reason, lambda: (tmp_path / closed).chmod(0o755))
 
     run(scenario(), 60)
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from l4.config.settings import Settings
 from tests.kit.aio import run
-from tests.kit.mesh import settled
+from tests.kit.mesh import GATEWAY, settled
 from tests.kit.origin import answering, origin
 from tests.kit.process import waypoint_process
+from waypoint.ask.load import load
 
 ROUTE = """\
 apiVersion: gateway.networking.k8s.io/v1
@@ -92,5 +94,7 @@ def test_a_gateway_without_addresses_is_served_by_the_waypoint_that_was_told_its
 
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
             writer.close()
+            by_the_tools = load([tmp_path / "mesh.yaml"], GATEWAY, Settings()).snapshots[GATEWAY]
+            assert (await it.config_dump())["version"] == by_the_tools.version
 
     run(scenario(), 60)

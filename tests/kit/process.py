@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import aiohttp
 
@@ -55,6 +55,13 @@ class WaypointProcess:
             session.get(f"http://{self.ip}:15020/stats/prometheus") as answer,
         ):
             return await answer.text()
+
+    async def config_dump(self) -> dict[str, Any]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{self.ip}:15000/config_dump") as answer,
+        ):
+            return dict(await answer.json())
 
     async def readiness(self) -> tuple[int, str]:
         async with aiohttp.ClientSession() as session, session.get(f"http://{self.ip}:15021/healthz/ready") as answer:

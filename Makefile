@@ -71,7 +71,7 @@ hostile: .venv/ready  ## What an innocent client gets beside 200 hostile ones, f
 swaps: .venv/ready  ## What a large configuration costs, and what a client feels of its swaps; a minute.
 	$(BIN)/python -m bench.configuration
 
-soak: .venv/ready  ## What takes longer: a GiB each way, and clients that come and go; certificates that rotate for two minutes.
+soak: .venv/ready  ## What takes longer: memory, rotations of certificates, and rollouts and deaths of replicas under load (SOAK_RATE).
 	$(BIN)/python -m pytest -m soak
 
 fuzz: .venv/ready  ## The codecs, and both HTTP/2 engines against each other, for longer than the tests do.

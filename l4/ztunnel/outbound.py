@@ -111,7 +111,7 @@ def _waypoint_endpoint(
         def is_avoided(endpoint: ServiceEndpoint) -> bool:
             return avoid((same_family(endpoint.workload, ip), endpoint.ports[port]))
 
-        endpoint = _pick(service, port, roll, is_avoided)
+        endpoint = _pick(service, port, roll, None if avoid is avoid_none else is_avoided)
         return None if endpoint is None else (endpoint.workload, endpoint.ports[port])
     workload = registry.workload_at(waypoint.ip) if waypoint.ip else None
     return (workload, port) if workload is not None and workload.is_healthy else None
@@ -124,7 +124,7 @@ def _to_endpoint(service: Service, destination: tuple[str, int], source: Workloa
         is_plain = endpoint.workload.tunnel_identity is None
         return avoid((same_family(endpoint.workload, ip), endpoint.ports[port] if is_plain else HBONE_PORT))
 
-    endpoint = _pick(service, port, roll, is_avoided)
+    endpoint = _pick(service, port, roll, None if avoid is avoid_none else is_avoided)
     if endpoint is None and any(it.workload.tunnel_identity is not None for it in service.names):
         return Refused(
             f"the endpoints of {service.hostname} take tunnels, and are DNS names; only a waypoint looks them up"
@@ -145,11 +145,12 @@ def _direct(workload: Workload, ip: str, port: int, service: Service | None, sou
 
 
 def _pick(
-    service: Service, port: int, roll: float, is_avoided: Callable[[ServiceEndpoint], bool]
+    service: Service, port: int, roll: float, is_avoided: Callable[[ServiceEndpoint], bool] | None
 ) -> ServiceEndpoint | None:
     """A usable endpoint that has the port, at random by capacity."""
     fit = usable(it for it in service.endpoints if port in it.ports and it.workload.addresses)
-    fit = [it for it in fit if not is_avoided(it)] or fit
+    if is_avoided is not None:
+        fit = [it for it in fit if not is_avoided(it)] or fit
     return pick(fit, [it.workload.capacity for it in fit], roll)
 
 

@@ -19,7 +19,7 @@ from l4.net.copy import Copy
 from l4.telemetry.propagation import format_baggage, format_forwarded
 from l4.ztunnel.carry import carry, connect_plain, drop
 from l4.ztunnel.node import Node
-from l4.ztunnel.outbound import Address, Avoid, HboneHop, PlainHop, Refused, decide, same_family
+from l4.ztunnel.outbound import Address, Avoid, HboneHop, PlainHop, Refused, avoid_none, decide, same_family
 from l4.ztunnel.traffic import Flow, NotDrained, labels_of
 
 _MAX_ENDPOINTS = 3
@@ -37,7 +37,7 @@ async def outbound(
         drop(node, sock, source, to, "the source workload is no longer known")
         return
     way = _Way(node, pod, pool, source, to)
-    hop = way.decide(node.reaches.is_avoided)
+    hop = way.decide()
     if isinstance(hop, Refused):
         drop(node, sock, source, to, hop.reason)
         return
@@ -59,7 +59,12 @@ class _Way:
         self._tried: set[Address] = set()
         self._replaced = 0
 
-    def decide(self, avoid: Avoid) -> HboneHop | PlainHop | Refused:
+    def decide(self) -> HboneHop | PlainHop | Refused:
+        """Where to go first."""
+        reaches = self._node.reaches
+        return self._decide(reaches.is_avoided if len(reaches) else avoid_none)
+
+    def _decide(self, avoid: Avoid) -> HboneHop | PlainHop | Refused:
         return decide(self._node.registry.current, self._pod, self._to, random(), avoid)
 
     async def go(self, copy: Copy, hop: HboneHop | PlainHop) -> None:
@@ -89,7 +94,7 @@ class _Way:
         return True
 
     async def _replace(self, copy: Copy, lost: Exception) -> None:
-        hop = self.decide(self._node.reaches.is_avoided)
+        hop = self.decide()
         if isinstance(hop, Refused):
             copy.abort(lost)
             return
@@ -108,7 +113,7 @@ class _Way:
             return None
         reaches = self._node.reaches
         for avoid in (lambda it: it in self._tried or reaches.is_avoided(it), self._tried.__contains__):
-            hop = self.decide(avoid)
+            hop = self._decide(avoid)
             if not isinstance(hop, Refused) and hop.address not in self._tried:
                 return hop
         return None

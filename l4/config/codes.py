@@ -63,6 +63,7 @@ class Code(StrEnum):
     NO_WORKLOAD_SELECTED = "PWP0318"
     NAMESPACE_UNKNOWN = "PWP0319"
     PORT_NOT_CHOSEN = "PWP0320"
+    PATH_LEFT_OPEN = "PWP0322"
     WAYPOINT_PASSED_BY = "PWP0321"
     NOT_RUN = "PWP0401"
     POLICY_NOT_TARGETED = "PWP0501"
@@ -203,6 +204,9 @@ CODES: Mapping[Code, Entry] = {
     ),
     Code.PORT_NOT_CHOSEN: Entry(
         "PortNotChosen", _WARNING, "A Service of several ports is named as a destination without one.", "IST0112"
+    ),
+    Code.PATH_LEFT_OPEN: Entry(
+        "PathLeftOpen", _WARNING, "Another spelling of a path gets past the policy, and may mean the same path."
     ),
     Code.WAYPOINT_PASSED_BY: Entry(
         "WaypointPassedBy", _WARNING, "What the waypoint denies is not denied to who calls the pods directly."

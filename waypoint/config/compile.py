@@ -130,6 +130,7 @@ def compile(
         fault_plans=policies.fault_plans,
         has_gateway=bool(ours),
         tells_client=_tells_client(ours, registry, gateway),
+        path_normalization=path_normalization,
         is_open=any(hostname.startswith("*") or registry.services[hostname].networks for hostname in ours_by_service),
     )
     return replace(snapshot, version=_version(snapshot))

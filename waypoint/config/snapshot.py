@@ -130,6 +130,7 @@ class Snapshot:
     """Both of all rules, for whoever keeps their live state."""
     has_gateway: bool = False
     """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""
+    path_normalization: str = "BASE"
     tells_client: bool = False
     """Whether endpoints are told, in x-forwarded-client-cert, who the client is."""
     is_open: bool = False

@@ -9,6 +9,7 @@ from waypoint.ask.lint import (
     bindings,
     destination_rules,
     outliers,
+    paths,
     policies,
     redirects,
     routes,
@@ -23,7 +24,7 @@ __all__ = ["Subject", "lint"]
 _LINTS = (
     *(routes.lint, redirects.lint, virtual_services.lint),
     *(bindings.lint, services.lint, destination_rules.lint, outliers.lint),
-    *(security.lint, policies.lint),
+    *(security.lint, paths.lint, policies.lint),
 )
 
 

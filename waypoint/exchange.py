@@ -599,6 +599,8 @@ class Exchange:
         record.upstream_transport_failure_reason = error.reason if isinstance(error, AttemptFailed) else ""
         if error.flag is not None:
             record.flags += (error.flag,)
+        if isinstance(error, UnwritableHead):
+            log.error("%s is not written: %s; look at rule %s", error.detail, error.reason, record.route_name or "-")
         head, body = local_reply(error)
         if record.is_grpc:
             head, body = grpc.reply(head, error.body, error.grpc_status), b""

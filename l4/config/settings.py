@@ -148,6 +148,9 @@ class Settings:
     """Size of a request's line and fields, bytes; Envoy's value."""
     head_fields: int = 100
     """Fields of a head; Envoy's value."""
+    accept_http_10: bool = False
+    """Whether requests of HTTP/1.0 are served (an old nginx speaks it to its upstreams by default), as Envoy's
+    `accept_http_10`; else they get 426. They need a Host; answers are in that version, without chunks."""
     headers_with_underscores: str = "keep"
     """`keep`, `drop` or `reject` what requests have of them, as Envoy's `headers_with_underscores_action`: many
     applications read `x_user` as `x-user`, which may be what a policy judges. Spellings of a header that is taken out

@@ -28,6 +28,7 @@ _CR = 0x0D
 _H = 0x48
 _END_OF_HEAD = b"\r\n\r\n"
 _WEBSOCKET = b"websocket"
+_NOT_IN_HTTP10 = frozenset({b"expect", b"te"})
 
 
 class RequestConsumer(Protocol):
@@ -72,6 +73,7 @@ class RequestReader:
         "_settings",
         "_target",
         "head_count",
+        "is_http10",
         "is_in_head",
     )
 
@@ -96,6 +98,7 @@ class RequestReader:
         self._is_opaque = False  # and so it is
         self._is_ended = False  # the client asked to close after this request
         self.is_in_head = False
+        self.is_http10 = False  # the last head
         self.head_count = 0
 
     @property
@@ -221,16 +224,24 @@ class RequestReader:
         self._field_count = len(fields)
         parser = self._parser
         method = self._method or parser.get_method()
-        if not self._head.raw.startswith(method + b" " + self._target + b" HTTP/1.1\r\n"):
-            raise _odd_request_line(parser.get_http_version(), fields)
+        start = method + b" " + self._target
+        self.is_http10 = False
+        if not self._head.raw.startswith(start + b" HTTP/1.1\r\n"):
+            has_coding = any(name.lower() == b"transfer-encoding" for name, _ in fields)
+            is_http10 = self._head.raw.startswith(start + b" HTTP/1.0\r\n")
+            if not is_http10 or has_coding or not self._settings.accept_http_10:
+                raise _odd_request_line(parser.get_http_version(), has_coding=has_coding)
+            self.is_http10 = True
         if len(fields) > self._settings.head_fields:
             raise BadRequest("http1.too_many_headers", status=431, limit="head_fields")
         if method == b"CONNECT":
             raise RouteNotFound
         head, body = canonical_request(method, self._target, fields, self._settings)
+        if self.is_http10:  # what that version has no word for
+            head.headers = [header for header in head.headers if header[0] not in _NOT_IN_HTTP10]
         if parser.should_upgrade():
             self._is_upgrade = True
-            head.upgrade = _upgrade(head, body, fields)
+            head.upgrade = b"" if self.is_http10 else _upgrade(head, body, fields)
         if head.upgrade:
             self._is_opaque = True
             self._is_between = False
@@ -251,7 +262,7 @@ class RequestReader:
         self._consumer.request_head(head, body, is_kept_alive)
 
     def _upgrade_passed(self) -> None:
-        """llhttp stops at every Upgrade. What follows one that we ignore (h2c) is a body, and the next request."""
+        """llhttp stops at every Upgrade. What follows one that we ignore is a body, and the next request."""
         self._parser = HttpRequestParser(self)
         if self._is_opaque:
             return
@@ -519,24 +530,26 @@ class ResponseReader:
         self._consumer.response_end(response_trailers(fields))
 
 
-def _odd_request_line(version: str, fields: list[Header]) -> BadRequest:
+def _odd_request_line(version: str, *, has_coding: bool) -> BadRequest:
     """llhttp has read it, but nobody should have written it."""
     if version == "1.1":
         return BadRequest("http1.invalid_request_line")
     if version > "1.1":
         return BadRequest("http1.unsupported_version", status=505)
-    if any(name.lower() == b"transfer-encoding" for name, _ in fields):
+    if has_coding:
         return BadRequest("http1.transfer_encoding_in_old_version")
     return BadRequest("low_version", status=426)
 
 
 def _upgrade(head: RequestHead, body: Body, fields: list[Header]) -> bytes:
-    """The protocol to change to; none for h2c, which is ignored. Raises UpgradeRefused for all others."""
-    protocols = {value.strip(b" \t").lower() for name, value in fields if name.lower() == b"upgrade"}
+    """The protocol to change to. None for those that we don't know (h2c, TLS/1.2): a server is free to answer as if
+    nobody had asked (RFC 9110 section 7.8). Raises UpgradeRefused for half a WebSocket."""
+    values = (value for name, value in fields if name.lower() == b"upgrade")
+    protocols = {it.partition(b"/")[0].strip(b" \t").lower() for value in values for it in value.split(b",")}
+    if _WEBSOCKET not in protocols:
+        return b""
     if protocols == {_WEBSOCKET} and head.method == b"GET" and body.length == 0:
         return _WEBSOCKET
-    if protocols == {b"h2c"}:
-        return b""
     raise UpgradeRefused
 
 

@@ -3,7 +3,7 @@ raises Unwritable."""
 
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.last_look import KNOWN_NAMES, TEXT, check_fields, check_name, check_target, control_character
-from waypoint.http.events import Body
+from waypoint.http.events import EMPTY, Body
 
 _REASONS = {
     100: b"Continue", 101: b"Switching Protocols", 103: b"Early Hints",
@@ -33,6 +33,14 @@ def format_response(head: ResponseHead, body: Body, closes: bool) -> bytes:
     if closes:
         parts.append(b"\r\nconnection: close")
     return _format(parts, int(closes), head.headers, body, tells_length=body.is_empty)
+
+
+def format_response_http10(head: ResponseHead, body: Body, closes: bool) -> bytes:
+    """For a client of HTTP/1.0, which knows no chunks: where the length isn't known, the end is the connection's."""
+    line = b"HTTP/1.0 %d %b\r\nconnection: %b"
+    parts = [line % (head.status, _REASONS.get(head.status, b""), b"close" if closes else b"keep-alive")]
+    written = EMPTY if body.length is None else body
+    return _format(parts, 1, head.headers, written, tells_length=body.is_empty)
 
 
 def _format(parts: list[bytes], lines: int, headers: Headers, body: Body, *, tells_length: bool) -> bytes:

@@ -15,7 +15,7 @@ from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError
 from waypoint.http.events import EMPTY, Body, RequestSink
 from waypoint.http.h1 import RequestReader
-from waypoint.http.h1_format import format_chunk, format_last_chunk, format_response
+from waypoint.http.h1_format import format_chunk, format_last_chunk, format_response, format_response_http10
 
 _PACE_SECONDS = 10.0
 """How often the pace of a request's body is looked at."""
@@ -27,12 +27,13 @@ It gets `connection: close` with its next answer, or is closed when it has been 
 class _Waiting:
     """A request that came before its turn."""
 
-    __slots__ = ("body", "chunks", "head", "is_kept_alive", "size", "trailers")
+    __slots__ = ("body", "chunks", "head", "is_http10", "is_kept_alive", "size", "trailers")
 
-    def __init__(self, head: RequestHead, body: Body, is_kept_alive: bool, size: int) -> None:
+    def __init__(self, head: RequestHead, body: Body, is_kept_alive: bool, is_http10: bool, size: int) -> None:
         self.head = head
         self.body = body
         self.is_kept_alive = is_kept_alive
+        self.is_http10 = is_http10
         self.size = size
         self.chunks: list[bytes] = []
         self.trailers: Headers | None = None  # None until the request is complete
@@ -59,6 +60,7 @@ class Http1Server(asyncio.Protocol):
         "_is_closing",
         "_is_draining",
         "_is_ended",
+        "_is_http10",
         "_is_kept_alive",
         "_is_opaque",
         "_is_request_paused",
@@ -74,9 +76,8 @@ class Http1Server(asyncio.Protocol):
         "_transport",
         "_waiting",
         "_watched_head",
+        "protocol",
     )
-
-    protocol = "HTTP/1.1"
 
     def __init__(
         self,
@@ -99,6 +100,8 @@ class Http1Server(asyncio.Protocol):
         self._is_kept_alive = True
         self._is_draining = False  # the next answer says that it is the last one
         self._is_closing = False  # and without a next request, the connection is closed
+        self.protocol = "HTTP/1.1"  # of the exchange's request
+        self._is_http10 = False
         self._is_chunked = False
         self._is_write_paused = False
         self._is_request_paused = False
@@ -168,11 +171,11 @@ class Http1Server(asyncio.Protocol):
 
     def request_head(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
         if self._exchange is None and not self._waiting:
-            self._start(head, body, is_kept_alive)
+            self._start(head, body, is_kept_alive, self._reader.is_http10)
             return
         if len(self._waiting) >= self._settings.pipelined_requests:
             raise BadRequest("http1.too_many_pipelined_requests", limit="pipelined_requests")
-        self._waiting.append(_Waiting(head, body, is_kept_alive, self._reader.head_bytes))
+        self._waiting.append(_Waiting(head, body, is_kept_alive, self._reader.is_http10, self._reader.head_bytes))
         self._transport.pause_reading()
         self._check_waiting()
 
@@ -197,16 +200,21 @@ class Http1Server(asyncio.Protocol):
     # -- events.Downstream -----------------------------------------------------------------------------------------
 
     def send_head(self, head: ResponseHead, body: Body) -> int:
-        self._is_chunked = body.length is None and not body.is_opaque
+        self._is_chunked = body.length is None and not body.is_opaque and not self._is_http10
+        if self._is_http10 and body.length is None:
+            self._is_kept_alive = False
         if not self._request_is_complete:
             self._is_kept_alive = False  # whether the rest of the request comes is uncertain
         elif self._is_draining and not self._waiting and self._refusal is None:
             self._is_kept_alive = False  # not before those that were sent ahead have been answered
-        data = format_response(head, body, closes=not self._is_kept_alive and not body.is_opaque)
+        write = format_response_http10 if self._is_http10 else format_response
+        data = write(head, body, closes=not self._is_kept_alive and not body.is_opaque)
         self._transport.write(data)
         return len(data)
 
     def send_informational(self, head: ResponseHead) -> None:
+        if self._is_http10:  # RFC 9110 section 15.2
+            return
         self._transport.write(format_response(head, EMPTY, closes=False))
 
     def send_body(self, data: bytes) -> bool:
@@ -278,7 +286,9 @@ class Http1Server(asyncio.Protocol):
                 self._timer.cancel()
             self._timer = self._loop.call_at(quiet_at, self._close_if_quiet)
 
-    def _start(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
+    def _start(self, head: RequestHead, body: Body, is_kept_alive: bool, is_http10: bool) -> None:
+        self._is_http10 = is_http10
+        self.protocol = "HTTP/1.0" if is_http10 else "HTTP/1.1"
         self._is_opaque = body.is_opaque
         self._is_kept_alive = is_kept_alive and not self._is_opaque
         self._request_is_complete = body.length == 0
@@ -295,7 +305,7 @@ class Http1Server(asyncio.Protocol):
                 self._answer(self._refusal)
             return
         waiting = self._waiting.popleft()
-        self._start(waiting.head, waiting.body, waiting.is_kept_alive)
+        self._start(waiting.head, waiting.body, waiting.is_kept_alive, waiting.is_http10)
         self._pass_on(waiting)
         if self._waiting or self._refusal is not None:
             self._loop.call_soon(self._next)

@@ -52,7 +52,8 @@ class Changes:
 
     def compare(self, documents: Iterable[Document]) -> Changed:
         """The first time nothing is different."""
-        before, now = self._before, {document.key: document for document in documents}
+        ordered = sorted(documents, key=lambda document: document.key.kind == "Pod")  # pods last: they are many
+        before, now = self._before, {document.key: document for document in ordered}
         if before is None:
             return Changed("", now)
         new = [f"{key} ({document.origin})" for key, document in now.items() if key not in before]

@@ -198,6 +198,42 @@ def test_a_broken_edit_leaves_the_last_good_routes_in_force(mesh: LaptopMesh, ro
     assert browser.reviews_version() == "v2"
 
 
+@pytest.mark.usefixtures("original_routes")
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("name: reviews-v1", "name: reviews-v9", "reviews-v9"),
+        ("weight: 90", "weight: -1", "weight"),
+        ("weight: 90", "weight: lots", "weight"),
+        ("backendRefs:", "backendRef:", "backendRef"),
+        ("name: reviews, port: 9080}", "name: revews, port: 9080}", "revews"),
+    ],
+)
+def test_the_terminal_says_what_is_wrong_with_an_edit_and_when_it_is_mended(
+    mesh: LaptopMesh, routes: Path, old: str, new: str, said: str
+) -> None:
+    good = routes.read_text()
+    assert old in good
+    before = len(mesh.said)
+
+    replaced(routes, lambda text: text.replace(old, new))
+    until(lambda: re.search(rf"^{routes}:\d+: .*{said}", mesh.said[before:], re.MULTILINE) is not None, seconds=5)
+    replaced(routes, lambda _: good)
+    until(lambda: f"mended or removed: {routes}:" in mesh.said[before:], seconds=5)
+
+    problems = [line for line in mesh.said[before:].splitlines() if line.startswith(str(routes)) and said in line]
+    assert len(problems) == len(set(problems))
+
+
+@pytest.mark.usefixtures("original_routes")
+def test_the_terminal_says_what_became_live(mesh: LaptopMesh, routes: Path) -> None:
+    before = len(mesh.said)
+
+    replaced(routes, lambda text: text.replace("weight: 90", "weight: 80"))
+
+    until(lambda: "live: changed HTTPRoute default/reviews" in mesh.said[before:], seconds=5)
+
+
 # -- scenarios -------------------------------------------------------------------------------------------------------
 
 

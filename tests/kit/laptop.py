@@ -47,17 +47,21 @@ class LaptopMesh:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(self.folder))
 
     def shell(self, commands: str) -> str:
-        """What commands print that somebody types beside it, at the top of the repository."""
+        """What commands print that somebody types beside it, at the top of the repository: in a folder that looks like
+        it, so that what they leave behind is nobody's."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        ran = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", commands],
-            cwd=TOP,
-            env={**environment(self.folder), "PATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-        )
+        with tempfile.TemporaryDirectory() as top:
+            for entry in TOP.iterdir():
+                (Path(top) / entry.name).symlink_to(entry)
+            ran = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", commands],
+                cwd=top,
+                env={**environment(self.folder), "PATH": path},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=60,
+            )
         assert ran.returncode == 0, ran.stdout
         return ran.stdout
 

@@ -18,6 +18,7 @@ from waypoint.mesh.display import Display
 from waypoint.mesh.ingress import Ingress
 from waypoint.mesh.launches import ADMIN_PORT, Launcher, Layout, needed_ports, proxy_name
 from waypoint.mesh.manifests import KINDS
+from waypoint.mesh.news import News
 from waypoint.mesh.overlay import overlay, write
 from waypoint.mesh.plan import Mesh, plan
 from waypoint.mesh.probes import accepts, get
@@ -69,6 +70,7 @@ class Laptop:
         self._route_files: frozenset[str] = frozenset()
         self._certified: set[Identity] = set()
         self._said: frozenset[str] = frozenset()
+        self._news = News(self._tell_news)
         self._is_refreshing = False
         self._all_ready = asyncio.Event()
 
@@ -120,6 +122,16 @@ class Laptop:
         await _wait_for(self._is_closed, INGRESS_STOP_SECONDS)
         await self._supervisor.stop(self._launcher.proxies(self._mesh))
         await self._supervisor.stop(self._supervisor.wanted)
+
+    async def tell_news(self) -> None:
+        """What the proxies find wrong with the manifests, and what became live, until cancelled."""
+        await self._news.follow(self._proxy_logs)
+
+    def _proxy_logs(self) -> dict[str, Path]:
+        return {name: launch.log for name, launch in self._launcher.proxies(self._mesh).items()}
+
+    def _tell_news(self, sentence: str, is_good: bool) -> None:
+        self._display.say(sentence, "green" if is_good else "yellow")
 
     async def renew_certificates(self) -> None:
         while True:
@@ -184,6 +196,7 @@ class Laptop:
     def _warn_of_new(self, sentences: set[str]) -> None:
         for sentence in sorted(sentences - self._said):
             self._warn(sentence)
+        self._news.already_told(sentences - self._said)
         self._said = frozenset(sentences)
 
     def _warn(self, sentence: str) -> None:

@@ -73,6 +73,7 @@ async def _until_stopped(options: MeshOptions, layout: Layout, display: Display)
         background = [
             tasks.create_task(source.watch(lambda documents: documents, laptop.follow)),
             tasks.create_task(laptop.renew_certificates()),
+            tasks.create_task(laptop.tell_news()),
             tasks.create_task(_announce(laptop, options, layout, display)),
         ]
         await stopped.wait()

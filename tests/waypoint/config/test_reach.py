@@ -173,13 +173,13 @@ def test_an_address_of_a_service_is_no_workloads() -> None:
     mesh = MESH.replace(
         "metadata: {name: waypoint, ", "metadata: {labels: {istio.io/waypoint-for: all}, name: waypoint, "
     )
-    case = taking("WorkloadEntry", 0, "other").replace("10.0.0.1", "10.96.0.1")
+    case = taking("WorkloadEntry", 0, "other").replace("address: 10.0.0.1", "ports: {http: 80}, address: 10.96.0.1")
     before = compiled(documents_of(mesh=mesh))
 
     after = compiled(documents_of(mesh=mesh, case=case))
 
     assert seen(after, "10.96.0.1") == seen(before, "10.96.0.1")
-    assert ("10.0.0.1", 80) not in after.destinations  # its namespace has no waypoint
+    assert after.registry.workload_at("10.96.0.1") is not None
 
 
 def rule_for(destination: Destination, namespace: str) -> str:

@@ -109,13 +109,16 @@ class Originator:
         loop = asyncio.get_running_loop()
         context = await self._contexts.get(tls)
         checking = Checking(tls, factory)
-        sock = await sockets.connect((endpoint.ip, endpoint.port))
-        await loop.create_connection(lambda: checking, sock=sock, ssl=context, server_hostname=tls.asked_name)
+        sockets.ensure_room((endpoint.ip, endpoint.port))
+        await loop.create_connection(
+            lambda: checking, endpoint.ip, endpoint.port, ssl=context, server_hostname=tls.asked_name
+        )
         return await checking.checked
 
     async def _connect_plain(self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(factory, sock=await sockets.connect((endpoint.ip, endpoint.port)))
+        sockets.ensure_room((endpoint.ip, endpoint.port))
+        transport, _ = await loop.create_connection(factory, endpoint.ip, endpoint.port)
         return transport
 
     def _keep_alive(self, transport: asyncio.Transport, wanted: Keepalive | None) -> None:

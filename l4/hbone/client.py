@@ -39,13 +39,15 @@ async def connect(
     place = f"{address[0]}:{address[1]}"
     try:
         async with asyncio.timeout(settings.connect_seconds):
+            sockets.ensure_room(address)
             transport, driver = await loop.create_connection(
                 lambda: Driver(settings, is_client=True, authenticate=authenticate, on_refused=on_refused),
-                sock=await sockets.connect(address, local_ip),
+                *address,
                 ssl=certificate.client_context,
                 server_hostname="",
                 ssl_handshake_timeout=settings.handshake_seconds,
                 ssl_shutdown_timeout=settings.handshake_seconds,
+                local_addr=(local_ip, 0) if local_ip else None,
             )
     except TimeoutError as error:
         raise ConnectTimedOut(

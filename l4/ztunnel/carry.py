@@ -58,7 +58,8 @@ async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, se
     place = f"{address[0]}:{address[1]}"
     try:
         async with asyncio.timeout(settings.connect_seconds):
-            transport, _ = await loop.create_connection(lambda: protocol, sock=await sockets.connect(address))
+            sockets.ensure_room(address)
+            transport, _ = await loop.create_connection(lambda: protocol, *address)
     except TimeoutError as error:
         raise ConnectTimedOut(f"connect to {place} timed out after {settings.connect_seconds:g} s") from error
     except OutOfDescriptors:

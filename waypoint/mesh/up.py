@@ -10,6 +10,7 @@ the ingress, so that no new request comes in; the proxies, which drain; the prog
 
 import asyncio
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,10 +27,18 @@ from waypoint.mesh.plan import Mesh
 from waypoint.mesh.running import AlreadyRunning, folder, only_one
 from waypoint.mesh.supervisor import VitalProgramFailed
 
+NEEDS_LINUX = (
+    "the laptop mesh needs Linux, where all of 127.0.0.0/8 is there without root; on this system analyze, compile, "
+    "explain --resources and replay work"
+)
+
 
 def run_mesh(options: MeshOptions) -> int:
     """Returns the exit status: 0 after Ctrl-C, 1 when it could not start, 130 when Ctrl-C came twice."""
     display = Display()
+    if sys.platform != "linux":
+        display.say(f"error: {NEEDS_LINUX}", "red")
+        return 1
     try:
         with only_one(folder(options.environment)):
             return _run(options, display)

@@ -190,3 +190,13 @@ def test_without_a_mesh_a_call_says_how_to_start_one(tmp_path: Path) -> None:
 
     assert answer.returncode == 1
     assert "no laptop mesh is running; start one with `waypoint mesh up`" in answer.stderr
+
+
+def test_another_system_is_told_what_works_there(tmp_path: Path) -> None:
+    script = "import sys; sys.platform = 'darwin'; from waypoint.cli import main; main()"
+    command = [sys.executable, "-c", script, "mesh", "up", *written(tmp_path, WEB)]
+
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(tmp_path))
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: the laptop mesh needs Linux")

@@ -1,9 +1,10 @@
 """The CRDs of our own kinds say what our structs say: the same fields, and the same about what may stand in them.
 
-What only we can judge (an RE2 expression, a cron expression, the bounds of a duration) is left out: the API server
-takes it, and the policy's status tells.
+What only we can judge (an RE2 expression, a cron expression) is left out: the API server takes it, and the policy's
+status tells. The schemas' CEL rules are judged here by the same in Python; `CEL` has all of them.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 
 from l4.config.shape import Shape, shape_of
 from waypoint.config.fault_policy import FaultPolicy
+from waypoint.config.gateway_api import parse_duration
 from waypoint.config.rate_limit_policy import RateLimitPolicy
 
 ROOT = Path(__file__).parents[3]
@@ -124,6 +126,11 @@ SAMPLES = [
     ("RateLimitPolicy", True, rate("name: a", "scope: Global, global: {domain: a, service: {name: b, port: 1}}")),
     ("RateLimitPolicy", False, rate("name: a", "scope: Global, global: {domain: a, service: {name: b}}")),
     ("RateLimitPolicy", False, rate("name: a", "scope: Global, global: {domain: a, address: 'a:1', timeout: soon}")),
+    ("RateLimitPolicy", True, rate("name: a", "scope: Global, global: {domain: a, address: 'a:1', timeout: 4s1000ms}")),
+    ("RateLimitPolicy", False, rate("name: a", "scope: Global, global: {domain: a, address: 'a:1', timeout: 5s1ms}")),
+    ("RateLimitPolicy", False, rate("name: a", "scope: Global, global: {domain: a, address: 'a:1', timeout: 0s}")),
+    ("RateLimitPolicy", True, f"{{{SERVICE}, rules: [{{{LIMIT}, name: a}}, {{{LIMIT}, name: b}}, {{{LIMIT}}}]}}"),
+    ("RateLimitPolicy", False, f"{{{SERVICE}, rules: [{{{LIMIT}, name: a}}, {{{LIMIT}, name: a}}]}}"),
     (
         "RateLimitPolicy",
         False,
@@ -137,6 +144,7 @@ SAMPLES = [
         fault("delay: {fixedDelay: 7s, percentage: 0.5}, abort: {grpcStatus: INTERNAL, percentage: 1}"),
     ),
     ("FaultPolicy", False, fault("name: nothing")),
+    ("FaultPolicy", False, f"{{{SERVICE}, rules: [{{{ABORT}, name: a}}, {{{ABORT}, name: a}}]}}"),
     ("FaultPolicy", False, fault("abort: {percentage: 10}")),
     ("FaultPolicy", False, fault("abort: {httpStatus: 500}")),
     ("FaultPolicy", False, fault("abort: {httpStatus: 500, grpcStatus: INTERNAL, percentage: 10}")),
@@ -158,12 +166,33 @@ SAMPLES = [
 ]
 
 
+def _have_different_names(rules: list[dict[str, Any]]) -> bool:
+    names = [rule["name"] for rule in rules if "name" in rule]
+    return len(set(names)) == len(names)
+
+
+CEL: dict[str, Callable[[Any], bool]] = {
+    "self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && b.name == a.name))": _have_different_names,
+    "duration(self) > duration('0s') && duration(self) <= duration('5s')": lambda text: (
+        0 < (parse_duration(text) or 0) <= 5
+    ),
+}
+
+
+def _judge(validator: Any, rules: Any, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """As the API server: only what fits the schema otherwise."""
+    plain = {name: it for name, it in schema.items() if name != "x-kubernetes-validations"}
+    if validator.evolve(schema=plain).is_valid(instance):
+        yield from (jsonschema.ValidationError(it["message"]) for it in rules if not CEL[it["rule"]](instance))
+
+
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"x-kubernetes-validations": _judge})
+
+
 @pytest.mark.parametrize(("kind", "is_accepted", "spec"), SAMPLES)
 def test_both_take_and_refuse_the_same(kind: str, is_accepted: bool, spec: str) -> None:
     document = {"metadata": {"name": "sample"}, "spec": yaml.safe_load(spec)}
-    validator = jsonschema.Draft202012Validator(
-        schema_of(kind), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
-    )
+    validator = Validator(schema_of(kind), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
 
     try:
         msgspec.convert(document, KINDS[kind])

@@ -316,5 +316,5 @@ class Http2Server(Http2Connection):
             stream.check(now, stall_seconds)
         if not self.streams and now - self._idle_since >= self.settings.idle_http_seconds:
             self.close_when_idle()
-        else:
+        if not self.is_gone:  # streams may still come until the client has heard
             self._timer = self.loop.call_later(_SWEEP_SECONDS, self._sweep)

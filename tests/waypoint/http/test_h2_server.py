@@ -177,3 +177,34 @@ def test_an_end_that_is_announced_closes_nothing_until_it_comes(engine: Engine) 
         assert wire.is_closed
 
     ended_by(engine, scenario)
+
+
+@BOTH
+def test_a_stream_that_comes_while_an_idle_connection_ends_has_its_deadlines(engine: Engine) -> None:
+    failures: list[ExchangeError] = []
+
+    class Silent:
+        """An exchange that waits for its request."""
+
+        def start(self) -> None: ...
+
+        def request_failed(self, error: ExchangeError) -> None:
+            failures.append(error)
+
+        def downstream_lost(self) -> None: ...
+
+    async def scenario() -> None:
+        settings = with_settings(http2_engine=engine.value, idle_http_seconds=10)
+        wire, client = Wire(), Peer.client_of(engine)
+        server = Http2Server(settings, lambda *it: cast(RequestSink, Silent()), pytest.fail, lambda it: None)
+        server.connection_made(wire)
+        server.data_received(frames.PREFACE + frames.settings_frame({}))
+        await asyncio.sleep(11)
+        assert goaways(wire.take()) == [2**31 - 1]
+        server.data_received(client.headers(1, GET))
+        await asyncio.sleep(60)
+        server.connection_lost(None)
+
+    run_virtually(scenario())
+
+    assert failures

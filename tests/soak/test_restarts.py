@@ -47,7 +47,8 @@ def test_no_death_fails_a_request_that_was_not_under_way(tmp_path: Path) -> None
                 await asyncio.sleep(2)
 
         lost = it.lost(log)
-        print(f"\n{KILLS} deaths: {log.report()}; lost without having been under way: {len(lost)}")
+        late = f"the last that a death cost began {it.last_to_know(log) * 1000:.0f} ms after it"
+        print(f"\n{KILLS} deaths: {log.report()}; {late}; lost without having been under way: {len(lost)}")
         assert not lost, f"{lost}; {log.report()}"
 
     run(scenario(), KILLS * _KILL_SECONDS + 60)

@@ -38,6 +38,7 @@ HOT = (
     "policies/balancing/endpoint.py",
     "policies/circuit.py",
     "policies/filters.py",
+    "policies/last_look.py",
     "policies/route.py",
     "policies/timeout.py",
     "waypoint/config/snapshot.py",

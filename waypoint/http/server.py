@@ -207,8 +207,9 @@ class Http1Server(asyncio.Protocol):
             self._is_kept_alive = False  # whether the rest of the request comes is uncertain
         elif self._is_draining and not self._waiting and self._refusal is None:
             self._is_kept_alive = False  # not before those that were sent ahead have been answered
-        write = format_response_http10 if self._is_http10 else format_response
-        data = write(head, body, closes=not self._is_kept_alive and not body.is_opaque)
+        closes = not self._is_kept_alive and not body.is_opaque
+        is_old = self._is_http10
+        data = format_response_http10(head, body, closes) if is_old else format_response(head, body, closes)
         self._transport.write(data)
         return len(data)
 

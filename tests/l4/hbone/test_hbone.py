@@ -163,6 +163,36 @@ def test_the_server_knows_who_asks_for_what(tmp_path: Path) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ConnectRequest(Authority("10.0.0.1\r\nx", 80)),
+        ConnectRequest(Authority("a b", 80)),
+        ConnectRequest(Authority("", 80), baggage=b"a\r\nx-injected: 1"),
+        ConnectRequest(Authority("10.0.0.1", 80), traceparent=b"00-a\n"),
+        ConnectRequest(Authority("10.0.0.1", 80), forwarded=b"for=\0"),
+    ],
+)
+def test_a_connect_that_must_not_be_written_fails_alone(tmp_path: Path, request_: ConnectRequest) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, Settings())
+        async with lab.server(), pool_of(lab.settings) as pool:
+            _, before = await lab.connect(pool)
+            for _ in range(2):
+                with pytest.raises(TunnelError, match="can't be written"):
+                    await asyncio.wait_for(lab.connect(pool, request_), 5)
+            reader, writer = await lab.connect(pool)
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            assert pool.connection_count == 1
+            for it in (before, writer):
+                it.close()
+
+        assert len(lab.incoming) == 2
+
+    run(scenario())
+
+
 def test_tunnels_of_one_key_share_a_connection_and_requests_wait_for_one_dial(tmp_path: Path) -> None:
     async def scenario() -> None:
         lab = Lab(tmp_path, Settings())

@@ -600,7 +600,7 @@ class Exchange:
         if error.flag is not None:
             record.flags += (error.flag,)
         if isinstance(error, UnwritableHead):
-            log.error("%s is not written: %s; look at rule %s", error.detail, error.reason, record.route_name or "-")
+            log.error("%s, by rule %s: %s", error.detail, record.route_name or "-", error.reason)
         head, body = local_reply(error)
         if record.is_grpc:
             head, body = grpc.reply(head, error.body, error.grpc_status), b""

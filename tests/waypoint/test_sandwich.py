@@ -1,6 +1,7 @@
 """The PROXY-protocol listener: a ztunnel that stands before the waypoint, played by the test."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -250,5 +251,94 @@ def test_draining_waits_for_what_is_under_way(tmp_path: Path) -> None:
 
             assert (await asking).endswith(b"ok")
             await draining
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["frozen", "slow"])
+def test_draining_cuts_who_takes_nothing_and_waits_for_who_takes_little(tmp_path: Path, reads: bool) -> None:
+    async def scenario() -> None:
+        body = bytes(32 << 20)  # more than all the buffers on its way
+        settings = with_settings(drain_silence_seconds=1.0)
+        async with _setting(tmp_path, settings=settings) as it, origin(it.pod, answering(body)):
+            sock = socket.create_connection(it.at)
+            sock.setblocking(False)
+            sock.sendall(it.header() + GET)
+            loop = asyncio.get_running_loop()
+            await settled(lambda: it.mesh.path.exchanges == 1)
+            taken = 0
+
+            async def take() -> None:
+                nonlocal taken
+                while reads and (data := await loop.sock_recv(sock, 1 << 20)):
+                    taken += len(data)
+                    await asyncio.sleep(0.05)
+
+            taking = asyncio.create_task(take())
+            await asyncio.sleep(0.5)
+            began = loop.time()
+            await it.server.drain(20)
+            seconds = loop.time() - began
+            await taking
+            sock.close()
+
+            assert seconds < 10
+            assert (taken > len(body)) is reads
+
+    run(scenario(), 50)
+
+
+KEPT = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """The head of the answer to one more request."""
+    writer.write(KEPT)
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(5)
+    return head.decode().lower()
+
+
+def test_clients_that_are_there_are_told_of_the_end_and_those_that_come_meanwhile_are_not(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it, origin(it.pod, answering()):
+            used, silent = [await asyncio.open_connection(*it.at) for _ in range(2)]
+            for _, writer in (used, silent):
+                writer.write(it.header())
+            assert "connection: close" not in await _answer(*used)
+            await settled(lambda: it.server.connection_count == 2)
+            await asyncio.sleep(0.1)
+
+            it.server.terminator.announce()
+            late = await asyncio.open_connection(*it.at)
+            late[1].write(it.header())
+
+            assert "connection: close" in await _answer(*used)
+            assert "connection: close" in await _answer(*silent)
+            for _ in range(3):
+                assert "connection: close" not in await _answer(*late)
+            it.server.terminator.drain()
+            assert "connection: close" in await _answer(*late)
+            for _, writer in (used, silent, late):
+                writer.close()
+
+    run(scenario())
+
+
+def test_a_connection_on_which_nothing_has_come_is_closed_when_it_has_been_quiet(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it, origin(it.pod, answering()):
+            silent, beginning = [await asyncio.open_connection(*it.at) for _ in range(2)]
+            for _, writer in (silent, beginning):
+                writer.write(it.header())
+            await asyncio.sleep(0.1)
+
+            it.server.terminator.drain()
+            await asyncio.sleep(0.1)
+            assert "connection: close" in await _answer(*beginning)
+
+            assert await asyncio.wait_for(silent[0].read(), 5) == b""
+            for _, writer in (silent, beginning):
+                writer.close()
 
     run(scenario())

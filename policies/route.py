@@ -88,6 +88,13 @@ class FieldMatch:
             return head.target
         return b"http" if name == b":scheme" else head.get(name)
 
+    def forbids(self, head: RequestHead) -> bool:
+        """Of a header that must not have such a value; for an expression a missing one is empty, as in Istio."""
+        value = self.value_in(head)
+        if value is None:
+            return isinstance(self.match, Regex) and self.match.accepts(b"")
+        return self.match.accepts(value)
+
 
 @dataclass(frozen=True, slots=True)
 class SourceMatch:
@@ -128,10 +135,7 @@ class Match:
             if value is None or not field.match.accepts(value):
                 return False
         for field in self.without:
-            value = field.value_in(head)
-            if value is None and isinstance(field.match, Regex):
-                value = b""
-            if value is not None and field.match.accepts(value):
+            if field.forbids(head):
                 return False
         return not self.query or self._accepts_query(parse_query(head.query))
 

@@ -298,6 +298,16 @@ def test_an_attempt_that_takes_too_long_gives_way_to_another(tmp_path: Path) -> 
     run(scenario())
 
 
+@pytest.mark.parametrize("step", [hang, reset])
+def test_a_route_that_retries_does_so_when_no_response_came(tmp_path: Path, step: Handler) -> None:
+    async def scenario() -> None:
+        retry = retries_on_statuses([500], backoff=0.001, per_try_timeout=0.5)
+        async with scene(tmp_path, scripted(step, reply()), retry=retry) as it:
+            assert await it.get() == (200, b"hello")
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("conditions", "flags", "deliveries"),
     [(UNDELIVERED, "UT", 1), (frozenset({Condition.FIVE_XX}), "URX,UT", 3)],

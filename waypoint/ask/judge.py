@@ -60,9 +60,10 @@ def _reasons(match: Match, head: RequestHead, peer: Peer, *, has_path: bool) -> 
     for field in match.headers:
         yield from _field("header", field, field.value_in(head))
     for field in match.without:
-        value = field.value_in(head)
-        if value is not None and field.match.accepts(value):
-            yield f"header {text(field.name)} is {text(value) or 'empty'}, and must not be"
+        if field.forbids(head):
+            value = field.value_in(head)
+            told = "missing" if value is None else text(value) or "empty"
+            yield f"header {text(field.name)} is {told}, and must not be"
     if match.source is not None and not match.source.accepts(peer):
         yield "it is for other clients"
     if match.query:

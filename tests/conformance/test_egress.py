@@ -432,6 +432,71 @@ def test_tls_towards_a_wildcard_asks_for_the_host_of_the_request(tmp_path: Path)
     run(scenario())
 
 
+@pytest.mark.parametrize("is_wildcard", [False, True])
+def test_tls_that_is_asked_for_does_not_wait_for_a_name_server(tmp_path: Path, is_wildcard: bool) -> None:
+    async def scenario() -> None:
+        ip, vip = address(), address()
+        entry = entry_of_all(vip) if is_wildcard else service_entry(vip, hosts=["one.example.com"], resolution="DNS")
+        rule = destination_rule(mode="SIMPLE")
+        rule["spec"]["host"] = entry["spec"]["hosts"][0]
+        async with origin(ip, answering(b"plain")) as plain, _open(tmp_path, entry) as (it, server):
+            server.answers = {"one.example.com": [ip]}
+            assert await ask(it, f"{vip}:80", "one.example.com") == (200, b"plain")
+            server.is_away = True
+
+            it.apply(f"{it.text}\n---\n{yaml.safe_dump(rule)}")
+
+            cluster = it.clusters[ClusterName(f"inbound-vip|80|http|{rule['spec']['host']}")]
+            endpoints = [live.endpoint for each in (cluster, *(cluster.branches or ())) for live in each.endpoints]
+            assert [endpoint.ip for endpoint in endpoints] == [ip]
+            assert endpoints[0].tls is not None
+            assert len(plain.heads) == 1
+
+    run(scenario())
+
+
+def test_where_a_name_led_nobody_goes_any_more_when_it_is_no_longer_configured(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        ips, vip = [address(), address()], address()
+        entry = service_entry(vip, resolution="DNS")
+        async with (
+            origin(ips[0], answering(b"before")) as before,
+            origin(ips[1], answering(b"after")),
+            _open(tmp_path, entry) as (it, server),
+        ):
+            server.answers = {HOST: [ips[0]]}
+            assert await ask(it, f"{vip}:80", HOST) == (200, b"before")
+            static = service_entry(vip, resolution="STATIC", endpoints=[{"address": ips[1]}])
+
+            it.apply(it.text.replace(yaml.safe_dump(entry), yaml.safe_dump(static)))
+
+            for _ in range(10):
+                assert await ask(it, f"{vip}:80", HOST) == (200, b"after")
+            assert len(before.heads) == 1
+
+    run(scenario())
+
+
+def test_a_request_that_waits_for_a_name_outlives_a_change_of_configuration(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        ip, vip = address(), address()
+        entry = entry_of_all(vip)
+        rule = destination_rule(mode="DISABLE")
+        rule["spec"] |= {"host": BELOW, "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 7}}}}
+        async with origin(ip, answering(b"one")), _open(tmp_path, entry) as (it, server):
+            server.silent = {"one.example.com"}
+            asked = asyncio.create_task(ask(it, f"{vip}:80", "one.example.com"))
+            await settled(lambda: "one.example.com" in server.asked)
+
+            it.apply(f"{it.text}\n---\n{yaml.safe_dump(rule)}")
+            server.answers = {"one.example.com": [ip]}
+            server.release()
+
+            assert await asked == (200, b"one")
+
+    run(scenario())
+
+
 def test_names_that_clients_give_leave_room_for_the_configurations_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

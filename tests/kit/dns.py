@@ -27,6 +27,13 @@ class NameServer(asyncio.DatagramProtocol):
     queries: int = 0
     silent: Container[str] = ()
     asked: set[str] = field(default_factory=set)
+    _held: list[tuple[bytes, tuple[str, int]]] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Answer what was left without an answer."""
+        self.silent = ()
+        while self._held:
+            self.datagram_received(*self._held.pop())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
@@ -40,6 +47,7 @@ class NameServer(asyncio.DatagramProtocol):
         name = question.name.to_text(omit_final_dot=True)
         self.asked.add(name)
         if name in self.silent:
+            self._held.append((data, sender))
             return
         response = dns.message.make_response(query)
         response.flags |= dns.flags.RA

@@ -109,6 +109,7 @@ class Mesh:
     certificates: FileStore
     pools: dict[Identity, HbonePool] = field(default_factory=dict)
     decoder: Decoder = field(default_factory=lambda: Decoder(KINDS))
+    text: str = ""
 
     @property
     def access_log(self) -> str:
@@ -116,6 +117,7 @@ class Mesh:
 
     def apply(self, text: str) -> Snapshot:
         """Put other manifests in force, as the program does."""
+        self.text = text
         documents, problems = manifest.parse("mesh.yaml", text.encode())
         decoded = self.decoder.decode(documents)
         registry = kubernetes.registry_of(decoded.resources, kubernetes.Mesh())

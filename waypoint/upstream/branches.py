@@ -13,7 +13,7 @@ from itertools import islice
 
 from l4.discovery.networks import Networks
 from l4.discovery.registry import Registry
-from l4.discovery.workload import Follows, NamedEndpoint
+from l4.discovery.workload import Followed, Follows, NamedEndpoint
 from policies.balancing.endpoint import Endpoint
 from policies.host_pattern import HostPattern
 from waypoint.config.snapshot import ClusterConfig
@@ -31,10 +31,11 @@ _Key = tuple[str, str, str]
 
 
 class _Branch:
-    __slots__ = ("cluster", "used_at")
+    __slots__ = ("cluster", "config", "used_at")
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, config: Callable[[], ClusterConfig]) -> None:
         self.cluster = cluster
+        self.config = config
         self.used_at = 0.0
 
     def is_idle(self, since: float) -> bool:
@@ -42,12 +43,13 @@ class _Branch:
 
 
 class Branches:
-    """`begin` makes a live cluster of a configuration, `end` lets go of it."""
+    """`begin` makes a live cluster of a configuration, `change` gives it another one, `end` lets go of it."""
 
     def __init__(
         self,
         config: ClusterConfig,
         begin: Callable[[ClusterConfig], Cluster],
+        change: Callable[[Cluster, ClusterConfig], None],
         end: Callable[[Cluster], None],
         clock: Callable[[], float],
     ) -> None:
@@ -57,6 +59,7 @@ class Branches:
         self._hosts = HostPattern(config.followed.hosts)
         self._networks = Networks((network, True) for network in config.followed.networks)
         self._begin = begin
+        self._change = change
         self._end = end
         self._clock = clock
         self._branches: OrderedDict[_Key, _Branch] = OrderedDict()
@@ -74,6 +77,16 @@ class Branches:
         if self._followed.by is Follows.HOST:
             return self._of_host(host or called.encode())
         return self._of_address(called, host, registry)
+
+    @property
+    def followed(self) -> Followed:
+        return self._followed
+
+    def follow(self, config: ClusterConfig) -> None:
+        """Take another configuration that follows the same: each branch stays, with what is known of it."""
+        self._config = config
+        for branch in self._branches.values():
+            self._change(branch.cluster, branch.config())
 
     def close(self) -> None:
         while self._branches:
@@ -134,7 +147,7 @@ class Branches:
     def _added(self, key: _Key, config: Callable[[], ClusterConfig]) -> Cluster:
         if len(self._branches) >= MAX_BRANCHES:
             self._make_room()
-        branch = self._branches[key] = _Branch(self._begin(config()))
+        branch = self._branches[key] = _Branch(self._begin(config()), config)
         branch.used_at = self._clock()
         return branch.cluster
 

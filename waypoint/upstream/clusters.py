@@ -31,7 +31,7 @@ class Clusters:
         self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
         # Of names that clients give: however many these are, there is room for those of the configuration.
-        self._asked_lookups = asyncio.Semaphore(max(lookups_at_once() // 2, 1))
+        self._bounds_of_asked = asyncio.Semaphore(max(lookups_at_once() // 2, 1)), self._lookups
         self._loop = asyncio.get_running_loop()
         self._next_sweep = self._loop.time() + _SWEEP_SECONDS
         self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
@@ -52,39 +52,60 @@ class Clusters:
                 cluster.reconcile(config)
             else:
                 continue
-            self._forget(cluster)
-            self._look_up(cluster, (self._lookups,))
-            if config.followed is not None:
-                begin = partial(self._branch, cluster)
-                cluster.branches = Branches(config, begin, self._retire, self._loop.time)
+            self._follow_names(cluster, (self._lookups,))
+            self._follow_branches(cluster)
+
+    def _follow_branches(self, trunk: Cluster) -> None:
+        config, branches = trunk.config, trunk.branches
+        if branches is not None and branches.followed == config.followed:
+            branches.follow(config)
+            return
+        if branches is not None:
+            branches.close()
+        trunk.branches = None
+        if config.followed is not None:
+            begin = partial(self._branch, trunk)
+            trunk.branches = Branches(config, begin, self._change, self._retire, self._loop.time)
 
     def _branch(self, trunk: Cluster, config: ClusterConfig) -> Cluster:
         cluster = Cluster(config, self._note, self._loop.time, trunk)
-        self._look_up(cluster, (self._asked_lookups, self._lookups), tells_each=False)
+        self._follow_names(cluster, self._bounds_of_asked, tells_each=False)
         return cluster
 
-    def _look_up(self, cluster: Cluster, bounds: tuple[asyncio.Semaphore, ...], *, tells_each: bool = True) -> None:
+    def _change(self, branch: Cluster, config: ClusterConfig) -> None:
+        branch.reconcile(config)
+        self._follow_names(branch, self._bounds_of_asked, tells_each=False)
+
+    def _follow_names(
+        self, cluster: Cluster, bounds: tuple[asyncio.Semaphore, ...], *, tells_each: bool = True
+    ) -> None:
+        """Look up what the configuration names, and nothing else any more."""
+        names = self._names.get(cluster)
         if not cluster.config.names:
-            return
-        from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
+            if names is not None:
+                self._forget_names(cluster)
+                cluster.resolve(())
+        elif names is not None:
+            names.follow(cluster.config)
+        else:
+            from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
 
-        self._names[cluster] = names = Names(
-            cluster.config, self._settings, cluster.resolve, self._keep, bounds, tells_each=tells_each
-        )
-        cluster.answered = names.answered
+            self._names[cluster] = names = Names(
+                cluster.config, self._settings, cluster.resolve, self._keep, bounds, tells_each=tells_each
+            )
+            cluster.answered = names.answered
 
-    def _forget(self, cluster: Cluster) -> None:
-        """What was known beside the configuration."""
+    def _forget_names(self, cluster: Cluster) -> None:
         if cluster in self._names:
             self._names.pop(cluster).close()
         cluster.answered = None
-        if cluster.branches is not None:
-            cluster.branches.close()
-            cluster.branches = None
 
     def _retire(self, cluster: Cluster) -> None:
         cluster.retire()
-        self._forget(cluster)
+        self._forget_names(cluster)
+        if cluster.branches is not None:
+            cluster.branches.close()
+            cluster.branches = None
 
     def retire_unknown(self, snapshot: Snapshot) -> None:
         """Let go of what the live snapshot no longer names; exchanges under way keep their cluster."""

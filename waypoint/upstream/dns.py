@@ -58,12 +58,26 @@ class Names:
         self._lookups = lookups
         self._extra = EACH if tells_each else None
         self._known = {named.name: _Known() for named in config.names}
+        self._shown: tuple[Endpoint, ...] = ()
         self._resolver = dns.asyncresolver.Resolver(configure=not settings.dns_servers)
         if settings.dns_servers:
             self._resolver.nameservers, self._resolver.port = _servers(settings.dns_servers)
         self._resolver.lifetime = settings.dns_timeout_seconds
         self.answered = asyncio.Event()
+        self._keep = keep
         self._task = keep("looking names up", self._run)
+
+    def follow(self, config: ClusterConfig) -> None:
+        """Take another configuration. What is known of a name stays, and gets at once what the configuration says now:
+        TLS that is asked for doesn't wait for a name server."""
+        self._config = config
+        before, self._known = self._known, {it.name: self._known.get(it.name) or _Known() for it in config.names}
+        self._show()
+        if before.keys() != self._known.keys():
+            if not self._shown:
+                self.answered.clear()
+            self._task.cancel()
+            self._task = self._keep("looking names up", self._run)
 
     def close(self) -> None:
         self._task.cancel()
@@ -72,15 +86,17 @@ class Names:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         settings = self._settings
-        endpoints: tuple[Endpoint, ...] = ()
         while True:
             seconds = await asyncio.gather(*(self._look_up(name, loop.time()) for name in self._known))
-            found = tuple(self._endpoints(loop.time()))
-            if found != endpoints:
-                endpoints = found
-                self._on_change(found)
+            self._show()
             self.answered.set()
             await asyncio.sleep(min(max(min(seconds), settings.dns_min_seconds), settings.dns_max_seconds))
+
+    def _show(self) -> None:
+        found = tuple(self._endpoints(asyncio.get_running_loop().time()))
+        if found != self._shown:
+            self._shown = found
+            self._on_change(found)
 
     async def _look_up(self, name: str, now: float) -> float:
         """How long the answer is good, in seconds."""

@@ -38,7 +38,7 @@ class Setting:
         self.ended: list[Cluster] = []
         self.trunk = Cluster(config)
         begin = lambda config: Cluster(config, trunk=self.trunk)  # noqa: E731
-        self.branches = Branches(config, begin, self.ended.append, lambda: self.now)
+        self.branches = Branches(config, begin, Cluster.reconcile, self.ended.append, lambda: self.now)
 
     def host(self, name: str) -> Cluster:
         return self.branches.at("10.0.0.1", name.encode(), NOBODY)
@@ -168,3 +168,17 @@ def test_closing_lets_all_of_them_go() -> None:
     it.branches.close()
 
     assert (len(it.ended), len(it.branches)) == (1, 0)
+
+
+@pytest.mark.parametrize("by", list(Follows))
+def test_another_configuration_changes_the_branches_and_keeps_them(by: Follows) -> None:
+    it = Setting(by)
+    one = it.host("one.example.com")
+
+    it.branches.follow(replace(it.trunk.config, tls=UpstreamTls("*.example.com")))
+
+    tls = one.config.tls
+    assert it.ended == []
+    assert list(it.branches) == [one]
+    assert tls is not None
+    assert [live.endpoint.tls for live in one.endpoints] == [tls] * len(one.config.endpoints)

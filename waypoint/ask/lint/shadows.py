@@ -18,7 +18,6 @@ from policies.matching import StringMatch
 from policies.route import Match, OrderedTable, PathKind, PathMatch, Route, RouteTable, SourceMatch
 
 _MAX_FORMS = 32
-_MAX_TAKERS = 256
 _SPECIAL = frozenset(b".^$*+?{}[]()|\\")
 _QUANTIFIERS = frozenset(b"*+?{")
 
@@ -27,6 +26,8 @@ Condition = tuple[str, bytes]
 
 Conditions = Mapping[Condition, StringMatch | SourceMatch | bytes]
 _Path = tuple[PathKind, bytes]
+_OrderedPath = tuple[PathKind, bytes, bool]
+"""With whether case is ignored, for a value in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,38 +53,34 @@ def shadows(table: RouteTable) -> Iterator[Shadow]:
 
 
 def ordered_shadows(table: OrderedTable) -> Iterator[Shadow]:
-    """Where the first match wins. Each route is compared with a bounded number of those before it."""
-    takers: list[tuple[Route, Conditions]] = []
+    """Where the first match wins."""
+    takers: dict[_OrderedPath, _Takers] = {}
     for route in table.routes:
-        conditions = _all_conditions(route.match)
-        taker = next(
-            (
-                each
-                for each, its in takers
-                if _covers(each.match.path, route.match.path) and its.items() <= conditions.items()
-            ),
-            None,
-        )
+        path, conditions = route.match.path, _all_conditions(route.match)
+        wider = (takers[key] for key in _wider(path) if key in takers)
+        taker = next((it for it in (each.find(conditions) for each in wider) if it is not None), None)
         if taker is not None:
             yield Shadow(route, taker)
-        elif len(takers) < _MAX_TAKERS:
-            takers.append((route, conditions))
+        else:
+            key = (path.kind, path.value, path.ignores_case)
+            takers.setdefault(key, _Takers()).add(route, conditions)
 
 
-def _covers(wide: PathMatch, narrow: PathMatch) -> bool:
-    """Whether the first takes every path that the second takes, as far as that is plain to see."""
-    if wide.kind is PathKind.TEXT_PREFIX and wide.value in {b"", b"/"}:
-        return True
-    if wide.kind is PathKind.REGEX or narrow.kind is PathKind.REGEX:
-        is_same = wide.kind is narrow.kind and wide.value == narrow.value
-        begins = wide.kind is PathKind.TEXT_PREFIX and _literal_beginning(narrow.value).startswith(wide.value)
-        return is_same or (begins and not wide.ignores_case)
-    if narrow.ignores_case and not wide.ignores_case:
-        return False
-    value = narrow.value.lower() if wide.ignores_case else narrow.value
-    if wide.kind is PathKind.EXACT:
-        return narrow.kind is PathKind.EXACT and value == wide.value
-    return value.startswith(wide.value)
+def _wider(path: PathMatch) -> Iterator[_OrderedPath]:
+    """The paths that take all that this one takes, as far as that is plain to see."""
+    yield (path.kind, path.value, path.ignores_case)
+    lower = path.value.lower()
+    if path.kind is PathKind.REGEX:
+        beginning = _literal_beginning(path.value)
+        yield from ((PathKind.TEXT_PREFIX, beginning[:end], False) for end in range(len(beginning) + 1))
+        yield (PathKind.TEXT_PREFIX, b"/", True)
+        return
+    if path.kind is PathKind.EXACT:
+        yield (PathKind.EXACT, lower, True)
+    for end in range(len(lower) + 1):
+        yield (PathKind.TEXT_PREFIX, lower[:end], True)
+        if not path.ignores_case or path.value[:end] in {b"", b"/"}:
+            yield (PathKind.TEXT_PREFIX, path.value[:end], False)
 
 
 class _Takers:

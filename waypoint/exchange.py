@@ -630,6 +630,8 @@ class Exchange:
 
     def _send_head(self, head: ResponseHead, body: Body, decision: Decision) -> None:
         """The last step of every response's head. Raises Unwritable: then nothing was sent."""
+        if not 200 <= head.status <= 599 and not body.is_opaque:
+            raise Unwritable(f"{head.status} is no status of a response")
         finish(head, decision)
         self._record.response_bytes = self._downstream.send_head(head, body)
         self._record.status = head.status

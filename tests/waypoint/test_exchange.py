@@ -455,7 +455,7 @@ def test_large_bodies_pass_whole_in_both_directions(tmp_path: Path, framing: str
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 70_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x: y\r\n" * 101 + b"\r\n", 431),
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 404),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: tls/1.0\r\n\r\n", 403),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket, tls/1.0\r\n\r\n", 403),
         (b"nonsense\r\n\r\n", 400),
     ],
 )

@@ -237,6 +237,9 @@ BAD_RESPONSES = {
     "a name with a blank": Filters(response_edit=HeaderEdit(add=((b"x a", b"1"),))),
     "a length": Filters(response_edit=HeaderEdit(add=((b"content-length", b"0"),))),
     "a coding": Filters(response_edit=HeaderEdit(add=((b"transfer-encoding", b"chunked"),))),
+    "a status that ends no request": Filters(direct=DirectResponse(103, b"")),
+    "a status that switches protocols": Filters(direct=DirectResponse(101, b"")),
+    "a status of four digits": Filters(direct=DirectResponse(2000, b"")),
     "a location with a line in it": Filters(redirect=Redirect(hostname=INJECTED)),
     "a redirect's value with a line in it": Filters(
         redirect=Redirect(hostname=b"other"), response_edit=HeaderEdit(set=((b"x-a", INJECTED),))

@@ -157,7 +157,7 @@ class Fleet:
 
     async def _start(self, ip: str) -> Replica:
         process = await self._launch(ip)
-        await ready(ip)
+        await ready(ip, process, self.folder / f"waypoint-{ip}.log")
         return Replica(ip, process)
 
     async def _launch(self, ip: str) -> asyncio.subprocess.Process:
@@ -175,7 +175,7 @@ class Fleet:
         self.pki.write(self.pki.identity("default", "client"))
         flags = {"--node": "here", "--certificates": self.pki.folder, **self._shared(ip)}
         process = await self._run("l4.ztunnel.cli", "ztunnel", flags)
-        await ready(ip)
+        await ready(ip, process, self.folder / "ztunnel.log")
         return process
 
     def _shared(self, ip: str) -> dict[str, object]:
@@ -271,14 +271,21 @@ async def _http_origin(ip: str) -> AsyncIterator[None]:
         await server.wait_closed()
 
 
-async def ready(ip: str) -> None:
+async def ready(ip: str, process: asyncio.subprocess.Process, log: Path) -> None:
     """Wait until the program whose operator ports these are says that it is ready."""
-    async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with session.get(f"http://{ip}:15021/healthz/ready") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.05)
+    said = "nothing"
+    try:
+        async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:
+            while process.returncode is None:
+                try:
+                    async with session.get(f"http://{ip}:15021/healthz/ready") as answer:
+                        if answer.status == 200:
+                            return
+                        said = await answer.text()
+                except aiohttp.ClientError as error:
+                    said = repr(error)
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pass
+    told = log.read_text()[-2000:]  # noqa: ASYNC240 - it is over
+    raise AssertionError(f"{ip} did not become ready ({process.returncode}): {said}; {told}")

@@ -564,6 +564,10 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
             v1("/a", headers="Origin: https://www.foo.com\r\n"),
         ],
     ),
+    "paths are given the form that requests have": (
+        [http_route({"matches": [path("/%61", "Exact"), path("/%62/")], "backendRefs": TO_V1}, {"backendRefs": TO_V2})],
+        [v1("/a"), v1("/%61"), v1("/b/x"), v2("/c")],
+    ),
     "a redirect at a backend answers for that backend": (
         [
             http_route(

@@ -116,6 +116,18 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
         ],
         [v2(), v1(headers="X-A: b\r\n"), v2(headers="X-A: c\r\n")],
     ),
+    "paths are given the form that requests have": (
+        [
+            when(uri(exact="/a%2fb"), uri(exact="/%61/x"), uri(prefix="/b/../c"), rewrite={"uri": "/new"}),
+            ELSE,
+        ],
+        [
+            v2("/a%2fb", seen_path="/new"),
+            v1("/a%2Fb", seen_path="/a%2Fb"),
+            v2("/a/x", seen_path="/new"),
+            v2("/c/x", seen_path="/new/x"),
+        ],
+    ),
     "a query in a redirect replaces the request's, and the port is the service's": (
         [
             {"match": [uri(prefix="/a")], "redirect": {"uri": "/new?x=y"}},

@@ -82,7 +82,7 @@ def compile(
     targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
     policies = Policies(resources, registry, targets, gateway, normalization)
     virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach, normalization)
-    rules.tell_unheard(service for service in registry.services.values() if clusters.is_ours(service))
+    rules.tell_unheard([service for service in registry.services.values() if clusters.is_ours(service)])
     ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
     classes = frozenset(it.value.spec.gateway_class_name for it in ours)
     security_targets = SecurityTargets(registry, gateway, classes)

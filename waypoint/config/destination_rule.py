@@ -9,7 +9,7 @@ A subset's policy replaces the host's field by field; a port's replaces all of i
 https://istio.io/latest/docs/reference/config/networking/destination-rule/
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 from l4.config.codes import Code
@@ -68,9 +68,12 @@ class DestinationRules:
         self._labels = labels
         self._by_place: dict[tuple[str, str], list[Rule]] = {}
         self._wildcards: dict[str, list[str]] = {}
+        self._hidden: list[tuple[str, Rule]] = []
         for rule in sorted(resources, key=lambda it: (it.value.metadata.creation_timestamp, it.key)):
             if self._is_for_us(rule):
                 self._add(rule, registry)
+            elif rule.value.spec.workload_selector is None:
+                self._hidden.append((self._host(rule, registry), rule))
         for hosts in self._wildcards.values():
             hosts.sort(key=len, reverse=True)
 
@@ -82,8 +85,8 @@ class DestinationRules:
                     return [rule for rule in rules if rule.value.spec.workload_selector is not None] or rules
         return []
 
-    def tell_unheard(self, services: Iterable[Service]) -> None:
-        """Of the rules that name one of the services and are of a namespace that is not heard about it."""
+    def tell_unheard(self, services: Collection[Service]) -> None:
+        """Of the rules that name one of the services, and are not exported, or of a namespace that is not heard."""
         by_host: dict[str, list[Rule]] = {}
         for (_, host), rules in self._by_place.items():
             by_host.setdefault(host, []).extend(rules)
@@ -92,7 +95,17 @@ class DestinationRules:
                 if rule.key.namespace not in self._heard(service):
                     places = " or ".join(self._heard(service))
                     sentence = f"has no effect: a rule for {service.hostname} stands in namespace {places}"
-                    self.problems.append(Problem(rule.origin, str(rule.key), "spec.host", sentence, Code.NOT_ENTITLED))
+                    self._tell(rule, "spec.host", sentence)
+        hosts = {service.hostname for service in services}
+        for host, rule in self._hidden:
+            if host in hosts:
+                sentence = (
+                    f"has no effect on {host}: it is not exported to {self._reach.waypoint}, the waypoint's namespace"
+                )
+                self._tell(rule, "spec.exportTo", sentence)
+
+    def _tell(self, rule: Rule, field: str, sentence: str) -> None:
+        self.problems.append(Problem(rule.origin, str(rule.key), field, sentence, Code.NOT_ENTITLED))
 
     def subset(self, service: Service, name: str) -> tuple[Subset, Part] | None:
         for rule in self.of(service):
@@ -117,14 +130,16 @@ class DestinationRules:
         return tuple(dict.fromkeys((self._reach.waypoint, service.namespace, ROOT_NAMESPACE)))
 
     def _add(self, rule: Rule, registry: Registry) -> None:
-        spec, namespace = rule.value.spec, rule.key.namespace
-        host = spec.host.lower()
-        named = registry.service_named(namespace, host) if "." not in host else None
-        host = named.hostname if named is not None else host
+        namespace, host = rule.key.namespace, self._host(rule, registry)
         if host.startswith("*") and host not in (wildcards := self._wildcards.setdefault(namespace, [])):
             wildcards.append(host)
         self._by_place.setdefault((namespace, host), []).append(rule)
         self.problems.extend(_not_carried_out(rule))
+
+    def _host(self, rule: Rule, registry: Registry) -> str:
+        host = rule.value.spec.host.lower()
+        named = registry.service_named(rule.key.namespace, host) if "." not in host else None
+        return named.hostname if named is not None else host
 
     def _is_for_us(self, rule: Rule) -> bool:
         """A selector means clients of the rule's own namespace, and to endpoints the waypoint is the client."""

@@ -219,6 +219,14 @@ def test_who_is_not_heard_is_told() -> None:
     ]
 
 
+def test_a_destination_rule_that_is_not_exported_is_told() -> None:
+    case = taking("DestinationRule", 0, "default").replace("spec: {", "spec: {exportTo: [other], ")
+
+    problems = compiled(documents_of(mesh=MESH, case=case)).problems
+
+    assert [(it.field, it.code) for it in problems] == [("spec.exportTo", Code.NOT_ENTITLED)]
+
+
 def test_what_is_not_exported_is_told() -> None:
     case = taking("VirtualService", 0, "default").replace("spec: {", "spec: {exportTo: [other], ")
 

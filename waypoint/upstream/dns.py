@@ -21,6 +21,7 @@ from l4.net.tasks import Keep
 from l4.telemetry.process_log import EACH
 from policies.balancing.endpoint import Endpoint
 from waypoint.config.snapshot import ClusterConfig
+from waypoint.upstream.dns_sockets import LookupSockets
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Names:
         if settings.dns_servers:
             self._resolver.nameservers, self._resolver.port = _servers(settings.dns_servers)
         self._resolver.lifetime = settings.dns_timeout_seconds
+        self._sockets = LookupSockets()
         self.answered = asyncio.Event()
         self._keep = keep
         self._task = keep("looking names up", self._run)
@@ -125,7 +127,10 @@ class Names:
         if is_ip(name):
             return (name,), self._settings.dns_max_seconds
         answers = await asyncio.gather(
-            *(self._resolver.resolve(name, kind) for kind in (dns.rdatatype.A, dns.rdatatype.AAAA)),
+            *(
+                self._resolver.resolve(name, kind, backend=self._sockets)
+                for kind in (dns.rdatatype.A, dns.rdatatype.AAAA)
+            ),
             return_exceptions=True,
         )
         good = [answer for answer in answers if not isinstance(answer, BaseException)]

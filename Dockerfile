@@ -24,6 +24,7 @@ RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/pywaypoint 
  && /opt/build/bin/pip install --no-compile --require-hashes --requirement build.lock
 
 COPY pyproject.toml hatch_build.py pywaypoint.py README.md LICENSE ./
+COPY twin twin
 COPY policies policies
 COPY l4 l4
 COPY waypoint waypoint

@@ -1,0 +1,114 @@
+"""The compiled twin: Cython compiles the hot modules from the very same source that runs without a compiler.
+
+The text of a module is edited at three places that its syntax tree names, and no line moves, so that a traceback names
+the right one: a struct (a class without a base that has `__slots__`, written by hand or by `@dataclass`) goes without
+asyncio's interfaces, a dataclass without `slots=True`, and it gets a `__repr__`. What makes Cython quick, the types of
+fields, parameters and locals, is read from the source's own annotations into a `.pxd`. Nothing is declared twice.
+
+Whatever isn't known to mean the same when it is compiled is `Refused`. What remains different, on purpose:
+
+- A field that nothing was assigned to, or that was deleted, is None. It is not missing.
+- A struct, its class attributes and the functions of a module can't be replaced: who calls them is bound to them.
+- A value of a wrong type for a field, parameter or local raises TypeError, where mypy would have said so.
+"""
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Collection
+from pathlib import Path
+
+from twin.module import Module
+
+HOT = (
+    "l4/http2/_engine.py",
+    "l4/http2/events.py",
+    "l4/http2/flood.py",
+    "l4/http2/frames.py",
+    "l4/http2/heads.py",
+    "l4/http2/hpack_decoder.py",
+    "l4/http2/hpack_encoder.py",
+    "l4/http2/huffman.py",
+    "l4/hbone/driver.py",
+    "l4/hbone/tunnel.py",
+    "l4/net/deadlines.py",
+    "l4/telemetry/access_log.py",
+    "l4/telemetry/metrics.py",
+    "policies/attributes.py",
+    "policies/balancing/endpoint.py",
+    "policies/circuit.py",
+    "policies/filters.py",
+    "policies/last_look.py",
+    "policies/route.py",
+    "policies/timeout.py",
+    "waypoint/config/snapshot.py",
+    "waypoint/data_path.py",
+    "waypoint/decide.py",
+    "waypoint/exchange.py",
+    "waypoint/http/client.py",
+    "waypoint/http/events.py",
+    "waypoint/http/framing.py",
+    "waypoint/http/h1.py",
+    "waypoint/http/h2.py",
+    "waypoint/http/h2_client.py",
+    "waypoint/http/h2_connection.py",
+    "waypoint/http/h2_server.py",
+    "waypoint/http/h1_format.py",
+    "waypoint/http/hygiene.py",
+    "waypoint/http/server.py",
+    "waypoint/telemetry.py",
+    "waypoint/upstream/attempts.py",
+    "waypoint/upstream/balancer.py",
+    "waypoint/upstream/cluster.py",
+    "waypoint/upstream/endpoint.py",
+)
+
+_DIRECTIVES = {"language_level": 3, "annotation_typing": False, "nonecheck": True}
+"""`nonecheck`: without it, a struct's field of None is not an AttributeError but whatever lies in memory."""
+
+_FLAGS = ["-O3", "-g0", "-Werror=incompatible-pointer-types"]
+"""Of another module's method that is passed on as a value, Cython makes such a pointer: what does that can't be hot."""
+
+
+def can_compile() -> bool:
+    """Whether there is a C compiler, and Python's headers for it."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    return shutil.which(compiler) is not None and Path(sysconfig.get_path("include"), "Python.h").exists()
+
+
+def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list[Path]:
+    """Compile copies of the hot modules; the extensions, below `folder/built` as below `root`."""
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+
+    modules = read(root, paths)
+    extensions = []
+    for module in modules.values():
+        copy = folder / "source" / module.path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(module.source)
+        copy.with_suffix(".pxd").write_text(module.declarations(modules))
+        extensions.append(Extension(module.name, [str(copy)], extra_compile_args=_FLAGS))
+    for package in {parent for path in paths for parent in Path(path).parents} - {Path()}:
+        (folder / "source" / package / "__init__.py").touch()
+    built = cythonize(
+        extensions,
+        include_path=[str(folder / "source")],
+        compiler_directives=_DIRECTIVES,
+        nthreads=os.cpu_count() or 1,
+        quiet=True,
+    )
+    command = Distribution({"ext_modules": built}).get_command_obj("build_ext")
+    command.build_lib, command.build_temp = str(folder / "built"), str(folder / "temporary")
+    command.parallel = os.cpu_count()
+    command.ensure_finalized()
+    command.run()
+    return sorted((folder / "built").rglob("*.so"))
+
+
+def read(root: Path, paths: Collection[str] = HOT) -> dict[str, "Module"]:
+    """The modules by name. Raises Refused."""
+    modules = {it.name: it for it in (Module(path, (root / path).read_text()) for path in paths)}
+    for module in modules.values():
+        module.check_derived(modules)
+    return modules

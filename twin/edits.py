@@ -1,0 +1,33 @@
+"""Changes of a source text at the nodes of its syntax tree."""
+
+import ast
+
+from twin.refused import Refused
+
+
+class Edits:
+    """Changes of a text that leave each line where it is."""
+
+    def __init__(self, path: str, source: str) -> None:
+        self._path = path
+        self._lines = [it.encode() for it in source.splitlines()]  # as syntax trees count columns
+        self._end = len(self._lines)
+
+    @property
+    def text(self) -> str:
+        return "".join(it.decode() + "\n" for it in self._lines)
+
+    def replace(self, node: ast.expr, text: str) -> None:
+        if node.end_lineno != node.lineno:
+            raise Refused(self._path, node, f"{ast.unparse(node)} is on several lines; write it on one")
+        line = self._lines[node.lineno - 1]
+        self._lines[node.lineno - 1] = line[: node.col_offset] + text.encode() + line[node.end_col_offset :]
+
+    def append(self, node: ast.ClassDef, text: str) -> None:
+        """Behind the end of a class, where the line must be empty; the file's end is."""
+        number = node.end_lineno or 0
+        if number == self._end:
+            self._lines.append(b"")
+        if self._lines[number].strip():
+            raise Refused(self._path, node, f"no empty line follows the class {node.name}, which gets a method there")
+        self._lines[number] = text.encode()

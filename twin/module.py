@@ -1,0 +1,171 @@
+"""A module of the source, as it is compiled."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from twin.edits import Edits
+from twin.refused import Refused
+from twin.struct import Struct, is_direct, is_struct, methods_of
+
+_BUILTIN = {"bytes", "list", "dict"}
+
+
+class Module:
+    """A hot module, as it is compiled: `source` beside `declarations`."""
+
+    def __init__(self, path: str, source: str) -> None:
+        self.path = path
+        self.name = path.removesuffix(".py").replace("/", ".")
+        self.tree = ast.parse(source, path)
+        self.classes = [it for it in ast.walk(self.tree) if isinstance(it, ast.ClassDef)]
+        bindings = list(_bindings(self.tree.body))
+        often = Counter(name for name, _ in bindings)
+        self._bound = set(often)
+        self._names = {name: value for name, value in bindings if often[name] == 1}
+        self.functions = {
+            node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef) and is_direct(node)
+        }
+        self.structs = {
+            it.name: Struct(path, it) for it in self.tree.body if isinstance(it, ast.ClassDef) and is_struct(it)
+        }
+        self._check(often)
+        edits = Edits(path, source)
+        for struct in self.structs.values():
+            struct.edit(edits)
+        self.source = edits.text
+
+    def _check(self, often: Counter[str]) -> None:
+        structs = {id(it.node) for it in self.structs.values()}
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.Global():
+                    raise Refused(self.path, node, "a global that is assigned to; keep it in an object")
+                case ast.ImportFrom(names=[ast.alias(name="*")]):
+                    raise Refused(self.path, node, "import * hides what names mean; import each by its name")
+                case ast.ImportFrom(module="dataclasses", names=names) if any(it.asname for it in names):
+                    raise Refused(self.path, node, "what is imported from dataclasses keeps its name")
+                case ast.ClassDef(decorator_list=decorators) if id(node) not in structs and any(
+                    "dataclass" in ast.unparse(it) for it in decorators
+                ):
+                    raise Refused(
+                        self.path, node, f"dataclass {node.name} is no struct; take its bases away, and add slots=True"
+                    )
+        for name, node in (*self.functions.items(), *((it.name, it.node) for it in self.structs.values())):
+            if often[name] > 1:
+                raise Refused(self.path, node, f"{name} has several definitions in this module")
+
+    def check_derived(self, modules: dict[str, "Module"]) -> None:
+        """Raises Refused where a class would miss a method of the interface that it goes without, or where an override
+        has default values of its own: the twin passes those of what is overridden."""
+        for struct in self.structs.values():
+            derived = list(self._derived(struct.name, modules))
+            for missing in sorted(struct.lacks):
+                if not derived or not all(missing in methods_of(it) for _, it in derived):
+                    sentence = f"{struct.name} goes without asyncio's interface, and has no {missing}(); write it"
+                    raise Refused(self.path, struct.node, sentence)
+            for path, node in derived:
+                for name, method in struct.methods.items():
+                    override = methods_of(node).get(name, method)
+                    if ast.dump(ast.Tuple(override.args.defaults)) != ast.dump(ast.Tuple(method.args.defaults)):
+                        sentence = f"{node.name}.{name} has other default values than {struct.name}.{name}"
+                        raise Refused(path, override, sentence)
+
+    def _derived(self, name: str, modules: dict[str, "Module"]) -> Iterator[tuple[str, ast.ClassDef]]:
+        for module in modules.values():
+            for node in module.classes:
+                if any(module.find(base, modules) == (self.name, name) for base in node.bases):
+                    yield module.path, node
+
+    def declarations(self, modules: dict[str, "Module"]) -> str:
+        """The module's `.pxd`: its structs and functions, with the types of fields, parameters and locals."""
+        types = _Types(self, modules)
+        blocks = [
+            "\n    ".join((f"cdef class {it.name}:", *(list(types.members(it)) or ["pass"])))
+            for it in self.structs.values()
+        ]
+        blocks += [types.function(node) for node in self.functions.values()]
+        imported = (it for it in self._names.values() if isinstance(it, tuple) and it[0] in modules)
+        called = {(origin, name) for origin, name in imported if name in modules[origin].functions}
+        needed = sorted(types.needed | called)
+        imports = [f"from {module} cimport {name}" for module, name in needed if module != self.name]
+        forward = [f"cdef class {name}" for name in self.structs]
+        return "\n".join(("cimport cython", *forward, *imports, *blocks, ""))
+
+    def find(self, annotation: ast.expr | None, modules: dict[str, "Module"]) -> tuple[str, str]:
+        """The struct that an annotation means, or a builtin that Cython knows, whether or not it may be None, and the
+        module it is from; everything else is an object."""
+        match annotation:
+            case ast.Constant(value=str(text)):
+                return self.find(ast.parse(text, mode="eval").body, modules)
+            case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+                return self.find(left, modules)
+            case ast.Subscript(value=ast.Name(id=name)) | ast.Name(id=name):
+                pass
+            case _:
+                return "", "object"
+        if name in self.structs:
+            return self.name, name
+        match self._names.get(name):
+            case (origin, original) if origin in modules:
+                return modules[origin].find(ast.Name(original), modules)
+            case ast.expr() as alias:
+                return self.find(alias, modules)
+        return "", name if name in _BUILTIN and name not in self._bound else "object"
+
+
+class _Types:
+    """What Cython is told of one module's annotations; `needed` collects the structs that they name."""
+
+    def __init__(self, module: Module, modules: dict[str, Module]) -> None:
+        self._module = module
+        self._modules = modules
+        self.needed: set[tuple[str, str]] = set()
+
+    def members(self, struct: Struct) -> Iterator[str]:
+        annotations = struct.annotations()
+        word = "readonly" if struct.is_frozen else "public"
+        for name in struct.fields:
+            yield f"cdef {word} {self._type(annotations.get(name))} {name}"
+        for node in struct.methods.values():
+            yield self.function(node, "\n    ")
+
+    def function(self, node: ast.FunctionDef, separator: str = "\n") -> str:
+        arguments = node.args.args
+        first_optional = len(arguments) - len(node.args.defaults)
+        parameters = [
+            (it.arg if it.arg == "self" else f"{self._type(it.annotation)} {it.arg}")
+            + ("=*" if number >= first_optional else "")
+            for number, it in enumerate(arguments)
+        ]
+        declaration = f"cpdef {self._type(node.returns)} {node.name}({', '.join(parameters)})"
+        annotated = (it for it in ast.walk(node) if isinstance(it, ast.AnnAssign) and isinstance(it.target, ast.Name))
+        local = ", ".join(f"{ast.unparse(it.target)}={self._type(it.annotation)}" for it in annotated)
+        return f"@cython.locals({local}){separator}{declaration}" if local else declaration
+
+    def _type(self, annotation: ast.expr | None) -> str:
+        module, name = self._module.find(annotation, self._modules)
+        if module:
+            self.needed.add((module, name))
+        return name
+
+
+def _bindings(statements: Iterable[ast.AST]) -> Iterator[tuple[str, ast.expr | tuple[str, str] | None]]:
+    """What each name of the module's own scope stands for, where that is known: an alias' value, or where it is
+    imported from."""
+    for node in statements:
+        match node:
+            case ast.ImportFrom(module=str(origin), names=names):
+                yield from ((it.asname or it.name, (origin, it.name)) for it in names)
+            case ast.Import(names=names):
+                yield from ((it.asname or it.name.partition(".")[0], None) for it in names)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, None
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                yield name, value
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name, None
+            case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                pass
+            case _:
+                yield from _bindings(ast.iter_child_nodes(node))

@@ -1,8 +1,9 @@
 """The compiled twin: Cython compiles the hot modules from the very same source that runs without a compiler.
 
-The text of a module is edited at three places that its syntax tree names, and no line moves, so that a traceback names
+The text of a module is edited at a few places that its syntax tree names, and no line moves, so that a traceback names
 the right one: a struct (a class without a base that has `__slots__`, written by hand or by `@dataclass`) goes without
-asyncio's interfaces, a dataclass without `slots=True`, and it gets a `__repr__`. What makes Cython quick, the types of
+asyncio's interfaces, a dataclass without `slots=True`, and it gets a `__repr__`; a frozen one assigns to its fields
+without `object.__setattr__`. What makes Cython quick, the types of
 fields, parameters and locals, is read from the source's own annotations into a `.pxd`. Nothing is declared twice.
 
 Whatever isn't known to mean the same when it is compiled is `Refused`. What remains different, on purpose:

@@ -17,11 +17,13 @@ class Edits:
     def text(self) -> str:
         return "".join(it.decode() + "\n" for it in self._lines)
 
-    def replace(self, node: ast.expr, text: str) -> None:
-        if node.end_lineno != node.lineno:
+    def replace(self, node: ast.expr, text: str, before: ast.expr | None = None) -> None:
+        """A whole node, or its beginning before another one. Of several on a line, the last one first."""
+        end_line, end = (before.lineno, before.col_offset) if before else (node.end_lineno, node.end_col_offset)
+        if end_line != node.lineno:
             raise Refused(self._path, node, f"{ast.unparse(node)} is on several lines; write it on one")
         line = self._lines[node.lineno - 1]
-        self._lines[node.lineno - 1] = line[: node.col_offset] + text.encode() + line[node.end_col_offset :]
+        self._lines[node.lineno - 1] = line[: node.col_offset] + text.encode() + line[end:]
 
     def append(self, node: ast.ClassDef, text: str) -> None:
         """Behind the end of a class, where the line must be empty; the file's end is."""

@@ -114,13 +114,17 @@ class Struct:
                 raise Refused(self._path, method, f"{self.name}.{name} has several definitions")
             if [it.arg for it in method.args.args][:1] != ["self"]:
                 raise Refused(self._path, method, f"the first parameter of {self.name}.{name} is not self")
+        known = {id(call.func) for call, _, _ in _set_in_frozen(method)}
         for node in ast.walk(method):
-            if isinstance(node, ast.Attribute) and ast.unparse(node) == "object.__setattr__":
-                raise Refused(self._path, node, f"object.__setattr__ doesn't reach the fields of {self.name}")
+            if isinstance(node, ast.Attribute) and node.attr == "__setattr__" and id(node) not in known:
+                raise Refused(self._path, node, f"{ast.unparse(node)} doesn't reach the fields of {self.name}")
 
     def edit(self, edits: Edits) -> None:
-        for base in self.node.bases:
+        for base in reversed(self.node.bases):
             edits.replace(base, "")
+        for method in methods_of(self.node).values():
+            for call, name, value in _set_in_frozen(method):
+                edits.replace(call, f"self.{name} = (", before=value)
         for decorator in self.node.decorator_list:
             edits.replace(decorator, f"dataclass({'frozen=True, ' * self.is_frozen}repr=False)")
         if self.is_dataclass and "__repr__" not in methods_of(self.node):
@@ -175,6 +179,20 @@ def is_struct(node: ast.ClassDef) -> bool:
 def _assigned(statement: ast.stmt) -> Iterator[ast.Name]:
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
     yield from (it for it in targets if isinstance(it, ast.Name))
+
+
+def _set_in_frozen(method: ast.AST) -> Iterator[tuple[ast.Call, str, ast.expr]]:
+    """The statements `object.__setattr__(self, "name", value)`: a struct's own methods may just assign."""
+    for statement in ast.walk(method):
+        match statement:
+            case ast.Expr(
+                value=ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="object"), attr="__setattr__"),
+                    args=[ast.Name(id="self"), ast.Constant(value=str(name)), value],
+                    keywords=[],
+                ) as call
+            ):
+                yield call, name, value
 
 
 def methods_of(node: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:

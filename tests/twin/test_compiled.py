@@ -35,6 +35,17 @@ class Bag:
 
 
 @dataclass(frozen=True, slots=True)
+class Square:
+    side: int
+    area: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "area", self.side * max(
+            self.side, 0
+        ))
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """It has no field."""
 
@@ -147,6 +158,8 @@ say(lambda: hash(point) == hash(parts.Point(1, b"n", "hush")))
 say(lambda: dataclasses.replace(point, x=2))
 say(lambda: [it.name for it in dataclasses.fields(parts.Bag)])
 say(lambda: setattr(point, "x", 3))
+say(lambda: (parts.Square(3), parts.Square(3).area, dataclasses.replace(parts.Square(3), side=4).area))
+say(lambda: setattr(parts.Square(3), "area", 3))
 say(lambda: setattr(node, "unknown", 3))
 say(lambda: parts.Point())
 say(lambda: parts.Point(1, name=b"by name"))

@@ -51,7 +51,15 @@ BAD = {
     ),
     "the back door of a frozen one": (
         *(4, "@dataclass(frozen=True, slots=True)", "object.__setattr__"),
-        "class A:\n    def __post_init__(self):\n        object.__setattr__(self, 'x', 1)\n    x: int",
+        "class A:\n    def __post_init__(self):\n        object.__setattr__(self, self.name, 1)\n    x: int",
+    ),
+    "the back door to another object": (
+        *(4, "@dataclass(frozen=True, slots=True)", "object.__setattr__"),
+        "class A:\n    def __post_init__(self):\n        object.__setattr__(self.x, 'y', 1)\n    x: int",
+    ),
+    "the back door by another name": (
+        *(4, "@dataclass(frozen=True, slots=True)", "super().__setattr__"),
+        "class A:\n    def __post_init__(self):\n        super().__setattr__('x', 1)\n    x: int",
     ),
     "no room for a method": (2, "@dataclass(slots=True)", "no empty line", "class A:\n    x: int\ny = 1"),
     "a function that is there twice": (3, "def f(): ...", "f has several definitions", "\ndef f(): ..."),

@@ -23,8 +23,8 @@ from hpack import Encoder
 
 from l4.http2 import frames
 from l4.http2.errors import error_code
-from l4.identity.certificate import load
-from l4.identity.store import WorkloadCertificate
+from l4.identity.files import load
+from l4.identity.source import WorkloadCertificate
 
 STAGGER_SECONDS = 0.02
 """Between two connections at the start, so that handshakes don't come all at once."""

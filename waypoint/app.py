@@ -21,7 +21,8 @@ from l4.discovery.registry import Registry
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.certificate import InvalidCertificate
-from l4.identity.store import FileStore, WorkloadCertificate
+from l4.identity.files import FileStore
+from l4.identity.source import NoCertificate, OwnCertificate, WorkloadCertificate
 from l4.net import descriptors, pressure
 from l4.net.capacity import Capacity
 from l4.net.listener import CannotListen, bind
@@ -54,6 +55,7 @@ log = logging.getLogger(__name__)
 _GC_THRESHOLDS = (20_000, 20, 20) if sys.version_info < (3, 14) else (20_000,)
 """An exchange leaves no cycle behind, so there is little to find: look for it less often than Python does by itself.
 From 3.14 on old objects are looked at in steps: there the second number is a step's size, and Python's own is right."""
+_LOOK_SECONDS = 1.0
 _SWITCH_SECONDS = 0.001
 """How long the thread that compiles a configuration may keep requests waiting at each turn; Python's own is 5 ms."""
 
@@ -62,16 +64,19 @@ class Waypoint:
     """One process that serves one Gateway. Made inside its event loop."""
 
     def __init__(
-        self, options: RunOptions, settings: Settings, environment: dict[str, str], process_log: ProcessLog
+        self,
+        options: RunOptions,
+        settings: Settings,
+        environment: dict[str, str],
+        process_log: ProcessLog,
+        certificate: OwnCertificate,
     ) -> None:
         self._options = options
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
 
-        self._certificates = FileStore(
-            options.certificate, options.private_key, options.trust_bundle, options.revocations
-        )
+        self._certificate = certificate
         self._holder = Holder(Snapshot("", Registry()))
         self._metrics = MeshMetrics("proxy", version.installed())
         self._access_log = open_access_log(options.access_log)
@@ -86,9 +91,7 @@ class Waypoint:
             self._metrics.show_dropped_lines("recording", self._recorder.drops.by_reason)
         self._tasks = Tasks(self._metrics.count_loop_failure, self._concern)
         self._pool = HbonePool(settings, self._metrics.count_refusal)
-        self._originator = Originator(
-            self._pool, lambda: self._certificates.current, settings, own_ip(options.listen[0])
-        )
+        self._originator = Originator(self._pool, certificate, settings, own_ip(options.listen[0]))
         self._holder.subscribe(self._originator.reconcile)
         self._transitions = Transitions()
         self._holder.subscribe(self._record)
@@ -134,17 +137,15 @@ class Waypoint:
     async def run(self) -> None:
         """Serve until told to stop, then drain. Raises what makes starting impossible."""
         signals.follow(self._stop, self._access_log)
-        self._certificates.load()
         options = self._options
         sock = bind(*options.listen, reuse_port=True)
         proxy_sock = bind(*options.proxy_listen, reuse_port=True) if options.proxy_listen else None
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
-        self._operators.readiness.done("certificate")
         self._following.begin()
         capacity = Capacity(self._settings.max_connections)
         server = HboneServer(
             sock,
-            certificate=self._certificates.usable,
+            certificate=self._certificate.get,
             trust_domains=self._settings.trust_domains,
             settings=self._settings,
             on_connect=self._terminator.connect,
@@ -156,8 +157,9 @@ class Waypoint:
         keep = self._tasks.keep
         keep("following the configuration", self._following.watch)
         keep("analyzing the configuration", self._following.analyze)
-        self._certificates.on_change(partial(self._cut_revoked, server))
-        keep("following the certificate", lambda: self._certificates.watch(self._attend))
+        self._certificate.source.on_change(partial(self._renewed, server))
+        keep("following the certificate", self._certificate.source.watch)
+        keep("looking after the certificate", self._look_after_certificate)
         concern = partial(self._operators.readiness.concern, "TLS files")
         keep("following TLS files", lambda: self._originator.follow_tls_files(concern))
         keep("showing destinations' numbers", lambda: show_numbers(self._clusters, self._metrics.cluster_states))
@@ -175,7 +177,8 @@ class Waypoint:
         await self._stopping.wait()
         await self._drain(server, sandwich)
 
-    def _cut_revoked(self, server: HboneServer, renewed: WorkloadCertificate) -> None:
+    def _renewed(self, server: HboneServer, renewed: WorkloadCertificate) -> None:
+        self._show_certificate()
         if renewed.revocations is not None:
             server.cut_revoked(renewed.revocations)
             self._pool.cut_revoked(renewed.revocations)
@@ -215,15 +218,23 @@ class Waypoint:
 
         self._tasks.keep("watching memory", lambda: pressure.watch(limit, changed))
 
-    def _attend(self) -> None:
+    async def _look_after_certificate(self) -> None:
+        while True:
+            self._show_certificate()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _show_certificate(self) -> None:
         """Show how long our certificate is good for; without one we are not ready."""
-        store, readiness = self._certificates, self._operators.readiness
-        self._metrics.certificate_expires(store.seconds_left)
-        readiness.concern("certificate", store.concern)
-        if store.seconds_left > 0:
-            readiness.done("certificate")
-        else:
+        source, readiness = self._certificate.source, self._operators.readiness
+        if (seconds := source.seconds_left) is not None:
+            self._metrics.certificate_expires(seconds)
+        readiness.concern("certificate", source.concern)
+        try:
+            self._certificate.get()
+        except NoCertificate:
             readiness.pending.add("certificate")
+        else:
+            readiness.done("certificate")
 
     def _stop(self) -> None:
         """The first signal drains, the second ends the process at once."""
@@ -244,6 +255,13 @@ class Waypoint:
         self._transitions.record(conditions, datetime.now(UTC))
 
 
+def certificate_of_files(options: RunOptions) -> OwnCertificate:
+    """The certificate of the command line's files. Raises InvalidCertificate."""
+    files = FileStore(options.certificate, options.private_key, options.trust_bundle, options.revocations)
+    files.load()
+    return OwnCertificate(files, files.current.identity)
+
+
 def run(options: RunOptions) -> None:
     """The program. Ends the process with a sentence when it can't start."""
     with ProcessLog() as process_log:
@@ -253,7 +271,8 @@ def run(options: RunOptions) -> None:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it prints would wait for whoever reads standard error
 
         async def main() -> None:
-            await Waypoint(options, Settings.from_environment(environment), environment, process_log).run()
+            settings = Settings.from_environment(environment)
+            await Waypoint(options, settings, environment, process_log, certificate_of_files(options)).run()
 
         try:
             uvloop.run(main())

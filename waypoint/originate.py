@@ -9,7 +9,7 @@ from l4.hbone.client import keep_alive
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelError, TunnelRefused
 from l4.hbone.pool import HbonePool
-from l4.identity.store import NoCertificate, WorkloadCertificate
+from l4.identity.source import NoCertificate, OwnCertificate
 from l4.net import sockets
 from l4.net.descriptors import OutOfDescriptors
 from l4.net.trial import accepts
@@ -31,7 +31,7 @@ class Originator:
     def __init__(
         self,
         pool: HbonePool,
-        certificate: Callable[[], WorkloadCertificate],
+        certificate: OwnCertificate,
         settings: Settings,
         local_ip: str | None = None,
     ) -> None:
@@ -55,7 +55,7 @@ class Originator:
     @property
     def identity(self) -> Identity:
         """As whom connections are made."""
-        return self._certificate().identity
+        return self._certificate.identity
 
     async def connect(
         self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], pool: ConnectionPool = DEFAULT_POOL
@@ -73,7 +73,7 @@ class Originator:
                 else:
                     await self._pool.connect(
                         factory,
-                        certificate=self._certificate(),
+                        certificate=self._certificate.get(),
                         identities=frozenset({endpoint.identity}),
                         address=(endpoint.ip, HBONE_PORT),
                         local_ip=self._local_ip,

@@ -7,7 +7,6 @@ with a sentence, and nothing is sent. What was made before stays in use until th
 
 import asyncio
 import logging
-import os
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import cast
 
 from cryptography import x509
 
+from l4.identity.file_version import Version, version_of
 from policies.upstream_tls import UpstreamTls
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,6 @@ _CHECKS = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
 """The same on every Python. From 3.13 on Python itself also asks for extensions that many private authorities leave out
 (VERIFY_X509_STRICT). Envoy doesn't; and, as here, a trusted intermediate authority may end the chain there."""
 _MAX_TOLD = 3
-
-Version = tuple[int, int, int] | None
-"""Of a file; None while it can't be looked at."""
 
 
 class InvalidTls(Exception):
@@ -107,15 +104,7 @@ def _load(tls: UpstreamTls) -> _Loaded:
 
 
 def _versions(tls: UpstreamTls) -> tuple[Version, ...]:
-    return tuple(map(_version, filter(None, (tls.ca_certificates, tls.client_certificate, tls.private_key))))
-
-
-def _version(path: str) -> Version:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return tuple(map(version_of, filter(None, (tls.ca_certificates, tls.client_certificate, tls.private_key))))
 
 
 def _files(tls: UpstreamTls) -> str:

@@ -9,7 +9,7 @@ from l4.config.settings import Settings
 from l4.hbone.driver import Driver
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed
 from l4.identity.certificate import InvalidPeer
-from l4.identity.store import WorkloadCertificate
+from l4.identity.source import WorkloadCertificate
 from l4.identity.tls import authenticate_server, peer_expires_at
 from l4.net import sockets
 from l4.net.descriptors import OutOfDescriptors

@@ -21,7 +21,7 @@ from l4.hbone.errors import ConnectFailed, ConnectTimedOut, NotTaken, Unanswered
 from l4.hbone.tunnel import Tunnel
 from l4.http2.errors import StreamUnavailable
 from l4.identity.revocation import Revocations
-from l4.identity.store import WorkloadCertificate
+from l4.identity.source import WorkloadCertificate
 from policies.attributes import Identity
 from policies.reach import SLOW_SECONDS
 

@@ -21,7 +21,7 @@ from l4.hbone.sources import Sources
 from l4.hbone.tunnel import Tunnel
 from l4.identity.certificate import InvalidPeer
 from l4.identity.revocation import Revocations
-from l4.identity.store import NoCertificate, WorkloadCertificate
+from l4.identity.source import NoCertificate, WorkloadCertificate
 from l4.identity.tls import accept, authenticate_client, peer_expires_at
 from l4.net.capacity import Capacity
 from l4.net.descriptors import OUT_OF_FILES

@@ -6,6 +6,8 @@ it is for laptops and tests, and has neither revocation nor intermediates.
 """
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from l4.identity.certificate import PrivateKey
 from policies.attributes import Identity
 
 ROOT_LIFE = timedelta(days=3650)
@@ -46,22 +49,23 @@ class Authority(Protocol):
         """A certificate of `identity` for the key of the CSR; raises AuthorityError."""
 
 
-def certificate_request(identity: Identity) -> tuple[bytes, bytes]:
-    """A fresh private key and the CSR for it, both PEM."""
+def certificate_request(identity: Identity) -> tuple[PrivateKey, bytes]:
+    """A fresh private key and the CSR for it, in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     request = request.add_extension(_names(identity), critical=True)
-    return _key_pem(key), request.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    return PrivateKey(_key_pem(key)), request.sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
 class DevelopmentAuthority:
     """A root in `root.key` and `root.pem` of a folder, made on first use. `root.pem` is the mesh's trust bundle: one
     that is there is never replaced by itself, for it is what others believe in."""
 
-    def __init__(self, folder: Path, leaf_seconds: float = 24 * 3600) -> None:
+    def __init__(self, folder: Path, leaf_seconds: float = 24 * 3600, clock: Callable[[], float] = time.time) -> None:
         """Raises AuthorityError."""
         self.bundle_path, key_path = self.paths(folder)
         self._leaf_life = timedelta(seconds=leaf_seconds)
+        self._clock = clock
         if not self.bundle_path.exists():
             self.make_root(folder)
         self._key, self._root = _load_root(key_path, self.bundle_path)
@@ -119,7 +123,7 @@ class DevelopmentAuthority:
         return path
 
     def _leaf(self, identity: Identity, key: ec.EllipticCurvePublicKey, life: timedelta) -> bytes:
-        now = datetime.now(UTC)
+        now = datetime.fromtimestamp(self._clock(), UTC)
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         builder = (
             x509.CertificateBuilder(issuer_name=self._root.subject, subject_name=x509.Name([]), public_key=key)

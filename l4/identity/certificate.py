@@ -1,4 +1,4 @@
-"""Workload certificates: our own, read whole or not at all, and the peer's, reduced to the identity it proves.
+"""Workload certificates: our own, checked whole or not at all, and the peer's, reduced to the identity it proves.
 
 OpenSSL decides whether a chain leads to the trust bundle and is in its time; that alone would let in any leaf the
 mesh CA ever signed. What it leaves open is decided here after the handshake, before a byte of HTTP/2 is answered, by
@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -22,13 +21,13 @@ from policies.attributes import Identity
 
 @dataclass(eq=False)
 class InvalidCertificate(Exception):
-    """Our own certificate, key or trust bundle cannot be used."""
+    """Our own certificate, key or trust bundle cannot be used. `origin` is a file, or whoever sent it."""
 
-    path: Path
+    origin: str
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{self.origin}: {self.reason}"
 
 
 class InvalidPeer(Exception):
@@ -103,41 +102,61 @@ class UnexpectedIdentity(InvalidPeer):
 
 
 @dataclass(frozen=True, slots=True)
+class Pem:
+    """PEM text, and where it is from: a file, or whoever sent it. May be a secret: `repr` doesn't show the text."""
+
+    origin: str
+    text: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey:
+    """A secret: neither `repr` nor `str` shows it."""
+
+    pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
-    """A workload's certificate with its key and the roots it trusts: checked to belong together when it was loaded."""
+    """A workload's certificate with its key and the roots it trusts, checked by `of` to belong together.
+
+    `not_before` and `not_after` are those of the whole chain: peers believe a leaf no longer than its intermediates.
+    """
 
     identity: Identity
-    chain_path: Path
+    origin: str
     chain_pem: bytes = field(repr=False)
-    private_key_pem: bytes = field(repr=False)
+    private_key: PrivateKey
     trust_bundle_pem: bytes = field(repr=False)
     not_before: datetime
     not_after: datetime
     serial: int
 
-
-def load(chain: Path, key: Path, bundle: Path, *, now: float | None = None) -> Certificate:
-    """Read and check the three PEM files; raises InvalidCertificate naming the file that is at fault."""
-    chain_pem, key_pem, bundle_pem = _read(chain), _read(key), _read(bundle)
-    leaf = _parse_certificates(chain, chain_pem)[0]
-    _parse_certificates(bundle, bundle_pem)
-    _check_key(key, key_pem, leaf, chain)
-    _check_time(chain, leaf, time.time() if now is None else now)
-    try:
-        identity = _inspect(leaf).identity
-    except InvalidPeer as error:
-        # The same rules bind us: what we would refuse from a peer, every peer refuses from us.
-        raise InvalidCertificate(chain, f"peers would refuse it: {error}") from error
-    return Certificate(
-        identity=identity,
-        chain_path=chain,
-        chain_pem=chain_pem,
-        private_key_pem=key_pem,
-        trust_bundle_pem=bundle_pem,
-        not_before=leaf.not_valid_before_utc,
-        not_after=leaf.not_valid_after_utc,
-        serial=leaf.serial_number,
-    )
+    @classmethod
+    def of(cls, chain: Pem, key: Pem, bundle: Pem, *, now: float | None = None) -> "Certificate":
+        """Check the three parts; raises InvalidCertificate naming the one that is at fault."""
+        certificates = _parse_certificates(chain)
+        leaf = certificates[0]
+        _parse_certificates(bundle)
+        _check_key(key, leaf, chain)
+        not_before = max(it.not_valid_before_utc for it in certificates)
+        not_after = min(it.not_valid_after_utc for it in certificates)
+        _check_time(chain, not_before, not_after, time.time() if now is None else now)
+        try:
+            identity = _inspect(leaf).identity
+        except InvalidPeer as error:
+            # The same rules bind us: what we would refuse from a peer, every peer refuses from us.
+            raise InvalidCertificate(chain.origin, f"peers would refuse it: {error}") from error
+        return cls(
+            identity=identity,
+            origin=chain.origin,
+            chain_pem=chain.text,
+            private_key=PrivateKey(key.text),
+            trust_bundle_pem=bundle.text,
+            not_before=not_before,
+            not_after=not_after,
+            serial=leaf.serial_number,
+        )
 
 
 def verify_client(der: bytes, trust_domains: frozenset[str]) -> Identity:
@@ -222,33 +241,26 @@ def _identity(names: x509.ExtensionType | None) -> Identity:
         raise MalformedIdentity(str(error)) from error
 
 
-def _read(path: Path) -> bytes:
+def _parse_certificates(pem: Pem) -> list[x509.Certificate]:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidCertificate(path, f"cannot be read: {error.strerror}") from error
-
-
-def _parse_certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem)
+        return x509.load_pem_x509_certificates(pem.text)
     except ValueError as error:
-        raise InvalidCertificate(path, "holds no readable PEM certificate") from error
+        raise InvalidCertificate(pem.origin, "holds no readable PEM certificate") from error
 
 
-def _check_key(path: Path, pem: bytes, leaf: x509.Certificate, chain: Path) -> None:
+def _check_key(key: Pem, leaf: x509.Certificate, chain: Pem) -> None:
     try:
-        public_key = load_pem_private_key(pem, password=None).public_key()
+        public_key = load_pem_private_key(key.text, password=None).public_key()
     except (ValueError, TypeError) as error:
-        raise InvalidCertificate(path, "holds no readable PEM private key without a password") from error
+        raise InvalidCertificate(key.origin, "holds no readable PEM private key without a password") from error
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public_key.public_bytes(*form) != leaf.public_key().public_bytes(*form):
-        raise InvalidCertificate(path, f"the key does not belong to the first certificate of {chain}")
+        raise InvalidCertificate(key.origin, f"the key does not belong to the first certificate of {chain.origin}")
 
 
-def _check_time(path: Path, leaf: x509.Certificate, now: float) -> None:
+def _check_time(chain: Pem, not_before: datetime, not_after: datetime, now: float) -> None:
     moment = datetime.fromtimestamp(now, UTC)
-    if moment < leaf.not_valid_before_utc:
-        raise InvalidCertificate(path, f"is not valid before {leaf.not_valid_before_utc}; check the clock")
-    if moment >= leaf.not_valid_after_utc:
-        raise InvalidCertificate(path, f"expired at {leaf.not_valid_after_utc}; have a new one issued")
+    if moment < not_before:
+        raise InvalidCertificate(chain.origin, f"is not valid before {not_before}; check the clock")
+    if moment >= not_after:
+        raise InvalidCertificate(chain.origin, f"expired at {not_after}; have a new one issued")

@@ -157,7 +157,7 @@ def _configured(context: ssl.SSLContext, certificate: Certificate, revocations: 
     context.set_alpn_protocols([ALPN])
     try:
         context.load_verify_locations(cadata=certificate.trust_bundle_pem.decode("ascii", "replace"))
-        with _in_memory(certificate.chain_pem, certificate.private_key_pem) as path:
+        with _in_memory(certificate.chain_pem, certificate.private_key.pem) as path:
             context.load_cert_chain(path)
         if revocations is not None:
             with _in_memory(revocations.pem) as path:
@@ -165,10 +165,10 @@ def _configured(context: ssl.SSLContext, certificate: Certificate, revocations: 
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     except (ssl.SSLError, ValueError) as error:
         raise InvalidCertificate(
-            certificate.chain_path, f"OpenSSL refuses it, its key, its bundle or its revocations: {error}"
+            certificate.origin, f"OpenSSL refuses it, its key, its bundle or its revocations: {error}"
         ) from error
     except OSError as error:  # for want of descriptors or memory of ours
-        raise InvalidCertificate(certificate.chain_path, f"cannot be loaded now: {error.strerror or error}") from error
+        raise InvalidCertificate(certificate.origin, f"cannot be loaded now: {error.strerror or error}") from error
     return context
 
 

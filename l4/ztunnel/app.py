@@ -25,7 +25,7 @@ from l4.discovery import kubernetes
 from l4.discovery.objects import NodeObject
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
-from l4.identity.store import FolderStore
+from l4.identity.files import FolderStore
 from l4.net import descriptors
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
@@ -81,7 +81,6 @@ class Ztunnel:
             self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
         self._pods = Pods(self._node, options.node, options.hbone_port)
-        self._certificates.on_change(self._pods.cut_revoked)
         self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.set)
 
     async def run(self) -> None:
@@ -157,7 +156,6 @@ class Ztunnel:
         self._registry.swap(prepared.registry)
         self._node.policies.swap(prepared.policies)
         self._pods.update(prepared.registry)
-        self._certificates.keep_only(self._pods.identities)
         readiness = self._operators.readiness
         readiness.concern("configuration files", concern(prepared.doubts))
         readiness.concern("configuration", prepared.lack)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from l4.config.settings import Settings
 from l4.hbone.client import keep_alive
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
-from l4.identity.store import NoCertificate
+from l4.identity.source import NoCertificate
 from l4.net import sockets
 from l4.net.copy import Copy, reset_on_close
 from l4.net.descriptors import OutOfDescriptors

@@ -10,7 +10,7 @@ from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.discovery.workload_policies import NO_POLICIES, WorkloadPolicies
-from l4.identity.store import CertificateSource
+from l4.identity.source import CertificateSource
 from l4.net.capacity import Capacity
 from l4.telemetry.source import SourceLabels
 from l4.ztunnel.reaches import Reaches

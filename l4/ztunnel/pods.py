@@ -13,7 +13,7 @@ from l4.discovery.workload import Workload
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.revocation import Revocations
-from l4.identity.store import NoCertificate, WorkloadCertificate
+from l4.identity.source import CertificateAwaited, NoCertificate, WorkloadCertificate
 from l4.net.listener import CannotListen, Listener, bind
 from l4.telemetry.process_log import EACH
 from l4.ztunnel import capture
@@ -108,7 +108,10 @@ class PodProxy:
 
 
 class Pods:
-    """All pods of one node that have us before them. What can't be done is logged once, and tried again by `retry`."""
+    """All pods of one node that have us before them: their listeners, and the certificates that are wanted for them.
+
+    What can't be done is logged once, and tried again by `retry`; a pod without a certificate is served as soon as the
+    certificate comes."""
 
     def __init__(self, node: Node, name: str, hbone_port: int) -> None:
         self._node = node
@@ -116,6 +119,9 @@ class Pods:
         self._hbone_port = hbone_port
         self.proxies: dict[str, PodProxy] = {}
         self._complaints: set[str] = set()
+        self._identities: frozenset[Identity] = frozenset()
+        self._unserved: dict[str, Workload] = {}
+        node.certificates.on_change(self._renewed)
 
     def update(self, registry: Registry) -> None:
         """Follow the registry: pods that are new get their listeners, pods that are gone lose them at once."""
@@ -125,27 +131,41 @@ class Pods:
                 del self.proxies[uid]
                 proxy.stop_capturing()
                 self._node.spawn(proxy.drain(0))
+        self._want(frozenset(pod.identity for pod in local.values()))
+        self._unserved.clear()
         complaints = {sentence for pod in local.values() for sentence in self._update_pod(registry, pod)}
-        for sentence in sorted(complaints - self._complaints):
-            log.error("%s", sentence, extra=EACH)
+        self._log_new(complaints)
         self._complaints = complaints
 
-    @property
-    def identities(self) -> frozenset[Identity]:
-        """As whom connections are made and accepted."""
-        return frozenset(proxy.pod.identity for proxy in self.proxies.values())
+    def retry(self) -> None:
+        """Try again what could not be done: a port may be free by now, a certificate may have come."""
+        if self._complaints or self._unserved:
+            self.update(self._node.registry.current)
 
-    def cut_revoked(self, renewed: WorkloadCertificate) -> None:
-        """End the connections of an identity's pods with those who are believed no more."""
+    def _want(self, identities: frozenset[Identity]) -> None:
+        certificates = self._node.certificates
+        for identity in self._identities - identities:
+            certificates.forget(identity)
+        for identity in identities:  # again, too: there may be room for one now
+            certificates.want(identity)
+        self._identities = identities
+
+    def _renewed(self, renewed: WorkloadCertificate) -> None:
+        """End the connections of the identity's pods with those who are believed no more, and serve its pods that have
+        waited for the certificate."""
         if renewed.revocations is not None:
             for proxy in self.proxies.values():
                 if proxy.pod.identity == renewed.identity:
                     proxy.cut_revoked(renewed.revocations)
+        registry = self._node.registry.current
+        waiting = [pod for pod in self._unserved.values() if pod.identity == renewed.identity]
+        complaints = {sentence for pod in waiting for sentence in self._update_pod(registry, pod)}
+        self._log_new(complaints)
+        self._complaints |= complaints
 
-    def retry(self) -> None:
-        """Try again what could not be done: a port may be free by now, a certificate may have come."""
-        if self._complaints:
-            self.update(self._node.registry.current)
+    def _log_new(self, complaints: set[str]) -> None:
+        for sentence in sorted(complaints - self._complaints):
+            log.error("%s", sentence, extra=EACH)
 
     def _update_pod(self, registry: Registry, pod: Workload) -> Iterator[str]:
         proxy = self.proxies.get(pod.uid)
@@ -154,8 +174,11 @@ class Pods:
                 self._node.certificates.get(pod.identity)
                 proxy = self.proxies[pod.uid] = PodProxy(self._node, pod, self._hbone_port)
             except (CannotListen, NoCertificate) as error:
-                yield f"pod {pod.namespace}/{pod.name} is not served: {error}"
+                self._unserved[pod.uid] = pod
+                if not isinstance(error, CertificateAwaited):
+                    yield f"pod {pod.namespace}/{pod.name} is not served: {error}"
                 return
+            self._unserved.pop(pod.uid, None)
         yield from proxy.update(registry, pod)
 
     async def drain(self, seconds: float) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from l4.discovery.workload import Service, Workload
 from l4.hbone.errors import ConnectTimedOut, HandshakeFailed, TunnelRefused, TunnelReset
 from l4.http2.errors import ErrorCode
-from l4.identity.store import NoCertificate
+from l4.identity.source import NoCertificate
 from l4.net.copy import Copy, SideLost
 from l4.telemetry.access_log import AccessLog, StartTime
 from l4.telemetry.metrics import MeshMetrics, Value, mesh_values

@@ -14,7 +14,7 @@ from l4.discovery.workload import Workload
 from l4.hbone.connect import ConnectRequest
 from l4.hbone.errors import ConnectFailed, HandshakeFailed, TunnelError, TunnelReset, Unanswered
 from l4.hbone.pool import HbonePool
-from l4.identity.store import NoCertificate
+from l4.identity.source import NoCertificate
 from l4.net.copy import Copy
 from l4.telemetry.propagation import format_baggage, format_forwarded
 from l4.ztunnel.carry import carry, connect_plain, drop

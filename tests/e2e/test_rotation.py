@@ -7,8 +7,8 @@ from pathlib import Path
 from l4.config.settings import Settings
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.pool import HbonePool
-from l4.identity.certificate import load
-from l4.identity.store import WorkloadCertificate
+from l4.identity.files import load
+from l4.identity.source import WorkloadCertificate
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
 from tests.kit.mesh import settled

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from l4.identity.certificate import load
-from l4.identity.store import WorkloadCertificate
+from l4.identity.files import load
+from l4.identity.source import WorkloadCertificate
 from policies.attributes import Identity
 
 HOUR = timedelta(hours=1)

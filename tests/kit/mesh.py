@@ -22,7 +22,8 @@ from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
-from l4.identity.store import FileStore, WorkloadCertificate
+from l4.identity.files import FileStore
+from l4.identity.source import OwnCertificate, WorkloadCertificate
 from l4.net.listener import bind
 from l4.net.tasks import Tasks
 from l4.telemetry.access_log import AccessLog
@@ -193,6 +194,7 @@ async def mesh(
     revocations = pki.revoke() if has_revocations else None
     certificates = FileStore(chain, chain.with_suffix(".key"), pki.bundle_path, revocations)
     certificates.load()
+    own = OwnCertificate(certificates, certificates.current.identity)
     for account in ("app", "client"):
         pki.certificate(pki.identity("default", account))
     metrics, log = MeshMetrics("proxy", "test"), folder / "access.log"
@@ -205,7 +207,7 @@ async def mesh(
         holder=holder,
         clusters=clusters,
         tokens=Tokens(settings, tasks.keep),
-        originator=Originator(pool, lambda: certificates.current, settings, waypoint),
+        originator=Originator(pool, own, settings, waypoint),
         telemetry=telemetry,
         tracer=None,
         settings=settings,
@@ -217,7 +219,7 @@ async def mesh(
     pods = Pods(node, "node", 15008)
     server = HboneServer(
         bind(waypoint, 15008),
-        certificate=certificates.usable,
+        certificate=own.get,
         trust_domains=settings.trust_domains,
         settings=settings,
         on_connect=Terminator(path).connect,
@@ -260,13 +262,24 @@ async def settled(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 
 class _Certificates:
-    """Any identity's certificate, made when it is asked for."""
+    """A source of any identity's certificate, made when it is asked for."""
 
     def __init__(self, pki: MeshPki) -> None:
         self._pki = pki
 
     def get(self, identity: Identity) -> WorkloadCertificate:
         return self._pki.certificate(identity)
+
+    def want(self, identity: Identity) -> None: ...
+
+    def forget(self, identity: Identity) -> None: ...
+
+    def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None: ...
+
+    async def watch(self) -> None: ...
+
+    seconds_left = None
+    concern = ""
 
 
 def with_settings(**changes: object) -> Settings:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography import x509
 
-from l4.identity.store import FileStore, FolderStore
+from l4.identity.files import FileStore, FolderStore
 from policies.attributes import Identity
 from waypoint.cli import cli
 

@@ -27,7 +27,7 @@ from l4.hbone.tunnel import Tunnel
 from l4.http2 import frames
 from l4.http2.connection import Engine
 from l4.http2.errors import ErrorCode
-from l4.identity.store import WorkloadCertificate
+from l4.identity.source import WorkloadCertificate
 from l4.net.listener import bind
 from policies.attributes import Peer as Workload
 from tests.contracts.http2_engine import Peer, split

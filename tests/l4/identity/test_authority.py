@@ -6,8 +6,8 @@ import pytest
 from cryptography import x509
 
 from l4.identity.authority import AuthorityError, DevelopmentAuthority, certificate_request
-from l4.identity.certificate import load
-from l4.identity.store import FolderStore, WorkloadCertificate
+from l4.identity.files import FolderStore, load
+from l4.identity.source import WorkloadCertificate
 from policies.attributes import Identity
 from tests.kit.aio import run
 
@@ -101,12 +101,12 @@ def test_a_request_has_an_empty_subject_and_one_critical_uri() -> None:
 
 
 def test_a_request_is_signed_for_the_identity_it_names(tmp_path: Path, authority: DevelopmentAuthority) -> None:
-    key_pem, csr_pem = certificate_request(REVIEWS)
+    key, csr_pem = certificate_request(REVIEWS)
 
     signed = run(authority.sign(REVIEWS, csr_pem))
 
     paths = [tmp_path / name for name in ("chain.pem", "key.pem", "root.pem")]
-    for path, content in zip(paths, (signed.chain_pem, key_pem, signed.trust_bundle_pem), strict=True):
+    for path, content in zip(paths, (signed.chain_pem, key.pem, signed.trust_bundle_pem), strict=True):
         path.write_bytes(content)
     assert load(*paths).identity == REVIEWS
 

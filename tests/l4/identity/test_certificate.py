@@ -4,7 +4,16 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from l4.identity import certificate
-from l4.identity.certificate import InvalidCertificate, load, peer_identity, verify_client, verify_server
+from l4.identity.certificate import (
+    Certificate,
+    InvalidCertificate,
+    Pem,
+    PrivateKey,
+    peer_identity,
+    verify_client,
+    verify_server,
+)
+from l4.identity.files import load
 from policies.attributes import Identity
 from tests.kit.certificates import HOUR, MeshPki
 
@@ -36,6 +45,30 @@ def test_a_certificate_does_not_show_its_key(pki: MeshPki) -> None:
     assert "reviews" in text
 
 
+@pytest.mark.parametrize("secret", [Pem("a.key", b"hush"), PrivateKey(b"hush")])
+def test_a_key_does_not_show_itself(secret: object) -> None:
+    assert "hush" not in f"{secret} {secret!r}"
+
+
+def test_a_certificate_is_made_of_bytes_wherever_they_are_from(pki: MeshPki) -> None:
+    pair = pki.leaf([str(REVIEWS)])
+
+    made = Certificate.of(Pem("a", pair.chain_pem), Pem("b", pair.key_pem), Pem("c", pki.root_pem))
+
+    assert (made.identity, made.origin) == (REVIEWS, "a")
+
+
+def test_a_chain_lasts_no_longer_than_its_intermediates(pki: MeshPki) -> None:
+    leaf, brief = pki.leaf([str(REVIEWS)]), pki.leaf(is_authority=True, ends=HOUR / 2)
+    parts = Pem("chain", leaf.chain_pem + brief.chain_pem), Pem("key", leaf.key_pem), Pem("bundle", pki.root_pem)
+
+    made = Certificate.of(*parts)
+
+    assert made.not_after - made.not_before == 1.5 * HOUR
+    with pytest.raises(InvalidCertificate, match="chain: expired at"):
+        Certificate.of(*parts, now=made.not_after.timestamp())
+
+
 def test_a_missing_file_is_named(pki: MeshPki) -> None:
     chain = pki.write(REVIEWS)
 
@@ -52,7 +85,7 @@ def test_a_file_that_is_not_pem_is_named(pki: MeshPki, at_fault: str) -> None:
     with pytest.raises(InvalidCertificate, match="holds no readable PEM") as caught:
         load(files["chain"], files["key"], files["bundle"])
 
-    assert caught.value.path == files[at_fault]
+    assert caught.value.origin == str(files[at_fault])
 
 
 def test_a_key_of_another_certificate_is_refused(pki: MeshPki) -> None:

@@ -10,8 +10,9 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from l4.identity import certificate as rules
-from l4.identity.certificate import InvalidCertificate, InvalidPeer
-from l4.identity.store import WorkloadCertificate
+from l4.identity.certificate import InvalidCertificate, InvalidPeer, PrivateKey
+from l4.identity.files import load
+from l4.identity.source import WorkloadCertificate
 from l4.identity.tls import NoCommonProtocol, accept, authenticate_client, authenticate_server
 from policies.attributes import Identity
 from tests.kit.aio import run
@@ -246,7 +247,7 @@ def test_while_roots_rotate_pairs_of_both_roots_meet(tmp_path: Path) -> None:
 
 def test_a_bundle_that_openssl_refuses_is_named(pki: MeshPki) -> None:
     chain = pki.write(pki.identity("bookinfo", "reviews"))
-    loaded = rules.load(chain, chain.with_suffix(".key"), pki.bundle_path)
+    loaded = load(chain, chain.with_suffix(".key"), pki.bundle_path)
 
     with pytest.raises(InvalidCertificate, match="OpenSSL refuses it"):
-        WorkloadCertificate(replace(loaded, private_key_pem=pki.leaf([REVIEWS]).key_pem))
+        WorkloadCertificate(replace(loaded, private_key=PrivateKey(pki.leaf([REVIEWS]).key_pem)))

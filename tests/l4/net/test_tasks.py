@@ -115,6 +115,7 @@ def test_of_several_loops_with_one_name_those_that_still_fail_are_shown() -> Non
 _OWNERS = {
     "l4/hbone/pool.py": "dialling, which ends in time",
     "l4/hbone/server.py": "handshakes, which end in time",
+    "l4/identity/signing.py": "a task group",
     "l4/net/tasks.py": "the owner",
     "l4/net/visits.py": "visits, which end in time",
     "l4/ztunnel/node.py": "connections",

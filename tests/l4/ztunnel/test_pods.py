@@ -19,7 +19,7 @@ from l4.discovery.workload import GatewayAddress, Workload
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelRefused
 from l4.hbone.pool import HbonePool
-from l4.identity.store import FolderStore
+from l4.identity.files import FolderStore
 from l4.net.copy import reset_on_close
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
@@ -55,7 +55,6 @@ class World:
         self.store = FolderStore(folder, self.pki.bundle_path, revocations, poll_seconds=0.01)
         self.node = Node(Holder(Registry()), self.store, Traffic(self.metrics, self.log), settings)
         self.pods = Pods(self.node, NODE, HBONE_PORT)
-        self.store.on_change(self.pods.cut_revoked)
 
     def address(self, host: int) -> str:
         return str(IPv4Address(self._block + host))

@@ -6,7 +6,7 @@ import pytest
 
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed, TunnelRefused, TunnelReset
 from l4.http2.errors import ErrorCode
-from l4.identity.store import NoCertificate
+from l4.identity.source import NoCertificate
 from l4.net.copy import SideLost
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics

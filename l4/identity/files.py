@@ -7,85 +7,37 @@ so who is to be somebody else starts anew. Until then the old one keeps serving,
 and there is a sentence for readiness. New handshakes use the new certificate at once, connections made with the old one
 live on until that expires.
 
-Nothing is served after its time: `get` fails closed with a sentence, and long before that somebody is warned. Fetching
-from a CA is not done here.
+Nothing is served after its time: `get` fails closed with a sentence, and long before that somebody is warned.
 """
 
 import asyncio
 import logging
-import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
-from l4.identity import tls
-from l4.identity.certificate import Certificate, InvalidCertificate, load
+from l4.identity.certificate import Certificate, InvalidCertificate, Pem
+from l4.identity.file_version import Version, version_of
 from l4.identity.revocation import Revocations
+from l4.identity.source import Clock, NoCertificate, WorkloadCertificate, joined
 from l4.telemetry.process_log import EACH
 from policies.attributes import Identity
 
 log = logging.getLogger(__name__)
 
-Clock = Callable[[], float]
 
-_ALARM_SHARE = 0.2
-"""Of a certificate's life; whoever renews does it at half of it."""
-_MAX_CONCERNS = 3
-
-
-@dataclass(eq=False)
-class NoCertificate(Exception):
-    """There is no certificate with which we could speak for this identity now."""
-
-    identity: Identity
-    reason: str
-
-    def __str__(self) -> str:
-        return f"no certificate for {self.identity}: {self.reason}"
+def load(chain: Path, key: Path, bundle: Path, *, now: float | None = None) -> Certificate:
+    """Read and check the three PEM files; raises InvalidCertificate naming the file that is at fault."""
+    return Certificate.of(_read(chain), _read(key), _read(bundle), now=now)
 
 
-class WorkloadCertificate:
-    """A certificate with the TLS contexts of both directions, made once and shared by all its connections."""
-
-    def __init__(self, certificate: Certificate, revocations: Revocations | None = None) -> None:
-        self.certificate = certificate
-        self.revocations = revocations
-        # Both at once, not on first use (0.8 ms each): what OpenSSL refuses must not replace what works.
-        self.server_context = tls.server_context(certificate, revocations)
-        self.client_context = tls.client_context(certificate, revocations)
-
-    @property
-    def identity(self) -> Identity:
-        return self.certificate.identity
-
-    @property
-    def expires_at(self) -> float:
-        """In seconds of the wall clock."""
-        return self.certificate.not_after.timestamp()
-
-    def seconds_left(self, now: float) -> float:
-        """Time until it expires, negative after."""
-        return self.expires_at - now
-
-    def concern(self, now: float) -> str:
-        """Why somebody should look after it: renewal is late. Empty while it isn't."""
-        certificate, left = self.certificate, self.seconds_left(now)
-        if left <= 0:
-            return f"the certificate of {self.identity} expired at {certificate.not_after}: nobody can be served"
-        if left > _ALARM_SHARE * (certificate.not_after - certificate.not_before).total_seconds():
-            return ""
-        return (
-            f"the certificate of {self.identity} expires at {certificate.not_after} and has not been renewed; "
-            f"see to what writes {certificate.chain_path}"
-        )
-
-
-class CertificateSource(Protocol):
-    def get(self, identity: Identity) -> WorkloadCertificate:
-        """The certificate to speak as `identity` now; raises NoCertificate. Cheap: ask for every connection."""
+def _read(path: Path) -> Pem:
+    try:
+        return Pem(str(path), path.read_bytes())
+    except OSError as error:
+        raise InvalidCertificate(str(path), f"cannot be read: {error.strerror}") from error
 
 
 class FileStore:
@@ -106,7 +58,7 @@ class FileStore:
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._current: WorkloadCertificate | None = None
-        self._loaded_version: tuple[_Version, ...] | None = None
+        self._loaded_version: tuple[Version, ...] | None = None
         self._last_failure = ""
         self._last_warning = ""
         self._callbacks: list[Callable[[WorkloadCertificate], None]] = []
@@ -115,8 +67,14 @@ class FileStore:
     def current(self) -> WorkloadCertificate:
         """What was loaded last, expired or not; `load` must have succeeded before."""
         if self._current is None:
-            raise InvalidCertificate(self._paths[0], "has not been loaded")
+            raise InvalidCertificate(str(self._paths[0]), "has not been loaded")
         return self._current
+
+    def want(self, identity: Identity) -> None:
+        """Nothing to do: the files hold one identity's certificate and are followed anyway."""
+
+    def forget(self, identity: Identity) -> None:
+        """Nothing to do, as for `want`."""
 
     def get(self, identity: Identity) -> WorkloadCertificate:
         current = self._current
@@ -127,10 +85,6 @@ class FileStore:
         if current.seconds_left(self._clock()) <= 0:
             raise NoCertificate(identity, f"{self._paths[0]} expired at {current.certificate.not_after}")
         return current
-
-    def usable(self) -> WorkloadCertificate:
-        """The certificate to speak as ourselves now; raises NoCertificate."""
-        return self.get(self.current.identity)
 
     @property
     def concern(self) -> str:
@@ -154,7 +108,7 @@ class FileStore:
         loaded = WorkloadCertificate(load(*self._paths, now=self._clock()), revocations)
         if self._current is not None and loaded.identity != self._current.identity:
             raise InvalidCertificate(
-                self._paths[0],
+                str(self._paths[0]),
                 f"is the certificate of {loaded.identity} now; put that of {self._current.identity} back, or restart",
             )
         self._current = loaded
@@ -193,14 +147,13 @@ class FileStore:
             return "the certificate cannot be loaded"
         return f"the certificate of {self._current.identity} stays in use, the new one cannot be loaded"
 
-    def _version(self) -> tuple["_Version", ...]:
+    def _version(self) -> tuple[Version, ...]:
         more = () if self._revocations_path is None else (self._revocations_path,)
-        return tuple(map(_version, (*self._paths, *more)))
+        return tuple(map(version_of, (*self._paths, *more)))
 
-    async def watch(self, looked: Callable[[], None] = lambda: None) -> None:
-        """Refresh until cancelled; `looked` is called each time."""
+    async def watch(self) -> None:
+        """Refresh until cancelled."""
         while True:
-            looked()
             await asyncio.sleep(self._poll_seconds)
             self.refresh()
 
@@ -233,24 +186,22 @@ class FolderStore:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the first of those that have been asked for expires; None before one was."""
         return min((store.seconds_left for store in self._stores.values()), default=None)
 
     @property
     def concern(self) -> str:
-        """See `FileStore.concern`; of so many at most."""
-        concerns = [concern for store in self._stores.values() if (concern := store.concern)]
-        more = [f"and {len(concerns) - _MAX_CONCERNS} more"] if len(concerns) > _MAX_CONCERNS else []
-        return "; ".join(concerns[:_MAX_CONCERNS] + more)
+        return joined(store.concern for store in self._stores.values())
 
     def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None:
         """Call `callback` after every replacement, with the new certificate."""
         self._callbacks.append(callback)
 
-    def keep_only(self, identities: Collection[Identity]) -> None:
-        """Forget all others: their workloads are gone, and nobody renews what they had."""
-        for identity in self._stores.keys() - set(identities):
-            del self._stores[identity]
+    def want(self, identity: Identity) -> None:
+        with suppress(NoCertificate):  # `get` says so, until the files are there
+            self.get(identity)
+
+    def forget(self, identity: Identity) -> None:
+        self._stores.pop(identity, None)
 
     def get(self, identity: Identity) -> WorkloadCertificate:
         store = self._stores.get(identity) or self._open(identity)
@@ -282,14 +233,3 @@ class FolderStore:
             await asyncio.sleep(self._poll_seconds)
             for store in list(self._stores.values()):
                 store.refresh()
-
-
-_Version = tuple[int, int, int] | None
-
-
-def _version(path: Path) -> _Version:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from l4.identity.certificate import InvalidCertificate
-from l4.identity.store import FileStore, FolderStore, NoCertificate, WorkloadCertificate
+from l4.identity.files import FileStore, FolderStore
+from l4.identity.source import NoCertificate, WorkloadCertificate
 from policies.attributes import Identity
 from tests.kit.aio import run
 from tests.kit.certificates import HOUR, MeshPki
@@ -142,7 +143,7 @@ def test_another_identitys_certificate_is_not_taken_told_once_and_shown(
     store.refresh()
 
     assert store.current is before
-    assert store.usable() is before
+    assert store.get(REVIEWS) is before
     assert not told
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert f"is the certificate of {RATINGS} now; put that of {REVIEWS} back, or restart" in store.concern
@@ -223,14 +224,14 @@ def test_somebody_is_warned_once_when_a_certificate_has_little_of_its_life_left(
 
 
 def test_with_an_expired_certificate_we_speak_to_nobody_and_say_so(store: FileStore, clock: Clock) -> None:
-    assert store.usable() is store.current
+    assert store.get(REVIEWS) is store.current
 
     clock.now += HOUR.total_seconds()
 
     assert store.seconds_left <= 0
     assert "nobody can be served" in store.concern
     with pytest.raises(NoCertificate):
-        store.usable()
+        store.get(REVIEWS)
 
 
 def test_a_list_of_revoked_certificates_is_taken_when_it_changes_and_only_whole(
@@ -382,7 +383,7 @@ def test_a_folder_forgets_the_certificates_of_workloads_that_are_gone(
     clock.now += 0.95 * HOUR.total_seconds()
     assert str(REVIEWS) in folder.concern
 
-    folder.keep_only({RATINGS})
+    folder.forget(REVIEWS)
 
     assert folder.concern == ""
     assert folder.seconds_left is not None

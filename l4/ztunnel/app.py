@@ -26,6 +26,7 @@ from l4.discovery.objects import NodeObject
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
 from l4.identity.files import FolderStore
+from l4.identity.source import CertificateSource
 from l4.net import descriptors
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
@@ -63,7 +64,9 @@ class RunOptions:
 class Ztunnel:
     """One node's L4 proxy. Made inside its event loop."""
 
-    def __init__(self, options: RunOptions, settings: Settings, process_log: ProcessLog) -> None:
+    def __init__(
+        self, options: RunOptions, settings: Settings, process_log: ProcessLog, certificates: CertificateSource
+    ) -> None:
         self._options = options
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -73,7 +76,7 @@ class Ztunnel:
         self._decoder = Decoder(kubernetes.KINDS)
         self._understanding = Understanding()
         self._registry = Holder(Registry())
-        self._certificates = FolderStore(options.certificates, options.trust_bundle, options.revocations)
+        self._certificates = certificates
         self._metrics = MeshMetrics("ztunnel", version.installed())
         self._access_log = open_access_log(options.access_log)
         self._metrics.show_dropped_lines("process", process_log.drops.by_reason)
@@ -219,7 +222,8 @@ def run(options: RunOptions) -> None:
         descriptors.raise_limit()
 
         async def main() -> None:
-            await Ztunnel(options, Settings.from_environment(os.environ), process_log).run()
+            files = FolderStore(options.certificates, options.trust_bundle, options.revocations)
+            await Ztunnel(options, Settings.from_environment(os.environ), process_log, files).run()
 
         try:
             uvloop.run(main())

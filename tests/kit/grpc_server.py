@@ -12,7 +12,12 @@ from google.protobuf.message import Message
 
 @contextmanager
 def grpc_server(
-    address: str, method: str, handler: Callable[[Any, object], Message], request: type[Message], stop: threading.Event
+    address: str,
+    method: str,
+    handler: Callable[[Any, Any], Message],
+    request: type[Message],
+    stop: threading.Event,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[None]:
     """`method` is SERVICE/METHOD. `stop` is set first when the server is to end: a slow `handler` waits for it."""
     service, _, name = method.rpartition("/")
@@ -21,7 +26,10 @@ def grpc_server(
         handler, request.FromString, lambda message: message.SerializeToString()
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: called}),))
-    server.add_insecure_port(address)
+    if credentials is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, credentials)
     server.start()
     try:
         yield

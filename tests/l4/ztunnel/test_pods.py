@@ -1,6 +1,7 @@
 """Connections of real pods on loopback addresses: captured, tunnelled over mutual TLS, handed to the application."""
 
 import asyncio
+import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -19,15 +20,20 @@ from l4.discovery.workload import GatewayAddress, Workload
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelRefused
 from l4.hbone.pool import HbonePool
+from l4.identity.authority import DevelopmentAuthority, SignedChain
 from l4.identity.files import FolderStore
+from l4.identity.signing import AuthoritySource
+from l4.identity.source import NoCertificate
 from l4.net.copy import reset_on_close
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
+from policies.attributes import Identity
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki, Pair
+from tests.kit.mesh import settled
 from tests.l4.ztunnel.objects import LOOPBACK, NODE, pod, registry, service
 
 HBONE_PORT = 15008
@@ -445,6 +451,49 @@ def test_a_pod_is_served_as_soon_as_its_certificate_is_there(tmp_path: Path) -> 
 
             assert is_refused
             assert await ask(it.entry, b"hello") == b"hello|end"
+
+    run(scenario())
+
+
+class SlowAuthority:
+    """Signs once `goes_on` is set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.goes_on = asyncio.Event()
+        self._authority = DevelopmentAuthority(folder)
+
+    async def sign(self, identity: Identity, csr_pem: bytes) -> SignedChain:
+        await self.goes_on.wait()
+        return await self._authority.sign(identity, csr_pem)
+
+
+def test_a_pod_whose_certificate_is_awaited_is_served_when_it_comes_and_forgotten_when_the_pod_goes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        authority = SlowAuthority(tmp_path)
+        source = AuthoritySource(authority)
+        client = pod("client", str(IPv4Address(next(_blocks) + 1)))
+        traffic = Traffic(MeshMetrics("ztunnel", "test"), None)
+        node = Node(Holder(registry(client)), source, traffic, Settings())
+        pods, watching = Pods(node, NODE, HBONE_PORT), asyncio.create_task(source.watch())
+        pods.update(node.registry.current)
+        pods.retry()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(client.addresses[0], HBONE_PORT)
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+        authority.goes_on.set()
+        await settled(lambda: client.uid in pods.proxies)  # nobody calls retry
+        _, writer = await asyncio.open_connection(client.addresses[0], HBONE_PORT)
+        writer.close()
+
+        node.registry.swap(registry())
+        pods.update(node.registry.current)
+        with pytest.raises(NoCertificate, match="nobody has said that it is wanted"):
+            source.get(client.identity)
+        await settled(lambda: not node.tasks)
+        watching.cancel()
 
     run(scenario())
 

@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo docs test test-twin test-pythons test-newest image-test check format lock proto bench hostile swaps
+.PHONY: bookinfo docs test test-twin test-pythons test-newest image-test check format lock proto bench hostile swaps churn
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -71,6 +71,9 @@ hostile: .venv/ready  ## What an innocent client gets beside 200 hostile ones, f
 
 swaps: .venv/ready  ## What a large configuration costs, and what a client feels of its swaps; a minute.
 	$(BIN)/python -m bench.configuration
+
+churn: .venv/ready  ## What endpoints that come and go cost a large configuration; a minute and a half.
+	$(BIN)/python -m bench.churn
 
 soak: .venv/ready  ## What takes longer: memory, rotations of certificates, and rollouts and deaths of replicas under load (SOAK_RATE).
 	$(BIN)/python -m pytest -m soak

@@ -3,12 +3,15 @@
 Of an object that has no valid version yet, as at the start, as much is used as can be: where its kind is a list of
 rules, each rule that does not decode is refused by itself, and the others hold.
 
+A document that has not changed is not decoded again, so that a change costs what changed.
+
 Kinds are msgspec Structs; what a type can't say, they check in `__post_init__` with a ValueError, and the field's path
 comes along by itself.
 """
 
 import itertools
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -17,6 +20,7 @@ import msgspec
 
 from l4.config import manifest
 from l4.config.codes import Code
+from l4.config.difference import difference
 from l4.config.documents import Document, ObjectKey, Origin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.known_kinds import NearMiss, is_policy, near_miss
@@ -63,32 +67,68 @@ class Resource(Generic[T]):
     refused: Mapping[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An object that came (`before` is None), went (`after` is None), or is another now."""
+
+    before: Resource[Any] | None
+    after: Resource[Any] | None
+
+
 class Resources:
     """Typed objects, by kind."""
 
     def __init__(self, resources: Iterable[Resource[Any]] = ()) -> None:
-        self._by_type: dict[type[msgspec.Struct], list[Resource[Any]]] = {}
+        by_type: dict[type[msgspec.Struct], list[Resource[Any]]] = {}
         for resource in sorted(resources, key=lambda resource: resource.key):
-            self._by_type.setdefault(type(resource.value), []).append(resource)
+            by_type.setdefault(type(resource.value), []).append(resource)
+        self._by_type = {kind: tuple(its) for kind, its in by_type.items()}
 
     def of(self, kind: type[T]) -> tuple[Resource[T], ...]:
         """All objects of a kind, sorted by key."""
-        return tuple(cast(list[Resource[T]], self._by_type.get(kind, ())))
+        return cast(tuple[Resource[T], ...], self._by_type.get(kind, ()))
 
     def joined(self, others: Iterable[Resource[Any]]) -> "Resources":
         """These and others; of two with the same key both stay."""
         return Resources((*itertools.chain.from_iterable(self._by_type.values()), *others))
 
+    def changed(self, changes: Iterable[Change]) -> "Resources":
+        """These as they are after some changes."""
+        changes = tuple(changes)
+        if not changes:
+            return self
+        found, touched = Resources(), {type(it.value) for change in changes for it in _both(change)}
+        lists = {kind: list(self._by_type.get(kind, ())) for kind in touched}
+        for change in changes:
+            if change.before is not None:
+                its = lists[type(change.before.value)]
+                del its[_place(its, change.before.key)]
+            if change.after is not None:
+                its = lists[type(change.after.value)]
+                its.insert(_place(its, change.after.key), change.after)
+        changed = {kind: tuple(its) for kind, its in lists.items()}
+        found._by_type = {kind: its for kind, its in (self._by_type | changed).items() if its}
+        return found
+
+
+def _both(change: Change) -> list[Resource[Any]]:
+    return [it for it in (change.before, change.after) if it is not None]
+
+
+def _place(resources: list[Resource[Any]], key: ObjectKey) -> int:
+    return bisect_left(resources, key, key=lambda it: it.key)
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """`ignored` counts the objects of kinds nobody asked for, by `kind` and group as people write it. `problems` has
-    those of the doubts, too."""
+    those of the doubts, too. `changes` are those since what was decoded before; None where all may be other ones."""
 
     resources: Resources
     problems: tuple[Problem, ...]
     ignored: Mapping[str, int]
     doubts: tuple[Doubt, ...] = ()
+    changes: tuple[Change, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,56 +139,123 @@ class _Good:
     is_whole: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What is to be said of a document, of most nothing. `miss`: its kind looks like another one."""
+
+    document: Document
+    problems: tuple[Problem, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    ignored: str = ""
+    miss: NearMiss | None = None
+
+
 class Decoder:
     """Remembers the last valid version of each object."""
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
         self._good: dict[ObjectKey, _Good] = {}
+        self._findings: dict[ObjectKey, _Finding] = {}
+        self._documents: tuple[Document, ...] | None = None
+        self._resources = Resources()
 
     def decode(self, documents: Iterable[Document]) -> Decoded:
+        """All objects that there are by now."""
+        documents = tuple(documents)
+        before, self._documents = self._documents, None
+        decoded = self._decode_changed(before, documents) if before is not None else None
+        if decoded is None:
+            decoded = self._decode_all(documents)
+            before = None
+        is_regular = before is not None or len({it.key for it in documents}) == len(documents)
+        if is_regular and not any(it.miss is not None for it in self._findings.values()):
+            self._documents = documents
+        return decoded
+
+    def _decode_all(self, documents: tuple[Document, ...]) -> Decoded:
         good: dict[ObjectKey, _Good] = {}
+        findings: list[_Finding] = []
+        for document in documents:
+            its, finding = self._decode(document)
+            if its is not None:
+                good[document.key] = its
+            if finding is not None:
+                findings.append(finding)
+        meant = [self._meant(it.document, it.miss, good) for it in findings if it.miss is not None]
+        stale, self._good = self._good, good
+        while stale:  # freed at once, thousands of objects would keep every other thread waiting
+            stale.popitem()
+        self._findings = {finding.document.key: finding for finding in findings}
+        self._resources = Resources(it.resource for it in good.values())
+        return _decoded(self._resources, findings, meant, None)
+
+    def _decode_changed(self, before: tuple[Document, ...], documents: tuple[Document, ...]) -> Decoded | None:
+        """None where all must be looked at: a key stands twice, or a kind is misspelled, whose meaning depends on what
+        else there is."""
+        found = difference(before, documents)
+        changed = [document for _, document in found.changed]
+        known, new_keys = {document.key for document in changed}, {it.key for old, it in found.changed if old is None}
+        if len(known) < len(changed) or new_keys & self._good.keys() or new_keys & self._findings.keys():
+            return None
+        if any(near_miss(it.content["apiVersion"], it.key.kind) is not None for it in changed):
+            return None
+        changes: list[Change] = []
+        for key in found.gone:
+            self._findings.pop(key, None)
+            if (gone := self._good.pop(key, None)) is not None:
+                changes.append(Change(gone.resource, None))
+        files = {document.origin.file for document in changed}
+        told = (it.document for it in self._findings.values())  # a field may have moved to another line
+        moved = [it for it in told if it.origin.file in files and it.key not in known]
+        for document in (*changed, *moved):
+            old = self._good.get(document.key)
+            new, finding = self._decode(document)
+            if new is not None:
+                self._good[document.key] = new
+            else:
+                self._good.pop(document.key, None)
+            if finding is not None:
+                self._findings[document.key] = finding
+            else:
+                self._findings.pop(document.key, None)
+            if old is not new:
+                changes.append(Change(*(it.resource if it is not None else None for it in (old, new))))
+        self._resources = self._resources.changed(changes)
+        findings = [self._findings[key] for key in sorted(self._findings)]
+        return _decoded(self._resources, findings, [], tuple(changes))
+
+    def _decode(self, document: Document) -> tuple[_Good | None, _Finding | None]:
+        """What of the object is in force now."""
+        key = document.key
+        kind, miss = self._kinds.get((key.group, key.kind)), near_miss(document.content["apiVersion"], key.kind)
+        if kind is None:
+            name = f"{key.kind}.{key.group}" if key.group else key.kind
+            return None, _Finding(document, ignored="" if miss is not None else name, miss=miss)
+        known = self._good.get(key)
+        if known is not None and not known.is_whole:
+            known = None
         problems: list[Problem] = []
         doubts: list[Doubt] = []
-        ignored: dict[str, int] = {}
-        misspelled: list[tuple[Document, NearMiss]] = []
-        for document in documents:
-            key = document.key
-            kind = self._kinds.get((key.group, key.kind))
-            miss = near_miss(document.content["apiVersion"], key.kind)
-            if miss is not None:
-                misspelled.append((document, miss))
-            elif kind is None:
-                name = f"{key.kind}.{key.group}" if key.group else key.kind
-                ignored[name] = ignored.get(name, 0) + 1
-            if kind is None:
-                continue
-            known = self._good.get(key)
-            if known is not None and not known.is_whole:
-                known = None
-            try:
-                good[key] = _decode(document, kind, known)
-            except msgspec.ValidationError as error:
-                partly = _decode_partly(document, kind) if known is None else None
-                if partly is not None:
-                    good[key], refused = partly
-                    problems.extend(refused)
-                    continue
+        good: _Good | None
+        try:
+            good = _decode(document, kind, known)
+            problems.extend(_unknown(document, field) for field in good.unknown_fields)
+        except msgspec.ValidationError as error:
+            partly = _decode_partly(document, kind) if known is None else None
+            if partly is not None:
+                good, refused = partly
+                problems.extend(refused)
+            else:
+                good = known
                 problem = _problem(document, kind, error, is_kept=known is not None)
                 if is_policy(key.group, key.kind):
                     doubts.append(Doubt(problem, known is not None, key.namespace, is_policy=True))
                 else:
                     problems.append(problem)
-                if known is not None:
-                    good[key] = known
-            else:
-                problems.extend(_unknown(document, field) for field in good[key].unknown_fields)
-        doubts += [self._meant(document, miss, good) for document, miss in misspelled]
-        stale, self._good = self._good, good
-        while stale:  # freed at once, thousands of objects would keep every other thread waiting
-            stale.popitem()
-        problems += [doubt.problem for doubt in doubts]
-        return Decoded(Resources(it.resource for it in good.values()), tuple(problems), ignored, tuple(doubts))
+        if not problems and not doubts and miss is None:
+            return good, None
+        return good, _Finding(document, tuple(problems), tuple(doubts), miss=miss)
 
     def _meant(self, document: Document, miss: NearMiss, good: dict[ObjectKey, _Good]) -> Doubt:
         """Told, and the object that was meant stays as it was, if it was there."""
@@ -166,8 +273,26 @@ class Decoder:
         return Doubt(problem, is_kept, (key.namespace or EVERYWHERE) if is_missing else None)
 
 
+def _decoded(
+    resources: Resources, findings: Iterable[_Finding], meant: Iterable[Doubt], changes: tuple[Change, ...] | None
+) -> Decoded:
+    problems: list[Problem] = []
+    doubts: list[Doubt] = []
+    ignored: dict[str, int] = {}
+    for finding in findings:
+        problems += finding.problems
+        doubts += finding.doubts
+        if finding.ignored:
+            ignored[finding.ignored] = ignored.get(finding.ignored, 0) + 1
+    doubts += meant
+    problems += [doubt.problem for doubt in doubts]
+    return Decoded(resources, tuple(problems), ignored, tuple(doubts), changes)
+
+
 def _decode(document: Document, kind: type[msgspec.Struct], known: _Good | None) -> _Good:
     """Raises msgspec.ValidationError."""
+    if known is not None and known.document is document:
+        return known
     if known is not None and known.document.content == document.content:
         return replace(known, document=document, resource=replace(known.resource, origin=document.origin))
     known_names = _TOP_LEVEL | _MORE_TOP_LEVEL.get(document.key.kind, frozenset())

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from l4.config.codes import CODES, Level
-from l4.config.documents import Document, ObjectKey, Problem
+from l4.config.difference import difference
+from l4.config.documents import Document, Problem
 
 _LEVELS = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.INFO: logging.INFO}
 _MAX_CHANGES = 5
@@ -19,9 +20,13 @@ class Telling:
         self._log = log
         self._extra = extra
         self._told: dict[tuple[str, ...], Problem] = {}
+        self._last: Collection[Problem] | None = None
 
     def tell(self, problems: Collection[Problem]) -> None:
         """`problems` are all that there are by now."""
+        if problems is self._last:
+            return
+        self._last = problems
         now = {_without_line(problem): problem for problem in sorted(problems)}
         for same, problem in self._told.items():
             if same not in now:
@@ -41,28 +46,26 @@ class Changed:
     """What is different, in words; empty when nothing is. `documents` are those that are to be compared with next."""
 
     words: str
-    documents: Mapping[ObjectKey, Document]
+    documents: tuple[Document, ...]
 
 
 class Changes:
     """Which objects are new, changed or gone since what was accepted last."""
 
     def __init__(self) -> None:
-        self._before: Mapping[ObjectKey, Document] | None = None
+        self._before: tuple[Document, ...] | None = None
 
     def compare(self, documents: Iterable[Document]) -> Changed:
         """The first time nothing is different."""
-        ordered = sorted(documents, key=lambda document: document.key.kind == "Pod")  # pods last: they are many
-        before, now = self._before, {document.key: document for document in ordered}
-        if before is None:
+        now = tuple(documents)
+        if self._before is None:
             return Changed("", now)
-        new = [f"{key} ({document.origin})" for key, document in now.items() if key not in before]
-        changed = [
-            f"{key} ({document.origin})"
-            for key, document in now.items()
-            if key in before and before[key] is not document and before[key].content != document.content
-        ]
-        gone = [str(key) for key in before if key not in now]
+        found = difference(self._before, now)
+        # pods last: they are many
+        ordered = sorted(found.changed, key=lambda pair: pair[1].key.kind == "Pod")
+        new = [f"{it.key} ({it.origin})" for old, it in ordered if old is None]
+        changed = [f"{it.key} ({it.origin})" for old, it in ordered if old is not None and old.content != it.content]
+        gone = [str(key) for key in sorted(found.gone, key=lambda key: key.kind == "Pod")]
         parts = (("new", new), ("changed", changed), ("gone", gone))
         return Changed("; ".join(f"{word}: {_listed(names)}" for word, names in parts if names), now)
 

@@ -3,10 +3,12 @@
 WorkloadEntries that the selector selects come in any case: no slice has them.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from l4.config.resources import Resources
+from l4.config.documents import ObjectKey
+from l4.config.resources import Resource, Resources
 from l4.discovery.members import Member, Members
 from l4.discovery.mesh import Mesh
 from l4.discovery.objects import (
@@ -24,16 +26,59 @@ from policies.attributes import Identity
 
 _SERVICE_NAME = "kubernetes.io/service-name"
 
+_BARE = "/discovery.k8s.io/EndpointSlice/"
+
+ServiceName = tuple[str, str]
+"""Namespace and name."""
+
 
 class ServiceEndpoints:
+    """EndpointSlices come and go in here without the others being read again."""
+
     def __init__(self, resources: Resources, members: Members, mesh: Mesh) -> None:
         self._members = members
         self._mesh = mesh
-        self._slices: dict[tuple[str, str], list[EndpointSlice]] = {}
+        self._slices: dict[ServiceName, list[Resource[EndpointSlice]]] = {}
+        self._named_by: dict[tuple[str, ...], set[tuple[ServiceName, ObjectKey]]] = {}
         self._endpoints = {(it.key.namespace, it.key.name): it.value for it in resources.of(Endpoints)}
+        for it in resources.of(Endpoints):
+            for piece in _mirrored(it.value):
+                for name in _names(piece):
+                    self._named_by.setdefault(name, set()).add(((it.key.namespace, it.key.name), it.key))
         for resource in resources.of(EndpointSlice):
-            name = resource.value.metadata.labels.get(_SERVICE_NAME, "")
-            self._slices.setdefault((resource.key.namespace, name), []).append(resource.value)
+            self.add(resource)
+
+    @property
+    def has_mirrored(self) -> bool:
+        return bool(self._endpoints)
+
+    def add(self, resource: Resource[EndpointSlice]) -> ServiceName:
+        """A slice that is new here; the service it is for."""
+        service = _service_of(resource)
+        insort(self._slices.setdefault(service, []), resource, key=_key)
+        for name in _names(resource.value):
+            self._named_by.setdefault(name, set()).add((service, resource.key))
+        return service
+
+    def remove(self, resource: Resource[EndpointSlice]) -> ServiceName:
+        """A slice that is no more, as it was added."""
+        service = _service_of(resource)
+        its = self._slices[service]
+        del its[bisect_left(its, resource.key, key=_key)]
+        if not its:
+            del self._slices[service]
+        for name in _names(resource.value):
+            users = self._named_by.get(name)
+            if users is not None:
+                users.discard((service, resource.key))
+                if not users:
+                    del self._named_by[name]
+        return service
+
+    def naming(self, pod: ServiceName, addresses: Iterable[str]) -> set[ServiceName]:
+        """The services of which a slice names the pod, or one of its addresses."""
+        names: list[tuple[str, ...]] = [pod, *((it,) for it in addresses)]
+        return {service for name in names for service, _ in self._named_by.get(name, ())}
 
     def of(self, service: ServiceObject) -> tuple[ServiceEndpoint, ...]:
         found = self._found(service)
@@ -48,7 +93,8 @@ class ServiceEndpoints:
 
     def _found(self, service: ServiceObject) -> Iterator[ServiceEndpoint]:
         key = service.metadata.namespace, service.metadata.name
-        pieces = self._slices.get(key)
+        slices = self._slices.get(key)
+        pieces = [it.value for it in slices] if slices is not None else None
         if pieces is None and not service.spec.selector and key in self._endpoints:
             pieces = list(_mirrored(self._endpoints[key]))
         if pieces is not None:
@@ -84,7 +130,7 @@ class ServiceEndpoints:
         """An address behind which we know nobody: plain TCP."""
         service = meta.labels.get(_SERVICE_NAME, meta.name)
         return Workload(
-            uid=f"{self._mesh.cluster_id}/discovery.k8s.io/EndpointSlice/{meta.namespace}/{meta.name}/{address}",
+            uid=f"{self._mesh.cluster_id}{_BARE}{meta.namespace}/{meta.name}/{address}",
             name=meta.name,
             namespace=meta.namespace,
             addresses=(address,),
@@ -100,6 +146,29 @@ class ServiceEndpoints:
             network=self._mesh.network,
             locality=self._members.localities.get(endpoint.node_name, ""),
         )
+
+
+def is_bare(workload: Workload) -> bool:
+    """Whether nobody is known behind its address."""
+    return _BARE in workload.uid
+
+
+def _service_of(resource: Resource[EndpointSlice]) -> ServiceName:
+    return resource.key.namespace, resource.value.metadata.labels.get(_SERVICE_NAME, "")
+
+
+def _key(resource: Resource[EndpointSlice]) -> ObjectKey:
+    return resource.key
+
+
+def _names(piece: EndpointSlice) -> Iterator[tuple[str, ...]]:
+    """Of what a slice names: pods by namespace and name, all else by address."""
+    for endpoint in piece.endpoints:
+        reference = endpoint.target_ref
+        if reference is not None and reference.kind == "Pod":
+            yield piece.metadata.namespace, reference.name
+        else:
+            yield from ((canonical_ip(it),) for it in endpoint.addresses)
 
 
 def tcp(ports: Iterable[ServicePortSpec]) -> Iterator[ServicePortSpec]:

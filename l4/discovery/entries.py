@@ -42,6 +42,28 @@ class Entries:
         self._mesh = mesh
         self._bindings = bindings
 
+        self._selectors = [
+            (it.key.namespace, it.value.spec.workload_selector.labels)
+            for it in self._entries
+            if it.value.spec.workload_selector is not None
+        ]
+        self._addresses = frozenset(
+            canonical_ip(text)
+            for it in self._entries
+            for text in (
+                *it.value.spec.addresses,
+                *(assigned.value for assigned in it.value.status.addresses),
+                *(endpoint.address for endpoint in it.value.spec.endpoints),
+            )
+            if is_ip(text)
+        )
+
+    def mean(self, namespace: str, labels: Mapping[str, str], addresses: Iterable[str]) -> bool:
+        """Whether an entry selects a workload, or has one of its addresses."""
+        return not self._addresses.isdisjoint(addresses) or any(
+            namespace == of and selector.items() <= labels.items() for of, selector in self._selectors
+        )
+
     def services(self, known: Iterable[Service]) -> Iterator[Service]:
         """With the hosts and addresses that are not yet those of a service that is known, or of an older entry."""
         hosts = {service.hostname: _named(service) for service in known}

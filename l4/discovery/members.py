@@ -1,8 +1,15 @@
-"""Pods and WorkloadEntries → workloads, findable in the ways in which services name them."""
+"""Pods and WorkloadEntries → workloads, findable in the ways in which services name them.
 
+Pods come and go in here without the others being read again; everything is kept in the order of the objects' keys, so
+that it doesn't matter when an object came.
+"""
+
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from l4.config.documents import ObjectKey
 from l4.config.resources import Resource, Resources
 from l4.discovery.labels import canonical_name, canonical_revision, entry_name, pod_name_and_kind, tunnel_protocol
 from l4.discovery.mesh import Mesh
@@ -16,8 +23,9 @@ from policies.attributes import Identity
 @dataclass(frozen=True, slots=True)
 class Member:
     """`labels` are those by which services select it, `port_names` the numbers of its named ports. `name` is the DNS
-    name of a WorkloadEntry that has one in place of an address."""
+    name of a WorkloadEntry that has one in place of an address. `order` is that of all members."""
 
+    order: tuple[bool, str, str]
     workload: Workload
     labels: Mapping[str, str]
     port_names: Mapping[str, int]
@@ -32,26 +40,31 @@ class Members:
     def __init__(self, resources: Resources, mesh: Mesh, bindings: Bindings) -> None:
         self._mesh = mesh
         self._bindings = bindings
-        self._all: list[Member] = []
         self._pods: dict[tuple[str, str], Member] = {}
-        self._by_ip: dict[str, Member] = {}
+        self._entries: list[Member] = []
+        self._by_ip: dict[str, list[Member]] = {}
         self._by_label: dict[tuple[str, str, str], list[Member]] = {}
         self.localities = {node.key.name: node.value.locality for node in resources.of(NodeObject)}
         for pod in resources.of(Pod):
-            if not pod.value.is_over and pod.value.addresses:
-                member = self._pods[pod.key.namespace, pod.key.name] = self._of_pod(pod)
-                self._add(pod.key.namespace, member)
+            self.add(pod)
         for entry in resources.of(WorkloadEntry):
-            self._add(entry.key.namespace, self._of_entry(entry))
+            member = self._of_entry(entry)
+            self._entries.append(member)
+            self._index(member)
 
     def __iter__(self) -> Iterator[Member]:
-        return iter(self._all)
+        yield from self._pods.values()
+        yield from self._entries
 
     def pod(self, namespace: str, name: str) -> Member | None:
         return self._pods.get((namespace, name))
 
     def at(self, ip: str) -> Member | None:
-        return self._by_ip.get(ip)
+        known = self._by_ip.get(ip)
+        return known[0] if known else None
+
+    def has_entry_at(self, ip: str) -> bool:
+        return any(it.is_entry for it in self._by_ip.get(ip, ()))
 
     def standing_for(self, addresses: Iterable[str], protocol: TunnelProtocol) -> Member | None:
         """Who is known at one of an entry's addresses, and meant by it; but what is said to take tunnels is never taken
@@ -68,12 +81,35 @@ class Members:
                 if selector.items() <= member.labels.items():
                     yield member
 
-    def _add(self, namespace: str, member: Member) -> None:
-        self._all.append(member)
+    def add(self, pod: Resource[Pod]) -> Member | None:
+        """A pod that is new here; None for one that has ended or has no address, which is nobody."""
+        if pod.value.is_over or not pod.value.addresses:
+            return None
+        member = self._pods[pod.key.namespace, pod.key.name] = self._of_pod(pod)
+        self._index(member)
+        return member
+
+    def remove(self, namespace: str, name: str) -> Member | None:
+        """A pod; what it was, if it was somebody."""
+        member = self._pods.pop((namespace, name), None)
+        if member is not None:
+            self._bindings.forget(ObjectKey("", "Pod", namespace, name))
+            for index, place in self._places(member):
+                its = index[place]
+                del its[bisect_left(its, member.order, key=_order)]
+                if not its:
+                    del index[place]
+        return member
+
+    def _index(self, member: Member) -> None:
+        for index, place in self._places(member):
+            insort(index.setdefault(place, []), member, key=_order)
+
+    def _places(self, member: Member) -> Iterator[tuple[dict[Any, list[Member]], object]]:
         for address in member.workload.addresses if not member.is_nameless else ():
-            self._by_ip.setdefault(address, member)
+            yield self._by_ip, address
         for label, value in member.labels.items():
-            self._by_label.setdefault((namespace, label, value), []).append(member)
+            yield self._by_label, (member.order[1], label, value)
 
     def _of_pod(self, resource: Resource[Pod]) -> Member:
         pod, meta = resource.value, resource.value.metadata
@@ -100,16 +136,18 @@ class Members:
             ports=tuple(sorted({port.container_port for container in pod.spec.containers for port in container.ports})),
             locality=_locality(pod, self.localities),
         )
-        return Member(workload, meta.labels, pod.port_names, is_nameless=pod.spec.host_network)
+        order = (False, resource.key.namespace, resource.key.name)
+        return Member(order, workload, meta.labels, pod.port_names, is_nameless=pod.spec.host_network)
 
     def _of_entry(self, resource: Resource[WorkloadEntry]) -> Member:
         """Where a pod has the same address, that pod is meant."""
+        order = (True, resource.key.namespace, resource.key.name)
         meta, spec, labels = resource.value.metadata, resource.value.spec, resource.value.labels
         protocol = tunnel_protocol(labels, meta.annotations)
         address = (canonical_ip(spec.address),) if is_ip(spec.address) else ()
         pod = self.standing_for(address, protocol)
         if pod is not None and not pod.is_entry:
-            return Member(pod.workload, labels, spec.ports, is_entry=True)
+            return Member(order, pod.workload, labels, spec.ports, is_entry=True)
         name = entry_name(meta, labels)
         workload = Workload(
             uid=f"{self._mesh.cluster_id}/networking.istio.io/WorkloadEntry/{meta.namespace}/{meta.name}",
@@ -133,7 +171,11 @@ class Members:
             capacity=max(spec.weight, 1),
             ports=tuple(sorted(set(spec.ports.values()))),
         )
-        return Member(workload, labels, spec.ports, is_entry=True, name="" if address else spec.address.lower())
+        return Member(order, workload, labels, spec.ports, is_entry=True, name="" if address else spec.address.lower())
+
+
+def _order(member: Member) -> tuple[bool, str, str]:
+    return member.order
 
 
 def _locality(pod: Pod, localities: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Who is at which address: an immutable index of services and workloads, made anew for each configuration."""
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from l4.config.documents import Problem
@@ -39,12 +39,11 @@ class Registry:
         hostname, and of entries the first that is given: whoever comes later takes nothing away.
         """
         by_uid = {workload.uid: workload for workload in sorted(workloads, key=lambda it: it.uid)}
-        by_ip: dict[str, Workload] = {}
+        at: dict[str, list[Workload]] = {}
         for workload in by_uid.values():
             for address in workload.addresses if workload.uid not in nameless else ():
-                known = by_ip.get(address)
-                if known is None or _rank(workload) > _rank(known):
-                    by_ip[address] = workload
+                at.setdefault(address, []).append(workload)
+        by_ip = {address: its[0] if len(its) == 1 else max(its, key=_rank) for address, its in at.items()}
         by_hostname: dict[str, Service] = {}
         services_by_name: dict[tuple[str, str], Service] = {}
         services_by_ip: dict[str, Service] = {}
@@ -61,6 +60,34 @@ class Registry:
             for network in service.networks
         )
         return cls(by_hostname, by_uid, problems, aliases or {}, services_by_name, services_by_ip, by_ip, by_network)
+
+    def updated(
+        self,
+        workloads: Mapping[str, Workload | None],
+        by_ip: Mapping[str, Workload | None],
+        services: Iterable[tuple[Service, Service]],
+        problems: tuple[Problem, ...],
+    ) -> Self:
+        """The registry with other workloads, by uid and by address (None: nobody any more), and with Services in place
+        of those that have the same names and addresses."""
+        by_uid = _with(self.workloads, workloads)
+        if by_uid.keys() != self.workloads.keys():
+            by_uid = dict(sorted(by_uid.items()))
+        by_hostname, by_name = dict(self.services), dict(self._services_by_name)
+        by_address = dict(self._services_by_ip)
+        for before, after in services:
+            by_hostname[before.hostname] = after
+            by_name[before.namespace, before.name] = after
+            by_address.update((it, after) for it in before.addresses if by_address.get(it) is before)
+        return replace(
+            self,
+            services=by_hostname,
+            workloads=by_uid,
+            problems=problems,
+            _services_by_name=by_name,
+            _services_by_ip=by_address,
+            _workloads_by_ip=_with(self._workloads_by_ip, by_ip),
+        )
 
     def service_at(self, ip: str) -> Service | None:
         """That which has the address, else that which has the smallest network around it."""
@@ -110,6 +137,21 @@ class Registry:
 
     def workloads_on(self, node: str) -> tuple[Workload, ...]:
         return tuple(workload for workload in self.workloads.values() if workload.node == node)
+
+
+def meant(workloads: Iterable[Workload]) -> Workload | None:
+    """Of those at one address, sorted by uid."""
+    return max(workloads, key=_rank, default=None)
+
+
+def _with(known: Mapping[str, Workload], changes: Mapping[str, Workload | None]) -> dict[str, Workload]:
+    found = dict(known)
+    for name, workload in changes.items():
+        if workload is None:
+            found.pop(name, None)
+        else:
+            found[name] = workload
+    return found
 
 
 def _rank(workload: Workload) -> tuple[bool, bool]:

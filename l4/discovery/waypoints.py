@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from l4.config.codes import Code
-from l4.config.documents import Origin, Problem
+from l4.config.documents import ObjectKey, Origin, Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.objects import Gateway, GatewayClass, NamespaceObject, Pod, ServiceObject, canonical_ip
 from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
@@ -38,13 +38,24 @@ class _Wish:
 
 
 class Bindings:
-    """`problems` grows while bindings are asked for."""
+    """`problems` are those of all bindings that were asked for."""
 
     def __init__(self, resources: Resources) -> None:
-        self.problems: set[Problem] = set()
+        self._problems: dict[ObjectKey, Problem] = {}
         self._gateways = {(it.key.namespace, it.key.name): it.value for it in resources.of(Gateway)}
         self._classes = {it.key.name: it.value for it in resources.of(GatewayClass)}
         self._namespaces = {it.key.name: it for it in resources.of(NamespaceObject)}
+
+    @property
+    def problems(self) -> set[Problem]:
+        return set(self._problems.values())
+
+    def forget(self, key: ObjectKey) -> Problem | None:
+        """The object is no more, or asks again; its problem, if it had one."""
+        return self._problems.pop(key, None)
+
+    def problem(self, key: ObjectKey) -> Problem | None:
+        return self._problems.get(key)
 
     def of_service(self, service: Resource[ServiceObject]) -> GatewayAddress | None:
         return self._bound(service, service.value.metadata.labels, "service")
@@ -78,7 +89,7 @@ class Bindings:
             reason = "it has no address in its status yet"
         sentence = f"waypoint {wish.namespace}/{wish.name} is not used: {reason}; traffic goes without it"
         field = f"metadata.labels[{USE_WAYPOINT}]"
-        self.problems.add(Problem(wish.origin, wish.subject, field, sentence, Code.WAYPOINT_NOT_USED))
+        self._problems[resource.key] = Problem(wish.origin, wish.subject, field, sentence, Code.WAYPOINT_NOT_USED)
         return None
 
     def _wish(self, resource: _Bindable, labels: Mapping[str, str]) -> _Wish | None:

@@ -13,7 +13,7 @@ from l4.config.settings import Settings
 from l4.config.sources import Documents, FolderSource
 from l4.discovery.registry import Registry
 from waypoint.ask.stand_ins import StandIns
-from waypoint.config.inputs import decode, registry_of, snapshot_of
+from waypoint.config.inputs import compilation_of, decode, registry_of
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 
@@ -74,15 +74,14 @@ def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings,
     registry = registry_of(resources, settings)
     denied = Understanding().take((*documents.doubts, *decoded.doubts))
     snapshots = {
-        each: snapshot_of(
+        each: compilation_of(
             resources,
             registry,
             gateway=each,
             settings=settings,
-            documents=documents,
-            decoded=decoded,
+            problems={*documents.problems, *decoded.problems},
             denied=denied,
-        )
+        ).snapshot
         # Without any waypoint routes are read all the same, for what is wrong with them.
         for each in ((_serving(registry) or [_NOBODY]) if gateway is None else [gateway])
     }

@@ -1,21 +1,33 @@
 """Services → clusters: one for each port of a service, or of a subset of it, to which a request may go."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, overload
 
+from l4.config.documents import Problem
 from l4.discovery.workload import AppProtocol, NamedEndpoint, Service, ServicePort, Workload, usable
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Rank
 from waypoint.config import locality
-from waypoint.config.destination_rule import DestinationRules
+from waypoint.config.destination_rule import DestinationRules, Part
+from waypoint.config.istio import Subset
 from waypoint.config.locality import NOWHERE, Place, Ranking
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, ServiceLabels
 from waypoint.config.upstream_policy import UpstreamPolicies
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
 _NO_LABELS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """How a cluster came about, and which problems were told of it."""
+
+    name: ClusterName
+    port: ServicePort
+    subset: tuple[Subset, Part] | None
+    problems: tuple[Problem, ...]
 
 
 class ClusterConfigs:
@@ -28,6 +40,7 @@ class ClusterConfigs:
         self._rules = rules
         self._policies = UpstreamPolicies(rules)
         self._place = place
+        self._made: dict[str, list[_Made]] = {}
 
     def is_ours(self, bound: Service | Workload) -> bool:
         """Whether the service, or the workload's own address, is bound to this waypoint."""
@@ -48,8 +61,31 @@ class ClusterConfigs:
         found = self._rules.subset(service, subset) if subset else None
         if subset and found is None:
             return None
-        labels = found[0].labels if found is not None else _NO_LABELS
-        policy = self._rules.policy(service, port, found)
+        told = len(self._rules.problems)
+        self.by_name[name] = self._config(name, service, port, found)
+        problems = tuple(self._rules.problems[told:])
+        self._made.setdefault(service.hostname, []).append(_Made(name, port, found, problems))
+        return name
+
+    def again(self, service: Service) -> list[ClusterConfig] | None:
+        """The clusters of a service of which nothing but the endpoints is another one; None where other problems come
+        of it."""
+        found = []
+        told = len(self._rules.problems)
+        for it in self._made.get(service.hostname, ()):
+            found.append(self._config(it.name, service, it.port, it.subset))
+            problems = tuple(self._rules.problems[told:])
+            del self._rules.problems[told:]
+            if problems != it.problems:
+                return None
+        self.by_name.update((it.name, it) for it in found)
+        return found
+
+    def _config(
+        self, name: ClusterName, service: Service, port: ServicePort, subset: tuple[Subset, Part] | None
+    ) -> ClusterConfig:
+        labels = subset[0].labels if subset is not None else _NO_LABELS
+        policy = self._rules.policy(service, port, subset)
         self._rules.problems.extend(locality.problems(policy, self._place))
         rank = locality.ranking(policy, service, self._place)
         config = self._policies.applied(
@@ -66,10 +102,9 @@ class ClusterConfigs:
             service.subject_alt_names,
         )
         tls = config.tls
-        if tls is not None:
-            config = replace(config, endpoints=tuple(replace(it, tls=tls) for it in config.endpoints))
-        self.by_name[name] = config
-        return name
+        return (
+            config if tls is None else replace(config, endpoints=tuple(replace(it, tls=tls) for it in config.endpoints))
+        )
 
     def direct(self, workload: Workload, port: int) -> ClusterName:
         """A workload that was called by its own address, and is healthy or not: nobody else can stand in for it."""

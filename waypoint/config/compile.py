@@ -4,7 +4,6 @@ A problem stays where it is: a rule with a filter or field that we don't carry o
 nowhere answers 500 for its share, and all the rest goes live. Problems say which object, which field, and what to do.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -13,10 +12,11 @@ from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
-from l4.discovery.kubernetes import Gateway
+from l4.discovery.kubernetes import Gateway, Moved, Update
 from l4.discovery.registry import Registry
 from l4.discovery.waypoints import GATEWAY_NAME
 from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
+from policies.attributes import ClusterName
 from policies.host_pattern import HostPattern
 from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.path_normalization import PathNormalization
@@ -42,8 +42,9 @@ from waypoint.config.report import Report
 from waypoint.config.request_authentication import RequestAuthentication
 from waypoint.config.rules import Rules
 from waypoint.config.security_targets import SecurityTargets
-from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
+from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, Destination, Snapshot
 from waypoint.config.status import AuthorizationStatus, PolicyStatus, RouteStatus
+from waypoint.config.version import Version
 from waypoint.config.virtual_service import VirtualService
 from waypoint.config.virtual_services import VirtualServices
 
@@ -66,74 +67,174 @@ def compile(
     """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way. By
     `own_ip` it finds out where it is. `denied` are the namespaces of which a policy may be missing.
     `path_normalization` is what is done to requests."""
-    normalization = PathNormalization(path_normalization)
-    place = place_of(registry, gateway, own_ip)
-    reach = Reach(gateway[0])
-    rules = DestinationRules(resources.of(DestinationRule), registry, reach, place.labels)
-    clusters = ClusterConfigs(gateway, rules, place)
-    grants = resources.of(ReferenceGrant)
-    references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
-    gateways = {(it.key.namespace, it.key.name) for it in resources.of(Gateway)}
-    routes = _Routes(Parents(registry, clusters, gateways), references, reach, normalization)
-    for kind in _KINDS:
-        for resource in resources.of(kind):
-            routes.add(resource)
-    services = ((service, clusters.is_ours(service)) for service in registry.services.values())
-    targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
-    policies = Policies(resources, registry, targets, gateway, normalization)
-    virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach, normalization)
-    rules.tell_unheard([service for service in registry.services.values() if clusters.is_ours(service)])
-    ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
-    classes = frozenset(it.value.spec.gateway_class_name for it in ours)
-    security_targets = SecurityTargets(registry, gateway, classes)
-    authorizers = Authorizers(resources.of(ConfigMap), registry, clusters)
-    security = _Security(
-        Authentications(resources.of(RequestAuthentication), security_targets),
-        Authorizations(
-            resources.of(AuthorizationPolicy),
-            security_targets,
-            gateway[0],
-            trust_domains,
-            authorizers.by_name,
-            denied,
-            normalization,
-        ),
-    )
-    ours_by_service = {
-        service.hostname: {
-            port.port: security.on(_destination(service, port, clusters, routes, policies, virtual), service)
-            for port in service.ports
-        }
-        for service in registry.services.values()
-        if clusters.is_ours(service)
-    }
-    destinations = {
-        (host, port): destination
-        for service in map(registry.services.__getitem__, ours_by_service)
-        for host in (*(it for it in service.addresses if registry.service_at(it) is service), service.hostname)
-        for port, destination in ours_by_service[service.hostname].items()
-    }
-    for key, it in _workloads(registry, clusters, policies):
-        destinations.setdefault(key, security.on(it, None))
-    found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
-    snapshot = Snapshot(
-        version="",
-        registry=registry,
-        destinations=destinations,
-        clusters={name: policies.cluster(config) for name, config in clusters.by_name.items()},
-        problems=tuple(sorted({*problems, *registry.problems, *(problem for it in found for problem in it.problems)})),
-        statuses=(
-            *map(gateway_status, ours),
-            *_sorted(*routes.statuses, *policies.statuses, *security.authorizations.statuses),
-        ),
-        limits=policies.limits,
-        fault_plans=policies.fault_plans,
-        has_gateway=bool(ours),
-        tells_client=_tells_client(ours, registry, gateway),
+    return Compilation(
+        resources,
+        registry,
+        gateway=gateway,
+        problems=problems,
+        requires_reference_grants=requires_reference_grants,
+        own_ip=own_ip,
+        trust_domains=trust_domains,
+        denied=denied,
         path_normalization=path_normalization,
-        is_open=any(hostname.startswith("*") or registry.services[hostname].networks for hostname in ours_by_service),
-    )
-    return replace(snapshot, version=_version(snapshot))
+    ).snapshot
+
+
+class Compilation:
+    """A snapshot, and what it takes to follow endpoints without looking at a route or a policy. See `compile`."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        registry: Registry,
+        *,
+        gateway: tuple[str, str],
+        problems: Iterable[Problem] = (),
+        requires_reference_grants: bool = False,
+        own_ip: str | None = None,
+        trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
+        denied: frozenset[str] = frozenset(),
+        path_normalization: str = "BASE",
+    ) -> None:
+        normalization = PathNormalization(path_normalization)
+        place = place_of(registry, gateway, own_ip)
+        reach = Reach(gateway[0])
+        rules = DestinationRules(resources.of(DestinationRule), registry, reach, place.labels)
+        clusters = ClusterConfigs(gateway, rules, place)
+        grants = resources.of(ReferenceGrant)
+        references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
+        gateways = {(it.key.namespace, it.key.name) for it in resources.of(Gateway)}
+        routes = _Routes(Parents(registry, clusters, gateways), references, reach, normalization)
+        for kind in _KINDS:
+            for resource in resources.of(kind):
+                routes.add(resource)
+        services = ((service, clusters.is_ours(service)) for service in registry.services.values())
+        targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
+        policies = Policies(resources, registry, targets, gateway, normalization)
+        virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach, normalization)
+        rules.tell_unheard([service for service in registry.services.values() if clusters.is_ours(service)])
+        ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
+        classes = frozenset(it.value.spec.gateway_class_name for it in ours)
+        security_targets = SecurityTargets(registry, gateway, classes)
+        authorizers = Authorizers(resources.of(ConfigMap), registry, clusters)
+        security = _Security(
+            Authentications(resources.of(RequestAuthentication), security_targets),
+            Authorizations(
+                resources.of(AuthorizationPolicy),
+                security_targets,
+                gateway[0],
+                trust_domains,
+                authorizers.by_name,
+                denied,
+                normalization,
+            ),
+        )
+        ours_by_service = {
+            service.hostname: {
+                port.port: security.on(_destination(service, port, clusters, routes, policies, virtual), service)
+                for port in service.ports
+            }
+            for service in registry.services.values()
+            if clusters.is_ours(service)
+        }
+        destinations = {
+            (host, port): destination
+            for service in map(registry.services.__getitem__, ours_by_service)
+            for host in (*(it for it in service.addresses if registry.service_at(it) is service), service.hostname)
+            for port, destination in ours_by_service[service.hostname].items()
+        }
+        for key, it in _workloads(registry, clusters, policies):
+            destinations.setdefault(key, security.on(it, None))
+        found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
+        own_problems = frozenset(problem for it in found for problem in it.problems)
+        snapshot = Snapshot(
+            version="",
+            registry=registry,
+            destinations=destinations,
+            clusters={name: policies.cluster(config) for name, config in clusters.by_name.items()},
+            problems=tuple(sorted({*problems, *registry.problems, *own_problems})),
+            statuses=(
+                *map(gateway_status, ours),
+                *_sorted(*routes.statuses, *policies.statuses, *security.authorizations.statuses),
+            ),
+            limits=policies.limits,
+            fault_plans=policies.fault_plans,
+            has_gateway=bool(ours),
+            tells_client=_tells_client(ours, registry, gateway),
+            path_normalization=path_normalization,
+            is_open=any(
+                hostname.startswith("*") or registry.services[hostname].networks for hostname in ours_by_service
+            ),
+        )
+        self._gateway = gateway
+        self._own_ip = own_ip
+        self._clusters = clusters
+        self._policies = policies
+        self._problems = own_problems
+        self._direct = frozenset(it.uid for it in registry.workloads.values() if clusters.is_ours(it))
+        self._tells_clients_apart = virtual.has_source_labels
+        self._version = Version(snapshot)
+        self.snapshot = replace(snapshot, version=self._version.name(snapshot))
+
+    def follow(self, update: Update, problems: Iterable[Problem]) -> Snapshot | None:
+        """The snapshot after endpoints came, went, or changed; `problems` are those that were found on the way by now.
+        None where more than clusters depends on it, so that all must be compiled anew."""
+        if any(self._does_more(it) for it in update.workloads) or self._may_reach_others_directly(update):
+            return None
+        changed: dict[ClusterName, ClusterConfig] = {}
+        for _, service in update.services:
+            configs = self._clusters.again(service)
+            if configs is None:
+                return None
+            changed.update((it.name, self._policies.cluster(it)) for it in configs)
+        before = self.snapshot
+        others = [(before.clusters[name], it) for name, it in changed.items() if it != before.clusters[name]]
+        self._version.follow(others, ((it.before, it.after) for it in update.workloads))
+        told = tuple(sorted({*problems, *update.registry.problems, *self._problems}))
+        snapshot = replace(
+            before,
+            registry=update.registry,
+            clusters={**before.clusters, **{it.name: it for _, it in others}},
+            problems=before.problems if told == before.problems else told,
+        )
+        self.snapshot = replace(snapshot, version=self._version.name(snapshot))
+        return self.snapshot
+
+    def _does_more(self, moved: Moved[Workload]) -> bool:
+        """Whether a workload is more than an endpoint: a pod of the waypoint, one that is called by its own address, or
+        one of those by whose labels clients are told apart."""
+        before, after = moved.before, moved.after
+        its = [it for it in (before, after) if it is not None]
+        if any(_is_pod_of(self._gateway, it) or self._own_ip in it.addresses for it in its):
+            return True
+        is_as_ready = before is not None and after is not None and _ready(before) == _ready(after)
+        is_called = any(map(self._clusters.is_ours, its))
+        return (self._tells_clients_apart or is_called) and not is_as_ready
+
+    def _may_reach_others_directly(self, update: Update) -> bool:
+        """Whether a workload that is called by its own address may have other ports or addresses now."""
+        if not self._direct:
+            return False
+        before, after = self.snapshot.registry, update.registry
+        for address in update.addresses:
+            was, now = before.workload_at(address), after.workload_at(address)
+            uids = {it.uid for it in (was, now) if it is not None}
+            if (was is None or now is None or was.uid != now.uid) and not self._direct.isdisjoint(uids):
+                return True
+        for old, new in update.services:
+            had, has = ({it.workload.uid: it.ports for it in service.endpoints} for service in (old, new))
+            if any(uid in self._direct and had.get(uid) != has.get(uid) for uid in had.keys() | has.keys()):
+                return True
+        return False
+
+
+def _ready(workload: Workload) -> Workload:
+    """But for its health."""
+    return replace(workload, is_healthy=True, is_leaving=False)
+
+
+def _is_pod_of(gateway: tuple[str, str], workload: Workload) -> bool:
+    return (workload.namespace, workload.labels.get(GATEWAY_NAME)) == gateway
 
 
 def _tells_client(ours: Iterable[Resource[Gateway]], registry: Registry, gateway: tuple[str, str]) -> bool:
@@ -329,22 +430,3 @@ def _direct(
             addresses=workload.addresses,
         )
         yield from (((address, port), destination) for address in own)
-
-
-def _version(snapshot: Snapshot) -> str:
-    """A short name for what the snapshot says; equal snapshots have equal names."""
-    digest = hashlib.sha256()
-    for part in (
-        sorted(snapshot.destinations.items(), key=lambda it: it[0]),
-        sorted(snapshot.clusters.items()),
-        snapshot.problems,
-        snapshot.statuses,
-    ):
-        digest.update(repr(part).encode())
-    for _, workload in sorted(snapshot.registry.workloads.items()):
-        labels, annotations = sorted(workload.labels.items()), sorted(workload.annotations.items())
-        digest.update(repr((replace(workload, labels={}, annotations={}), labels, annotations)).encode())
-    open_to = sorted((it.hostname, it.networks) for it in snapshot.registry.services.values() if it.networks)
-    digest.update(repr(open_to).encode())
-    digest.update(repr((snapshot.has_gateway, snapshot.tells_client)).encode())
-    return digest.hexdigest()[:12]

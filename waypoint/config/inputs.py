@@ -5,18 +5,18 @@ gives it. So does, whatever its status says, the one whose name was given: its w
 bound to it, address or not.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 
-from l4.config.documents import Document
+from l4.config.documents import Document, Problem
 from l4.config.resources import Decoded, Decoder, Resources
 from l4.config.settings import Settings
 from l4.config.sources import Documents
 from l4.discovery import kubernetes
 from l4.discovery.kubernetes import Gateway, Mesh
 from l4.discovery.registry import Registry
-from waypoint.config.compile import compile
-from waypoint.config.snapshot import Snapshot
+from waypoint.config.compile import Compilation
 
 _MAX_NAMES = 5
 
@@ -26,29 +26,30 @@ def decode(documents: Documents, decoder: Decoder, settings: Settings, gateway: 
     return decoder.decode(_with_address(it, settings, gateway) for it in documents.documents)
 
 
+def mesh_of(settings: Settings) -> Mesh:
+    return Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
+
+
 def registry_of(resources: Resources, settings: Settings) -> Registry:
-    mesh = Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
-    return kubernetes.registry_of(resources, mesh)
+    return kubernetes.registry_of(resources, mesh_of(settings))
 
 
-def snapshot_of(
+def compilation_of(
     resources: Resources,
     registry: Registry,
     *,
     gateway: tuple[str, str],
     settings: Settings,
-    documents: Documents,
-    decoded: Decoded,
+    problems: Iterable[Problem],
     own_ip: str | None = None,
     denied: frozenset[str] = frozenset(),
-) -> Snapshot:
-    """What the waypoint of `gateway` is to do; `documents` and `decoded` are what it was made of, for their
-    problems."""
-    return compile(
+) -> Compilation:
+    """What the waypoint of `gateway` is to do; `problems` are those of its documents and resources."""
+    return Compilation(
         resources,
         registry,
         gateway=gateway,
-        problems={*documents.problems, *decoded.problems},
+        problems=problems,
         requires_reference_grants=settings.requires_reference_grants,
         path_normalization=settings.path_normalization,
         own_ip=own_ip,
@@ -72,7 +73,7 @@ def why_no_gateway(resources: Resources, gateway: tuple[str, str]) -> str:
 
 def _with_address(document: Document, settings: Settings, gateway: tuple[str, str] | None) -> Document:
     key, content = document.key, document.content
-    if (key.group, key.kind) != ("gateway.networking.k8s.io", "Gateway"):
+    if key.kind != "Gateway" or key.group != "gateway.networking.k8s.io":
         return document
     status = content.get("status") or {}
     if not isinstance(status, dict) or status.get("addresses"):

@@ -22,7 +22,7 @@ from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.reach import Reach
 from waypoint.config.report import Report
 from waypoint.config.virtual_rules import VirtualRules
-from waypoint.config.virtual_service import MESH, VirtualService
+from waypoint.config.virtual_service import MESH, HTTPMatch, VirtualService
 
 _EVERYTHING = frozenset({b"/", b""})
 
@@ -64,6 +64,8 @@ class VirtualServices:
         for resource in ordered:
             if not resource.value.spec.gateways or MESH in resource.value.spec.gateways:
                 self._add(resource)
+        self.has_source_labels = any(match.source_labels for it in ordered for match in _matches(it.value))
+        """Whether it depends on the labels of clients, which are workloads, what is done with their requests."""
         self._wildcards.sort(key=lambda it: -len(it[0]))
         self._tell_unused(ordered)
 
@@ -144,6 +146,11 @@ class VirtualServices:
             if name not in used:
                 sentence = "names no host, and no VirtualService delegates to it: it has no effect"
                 self.problems.append(Problem(it.origin, str(it.key), "spec.hosts", sentence, Code.PARENT_NOT_FOUND))
+
+
+def _matches(value: VirtualService) -> Iterator[HTTPMatch]:
+    for route in value.spec.http:
+        yield from route.match
 
 
 def _ranked(routes: Iterable[Route]) -> Iterator[tuple[int, Route]]:

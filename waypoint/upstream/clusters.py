@@ -48,7 +48,7 @@ class Clusters:
             cluster = self._clusters.get(name)
             if cluster is None:
                 cluster = self._clusters[name] = Cluster(config, self._note, self._loop.time)
-            elif cluster.config != config:
+            elif cluster.config is not config and cluster.config != config:
                 cluster.reconcile(config)
             else:
                 continue

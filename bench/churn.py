@@ -1,0 +1,287 @@
+"""What pods that become ready, and cease to be, cost a waypoint with a large configuration.
+
+    python -m bench.churn [--services 1000] [--routes 5] [--pods 10] [--rate 50] [--seconds 60] [--profile] [--json]
+
+Follows a folder as the program does, in this process: one file for the services and their routes, one for the pods of
+each service. `--profile` prints where the time of a single change goes. Otherwise pods change their readiness at the
+rate, and the figures are: the CPU of following, the time from a file's change to its being live, and how long
+the event loop was held, which is how long a request may wait.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import json
+import logging
+import pstats
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+
+from l4.admin import Readiness
+from l4.config.holder import Holder
+from l4.config.settings import Settings
+from l4.discovery.registry import Registry
+from l4.net.tasks import Tasks
+from l4.telemetry.metrics import MeshMetrics
+from waypoint.config.snapshot import Snapshot
+from waypoint.following import Following
+from waypoint.live import LivePolicies
+from waypoint.options import GatewayName, RunOptions
+from waypoint.tokens import Tokens
+from waypoint.upstream.clusters import Clusters
+
+_NOBODY = ("127.0.0.1", 0)
+_BEAT_SECONDS = 0.002
+_CALM_SECONDS = 5.0
+_PROFILED = 5
+_LINES = 45
+
+_AROUND = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: default}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio.io/use-waypoint: waypoint}}
+"""
+_SERVICE = """---
+apiVersion: v1
+kind: Service
+metadata: {{name: s{0}, namespace: default}}
+spec: {{clusterIP: 10.{1}.{2}.{3}, ports: [{{name: http, port: 8080}}], selector: {{app: s{0}}}}}
+"""
+_ROUTE = """---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: s{0}-{1}}}
+spec:
+  parentRefs: [{{group: "", kind: Service, name: s{0}}}]
+  rules:
+  - matches: [{{path: {{value: /area{1}}}}}, {{headers: [{{name: x-version, value: "{1}"}}]}}]
+    filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: x-area, value: "{1}"}}]}}}}]
+    backendRefs: [{{name: s{0}, port: 8080, weight: 9}}, {{name: s{2}, port: 8080}}]
+"""
+_POD = """---
+apiVersion: v1
+kind: Pod
+metadata: {{name: s{0}-{1}, labels: {{app: s{0}}}, annotations: {{ambient.istio.io/redirection: enabled}}}}
+spec: {{serviceAccountName: s{0}, nodeName: n{1}}}
+status: {{phase: Running, podIP: 11.{2}.{3}.{4}, conditions: [{{type: Ready, status: "{5}"}}]}}
+"""
+
+
+@dataclass
+class _Mesh:
+    """A generated mesh in a folder; pods are changed by their number."""
+
+    folder: Path
+    services: int
+    routes: int
+    pods: int
+    waiting: set[int] = field(default_factory=set)
+
+    def write(self) -> None:
+        self.folder.joinpath("mesh.yaml").write_text("".join(self._services()))
+        for service in range(self.services):
+            self._write_pods(service)
+
+    def flip(self, pod: int) -> None:
+        """Ready, or no longer."""
+        self.waiting ^= {pod}
+        self._write_pods(pod // self.pods)
+
+    def is_live(self, pod: int, snapshot: Snapshot) -> bool:
+        uid = f"Kubernetes//Pod/default/s{pod // self.pods}-{pod % self.pods}"
+        return snapshot.registry.workloads[uid].is_healthy is (pod not in self.waiting)
+
+    def _services(self) -> Iterator[str]:
+        yield _AROUND
+        for service in range(self.services):
+            yield _SERVICE.format(service, service >> 16, service >> 8 & 255, service & 255)
+            for route in range(self.routes):
+                yield _ROUTE.format(service, route, (service + 1) % self.services)
+
+    def _write_pods(self, service: int) -> None:
+        file, parts = self.folder / f"pods-{service}.yaml", []
+        for number in range(self.pods):
+            pod = service * self.pods + number
+            is_ready = pod not in self.waiting
+            parts.append(_POD.format(service, number, pod >> 16, pod >> 8 & 255, pod & 255, is_ready))
+        file.with_suffix(".new").write_text("".join(parts))
+        file.with_suffix(".new").replace(file)
+
+
+class _Waypoint:
+    """What follows a configuration, and what it is followed for, without the ports."""
+
+    def __init__(self, folder: Path) -> None:
+        metrics, settings = MeshMetrics("proxy", "bench"), Settings.from_environment({})
+        self.holder = Holder(Snapshot("", Registry()))
+        self._tasks = Tasks(metrics.count_loop_failure, lambda name, sentence: None)
+        self._clusters = Clusters(settings, self._tasks.keep)
+        nowhere = Path("/nonexistent")
+        options = RunOptions(
+            resources=(folder,),
+            gateway=GatewayName("default", "waypoint"),
+            certificate=nowhere,
+            private_key=nowhere,
+            trust_bundle=nowhere,
+            listen=_NOBODY,
+            metrics=_NOBODY,
+            readiness=_NOBODY,
+            admin=_NOBODY,
+            access_log="",
+        )
+        self.following = Following(
+            options,
+            settings,
+            holder=self.holder,
+            clusters=self._clusters,
+            live=LivePolicies(metrics, self._tasks.spawn),
+            tokens=Tokens(settings, self._tasks.keep),
+            readiness=Readiness({"configuration"}),
+            metrics=metrics,
+        )
+
+    def follow(self) -> None:
+        self._tasks.keep("following the configuration", self.following.watch)
+        self._tasks.keep("analyzing the configuration", self.following.analyze)
+
+    async def close(self) -> None:
+        self._clusters.close()
+        await self._tasks.close()
+
+
+class _Beats:
+    """How long the loop is held: what a beat is late."""
+
+    def __init__(self) -> None:
+        self.late: list[float] = []
+
+    async def run(self) -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(_BEAT_SECONDS)
+            self.late.append(time.perf_counter() - before - _BEAT_SECONDS)
+
+    def figures(self) -> dict[str, float]:
+        its = sorted(self.late)
+        self.late = []
+        return {"p99 ms": _ms(its[len(its) * 99 // 100]), "worst ms": _ms(its[-1])}
+
+
+async def _profile(mesh: _Mesh) -> None:
+    """One change at a time, all in this thread, so that the profile has everything but the analysis."""
+    waypoint = _Waypoint(mesh.folder)
+    waypoint.following.begin()
+    profile, cpu = cProfile.Profile(), time.process_time()
+    for pod in range(_PROFILED):
+        mesh.flip(pod * 7)
+        waypoint.following.begin()
+    print(f"a change: {_ms((time.process_time() - cpu) / _PROFILED)} ms of CPU without the profile")
+    profile.enable()
+    for pod in range(_PROFILED):
+        mesh.flip(pod * 7 + 1)
+        waypoint.following.begin()
+    profile.disable()
+    pstats.Stats(profile).sort_stats("cumulative").print_stats(_LINES)
+    await waypoint.close()
+
+
+async def _churn(mesh: _Mesh, rate: float, seconds: float) -> dict[str, dict[str, float]]:
+    waypoint, beats = _Waypoint(mesh.folder), _Beats()
+    started = time.process_time()
+    waypoint.following.begin()
+    ready = time.process_time() - started
+    waypoint.follow()
+    changed: dict[int, float] = {}
+    delays: list[float] = []
+
+    def is_live(snapshot: Snapshot) -> None:
+        now = time.perf_counter()
+        live = [pod for pod in changed if mesh.is_live(pod, snapshot)]
+        delays.extend(now - changed.pop(pod) for pod in live)
+
+    waypoint.holder.subscribe(is_live)
+    beating = asyncio.create_task(beats.run())
+    await asyncio.sleep(_CALM_SECONDS)
+    beats.late = []
+    cpu = time.process_time()
+    await asyncio.sleep(_CALM_SECONDS)
+    idle, calm = (time.process_time() - cpu) / _CALM_SECONDS, beats.figures()
+    cpu, began, dice = time.process_time(), time.perf_counter(), random.Random(1)
+    writing = 0.0
+    while (now := time.perf_counter()) - began < seconds:
+        pod = dice.randrange(mesh.services * mesh.pods)
+        if pod not in changed:
+            before = time.thread_time()
+            mesh.flip(pod)
+            writing += time.thread_time() - before
+            changed[pod] = now
+        await asyncio.sleep(1 / rate)
+    spent, took = time.process_time() - cpu - writing, time.perf_counter() - began
+    held = beats.figures()
+    beating.cancel()
+    for _ in range(100):
+        if not changed:
+            break
+        await asyncio.sleep(0.1)
+    await waypoint.close()
+    delays.sort()
+    return {
+        "at the start": {"CPU s": round(ready, 2)},
+        "idle": {"CPU %": round(idle * 100, 1), **calm},
+        "changing": {
+            "changes": len(delays),
+            "never live": len(changed),
+            "CPU %": round(spent / took * 100, 1),
+            "live after, median ms": _ms(statistics.median(delays)),
+            "live after, p99 ms": _ms(delays[len(delays) * 99 // 100]),
+            "held, p99 ms": held["p99 ms"],
+            "held, worst ms": held["worst ms"],
+        },
+    }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.churn", description="Endpoints that come and go.")
+    parser.add_argument("--services", type=int, default=1000)
+    parser.add_argument("--routes", type=int, default=5, help="for each service")
+    parser.add_argument("--pods", type=int, default=10, help="for each service")
+    parser.add_argument("--rate", type=float, default=50.0, help="changes a second")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--profile", action="store_true", help="say where the time of one change goes")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="churn-") as folder:
+        mesh = _Mesh(Path(folder), options.services, options.routes, options.pods)
+        mesh.write()
+        if options.profile:
+            uvloop.run(_profile(mesh))
+            return
+        print(f"about {options.seconds + 2 * _CALM_SECONDS + 15:.0f} s …", file=sys.stderr)
+        result = uvloop.run(_churn(mesh, options.rate, options.seconds))
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, figures in result.items():
+        print(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in figures.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,15 +2,19 @@
 
 A context is made once for each configuration, in a thread, because it reads files, and again when they change: new
 connections use it at once, those made before live on. What can't be made or verified fails closed: the attempt ends
-with a sentence, and nothing is sent. What was made before stays in use until the files can be loaded again.
+with a sentence, and nothing is sent. What was made before stays in use until the files can be loaded again, but no
+longer than its client certificate lasts.
 """
 
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 from typing import cast
 
 from cryptography import x509
@@ -41,16 +45,19 @@ def client_context(authorities: str = "") -> ssl.SSLContext:
 
 @dataclass(slots=True)
 class _Loaded:
-    """`versions` are those of the files that the context was made of."""
+    """`versions` are those of the files that the context was made of; `expires_at` is when its client certificate
+    expires, in seconds of the wall clock."""
 
     context: ssl.SSLContext
     versions: tuple[Version, ...]
+    expires_at: float
 
 
 class TlsContexts:
     """Made on first use, and again when one of their files has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._loaded: dict[UpstreamTls, _Loaded] = {}
         self._failures: dict[UpstreamTls, str] = {}
 
@@ -59,6 +66,8 @@ class TlsContexts:
         loaded = self._loaded.get(tls)
         if loaded is None:
             loaded = await self._load(tls)
+        if loaded.expires_at <= self._clock():
+            raise InvalidTls(_expired(tls))
         return loaded.context
 
     def keep(self, wanted: Collection[UpstreamTls]) -> None:
@@ -76,11 +85,15 @@ class TlsContexts:
                 with suppress(InvalidTls):
                     await self._load(tls)
                     log.info("the files for TLS to %s have changed and are in use: %s", tls.server_name, _files(tls))
-            concern("\n".join(sorted(self._failures.values())[:_MAX_TOLD]))
+            now = self._clock()
+            expired = (_expired(tls) for tls, it in self._loaded.items() if it.expires_at <= now)
+            concern("\n".join(sorted({*self._failures.values(), *expired})[:_MAX_TOLD]))
 
     async def _load(self, tls: UpstreamTls) -> _Loaded:
         try:
             loaded = await asyncio.to_thread(_load, tls)
+            if loaded.expires_at <= self._clock():
+                raise InvalidTls(_expired(tls))
         except InvalidTls as error:
             sentence = f"{error}; those loaded before stay in use" if tls in self._loaded else str(error)
             if self._failures.get(tls) != sentence:
@@ -100,11 +113,28 @@ def _changed(loaded: Mapping[UpstreamTls, _Loaded]) -> list[UpstreamTls]:
 
 def _load(tls: UpstreamTls) -> _Loaded:
     versions = _versions(tls)  # taken first: a change meanwhile is seen by the next look
-    return _Loaded(_context(tls), versions)
+    return _Loaded(_context(tls), versions, _expiry(tls))
 
 
 def _versions(tls: UpstreamTls) -> tuple[Version, ...]:
     return tuple(map(version_of, filter(None, (tls.ca_certificates, tls.client_certificate, tls.private_key))))
+
+
+def _expiry(tls: UpstreamTls) -> float:
+    """Of the client certificate, or of the intermediate that expires before it."""
+    if not tls.client_certificate:
+        return inf
+    try:
+        chain = x509.load_pem_x509_certificates(Path(tls.client_certificate).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidTls(f"{tls.client_certificate} can't be read: {error}") from None
+    return min(it.not_valid_after_utc for it in chain).timestamp()
+
+
+def _expired(tls: UpstreamTls) -> str:
+    return (
+        f"{tls.client_certificate}, the client certificate for TLS to {tls.server_name}, expired; have a new one issued"
+    )
 
 
 def _files(tls: UpstreamTls) -> str:

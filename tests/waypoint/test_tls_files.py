@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from policies.upstream_tls import UpstreamTls
 from tests.kit.aio import run
-from tests.kit.certificates import MeshPki
+from tests.kit.certificates import HOUR, MeshPki
 from tests.kit.mesh import address, settled
 from waypoint import tls as module
 from waypoint.tls import InvalidTls, TlsContexts
@@ -179,5 +180,38 @@ def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(tmp_pa
 
         with pytest.raises(InvalidTls, match=r"client\.key can't be used"):
             await TlsContexts().get(UpstreamTls(HOST, (), str(pki.bundle_path), *files))
+
+    run(scenario())
+
+
+def test_a_client_certificate_is_shown_to_nobody_after_it_expired_and_an_expired_one_replaces_none(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        pki, now = MeshPki(tmp_path), time.time()
+        chain, key = tmp_path / "client.pem", tmp_path / "client.key"
+        good, late = pki.leaf(["spiffe://a"]), pki.leaf(["spiffe://a"], starts=-2 * HOUR, ends=-HOUR)
+        chain.write_bytes(good.chain_pem)
+        key.write_bytes(good.key_pem)
+        tls = UpstreamTls(HOST, (), str(pki.bundle_path), str(chain), str(key))
+        contexts = TlsContexts(lambda: now)
+        async with watched(contexts) as concerns:
+            before = await contexts.get(tls)
+            key.write_bytes(late.key_pem)
+            chain.write_bytes(late.chain_pem)
+            await settled(
+                lambda: "expired; have a new one issued; those loaded before stay in use" in "".join(concerns[-1:])
+            )
+            assert await contexts.get(tls) is before
+
+            now += HOUR.total_seconds()
+            with pytest.raises(InvalidTls, match=r"client\.pem, the client certificate .* expired"):
+                await contexts.get(tls)
+
+            renewed = pki.leaf(["spiffe://a"], ends=3 * HOUR)
+            key.write_bytes(renewed.key_pem)
+            chain.write_bytes(renewed.chain_pem)
+            await settled(lambda: concerns[-1] == "")
+            assert await contexts.get(tls) is not before
 
     run(scenario())

@@ -1,6 +1,7 @@
 """The `ztunnel` command as a process."""
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -11,12 +12,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from l4.net.copy import reset_on_close
 from tests.kit.certificates import MeshPki
+from tests.kit.failing import vital_loops
 from tests.l4.ztunnel.objects import LOOPBACK
 
 POD = """
@@ -73,6 +76,18 @@ class Ztunnel:
         except OSError:
             return ""
 
+    def failed_loops(self) -> dict[str, int]:
+        found = re.findall(r'^pywaypoint_loop_failures_total{loop="(.*)"} (\d+)$', self.metrics_text(), re.MULTILINE)
+        return {name: int(count) for name, count in found}
+
+    def number(self, name: str) -> float:
+        found = re.search(rf"^{name}\S* (\S+)$", self.metrics_text(), re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def metrics_text(self) -> str:
+        with urllib.request.urlopen(f"{self.metrics}/stats/prometheus", timeout=5) as answer:
+            return str(answer.read().decode())
+
     def carried(self) -> tuple[socket.socket, socket.socket]:
         """Both ends of a connection that the ztunnel carries."""
         client = socket.create_connection(LISTEN, timeout=5)
@@ -93,14 +108,15 @@ def _command(folder: Path, ports: list[int], *more: str) -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, *more: str, **settings: str) -> Iterator[Ztunnel]:
-    """Nobody reads what it prints."""
+def running(folder: Path, *more: str, prefix: tuple[str, ...] = (), **settings: str) -> Iterator[Ztunnel]:
+    """Nobody reads what it prints. The `prefix` comes before the command."""
     with socket.create_server(("127.0.0.1", 0)) as outside:
         outside.settimeout(5)
         _write_files(folder, outside)
         ports = _free_ports(3)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(_command(folder, ports, *more), env=os.environ | settings, **pipes) as process:
+        command = [*prefix, *_command(folder, ports, *more)]
+        with subprocess.Popen(command, env=os.environ | settings, **pipes) as process:
             ztunnel = Ztunnel(folder, process, outside, ports)
             try:
                 _until(lambda: ztunnel.ready() == 200)
@@ -176,8 +192,8 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+def _until(holds: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -201,6 +217,23 @@ def test_it_serves_shows_its_configuration_and_ends_when_asked(tmp_path: Path) -
         assert ADDRESS in dump
         assert 'istio_tcp_connections_opened_total{reporter="source",source_workload="client"' in metrics
         assert 'direction="outbound"' in (tmp_path / "access.log").read_text()
+
+
+def test_each_vital_loop_that_fails_comes_back(tmp_path: Path) -> None:
+    with running(tmp_path, prefix=(sys.executable, "-m", "tests.kit.failing")) as ztunnel:
+        loops = vital_loops("l4/ztunnel")
+        _until(lambda: ztunnel.failed_loops() == dict.fromkeys(loops, 1))
+
+        pki = MeshPki(tmp_path)
+        identity = pki.identity("default", "client")
+        pki.write(identity, pki.leaf([str(identity)], ends=timedelta(hours=9)))
+        _until(lambda: ztunnel.number("istio_cert_expiry_seconds") > 8 * 3600)
+        resources = tmp_path / "pod.yaml"
+        resources.write_text(resources.read_text().replace(LISTEN[0], LISTEN_AFTER[0]))
+        _until(lambda: _accepts(LISTEN_AFTER))
+        _until(lambda: ztunnel.readiness_text() == "ready\n", 30)
+
+        assert ztunnel.failed_loops() == dict.fromkeys(loops, 1)
 
 
 def test_told_to_stop_it_is_not_ready_takes_nobody_new_and_lets_connections_finish(tmp_path: Path) -> None:

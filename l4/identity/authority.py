@@ -105,20 +105,20 @@ class DevelopmentAuthority:
             )
         return SignedChain(self._leaf(identity, key, self._leaf_life), self._root.public_bytes(Encoding.PEM))
 
-    def issue(self, identity: Identity, valid_seconds: float | None = None) -> tuple[bytes, bytes]:
-        """A new chain and private key, both PEM."""
+    def issue(self, identity: Identity, valid_seconds: float | None = None) -> tuple[bytes, PrivateKey]:
+        """A new chain, in PEM, and its private key."""
         key = ec.generate_private_key(ec.SECP256R1())
         life = self._leaf_life if valid_seconds is None else timedelta(seconds=valid_seconds)
-        return self._leaf(identity, key.public_key(), life), _key_pem(key)
+        return self._leaf(identity, key.public_key(), life), PrivateKey(_key_pem(key))
 
     def write(self, identity: Identity, folder: Path, valid_seconds: float | None = None) -> Path:
         """Issue into `<namespace>.<service account>.pem` and `.key` of `folder`; returns the chain's path.
 
         Each file appears whole. A reader between the two renames sees a key that does not fit, and keeps what it has.
         """
-        chain_pem, key_pem = self.issue(identity, valid_seconds)
+        chain_pem, private_key = self.issue(identity, valid_seconds)
         path, key_path = self.pair(identity, folder)
-        _replace(key_path, key_pem, mode=0o600)
+        _replace(key_path, private_key.pem, mode=0o600)
         _replace(path, chain_pem)
         return path
 

@@ -197,8 +197,10 @@ class FolderStore:
         self._callbacks.append(callback)
 
     def want(self, identity: Identity) -> None:
-        with suppress(NoCertificate):  # `get` says so, until the files are there
-            self.get(identity)
+        """Read its files, if they are there and there is room; else `get` reads them, or says what is missing."""
+        if identity not in self._stores and len(self._stores) < self._max_identities:
+            with suppress(NoCertificate):
+                self._open(identity)
 
     def forget(self, identity: Identity) -> None:
         self._stores.pop(identity, None)

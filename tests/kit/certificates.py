@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -99,11 +100,13 @@ class MeshPki:
         usages: Sequence[x509.ObjectIdentifier] | None = BOTH_SIDES,
         is_authority: bool = False,
         digital_signature: bool = True,
+        public_key: CertificatePublicKeyTypes | None = None,
     ) -> Pair:
+        """With a `public_key`, which is somebody else's, the pair's own key means nothing."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         builder = (
-            x509.CertificateBuilder(self._name, x509.Name([]), key.public_key())
+            x509.CertificateBuilder(self._name, x509.Name([]), public_key or key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + starts)
             .not_valid_after(now + ends)

@@ -388,3 +388,20 @@ def test_a_folder_forgets_the_certificates_of_workloads_that_are_gone(
     assert folder.concern == ""
     assert folder.seconds_left is not None
     assert folder.seconds_left > 0.5 * HOUR.total_seconds()
+
+
+def test_a_folder_reads_at_once_what_is_wanted_while_there_is_room(pki: MeshPki, folder: FolderStore) -> None:
+    a, b, c = (Identity("cluster.local", "bookinfo", name) for name in ("a", "b", "c"))
+    folder.want(a)
+    assert folder.seconds_left is None
+    for identity in (a, b, c):
+        pki.write(identity)
+
+    folder.want(a)
+    kept = folder.get(a)
+    for identity in (b, c, a, b, c):
+        folder.want(identity)
+
+    assert folder.seconds_left is not None
+    assert folder.get(a) is kept
+    assert folder.get(c).identity == c

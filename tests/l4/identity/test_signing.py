@@ -16,6 +16,7 @@ from l4.identity import signing
 from l4.identity.authority import AuthorityError, DevelopmentAuthority, SignedChain
 from l4.identity.signing import AuthoritySource
 from l4.identity.source import CertificateAwaited, NoCertificate, WorkloadCertificate
+from l4.net.tasks import Tasks
 from policies.attributes import Identity
 from tests.kit.certificates import MeshPki
 from tests.kit.virtual_time import run_virtually
@@ -265,23 +266,57 @@ def test_an_answer_that_does_not_fit_replaces_nothing(
     scenario(signer, body)
 
 
-def test_an_answer_for_another_identity_is_refused(tmp_path: Path, signer: Signer) -> None:
-    async def mistaken(identity: Identity, csr_pem: bytes) -> SignedChain:
+class Mistaken:
+    """An authority that signs the right key for the wrong identity."""
+
+    def __init__(self, pki: MeshPki) -> None:
+        self._pki = pki
+
+    async def sign(self, identity: Identity, csr_pem: bytes) -> SignedChain:
         request = x509.load_pem_x509_csr(csr_pem)
-        key = request.public_key()
-        return SignedChain(signer.authority._leaf(RATINGS, key, signer.authority._leaf_life), signer.root)  # type: ignore[arg-type,attr-defined]
+        return SignedChain(
+            self._pki.leaf([str(RATINGS)], public_key=request.public_key()).chain_pem, self._pki.root_pem
+        )
 
-    signer.root = signer.authority.bundle_path.read_bytes()  # type: ignore[attr-defined]
-    signer.sign = mistaken  # type: ignore[method-assign]
 
-    async def body(source: AuthoritySource) -> None:
-        source.want(REVIEWS)
-        await asyncio.sleep(0.2)
+def test_an_answer_for_another_identity_is_refused(tmp_path: Path) -> None:
+    async def body() -> None:
+        source = AuthoritySource(Mistaken(MeshPki(tmp_path)))
+        async with watched(source):
+            source.want(REVIEWS)
+            await asyncio.sleep(0.2)
 
-        with pytest.raises(NoCertificate, match=f"is for {RATINGS}, not for {REVIEWS}"):
-            source.get(REVIEWS)
+            with pytest.raises(NoCertificate, match=f"is for {RATINGS}, not for {REVIEWS}"):
+                source.get(REVIEWS)
 
-    scenario(signer, body)
+    run_virtually(body())
+
+
+def test_whoever_is_told_and_fails_ends_the_loop_which_goes_on_when_it_is_begun_again(signer: Signer) -> None:
+    async def body() -> None:
+        source, told, failed = AuthoritySource(signer, clock=signer.now), list[Identity](), list[str]()
+
+        def fails_once(renewed: WorkloadCertificate) -> None:
+            told.append(renewed.identity)
+            if len(told) == 1:
+                raise OSError("made to fail")
+
+        source.on_change(fails_once)
+        tasks = Tasks(failed.append)
+        tasks.keep("certificates", source.watch)
+        identities = [Identity("cluster.local", "n", f"a{number}") for number in range(20)]
+        for identity in identities:
+            source.want(identity)
+        await asyncio.sleep(5)
+
+        assert failed == ["certificates"]
+        assert {source.get(identity).identity for identity in identities} == set(identities) == set(told)
+        assert signer.under_way == 0
+        await asyncio.sleep(LIFE)
+        assert {source.get(identity).identity for identity in identities} == set(identities)
+        await tasks.close()
+
+    run_virtually(body())
 
 
 def test_who_is_forgotten_is_renewed_no_more_and_an_answer_under_way_is_dropped(signer: Signer) -> None:

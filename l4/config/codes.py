@@ -114,7 +114,10 @@ CODES: Mapping[Code, Entry] = {
         "ProtocolMismatch", _ERROR, "A route or policy of this kind has no effect on a port of this protocol."
     ),
     Code.RULE_INVALID: Entry(
-        "RuleInvalid", _ERROR, "A value of the rule is not accepted; its requests are answered with 500.", "IST0106"
+        "RuleInvalid",
+        _ERROR,
+        "A value of the rule is not accepted. The rule's requests get 500; a TCP or TLS rule's connections are closed.",
+        "IST0106",
     ),
     Code.TARGET_NOT_FOUND: Entry("TargetNotFound", _ERROR, "What the policy is attached to does not exist.", "IST0101"),
     Code.POLICY_CONFLICTED: Entry(

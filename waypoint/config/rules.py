@@ -52,12 +52,12 @@ class Rules:
         key: ObjectKey,
         references: References,
         report: Report,
-        refused: Mapping[int, str] | None = None,
+        refused: Mapping[tuple[str, int], str] | None = None,
         normalization: PathNormalization = BASE,
     ) -> None:
         self.dropped: set[int] = set()
         self._normalization = normalization
-        self._refused = refused or {}
+        self._refused = {index: why for (_, index), why in (refused or {}).items()}
         self._key = key
         self._references = references
         self._report = report
@@ -79,13 +79,25 @@ class Rules:
     def opaque(self, rules: tuple[L4Rule, ...], hostnames: tuple[str, ...] = ("",)) -> Iterator[OpaqueRoute]:
         """Of TCPRoute; of TLSRoute with the names that it is for."""
         for index, rule in enumerate(rules):
-            backends = tuple(
-                WeightedBackend(self._resolved(f"spec.rules[{index}].backendRefs[{number}]", ref, _RESET), ref.weight)
-                for number, ref in enumerate(rule.backend_refs)
-            )
             name, source = self._named(index, rule.name)
-            compiled = Rule(name, backends, source=source)
+            compiled = Rule(name, self._of_connections(index, rule), source=source)
             yield from (OpaqueRoute(hostname.lower(), compiled) for hostname in hostnames)
+
+    def _of_connections(self, index: int, rule: L4Rule) -> tuple[WeightedBackend, ...]:
+        if self._is_refused(index):
+            return _NOWHERE
+        return tuple(
+            WeightedBackend(self._resolved(f"spec.rules[{index}].backendRefs[{number}]", ref, _RESET), ref.weight)
+            for number, ref in enumerate(rule.backend_refs)
+        )
+
+    def _is_refused(self, index: int) -> bool:
+        """Whether a stand-in is there, which then goes nowhere."""
+        if index not in self._refused:
+            return False
+        self._report.refuse(self._refused[index])
+        self.dropped.add(index)
+        return True
 
     def _matches(self, index: int, rule: HTTPRouteRule | GRPCRouteRule) -> list[Match]:
         return [] if index in self._refused and not rule.matches else matches_of(rule, self._normalization)
@@ -98,9 +110,7 @@ class Rules:
     def _rule(self, index: int, rule: HTTPRouteRule | GRPCRouteRule, matches: list[Match]) -> Rule:
         field = f"spec.rules[{index}]"
         name, source = self._named(index, rule.name)
-        if index in self._refused:
-            self._report.refuse(self._refused[index])
-            self.dropped.add(index)
+        if self._is_refused(index):
             return Rule(name, _NOWHERE, source=source)
         try:
             return self._carried_out(index, rule, matches)

@@ -16,6 +16,11 @@ _OF_THE_FRAMING = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"keep-alive", b"proxy-connection"}
     | {b"http2-settings"}
 )
+NOTHING: frozenset[bytes] = frozenset()
+IN_RESPONSES = frozenset({b"host"})
+"""Frames nothing in a response, where some servers repeat the request's."""
+IN_BODILESS_RESPONSES = IN_RESPONSES | {b"content-length"}
+"""What a body's length would be may stand there (HEAD, 304)."""
 _VISIBLE = bytes(range(0x21, 0x7F))
 TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 """What values are made of."""
@@ -32,13 +37,12 @@ class Unwritable(ValueError):
     """Says in a sentence what must not be written."""
 
 
-def check_fields(headers: Headers, *, tells_length: bool = False) -> None:
-    """`tells_length`: what a body's length would be may stand there, because there is none (HEAD, 304). Raises
-    Unwritable."""
+def check_fields(headers: Headers, allowed: frozenset[bytes] = NOTHING) -> None:
+    """`allowed` are names of the framing that may stand here all the same. Raises Unwritable."""
     if not KNOWN_NAMES.issuperset(map(_name_of, headers)):
         for name, _ in headers:
             if name not in KNOWN_NAMES:
-                check_name(name, tells_length=tells_length)
+                check_name(name, allowed)
     if b"".join(map(_value_of, headers)).translate(None, TEXT):
         raise control_character(headers)
 
@@ -56,10 +60,10 @@ def check_target(method: bytes, target: bytes, authority: bytes) -> None:
         raise Unwritable("the target holds a blank, a control character or what isn't ASCII")
 
 
-def check_name(name: bytes, *, tells_length: bool = False) -> None:
+def check_name(name: bytes, allowed: frozenset[bytes] = NOTHING) -> None:
     """One that isn't known yet. Raises Unwritable."""
     if name in _OF_THE_FRAMING:
-        if tells_length and name == b"content-length":
+        if name in allowed:
             return
         raise Unwritable(f"{name!r} is written once, by what frames the message")
     if not _NAME(name):

@@ -142,7 +142,7 @@ class Denied(ExchangeError):
 
 
 class NotAuthorized(ExchangeError):
-    """Whom a policy wants to have asked can't be asked, or said nothing that is understood."""
+    """The authorizer is unknown, unreachable, or gave an invalid answer."""
 
     flag = ResponseFlag.UNAUTHORIZED_EXTERNAL_SERVICE
     detail = "ext_authz_error"

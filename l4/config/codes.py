@@ -82,64 +82,80 @@ _ERROR, _WARNING, _INFO = Level.ERROR, Level.WARNING, Level.INFO
 
 CODES: Mapping[Code, Entry] = {
     Code.INVALID: Entry(
-        "Invalid", _ERROR, "The document breaks a rule of its API; its last valid version stays live.", "IST0106"
+        "Invalid", _ERROR, "The document breaks a rule of its API. Its last valid version stays live.", "IST0106"
     ),
     Code.UNKNOWN_FIELD: Entry(
-        "UnknownField", _WARNING, "The field is not known here and has no effect; is it spelled right?", "IST0106"
+        "UnknownField", _WARNING, "The field is unknown and has no effect. Check its spelling.", "IST0106"
     ),
-    Code.NOT_CARRIED_OUT: Entry("NotCarriedOut", _ERROR, "The API has it, this waypoint doesn't do it."),
-    Code.FILE_EMPTY: Entry("FileEmpty", _WARNING, "A file of the configuration holds no object."),
+    Code.NOT_CARRIED_OUT: Entry(
+        "NotCarriedOut", _ERROR, "The API has this field or value, but this waypoint does not carry it out."
+    ),
+    Code.FILE_EMPTY: Entry("FileEmpty", _WARNING, "A configuration file contains no object."),
     Code.KIND_UNKNOWN: Entry(
         "KindUnknown",
         _ERROR,
-        "The API group has no such kind or version; at start it keeps a proxy not ready.",
+        "The API group has no such kind or version. At start, the proxy stays not ready.",
         "IST0106",
     ),
     Code.CONTENT_HELD: Entry(
         "ContentHeld",
         _WARNING,
-        "A file was emptied, cut short or removed, or can't be read; what it held stays live.",
+        "A file was emptied, cut short or removed, or can't be read. Its last objects stay live.",
     ),
-    Code.PARENT_NOT_FOUND: Entry("ParentNotFound", _ERROR, "What the route attaches to does not exist.", "IST0101"),
+    Code.PARENT_NOT_FOUND: Entry("ParentNotFound", _ERROR, "The route's parent does not exist.", "IST0101"),
     Code.PARENT_PORT_NOT_FOUND: Entry("ParentPortNotFound", _ERROR, "The parent has no such port.", "IST0101"),
     Code.BACKEND_NOT_FOUND: Entry(
-        "BackendNotFound", _ERROR, "The backend, or its port, does not exist; its share is answered 500.", "IST0101"
+        "BackendNotFound",
+        _ERROR,
+        "The backend, or its port, does not exist. Its share gets 500, or 503 in a VirtualService.",
+        "IST0101",
     ),
-    Code.BACKEND_KIND_UNKNOWN: Entry("BackendKindUnknown", _ERROR, "No backend is of this kind here."),
+    Code.BACKEND_KIND_UNKNOWN: Entry("BackendKindUnknown", _ERROR, "This waypoint knows no backends of this kind."),
     Code.REFERENCE_NOT_PERMITTED: Entry(
-        "ReferenceNotPermitted", _ERROR, "The setting asks for a ReferenceGrant in the other namespace."
+        "ReferenceNotPermitted",
+        _ERROR,
+        "REQUIRES_REFERENCE_GRANTS is set, and the other namespace has no ReferenceGrant for this.",
     ),
-    Code.FILTER_INVALID: Entry("FilterInvalid", _ERROR, "The filter can't be used here; its rule answers 500."),
+    Code.FILTER_INVALID: Entry("FilterInvalid", _ERROR, "The filter can't be used here. Its rule answers 500."),
     Code.PROTOCOL_MISMATCH: Entry(
         "ProtocolMismatch", _ERROR, "A route or policy of this kind has no effect on a port of this protocol."
     ),
     Code.RULE_INVALID: Entry(
-        "RuleInvalid", _ERROR, "A value of the rule is not accepted; its requests are answered with 500.", "IST0106"
+        "RuleInvalid",
+        _ERROR,
+        "A value of the rule is not accepted. The rule's requests get 500; a TCP or TLS rule's connections are closed.",
+        "IST0106",
     ),
-    Code.TARGET_NOT_FOUND: Entry("TargetNotFound", _ERROR, "What the policy is attached to does not exist.", "IST0101"),
+    Code.TARGET_NOT_FOUND: Entry("TargetNotFound", _ERROR, "The policy's target does not exist.", "IST0101"),
     Code.POLICY_CONFLICTED: Entry(
-        "PolicyConflicted", _ERROR, "An older policy of the same kind has the same target, and is in force there."
+        "PolicyConflicted",
+        _ERROR,
+        "Another object, such as an older policy, already has the same target. This one has no effect there.",
     ),
     Code.NOT_ENTITLED: Entry(
-        "NotEntitled", _ERROR, "An object of this namespace can't speak for the service, and has no effect there."
+        "NotEntitled", _ERROR, "Objects of this namespace can't configure the service. The object has no effect there."
     ),
     Code.HOST_TAKEN: Entry(
-        "HostTaken", _ERROR, "Another object has the host or the address already, and this one is not called by it."
+        "HostTaken", _ERROR, "Another object already has the host or the address. It leads there, and not to this one."
     ),
     Code.AUTHORIZATION_INVALID: Entry(
         "AuthorizationInvalid",
         _ERROR,
-        "It can't be understood: an AuthorizationPolicy denies everything then, a PeerAuthentication is STRICT.",
+        "The policy can't be understood. An AuthorizationPolicy then denies all, a PeerAuthentication is STRICT.",
         "IST0106",
     ),
     Code.POLICY_NOT_ENFORCED: Entry(
-        "PolicyNotEnforced", _ERROR, "Nobody carries the policy out for this target, so that it protects nothing."
+        "PolicyNotEnforced", _ERROR, "No proxy enforces the policy for this target. It protects nothing."
     ),
     Code.PROVIDER_INVALID: Entry(
-        "ProviderInvalid", _ERROR, "Whom a policy wants to have asked can't be asked; what it matches is denied."
+        "ProviderInvalid",
+        _ERROR,
+        "The authorizer is unknown or its settings are invalid. All that the policy matches is denied.",
     ),
     Code.WAYPOINT_NOT_USED: Entry(
-        "WaypointNotUsed", _WARNING, "A use-waypoint label leads nowhere; traffic goes without a waypoint."
+        "WaypointNotUsed",
+        _WARNING,
+        "A use-waypoint label names no waypoint that exists. Traffic goes without a waypoint.",
     ),
     Code.SERVICE_NOT_REACHABLE: Entry(
         "ServiceNotReachable", _WARNING, "Nothing can be sent to the service as it is declared."
@@ -147,75 +163,101 @@ CODES: Mapping[Code, Entry] = {
     Code.ROUTE_WITHOUT_WAYPOINT: Entry(
         "RouteWithoutWaypoint",
         _WARNING,
-        "Requests to the service pass no waypoint, so the route or policy has no effect.",
+        "Requests to the service pass through no waypoint. The route or policy has no effect.",
     ),
     Code.WAYPOINT_WITHOUT_SERVICES: Entry(
-        "WaypointWithoutServices", _WARNING, "No use-waypoint label names the waypoint; nothing goes through it."
+        "WaypointWithoutServices", _WARNING, "No use-waypoint label names the waypoint. No traffic goes through it."
     ),
     Code.RULE_NEVER_MATCHES: Entry(
-        "RuleNeverMatches", _WARNING, "Every request it could take is taken by a stronger match.", "IST0130"
+        "RuleNeverMatches", _WARNING, "Other rules come first for every request that this rule matches.", "IST0130"
     ),
-    Code.BACKEND_NEVER_COUNTS: Entry("BackendNeverCounts", _INFO, "With weight 0 a backend gets no request."),
+    Code.BACKEND_NEVER_COUNTS: Entry("BackendNeverCounts", _INFO, "A backend with weight 0 gets no requests."),
     Code.PORT_NAME_WITHOUT_PROTOCOL: Entry(
-        "PortNameWithoutProtocol", _INFO, "The port's protocol has to be guessed from its first bytes.", "IST0118"
+        "PortNameWithoutProtocol",
+        _INFO,
+        "The port names no protocol, so it is guessed from the first bytes.",
+        "IST0118",
     ),
     Code.SELECTOR_POLICY_WITH_L7: Entry(
-        "SelectorPolicyWithL7", _WARNING, "A ztunnel can't judge HTTP: a selector policy with such fields denies."
+        "SelectorPolicyWithL7",
+        _WARNING,
+        "ztunnel enforces policies with a selector, and it can't see HTTP. Such a policy with HTTP fields denies.",
     ),
     Code.ENROLLED_WITHOUT_MESH: Entry(
-        "EnrolledWithoutMesh", _WARNING, "A waypoint is used only by clients that are in the mesh."
+        "EnrolledWithoutMesh",
+        _WARNING,
+        "Only clients in the mesh use a waypoint, and the namespace is not in the mesh.",
     ),
-    Code.HBONE_PORT_BLOCKED: Entry("HbonePortBlocked", _WARNING, "A NetworkPolicy keeps tunnels out of port 15008."),
+    Code.HBONE_PORT_BLOCKED: Entry(
+        "HbonePortBlocked", _WARNING, "A NetworkPolicy blocks port 15008, which HBONE tunnels need."
+    ),
     Code.CREDENTIALS_FOR_ANY_ORIGIN: Entry(
-        "CredentialsForAnyOrigin", _WARNING, "Any page may act with its visitors' credentials."
+        "CredentialsForAnyOrigin",
+        _WARNING,
+        "CORS lets pages of any origin send requests with their visitors' credentials.",
     ),
-    Code.HOSTNAMES_IGNORED: Entry("HostnamesIgnored", _INFO, "A mesh matches by service, never by Host."),
+    Code.HOSTNAMES_IGNORED: Entry(
+        "HostnamesIgnored", _INFO, "In a mesh, a route matches by its Service. Its hostnames have no effect."
+    ),
     Code.TIMEOUT_CUTS_RETRIES: Entry(
-        "TimeoutCutsRetries", _INFO, "The request's time is over before its attempts' times are."
+        "TimeoutCutsRetries", _INFO, "The timeout of the request ends before the timeouts of its attempts."
     ),
     Code.BACKEND_WITHOUT_ENDPOINTS: Entry(
-        "BackendWithoutEndpoints", _WARNING, "No endpoint is ready; requests are answered 503."
+        "BackendWithoutEndpoints", _WARNING, "The backend has no ready endpoint. Requests get 503."
     ),
     Code.SELECTS_NOTHING: Entry("SelectsNothing", _INFO, "The selector matches no pod.", "IST0166"),
-    Code.REDIRECTS_TO_ITSELF: Entry("RedirectsToItself", _WARNING, "A client that follows comes back here, for ever."),
+    Code.REDIRECTS_TO_ITSELF: Entry(
+        "RedirectsToItself", _WARNING, "The redirect leads back to itself. A client that follows it never arrives."
+    ),
     Code.RULE_WITHOUT_BACKEND: Entry(
-        "RuleWithoutBackend", _WARNING, "Neither a backend with a weight nor a redirect: all requests are answered 500."
+        "RuleWithoutBackend",
+        _WARNING,
+        "The rule has neither a redirect nor a backend with a weight. All its requests get 500.",
     ),
     Code.CLAIMS_NOT_CHECKED: Entry(
-        "ClaimsNotChecked", _WARNING, "A policy asks for a token's claims, and nothing validates tokens.", "IST0149"
+        "ClaimsNotChecked",
+        _WARNING,
+        "A policy asks for claims of a token, but no RequestAuthentication validates tokens.",
+        "IST0149",
     ),
     Code.EJECTS_NOBODY: Entry(
-        "EjectsNobody", _WARNING, "maxEjectionPercent of so few endpoints is less than one endpoint."
+        "EjectsNobody", _WARNING, "maxEjectionPercent is less than one endpoint of so few. No endpoint is ever ejected."
     ),
     Code.LOCALITY_WITHOUT_EFFECT: Entry(
-        "LocalityWithoutEffect", _WARNING, "Something is missing without which near and far endpoints are alike."
+        "LocalityWithoutEffect",
+        _WARNING,
+        "A setting or label for locality is missing. Near and far endpoints are treated alike.",
     ),
     Code.SUBSET_SELECTS_NOTHING: Entry(
         "SubsetSelectsNothing",
         _WARNING,
-        "No endpoint has the subset's labels; requests for it are answered 503.",
+        "No endpoint has the subset's labels. Requests for the subset get 503.",
         "IST0173",
     ),
     Code.NO_WORKLOAD_SELECTED: Entry(
-        "NoWorkloadSelected", _WARNING, "The policy's selector matches no pod, so that it protects nothing.", "IST0127"
+        "NoWorkloadSelected", _WARNING, "The policy's selector matches no pod. The policy protects nothing.", "IST0127"
     ),
     Code.NAMESPACE_UNKNOWN: Entry(
-        "NamespaceUnknown", _WARNING, "A policy names a namespace that is not there; is it spelled right?", "IST0101"
+        "NamespaceUnknown", _WARNING, "A policy names a namespace that does not exist. Check its spelling.", "IST0101"
     ),
     Code.PORT_NOT_CHOSEN: Entry(
-        "PortNotChosen", _WARNING, "A Service of several ports is named as a destination without one.", "IST0112"
+        "PortNotChosen",
+        _WARNING,
+        "The destination is a Service with several ports, and the port is missing.",
+        "IST0112",
     ),
-    Code.PATH_LEFT_OPEN: Entry(
-        "PathLeftOpen", _WARNING, "Another spelling of a path gets past the policy, and may mean the same path."
-    ),
+    Code.PATH_LEFT_OPEN: Entry("PathLeftOpen", _WARNING, "Another spelling of the same path may get past the policy."),
     Code.WAYPOINT_PASSED_BY: Entry(
-        "WaypointPassedBy", _WARNING, "What the waypoint denies is not denied to who calls the pods directly."
+        "WaypointPassedBy", _WARNING, "A client that calls the pods directly is not denied what the waypoint denies."
     ),
-    Code.NOT_RUN: Entry("NotRun", _ERROR, "The mesh on one machine can't run it, or not all of it."),
+    Code.NOT_RUN: Entry("NotRun", _ERROR, "The laptop mesh can't run it, or not all of it."),
     Code.POLICY_NOT_TARGETED: Entry(
-        "PolicyNotTargeted", _WARNING, "Waypoints carry out only what names them or their services.", "IST0167"
+        "PolicyNotTargeted",
+        _WARNING,
+        "A waypoint enforces only policies whose targetRefs name it or its services.",
+        "IST0167",
     ),
     Code.TOKENS_REFUSED: Entry(
-        "TokensRefused", _ERROR, "The rule for an issuer's tokens can't be used, so that all of them are refused."
+        "TokensRefused", _ERROR, "The rule for an issuer's tokens can't be used. All tokens of the issuer are refused."
     ),
 }

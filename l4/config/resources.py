@@ -12,7 +12,7 @@ comes along by itself.
 import itertools
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -45,26 +45,36 @@ class Strict(msgspec.Struct, frozen=True):
     same. Of other kinds we read a part, so that unknown fields mean nothing."""
 
 
+ANSWERED_500 = "is answered with 500"
+CLOSED = "is closed at once"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleList:
+    """A list of rules in a `spec`. `stands_in` gives what takes the place of a rule that can't be decoded, from the
+    rule and the `spec`: a rule that decodes, and that the compiler refuses for what it still can be seen to match.
+    `consequence` says what becomes of that. `check` raises ValueError for a rule that does not go with its `spec`."""
+
+    kind: Any
+    stands_in: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+    consequence: str = ANSWERED_500
+    check: Callable[[Any, Mapping[str, Any]], None] | None = None
+
+
 class Ruled(Strict, frozen=True):
-    """A kind whose `spec` has a list of rules. `stands_in` gives what takes the place of one that can't be decoded: a
-    rule that decodes, and that the compiler refuses for what it still can be seen to match."""
+    """A kind whose `spec` has lists of rules, by the names of their fields."""
 
-    rules_field: ClassVar[str]
-    rule_kind: ClassVar[Any]
-
-    @staticmethod
-    def stands_in(rule: Mapping[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
+    rule_lists: ClassVar[Mapping[str, RuleList]]
 
 
 @dataclass(frozen=True, slots=True)
 class Resource(Generic[T]):
-    """`refused` says of rules, by their number, why a stand-in is there."""
+    """`refused` says of rules, by their list and their number in it, why a stand-in is there."""
 
     key: ObjectKey
     value: T
     origin: Origin
-    refused: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,20 +324,20 @@ def _decode_partly(document: Document, kind: type[msgspec.Struct]) -> tuple[_Goo
     spec = document.content.get("spec")
     if not issubclass(kind, Ruled) or not isinstance(spec, Mapping):
         return None
-    rules = spec.get(kind.rules_field)
-    if not isinstance(rules, list):
-        return None
-    kept, problems = list(rules), []
-    refused: dict[int, str] = {}
-    for index, rule in enumerate(rules):
-        try:
-            msgspec.convert(rule, kind.rule_kind)
-        except msgspec.ValidationError as error:
-            problem = _problem_of_rule(document, kind, f"spec.{kind.rules_field}[{index}]", error)
-            problems.append(problem)
-            refused[index] = f"{problem.field}: {problem.sentence}"
-            kept[index] = kind.stands_in(rule if isinstance(rule, Mapping) else {})
-    content = {**document.content, "spec": {**spec, kind.rules_field: kept}}
+    content = {**document.content, "spec": {**spec}}
+    problems: list[Problem] = []
+    refused: dict[tuple[str, int], str] = {}
+    for name, its in kind.rule_lists.items():
+        rules = spec.get(name)
+        if not isinstance(rules, list):
+            continue
+        kept = content["spec"][name] = list(rules)
+        for index, rule in enumerate(rules):
+            problem = _problem_of_rule(document, kind, its, f"spec.{name}[{index}]", rule)
+            if problem is not None:
+                problems.append(problem)
+                refused[name, index] = f"{problem.field}: {problem.sentence}"
+                kept[index] = its.stands_in(rule if isinstance(rule, Mapping) else {}, spec)
     try:
         value = msgspec.convert(content, kind)
     except msgspec.ValidationError:
@@ -336,13 +346,21 @@ def _decode_partly(document: Document, kind: type[msgspec.Struct]) -> tuple[_Goo
 
 
 def _problem_of_rule(
-    document: Document, kind: type[msgspec.Struct], rule: str, error: msgspec.ValidationError
-) -> Problem:
-    sentence, place = sentence_of(error)
-    field = f"{rule}.{place}" if place and not place.startswith("[") else f"{rule}{place}"
-    if error.__cause__ is None:
-        sentence = _in_words(document.content, kind, field, str(error)) or sentence
-    sentence += "; the rule is refused, and what it can be seen to match is answered with 500"
+    document: Document, kind: type[msgspec.Struct], its: RuleList, place: str, rule: object
+) -> Problem | None:
+    try:
+        decoded = msgspec.convert(rule, its.kind)
+        if its.check is not None:
+            its.check(decoded, document.content["spec"])
+        return None
+    except msgspec.ValidationError as error:
+        sentence, inside = sentence_of(error)
+        field = f"{place}.{inside}" if inside and not inside.startswith("[") else f"{place}{inside}"
+        if error.__cause__ is None:
+            sentence = _in_words(document.content, kind, field, str(error)) or sentence
+    except ValueError as error:
+        sentence, field = str(error), place
+    sentence += f"; the rule is refused, and what it can be seen to match {its.consequence}"
     return Problem(locate(document.origin, field), str(document.key), field, sentence, Code.RULE_INVALID)
 
 

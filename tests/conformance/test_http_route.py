@@ -303,6 +303,21 @@ CORS_RULE = {
     "backendRefs": TO_V1,
 }
 PREFLIGHT = "Origin: {}\r\nAccess-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: x-header-1\r\n"
+
+
+X_AND_AGENT = {"headers": [{"name": "x-header-1", "value": "b"}, {"name": "user-agent", "value": "c"}]}
+
+
+def preflight_of(asking: str) -> str:
+    return PREFLIGHT.format("https://www.foo.com").replace("x-header-1", asking)
+
+
+def preflight(path: str, *, asking: str = "x-header-1", more: str = "") -> Ask:
+    """One that the waypoint answers, and no endpoint."""
+    got = {"access-control-allow-origin": "https://www.foo.com"}
+    return Ask(path, method="OPTIONS", headers=preflight_of(asking) + more, got=got)
+
+
 CASES: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
     "without a route every request reaches the service": ([], [Ask("/", pod="echo-"), Ask("/any?a=b", pod="echo-")]),
     "a route with one rule sends everything to its backend": (
@@ -562,6 +577,31 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Ask]]] = {
             v2("/a", method="OPTIONS", headers=PREFLIGHT.format("https://www.foo.com").replace("GET", "PUT")),
             v2("/a", method="OPTIONS"),
             v1("/a", headers="Origin: https://www.foo.com\r\n"),
+        ],
+    ),
+    "CORS answers the preflights of requests that headers select": (
+        [
+            http_route(
+                {**CORS_RULE, "matches": [path("/a") | {"method": "GET", **header("X-Header-1", "b")}]},
+                {**CORS_RULE, "matches": [path("/b") | X_AND_AGENT]},
+                {**CORS_RULE, "matches": [path("/c") | {"method": "GET", **header("cookie", "a=b")}]},
+                {**CORS_RULE, "matches": [path("/d") | header("x" * 256, "b")]},
+                {"matches": [path("/")], "backendRefs": TO_V2},
+            )
+        ],
+        [
+            preflight("/a"),
+            preflight("/a", asking="x-another, x-header-1, x-more"),
+            v2("/a", method="OPTIONS", headers=preflight_of("x-another")),
+            v2("/a", method="OPTIONS", headers=preflight_of("my-x-header-1, x-header-10")),
+            v2("/a", method="OPTIONS", headers=preflight_of("x-header-1").replace("GET", "PUT")),
+            v2("/a", method="OPTIONS", headers="X-Header-1: b\r\n"),
+            preflight("/b", more="User-Agent: c\r\n"),
+            v2("/b", method="OPTIONS", headers=preflight_of("x-header-1") + "User-Agent: d\r\n"),
+            preflight("/c", asking="x-another"),
+            preflight("/d", asking="x" * 256),
+            v1("/a", headers="Origin: https://www.foo.com\r\nX-Header-1: b\r\n"),
+            v2("/a", headers="Origin: https://www.foo.com\r\n"),
         ],
     ),
     "paths are given the form that requests have": (

@@ -10,19 +10,22 @@ PAGE = Path(__file__).parents[2] / "docs" / "problems.md"
 BEGINNING = """\
 # What can be wrong with a configuration
 
-`waypoint analyze PATH…` tells these of manifests, before anything runs them; a running waypoint logs those that it
-finds itself. A code keeps its meaning for ever. Beside it stands the message of `istioctl analyze` that says the same,
-where there is one.
+`waypoint analyze PATH…` reports these problems of manifests before you deploy them. A running waypoint logs the
+problems that it finds. The meaning of a code never changes. The last column names the message of `istioctl analyze`
+with the same meaning, if there is one.
 
-An **Error** means: something that is asked for is not done. A **Warning**: it is done, but hardly what was meant. An
-**Info** is good to know. `--failure-threshold` says from which level on the exit status is 1 (Error, unless told
-otherwise), `--output-threshold` from which level on a problem is printed.
+- **Error**: the waypoint does not do something that the configuration asks for.
+- **Warning**: the waypoint does what the configuration says, but you probably meant something else.
+- **Info**: good to know.
 
-What is meant to be so can be left out, by code or by IST code, on the command line
+With `--failure-threshold` you choose the level from which the exit status is 1 (default: Error). With
+`--output-threshold` you choose the level from which a problem is printed.
+
+You can suppress a problem that is intended, by its code or its IST code. Do it on the command line
 
     waypoint analyze manifests/ --suppress 'PWP0302=HTTPRoute reviews.*'
 
-or at the object:
+or in the object:
 
     metadata:
       annotations:
@@ -33,7 +36,7 @@ CHAPTERS = {
     "PWP00": "Documents",
     "PWP01": "References and rules",
     "PWP02": "Waypoints and their services",
-    "PWP03": "Valid, and hardly meant",
+    "PWP03": "Valid, but probably not meant",
     "PWP04": "The mesh on one machine",
     "PWP05": "Who is let in",
 }

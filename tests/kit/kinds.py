@@ -24,9 +24,8 @@ def told(kind: type[T], spec: str) -> tuple[str, str]:
     """Field and sentence of the one problem for which the object is refused, or one of its rules."""
     found, (problem,) = _decode(kind, spec)
     assert (found is None) is (problem.code is not Code.RULE_INVALID)
-    return problem.field, problem.sentence.removesuffix(
-        "; the rule is refused, and what it can be seen to match is answered with 500"
-    )
+    sentence, _, _ = problem.sentence.partition("; the rule is refused, and what it can be seen to match ")
+    return problem.field, sentence
 
 
 def _decode(kind: type[T], spec: str) -> tuple[T | None, tuple[Problem, ...]]:

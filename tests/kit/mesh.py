@@ -5,11 +5,12 @@ nothing may be left: no exchange, no stream, no connection, no task.
 """
 
 import asyncio
+import errno
 import os
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 
 from l4.config import manifest
@@ -47,14 +48,46 @@ from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.trials import try_unreachable
 
 GATEWAY = ("default", "waypoint")
-_PROCESS = os.getpid()
-_numbers = count(1)
+_BLOCKS = 2_500
+_BLOCK_SIZE = 10 * 250
+_GUARD_PORT = 15_999
 
 
 def address() -> str:
     """A loopback address that no other test uses, of this process or of those beside it."""
-    number = next(_numbers)
-    return f"127.{150 + _PROCESS % 100}.{_PROCESS // 100 % 25 * 10 + number // 250}.{number % 250 + 1}"
+    return next(_addresses)
+
+
+def _own_addresses() -> Iterator[str]:
+    """Of blocks that this process has claimed: one at first, the next when all of it has been used."""
+    begin, guards = os.getpid(), []
+    for block in (it % _BLOCKS for it in range(begin, begin + _BLOCKS)):
+        guard = _claim(block)
+        if guard is not None:
+            guards.append(guard)
+            yield from (_address(block, number) for number in range(_BLOCK_SIZE))
+    raise RuntimeError(f"other processes use all blocks of test addresses: who holds port {_GUARD_PORT}?")
+
+
+def _claim(block: int) -> socket.socket | None:
+    """A port on an address that no test gets is bound as long as the process lives: nobody else can bind it, and the
+    kernel forgets it whatever the process dies of."""
+    guard = socket.socket()
+    try:
+        guard.bind((f"127.{150 + block % 100}.{block // 100 * 10}.255", _GUARD_PORT))
+    except OSError as error:
+        guard.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return guard
+
+
+def _address(block: int, number: int) -> str:
+    return f"127.{150 + block % 100}.{block // 100 * 10 + number // 250}.{number % 250 + 1}"
+
+
+_addresses = _own_addresses()
 
 
 def manifests(*, waypoint: str, vip: str, pods: dict[str, str], port: int = 9080, more: str = "") -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.attributes import Header
-from policies.last_look import KNOWN_NAMES, Unwritable, check_fields, check_target
+from policies.last_look import IN_BODILESS_RESPONSES, IN_RESPONSES, KNOWN_NAMES, Unwritable, check_fields, check_target
 
 CONTROLS = [bytes([byte]) for byte in [*range(9), *range(10, 32), 127]]
 
@@ -38,10 +38,17 @@ def test_what_frames_a_message_is_not_said_twice(name: bytes) -> None:
 
 
 def test_a_length_stands_where_there_is_no_body_and_nothing_else_of_the_framing() -> None:
-    check_fields([(b"content-length", b"5")], tells_length=True)
+    check_fields([(b"content-length", b"5")], IN_BODILESS_RESPONSES)
 
     with pytest.raises(Unwritable):
-        check_fields([(b"transfer-encoding", b"chunked")], tells_length=True)
+        check_fields([(b"transfer-encoding", b"chunked")], IN_BODILESS_RESPONSES)
+
+
+def test_a_host_that_a_response_repeats_makes_no_second_one_of_a_request() -> None:
+    check_fields([(b"host", b"app")], IN_RESPONSES)
+
+    with pytest.raises(Unwritable):
+        check_fields([(b"host", b"app")])
 
 
 @pytest.mark.parametrize(

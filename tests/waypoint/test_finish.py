@@ -129,6 +129,22 @@ def test_a_fault_with_a_bodiless_status_has_no_body(tmp_path: Path, ask: Ask, st
 
 
 @both
+def test_what_servers_say_of_their_connection_costs_no_response(tmp_path: Path, ask: Ask) -> None:
+    said = "Host: app\r\nUpgrade: h2,h2c\r\nConnection: Upgrade, Keep-Alive\r\nKeep-Alive: timeout=5\r\n"
+    said += "Proxy-Connection: x\r\n"
+
+    async def scenario() -> None:
+        async with _setting(tmp_path, port="http") as it:
+            await it.http1(answering(headers=said))
+            answer = await ask(it)
+
+        assert answer.status == 200
+        assert answer.headers.keys() & {"host", "upgrade", "connection", "keep-alive", "proxy-connection"} == {"host"}
+
+    run(scenario())
+
+
+@both
 @pytest.mark.parametrize("port", ["http", "h2c"])
 def test_a_response_without_a_date_gets_one_and_another_keeps_its_own(tmp_path: Path, ask: Ask, port: str) -> None:
     async def scenario() -> None:

@@ -371,11 +371,11 @@ def check_rule_names(names: Iterable[str | None]) -> None:
 def stand_in(rule: Mapping[str, Any], match_kind: type[Struct]) -> dict[str, Any]:
     """For a rule that can't be decoded: its matches, as far as they can be; none, where it has some and none can."""
     name, matches = rule.get("name"), rule.get("matches") or [{}]
-    kept = [it for it in matches if _decodes(it, match_kind)] if isinstance(matches, list) else []
-    return {"matches": kept[:64], **({"name": name} if _decodes(name, SectionName) else {})}
+    kept = [it for it in matches if decodes(it, match_kind)] if isinstance(matches, list) else []
+    return {"matches": kept[:64], **({"name": name} if decodes(name, SectionName) else {})}
 
 
-def _decodes(value: object, kind: Any) -> bool:
+def decodes(value: object, kind: Any) -> bool:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError:

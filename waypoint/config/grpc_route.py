@@ -5,11 +5,11 @@ https://gateway-api.sigs.k8s.io/reference/spec/#grpcroute
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from l4.config.resources import Ruled
+from l4.config.resources import Ruled, RuleList
 from l4.discovery.objects import Metadata
 from policies.matching import Regex
 from waypoint.config.api_fields import Hostname, SectionName, repeated
@@ -94,12 +94,9 @@ class GRPCRouteSpec(Struct, frozen=True, rename="camel"):
 
 
 class GRPCRoute(Ruled, frozen=True):
-    rules_field = "rules"
-    rule_kind = GRPCRouteRule
+    rule_lists: ClassVar[Mapping[str, RuleList]] = {
+        "rules": RuleList(GRPCRouteRule, lambda rule, spec: stand_in(rule, GRPCRouteMatch))
+    }
 
     metadata: Metadata
     spec: GRPCRouteSpec = field(default_factory=GRPCRouteSpec)
-
-    @staticmethod
-    def stands_in(rule: Mapping[str, Any]) -> dict[str, Any]:
-        return stand_in(rule, GRPCRouteMatch)

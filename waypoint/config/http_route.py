@@ -4,11 +4,11 @@ https://gateway-api.sigs.k8s.io/reference/spec/#httproute
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from l4.config.resources import Ruled
+from l4.config.resources import Ruled, RuleList
 from l4.discovery.objects import Metadata
 from policies.matching import Regex
 from waypoint.config.api_fields import Duration, Hostname, SectionName, is_path, repeated
@@ -99,15 +99,12 @@ class HTTPRouteSpec(Struct, frozen=True, rename="camel"):
 
 
 class HTTPRoute(Ruled, frozen=True, rename="camel"):
-    rules_field = "rules"
-    rule_kind = HTTPRouteRule
+    rule_lists: ClassVar[Mapping[str, RuleList]] = {
+        "rules": RuleList(HTTPRouteRule, lambda rule, spec: stand_in(rule, HTTPRouteMatch))
+    }
 
     metadata: Metadata
     spec: HTTPRouteSpec = field(default_factory=HTTPRouteSpec)
-
-    @staticmethod
-    def stands_in(rule: Mapping[str, Any]) -> dict[str, Any]:
-        return stand_in(rule, HTTPRouteMatch)
 
 
 def _replaces_prefix(filters: Iterable[Filter]) -> bool:

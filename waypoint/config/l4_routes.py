@@ -6,14 +6,15 @@ https://gateway-api.sigs.k8s.io/reference/spec/#tcproute
 """
 
 import ipaddress
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from l4.config.resources import Strict
+from l4.config.resources import CLOSED, Ruled, RuleList
 from l4.discovery.objects import Metadata
 from waypoint.config.api_fields import Hostname, SectionName
-from waypoint.config.gateway_api import ParentRef, PlainBackendRef, check_parents
+from waypoint.config.gateway_api import ParentRef, PlainBackendRef, check_parents, decodes
 
 
 class L4Rule(Struct, frozen=True, rename="camel"):
@@ -21,6 +22,13 @@ class L4Rule(Struct, frozen=True, rename="camel"):
     name: SectionName | None = None
 
 
+def _stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes all that the rule would; its backend is never looked for."""
+    name = {"name": rule["name"]} if "name" in rule and decodes(rule["name"], SectionName) else {}
+    return {**name, "backendRefs": [{"name": "refused", "port": 1}]}
+
+
+_RULE_LISTS = {"rules": RuleList(L4Rule, _stand_in, CLOSED)}
 L4Rules = Annotated[tuple[L4Rule, ...], Meta(min_length=1, max_length=1)]
 
 
@@ -32,7 +40,9 @@ class TCPRouteSpec(Struct, frozen=True, rename="camel"):
         check_parents(self.parent_refs)
 
 
-class TCPRoute(Strict, frozen=True):
+class TCPRoute(Ruled, frozen=True):
+    rule_lists = _RULE_LISTS
+
     metadata: Metadata
     spec: TCPRouteSpec
 
@@ -49,7 +59,9 @@ class TLSRouteSpec(Struct, frozen=True, rename="camel"):
                 raise ValueError(f"hostnames: {hostname} is an address, and server names are names (RFC 6066 3)")
 
 
-class TLSRoute(Strict, frozen=True):
+class TLSRoute(Ruled, frozen=True):
+    rule_lists = _RULE_LISTS
+
     metadata: Metadata
     spec: TLSRouteSpec
 

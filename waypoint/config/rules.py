@@ -4,6 +4,7 @@ What can't be carried out stays a local matter: a filter that we don't know make
 forbids to act as if it were not there; a mirror that leads nowhere is left out, and the request goes on.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from re import escape
@@ -15,7 +16,7 @@ from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
 from policies.external_auth import Authorizer
 from policies.filters import NO_FILTERS, Filters
-from policies.matching import Exact, Regex, StringMatch
+from policies.matching import ANYTHING, Exact, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
 from policies.path_normalization import BASE, PathNormalization
@@ -52,12 +53,12 @@ class Rules:
         key: ObjectKey,
         references: References,
         report: Report,
-        refused: Mapping[int, str] | None = None,
+        refused: Mapping[tuple[str, int], str] | None = None,
         normalization: PathNormalization = BASE,
     ) -> None:
         self.dropped: set[int] = set()
         self._normalization = normalization
-        self._refused = refused or {}
+        self._refused = {index: why for (_, index), why in (refused or {}).items()}
         self._key = key
         self._references = references
         self._report = report
@@ -68,7 +69,7 @@ class Rules:
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
             if compiled.filters.cors is not None:
-                yield from (Route(_preflight(it), compiled) for it in matches if it.method and not it.headers)
+                yield from (Route(_preflight(it), compiled) for it in matches if it.method or it.headers)
 
     def grpc(self, rules: tuple[GRPCRouteRule, ...]) -> Iterator[Route]:
         for index, rule in enumerate(rules):
@@ -79,13 +80,25 @@ class Rules:
     def opaque(self, rules: tuple[L4Rule, ...], hostnames: tuple[str, ...] = ("",)) -> Iterator[OpaqueRoute]:
         """Of TCPRoute; of TLSRoute with the names that it is for."""
         for index, rule in enumerate(rules):
-            backends = tuple(
-                WeightedBackend(self._resolved(f"spec.rules[{index}].backendRefs[{number}]", ref, _RESET), ref.weight)
-                for number, ref in enumerate(rule.backend_refs)
-            )
             name, source = self._named(index, rule.name)
-            compiled = Rule(name, backends, source=source)
+            compiled = Rule(name, self._of_connections(index, rule), source=source)
             yield from (OpaqueRoute(hostname.lower(), compiled) for hostname in hostnames)
+
+    def _of_connections(self, index: int, rule: L4Rule) -> tuple[WeightedBackend, ...]:
+        if self._is_refused(index):
+            return _NOWHERE
+        return tuple(
+            WeightedBackend(self._resolved(f"spec.rules[{index}].backendRefs[{number}]", ref, _RESET), ref.weight)
+            for number, ref in enumerate(rule.backend_refs)
+        )
+
+    def _is_refused(self, index: int) -> bool:
+        """Whether a stand-in is there, which then goes nowhere."""
+        if index not in self._refused:
+            return False
+        self._report.refuse(self._refused[index])
+        self.dropped.add(index)
+        return True
 
     def _matches(self, index: int, rule: HTTPRouteRule | GRPCRouteRule) -> list[Match]:
         return [] if index in self._refused and not rule.matches else matches_of(rule, self._normalization)
@@ -98,9 +111,7 @@ class Rules:
     def _rule(self, index: int, rule: HTTPRouteRule | GRPCRouteRule, matches: list[Match]) -> Rule:
         field = f"spec.rules[{index}]"
         name, source = self._named(index, rule.name)
-        if index in self._refused:
-            self._report.refuse(self._refused[index])
-            self.dropped.add(index)
+        if self._is_refused(index):
             return Rule(name, _NOWHERE, source=source)
         try:
             return self._carried_out(index, rule, matches)
@@ -224,9 +235,27 @@ def _http_match(match: HTTPRouteMatch, normalization: PathNormalization) -> Matc
 
 
 def _preflight(match: Match) -> Match:
-    """What asks whether a page may send a request of the match's method, before it does."""
-    method = FieldMatch(b"access-control-request-method", Exact(match.method or b""))
-    return replace(match, method=b"OPTIONS", headers=(method,))
+    """What asks whether a page may send a request that matches, before it does. It names the method and the headers
+    that the page adds, without their values, and comes with the headers that the browser adds to every request."""
+    method = FieldMatch(b"access-control-request-method", Exact(match.method) if match.method else ANYTHING)
+    told = (_in_preflight(it) for it in match.headers if not _IS_UNTOLD(it.name))
+    return replace(match, method=b"OPTIONS", headers=(method, *told))
+
+
+def _in_preflight(header: FieldMatch) -> FieldMatch:
+    if _IS_OF_BROWSER(header.name):
+        return header
+    named = Regex.parse(rf"(?:.*[ ,])?{escape(header.name.decode())}(?:[ ,].*)?")
+    return FieldMatch(b"access-control-request-headers", named)
+
+
+_IS_OF_BROWSER = re.compile(
+    rb"host|origin|referer|user-agent|accept|accept-(encoding|language)|sec-.*|access-control-request-(headers|method)"
+).fullmatch
+_IS_UNTOLD = re.compile(rb"cookie|range|content-(language|length|type)").fullmatch
+"""A preflight says nothing, or nothing certain, of these.
+https://fetch.spec.whatwg.org/#cors-unsafe-request-header-names
+"""
 
 
 def _grpc_match(match: GRPCRouteMatch) -> Match:

@@ -5,7 +5,7 @@ share of requests 503, as in Istio.
 """
 
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -93,6 +93,7 @@ class VirtualRules:
         port: int,
         delegates: Delegates,
         normalization: PathNormalization = BASE,
+        refused: Container[tuple[str, int]] = (),
     ) -> None:
         self._key = key
         self._normalization = normalization
@@ -101,6 +102,7 @@ class VirtualRules:
         self._report = report
         self._port = port
         self._delegates = delegates
+        self._refused = refused
 
     def http(self, routes: tuple[api.HTTPRoute, ...]) -> Iterator[Route]:
         for index, route in enumerate(routes):
@@ -172,12 +174,8 @@ class VirtualRules:
     def opaque(self, section: str, routes: Sequence[api.TLSRoute | api.TCPRoute]) -> Iterator[OpaqueRoute]:
         for index, route in enumerate(routes):
             field = f"spec.{section}[{index}]"
-            backends = tuple(
-                WeightedBackend(
-                    self._cluster(f"{field}.route[{n}].destination", it.destination), _weight(it, route.route)
-                )
-                for n, it in enumerate(route.route)
-            )
+            is_refused = (section, index) in self._refused
+            backends = _NOWHERE if is_refused else tuple(self._of_connections(field, route))
             rule = Rule(self._name(index), backends, source=self._source(index, section))
             for number, match in enumerate(route.match or (api.TCPMatch(),)):
                 if match.has_unread:
@@ -186,6 +184,11 @@ class VirtualRules:
                 elif self._is_for_us(match.gateways, match.port):
                     names = match.sni_hosts if isinstance(match, api.TLSMatch) else ("",)
                     yield from (OpaqueRoute("" if host == "*" else host.lower(), rule) for host in names)
+
+    def _of_connections(self, field: str, route: api.TLSRoute | api.TCPRoute) -> Iterator[WeightedBackend]:
+        for number, it in enumerate(route.route):
+            cluster = self._cluster(f"{field}.route[{number}].destination", it.destination)
+            yield WeightedBackend(cluster, _weight(it, route.route))
 
     def _is_for_us(self, gateways: tuple[str, ...], port: int) -> bool:
         return (not gateways or api.MESH in gateways) and port in {0, self._port}

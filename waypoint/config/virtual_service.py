@@ -6,17 +6,17 @@ https://istio.io/latest/docs/reference/config/networking/virtual-service/
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import msgspec
 from msgspec import Meta, Struct, field
 
-from l4.config.resources import Ruled
+from l4.config.resources import CLOSED, Ruled, RuleList
 from l4.discovery.objects import Metadata, PortNumber, is_ip
 from policies.grpc_status import CODES
 from policies.matching import Regex
 from policies.retry import Condition
 from waypoint.config.api_fields import HeaderName
+from waypoint.config.gateway_api import decodes
 from waypoint.config.traffic_policy import GoDuration, seconds_of
 
 MESH = "mesh"
@@ -345,42 +345,75 @@ class VirtualServiceSpec(Struct, frozen=True, rename="camel"):
             if host == "*" and (not self.gateways or MESH in self.gateways):
                 raise ValueError("hosts: '*' can't stand for the mesh, only for a gateway: name the hosts")
         for route in self.tls:
-            for name in (name for match in route.match for name in match.sni_hosts):
-                if not any(_covers(host, name) for host in self.hosts):
-                    raise ValueError(f"sniHosts: {name!r} lies within none of the object's hosts: add it there")
+            _check_names(route.match, self.hosts)
+
+
+def _http_stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Answers with 500 what it can be seen to match; where nothing can, it is for no gateway that there is."""
+    kept: dict[str, Any] = {"directResponse": {"status": 500}}
+    if isinstance(rule.get("name"), str):
+        kept["name"] = rule["name"]
+    if rule.get("match"):
+        kept["match"] = _matches_in(rule, HTTPMatch) or [{"gateways": [_NOBODY]}]
+    return kept
+
+
+_UNUSED = [{"destination": {"host": "refused"}}]
+"""What stands for the destinations of a refused rule, and is never looked for."""
+
+
+def _tcp_stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {"route": _UNUSED}
+    if rule.get("match"):
+        kept["match"] = _matches_in(rule, TCPMatch) or [{"gateways": [_NOBODY]}]
+    return kept
+
+
+def _tls_stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    hosts = _hosts_in(spec)
+    matches = [it for it in _matches_in(rule, TLSMatch) if all(_is_covered(name, hosts) for name in it["sniHosts"])]
+    return {"route": _UNUSED, "match": matches or [{"sniHosts": list(hosts[:1]), "gateways": [_NOBODY]}]}
+
+
+def _check_tls(rule: TLSRoute, spec: Mapping[str, Any]) -> None:
+    _check_names(rule.match, _hosts_in(spec))
+
+
+def _hosts_in(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    hosts = spec.get("hosts")
+    return tuple(it for it in hosts if isinstance(it, str)) if isinstance(hosts, list) else ()
+
+
+def _matches_in(rule: Mapping[str, Any], kind: type[Struct]) -> list[Any]:
+    matches = rule.get("match")
+    return [it for it in matches if decodes(it, kind)] if isinstance(matches, list) else []
 
 
 class VirtualService(Ruled, frozen=True):
-    rules_field = "http"
-    rule_kind = HTTPRoute
+    rule_lists: ClassVar[Mapping[str, RuleList]] = {
+        "http": RuleList(HTTPRoute, _http_stand_in),
+        "tls": RuleList(TLSRoute, _tls_stand_in, CLOSED, _check_tls),
+        "tcp": RuleList(TCPRoute, _tcp_stand_in, CLOSED),
+    }
 
     metadata: Metadata
     spec: VirtualServiceSpec
-
-    @staticmethod
-    def stands_in(rule: Mapping[str, Any]) -> dict[str, Any]:
-        """Answers with 500 what it can be seen to match; where nothing can, it is for no gateway that there is."""
-        kept: dict[str, Any] = {"directResponse": {"status": 500}}
-        if isinstance(rule.get("name"), str):
-            kept["name"] = rule["name"]
-        if rule.get("match"):
-            matches = rule["match"] if isinstance(rule["match"], list) else []
-            kept["match"] = [it for it in matches if _is_match(it)] or [{"gateways": [_NOBODY]}]
-        return kept
-
-
-def _is_match(value: object) -> bool:
-    try:
-        msgspec.convert(value, HTTPMatch)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def check_host(field: str, host: str) -> None:
     """A name, `*` and a name, `*`, or an address. Raises ValueError."""
     if host != "*" and not _HOST(host) and not is_ip(host):
         raise ValueError(f"{field}: {host!r} is no host such as reviews, reviews.example.com or *.example.com")
+
+
+def _check_names(matches: tuple[TLSMatch, ...], hosts: tuple[str, ...]) -> None:
+    for name in (name for match in matches for name in match.sni_hosts):
+        if not _is_covered(name, hosts):
+            raise ValueError(f"sniHosts: {name!r} lies within none of the object's hosts: add it there")
+
+
+def _is_covered(name: str, hosts: tuple[str, ...]) -> bool:
+    return any(_covers(host, name) for host in hosts)
 
 
 def _covers(wide: str, narrow: str) -> bool:

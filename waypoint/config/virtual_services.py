@@ -91,6 +91,7 @@ class VirtualServices:
                     port.port,
                     self._delegates,
                     self._normalization,
+                    resource.refused,
                 )
                 merged = found.setdefault(consumer, Merged())
                 merged.opaque += [*rules.opaque("tls", spec.tls), *rules.opaque("tcp", spec.tcp)]

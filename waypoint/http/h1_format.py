@@ -2,7 +2,17 @@
 raises Unwritable."""
 
 from policies.attributes import Headers, RequestHead, ResponseHead
-from policies.last_look import KNOWN_NAMES, TEXT, check_fields, check_name, check_target, control_character
+from policies.last_look import (
+    IN_BODILESS_RESPONSES,
+    IN_RESPONSES,
+    KNOWN_NAMES,
+    NOTHING,
+    TEXT,
+    check_fields,
+    check_name,
+    check_target,
+    control_character,
+)
 from waypoint.http.events import EMPTY, Body
 
 _REASONS = {
@@ -25,14 +35,14 @@ def format_request(head: RequestHead, body: Body) -> bytes:
     method, target, authority = head.method, head.target, head.authority
     check_target(method, target, authority)
     parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", authority]
-    return _format(parts, 1, head.headers, body, tells_length=False)
+    return _format(parts, 1, head.headers, body, NOTHING)
 
 
 def format_response(head: ResponseHead, body: Body, closes: bool) -> bytes:
     parts = [_STATUS_LINES.get(head.status) or b"HTTP/1.1 %d " % head.status]
     if closes:
         parts.append(b"\r\nconnection: close")
-    return _format(parts, int(closes), head.headers, body, tells_length=body.is_empty)
+    return _format(parts, int(closes), head.headers, body, IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES)
 
 
 def format_response_http10(head: ResponseHead, body: Body, closes: bool) -> bytes:
@@ -40,14 +50,14 @@ def format_response_http10(head: ResponseHead, body: Body, closes: bool) -> byte
     line = b"HTTP/1.0 %d %b\r\nconnection: %b"
     parts = [line % (head.status, _REASONS.get(head.status, b""), b"close" if closes else b"keep-alive")]
     written = EMPTY if body.length is None else body
-    return _format(parts, 1, head.headers, written, tells_length=body.is_empty)
+    return _format(parts, 1, head.headers, written, IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES)
 
 
-def _format(parts: list[bytes], lines: int, headers: Headers, body: Body, *, tells_length: bool) -> bytes:
+def _format(parts: list[bytes], lines: int, headers: Headers, body: Body, allowed: frozenset[bytes]) -> bytes:
     """The head that begins with these parts, in which so many lines end."""
     for name, value in headers:
         if name not in KNOWN_NAMES:
-            check_name(name, tells_length=tells_length)
+            check_name(name, allowed)
         parts += (b"\r\n", name, b": ", value)
     lines += len(headers) + 2
     if body.is_opaque:

@@ -6,7 +6,7 @@ rules as for HTTP/1.1, so that it makes no difference to a policy which version 
 
 from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
-from policies.last_look import check_fields, check_target
+from policies.last_look import IN_BODILESS_RESPONSES, IN_RESPONSES, check_fields, check_target
 from waypoint.errors import RouteNotFound, UpgradeRefused
 from waypoint.http import websocket
 from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
@@ -81,7 +81,7 @@ def format_request(head: RequestHead, body: Body) -> Headers:
 
 
 def format_response(head: ResponseHead, body: Body) -> Headers:
-    check_fields(head.headers, tells_length=body.is_empty)
+    check_fields(head.headers, IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES)
     status = 200 if body.is_opaque else head.status
     headers = [(b":status", b"%d" % status), *head.headers]
     if body.is_opaque:

@@ -318,3 +318,19 @@ def test_nobody_is_let_in_while_memory_is_exhausted() -> None:
     capacity.is_shut = False
     assert [capacity.take(), capacity.take()] == [True, False]
     assert capacity.limit == "max_connections"
+
+
+@BOTH
+def test_an_attacker_who_goes_on_sending_hears_why_it_is_cut(tmp_path: Path, engine: Engine) -> None:
+    """With bytes unread, a socket that is closed resets its connection, and what was written last is lost."""
+
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(http2_engine=engine.value))
+        async with lab.server() as server, raw_client(lab, silence_seconds=10) as exchange:
+            answer = await exchange(settings_flood(Peer.client_of(engine)) + data(1, b"x" * 16_000) * 1000)
+            await settled(lambda: server.connection_count == 0)
+
+        codes = [int.from_bytes(payload[4:8]) for kind, _, _, payload in split(answer) if kind == frames.GOAWAY]
+        assert codes == [ErrorCode.ENHANCE_YOUR_CALM]
+
+    run(scenario())

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -389,27 +389,41 @@ async def raw_client(
     lab: Lab, silence_seconds: float = 0.3
 ) -> AsyncIterator[Callable[[bytes], "asyncio.Future[bytes]"]]:
     """A client with good TLS and hand-made frames: sends bytes, gives what comes until the server closes or some time
-    has passed without a byte."""
-    reader, writer = await asyncio.open_connection(*lab.address, ssl=lab.client_context(), server_hostname="")
-    writer.write(frames.PREFACE + frames.settings_frame({}))
+    has passed without a byte. What came before a reset counts: a StreamReader would forget it."""
+    transport, heard = await asyncio.get_running_loop().create_connection(
+        _Heard, *lab.address, ssl=lab.client_context(), server_hostname=""
+    )
+    transport.write(frames.PREFACE + frames.settings_frame({}))
 
     async def exchange(data: bytes) -> bytes:
-        writer.write(data)
-        answer = b""
-        while True:
-            try:
-                async with asyncio.timeout(silence_seconds):
-                    chunk = await reader.read(1 << 16)
-            except (TimeoutError, ConnectionError, ssl.SSLError):
-                return answer
-            if not chunk:
-                return answer
-            answer += chunk
+        transport.write(data)
+        known = -1
+        while not heard.is_over.is_set() and len(heard.data) != known:
+            known = len(heard.data)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(heard.is_over.wait(), silence_seconds)
+        answer, heard.data = heard.data, b""
+        return answer
 
     try:
         yield lambda data: asyncio.ensure_future(exchange(data))
     finally:
-        writer.transport.abort()
+        transport.abort()
+
+
+class _Heard(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.data = b""
+        self.is_over = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def eof_received(self) -> None:
+        self.is_over.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_over.set()
 
 
 @pytest.mark.parametrize("engine", list(Engine))

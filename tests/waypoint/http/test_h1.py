@@ -330,7 +330,6 @@ def test_what_follows_an_upgrade_to_websocket_is_nobodys_business() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        GET + UPGRADE + b"tls/1.0\r\n\r\n",
         GET + UPGRADE + b"websocket, h2c\r\n\r\n",
         GET + UPGRADE + b"websocket\r\nUpgrade: h2c\r\n\r\n",
         GET + UPGRADE + b"websocket\r\nContent-Length: 1\r\n\r\na",
@@ -338,11 +337,15 @@ def test_what_follows_an_upgrade_to_websocket_is_nobodys_business() -> None:
         POST + UPGRADE + b"websocket\r\n\r\n",
     ],
 )
-def test_every_other_upgrade_is_refused(message: bytes) -> None:
+def test_half_a_handshake_of_websocket_is_refused(message: bytes) -> None:
     events, error = read_requests(message)
 
     assert events == []
     assert isinstance(error, UpgradeRefused)
+
+
+def test_an_upgrade_that_nobody_knows_is_ignored() -> None:
+    assert requests(GET + UPGRADE + b"tls/1.0\r\n\r\n") == [(get(), EMPTY, True), END]
 
 
 @pytest.mark.parametrize("fields", [b"Upgrade: websocket\r\n", b"Connection: upgrade\r\n"])

@@ -4,11 +4,10 @@ Of a request, CORS comes first (a preflight that it answers bears no credentials
 redirect, request headers, rewrite, mirrors; of a response, its headers, then CORS.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from policies.cors import Cors
 from policies.external_auth import Authorizer
-from policies.header_format import Situation
 from policies.mirror import Mirror
 from policies.rewrite import HeaderEdit, Redirect, UrlRewrite
 
@@ -37,14 +36,6 @@ class Filters:
     def __post_init__(self) -> None:
         edits = (self.request_edit, self.response_edit)
         object.__setattr__(self, "is_formatted", any(it is not None and it.formatted for it in edits))
-
-    def filled(self, situation: Situation) -> "Filters":
-        request, response = self.request_edit, self.response_edit
-        return replace(
-            self,
-            request_edit=request.filled(situation) if request is not None else None,
-            response_edit=response.filled(situation) if response is not None else None,
-        )
 
 
 NO_FILTERS = Filters()

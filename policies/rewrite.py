@@ -32,7 +32,8 @@ class HeaderEdit:
     @property
     def replaced_names(self) -> frozenset[bytes]:
         """Of headers whose values don't come through."""
-        return frozenset({*self.remove, *(name for name, _ in self.set)})
+        formatted = (it.name for it in self.formatted if not it.is_added)
+        return frozenset({*self.remove, *(name for name, _ in self.set), *formatted})
 
     def filled(self, situation: Situation) -> "HeaderEdit":
         values = [(it.is_added, (it.name, it.format.fill(situation))) for it in self.formatted]

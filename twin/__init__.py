@@ -42,6 +42,7 @@ HOT = (
     "policies/last_look.py",
     "policies/route.py",
     "policies/timeout.py",
+    "waypoint/admission/order.py",
     "waypoint/config/snapshot.py",
     "waypoint/data_path.py",
     "waypoint/decide.py",

@@ -1,7 +1,8 @@
 """What becomes of a request: the one place that says so, for the data path and for everybody who asks why.
 
 Pure: the same destination, peer, head and rolls give the same decision. The exchange carries it out; `waypoint explain`
-and `waypoint replay` only ask. The head is edited into what the endpoint will see.
+and `waypoint replay` only ask. `decide` leaves the head as it is. `edit_request` makes of it what the endpoint will
+see, after a rate limit service and authorizers have added to it.
 """
 
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -13,7 +14,7 @@ from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.authorization import Authorization, Verdict
 from policies.claims import Claims
 from policies.cors import preflight_method
-from policies.external_auth import Question
+from policies.external_auth import Allowed, Question
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
@@ -78,9 +79,9 @@ class Decision:
     `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
     where the client's session is, if the rule keeps sessions; `quota` is what its limits left to the client; `fault`
     is what the request was exposed to. Of what is `measured` a rate limit service is asked first; it can still refuse
-    the request, whatever was decided, and so can the authorizer that is asked the `question`. `request_edits`
-    and `response_edits` are what authorizers change of the two. The request waits for `delay_seconds` first,
-    whatever becomes of it.
+    the request, whatever was decided, and so can the authorizer that is asked the `question`. `allowed` are the answers
+    of authorizers that let the request go on. The request waits for `delay_seconds` first, whatever becomes of it.
+    `situation` is what formatted header values tell of; None when the rule has none.
     """
 
     rule: Rule | None = None
@@ -97,8 +98,8 @@ class Decision:
     delay_seconds: float = 0.0
     verdict: Verdict | None = None
     question: Question | None = None
-    request_edits: tuple[HeaderEdit, ...] = ()
-    response_edits: tuple[HeaderEdit, ...] = ()
+    allowed: tuple[Allowed, ...] = ()
+    situation: Situation | None = None
 
     @property
     def status(self) -> int:
@@ -137,11 +138,11 @@ def decide(
     rule: Rule | None = destination.routes_for(peer).find(head, peer)
     if rule is None:
         return Decision(error=RouteNotFound(), verdict=verdict)
-    if rule.filters.is_formatted:
-        rule = replace(rule, filters=rule.filters.filled(_situation(destination, peer, head)))
     if head.overrides is not None and is_own_request(peer, head):
         rule = override(rule, head.overrides)
     decision = Decision(rule, verdict=verdict)
+    if rule.filters.is_formatted:
+        decision.situation = _situation(destination, peer, head)
     if rule.limits is not None and _is_over(decision, rule.limits, head, peer, live):
         decision.error = RateLimited(is_resource_exhausted=rule.limits.is_resource_exhausted)
         return decision
@@ -166,17 +167,44 @@ def decide(
         decision.cluster, decision.error = None, None
         decision.answer = _redirected(redirect, head, destination.port)
     elif backend is not None:
-        if backend.filters.is_formatted:
-            its_filters = backend.filters.filled(_situation(destination, peer, head))
-            backend = decision.backend = replace(backend, filters=its_filters)
-        for each in (filters, backend.filters):
-            if each is not NO_FILTERS:
-                _apply(decision, each, head, roll)
+        if backend.filters.is_formatted and decision.situation is None:
+            decision.situation = _situation(destination, peer, head)
+        mirrors = filters.mirrors + backend.filters.mirrors
+        if mirrors:
+            decision.mirrors = tuple(mirror for mirror in mirrors if mirror.takes(roll()))
     return decision
 
 
+def edit_request(decision: Decision, head: RequestHead) -> None:
+    """Make of the head what the endpoint that was decided on will see. Formatted values tell of the head as it is
+    before, with what authorizers have added."""
+    if decision.situation is not None:
+        decision.situation = replace(decision.situation, head=_copy(head))
+    rule, backend = decision.rule, decision.backend
+    if rule is not None and rule.filters is not NO_FILTERS:
+        _edit(head, rule.filters, decision.situation)
+    if backend is not None and backend.filters is not NO_FILTERS:
+        _edit(head, backend.filters, decision.situation)
+
+
+def _edit(head: RequestHead, filters: Filters, situation: Situation | None) -> None:
+    edit = filters.request_edit
+    if edit is not None:
+        _filled(edit, situation).apply_to(head)
+    if filters.rewrite is not None:
+        filters.rewrite.apply_to(head)
+
+
 def _situation(destination: Destination, peer: Peer, head: RequestHead) -> Situation:
-    return Situation(peer, next(iter(destination.addresses), ""), destination.port, head)
+    return Situation(peer, next(iter(destination.addresses), ""), destination.port, _copy(head))
+
+
+def _copy(head: RequestHead) -> RequestHead:
+    return replace(head, headers=list(head.headers))
+
+
+def _filled(edit: HeaderEdit, situation: Situation | None) -> HeaderEdit:
+    return edit.filled(situation) if situation is not None and edit.formatted else edit
 
 
 def _is_answered_by_cors(filters: Filters, head: RequestHead) -> bool:
@@ -285,9 +313,9 @@ def edit_response(decision: Decision, headers: Headers) -> Headers:
     """A response's headers as the client gets them, whoever made it."""
     rule, backend = decision.rule, decision.backend
     if backend is not None and backend.filters.response_edit is not None:
-        headers = backend.filters.response_edit.apply(headers)
+        headers = _filled(backend.filters.response_edit, decision.situation).apply(headers)
     if rule is not None and rule.filters.response_edit is not None:
-        headers = rule.filters.response_edit.apply(headers)
+        headers = _filled(rule.filters.response_edit, decision.situation).apply(headers)
     return _mark(decision, headers)
 
 
@@ -296,8 +324,9 @@ def _mark(decision: Decision, headers: Headers) -> Headers:
     asked may read it."""
     if decision.quota is not None:
         decision.quota.mark(headers)
-    for edit in decision.response_edits:
-        headers = edit.apply(headers)
+    for it in decision.allowed:
+        if it.response_edit is not None:
+            headers = it.response_edit.apply(headers)
     if decision.origin is None or decision.rule is None or decision.rule.filters.cors is None:
         return headers
     return decision.rule.filters.cors.mark(headers, decision.origin)
@@ -311,22 +340,24 @@ def request_trailers(
     names = {name for name, _ in head.headers}
     if destination is not None:
         names |= destination.judged_names
-    for edit in (*decision.request_edits, *(it.request_edit for it in _filters(decision))):
-        if edit is not None:
-            names |= edit.replaced_names
+    for it in _edited_by(decision):
+        if it.request_edit is not None:
+            names |= it.request_edit.replaced_names
     return without(trailers, names)
 
 
 def response_trailers(decision: Decision, trailers: Headers) -> Headers:
     """Those that don't bring back what was taken out of the head."""
     names: set[bytes] = set()
-    for edit in (*decision.response_edits, *(it.response_edit for it in _filters(decision))):
-        if edit is not None:
-            names |= edit.replaced_names
+    for it in _edited_by(decision):
+        if it.response_edit is not None:
+            names |= it.response_edit.replaced_names
     return without(trailers, names) if names else trailers
 
 
-def _filters(decision: Decision) -> Iterator[Filters]:
+def _edited_by(decision: Decision) -> Iterator[Allowed | Filters]:
+    """Whatever edits the request and its response."""
+    yield from decision.allowed
     if decision.rule is not None:
         yield decision.rule.filters
     if decision.backend is not None:
@@ -379,12 +410,3 @@ def _answer(decision: Decision, filters: Filters, head: RequestHead, port: int) 
 
 def _redirected(redirect: Redirect, head: RequestHead, port: int) -> Answer:
     return Answer(redirect.status, [(b"location", redirect.location(head, port))], "direct_response")
-
-
-def _apply(decision: Decision, filters: Filters, head: RequestHead, roll: Callable[[], float]) -> None:
-    if filters.request_edit is not None:
-        filters.request_edit.apply_to(head)
-    if filters.rewrite is not None:
-        filters.rewrite.apply_to(head)
-    if filters.mirrors:
-        decision.mirrors += tuple(mirror for mirror in filters.mirrors if mirror.takes(roll()))

@@ -3,40 +3,39 @@
     client ──▶ Downstream ──▶ Exchange ──▶ Attempts ──▶ Upstream ──▶ endpoint
            ◀──            ◀──          ◀──────────────
 
-`start` finds the route and picks the backend; `Attempts` finds an endpoint and sends; the response comes back through
-`response_*`, and `_finish` reports the exchange, exactly once, however it ended. Bodies stream in both directions: a
-side that is slow pauses the other. Nothing here parses, matches, chooses or retries.
+`start` has the request admitted (`admission.order`: the policies, in their order), and carries out what was decided;
+`Attempts` finds an endpoint and sends; the response comes back through `response_*`, and `_finish` reports the
+exchange, exactly once, however it ended. Bodies stream in both directions: a side that is slow pauses the other.
+Nothing here parses, matches, chooses or retries.
 
-There is no task per request: everything is pushed, from the socket that has bytes to the socket that takes them.
+There is no task per request: everything is pushed, from the socket that has bytes to the socket that takes them. Only a
+request that waits for a policy has a task, until it goes on.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
-from random import getrandbits, random
+from collections.abc import Iterator
+from random import getrandbits
 from time import perf_counter, time, time_ns
 
 from l4.discovery.workload import AppProtocol
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
-from policies.claims import Claims
-from policies.external_auth import Question
-from policies.jwt import challenge
 from policies.last_look import Unwritable
 from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
 from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
-from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
+from waypoint.admission.held import Held, Steps, Wait, see_through
+from waypoint.admission.order import Admission
+from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 from waypoint.data_path import Connection, DataPath
 from waypoint.decide import (
     UNDECIDED,
     Answer,
     Decision,
     complete,
-    decide,
     denial_of_request,
-    first_question,
     request_trailers,
     response_trailers,
 )
@@ -44,19 +43,15 @@ from waypoint.errors import (
     AttemptFailed,
     ExchangeError,
     InternalFailure,
-    NotAuthenticated,
     Overloaded,
     RequestTimeout,
     UnwritableHead,
 )
-from waypoint.gate import Gate
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.mirrored import MirroredRequest
-from waypoint.recorder import Recorder, Taken
 from waypoint.replies import finish, local_reply
 from waypoint.telemetry import ClusterEvent, ExchangeRecord
-from waypoint.tokens import Refusal
 from waypoint.upstream.affinity import Affinity
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.branches import Branches
@@ -66,7 +61,6 @@ from waypoint.upstream.session import Session
 log = logging.getLogger(__name__)
 
 NONE: frozenset[bytes] = frozenset()
-_MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _BODILESS = frozenset({204, 304})  # RFC 9110 section 6.4.1; there is no 1xx among our own
 _RETRY_FLAGS = {
@@ -79,16 +73,14 @@ class Exchange:
     """Takes the request (`events.RequestSink`) and the response (`attempts.AttemptSink`)."""
 
     __slots__ = (
+        "_admission",
         "_attempts",
         "_body",
         "_connection",
         "_deadline",
-        "_decision",
         "_downstream",
-        "_gate",
         "_head",
         "_is_over",
-        "_mirrored_to",
         "_mirrors",
         "_path",
         "_record",
@@ -97,6 +89,7 @@ class Exchange:
         "_started",
     )
 
+    _admission: Admission
     _record: ExchangeRecord
 
     def __init__(self, connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> None:
@@ -106,9 +99,6 @@ class Exchange:
         self._head = head
         self._body = body
         self._attempts: Attempts | None = None
-        self._gate: Gate | None = None
-        self._decision: Decision = UNDECIDED
-        self._mirrored_to: tuple[Cluster, ...] = ()
         self._mirrors: tuple[MirroredRequest, ...] = ()
         self._session: Session | Affinity | None = None
         self._deadline: float | None = None  # seconds
@@ -132,6 +122,7 @@ class Exchange:
             connection.authority,
             UNKNOWN_SERVICE if destination is None else destination.service,
         )
+        admission = self._admission = Admission()
         self._describe(record)
         if snapshot.tells_client:
             self._tell_client()
@@ -145,21 +136,28 @@ class Exchange:
         if path.recorder is not None:
             taken = path.recorder.take(self._head, authentication.secret_names if authentication is not None else NONE)
         try:
-            self._decide(snapshot, destination, taken)
+            steps = admission.steps(connection, self._head, record, snapshot, destination, taken)
+            wait = next(steps, None)
+            if wait is None:
+                self._carry_out()
+            else:
+                self._hold(steps, wait)
         except Exception as error:
             self._failed(error)
 
     def request_body(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
-        if self._gate is not None:
-            self._gate.put(data)
+        held = self._admission.held
+        if held is not None:
+            held.put(data)
         else:
             self._pass_on(data)
 
     def request_end(self, trailers: Headers) -> None:
         self._request_ended = perf_counter()
-        if self._gate is not None:
-            self._gate.end(trailers)
+        held = self._admission.held
+        if held is not None:
+            held.end(trailers)
         else:
             self._pass_on_end(trailers)
 
@@ -176,7 +174,7 @@ class Exchange:
             trailers = self._wanted(trailers)
         for mirror in self._mirrors:
             mirror.send_end(trailers)
-        rule = self._decision.rule
+        rule = self._admission.decision.rule
         if self._deadline is None and rule is not None and (seconds := rule.timeouts.request) is not None:
             self._deadline = seconds
             self._path.deadlines.begin(self, seconds)
@@ -186,10 +184,9 @@ class Exchange:
             self._give_up(UnwritableHead("request", str(error)))
 
     def _wanted(self, trailers: Headers) -> Headers:
-        head, destinations = self._head, self._path.holder.current.destinations
-        if head.get(b"te") is None:
+        if self._head.get(b"te") is None:
             return []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
-        return request_trailers(self._decision, destinations.get(self._connection.authority), head, trailers)
+        return request_trailers(self._admission.decision, self._admission.destination, self._head, trailers)
 
     def request_failed(self, error: ExchangeError) -> None:
         self._give_up(error)
@@ -248,7 +245,7 @@ class Exchange:
             self._session.mark(headers, record.endpoint, record.started_at)
         headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
         try:
-            self._send_head(head, body, self._decision)
+            self._send_head(head, body, self._admission.decision)
         except Unwritable as error:
             self._give_up(UnwritableHead("response", str(error)))
         else:
@@ -266,7 +263,7 @@ class Exchange:
             self._record.grpc_status = grpc.status_of(trailers)
         self._finish()
         try:
-            self._downstream.send_end(response_trailers(self._decision, trailers) if trailers else trailers)
+            self._downstream.send_end(response_trailers(self._admission.decision, trailers) if trailers else trailers)
         except Unwritable as error:
             self._path.telemetry.count_refusal(UnwritableHead("response", str(error)).limit)
             self._downstream.reset()
@@ -292,103 +289,27 @@ class Exchange:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _decide(
-        self,
-        snapshot: Snapshot,
-        destination: Destination | None,
-        taken: Taken | None,
-        waits: int = _MAX_WAITS,
-        granted: tuple[str, ...] = (),
-    ) -> None:
-        """Find out who asks and what becomes of it, and do that; `waits` is how often keys may be waited for, `granted`
-        names the providers that have let the request go on, each of which is asked once."""
-        path, record, connection = self._path, self._record, self._connection
-        if destination is not None and destination.authorizers is not None:
-            question = first_question(destination, connection.peer, self._head, granted)
-            if question is not None:
-                self._wait(self._ask_first(question, self._cluster_to_ask(question), taken, waits, granted))
-                return
-        found: Claims | Refusal | None = None
-        if destination is not None and destination.authentication is not None:
-            found = path.tokens.authenticate(destination.authentication, self._head, record.started_at)
-        if not isinstance(found, Refusal):
-            decision = decide(
-                destination,
-                connection.peer,
-                self._head,
-                random,
-                record.started_at,
-                path.live,
-                claims=found,
-                granted=granted,
-            )
-        elif found.fetching is not None and waits:
-            self._wait(self._await_keys(found.fetching, taken, waits - 1, granted))
-            return
-        else:
-            decision = Decision(error=NotAuthenticated(found.failure, challenge(self._head)))
-        self._decision = decision
-        record.verdict = decision.verdict
-        if decision.rule is not None:
-            record.route_name = decision.rule.name
-        if taken is not None and path.recorder is not None:
-            self._write_head(path.recorder, taken, snapshot.version)
-        # Looked up now: while the request waits, another configuration may take the clusters out of `path.clusters`.
-        cluster = path.clusters[decision.cluster] if decision.cluster is not None else None
-        if decision.mirrors:
-            self._mirrored_to = tuple(path.clusters[mirror.cluster] for mirror in decision.mirrors)
-        if decision.delay_seconds or decision.measured or decision.question is not None:
-            self._wait(self._hold_back(decision, cluster, self._cluster_to_ask(decision.question)))
-        elif self._gate is not None:
-            self._go_on(decision, cluster)
-        else:
-            self._carry_out(decision, cluster)
-
-    async def _await_keys(
-        self, fetching: asyncio.Event, taken: Taken | None, waits: int, granted: tuple[str, ...]
-    ) -> None:
-        """Decide when the keys of tokens have been fetched, by the configuration that is in force then."""
-        await fetching.wait()
-        snapshot = self._path.holder.current
-        self._decide(snapshot, snapshot.destination(self._connection.authority), taken, waits, granted)
-
-    async def _ask_first(
-        self,
-        question: Question,
-        cluster: Cluster | None,
-        taken: Taken | None,
-        waits: int,
-        granted: tuple[str, ...],
-    ) -> None:
-        """Decide when a policy's provider has let the request go on, by the configuration that is in force then."""
-        error = await self._gated().denial(question, cluster)
-        if error is not None:
-            self._go_on(Decision(error=error), None)
-            return
-        snapshot, granted = self._path.holder.current, (*granted, question.authorizer.name)
-        self._decide(snapshot, snapshot.destination(self._connection.authority), taken, waits, granted)
-
-    def _carry_out(self, decision: Decision, cluster: Cluster | None) -> None:
-        if cluster is not None:
-            self._forward(decision, cluster)
+    def _carry_out(self) -> None:
+        """Do with an admitted request what was decided."""
+        admission = self._admission
+        decision = admission.decision
+        if admission.cluster is not None:
+            self._forward(admission.cluster)
         elif decision.answer is not None:
             self._answer(decision.answer)
         elif decision.error is not None:
             self._reply(decision.error)
 
-    def _wait(self, step: Coroutine[None, None, None]) -> None:
-        """Keep the client back until `step` has let its request go on, or answered it."""
-        task = self._path.spawn(self._guarded(step))
-        if self._gate is None:
-            self._gate = Gate(task, self._connection, self._downstream, self._head, self._body)
-            self._downstream.pause_request()
-        else:
-            self._gate.task = task
+    def _hold(self, steps: Steps, wait: Wait) -> None:
+        """Keep the client back until one task has seen the request through."""
+        held = self._admission.held = Held(self._connection, self._downstream, self._head, self._body)
+        self._downstream.pause_request()
+        held.task = self._path.spawn(self._see_through(steps, wait))
 
-    async def _guarded(self, step: Coroutine[None, None, None]) -> None:
-        """A step that fails ends its request with an answer: nobody else would tell the client."""
+    async def _see_through(self, steps: Steps, wait: Wait) -> None:
         try:
-            await step
+            await see_through(steps, wait)
+            self._go_on()
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -397,13 +318,23 @@ class Exchange:
         except Exception as error:
             self._failed(error)
 
+    def _go_on(self) -> None:
+        """The wait is over: carry out what was decided, with what has arrived meanwhile."""
+        held, self._admission.held = self._admission.held, None
+        self._carry_out()
+        if self._is_over or held is None:
+            return
+        self._downstream.resume_request()
+        for data in held.arrived:
+            self._pass_on(data)
+        if held.trailers is not None:
+            self._pass_on_end(held.trailers)
+
     def _failed(self, error: BaseException) -> None:
-        """The program itself failed: log the trace, and answer, or cut the response that is under way."""
+        """The program itself failed, wherever: log the trace, and answer, or cut the response that is under way."""
         record = self._record
         target = record.original_target.decode("latin-1")
         log.error("%s %s failed inside of the waypoint", record.method.decode("latin-1"), target, exc_info=error)
-        if self._is_over:
-            return
         try:
             self._give_up(InternalFailure(f"{type(error).__name__}: {error}"))
         except Exception:  # what failed stands in the way of the answer, too
@@ -411,51 +342,7 @@ class Exchange:
             self._cut()
             self._downstream.reset()
 
-    async def _hold_back(self, decision: Decision, cluster: Cluster | None, authorizer: Cluster | None) -> None:
-        if decision.measured and await self._is_refused(decision):
-            cluster = None
-        elif decision.question is not None and (error := await self._gated().denial(decision.question, authorizer)):
-            decision.cluster, decision.answer, decision.error = None, None, error
-            cluster = None
-        elif decision.delay_seconds:
-            self._record.flags += (ResponseFlag.DELAY_INJECTED,)
-            await asyncio.sleep(decision.delay_seconds)
-        self._go_on(decision, cluster)
-
-    async def _is_refused(self, decision: Decision) -> bool:
-        """Ask the rate limit service, and keep to what it says."""
-        assert decision.rule is not None
-        assert decision.rule.limits is not None
-        asked = await self._path.live.ask(decision.rule.limits, decision.measured)
-        decision.quota = asked.quota
-        self._head.headers += asked.request_headers
-        if asked.error is None:
-            return False
-        decision.cluster, decision.answer, decision.error = None, None, asked.error
-        return True
-
-    def _cluster_to_ask(self, question: Question | None) -> Cluster | None:
-        name = question.authorizer.cluster if question is not None else None
-        return self._path.clusters[name] if name is not None else None
-
-    def _gated(self) -> Gate:
-        assert self._gate is not None
-        return self._gate
-
-    def _go_on(self, decision: Decision, cluster: Cluster | None) -> None:
-        """The wait is over: do with the request what was decided, and what has arrived of it meanwhile."""
-        gate, self._gate = self._gated(), None
-        decision.request_edits, decision.response_edits = gate.request_edits, gate.response_edits
-        self._carry_out(decision, cluster)
-        if self._is_over:
-            return
-        self._downstream.resume_request()
-        for data in gate.arrived:
-            self._pass_on(data)
-        if gate.trailers is not None:
-            self._pass_on_end(gate.trailers)
-
-    def _forward(self, decision: Decision, cluster: Cluster) -> None:
+    def _forward(self, cluster: Cluster) -> None:
         """Send the head that was decided on, with what every application may rely on."""
         path, head, record = self._path, self._head, self._record
         if cluster.branches is not None:
@@ -466,7 +353,7 @@ class Exchange:
                 return
         record.cluster = cluster.config.name
         record.service = cluster.config.service
-        rule = decision.rule
+        rule = self._admission.decision.rule
         assert rule is not None
         retries = rule.retry or DEFAULT_RETRIES
         seconds = rule.timeouts.request
@@ -483,7 +370,7 @@ class Exchange:
             self._session = self._find_session(policy, rule, cluster)
         elif source is not None:
             self._session = Affinity(cluster, source, source.find(head, self._connection.peer), new_request_id)
-        if self._mirrored_to and not self._body.is_opaque:
+        if self._admission.mirrors and not self._body.is_opaque:
             self._mirrors = tuple(self._mirrored())
         self._attempts = Attempts(
             self,
@@ -503,21 +390,17 @@ class Exchange:
         """Raises ExchangeError."""
         return branches.at(self._connection.authority[0], self._head.authority, self._path.holder.current.registry)
 
-    def _write_head(self, recorder: Recorder, taken: Taken, version: str) -> None:
-        connection, record, decision = self._connection, self._record, self._decision
-        service, now = record.service.hostname, record.started_at
-        decided = record.route_name, decision.cluster, decision.status
-        recorder.write(taken, now, connection.authority, service, connection.peer, decided, version)
-
     def _find_session(self, policy: SessionPersistence, rule: Rule, cluster: Cluster) -> Session:
         head = self._head
-        tokens = self._decision.tokens if rule.session is not None else policy.find(head, self._record.started_at)
+        tokens = (
+            self._admission.decision.tokens if rule.session is not None else policy.find(head, self._record.started_at)
+        )
         is_secure = head.get(b"x-forwarded-proto") == b"https"
         return Session(policy, rule.scope, tokens, cluster, is_secure=is_secure)
 
     def _mirrored(self) -> Iterator[MirroredRequest]:
         path = self._path
-        for cluster in self._mirrored_to:
+        for cluster in self._admission.mirrors:
             if cluster.branches is not None:
                 try:
                     cluster = self._branch(cluster.branches)
@@ -579,7 +462,9 @@ class Exchange:
             headers.append((b"traceparent", span.traceparent()))
 
     def _give_up(self, error: ExchangeError, *, is_late: bool = False) -> None:
-        """Answer in the endpoint's place, or cut the response that is under way."""
+        """Answer in the endpoint's place, or cut the response that is under way; once."""
+        if self._is_over:
+            return
         if self._record.status == 0:
             if self._attempts is not None:
                 self._attempts.abort(is_late=is_late)
@@ -606,12 +491,12 @@ class Exchange:
             head, body = grpc.reply(head, error.body, error.grpc_status), b""
             record.grpc_status = grpc.status_of(head.headers)
         # What made a head unwritable may be a change that its rule wants: this answer goes without.
-        self._send(head, body, UNDECIDED if isinstance(error, UnwritableHead) else self._decision)
+        self._send(head, body, UNDECIDED if isinstance(error, UnwritableHead) else self._admission.decision)
 
     def _answer(self, answer: Answer) -> None:
         """A response that the route itself makes."""
         self._record.detail = answer.detail
-        self._send(ResponseHead(answer.status, answer.headers), answer.body, self._decision)
+        self._send(ResponseHead(answer.status, answer.headers), answer.body, self._admission.decision)
 
     def _send(self, head: ResponseHead, body: bytes, decision: Decision) -> None:
         """A whole response of our own."""
@@ -651,8 +536,8 @@ class Exchange:
         path.exchanges -= 1
         for mirror in self._mirrors:
             mirror.abandon()
-        if self._gate is not None:
-            self._gate.close()
+        if self._admission.held is not None:
+            self._admission.held.close()
         self._attempts = None  # each holds the other: without this, only the garbage collector could free them
         if self._deadline is not None:
             path.deadlines.end(self, self._deadline)
@@ -660,7 +545,7 @@ class Exchange:
         record.request_bytes += record.bytes_received
         record.response_bytes += record.bytes_sent
         path.telemetry.record(record)
-        decision = self._decision
+        decision = self._admission.decision
         if decision.rule is not None and decision.rule.fault_plan is not None and decision.cluster is not None:
             path.live.record(decision.rule.fault_plan, record.status, record.grpc_status)
 

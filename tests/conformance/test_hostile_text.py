@@ -32,7 +32,7 @@ from waypoint.config.http_route import HTTPRoute
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.config.virtual_service import VirtualService
-from waypoint.decide import decide, edit_response
+from waypoint.decide import decide, edit_request, edit_response
 
 MESH = (HERE / "mesh.yaml").read_text()
 WHERE = ("10.96.0.1", 9080)
@@ -227,6 +227,7 @@ def _sent(snapshot: Snapshot, target: str) -> Iterator[tuple[str, str]]:
         for roll in (0.0, 0.99):
             head = RequestHead(method, b"reviews:9080", target.encode(), b"a=b", list(headers), has_query=True)
             decision = decide(destination, PEER, head, lambda roll=roll: roll, now=1.0)  # type: ignore[misc]
+            edit_request(decision, head)
             yield "target", "" if _TARGET(head.target) else repr(head.target)
             yield "authority", "" if _HOST(head.authority) else repr(head.authority)
             yield from _fields("request", head.headers)

@@ -120,7 +120,7 @@ def test_a_step_that_waits_for_something_cancelled_is_a_fault_too(
         async with at.mesh(tmp_path) as it:
             it.rule(fault=Fault(Delay(0.05, 1.0)))
             with monkeypatch.context() as patched:
-                patched.setattr("waypoint.exchange.asyncio.sleep", cancelled)
+                patched.setattr("waypoint.admission.order.asyncio.sleep", cancelled)
                 return await asyncio.wait_for(it.get(at.authority), 5)
 
     assert status(run(scenario())) == 500

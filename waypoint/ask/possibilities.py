@@ -13,7 +13,7 @@ from policies.filters import Filters
 from policies.mirror import Mirror
 from policies.route import Rule
 from waypoint.config.snapshot import Destination
-from waypoint.decide import Answer, Decision, decide, decide_opaque
+from waypoint.decide import Answer, Decision, decide, decide_opaque, edit_request
 from waypoint.errors import ExchangeError, FaultInjected
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
@@ -61,9 +61,12 @@ def possibilities(
         return tuple(_each(lambda roll: (decide_opaque(destination, peer, "", roll), None)))
 
     def ask(roll: Roll) -> tuple[Decision, RequestHead | None]:
+        decision = decide(destination, peer, head, roll, now)
+        if decision.cluster is None:
+            return decision, None
         edited = replace(head, headers=Headers(head.headers))
-        decision = decide(destination, peer, edited, roll, now)
-        return decision, edited if decision.cluster else None
+        edit_request(decision, edited)
+        return decision, edited
 
     return tuple(_each(ask))
 

@@ -1,12 +1,18 @@
 """All that may become of a request, with the shares that chance gives each."""
 
+from dataclasses import replace
+
 import pytest
 
 from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.fault import Abort, Delay, Fault
+from policies.filters import Filters
+from policies.header_format import FormattedHeader, HeaderFormat
 from policies.opaque import OpaqueTable
+from policies.rewrite import HeaderEdit
 from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
+from policies.wire_text import header_name
 from waypoint.ask.possibilities import possibilities
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 
@@ -32,3 +38,19 @@ def test_an_abort_takes_its_share_before_the_backends(fault: Fault | None, share
     found = possibilities(destination, Peer(None, "127.0.0.1", 1), head, now=0.0)
 
     assert {str(it.cluster or (it.error and it.error.status)): pytest.approx(it.share) for it in found} == shares
+
+
+def test_values_that_are_found_out_for_each_request_leave_the_backends_what_they_are() -> None:
+    format_ = HeaderFormat.parse("%REQ(:path)%")
+    assert isinstance(format_, HeaderFormat)
+    edit = HeaderEdit(formatted=(FormattedHeader(header_name(b"x-path"), format_),))
+    backends = tuple(replace(it, filters=Filters(request_edit=edit)) for it in BACKENDS)
+    routes = RouteTable([Route(Match(), Rule("rule", backends))])
+    destination = Destination(UNKNOWN_SERVICE, 80, AppProtocol.HTTP, routes, OpaqueTable())
+    head = RequestHead(b"GET", b"app", b"/a", b"", Headers())
+
+    found = possibilities(destination, Peer(None, "127.0.0.1", 1), head, now=0.0)
+
+    assert [it.backend for it in found] == [0, 1]
+    assert all(it.head is not None and it.head.headers == [(b"x-path", b"/a")] for it in found)
+    assert not head.headers

@@ -5,20 +5,36 @@ body is asked about.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.external_auth import Authorizer, Question
-from policies.rewrite import HeaderEdit
 from waypoint.data_path import Connection
-from waypoint.errors import ExchangeError, PayloadTooLarge
-from waypoint.external_auth import ask
+from waypoint.errors import PayloadTooLarge
+from waypoint.external_auth import Asked, ask
 from waypoint.http.events import Body, Downstream
 from waypoint.upstream.cluster import Cluster
 
+Wait = Callable[[], Awaitable[object]]
+"""A call whose result is waited for; not made yet, so that nothing is left of it when nobody waits after all."""
+Steps = Generator[Wait, Any, None]
 
-class Gate:
-    """`task` is what is waited for; of the body, `arrived` is what came meanwhile, and `trailers` are None until the
-    request is complete. `request_edits` and `response_edits` are what those who were asked change of the two."""
+
+async def see_through(steps: Steps, wait: Wait) -> None:
+    """Wait for `wait`, and for whatever else the steps behind it have to wait for."""
+    following: Wait | None = wait
+    while following is not None:
+        result = await following()
+        try:
+            following = steps.send(result)
+        except StopIteration:
+            return
+
+
+class Held:
+    """`task` is what sees the request through; of the body, `arrived` is what came meanwhile, and `trailers` are None
+    until the request is complete."""
 
     __slots__ = (
         "_body",
@@ -29,24 +45,18 @@ class Gate:
         "_head",
         "_size",
         "arrived",
-        "request_edits",
-        "response_edits",
         "task",
         "trailers",
     )
 
-    def __init__(
-        self, task: asyncio.Task[None], connection: Connection, downstream: Downstream, head: RequestHead, body: Body
-    ) -> None:
-        self.task = task
+    def __init__(self, connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> None:
+        self.task: asyncio.Task[None] | None = None
         self._connection = connection
         self._downstream = downstream
         self._head = head
         self._body = body
         self.arrived: list[bytes] = []
         self.trailers: Headers | None = None
-        self.request_edits: tuple[HeaderEdit, ...] = ()
-        self.response_edits: tuple[HeaderEdit, ...] = ()
         self._size = 0
         self._enough = 0
         self._gathered: asyncio.Future[None] | None = None
@@ -61,19 +71,12 @@ class Gate:
         self.trailers = trailers
         self._wake()
 
-    async def denial(self, question: Question, cluster: Cluster | None) -> ExchangeError | None:
-        """Ask an authorizer, whose cluster it is, and make the changes that it asks for."""
+    async def ask(self, question: Question, cluster: Cluster | None) -> Asked:
+        """Ask an authorizer, whose cluster it is."""
         body = await self._told_of_body(question.authorizer)
         if body is None:
-            return PayloadTooLarge()
-        asked = await ask(self._connection, question, cluster, body, self._body, self._downstream.protocol)
-        if asked.allowed is not None:
-            asked.allowed.apply_to(self._head)
-            if asked.allowed.request_edit is not None:
-                self.request_edits += (asked.allowed.request_edit,)
-            if asked.allowed.response_edit is not None:
-                self.response_edits += (asked.allowed.response_edit,)
-        return asked.error
+            return Asked(error=PayloadTooLarge())
+        return await ask(self._connection, question, cluster, body, self._body, self._downstream.protocol)
 
     async def _told_of_body(self, authorizer: Authorizer) -> bytes | None:
         """What an authorizer is told of the body; None when it wants all of one that is too long."""
@@ -101,7 +104,8 @@ class Gate:
 
     def close(self) -> None:
         """Nobody waits any more."""
-        self.task.cancel()
+        if self.task is not None:
+            self.task.cancel()
         self.arrived.clear()
 
     def _wake(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from l4.config.codes import Code
 
@@ -18,9 +18,9 @@ class Origin:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectKey:
-    """Kubernetes' name of an object. `group` is the API group without version, empty for the core group."""
+class ObjectKey(NamedTuple):
+    """Kubernetes' name of an object. `group` is the API group without version, empty for the core group. A tuple,
+    because thousands are sorted and looked up on each change."""
 
     group: str
     kind: str

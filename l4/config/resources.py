@@ -272,7 +272,7 @@ class Decoder:
         key, sentence, field = document.key, miss.sentence, miss.field
         is_kept = False
         if miss.meant is not None and key not in good:
-            meant = replace(key, group=miss.meant[0], kind=miss.meant[1])
+            meant = key._replace(group=miss.meant[0], kind=miss.meant[1])
             if meant not in good and meant in self._good:
                 good[meant] = self._good[meant]
             is_kept = meant in good

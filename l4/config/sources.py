@@ -69,6 +69,21 @@ class _File:
         return (self.documents, self.problems, self.doubts) == (other.documents, other.problems, other.doubts)
 
 
+_Children = tuple[list[str], list[tuple[Path, bool]]]
+"""The names in a folder, and the paths that count, with whether they are named like files of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """What all files gave together, and which document is whose and where, for files that are rewritten."""
+
+    layers: list[list[Path]]
+    keys: dict[Path, list[ObjectKey]]
+    ordered: list[Document]
+    places: dict[ObjectKey, int]
+    owners: dict[ObjectKey, Path]
+
+
 class _Kind(Enum):
     FOLDER = auto()
     FILE = auto()
@@ -93,6 +108,11 @@ class FolderSource:
         self._layers: list[list[Path]] = [[] for _ in self._paths]
         self._leaving: dict[Path, float] = {}
         self._listed: set[Path] = set()
+        self._children: dict[Path, _Children] = {}
+        self._known_children: dict[Path, _Children] = {}
+        self._merged: _Merged | None = None
+        self._rewritten: set[Path] = set()
+        self._versions: dict[Path, Version] = {}
         self._unlisted: dict[Path, str] = {}
         self._is_applied = True
 
@@ -123,6 +143,8 @@ class FolderSource:
         """Look everywhere, and read changed files; whether anything changed."""
         now, before = self._clock(), (self._layers, self._unlisted, self._leaving.keys())
         self._unlisted, leaving = {}, {}
+        self._versions.clear()
+        self._known_children, self._children = self._children, {}
         layers = []
         for path, known in zip(self._paths, self._layers, strict=True):
             layer = list(self._files_of(path, known))
@@ -131,7 +153,7 @@ class FolderSource:
                 if gone in self._files and self._files[gone].has_policies and now - since < LOST_SECONDS:
                     leaving[gone] = since
                     layer.append(gone)
-            layers.append(sorted(layer, key=lambda it: it.parts))
+            layers.append(known if layer == known else sorted(layer, key=lambda it: it.parts))
         self._layers, self._leaving = layers, leaving
         is_changed = (self._layers, self._unlisted, self._leaving.keys()) != before
         wanted = {path for layer in layers for path in layer}
@@ -163,9 +185,9 @@ class FolderSource:
         place = status.st_dev, status.st_ino
         if place in above:
             return  # a link that leads back up
-        for child in (folder / name for name in names if not name.startswith(".")):
-            is_named_so = child.suffix in _SUFFIXES
-            match _kind_of(child):
+        for child, is_named_so in self._below_named(folder, names):
+            kind, self._versions[child] = _look(child)
+            match kind:
                 case _Kind.FOLDER:
                     yield from self._below(child, before, (*above, place))
                 case _Kind.UNKNOWN if not is_named_so:
@@ -175,6 +197,18 @@ class FolderSource:
                 case _ if is_named_so:
                     yield child
 
+    def _below_named(self, folder: Path, names: list[str]) -> list[tuple[Path, bool]]:
+        """What is not hidden, and whether it is named like a file of ours. It is looked at four times a second, and
+        seldom differs."""
+        known = self._known_children.get(folder)
+        if known is not None and known[0] == names:
+            self._children[folder] = known
+            return known[1]
+        children = [folder / name for name in names if not name.startswith(".")]
+        found = [(child, child.suffix in _SUFFIXES) for child in children]
+        self._children[folder] = names, found
+        return found
+
     def _cannot_list(self, folder: Path, before: list[Path], reason: str) -> Iterator[Path]:
         self._unlisted[folder] = reason
         yield from (path for path in before if folder in path.parents)
@@ -183,7 +217,7 @@ class FolderSource:
 
     def _look_at(self, path: Path, now: float) -> bool:
         """Whether it says anything new."""
-        known, version = self._files.get(path), _version(path)
+        known, version = self._files.get(path), self._versions.get(path) or _look(path)[1]
         if known is not None and known.version == version:
             return False
         with collector.paused():
@@ -195,35 +229,75 @@ class FolderSource:
             found.documents = known.documents
             return False
         if known.documents is not found.documents:
+            by_key = {it.key: it for it in known.documents}
+            found.documents = [by_key[it.key] if by_key.get(it.key) == it else it for it in found.documents]
+            self._rewritten.add(path)
             _free(known.documents)
         return True
 
     def _merge(self) -> Documents:
-        merged: dict[ObjectKey, Document] = {}
+        ordered = self._merged_again()
         problems: list[Problem] = []
+        if ordered is None:
+            ordered = self._merge_all(problems)
+        self._rewritten.clear()
         doubts = [self._unlistable(folder, reason) for folder, reason in sorted(self._unlisted.items())]
+        for path in (path for layer in self._layers for path in layer):
+            file = self._files[path]
+            problems.extend(file.problems)
+            doubts.extend(file.doubts)
+            if path in self._leaving:
+                doubts.append(_held(path, "is gone; what it held stays live for a moment, as it may be replaced"))
+        problems.extend(doubt.problem for doubt in doubts)
+        return Documents(tuple(ordered), tuple(sorted(set(problems))), tuple(sorted(doubts)))
+
+    def _merge_all(self, problems: list[Problem]) -> list[Document]:
+        merged: dict[ObjectKey, Document] = {}
+        owners: dict[ObjectKey, Path] = {}
+        is_simple = not self._leaving
         for layer in self._layers:
             own: dict[ObjectKey, Document] = {}
             for path in sorted(layer, key=self._leaving.__contains__):  # what is on its way out stands back
-                file = self._files[path]
-                problems.extend(file.problems)
-                doubts.extend(file.doubts)
-                if path in self._leaving:
-                    doubts.append(_held(path, "is gone; what it held stays live for a moment, as it may be replaced"))
-                for document in file.documents:
+                for document in self._files[path].documents:
                     first = own.setdefault(document.key, document)
-                    if first is not document and path not in self._leaving:
+                    if first is document:
+                        owners[document.key] = path
+                        continue
+                    is_simple = False
+                    if path not in self._leaving:
                         sentence = f"is already defined at {first.origin}, which stays; remove one of the two"
                         problems.append(Problem(document.origin, str(document.key), "", sentence))
             merged.update(own)
         ordered = sorted(merged.values(), key=lambda document: document.key)
-        problems.extend(doubt.problem for doubt in doubts)
-        return Documents(tuple(ordered), tuple(sorted(set(problems))), tuple(sorted(doubts)))
+        self._merged = None
+        if is_simple:
+            keys = {path: _keys(file) for path, file in self._files.items()}
+            places = {document.key: place for place, document in enumerate(ordered)}
+            self._merged = _Merged(self._layers, keys, ordered, places, owners)
+        return ordered
+
+    def _merged_again(self) -> list[Document] | None:
+        """What was merged before, with the documents of files that hold others by the same names; None where more is
+        different than that."""
+        merged, files = self._merged, self._files
+        if merged is None or self._leaving or merged.layers != self._layers:
+            return None
+        if any(merged.keys[path] != _keys(files[path]) for path in self._rewritten):
+            return None
+        for path in self._rewritten:
+            for document in files[path].documents:
+                if merged.owners[document.key] == path:
+                    merged.ordered[merged.places[document.key]] = document
+        return merged.ordered
 
     def _unlistable(self, folder: Path, reason: str) -> Doubt:
         is_known = folder in self._listed
         sentence = f"cannot be listed: {reason}" + ("; what it held before stays live" if is_known else "")
         return Doubt(Problem(Origin(str(folder)), str(folder), "", sentence), is_known, EVERYWHERE)
+
+
+def _keys(file: _File) -> list[ObjectKey]:
+    return [document.key for document in file.documents]
 
 
 def _free(documents: list[Document]) -> None:
@@ -233,23 +307,20 @@ def _free(documents: list[Document]) -> None:
 
 
 def _kind_of(path: Path) -> _Kind:
-    try:
-        mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return _Kind.GONE
-    except OSError:
-        return _Kind.UNKNOWN
-    if stat.S_ISDIR(mode):
-        return _Kind.FOLDER
-    return _Kind.FILE if stat.S_ISREG(mode) else _Kind.OTHER
+    return _look(path)[0]
 
 
-def _version(path: Path) -> Version:
+def _look(path: Path) -> tuple[_Kind, Version]:
     try:
-        status = path.stat()
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return _Kind.GONE, (error.errno or 0,)
     except OSError as error:
-        return (error.errno or 0,)
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+        return _Kind.UNKNOWN, (error.errno or 0,)
+    version = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+    if stat.S_ISDIR(status.st_mode):
+        return _Kind.FOLDER, version
+    return _Kind.FILE if stat.S_ISREG(status.st_mode) else _Kind.OTHER, version
 
 
 def _read(path: Path, version: Version, known: _File, now: float) -> _File:

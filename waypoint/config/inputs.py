@@ -23,7 +23,8 @@ _MAX_NAMES = 5
 
 def decode(documents: Documents, decoder: Decoder, settings: Settings, gateway: tuple[str, str] | None) -> Decoded:
     """`gateway` is the namespace and name of the one that is served or asked about, None for all of them."""
-    return decoder.decode(_with_address(it, settings, gateway) for it in documents.documents)
+    its = documents.documents
+    return decoder.decode([_with_address(it, settings, gateway) if it.key.kind == "Gateway" else it for it in its])
 
 
 def mesh_of(settings: Settings) -> Mesh:
@@ -72,8 +73,9 @@ def why_no_gateway(resources: Resources, gateway: tuple[str, str]) -> str:
 
 
 def _with_address(document: Document, settings: Settings, gateway: tuple[str, str] | None) -> Document:
+    """Of a Gateway."""
     key, content = document.key, document.content
-    if key.kind != "Gateway" or key.group != "gateway.networking.k8s.io":
+    if key.group != "gateway.networking.k8s.io":
         return document
     status = content.get("status") or {}
     if not isinstance(status, dict) or status.get("addresses"):

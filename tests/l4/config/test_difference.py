@@ -1,3 +1,8 @@
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from l4.config.difference import Difference, difference
 from l4.config.documents import Document, ObjectKey, Origin
 
@@ -21,3 +26,25 @@ def test_an_object_that_moved_in_its_file_differs_because_its_problems_are_told_
     before, after = document("a", 1), document("a", 7)
 
     assert difference((before,), (after,)).changed == ((before, after),)
+
+
+_NAMES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 2))
+
+
+@given(_NAMES, _NAMES, st.booleans(), st.randoms())
+def test_what_differs_is_what_two_dictionaries_say(
+    one: dict[str, int], other: dict[str, int], is_sorted: bool, dice: Random
+) -> None:
+    kept = {(name, value): document(name, x=value) for name in "abcdefgh" for value in range(3)}
+    before, now = ([kept[it] for it in its.items()] for its in (one, other))
+    for its in (before, now):
+        its.sort(key=lambda it: it.key)
+        if not is_sorted:
+            dice.shuffle(its)
+
+    found = difference(before, now)
+
+    assert {(old and old.content["x"], new.key.name, new.content["x"]) for old, new in found.changed} == {
+        (one.get(name), name, value) for name, value in other.items() if one.get(name) != value
+    }
+    assert sorted(key.name for key in found.gone) == sorted(one.keys() - other.keys())

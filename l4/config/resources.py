@@ -161,10 +161,11 @@ class _Finding:
 
 
 class Decoder:
-    """Remembers the last valid version of each object."""
+    """Remembers the last valid version of each object. `amend` adds to a document what nobody needs to write."""
 
-    def __init__(self, kinds: Kinds) -> None:
+    def __init__(self, kinds: Kinds, amend: Callable[[Document], Document] = lambda document: document) -> None:
         self._kinds = kinds
+        self._amend = amend
         self._good: dict[ObjectKey, _Good] = {}
         self._findings: dict[ObjectKey, _Finding] = {}
         self._documents: tuple[Document, ...] | None = None
@@ -237,7 +238,7 @@ class Decoder:
 
     def _decode(self, document: Document) -> tuple[_Good | None, _Finding | None]:
         """What of the object is in force now."""
-        key = document.key
+        document, key = self._amend(document), document.key
         kind, miss = self._kinds.get((key.group, key.kind)), near_miss(document.content["apiVersion"], key.kind)
         if kind is None:
             name = f"{key.kind}.{key.group}" if key.group else key.kind

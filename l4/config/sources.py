@@ -12,11 +12,9 @@ removed must be left alone for a while before that counts, because it may be hal
 
 import asyncio
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,19 +23,19 @@ from l4.config.codes import Code
 from l4.config.documents import Document, ObjectKey, Origin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.known_kinds import is_policy, may_be_policy
+from l4.config.rereading import Reader
+from l4.config.status import Kind, Version, kind_of, look
 
 T = TypeVar("T")
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _POLL_SECONDS = 0.25
 _SETTLE_POLLS = 10
+_ENDPOINTS = frozenset({"Pod", "EndpointSlice", "Endpoints"})
 CHANGED_SECONDS = 1.0
 LOST_SECONDS = 2.0
 """How long a file must be left alone in which a policy has changed, or in which less is than was."""
 _KEPT = "the file's last valid content stays live"
-
-Version = tuple[int, ...]
-"""Differs whenever a file's content may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +82,6 @@ class _Merged:
     owners: dict[ObjectKey, Path]
 
 
-class _Kind(Enum):
-    FOLDER = auto()
-    FILE = auto()
-    OTHER = auto()
-    GONE = auto()
-    UNKNOWN = auto()
-
-
 class FolderSource:
     """Reads `paths`, each a file or a folder with everything below it; hidden files and folders are left out."""
 
@@ -105,6 +95,7 @@ class FolderSource:
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._files: dict[Path, _File] = {}
+        self._readers: dict[Path, Reader] = {}
         self._layers: list[list[Path]] = [[] for _ in self._paths]
         self._leaving: dict[Path, float] = {}
         self._listed: set[Path] = set()
@@ -112,6 +103,8 @@ class FolderSource:
         self._known_children: dict[Path, _Children] = {}
         self._merged: _Merged | None = None
         self._rewritten: set[Path] = set()
+        self._looked_new: set[Path] = set()
+        self._is_endpoints_only = True
         self._versions: dict[Path, Version] = {}
         self._unlisted: dict[Path, str] = {}
         self._is_applied = True
@@ -119,6 +112,7 @@ class FolderSource:
     def load(self) -> Documents:
         """Read what is new or changed, and give everything."""
         self._refresh()
+        self._is_endpoints_only = True
         return self._merge()
 
     async def watch(self, prepare: Callable[[Documents], T], apply: Callable[[T], None]) -> None:
@@ -131,8 +125,9 @@ class FolderSource:
             self._is_applied = False
             for _ in range(_SETTLE_POLLS):  # somebody may still be writing
                 await asyncio.sleep(self._poll_seconds / 5)
-                if not await asyncio.to_thread(self._refresh):
+                if not await asyncio.to_thread(self._look_again if self._is_endpoints_only else self._refresh):
                     break
+            self._is_endpoints_only = True
             with collector.paused():
                 apply(await asyncio.to_thread(lambda: prepare(self._merge())))
             self._is_applied = True
@@ -156,20 +151,33 @@ class FolderSource:
             layers.append(known if layer == known else sorted(layer, key=lambda it: it.parts))
         self._layers, self._leaving = layers, leaving
         is_changed = (self._layers, self._unlisted, self._leaving.keys()) != before
+        self._is_endpoints_only &= not is_changed
+        self._looked_new.clear()
         wanted = {path for layer in layers for path in layer}
         for path in self._files.keys() - wanted:
             del self._files[path]
+            self._readers.pop(path, None)
         for path in wanted - leaving.keys():
             is_changed |= self._look_at(path, now)
         return is_changed
 
+    def _look_again(self) -> bool:
+        """The same for the files alone in which something was new the last time. Endpoints come and go all the time,
+        one file after another, so that waiting until none does would keep each of them waiting."""
+        now = self._clock()
+        self._versions.clear()
+        paths = list(self._looked_new)
+        self._looked_new.clear()
+        changed = [path for path in paths if self._look_at(path, now)]
+        return bool(changed)
+
     def _files_of(self, path: Path, before: list[Path]) -> Iterator[Path]:
         """The files of a path that somebody named: while it can't be found, those of before, because a volume that is
         swapped loses nothing."""
-        match _kind_of(path):
-            case _Kind.FOLDER:
+        match kind_of(path):
+            case Kind.FOLDER:
                 yield from self._below(path, before, ())
-            case _Kind.GONE | _Kind.UNKNOWN if before:
+            case Kind.GONE | Kind.UNKNOWN if before:
                 yield from before
             case _:
                 yield path  # if it can't be read, that becomes its problem
@@ -186,13 +194,13 @@ class FolderSource:
         if place in above:
             return  # a link that leads back up
         for child, is_named_so in self._below_named(folder, names):
-            kind, self._versions[child] = _look(child)
+            kind, self._versions[child] = look(child)
             match kind:
-                case _Kind.FOLDER:
+                case Kind.FOLDER:
                     yield from self._below(child, before, (*above, place))
-                case _Kind.UNKNOWN if not is_named_so:
+                case Kind.UNKNOWN if not is_named_so:
                     yield from self._cannot_list(child, before, "it can't be looked at")
-                case _Kind.GONE if not is_named_so:  # a link to a volume that is not there now
+                case Kind.GONE if not is_named_so:  # a link to a volume that is not there now
                     yield from (path for path in before if child in path.parents)
                 case _ if is_named_so:
                     yield child
@@ -217,13 +225,16 @@ class FolderSource:
 
     def _look_at(self, path: Path, now: float) -> bool:
         """Whether it says anything new."""
-        known, version = self._files.get(path), self._versions.get(path) or _look(path)[1]
+        known, version = self._files.get(path), self._versions.get(path) or look(path)[1]
         if known is not None and known.version == version:
             return False
         with collector.paused():
-            found = _read(path, version, known or _File(None), now)
+            reader = self._readers.setdefault(path, Reader(str(path)))
+            found = _read(path, version, known or _File(None), now, reader)
         self._files[path] = found
+        self._looked_new.add(path)
         if known is None:
+            self._is_endpoints_only = False
             return True
         if known.says_the_same(found):
             found.documents = known.documents
@@ -232,7 +243,9 @@ class FolderSource:
             by_key = {it.key: it for it in known.documents}
             found.documents = [by_key[it.key] if by_key.get(it.key) == it else it for it in found.documents]
             self._rewritten.add(path)
+            self._is_endpoints_only &= all(it.key.kind in _ENDPOINTS for it in _differing(known, found))
             _free(known.documents)
+        self._is_endpoints_only &= (known.problems, known.doubts) == (found.problems, found.doubts)
         return True
 
     def _merge(self) -> Documents:
@@ -296,6 +309,12 @@ class FolderSource:
         return Doubt(Problem(Origin(str(folder)), str(folder), "", sentence), is_known, EVERYWHERE)
 
 
+def _differing(one: _File, other: _File) -> Iterator[Document]:
+    """The documents that are in one of them alone."""
+    common = set(map(id, one.documents)) & set(map(id, other.documents))
+    yield from (it for it in (*one.documents, *other.documents) if id(it) not in common)
+
+
 def _keys(file: _File) -> list[ObjectKey]:
     return [document.key for document in file.documents]
 
@@ -306,26 +325,9 @@ def _free(documents: list[Document]) -> None:
         documents.pop()
 
 
-def _kind_of(path: Path) -> _Kind:
-    return _look(path)[0]
-
-
-def _look(path: Path) -> tuple[_Kind, Version]:
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        return _Kind.GONE, (error.errno or 0,)
-    except OSError as error:
-        return _Kind.UNKNOWN, (error.errno or 0,)
-    version = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
-    if stat.S_ISDIR(status.st_mode):
-        return _Kind.FOLDER, version
-    return _Kind.FILE if stat.S_ISREG(status.st_mode) else _Kind.OTHER, version
-
-
-def _read(path: Path, version: Version, known: _File, now: float) -> _File:
+def _read(path: Path, version: Version, known: _File, now: float, reader: Reader) -> _File:
     """What the file says by now, where `known` is what it said before."""
-    if _kind_of(path) in {_Kind.OTHER, _Kind.FOLDER}:  # opening a named pipe would wait for its writer
+    if kind_of(path) in {Kind.OTHER, Kind.FOLDER}:  # opening a named pipe would wait for its writer
         sentence = "cannot be read: it is no file, or a folder that may not be listed"
         return _File(version, problems=[Problem(Origin(str(path)), str(path), "", sentence)])
     try:
@@ -336,7 +338,7 @@ def _read(path: Path, version: Version, known: _File, now: float) -> _File:
     if not text.strip():
         return _emptied(path, version, known)
     try:
-        contents = manifest.read(str(path), text)
+        contents = reader.read(text)
     except ValueError as error:
         sentence, line = error.args
         return _doubtful(path, version, known, sentence, line)

@@ -8,13 +8,12 @@ from l4.config import manifest
 from l4.config.collector import paused
 from l4.config.documents import Document, Origin, Problem
 from l4.config.doubts import Understanding
-from l4.config.resources import Decoder, Resources
+from l4.config.resources import Resources
 from l4.config.settings import Settings
 from l4.config.sources import Documents, FolderSource
 from l4.discovery.registry import Registry
 from waypoint.ask.stand_ins import StandIns
-from waypoint.config.inputs import compilation_of, decode, registry_of
-from waypoint.config.kinds import KINDS
+from waypoint.config.inputs import compilation_of, decoder_of, registry_of
 from waypoint.config.snapshot import Snapshot
 
 Gateway = tuple[str, str]
@@ -68,7 +67,7 @@ def _with_stdin(documents: Documents, text: bytes) -> Documents:
 
 
 def _compiled(documents: Documents, gateway: Gateway | None, settings: Settings, *, makes_up_pods: bool) -> Loaded:
-    decoded = decode(documents, Decoder(KINDS), settings, gateway)
+    decoded = decoder_of(settings, gateway).decode(documents.documents)
     stand_ins = StandIns(documents.documents, decoded.resources) if makes_up_pods else None
     resources = decoded.resources if stand_ins is None else decoded.resources.joined(stand_ins.pods)
     registry = registry_of(resources, settings)

@@ -10,21 +10,20 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from l4.config.documents import Document, Problem
-from l4.config.resources import Decoded, Decoder, Resources
+from l4.config.resources import Decoder, Resources
 from l4.config.settings import Settings
-from l4.config.sources import Documents
 from l4.discovery import kubernetes
 from l4.discovery.kubernetes import Gateway, Mesh
 from l4.discovery.registry import Registry
 from waypoint.config.compile import Compilation
+from waypoint.config.kinds import KINDS
 
 _MAX_NAMES = 5
 
 
-def decode(documents: Documents, decoder: Decoder, settings: Settings, gateway: tuple[str, str] | None) -> Decoded:
+def decoder_of(settings: Settings, gateway: tuple[str, str] | None) -> Decoder:
     """`gateway` is the namespace and name of the one that is served or asked about, None for all of them."""
-    its = documents.documents
-    return decoder.decode([_with_address(it, settings, gateway) if it.key.kind == "Gateway" else it for it in its])
+    return Decoder(KINDS, lambda document: _with_address(document, settings, gateway))
 
 
 def mesh_of(settings: Settings) -> Mesh:
@@ -73,9 +72,8 @@ def why_no_gateway(resources: Resources, gateway: tuple[str, str]) -> str:
 
 
 def _with_address(document: Document, settings: Settings, gateway: tuple[str, str] | None) -> Document:
-    """Of a Gateway."""
     key, content = document.key, document.content
-    if key.group != "gateway.networking.k8s.io":
+    if key.kind != "Gateway" or key.group != "gateway.networking.k8s.io":
         return document
     status = content.get("status") or {}
     if not isinstance(status, dict) or status.get("addresses"):

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 from l4.config.documents import Problem
 from l4.config.doubts import Doubt, Understanding
-from l4.config.resources import Decoder, Resources
+from l4.config.resources import Resources
 from l4.config.settings import Settings
 from l4.config.sources import Documents
 from l4.discovery.kubernetes import Index
 from waypoint.config.compile import Compilation
-from waypoint.config.inputs import compilation_of, decode, mesh_of
-from waypoint.config.kinds import KINDS
+from waypoint.config.inputs import compilation_of, decoder_of, mesh_of
 from waypoint.config.snapshot import Snapshot
 
 
@@ -50,14 +49,14 @@ class Pipeline:
         self._gateway = gateway
         self._settings = settings
         self._own_ip = own_ip
-        self._decoder = Decoder(KINDS)
+        self._decoder = decoder_of(settings, gateway)
         self._understanding = Understanding()
         self._kept: _Kept | None = None
 
     def compile(self, documents: Documents) -> Compiled:
         """After an exception the next call compiles everything anew."""
         kept, self._kept = self._kept, None
-        decoded = decode(documents, self._decoder, self._settings, self._gateway)
+        decoded = self._decoder.decode(documents.documents)
         doubts = (*documents.doubts, *decoded.doubts)
         denied = self._understanding.take(doubts)
         problems = {*documents.problems, *decoded.problems}

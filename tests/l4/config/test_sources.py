@@ -452,3 +452,35 @@ def test_an_object_that_can_not_be_read_any_more_keeps_its_last_valid_version(tm
         "the key 'action' stands twice; keep one of them; "
         "the last valid version of AuthorizationPolicy default/deny stays live"
     ]
+
+
+@pytest.mark.parametrize(("kind", "looks"), [("Pod", 2), ("Service", 11)])
+def test_endpoints_that_change_all_the_time_keep_none_of_them_waiting(tmp_path: Path, kind: str, looks: int) -> None:
+    async def scenario() -> None:
+        looked = 0
+
+        def write(number: int, text: str) -> None:
+            content = f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: p{number}, labels: {{app: {text}}}}}\n"
+            (tmp_path / f"p{number}.yaml").write_text(content)
+
+        def change_another() -> float:
+            nonlocal looked
+            looked += 1
+            write(looked % 20, "n" * (looked + 10))
+            return 0.0
+
+        for number in range(20):
+            write(number, "old")
+        source = FolderSource([tmp_path], poll_seconds=0.01, clock=change_another)
+        source.load()
+        before, applied = looked, asyncio.get_running_loop().create_future()
+
+        tasks = Tasks()
+        tasks.keep(
+            "following",
+            lambda: source.watch(lambda documents: looked, lambda at: applied.done() or applied.set_result(at)),
+        )
+        assert await applied - before == looks
+        await tasks.close()
+
+    run(scenario())

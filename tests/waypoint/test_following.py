@@ -1,0 +1,102 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from l4.admin import Readiness
+from l4.config.documents import Problem
+from l4.config.holder import Holder
+from l4.config.settings import Settings
+from l4.discovery.registry import Registry
+from l4.net.tasks import Tasks
+from l4.telemetry.metrics import MeshMetrics
+from waypoint import following
+from waypoint.ask.lint import Subject
+from waypoint.config.snapshot import Snapshot
+from waypoint.following import Following
+from waypoint.live import LivePolicies
+from waypoint.options import GatewayName, RunOptions
+from waypoint.tokens import Tokens
+from waypoint.upstream.clusters import Clusters
+
+_NOBODY = ("127.0.0.1", 0)
+_DEADLINE_SECONDS = 20.0
+
+MESH = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: default}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+{apiVersion: v1, kind: Service, metadata: {name: a, labels: {istio.io/use-waypoint: waypoint}},
+ spec: {clusterIP: 10.1.0.1, ports: [{name: http, port: PORT}], selector: {app: a}}}
+"""
+POD = (
+    "{apiVersion: v1, kind: Pod, metadata: {name: a, labels: {app: a}}, status: {phase: Running, podIP: 10.0.0.NUMBER}}"
+)
+
+
+@asynccontextmanager
+async def followed(folder: Path) -> AsyncIterator[Holder[Snapshot]]:
+    metrics, settings = MeshMetrics("proxy", "test"), Settings.from_environment({})
+    holder, tasks = Holder(Snapshot("", Registry())), Tasks()
+    clusters, nowhere = Clusters(settings, tasks.keep), folder / "nowhere"
+    options = RunOptions(
+        (folder,), GatewayName("default", "waypoint"), nowhere, nowhere, nowhere, *([_NOBODY] * 4), access_log=""
+    )
+    it = Following(
+        options,
+        settings,
+        holder=holder,
+        clusters=clusters,
+        live=LivePolicies(metrics, tasks.spawn),
+        tokens=Tokens(settings, tasks.keep),
+        readiness=Readiness({"configuration"}),
+        metrics=metrics,
+    )
+    it.begin()
+    tasks.keep("following the configuration", it.watch)
+    tasks.keep("analyzing the configuration", it.analyze)
+    try:
+        yield holder
+    finally:
+        clusters.close()
+        await tasks.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(_DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110  files are followed by looking at them
+            await asyncio.sleep(0.01)
+
+
+def test_endpoints_that_change_are_not_analyzed_each_time_and_rules_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyses: list[Subject] = []
+    find = following.findings
+
+    def slow(subject: Subject) -> list[Problem]:
+        analyses.append(subject)
+        return find(subject)
+
+    async def scenario() -> None:
+        (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "80"))
+        (tmp_path / "pod.yaml").write_text(POD.replace("NUMBER", "1"))
+        async with followed(tmp_path) as holder:
+            await until(lambda: bool(analyses))
+            for number in range(2, 5):
+                (tmp_path / "pod.yaml").write_text(POD.replace("NUMBER", str(number)))
+                await until(lambda: holder.current.registry.workload_at(f"10.0.0.{number}") is not None)  # noqa: B023
+            of_endpoints = len(analyses)
+            (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "81"))
+            await until(lambda: len(analyses) > of_endpoints)
+
+            assert of_endpoints == 1
+            assert ("10.1.0.1", 81) in analyses[-1].snapshots[0].destinations
+
+    monkeypatch.setattr(following, "findings", slow)
+    monkeypatch.setattr(following, "_ANALYSIS_REST", 1e6)
+    asyncio.run(scenario())

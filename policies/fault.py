@@ -5,8 +5,9 @@ again: no endpoint was asked.
 https://istio.io/latest/docs/reference/config/networking/virtual-service/#HTTPFaultInjection
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+
+from policies.chance import Chance, Roll
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,8 @@ class Fault:
     delay: Delay | None = None
     abort: Abort | None = None
 
-    @property
-    def dice(self) -> int:
-        """How many rolls `strike` takes."""
-        return (self.delay is not None) + (self.abort is not None)
-
-    def strike(self, roll: Callable[[], float]) -> tuple[float, Abort | None]:
-        """How many seconds a request is to wait, and whether it is aborted then; `roll` gives chances in [0, 1)."""
+    def strike(self, roll: Roll) -> tuple[float, Abort | None]:
+        """How many seconds a request is to wait, and whether it is aborted then."""
         delay, abort = self.delay, self.abort
-        seconds = delay.seconds if delay is not None and roll() < delay.chance else 0.0
-        return seconds, abort if abort is not None and roll() < abort.chance else None
+        seconds = delay.seconds if delay is not None and roll(Chance.DELAY) < delay.chance else 0.0
+        return seconds, abort if abort is not None and roll(Chance.ABORT) < abort.chance else None

@@ -12,6 +12,7 @@ from typing import Protocol
 from policies.access import Access
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.authorization import Authorization, Verdict
+from policies.chance import Chance, Roll
 from policies.claims import Claims
 from policies.cors import preflight_method
 from policies.external_auth import Allowed, Question
@@ -115,13 +116,13 @@ def decide(
     destination: Destination | None,
     peer: Peer,
     head: RequestHead,
-    roll: Callable[[], float],
+    roll: Roll,
     now: float = 0.0,
     live: Live = UNTOUCHED,
     claims: Claims | None = None,
     granted: Container[str] | None = None,
 ) -> Decision:
-    """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives chances in [0, 1);
+    """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives its chances;
     `now` is wall-clock time, by which sessions expire; `live` knows what policies remember; `claims` are those of the
     request's verified token; `granted` names the providers that policies of action CUSTOM wanted asked, and that let
     the request go on; None for whoever only asks: then all of them do."""
@@ -171,7 +172,7 @@ def decide(
             decision.situation = _situation(destination, peer, head)
         mirrors = filters.mirrors + backend.filters.mirrors
         if mirrors:
-            decision.mirrors = tuple(mirror for mirror in mirrors if mirror.takes(roll()))
+            decision.mirrors = tuple(mirror for mirror in mirrors if mirror.takes(roll(Chance.MIRROR)))
     return decision
 
 
@@ -240,7 +241,7 @@ def complete(headers: Headers, fields: Mapping[bytes, bytes], new_request_id: Ca
     return request_id
 
 
-def decide_opaque(destination: Destination | None, peer: Peer, server_name: str, roll: Callable[[], float]) -> Decision:
+def decide_opaque(destination: Destination | None, peer: Peer, server_name: str, roll: Roll) -> Decision:
     """What becomes of a connection that is no HTTP; `server_name` is empty unless a TLS client named one."""
     if destination is None:
         return Decision(error=RouteNotFound())
@@ -364,11 +365,11 @@ def _edited_by(decision: Decision) -> Iterator[Allowed | Filters]:
         yield decision.backend.filters
 
 
-def _pick(decision: Decision, rule: Rule, roll: Callable[[], float]) -> WeightedBackend | None:
+def _pick(decision: Decision, rule: Rule, roll: Roll) -> WeightedBackend | None:
     """The backend, if requests can go there."""
     backend = _kept(rule, decision.tokens)
     if backend is None:
-        backend = rule.pick(roll())
+        backend = rule.pick(roll(Chance.BACKEND))
     decision.backend = backend
     if backend is None:
         decision.error = NoBackendWeight()

@@ -98,7 +98,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
     if hello is not None:
         copy.near.tap = hello.feed
     try:
-        decision = decide_opaque(destination, connection.peer, server_name, random)
+        decision = decide_opaque(destination, connection.peer, server_name, lambda chance: random())
         record.verdict = decision.verdict
         record.route_name = decision.rule.name if decision.rule is not None else ""
         if decision.cluster is None:

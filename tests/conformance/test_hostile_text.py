@@ -226,7 +226,7 @@ def _sent(snapshot: Snapshot, target: str) -> Iterator[tuple[str, str]]:
     ):
         for roll in (0.0, 0.99):
             head = RequestHead(method, b"reviews:9080", target.encode(), b"a=b", list(headers), has_query=True)
-            decision = decide(destination, PEER, head, lambda roll=roll: roll, now=1.0)  # type: ignore[misc]
+            decision = decide(destination, PEER, head, lambda chance, roll=roll: roll, now=1.0)  # type: ignore[misc]
             edit_request(decision, head)
             yield "target", "" if _TARGET(head.target) else repr(head.target)
             yield "authority", "" if _HOST(head.authority) else repr(head.authority)

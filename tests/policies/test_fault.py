@@ -1,5 +1,6 @@
 import pytest
 
+from policies.chance import Chance
 from policies.fault import Abort, Delay, Fault
 
 
@@ -9,8 +10,9 @@ from policies.fault import Abort, Delay, Fault
 )
 def test_delay_and_abort_each_have_a_die_of_their_own(rolls: list[float], seconds: float, is_aborted: bool) -> None:
     abort = Abort(500, 0.1)
+    dice = {Chance.DELAY: rolls[0], Chance.ABORT: rolls[1]}
 
-    waits, aborted = Fault(Delay(2.0, 0.3), abort).strike(iter(rolls).__next__)
+    waits, aborted = Fault(Delay(2.0, 0.3), abort).strike(dice.__getitem__)
 
     assert waits == seconds
     assert aborted is (abort if is_aborted else None)
@@ -18,6 +20,6 @@ def test_delay_and_abort_each_have_a_die_of_their_own(rolls: list[float], second
 
 @pytest.mark.parametrize(("chance", "roll", "is_aborted"), [(0.0, 0.0, False), (1.0, 0.999999, True)])
 def test_never_is_never_and_always_is_always(chance: float, roll: float, is_aborted: bool) -> None:
-    _, aborted = Fault(abort=Abort(500, chance)).strike(lambda: roll)
+    _, aborted = Fault(abort=Abort(500, chance)).strike(lambda chance: roll)
 
     assert (aborted is not None) is is_aborted

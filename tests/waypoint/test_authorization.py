@@ -42,9 +42,9 @@ def head_of(ask: Ask) -> RequestHead:
 
 def decided(destination: Destination, ask: Ask) -> Decision:
     if ask.port == TCP_PORT:
-        return decide_opaque(destination, peer_of(ask), "", lambda: 0.0)
+        return decide_opaque(destination, peer_of(ask), "", lambda chance: 0.0)
     claims = Claims(ask.claims) if ask.claims is not None else None
-    return decide(destination, peer_of(ask), head_of(ask), lambda: 0.0, claims=claims)
+    return decide(destination, peer_of(ask), head_of(ask), lambda chance: 0.0, claims=claims)
 
 
 def verdict_of(case: Case) -> str:

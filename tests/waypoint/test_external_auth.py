@@ -609,8 +609,8 @@ def test_a_custom_rule_that_only_a_token_fulfils_denies_because_nobody_was_asked
     peer, head = Peer(None, "10.0.0.1", 1), RequestHead(b"GET", b"app", b"/", b"", [])
     jason = Claims({"iss": "us", "sub": "jason"})
 
-    denied = decide(destination, peer, head, lambda: 0.0, claims=jason, granted=())
-    others = decide(destination, peer, head, lambda: 0.0, claims=None, granted=())
+    denied = decide(destination, peer, head, lambda chance: 0.0, claims=jason, granted=())
+    others = decide(destination, peer, head, lambda chance: 0.0, claims=None, granted=())
 
     assert first_question(destination, peer, head) is None
     assert (denied.status, others.status) == (403, 0)

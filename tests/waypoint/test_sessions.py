@@ -167,7 +167,7 @@ def test_a_session_stays_with_its_backend_even_when_that_weighs_nothing_any_more
 
     def decided(*headers: tuple[bytes, bytes]) -> ClusterName | None:
         head = RequestHead(b"GET", b"app", b"/", b"", list(headers))
-        return decide(destination, Peer(None, "10.0.0.1", 1), head, lambda: 0.5).cluster
+        return decide(destination, Peer(None, "10.0.0.1", 1), head, lambda chance: 0.5).cluster
 
     assert decided() == two
     assert decided((b"x-stay", cluster_mark(rule.scope, one) + b"0" * 16)) == one

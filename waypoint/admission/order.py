@@ -21,6 +21,7 @@ from random import random
 from typing import TYPE_CHECKING
 
 from policies.attributes import RequestHead
+from policies.chance import Chance
 from policies.claims import Claims
 from policies.external_auth import Allowed, Question
 from policies.jwt import challenge
@@ -103,7 +104,7 @@ class Admission:
             decision = Decision(error=NotAuthenticated(found.failure, challenge(head)))
         else:
             decision = decide(
-                destination, peer, head, random, record.started_at, path.live, claims=found, granted=granted
+                destination, peer, head, _roll, record.started_at, path.live, claims=found, granted=granted
             )
         decision.allowed = allowed
         self.decision, self.destination = decision, destination
@@ -157,6 +158,10 @@ class Admission:
         decision = self.decision
         decision.cluster, decision.answer, decision.error = None, None, error
         self.cluster = None
+
+
+def _roll(chance: Chance) -> float:
+    return random()
 
 
 def _cluster_of(question: Question, path: DataPath) -> Cluster | None:

@@ -5,10 +5,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, repeat
+from itertools import accumulate
 
 from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.chance import Chance, Roll
 from policies.filters import Filters
 from policies.mirror import Mirror
 from policies.route import Rule
@@ -17,7 +18,6 @@ from waypoint.decide import Answer, Decision, decide, decide_opaque, edit_reques
 from waypoint.errors import ExchangeError, FaultInjected
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
-Roll = Callable[[], float]
 _NEVER = 1 - 2**-53  # the last roll there is: what is not certain doesn't happen
 
 
@@ -72,7 +72,7 @@ def possibilities(
 
 
 def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterator[Possibility]:
-    first, head = ask(lambda: _NEVER)
+    first, head = ask(lambda chance: _NEVER)
     rule, fault = first.rule, first.fault
     left = 1.0
     if fault is not None and fault.abort is not None and 0 < fault.abort.chance < 1:
@@ -81,11 +81,10 @@ def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterato
     if rule is None or first.backend is None:
         yield Possibility(left, rule, None, first.cluster, first.answer, first.error, head)
         return
-    spared = [_NEVER] * (fault.dice if fault is not None else 0)
     shares: dict[int, float] = {}
     found: dict[int, tuple[Decision, RequestHead | None]] = {}
-    for share, roll in _rolls(rule):
-        decision, head = ask(chain(spared, [roll], repeat(0.0)).__next__)
+    for share, point in _points(rule):
+        decision, head = ask(_falling_on(point))
         index = next(index for index, it in enumerate(rule.backends) if it is decision.backend)
         shares[index] = shares.get(index, 0.0) + share  # a session's backend takes them all
         found[index] = decision, head
@@ -94,8 +93,12 @@ def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterato
         yield Possibility(left * shares[index], *its, head)
 
 
-def _rolls(rule: Rule) -> Iterator[tuple[float, float]]:
-    """For each backend that counts, its share and a roll in the middle of it."""
+def _falling_on(point: float) -> Roll:
+    return lambda chance: point if chance is Chance.BACKEND else _NEVER
+
+
+def _points(rule: Rule) -> Iterator[tuple[float, float]]:
+    """For each backend that counts, its share and a point in the middle of it."""
     weights = [backend.weight for backend in rule.backends]
     total = sum(weights)
     for weight, reached in zip(weights, accumulate(weights), strict=True):

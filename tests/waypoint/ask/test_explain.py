@@ -304,7 +304,7 @@ def test_the_winner_and_what_becomes_of_the_request_are_those_of_decide(
 
     destination = snapshot.destinations["app", 80]
     head = as_exchanged(question.head(Settings()), destination)
-    decision = decide(destination, question.peer(Settings()), head, lambda: roll)
+    decision = decide(destination, question.peer(Settings()), head, lambda chance: roll)
     assert told.candidates is not None
     winners = [it.rule for it in told.candidates.matches if it.verdict is Verdict.WON]
     assert winners == ([f"{decision.rule.source} ({decision.rule.name})"] if decision.rule else [])

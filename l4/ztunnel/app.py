@@ -17,7 +17,7 @@ from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.documents import Problem
 from l4.config.doubts import Doubt, Understanding, concern
 from l4.config.holder import Holder
-from l4.config.resources import Decoder, Resources
+from l4.config.resources import Decoded, Decoder, Resources
 from l4.config.settings import InvalidSetting, Settings
 from l4.config.sources import Documents, FolderSource
 from l4.config.telling import Telling
@@ -74,6 +74,7 @@ class Ztunnel:
         self._telling, self._lack = Telling(log, EACH), ""
         self._source = FolderSource(options.resources)
         self._decoder = Decoder(kubernetes.KINDS)
+        self._index: kubernetes.Index | None = None
         self._understanding = Understanding()
         self._registry = Holder(Registry())
         self._certificates = certificates
@@ -133,14 +134,26 @@ class Ztunnel:
         """The registry, the policies, and what is to be told. Runs in a thread while nothing else decodes."""
         decoded = self._decoder.decode(documents.documents)
         settings = self._settings
-        mesh = kubernetes.Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
-        registry = kubernetes.registry_of(decoded.resources, mesh)
+        registry = self._indexed(decoded).registry
         doubts = (*documents.doubts, *decoded.doubts)
         denied = self._understanding.take(doubts)
         policies = WorkloadPolicies(decoded.resources, registry, settings.trust_domains, denied)
         problems = {*documents.problems, *decoded.problems, *registry.problems, *policies.problems}
         lack = self._lack_of(documents, decoded.resources, registry)
         return _Prepared(registry, policies, frozenset(problems), doubts, lack, self._understanding.is_complete)
+
+    def _indexed(self, decoded: Decoded) -> kubernetes.Index:
+        """Pods and EndpointSlices that changed are followed; after anything else, and after a failure, everything is
+        indexed anew."""
+        index, self._index = self._index, None
+        if index is None or decoded.changes is None or index.update(decoded.changes) is None:
+            settings = self._settings
+            mesh = kubernetes.Mesh(
+                settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network
+            )
+            index = kubernetes.Index(decoded.resources, mesh)
+        self._index = index
+        return index
 
     def _lack_of(self, documents: Documents, resources: Resources, registry: Registry) -> str:
         """Why there is nothing to serve; empty when there is."""

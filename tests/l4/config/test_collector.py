@@ -1,4 +1,5 @@
 import gc
+from contextlib import ExitStack
 
 from l4.config import collector
 
@@ -15,3 +16,16 @@ def test_what_was_made_meanwhile_is_not_looked_at_any_more() -> None:
         assert len(gc.get_objects()) < len(made)
     finally:
         gc.unfreeze()
+
+
+def test_the_collector_rests_until_the_last_of_several_readers_has_ended() -> None:
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(collector.paused())
+        second.enter_context(collector.paused())
+
+        first.close()
+        between = gc.isenabled()
+        second.close()
+
+        assert not between
+        assert gc.isenabled()

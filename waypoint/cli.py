@@ -231,6 +231,9 @@ def call(
     from waypoint.mesh import call as calls
     from waypoint.mesh.running import NotRunning, find, folder
 
+    for header in headers:
+        if not header.partition(":")[0].strip() or ":" not in header:
+            raise click.UsageError(f"{header!r} is not of the form NAME: VALUE")
     fields = tuple((name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers))
     request = calls.Request(method, target, fields, data.encode())
     try:

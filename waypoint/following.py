@@ -104,7 +104,11 @@ class Following:
             latest = self._latest
             if latest is not None:
                 began = time.monotonic()
-                found = await asyncio.to_thread(_found, latest)
+                try:
+                    found = await asyncio.to_thread(_found, latest)
+                except Exception:
+                    self._is_new.set()  # it is still to be analyzed, by the loop that begins again
+                    raise
                 if not self._has_new_rules.is_set():
                     self._findings.tell(found)
                 with suppress(TimeoutError):

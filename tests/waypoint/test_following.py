@@ -100,3 +100,24 @@ def test_endpoints_that_change_are_not_analyzed_each_time_and_rules_are(
     monkeypatch.setattr(following, "findings", slow)
     monkeypatch.setattr(following, "_ANALYSIS_REST", 1e6)
     asyncio.run(scenario())
+
+
+def test_an_analysis_that_failed_is_made_again_without_waiting_for_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyses: list[Subject] = []
+    find = following.findings
+
+    def failing_at_first(subject: Subject) -> list[Problem]:
+        analyses.append(subject)
+        if len(analyses) == 1:
+            raise OSError("no file descriptor is left")
+        return find(subject)
+
+    async def scenario() -> None:
+        (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "80"))
+        async with followed(tmp_path):
+            await until(lambda: len(analyses) == 2)
+
+    monkeypatch.setattr(following, "findings", failing_at_first)
+    asyncio.run(scenario())

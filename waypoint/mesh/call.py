@@ -61,7 +61,8 @@ def execute(pod: RunningPod, command: Sequence[str], environment: Mapping[str, s
 async def call(pod: RunningPod, request: Request, count: int = 1, at_once: int = 1) -> list[Answer]:
     """The answers to so many requests, at most `at_once` of them at a time. Raises CannotCall."""
     host, url = _place(pod, request.target)
-    headers = [("host", host), *request.headers]
+    names_host = any(name.lower() == "host" for name, _ in request.headers)
+    headers = [*([] if names_host else [("host", host)]), *request.headers]
     turns = asyncio.Semaphore(at_once)
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS), connector=aiohttp.TCPConnector(limit=at_once)

@@ -167,6 +167,8 @@ def test_a_command_runs_as_a_pod_and_calls_with_its_identity(tmp_path: Path) -> 
         ran = mesh.run("exec", "tool", "--", sys.executable, "-c", script, "http://web:8080/")
         called = mesh.run("call", "web:8080/", "--as", "tool")
         many = mesh.run("call", "web/nothing", "--as", "web", "-n", "10", "-c", "4")
+        named = mesh.run("call", "web/", "--as", "web", "-H", "Host: other")
+        malformed = mesh.run("call", "web/", "--as", "web", "-H", "no colon")
         unknown = mesh.run("call", "web/", "--as", "nobody")
         unseen = mesh.run("call", "mail/", "--as", "tool")
 
@@ -175,6 +177,9 @@ def test_a_command_runs_as_a_pod_and_calls_with_its_identity(tmp_path: Path) -> 
         assert called.stdout.startswith("HTTP/1.1 200 OK\n")
         assert "Directory listing" in called.stdout
         assert many.stdout.splitlines()[0] == "    10 × 404"
+        assert named.stdout.startswith("HTTP/1.1 200 OK\n")
+        assert malformed.returncode == 2
+        assert "'no colon' is not of the form NAME: VALUE" in malformed.stderr
         assert 'source_principal="spiffe://cluster.local/ns/default/sa/tool"' in metrics
         assert (unknown.returncode, unknown.stderr) == (
             1,

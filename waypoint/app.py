@@ -33,20 +33,20 @@ from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
+from waypoint.authentication.tokens import Tokens
 from waypoint.config.dump import dump
 from waypoint.config.snapshot import Snapshot
 from waypoint.config.transitions import Transitions
 from waypoint.data_path import DataPath
 from waypoint.following import Following, own_ip
+from waypoint.inbound.sandwich import ProxyServer
+from waypoint.inbound.terminate import Terminator
 from waypoint.live import LivePolicies
 from waypoint.options import RunOptions
-from waypoint.originate import Originator
-from waypoint.recorder import CannotRecord, Recorder
-from waypoint.sandwich import ProxyServer
-from waypoint.telemetry import Telemetry
-from waypoint.terminate import Terminator
-from waypoint.tokens import Tokens
+from waypoint.telemetry.exchanges import Telemetry
+from waypoint.telemetry.recorder import CannotRecord, Recorder
 from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.originate import Originator
 from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
 from waypoint.upstream.trials import try_unreachable
 

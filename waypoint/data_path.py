@@ -10,14 +10,14 @@ from l4.net.copy import Copy
 from l4.net.deadlines import Deadlines
 from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
+from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
 from waypoint.live import LivePolicies
-from waypoint.originate import Originator
-from waypoint.recorder import Recorder
-from waypoint.telemetry import Telemetry
-from waypoint.tokens import Tokens
+from waypoint.telemetry.exchanges import Telemetry
+from waypoint.telemetry.recorder import Recorder
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.connections import Spawn
+from waypoint.upstream.originate import Originator
 
 if TYPE_CHECKING:
     from l4.telemetry.spans import Tracer

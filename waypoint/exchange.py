@@ -26,11 +26,7 @@ from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
 from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
-from waypoint.admission.held import Held, Steps, Wait, see_through
-from waypoint.admission.order import Admission
-from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
-from waypoint.data_path import Connection, DataPath
-from waypoint.decide import (
+from waypoint.admission.decide import (
     UNDECIDED,
     Answer,
     Decision,
@@ -39,6 +35,10 @@ from waypoint.decide import (
     request_trailers,
     response_trailers,
 )
+from waypoint.admission.held import Held, Steps, Wait, see_through
+from waypoint.admission.order import Admission
+from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+from waypoint.data_path import Connection, DataPath
 from waypoint.errors import (
     AttemptFailed,
     ExchangeError,
@@ -47,11 +47,11 @@ from waypoint.errors import (
     RequestTimeout,
     UnwritableHead,
 )
+from waypoint.filters.mirrored import MirroredRequest
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
-from waypoint.mirrored import MirroredRequest
 from waypoint.replies import finish, local_reply
-from waypoint.telemetry import ClusterEvent, ExchangeRecord
+from waypoint.telemetry.exchanges import ClusterEvent, ExchangeRecord
 from waypoint.upstream.affinity import Affinity
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.branches import Branches

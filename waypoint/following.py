@@ -27,12 +27,12 @@ from l4.telemetry.process_log import EACH
 from waypoint.ask.analyze import findings
 from waypoint.ask.lines import Lines
 from waypoint.ask.lint import Subject
+from waypoint.authentication.tokens import Tokens
 from waypoint.config.inputs import why_no_gateway
 from waypoint.config.pipeline import Compiled, Pipeline
 from waypoint.config.snapshot import Snapshot
 from waypoint.live import LivePolicies
 from waypoint.options import RunOptions
-from waypoint.tokens import Tokens
 from waypoint.upstream.balancer import prepare as prepare_balancing
 from waypoint.upstream.clusters import Clusters
 

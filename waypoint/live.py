@@ -17,7 +17,7 @@ from waypoint.config.snapshot import Snapshot
 from waypoint.upstream.connections import Spawn
 
 if TYPE_CHECKING:
-    from waypoint.rate_limit_service import Asked, RateLimitClient
+    from waypoint.filters.rate_limit_service import Asked, RateLimitClient
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class LivePolicies:
         """Made anew for an exchange that began before its service went out of use; the next swap closes it."""
         client = self._clients.get(service)
         if client is None:
-            from waypoint.rate_limit_service import RateLimitClient  # brings gRPC along, which few need
+            from waypoint.filters.rate_limit_service import RateLimitClient  # brings gRPC along, which few need
 
             client = self._clients[service] = RateLimitClient(service)
         return client

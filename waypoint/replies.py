@@ -6,11 +6,11 @@ from email.utils import formatdate
 from functools import lru_cache
 
 from policies.attributes import ResponseHead
+from waypoint.admission.decide import UNDECIDED, Decision, edit_response
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
-from waypoint.decide import UNDECIDED, Decision, edit_response
 from waypoint.errors import ExchangeError
-from waypoint.telemetry import ExchangeRecord
+from waypoint.telemetry.exchanges import ExchangeRecord
 
 SERVER = b"istio-envoy"
 _ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"

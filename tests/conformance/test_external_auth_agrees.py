@@ -13,7 +13,7 @@ from tests.kit.aio import run
 from tests.kit.authorizer import grpc_authorizer
 from tests.kit.mesh import address, settled
 from tests.kit.origin import Origin, answering, origin
-from tests.waypoint.test_external_auth import OVER_GRPC, OVER_HTTP, Custom, value_of
+from tests.waypoint.filters.test_external_auth import OVER_GRPC, OVER_HTTP, Custom, value_of
 from waypoint._proto.external_auth_pb2 import CheckResponse
 
 pytestmark = pytest.mark.envoy

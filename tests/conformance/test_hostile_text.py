@@ -26,13 +26,13 @@ from tests.golden.test_golden import HERE
 from tests.kit.aio import run
 from tests.kit.echo import Answer, echo_mesh
 from tests.kit.snapshots import GATEWAY, documents_of
+from waypoint.admission.decide import decide, edit_request, edit_response
 from waypoint.config.compile import compile
-from waypoint.config.grpc_route import GRPCRoute
-from waypoint.config.http_route import HTTPRoute
+from waypoint.config.gateway_api.grpc_route import GRPCRoute
+from waypoint.config.gateway_api.http_route import HTTPRoute
+from waypoint.config.istio.virtual_service import VirtualService
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
-from waypoint.config.virtual_service import VirtualService
-from waypoint.decide import decide, edit_request, edit_response
 
 MESH = (HERE / "mesh.yaml").read_text()
 WHERE = ("10.96.0.1", 9080)

@@ -15,7 +15,7 @@ from tests.kit.echo import Answer, echo_mesh
 from tests.kit.issuer import ISSUER, SigningKey, jwks, key_server
 from tests.kit.mesh import settled, with_settings
 from waypoint.config.dump import dump
-from waypoint.recorder import Recorder
+from waypoint.telemetry.recorder import Recorder
 
 KEY = SigningKey.generate()
 SERVICE = {"kind": "Service", "name": "echo"}

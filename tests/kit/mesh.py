@@ -35,16 +35,16 @@ from l4.ztunnel.traffic import Traffic
 from policies.attributes import Identity
 from policies.route import Match, Route, RouteTable
 from tests.kit.certificates import MeshPki
+from waypoint.authentication.tokens import Tokens
 from waypoint.config.compile import compile as compile_snapshot
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
+from waypoint.inbound.terminate import Terminator
 from waypoint.live import LivePolicies
-from waypoint.originate import Originator
-from waypoint.telemetry import Telemetry
-from waypoint.terminate import Terminator
-from waypoint.tokens import Tokens
+from waypoint.telemetry.exchanges import Telemetry
 from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.originate import Originator
 from waypoint.upstream.trials import try_unreachable
 
 GATEWAY = ("default", "waypoint")

@@ -8,8 +8,8 @@ from policies.claims import Claims
 from tests.kit.mesh import manifests
 from tests.kit.snapshots import compiled, documents_of
 from tests.policies.authorization_cases import CASES, TCP_PORT, VIP, Ask, Case
+from waypoint.admission.decide import Decision, decide, decide_opaque
 from waypoint.config.snapshot import Destination
-from waypoint.decide import Decision, decide, decide_opaque
 from waypoint.errors import BadRequest, Denied
 from waypoint.http.events import Body
 from waypoint.http.h1 import RequestReader

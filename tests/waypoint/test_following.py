@@ -14,11 +14,11 @@ from l4.net.tasks import Tasks
 from l4.telemetry.metrics import MeshMetrics
 from waypoint import following
 from waypoint.ask.lint import Subject
+from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
 from waypoint.following import Following
 from waypoint.live import LivePolicies
 from waypoint.options import GatewayName, RunOptions
-from waypoint.tokens import Tokens
 from waypoint.upstream.clusters import Clusters
 
 _NOBODY = ("127.0.0.1", 0)

@@ -18,8 +18,8 @@ from policies.session import SessionPersistence, cluster_mark
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh
 from tests.kit.origin import answering, origin, reply, scripted
+from waypoint.admission.decide import decide
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
-from waypoint.decide import decide
 
 COOKIE = SessionPersistence(b"stay")
 HEADER = SessionPersistence(b"x-stay", is_cookie=False)

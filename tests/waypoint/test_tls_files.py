@@ -19,8 +19,8 @@ from policies.upstream_tls import UpstreamTls
 from tests.kit.aio import run
 from tests.kit.certificates import HOUR, MeshPki
 from tests.kit.mesh import address, settled
-from waypoint import tls as module
-from waypoint.tls import InvalidTls, TlsContexts
+from waypoint.upstream import tls as module
+from waypoint.upstream.tls import InvalidTls, TlsContexts
 
 HOST = "api.example.com"
 

@@ -12,7 +12,7 @@ from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.external_auth import Authorizer, Question
 from waypoint.data_path import Connection
 from waypoint.errors import PayloadTooLarge
-from waypoint.external_auth import Asked, ask
+from waypoint.filters.external_auth import Asked, ask
 from waypoint.http.events import Body, Downstream
 from waypoint.upstream.cluster import Cluster
 

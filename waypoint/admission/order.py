@@ -26,19 +26,19 @@ from policies.claims import Claims
 from policies.external_auth import Allowed, Question
 from policies.jwt import challenge
 from policies.verdict import ResponseFlag
+from waypoint.admission.decide import UNDECIDED, Decision, decide, edit_request, first_question
 from waypoint.admission.held import Held, Steps
+from waypoint.authentication.tokens import Refusal
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.data_path import Connection, DataPath
-from waypoint.decide import UNDECIDED, Decision, decide, edit_request, first_question
 from waypoint.errors import ExchangeError, NotAuthenticated
-from waypoint.external_auth import Asked
-from waypoint.recorder import Recorder, Taken
-from waypoint.telemetry import ExchangeRecord
-from waypoint.tokens import Refusal
+from waypoint.filters.external_auth import Asked
+from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.recorder import Recorder, Taken
 from waypoint.upstream.cluster import Cluster
 
 if TYPE_CHECKING:
-    from waypoint.rate_limit_service import Asked as Counted
+    from waypoint.filters.rate_limit_service import Asked as Counted
 
 _MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
 

@@ -14,6 +14,7 @@ from l4.discovery.workload import Health, Service, Workload
 from policies.access import Access
 from policies.attributes import ClusterName, Headers, Identity, Peer, RequestHead
 from policies.route import Rule
+from waypoint.admission.decide import first_question
 from waypoint.ask.explanation import (
     Answer,
     Candidates,
@@ -39,9 +40,8 @@ from waypoint.ask.words import (
     text,
     token_words,
 )
-from waypoint.config.authorization_words import rule_words as authorization_words
+from waypoint.config.istio.authorization_words import rule_words as authorization_words
 from waypoint.config.snapshot import Destination, Snapshot, why_not_served
-from waypoint.decide import first_question
 from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, NoHealthyEndpoint, RouteNotFound
 
 _REASONS: dict[type[ExchangeError], str] = {

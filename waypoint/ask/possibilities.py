@@ -13,8 +13,8 @@ from policies.chance import Chance, Roll
 from policies.filters import Filters
 from policies.mirror import Mirror
 from policies.route import Rule
+from waypoint.admission.decide import Answer, Decision, decide, decide_opaque, edit_request
 from waypoint.config.snapshot import Destination
-from waypoint.decide import Answer, Decision, decide, decide_opaque, edit_request
 from waypoint.errors import ExchangeError, FaultInjected
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})

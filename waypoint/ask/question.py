@@ -13,8 +13,8 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service
 from policies.attributes import Headers, Identity, Peer, RequestHead
 from policies.rewrite import split_port
+from waypoint.admission.decide import complete
 from waypoint.config.snapshot import Destination
-from waypoint.decide import complete
 from waypoint.errors import BadRequest
 from waypoint.http.events import Body
 from waypoint.http.grpc_web import is_grpc_web, make_grpc

@@ -19,7 +19,7 @@ from waypoint.ask.effect import Effect, Words, effect
 from waypoint.ask.load import Loaded
 from waypoint.ask.words import cluster_name, text
 from waypoint.config.snapshot import Destination
-from waypoint.recorder import MARK, MAX_LINE_BYTES, RecordedHead
+from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, RecordedHead
 
 MAX_GROUPS = 1000
 MAX_UNREADABLE = 10

@@ -9,12 +9,12 @@ from l4.discovery.workload import AppProtocol, NamedEndpoint, Service, ServicePo
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Rank
-from waypoint.config import locality
-from waypoint.config.destination_rule import DestinationRules, Part
-from waypoint.config.istio import Subset
-from waypoint.config.locality import NOWHERE, Place, Ranking
+from waypoint.config.istio import locality
+from waypoint.config.istio.destination_rule import DestinationRules, Part
+from waypoint.config.istio.destination_rule_schema import Subset
+from waypoint.config.istio.locality import NOWHERE, Place, Ranking
+from waypoint.config.istio.upstream_policy import UpstreamPolicies
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, ServiceLabels
-from waypoint.config.upstream_policy import UpstreamPolicies
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
 _NO_LABELS: Mapping[str, str] = {}

@@ -21,32 +21,32 @@ from policies.host_pattern import HostPattern
 from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.path_normalization import PathNormalization
 from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
-from waypoint.config.attach import Attachment, Parents
-from waypoint.config.authentications import Authentications
-from waypoint.config.authorizations import Authorizations
 from waypoint.config.clusters import ClusterConfigs
-from waypoint.config.conditions import gateway_status, route_status
-from waypoint.config.destination_rule import DestinationRules
-from waypoint.config.direct_policy import Targets
-from waypoint.config.grpc_route import GRPCRoute
-from waypoint.config.http_route import HTTPRoute
-from waypoint.config.istio import DestinationRule
-from waypoint.config.l4_routes import TCPRoute, TLSRoute
-from waypoint.config.locality import place_of
-from waypoint.config.mesh_config import Authorizers, ConfigMap
+from waypoint.config.gateway_api.attach import Attachment, Parents
+from waypoint.config.gateway_api.conditions import gateway_status, route_status
+from waypoint.config.gateway_api.grpc_route import GRPCRoute
+from waypoint.config.gateway_api.http_route import HTTPRoute
+from waypoint.config.gateway_api.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.gateway_api.reference_grant import ReferenceGrant
+from waypoint.config.gateway_api.references import References
+from waypoint.config.gateway_api.rules import Rules
+from waypoint.config.istio.authentications import Authentications
+from waypoint.config.istio.authorization_policy import Authorizations
+from waypoint.config.istio.destination_rule import DestinationRules
+from waypoint.config.istio.destination_rule_schema import DestinationRule
+from waypoint.config.istio.locality import place_of
+from waypoint.config.istio.mesh_config import Authorizers, ConfigMap
+from waypoint.config.istio.request_authentication import RequestAuthentication
+from waypoint.config.istio.security_targets import SecurityTargets
+from waypoint.config.istio.virtual_service import VirtualService
+from waypoint.config.istio.virtual_services import VirtualServices
+from waypoint.config.ours.direct_policy import Targets
 from waypoint.config.policies import Policies
 from waypoint.config.reach import Reach
-from waypoint.config.reference_grant import ReferenceGrant
-from waypoint.config.references import References
 from waypoint.config.report import Report
-from waypoint.config.request_authentication import RequestAuthentication
-from waypoint.config.rules import Rules
-from waypoint.config.security_targets import SecurityTargets
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, Destination, Snapshot
 from waypoint.config.status import AuthorizationStatus, PolicyStatus, RouteStatus
 from waypoint.config.version import Version
-from waypoint.config.virtual_service import VirtualService
-from waypoint.config.virtual_services import VirtualServices
 
 TELLS_CLIENT = "ambient.istio.io/xfcc-include-client-identity"
 _KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)

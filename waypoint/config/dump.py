@@ -16,7 +16,7 @@ from policies.matching import Prefix, Regex
 from policies.opaque import OpaqueRoute
 from policies.rewrite import HeaderEdit
 from policies.route import Match, Route, Rule, WeightedBackend
-from waypoint.config.authorization_words import rule_words
+from waypoint.config.istio.authorization_words import rule_words
 from waypoint.config.snapshot import ClusterConfig, Destination, Snapshot
 from waypoint.config.transitions import Since, never
 

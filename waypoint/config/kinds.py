@@ -2,17 +2,17 @@
 
 from l4.config.resources import Kinds
 from l4.discovery import kubernetes
-from waypoint.config.backend_traffic_policy import XBackendTrafficPolicy
-from waypoint.config.fault_policy import FaultPolicy
-from waypoint.config.grpc_route import GRPCRoute
-from waypoint.config.http_route import HTTPRoute
-from waypoint.config.istio import DestinationRule
-from waypoint.config.l4_routes import TCPRoute, TLSRoute
-from waypoint.config.mesh_config import ConfigMap
-from waypoint.config.rate_limit_policy import RateLimitPolicy
-from waypoint.config.reference_grant import ReferenceGrant
-from waypoint.config.request_authentication import RequestAuthentication
-from waypoint.config.virtual_service import VirtualService
+from waypoint.config.gateway_api.backend_traffic_policy import XBackendTrafficPolicy
+from waypoint.config.gateway_api.grpc_route import GRPCRoute
+from waypoint.config.gateway_api.http_route import HTTPRoute
+from waypoint.config.gateway_api.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.gateway_api.reference_grant import ReferenceGrant
+from waypoint.config.istio.destination_rule_schema import DestinationRule
+from waypoint.config.istio.mesh_config import ConfigMap
+from waypoint.config.istio.request_authentication import RequestAuthentication
+from waypoint.config.istio.virtual_service import VirtualService
+from waypoint.config.ours.fault_policy import FaultPolicy
+from waypoint.config.ours.rate_limit_policy import RateLimitPolicy
 
 _GATEWAY_API = "gateway.networking.k8s.io"
 _EXPERIMENTAL = "gateway.networking.x-k8s.io"

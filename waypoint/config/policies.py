@@ -12,12 +12,12 @@ from policies.fault_plan import FaultPlan
 from policies.path_normalization import PathNormalization
 from policies.rate_limit import RateLimits
 from policies.route import Route, Rule
-from waypoint.config.backend_traffic_policy import BackendTraffic, XBackendTrafficPolicy, traffic_of
-from waypoint.config.direct_policy import DirectPolicies, Target, Targets, candidates
-from waypoint.config.fault_policy import FaultPolicy
-from waypoint.config.faults import plan_of
-from waypoint.config.limits import LimitCompiler
-from waypoint.config.rate_limit_policy import RateLimitPolicy
+from waypoint.config.gateway_api.backend_traffic_policy import BackendTraffic, XBackendTrafficPolicy, traffic_of
+from waypoint.config.ours.direct_policy import DirectPolicies, Target, Targets, candidates
+from waypoint.config.ours.fault_policy import FaultPolicy
+from waypoint.config.ours.faults import plan_of
+from waypoint.config.ours.limits import LimitCompiler
+from waypoint.config.ours.rate_limit_policy import RateLimitPolicy
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.config.status import PolicyStatus
 

@@ -23,7 +23,7 @@ from policies.outcome import Outcome
 from policies.retry_budget import Spending
 from policies.session import endpoint_mark
 from waypoint.config.snapshot import ClusterConfig
-from waypoint.telemetry import ClusterEvent
+from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.balancer import Balancer, Ranked, balancer
 from waypoint.upstream.endpoint import LiveEndpoint
 

@@ -6,9 +6,9 @@ from l4.config.settings import Settings
 from waypoint.errors import UpstreamConnectFailed
 from waypoint.http.client import Http1Client
 from waypoint.http.h2_client import ClientStream, Http2Client
-from waypoint.originate import Originator
 from waypoint.upstream.connections import Spawn
 from waypoint.upstream.endpoint import LiveEndpoint
+from waypoint.upstream.originate import Originator
 
 
 async def open_connection(

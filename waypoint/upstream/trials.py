@@ -6,10 +6,10 @@ How long each is left alone is for `policies.reach` to say; what is made of it, 
 import asyncio
 from collections.abc import Iterable
 
-from waypoint.originate import Originator
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.connections import Spawn
 from waypoint.upstream.endpoint import LiveEndpoint
+from waypoint.upstream.originate import Originator
 
 _LOOK_SECONDS = 1.0
 

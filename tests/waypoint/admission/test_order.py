@@ -19,8 +19,8 @@ from tests.kit.aio import run
 from tests.kit.mesh import address, settled
 from tests.kit.origin import answering, origin, reply, scripted
 from tests.kit.rate_limit_server import rate_limit_server
+from tests.waypoint.filters.test_external_auth import OVER_HTTP, Custom
 from tests.waypoint.test_exchange import status
-from tests.waypoint.test_external_auth import OVER_HTTP, Custom
 
 CLUSTER = ClusterName("inbound-vip|9080|http|authorizer.default.svc.cluster.local")
 AUTHORIZER = Authorizer("ours", CLUSTER, to_upstream=Names(exact=(b"x-user",)))

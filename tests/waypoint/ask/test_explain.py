@@ -19,13 +19,13 @@ from tests.kit.aio import run
 from tests.kit.mesh import Mesh, settled
 from tests.kit.origin import answering, origin
 from tests.waypoint.test_exchange import Setting, route
+from waypoint.admission.decide import decide
 from waypoint.ask.explain import explain, snapshot_for
 from waypoint.ask.explanation import Explanation, Verdict
 from waypoint.ask.load import load
 from waypoint.ask.question import InvalidQuestion, Question, as_exchanged
 from waypoint.cli import cli
 from waypoint.config.snapshot import ClusterConfig, Destination, ServiceLabels, Snapshot
-from waypoint.decide import decide
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

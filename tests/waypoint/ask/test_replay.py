@@ -15,7 +15,7 @@ from tests.waypoint.test_exchange import Setting, route
 from waypoint.ask.load import load
 from waypoint.ask.replay import MAX_GROUPS, MAX_UNREADABLE, Replay, replay
 from waypoint.cli import cli
-from waypoint.recorder import MARK, MAX_LINE_BYTES, RecordedHead, Recorder
+from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, RecordedHead, Recorder
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MESH, ROUTES = GOLDEN / "mesh.yaml", GOLDEN / "explain" / "routes.yaml"

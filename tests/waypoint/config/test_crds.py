@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from l4.config.shape import Shape, shape_of
-from waypoint.config.fault_policy import FaultPolicy
-from waypoint.config.gateway_api import parse_duration
-from waypoint.config.rate_limit_policy import RateLimitPolicy
+from waypoint.config.gateway_api.routes import parse_duration
+from waypoint.config.ours.fault_policy import FaultPolicy
+from waypoint.config.ours.rate_limit_policy import RateLimitPolicy
 
 ROOT = Path(__file__).parents[3]
 KINDS: dict[str, type[msgspec.Struct]] = {"RateLimitPolicy": RateLimitPolicy, "FaultPolicy": FaultPolicy}

@@ -20,8 +20,8 @@ from l4.discovery.kubernetes import Mesh, registry_of
 from l4.discovery.workload_policies import WorkloadPolicies
 from tests.kit.snapshots import GATEWAY, documents_of
 from waypoint.config.compile import compile
+from waypoint.config.istio.request_authentication import JWTRule
 from waypoint.config.kinds import KINDS
-from waypoint.config.request_authentication import JWTRule
 
 HERE = Path(__file__).parent / "published"
 EXAMPLES: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "examples.yaml").read_text())

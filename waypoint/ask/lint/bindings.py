@@ -8,7 +8,7 @@ from l4.config.resources import Resource
 from l4.discovery.objects import Gateway
 from l4.discovery.waypoints import USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
-from waypoint.config.virtual_service import MESH, VirtualService
+from waypoint.config.istio.virtual_service import MESH, VirtualService
 
 ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
 POLICIES = ("RateLimitPolicy", "FaultPolicy")

@@ -10,11 +10,11 @@ from policies.retry import UNDELIVERED
 from policies.route import Match, Rule, RuleSource, Table
 from waypoint.ask.lint.shadows import Shadow, ordered_shadows, shadows
 from waypoint.ask.lint.subject import Subject, items, mapping, problem
-from waypoint.config.grpc_route import GRPCRoute, GRPCRouteRule
-from waypoint.config.http_route import HTTPRoute, HTTPRouteRule
-from waypoint.config.rules import matches_of
-from waypoint.config.virtual_rules import match_of
-from waypoint.config.virtual_service import HTTPMatch, VirtualService
+from waypoint.config.gateway_api.grpc_route import GRPCRoute, GRPCRouteRule
+from waypoint.config.gateway_api.http_route import HTTPRoute, HTTPRouteRule
+from waypoint.config.gateway_api.rules import matches_of
+from waypoint.config.istio.virtual_rules import match_of
+from waypoint.config.istio.virtual_service import HTTPMatch, VirtualService
 
 _MESH_PARENTS = frozenset({"Service", "ServiceEntry"})
 

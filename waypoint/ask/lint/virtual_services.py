@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from l4.config.codes import Code
 from l4.config.documents import Problem
 from waypoint.ask.lint.subject import Subject
-from waypoint.config.virtual_service import Destination, VirtualService
+from waypoint.config.istio.virtual_service import Destination, VirtualService
 
 
 def lint(subject: Subject) -> Iterator[Problem]:

@@ -1,0 +1,56 @@
+"""What is decided depends on nothing but what is asked about."""
+
+import pytest
+
+from l4.discovery.workload import AppProtocol
+from policies.attributes import ClusterName, Peer, RequestHead
+from policies.chance import Chance
+from policies.fault import Abort, Delay, Fault
+from policies.filters import NO_FILTERS, Filters
+from policies.mirror import Mirror
+from policies.opaque import OpaqueTable
+from policies.rewrite import HeaderEdit
+from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
+from waypoint.admission.decide import Decision, decide, edit_request
+from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+
+V1, V2, V3 = (ClusterName(name) for name in ("v1", "v2", "v3"))
+MIRRORED = Filters(mirrors=(Mirror(V3, 1, 2),))
+
+
+def decided(
+    head: RequestHead, dice: dict[Chance, float], fault: Fault | None = None, filters: Filters = NO_FILTERS
+) -> Decision:
+    rule = Rule("rule", (WeightedBackend(V1), WeightedBackend(V2)), fault=fault, filters=filters)
+    routes = RouteTable([Route(Match(), rule)])
+    destination = Destination(UNKNOWN_SERVICE, 80, AppProtocol.HTTP, routes, OpaqueTable())
+    return decide(destination, Peer(None, "127.0.0.1", 1), head, dice.__getitem__)
+
+
+def a_head() -> RequestHead:
+    return RequestHead(b"GET", b"app", b"/", b"", [])
+
+
+@pytest.mark.parametrize(("point", "cluster"), [(0.25, V1), (0.75, V2)])
+@pytest.mark.parametrize("fault", [None, Fault(Delay(1, 0.5)), Fault(Delay(1, 0.5), Abort(500, 0.5))])
+@pytest.mark.parametrize("filters", [NO_FILTERS, MIRRORED])
+def test_what_else_rolls_changes_no_backend(
+    point: float, cluster: ClusterName, fault: Fault | None, filters: Filters
+) -> None:
+    dice = {Chance.BACKEND: point, Chance.DELAY: 0.1, Chance.ABORT: 0.9, Chance.MIRROR: 0.1}
+
+    decision = decided(a_head(), dice, fault, filters)
+
+    assert decision.cluster == cluster
+    assert bool(decision.delay_seconds) == (fault is not None)
+    assert bool(decision.mirrors) == (filters is MIRRORED)
+
+
+def test_the_head_stays_as_it_is_until_it_is_edited() -> None:
+    head = a_head()
+
+    decision = decided(head, {Chance.BACKEND: 0.0}, filters=Filters(request_edit=HeaderEdit(set=((b"x-a", b"b"),))))
+
+    assert head == a_head()
+    edit_request(decision, head)
+    assert head.headers == [(b"x-a", b"b")]

@@ -1,0 +1,136 @@
+"""The keys of tokens' issuers, fetched from where the configuration says and kept up to date.
+
+A set is fetched as soon as a configuration asks for it, then every `jwks_refresh_seconds`, and out of turn when a token
+names a key that is not in it; not more often than `jwks_early_seconds`, whatever tokens there are. While it can't be
+fetched the last one is used. Redirects are not followed, so that nobody leads us from https to elsewhere, and proxies
+named in the environment are not used.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from l4.config.settings import Settings
+from l4.telemetry.process_log import EACH
+from policies.jwt import RemoteKeys
+from waypoint.config.istio.request_authentication import is_fetchable
+from waypoint.upstream.tls import client_context
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from policies.jwks import KeySet
+
+log = logging.getLogger(__name__)
+
+
+class CannotFetch(Exception):
+    """A sentence."""
+
+
+class FetchedKeys:
+    """`keys` are None until there are any. `fetching` is set when the fetch that is under way, or about to begin, is
+    over; None between fetches."""
+
+    def __init__(self, source: RemoteKeys, settings: Settings, fetches: asyncio.Semaphore) -> None:
+        """`fetches` bounds how many issuers are asked at once."""
+        self.keys: KeySet | None = None
+        self.fetching: asyncio.Event | None = asyncio.Event()
+        self._source = source
+        self._settings = settings
+        self._fetches = fetches
+        self._loop = asyncio.get_running_loop()
+        self._asked = asyncio.Event()
+        self._next_early = 0.0
+        self._text = b""
+        self._told = ""
+
+    def ask(self) -> asyncio.Event | None:
+        """Wants them fetched out of turn; tells when that is over, None if they have been lately."""
+        now = self._loop.time()
+        if self.fetching is None and now >= self._next_early:
+            self._next_early = now + self._settings.jwks_early_seconds
+            self.fetching = asyncio.Event()
+            self._asked.set()
+        return self.fetching
+
+    async def watch(self) -> None:
+        """Fetch until cancelled."""
+        failures = 0
+        while True:
+            try:
+                async with self._fetches:
+                    await self._fetch()
+                failures = 0
+            except CannotFetch as error:
+                failures += 1
+                self._tell(str(error))
+            finally:
+                if self.fetching is not None:
+                    self.fetching.set()
+                    self.fetching = None
+            settings = self._settings
+            pause = (
+                min(2.0 ** (failures - 1), settings.jwks_retry_seconds) if failures else settings.jwks_refresh_seconds
+            )
+            try:
+                async with asyncio.timeout(pause):
+                    await self._asked.wait()
+            except TimeoutError:
+                self.fetching = self.fetching or asyncio.Event()
+            self._asked.clear()
+
+    def _tell(self, failure: str) -> None:
+        """Each failure once, until it has gone well again."""
+        if failure != self._told:
+            self._told = failure
+            kept = "those fetched last stay in use" if self.keys is not None else "tokens they have signed are refused"
+            log.warning("keys of tokens can't be fetched from %s; %s: %s", self._source.uri, kept, failure, extra=EACH)
+
+    async def _fetch(self) -> None:
+        """Raises CannotFetch."""
+        import aiohttp
+
+        from policies.jwks import InvalidKeys, KeySet
+
+        timeout = aiohttp.ClientTimeout(total=self._source.timeout_seconds)
+        try:
+            connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(client_context))
+            async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+                text = await self._get(session, await self._address(session))
+            if text != self._text:
+                self.keys, self._text = KeySet.parse(text), text
+                log.info("keys of tokens fetched from %s: %d", self._source.uri, len(self.keys.keys), extra=EACH)
+        except TimeoutError:
+            raise CannotFetch(f"it took longer than {self._source.timeout_seconds:g} s") from None
+        except (aiohttp.ClientError, OSError, InvalidKeys, ValueError) as error:
+            raise CannotFetch(str(error) or type(error).__name__) from error
+        self._told = ""
+
+    async def _address(self, session: "aiohttp.ClientSession") -> str:
+        """OpenID Connect Discovery 1.0, section 4."""
+        uri = self._source.uri
+        if not self._source.is_discovered:
+            return uri
+        try:
+            found = msgspec.json.decode(await self._get(session, uri))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise CannotFetch(f"the OpenID configuration is no JSON: {error}") from None
+        address = found.get("jwks_uri") if isinstance(found, dict) else None
+        is_weaker = uri.startswith("https:") and not str(address).startswith("https:")
+        if not isinstance(address, str) or not is_fetchable(address) or is_weaker:
+            raise CannotFetch(f"the OpenID configuration has the jwks_uri {address!r}, which can't be used")
+        return address
+
+    async def _get(self, session: "aiohttp.ClientSession", uri: str) -> bytes:
+        limit, text = self._settings.jwks_bytes, b""
+        async with session.get(uri, allow_redirects=False) as response:
+            if response.status != 200:
+                raise CannotFetch(f"{uri} answered {response.status}")
+            async for data in response.content.iter_any():
+                text += data
+                if len(text) > limit:
+                    raise CannotFetch(f"{uri} is longer than {limit} bytes; see JWKS_BYTES")
+        return text

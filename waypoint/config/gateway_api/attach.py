@@ -1,0 +1,112 @@
+"""To which ports of which services a route object applies.
+
+A route in its service's own namespace is a producer's: it holds for every client. One in another namespace is a
+consumer's: it holds for the clients of that namespace, in place of the producer's.
+https://gateway-api.sigs.k8s.io/geps/gep-1426/
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from l4.config.codes import Code
+from l4.config.resources import Resource
+from l4.discovery.registry import Registry
+from l4.discovery.workload import AppProtocol, Service, ServicePort
+from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.gateway_api.routes import ParentRef
+from waypoint.config.report import Report
+from waypoint.config.status import Condition
+
+HTTP = frozenset({AppProtocol.HTTP, AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB, AppProtocol.UNKNOWN})
+TCP = frozenset({AppProtocol.TCP, AppProtocol.TLS, AppProtocol.UNKNOWN})
+TLS = frozenset({AppProtocol.TLS})
+
+_GROUPS = {"": "Service", "networking.istio.io": "ServiceEntry"}
+"""The kinds of parents by their group."""
+
+CARRIED: Mapping[str, frozenset[AppProtocol]] = {
+    "HTTPRoute": HTTP,
+    "GRPCRoute": HTTP,
+    "TCPRoute": TCP,
+    "TLSRoute": TLS,
+}
+"""What a port must carry for a route of this kind to apply to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A parent of ours. `refusal` says why the route applies to none of its ports."""
+
+    ref: ParentRef
+    service: Service
+    ports: tuple[ServicePort, ...]
+    refusal: Condition | None = None
+
+
+class Parents:
+    """`gateways` are (namespace, name) of all Gateways."""
+
+    def __init__(
+        self, registry: Registry, clusters: ClusterConfigs, gateways: Collection[tuple[str, str]] = ()
+    ) -> None:
+        self._registry = registry
+        self._clusters = clusters
+        self._gateways = gateways
+        self._by_name: dict[tuple[str, str, str], list[Service]] = {}
+        for service in registry.services.values():
+            kind = "ServiceEntry" if service.is_entry else "Service"
+            self._by_name.setdefault((kind, service.namespace, service.name), []).append(service)
+
+    def of(self, resource: Resource[Any], report: Report) -> Iterator[Attachment]:
+        """What is attached to services of other waypoints is for those to carry out, and to judge."""
+        refs: tuple[ParentRef, ...] = resource.value.spec.parent_refs
+        for index, ref in enumerate(refs):
+            namespace = ref.namespace or resource.key.namespace
+            field = f"spec.parentRefs[{index}]"
+            if (ref.group, ref.kind) not in _GROUPS.items():
+                self._tell_misnamed(ref, namespace, field, report)
+                continue
+            services = self._by_name.get((ref.kind, namespace, ref.name), ())
+            if not services:
+                sentence = f"there is no {ref.kind} {namespace}/{ref.name}"
+                if ref.kind == "Service":
+                    sentence = self._registry.why_no_service(namespace, ref.name)
+                report.tell(field, f"{sentence}; the route has no effect", Code.PARENT_NOT_FOUND)
+            for service in services:
+                if self._clusters.is_ours(service):
+                    yield _attachment(resource.key.kind, ref, service, field, report)
+
+    def _tell_misnamed(self, ref: ParentRef, namespace: str, field: str, report: Report) -> None:
+        """A reference without group and kind means a Gateway, though there is a Service of that name and no Gateway."""
+        if ref.kind in _GROUPS.values():
+            meant: str | None = ref.kind
+        elif (namespace, ref.name) in self._gateways:
+            return
+        else:
+            meant = next((kind for kind in _GROUPS.values() if (kind, namespace, ref.name) in self._by_name), None)
+        for group, kind in _GROUPS.items():
+            if kind == meant:
+                sentence = (
+                    f"means {ref.kind} {namespace}/{ref.name} of the group {ref.group or 'core'}; "
+                    f'for the {kind}, write group: "{group}" and kind: {kind}'
+                )
+                report.tell(field, sentence, Code.PARENT_NOT_FOUND)
+
+
+def _attachment(kind: str, ref: ParentRef, service: Service, field: str, report: Report) -> Attachment:
+    named = tuple(
+        port for port in service.ports if ref.port in {None, port.port} and ref.section_name in {None, port.name}
+    )
+    fitting = tuple(port for port in named if port.app_protocol in CARRIED[kind])
+    if fitting:
+        return Attachment(ref, service, fitting)
+    if not named:
+        wanted = " ".join(str(it) for it in (ref.section_name, ref.port) if it is not None)
+        sentence, code = f"Service {service.namespace}/{service.name} has no port {wanted}", Code.PARENT_PORT_NOT_FOUND
+    else:
+        carried = ", ".join(f"{port.port} carries {port.app_protocol.value}" for port in named)
+        sentence = f"{kind} has no effect there: port {carried}; see the port's appProtocol"
+        code = Code.PROTOCOL_MISMATCH
+    report.tell(field, sentence, code)
+    return Attachment(ref, service, (), Condition("Accepted", False, "NoMatchingParent", sentence))

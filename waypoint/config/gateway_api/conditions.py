@@ -1,0 +1,37 @@
+"""Which conditions a route or Gateway gets from what the compiler found."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import to_builtins
+
+from l4.config.resources import Resource
+from l4.discovery.kubernetes import Gateway
+from waypoint.config.gateway_api.attach import Attachment
+from waypoint.config.report import Report
+from waypoint.config.status import Condition, GatewayStatus, ParentStatus, RouteStatus
+
+
+def route_status(
+    resource: Resource[Any], report: Report, attachments: Iterable[Attachment], *, is_all_dropped: bool
+) -> RouteStatus:
+    """Of a parent that takes the route nowhere only that is said; of the others what holds for the whole route."""
+    accepted, *others = report.conditions(is_all_dropped=is_all_dropped)
+    parents = tuple(
+        ParentStatus(tuple(sorted(to_builtins(it.ref).items())), (it.refusal or accepted, *others))
+        for it in attachments
+    )
+    return RouteStatus(resource.key, resource.value.metadata.generation, parents)
+
+
+def gateway_status(resource: Resource[Gateway]) -> GatewayStatus:
+    """Programmed means that clients can find it: without an address in its status none does."""
+    gateway = resource.value
+    has_address = bool(gateway.status.addresses)
+    hint = "status.addresses has an address" if has_address else "there is no address in status.addresses yet"
+    conditions = (
+        Condition("Accepted", True, "Accepted", "the Gateway is served"),
+        Condition("Programmed", has_address, "Programmed" if has_address else "AddressNotAssigned", hint),
+    )
+    listeners = tuple(listener.name for listener in gateway.spec.listeners)
+    return GatewayStatus(resource.key, gateway.metadata.generation, conditions, listeners)

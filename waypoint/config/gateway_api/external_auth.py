@@ -1,0 +1,50 @@
+"""HTTPRoute's ExternalAuth → who is asked (GEP-1494).
+
+Over HTTP a question always tells Authorization; over gRPC all headers, unless a list says which. Without a list of what
+an answer may add to a request, all of it is: but what describes the answer itself (its length, type, date and server).
+https://gateway-api.sigs.k8s.io/geps/gep-1494/
+"""
+
+from collections.abc import Iterable
+
+from policies import wire_text
+from policies.attributes import ClusterName
+from policies.external_auth import ALL_NAMES, Authorizer, Names
+from policies.wire_text import Path
+from waypoint.config.gateway_api import routes as api
+
+ALWAYS_TOLD = "authorization"
+
+
+def authorizer_of(name: str, cluster: ClusterName | None, auth: api.ExternalAuth) -> Authorizer:
+    max_body_bytes = auth.forward_body.max_size if auth.forward_body is not None else 0
+    if auth.http is None:
+        allowed = auth.grpc.allowed_headers if auth.grpc is not None else ()
+        return Authorizer(
+            name,
+            cluster,
+            is_grpc=True,
+            sent=_names(allowed) if allowed else ALL_NAMES,
+            max_body_bytes=max_body_bytes,
+            takes_part=True,
+        )
+    returned = auth.http.allowed_response_headers
+    return Authorizer(
+        name,
+        cluster,
+        path_prefix=path_prefix_of(auth.http.path),
+        sent=_names((ALWAYS_TOLD, *auth.http.allowed_headers)),
+        max_body_bytes=max_body_bytes,
+        takes_part=True,
+        to_upstream=_names(returned) if returned else ALL_NAMES,
+    )
+
+
+def path_prefix_of(text: str) -> Path | None:
+    """What is put before the path that is asked about; None for nothing."""
+    prefix = text.rstrip("/")
+    return wire_text.path(prefix) if prefix else None
+
+
+def _names(names: Iterable[str]) -> Names:
+    return Names(tuple(sorted({name.lower().encode() for name in names})))

@@ -1,0 +1,74 @@
+"""TCPRoute and TLSRoute, checked as the API server would.
+
+Both have a single rule, which has backends and nothing else. The versions before v1 allowed several rules, of which
+only the first could ever take a connection.
+https://gateway-api.sigs.k8s.io/reference/spec/#tcproute
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from l4.config.resources import CLOSED, Ruled, RuleList
+from l4.discovery.objects import Metadata
+from waypoint.config.api_fields import Hostname, SectionName
+from waypoint.config.gateway_api.routes import ParentRef, PlainBackendRef, check_parents, decodes
+
+
+class L4Rule(Struct, frozen=True, rename="camel"):
+    backend_refs: Annotated[tuple[PlainBackendRef, ...], Meta(min_length=1, max_length=16)]
+    name: SectionName | None = None
+
+
+def _stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes all that the rule would; its backend is never looked for."""
+    name = {"name": rule["name"]} if "name" in rule and decodes(rule["name"], SectionName) else {}
+    return {**name, "backendRefs": [{"name": "refused", "port": 1}]}
+
+
+_RULE_LISTS = {"rules": RuleList(L4Rule, _stand_in, CLOSED)}
+L4Rules = Annotated[tuple[L4Rule, ...], Meta(min_length=1, max_length=1)]
+
+
+class TCPRouteSpec(Struct, frozen=True, rename="camel"):
+    rules: L4Rules
+    parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=32)] = ()
+
+    def __post_init__(self) -> None:
+        check_parents(self.parent_refs)
+
+
+class TCPRoute(Ruled, frozen=True):
+    rule_lists = _RULE_LISTS
+
+    metadata: Metadata
+    spec: TCPRouteSpec
+
+
+class TLSRouteSpec(Struct, frozen=True, rename="camel"):
+    hostnames: Annotated[tuple[Hostname, ...], Meta(min_length=1, max_length=1024)]
+    rules: L4Rules
+    parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=32)] = ()
+
+    def __post_init__(self) -> None:
+        check_parents(self.parent_refs)
+        for hostname in self.hostnames:
+            if _is_ip(hostname):
+                raise ValueError(f"hostnames: {hostname} is an address, and server names are names (RFC 6066 3)")
+
+
+class TLSRoute(Ruled, frozen=True):
+    rule_lists = _RULE_LISTS
+
+    metadata: Metadata
+    spec: TLSRouteSpec
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

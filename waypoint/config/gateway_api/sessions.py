@@ -1,0 +1,19 @@
+"""The Gateway API's `sessionPersistence`, of a rule or of a Service, as the data path has it (GEP-1619)."""
+
+from policies.session import SessionPersistence, generated_name
+from waypoint.config.gateway_api import routes as api
+from waypoint.config.gateway_api.routes import parse_duration
+
+
+def session_of(session: api.SessionPersistence, owner: str, path: bytes) -> SessionPersistence:
+    """`owner` sets its sessions apart where they have no name; `path` is the cookie's."""
+    is_cookie = session.type == "Cookie"
+    is_permanent = session.cookie_config is not None and session.cookie_config.lifetime_type == "Permanent"
+    name = session.session_name.encode() if session.session_name else generated_name(owner)
+    return SessionPersistence(
+        name=name if is_cookie else name.lower(),
+        is_cookie=is_cookie,
+        path=path,
+        absolute_seconds=parse_duration(session.absolute_timeout),
+        is_permanent=is_permanent,
+    )

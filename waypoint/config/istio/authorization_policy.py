@@ -1,0 +1,103 @@
+"""AuthorizationPolicies of this waypoint, by what they target: Service, ServiceEntry, the Gateway, its GatewayClass.
+
+All that are for a port's service hold together. A policy without `targetRefs` is the ztunnels', which carry it out for
+workloads. Where a policy can't be read so far as to say whom it is for, it denies everything in its namespace.
+https://istio.io/latest/docs/ambient/usage/l7-features/#authorization-policy
+"""
+
+from collections.abc import Iterable, Mapping
+
+from l4.config.codes import Code
+from l4.config.documents import Problem
+from l4.config.doubts import EVERYWHERE
+from l4.config.resources import Resource
+from l4.discovery.authorization_policy import AuthorizationPolicy
+from l4.discovery.authorization_rules import compile_policy, missing_policy
+from l4.discovery.objects import ROOT_NAMESPACE
+from l4.discovery.workload import Service
+from policies.authorization import Action, Authorization, Policy
+from policies.external_auth import Authorizer
+from policies.path_normalization import BASE, PathNormalization
+from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets
+from waypoint.config.report import Report
+from waypoint.config.status import AuthorizationStatus, Condition
+
+_REASONS = {
+    Code.TARGET_NOT_FOUND: "TargetNotFound",
+    Code.POLICY_NOT_ENFORCED: "AncestorNotBound",
+    Code.AUTHORIZATION_INVALID: "Invalid",
+}
+
+
+class Authorizations:
+    """`gateway_namespace` is that of ours; `denied` are the namespaces of which a policy may be missing."""
+
+    def __init__(
+        self,
+        resources: Iterable[Resource[AuthorizationPolicy]],
+        targets: SecurityTargets,
+        gateway_namespace: str,
+        trust_domains: frozenset[str],
+        authorizers: Mapping[str, Authorizer],
+        denied: frozenset[str] = frozenset(),
+        normalization: PathNormalization = BASE,
+    ) -> None:
+        self.problems: list[Problem] = []
+        self.statuses: list[AuthorizationStatus] = []
+        self._targets = targets
+        self._authorizers = authorizers
+        self._gateway_namespace = gateway_namespace
+        self._normalization = normalization
+        self._by_hostname: dict[str, list[Policy]] = {}
+        self._by_namespace: dict[str, list[Policy]] = {}
+        for resource in resources:
+            self._add(resource, trust_domains)
+        for namespace in denied:
+            if namespace in {EVERYWHERE, ROOT_NAMESPACE}:
+                self._by_hostname.setdefault(EVERYTHING, []).append(missing_policy(namespace))
+            else:
+                self._by_namespace.setdefault(namespace, []).append(missing_policy(namespace))
+
+    def of(self, service: Service | None) -> Authorization | None:
+        """What holds for a service of ours; None: for workloads that are called by their own address."""
+        policies = {*self._by_hostname.get(EVERYTHING, ()), *self._by_namespace.get(self._gateway_namespace, ())}
+        if service is not None:
+            policies.update(self._by_hostname.get(service.hostname, ()))
+            policies.update(self._by_namespace.get(service.namespace, ()))
+        return Authorization(tuple(sorted(policies, key=str))) if policies else None
+
+    def asked(self, authorization: Authorization) -> Mapping[str, Authorizer] | None:
+        """The authorizers that its policies of action CUSTOM name, as far as they are known; None without such ones."""
+        names = {it.provider for it in authorization.policies if it.action is Action.CUSTOM and not it.is_dry_run}
+        return {name: self._authorizers[name] for name in sorted(names & self._authorizers.keys())} if names else None
+
+    def _add(self, resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str]) -> None:
+        report = Report(resource)
+        compiled = compile_policy(resource, trust_domains, self._normalization)
+        refs = compiled.targeting.refs
+        hostnames = list(self._targets.of(resource, refs, report)) if refs else []
+        if compiled.policy is not None:
+            if not compiled.is_targeting_known:
+                self._by_namespace.setdefault(resource.key.namespace, []).append(compiled.policy)
+            for hostname in hostnames:
+                self._by_hostname.setdefault(hostname, []).append(compiled.policy)
+            provider = compiled.policy.provider
+            if provider and provider not in self._authorizers:
+                sentence = (
+                    f"no extensionProvider of MeshConfig is named {provider!r}; what the policy matches is denied"
+                )
+                report.tell("spec.provider.name", sentence, Code.PROVIDER_INVALID)
+        is_ours = any(map(self._targets.is_ours, hostnames))
+        if is_ours or not refs:
+            report.problems += compiled.problems
+        if is_ours or (refs and report.problems):
+            generation = resource.value.metadata.generation
+            self.statuses.append(AuthorizationStatus(resource.key, generation, (_accepted(report),)))
+        self.problems += report.problems
+
+
+def _accepted(report: Report) -> Condition:
+    if not report.problems:
+        return Condition("WaypointAccepted", True, "Accepted", "the policy is in force")
+    sentences = "; ".join(f"{it.field}: {it.sentence}" for it in report.problems)
+    return Condition("WaypointAccepted", False, _REASONS.get(report.problems[-1].code, "Invalid"), sentences)

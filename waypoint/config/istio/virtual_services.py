@@ -1,0 +1,171 @@
+"""Which VirtualServices are for a service: all that name its host, merged, as istiod merges those of a gateway.
+
+Those that name the host itself come before those for all hosts below a name (`*.example.com`), of which the longest;
+of equals the older. A host without dots is a Service of the object's own namespace. For whose clients an object is,
+`reach` says. What takes every request comes last, whichever object it stands in. Routes of the Gateway API for the same
+clients of the same port count before: Istio leaves open what comes of both, so it is told.
+https://istio.io/latest/docs/ops/best-practices/traffic-management/#split-virtual-services
+"""
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from l4.config.codes import Code
+from l4.config.documents import Problem
+from l4.config.resources import Resource
+from l4.discovery.registry import Registry
+from l4.discovery.workload import Service, ServicePort
+from policies.opaque import OpaqueRoute
+from policies.path_normalization import BASE, PathNormalization
+from policies.route import Match, PathKind, Route
+from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.istio.virtual_rules import VirtualRules
+from waypoint.config.istio.virtual_service import MESH, HTTPMatch, VirtualService
+from waypoint.config.reach import Reach
+from waypoint.config.report import Report
+
+_EVERYTHING = frozenset({b"/", b""})
+
+
+@dataclass(slots=True)
+class Merged:
+    """`http` is asked in its order."""
+
+    http: list[Route] = field(default_factory=list)
+    opaque: list[OpaqueRoute] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """An object, and the place in it that names the host."""
+
+    resource: Resource[VirtualService]
+    field: str
+
+
+class VirtualServices:
+    def __init__(
+        self,
+        resources: Iterable[Resource[VirtualService]],
+        registry: Registry,
+        clusters: ClusterConfigs,
+        reach: Reach,
+        normalization: PathNormalization = BASE,
+    ) -> None:
+        self.problems: list[Problem] = []
+        self._registry = registry
+        self._clusters = clusters
+        self._reach = reach
+        self._normalization = normalization
+        self._exact: dict[str, list[_Named]] = {}
+        self._wildcards: list[tuple[str, _Named]] = []
+        ordered = sorted(resources, key=lambda it: (it.value.metadata.creation_timestamp, it.key))
+        self._delegates = {(it.key.namespace, it.key.name): it for it in ordered if not it.value.spec.hosts}
+        for resource in ordered:
+            if not resource.value.spec.gateways or MESH in resource.value.spec.gateways:
+                self._add(resource)
+        self.has_source_labels = any(match.source_labels for it in ordered for match in _matches(it.value))
+        """Whether it depends on the labels of clients, which are workloads, what is done with their requests."""
+        self._wildcards.sort(key=lambda it: -len(it[0]))
+        self._tell_unused(ordered)
+
+    def on(self, service: Service, port: ServicePort, taken: Container[str | None]) -> Mapping[str | None, Merged]:
+        """What holds for a port, by the namespace of the clients, None for everybody; nothing for those who have no
+        VirtualService. `taken` are the clients that have routes of the Gateway API there."""
+        found: dict[str | None, Merged] = {}
+        pieces: dict[str | None, list[tuple[int, Route]]] = {}
+        for named in self._of(service):
+            resource = named.resource
+            report, spec, consumer = Report(resource), resource.value.spec, self._consumer(resource, service)
+            if not self._reach.sees(resource.key.namespace, spec.export_to, consumer):
+                report.tell("spec.exportTo", self._unseen(service, consumer), Code.NOT_ENTITLED)
+            elif consumer in taken:
+                sentence = f"has no effect on port {port.port}: routes of the Gateway API are attached to "
+                report.tell(named.field, sentence + service.hostname, Code.POLICY_CONFLICTED)
+            else:
+                rules = VirtualRules(
+                    resource.key,
+                    self._registry,
+                    self._clusters,
+                    report,
+                    port.port,
+                    self._delegates,
+                    self._normalization,
+                    resource.refused,
+                )
+                merged = found.setdefault(consumer, Merged())
+                merged.opaque += [*rules.opaque("tls", spec.tls), *rules.opaque("tcp", spec.tcp)]
+                pieces.setdefault(consumer, []).extend(_ranked(rules.http(spec.http)))
+            self.problems += report.problems
+        for consumer, ranked in pieces.items():
+            found[consumer].http = [route for _, route in sorted(ranked, key=lambda it: it[0])]
+        return found
+
+    def _consumer(self, resource: Resource[VirtualService], service: Service) -> str | None:
+        return self._reach.consumer(resource.key.namespace, service)
+
+    def _unseen(self, service: Service, consumer: str | None) -> str:
+        whose = consumer or self._reach.waypoint
+        return (
+            f"has no effect on {service.hostname}: it is not exported to namespace {whose}, whose proxy carries it out"
+        )
+
+    def _add(self, resource: Resource[VirtualService]) -> None:
+        for index, host in enumerate(resource.value.spec.hosts):
+            named, host = _Named(resource, f"spec.hosts[{index}]"), host.lower()
+            own = self._registry.service_named(resource.key.namespace, host) if "." not in host else None
+            host = own.hostname if own is not None else host
+            if host.startswith("*"):
+                self._wildcards.append((host[1:], named))
+                continue
+            known = self._exact.setdefault(host, [])
+            if all(it.resource.key != resource.key for it in known):
+                known.append(named)
+            if host not in self._registry.services:
+                sentence = f"no Service and no ServiceEntry has the host {host}; the routes have no effect there"
+                origin, key = resource.origin, str(resource.key)
+                self.problems.append(Problem(origin, key, named.field, sentence, Code.PARENT_NOT_FOUND))
+
+    def _of(self, service: Service) -> Iterator[_Named]:
+        """Each object once, by the most particular of its hosts."""
+        told = set()
+        below = (named for suffix, named in self._wildcards if service.hostname.endswith(suffix))
+        for named in (*self._exact.get(service.hostname, ()), *below):
+            if named.resource.key not in told:
+                told.add(named.resource.key)
+                yield named
+
+    def _tell_unused(self, resources: Iterable[Resource[VirtualService]]) -> None:
+        """Of objects without a host, which hold only where another one delegates to them."""
+        used = {
+            (route.delegate.namespace or it.key.namespace, route.delegate.name)
+            for it in resources
+            for route in it.value.spec.http
+            if route.delegate is not None
+        }
+        for name, it in self._delegates.items():
+            if name not in used:
+                sentence = "names no host, and no VirtualService delegates to it: it has no effect"
+                self.problems.append(Problem(it.origin, str(it.key), "spec.hosts", sentence, Code.PARENT_NOT_FOUND))
+
+
+def _matches(value: VirtualService) -> Iterator[HTTPMatch]:
+    for route in value.spec.http:
+        yield from route.match
+
+
+def _ranked(routes: Iterable[Route]) -> Iterator[tuple[int, Route]]:
+    """Of one object: what comes before its route for everything, this one, and what stands behind it in vain."""
+    rank = 0
+    for route in routes:
+        if rank == 1:
+            rank = 2
+        if rank == 0 and _takes_everything(route.match):
+            rank = 1
+        yield rank, route
+
+
+def _takes_everything(match: Match) -> bool:
+    path = match.path
+    is_any_path = path.kind is PathKind.TEXT_PREFIX and path.value in _EVERYTHING
+    return is_any_path and not match.has_conditions and match.source is None

@@ -1,0 +1,100 @@
+"""FaultPolicy (pywaypoint.dev/v1alpha1): faults on purpose, for whom and when, checked as its CRD does.
+
+Delay and abort are those of Istio's VirtualService; a percentage must be given, because there the default is never.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from l4.config.resources import Strict
+from l4.discovery.objects import Metadata
+from policies.grpc_status import Failure
+from policies.schedule import MAX_LASTS_SECONDS, check_cron
+from waypoint.config.api_fields import Duration, SectionName, repeated
+from waypoint.config.gateway_api.routes import parse_duration
+from waypoint.config.ours.policy_api import ClientSelectors, TargetRefs
+
+Percentage = Annotated[float, Meta(ge=0, le=100)]
+Time = Annotated[datetime, Meta(tz=True)]
+
+
+class FaultDelay(Struct, frozen=True, rename="camel"):
+    fixed_delay: Duration
+    percentage: Percentage
+
+    def __post_init__(self) -> None:
+        if parse_duration(self.fixed_delay) is None:
+            raise ValueError("fixedDelay: give more than 0, or take the delay out")
+
+
+class FaultAbort(Struct, frozen=True, rename="camel"):
+    percentage: Percentage
+    http_status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    grpc_status: Failure | None = None
+
+    def __post_init__(self) -> None:
+        if (self.http_status is None) == (self.grpc_status is None):
+            raise ValueError("give one of httpStatus and grpcStatus; each is translated for clients of the other kind")
+
+
+class FaultRuleSpec(Struct, frozen=True, rename="camel"):
+    name: SectionName | None = None
+    client_selectors: ClientSelectors = ()
+    delay: FaultDelay | None = None
+    abort: FaultAbort | None = None
+
+    def __post_init__(self) -> None:
+        if self.delay is None and self.abort is None:
+            raise ValueError("add delay or abort: without them the rule does nothing")
+        if distinct := [name for selector in self.client_selectors for name in selector.distinct]:
+            raise ValueError(f"clientSelectors: {distinct[0]}: Distinct is for rate limits; a fault strikes all alike")
+
+
+class CronSchedule(Struct, frozen=True):
+    """In UTC."""
+
+    expression: Annotated[str, Meta(max_length=128)]
+    duration: Duration
+
+    def __post_init__(self) -> None:
+        check_cron(self.expression)
+        if not 0 < (parse_duration(self.duration) or 0) <= MAX_LASTS_SECONDS:
+            raise ValueError("duration: give more than 0, and at most 24h")
+
+
+class FaultSchedule(Struct, frozen=True):
+    from_: Time | None = field(name="from", default=None)
+    until: Time | None = None
+    cron: CronSchedule | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_ is not None and self.until is not None and self.from_ >= self.until:
+            raise ValueError("until must come after from")
+
+
+class StopWhenSpec(Struct, frozen=True, rename="camel"):
+    error_percentage: Percentage
+    min_requests: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
+    window: Duration = "1m"
+
+    def __post_init__(self) -> None:
+        if not 1 <= (parse_duration(self.window) or 0) <= 3600:
+            raise ValueError("window: give 1s to 1h")
+
+
+class FaultSpec(Struct, frozen=True, rename="camel"):
+    target_refs: TargetRefs
+    rules: Annotated[tuple[FaultRuleSpec, ...], Meta(min_length=1, max_length=16)]
+    schedule: FaultSchedule | None = None
+    stop_when: StopWhenSpec | None = None
+
+    def __post_init__(self) -> None:
+        if (name := repeated(rule.name for rule in self.rules if rule.name is not None)) is not None:
+            raise ValueError(f"rules: two have the name {name}; rename one")
+
+
+class FaultPolicy(Strict, frozen=True, rename="camel"):
+    metadata: Metadata
+    spec: FaultSpec

@@ -1,0 +1,1 @@
+"""Services that take part in a request: authorizers, rate limit services, mirrors."""

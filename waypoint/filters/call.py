@@ -1,0 +1,105 @@
+"""A request of our own to a cluster, whose whole answer is waited for: through the same connections, tunnels, circuits
+and retries as the requests of clients.
+
+What its answer may hold is bounded; how long it may take is up to whoever waits.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from policies.attributes import Headers, RequestHead, ResponseHead
+from policies.balancing.endpoint import Endpoint
+from waypoint.data_path import DataPath
+from waypoint.errors import ExchangeError, UpstreamProtocolError
+from waypoint.http.events import Body
+from waypoint.telemetry.exchanges import ClusterEvent
+from waypoint.upstream.attempts import Attempts
+from waypoint.upstream.cluster import Cluster
+
+
+@dataclass(slots=True)
+class Response:
+    head: ResponseHead
+    body: bytes
+    trailers: Headers = field(default_factory=list)
+
+
+async def call(
+    path: DataPath, cluster: Cluster, head: RequestHead, body: bytes, *, is_http2: bool, most: int
+) -> Response:
+    """Raises ExchangeError, also when the answer's body is longer than `most` bytes."""
+    it = _Call(path, cluster, head, Body(len(body)), is_http2=is_http2, most=most)
+    return await it.response(body)
+
+
+class _Call:
+    """Implements `attempts.AttemptSink`."""
+
+    __slots__ = ("_attempts", "_chunks", "_done", "_head", "_most", "_size")
+
+    def __init__(
+        self, path: DataPath, cluster: Cluster, head: RequestHead, body: Body, *, is_http2: bool, most: int
+    ) -> None:
+        self._done: asyncio.Future[Response] = path.loop.create_future()
+        self._head: ResponseHead | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._most = most
+        head.headers.append((b"x-envoy-attempt-count", b"1"))
+        self._attempts: Attempts | None = Attempts(
+            self, cluster, head, body, is_http2, path.originator, path.spawn, path.settings
+        )
+
+    async def response(self, body: bytes) -> Response:
+        attempts = self._attempts
+        assert attempts is not None
+        try:
+            attempts.start()
+            if body and not self._done.done():
+                attempts.send_body(body)
+            if not self._done.done():
+                attempts.send_end([])
+            return await self._done
+        finally:
+            attempts.abort()
+            self._attempts = None  # each holds the other
+
+    # -- attempts.AttemptSink --------------------------------------------------------------------------------------
+
+    def attempt_began(self, endpoint: Endpoint, head_bytes: int) -> None: ...
+
+    def event_noted(self, event: ClusterEvent) -> None: ...
+
+    def response_informational(self, head: ResponseHead) -> None: ...
+
+    def response_head(self, head: ResponseHead, body: Body) -> None:
+        self._head = head
+
+    def response_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._most:
+            self._fail(UpstreamProtocolError(f"the answer is longer than {self._most} bytes"))
+        else:
+            self._chunks.append(data)
+
+    def response_end(self, trailers: Headers) -> None:
+        if self._attempts is not None:
+            self._attempts.finished()
+        if not self._done.done():
+            assert self._head is not None
+            self._done.set_result(Response(self._head, b"".join(self._chunks), trailers))
+
+    def resume_upstream(self) -> None: ...
+
+    def attempt_failed(self, error: ExchangeError) -> None:
+        if self._head is None and self._attempts is not None:
+            self._attempts.failed(error)
+        else:
+            self._fail(error)
+
+    def attempts_failed(self, error: ExchangeError) -> None:
+        self._fail(error)
+
+    def _fail(self, error: ExchangeError) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)

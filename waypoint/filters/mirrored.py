@@ -1,0 +1,101 @@
+"""A copy of a request for a mirror: it has its own attempt at its own endpoint, and whatever comes of it is dropped.
+
+A mirror never delays or fails the request it copies. It gets the body as the client sends it, is given up when it
+falls behind by more than a bound or takes too long, and only so many are under way at once.
+"""
+
+from dataclasses import replace
+
+from policies.attributes import Headers, RequestHead, ResponseHead
+from policies.balancing.endpoint import Endpoint
+from policies.rewrite import split_port
+from waypoint.data_path import DataPath
+from waypoint.errors import ExchangeError
+from waypoint.http.events import Body
+from waypoint.telemetry.exchanges import ClusterEvent
+from waypoint.upstream.attempts import Attempts
+from waypoint.upstream.cluster import Cluster
+
+
+class MirroredRequest:
+    """Implements `attempts.AttemptSink`."""
+
+    __slots__ = ("_attempts", "_deadline", "_is_ended", "_is_over", "_is_paused", "_lag", "_path")
+
+    def __init__(self, path: DataPath, cluster: Cluster, head: RequestHead, body: Body, is_http2: bool) -> None:
+        self._path = path
+        self._lag = 0
+        self._is_paused = False
+        self._is_ended = False
+        self._is_over = False
+        self._deadline = path.loop.call_later(path.settings.mirror_seconds, self.abort)
+        self._attempts = Attempts(
+            self, cluster, _shadow(head), body, is_http2, path.originator, path.spawn, path.settings
+        )
+        path.mirrors += 1
+        self._attempts.start()
+
+    def send_body(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        if self._is_paused:
+            self._lag += len(data)
+            if self._lag > self._path.settings.retry_buffer_bytes:
+                self.abort()
+                return
+        if not self._attempts.send_body(data):
+            self._is_paused = True
+
+    def send_end(self, trailers: Headers) -> None:
+        self._is_ended = True
+        if not self._is_over:
+            self._attempts.send_end(trailers)
+
+    def abandon(self) -> None:
+        """The exchange is over; a copy that got only part of its body is worth nothing."""
+        if not self._is_ended:
+            self.abort()
+
+    def abort(self) -> None:
+        if not self._is_over:
+            self._attempts.abort()
+            self._end()
+
+    # -- attempts.AttemptSink --------------------------------------------------------------------------------------
+
+    def attempt_began(self, endpoint: Endpoint, head_bytes: int) -> None: ...
+
+    def event_noted(self, event: ClusterEvent) -> None: ...
+
+    def response_informational(self, head: ResponseHead) -> None: ...
+
+    def response_head(self, head: ResponseHead, body: Body) -> None: ...
+
+    def response_body(self, data: bytes) -> None: ...
+
+    def response_end(self, trailers: Headers) -> None:
+        self._attempts.finished()
+        self._end()
+
+    def resume_upstream(self) -> None:
+        self._is_paused = False
+        self._lag = 0
+
+    def attempt_failed(self, error: ExchangeError) -> None:
+        self._attempts.failed(error)
+
+    def attempts_failed(self, error: ExchangeError) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._path.mirrors -= 1
+            self._deadline.cancel()
+
+
+def _shadow(head: RequestHead) -> RequestHead:
+    """As Envoy marks it, so that a service can tell: `reviews-shadow:9080`."""
+    host, port = split_port(head.authority)
+    authority = b"%b-shadow:%b" % (host, port) if port else host + b"-shadow"
+    return replace(head, authority=authority, headers=list(head.headers))

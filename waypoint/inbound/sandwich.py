@@ -1,0 +1,162 @@
+"""The other way in: a ztunnel before this waypoint ends the tunnels, and connects here with the PROXY protocol.
+
+It did the TLS; what it says about the client in the header is believed, so it is only listened to from loopback and
+from the addresses that `proxy_trusted_addresses` names. What follows the header is served exactly like a tunnel.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import weakref
+from collections.abc import Iterable
+from typing import cast
+
+from l4.net.capacity import Capacity
+from l4.net.copy import reset_on_close
+from l4.net.listener import Listener
+from l4.net.proxy_protocol import InvalidProxyHeader, ProxyHeader, parse
+from policies.attributes import Identity, Peer
+from waypoint.config.snapshot import why_not_served
+from waypoint.data_path import Connection, DataPath
+from waypoint.inbound.terminate import Terminator
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.05
+
+
+class ProxyServer:
+    """One listening socket. What it accepts counts against the same `capacity` as connections of HBONE do."""
+
+    def __init__(self, sock: socket.socket, path: DataPath, terminator: Terminator, capacity: Capacity) -> None:
+        self.path = path
+        self.terminator = terminator
+        self._capacity = capacity
+        self._trusted = path.settings.proxy_trusted_networks
+        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self._listener = Listener(sock, self._accepted, path.telemetry.count_refusal)
+
+    @property
+    def connection_count(self) -> int:
+        return sum(not it.is_closing() for it in self._transports)
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more, let connections finish for so long, then cut what is left."""
+        self._listener.finish()
+        waiting: dict[asyncio.Transport, tuple[int, float]] = {}
+        try:
+            async with asyncio.timeout(seconds):
+                while self.connection_count:  # transports tell nobody but their protocol
+                    await asyncio.sleep(_POLL_SECONDS)
+                    self._cut_stalled(waiting)
+        except TimeoutError:
+            pass
+        for transport in list(self._transports):
+            transport.abort()
+
+    def _cut_stalled(self, waiting: dict[asyncio.Transport, tuple[int, float]]) -> None:
+        """End connections whose other side has taken nothing for too long of what waits for it; `waiting` has how much
+        that was, and since when."""
+        now, seconds = self.path.loop.time(), self.path.settings.drain_silence_seconds
+        for transport in list(self._transports):
+            size = 0 if transport.is_closing() else transport.get_write_buffer_size()
+            before, since = waiting.get(transport, (0, now))
+            if not size or size != before:
+                waiting[transport] = size, now
+            elif now - since >= seconds:
+                transport.abort()
+
+    def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        if not is_trusted_sender(address[0], self._trusted):
+            log.warning("PROXY connection from %s:%d refused: not among PROXY_TRUSTED_ADDRESSES", *address)
+            self.path.telemetry.count_refusal("proxy_trusted_addresses")
+            sock.close()
+        elif not self._capacity.take():
+            self.path.telemetry.count_refusal(self._capacity.limit)
+            sock.close()
+        else:
+            self.path.spawn(self._connect(sock))
+
+    async def _connect(self, sock: socket.socket) -> None:
+        try:
+            transport, _ = await self.path.loop.connect_accepted_socket(lambda: _Greeting(self), sock)
+        except BaseException:
+            self._capacity.give_back()
+            raise
+        # Its protocol changes, so that none of them sees both ends of it; but nothing holds it longer than it lasts.
+        weakref.finalize(transport, self._capacity.give_back).atexit = False
+        self._transports.add(transport)
+
+
+def is_trusted_sender(ip: str, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    address = ipaddress.ip_address(ip)
+    return address.is_loopback or any(address in network for network in networks)
+
+
+class _Greeting(asyncio.Protocol):
+    """Reads the header, and then stands aside."""
+
+    def __init__(self, server: ProxyServer) -> None:
+        self._server = server
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        seconds = self._server.path.settings.handshake_seconds
+        self._timer = self._server.path.loop.call_later(seconds, self._refuse, "no header in time", "handshake_seconds")
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        try:
+            header = parse(self._data)
+            if header is not None:
+                self._serve(header)
+        except InvalidProxyHeader as error:
+            self._refuse(str(error), "malformed_proxy")
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._timer.cancel()
+
+    def _serve(self, header: ProxyHeader) -> None:
+        self._timer.cancel()
+        if header.source is None or header.destination is None:
+            self._transport.close()
+            return
+        path = self._server.path
+        peer = Peer(self._identity(header.identity), *header.source)
+        snapshot = path.holder.current
+        authority = header.destination
+        if header.hostname and snapshot.destination(authority) is None:
+            authority = (header.hostname, authority[1])
+        destination = snapshot.destination(authority)
+        if destination is None:
+            self._refuse(why_not_served(snapshot, authority), "")
+            return
+        front = self._server.terminator.front(Connection(path, peer, authority, b""), destination)
+        self._transport.set_protocol(front)
+        front.connection_made(self._transport)
+        if rest := self._data[header.size :]:
+            front.data_received(rest)
+
+    def _identity(self, uri: str) -> Identity | None:
+        """Of whoever it was that the ztunnel let in; none, when that did not authenticate itself."""
+        if not uri:
+            return None
+        try:
+            identity = Identity.parse(uri)
+        except ValueError as error:
+            raise InvalidProxyHeader(f"the identity: {error}") from None
+        if identity.trust_domain not in self._server.path.settings.trust_domains:
+            raise InvalidProxyHeader(f"the identity's trust domain {identity.trust_domain!r} is none of ours")
+        return identity
+
+    def _refuse(self, why: str, reason: str) -> None:
+        self._timer.cancel()
+        log.info("PROXY connection from %s refused: %s", self._transport.get_extra_info("peername"), why)
+        self._server.path.telemetry.count_refusal(reason)
+        reset_on_close(self._transport.get_extra_info("socket"))
+        self._transport.abort()

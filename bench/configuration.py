@@ -23,7 +23,8 @@ from l4.config import manifest
 from l4.config.resources import Decoder
 from l4.discovery.kubernetes import Mesh, registry_of
 from policies.attributes import RequestHead
-from policies.route import Match, PathKind, PathMatch, Route, RouteTable, Rule
+from policies.path_match import PathKind, PathMatch
+from policies.route import Match, Route, RouteTable, Rule
 from tests.kit import mesh
 from tests.kit.process import waypoint_process
 from waypoint.config.compile import compile

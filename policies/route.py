@@ -7,63 +7,19 @@ https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
-from functools import lru_cache
-from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from policies.attributes import ClusterName, Peer, RequestHead
 from policies.balancing import weighted
 from policies.fault import Fault
+from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Regex, StringMatch
+from policies.path_match import ANY_PATH, PathKind, PathMatch
+from policies.query import parse_query
+from policies.rate_limit import RateLimits
 from policies.retry import RetryPolicy
 from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
-
-if TYPE_CHECKING:
-    from policies.fault_plan import FaultPlan
-    from policies.rate_limit import RateLimits
-
-
-class PathKind(IntEnum):
-    """In the order of precedence."""
-
-    EXACT = 0
-    PREFIX = 1
-    REGEX = 2
-    TEXT_PREFIX = 3
-    """Istio's: character by character. Ordered tables have it, which know no precedence."""
-
-
-@dataclass(frozen=True, slots=True)
-class PathMatch:
-    """`value` is the text of the API: a path, a prefix by segments (`/v2` covers `/v2/x`, not `/v20`) or by characters,
-    or a regular expression, compiled in `regex`. What `ignores_case` is written in lower case."""
-
-    kind: PathKind = PathKind.PREFIX
-    value: bytes = b"/"
-    regex: Regex | None = None
-    ignores_case: bool = False
-
-    @property
-    def prefix(self) -> bytes:
-        """The prefix without its trailing slash; empty for `/`."""
-        return self.value.removesuffix(b"/")
-
-    def accepts(self, path: bytes) -> bool:
-        """Whether this one alone covers a path, which a table finds out for all of its routes together."""
-        if self.ignores_case:
-            path = path.lower()
-        match self.kind:
-            case PathKind.EXACT:
-                return path == self.value
-            case PathKind.TEXT_PREFIX:
-                return path.startswith(self.value)
-            case PathKind.PREFIX:
-                return not self.prefix or path == self.prefix or path.startswith(self.prefix + b"/")
-            case PathKind.REGEX:
-                return self.regex is not None and self.regex.accepts(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +70,7 @@ class Match:
     """Everything in it must hold; of a repeated header or parameter, the first value counts. Of `without` none may:
     what is missing holds, but for an expression it is empty, as in Istio."""
 
-    path: PathMatch = PathMatch()
+    path: PathMatch = ANY_PATH
     method: bytes | None = None
     headers: tuple[FieldMatch, ...] = ()
     query: tuple[FieldMatch, ...] = ()
@@ -183,8 +139,8 @@ class Rule:
     retry: RetryPolicy | None = None
     session: SessionPersistence | None = None
     fault: Fault | None = None
-    fault_plan: "FaultPlan | None" = None
-    limits: "RateLimits | None" = None
+    fault_plan: FaultPlan | None = None
+    limits: RateLimits | None = None
     source: RuleSource | None = None
 
     @property
@@ -310,14 +266,3 @@ def _first(routes: list[Route], head: RequestHead) -> Rule | None:
         if not match.has_conditions or match.accepts_rest(head):
             return route.rule
     return None
-
-
-# Of one request many matches may ask for the query, one after the other; it is parsed once.
-@lru_cache(maxsize=1)
-def parse_query(query: bytes) -> dict[bytes, bytes]:
-    """Parameters with their escapes decoded; of a repeated one the first, as in Envoy."""
-    parameters: dict[bytes, bytes] = {}
-    for pair in query.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        parameters.setdefault(unquote_to_bytes(name), unquote_to_bytes(value))
-    return parameters

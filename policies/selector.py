@@ -14,7 +14,8 @@ from typing import Protocol
 
 from policies.attributes import Peer, RequestHead
 from policies.matching import StringMatch
-from policies.route import PathMatch, parse_query
+from policies.path_match import PathMatch
+from policies.query import parse_query
 
 Key = tuple[bytes, ...]
 """A part for each condition: the value by which a request is told apart, empty where all are alike."""

@@ -40,6 +40,7 @@ HOT = (
     "policies/circuit.py",
     "policies/filters.py",
     "policies/last_look.py",
+    "policies/path_match.py",
     "policies/route.py",
     "policies/timeout.py",
     "waypoint/admission/order.py",

@@ -31,7 +31,8 @@ from l4.net.tasks import Tasks
 from l4.telemetry.access_log import CannotOpenLog, open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
-from l4.telemetry.tracing import InvalidTracing, TracingSettings, start_tracer
+from l4.telemetry.tracing import start_tracer
+from l4.telemetry.tracing_settings import InvalidTracing, TracingSettings
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.dump import dump

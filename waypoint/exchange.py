@@ -386,7 +386,7 @@ class Exchange:
         )
         self._attempts.start()
 
-    def _branch(self, branches: Branches) -> Cluster:
+    def _branch(self, branches: Branches[Cluster]) -> Cluster:
         """Raises ExchangeError."""
         return branches.at(self._connection.authority[0], self._head.authority, self._path.holder.current.registry)
 

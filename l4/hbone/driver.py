@@ -23,7 +23,8 @@ from l4.hbone.errors import ConnectFailed, NotTaken, TunnelError, TunnelRefused,
 from l4.hbone.lifetime import Lifetime
 from l4.hbone.limits import hbone_limits_of, hbone_reason
 from l4.hbone.tunnel import Tunnel
-from l4.http2.connection import Connection, Engine, connect
+from l4.http2.connection import Connection
+from l4.http2.engines import Engine, connect
 from l4.http2.errors import ErrorCode
 from l4.http2.events import (
     ConnectionFailed,

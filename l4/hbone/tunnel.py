@@ -12,15 +12,13 @@ Small writes of one loop turn leave as one DATA frame, because peers charge for 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from l4.hbone.errors import TunnelReset
+from l4.http2.connection import Connection
 from l4.http2.errors import ErrorCode
 from l4.http2.events import DataReceived
-
-if TYPE_CHECKING:
-    from l4.hbone.driver import Driver
-
+from policies.attributes import Peer
 
 _LARGE_CHUNK = 4096
 _UNSET = asyncio.Protocol()
@@ -34,11 +32,31 @@ class Announced(Protocol):
     def announce_close(self) -> None: ...
 
 
+class Carrier(Protocol):
+    """The connection that a tunnel is a stream of."""
+
+    loop: asyncio.AbstractEventLoop
+    engine: Connection
+    transport: asyncio.Transport
+    peer: Peer
+
+    def mark(self, tunnel: "Tunnel") -> None:
+        """The tunnel has something to send by the end of this loop turn."""
+
+    def reset(self, tunnel: "Tunnel", code: ErrorCode) -> None: ...
+
+    def block(self, tunnel: "Tunnel", has_progressed: bool) -> None:
+        """The windows didn't take all that the tunnel has to send."""
+
+    def forget(self, tunnel: "Tunnel") -> None:
+        """The tunnel is over."""
+
+
 class Tunnel(asyncio.Transport):
     """Made by a Driver. Until a protocol is set it holds back what it receives."""
 
     __slots__ = (
-        "_driver",
+        "_carrier",
         "_engine",
         "_eof_asked",
         "_eof_received",
@@ -59,12 +77,12 @@ class Tunnel(asyncio.Transport):
         "stream_id",
     )
 
-    def __init__(self, driver: "Driver", stream_id: int, high_water: int, low_water: int) -> None:
+    def __init__(self, carrier: Carrier, stream_id: int, high_water: int, low_water: int) -> None:
         super().__init__()
         self.stream_id = stream_id
         self.on_ended: Callable[[], None] | None = None
-        self._driver = driver
-        self._engine = driver.engine
+        self._carrier = carrier
+        self._engine = carrier.engine
         self._protocol: asyncio.Protocol = _UNSET
         self._high_water = high_water
         self._low_water = low_water
@@ -87,7 +105,7 @@ class Tunnel(asyncio.Transport):
         if self._eof_asked or self._is_lost or not data or self._reset is not None:
             return
         if not self._outgoing:
-            self._driver.mark(self)
+            self._carrier.mark(self)
         self._outgoing.append(data if type(data) is bytes else bytes(data))
         self._outgoing_size += len(data)
         if self._outgoing_size > self._high_water and not self._is_writing_paused:
@@ -97,7 +115,7 @@ class Tunnel(asyncio.Transport):
     def write_eof(self) -> None:
         if not self._eof_asked and not self._is_lost:
             self._eof_asked = True
-            self._driver.mark(self)
+            self._carrier.mark(self)
 
     def can_write_eof(self) -> bool:
         return True
@@ -116,7 +134,7 @@ class Tunnel(asyncio.Transport):
 
     def abort(self) -> None:
         if not self._is_lost:
-            self._driver.reset(self, ErrorCode.CANCEL)
+            self._carrier.reset(self, ErrorCode.CANCEL)
             self.lost(None)
 
     def is_closing(self) -> bool:
@@ -143,14 +161,14 @@ class Tunnel(asyncio.Transport):
         before it has returned to the loop."""
         self._is_reading_paused = False
         if self._incoming:
-            self._driver.loop.call_soon(self._deliver_incoming)
+            self._carrier.loop.call_soon(self._deliver_incoming)
         else:
             self._is_flowing = not (self._is_closing or self._is_lost)
 
     def _deliver_incoming(self) -> None:
         while self._incoming and not self._is_reading_paused and not self._is_lost:
             self._deliver(self._incoming.popleft())
-            self._driver.mark(self)
+            self._carrier.mark(self)
         self._is_flowing = not (self._incoming or self._is_reading_paused or self._is_closing or self._is_lost)
         if self._reset is not None and not self._incoming:
             self._end_by_reset(self._reset)
@@ -166,7 +184,7 @@ class Tunnel(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """`peer` is the authenticated Peer; the rest is the connection's own (peername, sockname, ssl_object)."""
-        return self._driver.peer if name == "peer" else self._driver.transport.get_extra_info(name, default)
+        return self._carrier.peer if name == "peer" else self._carrier.transport.get_extra_info(name, default)
 
     @property
     def is_started(self) -> bool:
@@ -214,7 +232,7 @@ class Tunnel(asyncio.Transport):
             self._outgoing_size -= sent
             if sent < len(data):
                 chunks[0] = data[sent:]
-                self._driver.block(self, self._outgoing_size < before)
+                self._carrier.block(self, self._outgoing_size < before)
                 self._maybe_resume()
                 return False
             del chunks[0]
@@ -237,8 +255,8 @@ class Tunnel(asyncio.Transport):
         self._outgoing.clear()
         self._outgoing_size = 0
         self._discard_incoming()
-        self._driver.forget(self)
-        self._driver.loop.call_soon(self._protocol.connection_lost, error)
+        self._carrier.forget(self)
+        self._carrier.loop.call_soon(self._protocol.connection_lost, error)
         self._protocol = _UNSET  # each holds the other: what is left shouldn't wait for the collector
         if self.on_ended is not None:
             self.on_ended()
@@ -269,7 +287,7 @@ class Tunnel(asyncio.Transport):
     def _let_go(self) -> None:
         """All is sent and nothing more will be read: tell a peer that is still sending to stop."""
         if not self._eof_received:
-            self._driver.reset(self, ErrorCode.NO_ERROR)
+            self._carrier.reset(self, ErrorCode.NO_ERROR)
         self.lost(None)
 
     def _end_if_both(self) -> None:

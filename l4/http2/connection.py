@@ -1,8 +1,6 @@
 """An HTTP/2 connection without sockets (RFC 9113): what every engine promises.
 
-Bytes go in by `receive`, events come out; calls that send leave bytes for `take_output`. Two engines stand behind
-this interface: `h2`, the library, which is the reference (`_h2_engine`), and ours, in which DATA and WINDOW_UPDATE
-on open streams take an express lane (`_engine`). One contract suite and differential fuzzing hold them together.
+Bytes go in by `receive`, events come out; calls that send leave bytes for `take_output`. `engines` makes one.
 
 Rules:
 - Flow control is exact. `send_data` sends no more than `sendable`; received DATA is given back by `consume`, and
@@ -13,7 +11,6 @@ Rules:
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
 from l4.http2.errors import ErrorCode
@@ -43,11 +40,6 @@ class Limits:
         """How far a head that is too large is read and decoded all the same: then only its stream is refused, because
         HPACK's state is whole. Beyond it the connection ends."""
         return 2 * self.max_header_list_size
-
-
-class Engine(StrEnum):
-    EXPRESS = "express"
-    H2 = "h2"
 
 
 class Connection(Protocol):
@@ -106,14 +98,3 @@ class Connection(Protocol):
     @property
     def own_stream_count(self) -> int:
         """Streams that we opened and that have not ended."""
-
-
-def connect(engine: Engine, *, is_client: bool, limits: Limits) -> Connection:
-    """Make a connection of the chosen engine. The library is imported only when it is asked for."""
-    if engine is Engine.H2:
-        from l4.http2._h2_engine import H2Engine
-
-        return H2Engine(is_client=is_client, limits=limits)
-    from l4.http2._engine import ExpressEngine
-
-    return ExpressEngine(is_client=is_client, limits=limits)

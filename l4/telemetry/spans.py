@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from l4.telemetry.propagation import TraceParent, format_traceparent, parse_traceparent
-from l4.telemetry.tracing import TracingSettings
+from l4.telemetry.tracing_settings import TracingSettings
 
 _UNNAMED = "request"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from policies.attributes import Peer, RequestHead
-from policies.route import parse_query
+from policies.query import parse_query
 
 
 class KeyKind(StrEnum):

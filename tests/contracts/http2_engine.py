@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from hpack import Decoder, Encoder
 
 from l4.http2 import frames
-from l4.http2.connection import Connection, Engine, Limits, connect
+from l4.http2.connection import Connection, Limits
+from l4.http2.engines import Engine, connect
 from l4.http2.events import Event
 from policies.attributes import Headers
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from l4.config.settings import Settings
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from tests.wire.verdicts import read_frames, read_requests, read_response
 from waypoint.errors import BadRequest
 from waypoint.http.hygiene import normal_path

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from l4.http2 import frames
-from l4.http2.connection import Engine, Limits
+from l4.http2.connection import Limits
+from l4.http2.engines import Engine
 from l4.http2.events import ConnectionFailed, DataReceived, Event, RequestReceived, StreamReset
 from tests.contracts.http2_engine import CONNECT, GET, Peer, data
 

@@ -6,18 +6,17 @@ from hypothesis import strategies as st
 
 from policies.attributes import ClusterName, Identity, Peer, RequestHead
 from policies.matching import Exact, Regex
+from policies.path_match import PathKind, PathMatch
+from policies.query import parse_query
 from policies.route import (
     FieldMatch,
     Match,
     OrderedTable,
-    PathKind,
-    PathMatch,
     Route,
     RouteTable,
     Rule,
     SourceMatch,
     WeightedBackend,
-    parse_query,
     precedence,
 )
 

@@ -6,7 +6,7 @@ import pytest
 
 from policies.attributes import Header, Identity, Peer, RequestHead
 from policies.matching import Exact, Regex
-from policies.route import PathKind, PathMatch
+from policies.path_match import PathKind, PathMatch
 from policies.selector import (
     Condition,
     HeaderCondition,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from l4.hbone.errors import TunnelRefused, TunnelReset
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
 from tests.kit.origin import answering, origin

@@ -13,7 +13,7 @@ from h2.settings import SettingCodes
 
 from l4.config.settings import Settings
 from l4.http2 import frames
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from tests.kit.aio import run
 from tests.kit.front import Front, http2_front
 from tests.kit.http2 import Http2Origin, Http2Peer, http2_client, http2_origin

@@ -12,8 +12,9 @@ import pytest
 from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Peer, RequestHead
 from policies.opaque import OpaqueTable
+from policies.path_match import PathMatch
 from policies.retry import retries_on_statuses
-from policies.route import Match, PathMatch, Route, RouteTable, Rule, WeightedBackend
+from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
 from policies.session import SessionPersistence, cluster_mark
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from l4.http2 import frames
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled

@@ -5,7 +5,8 @@ from typing import Any
 
 from l4.config.settings import Settings
 from l4.http2 import frames
-from l4.http2.connection import Connection, Engine, Limits, connect
+from l4.http2.connection import Connection, Limits
+from l4.http2.engines import Engine, connect
 from l4.http2.errors import ErrorCode
 from l4.http2.events import (
     ConnectionFailed,

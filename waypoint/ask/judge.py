@@ -4,7 +4,9 @@ match. The table finds the winner by an index; this is the slow way round, which
 from collections.abc import Iterator
 
 from policies.attributes import Peer, RequestHead
-from policies.route import FieldMatch, Match, OrderedTable, PathKind, PathMatch, Route, Table, parse_query, precedence
+from policies.path_match import PathKind, PathMatch
+from policies.query import parse_query
+from policies.route import FieldMatch, Match, OrderedTable, Route, Table, precedence
 from waypoint.ask.explanation import MatchTold, Verdict
 from waypoint.ask.words import match_words, rule_name, text, wanted
 

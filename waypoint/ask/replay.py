@@ -13,8 +13,9 @@ from typing import BinaryIO
 import msgspec
 
 from policies.attributes import ClusterName, Identity, Peer, RequestHead
+from policies.query import parse_query
 from policies.rewrite import split_port
-from policies.route import Table, parse_query
+from policies.route import Table
 from waypoint.ask.effect import Effect, Words, effect
 from waypoint.ask.load import Loaded
 from waypoint.ask.words import cluster_name, text

@@ -12,10 +12,11 @@ from policies.filters import Filters
 from policies.jwt import Authentication, InlineKeys, RemoteKeys
 from policies.matching import Prefix, Regex, StringMatch
 from policies.mirror import Mirror
+from policies.path_match import PathKind
 from policies.rate_limit import RateLimits
 from policies.retry import RetryPolicy
 from policies.rewrite import AnyPathEdit, HeaderEdit, Redirect, RegexEdit, TextPrefixEdit, UrlRewrite
-from policies.route import FieldMatch, Match, PathKind, Rule, SourceMatch
+from policies.route import FieldMatch, Match, Rule, SourceMatch
 from policies.schedule import Schedule
 from policies.selector import (
     Condition,

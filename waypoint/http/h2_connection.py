@@ -11,7 +11,7 @@ from typing import cast
 
 from l4.config.settings import Settings
 from l4.hbone.limits import inner_limits_of
-from l4.http2.connection import Engine, connect
+from l4.http2.engines import Engine, connect
 from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, DataReceived, Event, SettingsChanged, WindowOpened
 from policies.attributes import Headers

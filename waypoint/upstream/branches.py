@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
 from l4.discovery.networks import Networks
 from l4.discovery.registry import Registry
@@ -18,7 +19,6 @@ from policies.balancing.endpoint import Endpoint
 from policies.host_pattern import HostPattern
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.errors import NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
-from waypoint.upstream.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -30,27 +30,36 @@ _MAX_LOOKS = 16  # for one that may go, where room is needed
 _Key = tuple[str, str, str]
 
 
-class _Branch:
+class Live(Protocol):
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way to it."""
+
+
+C = TypeVar("C", bound=Live)
+
+
+class _Branch(Generic[C]):
     __slots__ = ("cluster", "config", "used_at")
 
-    def __init__(self, cluster: Cluster, config: Callable[[], ClusterConfig]) -> None:
+    def __init__(self, cluster: C, config: Callable[[], ClusterConfig]) -> None:
         self.cluster = cluster
         self.config = config
         self.used_at = 0.0
 
     def is_idle(self, since: float) -> bool:
-        return self.used_at <= since and not any(live.active for live in self.cluster.endpoints)
+        return self.used_at <= since and not self.cluster.is_busy
 
 
-class Branches:
+class Branches(Generic[C]):
     """`begin` makes a live cluster of a configuration, `change` gives it another one, `end` lets go of it."""
 
     def __init__(
         self,
         config: ClusterConfig,
-        begin: Callable[[ClusterConfig], Cluster],
-        change: Callable[[Cluster, ClusterConfig], None],
-        end: Callable[[Cluster], None],
+        begin: Callable[[ClusterConfig], C],
+        change: Callable[[C, ClusterConfig], None],
+        end: Callable[[C], None],
         clock: Callable[[], float],
     ) -> None:
         assert config.followed is not None
@@ -62,15 +71,15 @@ class Branches:
         self._change = change
         self._end = end
         self._clock = clock
-        self._branches: OrderedDict[_Key, _Branch] = OrderedDict()
+        self._branches: OrderedDict[_Key, _Branch[C]] = OrderedDict()
 
-    def __iter__(self) -> Iterator[Cluster]:
+    def __iter__(self) -> Iterator[C]:
         return (branch.cluster for branch in self._branches.values())
 
     def __len__(self) -> int:
         return len(self._branches)
 
-    def at(self, called: str, host: bytes, registry: Registry) -> Cluster:
+    def at(self, called: str, host: bytes, registry: Registry) -> C:
         """The branch for a request that called an address, or a name, and names a host, if it names any. Raises
         RouteNotFound for hosts that are not the destination's, NoHealthyEndpoint for addresses that aren't, and
         UpstreamOverflow."""
@@ -101,14 +110,14 @@ class Branches:
             if branch.is_idle(since):
                 self._remove(key)
 
-    def _of_host(self, host: bytes) -> Cluster:
+    def _of_host(self, host: bytes) -> C:
         name = self._hosts.name_of(host)
         if name is None:
             raise RouteNotFound
         key = name, "", ""
         return self._known(key) or self._added(key, lambda: self._looked_up(name))
 
-    def _of_address(self, ip: str, host: bytes, registry: Registry) -> Cluster:
+    def _of_address(self, ip: str, host: bytes, registry: Registry) -> C:
         if self._networks.find(ip) is None:
             raise NoHealthyEndpoint
         name = self._hosts.name_of(host) if self._config.tls is not None else None
@@ -136,7 +145,7 @@ class Branches:
         endpoints = tuple(replace(it, tls=tls) for it in endpoints)
         return replace(self._config, followed=None, endpoints=endpoints, names=names, tls=tls)
 
-    def _known(self, key: _Key) -> Cluster | None:
+    def _known(self, key: _Key) -> C | None:
         branch = self._branches.get(key)
         if branch is None:
             return None
@@ -144,7 +153,7 @@ class Branches:
         self._branches.move_to_end(key)
         return branch.cluster
 
-    def _added(self, key: _Key, config: Callable[[], ClusterConfig]) -> Cluster:
+    def _added(self, key: _Key, config: Callable[[], ClusterConfig]) -> C:
         if len(self._branches) >= MAX_BRANCHES:
             self._make_room()
         branch = self._branches[key] = _Branch(self._begin(config()), config)

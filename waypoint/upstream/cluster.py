@@ -12,7 +12,6 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import replace
 from random import random
-from typing import TYPE_CHECKING
 
 from policies import outlier
 from policies.attributes import ClusterName
@@ -25,10 +24,8 @@ from policies.session import endpoint_mark
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.balancer import Balancer, Ranked, balancer
+from waypoint.upstream.branches import Branches
 from waypoint.upstream.endpoint import LiveEndpoint
-
-if TYPE_CHECKING:
-    from waypoint.upstream.branches import Branches
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +71,7 @@ class Cluster:
         self.retries: Spending = trunk.retries if trunk is not None else Spending(config.retry_budget)
         self.counts_requests = self.retries.counts_requests
         self.answered: asyncio.Event | None = None
-        self.branches: Branches | None = None
+        self.branches: Branches[Cluster] | None = None
         self._resolved: tuple[Endpoint, ...] = ()
         self._marked: dict[str, dict[bytes, LiveEndpoint]] = {}
         self._balancer: Balancer | None = None
@@ -92,6 +89,11 @@ class Cluster:
         self.config = config
         self.circuit.limits = config.circuit
         self._follow()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way to it."""
+        return any(live.active for live in self.endpoints)
 
     @property
     def is_awaited(self) -> bool:

@@ -15,7 +15,7 @@ from l4.config.settings import Settings
 from l4.hbone.errors import TunnelError
 from l4.hbone.handshakes import Handshakes
 from l4.http2 import frames
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
 from l4.net.capacity import Capacity
 from tests.contracts.http2_engine import CONNECT, GET, Peer, data, split

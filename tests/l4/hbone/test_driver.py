@@ -11,7 +11,7 @@ from l4.config.settings import Settings
 from l4.hbone.driver import Driver
 from l4.hbone.errors import TunnelReset
 from l4.http2 import frames
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
 from policies.attributes import Headers, Identity
 from policies.attributes import Peer as Workload

@@ -25,7 +25,7 @@ from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer, IncomingTunnel
 from l4.hbone.tunnel import Tunnel
 from l4.http2 import frames
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
 from l4.identity.source import WorkloadCertificate
 from l4.net.listener import bind

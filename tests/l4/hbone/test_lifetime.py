@@ -12,7 +12,7 @@ from l4.hbone import lifetime
 from l4.hbone.errors import TunnelReset
 from l4.hbone.lifetime import Lifetime
 from l4.http2 import frames
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
 from policies.attributes import Identity
 from tests.contracts.http2_engine import CONNECT, Peer, split
@@ -65,7 +65,7 @@ def test_a_pool_makes_a_new_connection_in_time_and_cuts_what_is_left_of_the_old_
         async with lab.server(), pool_of(lab.settings) as pool:
             pool._on_refused = refused.append
             reader, writer = await lab.connect(pool)
-            driver = writer.transport._driver  # type: ignore[attr-defined]
+            driver = writer.transport._carrier  # type: ignore[attr-defined]
             await settled(lambda: driver.is_draining, 10)
             told_at = time.time()
 

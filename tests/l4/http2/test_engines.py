@@ -3,7 +3,8 @@
 import pytest
 
 from l4.http2 import frames
-from l4.http2.connection import Engine, Limits, connect
+from l4.http2.connection import Limits
+from l4.http2.engines import Engine, connect
 from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import (
     ConnectionFailed,

@@ -11,7 +11,8 @@ import pytest
 from l4.config.settings import Settings
 from l4.hbone.limits import hbone_limits_of, hbone_reason, inner_limits_of, inner_reason
 from l4.http2 import frames
-from l4.http2.connection import Engine, Limits
+from l4.http2.connection import Limits
+from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
 from l4.http2.events import ConnectionFailed, DataReceived, Event, RequestReceived, StreamReset
 from l4.http2.flood import FloodLimits

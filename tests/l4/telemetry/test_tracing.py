@@ -13,7 +13,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as ExportedSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from l4.telemetry.propagation import TraceParent, parse_traceparent
-from l4.telemetry.tracing import InvalidTracing, Sampler, TracingSettings, start_tracer
+from l4.telemetry.tracing import start_tracer
+from l4.telemetry.tracing_settings import InvalidTracing, Sampler, TracingSettings
 from tests.kit.aio import run
 
 SAMPLED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -14,7 +14,8 @@ from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName
 from policies.matching import Exact, Regex
 from policies.opaque import OpaqueTable
-from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteTable, Rule, RuleSource, WeightedBackend
+from policies.path_match import PathKind, PathMatch
+from policies.route import FieldMatch, Match, Route, RouteTable, Rule, RuleSource, WeightedBackend
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, settled
 from tests.kit.origin import answering, origin

@@ -11,10 +11,11 @@ from policies.fault_plan import FaultPlan, FaultRule, StopWhen
 from policies.filters import DirectResponse, Filters
 from policies.matching import Exact, Regex
 from policies.mirror import Mirror
+from policies.path_match import PathKind, PathMatch
 from policies.rate_limit import Limit, RateLimits, RateRule
 from policies.retry import RetryPolicy, retries_on_statuses
 from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
-from policies.route import FieldMatch, Match, PathKind, PathMatch, Rule, RuleSource
+from policies.route import FieldMatch, Match, Rule, RuleSource
 from policies.schedule import Schedule
 from policies.selector import (
     HeaderCondition,

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from l4.http2 import frames
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
 from policies.attributes import Headers, RequestHead, ResponseHead
 from tests.contracts.http2_engine import GET, OK, Peer, data

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from l4.http2 import frames
-from l4.http2.connection import Engine
+from l4.http2.engines import Engine
 from policies.attributes import Headers, RequestHead, ResponseHead
 from tests.contracts.http2_engine import GET, Frame, Peer
 from tests.kit.mesh import with_settings

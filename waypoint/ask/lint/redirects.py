@@ -11,7 +11,8 @@ from l4.config.codes import Code
 from l4.config.documents import Problem
 from policies.attributes import RequestHead
 from policies.matching import Exact
-from policies.route import FieldMatch, Match, PathKind, RouteTable, RuleSource
+from policies.path_match import PathKind
+from policies.route import FieldMatch, Match, RouteTable, RuleSource
 from waypoint.ask.lint.subject import Subject
 from waypoint.config.snapshot import Destination
 

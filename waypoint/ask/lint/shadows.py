@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from policies.matching import StringMatch
-from policies.route import Match, OrderedTable, PathKind, PathMatch, Route, RouteTable, SourceMatch
+from policies.path_match import PathKind, PathMatch
+from policies.route import Match, OrderedTable, Route, RouteTable, SourceMatch
 
 _MAX_FORMS = 32
 _SPECIAL = frozenset(b".^$*+?{}[]()|\\")

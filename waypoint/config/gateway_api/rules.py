@@ -19,10 +19,11 @@ from policies.filters import NO_FILTERS, Filters
 from policies.matching import ANYTHING, Exact, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
+from policies.path_match import PathKind, PathMatch
 from policies.path_normalization import BASE, PathNormalization
 from policies.retry import DEFAULT_RETRIES, RetryPolicy, retries_on_statuses
 from policies.rewrite import HeaderEdit, PathEdit, PortSource, Redirect, UrlRewrite
-from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, Rule, RuleSource, WeightedBackend
+from policies.route import FieldMatch, Match, Route, Rule, RuleSource, WeightedBackend
 from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config.gateway_api import routes as api

@@ -24,6 +24,7 @@ from policies.header_format import FormattedHeader, HeaderFormat
 from policies.matching import ANYTHING, Exact, Prefix, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
+from policies.path_match import PathKind, PathMatch
 from policies.path_normalization import BASE, PathNormalization
 from policies.retry import BACKOFF_SECONDS, Condition, RetryPolicy
 from policies.rewrite import (
@@ -36,17 +37,7 @@ from policies.rewrite import (
     TextPrefixEdit,
     UrlRewrite,
 )
-from policies.route import (
-    FieldMatch,
-    Match,
-    PathKind,
-    PathMatch,
-    Route,
-    Rule,
-    RuleSource,
-    SourceMatch,
-    WeightedBackend,
-)
+from policies.route import FieldMatch, Match, Route, Rule, RuleSource, SourceMatch, WeightedBackend
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from policies.wire_text import Authority, Field, HeaderName, HeaderValue, Query
 from waypoint.config.clusters import ClusterConfigs

@@ -16,8 +16,9 @@ from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
 from policies.opaque import OpaqueRoute
+from policies.path_match import PathKind
 from policies.path_normalization import BASE, PathNormalization
-from policies.route import Match, PathKind, Route
+from policies.route import Match, Route
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.istio.virtual_rules import VirtualRules
 from waypoint.config.istio.virtual_service import MESH, HTTPMatch, VirtualService

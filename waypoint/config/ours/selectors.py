@@ -4,8 +4,8 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 
 from policies.matching import Exact, Regex, StringMatch
+from policies.path_match import PathKind, PathMatch
 from policies.path_normalization import PathNormalization
-from policies.route import PathKind, PathMatch
 from policies.selector import (
     Condition,
     HeaderCondition,

@@ -3,7 +3,8 @@ from hypothesis import strategies as st
 
 from policies.attributes import RequestHead
 from policies.matching import Exact, Regex
-from policies.route import FieldMatch, Match, PathKind, PathMatch, Route, RouteTable, Rule
+from policies.path_match import PathKind, PathMatch
+from policies.route import FieldMatch, Match, Route, RouteTable, Rule
 from waypoint.ask.lint.shadows import shadows
 
 

@@ -68,7 +68,7 @@ def _shown(value: object) -> str:
 def metrics_page() -> str:
     """From what a scraper of a new process gets: every family says what it is, and the labels stand beside it."""
     rows = [METRICS]
-    for family in MeshMetrics("proxy", "").families:
+    for family in MeshMetrics("proxy", "").snapshot():
         labels = ", ".join(f"`{name}`" for name in family.label_names)
         rows.append(f"| `{family.sample_name}` | {family.kind} | {family.help_text} | {labels} |\n")
     return "".join(rows)

@@ -25,11 +25,11 @@ from pathlib import Path
 
 import uvloop
 
-from l4.admin import Readiness
 from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.net.tasks import Tasks
+from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot

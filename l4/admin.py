@@ -5,6 +5,9 @@ Both programs use the same three and add pages of their own to the administratio
 asks nobody who they are, so it listens on loopback unless told otherwise, and refuses what a web page in somebody's
 browser could send it.
 
+A program may have parts with metrics and readiness of their own, such as workers. The ports answer for all of them:
+metrics are added up, and the program is ready when each part is.
+
 Each port holds few connections, each for one request and for a short time (`l4.net.visits`), out of a reserve of file
 descriptors: a flood of any of them, or of traffic, leaves an answer to those who ask.
 """
@@ -13,9 +16,10 @@ import asyncio
 import errno
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -23,7 +27,12 @@ from aiohttp import web
 from l4.net.descriptors import visits_per_operator_port
 from l4.net.listener import CannotListen, bind
 from l4.net.visits import VisitServer
+from l4.readiness import Readiness
+from l4.readiness import merge as merge_readiness
 from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.samples import MetricsSnapshot
+
+T = TypeVar("T")
 
 Address = tuple[str, int]
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,6 +48,10 @@ MAX_SCRAPES = 16
 """Connections to the metrics port: a body may have 20 MB, and a client that reads slowly keeps it in memory."""
 _SCRAPING_SHARE = 0.25
 """Of the time, at most, metrics are being rendered, however often somebody asks."""
+ANSWER_SECONDS = 5.0
+"""How long a part of the program may take to answer; Prometheus waits ten seconds."""
+PROBE_SECONDS = 0.8
+"""The same for readiness: the kubelet waits one second."""
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -69,43 +82,49 @@ class PortUnavailable(Exception):
         super().__init__(f"{purpose} port {place} cannot be opened: {reason}, or choose another with --{purpose}")
 
 
-@dataclass(slots=True)
-class Readiness:
-    """What must still happen before traffic may come, by name: `configuration`, `certificate`. `concerns` are sentences
-    on what goes wrong, or will, unless somebody does something; by subject."""
-
-    pending: set[str] = field(default_factory=set)
-    concerns: dict[str, str] = field(default_factory=dict)
+class Part(Protocol):
+    """A part of the program that has readiness and metrics of its own. It may live in another process."""
 
     @property
-    def is_ready(self) -> bool:
-        return not self.pending
+    def name(self) -> str: ...
+    async def readiness(self) -> Readiness: ...
+    async def metrics(self) -> MetricsSnapshot: ...
 
-    def done(self, task: str) -> None:
-        self.pending.discard(task)
 
-    def concern(self, subject: str, sentence: str) -> None:
-        """An empty sentence takes the subject's concern back."""
-        if sentence:
-            self.concerns[subject] = sentence
-        else:
-            self.concerns.pop(subject, None)
+class NoAnswer(Exception):
+    """A part of the program did not answer in time."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self.name = name
+        super().__init__(f"{name} did not answer within {seconds:g} s")
+
+
+async def answer(name: str, waiting: Awaitable[T], seconds: float | None = None) -> T:
+    """What the part with this name answers, within ANSWER_SECONDS or `seconds`. Raises NoAnswer."""
+    seconds = ANSWER_SECONDS if seconds is None else seconds
+    try:
+        async with asyncio.timeout(seconds):
+            return await waiting
+    except TimeoutError:
+        raise NoAnswer(name, seconds) from None
 
 
 class OperatorPorts:
     """Serves the three ports from `start` to `close`.
 
-    `dump` gives what `/config_dump` shows, without secrets; `stop` is called by POST `/quitquitquit` and returns at
-    once. `pages` are added to the administration port: path → (what it shows, handler).
+    `readiness` and `metrics` are those of the process itself, `parts` add theirs. `dump` gives what `/config_dump`
+    shows, without secrets; `stop` is called by POST `/quitquitquit` and returns at once. `pages` are added to the
+    administration port: path → (what it shows, handler).
     """
 
     def __init__(
         self,
         metrics: MeshMetrics,
         pending: Iterable[str],
-        dump: Callable[[], object],
+        dump: Callable[[], Awaitable[object]],
         stop: Callable[[], None],
         pages: Mapping[str, tuple[str, Page]] | None = None,
+        parts: Sequence[Part] = (),
     ) -> None:
         self.readiness = Readiness(set(pending))
         self.addresses = OperatorAddresses()
@@ -113,6 +132,7 @@ class OperatorPorts:
         self._dump = dump
         self._stop = stop
         self._pages = pages or {}
+        self._parts = parts
         self._scraping = asyncio.Lock()
         self._next_scrape = 0.0
         self._runners: list[web.AppRunner] = []
@@ -184,6 +204,8 @@ class OperatorPorts:
             server.asked(request.transport)
         try:
             response = await handler(request)
+        except NoAnswer as error:
+            response = web.Response(status=503, text=f"{error}\n")
         except web.HTTPException as error:
             error.force_close()
             raise
@@ -221,12 +243,14 @@ class OperatorPorts:
         async with self._scraping:
             await asyncio.sleep(self._next_scrape - loop.time())
             began = loop.time()
-            body, content_type = await asyncio.to_thread(self._metrics.render, request.headers.get("Accept", ""))
+            others = await asyncio.gather(*(answer(part.name, part.metrics()) for part in self._parts))
+            accept = request.headers.get("Accept", "")
+            body, content_type = await asyncio.to_thread(self._metrics.render, accept, others)
             self._next_scrape = began + (loop.time() - began) / _SCRAPING_SHARE
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _ready(self, _: web.Request) -> web.Response:
-        readiness = self.readiness
+        readiness = merge_readiness((self.readiness, *await asyncio.gather(*map(_readiness_of, self._parts))))
         concerns = "".join(f"{sentence}\n" for _, sentence in sorted(readiness.concerns.items()))
         if readiness.is_ready:
             return web.Response(text=f"ready\n{concerns}")
@@ -244,12 +268,20 @@ class OperatorPorts:
         return web.Response(text="".join(f"{path:<16} {shows}\n" for path, shows in pages.items()))
 
     async def _config_dump(self, _: web.Request) -> web.Response:
-        text = json.dumps(self._dump(), indent=2, default=str)
+        text = json.dumps(await self._dump(), indent=2, default=str)
         return web.Response(text=text + "\n", content_type="application/json")
 
     async def _quit(self, _: web.Request) -> web.Response:
         self._stop()
         return web.Response(text="shutdown now\n")
+
+
+async def _readiness_of(part: Part) -> Readiness:
+    """A part that does not answer is not ready."""
+    try:
+        return await answer(part.name, part.readiness(), PROBE_SECONDS)
+    except NoAnswer as error:
+        return Readiness({part.name}, {part.name: str(error)})
 
 
 @web.middleware

@@ -248,7 +248,7 @@ class Waypoint:
     def _concern(self, loop: str, sentence: str) -> None:
         self._operators.readiness.concern(loop, sentence)
 
-    def _dump(self) -> object:
+    async def _dump(self) -> object:
         return dump(self._holder.current, self._transitions.since)
 
     def _record(self, snapshot: Snapshot) -> None:

@@ -14,7 +14,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from l4.admin import Readiness
 from l4.config.collector import paused
 from l4.config.documents import Problem
 from l4.config.doubts import concern
@@ -22,6 +21,7 @@ from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.config.sources import Documents, FolderSource
 from l4.config.telling import Changed, Changes, Telling
+from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import EACH
 from waypoint.ask.analyze import findings

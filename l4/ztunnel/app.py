@@ -184,7 +184,7 @@ class Ztunnel:
         self._metrics.config_problems.value = len(prepared.problems)
         self._metrics.config_doubts.value = len(prepared.doubts)
 
-    def _dump(self) -> Mapping[str, object]:
+    async def _dump(self) -> Mapping[str, object]:
         registry = self._registry.current
         return {
             "workloads": [

@@ -1,14 +1,18 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import ClientSession, web
 
-from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
+from l4 import admin
+from l4.admin import OperatorAddresses, OperatorPorts, Part, PortUnavailable
+from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.samples import MetricsSnapshot
 from tests.kit.aio import run
 
 ANYWHERE = OperatorAddresses(("127.0.0.1", 0), ("127.0.0.1", 0), ("127.0.0.1", 0))
@@ -16,6 +20,10 @@ ANYWHERE = OperatorAddresses(("127.0.0.1", 0), ("127.0.0.1", 0), ("127.0.0.1", 0
 
 async def _hello(_: web.Request) -> web.Response:
     return web.Response(text="hello\n")
+
+
+async def _dump() -> object:
+    return {"version": "7", "problems": ()}
 
 
 class Operator:
@@ -35,14 +43,15 @@ class Operator:
 
 
 @asynccontextmanager
-async def _operator(*pending: str) -> AsyncIterator[Operator]:
+async def _operator(*pending: str, parts: Sequence[Part] = ()) -> AsyncIterator[Operator]:
     stops: list[str] = []
     ports = OperatorPorts(
         MeshMetrics("proxy", "1.2.3"),
         pending,
-        dump=lambda: {"version": "7", "problems": ()},
+        dump=_dump,
         stop=lambda: stops.append("now"),
         pages={"/hello": ("a greeting", _hello)},
+        parts=parts,
     )
     await ports.start(ANYWHERE)
     async with ClientSession() as client:
@@ -171,7 +180,7 @@ def test_a_port_in_use_is_one_clear_sentence_and_leaves_nothing_open() -> None:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as program:
             taken = program.getsockname()
-            other = OperatorPorts(MeshMetrics("proxy", "1"), (), dump=dict, stop=lambda: None)
+            other = OperatorPorts(MeshMetrics("proxy", "1"), (), dump=_dump, stop=lambda: None)
 
             with pytest.raises(PortUnavailable) as failure:
                 await other.start(OperatorAddresses(("127.0.0.1", 0), ("127.0.0.1", 0), taken))
@@ -188,7 +197,7 @@ def test_a_port_in_use_is_one_clear_sentence_and_leaves_nothing_open() -> None:
 
 def test_an_address_this_machine_does_not_have_is_said_so() -> None:
     async def scenario() -> None:
-        ports = OperatorPorts(MeshMetrics("proxy", "1"), (), dump=dict, stop=lambda: None)
+        ports = OperatorPorts(MeshMetrics("proxy", "1"), (), dump=_dump, stop=lambda: None)
 
         with pytest.raises(PortUnavailable, match=r"metrics port 192\.0\.2\.1:15020 .* no such address"):
             await ports.start(OperatorAddresses(metrics=("192.0.2.1", 15020)))
@@ -223,7 +232,7 @@ def test_a_process_that_is_told_to_stop_says_that_it_is_not_ready() -> None:
 @pytest.mark.parametrize("comes_first", [True, False], ids=["before the old one stops", "while it drains"])
 def test_the_ports_go_from_an_old_process_to_a_new_one(comes_first: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        new = OperatorPorts(MeshMetrics("proxy", "1.2.4"), (), dump=dict, stop=lambda: None)
+        new = OperatorPorts(MeshMetrics("proxy", "1.2.4"), (), dump=_dump, stop=lambda: None)
         async with _operator() as old:
             if comes_first:
                 await new.start(old.ports.addresses)
@@ -237,4 +246,77 @@ def test_the_ports_go_from_an_old_process_to_a_new_one(comes_first: bool, caplog
             assert await _readiness(new) == {200}
             await new.close()
 
+    run(scenario())
+
+
+@dataclass
+class _Worker:
+    """Carries nothing, but has metrics and readiness."""
+
+    name: str
+    own: Readiness = field(default_factory=Readiness)
+    counts: MeshMetrics = field(default_factory=lambda: MeshMetrics("proxy", "1.2.3"))
+    hangs: bool = False
+
+    async def readiness(self) -> Readiness:
+        await self._pause()
+        return self.own
+
+    async def metrics(self) -> MetricsSnapshot:
+        await self._pause()
+        return self.counts.snapshot()
+
+    async def _pause(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+
+
+def test_the_program_is_ready_when_each_part_of_it_is() -> None:
+    async def scenario() -> None:
+        one, other = _Worker("worker 1"), _Worker("worker 2", Readiness({"listener"}, {"keys": "no keys of https://a"}))
+        async with _operator("certificate", parts=(one, other)) as operator:
+            operator.ports.readiness.concern("keys", "no keys of https://b")
+            before = await operator.ask("readiness", "/healthz/ready")
+            operator.ports.readiness.done("certificate")
+            between = await operator.ask("readiness", "/healthz/ready")
+            other.own.done("listener")
+            after = await operator.ask("readiness", "/healthz/ready")
+
+            concerns = "no keys of https://b\nno keys of https://a\n"
+            assert before[::2] == (503, f"not ready, pending: certificate, listener\n{concerns}")
+            assert between[::2] == (503, f"not ready, pending: listener\n{concerns}")
+            assert after[::2] == (200, f"ready\n{concerns}")
+
+    run(scenario())
+
+
+def test_a_scrape_adds_up_the_parts_of_the_program() -> None:
+    async def scenario() -> None:
+        workers = _Worker("worker 1"), _Worker("worker 2")
+        for number, worker in enumerate(workers, start=1):
+            worker.counts.requests.labels(("a",) * len(worker.counts.requests.label_names)).add(number)
+            worker.counts.count_refusal("max_connections")
+        async with _operator(parts=workers) as operator:
+            _, _, text = await operator.ask("metrics", "/stats/prometheus")
+
+            (requests,) = (line for line in text.splitlines() if line.startswith("istio_requests_total{"))
+            assert requests.endswith(" 3")
+            assert 'pywaypoint_refused_total{reason="max_connections"} 2\n' in text
+            assert 'istio_build{component="proxy",tag="1.2.3"} 1\n' in text
+
+    run(scenario())
+
+
+def test_a_part_that_does_not_answer_is_not_ready_and_gives_no_wrong_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with _operator(parts=(_Worker("worker 1"), _Worker("worker 2", hangs=True))) as operator:
+            ready, stats = await asyncio.gather(
+                operator.ask("readiness", "/healthz/ready"), operator.ask("metrics", "/stats/prometheus")
+            )
+
+            assert ready[::2] == (503, "not ready, pending: worker 2\nworker 2 did not answer within 0.1 s\n")
+            assert stats[::2] == (503, "worker 2 did not answer within 0.2 s\n")
+
+    monkeypatch.setattr(admin, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(admin, "ANSWER_SECONDS", 0.2)
     run(scenario())

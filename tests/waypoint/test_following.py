@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from l4.admin import Readiness
 from l4.config.documents import Problem
 from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.net.tasks import Tasks
+from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
 from waypoint import following
 from waypoint.ask.lint import Subject

@@ -1,0 +1,108 @@
+import pickle
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l4.telemetry.metrics import REQUEST_LABELS, MeshMetrics
+from l4.telemetry.samples import BUCKETS, CannotMerge, FamilySnapshot, Merging, MetricsSnapshot, merge
+
+VALUES = ("value",) * len(REQUEST_LABELS)
+
+
+def metrics() -> MeshMetrics:
+    return MeshMetrics("proxy", "1.2.3")
+
+
+def rendered(*snapshots: MetricsSnapshot) -> str:
+    return "".join(family.render(is_openmetrics=False) for family in merge(snapshots))
+
+
+def test_counters_are_added_up_by_their_labels() -> None:
+    one, other = metrics(), metrics()
+    one.refused.labels(("both",)).add(2)
+    other.refused.labels(("both",)).add(3)
+    other.refused.labels(("only here",)).add()
+
+    text = rendered(one.snapshot(), other.snapshot())
+
+    assert 'pywaypoint_refused_total{reason="both"} 5\n' in text
+    assert 'pywaypoint_refused_total{reason="only here"} 1\n' in text
+    assert text.count("# TYPE pywaypoint_refused_total counter\n") == 1
+
+
+@given(st.lists(st.floats(0, 1e8)), st.lists(st.floats(0, 1e8)))
+def test_merged_histograms_are_what_one_histogram_of_all_values_is(here: list[float], there: list[float]) -> None:
+    one, other, both = metrics(), metrics(), metrics()
+    for value in here:
+        one.request_duration.labels(VALUES).observe(value)
+    for value in there:
+        other.request_duration.labels(VALUES).observe(value)
+    for value in (*here, *there):
+        both.request_duration.labels(VALUES).observe(value)
+
+    (merged,) = merge([(one.request_duration.snapshot(),), (other.request_duration.snapshot(),)])
+    expected = both.request_duration.snapshot()
+
+    for values, counts in expected.samples.items():
+        assert not isinstance(counts, int)
+        found = merged.samples[values]
+        assert not isinstance(found, int)
+        assert found.counts == counts.counts
+        assert found.sum == pytest.approx(counts.sum)
+        assert len(found.counts) == len(BUCKETS) + 1
+    assert merged.samples.keys() == expected.samples.keys()
+
+
+def test_a_gauge_that_does_not_add_up_takes_the_worst_value() -> None:
+    several = [metrics(), metrics(), metrics()]
+    for number, it in enumerate(several):
+        it.config_problems.value = number
+        it.stopped_faults.labels(("plan",)).value = number % 2
+        it.cluster_states.labels(("circuit_breakers.default.rq_open", "app")).value = number % 2
+    several[0].certificate_expires(50)
+    several[1].certificate_expires(40)
+
+    texts = {rendered(*(it.snapshot() for it in order)) for order in permutations(several)}
+
+    for text in texts:
+        assert "pywaypoint_config_problems 2\n" in text
+        assert 'pywaypoint_fault_stopped{plan="plan"} 1\n' in text
+        assert 'pywaypoint_cluster_state{state="circuit_breakers.default.rq_open",cluster_name="app"} 1\n' in text
+        assert "istio_cert_expiry_seconds 40\n" in text
+        assert 'istio_build{component="proxy",tag="1.2.3"} 1\n' in text
+
+
+def test_the_merger_of_one_is_that_one() -> None:
+    one = metrics()
+    one.requests.labels(VALUES).add()
+    one.request_bytes.labels(VALUES).observe(7)
+
+    assert merge([one.snapshot()]) == one.snapshot()
+    assert merge([one.snapshot(), ()]) == one.snapshot()
+    assert merge([]) == ()
+
+
+def test_a_snapshot_keeps_its_numbers_and_goes_to_another_process() -> None:
+    one = metrics()
+    count, duration = one.requests.labels(VALUES), one.request_duration.labels(VALUES)
+    count.add()
+    duration.observe(3)
+
+    snapshot = one.snapshot()
+    before = rendered(snapshot)
+    count.add()
+    duration.observe(3)
+
+    assert rendered(snapshot) == before
+    assert rendered(pickle.loads(pickle.dumps(snapshot))) == before
+    assert rendered(one.snapshot()) != before
+
+
+def test_metrics_that_differ_in_more_than_numbers_are_not_merged() -> None:
+    one = FamilySnapshot("a", "gauge", "A.", ("b",), Merging.MAX, {("c",): 1})
+    other = FamilySnapshot("a", "gauge", "A.", ("b", "d"), Merging.MAX, {("c", "e"): 1})
+
+    with pytest.raises(CannotMerge, match="the metric a has another type"):
+        merge([(one,), (other,)])

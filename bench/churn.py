@@ -33,9 +33,9 @@ from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
-from waypoint.following import Following
 from waypoint.live import LivePolicies
-from waypoint.options import GatewayName, RunOptions
+from waypoint.process.following import Following
+from waypoint.process.options import GatewayName, RunOptions
 from waypoint.upstream.clusters import Clusters
 
 _NOBODY = ("127.0.0.1", 0)

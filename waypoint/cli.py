@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from l4.command_line import EXISTING, AddressType, flag, operator_ports, resources, version
 from l4.config.codes import CODES, Level
-from waypoint.options import Address, GatewayName, RunOptions
+from waypoint.process.options import Address, GatewayName, RunOptions
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -95,7 +95,7 @@ def run(
     record: str,
 ) -> None:
     """Serve one Gateway as its waypoint."""
-    from waypoint.app import run as serve
+    from waypoint.process.app import run as serve
 
     serve(
         RunOptions(

@@ -46,7 +46,8 @@ def test_every_problem_and_finding_is_told_once_with_its_line_and_when_it_is_gon
                 path.write_text(ROUTE)
                 await says(f"mended or removed: {path}:10: HTTPRoute default/app spec.rules[2]")
 
-        assert log.read_text().count("WARNING waypoint.following: ") == 3  # and that the namespace is not in the mesh
+        warnings = log.read_text().count("WARNING waypoint.process.following: ")
+        assert warnings == 3  # the third: the namespace is not in the mesh
 
     run(scenario(), 60)
 

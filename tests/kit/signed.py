@@ -18,9 +18,9 @@ from l4.ztunnel.app import RunOptions as ZtunnelOptions
 from l4.ztunnel.app import Ztunnel
 from policies.attributes import Identity
 from tests.kit.certificate_service import ServiceClient
-from waypoint.app import Waypoint
-from waypoint.options import GatewayName
-from waypoint.options import RunOptions as WaypointOptions
+from waypoint.process.app import Waypoint
+from waypoint.process.options import GatewayName
+from waypoint.process.options import RunOptions as WaypointOptions
 
 NOT_THERE = Path("/nonexistent")
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import click
 from rich.console import Console
 
+from l4.command_line import Address
 from l4.config.settings import InvalidSetting, Settings
 from waypoint.ask.explain import explain, snapshot_for
 from waypoint.ask.load import Gateway, Loaded, load
@@ -21,7 +22,6 @@ from waypoint.ask.remote import CannotAsk, ask
 from waypoint.ask.replay import replay
 from waypoint.ask.replayed import tell_replay, values
 from waypoint.ask.telling import tell
-from waypoint.options import Address
 
 
 def run_explain(

@@ -6,7 +6,7 @@ PROBLEM = "/x/routes.yaml:9: HTTPRoute default/reviews spec.rules[0].backendRefs
 MOVED = PROBLEM.replace(":9:", ":12:")
 
 
-def line(text: str, level: str = "WARNING", name: str = "waypoint.following") -> str:
+def line(text: str, level: str = "WARNING", name: str = "waypoint.process.following") -> str:
     return f"2026-01-01 12:00:00,000 {level} {name}: {text}"
 
 

@@ -32,7 +32,7 @@ from waypoint.config.inputs import why_no_gateway
 from waypoint.config.pipeline import Compiled, Pipeline
 from waypoint.config.snapshot import Snapshot
 from waypoint.live import LivePolicies
-from waypoint.options import RunOptions
+from waypoint.process.options import RunOptions
 from waypoint.upstream.balancer import prepare as prepare_balancing
 from waypoint.upstream.clusters import Clusters
 

@@ -39,11 +39,11 @@ from waypoint.config.dump import dump
 from waypoint.config.snapshot import Snapshot
 from waypoint.config.transitions import Transitions
 from waypoint.data_path import DataPath
-from waypoint.following import Following, own_ip
 from waypoint.inbound.sandwich import ProxyServer
 from waypoint.inbound.terminate import Terminator
 from waypoint.live import LivePolicies
-from waypoint.options import RunOptions
+from waypoint.process.following import Following, own_ip
+from waypoint.process.options import RunOptions
 from waypoint.telemetry.exchanges import Telemetry
 from waypoint.telemetry.recorder import CannotRecord, Recorder
 from waypoint.upstream.clusters import Clusters

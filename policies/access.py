@@ -1,8 +1,9 @@
-"""What somebody wants to do, and the conditions that an AuthorizationPolicy's rules are made of.
+"""An access (who wants to reach what) and the conditions of AuthorizationPolicy rules.
 
-A condition is one field of a source, an operation or a `when`: it holds when any of its values does, or, `is_not`, when
-none does. What an access lacks (an identity, a header, a token) has no value: no list takes it, and every `not` list is
-content. Each says what it must see (`sees`): where bytes are all that is known, those that look at HTTP can't be asked.
+A condition tests one field of a source, an operation or a `when` clause. It holds when any of its values matches, or,
+with `is_not`, when none matches. A field that the access lacks (identity, header, token) matches no list, and therefore
+satisfies every `not` list. `Condition.sees` states how much of the access a condition needs: conditions on HTTP fields
+cannot be evaluated for raw TCP bytes.
 https://istio.io/latest/docs/reference/config/security/conditions/
 """
 
@@ -18,19 +19,22 @@ from policies.value_match import Hosts, Networks, Paths, Ports, Texts, address_o
 
 
 class Seen(IntEnum):
-    """How much of an access there is to see; each has what comes before it, too."""
+    """How much of an access is visible. Each level includes the ones before it."""
 
     CONNECTION = 0
     TARGET = 1
-    """Method, host and path of a request, which can still be told of one that went on long ago."""
+    """Method, host and path. Known even for a request that was forwarded long ago."""
     HEAD = 2
-    """All of a request, with the claims of its token."""
+    """The whole request head, and the claims of its token."""
 
 
 @dataclass(slots=True)
 class Access:
-    """A peer's wish to reach `port` of `addresses`, which are all of one service or one workload; by a request, or by
-    bytes (`head` is None). `server_name` is what a TLS client asked for."""
+    """A peer's wish to reach `port` of a destination, by a request or by raw bytes.
+
+    `addresses` are all addresses of one service or one workload. `head` is None for raw bytes. `server_name` is the SNI
+    of a TLS client.
+    """
 
     peer: Peer
     addresses: tuple[str, ...]
@@ -48,13 +52,17 @@ class Access:
 
     @property
     def request(self) -> RequestHead:
-        """For conditions that look at HTTP; nobody asks them about bytes."""
+        """The request head. Only HTTP conditions read it; they are never evaluated for raw bytes."""
         assert self.head is not None
         return self.head
 
     @property
     def remote_ip(self) -> str:
-        """The last address of x-forwarded-for, which a trusted proxy before us has written; else the peer's own."""
+        """The client's address as trusted proxies report it.
+
+        This is the last address in `x-forwarded-for`, which the proxy in front of this one appended, or the peer's own
+        address.
+        """
         forwarded = _values(self.request, b"x-forwarded-for")
         if not forwarded:
             return self.peer.ip
@@ -63,7 +71,7 @@ class Access:
 
 
 class Condition(Protocol):
-    """`key` is what it looks at, in the words of a `when` where there are such."""
+    """One test of an access. `key` names the tested field, in the words of a `when` clause where one exists."""
 
     sees: ClassVar[Seen]
 
@@ -82,7 +90,7 @@ class Condition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, from the peer's certificate."""
+    """The peer certificate's principal: `TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`."""
 
     values: Texts
     is_not: bool = False
@@ -108,7 +116,7 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class TrustDomain:
-    """Of the peer's certificate."""
+    """The trust domain of the peer's certificate."""
 
     values: Texts
     is_not: bool = False
@@ -123,7 +131,7 @@ class TrustDomain:
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """`NAMESPACE/ACCOUNT`, in whatever trust domain."""
+    """`NAMESPACE/ACCOUNT`, in any trust domain."""
 
     values: Texts
     is_not: bool = False
@@ -175,7 +183,7 @@ class RequestPrincipal:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim of a verified token, a text or a list of them; `path` leads to one inside of others."""
+    """A claim of a verified token: a string or a list of strings. `path` leads to a nested claim."""
 
     path: tuple[str, ...]
     values: Texts
@@ -225,9 +233,11 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The path as it goes on to the endpoint but for rewrites, without the query. Some applications take `;x=1` out of
-    each segment before they look at the path, and others don't (CVE-2026-73511): where it denies (`is_wide`), it is
-    enough that the path holds in one of the two ways, else it must in both."""
+    """The request path without its query, as forwarded before rewrites.
+
+    Some applications remove `;x=1` parameters from path segments, others do not (CVE-2026-73511). With `is_wide`, set
+    on rules that deny, it is enough that one of the two readings holds. Without it, both must hold.
+    """
 
     values: Paths
     is_not: bool = False
@@ -245,9 +255,11 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All values of a header, joined by commas. Nobody gets past by another value beside the one that is meant
-    (CVE-2026-26308): where it denies (`is_wide`), it is enough that it holds for one of the values by itself; where it
-    allows, none of the values may be one of those that are not to be."""
+    """All values of a header, joined by commas.
+
+    A second value must not bypass a rule (CVE-2026-26308). With `is_wide`, set on rules that deny, it is enough that
+    the condition holds for one value alone. On rules that allow, a `not` condition must hold for every value.
+    """
 
     name: bytes
     values: Texts
@@ -275,7 +287,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class DestinationIp:
-    """Of a service with several addresses any counts, by whichever of them it is called."""
+    """The destination's address. Any address of a service matches, whichever of them the client called."""
 
     values: Networks
     is_not: bool = False
@@ -309,12 +321,12 @@ class ServerName:
 
 
 def _without_parameters(path: bytes) -> bytes:
-    """As a servlet container sees it: `/a/..;b/c;d` is `/c`."""
+    """The path as a servlet container reads it: `/a/..;b/c;d` is `/c`."""
     return without_dots([segment.partition(b";")[0] for segment in path.split(b"/")[1:]])
 
 
 def _values(head: RequestHead, name: bytes) -> list[bytes]:
-    """Of a header, or of what a head has beside its headers."""
+    """The values of a header, or of a pseudo header that the head stores elsewhere."""
     match name:
         case b":authority" | b"host":
             return [head.authority]

@@ -1,7 +1,7 @@
-"""All that a decision may look at: who asks, and the head of what is asked.
+"""Attributes that policies decide on: the peer, and the heads of requests and responses.
 
-Header names are lower-case bytes from wire to wire; text exists only at the configuration and log borders.
-Heads are made once per request by the HTTP codecs, after hygiene, and treated as read-only by policies.
+Header names are lower-case bytes throughout; text exists only where configuration is read and logs are written. HTTP
+codecs build each head once, after hygiene. Policies treat heads as read-only.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Header = tuple[bytes, bytes]
 Headers = list[Header]
 
 ClusterName = NewType("ClusterName", str)
-"""Names one destination with live state, e.g. `inbound-vip|9080|http|reviews.default.svc.cluster.local`."""
+"""Name of one destination with live state, e.g. `inbound-vip|9080|http|reviews.default.svc.cluster.local`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Identity:
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Read a SPIFFE URI of the mesh's form; raises ValueError with a sentence for any other."""
+        """Parse a SPIFFE URI of the mesh's form. Raises ValueError with an explanation for any other text."""
         scheme, _, rest = uri.partition("://")
         parts = rest.split("/")
         if scheme != "spiffe" or len(parts) != 5 or parts[1] != "ns" or parts[3] != "sa":
@@ -51,7 +51,7 @@ def _is_plain_segment(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other side of a connection. `identity` is None when it did not authenticate itself."""
+    """The other side of a connection. `identity` is None if the peer did not authenticate."""
 
     identity: Identity | None
     ip: str
@@ -60,13 +60,13 @@ class Peer:
 
 @dataclass(slots=True)
 class RequestHead:
-    """A request's head in canonical form: what policies see is byte for byte what is forwarded.
+    """A request's head in canonical form. Policies see byte for byte what is forwarded.
 
-    `path` is everything before the first `?`, `query` everything after it (empty when there is none, and
-    `has_query` tells `/a?` from `/a`). `headers` holds no pseudo header and no `host`: that is `authority`.
-    `upgrade` is the protocol that the client asks to change to, `websocket`; the method is GET then, whatever the
-    version of HTTP makes of it on the wire (RFC 8441). `overrides` are the headers by which the client asks something
-    of us (`policies.overrides`); they stand nowhere else, and go no further.
+    `path` is everything before the first `?`, and `query` everything after it. `has_query` distinguishes `/a?` from
+    `/a`. `headers` holds no pseudo headers and no `host`; the host is `authority`. `upgrade` is the protocol that the
+    client wants to switch to (`websocket`); `method` is then GET, whatever the HTTP version puts on the wire (RFC
+    8441). `overrides` are the headers that configure this proxy (`policies.overrides`); they appear nowhere else and
+    are not forwarded.
     """
 
     method: bytes
@@ -83,7 +83,7 @@ class RequestHead:
         return b"%b?%b" % (self.path, self.query) if self.has_query else self.path
 
     def get(self, name: bytes) -> bytes | None:
-        """The first value of the header with this lower-case name."""
+        """Return the first value of the header `name` (lower-case), or None."""
         for key, value in self.headers:
             if key == name:
                 return value

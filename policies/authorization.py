@@ -1,10 +1,10 @@
-"""AuthorizationPolicies of one destination: may this be done here?
+"""Evaluate the AuthorizationPolicies of one destination.
 
-    CUSTOM (who is to be asked) → AUDIT (only noted) → DENY (any rule that matches) → ALLOW (one must, if there is any)
+    CUSTOM (ask its provider) → AUDIT (only logged) → DENY (any matching rule) → ALLOW (if any exists, one must match)
 
-A policy without rules matches nothing, so that ALLOW without rules denies everything; a rule without conditions matches
-everything. Of several rules that match, the first by name is told, as Envoy does, whose table of policies is sorted. A
-policy on trial (`istio.io/dry-run`) has a say in nothing but what is noted beside the verdict.
+A policy without rules matches nothing, so an ALLOW without rules denies everything. A rule without conditions matches
+everything. If several rules match, the first by name is reported, as in Envoy, whose policy table is sorted. Policies
+in dry-run mode (`istio.io/dry-run`) are only noted beside the verdict and never change it.
 https://istio.io/latest/docs/concepts/security/#authorization-policies
 """
 
@@ -17,7 +17,7 @@ from typing import Self
 from policies.access import Access, Condition, Header, Seen
 
 All = tuple[Condition, ...]
-"""Conditions that must hold together."""
+"""Conditions that must all hold."""
 
 
 class Action(StrEnum):
@@ -29,7 +29,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Of each group one alternative must hold: the sources, the operations, and each `when` by itself."""
+    """A rule matches if one alternative of each group holds. Groups are sources, operations, and each `when` clause."""
 
     index: int
     groups: tuple[tuple[All, ...], ...] = ()
@@ -38,14 +38,14 @@ class Rule:
         return all(any(all(it.holds(access) for it in every) for every in group) for group in self.groups)
 
     def within(self, seen: Seen) -> Self:
-        """Without the conditions that must see more; it matches at least what it matched before."""
+        """Return the rule without conditions that need to see more than `seen`. It then matches at least as much."""
         groups = tuple(tuple(tuple(it for it in every if it.sees <= seen) for every in group) for group in self.groups)
         return replace(self, groups=groups)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`provider` is who is asked, where the action is CUSTOM."""
+    """One AuthorizationPolicy. `provider` is the extension provider to ask if the action is CUSTOM."""
 
     namespace: str
     name: str
@@ -60,7 +60,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A rule under the name that Envoy gives it, with its policy."""
+    """A rule with its policy and its name in Envoy's format."""
 
     name: str
     policy: Policy
@@ -69,8 +69,11 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`rule` is the one that denied, None when nothing allowed it. `audited` and `shadow` are for the log: rules of
-    AUDIT that match, and what policies on trial would have said."""
+    """The result of authorization.
+
+    `rule` is the rule that denied, or None if no ALLOW rule matched. For the access log, `audited` holds the AUDIT
+    rules that matched, and `shadow` the results of dry-run policies.
+    """
 
     is_allowed: bool
     rule: Named | None = None
@@ -79,13 +82,13 @@ class Verdict:
 
     @property
     def detail(self) -> str:
-        """Envoy's words for a denial."""
+        """The response code details that Envoy logs for a denial."""
         return f"rbac_access_denied_matched_policy[{self.rule.name if self.rule is not None else 'none'}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What the policies of one action that are on trial would have said, and by which rule."""
+    """The result that the dry-run policies of one action would have had, and the rule that decided it."""
 
     action: Action
     is_allowed: bool
@@ -102,12 +105,15 @@ NOT_ALLOWED = Verdict(False)
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """`policies` in any order. `exempt` rules allow, but nobody needs to be allowed on their account."""
+    """All policies of one destination, in any order.
+
+    `exempt` policies are ALLOW rules that take effect only if there are ALLOW policies in `policies`.
+    """
 
     policies: tuple[Policy, ...]
     exempt: tuple[Policy, ...] = ()
     header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
-    """Of the headers that conditions look at."""
+    """Names of headers that conditions look at."""
     _custom: tuple[Named, ...] = field(init=False, repr=False, compare=False)
     _audit: tuple[Named, ...] = field(init=False, repr=False, compare=False)
     _deny: tuple[Named, ...] = field(init=False, repr=False, compare=False)
@@ -130,7 +136,10 @@ class Authorization:
             object.__setattr__(self, name, value)
 
     def custom_providers(self, access: Access) -> tuple[str, ...]:
-        """Who is to be asked first, each of them once: all must allow, before anything that `judge` says."""
+        """Names of the providers to ask about this access, without duplicates.
+
+        All of them must allow the access before `judge` applies.
+        """
         if not self._custom:
             return ()
         return tuple(dict.fromkeys(rule.policy.provider for rule in self._custom if rule.matches(access)))
@@ -159,13 +168,19 @@ class Authorization:
             yield Shadow(action, (rule is None) is (action is Action.DENY), rule)
 
     def for_bytes(self) -> Self:
-        """What there is to say of bytes, of which less is known, so that more is denied: a rule of ALLOW that looks at
-        HTTP allows nothing, the others leave out what they can't see."""
+        """Return the authorization for raw TCP bytes, where HTTP fields are unknown.
+
+        ALLOW rules with HTTP conditions never match. Other rules are evaluated without their HTTP conditions, so more
+        is denied.
+        """
         return replace(self, policies=tuple(_within(it, Seen.CONNECTION, is_strict=True) for it in self.policies))
 
     def for_those_under_way(self) -> Self:
-        """Denies requests that would be denied with whatever headers and token: what those were is not known any more
-        of a request that went on before."""
+        """Return the authorization for requests that were forwarded earlier, whose headers and token are no longer
+        known.
+
+        It denies a request only if the request would be denied with any headers and any token.
+        """
         policies = (it for it in self.policies if it.action in {Action.DENY, Action.ALLOW} and not it.is_dry_run)
         return replace(self, policies=tuple(_within(it, Seen.TARGET, is_strict=False) for it in policies))
 
@@ -178,8 +193,10 @@ def _header_names(policies: Iterable[Policy]) -> Iterator[bytes]:
 
 
 def _within(policy: Policy, seen: Seen, *, is_strict: bool) -> Policy:
-    """Its rules as far as they can be judged. Those that would match too much are dropped: of ALLOW where it must be
-    strict, else of DENY."""
+    """Narrow the policy's rules to the conditions that can be evaluated.
+
+    Narrowed rules that would match too much are dropped: ALLOW rules if `is_strict`, DENY rules otherwise.
+    """
     drops = (policy.action is Action.ALLOW) is is_strict
     rules = ((rule, rule.within(seen)) for rule in policy.rules)
     return replace(policy, rules=tuple(narrowed for rule, narrowed in rules if not drops or narrowed == rule))
@@ -196,7 +213,7 @@ def _named(policies: Iterable[Policy], action: Action) -> tuple[Named, ...]:
 
 
 def _matcher(rule: Rule) -> Callable[[Access], bool]:
-    """`rule.matches` without what most rules don't need: a group with one alternative is no choice."""
+    """Return a faster equivalent of `rule.matches` for the common case that each group has one alternative."""
     every = tuple(it.holds for group in rule.groups if len(group) == 1 for it in group[0])
     if any(len(group) != 1 for group in rule.groups):
         return rule.matches

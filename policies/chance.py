@@ -1,4 +1,4 @@
-"""What requests leave to chance. Each roll has a name, so that a feature that rolls shifts nobody else's dice."""
+"""Random decisions of a request. Each has a name, so that a feature that rolls does not affect the rolls of others."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -12,4 +12,4 @@ class Chance(Enum):
 
 
 Roll = Callable[[Chance], float]
-"""Gives a number in [0, 1) for a chance."""
+"""Returns a random number in [0, 1) for a `Chance`."""

@@ -1,7 +1,7 @@
-"""How much a destination may have under way: beyond it requests are answered at once, instead of adding to the trouble.
+"""Limit the load of a destination: requests beyond the limit are answered immediately instead of adding to the load.
 
-Envoy's circuit breakers, DestinationRule's `connectionPool`: connections, requests that wait for one, requests. The
-counts are those of one process; retries have a budget of their own (`policies.retry_budget`).
+Follows Envoy's circuit breakers and DestinationRule's `connectionPool`: connections, requests that wait for a
+connection, and requests. Counts are per process. Retries have their own budget (`policies.retry_budget`).
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/circuit_breaking
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CircuitLimits:
-    """None: without a bound."""
+    """Limits of one destination. None means unlimited."""
 
     max_connections: int | None = None
     max_pending_requests: int | None = None
@@ -21,7 +21,7 @@ NO_LIMITS = CircuitLimits()
 
 
 class Circuit:
-    """What one destination has under way. What was taken must be given back: counts are public for that."""
+    """Current counts of one destination. Callers give back what they took by decreasing the public counts."""
 
     __slots__ = ("connections", "limits", "pending", "requests")
 
@@ -38,14 +38,14 @@ class Circuit:
         return limit is not None and self.requests >= limit
 
     def take_request(self) -> bool:
-        """Begin a request, if there is room for it; not before there is a connection for it."""
+        """Count a request if there is room. Call it only once a connection is available for the request."""
         if self.is_full:
             return False
         self.requests += 1
         return True
 
     def take_pending(self) -> bool:
-        """Let a request wait for a connection, if there is room for it."""
+        """Count a request that waits for a connection, if there is room."""
         limit = self.limits.max_pending_requests
         if limit is not None and self.pending >= limit:
             return False
@@ -53,7 +53,10 @@ class Circuit:
         return True
 
     def may_connect(self, own: int) -> bool:
-        """Whether there is room for another connection, to an endpoint that has `own` of them. One without any gets its
-        first in any case: whoever waits for it would wait for ever (Envoy's rule)."""
+        """Whether another connection may be opened to an endpoint that has `own` connections.
+
+        An endpoint without connections always gets its first one; otherwise requests for it would wait forever (Envoy's
+        rule).
+        """
         limit = self.limits.max_connections
         return limit is None or self.connections < limit or own == 0

@@ -1,6 +1,7 @@
-"""How connections to a destination's endpoints are made and kept: DestinationRule's `connectionPool`, but for its
-limits on what is under way (`policies.circuit`).
+"""How connections to endpoints are opened and kept: DestinationRule's `connectionPool`, except for its circuit
+breakers.
 
+Circuit breakers are in `policies.circuit`.
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#ConnectionPoolSettings
 """
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """TCP's probes; what is None is left to the settings."""
+    """TCP keepalive probes. None uses the process settings."""
 
     probes: int | None = None
     idle_seconds: float | None = None
@@ -18,10 +19,13 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPool:
-    """`max_requests_per_connection` 0: as many as come. `idle_seconds` None: as the settings have it.
-    `max_concurrent_streams` bounds those of one HTTP/2 connection, beside what the endpoint allows.
-    `uses_client_protocol`: endpoints are spoken to in the version of HTTP that the client speaks. `keepalive` is for
-    connections without a tunnel: those under tunnels belong to all destinations."""
+    """Connection options of one destination.
+
+    `max_requests_per_connection` 0 means unlimited. `idle_seconds` None uses the process settings.
+    `max_concurrent_streams` limits the streams of one HTTP/2 connection, in addition to the endpoint's own limit. With
+    `uses_client_protocol`, endpoints are called with the client's HTTP version. `keepalive` applies to connections
+    without a tunnel only; tunnel connections are shared by all destinations.
+    """
 
     connect_seconds: float = 10.0
     idle_seconds: float | None = None

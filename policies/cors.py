@@ -1,7 +1,8 @@
-"""HTTPRoute's CORS: which pages of other origins a browser may let read the answers.
+"""HTTPRoute's CORS filter: which web pages of other origins may read the responses.
 
-Follows the Fetch standard and Envoy's filter. A preflight is answered here, and one of an origin that is not allowed is
-allowed nothing; an allowed origin is named in the response to an actual request, whatever the endpoint said of it.
+Follows the Fetch standard and Envoy's filter. Preflights are answered here. A preflight from an origin that is not
+allowed gets a response without CORS headers. The response to an actual request names the origin if it is allowed,
+whatever CORS headers the endpoint sent.
 https://gateway-api.sigs.k8s.io/reference/spec/#httpcorsfilter
 """
 
@@ -23,7 +24,7 @@ _OWN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class OriginPattern:
-    """`https://example.com`, `*`, or `https://*.example.com`, where the star is one or more labels."""
+    """`https://example.com`, `*`, or `https://*.example.com`, where the star stands for one or more labels."""
 
     value: bytes
 
@@ -44,13 +45,17 @@ OriginMatch = OriginPattern | StringMatch
 
 
 def preflight_method(head: RequestHead) -> bytes | None:
-    """What a preflight asks to be allowed; None for any other request."""
+    """Return the method that a preflight asks permission for, or None if this is not a preflight."""
     return head.get(b"access-control-request-method") if head.method == b"OPTIONS" else None
 
 
 @dataclass(frozen=True, slots=True)
 class Cors:
-    """A `*` among methods or headers stands for what the client asks for: with credentials, browsers take no star."""
+    """A CORS configuration.
+
+    A `*` in `methods` or `headers` is replaced by what the client asks for, because browsers reject `*` with
+    credentials.
+    """
 
     origins: tuple[OriginMatch, ...]
     methods: tuple[HeaderValue, ...] = ()
@@ -59,15 +64,15 @@ class Cors:
     max_age_seconds: int | None = 5
     has_credentials: bool = False
     forwards_unmatched: bool = True
-    """Whether the endpoint answers the preflights of origins that are not allowed."""
+    """Whether preflights from origins that are not allowed are forwarded to the endpoint."""
 
     def origin_of(self, head: RequestHead) -> bytes | None:
-        """The origin to name in the response; None when there is none, or none that may read it."""
+        """Return the request's origin if it is allowed, or None."""
         origin = head.get(b"origin")
         return origin if origin is not None and any(it.accepts(origin) for it in self.origins) else None
 
     def preflight(self, head: RequestHead, origin: bytes) -> Headers | None:
-        """The headers that answer a preflight of an allowed origin; None for any other request."""
+        """Return the headers that answer a preflight from an allowed origin, or None if this is not a preflight."""
         method = preflight_method(head)
         if method is None:
             return None
@@ -86,7 +91,7 @@ class Cors:
         return answer
 
     def mark(self, headers: Headers, origin: bytes) -> Headers:
-        """The response's headers, as a page of that origin may see them."""
+        """Return the response headers with CORS headers for an allowed origin."""
         marked = [header for header in headers if header[0] not in _OWN]
         marked.extend(self._allow(origin))
         if self.expose:
@@ -94,7 +99,7 @@ class Cors:
         return marked
 
     def _allow(self, origin: bytes) -> Headers:
-        """A star is said only where every page may read the answer and no credentials are sent along."""
+        """Send `*` only if every origin may read the response and no credentials are allowed."""
         is_public = not self.has_credentials and any(it.value == b"*" for it in self.origins)
         allow: Headers = [(b"access-control-allow-origin", b"*" if is_public else origin)]
         if self.has_credentials:

@@ -1,10 +1,10 @@
-"""Dot segments of a path (RFC 3986 section 5.2.4)."""
+"""Remove dot segments from a path (RFC 3986 section 5.2.4)."""
 
 from collections.abc import Sequence
 
 
 def without_dots(segments: Sequence[bytes]) -> bytes:
-    """The path whose slashes these segments stand behind; `..` takes away the one before it, if there is any."""
+    """Return the path made of `segments`, each after a slash. `..` removes the segment before it, if any."""
     kept: list[bytes] = []
     for segment in segments:
         if segment == b"..":

@@ -1,9 +1,9 @@
-"""Asking somebody else whether a request may go on: who is asked, about what, and what the answer changes.
+"""External authorization: what an authorizer is asked, and what its answer changes.
 
 The question is a copy of the head as the client sent it, before rules edit it. An answer may change headers and query
-parameters, and make a response of its own. It can't change where a message goes or where it ends, nor speak for the
-proxies on the way: fields that do so are left out. One that can't be a field at all makes the whole answer worthless,
-because something of the client's may have been written into it.
+parameters, or carry a response. It cannot change the message's destination or framing, nor fields that proxies set:
+such fields are ignored. An answer with a field that is not a valid header is rejected as a whole, because part of the
+client's input may have been injected into it.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_authz_filter
 """
 
@@ -23,12 +23,12 @@ _REMOVED = b"x-envoy-auth-headers-to-remove"
 
 
 class Worthless(ValueError):
-    """An answer that can't be carried out. It denies, even where no answer at all would allow."""
+    """An answer that cannot be applied. The request is denied, even if the authorizer fails open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Header names: as they are, and by their beginning or end."""
+    """A set of header names: exact names, prefixes and suffixes."""
 
     exact: tuple[bytes, ...] = ()
     prefixes: tuple[bytes, ...] = ()
@@ -44,12 +44,15 @@ ALL_NAMES = Names(prefixes=(b"",))
 
 @dataclass(frozen=True, slots=True)
 class Authorizer:
-    """Who is asked, under the `name` that is told and counted; `cluster` is None if it leads nowhere.
+    """Configuration of one authorizer.
 
-    `sent` are the client's headers that a question tells, `added` others that it tells besides. Of a body it tells up
-    to `max_body_bytes`; a longer one is refused unless `takes_part`. `to_upstream` are headers of an answer that an
-    endpoint gets, `to_client` those that a client gets when it is allowed, `to_denied` when it isn't: for HTTP, which
-    doesn't say what its headers are for.
+    - `name` appears in messages and metrics.
+    - `cluster` is None if the provider's service cannot be resolved.
+    - `sent` selects the client's headers that the question contains; `added` are additional headers.
+    - `max_body_bytes` of the body are sent. A longer body is refused unless `takes_part` allows sending its beginning.
+    - `to_upstream`, `to_client` and `to_denied` select the answer's headers that go to the endpoint, to the client of
+      an allowed request, and to the client of a denied request. They apply to HTTP authorizers, whose answers do not
+      say what each header is for.
     """
 
     name: str
@@ -82,7 +85,7 @@ class Question:
 
 @dataclass(slots=True)
 class Allowed:
-    """What is changed of the request, and of its response."""
+    """Changes to an allowed request and its response."""
 
     request_edit: HeaderEdit | None = None
     response_edit: HeaderEdit | None = None
@@ -107,7 +110,7 @@ class Allowed:
 
 @dataclass(slots=True)
 class Denied:
-    """The response that the client gets."""
+    """The response to a denied request."""
 
     status: int
     headers: Headers
@@ -115,7 +118,7 @@ class Denied:
 
 
 def read_http(authorizer: Authorizer, head: ResponseHead, body: bytes) -> Allowed | Denied | None:
-    """What an answer over HTTP means; None: nothing, because something failed there. Raises Worthless."""
+    """Interpret an HTTP answer. Returns None if the authorizer failed (5xx). Raises Worthless."""
     if head.status >= 500:
         return None
     if head.status != 200:
@@ -135,19 +138,20 @@ def read_http(authorizer: Authorizer, head: ResponseHead, body: bytes) -> Allowe
 
 
 def denial(status: int, headers: Iterable[Header], body: bytes) -> Denied:
-    """Raises Worthless."""
+    """Build a denial from an answer's status, headers and body. Raises Worthless."""
     if not 200 <= status <= 599:
-        raise Worthless(f"{status} is no status for a response")
+        raise Worthless(f"{status} is not a valid response status")
     told: Headers = [it for it in fit(headers) if it[0] not in {b"date", b"server"}]
     return Denied(status, told, b"" if status in {204, 205, 304} else body)
 
 
 def fit(fields: Iterable[Header]) -> list[Field]:
-    """Those that another service may add to a message. Raises Worthless for what can't be a field."""
+    """Return the fields that an authorizer may add to a message. Raises Worthless if one is not a valid header."""
     return list(_fitting(fields))
 
 
 def removable(names: Iterable[bytes]) -> tuple[HeaderName, ...]:
+    """Return the names that an authorizer may remove from a request."""
     return tuple(sorted(set(_removable(names))))
 
 
@@ -158,7 +162,7 @@ def _fitting(fields: Iterable[Header]) -> Iterator[Field]:
             wire_text.token(name.removeprefix(b":"))
             text = wire_text.header_value(value)
         except ValueError as error:
-            raise Worthless(f"{name!r} can't be a header with the value that it has: {error}") from None
+            raise Worthless(f"the answer's header {name!r} is invalid: {error}") from None
         if _is_free(name):
             yield wire_text.header_name(name), text
 

@@ -1,7 +1,8 @@
-"""Faults on purpose: requests are delayed, or answered with an error in the endpoint's place, each by its own chance.
+"""Fault injection: delay requests, or answer them with an error instead of calling an endpoint, with given
+probabilities.
 
-A request may be delayed first and aborted then. Neither counts against the rule's timeout, and an abort is never tried
-again: no endpoint was asked.
+A delay comes before an abort. Delays do not count against the rule's timeout. An aborted request is not retried, since
+no endpoint was called.
 https://istio.io/latest/docs/reference/config/networking/virtual-service/#HTTPFaultInjection
 """
 
@@ -12,7 +13,7 @@ from policies.chance import Chance, Roll
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """`chance` in [0, 1]."""
+    """`chance` is in [0, 1]."""
 
     seconds: float
     chance: float
@@ -20,8 +21,10 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """`status` is HTTP's; `grpc_status`, where it was asked for, is given to clients that speak gRPC. `chance` in
-    [0, 1]."""
+    """An injected error. `chance` is in [0, 1].
+
+    `status` is the HTTP status. `grpc_status`, if configured, is sent to gRPC clients instead.
+    """
 
     status: int
     chance: float
@@ -34,7 +37,7 @@ class Fault:
     abort: Abort | None = None
 
     def strike(self, roll: Roll) -> tuple[float, Abort | None]:
-        """How many seconds a request is to wait, and whether it is aborted then."""
+        """Return the seconds to delay the request, and the abort that follows, if any."""
         delay, abort = self.delay, self.abort
         seconds = delay.seconds if delay is not None and roll(Chance.DELAY) < delay.chance else 0.0
         return seconds, abort if abort is not None and roll(Chance.ABORT) < abort.chance else None

@@ -1,8 +1,7 @@
-"""Faults for some clients, at some times, until it goes wrong: what a FaultPolicy plans.
+"""FaultPolicy: inject faults for selected clients, on a schedule, until too many errors occur.
 
-Of its rules the first whose conditions hold strikes. The plan is given up for good when too many of the requests that
-its target answered by itself were errors, and begins anew only when somebody changes it: a test of resilience that
-hurts has told what it was to tell.
+The first rule whose conditions hold applies. If too many of the target's own responses are errors, the plan stops for
+good, because the resilience test has failed. It starts again only when the policy is changed.
 """
 
 from collections import deque
@@ -25,7 +24,7 @@ class FaultRule:
 
 @dataclass(frozen=True, slots=True)
 class StopWhen:
-    """More than this `share` of at least `min_requests` within the window are errors."""
+    """Stop if more than `share` of at least `min_requests` requests within the window are errors."""
 
     share: float
     min_requests: int
@@ -34,7 +33,7 @@ class StopWhen:
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """`name` sets it apart from all others: the policy, and what it is attached to."""
+    """A compiled FaultPolicy. `name` is unique: it combines the policy and its target."""
 
     name: str
     rules: tuple[FaultRule, ...]
@@ -42,7 +41,7 @@ class FaultPlan:
     stop_when: StopWhen | None = None
 
     def find(self, head: RequestHead, peer: Peer, now: float) -> Fault | None:
-        """`now` is wall-clock time."""
+        """Return the fault for this request, or None. `now` is wall-clock time."""
         if self.schedule is not None and not self.schedule.is_on(now):
             return None
         rules = (rule for rule in self.rules if key_of(rule.conditions, head, peer) is not None)
@@ -51,8 +50,10 @@ class FaultPlan:
 
 
 class ErrorWatch:
-    """Counts the answers of the last window, by slices of it, and remembers whether they ever were too bad. Times are
-    those of a clock that never goes back."""
+    """Counts responses in a sliding window, and remembers whether the error share ever exceeded the limit.
+
+    Times come from a monotonic clock.
+    """
 
     __slots__ = ("_errors", "_requests", "_slices", "_stop_when", "is_stopped")
 

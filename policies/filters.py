@@ -1,7 +1,7 @@
-"""What happens to the requests of a rule, or of one of its backends, on their way: the Gateway API's filters.
+"""The Gateway API filters of a rule or a backend.
 
-Of a request, CORS comes first (a preflight that it answers bears no credentials to judge), then external authorization,
-redirect, request headers, rewrite, mirrors; of a response, its headers, then CORS.
+Request filters run in this order: CORS (a preflight carries no credentials to check), external authorization, redirect,
+request headers, rewrite, mirrors. Response filters: response headers, then CORS.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from policies.rewrite import HeaderEdit, Redirect, UrlRewrite
 
 @dataclass(frozen=True, slots=True)
 class DirectResponse:
-    """What is answered in an endpoint's place."""
+    """A fixed response, sent instead of calling an endpoint."""
 
     status: int
     body: bytes = b""
@@ -31,7 +31,7 @@ class Filters:
     direct: DirectResponse | None = None
     authorizer: Authorizer | None = None
     is_formatted: bool = field(init=False, repr=False)
-    """Whether header values are found out for each request."""
+    """Whether a header edit contains values that are computed for each request."""
 
     def __post_init__(self) -> None:
         edits = (self.request_edit, self.response_edit)

@@ -1,5 +1,6 @@
-"""The statuses of gRPC by name, and what they are in HTTP, as Envoy has it: for other clients, and to judge endpoints.
+"""gRPC statuses by name, and the HTTP status that Envoy maps each one to.
 
+The HTTP status is used in responses to clients that do not speak gRPC, and by outlier detection.
 https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 """
 

@@ -1,7 +1,7 @@
-"""Header values that tell of the request's connection: Envoy's `%DOWNSTREAM_REMOTE_ADDRESS%` and a few of its kind.
+"""Header values with Envoy's command operators, such as `%DOWNSTREAM_REMOTE_ADDRESS%`.
 
-`%%` is a percent sign, and so is one that begins no command. What is not known (a client without an identity, a header
-that isn't there) is `-`, as in Envoy. A command that is not carried out is refused when the value is read.
+`%%` is a percent sign, and so is a `%` that starts no command. A value that is not available (no client identity, no
+such header) is `-`, as in Envoy. Unsupported commands are rejected when the value is parsed.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#custom-request-response-headers
 """
 
@@ -20,7 +20,7 @@ _UNKNOWN = b"-"
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a value may tell of: who asks, which address and port were called, and the head as it came."""
+    """Inputs of a formatted value: the client, the address and port it called, and the head as received."""
 
     peer: Peer
     address: str
@@ -52,7 +52,7 @@ _OF_A_HEADER = "REQ"
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """The value of a header of the request, which is one that can be sent."""
+    """The value of a request header."""
 
     name: bytes
 
@@ -70,14 +70,17 @@ class _Header:
 
 @dataclass(frozen=True, slots=True)
 class HeaderFormat:
-    """`text` as it is written; made into `_parts`, those that are always the same and those that are found out."""
+    """A parsed value. `text` is the source text; `_parts` are its constant and computed parts."""
 
     text: str
     _parts: tuple[bytes | Callable[[Situation], bytes], ...]
 
     @classmethod
     def parse(cls, text: str) -> Self | HeaderValue:
-        """A value that is always the same is one already. Raises ValueError with a sentence."""
+        """Parse a value. Returns a plain header value if nothing in it is computed.
+
+        Raises ValueError with an explanation.
+        """
         parts: list[bytes | Callable[[Situation], bytes]] = []
         end = 0
         for found in _COMMAND.finditer(text):
@@ -95,7 +98,7 @@ class HeaderFormat:
 
 @dataclass(frozen=True, slots=True)
 class FormattedHeader:
-    """A header that is set, or `is_added` beside those that are there."""
+    """A header to set, or, with `is_added`, to append to existing values."""
 
     name: HeaderName
     format: HeaderFormat
@@ -107,5 +110,7 @@ def _command(name: str, argument: str | None) -> Callable[[Situation], bytes]:
         return _Header(argument.lower().encode())
     if name not in _COMMANDS or argument is not None:
         known = ", ".join(f"%{it}%" for it in _COMMANDS)
-        raise ValueError(f"%{name}% is not carried out; known are {known} and %REQ(a-header)%; %% is a percent sign")
+        raise ValueError(
+            f"%{name}% is not supported; supported are {known} and %REQ(a-header)%; write %% for a percent sign"
+        )
     return _COMMANDS[name]

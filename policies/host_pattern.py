@@ -1,6 +1,6 @@
-"""Which hosts a destination takes that is open to many: one name, or `*.example.com` with one or more labels before it.
+"""Host patterns of wildcard destinations: one name, or `*.example.com` with one or more labels for the star.
 
-A host that is no plain DNS name is never taken, however it is written: what is taken may be looked up.
+Only plain DNS names match, in any spelling, because a matching host may be resolved through DNS.
 """
 
 import re
@@ -20,8 +20,10 @@ class HostPattern:
     text: str
 
     def name_of(self, authority: bytes) -> str | None:
-        """The DNS name in an authority or a server name, if it is one that is taken. The last label of a name begins
-        with a letter, so that no address passes for one."""
+        """Return the DNS name in an authority or server name if it matches, or None.
+
+        The last label of a name begins with a letter, so that an IP address never matches.
+        """
         host = split_port(authority)[0].lower().removesuffix(b".")
         if _NAME(host) is None:
             return None

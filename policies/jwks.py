@@ -1,8 +1,9 @@
-"""JSON Web Key Sets (RFC 7517), and whether one of their keys made a signature (RFC 7518, RFC 8037).
+"""JSON Web Key Sets (RFC 7517) and signature verification (RFC 7518, RFC 8037).
 
-A key is used with the algorithms of its own family alone: a token can't have a public RSA key taken for an HMAC secret,
-nor a key of one curve for another's. `none` is no algorithm. PyJWT reads keys and checks signatures; it never sees a
-token, and never fetches anything. Importing this costs a few megabytes: only where there are keys to read.
+A key is used only with the algorithms of its own family: a token cannot make a public RSA key act as an HMAC secret,
+nor use a key of one curve for another. `none` is not an algorithm. PyJWT parses keys and verifies signatures; it never
+sees a token and never fetches anything. Importing this module costs a few megabytes, so import it only where keys are
+read.
 """
 
 from dataclasses import dataclass, field
@@ -29,12 +30,12 @@ _CHECKS: dict[str, Algorithm] = {name: it for name, it in get_default_algorithms
 
 
 class InvalidKeys(ValueError):
-    """A sentence on why no token can be checked with them."""
+    """No token can be verified with these keys. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`algorithm` is empty when the key doesn't say which one of `algorithms` it is for."""
+    """A public key or shared secret. `algorithm` is empty if the key allows all of `algorithms`."""
 
     kid: str
     algorithm: str
@@ -43,20 +44,20 @@ class Key:
 
     @classmethod
     def parse(cls, jwk: Any) -> "Key":
-        """Raises InvalidKeys."""
+        """Parse a JWK. Raises InvalidKeys."""
         if not isinstance(jwk, dict):
-            raise InvalidKeys("a key is no JSON object")
+            raise InvalidKeys("a key is not a JSON object")
         kid, algorithm, kind = jwk.get("kid", ""), jwk.get("alg", ""), str(jwk.get("kty"))
         if not isinstance(kid, str) or not isinstance(algorithm, str):
-            raise InvalidKeys("kid or alg of a key is no string")
+            raise InvalidKeys("kid or alg of a key is not a string")
         curve = _CURVES.get(str(jwk.get("crv")))
         algorithms = frozenset({curve}) if kind in {"EC", "OKP"} and curve else _FAMILIES.get(kind, frozenset())
         if not algorithms or (algorithm and algorithm not in algorithms) or jwk.get("use", "sig") != "sig":
-            raise InvalidKeys(f"key {kid!r} is not for checking signatures with an algorithm that is known here")
+            raise InvalidKeys(f"key {kid!r} is not a signature key for a supported algorithm")
         try:
             value = _CHECKS[min(algorithms)].from_jwk({name: jwk[name] for name in _PUBLIC if name in jwk})
         except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InvalidKeys(f"key {kid!r} can't be read: {error}") from None
+            raise InvalidKeys(f"key {kid!r} is invalid: {error}") from None
         if isinstance(value, RSAPublicKey) and value.key_size < MIN_RSA_BITS:
             raise InvalidKeys(f"key {kid!r} has {value.key_size} bits; RSA needs {MIN_RSA_BITS}")
         return cls(kid, algorithm, algorithms, value)
@@ -72,7 +73,7 @@ class Key:
 
 
 class KeySet:
-    """Compared by identity: what was verified by one set is not verified by another."""
+    """Compared by identity: a token verified by one set is not verified by another."""
 
     __slots__ = ("keys",)
 
@@ -81,15 +82,15 @@ class KeySet:
 
     @classmethod
     def parse(cls, text: bytes) -> "KeySet":
-        """Keys that are for something else, or for algorithms of the future, are passed over. Raises InvalidKeys."""
+        """Parse a JWK Set. Keys for other uses or unknown algorithms are skipped. Raises InvalidKeys."""
         try:
             content = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise InvalidKeys(f"it is no JSON: {error}") from None
+            raise InvalidKeys(f"it is not JSON: {error}") from None
         jwks = content.get("keys") if isinstance(content, dict) else None
         if not isinstance(jwks, list):
             raise InvalidKeys("it has no list of keys")
-        keys, reason = [], "it holds no key"
+        keys, reason = [], "it has no keys"
         for jwk in jwks[:MAX_KEYS]:
             try:
                 keys.append(Key.parse(jwk))
@@ -101,11 +102,11 @@ class KeySet:
 
     @staticmethod
     def holds_private_key(text: bytes) -> bool:
-        """Whether whoever reads a set that can be parsed could sign tokens with one of its key pairs."""
+        """Whether the text of a valid key set contains a private key, with which a reader could sign tokens."""
         return any(not _SECRET.isdisjoint(jwk) for jwk in msgspec.json.decode(text)["keys"] if isinstance(jwk, dict))
 
     def verify(self, token: Token) -> Failure | None:
-        """None: one of the keys has signed it."""
+        """Return None if one of the keys signed the token, else the failure."""
         meant = [key for key in self.keys if key.is_meant_by(token)]
         if not meant:
             return Failure.UNKNOWN_KEY

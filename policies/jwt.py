@@ -1,9 +1,9 @@
-"""JSON Web Tokens (RFC 7519) as Istio's RequestAuthentication has them checked: who vouches for a request's sender.
+"""JSON Web Tokens (RFC 7519), checked as Istio's RequestAuthentication does.
 
-A token is read, then compared with the rule of its issuer, then its signature is checked; the first thing that is
-wrong is said in Envoy's words. A request without a token passes, and has no claims, unless a rule requires one; else it
-is for authorization to say that a token is needed. Whoever holds the keys is asked through `Verifier`; nothing in a
-token ever says where its key is (`jku`, `x5u` and the like are not looked at).
+A token is parsed, checked against the rule of its issuer, and then its signature is verified. The first failure is
+reported, in Envoy's words. A request without a token passes without claims, unless a rule requires a token; to demand a
+token is otherwise the task of authorization. `Verifier` gives access to keys. A token never decides where its key comes
+from: `jku`, `x5u` and similar headers are ignored.
 https://istio.io/latest/docs/reference/config/security/request_authentication/
 """
 
@@ -24,16 +24,16 @@ from policies.wire_text import HeaderName, HeaderValue
 
 MAX_TOKEN_BYTES = 8 << 10
 SKEW_SECONDS = 60
-"""How far the clocks of those who issue and of those who check may be apart; Envoy's value."""
+"""Tolerated difference between the clocks of issuer and verifier; Envoy's value."""
 ALGORITHMS = frozenset(f"{family}{bits}" for family in ("RS", "PS", "ES", "HS") for bits in (256, 384, 512)) | {"EdDSA"}
 LISTS_OF_WORDS = ("permission", "scope")
-"""Claims that are words between blanks (RFC 8693 section 4.2, and Istio's)."""
+"""Claims with space-delimited values (RFC 8693 section 4.2, and Istio's default)."""
 _BASE64URL = re.compile(rb"[A-Za-z0-9_-]*").fullmatch
 _MAX_REALM_PATH = 256
 
 
 class Failure(StrEnum):
-    """Why a token is not accepted, as it is told to whoever sent it."""
+    """Why a token is rejected, as reported to the client. The texts are Envoy's."""
 
     MISSING = "Jwt is missing"
     BAD_FORM = "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"
@@ -80,8 +80,7 @@ class InvalidToken(Exception):
 
 @dataclass(slots=True, repr=False)
 class Token:
-    """What a token says, before anybody knows whether it is true. `payload` is in base64url as it came; `signature` is
-    that of `signed`."""
+    """A parsed token that is not verified yet. `payload` is in base64url as received; `signature` signs `signed`."""
 
     algorithm: str
     kid: str
@@ -97,7 +96,7 @@ class Token:
 
     @classmethod
     def parse(cls, raw: bytes) -> "Token":
-        """Raises InvalidToken."""
+        """Parse a token. Raises InvalidToken."""
         parts = raw.split(b".")
         if len(parts) != 3 or not all(parts) or len(raw) > MAX_TOKEN_BYTES:
             raise InvalidToken(Failure.BAD_FORM)
@@ -132,7 +131,7 @@ def _object(text: bytes, failure: Failure) -> dict[str, Any]:
 
 
 def _checked(claims: dict[str, Any]) -> tuple[str, ...]:
-    """The audiences, when all registered claims are of their types (RFC 7519 section 4.1)."""
+    """Check the types of registered claims (RFC 7519 section 4.1) and return the audiences."""
     for name, failure in (("iss", Failure.BAD_ISS), ("sub", Failure.BAD_SUB), ("jti", Failure.BAD_JTI)):
         if not isinstance(claims.get(name, ""), str):
             raise InvalidToken(failure)
@@ -157,7 +156,7 @@ _TIMES = (
 
 
 def plain_audience(text: str) -> str:
-    """As Envoy compares them: without scheme and slashes at the end."""
+    """Return an audience without scheme and trailing slashes, as Envoy compares them."""
     return re.sub(r"^https?://", "", text).rstrip("/")
 
 
@@ -166,7 +165,7 @@ def plain_audience(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InlineKeys:
-    """A JWK Set that stands in the configuration. It may hold secrets, so that only its digest is ever shown."""
+    """A JWK Set in the configuration. It may contain secrets, so only its digest is ever shown."""
 
     digest: str
     text: bytes = field(repr=False)
@@ -174,7 +173,7 @@ class InlineKeys:
 
 @dataclass(frozen=True, slots=True)
 class RemoteKeys:
-    """A JWK Set at `uri`, or at the address that the OpenID configuration at `uri` names."""
+    """A JWK Set at `uri`, or, if `is_discovered`, at the address in the OpenID configuration at `uri`."""
 
     uri: str
     is_discovered: bool = False
@@ -183,8 +182,11 @@ class RemoteKeys:
 
 @dataclass(frozen=True, slots=True)
 class JwtRule:
-    """`keys` is None where they can't be used: every token of the issuer is refused then. An empty `issuer` is
-    nobody's. Of the rules that are required one must accept a token of the request."""
+    """The rule for tokens of one issuer.
+
+    `keys` is None if they are unusable; every token of the issuer is then rejected. A rule with an empty `issuer`
+    accepts no token. If rules have `is_required`, one of them must accept a token of the request.
+    """
 
     issuer: str
     keys: InlineKeys | RemoteKeys | None
@@ -202,6 +204,7 @@ class JwtRule:
         return (*own, *(name for name, _ in self.claim_headers))
 
     def judge(self, raw: bytes, now: float, verifier: "Verifier") -> Token | Failure:
+        """Check and verify a token. Returns the parsed token or the failure."""
         try:
             token = verifier.token(raw)
         except InvalidToken as error:
@@ -218,13 +221,13 @@ class JwtRule:
         return verifier.verify(token, self.keys) or token
 
     def claims_of(self, token: Token) -> Claims:
-        """With those claims as lists that are words between blanks."""
+        """Return the token's claims, with space-delimited values split into lists."""
         values = token.claims
         lists = {name: values[name].split() for name in self.space_delimited if isinstance(values.get(name), str)}
         return Claims({**values, **lists} if lists else values)
 
     def outputs(self, token: Token) -> Headers:
-        """The headers that tell the endpoint what the token says."""
+        """Return the headers that pass the token's payload and claims to the endpoint."""
         headers: Headers = [(self.payload_header, token.payload)] if self.payload_header else []
         for name, claim in self.claim_headers:
             value = _as_header(_claim(token.claims, claim))
@@ -234,7 +237,7 @@ class JwtRule:
 
 
 def _claim(claims: Any, name: str) -> Any:
-    """The claim of that name, dots and all; else one inside of others, whose names stand between the dots."""
+    """Return the claim with this name. Dots in the name are part of it, or separate nested claims."""
     if not isinstance(claims, dict) or name in claims:
         return claims[name] if isinstance(claims, dict) else None
     dots = (index for index, character in enumerate(name) if character == ".")
@@ -243,7 +246,7 @@ def _claim(claims: Any, name: str) -> Any:
 
 
 def _as_header(value: Any) -> HeaderValue | None:
-    """Strings, numbers and truth values; nothing that would end the header before its time."""
+    """Format a string, number or boolean as a header value. None if it cannot be one."""
     match value:
         case bool():
             return wire_text.header_value("true" if value else "false")
@@ -257,25 +260,25 @@ def _as_header(value: Any) -> HeaderValue | None:
 
 class Verifier(Protocol):
     def token(self, raw: bytes) -> Token:
-        """Raises InvalidToken."""
+        """Parse a token. Raises InvalidToken."""
 
     def verify(self, token: Token, keys: InlineKeys | RemoteKeys | None) -> Failure | None:
-        """None: one of the keys has signed it."""
+        """Return None if one of the keys signed the token, else the failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """The rules that hold at a destination, by issuer. Of several tokens and rules one that fits is enough."""
+    """The token rules of a destination. One accepted token is enough if there are several tokens or rules."""
 
     rules: tuple[JwtRule, ...]
     _judging: tuple[JwtRule, ...] = field(init=False, repr=False, compare=False)
-    """The rules, those first that are required."""
+    """The rules, required ones first."""
     _outputs: frozenset[bytes] = field(init=False, repr=False, compare=False)
     _params: tuple[ParamLocation, ...] = field(init=False, repr=False, compare=False)
     secret_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
-    """Of headers, parameters and cookies that hold tokens."""
+    """Names of headers, parameters and cookies that hold tokens."""
     header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
-    """Of headers that hold tokens, or tell what tokens say."""
+    """Names of headers that hold tokens or that pass claims to the endpoint."""
 
     def __post_init__(self) -> None:
         locations = {location: None for rule in self.rules for location in rule.locations}
@@ -288,8 +291,11 @@ class Authentication:
         object.__setattr__(self, "header_names", secrets | outputs)
 
     def authenticate(self, head: RequestHead, now: float, verifier: Verifier) -> Claims | Failure | None:
-        """None when there is no token, and none is required. The head is edited into what the endpoint may see: what
-        tokens say is told by nobody but us, and the token that counts is taken away unless it is to be forwarded."""
+        """Authenticate a request. Returns None if it has no token and none is required.
+
+        Edits the head for the endpoint: headers that pass claims are removed if the client sent them, and the accepted
+        token is removed unless the rule forwards it.
+        """
         if self._outputs and any(name in self._outputs for name, _ in head.headers):
             head.headers[:] = [header for header in head.headers if header[0] not in self._outputs]
         if is_preflight(head):
@@ -314,7 +320,7 @@ class Authentication:
         return next(telling, failures[-1] if failures else Failure.MISSING if is_required else None)
 
     def concealed(self, head: RequestHead) -> bytes:
-        """The request's target without the tokens in it."""
+        """Return the request's target with tokens redacted."""
         query = head.query
         for param in self._params if query else ():
             query = param.concealed(query)
@@ -322,13 +328,15 @@ class Authentication:
 
 
 def is_preflight(head: RequestHead) -> bool:
-    """A browser's question that goes before a request, and never carries credentials (Fetch, section 4.8)."""
+    """Whether this is a CORS preflight, which never carries credentials (Fetch, section 4.8)."""
     return head.method == b"OPTIONS" and bool(head.get(b"origin")) and bool(head.get(b"access-control-request-method"))
 
 
 def challenge(head: RequestHead) -> bytes:
-    """`www-authenticate` for a token that is not accepted (RFC 6750 section 3). The query, which may hold a token, is
-    not repeated."""
+    """Return `www-authenticate` for a rejected token (RFC 6750 section 3).
+
+    It leaves out the query, which may hold a token.
+    """
     path = head.path[:_MAX_REALM_PATH].replace(b"\\", b"%5C").replace(b'"', b"%22")
     scheme = b"https" if head.get(b"x-forwarded-proto") == b"https" else b"http"
     return b'Bearer realm="%b://%b%b", error="invalid_token"' % (scheme, head.authority, path)

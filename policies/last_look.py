@@ -1,9 +1,9 @@
-"""The last look at a head before it becomes bytes, whichever version of HTTP writes it and whoever made it.
+"""Final check of a head before it is written, for every HTTP version and every author of the head.
 
-Nothing in a head may end a field, a line or the head before its time, or say a second time what the framing says. What
-reads a configuration, or another service's answer, refuses such text and tells where it stands; what gets here in spite
-of that is a gap in one of them, and costs its message alone. It must cost next to nothing where all is well: names are
-known from heads before, and one pass over the bytes finds control characters.
+A head must not contain anything that ends a field, a line or the head early, or that repeats the framing. Readers of
+configuration and of other services' answers already reject such text and report where it is. A head that fails here
+shows a gap in one of them, and only its own message fails. The check is cheap: known names are cached, and one pass
+over the values finds control characters.
 """
 
 import re
@@ -18,27 +18,27 @@ _OF_THE_FRAMING = frozenset(
 )
 NOTHING: frozenset[bytes] = frozenset()
 IN_RESPONSES = frozenset({b"host"})
-"""Frames nothing in a response, where some servers repeat the request's."""
+"""Framing fields allowed in responses. Some servers repeat the request's `host`, which frames nothing there."""
 IN_BODILESS_RESPONSES = IN_RESPONSES | {b"content-length"}
-"""What a body's length would be may stand there (HEAD, 304)."""
+"""Framing fields allowed in HEAD and 304 responses, where `content-length` only describes the body."""
 _VISIBLE = bytes(range(0x21, 0x7F))
 TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
-"""What values are made of."""
+"""Bytes that may appear in values."""
 _MAX_KNOWN = 1024
 _MAX_KNOWN_BYTES = 256  # of each
 _name_of, _value_of = itemgetter(0), itemgetter(1)
 KNOWN_NAMES: set[bytes] = set()
-"""Of fields, that were looked at and may be written."""
+"""Field names that passed the check before."""
 _known_words: set[bytes] = set()
-"""The same for methods and authorities."""
+"""Methods and authorities that passed the check before."""
 
 
 class Unwritable(ValueError):
-    """Says in a sentence what must not be written."""
+    """The head must not be written. The message says why."""
 
 
 def check_fields(headers: Headers, allowed: frozenset[bytes] = NOTHING) -> None:
-    """`allowed` are names of the framing that may stand here all the same. Raises Unwritable."""
+    """Check header names and values. `allowed` names framing fields that may appear. Raises Unwritable."""
     if not KNOWN_NAMES.issuperset(map(_name_of, headers)):
         for name, _ in headers:
             if name not in KNOWN_NAMES:
@@ -48,37 +48,39 @@ def check_fields(headers: Headers, allowed: frozenset[bytes] = NOTHING) -> None:
 
 
 def check_target(method: bytes, target: bytes, authority: bytes) -> None:
-    """Raises Unwritable."""
+    """Check a request's method, target and authority. Raises Unwritable."""
     if method not in _known_words or authority not in _known_words:
         for word in (method, authority):
             if not word or word.translate(None, _VISIBLE):
-                raise Unwritable(f"{word!r}, the method or the authority, is empty or holds what isn't visible ASCII")
+                raise Unwritable(
+                    f"the method or authority {word!r} is empty or contains characters other than visible ASCII"
+                )
             _remember(word, _known_words)
     if target[:1] != b"/" and target != b"*":
         raise Unwritable("the target does not begin with a slash")
     if target.translate(None, _VISIBLE):
-        raise Unwritable("the target holds a blank, a control character or what isn't ASCII")
+        raise Unwritable("the target contains a space, a control character or a non-ASCII character")
 
 
 def check_name(name: bytes, allowed: frozenset[bytes] = NOTHING) -> None:
-    """One that isn't known yet. Raises Unwritable."""
+    """Check a name that is not in KNOWN_NAMES. Raises Unwritable."""
     if name in _OF_THE_FRAMING:
         if name in allowed:
             return
-        raise Unwritable(f"{name!r} is written once, by what frames the message")
+        raise Unwritable(f"{name!r} is reserved for the framing of the message")
     if not _NAME(name):
-        raise Unwritable(f"{name!r} is no field name in lower case")
+        raise Unwritable(f"{name!r} is not a lower-case field name")
     _remember(name, KNOWN_NAMES)
 
 
 def control_character(headers: Headers) -> Unwritable:
-    """For fields of which one holds one."""
+    """Return the error for headers of which one value contains a control character."""
     name = next((name for name, value in headers if value.translate(None, TEXT)), b"")
-    return Unwritable(f"the value of {name!r} holds a control character")
+    return Unwritable(f"the value of {name!r} contains a control character")
 
 
 def _remember(text: bytes, known: set[bytes]) -> None:
-    """Peers choose them: no more than so many, and none that is long."""
+    """Cache a checked word. Peers choose the words, so their number and length are limited."""
     if len(text) <= _MAX_KNOWN_BYTES:
         if len(known) >= _MAX_KNOWN:
             known.clear()

@@ -1,7 +1,7 @@
-"""How a value is compared: exactly, by its beginning, or with a regular expression that must match it whole.
+"""String matches: exact, prefix, or a regular expression that must match the whole value.
 
-Expressions are RE2, Envoy's language, because a tenant's expression must not be able to stop the data path: matching
-takes time linear in the value. They are compiled when the configuration is, never for a request.
+Expressions are RE2, as in Envoy. RE2 matches in time linear in the value, so a tenant's expression cannot stall the
+data path. Expressions are compiled with the configuration, never per request.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import re2
 
 MAX_PROGRAM_SIZE = 32_768
-"""Istio's `re2.max_program_size`."""
+"""Limit on the size of a compiled expression; Istio's `re2.max_program_size`."""
 
 
 class _Pattern(Protocol):
@@ -32,7 +32,7 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The beginning of a value, character by character; an empty one is that of every value."""
+    """Matches the beginning of a value, character by character. An empty prefix matches every value."""
 
     value: bytes
 
@@ -47,14 +47,14 @@ class Regex:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError with a sentence for what RE2 does not take."""
+        """Compile an expression. Raises ValueError with an explanation if RE2 rejects it."""
         options = re2.Options()
         options.log_errors = False
         try:
             pattern = re2.compile(text.encode(), options)
         except re2.error as error:
             reason = error.args[0] if error.args else error
-            raise ValueError(f"{text!r} is no RE2 expression: {_text(reason)}") from None
+            raise ValueError(f"{text!r} is not a valid RE2 expression: {_text(reason)}") from None
         if pattern.programsize > MAX_PROGRAM_SIZE:
             raise ValueError(
                 f"{text!r} compiles to {pattern.programsize} steps; at most {MAX_PROGRAM_SIZE} are allowed"
@@ -63,20 +63,20 @@ class Regex:
 
     @property
     def groups(self) -> int:
-        """How many there are to refer to."""
+        """Number of groups in the expression."""
         return self._pattern.groups
 
     def accepts(self, value: bytes) -> bool:
         return self._pattern.fullmatch(value) is not None
 
     def replace(self, text: bytes, substitution: bytes) -> bytes:
-        """The text with each place that the expression finds substituted; `\\1` is what its first group found."""
+        """Replace every match in `text`. `\\1` in `substitution` is the text of the first group."""
         return self._pattern.sub(substitution, text)
 
 
 StringMatch = Exact | Prefix | Regex
 ANYTHING = Prefix(b"")
-"""Whatever is there."""
+"""Matches every value."""
 
 
 def _text(reason: object) -> str:

@@ -1,4 +1,4 @@
-"""HTTPRoute's RequestMirror: a copy of some requests goes to another backend, whose answer nobody waits for."""
+"""HTTPRoute's RequestMirror: copy a share of the requests to another backend and ignore its responses."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from policies.attributes import ClusterName
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """`numerator` of `denominator` requests are copied."""
+    """Copy `numerator` of every `denominator` requests."""
 
     cluster: ClusterName
     numerator: int = 100
     denominator: int = 100
 
     def takes(self, roll: float) -> bool:
-        """Whether this request is copied; `roll` in [0, 1)."""
+        """Whether to copy this request. `roll` is in [0, 1)."""
         return roll * self.denominator < self.numerator

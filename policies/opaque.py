@@ -1,7 +1,7 @@
-"""Which rule takes a connection that is not looked into: TCPRoute, and TLSRoute by the server name that is asked for.
+"""Routing of TCP connections: TCPRoute, and TLSRoute by server name (SNI).
 
-A TLSRoute is the more specific one: where any is attached, it is asked first, and the TCPRoute takes what is left. A
-connection that no rule takes is reset, as a request that no rule matches is answered with 404.
+TLSRoutes are more specific: a connection goes to a TCPRoute only if no TLSRoute matches. A connection that matches no
+rule is reset, which corresponds to a 404 response in HTTP.
 https://gateway-api.sigs.k8s.io/reference/spec/#tlsroute
 """
 
@@ -13,15 +13,18 @@ from policies.route import Rule
 
 @dataclass(frozen=True, slots=True)
 class OpaqueRoute:
-    """`hostname` is lower-case: a whole name, `*.example.com` for one or more labels before it, or empty for what no
-    name takes, be it TLS or not."""
+    """A rule for one host name.
+
+    `hostname` is lower-case: a full name, `*.example.com` for one or more labels, or empty to match every connection
+    that no name matches, with or without TLS.
+    """
 
     hostname: str
     rule: Rule
 
 
 class OpaqueTable:
-    """Routes in their order of age: of equals, the one that came first wins."""
+    """Routes from oldest to newest. Of equal routes, the first one wins."""
 
     __slots__ = ("_exact", "_suffixes", "routes")
 
@@ -50,7 +53,7 @@ class OpaqueTable:
         return any(route.hostname for route in self.routes)
 
     def find(self, server_name: str) -> Rule | None:
-        """The rule for a connection; `server_name` is empty when its client named none."""
+        """Return the rule for a connection, or None. `server_name` is empty if the client sent no SNI."""
         name = server_name.lower().removesuffix(".")
         if (rule := self._exact.get(name)) is not None:
             return rule

@@ -1,4 +1,4 @@
-"""How one attempt at one endpoint ended, classified: what retries (and whoever judges endpoints) decide by."""
+"""How one attempt at an endpoint ended. Retries and outlier detection decide by it."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,8 +16,11 @@ class Ending(Enum):
 
 @dataclass(slots=True)
 class Outcome:
-    """`status` and `headers` are those of a RESPONSE. `is_stale`: of a RESET, that it met a connection which had served
-    before and brought not a byte this time; the endpoint has most likely closed it meanwhile."""
+    """The end of one attempt. `status` and `headers` are set if `ending` is RESPONSE.
+
+    `is_stale`: a reset on a connection that had served requests before and returned no byte this time. The endpoint
+    most likely closed the connection in the meantime.
+    """
 
     ending: Ending
     status: int = 0
@@ -26,7 +29,7 @@ class Outcome:
 
     @property
     def is_undelivered(self) -> bool:
-        """The application provably never saw the request."""
+        """Whether the application provably never saw the request."""
         return self.ending in _UNDELIVERED
 
 

@@ -1,9 +1,10 @@
-"""Which endpoints fail so often in a row that they are left alone for a while: Envoy's consecutive detectors.
+"""Outlier detection: eject endpoints that fail several times in a row for some time. Follows Envoy's consecutive
+detectors.
 
-An endpoint that reaches a threshold is ejected, unless too many are out already; with 100 % all of them may be. It
-comes back at the first sweep after its time, which grows with each ejection and shrinks again while it behaves.
-Connections that fail, resets and timeouts count like a 503 or 504 of the endpoint's own, or, when they are to be told
-apart, by themselves. Success rates are not looked at, as in Istio.
+An endpoint that reaches a threshold is ejected, unless too many already are; with 100 % all may be. It returns at the
+first sweep after its ejection time, which grows with each ejection and shrinks while the endpoint behaves. Connection
+failures, resets and timeouts count like a 503 or 504 response, or separately with `splits_local_origin`. Success rates
+are not evaluated, as in Istio.
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier
 """
 
@@ -19,8 +20,11 @@ _GATEWAY_ERRORS = frozenset({502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class OutlierDetection:
-    """Thresholds are counts in a row, 0 switches one off; times are seconds. Below `min_health_percent` of endpoints
-    that are in, ejections are ignored and all are used (Envoy's panic); 0: never."""
+    """Thresholds are numbers of consecutive failures; 0 disables a detector. Times are in seconds.
+
+    If less than `min_health_percent` of the endpoints are not ejected, ejections are ignored and all endpoints are used
+    (Envoy's panic mode). 0 disables this.
+    """
 
     consecutive_5xx: int = 5
     consecutive_gateway_errors: int = 0
@@ -33,7 +37,7 @@ class OutlierDetection:
 
 
 class Health:
-    """How one endpoint has done lately. `ejected_until` is None while it is in."""
+    """Recent results of one endpoint. `ejected_until` is None while it is not ejected."""
 
     __slots__ = ("ejected_until", "errors_5xx", "gateway_errors", "local_failures", "multiplier")
 
@@ -50,7 +54,10 @@ class Health:
 
 
 def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
-    """Count how an attempt ended; the threshold that is reached by it (then counted anew), or an empty string."""
+    """Count the outcome of an attempt.
+
+    Returns the name of the threshold that it reached, whose count restarts, or an empty string.
+    """
     if outcome.ending is Ending.RESPONSE:
         health.local_failures = 0
         return _count(policy, health, _status(outcome))
@@ -64,7 +71,7 @@ def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
 
 
 def eject(policy: OutlierDetection, health: Health, all_of_them: Collection[Health], now: float) -> bool:
-    """Take an endpoint out, if that leaves enough of them; whether it is out by this."""
+    """Eject an endpoint if enough others remain. Returns whether it is now ejected."""
     if health.is_ejected:
         return False
     out = 1 + sum(it.is_ejected for it in all_of_them)
@@ -77,7 +84,7 @@ def eject(policy: OutlierDetection, health: Health, all_of_them: Collection[Heal
 
 
 def sweep(all_of_them: Iterable[Health], now: float) -> list[Health]:
-    """Once in an interval: those whose time is over, which are in again."""
+    """Return ejected endpoints whose time is over to service, and list them. Call it once per interval."""
     returned = []
     for health in all_of_them:
         if health.ejected_until is None:
@@ -89,13 +96,13 @@ def sweep(all_of_them: Iterable[Health], now: float) -> list[Health]:
 
 
 def panics(policy: OutlierDetection, all_of_them: Collection[Health]) -> bool:
-    """Whether so few are in that it is better to ask all of them."""
+    """Whether so few endpoints remain that all of them are used."""
     healthy = sum(not it.is_ejected for it in all_of_them)
     return 100 * healthy < policy.min_health_percent * len(all_of_them)
 
 
 def _status(outcome: Outcome) -> int:
-    """A gRPC error that comes in the head counts like the HTTP status that it stands for."""
+    """The response's status. A gRPC error in the head counts as the HTTP status that it corresponds to."""
     grpc_status = next((value for name, value in outcome.headers if name == b"grpc-status"), None)
     if grpc_status is not None and grpc_status.isdigit() and len(grpc_status) < 3:
         return HTTP_STATUSES.get(int(grpc_status), 500)

@@ -1,8 +1,8 @@
-"""What a caller asks for its own request, beyond what the route says: Envoy's `x-envoy-*` request headers.
+"""Timeouts and retries that a caller sets for its own request with Envoy's `x-envoy-*` request headers.
 
-They are taken out of every request, and heeded only of one that a workload of the mesh made itself: from an
-authenticated peer, and not on behalf of somebody outside, which x-forwarded-for would show (Envoy's test for an
-internal request). What cannot be understood is passed over. Hedging is known, and not done.
+The headers are removed from every request. They are honored only if a mesh workload sent the request on its own behalf:
+the peer is authenticated, and `x-forwarded-for` names no external client (Envoy's test for an internal request).
+Invalid values are ignored. Hedging is not supported.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#http-headers-consumed-from-downstream-requests
 """
 
@@ -14,12 +14,12 @@ from policies.retry import DEFAULT_RETRIES, Condition, RetryPolicy
 from policies.route import Rule
 from policies.timeout import Timeouts
 
-MAX_ATTEMPTS = 16  # a caller's wish is not to multiply its requests without end
+MAX_ATTEMPTS = 16  # limits how often a caller can multiply its requests
 _CONDITIONS = frozenset(map(str, Condition))
 
 
 def is_own_request(peer: Peer, head: RequestHead) -> bool:
-    """Whether the peer speaks for itself."""
+    """Whether the peer sent this request on its own behalf."""
     if peer.identity is None:
         return False
     forwarded = [value for name, value in head.headers if name == b"x-forwarded-for"]
@@ -30,7 +30,7 @@ def is_own_request(peer: Peer, head: RequestHead) -> bool:
 
 
 def override(rule: Rule, overrides: Headers) -> Rule:
-    """The rule as the caller wants it; `overrides` are the headers that hygiene took out."""
+    """Return the rule with the caller's overrides. `overrides` are the headers that hygiene removed from the head."""
     wishes = dict(reversed(overrides))
     timeouts = _timeouts(rule.timeouts, wishes)
     retry = _retry(rule.retry or DEFAULT_RETRIES, wishes)

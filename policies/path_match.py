@@ -1,4 +1,4 @@
-"""Whether a path is the one that a route or another policy means.
+"""Path matches of routes and policies.
 
 https://gateway-api.sigs.k8s.io/reference/spec/#httppathmatch
 """
@@ -10,19 +10,22 @@ from policies.matching import Regex
 
 
 class PathKind(IntEnum):
-    """In the order of precedence."""
+    """Kinds of path matches, in order of precedence."""
 
     EXACT = 0
     PREFIX = 1
     REGEX = 2
     TEXT_PREFIX = 3
-    """Istio's: character by character. Ordered tables have it, which know no precedence."""
+    """Istio's prefix, which ignores segments. Only ordered tables use it; they have no precedence."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathMatch:
-    """`value` is the text of the API: a path, a prefix by segments (`/v2` covers `/v2/x`, not `/v20`) or by characters,
-    or a regular expression, compiled in `regex`. What `ignores_case` is written in lower case."""
+    """A path match. `value` is the API's text: a path, a prefix or a regular expression (compiled in `regex`).
+
+    A PREFIX matches whole segments (`/v2` matches `/v2/x`, not `/v20`); a TEXT_PREFIX matches characters. With
+    `ignores_case`, `value` is lower-case.
+    """
 
     kind: PathKind = PathKind.PREFIX
     value: bytes = b"/"
@@ -35,7 +38,7 @@ class PathMatch:
         return self.value.removesuffix(b"/")
 
     def accepts(self, path: bytes) -> bool:
-        """Whether this one alone covers a path, which a table finds out for all of its routes together."""
+        """Whether this match alone accepts a path. A table does the same for all of its routes at once."""
         if self.ignores_case:
             path = path.lower()
         match self.kind:

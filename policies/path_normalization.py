@@ -1,8 +1,8 @@
-"""One form of a path, for what requests are made into and for what policies and routes are compiled from.
+"""Path normalization, applied both to requests and to the paths in policies and routes.
 
-What a policy says in another form than requests have would never match: a DENY of `/%61dmin` must mean `/admin`. BASE
-follows RFC 3986 section 6.2.2 as Istio does: unreserved characters are decoded, a backslash is a slash, and then dot
-segments are removed. Escapes that stay keep their case, which Istio's policies tell apart: `/a%2fb` is not `/a%2Fb`.
+A policy in another form than requests would never match: a DENY of `/%61dmin` must apply to `/admin`. BASE follows RFC
+3986 section 6.2.2 as Istio does: decode unreserved characters, replace backslashes by slashes, then remove dot
+segments. Remaining escapes keep their case, which Istio's policies distinguish: `/a%2fb` is not `/a%2Fb`.
 https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshConfig-ProxyPathNormalization
 """
 
@@ -14,15 +14,17 @@ from policies.dot_segments import without_dots
 _SLASHES = re.compile(rb"//+")
 _ESCAPED_SLASH = re.compile(rb"%2[Ff]|%5[Cc]")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-# `%2%45` becomes `%2E` when it is decoded, which the next who decodes takes for a dot.
+# `%2%45` decodes to `%2E`, which the next decoder reads as a dot.
 _HIDDEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})[0-9A-Fa-f]?%(?:3[0-9]|[46][1-6])").search
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 @dataclass(frozen=True, slots=True)
 class PathNormalization:
-    """`mode` is `NONE`, `BASE`, `MERGE_SLASHES` or `DECODE_AND_MERGE_SLASHES`, each of which does more than those
-    before it, as MeshConfig.pathNormalization has them."""
+    """A mode of MeshConfig.pathNormalization: `NONE`, `BASE`, `MERGE_SLASHES` or `DECODE_AND_MERGE_SLASHES`.
+
+    Each mode includes the ones before it.
+    """
 
     mode: str = "BASE"
 
@@ -31,13 +33,16 @@ class PathNormalization:
         return self.mode in {"MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"}
 
     def of_request(self, path: bytes) -> bytes:
-        """Raises ValueError for `%00`, and for escapes that turn up only when others are decoded."""
+        """Normalize a request's path.
+
+        Raises ValueError for `%00`, and for escapes that appear only after decoding other escapes.
+        """
         if b"%" in path and (b"%00" in path or (self.mode != "NONE" and _HIDDEN_ESCAPE(path))):
-            raise ValueError(f"{path!r} has an escape that can be read in two ways")
+            raise ValueError(f"{path!r} has an ambiguous escape")
         return self.of_path(path)
 
     def of_path(self, path: bytes) -> bytes:
-        """Of a whole path that a configuration names."""
+        """Normalize a whole path of a configuration."""
         if self.mode == "NONE":
             return path
         path = self._decoded(path)
@@ -46,7 +51,10 @@ class PathNormalization:
         return self._merged(path)
 
     def of_prefix(self, prefix: bytes) -> bytes:
-        """Of the beginning of paths. Its last segment may go on, so that `/.` is none to remove: think of `/.git`."""
+        """Normalize a path prefix of a configuration.
+
+        Its last segment may be incomplete, so a trailing `/.` stays: it may be the start of `/.git`.
+        """
         whole, slash, begun = prefix.rpartition(b"/")
         if not slash or self.mode == "NONE":
             return prefix
@@ -54,7 +62,10 @@ class PathNormalization:
         return self._merged(self.of_path(whole + slash) + begun)
 
     def of_suffix(self, suffix: bytes) -> bytes:
-        """Of the end of paths. What it begins with is unknown, so that no dot segment can be removed."""
+        """Normalize a path suffix of a configuration.
+
+        Its beginning is unknown, so dot segments stay.
+        """
         return suffix if self.mode == "NONE" else self._merged(self._decoded(suffix))
 
     def _decoded(self, path: bytes) -> bytes:

@@ -1,8 +1,9 @@
 """Path templates of AuthorizationPolicy: `/shops/{*}/items/{**}`, `/store/{**}/cart`.
 
-`{*}` is one segment that is not empty, `{**}` any number of them, once and after all `{*}`; everything else is literal
-and case-sensitive. What a segment may hold is not asked (Envoy passes over segments with characters such as `|`): a
-path that would slip through a DENY because of one of its bytes is worse than one too many that an ALLOW takes.
+`{*}` matches one non-empty segment. `{**}` matches any number of segments; it may appear once, after all `{*}`.
+Everything else is literal and case-sensitive. A segment may contain any character (Envoy does not match segments with
+characters such as `|`): a path that evades a DENY because of one byte is worse than an ALLOW that matches one path
+more.
 https://istio.io/latest/docs/reference/config/security/authorization-policy/#Operation
 """
 
@@ -15,8 +16,10 @@ _REST = b"{**}"
 
 @dataclass(frozen=True, slots=True)
 class PathTemplate:
-    """`segments` are those between the slashes, `None` where one may be anything. With `has_rest`, `{**}` follows them,
-    and then the segments of `end`."""
+    """`segments` are the parts between slashes; None matches any segment.
+
+    With `has_rest`, `{**}` follows them, and then the literal segments in `end`.
+    """
 
     segments: tuple[bytes | None, ...]
     has_rest: bool = False
@@ -24,22 +27,23 @@ class PathTemplate:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError with a sentence."""
+        """Parse a template. Raises ValueError with an explanation."""
         first, *segments = text.encode().split(b"/")
         if first or not segments:
-            raise ValueError(f"{text!r} is no path template: it begins with a slash")
+            raise ValueError(f"{text!r} is not a path template: it must begin with a slash")
         for segment in segments:
             if segment not in {_ONE, _REST} and any(byte in b"{}*" for byte in segment):
-                raise ValueError(f"{text!r} is no path template: a segment is literal, {{*}} or {{**}} as a whole")
+                raise ValueError(f"{text!r} is not a path template: a segment must be literal, {{*}} or {{**}}")
         has_rest = _REST in segments
         rest = segments.index(_REST) if has_rest else len(segments)
         end = segments[rest + 1 :]
         if _ONE in end or _REST in end:
-            raise ValueError(f"{text!r} is no path template: {{**}} stands there once at most, and behind every {{*}}")
+            raise ValueError(f"{text!r} is not a path template: {{**}} may appear once, after every {{*}}")
         return cls(tuple(None if segment == _ONE else segment for segment in segments[:rest]), has_rest, tuple(end))
 
     def accepts(self, path: bytes) -> bool:
-        """`/a/{**}` takes `/a/` and what is below it, not `/a`; `/a/{**}/b` takes `/a//b`, not `/a/b`."""
+        """Whether the template matches. `/a/{**}` matches `/a/` and below, not `/a`; `/a/{**}/b` matches `/a//b`, not
+        `/a/b`."""
         first, *segments = path.split(b"/")
         count = len(self.segments)
         if first or (len(segments) <= count + len(self.end) if self.has_rest else len(segments) != count):

@@ -1,13 +1,13 @@
-"""The parameters of a request's query."""
+"""Parse a request's query."""
 
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 
-# Of one request many matches may ask for the query, one after the other; it is parsed once.
+# Many matches may look at one request's query in a row; it is parsed once.
 @lru_cache(maxsize=1)
 def parse_query(query: bytes) -> dict[bytes, bytes]:
-    """Parameters with their escapes decoded; of a repeated one the first, as in Envoy."""
+    """Return decoded query parameters. Of a repeated one, the first counts, as in Envoy."""
     parameters: dict[bytes, bytes] = {}
     for pair in query.split(b"&"):
         name, _, value = pair.partition(b"=")

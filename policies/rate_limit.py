@@ -1,16 +1,15 @@
-"""How many requests may pass: token buckets, one for each rule of a limit or for each value that it tells apart.
+"""Local rate limits: token buckets, one per rule or one per distinct value.
 
-A bucket is one number, the moment when it will be full again; a full bucket and one that nobody knows are the same, so
-that forgetting costs nothing once a client has been quiet. Requests refill it one by one, evenly spread over the unit,
-and at most `capacity` of them may come at once. A request that any rule refuses takes nothing from the others.
+A bucket is stored as one number, the time at which it is full again. A full bucket and an unknown one are equivalent,
+so idle clients need no memory. Tokens are added one by one, evenly over the unit; at most `capacity` requests may come
+at once. A request refused by one rule takes no tokens from the others.
 
-Levels outlive configurations: a bucket is found by the name of its rule, and keeps the share of its capacity that was
-left when the limit changes.
+Levels outlive configurations: a bucket is found by the name of its rule, and keeps its relative fill level when the
+limit changes.
 
-What is known of distinct values is bounded: 2,097,152 buckets of 16 bytes. They stand in sets of eight, as in a
-processor's cache; in a set that is full of unfinished business the bucket nearest to being full is given up. So it errs
-towards letting through, and never lets one client pay for another. The digest of a value is keyed by Python's own seed,
-so that nobody can aim at a neighbour's set.
+Memory for distinct values is bounded: 2,097,152 buckets of 16 bytes, in sets of eight, as in a processor's cache. If a
+set has no full bucket left, the bucket that is closest to full is replaced. Errors thus let requests through, and no
+client pays for another. Digests of values are keyed with Python's hash seed, so nobody can target another value's set.
 """
 
 from collections.abc import Iterable
@@ -28,7 +27,7 @@ _DIGEST_MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`capacity` tokens at most, and `per_second` new ones; the policy says so many `requests` a `unit`."""
+    """A token bucket with `capacity` tokens, refilled at `per_second`. The policy configures `requests` per `unit`."""
 
     requests: int
     capacity: float
@@ -36,17 +35,21 @@ class Limit:
     unit: str = "second"
 
     def level(self, full_at: float, now: float) -> float:
-        """The tokens in a bucket that will be full at `full_at`."""
+        """Number of tokens in a bucket that is full at `full_at`."""
         return self.capacity if full_at <= now else max(0.0, self.capacity - (full_at - now) * self.per_second)
 
     def full_after(self, level: float, now: float) -> float:
+        """Time at which a bucket with `level` tokens is full."""
         return now + (self.capacity - level) / self.per_second
 
 
 @dataclass(frozen=True, slots=True)
 class RateRule:
-    """`bucket` tells its buckets from all others. A shadow is counted and refuses nobody. `labels` name, for each
-    condition, what it tells apart, or nothing; there are none when no condition does."""
+    """One rule of a rate limit. `bucket` is the unique name of its buckets.
+
+    A shadow rule counts and never refuses. `labels` name, per condition, the value it distinguishes, or are empty;
+    `labels` is empty if no condition distinguishes values.
+    """
 
     name: str
     bucket: str
@@ -57,12 +60,13 @@ class RateRule:
 
 
 Measured = tuple[tuple[RateRule, Key], ...]
-"""The rules that are for a request, with what they tell it apart by."""
+"""The rules that apply to a request, each with the key of the bucket."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitService:
-    """Who counts for all replicas together; `address` is `host:port`, empty when there is none after all."""
+    """A rate limit service that counts for all replicas. `address` is `host:port`, or empty if it cannot be
+    resolved."""
 
     address: str
     domain: str
@@ -72,25 +76,31 @@ class LimitService:
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """Every rule whose conditions hold counts. `policy` is the object that says so. With a `service` no bucket of ours
-    is asked."""
+    """All rate limit rules of one policy. Every rule whose conditions hold counts.
+
+    `policy` names the policy object. If `service` is set, local buckets are not used.
+    """
 
     policy: str
     rules: tuple[RateRule, ...]
     has_headers: bool = False
     is_resource_exhausted: bool = False
-    """What a refused gRPC call is told: RESOURCE_EXHAUSTED instead of UNAVAILABLE."""
+    """Whether refused gRPC calls get RESOURCE_EXHAUSTED instead of UNAVAILABLE."""
     service: LimitService | None = None
 
     def measure(self, head: RequestHead, peer: Peer) -> Measured:
+        """Return the rules that apply to the request, with their keys."""
         keys = ((rule, key_of(rule.conditions, head, peer)) for rule in self.rules)
         return tuple((rule, key) for rule, key in keys if key is not None)
 
 
 @dataclass(slots=True)
 class Quota:
-    """What a client is told of the tightest of the buckets it was measured by. `over` and `shadowed` are the rules that
-    refused, and that would have; `headers` are for its response in any case."""
+    """The result of rate limiting one request, for the tightest bucket that applied.
+
+    `over` are the rules that refused the request, `shadowed` the shadow rules that would have. `headers` are always
+    added to the response.
+    """
 
     limits: RateLimits
     limit: int = 0
@@ -101,7 +111,7 @@ class Quota:
     headers: Headers = field(default_factory=list)
 
     def mark(self, headers: Headers) -> None:
-        """Tell the client, if it is to be told (draft-ietf-httpapi-ratelimit-headers-03, as Envoy writes it)."""
+        """Add rate limit headers if configured (draft-ietf-httpapi-ratelimit-headers-03, in Envoy's form)."""
         headers += self.headers
         if self.limits.has_headers and self.limit:
             headers.append((b"x-ratelimit-limit", b"%d" % self.limit))
@@ -110,7 +120,7 @@ class Quota:
 
 
 class Buckets:
-    """All buckets of a process. Times are those of a clock that never goes back."""
+    """All buckets of a process. Times come from a monotonic clock."""
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._shared: dict[str, float] = {}
@@ -118,8 +128,10 @@ class Buckets:
         self._table: _Table | None = None
 
     def take(self, limits: RateLimits, head: RequestHead, peer: Peer, now: float) -> Quota | None:
-        """Take a token of each bucket that counts for the request, unless one of them is empty; None when no rule is
-        for this request."""
+        """Take a token from every bucket that applies to the request, or from none if one is empty.
+
+        Returns None if no rule applies.
+        """
         found: list[tuple[RateRule, int, float]] = []
         for rule in limits.rules:
             key = key_of(rule.conditions, head, peer)
@@ -147,7 +159,7 @@ class Buckets:
         return quota
 
     def keep(self, buckets: Iterable[str]) -> None:
-        """Forget the rules that are gone; `buckets` are those of the live configuration."""
+        """Drop buckets of removed rules. `buckets` names those of the live configuration."""
         kept = set(buckets)
         self._shared = {bucket: full_at for bucket, full_at in self._shared.items() if bucket in kept}
 
@@ -165,13 +177,13 @@ class Buckets:
 
 
 def _tightness(found: tuple[RateRule, int, float]) -> tuple[bool, float]:
-    """Shadows refuse nobody, so they are told to nobody."""
+    """Shadow rules sort last, because they are not reported to clients."""
     rule, _, level = found
     return rule.is_shadow, level
 
 
 class _Table:
-    """Digest → time, in two flat arrays of memory that the system gives out only where it is touched."""
+    """Map of digest to time, in two flat arrays. The operating system allocates their memory on first use."""
 
     __slots__ = ("_digests", "_sets", "_times")
 
@@ -181,7 +193,7 @@ class _Table:
         self._times = memoryview(mmap(-1, slots * 8)).cast("d")
 
     def get(self, digest: int) -> float:
-        """0 for one that is not known."""
+        """Return the time, or 0 for an unknown digest."""
         first = digest % self._sets * _WAYS
         digests = self._digests
         for slot in range(first, first + _WAYS):
@@ -190,7 +202,7 @@ class _Table:
         return 0.0
 
     def put(self, digest: int, time: float) -> None:
-        """In its own slot, or in that of its set which is full first."""
+        """Store the time in the digest's slot, or in the slot of its set that is full first."""
         first = digest % self._sets * _WAYS
         digests, times = self._digests, self._times
         victim, earliest = first, times[first]

@@ -1,19 +1,19 @@
-"""Whether an endpoint can be reached, by how the last attempts to connect to it ended.
+"""Reachability of an endpoint, learned from recent connection attempts.
 
-One that can't is left alone: for a second at first, twice as long each time, up to a minute. Then it is tried once,
-while everybody else still leaves it alone. One that got through on trial is used again, and what is known of it is
-forgotten when a connection stands; if the trial was deceptive, the pause goes on to grow. Whoever chooses endpoints
-prefers the others, and takes these when there are no others.
+An unreachable endpoint is avoided: for one second at first, then twice as long each time, up to a minute. After the
+pause, one trial connection is made while others still avoid the endpoint. If the trial succeeds, the endpoint is used
+again; its history is forgotten once a connection is established. If that fails, the pause keeps growing. Balancers
+prefer other endpoints, and use avoided ones if there are no others.
 """
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 SLOW_SECONDS = 1.0
-"""Who has not answered a connection for so long counts as failed meanwhile, so that nobody else waits for it, too."""
+"""A connection attempt that takes longer counts as failed in the meantime, so that others do not wait for it."""
 
 
 class Reach:
-    """`is_avoided`: others are better now. `now` is any clock that never goes back, in seconds."""
+    """Reachability of one endpoint. `now` comes from a monotonic clock, in seconds."""
 
     __slots__ = ("_is_tried", "_pause", "_until")
 
@@ -24,16 +24,19 @@ class Reach:
 
     @property
     def is_avoided(self) -> bool:
+        """Whether other endpoints are preferred now."""
         return self._until is not None
 
     @property
     def is_doubtful(self) -> bool:
-        """Something is known of it."""
+        """Whether a failure has been recorded since the last connection."""
         return self._pause > 0
 
     def failed(self, now: float) -> bool:
-        """A connection could not be made, or takes too long; whether that is news. Those that began together are one
-        failure."""
+        """Record a connection that failed or takes too long. Returns whether the endpoint was not avoided before.
+
+        Attempts that started together count as one failure.
+        """
         if self._until is not None and not self._is_tried:
             return False
         was_avoided = self._until is not None
@@ -43,7 +46,7 @@ class Reach:
         return not was_avoided
 
     def reached(self) -> bool:
-        """A connection stands; whether it was avoided before."""
+        """Record an established connection. Returns whether the endpoint was avoided before."""
         was_avoided = self._until is not None
         self._pause = 0.0
         self._until = None
@@ -51,14 +54,14 @@ class Reach:
         return was_avoided
 
     def take_trial(self, now: float) -> bool:
-        """Whether it is to be tried now; the caller does, and says `failed` or `passed`."""
+        """Whether the caller must make a trial connection now, and then call `failed` or `passed`."""
         if self._until is None or self._is_tried or now < self._until:
             return False
         self._is_tried = True
         return True
 
     def passed(self) -> bool:
-        """The trial got through; whether it is avoided no more by that."""
+        """Record a successful trial. Returns whether the endpoint was avoided until now."""
         was_avoided = self._until is not None
         self._until = None
         self._is_tried = False

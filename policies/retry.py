@@ -1,15 +1,17 @@
-"""When a request is sent once more, and how long after: VirtualService `retries`, HTTPRoute `rules[].retry`.
+"""When a request is retried, and after which delay: VirtualService `retries`, HTTPRoute `rules[].retry`.
 
-The conditions are Envoy's `x-envoy-retry-on` and `x-envoy-retry-grpc-on`, with its meanings:
+The conditions are those of Envoy's `x-envoy-retry-on` and `x-envoy-retry-grpc-on`, with their meanings:
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#x-envoy-retry-on
-Two things are decided otherwise, because a second delivery of a request is a side effect of ours:
 
-- Without a policy, a request is sent again only after it provably was not delivered. Istio's default lists gRPC's
-  `unavailable` and `cancelled` too, which say no such thing, and a gRPC request is a POST. Who wants them lists them.
-- A kept-alive connection may be closed by the endpoint in the very moment it is used again. That is our connection's
-  matter, not the route's: an idempotent request gets one more attempt whatever the policy says.
+Two decisions differ, because delivering a request twice is a side effect that the proxy causes:
 
-Nothing is sent again once the client has seen a byte of a response; the caller keeps that, and the body.
+- Without a policy, a request is retried only if it provably was not delivered. Istio's default also lists gRPC's
+  `unavailable` and `cancelled`, which do not prove that, and a gRPC request is a POST. Users can list them.
+- An endpoint may close a kept-alive connection at the moment it is reused. This concerns our connection, not the route:
+  an idempotent request gets one more attempt, whatever the policy says.
+
+A request is never retried once the client has received a byte of a response. The caller ensures that, and keeps the
+body.
 """
 
 from collections.abc import Collection
@@ -22,7 +24,7 @@ from policies.outcome import Ending, Outcome
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})  # RFC 9110 section 9.2.2
 BACKOFF_SECONDS = 0.025  # Envoy's base interval
-LONGEST_RETRY_AFTER = 5.0  # seconds for which it makes sense to hold a client instead of telling it
+LONGEST_RETRY_AFTER = 5.0  # seconds; if an endpoint asks for more, the client gets the response instead of waiting
 
 
 class Condition(StrEnum):
@@ -63,11 +65,15 @@ _LOOK_AT_RESPONSES = frozenset(Condition) - (_NEED_NO_RESPONSE - {Condition.FIVE
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`attempts` counts those after the first; 0 switches retries off. `statuses` belong to RETRIABLE_STATUS_CODES,
-    `headers` (lower-case names) to RETRIABLE_HEADERS. `backoff` is the longest first pause and doubles up to
-    `max_backoff`; `per_try_timeout` is how long one attempt has for its response's head; all in seconds.
-    `avoids_tried`: where there is another endpoint, an attempt goes to one that had none before.
-    `looks_at_responses`: whether a response may be a reason to try again."""
+    """A retry configuration. All times are in seconds.
+
+    - `attempts` counts retries after the first attempt; 0 disables retries.
+    - `statuses` belong to RETRIABLE_STATUS_CODES, `headers` (lower-case names) to RETRIABLE_HEADERS.
+    - `backoff` is the longest first delay; delays double up to `max_backoff`.
+    - `per_try_timeout` limits the wait of one attempt for its response head.
+    - `avoids_tried`: prefer an endpoint that this request has not tried.
+    - `looks_at_responses`: whether a response can cause a retry.
+    """
 
     conditions: frozenset[Condition]
     attempts: int = 2
@@ -84,7 +90,7 @@ class RetryPolicy:
         object.__setattr__(self, "looks_at_responses", looks)
 
     def asks_for(self, outcome: Outcome, *, is_idempotent: bool) -> bool:
-        """Whether this end of an attempt is a reason to try again, however often that was done before."""
+        """Whether the outcome is a reason to retry, regardless of the number of attempts so far."""
         if outcome.is_stale and is_idempotent:
             return True
         if not self.attempts:
@@ -94,11 +100,11 @@ class RetryPolicy:
         return not _BY_ENDING[outcome.ending].isdisjoint(self.conditions)
 
     def allows(self, count: int, outcome: Outcome) -> bool:
-        """Whether there may be another attempt after `count` of them."""
+        """Whether another attempt is allowed after `count` attempts."""
         return count <= (max(self.attempts, 1) if outcome.is_stale else self.attempts)
 
     def delay(self, count: int, roll: float) -> float:
-        """Seconds to pause after `count` attempts; `roll` in [0, 1) spreads those who failed together (full jitter)."""
+        """Seconds to wait after `count` attempts. `roll` in [0, 1) spreads simultaneous retries (full jitter)."""
         return roll * min(self.backoff * 2.0 ** min(count - 1, 64), self.max_backoff)
 
     def _asks_for_response(self, status: int, headers: Headers) -> bool:
@@ -120,7 +126,7 @@ class RetryPolicy:
 
 UNDELIVERED = frozenset({Condition.CONNECT_FAILURE, Condition.REFUSED_STREAM})
 DEFAULT_RETRIES = RetryPolicy(UNDELIVERED)
-"""Without a policy: twice, after what provably was not delivered."""
+"""Without a policy: two retries, only if the request provably was not delivered."""
 
 
 def retries_on_statuses(
@@ -129,8 +135,10 @@ def retries_on_statuses(
     backoff: float | None = None,
     per_try_timeout: float | None = None,
 ) -> RetryPolicy:
-    """HTTPRoute's `retry`: the statuses it lists, and always what brought no response: connections that fail or break
-    off, and attempts that took too long (GEP-1731)."""
+    """HTTPRoute's `retry`: retry on the listed statuses, and whenever there was no response.
+
+    No response means a failed or broken connection, or an attempt that timed out (GEP-1731).
+    """
     base = BACKOFF_SECONDS if backoff is None else backoff
     return RetryPolicy(
         UNDELIVERED | ({Condition.RESET, Condition.RETRIABLE_STATUS_CODES} if statuses else {Condition.RESET}),
@@ -143,8 +151,10 @@ def retries_on_statuses(
 
 
 def retry_after(headers: Headers, now: float) -> float:
-    """Seconds for which a response asks to be left alone (RFC 9110 section 10.2.3); 0 without a wish that can be
-    understood. `now` is wall-clock time."""
+    """Seconds that a response's `retry-after` asks to wait (RFC 9110 section 10.2.3). 0 if it is absent or invalid.
+
+    `now` is wall-clock time.
+    """
     value = next((value for name, value in headers if name == b"retry-after"), b"")
     if value.isdigit():
         return float(value[:9])
@@ -155,5 +165,5 @@ def retry_after(headers: Headers, now: float) -> float:
 
 
 def _grpc_status(headers: Headers) -> bytes:
-    """Of a response's head: where gRPC answers with an error and nothing else."""
+    """The gRPC status in a response head, where trailers-only responses carry it."""
     return next((value for name, value in headers if name == b"grpc-status"), b"")

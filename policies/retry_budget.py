@@ -1,11 +1,12 @@
-"""How many retries a destination has to bear: a share of its requests, so that retries can't turn trouble into a storm.
+"""Limit the retries of a destination to a share of its requests, so that retries cannot turn a failure into an
+overload.
 
-Without a policy, at most 20 % of the attempts under way may be retries, and three in any case (Envoy's `retry_budget`,
-DestinationRule's `retryBudget`). XBackendTrafficPolicy's `retryConstraint` counts over a time: at most `percent` of the
-requests of the last `interval_seconds`, and `min_count` in every `min_interval_seconds` in any case.
+Without a policy, at most 20 % of the active attempts may be retries, and three in any case (Envoy's `retry_budget`,
+DestinationRule's `retryBudget`). XBackendTrafficPolicy's `retryConstraint` counts over time: at most `percent` of the
+requests of the last `interval_seconds`, and `min_count` per `min_interval_seconds` in any case.
 https://gateway-api.sigs.k8s.io/geps/gep-3388/
 
-The share is one of first attempts: with 20 %, an endpoint that fails everything sees 1.2 times what its clients sent.
+The share refers to first attempts: with 20 %, an endpoint that fails every request sees 1.2 times what clients sent.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ _SLOTS = 10
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """A retry may begin when one of the three allowances has room. Without `interval_seconds` the share is one of what
-    is under way; without `min_count` there is no least rate."""
+    """A retry may start if one of the three allowances has room.
+
+    With `interval_seconds` 0, the share refers to active attempts. With `min_count` 0, there is no minimum rate.
+    """
 
     percent: float = 20.0
     interval_seconds: float = 0.0
@@ -29,7 +32,7 @@ DEFAULT_BUDGET = RetryBudget()
 
 
 class Spending:
-    """What one destination has spent of its budget. Retries under way stay counted when the policy changes."""
+    """Retries that count against one destination's budget. Active retries stay counted when the policy changes."""
 
     __slots__ = ("_policy", "_recent", "_requests", "_retries", "under_way")
 
@@ -45,7 +48,7 @@ class Spending:
 
     @property
     def counts_requests(self) -> bool:
-        """Whether `request` must be told of every request."""
+        """Whether the caller must report every request with `request`."""
         return self._requests is not None
 
     def request(self, now: float) -> None:
@@ -53,8 +56,11 @@ class Spending:
             self._requests.add(now)
 
     def take(self, active: int, now: float) -> bool:
-        """Begin a retry, if there is room for it; `active` attempts are under way, retries among them. Who was let in
-        calls `release` when the retry has ended."""
+        """Start a retry if there is room.
+
+        `active` is the number of active attempts, including retries. After True, the caller calls `release` when the
+        retry ends.
+        """
         if not self._has_room(active, now):
             return False
         self.under_way += 1
@@ -75,7 +81,7 @@ class Spending:
 
 
 class Window:
-    """How often something happened in the last `seconds`, to a tenth of them; older counts go a tenth at a time."""
+    """Counts events of the last `seconds`, in ten slots; the oldest slot expires as a whole."""
 
     __slots__ = ("_counts", "_newest", "_slot_seconds")
 

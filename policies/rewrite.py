@@ -1,8 +1,8 @@
-"""What a route changes of a request or response: headers, authority, path; and redirects, which change where it goes.
+"""Edits of headers, authority and path, and redirects.
 
-HTTPRoute's RequestHeaderModifier, ResponseHeaderModifier, URLRewrite and RequestRedirect, and their likes of a
-VirtualService. They take only text that was checked when it was read (`policies.wire_text`), so that applying them
-cannot fail, and cannot break a message.
+Implements HTTPRoute's RequestHeaderModifier, ResponseHeaderModifier, URLRewrite and RequestRedirect, and their
+equivalents in VirtualService. All text was validated when it was read (`policies.wire_text`), so applying an edit
+cannot fail and cannot corrupt a message.
 https://gateway-api.sigs.k8s.io/reference/spec/#httproutefilter
 """
 
@@ -17,9 +17,9 @@ from policies.wire_text import Authority, Field, HeaderName, Path, Query, Substi
 
 @dataclass(frozen=True, slots=True)
 class HeaderEdit:
-    """`set` replaces all values of a name, `add` appends one, `remove` deletes; names are lower-case.
+    """`set` replaces all values of a header, `add` appends a value, and `remove` deletes. Names are lower-case.
 
-    They apply in the order set, add, remove. Setting `Host` is changing the authority.
+    The order is set, add, remove. Setting `Host` changes the authority.
     """
 
     set: tuple[Field, ...] = ()
@@ -27,15 +27,16 @@ class HeaderEdit:
     remove: tuple[HeaderName, ...] = ()
     authority: Authority | None = None
     formatted: tuple[FormattedHeader, ...] = ()
-    """Headers whose values are found out for each request: `filled` makes ordinary ones of them."""
+    """Headers with values computed per request. `filled` turns them into ordinary ones."""
 
     @property
     def replaced_names(self) -> frozenset[bytes]:
-        """Of headers whose values don't come through."""
+        """Names of headers whose original values are replaced or removed."""
         formatted = (it.name for it in self.formatted if not it.is_added)
         return frozenset({*self.remove, *(name for name, _ in self.set), *formatted})
 
     def filled(self, situation: Situation) -> "HeaderEdit":
+        """Return the edit with computed values filled in for one request."""
         values = [(it.is_added, (it.name, it.format.fill(situation))) for it in self.formatted]
         return replace(
             self,
@@ -45,7 +46,7 @@ class HeaderEdit:
         )
 
     def apply(self, headers: Headers) -> Headers:
-        """A new list of headers with the edit made."""
+        """Return a new list with the edit applied."""
         gone = {*self.remove, *(name for name, _ in self.set)}
         edited = [header for header in headers if header[0] not in gone] if gone else list(headers)
         edited.extend(header for header in self.set if header[0] not in self.remove)
@@ -53,7 +54,7 @@ class HeaderEdit:
         return edited
 
     def apply_to(self, head: RequestHead) -> None:
-        """Make the edit in a request's head."""
+        """Apply the edit to a request head."""
         head.headers = self.apply(head.headers)
         if self.authority is not None:
             head.authority = self.authority
@@ -61,10 +62,10 @@ class HeaderEdit:
 
 @dataclass(frozen=True, slots=True)
 class PathEdit:
-    """A new path (ReplaceFullPath), or one in place of the prefix that matched (ReplacePrefixMatch).
+    """Replace the whole path (ReplaceFullPath), or the matched prefix (ReplacePrefixMatch).
 
-    `replaces` is that prefix without its trailing slash, empty for `/`; None replaces the whole path. A path never
-    becomes empty: it is `/` then.
+    `replaces` is the prefix without its trailing slash, empty for `/`, or None to replace the whole path. An empty
+    result becomes `/`.
     """
 
     value: Path
@@ -79,7 +80,7 @@ class PathEdit:
 
 @dataclass(frozen=True, slots=True)
 class TextPrefixEdit:
-    """`value` in place of the first `length` characters of the path: Istio's, which knows no segments."""
+    """Replace the first `length` characters of the path by `value`. Istio's prefix rewrite ignores segments."""
 
     value: Path
     length: int
@@ -90,7 +91,7 @@ class TextPrefixEdit:
 
 @dataclass(frozen=True, slots=True)
 class RegexEdit:
-    """Whatever `pattern` finds in the path becomes `substitution`, in which `\\1` is what its first group found."""
+    """Replace every match of `pattern` in the path by `substitution`, where `\\1` is the text of the first group."""
 
     pattern: Regex
     substitution: Substitution
@@ -105,8 +106,10 @@ AnyPathEdit = PathEdit | TextPrefixEdit | RegexEdit
 
 @dataclass(frozen=True, slots=True)
 class UrlRewrite:
-    """The endpoint is asked for something else; it learns the original path from `x-envoy-original-path`. A `query`
-    comes before the request's own."""
+    """Change the request's authority, path or query before it is sent to the endpoint.
+
+    The endpoint gets the original path in `x-envoy-original-path`. `query` is put before the request's own query.
+    """
 
     hostname: Authority | None = None
     path: AnyPathEdit | None = None
@@ -130,21 +133,21 @@ _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 
 
 class PortSource(Enum):
-    """Where a redirect without a port of its own has it from."""
+    """Where a redirect without a configured port takes its port from."""
 
     HOST = "host"
-    """What the client wrote behind the host, as in Envoy; a port 80 goes when the scheme becomes https."""
+    """The port that the client wrote in the host, as in Envoy. Port 80 is dropped if the scheme becomes https."""
     LISTENER = "listener"
     """The port that the request was sent to."""
     SCHEME = "scheme"
-    """The scheme's own, which is not written."""
+    """The scheme's default port, which is not written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """The client is told to ask elsewhere. None keeps what the request has; a `query` takes the place of its own.
+    """A redirect response. None keeps the request's value; `query` replaces the request's query.
 
-    A scheme's own port is not written.
+    A scheme's default port is not written.
     """
 
     scheme: bytes | None = None
@@ -156,7 +159,7 @@ class Redirect:
     query: Query | None = None
 
     def location(self, head: RequestHead, listener_port: int) -> bytes:
-        """An absolute URI; what is asked for was asked over http, for TLS is opaque to a waypoint."""
+        """Return an absolute URI. The request's scheme is always http, because a waypoint does not see inside TLS."""
         scheme = self.scheme or b"http"
         path = self.path.apply(head.path) if self.path is not None else head.path
         if self.query is not None:
@@ -178,6 +181,6 @@ class Redirect:
 
 
 def split_port(authority: bytes) -> tuple[bytes, bytes]:
-    """Host and port of an authority; the port is empty when there is none. `[::1]:80` keeps its brackets."""
+    """Split an authority into host and port. The port is empty if absent. `[::1]:80` keeps its brackets."""
     host, colon, port = authority.rpartition(b":")
     return (host, port) if colon and port.isdigit() and not host.endswith(b":") else (authority, b"")

@@ -1,7 +1,7 @@
-"""Which rule of the routes attached to a service a request falls under, by the Gateway API's precedence.
+"""Find the rule that applies to a request, by the Gateway API's precedence.
 
-A table is built once per configuration; a look-up costs the same for ten rules and for ten thousand: exact paths are
-one dictionary look-up, prefixes one for each segment of the path, and only regular expressions are tried in turn.
+A table is built once per configuration. Lookup time does not depend on the number of rules: exact paths take one
+dictionary lookup, prefixes one per path segment. Only regular expressions are tried one after the other.
 https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule
 """
 
@@ -24,17 +24,17 @@ from policies.timeout import NO_TIMEOUTS, Timeouts
 
 @dataclass(frozen=True, slots=True)
 class FieldMatch:
-    """A header (lower-case name) or query parameter that must be there with an accepted value.
+    """A header (lower-case name) or query parameter that must be present with a matching value.
 
-    The header `host` is the request's authority, whatever it was called on the wire; HTTP/2's pseudo headers are parts
-    of the request, too.
+    The header `host` is the request's authority, whatever its name on the wire. HTTP/2 pseudo headers can be matched
+    too.
     """
 
     name: bytes
     match: StringMatch
 
     def value_in(self, head: RequestHead) -> bytes | None:
-        """Of the header."""
+        """Return the header's value, or None."""
         name = self.name
         if name == b"host" or name == b":authority":
             return head.authority
@@ -45,7 +45,10 @@ class FieldMatch:
         return b"http" if name == b":scheme" else head.get(name)
 
     def forbids(self, head: RequestHead) -> bool:
-        """Of a header that must not have such a value; for an expression a missing one is empty, as in Istio."""
+        """For `withoutHeaders`: whether the header has a value that it must not have.
+
+        For a regular expression, a missing header counts as empty, as in Istio.
+        """
         value = self.value_in(head)
         if value is None:
             return isinstance(self.match, Regex) and self.match.accepts(b"")
@@ -54,7 +57,7 @@ class FieldMatch:
 
 @dataclass(frozen=True, slots=True)
 class SourceMatch:
-    """Who asks: a `namespace`, by the client's identity; `ips`, those of the workloads that are meant; None for any."""
+    """Match the client's namespace (from its identity) and address. None matches any."""
 
     namespace: str | None = None
     ips: frozenset[str] | None = None
@@ -67,8 +70,10 @@ class SourceMatch:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Everything in it must hold; of a repeated header or parameter, the first value counts. Of `without` none may:
-    what is missing holds, but for an expression it is empty, as in Istio."""
+    """A match of a route. All parts must hold.
+
+    Of a repeated header or parameter, the first value counts. None of the `without` fields may match.
+    """
 
     path: PathMatch = ANY_PATH
     method: bytes | None = None
@@ -79,11 +84,11 @@ class Match:
 
     @property
     def has_conditions(self) -> bool:
-        """Whether more than the path is asked for."""
+        """Whether anything but the path is matched."""
         return bool(self.method or self.headers or self.query or self.without)
 
     def accepts_rest(self, head: RequestHead) -> bool:
-        """Whether all but the path holds."""
+        """Whether everything but the path matches."""
         if self.method is not None and head.method != self.method:
             return False
         for field in self.headers:
@@ -105,8 +110,10 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class WeightedBackend:
-    """`cluster` is None for a reference that can't be resolved: its share of requests is answered with
-    `missing_status`, which is 503 where Istio's API is spoken."""
+    """A backend with its weight. `cluster` is None if the reference cannot be resolved.
+
+    Requests for an unresolved backend are answered with `missing_status`: 500, or 503 for Istio's API.
+    """
 
     cluster: ClusterName | None
     weight: int = 1
@@ -116,7 +123,7 @@ class WeightedBackend:
 
 @dataclass(frozen=True, slots=True)
 class RuleSource:
-    """The object that a rule stands in, and its number there, from 0; `section` is the list in which it stands."""
+    """The object that a rule comes from. `index` counts from 0 in the list named `section`."""
 
     kind: str
     namespace: str
@@ -130,7 +137,7 @@ class RuleSource:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What to do with the requests that fall under it. `name` is ROUTE_NAME in logs; default routes have no source."""
+    """How to handle matching requests. `name` is ROUTE_NAME in logs. Default routes have no source."""
 
     name: str
     backends: tuple[WeightedBackend, ...]
@@ -145,11 +152,11 @@ class Rule:
 
     @property
     def scope(self) -> str:
-        """Sets this rule apart from all others, for as long as it keeps its place."""
+        """A unique name of this rule, stable while the rule keeps its position."""
         return self.name if self.source is None else str(self.source)
 
     def pick(self, roll: float) -> WeightedBackend | None:
-        """The backend for `roll` in [0, 1), by weight; None when all weights are 0 or there is no backend."""
+        """Pick a backend by weight; `roll` is in [0, 1). None if there is no backend with a positive weight."""
         backends = self.backends
         if len(backends) == 1 and backends[0].weight:
             return backends[0]
@@ -165,13 +172,13 @@ class Route:
 
 
 def precedence(match: Match) -> tuple[int, int, int, int, int]:
-    """Smaller is stronger: kind of path, longer path, method, more headers, more query parameters."""
+    """Sort key, smallest first: path kind, longer path, method, more headers, more query parameters."""
     path = match.path
     return (path.kind, -len(path.value), match.method is None, -len(match.headers), -len(match.query))
 
 
 class RouteTable:
-    """Routes in their order of age: of equals by precedence, the one that came first wins."""
+    """Routes from oldest to newest. Of routes with equal precedence, the first one wins."""
 
     __slots__ = ("_always", "_exact", "_longest_prefix", "_prefixes", "_regexes", "routes")
 
@@ -202,7 +209,7 @@ class RouteTable:
         return hash(self.routes)
 
     def find(self, head: RequestHead, peer: Peer | None = None) -> Rule | None:
-        """The rule of the strongest match, or None; who asks makes no difference here."""
+        """Return the rule of the strongest match, or None. `peer` is ignored."""
         if self._always is not None:
             return self._always
         path = head.path
@@ -217,7 +224,7 @@ class RouteTable:
         return None
 
     def _by_prefix(self, path: bytes, head: RequestHead) -> Rule | None:
-        """Longest first: the path itself, then each of its parents."""
+        """Try the longest prefix first: the path itself, then each of its parents."""
         candidate = path
         if len(path) > self._longest_prefix:
             candidate = path[: max(path.rfind(b"/", 0, self._longest_prefix + 1), 0)]
@@ -231,7 +238,7 @@ class RouteTable:
 
 
 class OrderedTable:
-    """Routes in the order in which they are written: the first whose match holds wins, as in a VirtualService."""
+    """Routes in the order of the configuration. The first match wins, as in a VirtualService."""
 
     __slots__ = ("routes",)
 

@@ -1,6 +1,6 @@
-"""When something is on: between two moments, or for a while from each of the times that a cron expression names.
+"""Schedules: active between two moments, or for a while after each time that a cron expression names.
 
-Times are seconds since 1970, cron expressions are in UTC. https://man7.org/linux/man-pages/man5/crontab.5.html
+Times are seconds since 1970. Cron expressions are in UTC. https://man7.org/linux/man-pages/man5/crontab.5.html
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ MAX_LASTS_SECONDS = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Without `cron` it is on from `begins` until `ends`; with it, only for `lasts_seconds` from each time on."""
+    """Active from `begins` until `ends`.
+
+    With `cron`, active in that period only for `lasts_seconds` after each time that the expression names.
+    """
 
     begins: float | None = None
     ends: float | None = None
@@ -28,17 +31,17 @@ class Schedule:
 
 
 def check_cron(text: str) -> None:
-    """Raises ValueError with a sentence."""
+    """Validate a cron expression. Raises ValueError with an explanation."""
     if len(text.split()) != 5:
-        raise ValueError(f"{text!r} is no cron expression of five fields such as 0 9 * * 1-5")
+        raise ValueError(f"{text!r} is not a cron expression of five fields such as 0 9 * * 1-5")
     try:
         CronSim(text, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        raise ValueError(f"{text!r} is no cron expression such as 0 9 * * 1-5: {error}") from None
+        raise ValueError(f"{text!r} is not a cron expression such as 0 9 * * 1-5: {error}") from None
 
 
 @lru_cache(maxsize=1024)
 def _last(cron: str, minute: int) -> float:
-    """The last time it named, up to that minute; times are whole minutes, so one answer holds for all of it."""
+    """Return the last time that the expression names up to `minute`. Cached per minute, the resolution of cron."""
     after = datetime.fromtimestamp((minute + 1) * 60, UTC)
     return next(CronSim(cron, after, reverse=True), datetime.fromtimestamp(0, UTC)).timestamp()

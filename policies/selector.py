@@ -1,9 +1,8 @@
-"""Which requests a policy is for, and by what it tells them apart.
+"""Conditions that select the requests of a policy, and the key by which the policy distinguishes them.
 
-A condition that asks for a value holds or doesn't; one that is *distinct* holds where there is a value, and counts each
-value by itself. A request without what a condition asks for is not the policy's business, save for two that would
-otherwise be a way around it: an inverted header match holds without the header, and clients without an identity count
-as one.
+A condition on a given value holds or does not hold. A *distinct* condition holds for any value, and each value is
+counted separately. A request without the value is not subject to the policy, with two exceptions that would otherwise
+allow evasion: an inverted header match holds without the header, and all clients without an identity count as one.
 """
 
 import ipaddress
@@ -18,18 +17,18 @@ from policies.path_match import PathMatch
 from policies.query import parse_query
 
 Key = tuple[bytes, ...]
-"""A part for each condition: the value by which a request is told apart, empty where all are alike."""
+"""One part per condition: the request's distinct value, or empty if the condition does not distinguish."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Condition(Protocol):
     def part(self, head: RequestHead, peer: Peer) -> bytes | None:
-        """None: it doesn't hold. Else the request's own part of the key, empty for all alike."""
+        """Return this request's part of the key (empty if not distinct), or None if the condition does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderCondition:
-    """Of a repeated header the first value counts. Without `match` each value is distinct."""
+    """A header condition. Of a repeated header, the first value counts. Without `match`, values are distinct."""
 
     name: bytes
     match: StringMatch | None = None
@@ -75,7 +74,7 @@ class MethodCondition:
 
 @dataclass(frozen=True, slots=True)
 class SourceCondition:
-    """Clients whose address is in `network`; where it is distinct, each address by itself."""
+    """Clients with an address in `network`. With `is_distinct`, each address is counted separately."""
 
     network: Network
     is_distinct: bool = False
@@ -89,8 +88,10 @@ class SourceCondition:
 
 @dataclass(frozen=True, slots=True)
 class IdentityCondition:
-    """Clients by the certificate they came with. What is empty asks for nothing; a service account is written as in
-    `namespace/account`."""
+    """Clients by the identity in their certificate. Empty fields match any.
+
+    Service accounts are written `namespace/account`.
+    """
 
     namespaces: tuple[str, ...] = ()
     service_accounts: tuple[str, ...] = ()
@@ -112,7 +113,7 @@ class IdentityCondition:
 
 
 def key_of(conditions: Iterable[Condition], head: RequestHead, peer: Peer) -> Key | None:
-    """None unless all of them hold."""
+    """Return the key of a request, or None unless all conditions hold."""
     parts: list[bytes] = []
     for condition in conditions:
         part = condition.part(head, peer)

@@ -1,11 +1,11 @@
-"""Which endpoint a client stays with: the Gateway API's session persistence (GEP-1619), without any state of ours.
+"""Stateless session persistence of the Gateway API (GEP-1619): a client stays with one endpoint.
 
-The client keeps a token, as a cookie or as a header, and the token names cluster and endpoint by digests, so that all
-replicas read it alike and nobody reads an address out of it by looking (who may guess addresses can test the guess: it
-is no secret). It is not signed, because nothing is granted by it: a forged one chooses among the endpoints that a
-request without one could have met, and forged times make a session that its client could as well begin anew.
+The client keeps a token, as a cookie or a header. The token names cluster and endpoint by digests. All replicas can
+read it, and it does not reveal addresses directly; a guessed address can be verified, as it is not a secret. The token
+is not signed, because it grants nothing: a forged token selects among endpoints that any request could reach, and a
+forged time only extends a session that the client could start again anyway.
 
-A token is worth nothing under another rule. One that names nobody, or has expired, is replaced.
+A token is valid for one rule only. A token that names no endpoint or has expired is replaced.
 https://gateway-api.sigs.k8s.io/geps/gep-1619/
 """
 
@@ -19,7 +19,7 @@ from policies.attributes import ClusterName, Header, RequestHead
 from policies.balancing.endpoint import Endpoint
 
 _CLUSTER_MARK, _ENDPOINT_MARK = 6, 16
-# Tokens of former releases have a second time, which means nothing any more.
+# Tokens of earlier releases contain a second time, which is ignored.
 _TOKEN = re.compile(rb"([0-9a-f]{6})([0-9a-f]{16})(?:\.([0-9a-f]{1,8})(?:\.[0-9a-f]{1,8})?)?").fullmatch
 _MAX_TOKENS = 4  # of one name; cookies of several paths may come together (RFC 6265 section 5.4)
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}").fullmatch
@@ -28,7 +28,7 @@ _PATH = re.compile(rb"/[\x21-\x3a\x3c-\x7e]*").fullmatch
 
 @dataclass(slots=True)
 class Token:
-    """What a client brought. It began so many seconds after 1970; 0 where no timeout needs to know."""
+    """A client's token. `began` is in seconds since 1970; 0 if the session has no timeout."""
 
     cluster: bytes
     endpoint: bytes
@@ -37,9 +37,11 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class SessionPersistence:
-    """`name` is that of the cookie, or of the header (lower-case). `path` is the cookie's; empty leaves it to the
-    browser. A permanent cookie outlives the browser, up to `absolute_seconds`; any session ends when that has passed
-    since it began."""
+    """Session persistence of one rule. `name` is that of the cookie or of the header (lower-case).
+
+    `path` is the cookie's path; if empty, the browser chooses. A permanent cookie survives the browser for up to
+    `absolute_seconds`. Every session ends `absolute_seconds` after it began.
+    """
 
     name: bytes
     is_cookie: bool = True
@@ -49,21 +51,23 @@ class SessionPersistence:
 
     def __post_init__(self) -> None:
         if not _NAME(self.name):
-            raise ValueError(f"{self.name!r} cannot be the name of a cookie or header: it is empty, long, or no token")
+            raise ValueError(f"{self.name!r} is not a valid cookie or header name (1 to 128 token characters)")
         if self.path and not _PATH(self.path):
-            raise ValueError(f"{self.path!r} cannot be the path of a cookie")
+            raise ValueError(f"{self.path!r} is not a valid cookie path")
         if self.is_permanent and self.absolute_seconds is None:
-            raise ValueError("a permanent cookie needs an absoluteTimeout, which says how long it lives")
+            raise ValueError("a permanent cookie needs an absoluteTimeout, which sets its lifetime")
 
     def find(self, head: RequestHead, now: float) -> tuple[Token, ...]:
-        """The tokens that this request brings and that have not expired; `now` is wall-clock time."""
+        """Return the request's tokens that have not expired. `now` is wall-clock time."""
         values = self._cookies(head) if self.is_cookie else (v for name, v in head.headers if name == self.name)
         tokens = (self._parse(value, now) for value, _ in zip(values, range(_MAX_TOKENS), strict=False))
         return tuple(token for token in tokens if token is not None)
 
     def header(self, kept: Token | None, marks: tuple[bytes, bytes], now: float, *, is_secure: bool) -> Header | None:
-        """The field of a response that tells the client where its session is; None when it knows. `marks` are those of
-        the endpoint that answered, `kept` is the token that led there, if one did."""
+        """Return the response field that gives the client its token, or None if it already has it.
+
+        `marks` belong to the endpoint that answered; `kept` is the token that selected it, if any.
+        """
         if kept is not None:
             return None
         value = b"".join(marks)
@@ -92,7 +96,7 @@ class SessionPersistence:
         return token
 
     def _cookie(self, value: bytes, is_secure: bool) -> bytes:
-        """Kept from scripts and other sites; and from plain connections, unless the client's own is one."""
+        """Hide the cookie from scripts and other sites, and from plain connections if `is_secure`."""
         cookie = b"%b=%b" % (self.name, value)
         if self.path:
             cookie += b"; Path=" + self.path
@@ -103,17 +107,18 @@ class SessionPersistence:
 
 @lru_cache(maxsize=4096)
 def cluster_mark(scope: str, cluster: ClusterName) -> bytes:
-    """How the sessions of `scope`, which is a rule, name a cluster."""
+    """Return the digest of a cluster in tokens of `scope`, a rule."""
     return _digest(scope, cluster)[:_CLUSTER_MARK]
 
 
 @lru_cache(maxsize=16384)
 def endpoint_mark(scope: str, cluster: ClusterName, endpoint: Endpoint) -> bytes:
+    """Return the digest of an endpoint in tokens of `scope`, a rule."""
     return _digest(scope, cluster, endpoint.ip, str(endpoint.port))[:_ENDPOINT_MARK]
 
 
 def generated_name(owner: str) -> bytes:
-    """For a session without a name of its own: the same on every replica, and another one for every owner."""
+    """Return a default name for the sessions of `owner`. It is the same on every replica."""
     return b"waypoint-session-" + _digest(owner)[:8]
 
 

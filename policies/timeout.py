@@ -1,12 +1,15 @@
-"""How long an exchange may take: HTTPRoute `rules[].timeouts`, in seconds; None is no limit."""
+"""Timeouts of an exchange: HTTPRoute `rules[].timeouts`, in seconds. None means no limit."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """`request` covers the whole exchange, all attempts included, from the moment the request was received completely.
-    The limit of one attempt is the retry policy's."""
+    """`request` limits the whole exchange with all attempts, measured from the moment the request was received
+    completely.
+
+    The retry policy limits single attempts.
+    """
 
     request: float | None = None
 

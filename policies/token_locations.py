@@ -1,7 +1,7 @@
-"""Where in a request a token may be: a header, a query parameter, a cookie. Each can find it, and take it away.
+"""Locations of a token in a request: header, query parameter or cookie. Each can find and remove the token.
 
-As in Envoy, a header's token is the first run of base64url characters and dots after the prefix, wherever that stands,
-so that nothing which another reader of the header takes for a token passes as none here.
+As in Envoy, a header's token is the first run of base64url characters and dots after the prefix, wherever the prefix
+is. Any text that another reader would take for a token is therefore found here.
 """
 
 import re
@@ -48,7 +48,7 @@ class ParamLocation:
         head.has_query = bool(head.query)
 
     def concealed(self, query: bytes) -> bytes:
-        """The query without the value."""
+        """Return the query with the token's value redacted."""
         pairs = query.split(b"&")
         return b"&".join(b"%b=%b" % (self.name, CONCEALED) if self._is_in(pair) else pair for pair in pairs)
 
@@ -59,7 +59,7 @@ class ParamLocation:
 
 @dataclass(frozen=True, slots=True)
 class CookieLocation:
-    """Cookies may come in several headers, as HTTP/2 has them."""
+    """A cookie. HTTP/2 may split cookies over several headers."""
 
     name: bytes
 

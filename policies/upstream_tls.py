@@ -1,14 +1,19 @@
-"""How TLS is spoken with an endpoint that wants it, beside or inside the mesh's own: DestinationRule's `tls`."""
+"""TLS towards an endpoint, in place of or inside the mesh's own mTLS: DestinationRule's `tls`."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
-    """`server_name` is asked for (SNI), and must be in the certificate unless `subject_alt_names` lists others. The
-    paths are files of PEM; without `ca_certificates` the system's roots count. `is_http2` is what ALPN offers.
-    `problem` says why none of it can be done: nothing is sent then. `host` is the name in place of `server_name` where
-    each request has its own; it makes no other TLS of it, so that all of them share what is loaded from files."""
+    """TLS options of one destination.
+
+    - `server_name` is sent as SNI. The certificate must contain it, unless `subject_alt_names` lists other names.
+    - The paths are PEM files. Without `ca_certificates`, the system's roots are trusted.
+    - `is_http2` is offered through ALPN.
+    - `problem` says why TLS is impossible; nothing is then sent.
+    - `host` replaces `server_name` where each request has its own name. It is ignored in comparisons, so that all names
+      share what is loaded from files.
+    """
 
     server_name: str
     subject_alt_names: tuple[str, ...] = ()

@@ -1,8 +1,7 @@
-"""What a field of an AuthorizationPolicy lists: texts, paths, hosts, networks, ports; any one of them may hold.
+"""Value lists of AuthorizationPolicy fields: texts, paths, hosts, networks and ports. One matching value is enough.
 
-A text is `exact`, `prefix*`, `*suffix`, or `*` for anything that is there and not empty; there are no regular
-expressions. What a request doesn't have (None) is taken by no list. Look-up tables are made once, beside what was
-written, and stay out of comparisons and of `repr`.
+A text is `exact`, `prefix*`, `*suffix`, or `*` for any non-empty value. There are no regular expressions. A missing
+value (None) matches no list. Lookup tables are built once and are not part of comparisons or `repr`.
 https://istio.io/latest/docs/reference/config/security/authorization-policy/#Rule
 """
 
@@ -20,7 +19,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """`texts` as they are written in the policy."""
+    """`texts` as written in the policy."""
 
     texts: tuple[str, ...]
     _exact: frozenset[bytes] = field(init=False, repr=False, compare=False)
@@ -53,7 +52,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Texts and path templates."""
+    """Texts and path templates, normalized like request paths."""
 
     texts: tuple[str, ...]
     normalization: PathNormalization = BASE
@@ -61,13 +60,13 @@ class Paths:
     _templates: tuple[PathTemplate, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what is nearly a template."""
+        """Raises ValueError for an invalid path template."""
         normal = [self._normal(text) for text in self.texts]
         object.__setattr__(self, "_texts", Texts(tuple(text for text in normal if not is_template(text))))
         object.__setattr__(self, "_templates", tuple(PathTemplate.parse(text) for text in normal if is_template(text)))
 
     def _normal(self, text: str) -> str:
-        """In the form that requests have."""
+        """Return the text in the normalized form that request paths have."""
         path, normalization = text.encode(), self.normalization
         if text.startswith("*"):
             path = b"*" + normalization.of_suffix(path[1:])
@@ -86,7 +85,7 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Texts in any case. One without a port takes the host with every port."""
+    """Case-insensitive hosts. A host without a port matches every port."""
 
     texts: tuple[str, ...]
     _texts: Texts = field(init=False, repr=False, compare=False)
@@ -98,7 +97,7 @@ class Hosts:
         return ", ".join(self.texts)
 
     def accepts(self, authority: bytes) -> bool:
-        """`authority` is canonical, and so in lower case."""
+        """Whether a canonical (lower-case) authority matches."""
         return self._texts.accepts(authority) or self._texts.accepts(split_port(authority)[0])
 
 
@@ -127,7 +126,7 @@ class Ports:
 
 @lru_cache(maxsize=4096)
 def address_of(ip: str) -> Address | None:
-    """IPv4 mapped into IPv6 is IPv4; None for what is no address."""
+    """Parse an address; IPv4-mapped IPv6 becomes IPv4. None if invalid."""
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:

@@ -1,6 +1,6 @@
-"""The short codes for why the proxy answered by itself.
+"""Response flags: short reasons why the proxy itself answered a request.
 
-The codes are Envoy's response flags, because access logs, dashboards and people already know them.
+The codes are Envoy's, because access logs, dashboards and operators already use them.
 """
 
 from enum import StrEnum

@@ -1,9 +1,9 @@
-"""Text of a configuration, or of another service's answer, that becomes part of a message: each piece has its type.
+"""Validated pieces of messages, made from configuration or from another service's answer. Each piece has its own type.
 
-A piece is made here and nowhere else, and only from text that can stand in its place: edits, redirects and answers take
-these types, so that whoever reads a configuration cannot hand over text that would end a field or a line before its
-time. Types exist for the type checker only; on the wire a piece is plain bytes.
-RFC 9110 section 5 (fields), RFC 9112 section 3.2 (targets), RFC 3986 section 3.2 (authority).
+Only this module creates the pieces, and only from text that is valid in their place. Edits, redirects and responses
+accept only these types, so that text which would end a field or a line early cannot reach a message. The types exist
+for the type checker; at run time a piece is plain bytes. RFC 9110 section 5 (fields), RFC 9112 section 3.2 (targets),
+RFC 3986 section 3.2 (authority).
 """
 
 import re
@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from typing import NewType
 
 Path = NewType("Path", bytes)
-"""Begins with a slash; has no query, no fragment, no backslash, and nothing that isn't visible ASCII."""
+"""Begins with a slash. Contains only visible ASCII, without query, fragment and backslash."""
 Query = NewType("Query", bytes)
-"""What stands behind the first `?`."""
+"""The part after the first `?`."""
 Authority = NewType("Authority", bytes)
-"""A host in lower case, an IPv6 address in brackets, with or without a port."""
+"""A lower-case host with an optional port. IPv6 addresses are in brackets."""
 HeaderName = NewType("HeaderName", bytes)
-"""In lower case; no pseudo header, and nothing that says where a message goes or ends, or that is for one hop."""
+"""A lower-case name. Not a pseudo header, not a hop-by-hop header, and not a header of the framing."""
 HeaderValue = NewType("HeaderValue", bytes)
-"""Without control characters, and without blanks at its ends."""
+"""A value without control characters and without leading or trailing blanks."""
 Substitution = NewType("Substitution", bytes)
-"""What an expression puts in place of what it finds: characters of a path, and `\\1` for what its first group found."""
+"""The replacement for a regular expression's match: path characters, and `\\1` to `\\9` for groups."""
 
 Field = tuple[HeaderName, HeaderValue]
 
@@ -29,7 +29,7 @@ OF_A_HOP = frozenset(
     {b"connection", b"content-length", b"expect", b"host", b"http2-settings", b"keep-alive", b"proxy-connection"}
     | {b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
-"""Fields that belong to a connection, or that say where a message goes and where it ends."""
+"""Hop-by-hop fields, and fields that set a message's destination or framing."""
 _PATH = re.compile(rb"/[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*").fullmatch
 _QUERY = re.compile(rb"[\x21\x22\x24-\x7e]*").fullmatch
 _SUBSTITUTION = re.compile(rb"(?:[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]|\\[0-9])*").fullmatch
@@ -41,12 +41,12 @@ _AUTHORITY = re.compile(rb"(?:%b|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?" % _HOST_NAM
 
 
 def path(text: str | bytes) -> Path:
-    """Raises ValueError with a sentence, as all of these do."""
+    """Validate a path. Raises ValueError with an explanation, like all functions here."""
     value = _bytes(text)
     if not _PATH(value) or b"%00" in value:
         raise ValueError(
-            f"{_shown(value)} is no path: it begins with /, and blanks, ?, #, \\ and what isn't ASCII stand in it as "
-            "%20, %3F, %23, %5C and the like"
+            f"{_shown(value)} is not a path: it must begin with /, and spaces, ?, #, \\ and non-ASCII characters must "
+            "be escaped as %20, %3F, %23, %5C and so on"
         )
     return Path(value)
 
@@ -55,25 +55,27 @@ def query(text: str | bytes) -> Query:
     value = _bytes(text)
     if not _QUERY(value):
         raise ValueError(
-            f"{_shown(value)} is no query: blanks, # and what isn't ASCII stand in it as %20, %23 and so on"
+            f"{_shown(value)} is not a query: spaces, # and non-ASCII characters must be escaped as %20, %23 and so on"
         )
     return Query(value)
 
 
 def path_and_query(text: str | bytes) -> tuple[Path, Query | None]:
-    """A target; the query is None where there is no `?`."""
+    """Split and validate a target. The query is None if there is no `?`."""
     before, question, after = _bytes(text).partition(b"?")
     return path(before), query(after) if question else None
 
 
 def substitution(text: str | bytes, groups: int) -> Substitution:
-    """For an expression with so many groups."""
+    """Validate the substitution for an expression with `groups` groups."""
     value = _bytes(text)
     if not _SUBSTITUTION(value) or b"%00" in value:
-        raise ValueError(f"{_shown(value)} can't become part of a path: no blanks, ?, # or \\, but for \\1 to \\9")
+        raise ValueError(
+            f"{_shown(value)} is not valid in a path: spaces, ?, # and \\ are not allowed, except \\1 to \\9"
+        )
     highest = max(map(int, _REFERENCE(value)), default=0)
     if highest > groups:
-        raise ValueError(f"{_shown(value)} refers to group {highest}, and the expression has {groups}")
+        raise ValueError(f"{_shown(value)} refers to group {highest}, but the expression has {groups}")
     return Substitution(value)
 
 
@@ -81,17 +83,17 @@ def authority(text: str | bytes) -> Authority:
     value = _bytes(text).lower()
     match = _AUTHORITY(value)
     if match is None or int(match[1] or 0) > 65535 or len(value) > 260:
-        raise ValueError(f"{_shown(value)} is no host such as reviews.example.com or reviews:8080")
+        raise ValueError(f"{_shown(value)} is not a host such as reviews.example.com or reviews:8080")
     return Authority(value)
 
 
 def header_name(text: str | bytes) -> HeaderName:
-    """A name in any case."""
+    """Validate a name and convert it to lower case."""
     value = _bytes(text).lower()
     if not _NAME(value):
-        raise ValueError(f"{_shown(value)} is no header name (RFC 9110 5.1)")
+        raise ValueError(f"{_shown(value)} is not a header name (RFC 9110 5.1)")
     if value in OF_A_HOP:
-        raise ValueError(f"{value.decode()} belongs to the connection or to the message, and can't be changed")
+        raise ValueError(f"{value.decode()} belongs to the connection or to the framing, and cannot be changed")
     return HeaderName(value)
 
 
@@ -99,7 +101,7 @@ def header_value(text: str | bytes) -> HeaderValue:
     value = _bytes(text)
     if not _VALUE(value):
         raise ValueError(
-            f"{_shown(value)} is no header value: take out control characters, and blanks at its beginning and end"
+            f"{_shown(value)} is not a header value: remove control characters and leading and trailing spaces"
         )
     return HeaderValue(value)
 
@@ -113,10 +115,10 @@ def fields(values: Mapping[str, str]) -> tuple[Field, ...]:
 
 
 def token(text: str | bytes) -> HeaderValue:
-    """A method, or a header's name, as one of a list that is a header's value."""
+    """Validate a method or header name that is part of a comma-separated header value."""
     value = _bytes(text)
     if not _NAME(value.lower()):
-        raise ValueError(f"{_shown(value)} is no name (RFC 9110 5.6.2)")
+        raise ValueError(f"{_shown(value)} is not a token (RFC 9110 5.6.2)")
     return HeaderValue(value)
 
 

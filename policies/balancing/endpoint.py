@@ -1,4 +1,4 @@
-"""One address of a service as the balancer sees it."""
+"""One address of a service, as load balancers see it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from policies.upstream_tls import UpstreamTls
 
 @dataclass(frozen=True, slots=True)
 class WorkloadLabels:
-    """What metrics and logs say of a workload; every value is already `unknown` where it is not known."""
+    """Workload attributes for metrics and logs. Unknown values are `unknown`."""
 
     workload: str = "unknown"
     namespace: str = "unknown"
@@ -26,11 +26,11 @@ UNKNOWN_WORKLOAD = WorkloadLabels()
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to send a request: `ip`:`port` of the application, and how to get there.
+    """One endpoint: `ip`:`port` of the application, and how to reach it.
 
-    `identity` is whom the tunnel's server certificate must name; None when the workload speaks no HBONE
-    and is dialled in plain TCP. `tls` is what the application itself wants to be spoken to with. `rank` says when it
-    is its turn, by where it is.
+    `identity` is the identity that the tunnel's server certificate must contain. It is None if the workload does not
+    support HBONE; the connection is then plain TCP. `tls` is the TLS that the application itself expects. `rank` gives
+    the endpoint's priority or share by locality.
     """
 
     ip: str
@@ -43,7 +43,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """As Istio's waypoint names it, whose tunnels begin at a listener of its own."""
+        """The name that Istio's waypoint uses, whose tunnels begin at an internal listener."""
         return str(self) if self.identity is None else f"envoy://connect_originate/{self}"
 
     def __str__(self) -> str:

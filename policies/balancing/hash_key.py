@@ -1,4 +1,4 @@
-"""What of a request decides where it goes, when equal ones are to go to the same endpoint (`consistentHash`).
+"""The part of a request that consistent hashing uses: equal keys go to the same endpoint (`consistentHash`).
 
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#LoadBalancerSettings-ConsistentHashLB
 """
@@ -19,8 +19,11 @@ class KeyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeySource:
-    """`name` is that of the header (lower-case), cookie or parameter. A client without the cookie is given one, with
-    this `path` and `attributes`, for `ttl_seconds` (0: until the browser is closed), unless that is None."""
+    """`name` is that of the header (lower-case), cookie or query parameter.
+
+    A client without the cookie gets one with `path` and `attributes`, valid for `ttl_seconds` (0: until the browser is
+    closed). With `ttl_seconds` None, no cookie is set.
+    """
 
     kind: KeyKind
     name: bytes = b""
@@ -29,7 +32,7 @@ class KeySource:
     attributes: tuple[tuple[bytes, bytes], ...] = ()
 
     def find(self, head: RequestHead, peer: Peer) -> bytes | None:
-        """The key of a request; None without one."""
+        """Return the request's key, or None."""
         match self.kind:
             case KeyKind.HEADER:
                 return head.get(self.name)
@@ -41,7 +44,7 @@ class KeySource:
                 return peer.ip.encode()
 
     def set_cookie(self, value: bytes) -> bytes:
-        """The header's value that gives a client its key."""
+        """Return the `set-cookie` value that gives a client its key."""
         parts = [b"%b=%b" % (self.name, value)]
         if self.ttl_seconds:
             parts.append(b"Max-Age=%d" % self.ttl_seconds)

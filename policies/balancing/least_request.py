@@ -1,8 +1,8 @@
-"""The power of two choices: of two candidates drawn at random, the one with less to do (Envoy's LEAST_REQUEST).
+"""Power of two choices: pick two random candidates and use the one with fewer active requests (Envoy's LEAST_REQUEST).
 
-Where weights differ, candidates are drawn by their weights, and what they have to do counts in proportion to them: idle
-ones get exactly their shares, and a pick costs O(log n). Envoy keeps a schedule by weight / (active + 1) there, whose
-shares under load are about the same.
+If weights differ, candidates are drawn by weight, and active requests are compared relative to weight. Idle candidates
+get exactly their shares, and a pick costs O(log n). Envoy uses a schedule by weight / (active + 1) instead, whose
+shares under load are similar.
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/load_balancers
 """
 
@@ -21,7 +21,7 @@ L = TypeVar("L", bound=Loaded)
 
 
 class LeastRequest(Generic[L]):
-    """Over at least one candidate; their weights are read once, what is active at each pick."""
+    """Needs at least one candidate. Weights are read once, active requests at each pick."""
 
     __slots__ = ("_candidates", "_count", "_shares")
 
@@ -32,7 +32,7 @@ class LeastRequest(Generic[L]):
         self._shares = Shares(weights) if len(set(weights)) > 1 else None
 
     def pick(self, roll_one: float, roll_two: float) -> L:
-        """The rolls lie in [0, 1)."""
+        """Pick a candidate. Both rolls are in [0, 1)."""
         candidates, shares = self._candidates, self._shares
         if self._count == 1:
             return candidates[0]

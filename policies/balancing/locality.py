@@ -1,8 +1,8 @@
-"""Which endpoints come first, by where they are: near ones before far ones, or fixed shares for each place.
+"""Locality load balancing: prefer near endpoints, or give each locality a fixed share.
 
-An endpoint has a *rank*, given to it when the configuration is compiled. Where ranks are priorities, the first one gets
-everything while 1/1.4 of its endpoints (71 %) are in; below that, the next ones get what it lacks, and so on. Where
-ranks are shares, a place that has lost endpoints keeps its share until it has lost as many, and gives up the rest.
+Each endpoint has a *rank*, assigned when the configuration is compiled. If ranks are priorities, the first one gets all
+requests while at least 1/1.4 (71 %) of its endpoints are available; below that, the next priorities get the difference.
+If ranks are shares, a locality keeps its share until it has lost that many endpoints, and then gives up the rest.
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority
 https://istio.io/latest/docs/tasks/traffic-management/locality-load-balancing/
 """
@@ -14,12 +14,12 @@ OVERPROVISIONING = 1.4  # Envoy's
 _PARTS = 3
 
 Locality = tuple[str, str, str]
-"""Region, zone, subzone; empty where it is not known."""
+"""Region, zone and subzone. Unknown parts are empty."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Rank:
-    """A priority, 0 the first; or, of a `place` (a number that tells places apart), a share in percent."""
+    """A priority (0 is first), or a share in percent of the locality numbered `place`."""
 
     priority: int = 0
     place: int = 0
@@ -31,7 +31,7 @@ NEAREST = Rank()
 
 @dataclass(slots=True)
 class Group:
-    """The endpoints of one rank: how many there are, and how many of them may be asked."""
+    """The endpoints of one rank: their total number, and how many are available."""
 
     rank: Rank
     available: int
@@ -43,7 +43,7 @@ class Group:
 
 
 def loads(groups: Sequence[Group]) -> list[float]:
-    """What each group gets of all requests; the sum is 1, or 0 when nobody is in. In the order of their ranks."""
+    """Return each group's share of all requests, in order of rank. The sum is 1, or 0 if no endpoint is available."""
     wanted = [group.rank.share * group.health for group in groups]
     if not any(group.rank.share for group in groups):
         wanted = _in_order([group.health for group in groups])
@@ -52,7 +52,7 @@ def loads(groups: Sequence[Group]) -> list[float]:
 
 
 def _in_order(healths: Iterable[float]) -> list[float]:
-    """Each takes what it can of what those before it have left."""
+    """Each group takes what it can of what the groups before it left."""
     left, taken = 1.0, []
     for health in healths:
         taken.append(min(health, left))
@@ -64,13 +64,13 @@ def _in_order(healths: Iterable[float]) -> list[float]:
 
 
 def parse_locality(text: str) -> Locality:
-    """Of `region/zone/subzone`, or less of it."""
+    """Parse `region/zone/subzone`. Missing parts are empty."""
     region, zone, subzone, *_ = (*text.split("/"), "", "", "")
     return region, zone, subzone
 
 
 def matches(locality: Locality, pattern: str) -> bool:
-    """A part that is `*` or missing in the pattern means any; the region must be said."""
+    """Whether a locality matches. `*` or a missing part matches any; the pattern must contain the region."""
     region, *narrower = parse_locality(pattern)
     return region in {"*", locality[0]} and all(
         wanted in {"", "*", part} for wanted, part in zip(narrower, locality[1:], strict=True)
@@ -78,8 +78,10 @@ def matches(locality: Locality, pattern: str) -> bool:
 
 
 def priority_by_locality(own: Locality, other: Locality, failover: Mapping[str, str]) -> int:
-    """0 in the own subzone, 1 in the zone, 2 in the region, 3 elsewhere; where the own region has another one to fail
-    over to, 4 anywhere but there."""
+    """Return 0 for the same subzone, 1 for the same zone, 2 for the same region, 3 elsewhere.
+
+    If `failover` names a region for the own one, localities in other regions get 4.
+    """
     shared = next((count for count in range(_PARTS) if own[count] != other[count]), _PARTS)
     if shared == 0 and failover.get(own[0], other[0]) != other[0]:
         return _PARTS + 1
@@ -87,8 +89,10 @@ def priority_by_locality(own: Locality, other: Locality, failover: Mapping[str, 
 
 
 def priority_by_labels(order: Sequence[str], own: Mapping[str, str], other: Mapping[str, str]) -> int:
-    """0 where all labels agree; one more for each label from the first that doesn't on. `name=value` is a label that
-    endpoints must have, whatever the own is."""
+    """Return 0 if all labels are equal, or the number of labels from the first difference on.
+
+    `name=value` requires that value of the endpoint, whatever the own label is.
+    """
     for index, label in enumerate(order):
         name, is_fixed, value = label.partition("=")
         if other.get(name, "") != (value if is_fixed else own.get(name, "")):
@@ -97,7 +101,7 @@ def priority_by_labels(order: Sequence[str], own: Mapping[str, str], other: Mapp
 
 
 def share_of(locality: Locality, shares: Mapping[str, int]) -> Rank | None:
-    """Under the narrowest pattern that matches; None where no requests are to go."""
+    """Return the rank under the narrowest matching pattern, or None if the locality gets no requests."""
     patterns = sorted(shares, key=lambda it: (-len(it.rstrip("*/").split("/")), it.startswith("*"), it))
     for place, pattern in enumerate(patterns):
         if matches(locality, pattern):

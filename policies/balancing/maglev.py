@@ -1,7 +1,7 @@
-"""The same key meets the same endpoint, by a table that is found in one step: Maglev, as Envoy fills it.
+"""Consistent hashing with a lookup table: Maglev, filled as in Envoy.
 
-Every member walks through the table in an order of its own and takes, in turns by its weight, the next free place. A
-change of members moves a few more keys than the ring does; a look-up costs one index.
+Each member walks through the table in its own order and takes the next free slot, in turns by weight. A change of
+members moves slightly more keys than in a ring. A lookup costs one index operation.
 https://research.google/pubs/maglev-a-fast-and-reliable-software-network-load-balancer/ (section 3.4)
 """
 
@@ -16,7 +16,7 @@ MAX_TABLE_SIZE = 5_000_011
 
 
 class Maglev:
-    """`members` are (name, weight), at least one; `size` is a prime number. What is found is a member's place."""
+    """`members` are (name, weight) pairs, at least one. `size` is prime. `find` returns a member's index."""
 
     __slots__ = ("_table",)
 
@@ -44,11 +44,11 @@ class Maglev:
         self._table = array("H" if len(members) < 1 << 16 else "L", table)
 
     def find(self, key: int) -> int:
-        """The place of the member that a key's hash belongs to."""
+        """Return the index of the member for a key's hash."""
         return self._table[key % len(self._table)]
 
 
 @lru_cache(maxsize=256)
 def maglev_of(members: tuple[tuple[str, int], ...], size: int) -> Maglev:
-    """The same for the same members: they come back as often as an endpoint is ejected and returns."""
+    """Return a cached table. The same members recur whenever an endpoint is ejected and returns."""
     return Maglev(members, size)

@@ -1,4 +1,4 @@
-"""Which of the balancers a destination uses: DestinationRule's `loadBalancer`."""
+"""Load balancing method of a destination: DestinationRule's `loadBalancer`."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +17,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Balancing:
-    """`key` and `table_size` (of the ring at least, of Maglev's table exactly) are for the methods that hash."""
+    """`key` and `table_size` (minimum ring size, or exact Maglev size) apply to the hashing methods."""
 
     method: Method = Method.LEAST_REQUEST
     key: KeySource | None = None

@@ -1,7 +1,7 @@
-"""The same key meets the same endpoint, and a change of endpoints moves few keys: Envoy's ring, byte for byte.
+"""Consistent hashing with a ring: a change of endpoints moves few keys. Identical to Envoy's ring, byte for byte.
 
-Each endpoint has points on a ring of 64-bit hashes, as many as its weight is worth; a key belongs to the first point at
-or after its own hash. The hash is xxHash64 without a seed, over `NAME_NUMBER` for points.
+Each endpoint has points on a ring of 64-bit hashes, in proportion to its weight. A key belongs to the first point at or
+after its hash. Hashes are xxHash64 without a seed; a point's input is `NAME_NUMBER`.
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/load_balancers#ring-hash
 """
 
@@ -17,7 +17,7 @@ DEFAULT_RING_SIZE = 1024
 
 
 class Ring:
-    """`members` are (name, weight), at least one; what is found is a member's place among them."""
+    """`members` are (name, weight) pairs, at least one. `find` returns a member's index."""
 
     __slots__ = ("_hashes", "_places")
 
@@ -38,11 +38,11 @@ class Ring:
         self._places = [place for _, place in points]
 
     def find(self, key: int) -> int:
-        """The place of the member that a key's hash belongs to."""
+        """Return the index of the member for a key's hash."""
         return self._places[bisect_left(self._hashes, key) % len(self._places)]
 
 
 @lru_cache(maxsize=256)
 def ring_of(members: tuple[tuple[str, int], ...], size: int) -> Ring:
-    """The same for the same members: they come back as often as an endpoint is ejected and returns."""
+    """Return a cached ring. The same members recur whenever an endpoint is ejected and returns."""
     return Ring(members, size)

@@ -1,7 +1,7 @@
-"""Each in turn; where weights differ, as often as its weight says and spread evenly.
+"""Round robin. With different weights, each candidate is picked as often as its weight says, evenly spread.
 
-With weights, the candidate whose next turn is due first is taken, and is due again 1/weight later (earliest deadline
-first, as in Envoy): a pick costs O(log n).
+With weights, the candidate with the earliest deadline is picked, and is due again 1/weight later (as in Envoy). A pick
+costs O(log n).
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,11 @@ W = TypeVar("W", bound=Weighted)
 
 
 class RoundRobin(Generic[W]):
-    """Over at least one candidate. `start` in [0, 1) is where the first round begins, so that many who start at once
-    don't all begin with the same one."""
+    """Needs at least one candidate.
+
+    `start` in [0, 1) is the position of the first round, so that many balancers do not all start with the same
+    candidate.
+    """
 
     __slots__ = ("_candidates", "_due", "_next")
 

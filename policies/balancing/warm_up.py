@@ -1,4 +1,4 @@
-"""An endpoint that has just come gets less than its share at first, so that its caches can fill (Envoy's slow start).
+"""Slow start: a new endpoint gets less than its share at first, so that its caches can fill (as in Envoy).
 
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/slow_start
 """
@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """`seconds` until an endpoint has its whole share; its share never falls below `min_percent`. With `aggression` 1
-    it grows evenly, above 1 fast at first."""
+    """An endpoint has its full share after `seconds`, and never less than `min_percent` of it.
+
+    With `aggression` 1 the share grows linearly; above 1 it grows faster at first.
+    """
 
     seconds: float
     min_percent: float = 10.0
     aggression: float = 1.0
 
     def share(self, age: float) -> float:
-        """Of its weight, in (0, 1], what counts of an endpoint that came `age` seconds ago."""
+        """Return the factor, in (0, 1], for the weight of an endpoint that appeared `age` seconds ago."""
         if age >= self.seconds:
             return 1.0
         grown = math.pow(max(age, 1.0) / self.seconds, 1 / self.aggression)

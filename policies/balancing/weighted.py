@@ -1,4 +1,4 @@
-"""A choice at random, by weight."""
+"""Weighted random choice."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def pick(candidates: Sequence[T], weights: Sequence[int], roll: float) -> T | None:
-    """The candidate on which `roll` in [0, 1) falls, each with a share of its weight; None when all weigh nothing."""
+    """Pick a candidate by weight; `roll` is in [0, 1). None if all weights are 0."""
     total = sum(weights)
     point = roll * total
     for candidate, reached in zip(candidates, accumulate(weights), strict=True):
@@ -19,15 +19,15 @@ def pick(candidates: Sequence[T], weights: Sequence[int], roll: float) -> T | No
 
 
 class Shares:
-    """The same for many choices among the same weights: they are added up once, and a choice costs O(log n)."""
+    """Weighted choice that is prepared once for many picks of O(log n)."""
 
     __slots__ = ("_reached",)
 
     def __init__(self, weights: Sequence[float]) -> None:
-        """Of at least one; where all weigh nothing, all are alike."""
+        """Needs at least one weight. If all are 0, all candidates are equal."""
         self._reached = list(accumulate(weights if any(weights) else [1] * len(weights)))
 
     def find(self, roll: float) -> int:
-        """The place of the weight on which `roll` in [0, 1) falls."""
+        """Return the index of the weight on which `roll` in [0, 1) falls."""
         reached = self._reached
         return min(bisect_right(reached, roll * reached[-1]), len(reached) - 1)

@@ -30,7 +30,7 @@ def test_a_hostile_expression_stays_linear() -> None:
 
 @pytest.mark.parametrize("expression", ["(", "a{2,1}", r"(a)\1", "(?=a)"])
 def test_what_re2_does_not_take_is_refused_with_a_sentence(expression: str) -> None:
-    with pytest.raises(ValueError, match="is no RE2 expression"):
+    with pytest.raises(ValueError, match="is not a valid RE2 expression"):
         Regex.parse(expression)
 
 

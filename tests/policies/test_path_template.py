@@ -38,5 +38,5 @@ def test_a_template_takes_what_it_shows(template: str, path: bytes, is_taken: bo
     "text", ["{*}", "a/{*}", "/{**}/{*}", "/{**}/a/{*}", "/{**}/{**}", "/a{*}", "/{*}*/{**}", "/{a}/{*}"]
 )
 def test_what_is_nearly_a_template_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no path template"):
+    with pytest.raises(ValueError, match="is not a path template"):
         PathTemplate.parse(text)

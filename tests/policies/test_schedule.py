@@ -45,5 +45,5 @@ def test_cron_counts_only_between_beginning_and_end() -> None:
 
 @pytest.mark.parametrize("text", ["", "* * * *", "61 * * * *", "0 0 0 * * *", "@daily", "0 0 30 2 *"])
 def test_what_is_no_cron_expression_is_refused_in_a_sentence(text: str) -> None:
-    with pytest.raises(ValueError, match="is no cron expression"):
+    with pytest.raises(ValueError, match="is not a cron expression"):
         check_cron(text)

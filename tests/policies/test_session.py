@@ -92,11 +92,11 @@ def test_a_client_that_knows_is_told_nothing() -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"name": b""}, "name of a cookie"),
-        ({"name": b"a b"}, "name of a cookie"),
-        ({"name": b"a=b"}, "name of a cookie"),
-        ({"name": b"a" * 129}, "name of a cookie"),
-        ({"name": b"a", "path": b"/;Domain=x"}, "path of a cookie"),
+        ({"name": b""}, "is not a valid cookie or header name"),
+        ({"name": b"a b"}, "is not a valid cookie or header name"),
+        ({"name": b"a=b"}, "is not a valid cookie or header name"),
+        ({"name": b"a" * 129}, "is not a valid cookie or header name"),
+        ({"name": b"a", "path": b"/;Domain=x"}, "is not a valid cookie path"),
         ({"name": b"a", "is_permanent": True}, "absoluteTimeout"),
     ],
 )

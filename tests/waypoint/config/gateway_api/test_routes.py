@@ -196,12 +196,12 @@ def test_a_list_has_at_most_16_filters() -> None:
         ("remove: ['']", ".remove[0]", "is not a header name"),
         (f"remove: [{'a' * 257}]", ".remove[0]", "length <= 256"),
         (f"remove: [{', '.join(f'h{number}' for number in range(17))}]", ".remove", "length <= 16"),
-        ('set: [{name: a, value: "1\\r\\nb: 2"}]', ".set[0]", "is no header value"),
-        ("set: [{name: a, value: ' 1'}]", ".set[0]", "is no header value"),
+        ('set: [{name: a, value: "1\\r\\nb: 2"}]', ".set[0]", "is not a header value"),
+        ("set: [{name: a, value: ' 1'}]", ".set[0]", "is not a header value"),
         ("set: [{name: a, value: ''}]", ".set[0].value", "length >= 1"),
         (f"set: [{{name: a, value: {'1x' * 2049}}}]", ".set[0].value", "length <= 4096"),
-        ("set: [{name: Host, value: a/b}]", ".set[0]", "is no host"),
-        ("set: [{name: Host, value: user@a}]", ".set[0]", "is no host"),
+        ("set: [{name: Host, value: a/b}]", ".set[0]", "is not a host"),
+        ("set: [{name: Host, value: user@a}]", ".set[0]", "is not a host"),
     ],
 )
 def test_an_edit_that_could_break_a_message_is_refused(kind: str, lists: str, field: str, sentence: str) -> None:

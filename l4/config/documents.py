@@ -7,17 +7,6 @@ from typing import Any, NamedTuple
 from l4.config.codes import Code
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Origin:
-    """A place in a file: `line` counts from 1; 0 when the place is the whole file."""
-
-    file: str
-    line: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
-
-
 class ObjectKey(NamedTuple):
     """Kubernetes' name of an object. `group` is the API group without version, empty for the core group. A tuple,
     because thousands are sorted and looked up on each change."""
@@ -29,6 +18,79 @@ class ObjectKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+class _Sortable:
+    """Origins of both kinds stand in one list of problems, files first."""
+
+    __slots__ = ()
+
+    @property
+    def _order(self) -> tuple[object, ...]:
+        raise NotImplementedError
+
+    def __lt__(self, other: "_Sortable") -> bool:
+        return self._order < other._order
+
+
+@dataclass(frozen=True, slots=True)
+class FileOrigin(_Sortable):
+    """A place in a file: `line` counts from 1; 0 when the place is the whole file."""
+
+    file: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    @property
+    def place(self) -> object:
+        """The origin without the part that other edits change: the file without the line."""
+        return self.file
+
+    def beside(self, subject: str) -> str:
+        """What to write in parentheses after the name of `subject`, an object or a file."""
+        return str(self)
+
+    def heading(self, subject: str) -> str:
+        """How a sentence about `subject` begins."""
+        return f"{self}: {subject}"
+
+    @property
+    def _order(self) -> tuple[object, ...]:
+        return 0, self.file, self.line
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectOrigin(_Sortable):
+    """An object of an API server, in one of its versions."""
+
+    key: ObjectKey
+    resource_version: str
+
+    def __str__(self) -> str:
+        return f"{self.key} (resourceVersion {self.resource_version})"
+
+    @property
+    def place(self) -> object:
+        """The object, whatever its version."""
+        return self.key
+
+    def beside(self, subject: str) -> str:
+        """Nothing is said twice: the subject is most often the object itself."""
+        version = f"resourceVersion {self.resource_version}"
+        return version if subject == str(self.key) else f"{self.key}, {version}"
+
+    def heading(self, subject: str) -> str:
+        return f"{subject} ({self.beside(subject)})"
+
+    @property
+    def _order(self) -> tuple[object, ...]:
+        return 1, self.key, self.resource_version
+
+
+Origin = FileOrigin | ObjectOrigin
+"""Where a document comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +116,5 @@ class Problem:
     code: Code = Code.INVALID
 
     def __str__(self) -> str:
-        place = f"{self.subject} {self.field}".rstrip()
-        return f"{self.origin}: {place}: {self.sentence} [{self.code}]"
+        place = f"{self.origin.heading(self.subject)} {self.field}".rstrip()
+        return f"{place}: {self.sentence} [{self.code}]"

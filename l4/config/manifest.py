@@ -15,7 +15,7 @@ import yaml
 from yaml.composer import Composer
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.documents import Document, FileOrigin, ObjectKey, Problem
 
 MAX_FILE_BYTES = 16 << 20
 MAX_OBJECT_BYTES = 1 << 20
@@ -182,7 +182,7 @@ def _read(file: str, node: Node, contents: Contents) -> None:
             raise _Refused(node, f"the object has {size} bytes; at most {MAX_OBJECT_BYTES} are read")
         content = _construct(node, set())
     except _Refused as error:
-        _refuse(contents, node, Problem(Origin(file, error.line), file, "", error.sentence))
+        _refuse(contents, node, Problem(FileOrigin(file, error.line), file, "", error.sentence))
         return
     if not isinstance(content, dict):
         sentence = "a document must be a mapping with apiVersion, kind and metadata"
@@ -201,7 +201,7 @@ def _read(file: str, node: Node, contents: Contents) -> None:
         _refuse(contents, node, _problem(file, node, "metadata.namespace", "metadata.namespace must be text"))
         return
     key = ObjectKey(str(version).rpartition("/")[0], str(kind), namespace, str(name))
-    contents.documents.append(Document(key, content, Origin(file, node.start_mark.line + 1)))
+    contents.documents.append(Document(key, content, FileOrigin(file, node.start_mark.line + 1)))
 
 
 def _refuse(contents: Contents, node: Node, problem: Problem) -> None:
@@ -224,7 +224,7 @@ def _text(node: Node | None) -> str | None:
 
 
 def _problem(file: str, node: Node, field: str, sentence: str) -> Problem:
-    return Problem(Origin(file, node.start_mark.line + 1), file, field, sentence)
+    return Problem(FileOrigin(file, node.start_mark.line + 1), file, field, sentence)
 
 
 _SCALARS = _Loader("")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from l4.config import manifest
-from l4.config.documents import Document
+from l4.config.documents import Document, FileOrigin
 from l4.config.manifest import Contents
 
 _MARKER = re.compile(r"^---(?=\s)", re.MULTILINE)
@@ -81,7 +81,12 @@ def _by_piece(pieces: list[Piece], documents: list[Document]) -> dict[Piece, tup
     for piece, after in pairwise([*pieces, None]):
         assert piece is not None
         its = []
-        while rest and (after is None or rest[-1].origin.line <= after[0]):
+        while rest and (after is None or _line(rest[-1]) <= after[0]):
             its.append(rest.pop())
         found[piece] = tuple(its)
     return found
+
+
+def _line(document: Document) -> int:
+    assert isinstance(document.origin, FileOrigin)
+    return document.origin.line

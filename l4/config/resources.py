@@ -21,7 +21,7 @@ import msgspec
 from l4.config import manifest
 from l4.config.codes import Code
 from l4.config.difference import difference
-from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.documents import Document, FileOrigin, ObjectKey, Origin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.known_kinds import NearMiss, is_policy, near_miss
 from l4.config.shape import meaning, shape_of, unknown_fields
@@ -216,9 +216,9 @@ class Decoder:
             self._findings.pop(key, None)
             if (gone := self._good.pop(key, None)) is not None:
                 changes.append(Change(gone.resource, None))
-        files = {document.origin.file for document in changed}
+        places = {document.origin.place for document in changed}
         told = (it.document for it in self._findings.values())  # a field may have moved to another line
-        moved = [it for it in told if it.origin.file in files and it.key not in known]
+        moved = [it for it in told if it.origin.place in places and it.key not in known]
         for document in (*changed, *moved):
             old = self._good.get(document.key)
             new, finding = self._decode(document)
@@ -420,6 +420,8 @@ def _steps(field: str) -> tuple[str | int, ...]:
 
 def locate(origin: Origin, field: str) -> Origin:
     """The origin of a field of an object. Reads the file again, so only where there is a problem to tell."""
+    if not isinstance(origin, FileOrigin):
+        return origin
     try:
         with open(origin.file, "rb") as file:
             return locate_in(itertools.islice(file, origin.line - 1, None), origin, field)
@@ -427,7 +429,7 @@ def locate(origin: Origin, field: str) -> Origin:
         return origin
 
 
-def locate_in(lines: Iterable[bytes], origin: Origin, field: str) -> Origin:
+def locate_in(lines: Iterable[bytes], origin: FileOrigin, field: str) -> FileOrigin:
     """The same in lines of which the first begins the object."""
     try:
         return replace(origin, line=origin.line + manifest.line_of(lines, _steps(field)))

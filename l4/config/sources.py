@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from l4.config import collector, manifest
 from l4.config.codes import Code
-from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.documents import Document, FileOrigin, ObjectKey, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.known_kinds import is_policy, may_be_policy
 from l4.config.rereading import Reader
@@ -306,7 +306,7 @@ class FolderSource:
     def _unlistable(self, folder: Path, reason: str) -> Doubt:
         is_known = folder in self._listed
         sentence = f"cannot be listed: {reason}" + ("; what it held before stays live" if is_known else "")
-        return Doubt(Problem(Origin(str(folder)), str(folder), "", sentence), is_known, EVERYWHERE)
+        return Doubt(Problem(FileOrigin(str(folder)), str(folder), "", sentence), is_known, EVERYWHERE)
 
 
 def _differing(one: _File, other: _File) -> Iterator[Document]:
@@ -329,7 +329,7 @@ def _read(path: Path, version: Version, known: _File, now: float, reader: Reader
     """What the file says by now, where `known` is what it said before."""
     if kind_of(path) in {Kind.OTHER, Kind.FOLDER}:  # opening a named pipe would wait for its writer
         sentence = "cannot be read: it is no file, or a folder that may not be listed"
-        return _File(version, problems=[Problem(Origin(str(path)), str(path), "", sentence)])
+        return _File(version, problems=[Problem(FileOrigin(str(path)), str(path), "", sentence)])
     try:
         with open(path, "rb") as file:
             text = file.read(manifest.MAX_FILE_BYTES + 1)
@@ -350,7 +350,7 @@ def _read(path: Path, version: Version, known: _File, now: float, reader: Reader
 def _doubtful(path: Path, version: Version | None, known: _File, sentence: str, line: int = 0) -> _File:
     if known.documents:
         sentence = f"{sentence}; {_KEPT}"
-    problem = Problem(Origin(str(path), line), str(path), "", sentence)
+    problem = Problem(FileOrigin(str(path), line), str(path), "", sentence)
     has_last_good = bool(known.documents) or known.size > 0
     return _File(version, known.size, known.documents, [], [Doubt(problem, has_last_good, EVERYWHERE)])
 
@@ -372,7 +372,7 @@ def _emptied(path: Path, version: Version, known: _File) -> _File:
 
 def _empty(path: Path) -> Problem:
     sentence = "holds no object; remove it, or write the objects that belong in it"
-    return Problem(Origin(str(path)), str(path), "", sentence, Code.FILE_EMPTY)
+    return Problem(FileOrigin(str(path)), str(path), "", sentence, Code.FILE_EMPTY)
 
 
 def _is_young(version: Version) -> bool:
@@ -380,7 +380,7 @@ def _is_young(version: Version) -> bool:
 
 
 def _held(path: Path, sentence: str) -> Doubt:
-    return Doubt(Problem(Origin(str(path)), str(path), "", sentence, Code.CONTENT_HELD), True, EVERYWHERE)
+    return Doubt(Problem(FileOrigin(str(path)), str(path), "", sentence, Code.CONTENT_HELD), True, EVERYWHERE)
 
 
 def _kept(version: Version, size: int, known: _File, contents: manifest.Contents) -> _File:

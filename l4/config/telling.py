@@ -13,13 +13,13 @@ _MAX_CHANGES = 5
 
 
 class Telling:
-    """A problem that only moves to another line is the same; one that was gone may come again. `extra` goes to the
-    log call of each line."""
+    """A problem in another line, or in another version of its object, is the same problem; one that was gone may come
+    again. `extra` goes to the log call of each line."""
 
     def __init__(self, log: logging.Logger, extra: Mapping[str, object] | None = None) -> None:
         self._log = log
         self._extra = extra
-        self._told: dict[tuple[str, ...], Problem] = {}
+        self._told: dict[tuple[object, ...], Problem] = {}
         self._last: Collection[Problem] | None = None
 
     def tell(self, problems: Collection[Problem]) -> None:
@@ -27,7 +27,7 @@ class Telling:
         if problems is self._last:
             return
         self._last = problems
-        now = {_without_line(problem): problem for problem in sorted(problems)}
+        now = {_same(problem): problem for problem in sorted(problems)}
         for same, problem in self._told.items():
             if same not in now:
                 self._log.info("mended or removed: %s", problem, extra=self._extra)
@@ -37,8 +37,9 @@ class Telling:
         self._told = now
 
 
-def _without_line(problem: Problem) -> tuple[str, ...]:
-    return problem.origin.file, problem.subject, problem.field, problem.sentence, problem.code
+def _same(problem: Problem) -> tuple[object, ...]:
+    """What two problems have in common that are one."""
+    return problem.origin.place, problem.subject, problem.field, problem.sentence, problem.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,19 @@ class Changes:
         found = difference(self._before, now)
         # pods last: they are many
         ordered = sorted(found.changed, key=lambda pair: pair[1].key.kind == "Pod")
-        new = [f"{it.key} ({it.origin})" for old, it in ordered if old is None]
-        changed = [f"{it.key} ({it.origin})" for old, it in ordered if old is not None and old.content != it.content]
+        new = [_named(it) for old, it in ordered if old is None]
+        changed = [_named(it) for old, it in ordered if old is not None and old.content != it.content]
         gone = [str(key) for key in sorted(found.gone, key=lambda key: key.kind == "Pod")]
         parts = (("new", new), ("changed", changed), ("gone", gone))
         return Changed("; ".join(f"{word}: {_listed(names)}" for word, names in parts if names), now)
 
     def accept(self, changed: Changed) -> None:
         self._before = changed.documents
+
+
+def _named(document: Document) -> str:
+    name = str(document.key)
+    return f"{name} ({document.origin.beside(name)})"
 
 
 def _listed(names: list[str]) -> str:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from msgspec import inspect
 
-from l4.config.documents import Document, ObjectKey, Origin
+from l4.config.documents import Document, FileOrigin, ObjectKey
 from l4.config.resources import Decoder, Resource, Resources
 from l4.discovery.kubernetes import Mesh, registry_of
 from l4.discovery.registry import Registry
@@ -195,7 +195,7 @@ def _snapshot(content: dict[str, Any]) -> Snapshot:
     resources, registry = _mesh()
     group = content["apiVersion"].partition("/")[0]
     key = ObjectKey(group, content["kind"], "default", "everything")
-    decoded = Decoder(KINDS).decode([Document(key, content, Origin("case.yaml", 1))])
+    decoded = Decoder(KINDS).decode([Document(key, content, FileOrigin("case.yaml", 1))])
     both = Resources([*resources, *(it for kind in WITH_EVERYTHING for it in decoded.resources.of(kind))])
     return compile(both, registry, gateway=GATEWAY, problems=decoded.problems)
 

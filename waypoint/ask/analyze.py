@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from l4.config.codes import CODES, Level
-from l4.config.documents import Problem
+from l4.config.documents import FileOrigin, Problem
 from waypoint.ask.lines import Lines
 from waypoint.ask.lint import Subject, lint
 from waypoint.ask.load import STDIN, Loaded
@@ -51,7 +51,7 @@ def analyze(loaded: Loaded, suppressions: Iterable[Suppression] = (), stdin: byt
         problems=tuple(sorted(set(lines.located(told)), key=_order)),
         suppressed=len(found) - len(told),
         objects=len(loaded.documents),
-        files=len({origin.file for origin in origins}),
+        files=len({origin.file for origin in origins if isinstance(origin, FileOrigin)}),
         ignored=loaded.ignored,
     )
 

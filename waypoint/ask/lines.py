@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from l4.config.documents import Problem
+from l4.config.documents import FileOrigin, Problem
 from l4.config.resources import locate_in
 
 
@@ -19,7 +19,7 @@ class Lines:
 
     def _located(self, problem: Problem) -> Problem:
         origin = problem.origin
-        if not problem.field or not origin.line:
+        if not problem.field or not isinstance(origin, FileOrigin) or not origin.line:
             return problem
         lines = self._of(origin.file)
         from_object = map(lines.__getitem__, range(origin.line - 1, len(lines)))

@@ -21,7 +21,8 @@ def log_lines(problems: Iterable[Problem], paint: Paint) -> Iterable[str]:
     for problem in problems:
         level = level_of(problem)
         place = f"{problem.subject} {problem.field}".rstrip()
-        yield f"{paint(level, level)} [{problem.code}] ({place}) {problem.origin} {problem.sentence}"
+        origin = problem.origin.beside(problem.subject)
+        yield f"{paint(level, level)} [{problem.code}] ({place}) {origin} {problem.sentence}"
 
 
 def as_json(problems: Iterable[Problem]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from l4.config import manifest
 from l4.config.collector import paused
-from l4.config.documents import Document, Origin, Problem
+from l4.config.documents import Document, FileOrigin, Problem
 from l4.config.doubts import Understanding
 from l4.config.resources import Resources
 from l4.config.settings import Settings
@@ -60,7 +60,7 @@ def _with_stdin(documents: Documents, text: bytes) -> Documents:
         read, problems = manifest.parse(STDIN, text)
     except ValueError as error:
         sentence, line = error.args
-        read, problems = [], [Problem(Origin(STDIN, line), STDIN, "", sentence)]
+        read, problems = [], [Problem(FileOrigin(STDIN, line), STDIN, "", sentence)]
     merged = {document.key: document for document in (*documents.documents, *read)}
     ordered = sorted(merged.values(), key=lambda document: document.key)
     return Documents(tuple(ordered), (*documents.problems, *problems), documents.doubts)

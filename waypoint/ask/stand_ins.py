@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from l4.config.documents import Document, ObjectKey, Origin
+from l4.config.documents import Document, FileOrigin, ObjectKey
 from l4.config.resources import Resource, Resources
 from l4.discovery.objects import EndpointSlice, NamespaceObject, Pod
 from waypoint.ask.explanation import EndpointTold, Explanation
@@ -87,4 +87,4 @@ def _pod(template: Template, ip: str, *, is_enrolled: bool) -> Resource[Pod] | N
         pod = msgspec.convert(content, Pod)
     except msgspec.ValidationError:
         return None
-    return Resource(ObjectKey("", "Pod", pod.metadata.namespace, pod.metadata.name), pod, Origin(""))
+    return Resource(ObjectKey("", "Pod", pod.metadata.namespace, pod.metadata.name), pod, FileOrigin(""))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from l4.config.documents import Document, ObjectKey
+from l4.config.documents import Document, FileOrigin, ObjectKey
 from l4.config.resources import Decoder
 from l4.config.sources import Documents
 from l4.identity.authority import DevelopmentAuthority
@@ -92,7 +92,8 @@ class Laptop:
             self._warn(str(error))
             return
         self._contents = {document.key: document.content for document in read.documents}
-        self._route_files = frozenset(it.origin.file for it in read.documents if it.key.kind == "HTTPRoute")
+        origins = (it.origin for it in read.documents if it.key.kind == "HTTPRoute")
+        self._route_files = frozenset(it.file for it in origins if isinstance(it, FileOrigin))
         self._mesh = mesh
         self._warn_of_new(
             {*map(str, (*read.problems, *decoded.problems, *mesh.problems)), *mesh.unserved, *_not_run(read.documents)}

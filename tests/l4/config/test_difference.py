@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4.config.difference import Difference, difference
-from l4.config.documents import Document, ObjectKey, Origin
+from l4.config.documents import Document, FileOrigin, ObjectKey
 
 
 def document(name: str, line: int = 1, **content: object) -> Document:
-    return Document(ObjectKey("", "Service", "default", name), content, Origin("a.yaml", line))
+    return Document(ObjectKey("", "Service", "default", name), content, FileOrigin("a.yaml", line))
 
 
 def test_what_is_written_the_same_in_the_same_place_does_not_differ() -> None:

@@ -1,9 +1,9 @@
-from l4.config.documents import Origin, Problem
+from l4.config.documents import FileOrigin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt, Understanding, concern
 
 
 def problem(number: int = 0) -> Problem:
-    return Problem(Origin("p.yaml", number), "p.yaml", "", "cannot be read")
+    return Problem(FileOrigin("p.yaml", number), "p.yaml", "", "cannot be read")
 
 
 def test_until_everything_was_understood_once_whoever_a_missing_policy_can_be_for_is_denied() -> None:

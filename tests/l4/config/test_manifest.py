@@ -3,7 +3,7 @@ from textwrap import dedent
 import pytest
 
 from l4.config import manifest
-from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.documents import Document, FileOrigin, ObjectKey, Problem
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
 
@@ -51,8 +51,8 @@ def test_each_document_knows_its_key_and_the_line_it_starts_on() -> None:
 
     assert not problems
     assert [(it.key, it.origin) for it in documents] == [
-        (ObjectKey("", "Service", "default", "reviews"), Origin("f.yaml", 2)),
-        (ObjectKey("gateway.networking.k8s.io", "HTTPRoute", "books", "reviews"), Origin("f.yaml", 7)),
+        (ObjectKey("", "Service", "default", "reviews"), FileOrigin("f.yaml", 2)),
+        (ObjectKey("gateway.networking.k8s.io", "HTTPRoute", "books", "reviews"), FileOrigin("f.yaml", 7)),
     ]
 
 

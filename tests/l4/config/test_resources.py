@@ -6,7 +6,7 @@ import pytest
 
 from l4.config import manifest
 from l4.config.codes import Code
-from l4.config.documents import Origin
+from l4.config.documents import FileOrigin
 from l4.config.resources import Decoded, Decoder, Kinds, Strict, locate
 
 
@@ -107,14 +107,14 @@ def test_a_problem_names_the_line_of_the_field(tmp_path: Path) -> None:
 
     problem = Decoder(KINDS).decode(documents).problems[0]
 
-    assert problem.origin == Origin(str(path), 14)
+    assert problem.origin == FileOrigin(str(path), 14)
 
 
 def test_a_key_with_dots_is_found_when_it_stands_in_brackets(tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"
     path.write_text("metadata:\n  labels:\n    app: a\n    istio.io/use-waypoint: w\n")
 
-    assert locate(Origin(str(path), 1), "metadata.labels[istio.io/use-waypoint]").line == 4
+    assert locate(FileOrigin(str(path), 1), "metadata.labels[istio.io/use-waypoint]").line == 4
 
 
 @pytest.mark.parametrize("text", ["spec: [", ""])
@@ -122,8 +122,8 @@ def test_a_file_that_changed_since_leaves_the_origin_as_it_is(tmp_path: Path, te
     path = tmp_path / "f.yaml"
     path.write_text(text)
 
-    assert locate(Origin(str(path), 5), "spec.port").line == 5
-    assert locate(Origin(str(tmp_path / "gone.yaml"), 5), "spec.port").line == 5
+    assert locate(FileOrigin(str(path), 5), "spec.port").line == 5
+    assert locate(FileOrigin(str(tmp_path / "gone.yaml"), 5), "spec.port").line == 5
 
 
 def test_kinds_nobody_asked_for_are_counted() -> None:

@@ -3,18 +3,18 @@ import logging
 import pytest
 
 from l4.config.codes import Code
-from l4.config.documents import Document, ObjectKey, Origin, Problem
+from l4.config.documents import Document, FileOrigin, ObjectKey, Problem
 from l4.config.telling import Changes, Telling
 
 LOG = logging.getLogger("tests.telling")
 
 
 def problem(line: int = 1, sentence: str = "is wrong", code: Code = Code.INVALID) -> Problem:
-    return Problem(Origin("a.yaml", line), "HTTPRoute default/a", "spec", sentence, code)
+    return Problem(FileOrigin("a.yaml", line), "HTTPRoute default/a", "spec", sentence, code)
 
 
 def document(name: str, **content: object) -> Document:
-    return Document(ObjectKey("", "Service", "default", name), content, Origin(f"{name}.yaml", 1))
+    return Document(ObjectKey("", "Service", "default", name), content, FileOrigin(f"{name}.yaml", 1))
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:

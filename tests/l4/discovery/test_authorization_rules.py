@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l4.config.documents import ObjectKey, Origin
+from l4.config.documents import FileOrigin, ObjectKey
 from l4.config.resources import Resource
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.authorization_rules import Compiled, compile_policy
@@ -21,7 +21,7 @@ ADMIN = "cluster.local/ns/default/sa/admin"
 
 def compiled(spec: Any, *, dry_run: str = "", domains: frozenset[str] = frozenset({"cluster.local"})) -> Compiled:
     metadata = Metadata("p", annotations={"istio.io/dry-run": dry_run} if dry_run else {})
-    return compile_policy(Resource(KEY, AuthorizationPolicy(metadata, spec), Origin("p.yaml", 1)), domains)
+    return compile_policy(Resource(KEY, AuthorizationPolicy(metadata, spec), FileOrigin("p.yaml", 1)), domains)
 
 
 def allows(it: Compiled, peer: Peer) -> bool:

@@ -1,13 +1,13 @@
 from pathlib import Path
 
-from l4.config.documents import Origin, Problem
+from l4.config.documents import FileOrigin, Problem
 from waypoint.ask.lines import Lines
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  ports:\n  - port: 1\n  - port: 2\n"
 
 
 def problem(file: str, line: int, field: str = "spec.ports[1].port") -> Problem:
-    return Problem(Origin(file, line), "Service default/a", field, "is wrong")
+    return Problem(FileOrigin(file, line), "Service default/a", field, "is wrong")
 
 
 def test_each_problem_gets_the_line_of_its_field(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 import pytest
 
 from l4.config.codes import Code
-from l4.config.documents import Origin, Problem
+from l4.config.documents import FileOrigin, Problem
 from tests.kit.snapshots import documents_of
 from waypoint.ask.suppress import ALL, Suppression, annotated, codes_named
 
 
 def problem(subject: str = "HTTPRoute default/reviews", code: Code = Code.BACKEND_NOT_FOUND) -> Problem:
-    return Problem(Origin("a.yaml", 1), subject, "spec", "is wrong", code)
+    return Problem(FileOrigin("a.yaml", 1), subject, "spec", "is wrong", code)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l4.config.documents import Document, Origin, Problem
+from l4.config.documents import Document, FileOrigin, Problem
 from policies.attributes import ClusterName, RequestHead
 from tests.kit.snapshots import compiled, documents_of
 from waypoint.ask.lines import Lines
@@ -104,7 +104,7 @@ def test_a_route_of_a_service_that_is_not_ours_is_left_to_others() -> None:
 
 
 def test_problems_found_on_the_way_are_told_with_our_own() -> None:
-    earlier = Problem(Origin("other.yaml", 3), "other.yaml", "", "can't be read")
+    earlier = Problem(FileOrigin("other.yaml", 3), "other.yaml", "", "can't be read")
 
     assert earlier in compiled(DOCUMENTS, [earlier]).problems
 
@@ -114,7 +114,7 @@ def test_a_problem_is_located_at_the_line_of_its_field(tmp_path: Path) -> None:
     file.write_text((GOLDEN / "unresolved-backends.in.yaml").read_text())
     problem = compiled(documents_of(mesh=MESH, case=file.read_text())).problems[0]
 
-    (told,) = Lines({}).located([replace(problem, origin=Origin(str(file), problem.origin.line))])
+    (told,) = Lines({}).located([replace(problem, origin=FileOrigin(str(file), problem.origin.line))])
 
     assert "no-such-service" in file.read_text().splitlines()[told.origin.line - 1]
 

@@ -6,8 +6,7 @@ from l4.config.resources import Decoder
 from l4.discovery.kubernetes import Mesh, registry_of
 from tests.kit.snapshots import GATEWAY, documents_of
 from waypoint.config.clusters import ClusterConfigs
-from waypoint.config.istio.destination_rule import DestinationRules
-from waypoint.config.istio.destination_rule_schema import DestinationRule
+from waypoint.config.istio.destination_rule import DestinationRule, DestinationRules
 from waypoint.config.istio.locality import place_of
 from waypoint.config.kinds import KINDS
 from waypoint.config.reach import Reach

@@ -10,8 +10,7 @@ from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Rank
 from waypoint.config.istio import locality
-from waypoint.config.istio.destination_rule import DestinationRules, Part
-from waypoint.config.istio.destination_rule_schema import Subset
+from waypoint.config.istio.destination_rule import DestinationRules, Part, Subset
 from waypoint.config.istio.locality import NOWHERE, Place, Ranking
 from waypoint.config.istio.upstream_policy import UpstreamPolicies
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, ServiceLabels

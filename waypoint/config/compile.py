@@ -30,13 +30,11 @@ from waypoint.config.gateway_api.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.gateway_api.reference_grant import ReferenceGrant
 from waypoint.config.gateway_api.references import References
 from waypoint.config.gateway_api.rules import Rules
-from waypoint.config.istio.authentications import Authentications
 from waypoint.config.istio.authorization_policy import Authorizations
-from waypoint.config.istio.destination_rule import DestinationRules
-from waypoint.config.istio.destination_rule_schema import DestinationRule
+from waypoint.config.istio.destination_rule import DestinationRule, DestinationRules
 from waypoint.config.istio.locality import place_of
 from waypoint.config.istio.mesh_config import Authorizers, ConfigMap
-from waypoint.config.istio.request_authentication import RequestAuthentication
+from waypoint.config.istio.request_authentication import Authentications, RequestAuthentication
 from waypoint.config.istio.security_targets import SecurityTargets
 from waypoint.config.istio.virtual_service import VirtualService
 from waypoint.config.istio.virtual_services import VirtualServices

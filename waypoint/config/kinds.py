@@ -7,7 +7,7 @@ from waypoint.config.gateway_api.grpc_route import GRPCRoute
 from waypoint.config.gateway_api.http_route import HTTPRoute
 from waypoint.config.gateway_api.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.gateway_api.reference_grant import ReferenceGrant
-from waypoint.config.istio.destination_rule_schema import DestinationRule
+from waypoint.config.istio.destination_rule import DestinationRule
 from waypoint.config.istio.mesh_config import ConfigMap
 from waypoint.config.istio.request_authentication import RequestAuthentication
 from waypoint.config.istio.virtual_service import VirtualService

@@ -14,10 +14,8 @@ from policies.rate_limit import RateLimits
 from policies.route import Route, Rule
 from waypoint.config.gateway_api.backend_traffic_policy import BackendTraffic, XBackendTrafficPolicy, traffic_of
 from waypoint.config.ours.direct_policy import DirectPolicies, Target, Targets, candidates
-from waypoint.config.ours.fault_policy import FaultPolicy
-from waypoint.config.ours.faults import plan_of
-from waypoint.config.ours.limits import LimitCompiler
-from waypoint.config.ours.rate_limit_policy import RateLimitPolicy
+from waypoint.config.ours.fault_policy import FaultPolicy, plan_of
+from waypoint.config.ours.rate_limit_policy import LimitCompiler, RateLimitPolicy
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.config.status import PolicyStatus
 

@@ -9,7 +9,7 @@ from tests.kit.issuer import SigningKey
 from tests.kit.kinds import load, told
 from tests.kit.snapshots import compiled, documents_of
 from tests.waypoint.config.test_reach import MESH
-from waypoint.config.istio.destination_rule_schema import DestinationRule
+from waypoint.config.istio.destination_rule import DestinationRule
 from waypoint.config.istio.virtual_service import VirtualService
 
 

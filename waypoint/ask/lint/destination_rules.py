@@ -8,7 +8,7 @@ from l4.config.resources import Resource
 from l4.discovery.objects import ServiceObject
 from l4.discovery.workload import Service
 from waypoint.ask.lint.subject import Subject
-from waypoint.config.istio.destination_rule_schema import DestinationRule
+from waypoint.config.istio.destination_rule import DestinationRule
 
 
 def lint(subject: Subject) -> Iterator[Problem]:

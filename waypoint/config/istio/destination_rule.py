@@ -1,7 +1,9 @@
-"""DestinationRules: which of them count for a service, and what they say together for one port or subset of it.
+"""DestinationRule (networking.istio.io), checked as istiod's validation would.
 
-The first namespace that has a rule for the host decides: the waypoint's, the service's, the mesh's root. No other is
-heard: a rule knows no clients here, so that it would be for everybody's. In that namespace the exact host counts
+`DestinationRules` finds the rules that count for a service, and what they say together for one of its ports or subsets.
+
+The first namespace that has a rule for the host decides: the waypoint's, the service's, the mesh's root. Rules of
+other namespaces are not used: a rule here applies to all clients. In that namespace the exact host counts
 before wildcards, of which the longest. Rules for the same host add up: the oldest one's policy, and everybody's
 subsets. A host without dots is a Service of the rule's own namespace.
 
@@ -11,14 +13,17 @@ https://istio.io/latest/docs/reference/config/networking/destination-rule/
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
-from l4.config.resources import Resource
-from l4.discovery.objects import ROOT_NAMESPACE
+from l4.config.resources import Resource, Strict
+from l4.discovery.objects import ROOT_NAMESPACE, Metadata
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
-from waypoint.config.istio.destination_rule_schema import DestinationRule, Subset
+from waypoint.config.api_fields import repeated
 from waypoint.config.istio.traffic_policy import (
     ClientTLS,
     ConnectionPool,
@@ -28,6 +33,46 @@ from waypoint.config.istio.traffic_policy import (
     TrafficPolicy,
 )
 from waypoint.config.reach import Reach
+
+
+class Subset(Struct, frozen=True, rename="camel"):
+    """Endpoints of the host that have all the labels; without labels, all of them."""
+
+    name: Annotated[
+        str,
+        Meta(
+            max_length=63,
+            pattern=r"^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?\Z",
+            description="the name of a subset: letters, digits, and - and . within",
+        ),
+    ]
+    labels: dict[str, str] = field(default_factory=dict)
+    traffic_policy: TrafficPolicy | None = None
+
+
+class WorkloadSelector(Struct, frozen=True, rename="camel"):
+    match_labels: dict[str, str] = field(default_factory=dict)
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        return self.match_labels.items() <= labels.items()
+
+
+class DestinationRuleSpec(Struct, frozen=True, rename="camel"):
+    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    traffic_policy: TrafficPolicy | None = None
+    subsets: Annotated[tuple[Subset, ...], Meta(max_length=4096)] = ()
+    export_to: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
+    workload_selector: WorkloadSelector | None = None
+
+    def __post_init__(self) -> None:
+        if (name := repeated(subset.name for subset in self.subsets)) is not None:
+            raise ValueError(f"subsets: {name!r} is there twice")
+
+
+class DestinationRule(Strict, frozen=True):
+    metadata: Metadata
+    spec: DestinationRuleSpec
+
 
 Rule = Resource[DestinationRule]
 

@@ -3,19 +3,35 @@
 A rule that breaks the API must not leave its tokens unchecked, nor take other rules along: `jwtRules` are therefore
 decoded one by one, by the compiler.
 https://istio.io/latest/docs/reference/config/security/request_authentication/
+
+`Authentications` compiles the objects to what each destination asks of tokens. Objects for a service and objects for
+its waypoint hold together, their rules ordered by issuer. A rule that can't be used stays in place and accepts no
+token, so that its issuer's tokens are refused: a typing error lets nobody in.
 """
 
+import hashlib
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Meta, Struct, field
 
-from l4.config.resources import Strict
+from l4.config.codes import Code
+from l4.config.documents import Problem
+from l4.config.resources import Resource, Strict, sentence_about
+from l4.config.shape import shape_of, unknown_fields
 from l4.discovery.objects import Metadata
+from l4.discovery.workload import Service
 from policies import wire_text
+from policies.jwt import LISTS_OF_WORDS, Authentication, InlineKeys, JwtRule, RemoteKeys, plain_audience
+from policies.token_locations import DEFAULT_LOCATIONS, CookieLocation, HeaderLocation, Location, ParamLocation
 from waypoint.config.api_fields import HeaderName
-from waypoint.config.istio.security_targets import TargetRef, TargetRefs
+from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, TargetRef, TargetRefs
+from waypoint.config.report import Report
 
 _SECONDS = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s))+").fullmatch
 _PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s)").findall
@@ -104,3 +120,110 @@ def is_fetchable(uri: str) -> bool:
         )
     except ValueError:
         return False
+
+
+_MAX_UNKNOWN = 16  # told of one rule
+_DISCOVERY = "/.well-known/openid-configuration"
+_REFUSED = "no token that could fall under it is accepted until that is mended"
+
+
+class Authentications:
+    def __init__(self, resources: Iterable[Resource[RequestAuthentication]], targets: SecurityTargets) -> None:
+        self.problems: list[Problem] = []
+        self._rules: dict[str, list[JwtRule]] = {}
+        self._made: dict[tuple[JwtRule, ...], Authentication] = {}
+        for resource in resources:
+            self._add(resource, targets)
+
+    def of(self, service: Service | None) -> Authentication | None:
+        """What holds for requests to a service, or to a workload's own address."""
+        own = self._rules.get(service.hostname, []) if service is not None else []
+        rules = tuple(sorted({*own, *self._rules.get(EVERYTHING, [])}, key=lambda it: (it.issuer, repr(it))))
+        if not rules:
+            return None
+        return self._made.setdefault(rules, Authentication(rules))
+
+    def _add(self, resource: Resource[RequestAuthentication], targets: SecurityTargets) -> None:
+        report = Report(resource)
+        if resource.value.spec.selector is not None and resource.value.spec.targets:
+            sentence = "has no effect beside targetRefs: a policy is for pods or for a waypoint, not for both"
+            report.tell("spec.selector", sentence, Code.POLICY_NOT_TARGETED)
+        hostnames = list(targets.of(resource, resource.value.spec.targets, report))
+        if (
+            hostnames or not resource.value.spec.targets
+        ):  # what is wrong is told by the waypoint that it is for, or by all
+            rules = [_rule(it, f"spec.jwtRules[{n}]", report) for n, it in enumerate(resource.value.spec.jwt_rules)]
+            for hostname in hostnames:
+                self._rules.setdefault(hostname, []).extend(rules)
+        self.problems += report.problems
+
+
+def _rule(content: Any, field: str, report: Report) -> JwtRule:
+    try:
+        rule = msgspec.convert(content, JWTRule)
+    except msgspec.ValidationError as error:
+        sentence = sentence_about(content, JWTRule, error)
+        report.tell(field, f"{sentence}; {_REFUSED}", Code.TOKENS_REFUSED)
+        return _broken(content)
+    if unknown := list(islice(unknown_fields(content, shape_of(JWTRule), field), _MAX_UNKNOWN)):
+        for place in unknown:
+            sentence = f"is not known here, and may be what keeps tokens out: is it spelled right? {_REFUSED}"
+            report.tell(place, sentence, Code.TOKENS_REFUSED)
+        return _broken(content)
+    outputs = ((wire_text.header_name(it.header), it.claim) for it in rule.output_claim_to_headers)
+    payload_header = rule.output_payload_to_header
+    return JwtRule(
+        issuer=rule.issuer,
+        keys=_keys(rule, field, report),
+        audiences=tuple(sorted({plain_audience(it) for it in rule.audiences})),
+        locations=tuple(_locations(rule)) or DEFAULT_LOCATIONS,
+        payload_header=wire_text.header_name(payload_header) if payload_header is not None else None,
+        claim_headers=tuple(outputs),
+        is_forwarded=rule.forward_original_token,
+        space_delimited=tuple(dict.fromkeys((*LISTS_OF_WORDS, *rule.space_delimited_claims))),
+        is_required=rule.presence == "REQUIRED",
+    )
+
+
+def _broken(content: Any) -> JwtRule:
+    """Accepts nothing, and keeps for itself the headers by which it would tell what tokens say."""
+    fields = content if isinstance(content, dict) else {}
+    outputs = fields.get("outputClaimToHeaders")
+    told = [it.get("header") for it in outputs if isinstance(it, dict)] if isinstance(outputs, list) else []
+    names = [it for it in (fields.get("outputPayloadToHeader"), *told) if isinstance(it, str)]
+    issuer = fields.get("issuer")
+    claim_headers = tuple((name, "") for name in _header_names(names))
+    is_required = fields.get("presence") not in {None, "OPTIONAL"}
+    text = issuer if isinstance(issuer, str) else ""
+    return JwtRule(text, None, claim_headers=claim_headers, is_required=is_required)
+
+
+def _header_names(names: Iterable[str]) -> Iterator[wire_text.HeaderName]:
+    for name in names:
+        with suppress(ValueError):
+            yield wire_text.header_name(name)
+
+
+def _locations(rule: JWTRule) -> Iterator[Location]:
+    yield from (HeaderLocation(it.name.lower().encode(), it.prefix.encode()) for it in rule.from_headers)
+    yield from (ParamLocation(name.encode()) for name in rule.from_params)
+    yield from (CookieLocation(name.encode()) for name in rule.from_cookies)
+
+
+def _keys(rule: JWTRule, field: str, report: Report) -> InlineKeys | RemoteKeys | None:
+    if not rule.jwks:
+        uri = rule.keys_uri or rule.issuer.rstrip("/") + _DISCOVERY
+        return RemoteKeys(uri, not rule.keys_uri, rule.timeout_seconds)
+    from policies.jwks import InvalidKeys, KeySet  # costs memory that most waypoints don't need
+
+    text = rule.jwks.encode()
+    try:
+        KeySet.parse(text)
+        if KeySet.holds_private_key(text):
+            raise InvalidKeys(
+                "it holds a private key, with which whoever reads this signs tokens: write the public half"
+            )
+    except InvalidKeys as error:
+        report.tell(f"{field}.jwks", f"{error}; {_REFUSED}", Code.TOKENS_REFUSED)
+        return None
+    return InlineKeys(hashlib.sha256(text).hexdigest()[:16], text)

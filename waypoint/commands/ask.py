@@ -1,0 +1,186 @@
+"""The subcommands that ask what a waypoint does, and send nothing: `analyze`, `compile`, `explain` and `replay`."""
+
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+from click.shell_completion import CompletionItem
+
+from l4.command_line import EXISTING, AddressType
+from l4.config.codes import CODES, Level
+from waypoint.commands.parameters import MANIFESTS, GatewayType
+from waypoint.process.options import Address, GatewayName
+
+_LEVEL = click.Choice(Level, case_sensitive=False)
+
+
+def _complete_codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(f"{it}=", help=entry.name) for it, entry in CODES.items() if it.startswith(incomplete)]
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", type=MANIFESTS, nargs=-1)
+@click.option("--gateway", type=GatewayType(), help="Only for the waypoint of this Gateway; else for all of them.")
+@click.option(
+    "-R", "--recursive", is_flag=True, expose_value=False, help="As folders are always read; accepted from habit."
+)
+@click.option("-o", "--output", type=click.Choice(["log", "json", "yaml"]), default="log", show_default=True)
+@click.option(
+    "-S",
+    "--suppress",
+    multiple=True,
+    metavar="CODE=KIND NAME.NAMESPACE",
+    shell_complete=_complete_codes,
+    help="Leave this out; * and ? are wildcards; repeatable. The annotation galley.istio.io/analyze-suppress does the "
+    "same for one object.",
+)
+@click.option("--failure-threshold", type=_LEVEL, default=Level.ERROR, help="From which level on to exit with 1.")
+@click.option("--output-threshold", type=_LEVEL, default=Level.INFO, help="From which level on to print.")
+@click.option("--list-codes", is_flag=True, help="Print all codes and what they mean, and nothing else.")
+def analyze(
+    paths: tuple[Path, ...],
+    gateway: GatewayName | None,
+    output: str,
+    suppress: tuple[str, ...],
+    failure_threshold: Level,
+    output_threshold: Level,
+    list_codes: bool,
+) -> None:
+    """Say what is wrong with manifests, and what is hardly meant, without running anything.
+
+    PATH is a file, a folder, or - for standard input; later ones win. Exit status: 0 nothing as grave as the
+    threshold, 1 something is, 2 wrong usage.
+    """
+    from waypoint.ask import commands, listing
+
+    if list_codes:
+        click.echo(listing.code_table())
+        return
+    if not paths:
+        raise click.UsageError("give at least one PATH, or - for standard input")
+    name = (gateway.namespace, gateway.name) if gateway else None
+    sys.exit(
+        commands.run_analyze(commands.Question(paths, name), output, suppress, failure_threshold, output_threshold)
+    )
+
+
+@click.command("compile")
+@click.argument("paths", metavar="PATH...", type=MANIFESTS, nargs=-1, required=True)
+@click.option("--gateway", type=GatewayType(), help="For which waypoint; may be left out if there is only one.")
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option("--status", is_flag=True, help="Only the status that routes and the Gateway would get.")
+def compile_(paths: tuple[Path, ...], gateway: GatewayName | None, output: str, status: bool) -> None:
+    """Print what a waypoint would do with manifests: what /config_dump shows of a running one.
+
+    PATH is a file, a folder, or - for standard input; later ones win.
+    """
+    from waypoint.ask import commands
+
+    name = (gateway.namespace, gateway.name) if gateway else None
+    commands.run_compile(commands.Question(paths, name), output, only_status=status)
+
+
+@click.command()
+@click.option("--resources", type=EXISTING, multiple=True, help="Kubernetes YAML to ask: a file or folder; repeatable.")
+@click.option("--gateway", type=GatewayType(), help="Which waypoint of those in the files; else the one that serves.")
+@click.option("--admin", type=AddressType(), help="Ask the running waypoint with this administration port instead.")
+@click.option(
+    "--from",
+    "client",
+    default="default/default",
+    show_default=True,
+    metavar="NAMESPACE/ACCOUNT",
+    help="Whose workload asks: its service account.",
+)
+@click.option(
+    "--to",
+    required=True,
+    metavar="HOST[:PORT]",
+    help="reviews:9080, reviews.default, a whole hostname or an address.",
+)
+@click.option("--method", default="GET", show_default=True)
+@click.option("--path", "target", default="/", show_default=True, help="With its query.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Repeatable.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def explain(
+    resources: tuple[Path, ...],
+    gateway: GatewayName | None,
+    admin: Address | None,
+    client: str,
+    to: str,
+    method: str,
+    target: str,
+    headers: tuple[str, ...],
+    output: str,
+) -> None:
+    """Say where a request goes and why: which routes were asked, which won, why the others lost, what the winner does.
+
+    \b
+    waypoint explain --resources manifests --from default/client --to reviews:9080 --path /x?y=1 -H 'end-user: jason'
+    waypoint explain --admin 127.0.0.1:15000 --to reviews:9080
+
+    The first line is the answer. Exit status: 0 explained, whatever becomes of the request; 1 the waypoint could not be
+    asked; 2 wrong usage.
+    """
+    from waypoint.ask.asking import run_explain
+    from waypoint.ask.question import InvalidQuestion, Question
+
+    if bool(resources) is (admin is not None):
+        raise click.UsageError("give either --resources, to ask files, or --admin, to ask a running waypoint")
+    name = (gateway.namespace, gateway.name) if gateway else None
+    try:
+        question = Question.parse(client, to, method, target, headers)
+    except InvalidQuestion as error:
+        raise click.UsageError(str(error)) from None
+    run_explain(resources, name, admin, question, output)
+
+
+@click.command()
+@click.option(
+    "--recorded",
+    "recordings",
+    type=click.File("rb"),
+    multiple=True,
+    required=True,
+    help="What `waypoint run --record` wrote; - is standard input; repeatable.",
+)
+@click.option(
+    "--resources",
+    type=EXISTING,
+    multiple=True,
+    required=True,
+    help="The candidate, Kubernetes YAML: a file or folder; repeatable, later ones win.",
+)
+@click.option(
+    "--against",
+    type=EXISTING,
+    multiple=True,
+    help="Compare with what these files would do, instead of with what was recorded; repeatable.",
+)
+@click.option("--gateway", type=GatewayType(), help="Only the waypoint of this Gateway; else all that serve.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--fail-on-change", is_flag=True, help="Exit with 1 when something would change.")
+def replay(
+    recordings: tuple[BinaryIO, ...],
+    resources: tuple[Path, ...],
+    against: tuple[Path, ...],
+    gateway: GatewayName | None,
+    output: str,
+    fail_on_change: bool,
+) -> None:
+    """Decide recorded requests again under other manifests, and say for which of them something would change.
+
+    \b
+    waypoint run … --record heads.jsonl
+    waypoint replay --recorded heads.jsonl --resources new
+    waypoint replay --recorded heads.jsonl --resources new --against old --fail-on-change
+
+    What was recorded is the route's name and where the request went; --against shows changes of shares, edits and
+    limits, too. Nothing is sent anywhere. Exit status: 0 done; 1 something would change and --fail-on-change was given,
+    or no line could be read; 2 wrong usage.
+    """
+    from waypoint.ask.asking import run_replay
+
+    name = (gateway.namespace, gateway.name) if gateway else None
+    sys.exit(run_replay(recordings, resources, against, name, output, fails_on_change=fail_on_change))

@@ -1,0 +1,146 @@
+"""`waypoint mesh`: run a mesh on this machine, and call through it."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from l4.command_line import EXISTING
+from waypoint.commands.parameters import FILE, FOLDER
+
+
+def _complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names in the running mesh."""
+    from waypoint.mesh.running import folder, names
+
+    return [CompletionItem(name) for name in names(folder(os.environ)) if name.startswith(incomplete)]
+
+
+@click.group()
+def mesh() -> None:
+    """A whole mesh on this machine, without root and without Kubernetes."""
+
+
+@mesh.command()
+@click.argument("manifests", metavar="MANIFEST...", type=EXISTING, nargs=-1, required=True)
+@click.option(
+    "--programs", type=FILE, multiple=True, required=True, help="Which program stands in for which image; repeatable."
+)
+@click.option(
+    "--ingress",
+    multiple=True,
+    metavar="[NAMESPACE/]SERVICE[:PORT][=ADDRESS:PORT]",
+    help="Where a browser enters; the first one at 127.0.0.1:9080 unless given; repeatable.",
+)
+@click.option(
+    "--run-directory",
+    type=FOLDER,
+    help="Keep certificates, generated objects and logs here instead of in a temporary folder.",
+)
+@click.option(
+    "--access-log", is_flag=True, help="Show the waypoints' access logs here instead of writing them to files."
+)
+def up(
+    manifests: tuple[Path, ...],
+    programs: tuple[Path, ...],
+    ingress: tuple[str, ...],
+    run_directory: Path | None,
+    access_log: bool,
+) -> None:
+    """Run Deployments of MANIFEST... as programs, with a ztunnel and a waypoint per Gateway, until Ctrl-C.
+
+    Edits of the manifests are followed live.
+    """
+    from waypoint.mesh.ingress import Ingress
+    from waypoint.mesh.laptop import MeshOptions
+    from waypoint.mesh.programs import InvalidPrograms, load_programs
+    from waypoint.mesh.up import run_mesh
+
+    try:
+        options = MeshOptions(
+            manifests=manifests,
+            programs=load_programs(programs),
+            ingresses=tuple(Ingress.parse(text, position) for position, text in enumerate(ingress)),
+            run_directory=run_directory,
+            shows_access_log=access_log,
+            environment=dict(os.environ),
+        )
+    except (InvalidPrograms, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(run_mesh(options))
+
+
+@mesh.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("workload", metavar="[NAMESPACE/]WORKLOAD", shell_complete=_complete_pods)
+@click.argument("command", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(workload: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND as a pod of the running mesh: with its environment, its identity, and the Services that it sees.
+
+    \b
+    waypoint mesh exec productpage -- curl -s http://reviews:9080/reviews/0
+
+    WORKLOAD is a pod, what made it (a Deployment, say), or a Service that selects it. Names of Services in the
+    arguments become the addresses by which the pod calls them.
+    """
+    from waypoint.mesh.call import CannotCall, execute
+    from waypoint.mesh.running import NotRunning, find, folder
+
+    try:
+        execute(find(folder(os.environ), workload), command, os.environ)
+    except (NotRunning, CannotCall) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@mesh.command()
+@click.argument("target", metavar="HOST[:PORT][/PATH]")
+@click.option(
+    "--as",
+    "workload",
+    required=True,
+    metavar="[NAMESPACE/]WORKLOAD",
+    shell_complete=_complete_pods,
+    help="Who calls: a pod, what made it, or a Service that selects it.",
+)
+@click.option("-X", "--method", default="GET", show_default=True)
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Repeatable.")
+@click.option("-d", "--data", default="", help="The request's body.")
+@click.option("-n", "--requests", "count", type=click.IntRange(1, 100_000), default=1, show_default=True)
+@click.option("-c", "--at-once", type=click.IntRange(1, 256), default=1, show_default=True, help="How many at a time.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def call(
+    target: str,
+    workload: str,
+    method: str,
+    headers: tuple[str, ...],
+    data: str,
+    count: int,
+    at_once: int,
+    output: str,
+) -> None:
+    """Send a request through the running mesh as one of its pods, and show the answer.
+
+    \b
+    waypoint mesh call reviews:9080/reviews/0 --as productpage
+    waypoint mesh call ratings:9080/ratings/0 --as productpage -n 20 -c 8
+
+    One answer is shown whole, several are counted by status. Exit status: 0 every request was answered, 1 one was not,
+    2 wrong usage.
+    """
+    import asyncio
+
+    from waypoint.mesh import call as calls
+    from waypoint.mesh.running import NotRunning, find, folder
+
+    for header in headers:
+        if not header.partition(":")[0].strip() or ":" not in header:
+            raise click.UsageError(f"{header!r} is not of the form NAME: VALUE")
+    fields = tuple((name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers))
+    request = calls.Request(method, target, fields, data.encode())
+    try:
+        answers = asyncio.run(calls.call(find(folder(os.environ), workload), request, count, at_once))
+    except (NotRunning, calls.CannotCall) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(calls.as_json(answers) if output == "json" else calls.as_text(answers))
+    sys.exit(0 if all(answer.status for answer in answers) else 1)

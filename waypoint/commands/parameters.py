@@ -1,0 +1,33 @@
+"""Types of arguments that several subcommands take."""
+
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from waypoint.process.options import GatewayName
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+MANIFESTS = click.Path(exists=True, allow_dash=True, path_type=Path)
+
+
+class GatewayType(click.ParamType[GatewayName]):
+    name = "namespace/name"
+
+    def convert(
+        self, value: str | GatewayName, param: click.Parameter | None, ctx: click.Context | None
+    ) -> GatewayName:
+        if isinstance(value, GatewayName):
+            return value
+        namespace, _, name = value.partition("/")
+        if not namespace or not name or "/" in name:
+            self.fail(f"{value!r} is not of the form NAMESPACE/NAME", param, ctx)
+        return GatewayName(namespace, name)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The Gateways in the files that the command line names so far."""
+        from waypoint.ask.load import gateways_in
+
+        names = gateways_in(ctx.params.get("resources") or ctx.params.get("paths") or ())
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]

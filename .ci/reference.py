@@ -1,5 +1,5 @@
 """Writes the pages of docs/ that come from the code, for `make docs`: `settings.md` from the fields and docstrings of
-`l4/config/settings.py`, `metrics.md` from the families of `l4/telemetry/metrics.py`."""
+`l4/config/settings.py`, `metrics.md` from the metrics that each program lists."""
 
 import ast
 import dataclasses
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from l4.config import settings
 from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.samples import MetricsSnapshot
+from waypoint.metrics import waypoint_metrics
 
 DOCS = Path(__file__).parents[1] / "docs"
 SETTINGS = """# Settings
@@ -22,14 +24,12 @@ Sizes are bytes. Flags have variables, too: `--help` names them.
 """
 METRICS = """# Metrics
 
-Both programs serve these on port 15020; each fills those that it has a use for. A label without a value is `unknown`.
-Beside them stand Prometheus' own metrics of a process (`process_…`).
+Both programs serve metrics on port 15020, in Prometheus' text format or in OpenMetrics. A label without a value is
+`unknown`. Prometheus' own metrics of a process (`process_…`) come with them.
 
-`make docs` writes this page from `l4/telemetry/metrics.py`.
-
-| metric | type | meaning | labels |
-|---|---|---|---|
+`make docs` writes this page from the lists in `l4/telemetry/metrics.py` and `waypoint/metrics.py`.
 """
+METRIC_COLUMNS = "| metric | type | meaning | labels |\n|---|---|---|---|\n"
 COLUMNS = "| variable | default | meaning |\n|---|---|---|\n"
 SECTION = re.compile(r"^    # -- (.+)$")
 
@@ -66,12 +66,18 @@ def _shown(value: object) -> str:
 
 
 def metrics_page() -> str:
-    """From what a scraper of a new process gets: every family says what it is, and the labels stand beside it."""
-    rows = [METRICS]
-    for family in MeshMetrics("proxy", "").snapshot():
-        labels = ", ".join(f"`{name}`" for name in family.label_names)
-        rows.append(f"| `{family.sample_name}` | {family.kind} | {family.help_text} | {labels} |\n")
-    return "".join(rows)
+    """One table for what both programs have, one for the waypoint's own: from what a scraper of a new process gets."""
+    both = MeshMetrics("ztunnel", "").snapshot()
+    own = waypoint_metrics("").snapshot()[len(both) :]
+    tables = (("Both programs", both), ("Waypoint", own))
+    return METRICS + "".join(f"\n## {title}\n\n{METRIC_COLUMNS}{metric_rows(its)}" for title, its in tables)
+
+
+def metric_rows(metrics: MetricsSnapshot) -> str:
+    return "".join(
+        f"| `{it.sample_name}` | {it.kind} | {it.help_text} | {', '.join(f'`{name}`' for name in it.label_names)} |\n"
+        for it in metrics
+    )
 
 
 if __name__ == "__main__":

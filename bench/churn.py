@@ -30,10 +30,10 @@ from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
-from l4.telemetry.metrics import MeshMetrics
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
 from waypoint.live import LivePolicies
+from waypoint.metrics import waypoint_metrics
 from waypoint.process.following import Following
 from waypoint.process.options import GatewayName, RunOptions
 from waypoint.upstream.clusters import Clusters
@@ -125,7 +125,7 @@ class _Waypoint:
     """What follows a configuration, and what it is followed for, without the ports."""
 
     def __init__(self, folder: Path) -> None:
-        metrics, settings = MeshMetrics("proxy", "bench"), Settings.from_environment({})
+        metrics, settings = waypoint_metrics("bench"), Settings.from_environment({})
         self.holder = Holder(Snapshot("", Registry()))
         self._tasks = Tasks(metrics.count_loop_failure, lambda name, sentence: None)
         self._clusters = Clusters(settings, self._tasks.keep)

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.metrics import MeshMetrics, counter, gauge
+from l4.telemetry.samples import Merging
 from policies.attributes import Peer, RequestHead
 from policies.fault_plan import ErrorWatch, FaultPlan
 from policies.grpc_status import HTTP_STATUSES
@@ -23,15 +24,25 @@ log = logging.getLogger(__name__)
 
 _GRPC_ERRORS = frozenset(str(code) for code, status in HTTP_STATUSES.items() if status >= 500)
 
+RATE_LIMITS = counter("pywaypoint_rate_limit", "Requests that a rate limit counted.", ("policy", "rule", "outcome"))
+RATE_LIMIT_SERVICE = counter(
+    "pywaypoint_rate_limit_service", "Questions to a rate limit service.", ("service", "outcome")
+)
+STOPPED_FAULTS = gauge(
+    "pywaypoint_fault_stopped", "1 for a fault plan that stopped because its target fails.", ("plan",), Merging.MAX
+)
+
 
 class LivePolicies:
-    __slots__ = ("_buckets", "_clients", "_metrics", "_spawn", "_watched")
+    __slots__ = ("_asked", "_buckets", "_clients", "_limited", "_spawn", "_stopped", "_watched")
 
     def __init__(self, metrics: MeshMetrics, spawn: Spawn) -> None:
         self._spawn = spawn
         self._clients: dict[LimitService, RateLimitClient] = {}
         self._buckets = Buckets()
-        self._metrics = metrics
+        self._limited = metrics.of(RATE_LIMITS)
+        self._asked = metrics.of(RATE_LIMIT_SERVICE)
+        self._stopped = metrics.of(STOPPED_FAULTS)
         self._watched: dict[str, tuple[FaultPlan, ErrorWatch]] = {}
 
     def reconcile(self, snapshot: Snapshot) -> None:
@@ -51,9 +62,9 @@ class LivePolicies:
                 known = before.pop(plan.name, None)
                 is_same = known is not None and known[0] == plan
                 self._watched[plan.name] = known if known and is_same else (plan, ErrorWatch(plan.stop_when))
-                self._metrics.stopped_faults.labels((plan.name,)).value = int(self.is_stopped(plan))
+                self._stopped.labels((plan.name,)).value = int(self.is_stopped(plan))
         for name in before:
-            self._metrics.stopped_faults.labels((name,)).value = 0
+            self._stopped.labels((name,)).value = 0
 
     async def close(self) -> None:
         while self._clients:
@@ -64,7 +75,7 @@ class LivePolicies:
         quota = self._buckets.take(limits, head, peer, time.monotonic())
         if quota is None:
             return None
-        count = self._metrics.rate_limits
+        count = self._limited
         for rule in quota.over:
             count.labels((limits.policy, rule.name, "over_limit")).add()
         for rule in quota.shadowed:
@@ -77,7 +88,7 @@ class LivePolicies:
         """Ask the service that counts for all replicas."""
         assert limits.service is not None
         asked = await self._client(limits.service).ask(limits, measured)
-        self._metrics.rate_limit_service.labels((limits.service.address, asked.outcome)).add()
+        self._asked.labels((limits.service.address, asked.outcome)).add()
         return asked
 
     def _client(self, service: LimitService) -> "RateLimitClient":
@@ -101,5 +112,5 @@ class LivePolicies:
             return
         watched[1].record(is_error=status >= 500 or grpc_status in _GRPC_ERRORS, now=time.monotonic())
         if self.is_stopped(plan):
-            self._metrics.stopped_faults.labels((plan.name,)).value = 1
+            self._stopped.labels((plan.name,)).value = 1
             log.warning("%s: no more faults, for too many requests failed; change the policy to begin anew", plan.name)

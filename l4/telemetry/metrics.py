@@ -8,11 +8,18 @@ whichever the scraper accepts, without `_created` samples. prometheus_client cho
 Names, labels and buckets are Istio's (https://istio.io/latest/docs/reference/config/metrics/), so that existing
 dashboards work unchanged. A missing value is `unknown`, never empty. A process keeps at most `max_series` series;
 what comes later is counted in one overflow label set per family instead of growing without bound.
+
+A metric is declared once, beside the feature that counts it, and a program lists the metrics it has: those of both
+programs are `METRICS` here, the waypoint's are listed in `waypoint/metrics.py`:
+
+    RATE_LIMITS = counter("pywaypoint_rate_limit", "Requests that a rate limit counted.", ("policy", "rule", "outcome"))
+
+The feature asks for the family when it is made, `metrics.of(RATE_LIMITS)`, and keeps it, or the children it needs.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -51,17 +58,6 @@ TCP_LABELS = (
     "response_flags",
     "connection_security_policy",
 )
-REQUEST_LABELS = (
-    "reporter",
-    *SOURCE_LABELS,
-    *DESTINATION_LABELS,
-    "request_protocol",
-    "response_code",
-    "grpc_response_status",
-    "response_flags",
-    "connection_security_policy",
-)
-
 _FRACTIONS = tuple(map(float, BUCKETS))
 _WHOLE = tuple(map(int, BUCKETS))  # 0 in place of 0.5
 
@@ -157,8 +153,9 @@ class SeriesBudget:
 Child = TypeVar("Child", Value, Histogram)
 
 
-class Family(Generic[Child]):
-    """One metric name with its children. Counters' names are given without `_total`, as in OpenMetrics."""
+class Metric(Generic[Child]):
+    """Declares a metric; see `counter`, `gauge` and `histogram`. Counters' names are given without `_total`, as in
+    OpenMetrics."""
 
     def __init__(
         self,
@@ -167,26 +164,44 @@ class Family(Generic[Child]):
         help_text: str,
         label_names: tuple[str, ...],
         child: type[Child],
-        budget: SeriesBudget,
         merging: Merging = Merging.SUM,
     ) -> None:
         self.name = name
         self.kind = kind
         self.help_text = help_text
         self.label_names = label_names
+        self.child: type[Child] = child
         self.merging = merging
-        self._child: type[Child] = child
+
+
+def counter(name: str, help_text: str, label_names: tuple[str, ...] = ()) -> Metric[Value]:
+    return Metric(name, "counter", help_text, label_names, Value)
+
+
+def gauge(name: str, help_text: str, label_names: tuple[str, ...], merging: Merging) -> Metric[Value]:
+    return Metric(name, "gauge", help_text, label_names, Value, merging)
+
+
+def histogram(name: str, help_text: str, label_names: tuple[str, ...]) -> Metric[Histogram]:
+    return Metric(name, "histogram", help_text, label_names, Histogram)
+
+
+class Family(Generic[Child]):
+    """A metric with its children, in one part of a program."""
+
+    def __init__(self, metric: Metric[Child], budget: SeriesBudget) -> None:
+        self.metric: Metric[Child] = metric
         self._children: dict[tuple[str, ...], Child] = {}
-        self._overflow = (OVERFLOW,) * len(label_names)
+        self._overflow = (OVERFLOW,) * len(metric.label_names)
         self._budget = budget
 
     def labels(self, values: tuple[str, ...]) -> Child:
         """The child with these label values, made on first use; the overflow child once the budget is spent."""
         child = self._children.get(values)
         if child is None:
-            if not self._budget.take(self._child.series):
+            if not self._budget.take(self.metric.child.series):
                 values = self._overflow
-            child = self._children.setdefault(values, self._child())
+            child = self._children.setdefault(values, self.metric.child())
         return child
 
     def adopt(self, values: tuple[str, ...], child: Child) -> None:
@@ -196,166 +211,111 @@ class Family(Generic[Child]):
     def snapshot(self) -> FamilySnapshot:
         # A copy first, because a scrape is answered in another thread while the loop adds children.
         samples = {values: child.sample() for values, child in self._children.copy().items()}
-        return FamilySnapshot(self.name, self.kind, self.help_text, self.label_names, self.merging, samples)
+        metric = self.metric
+        return FamilySnapshot(metric.name, metric.kind, metric.help_text, metric.label_names, metric.merging, samples)
+
+
+CONNECTIONS_OPENED = counter("istio_tcp_connections_opened", "TCP connections opened.", TCP_LABELS)
+CONNECTIONS_CLOSED = counter("istio_tcp_connections_closed", "TCP connections closed.", TCP_LABELS)
+RECEIVED_BYTES = counter("istio_tcp_received_bytes", "Bytes from the side that opened the connection.", TCP_LABELS)
+SENT_BYTES = counter("istio_tcp_sent_bytes", "Bytes to the side that opened the connection.", TCP_LABELS)
+REFUSED = counter("pywaypoint_refused", "Connections and requests refused before they had a destination.", ("reason",))
+LOOP_FAILURES = counter("pywaypoint_loop_failures", "Failures of background loops; each was started again.", ("loop",))
+DROPPED_LINES = counter(
+    "pywaypoint_log_lines_dropped",
+    "Lines that a log lacks: `full`, too many were waiting; `failed`, writing failed; `sampled`, lines of the same "
+    "kind had just been written.",
+    ("log", "reason"),
+)
+CONFIG_PROBLEMS = gauge(
+    "pywaypoint_config_problems", "Problems of the configuration: parts of it that are not live.", (), Merging.MAX
+)
+CONFIG_DOUBTS = gauge(
+    "pywaypoint_config_doubts",
+    "Files, folders and objects that could not be read or understood; what they held before stays live.",
+    (),
+    Merging.MAX,
+)
+CERTIFICATE_EXPIRY = gauge(
+    "istio_cert_expiry_seconds",
+    "Time until our certificate expires, in seconds; of several, the first to expire.",
+    (),
+    Merging.MIN,
+)
+BUILD = gauge(
+    "istio_build", "Version of this component, in the label `tag`; always 1.", ("component", "tag"), Merging.MAX
+)
+METRICS_OVERFLOW = counter(
+    "pywaypoint_metrics_overflow", "New label sets beyond the limit of series; they are counted under `overflow`."
+)
+METRICS: tuple[Metric[Any], ...] = (
+    CONNECTIONS_OPENED,
+    CONNECTIONS_CLOSED,
+    RECEIVED_BYTES,
+    SENT_BYTES,
+    REFUSED,
+    LOOP_FAILURES,
+    DROPPED_LINES,
+    CONFIG_PROBLEMS,
+    CONFIG_DOUBTS,
+    CERTIFICATE_EXPIRY,
+    BUILD,
+    METRICS_OVERFLOW,
+)
+"""The metrics of every program."""
 
 
 class MeshMetrics:
-    """All families of one part of a program: of a worker, or of the process that has workers.
+    """All families of one part of a program, of a worker or of the process that has workers: those of `METRICS`, and
+    those of `metrics`.
 
     `component` is `proxy` for a waypoint and `ztunnel` for a ztunnel; `tag` is our version.
     """
 
-    def __init__(self, component: str, tag: str, max_series: int = MAX_SERIES) -> None:
+    def __init__(
+        self, component: str, tag: str, metrics: Iterable[Metric[Any]] = (), max_series: int = MAX_SERIES
+    ) -> None:
         budget = SeriesBudget(max_series)
-
-        def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Family[Value]:
-            return Family(name, "counter", help_text, labels, Value, budget)
-
-        def gauge(name: str, help_text: str, labels: tuple[str, ...], merging: Merging) -> Family[Value]:
-            return Family(name, "gauge", help_text, labels, Value, budget, merging)
-
-        def histogram(name: str, help_text: str) -> Family[Histogram]:
-            return Family(name, "histogram", help_text, REQUEST_LABELS, Histogram, budget)
-
-        self.requests = counter(
-            "istio_requests", "Requests with an answer, from the endpoint or the proxy.", REQUEST_LABELS
-        )
-        self.request_duration = histogram(
-            "istio_request_duration_milliseconds",
-            "Time from a request's first byte to its response's last byte, in milliseconds.",
-        )
-        self.request_bytes = histogram("istio_request_bytes", "Size of requests with their heads, in bytes.")
-        self.response_bytes = histogram("istio_response_bytes", "Size of responses with their heads, in bytes.")
-        self.connections_opened = counter("istio_tcp_connections_opened", "TCP connections opened.", TCP_LABELS)
-        self.connections_closed = counter("istio_tcp_connections_closed", "TCP connections closed.", TCP_LABELS)
-        self.received_bytes = counter(
-            "istio_tcp_received_bytes", "Bytes from the side that opened the connection.", TCP_LABELS
-        )
-        self.sent_bytes = counter("istio_tcp_sent_bytes", "Bytes to the side that opened the connection.", TCP_LABELS)
-        self.refused = counter(
-            "pywaypoint_refused", "Connections and requests refused before they had a destination.", ("reason",)
-        )
-        self.cluster_events = counter(
-            "pywaypoint_cluster_events",
-            "Events of a destination (retries, ejections, overflows), named as in Envoy.",
-            ("event", "cluster_name"),
-        )
-        self.cluster_states = gauge(
-            "pywaypoint_cluster_state",
-            "State of a destination that has policies, named as in Envoy.",
-            ("state", "cluster_name"),
-            Merging.MAX,
-        )
-        self.rate_limits = counter(
-            "pywaypoint_rate_limit", "Requests that a rate limit counted.", ("policy", "rule", "outcome")
-        )
-        self.rate_limit_service = counter(
-            "pywaypoint_rate_limit_service",
-            "Questions to a rate limit service.",
-            ("service", "outcome"),
-        )
-        self.external_auth = counter(
-            "pywaypoint_external_auth", "Questions to an external authorizer.", ("provider", "outcome")
-        )
-        self.stopped_faults = gauge(
-            "pywaypoint_fault_stopped",
-            "1 for a fault plan that stopped because its target fails.",
-            ("plan",),
-            Merging.MAX,
-        )
-        self.authorization_denied = counter(
-            "pywaypoint_authorization_denied",
-            "Requests that an AuthorizationPolicy denied; `none`: no ALLOW policy allowed them.",
-            ("policy",),
-        )
-        self.authorization_dry_run = counter(
-            "pywaypoint_authorization_dry_run",
-            "What AuthorizationPolicies on trial would have decided.",
-            ("authz_dry_run_action", "authz_dry_run_result", "policy"),
-        )
-        self.loop_failures = counter(
-            "pywaypoint_loop_failures", "Failures of background loops; each was started again.", ("loop",)
-        )
-        self.dropped_lines = counter(
-            "pywaypoint_log_lines_dropped",
-            "Lines that a log lacks: `full`, too many were waiting; `failed`, writing failed; `sampled`, lines of the "
-            "same kind had just been written.",
-            ("log", "reason"),
-        )
-        problems = gauge(
-            "pywaypoint_config_problems",
-            "Problems of the configuration: parts of it that are not live.",
-            (),
-            Merging.MAX,
-        )
-        self.config_problems = problems.labels(())
-        doubts = gauge(
-            "pywaypoint_config_doubts",
-            "Files, folders and objects that could not be read or understood; what they held before stays live.",
-            (),
-            Merging.MAX,
-        )
-        self.config_doubts = doubts.labels(())
-        self._expiry = gauge(
-            "istio_cert_expiry_seconds",
-            "Time until our certificate expires, in seconds; of several, the first to expire.",
-            (),
-            Merging.MIN,
-        )
-        build = gauge(
-            "istio_build", "Version of this component, in the label `tag`; always 1.", ("component", "tag"), Merging.MAX
-        )
-        build.labels((component, tag)).add()
-        overflow = counter(
-            "pywaypoint_metrics_overflow",
-            "New label sets beyond the limit of series; they are counted under `overflow`.",
-            (),
-        )
-        overflow.adopt((), budget.refused)
-        self.families: tuple[Family[Value] | Family[Histogram], ...] = (
-            *(self.requests, self.request_duration, self.request_bytes, self.response_bytes),
-            *(self.connections_opened, self.connections_closed, self.received_bytes, self.sent_bytes),
-            *(
-                self.refused,
-                self.cluster_events,
-                self.cluster_states,
-                self.rate_limits,
-                self.rate_limit_service,
-                self.external_auth,
-                self.stopped_faults,
-                self.authorization_denied,
-                self.authorization_dry_run,
-                self.loop_failures,
-                self.dropped_lines,
-                problems,
-                doubts,
-                self._expiry,
-                build,
-                overflow,
-            ),
-        )
+        self._families: dict[Metric[Any], Family[Any]] = {it: Family(it, budget) for it in (*METRICS, *metrics)}
+        self.connections_opened = self.of(CONNECTIONS_OPENED)
+        self.connections_closed = self.of(CONNECTIONS_CLOSED)
+        self.received_bytes = self.of(RECEIVED_BYTES)
+        self.sent_bytes = self.of(SENT_BYTES)
+        self.config_problems = self.of(CONFIG_PROBLEMS).labels(())
+        self.config_doubts = self.of(CONFIG_DOUBTS).labels(())
+        self._refused = self.of(REFUSED)
+        self.of(BUILD).labels((component, tag)).add()
+        self.of(METRICS_OVERFLOW).adopt((), budget.refused)
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
 
+    def of(self, metric: Metric[Child]) -> Family[Child]:
+        """The family of a metric. Raises LookupError for one that the program doesn't list."""
+        family = self._families.get(metric)
+        if family is None:
+            raise LookupError(f"{metric.name} is not among this program's metrics; add it to the list of them")
+        return cast("Family[Child]", family)
+
     def count_refusal(self, reason: str) -> None:
         """`reason` is the limit's name in the settings, or a word for what was malformed: never a peer's text."""
-        self.refused.labels((reason,)).add()
+        self._refused.labels((reason,)).add()
 
     def show_dropped_lines(self, log: str, reasons: Mapping[str, Value]) -> None:
         """From now on, the values that the writer of a log keeps."""
+        family = self.of(DROPPED_LINES)
         for reason, value in reasons.items():
-            self.dropped_lines.adopt((log, reason), value)
+            family.adopt((log, reason), value)
 
     def count_loop_failure(self, loop: str) -> None:
-        self.loop_failures.labels((loop,)).add()
+        self.of(LOOP_FAILURES).labels((loop,)).add()
 
     def certificate_expires(self, seconds: float) -> None:
         """So long from now; there is no value before the first call."""
-        self._expiry.labels(()).value = int(seconds)
+        self.of(CERTIFICATE_EXPIRY).labels(()).value = int(seconds)
 
     def snapshot(self) -> MetricsSnapshot:
         """May be called in any thread."""
-        return tuple([family.snapshot() for family in self.families])
+        return tuple([family.snapshot() for family in self._families.values()])
 
     def render(self, accept: str, others: Iterable[MetricsSnapshot] = ()) -> tuple[bytes, str]:
         """The exposition of these metrics merged with `others`, and its content type, for a scraper that sent this

@@ -18,7 +18,7 @@ from tests.kit.mesh import Mesh, settled
 from tests.kit.origin import Handler, answering, hang, origin, raw, reset, scripted
 from tests.waypoint.test_exchange import Setting, body, status
 from waypoint.upstream.cluster import Cluster
-from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
+from waypoint.upstream.state import CLUSTER_STATE, CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
 
 RULE = """
 apiVersion: networking.istio.io/v1
@@ -249,7 +249,7 @@ async def looking_at(it: Mesh) -> AsyncIterator[Callable[[str], Awaitable[Any]]]
     page = clusters_page(it.clusters, asyncio.get_running_loop().time)
     ports = OperatorPorts(it.metrics, (), dict, lambda: None, {CLUSTERS_PATH: (CLUSTERS_SHOWS, page)})
     await ports.start(OperatorAddresses(*[("127.0.0.1", 0)] * 3))
-    showing = asyncio.create_task(show_numbers(it.clusters, it.metrics.cluster_states))
+    showing = asyncio.create_task(show_numbers(it.clusters, it.metrics.of(CLUSTER_STATE)))
     url = f"http://127.0.0.1:{ports.addresses.admin[1]}{CLUSTERS_PATH}"
     try:
         async with ClientSession(raise_for_status=True) as client:

@@ -42,6 +42,7 @@ from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
 from waypoint.inbound.terminate import Terminator
 from waypoint.live import LivePolicies
+from waypoint.metrics import waypoint_metrics
 from waypoint.telemetry.exchanges import Telemetry
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.originate import Originator
@@ -230,7 +231,7 @@ async def mesh(
     own = OwnCertificate(certificates, certificates.current.identity)
     for account in ("app", "client"):
         pki.certificate(pki.identity("default", account))
-    metrics, log = MeshMetrics("proxy", "test"), folder / "access.log"
+    metrics, log = waypoint_metrics("test"), folder / "access.log"
     access_log = AccessLog(str(log), flush_seconds=0.01)
     telemetry = Telemetry(metrics, access_log)
     tasks = Tasks(metrics.count_loop_failure)

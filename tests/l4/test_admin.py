@@ -11,7 +11,7 @@ from aiohttp import ClientSession, web
 from l4 import admin
 from l4.admin import OperatorAddresses, OperatorPorts, Part, PortUnavailable
 from l4.readiness import Readiness
-from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.metrics import TCP_LABELS, MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
 from tests.kit.aio import run
 
@@ -294,13 +294,13 @@ def test_a_scrape_adds_up_the_parts_of_the_program() -> None:
     async def scenario() -> None:
         workers = _Worker("worker 1"), _Worker("worker 2")
         for number, worker in enumerate(workers, start=1):
-            worker.counts.requests.labels(("a",) * len(worker.counts.requests.label_names)).add(number)
+            worker.counts.connections_opened.labels(("a",) * len(TCP_LABELS)).add(number)
             worker.counts.count_refusal("max_connections")
         async with _operator(parts=workers) as operator:
             _, _, text = await operator.ask("metrics", "/stats/prometheus")
 
-            (requests,) = (line for line in text.splitlines() if line.startswith("istio_requests_total{"))
-            assert requests.endswith(" 3")
+            (opened,) = (it for it in text.splitlines() if it.startswith("istio_tcp_connections_opened_total{"))
+            assert opened.endswith(" 3")
             assert 'pywaypoint_refused_total{reason="max_connections"} 2\n' in text
             assert 'istio_build{component="proxy",tag="1.2.3"} 1\n' in text
 

@@ -29,7 +29,6 @@ from l4.net.listener import CannotListen, bind
 from l4.net.memory import give_back, give_back_unused
 from l4.net.tasks import Tasks
 from l4.telemetry.access_log import CannotOpenLog, open_access_log
-from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.telemetry.tracing import start_tracer
 from l4.telemetry.tracing_settings import InvalidTracing, TracingSettings
@@ -42,13 +41,14 @@ from waypoint.data_path import DataPath
 from waypoint.inbound.sandwich import ProxyServer
 from waypoint.inbound.terminate import Terminator
 from waypoint.live import LivePolicies
+from waypoint.metrics import waypoint_metrics
 from waypoint.process.following import Following, own_ip
 from waypoint.process.options import RunOptions
 from waypoint.telemetry.exchanges import Telemetry
 from waypoint.telemetry.recorder import CannotRecord, Recorder
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.originate import Originator
-from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
+from waypoint.upstream.state import CLUSTER_STATE, CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
 from waypoint.upstream.trials import try_unreachable
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Waypoint:
 
         self._certificate = certificate
         self._holder = Holder(Snapshot("", Registry()))
-        self._metrics = MeshMetrics("proxy", version.installed())
+        self._metrics = waypoint_metrics(version.installed())
         self._access_log = open_access_log(options.access_log)
         self._tracer = start_tracer(
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
@@ -163,7 +163,7 @@ class Waypoint:
         keep("looking after the certificate", self._look_after_certificate)
         concern = partial(self._operators.readiness.concern, "TLS files")
         keep("following TLS files", lambda: self._originator.follow_tls_files(concern))
-        keep("showing destinations' numbers", lambda: show_numbers(self._clusters, self._metrics.cluster_states))
+        keep("showing destinations' numbers", lambda: show_numbers(self._clusters, self._metrics.of(CLUSTER_STATE)))
         keep(
             "trying unreachable endpoints",
             lambda: try_unreachable(self._clusters, self._path.originator, self._tasks.spawn),

@@ -13,7 +13,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from l4.telemetry.access_log import AccessLog, StartTime
-from l4.telemetry.metrics import Histogram, MeshMetrics, NamedService, Value, mesh_values
+from l4.telemetry.metrics import (
+    DESTINATION_LABELS,
+    SOURCE_LABELS,
+    Histogram,
+    MeshMetrics,
+    NamedService,
+    Value,
+    counter,
+    histogram,
+    mesh_values,
+)
 from l4.telemetry.source import SourceLabels
 from policies.attributes import ClusterName, Peer
 from policies.authorization import Verdict
@@ -26,6 +36,41 @@ if TYPE_CHECKING:
 REPORTER = "waypoint"
 MUTUAL_TLS = "mutual_tls"
 MAX_BOUND_SERIES = 4096
+
+REQUEST_LABELS = (
+    "reporter",
+    *SOURCE_LABELS,
+    *DESTINATION_LABELS,
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "response_flags",
+    "connection_security_policy",
+)
+REQUESTS = counter("istio_requests", "Requests with an answer, from the endpoint or the proxy.", REQUEST_LABELS)
+REQUEST_DURATION = histogram(
+    "istio_request_duration_milliseconds",
+    "Time from a request's first byte to its response's last byte, in milliseconds.",
+    REQUEST_LABELS,
+)
+REQUEST_BYTES = histogram("istio_request_bytes", "Size of requests with their heads, in bytes.", REQUEST_LABELS)
+RESPONSE_BYTES = histogram("istio_response_bytes", "Size of responses with their heads, in bytes.", REQUEST_LABELS)
+CLUSTER_EVENTS = counter(
+    "pywaypoint_cluster_events",
+    "Events of a destination (retries, ejections, overflows), named as in Envoy.",
+    ("event", "cluster_name"),
+)
+EXTERNAL_AUTH = counter("pywaypoint_external_auth", "Questions to an external authorizer.", ("provider", "outcome"))
+AUTHORIZATION_DENIED = counter(
+    "pywaypoint_authorization_denied",
+    "Requests that an AuthorizationPolicy denied; `none`: no ALLOW policy allowed them.",
+    ("policy",),
+)
+AUTHORIZATION_DRY_RUN = counter(
+    "pywaypoint_authorization_dry_run",
+    "What AuthorizationPolicies on trial would have decided.",
+    ("authz_dry_run_action", "authz_dry_run_result", "policy"),
+)
 
 
 class ClusterEvent(StrEnum):
@@ -156,10 +201,10 @@ class Telemetry:
             self._metrics.count_refusal(reason)
 
     def count_answer(self, authorizer: str, outcome: str) -> None:
-        self._metrics.external_auth.labels((authorizer, outcome)).add()
+        self._metrics.of(EXTERNAL_AUTH).labels((authorizer, outcome)).add()
 
     def count_event(self, event: ClusterEvent, cluster: ClusterName) -> None:
-        self._metrics.cluster_events.labels((event, cluster)).add()
+        self._metrics.of(CLUSTER_EVENTS).labels((event, cluster)).add()
 
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
         """The counters for an opaque connection, to be updated while it lasts."""
@@ -183,11 +228,11 @@ class Telemetry:
     def _count(self, verdict: Verdict) -> None:
         if not verdict.is_allowed:
             policy = str(verdict.rule.policy) if verdict.rule is not None else "none"
-            self._metrics.authorization_denied.labels((policy,)).add()
+            self._metrics.of(AUTHORIZATION_DENIED).labels((policy,)).add()
         for it in verdict.shadow:
             policy = str(it.rule.policy) if it.rule is not None else "none"
             result = "allowed" if it.is_allowed else "denied"
-            self._metrics.authorization_dry_run.labels((it.action.lower(), result, policy)).add()
+            self._metrics.of(AUTHORIZATION_DRY_RUN).labels((it.action.lower(), result, policy)).add()
 
     def _series(self, record: ExchangeRecord) -> _BoundSeries:
         # By identity: hashing eight label strings on every request costs more than everything else here.
@@ -220,10 +265,10 @@ class Telemetry:
             MUTUAL_TLS,
         )
         return _BoundSeries(
-            requests=self._metrics.requests.labels(labels),
-            duration=self._metrics.request_duration.labels(labels),
-            request_bytes=self._metrics.request_bytes.labels(labels),
-            response_bytes=self._metrics.response_bytes.labels(labels),
+            requests=self._metrics.of(REQUESTS).labels(labels),
+            duration=self._metrics.of(REQUEST_DURATION).labels(labels),
+            request_bytes=self._metrics.of(REQUEST_BYTES).labels(labels),
+            response_bytes=self._metrics.of(RESPONSE_BYTES).labels(labels),
             flags=flags,
             upstream=_upstream(record.endpoint),
             owners=(record.source, record.endpoint, record.service),

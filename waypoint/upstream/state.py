@@ -11,7 +11,8 @@ import msgspec
 from aiohttp import web
 
 from l4.admin import Page
-from l4.telemetry.metrics import Family, Value
+from l4.telemetry.metrics import Family, Value, gauge
+from l4.telemetry.samples import Merging
 from policies.attributes import ClusterName
 from policies.circuit import Circuit
 from waypoint.upstream.cluster import Cluster
@@ -21,6 +22,12 @@ from waypoint.upstream.endpoint import LiveEndpoint
 _SHOW_SECONDS = 1.0
 CLUSTERS_PATH = "/clusters"
 CLUSTERS_SHOWS = "each destination at this moment: its endpoints, who is ejected, what is under way; ?name= for one"
+CLUSTER_STATE = gauge(
+    "pywaypoint_cluster_state",
+    "State of a destination that has policies, named as in Envoy.",
+    ("state", "cluster_name"),
+    Merging.MAX,
+)
 
 
 def numbers(cluster: Cluster) -> dict[str, int]:

@@ -4,10 +4,20 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from l4.telemetry.metrics import BUCKETS, DESTINATION_LABELS, REQUEST_LABELS, SOURCE_LABELS, TCP_LABELS, MeshMetrics
+from l4.telemetry.metrics import (
+    BUCKETS,
+    DESTINATION_LABELS,
+    REFUSED,
+    SOURCE_LABELS,
+    TCP_LABELS,
+    MeshMetrics,
+    counter,
+    histogram,
+)
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
-REQUEST_VALUES = tuple(f"value of {name}" for name in REQUEST_LABELS)
+ANSWERS = counter("answers", "Answers.", TCP_LABELS)
+DURATION = histogram("duration_milliseconds", "Duration.", ("of",))
 TCP_VALUES = tuple(f"value of {name}" for name in TCP_LABELS)
 
 
@@ -21,34 +31,29 @@ def _samples(metrics: MeshMetrics) -> dict[tuple[str, str], float]:
 
 
 def test_labels_have_istios_names_and_order() -> None:
-    assert REQUEST_LABELS[:20] == ("reporter", *SOURCE_LABELS, *DESTINATION_LABELS)
-    assert ",".join(REQUEST_LABELS[20:]) == (
-        "request_protocol,response_code,grpc_response_status,response_flags,connection_security_policy"
-    )
-    assert set(REQUEST_LABELS) - set(TCP_LABELS) == {"response_code", "grpc_response_status"}
+    assert TCP_LABELS[:20] == ("reporter", *SOURCE_LABELS, *DESTINATION_LABELS)
+    assert ",".join(TCP_LABELS[20:]) == "request_protocol,response_flags,connection_security_policy"
 
 
 def test_a_counter_is_exposed_with_all_its_labels() -> None:
-    metrics = MeshMetrics("proxy", "1.2.3")
+    metrics = MeshMetrics("proxy", "1.2.3", [ANSWERS])
 
-    metrics.requests.labels(REQUEST_VALUES).add(3)
+    metrics.of(ANSWERS).labels(TCP_VALUES).add(3)
 
-    line = next(
-        line for line in metrics.render("")[0].decode().splitlines() if line.startswith("istio_requests_total{")
-    )
-    assert dict(re.findall(r'(\w+)="([^"]*)"', line)) == dict(zip(REQUEST_LABELS, REQUEST_VALUES, strict=True))
+    line = next(line for line in metrics.render("")[0].decode().splitlines() if line.startswith("answers_total{"))
+    assert dict(re.findall(r'(\w+)="([^"]*)"', line)) == dict(zip(TCP_LABELS, TCP_VALUES, strict=True))
     assert line.endswith(" 3")
 
 
 def test_a_histogram_counts_a_value_equal_to_a_bound_below_it() -> None:
-    metrics = MeshMetrics("proxy", "1.2.3")
-    durations = metrics.request_duration.labels(REQUEST_VALUES)
+    metrics = MeshMetrics("proxy", "1.2.3", [DURATION])
+    durations = metrics.of(DURATION).labels(("request",))
 
     for milliseconds in (0.5, 0.6, 1, 5_000_000):
         durations.observe(milliseconds)
 
     samples = _samples(metrics)
-    name = "istio_request_duration_milliseconds"
+    name = "duration_milliseconds"
     assert samples[f"{name}_bucket", "0.5"] == 1
     assert samples[f"{name}_bucket", "1.0"] == 3
     assert samples[f"{name}_bucket", "3600000.0"] == 3
@@ -58,9 +63,9 @@ def test_a_histogram_counts_a_value_equal_to_a_bound_below_it() -> None:
 
 
 def test_the_scraper_chooses_between_text_and_openmetrics() -> None:
-    metrics = MeshMetrics("proxy", "1.2.3")
-    metrics.requests.labels(REQUEST_VALUES).add()
-    metrics.request_bytes.labels(REQUEST_VALUES).observe(100)
+    metrics = MeshMetrics("proxy", "1.2.3", [ANSWERS, DURATION])
+    metrics.of(ANSWERS).labels(TCP_VALUES).add()
+    metrics.of(DURATION).labels(("request",)).observe(100)
     metrics.sent_bytes.labels(TCP_VALUES).add(7)
 
     text, text_type = metrics.render("text/plain")
@@ -70,7 +75,7 @@ def test_the_scraper_chooses_between_text_and_openmetrics() -> None:
     assert openmetrics_type.startswith("application/openmetrics-text; version=1.0.0")
     assert openmetrics.endswith(b"# EOF\n")
     names = {family.name for family in parse_openmetrics(openmetrics.decode())}  # type: ignore[no-untyped-call]
-    assert {"istio_requests", "istio_request_bytes", "istio_tcp_sent_bytes", "istio_build"} <= names
+    assert {"answers", "duration_milliseconds", "istio_tcp_sent_bytes", "istio_build"} <= names
     assert b"_created" not in text + openmetrics
 
 
@@ -85,14 +90,14 @@ def test_the_build_and_the_process_are_described() -> None:
 def test_the_same_labels_give_the_same_child() -> None:
     metrics = MeshMetrics("proxy", "1.2.3")
 
-    assert metrics.refused.labels(("no identity",)) is metrics.refused.labels(("no identity",))
+    assert metrics.of(REFUSED).labels(("no identity",)) is metrics.of(REFUSED).labels(("no identity",))
 
 
 def test_label_sets_beyond_the_limit_are_counted_together() -> None:
     metrics = MeshMetrics("proxy", "1.2.3", max_series=6)
 
     for reason in map(str, range(100)):
-        metrics.refused.labels((reason,)).add()
+        metrics.of(REFUSED).labels((reason,)).add()
 
     text = metrics.render("")[0].decode()
     refused = [line for line in text.splitlines() if line.startswith("pywaypoint_refused_total{")]
@@ -104,6 +109,11 @@ def test_label_sets_beyond_the_limit_are_counted_together() -> None:
 def test_a_value_with_quotes_and_newlines_cannot_forge_a_sample() -> None:
     metrics = MeshMetrics("proxy", "1.2.3")
 
-    metrics.refused.labels(('x"} 1\nforged 1\n',)).add()
+    metrics.of(REFUSED).labels(('x"} 1\nforged 1\n',)).add()
 
     assert "\nforged" not in metrics.render("")[0].decode()
+
+
+def test_a_metric_that_the_program_does_not_list_is_refused_by_its_name() -> None:
+    with pytest.raises(LookupError, match="answers is not among this program's metrics"):
+        MeshMetrics("proxy", "1.2.3").of(ANSWERS)

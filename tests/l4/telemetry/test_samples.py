@@ -5,14 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4.telemetry.metrics import REQUEST_LABELS, MeshMetrics
+from l4.telemetry.metrics import REFUSED, MeshMetrics, counter, gauge, histogram
 from l4.telemetry.samples import BUCKETS, CannotMerge, FamilySnapshot, Merging, MetricsSnapshot, merge
 
-VALUES = ("value",) * len(REQUEST_LABELS)
+ANSWERS = counter("answers", "Answers.", ("label",))
+DURATION = histogram("duration", "Duration.", ("label",))
+STATE = gauge("state", "State.", ("label",), Merging.MAX)
+VALUES = ("value",)
 
 
 def metrics() -> MeshMetrics:
-    return MeshMetrics("proxy", "1.2.3")
+    return MeshMetrics("proxy", "1.2.3", [ANSWERS, DURATION, STATE])
 
 
 def rendered(*snapshots: MetricsSnapshot) -> str:
@@ -21,9 +24,9 @@ def rendered(*snapshots: MetricsSnapshot) -> str:
 
 def test_counters_are_added_up_by_their_labels() -> None:
     one, other = metrics(), metrics()
-    one.refused.labels(("both",)).add(2)
-    other.refused.labels(("both",)).add(3)
-    other.refused.labels(("only here",)).add()
+    one.of(REFUSED).labels(("both",)).add(2)
+    other.of(REFUSED).labels(("both",)).add(3)
+    other.of(REFUSED).labels(("only here",)).add()
 
     text = rendered(one.snapshot(), other.snapshot())
 
@@ -36,14 +39,14 @@ def test_counters_are_added_up_by_their_labels() -> None:
 def test_merged_histograms_are_what_one_histogram_of_all_values_is(here: list[float], there: list[float]) -> None:
     one, other, both = metrics(), metrics(), metrics()
     for value in here:
-        one.request_duration.labels(VALUES).observe(value)
+        one.of(DURATION).labels(VALUES).observe(value)
     for value in there:
-        other.request_duration.labels(VALUES).observe(value)
+        other.of(DURATION).labels(VALUES).observe(value)
     for value in (*here, *there):
-        both.request_duration.labels(VALUES).observe(value)
+        both.of(DURATION).labels(VALUES).observe(value)
 
-    (merged,) = merge([(one.request_duration.snapshot(),), (other.request_duration.snapshot(),)])
-    expected = both.request_duration.snapshot()
+    (merged,) = merge([(one.of(DURATION).snapshot(),), (other.of(DURATION).snapshot(),)])
+    expected = both.of(DURATION).snapshot()
 
     for values, counts in expected.samples.items():
         assert not isinstance(counts, int)
@@ -59,8 +62,7 @@ def test_a_gauge_that_does_not_add_up_takes_the_worst_value() -> None:
     several = [metrics(), metrics(), metrics()]
     for number, it in enumerate(several):
         it.config_problems.value = number
-        it.stopped_faults.labels(("plan",)).value = number % 2
-        it.cluster_states.labels(("circuit_breakers.default.rq_open", "app")).value = number % 2
+        it.of(STATE).labels(VALUES).value = number % 2
     several[0].certificate_expires(50)
     several[1].certificate_expires(40)
 
@@ -68,16 +70,15 @@ def test_a_gauge_that_does_not_add_up_takes_the_worst_value() -> None:
 
     for text in texts:
         assert "pywaypoint_config_problems 2\n" in text
-        assert 'pywaypoint_fault_stopped{plan="plan"} 1\n' in text
-        assert 'pywaypoint_cluster_state{state="circuit_breakers.default.rq_open",cluster_name="app"} 1\n' in text
+        assert 'state{label="value"} 1\n' in text
         assert "istio_cert_expiry_seconds 40\n" in text
         assert 'istio_build{component="proxy",tag="1.2.3"} 1\n' in text
 
 
 def test_the_merger_of_one_is_that_one() -> None:
     one = metrics()
-    one.requests.labels(VALUES).add()
-    one.request_bytes.labels(VALUES).observe(7)
+    one.of(ANSWERS).labels(VALUES).add()
+    one.of(DURATION).labels(VALUES).observe(7)
 
     assert merge([one.snapshot()]) == one.snapshot()
     assert merge([one.snapshot(), ()]) == one.snapshot()
@@ -86,7 +87,7 @@ def test_the_merger_of_one_is_that_one() -> None:
 
 def test_a_snapshot_keeps_its_numbers_and_goes_to_another_process() -> None:
     one = metrics()
-    count, duration = one.requests.labels(VALUES), one.request_duration.labels(VALUES)
+    count, duration = one.of(ANSWERS).labels(VALUES), one.of(DURATION).labels(VALUES)
     count.add()
     duration.observe(3)
 

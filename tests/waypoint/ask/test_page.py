@@ -10,13 +10,13 @@ from aiohttp import ClientSession
 
 from l4.admin import OperatorAddresses, OperatorPorts
 from l4.config.settings import Settings
-from l4.telemetry.metrics import MeshMetrics
 from tests.kit.aio import run
 from waypoint.ask.explain import explain
 from waypoint.ask.load import load
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.ask.question import InvalidQuestion, Question
 from waypoint.ask.remote import CannotAsk, ask
+from waypoint.metrics import waypoint_metrics
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ANYWHERE = OperatorAddresses(("127.0.0.1", 0), ("127.0.0.1", 0), ("127.0.0.1", 0))
@@ -27,7 +27,7 @@ LOADED = load([GOLDEN / "mesh.yaml", GOLDEN / "matches.in.yaml"], ("default", "w
 @asynccontextmanager
 async def administration() -> AsyncIterator[tuple[str, int]]:
     page = explain_page(lambda: SNAPSHOT, Settings())
-    ports = OperatorPorts(MeshMetrics("proxy", "1"), (), dict, lambda: None, {EXPLAIN_PATH: (EXPLAIN_SHOWS, page)})
+    ports = OperatorPorts(waypoint_metrics("1"), (), dict, lambda: None, {EXPLAIN_PATH: (EXPLAIN_SHOWS, page)})
     await ports.start(ANYWHERE)
     try:
         yield ports.addresses.admin

@@ -11,11 +11,11 @@ from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
-from l4.telemetry.metrics import MeshMetrics
 from waypoint.ask.lint import Subject
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
 from waypoint.live import LivePolicies
+from waypoint.metrics import waypoint_metrics
 from waypoint.process import following
 from waypoint.process.following import Following
 from waypoint.process.options import GatewayName, RunOptions
@@ -40,7 +40,7 @@ POD = (
 
 @asynccontextmanager
 async def followed(folder: Path) -> AsyncIterator[Holder[Snapshot]]:
-    metrics, settings = MeshMetrics("proxy", "test"), Settings.from_environment({})
+    metrics, settings = waypoint_metrics("test"), Settings.from_environment({})
     holder, tasks = Holder(Snapshot("", Registry())), Tasks()
     clusters, nowhere = Clusters(settings, tasks.keep), folder / "nowhere"
     options = RunOptions(

@@ -12,6 +12,7 @@ from l4.telemetry.metrics import MeshMetrics
 from policies.attributes import ClusterName, Identity, Peer
 from policies.balancing.endpoint import Endpoint, WorkloadLabels
 from policies.verdict import ResponseFlag
+from waypoint.metrics import waypoint_metrics
 from waypoint.telemetry import exchanges as telemetry
 from waypoint.telemetry.exchanges import ExchangeRecord, Telemetry, span_attributes, span_name
 
@@ -68,7 +69,7 @@ def _samples(metrics: MeshMetrics, name: str) -> list[Sample]:
 def line_of(tmp_path: Path) -> Callable[[ExchangeRecord], str]:
     def write(record: ExchangeRecord) -> str:
         log = AccessLog(str(tmp_path / "access.log"))
-        Telemetry(MeshMetrics("proxy", "1"), log).record(record)
+        Telemetry(waypoint_metrics("1"), log).record(record)
         log.close()
         return (tmp_path / "access.log").read_text()
 
@@ -131,7 +132,7 @@ def test_no_client_forges_a_line_or_a_field(field: str, value: bytes, line_of: C
 
 
 def test_a_request_is_counted_under_istios_labels() -> None:
-    metrics = MeshMetrics("proxy", "1")
+    metrics = waypoint_metrics("1")
     reporter = Telemetry(metrics, access_log=None)
 
     reporter.record(ANSWERED)
@@ -172,7 +173,7 @@ def test_a_request_is_counted_under_istios_labels() -> None:
 
 
 def test_a_request_without_endpoint_names_the_service_and_the_flags() -> None:
-    metrics = MeshMetrics("proxy", "1")
+    metrics = waypoint_metrics("1")
 
     Telemetry(metrics, None).record(
         replace(ANSWERED, endpoint=None, status=503, flags=(ResponseFlag.NO_HEALTHY_UPSTREAM,))
@@ -186,7 +187,7 @@ def test_a_request_without_endpoint_names_the_service_and_the_flags() -> None:
 
 @pytest.mark.parametrize(("sent", "label"), [("0", "0"), ("14", "14"), ("", ""), ("99999", "2"), ("x" * 9999, "2")])
 def test_a_grpc_status_is_a_label_only_when_it_is_one(sent: str, label: str) -> None:
-    metrics = MeshMetrics("proxy", "1")
+    metrics = waypoint_metrics("1")
 
     Telemetry(metrics, None).record(replace(ANSWERED, is_grpc=True, grpc_status=sent))
 
@@ -196,7 +197,7 @@ def test_a_grpc_status_is_a_label_only_when_it_is_one(sent: str, label: str) -> 
 
 def test_nothing_is_counted_twice_or_lost_when_bound_series_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "MAX_BOUND_SERIES", 2)
-    metrics = MeshMetrics("proxy", "1")
+    metrics = waypoint_metrics("1")
     reporter = Telemetry(metrics, None)
 
     for status in (200, 201, 202, 200, 201, 202):
@@ -210,7 +211,7 @@ def test_nothing_is_counted_twice_or_lost_when_bound_series_are_forgotten(monkey
 
 
 def test_equal_endpoints_of_two_snapshots_are_one_series() -> None:
-    metrics = MeshMetrics("proxy", "1")
+    metrics = waypoint_metrics("1")
     reporter = Telemetry(metrics, None)
 
     for _ in range(3):
@@ -220,7 +221,7 @@ def test_equal_endpoints_of_two_snapshots_are_one_series() -> None:
 
 
 def test_an_opaque_connection_is_counted_and_logged(tmp_path: Path) -> None:
-    metrics = MeshMetrics("proxy", "1")
+    metrics = waypoint_metrics("1")
     log = AccessLog(str(tmp_path / "access.log"))
     reporter = Telemetry(metrics, log)
     record = ExchangeRecord(

@@ -1,0 +1,41 @@
+"""The metrics of a waypoint: one list of what its features declare, each beside the feature that counts it.
+
+`l4.telemetry.metrics` says how a metric is declared. A new one is declared in the
+module of its feature, and named here.
+"""
+
+from typing import Any
+
+from l4.telemetry.metrics import MeshMetrics, Metric
+from waypoint.live import RATE_LIMIT_SERVICE, RATE_LIMITS, STOPPED_FAULTS
+from waypoint.telemetry.exchanges import (
+    AUTHORIZATION_DENIED,
+    AUTHORIZATION_DRY_RUN,
+    CLUSTER_EVENTS,
+    EXTERNAL_AUTH,
+    REQUEST_BYTES,
+    REQUEST_DURATION,
+    REQUESTS,
+    RESPONSE_BYTES,
+)
+from waypoint.upstream.state import CLUSTER_STATE
+
+METRICS: tuple[Metric[Any], ...] = (
+    REQUESTS,
+    REQUEST_DURATION,
+    REQUEST_BYTES,
+    RESPONSE_BYTES,
+    AUTHORIZATION_DENIED,
+    AUTHORIZATION_DRY_RUN,
+    EXTERNAL_AUTH,
+    RATE_LIMITS,
+    RATE_LIMIT_SERVICE,
+    STOPPED_FAULTS,
+    CLUSTER_EVENTS,
+    CLUSTER_STATE,
+)
+
+
+def waypoint_metrics(tag: str) -> MeshMetrics:
+    """The families of one waypoint, whose version is `tag`."""
+    return MeshMetrics("proxy", tag, METRICS)

@@ -7,7 +7,7 @@ no manifest needs and bombs are made of.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,26 @@ def read(file: str, text: bytes) -> Contents:
     return contents
 
 
+def plain(text: str) -> tuple[dict[str, Any], int] | None:
+    """The content of the one document in a text, and the number of lines before it; None where there are more or fewer
+    documents, and where anything is wrong with it."""
+    try:
+        roots = list(_roots(text))
+        content = _construct(roots[0], set()) if len(roots) == 1 else None
+    except (ValueError, _Refused):
+        return None
+    return (content, roots[0].start_mark.line) if isinstance(content, dict) else None
+
+
+def scalar(text: str) -> Any:
+    """The value of a plain scalar. Raises ValueError."""
+    node = ScalarNode(_SCALARS.resolve(ScalarNode, text, (True, False)), text)  # type: ignore[no-untyped-call]
+    try:
+        return _scalar(node)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
 def _roots(text: str) -> Iterator[Node]:
     loader = _Loader(text)
     try:
@@ -188,20 +208,27 @@ def _read(file: str, node: Node, contents: Contents) -> None:
         sentence = "a document must be a mapping with apiVersion, kind and metadata"
         _refuse(contents, node, _problem(file, node, "", sentence))
         return
+    try:
+        key = key_of(content)
+    except ValueError as error:
+        place, sentence = error.args
+        _refuse(contents, node, _problem(file, node, place, sentence))
+        return
+    contents.documents.append(Document(key, content, FileOrigin(file, node.start_mark.line + 1)))
+
+
+def key_of(content: Mapping[str, Any]) -> ObjectKey:
+    """Raises ValueError with the field that is wrong and a sentence about it."""
     metadata = content.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     version, kind, name = content.get("apiVersion"), content.get("kind"), metadata.get("name")
     for place, value in (("apiVersion", version), ("kind", kind), ("metadata.name", name)):
         if not isinstance(value, str) or not value:
-            sentence = f"{place} is missing or no text; every object needs it"
-            _refuse(contents, node, _problem(file, node, place, sentence))
-            return
+            raise ValueError(place, f"{place} is missing or no text; every object needs it")
     namespace = "" if kind in CLUSTER_SCOPED else metadata.get("namespace") or "default"
     if not isinstance(namespace, str):
-        _refuse(contents, node, _problem(file, node, "metadata.namespace", "metadata.namespace must be text"))
-        return
-    key = ObjectKey(str(version).rpartition("/")[0], str(kind), namespace, str(name))
-    contents.documents.append(Document(key, content, FileOrigin(file, node.start_mark.line + 1)))
+        raise ValueError("metadata.namespace", "metadata.namespace must be text")
+    return ObjectKey(str(version).rpartition("/")[0], str(kind), namespace, str(name))
 
 
 def _refuse(contents: Contents, node: Node, problem: Problem) -> None:

@@ -22,6 +22,7 @@ from l4.config import collector, manifest
 from l4.config.codes import Code
 from l4.config.documents import Document, FileOrigin, ObjectKey, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
+from l4.config.forms import Forms
 from l4.config.known_kinds import is_policy, may_be_policy
 from l4.config.rereading import Reader
 from l4.config.status import Kind, Version, kind_of, look
@@ -96,6 +97,7 @@ class FolderSource:
         self._clock = clock
         self._files: dict[Path, _File] = {}
         self._readers: dict[Path, Reader] = {}
+        self._forms = Forms()
         self._layers: list[list[Path]] = [[] for _ in self._paths]
         self._leaving: dict[Path, float] = {}
         self._listed: set[Path] = set()
@@ -229,7 +231,7 @@ class FolderSource:
         if known is not None and known.version == version:
             return False
         with collector.paused():
-            reader = self._readers.setdefault(path, Reader(str(path)))
+            reader = self._readers.setdefault(path, Reader(str(path), self._forms))
             found = _read(path, version, known or _File(None), now, reader)
         self._files[path] = found
         self._looked_new.add(path)

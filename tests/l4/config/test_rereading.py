@@ -2,6 +2,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from l4.config import manifest
+from l4.config.forms import Forms
 from l4.config.rereading import Reader
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {{name: {}, labels: {{a: '{}'}}}}\n"
@@ -35,7 +36,7 @@ def outcome(read: object) -> object:
 @example([0, 2, 4], [0, 4])
 @given(st.lists(st.integers(0, len(PIECES) - 1)), st.lists(st.integers(0, len(PIECES) - 1)))
 def test_what_is_read_again_is_what_is_read_at_once(first: list[int], second: list[int]) -> None:
-    reader = Reader("a.yaml")
+    reader = Reader("a.yaml", Forms())
     texts = ["---\n".join(PIECES[it] for it in its).encode() for its in (first, second, first)]
 
     for text in texts:
@@ -43,7 +44,7 @@ def test_what_is_read_again_is_what_is_read_at_once(first: list[int], second: li
 
 
 def test_a_document_that_is_written_as_before_is_the_same_object() -> None:
-    reader = Reader("a.yaml")
+    reader = Reader("a.yaml", Forms())
 
     before = reader.read("---\n".join(PIECES[it] for it in (0, 2, 4)).encode()).documents
     after = reader.read("---\n".join(PIECES[it] for it in (0, 3, 4)).encode()).documents
@@ -52,8 +53,8 @@ def test_a_document_that_is_written_as_before_is_the_same_object() -> None:
     assert [it.origin.line for it in after] == [1, 5, 9]
 
 
-def test_few_changes_are_read_alone_and_many_as_a_whole() -> None:
-    reader = Reader("a.yaml")
+def test_many_changes_at_once_are_read_alike() -> None:
+    reader = Reader("a.yaml", Forms())
     texts = ["---\n".join(POD.format(f"p{number}", value) for number in range(20)).encode() for value in range(2)]
 
     reader.read(texts[0])

@@ -30,8 +30,8 @@ class _Made:
 
 
 class ClusterConfigs:
-    """Makes the cluster of a service's port when it is first asked for. `gateway` is (namespace, name) of ours, `place`
-    is where it runs."""
+    """Makes the cluster of a service's port when it is first asked for. Implements `destinations.Destinations`. `gateway`
+    is (namespace, name) of ours, `place` is where it runs."""
 
     def __init__(self, gateway: tuple[str, str], rules: DestinationRules, place: Place = NOWHERE) -> None:
         self.by_name: dict[ClusterName, ClusterConfig] = {}
@@ -42,7 +42,6 @@ class ClusterConfigs:
         self._made: dict[str, list[_Made]] = {}
 
     def is_ours(self, bound: Service | Workload) -> bool:
-        """Whether the service, or the workload's own address, is bound to this waypoint."""
         waypoint = bound.waypoint
         return waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway
 
@@ -53,7 +52,6 @@ class ClusterConfigs:
     def of(self, service: Service, port: ServicePort, subset: str) -> ClusterName | None: ...
 
     def of(self, service: Service, port: ServicePort, subset: str = "") -> ClusterName | None:
-        """The name that istiod gives Envoy's cluster; None when no DestinationRule has a subset of that name."""
         name = self._name(service, port, subset)
         if name in self.by_name:
             return name

@@ -13,7 +13,7 @@ from l4.config.codes import Code
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service, ServicePort
-from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.destinations import Destinations
 from waypoint.config.gateway_api.routes import ParentRef
 from waypoint.config.report import Report
 from waypoint.config.status import Condition
@@ -47,9 +47,7 @@ class Attachment:
 class Parents:
     """`gateways` are (namespace, name) of all Gateways."""
 
-    def __init__(
-        self, registry: Registry, clusters: ClusterConfigs, gateways: Collection[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, registry: Registry, clusters: Destinations, gateways: Collection[tuple[str, str]] = ()) -> None:
         self._registry = registry
         self._clusters = clusters
         self._gateways = gateways

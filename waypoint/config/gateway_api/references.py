@@ -15,7 +15,7 @@ from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
 from policies.attributes import ClusterName
-from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.destinations import Destinations
 from waypoint.config.gateway_api.reference_grant import ReferenceGrant
 
 
@@ -48,7 +48,7 @@ class References:
     def __init__(
         self,
         registry: Registry,
-        clusters: ClusterConfigs,
+        clusters: Destinations,
         grants: Iterable[Resource[ReferenceGrant]],
         *,
         requires_grants: bool,

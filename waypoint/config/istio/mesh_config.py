@@ -23,7 +23,7 @@ from policies import wire_text
 from policies.attributes import ClusterName
 from policies.external_auth import ALL_NAMES, NO_NAMES, Authorizer, Names
 from waypoint.config.api_fields import HeaderName, is_path
-from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.destinations import Destinations
 from waypoint.config.gateway_api.external_auth import ALWAYS_TOLD, path_prefix_of
 from waypoint.config.istio.traffic_policy import GoDuration, seconds_of
 from waypoint.config.report import Report
@@ -83,9 +83,7 @@ class ExtensionProvider(Struct, frozen=True, rename="camel"):
 class Authorizers:
     """By the names of their providers."""
 
-    def __init__(
-        self, config_maps: Iterable[Resource[ConfigMap]], registry: Registry, clusters: ClusterConfigs
-    ) -> None:
+    def __init__(self, config_maps: Iterable[Resource[ConfigMap]], registry: Registry, clusters: Destinations) -> None:
         self.problems: list[Problem] = []
         self.by_name: dict[str, Authorizer] = {}
         self._registry = registry

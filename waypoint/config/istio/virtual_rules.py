@@ -40,7 +40,7 @@ from policies.rewrite import (
 from policies.route import FieldMatch, Match, Route, Rule, RuleSource, SourceMatch, WeightedBackend
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from policies.wire_text import Authority, Field, HeaderName, HeaderValue, Query
-from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.destinations import Destinations
 from waypoint.config.istio import virtual_service as api
 from waypoint.config.istio.delegates import delegated
 from waypoint.config.istio.traffic_policy import seconds_of
@@ -79,7 +79,7 @@ class VirtualRules:
         self,
         key: ObjectKey,
         registry: Registry,
-        clusters: ClusterConfigs,
+        clusters: Destinations,
         report: Report,
         port: int,
         delegates: Delegates,

@@ -19,7 +19,7 @@ from policies.opaque import OpaqueRoute
 from policies.path_match import PathKind
 from policies.path_normalization import BASE, PathNormalization
 from policies.route import Match, Route
-from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.destinations import Destinations
 from waypoint.config.istio.virtual_rules import VirtualRules
 from waypoint.config.istio.virtual_service import MESH, HTTPMatch, VirtualService
 from waypoint.config.reach import Reach
@@ -49,7 +49,7 @@ class VirtualServices:
         self,
         resources: Iterable[Resource[VirtualService]],
         registry: Registry,
-        clusters: ClusterConfigs,
+        clusters: Destinations,
         reach: Reach,
         normalization: PathNormalization = BASE,
     ) -> None:

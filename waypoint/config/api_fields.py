@@ -47,9 +47,6 @@ ParamName = Annotated[
     Meta(max_length=256, pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_|~`]+\Z", description="a parameter name that the API takes"),
 ]
 Weight = Annotated[int, Meta(ge=0, le=1_000_000)]
-Duration = Annotated[
-    str, Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z", description="a duration such as 10s, 500ms or 1m30s")
-]
 
 _PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*").fullmatch
 

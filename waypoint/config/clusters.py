@@ -30,8 +30,8 @@ class _Made:
 
 
 class ClusterConfigs:
-    """Makes the cluster of a service's port when it is first asked for. Implements `destinations.Destinations`. `gateway`
-    is (namespace, name) of ours, `place` is where it runs."""
+    """Makes the cluster of a service's port when it is first asked for (`destinations.Destinations`). `gateway` is
+    (namespace, name) of ours, `place` is where it runs."""
 
     def __init__(self, gateway: tuple[str, str], rules: DestinationRules, place: Place = NOWHERE) -> None:
         self.by_name: dict[ClusterName, ClusterConfig] = {}

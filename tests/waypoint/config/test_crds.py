@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from l4.config.shape import Shape, shape_of
-from waypoint.config.gateway_api.routes import parse_duration
+from waypoint.config.durations import seconds_of
 from waypoint.config.ours.fault_policy import FaultPolicy
 from waypoint.config.ours.rate_limit_policy import RateLimitPolicy
 
@@ -174,7 +174,7 @@ def _have_different_names(rules: list[dict[str, Any]]) -> bool:
 CEL: dict[str, Callable[[Any], bool]] = {
     "self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && b.name == a.name))": _have_different_names,
     "duration(self) > duration('0s') && duration(self) <= duration('5s')": lambda text: (
-        0 < (parse_duration(text) or 0) <= 5
+        0 < (seconds_of(text) or 0) <= 5
     ),
 }
 

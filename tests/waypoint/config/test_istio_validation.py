@@ -122,6 +122,23 @@ def test_a_header_that_tells_a_claim_is_of_letters_and_digits() -> None:
     assert sentence.startswith("outputClaimToHeaders[0].header: 'abc%123' is not letters, digits, - and _; no token")
 
 
+@pytest.mark.parametrize(
+    ("timeout", "sentence"),
+    [
+        ("1d", "timeout: '1d' is not a duration such as 10s, 500ms or 1h30m"),
+        ("5", "timeout: '5' is not a duration such as 10s, 500ms or 1h30m"),
+        ("0s", "timeout 0s: give more than 0, and at most 1m"),
+        ("61s", "timeout 61s: give more than 0, and at most 1m"),
+    ],
+)
+def test_keys_are_waited_for_as_long_as_a_duration_says(timeout: str, sentence: str) -> None:
+    (told_sentence,) = refused_tokens({"timeout": timeout})
+
+    assert sentence in told_sentence
+    assert refused_tokens({"timeout": "1m"}) == []
+    assert refused_tokens({"timeout": "900000us"}) == []
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_a_private_key_in_a_policy_is_refused(algorithm: str) -> None:
     key = SigningKey.generate(algorithm)

@@ -13,9 +13,9 @@ from l4.config.resources import Strict
 from l4.discovery.objects import Metadata
 from policies.retry_budget import RetryBudget
 from policies.session import SessionPersistence
-from waypoint.config.api_fields import Duration, ObjectName
+from waypoint.config.api_fields import ObjectName
+from waypoint.config.durations import Duration, seconds_of
 from waypoint.config.gateway_api import routes as api
-from waypoint.config.gateway_api.routes import parse_duration
 from waypoint.config.gateway_api.sessions import session_of
 
 _LONGEST_INTERVAL = 3600.0
@@ -37,7 +37,7 @@ class Budget(Struct, frozen=True):
     interval: Duration = "10s"
 
     def __post_init__(self) -> None:
-        if not 1.0 <= (parse_duration(self.interval) or 0.0) <= _LONGEST_INTERVAL:
+        if not 1.0 <= (seconds_of(self.interval) or 0.0) <= _LONGEST_INTERVAL:
             raise ValueError(f"interval {self.interval} must be from 1s to 1h")
 
 
@@ -46,7 +46,7 @@ class RequestRate(Struct, frozen=True):
     interval: Duration = "1s"
 
     def __post_init__(self) -> None:
-        if not 0.001 <= (parse_duration(self.interval) or 0.0) <= _LONGEST_INTERVAL:
+        if not 0.001 <= (seconds_of(self.interval) or 0.0) <= _LONGEST_INTERVAL:
             raise ValueError(f"interval {self.interval} must be from 1ms to 1h")
 
 
@@ -86,8 +86,8 @@ def _budget(constraint: RetryConstraint) -> RetryBudget:
     budget, least = constraint.budget, constraint.min_retry_rate
     return RetryBudget(
         percent=float(budget.percent),
-        interval_seconds=parse_duration(budget.interval) or 0.0,
+        interval_seconds=seconds_of(budget.interval) or 0.0,
         min_concurrency=0,
         min_count=least.count,
-        min_interval_seconds=parse_duration(least.interval) or 1.0,
+        min_interval_seconds=seconds_of(least.interval) or 1.0,
     )

@@ -17,7 +17,6 @@ from l4.discovery.objects import PortNumber
 from policies import wire_text
 from policies.matching import Regex
 from waypoint.config.api_fields import (
-    Duration,
     Group,
     HeaderName,
     Kind,
@@ -30,9 +29,8 @@ from waypoint.config.api_fields import (
     is_path,
     repeated,
 )
+from waypoint.config.durations import Duration, seconds_of
 
-_DURATION_PARTS = re.compile(r"([0-9]+)(ms|h|m|s)").findall
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _ORIGIN = re.compile(r"\*|https?://(\*|(\*\.)?([a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+)(:[0-9]{1,5})?").fullmatch
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_|~`]+").fullmatch
 _FIELDS = {"URLRewrite": "urlRewrite", "CORS": "cors"}
@@ -41,11 +39,6 @@ MatchType = Literal["Exact", "RegularExpression"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
 AnyMethod = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "*"]
 HeaderNames = Annotated[tuple[HeaderName, ...], Meta(max_length=64)]
-
-
-def parse_duration(text: str | None) -> float | None:
-    """A Duration (GEP-2257) in seconds; None for zero, which means no limit, and where there is none."""
-    return sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PARTS(text or "")) or None
 
 
 # -- references ----------------------------------------------------------------------------------------------------
@@ -320,7 +313,7 @@ class Timeouts(Struct, frozen=True, rename="camel"):
     backend_request: Duration | None = None
 
     def __post_init__(self) -> None:
-        request, attempt = parse_duration(self.request), parse_duration(self.backend_request)
+        request, attempt = seconds_of(self.request), seconds_of(self.backend_request)
         if request is not None and attempt is not None and attempt > request:
             raise ValueError(f"backendRequest {self.backend_request} must not be longer than request {self.request}")
 
@@ -344,7 +337,7 @@ class SessionPersistence(Struct, frozen=True, rename="camel"):
             return
         if self.type == "Header":
             raise ValueError("cookieConfig is for sessions of type Cookie: take it out, or change the type")
-        if self.cookie_config.lifetime_type == "Permanent" and parse_duration(self.absolute_timeout) is None:
+        if self.cookie_config.lifetime_type == "Permanent" and seconds_of(self.absolute_timeout) is None:
             raise ValueError("a Permanent cookie needs an absoluteTimeout above 0, which says how long it lives")
 
 

@@ -26,6 +26,7 @@ from policies.rewrite import HeaderEdit, PathEdit, PortSource, Redirect, UrlRewr
 from policies.route import FieldMatch, Match, Route, Rule, RuleSource, WeightedBackend
 from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
+from waypoint.config.durations import seconds_of
 from waypoint.config.gateway_api import routes as api
 from waypoint.config.gateway_api.external_auth import authorizer_of
 from waypoint.config.gateway_api.grpc_route import GRPCMethodMatch, GRPCRouteMatch, GRPCRouteRule
@@ -316,7 +317,7 @@ def _retry(retry: Retry | None, timeouts: api.Timeouts) -> RetryPolicy | None:
 
 
 def _seconds(duration: str | None) -> float | None:
-    return api.parse_duration(duration) if duration is not None else None
+    return seconds_of(duration) if duration is not None else None
 
 
 def _session(session: api.SessionPersistence, source: RuleSource, matches: list[Match]) -> SessionPersistence:

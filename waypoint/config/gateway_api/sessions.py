@@ -1,8 +1,8 @@
 """The Gateway API's `sessionPersistence`, of a rule or of a Service, as the data path has it (GEP-1619)."""
 
 from policies.session import SessionPersistence, generated_name
+from waypoint.config.durations import seconds_of
 from waypoint.config.gateway_api import routes as api
-from waypoint.config.gateway_api.routes import parse_duration
 
 
 def session_of(session: api.SessionPersistence, owner: str, path: bytes) -> SessionPersistence:
@@ -14,6 +14,6 @@ def session_of(session: api.SessionPersistence, owner: str, path: bytes) -> Sess
         name=name if is_cookie else name.lower(),
         is_cookie=is_cookie,
         path=path,
-        absolute_seconds=parse_duration(session.absolute_timeout),
+        absolute_seconds=seconds_of(session.absolute_timeout),
         is_permanent=is_permanent,
     )

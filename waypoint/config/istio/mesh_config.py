@@ -24,8 +24,8 @@ from policies.attributes import ClusterName
 from policies.external_auth import ALL_NAMES, NO_NAMES, Authorizer, Names
 from waypoint.config.api_fields import HeaderName, is_path
 from waypoint.config.destinations import Destinations
+from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.gateway_api.external_auth import ALWAYS_TOLD, path_prefix_of
-from waypoint.config.istio.traffic_policy import GoDuration, seconds_of
 from waypoint.config.report import Report
 
 _NAME, _KEY = "istio", "mesh"

@@ -10,7 +10,6 @@ token, so that its issuer's tokens are refused: a typing error lets nobody in.
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -30,12 +29,9 @@ from policies import wire_text
 from policies.jwt import LISTS_OF_WORDS, Authentication, InlineKeys, JwtRule, RemoteKeys, plain_audience
 from policies.token_locations import DEFAULT_LOCATIONS, CookieLocation, HeaderLocation, Location, ParamLocation
 from waypoint.config.api_fields import HeaderName
+from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, TargetRef, TargetRefs
 from waypoint.config.report import Report
-
-_SECONDS = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s))+").fullmatch
-_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s)").findall
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 Text = Annotated[str, Meta(min_length=1)]
 Texts = tuple[Text, ...]
@@ -66,7 +62,7 @@ class JWTRule(Struct, frozen=True, rename="camel"):
     output_payload_to_header: HeaderName | None = None
     output_claim_to_headers: tuple[ClaimToHeader, ...] = ()
     forward_original_token: bool = False
-    timeout: str = "5s"
+    timeout: GoDuration = "5s"
     space_delimited_claims: Annotated[Texts, Meta(max_length=64)] = ()
     presence: Literal["OPTIONAL", "REQUIRED"] = "OPTIONAL"
 
@@ -77,8 +73,8 @@ class JWTRule(Struct, frozen=True, rename="camel"):
         if uri and not is_fetchable(uri):
             what = "jwksUri" if self.keys_uri else "issuer, whose OpenID configuration is fetched without jwksUri,"
             raise ValueError(f"{what} must be an address with http:// or https:// and without user or password")
-        if not _SECONDS(self.timeout) or not 0 < self.timeout_seconds <= 60:
-            raise ValueError(f"timeout {self.timeout!r} is no duration of up to a minute, such as 5s")
+        if not 0 < self.timeout_seconds <= 60:
+            raise ValueError(f"timeout {self.timeout}: give more than 0, and at most 1m")
         outputs = [self.output_payload_to_header or "", *(it.header for it in self.output_claim_to_headers)]
         lowered = [name.lower() for name in outputs if name]
         if len(set(lowered)) < len(lowered):
@@ -93,7 +89,7 @@ class JWTRule(Struct, frozen=True, rename="camel"):
 
     @property
     def timeout_seconds(self) -> float:
-        return sum(float(number) * _UNITS[unit] for number, unit in _PARTS(self.timeout))
+        return seconds_of(self.timeout) or 0.0
 
 
 class RequestAuthenticationSpec(Struct, frozen=True, rename="camel"):

@@ -5,35 +5,20 @@ in Istio, except where the type says otherwise.
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#TrafficPolicy
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
 from l4.discovery.objects import PortNumber
 from waypoint.config.api_fields import HeaderName, ParamName
+from waypoint.config.durations import GoDuration, seconds_of
 
-_DURATION_PARTS = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|h|m|s)").findall
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _MAX_TABLE_SIZE = 5_000_011  # Envoy's
 
-GoDuration = Annotated[
-    str,
-    Meta(
-        max_length=64,
-        pattern=r"^(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|h|m|s))+)\Z",
-        description="a duration such as 10s, 500ms or 1h30m",
-    ),
-]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 UnsignedCount = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Locality = Annotated[str, Meta(min_length=1, max_length=256)]
-
-
-def seconds_of(text: str | None) -> float | None:
-    """A duration as Go writes it, in seconds; None for zero, which means "not set", and where there is none."""
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PARTS(text or "")) or None
 
 
 # -- TLS -----------------------------------------------------------------------------------------------------------

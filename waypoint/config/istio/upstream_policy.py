@@ -16,9 +16,9 @@ from policies.connection_pool import ConnectionPool as Pool
 from policies.outlier import OutlierDetection as Detection
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.upstream_tls import UpstreamTls
+from waypoint.config.durations import seconds_of
 from waypoint.config.istio import traffic_policy as api
 from waypoint.config.istio.destination_rule import DestinationRules, Part, Policy
-from waypoint.config.istio.traffic_policy import seconds_of
 from waypoint.config.snapshot import ClusterConfig
 
 _HTTP2 = frozenset({AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB})

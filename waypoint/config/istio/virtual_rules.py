@@ -41,9 +41,9 @@ from policies.route import FieldMatch, Match, Route, Rule, RuleSource, SourceMat
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from policies.wire_text import Authority, Field, HeaderName, HeaderValue, Query
 from waypoint.config.destinations import Destinations
+from waypoint.config.durations import seconds_of
 from waypoint.config.istio import virtual_service as api
 from waypoint.config.istio.delegates import delegated
-from waypoint.config.istio.traffic_policy import seconds_of
 from waypoint.config.report import Report
 
 _PRECISION = 1_000_000  # of percentages, a ten-thousandth of a percent

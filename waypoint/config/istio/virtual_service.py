@@ -16,8 +16,8 @@ from policies.grpc_status import CODES
 from policies.matching import Regex
 from policies.retry import Condition
 from waypoint.config.api_fields import HeaderName
+from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.gateway_api.routes import decodes
-from waypoint.config.istio.traffic_policy import GoDuration, seconds_of
 
 MESH = "mesh"
 _NOBODY = "-"

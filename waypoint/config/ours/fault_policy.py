@@ -17,8 +17,8 @@ from policies.fault_plan import FaultPlan, FaultRule, StopWhen
 from policies.grpc_status import CODES, HTTP_STATUSES, Failure
 from policies.path_normalization import PathNormalization
 from policies.schedule import MAX_LASTS_SECONDS, Schedule, check_cron
-from waypoint.config.api_fields import Duration, SectionName, repeated
-from waypoint.config.gateway_api.routes import parse_duration
+from waypoint.config.api_fields import SectionName, repeated
+from waypoint.config.durations import Duration, seconds_of
 from waypoint.config.ours.direct_policy import Target
 from waypoint.config.ours.policy_api import ClientSelectors, TargetRefs
 from waypoint.config.ours.selectors import conditions_of
@@ -32,7 +32,7 @@ class FaultDelay(Struct, frozen=True, rename="camel"):
     percentage: Percentage
 
     def __post_init__(self) -> None:
-        if parse_duration(self.fixed_delay) is None:
+        if seconds_of(self.fixed_delay) is None:
             raise ValueError("fixedDelay: give more than 0, or take the delay out")
 
 
@@ -67,7 +67,7 @@ class CronSchedule(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         check_cron(self.expression)
-        if not 0 < (parse_duration(self.duration) or 0) <= MAX_LASTS_SECONDS:
+        if not 0 < (seconds_of(self.duration) or 0) <= MAX_LASTS_SECONDS:
             raise ValueError("duration: give more than 0, and at most 24h")
 
 
@@ -87,7 +87,7 @@ class StopWhenSpec(Struct, frozen=True, rename="camel"):
     window: Duration = "1m"
 
     def __post_init__(self) -> None:
-        if not 1 <= (parse_duration(self.window) or 0) <= 3600:
+        if not 1 <= (seconds_of(self.window) or 0) <= 3600:
             raise ValueError("window: give 1s to 1h")
 
 
@@ -120,7 +120,7 @@ def plan_of(resource: Resource[FaultPolicy], target: Target, normalization: Path
 def _rule(name: str, rule: FaultRuleSpec, normalization: PathNormalization) -> FaultRule:
     delay = rule.delay
     fault = Fault(
-        Delay(parse_duration(delay.fixed_delay) or 0.0, delay.percentage / 100) if delay is not None else None,
+        Delay(seconds_of(delay.fixed_delay) or 0.0, delay.percentage / 100) if delay is not None else None,
         _abort(rule.abort) if rule.abort is not None else None,
     )
     return FaultRule(name, fault, conditions_of(rule.client_selectors, normalization))
@@ -140,9 +140,9 @@ def _schedule(schedule: FaultSchedule) -> Schedule:
         begins=schedule.from_.timestamp() if schedule.from_ is not None else None,
         ends=schedule.until.timestamp() if schedule.until is not None else None,
         cron=cron.expression if cron is not None else "",
-        lasts_seconds=(parse_duration(cron.duration) or 0.0) if cron is not None else 0.0,
+        lasts_seconds=(seconds_of(cron.duration) or 0.0) if cron is not None else 0.0,
     )
 
 
 def _stop_when(stop: StopWhenSpec) -> StopWhen:
-    return StopWhen(stop.error_percentage / 100, stop.min_requests, parse_duration(stop.window) or 0.0)
+    return StopWhen(stop.error_percentage / 100, stop.min_requests, seconds_of(stop.window) or 0.0)

@@ -19,8 +19,8 @@ from l4.discovery.objects import Metadata, PortNumber
 from l4.discovery.registry import Registry
 from policies.path_normalization import PathNormalization
 from policies.rate_limit import Limit, LimitService, RateLimits, RateRule
-from waypoint.config.api_fields import Duration, ObjectName, SectionName, repeated
-from waypoint.config.gateway_api.routes import parse_duration
+from waypoint.config.api_fields import ObjectName, SectionName, repeated
+from waypoint.config.durations import Duration, seconds_of
 from waypoint.config.ours.direct_policy import Target
 from waypoint.config.ours.policy_api import ClientSelectors, TargetRefs
 from waypoint.config.ours.selectors import labelled_conditions_of
@@ -68,7 +68,7 @@ class GlobalRateLimit(Struct, frozen=True, rename="camel"):
             raise ValueError("give one of service and address")
         if self.address is not None and not _ADDRESS(self.address):
             raise ValueError(f"address: {self.address!r} is no address such as ratelimit.example.com:8081")
-        if not 0 < (parse_duration(self.timeout) or 0) <= 5:
+        if not 0 < (seconds_of(self.timeout) or 0) <= 5:
             raise ValueError("timeout: give 1ms to 5s; every request waits as long when the service is slow")
 
 
@@ -125,7 +125,7 @@ class LimitCompiler:
         return LimitService(
             address=limit.address or self._address(namespace, limit, report),
             domain=limit.domain,
-            timeout_seconds=parse_duration(limit.timeout) or 0.0,
+            timeout_seconds=seconds_of(limit.timeout) or 0.0,
             is_fail_open=limit.fail_open,
         )
 

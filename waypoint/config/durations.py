@@ -1,0 +1,27 @@
+"""Durations as the APIs write them: the Gateway API's (GEP-2257), and Go's, which Istio takes."""
+
+import re
+from typing import Annotated
+
+from msgspec import Meta
+
+_PARTS = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|h|m|s)").findall
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+Duration = Annotated[
+    str, Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z", description="a duration such as 10s, 500ms or 1m30s")
+]
+"""GEP-2257: every such duration is one of Go's, too."""
+GoDuration = Annotated[
+    str,
+    Meta(
+        max_length=64,
+        pattern=r"^(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|h|m|s))+)\Z",
+        description="a duration such as 10s, 500ms or 1h30m",
+    ),
+]
+
+
+def seconds_of(text: str | None) -> float | None:
+    """A duration of either kind in seconds; None for zero, which means "not set" or "no limit", and without one."""
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PARTS(text or "")) or None

@@ -3,6 +3,7 @@
 
 import ast
 import dataclasses
+import inspect
 import itertools
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from l4.config import settings
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
 from waypoint.metrics import waypoint_metrics
+from waypoint.settings import SECTIONS
 
 DOCS = Path(__file__).parents[1] / "docs"
 SETTINGS = """# Settings
@@ -43,19 +45,28 @@ def settings_page() -> str:
     lines = source.splitlines()
     defaults = {field.name: field.default for field in dataclasses.fields(settings.Settings)}
     parts = [SETTINGS]
-    for name, line, meaning in _documented(source):
+    for name, line, meaning in _documented(source, "Settings"):
         if section := SECTION.match(lines[line - 2]):
             parts.append(f"\n## {section[1][:1].upper()}{section[1][1:]}\n\n{COLUMNS}")
-        variables = "<br>".join(f"`{it}`" for it in settings.variables(name))
-        parts.append(f"| {variables} | {_shown(defaults[name])} | {meaning} |\n")
+        parts.append(_row(settings.variables(name), defaults[name], meaning))
+    for its in SECTIONS:
+        parts.append(f"\n## {its.title}\n\n{COLUMNS}")
+        meanings = {name: meaning for name, _, meaning in _documented(inspect.getsource(its), its.__name__)}
+        parts += (_row(settings.variables_of(it), it.default, meanings[it.name]) for it in dataclasses.fields(its))
     return "".join(parts)
 
 
-def _documented(source: str) -> Iterator[tuple[str, int, str]]:
+def _row(variables: tuple[str, ...], default: object, meaning: str) -> str:
+    return f"| {'<br>'.join(f'`{it}`' for it in variables)} | {_shown(default)} | {meaning} |\n"
+
+
+def _documented(source: str, name: str) -> Iterator[tuple[str, int, str]]:
     """Name, line and docstring of each field."""
-    (body,) = (it.body for it in ast.parse(source).body if isinstance(it, ast.ClassDef) and it.name == "Settings")
+    (body,) = (it.body for it in ast.parse(source).body if isinstance(it, ast.ClassDef) and it.name == name)
     for statement, after in itertools.pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            if statement.target.id == "sections":
+                continue
             if not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)):
                 raise TypeError(f"the setting {statement.target.id} has no docstring")
             yield statement.target.id, statement.lineno, " ".join(str(after.value.value).split())

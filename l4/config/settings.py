@@ -1,23 +1,111 @@
 """What is fixed when a process starts: timers, sizes and names. Nothing else reads the environment.
 
-Each field has a unit and a reason. A field's variable is its name in capitals; where ztunnel or Istio know the same
-setting, theirs is read as well (`_ALIASES`). Sizes are bytes, times are seconds.
+A feature declares its settings in a section beside it. Each setting has a default, a unit and, in the docstring below
+it, a reason. Sizes are bytes, times are seconds:
+
+    @dataclass(frozen=True, slots=True)
+    class DnsSettings(Section):
+        title = "DNS"
+
+        dns_min_seconds: float = setting(5.0, least=1.0)
+        \"""Shortest time after which a name is asked for again, whatever its time to live is.\"""
+
+A setting's variable is its name in capitals; where ztunnel or Istio know the same setting, `aliases` names their
+variables. A program lists its sections once: those of a waypoint are listed in `waypoint/settings.py`. Whoever needs
+settings takes the section when it is made, `settings.of(DnsSettings)`, and keeps it: what follows is attribute access
+on a frozen object. `make docs` writes the titles, names, defaults and docstrings to `docs/settings.md`.
 """
 
 import dataclasses
 import ipaddress
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 
 class InvalidSetting(ValueError):
     """Names the variable, what it holds, and what is expected."""
 
 
+T = TypeVar("T")
+S = TypeVar("S", bound="Section")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What a setting may hold, beside the type of its default."""
+
+    least: float
+    most: float
+    choices: tuple[str, ...]
+    aliases: tuple[str, ...]
+
+
+_ANY = _Rules(-float("inf"), float("inf"), (), ())
+
+
+def setting(
+    default: T,
+    *,
+    least: float = _ANY.least,
+    most: float = _ANY.most,
+    choices: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+) -> T:
+    """A setting that has bounds, a choice of words, or other names. Any other one is a field with its default."""
+    return field(default=default, metadata={_Rules: _Rules(least, most, choices, aliases)})
+
+
+class Section:
+    """Settings that belong together. Subclasses are frozen dataclasses, whose fields have docstrings."""
+
+    __slots__ = ()
+    title: ClassVar[str]
+    """The heading in `docs/settings.md`."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidSetting for what is out of bounds."""
+        for it in dataclasses.fields(cast("Any", self)):
+            rules, value = _rules(it), getattr(self, it.name)
+            if rules.choices and value not in rules.choices:
+                expected = ", ".join(rules.choices)
+                raise InvalidSetting(f"{it.name.upper()} is {value!r}; it must be one of {expected}")
+            if not isinstance(value, str) and not rules.least <= value <= rules.most:
+                names = " or ".join(variables_of(it))
+                raise InvalidSetting(f"{names} is {value}; it must be from {rules.least} to {rules.most}")
+        self.check()
+
+    def check(self) -> None:
+        """Raises InvalidSetting for what bounds and choices do not say."""
+
+
+def variables_of(it: "dataclasses.Field[Any]") -> tuple[str, ...]:
+    """The environment variables of a field; the first that is set counts."""
+    return (it.name.upper(), *_rules(it).aliases)
+
+
+def _rules(it: "dataclasses.Field[Any]") -> _Rules:
+    return cast("_Rules", it.metadata.get(_Rules, _ANY))
+
+
+def read(section: type[S], environment: Mapping[str, str]) -> S:
+    """A section's defaults, overridden by variables. Raises InvalidSetting."""
+    values = {}
+    for it in dataclasses.fields(cast("Any", section)):
+        variable = next((name for name in variables_of(it) if name in environment), None)
+        if variable is not None:
+            is_time = it.name.endswith("_seconds")
+            values[it.name] = _parse(variable, environment[variable], it.default, is_time=is_time)
+    return section(**values)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """The settings of a program."""
+
+    sections: Mapping[type[Section], Section] = field(default_factory=dict)
+
     # -- the mesh
     trust_domain: str = "cluster.local"
     """The trust domain of this mesh: the first part of every identity."""
@@ -222,15 +310,6 @@ class Settings:
     jwt_cache_bytes: int = 16 << 20
     """Size of these tokens as they came, bytes. In memory each takes a few times more."""
 
-    # -- recordings
-    record_one_in: int = 1
-    """One of this many requests is recorded, by chance, if `--record` is given."""
-    record_bytes: int = 64 << 20
-    """Size of a recording, bytes. One older recording of this size is kept beside it."""
-    record_redacted_names: str = ""
-    """Headers and query parameters, separated by commas, whose values are left out of recordings. Those whose names
-    sound like credentials always are."""
-
     # -- stopping
     drain_seconds: float = 45.0
     """Time for requests to finish after SIGTERM; Istio's value."""
@@ -241,15 +320,20 @@ class Settings:
     for it. Then it is cut: a frozen client must not hold a process that is to end."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+    def from_environment(cls, environment: Mapping[str, str], sections: Iterable[type[Section]] = ()) -> Self:
         """Defaults, overridden by variables. Raises InvalidSetting."""
         values: dict[str, str | int | float | bool] = {}
-        for field in dataclasses.fields(cls):
-            variable = next((it for it in variables(field.name) if it in environment), None)
+        for it in dataclasses.fields(cls)[1:]:
+            variable = next((name for name in variables(it.name) if name in environment), None)
             if variable is not None:
-                is_time = field.name.endswith("_seconds")
-                values[field.name] = _parse(variable, environment[variable], field.default, is_time=is_time)
-        return cls(**values)  # type: ignore[arg-type]
+                is_time = it.name.endswith("_seconds")
+                values[it.name] = _parse(variable, environment[variable], it.default, is_time=is_time)
+        return cls({kind: read(kind, environment) for kind in sections}, **values)  # type: ignore[arg-type]
+
+    def of(self, section: type[S]) -> S:
+        """The settings of a section."""
+        found = self.sections.get(section)
+        return section() if found is None else cast("S", found)
 
     def __post_init__(self) -> None:
         """Raises InvalidSetting for what the protocols, or the parts that use it, could not work with."""
@@ -322,8 +406,6 @@ _RANGES = {
     "max_handshakes": (1, 65_536),
     "max_exchanges": (1, 2**31 - 1),
     "max_mirrors": (0, 2**31 - 1),
-    "record_one_in": (1, 2**31 - 1),
-    "record_bytes": (1 << 20, 2**63 - 1),
 }
 _PATH_NORMALIZATIONS = ("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 _UNDERSCORES = ("keep", "drop", "reject")

@@ -44,8 +44,9 @@ from waypoint.live import LivePolicies
 from waypoint.metrics import waypoint_metrics
 from waypoint.process.following import Following, own_ip
 from waypoint.process.options import RunOptions
+from waypoint.settings import SECTIONS
 from waypoint.telemetry.exchanges import Telemetry
-from waypoint.telemetry.recorder import CannotRecord, Recorder
+from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.originate import Originator
 from waypoint.upstream.state import CLUSTER_STATE, CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
@@ -84,7 +85,7 @@ class Waypoint:
         self._tracer = start_tracer(
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
         )
-        self._recorder = Recorder(options.record, settings) if options.record else None
+        self._recorder = Recorder(options.record, settings.of(RecorderSettings)) if options.record else None
         self._metrics.show_dropped_lines("process", process_log.drops.by_reason)
         if self._access_log is not None:
             self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
@@ -272,7 +273,7 @@ def run(options: RunOptions) -> None:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it prints would wait for whoever reads standard error
 
         async def main() -> None:
-            settings = Settings.from_environment(environment)
+            settings = Settings.from_environment(environment, SECTIONS)
             await Waypoint(options, settings, environment, process_log, certificate_of_files(options)).run()
 
         try:

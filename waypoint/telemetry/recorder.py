@@ -14,7 +14,7 @@ from random import random
 
 import msgspec
 
-from l4.config.settings import Settings
+from l4.config.settings import Section, setting
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.line_writer import DroppedLines
 from policies.attributes import ClusterName, Header, Headers, Peer, RequestHead
@@ -32,6 +32,19 @@ _SECRET = re.compile(
 _WITH_QUERY = frozenset({b"referer", b"x-original-url", b"x-rewrite-url", b"x-forwarded-uri"})
 _QUERY = re.compile(rb"[?#].*", re.DOTALL)
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderSettings(Section):
+    title = "Recordings"
+
+    record_one_in: int = setting(1, least=1, most=2**31 - 1)
+    """One of this many requests is recorded, by chance, if `--record` is given."""
+    record_bytes: int = setting(64 << 20, least=1 << 20, most=2**63 - 1)
+    """Size of a recording, bytes. One older recording of this size is kept beside it."""
+    record_redacted_names: str = ""
+    """Headers and query parameters, separated by commas, whose values are left out of recordings. Those whose names
+    sound like credentials always are."""
 
 
 class CannotRecord(Exception):
@@ -81,7 +94,7 @@ class Taken:
 class Recorder:
     """Raises CannotRecord when `path` can't be opened."""
 
-    def __init__(self, path: str, settings: Settings) -> None:
+    def __init__(self, path: str, settings: RecorderSettings) -> None:
         self.dropped = 0
         self._one_in = settings.record_one_in
         names = (name.strip().lower().encode() for name in settings.record_redacted_names.split(","))

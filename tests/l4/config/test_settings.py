@@ -1,8 +1,45 @@
 import dataclasses
+from dataclasses import dataclass
 
 import pytest
 
-from l4.config.settings import InvalidSetting, Settings
+from l4.config.settings import InvalidSetting, Section, Settings, setting
+
+
+@dataclass(frozen=True, slots=True)
+class Kitchen(Section):
+    title = "Kitchen"
+
+    kitchen_cooks: int = setting(2, least=1, most=5, aliases=("COOKS",))
+    kitchen_wait_seconds: float = 1.0
+    kitchen_heat: str = setting("high", choices=("low", "high"))
+
+    def check(self) -> None:
+        if self.kitchen_heat == "low" and self.kitchen_cooks > 3:
+            raise InvalidSetting("KITCHEN_COOKS is too many for a low heat")
+
+
+def test_a_section_is_read_from_the_environment() -> None:
+    settings = Settings.from_environment({"COOKS": "3", "KITCHEN_WAIT_SECONDS": "2m"}, [Kitchen])
+
+    assert settings.of(Kitchen) == Kitchen(kitchen_cooks=3, kitchen_wait_seconds=120)
+    assert settings.of(Kitchen) is settings.of(Kitchen)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"KITCHEN_COOKS": "6"}, "KITCHEN_COOKS or COOKS is 6; it must be from 1 to 5"),
+        ({"KITCHEN_COOKS": "all"}, "KITCHEN_COOKS is 'all'; it must be a whole number"),
+        ({"KITCHEN_HEAT": "LOW"}, "KITCHEN_HEAT is 'LOW'; it must be one of low, high"),
+        ({"KITCHEN_HEAT": "low", "COOKS": "4"}, "KITCHEN_COOKS is too many for a low heat"),
+    ],
+)
+def test_what_a_section_cannot_work_with_is_refused(environment: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Settings.from_environment(environment, [Kitchen])
+
+    assert str(caught.value) == sentence
 
 
 def test_without_variables_everything_has_its_default() -> None:

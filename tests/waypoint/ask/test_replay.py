@@ -15,7 +15,7 @@ from tests.waypoint.test_exchange import Setting, route
 from waypoint.ask.load import load
 from waypoint.ask.replay import MAX_GROUPS, MAX_UNREADABLE, Replay, replay
 from waypoint.cli import cli
-from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, RecordedHead, Recorder
+from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, RecordedHead, Recorder, RecorderSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MESH, ROUTES = GOLDEN / "mesh.yaml", GOLDEN / "explain" / "routes.yaml"
@@ -267,7 +267,7 @@ def test_what_a_mesh_recorded_stays_as_it_is_under_its_own_configuration(tmp_pat
         more = route(rules)
         (tmp_path / "mesh.yaml").write_text(at.manifests(more))
         async with origin(at.pod, answering()), at.mesh(tmp_path, more) as it:
-            it.path.recorder = recorder = Recorder(str(tmp_path / "heads"), Settings())
+            it.path.recorder = recorder = Recorder(str(tmp_path / "heads"), RecorderSettings())
             for path in ("/", "/split", "/split?a", "/split/b"):
                 for user in ("jason", "eve"):
                     await it.get(at.authority, path, f"End-User: {user}\r\n")

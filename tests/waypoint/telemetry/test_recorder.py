@@ -5,13 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4.config.settings import Settings
 from policies.attributes import ClusterName, Headers, Identity, Peer, RequestHead
 from tests.kit.aio import run
 from tests.kit.mesh import settled
 from tests.kit.origin import answering, origin
 from tests.waypoint.test_exchange import Setting, route, status
-from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, CannotRecord, RecordedHead, Recorder, Taken
+from waypoint.telemetry.recorder import (
+    MARK,
+    MAX_LINE_BYTES,
+    CannotRecord,
+    RecordedHead,
+    Recorder,
+    RecorderSettings,
+    Taken,
+)
 
 PEER = Peer(Identity("cluster.local", "default", "client"), "10.0.0.9", 1234)
 AUTHORITY = ("10.96.0.1", 9080)
@@ -28,8 +35,8 @@ def write(recorder: Recorder, taken: Taken | None) -> None:
     recorder.write(taken, 1.25, AUTHORITY, "app.default.svc.cluster.local", PEER, ("canary", cluster, 0), "abc")
 
 
-def recorded(folder: Path, *heads: RequestHead, settings: Settings | None = None) -> list[str]:
-    recorder = Recorder(str(folder / "heads"), settings or Settings())
+def recorded(folder: Path, *heads: RequestHead, settings: RecorderSettings | None = None) -> list[str]:
+    recorder = Recorder(str(folder / "heads"), settings or RecorderSettings())
     for it in heads:
         write(recorder, recorder.take(it))
     recorder.close()
@@ -113,7 +120,7 @@ def test_the_query_of_the_page_before_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_setting_adds_names(tmp_path: Path) -> None:
-    settings = Settings(record_redacted_names="X-Patient, iban")
+    settings = RecorderSettings(record_redacted_names="X-Patient, iban")
 
     (line,) = recorded(tmp_path, head(b"/?IBAN=hunter2", (b"x-patient", b"hunter2")), settings=settings)
 
@@ -148,7 +155,7 @@ def test_what_is_not_redacted_comes_back_as_it_was(
 
 
 def test_one_in_so_many_is_taken(tmp_path: Path) -> None:
-    recorder = Recorder(str(tmp_path / "heads"), Settings(record_one_in=10))
+    recorder = Recorder(str(tmp_path / "heads"), RecorderSettings(record_one_in=10))
 
     taken = sum(recorder.take(head()) is not None for _ in range(10_000))
 
@@ -165,7 +172,7 @@ def test_a_head_that_is_too_large_for_a_line_is_left_out(tmp_path: Path, caplog:
 
 def test_a_file_that_cannot_be_opened_is_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(CannotRecord, match=r"can't be recorded in .*: No such file"):
-        Recorder(str(tmp_path / "nowhere" / "heads"), Settings())
+        Recorder(str(tmp_path / "nowhere" / "heads"), RecorderSettings())
 
 
 def test_a_mesh_records_what_it_decided_before_the_head_was_edited(tmp_path: Path) -> None:
@@ -177,7 +184,7 @@ def test_a_mesh_records_what_it_decided_before_the_head_was_edited(tmp_path: Pat
     async def scenario() -> None:
         at = Setting()
         async with origin(at.pod, answering()), at.mesh(tmp_path, rules) as it:
-            it.path.recorder = recorder = Recorder(str(tmp_path / "heads"), Settings())
+            it.path.recorder = recorder = Recorder(str(tmp_path / "heads"), RecorderSettings())
             answers = [await it.get(at.authority, path, "Authorization: hunter2\r\n") for path in ("/edit?a", "/other")]
             await settled(lambda: it.path.exchanges == 0)
             recorder.close()

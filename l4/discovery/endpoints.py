@@ -33,31 +33,24 @@ ServiceName = tuple[str, str]
 
 
 class ServiceEndpoints:
-    """EndpointSlices come and go in here without the others being read again."""
+    """EndpointSlices and Endpoints come and go in here without the others being read again."""
 
     def __init__(self, resources: Resources, members: Members, mesh: Mesh) -> None:
         self._members = members
         self._mesh = mesh
         self._slices: dict[ServiceName, list[Resource[EndpointSlice]]] = {}
         self._named_by: dict[tuple[str, ...], set[tuple[ServiceName, ObjectKey]]] = {}
-        self._endpoints = {(it.key.namespace, it.key.name): it.value for it in resources.of(Endpoints)}
-        for it in resources.of(Endpoints):
-            for piece in _mirrored(it.value):
-                for name in _names(piece):
-                    self._named_by.setdefault(name, set()).add(((it.key.namespace, it.key.name), it.key))
+        self._endpoints: dict[ServiceName, Endpoints] = {}
+        for endpoints in resources.of(Endpoints):
+            self.add_endpoints(endpoints)
         for resource in resources.of(EndpointSlice):
             self.add(resource)
-
-    @property
-    def has_mirrored(self) -> bool:
-        return bool(self._endpoints)
 
     def add(self, resource: Resource[EndpointSlice]) -> ServiceName:
         """A slice that is new here; the service it is for."""
         service = _service_of(resource)
         insort(self._slices.setdefault(service, []), resource, key=_key)
-        for name in _names(resource.value):
-            self._named_by.setdefault(name, set()).add((service, resource.key))
+        self._note(service, resource.key, resource.value)
         return service
 
     def remove(self, resource: Resource[EndpointSlice]) -> ServiceName:
@@ -67,13 +60,46 @@ class ServiceEndpoints:
         del its[bisect_left(its, resource.key, key=_key)]
         if not its:
             del self._slices[service]
-        for name in _names(resource.value):
+        self._forget(service, resource.key, resource.value)
+        return service
+
+    def add_endpoints(self, resource: Resource[Endpoints]) -> ServiceName:
+        """The same for Endpoints."""
+        service = resource.key.namespace, resource.key.name
+        self._endpoints[service] = resource.value
+        for piece in _mirrored(resource.value):
+            self._note(service, resource.key, piece)
+        return service
+
+    def remove_endpoints(self, resource: Resource[Endpoints]) -> ServiceName:
+        service = resource.key.namespace, resource.key.name
+        for piece in _mirrored(self._endpoints.pop(service)):
+            self._forget(service, resource.key, piece)
+        return service
+
+    def _note(self, service: ServiceName, key: ObjectKey, piece: EndpointSlice) -> None:
+        for name in _names(piece):
+            self._named_by.setdefault(name, set()).add((service, key))
+
+    def _forget(self, service: ServiceName, key: ObjectKey, piece: EndpointSlice) -> None:
+        for name in _names(piece):
             users = self._named_by.get(name)
             if users is not None:
-                users.discard((service, resource.key))
+                users.discard((service, key))
                 if not users:
                     del self._named_by[name]
-        return service
+
+    def on_node(self, node: str) -> set[ServiceName]:
+        """The services with an endpoint of which only the node is known."""
+        found = {
+            service
+            for service, slices in self._slices.items()
+            if any(it.node_name == node for piece in slices for it in piece.value.endpoints)
+        }
+        for service, endpoints in self._endpoints.items():
+            if any(it.node_name == node for piece in _mirrored(endpoints) for it in piece.endpoints):
+                found.add(service)
+        return found
 
     def naming(self, pod: ServiceName, addresses: Iterable[str]) -> set[ServiceName]:
         """The services of which a slice names the pod, or one of its addresses."""

@@ -42,11 +42,8 @@ class Entries:
         self._mesh = mesh
         self._bindings = bindings
 
-        self._selectors = [
-            (it.key.namespace, it.value.spec.workload_selector.labels)
-            for it in self._entries
-            if it.value.spec.workload_selector is not None
-        ]
+        self._selecting = [it for it in self._entries if it.value.spec.workload_selector is not None]
+        self._hosts = frozenset(_host(host) for it in self._entries for host in it.value.spec.hosts)
         self._addresses = frozenset(
             canonical_ip(text)
             for it in self._entries
@@ -54,15 +51,35 @@ class Entries:
                 *it.value.spec.addresses,
                 *(assigned.value for assigned in it.value.status.addresses),
                 *(endpoint.address for endpoint in it.value.spec.endpoints),
+                *it.value.spec.hosts,
             )
             if is_ip(text)
         )
 
-    def mean(self, namespace: str, labels: Mapping[str, str], addresses: Iterable[str]) -> bool:
-        """Whether an entry selects a workload, or has one of its addresses."""
-        return not self._addresses.isdisjoint(addresses) or any(
-            namespace == of and selector.items() <= labels.items() for of, selector in self._selectors
-        )
+    def mean(self, addresses: Iterable[str], hostname: str = "") -> bool:
+        """Whether an entry has one of the addresses, or the host."""
+        return hostname in self._hosts or not self._addresses.isdisjoint(addresses)
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> Iterator[Resource[ServiceEntry]]:
+        """The entries that select a workload."""
+        for it in self._selecting:
+            selector = it.value.spec.workload_selector
+            assert selector is not None
+            if it.key.namespace == namespace and selector.labels.items() <= labels.items():
+                yield it
+
+    def again(
+        self, resource: Resource[ServiceEntry], known: Mapping[str, Service]
+    ) -> Iterator[tuple[Service, Service]]:
+        """The services of an entry, as they were and with those who are selected by now."""
+        for host in resource.value.spec.hosts:
+            before = known.get(_host(host))
+            if before is None or not before.is_entry or _named(before) != str(resource.key):
+                continue
+            addresses = tuple(dict.fromkeys(map(canonical_ip, resource.value.addresses_of(before.hostname))))
+            is_single = len(addresses) == 1 and not before.networks
+            endpoints = tuple(self._endpoints(resource, addresses if is_single else ()))
+            yield before, replace(before, endpoints=endpoints, names=tuple(self._names(resource, before.hostname)))
 
     def services(self, known: Iterable[Service]) -> Iterator[Service]:
         """With the hosts and addresses that are not yet those of a service that is known, or of an older entry."""
@@ -73,7 +90,7 @@ class Entries:
             self._tell_of_ports(resource)
             own = tuple(it for it in resource.value.networks if not self._is_taken(resource, it, networks))
             for index, host in enumerate(resource.value.spec.hosts):
-                service = self._service(resource, host.rstrip(".").lower(), own)
+                service = self._service(resource, _host(host), own)
                 owner = hosts.setdefault(service.hostname, str(resource.key))
                 if owner != str(resource.key):
                     sentence = f"{service.hostname} is the host of {owner} already; this one has no effect there"
@@ -219,6 +236,10 @@ class Entries:
         self, resource: Resource[ServiceEntry], field: str, sentence: str, code: Code = Code.NOT_CARRIED_OUT
     ) -> None:
         self.problems.append(Problem(resource.origin, str(resource.key), field, sentence, code))
+
+
+def _host(text: str) -> str:
+    return text.rstrip(".").lower()
 
 
 def _named(service: Service) -> str:

@@ -1,12 +1,12 @@
 """Pods and WorkloadEntries → workloads, findable in the ways in which services name them.
 
-Pods come and go in here without the others being read again; everything is kept in the order of the objects' keys, so
+They come and go in here without the others being read again; everything is kept in the order of the objects' keys, so
 that it doesn't matter when an object came.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from l4.config.documents import ObjectKey
@@ -23,7 +23,8 @@ from policies.attributes import Identity
 @dataclass(frozen=True, slots=True)
 class Member:
     """`labels` are those by which services select it, `port_names` the numbers of its named ports. `name` is the DNS
-    name of a WorkloadEntry that has one in place of an address. `order` is that of all members."""
+    name of a WorkloadEntry that has one in place of an address. `order` is that of all members. `is_nameless`: it
+    shares its node's address, so that nobody can be told by it."""
 
     order: tuple[bool, str, str]
     workload: Workload
@@ -34,27 +35,32 @@ class Member:
     name: str = ""
 
 
-class Members:
-    """`is_nameless`: it shares its node's address, so that nobody can be told by it."""
+@dataclass(frozen=True, slots=True)
+class MovedMember:
+    """None before it came, and after it went."""
 
+    before: Member | None
+    after: Member | None
+
+
+class Members:
     def __init__(self, resources: Resources, mesh: Mesh, bindings: Bindings) -> None:
         self._mesh = mesh
         self._bindings = bindings
         self._pods: dict[tuple[str, str], Member] = {}
-        self._entries: list[Member] = []
+        self._entries: dict[tuple[str, str], Member] = {}
+        self._entries_at: dict[str, list[Resource[WorkloadEntry]]] = {}
         self._by_ip: dict[str, list[Member]] = {}
         self._by_label: dict[tuple[str, str, str], list[Member]] = {}
         self.localities = {node.key.name: node.value.locality for node in resources.of(NodeObject)}
         for pod in resources.of(Pod):
             self.add(pod)
         for entry in resources.of(WorkloadEntry):
-            member = self._of_entry(entry)
-            self._entries.append(member)
-            self._index(member)
+            self.add_entry(entry)
 
     def __iter__(self) -> Iterator[Member]:
         yield from self._pods.values()
-        yield from self._entries
+        yield from self._entries.values()
 
     def pod(self, namespace: str, name: str) -> Member | None:
         return self._pods.get((namespace, name))
@@ -63,8 +69,8 @@ class Members:
         known = self._by_ip.get(ip)
         return known[0] if known else None
 
-    def has_entry_at(self, ip: str) -> bool:
-        return any(it.is_entry for it in self._by_ip.get(ip, ()))
+    def all_at(self, ip: str) -> Iterable[Member]:
+        return self._by_ip.get(ip, ())
 
     def standing_for(self, addresses: Iterable[str], protocol: TunnelProtocol) -> Member | None:
         """Who is known at one of an entry's addresses, and meant by it; but what is said to take tunnels is never taken
@@ -89,17 +95,70 @@ class Members:
         self._index(member)
         return member
 
-    def remove(self, namespace: str, name: str) -> Member | None:
-        """A pod; what it was, if it was somebody."""
-        member = self._pods.pop((namespace, name), None)
+    def remove(self, pod: Resource[Pod]) -> Member | None:
+        """What the pod was, if it was somebody."""
+        self._bindings.forget(pod.key)
+        member = self._pods.pop((pod.key.namespace, pod.key.name), None)
         if member is not None:
-            self._bindings.forget(ObjectKey("", "Pod", namespace, name))
-            for index, place in self._places(member):
-                its = index[place]
-                del its[bisect_left(its, member.order, key=_order)]
-                if not its:
-                    del index[place]
+            self._forget(member)
         return member
+
+    def add_entry(self, entry: Resource[WorkloadEntry]) -> Member:
+        """A WorkloadEntry that is new here; the pods must be here before."""
+        for address in _addresses(entry):
+            insort(self._entries_at.setdefault(address, []), entry, key=_key)
+        return self._put_entry(entry)
+
+    def remove_entry(self, entry: Resource[WorkloadEntry]) -> Member:
+        for address in _addresses(entry):
+            its = self._entries_at[address]
+            del its[bisect_left(its, entry.key, key=_key)]
+            if not its:
+                del self._entries_at[address]
+        return self._drop_entry(entry)
+
+    def at_entries(self, addresses: Iterable[str]) -> Iterator[MovedMember]:
+        """The WorkloadEntries at these addresses that mean somebody else by now, because a pod came, went or changed
+        there."""
+        for entry in [it for address in addresses for it in self._entries_at.get(address, ())]:
+            before = self._drop_entry(entry)
+            after = self._put_entry(entry)
+            if before != after:
+                yield MovedMember(before, after)
+
+    def locate(self, node: str, locality: str) -> Iterator[MovedMember]:
+        """The node is there; the pods on it that are there, too, and were elsewhere before."""
+        if self.localities.get(node, "") == locality:
+            return
+        self.localities[node] = locality
+        for place, before in list(self._pods.items()):
+            workload = before.workload
+            if (
+                workload.node == node
+                and (its := _locality(workload.labels, node, self.localities)) != workload.locality
+            ):
+                self._forget(before)
+                after = self._pods[place] = replace(before, workload=replace(workload, locality=its))
+                self._index(after)
+                yield MovedMember(before, after)
+
+    def _put_entry(self, entry: Resource[WorkloadEntry]) -> Member:
+        member = self._entries[entry.key.namespace, entry.key.name] = self._of_entry(entry)
+        self._index(member)
+        return member
+
+    def _drop_entry(self, entry: Resource[WorkloadEntry]) -> Member:
+        self._bindings.forget(entry.key)
+        member = self._entries.pop((entry.key.namespace, entry.key.name))
+        self._forget(member)
+        return member
+
+    def _forget(self, member: Member) -> None:
+        for index, place in self._places(member):
+            its = index[place]
+            del its[bisect_left(its, member.order, key=_order)]
+            if not its:
+                del index[place]
 
     def _index(self, member: Member) -> None:
         for index, place in self._places(member):
@@ -134,7 +193,7 @@ class Members:
             annotations=meta.annotations,
             waypoint=self._bindings.of_workload(resource, meta.labels),
             ports=tuple(sorted({port.container_port for container in pod.spec.containers for port in container.ports})),
-            locality=_locality(pod, self.localities),
+            locality=_locality(meta.labels, pod.spec.node_name, self.localities),
         )
         order = (False, resource.key.namespace, resource.key.name)
         return Member(order, workload, meta.labels, pod.port_names, is_nameless=pod.spec.host_network)
@@ -144,7 +203,7 @@ class Members:
         order = (True, resource.key.namespace, resource.key.name)
         meta, spec, labels = resource.value.metadata, resource.value.spec, resource.value.labels
         protocol = tunnel_protocol(labels, meta.annotations)
-        address = (canonical_ip(spec.address),) if is_ip(spec.address) else ()
+        address = _addresses(resource)
         pod = self.standing_for(address, protocol)
         if pod is not None and not pod.is_entry:
             return Member(order, pod.workload, labels, spec.ports, is_entry=True)
@@ -178,7 +237,16 @@ def _order(member: Member) -> tuple[bool, str, str]:
     return member.order
 
 
-def _locality(pod: Pod, localities: Mapping[str, str]) -> str:
-    """Of its node, unless a label of its own says otherwise; in a label dots stand for slashes."""
-    own = pod.metadata.labels.get("istio-locality", "")
-    return (own if "/" in own else own.replace(".", "/")) or localities.get(pod.spec.node_name, "")
+def _key(entry: Resource[WorkloadEntry]) -> ObjectKey:
+    return entry.key
+
+
+def _addresses(entry: Resource[WorkloadEntry]) -> tuple[str, ...]:
+    address = entry.value.spec.address
+    return (canonical_ip(address),) if is_ip(address) else ()
+
+
+def _locality(labels: Mapping[str, str], node: str, localities: Mapping[str, str]) -> str:
+    """Of a pod's node, unless a label of the pod says otherwise; in a label dots stand for slashes."""
+    own = labels.get("istio-locality", "")
+    return (own if "/" in own else own.replace(".", "/")) or localities.get(node, "")

@@ -1,12 +1,22 @@
-"""Who is at which address: an immutable index of services and workloads, made anew for each configuration."""
+"""Who is at which address: an immutable index of services and workloads."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from l4.config.documents import Problem
 from l4.discovery.networks import Networks
 from l4.discovery.workload import Service, Workload
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Generic[T]):
+    """What is another now; None before it came, and after it went."""
+
+    before: T | None
+    after: T | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,46 +57,60 @@ class Registry:
         by_hostname: dict[str, Service] = {}
         services_by_name: dict[tuple[str, str], Service] = {}
         services_by_ip: dict[str, Service] = {}
-        for service in sorted(services, key=lambda it: (it.is_entry, "" if it.is_entry else it.hostname)):
+        for service in sorted(services, key=_service_order):
             if by_hostname.setdefault(service.hostname, service) is not service:
                 continue
             if not service.is_entry:
                 services_by_name.setdefault((service.namespace, service.name), service)
             for address in service.addresses:
                 services_by_ip.setdefault(address, service)
-        by_network = Networks(
-            (network, service)
-            for service in sorted(by_hostname.values(), key=lambda it: it.hostname)
-            for network in service.networks
-        )
+        by_network = _networks(by_hostname.values())
         return cls(by_hostname, by_uid, problems, aliases or {}, services_by_name, services_by_ip, by_ip, by_network)
 
     def updated(
         self,
         workloads: Mapping[str, Workload | None],
         by_ip: Mapping[str, Workload | None],
-        services: Iterable[tuple[Service, Service]],
+        services: Iterable[Moved[Service]],
         problems: tuple[Problem, ...],
+        aliases: Mapping[tuple[str, str], str],
     ) -> Self:
-        """The registry with other workloads, by uid and by address (None: nobody any more), and with Services in place
-        of those that have the same names and addresses."""
+        """The registry with other workloads, by uid and by address (None: nobody any more), and with other services.
+        Entries have the same names and addresses as before; Services may come and go, as long as no other service has
+        their names and addresses."""
         by_uid = _with(self.workloads, workloads)
-        if by_uid.keys() != self.workloads.keys():
+        if any(it is None or uid not in self.workloads for uid, it in workloads.items()):
             by_uid = dict(sorted(by_uid.items()))
         by_hostname, by_name = dict(self.services), dict(self._services_by_name)
         by_address = dict(self._services_by_ip)
-        for before, after in services:
-            by_hostname[before.hostname] = after
-            by_name[before.namespace, before.name] = after
-            by_address.update((it, after) for it in before.addresses if by_address.get(it) is before)
+        moved = tuple(services)
+        for before in (it.before for it in moved):
+            if before is not None:
+                for address in before.addresses:
+                    if by_address.get(address) is before:
+                        del by_address[address]
+        for before, after in ((it.before, it.after) for it in moved):
+            if after is not None:
+                by_hostname[after.hostname] = after
+                by_address.update((it, after) for it in after.addresses if it not in by_address)
+                if not after.is_entry:
+                    by_name[after.namespace, after.name] = after
+            elif before is not None:
+                del by_hostname[before.hostname], by_name[before.namespace, before.name]
+        is_sorted = all(it.before is not None or it.after is None for it in moved)
+        has_networks = any(it.after is not None and it.after.networks for it in moved)
+        if not is_sorted:
+            by_hostname = dict(sorted(by_hostname.items(), key=lambda it: _service_order(it[1])))
         return replace(
             self,
             services=by_hostname,
             workloads=by_uid,
             problems=problems,
+            aliases=aliases,
             _services_by_name=by_name,
             _services_by_ip=by_address,
             _workloads_by_ip=_with(self._workloads_by_ip, by_ip),
+            _services_by_network=_networks(by_hostname.values()) if has_networks else self._services_by_network,
         )
 
     def service_at(self, ip: str) -> Service | None:
@@ -137,6 +161,18 @@ class Registry:
 
     def workloads_on(self, node: str) -> tuple[Workload, ...]:
         return tuple(workload for workload in self.workloads.values() if workload.node == node)
+
+
+def _service_order(service: Service) -> tuple[bool, str]:
+    """Entries stay in the order in which they are given."""
+    return service.is_entry, "" if service.is_entry else service.hostname
+
+
+def _networks(services: Iterable[Service]) -> Networks[Service]:
+    """Of two services with one network the first by hostname counts."""
+    return Networks(
+        (network, it) for it in sorted(services, key=lambda it: it.hostname) if it.networks for network in it.networks
+    )
 
 
 def meant(workloads: Iterable[Workload]) -> Workload | None:

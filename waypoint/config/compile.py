@@ -12,9 +12,10 @@ from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
-from l4.discovery.kubernetes import Gateway, Moved, Update
-from l4.discovery.registry import Registry
-from l4.discovery.waypoints import serves
+from l4.discovery.index import Update
+from l4.discovery.kubernetes import Gateway
+from l4.discovery.registry import Moved, Registry
+from l4.discovery.waypoints import GATEWAY_NAME
 from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
 from policies.attributes import ClusterName
 from policies.host_pattern import HostPattern
@@ -180,7 +181,10 @@ class Compilation:
         if any(self._does_more(it) for it in update.workloads) or self._may_reach_others_directly(update):
             return None
         changed: dict[ClusterName, ClusterConfig] = {}
-        for _, service in update.services:
+        for moved in update.services:
+            service = moved.after
+            if service is None or moved.before is None or not _differ_in_endpoints(moved.before, service):
+                return None
             configs = self._clusters.again(service)
             if configs is None:
                 return None
@@ -203,7 +207,7 @@ class Compilation:
         one of those by whose labels clients are told apart."""
         before, after = moved.before, moved.after
         its = [it for it in (before, after) if it is not None]
-        if any(serves(it, self._gateway) or self._own_ip in it.addresses for it in its):
+        if any(_is_pod_of(self._gateway, it) or self._own_ip in it.addresses for it in its):
             return True
         is_as_ready = before is not None and after is not None and _ready(before) == _ready(after)
         is_called = any(map(self._clusters.is_ours, its))
@@ -219,11 +223,20 @@ class Compilation:
             uids = {it.uid for it in (was, now) if it is not None}
             if (was is None or now is None or was.uid != now.uid) and not self._direct.isdisjoint(uids):
                 return True
-        for old, new in update.services:
-            had, has = ({it.workload.uid: it.ports for it in service.endpoints} for service in (old, new))
+        for moved in update.services:
+            had, has = (
+                {it.workload.uid: it.ports for it in service.endpoints} if service is not None else {}
+                for service in (moved.before, moved.after)
+            )
             if any(uid in self._direct and had.get(uid) != has.get(uid) for uid in had.keys() | has.keys()):
                 return True
         return False
+
+
+def _differ_in_endpoints(before: Service, after: Service) -> bool:
+    """And in nothing else that more than clusters are made of."""
+    its = replace(before, endpoints=after.endpoints, names=after.names, traffic_distribution=after.traffic_distribution)
+    return its == after
 
 
 def _ready(workload: Workload) -> Workload:
@@ -231,9 +244,15 @@ def _ready(workload: Workload) -> Workload:
     return replace(workload, is_healthy=True, is_leaving=False)
 
 
+def _is_pod_of(gateway: tuple[str, str], workload: Workload) -> bool:
+    return (workload.namespace, workload.labels.get(GATEWAY_NAME)) == gateway
+
+
 def _tells_client(ours: Iterable[Resource[Gateway]], registry: Registry, gateway: tuple[str, str]) -> bool:
     """By an annotation of the Gateway, or of its pods, as Istio has it."""
-    annotations = [it.annotations for it in registry.workloads.values() if serves(it, gateway)]
+    namespace, name = gateway
+    pods = (it for it in registry.workloads.values() if it.namespace == namespace)
+    annotations = [it.annotations for it in pods if it.labels.get(GATEWAY_NAME) == name]
     annotations += [it.value.metadata.annotations for it in ours]
     return any(it.get(TELLS_CLIENT) == "true" for it in annotations)
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Self
 
-from l4.discovery.objects import is_port
-
 FIRST_PORT = 9080
 
 
@@ -41,6 +39,6 @@ class Ingress:
 
 
 def _port(text: str, port: str) -> int:
-    if not is_port(port):
+    if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r} has {port!r} where a port between 1 and 65535 is expected")
     return int(port)

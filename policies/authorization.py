@@ -8,7 +8,7 @@ in dry-run mode (`istio.io/dry-run`) are only noted beside the verdict and never
 https://istio.io/latest/docs/concepts/security/#authorization-policies
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
@@ -135,14 +135,18 @@ class Authorization:
         for name, value in its.items():
             object.__setattr__(self, name, value)
 
-    def custom_providers(self, access: Access) -> tuple[str, ...]:
-        """Names of the providers to ask about this access, without duplicates.
+    def custom_providers(self, access: Access, granted: Container[str] = ()) -> tuple[str, ...]:
+        """Names of the providers still to ask about this access, without duplicates.
 
-        All of them must allow the access before `judge` applies.
+        All of them must allow the access before `judge` applies. Those in `granted` have allowed it: their rules are
+        not matched again.
         """
-        if not self._custom:
-            return ()
-        return tuple(dict.fromkeys(rule.policy.provider for rule in self._custom if rule.matches(access)))
+        found: dict[str, None] = {}
+        for rule in self._custom:
+            provider = rule.policy.provider
+            if provider not in granted and provider not in found and rule.matches(access):
+                found[provider] = None
+        return tuple(found)
 
     def judge(self, access: Access) -> Verdict:
         verdict = self._judge(access)

@@ -6,11 +6,10 @@ Names and precedence are istiod's.
 import re
 from collections.abc import Iterable, Mapping
 
+from l4.discovery.label_names import REDIRECTION, TUNNEL
 from l4.discovery.objects import Metadata, OwnerReference
 from l4.discovery.workload import TunnelProtocol
 
-_REDIRECTION = "ambient.istio.io/redirection"
-_TUNNEL = "networking.istio.io/tunnel"
 _WORKLOAD_NAME = "service.istio.io/workload-name"
 _REGISTRATION_GROUP = "istio.io/autoRegistrationGroup"
 _CANONICAL_NAMES = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
@@ -21,13 +20,13 @@ _TEMPLATE_HASHES = ("pod-template-hash", "rollouts-pod-template-hash")
 
 def tunnel_protocol(labels: Mapping[str, str], annotations: Mapping[str, str]) -> TunnelProtocol:
     """HBONE where a ztunnel takes a workload's connections, or where the workload says that it takes tunnels itself."""
-    speaks_hbone = is_redirected(annotations) or "http" in labels.get(_TUNNEL, "").split(",")
+    speaks_hbone = is_redirected(annotations) or "http" in labels.get(TUNNEL, "").split(",")
     return TunnelProtocol.HBONE if speaks_hbone else TunnelProtocol.NONE
 
 
 def is_redirected(annotations: Mapping[str, str]) -> bool:
     """Whether a workload's connections are redirected to its node's ztunnel."""
-    return annotations.get(_REDIRECTION) == "enabled"
+    return annotations.get(REDIRECTION) == "enabled"
 
 
 def canonical_name(labels: Mapping[str, str], workload_name: str) -> str:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from l4.discovery.label_names import REGION, SUBZONE, ZONE
+
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 ROOT_NAMESPACE = "istio-system"
 """Where what is for the whole mesh stands."""
@@ -63,8 +65,7 @@ class NodeObject(Struct, frozen=True):
     @property
     def locality(self) -> str:
         """`region/zone/subzone`, or as much of it as its labels say."""
-        names = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
-        return "/".join(self.metadata.labels.get(name, "") for name in names).rstrip("/")
+        return "/".join(self.metadata.labels.get(name, "") for name in (REGION, ZONE, SUBZONE)).rstrip("/")
 
 
 class ContainerPort(Struct, frozen=True, rename="camel"):

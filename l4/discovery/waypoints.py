@@ -12,16 +12,10 @@ from dataclasses import dataclass, replace
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey, Origin, Problem
 from l4.config.resources import Resource, Resources
+from l4.discovery.label_names import GATEWAY_NAME, MANAGED, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
 from l4.discovery.objects import Gateway, GatewayClass, NamespaceObject, Pod, ServiceObject, canonical_ip
 from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
-from l4.discovery.workload import GatewayAddress
-
-USE_WAYPOINT = "istio.io/use-waypoint"
-USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace"
-WAYPOINT_FOR = "istio.io/waypoint-for"
-GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-MANAGED = "gateway.istio.io/managed"
-
+from l4.discovery.workload import GatewayAddress, Workload
 
 _Bindable = Resource[ServiceObject] | Resource[ServiceEntry] | Resource[Pod] | Resource[WorkloadEntry]
 
@@ -131,3 +125,8 @@ def _address(gateway: Gateway) -> GatewayAddress | None:
     if "IPAddress" in by_type:
         return GatewayAddress(ip=canonical_ip(by_type["IPAddress"]), namespace=namespace, gateway=name)
     return None
+
+
+def serves(workload: Workload, gateway: tuple[str, str]) -> bool:
+    """Whether the workload is a pod of the Gateway, which is (namespace, name)."""
+    return (workload.namespace, workload.labels.get(GATEWAY_NAME)) == gateway

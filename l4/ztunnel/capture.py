@@ -15,14 +15,12 @@ where each `LISTEN=PORT` stands for a port of the pod itself.
 
 import ipaddress
 
+from l4.discovery.label_names import INBOUND_CAPTURE, OUTBOUND_CAPTURE
 from l4.discovery.objects import is_port
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.hbone.connect import Authority, InvalidConnect
 from l4.ztunnel.outbound import OWN_PORTS, same_family
-
-ANNOTATION = "pywaypoint.dev/outbound-capture"
-INBOUND_ANNOTATION = "pywaypoint.dev/inbound-capture"
 
 Address = tuple[str, int]
 
@@ -33,9 +31,9 @@ class InvalidCapture(ValueError):
 
 def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
     """Listening address → the original destination it stands for. Raises InvalidCapture."""
-    place = f"{ANNOTATION} of pod {pod.namespace}/{pod.name}"
+    place = f"{OUTBOUND_CAPTURE} of pod {pod.namespace}/{pod.name}"
     found: dict[Address, Address] = {}
-    for entry in filter(None, (entry.strip() for entry in pod.annotations.get(ANNOTATION, "").split(","))):
+    for entry in filter(None, (entry.strip() for entry in pod.annotations.get(OUTBOUND_CAPTURE, "").split(","))):
         try:
             if "=" in entry:
                 listen, _, to = entry.partition("=")
@@ -53,9 +51,9 @@ def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
 
 def inbound_listeners(pod: Workload) -> dict[Address, Address]:
     """Listening address → the address of the pod that it stands for. Raises InvalidCapture."""
-    place = f"{INBOUND_ANNOTATION} of pod {pod.namespace}/{pod.name}"
+    place = f"{INBOUND_CAPTURE} of pod {pod.namespace}/{pod.name}"
     found: dict[Address, Address] = {}
-    for entry in filter(None, (entry.strip() for entry in pod.annotations.get(INBOUND_ANNOTATION, "").split(","))):
+    for entry in filter(None, (entry.strip() for entry in pod.annotations.get(INBOUND_CAPTURE, "").split(","))):
         listen, _, port = entry.partition("=")
         try:
             address = _address(listen)

@@ -3,6 +3,8 @@
 import asyncio
 import socket
 
+from l4.discovery.workload import Service, Workload
+from l4.hbone.connect import ConnectRequest
 from l4.hbone.errors import ConnectFailed
 from l4.hbone.server import IncomingTunnel
 from l4.net.copy import Copy
@@ -28,25 +30,10 @@ def inbound(node: Node, pod_uid: str, incoming: IncomingTunnel) -> None:
 
 
 async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
-    registry, peer = node.registry.current, incoming.peer
+    peer = incoming.peer
     access = Access(peer, target.address[:1], target.address[1])
-    source = registry.workload_at(peer.ip)
-    host = parse_forwarded(incoming.request.forwarded).host
-    flow = Flow(
-        pod_uid=target.workload.uid,
-        direction="inbound",
-        source_address=(peer.ip, peer.port),
-        source=node.sources.find(Peer(peer.identity, peer.ip, peer.port), registry, incoming.request.baggage),
-        source_pod=source.name if source else "",
-        source_identity=peer.identity,
-        destination_address=incoming.local,
-        authority=str(incoming.request.authority),
-        destination=target.workload.metric_labels,
-        destination_pod=target.workload.name,
-        destination_identity=target.workload.identity,
-        service=target.service_for(host),
-        is_mutual_tls=True,
-    )
+    service = target.service_for(parse_forwarded(incoming.request.forwarded).host)
+    flow = _flow(node, target.workload, peer, incoming.local, service, incoming.request)
     copy = node.traffic.opened(flow, access)
     verdict = node.judge(target.workload, access)
     if not verdict.is_allowed:
@@ -78,22 +65,7 @@ async def passthrough(
         drop(node, sock, source, to, "the destination workload is no longer known", "inbound")
         return
     access = Access(peer, to[:1], to[1])
-    caller = registry.workload_at(peer.ip)
-    flow = Flow(
-        pod_uid=pod.uid,
-        direction="inbound",
-        source_address=source,
-        source=node.sources.find(peer, registry, b""),
-        source_pod=caller.name if caller else "",
-        source_identity=None,
-        destination_address=to,
-        authority="",
-        destination=pod.metric_labels,
-        destination_pod=pod.name,
-        destination_identity=pod.identity,
-        service=next(services_with(registry, pod, to[1]), None),
-        is_mutual_tls=False,
-    )
+    flow = _flow(node, pod, peer, to, next(services_with(registry, pod, to[1]), None))
 
     async def enter(copy: Copy) -> None:
         verdict = node.judge(pod, access)
@@ -102,3 +74,31 @@ async def passthrough(
         await connect_plain(to, copy.far, node.settings)
 
     await carry(node, flow, sock, enter, access)
+
+
+def _flow(
+    node: Node,
+    pod: Workload,
+    peer: Peer,
+    to: tuple[str, int],
+    service: Service | None,
+    tunnel: ConnectRequest | None = None,
+) -> Flow:
+    """A connection into a pod; without a `tunnel` there is no mutual TLS."""
+    registry = node.registry.current
+    source = registry.workload_at(peer.ip)
+    return Flow(
+        pod_uid=pod.uid,
+        direction="inbound",
+        source_address=(peer.ip, peer.port),
+        source=node.sources.find(peer, registry, tunnel.baggage if tunnel is not None else b""),
+        source_pod=source.name if source is not None else "",
+        source_identity=peer.identity,
+        destination_address=to,
+        authority=str(tunnel.authority) if tunnel is not None else "",
+        destination=pod.metric_labels,
+        destination_pod=pod.name,
+        destination_identity=pod.identity,
+        service=service,
+        is_mutual_tls=tunnel is not None,
+    )

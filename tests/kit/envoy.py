@@ -16,27 +16,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.kit import envoy_pieces as pieces
+from tests.kit.envoy_pieces import Address, Certificate, Config
 
 BINARY = Path(sysconfig.get_paths()["purelib"], "envoy", "_bin", "envoy")
 _OPTIONS = ("--concurrency", "1", "-l", "error", "--use-dynamic-base-id", "--drain-time-s", "1")
 _START_SECONDS = 20
-_API = "type.googleapis.com/envoy."
 _LISTEN = "0A"  # the state's number in /proc/net/tcp
-
-Address = tuple[str, int]
-Config = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """Files of one identity, and of the roots that its peers must lead to."""
-
-    chain: Path
-    key: Path
-    roots: Path
 
 
 def free_address(host: str = "127.0.0.1") -> Address:
@@ -50,14 +39,16 @@ def source(
 ) -> Config:
     """Plain TCP in, a tunnel to `authority` through the HBONE port at `to` out; `more` ports lead to others."""
     entries = {listen: authority, **(more or {})}
-    listeners = [_listener(f"in-{name}", entry, _tunnel("hbone", name)) for entry, name in entries.items()]
-    return _bootstrap(listeners, [_hbone_cluster(certificate, to)])
+    listeners = [pieces.listener(f"in-{name}", entry, pieces.tunnel("hbone", name)) for entry, name in entries.items()]
+    return pieces.bootstrap(listeners, [pieces.hbone_cluster(certificate, to)])
 
 
 def dest(certificate: Certificate, *, listen: Address, app: Address) -> Config:
     """HBONE in, plain TCP to `app` out, whatever the authority."""
-    listener = _listener("hbone", listen, _terminate("app"), transport_socket=_server_tls(certificate))
-    return _bootstrap([listener], [_cluster("app", _place(app))])
+    listener = pieces.listener(
+        "hbone", listen, pieces.terminate("app"), transport_socket=pieces.server_tls(certificate)
+    )
+    return pieces.bootstrap([listener], [pieces.cluster("app", pieces.place(app))])
 
 
 def app(*, listen: Address, body_bytes: int = 325, download: Path | None = None) -> Config:
@@ -65,7 +56,7 @@ def app(*, listen: Address, body_bytes: int = 325, download: Path | None = None)
     message `hello`: trailers can't be configured, but come from a filter that speaks gRPC for a server of HTTP/1.1."""
     kind = "extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig"
     protobuf = "application/x-protobuf"
-    bridge = _named("bridge", kind, content_type=protobuf, withhold_grpc_frames=True)
+    bridge = pieces.named("bridge", kind, content_type=protobuf, withhold_grpc_frames=True)
     unary = _answer({"prefix": "/"}, {"inline_string": "hello"})
     unary["response_headers_to_add"] = [
         {"header": {"key": "content-type", "value": protobuf}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
@@ -78,11 +69,11 @@ def app(*, listen: Address, body_bytes: int = 325, download: Path | None = None)
     if download is not None:
         routes.insert(0, _answer({"path": "/download"}, {"filename": str(download)}))
         limit = {"max_direct_response_body_size_bytes": download.stat().st_size}
-    manager = _http("app", routes)
+    manager = pieces.http("app", routes)
     manager["typed_config"]["route_config"] |= limit
     manager["typed_config"]["http_filters"].insert(0, bridge)
-    listeners = [_listener("app", listen, manager), _listener("unary", None, _http("unary", [unary]))]
-    return _bootstrap(listeners, [_internal_cluster("unary", "unary")])
+    listeners = [pieces.listener("app", listen, manager), pieces.listener("unary", None, pieces.http("unary", [unary]))]
+    return pieces.bootstrap(listeners, [pieces.internal_cluster("unary", "unary")])
 
 
 def tokens(*, listen: Address, issuer: str, jwks: str, audiences: list[str]) -> Config:
@@ -95,12 +86,12 @@ def tokens(*, listen: Address, issuer: str, jwks: str, audiences: list[str]) -> 
         "from_params": ["access_token"],
     }
     wanted = {"requires_any": {"requirements": [{"provider_name": "p"}, {"allow_missing": {}}]}}
-    manager = _http("app", [_answer({"prefix": "/"}, {"inline_string": "passed"})])
+    manager = pieces.http("app", [_answer({"prefix": "/"}, {"inline_string": "passed"})])
     kind = "extensions.filters.http.jwt_authn.v3.JwtAuthentication"
     rules = [{"match": {"prefix": "/"}, "requires": wanted}]
-    checked = _named("jwt", kind, providers={"p": provider}, rules=rules, bypass_cors_preflight=True)
+    checked = pieces.named("jwt", kind, providers={"p": provider}, rules=rules, bypass_cors_preflight=True)
     manager["typed_config"]["http_filters"].insert(0, checked)
-    return _bootstrap([_listener("app", listen, manager)], [])
+    return pieces.bootstrap([pieces.listener("app", listen, manager)], [])
 
 
 def _answer(match: Config, body: Config) -> Config:
@@ -121,23 +112,23 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
         {"match": {"prefix": "/", "grpc": {}}, "route": action | {"cluster": "service-http2"}},
         {"match": {"prefix": "/"}, "route": action},
     ]
-    log = _named("file", "extensions.access_loggers.file.v3.FileAccessLog", path=str(access_log))
-    main = _http(
+    log = pieces.named("file", "extensions.access_loggers.file.v3.FileAccessLog", path=str(access_log))
+    main = pieces.http(
         "main", routes, access_log=[log], use_remote_address=False, generate_request_id=True, normalize_path=True
     )
     limits = {"thresholds": [{"max_connections": 4096, "max_pending_requests": 4096, "max_requests": 4096}]}
     listeners = [
-        _listener("terminate", listen, _terminate("main"), transport_socket=_server_tls(certificate)),
-        _listener("main", None, main),
-        _listener("originate", None, _tunnel("hbone", authority)),
+        pieces.listener("terminate", listen, pieces.terminate("main"), transport_socket=pieces.server_tls(certificate)),
+        pieces.listener("main", None, main),
+        pieces.listener("originate", None, pieces.tunnel("hbone", authority)),
     ]
-    return _bootstrap(
+    return pieces.bootstrap(
         listeners,
         [
-            _internal_cluster("main", "main"),
-            _internal_cluster("service", "originate", circuit_breakers=limits),
-            _internal_cluster("service-http2", "originate", circuit_breakers=limits, **_http2()),
-            _hbone_cluster(certificate, to),
+            pieces.internal_cluster("main", "main"),
+            pieces.internal_cluster("service", "originate", circuit_breakers=limits),
+            pieces.internal_cluster("service-http2", "originate", circuit_breakers=limits, **pieces.http2()),
+            pieces.hbone_cluster(certificate, to),
         ],
     )
 
@@ -147,7 +138,7 @@ def http_proxies(places: list[tuple[Address, Address]]) -> Config:
     waypoints. A client that sends no more is soon cut off."""
     listeners, clusters = [], []
     for number, (listen, to) in enumerate(places):
-        main = _http(
+        main = pieces.http(
             "main",
             [{"match": {"prefix": "/"}, "route": {"cluster": f"app-{number}"}}],
             use_remote_address=False,
@@ -158,11 +149,11 @@ def http_proxies(places: list[tuple[Address, Address]]) -> Config:
             stream_idle_timeout="2s",
             drain_timeout="0.1s",
         )
-        listeners.append(_listener(f"in-{number}", listen, main))
-        clusters.append(_cluster(f"app-{number}", _place(to)))
+        listeners.append(pieces.listener(f"in-{number}", listen, main))
+        clusters.append(pieces.cluster(f"app-{number}", pieces.place(to)))
     features = {"envoy.reloadable_features.http_reject_path_with_fragment": False}
     runtime = {"layers": [{"name": "istio", "static_layer": features}]}
-    return {**_bootstrap(listeners, clusters), "layered_runtime": runtime}
+    return {**pieces.bootstrap(listeners, clusters), "layered_runtime": runtime}
 
 
 _DESTINATION = "envoy.filters.listener.original_dst"
@@ -183,22 +174,24 @@ def balancer(
     action: Config = {"cluster": "apps", "hash_policy": [{"header": {"header_name": "x-user"}}]}
     if retry is not None:
         action["retry_policy"] = retry
-    main = _http("main", [{"match": {"prefix": "/"}, "route": action}])
+    main = pieces.http("main", [{"match": {"prefix": "/"}, "route": action}])
     kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
-    originate = _listener(
-        "connect_originate", None, _named("tcp", kind, stat_prefix="originate", cluster="straight")
+    originate = pieces.listener(
+        "connect_originate", None, pieces.named("tcp", kind, stat_prefix="originate", cluster="straight")
     ) | {"listener_filters": [{"name": _DESTINATION, **_original_destination()}]}
-    apps = _internal_cluster("apps", "connect_originate", passthrough=[{"name": _DESTINATION, "kind": {"host": {}}}])
+    apps = pieces.internal_cluster(
+        "apps", "connect_originate", passthrough=[{"name": _DESTINATION, "kind": {"host": {}}}]
+    )
     apps["load_assignment"]["endpoints"] = [
         {"lb_endpoints": [_named_endpoint(place)], "priority": priority, "locality": {"zone": str(priority)}}
         for place, priority in zip(to, priorities or [0] * len(to), strict=True)
     ]
     straight = {"name": "straight", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "5s"}
-    return _bootstrap([_listener("in", listen, main), originate], [apps | cluster, straight])
+    return pieces.bootstrap([pieces.listener("in", listen, main), originate], [apps | cluster, straight])
 
 
 def _original_destination() -> Config:
-    return {"typed_config": _typed("extensions.filters.listener.original_dst.v3.OriginalDst")}
+    return {"typed_config": pieces.typed("extensions.filters.listener.original_dst.v3.OriginalDst")}
 
 
 def _named_endpoint(place: Address) -> Config:
@@ -211,7 +204,7 @@ def with_local_limit(*, listen: Address, to: Address, requests: int, interval: s
     """Plain HTTP in and out, and so many requests in each interval."""
     kind = "extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
-    limit = _named(
+    limit = pieces.named(
         "envoy.filters.http.local_ratelimit",
         kind,
         stat_prefix="limit",
@@ -220,16 +213,16 @@ def with_local_limit(*, listen: Address, to: Address, requests: int, interval: s
         filter_enforced=always,
         enable_x_ratelimit_headers="DRAFT_VERSION_03",
     )
-    manager = _http("main", [{"match": {"prefix": "/"}, "route": {"cluster": "app"}}])
+    manager = pieces.http("main", [{"match": {"prefix": "/"}, "route": {"cluster": "app"}}])
     manager["typed_config"]["http_filters"].insert(0, limit)
-    return _bootstrap([_listener("in", listen, manager)], [_cluster("app", _place(to))])
+    return pieces.bootstrap([pieces.listener("in", listen, manager)], [pieces.cluster("app", pieces.place(to))])
 
 
 def with_limit_service(*, listen: Address, to: Address, service: Address, domain: str) -> Config:
     """Plain HTTP in and out, and the rate limit service is asked about each request."""
     kind = "extensions.filters.http.ratelimit.v3.RateLimit"
     grpc = {"envoy_grpc": {"cluster_name": "service"}, "timeout": "5s"}
-    limit = _named(
+    limit = pieces.named(
         "envoy.filters.http.ratelimit",
         kind,
         domain=domain,
@@ -239,10 +232,13 @@ def with_limit_service(*, listen: Address, to: Address, service: Address, domain
     )
     action = {"generic_key": {"descriptor_key": "rule", "descriptor_value": "each"}}
     route = {"cluster": "app", "rate_limits": [{"actions": [action]}]}
-    manager = _http("main", [{"match": {"prefix": "/"}, "route": route}])
+    manager = pieces.http("main", [{"match": {"prefix": "/"}, "route": route}])
     manager["typed_config"]["http_filters"].insert(0, limit)
-    clusters = [_cluster("app", _place(to)), _cluster("service", _place(service), **_http2())]
-    return _bootstrap([_listener("in", listen, manager)], clusters)
+    clusters = [
+        pieces.cluster("app", pieces.place(to)),
+        pieces.cluster("service", pieces.place(service), **pieces.http2()),
+    ]
+    return pieces.bootstrap([pieces.listener("in", listen, manager)], clusters)
 
 
 def with_authorizer(*, listen: Address, to: Address, authorizer: Address, is_grpc: bool, **fields: Any) -> Config:
@@ -256,11 +252,13 @@ def with_authorizer(*, listen: Address, to: Address, authorizer: Address, is_grp
         uri = {"uri": "http://authorizer", "cluster": "authorizer", "timeout": "5s"}
         top = {name: fields.pop(name) for name in ("allowed_headers", "with_request_body") if name in fields}
         asked = {"http_service": {"server_uri": uri, **fields}, **top}
-    filter_ = _named("envoy.filters.http.ext_authz", kind, transport_api_version="V3", **asked)
-    manager = _http("main", [{"match": {"prefix": "/"}, "route": {"cluster": "app"}}])
+    filter_ = pieces.named("envoy.filters.http.ext_authz", kind, transport_api_version="V3", **asked)
+    manager = pieces.http("main", [{"match": {"prefix": "/"}, "route": {"cluster": "app"}}])
     manager["typed_config"]["http_filters"].insert(0, filter_)
-    service = _cluster("authorizer", _place(authorizer), **(_http2() if is_grpc else {}))
-    return _bootstrap([_listener("in", listen, manager)], [_cluster("app", _place(to)), service])
+    service = pieces.cluster("authorizer", pieces.place(authorizer), **(pieces.http2() if is_grpc else {}))
+    return pieces.bootstrap(
+        [pieces.listener("in", listen, manager)], [pieces.cluster("app", pieces.place(to)), service]
+    )
 
 
 class CannotStart(Exception):
@@ -306,106 +304,3 @@ def _is_listening(address: Address) -> bool:
     wanted = f"{host:08X}:{address[1]:04X}"
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return any((fields := line.split())[1] == wanted and fields[3] == _LISTEN for line in lines)
-
-
-# -- pieces of Envoy's configuration -------------------------------------------------------------------------------
-
-
-def _typed(kind: str, **fields: Any) -> Config:
-    return {"@type": _API + kind, **fields}
-
-
-def _named(name: str, kind: str, **fields: Any) -> Config:
-    return {"name": name, "typed_config": _typed(kind, **fields)}
-
-
-def _bootstrap(listeners: list[Config], clusters: list[Config]) -> Config:
-    internal = _named("internal", "extensions.bootstrap.internal_listener.v3.InternalListener")
-    return {"static_resources": {"listeners": listeners, "clusters": clusters}, "bootstrap_extensions": [internal]}
-
-
-def _place(address: Address) -> Config:
-    return {"socket_address": {"address": address[0], "port_value": address[1]}}
-
-
-def _listener(name: str, address: Address | None, filter_: Config, **chain: Any) -> Config:
-    """An internal listener when there is no address."""
-    where: Config = {"internal_listener": {}} if address is None else {"address": _place(address)}
-    return {"name": name, **where, "filter_chains": [{"filters": [filter_], **chain}]}
-
-
-def _http(name: str, routes: list[Config], **extra: Any) -> Config:
-    manager = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-    hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
-    router = _named("envoy.filters.http.router", "extensions.filters.http.router.v3.Router")
-    return _named(
-        "http", manager, stat_prefix=name, route_config={"virtual_hosts": hosts}, http_filters=[router], **extra
-    )
-
-
-def _terminate(cluster: str) -> Config:
-    upgrade = [{"upgrade_type": "CONNECT", "connect_config": {}}]
-    route = {
-        "match": {"connect_matcher": {}},
-        "route": {"cluster": cluster, "timeout": "0s", "upgrade_configs": upgrade},
-    }
-    return _http(
-        "terminate",
-        [route],
-        codec_type="HTTP2",
-        http2_protocol_options={"allow_connect": True},
-        upgrade_configs=[{"upgrade_type": "CONNECT"}],
-    )
-
-
-def _tunnel(cluster: str, authority: str) -> Config:
-    kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
-    return _named("tunnel", kind, stat_prefix="tunnel", cluster=cluster, tunneling_config={"hostname": authority})
-
-
-def _cluster(name: str, where: Config, **extra: Any) -> Config:
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": where}}]}]
-    assignment = {"cluster_name": name, "endpoints": endpoints}
-    return {"name": name, "type": "STATIC", "connect_timeout": "5s", "load_assignment": assignment, **extra}
-
-
-def _internal_cluster(name: str, listener: str, passthrough: list[Config] | None = None, **extra: Any) -> Config:
-    """`passthrough` is what the listener is told of the endpoint."""
-    raw = _named("raw", "extensions.transport_sockets.raw_buffer.v3.RawBuffer")
-    kind = "extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport"
-    where = {"envoy_internal_address": {"server_listener_name": listener}}
-    socket_ = _named("internal", kind, transport_socket=raw, passthrough_metadata=passthrough or [])
-    return _cluster(name, where, transport_socket=socket_, **extra)
-
-
-def _hbone_cluster(certificate: Certificate, to: Address) -> Config:
-    tls = _named(
-        "tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context=_common_tls(certificate)
-    )
-    return _cluster("hbone", _place(to), transport_socket=tls, **_http2(allow_connect=True))
-
-
-def _http2(**options: bool) -> Config:
-    """Of a cluster whose endpoints speak HTTP/2."""
-    kind = "extensions.upstreams.http.v3.HttpProtocolOptions"
-    explicit = _typed(kind, explicit_http_config={"http2_protocol_options": options})
-    return {"typed_extension_protocol_options": {f"envoy.{kind}": explicit}}
-
-
-def _server_tls(certificate: Certificate) -> Config:
-    kind = "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
-    return _named("tls", kind, require_client_certificate=True, common_tls_context=_common_tls(certificate))
-
-
-def _common_tls(certificate: Certificate) -> Config:
-    return {
-        "alpn_protocols": ["h2"],
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
-        "tls_certificates": [
-            {
-                "certificate_chain": {"filename": str(certificate.chain)},
-                "private_key": {"filename": str(certificate.key)},
-            }
-        ],
-        "validation_context": {"trusted_ca": {"filename": str(certificate.roots)}},
-    }

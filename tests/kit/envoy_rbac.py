@@ -9,7 +9,7 @@ https://github.com/istio/istio/tree/master/pilot/pkg/security/authz
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tests.kit.envoy import Address, Config, _bootstrap, _http, _listener, _named, _typed
+from tests.kit.envoy_pieces import Address, Config, bootstrap, http, listener, named, typed
 
 _FILTERS = "extensions.filters.http."
 _RBAC = _FILTERS + "rbac.v3.RBAC"
@@ -20,7 +20,7 @@ _TEMPLATE = "extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
 def judge(listen: Address, principal: str, cases: Iterable[Iterable[Mapping[str, Any]]]) -> Config:
     """An Envoy whose clients are all `principal`."""
     routes = [_route(number, list(policies)) for number, policies in enumerate(cases)]
-    manager = _http(
+    manager = http(
         "judge",
         routes,
         use_remote_address=False,
@@ -33,20 +33,20 @@ def judge(listen: Address, principal: str, cases: Iterable[Iterable[Mapping[str,
         "format_string": {"text_format_source": {"inline_string": f"spiffe://{principal}"}},
     }
     before = [
-        _named("state", _FILTERS + "set_filter_state.v3.Config", on_request_headers=[state]),
-        _named("deny", _RBAC),
-        _named("allow", _RBAC),
+        named("state", _FILTERS + "set_filter_state.v3.Config", on_request_headers=[state]),
+        named("deny", _RBAC),
+        named("allow", _RBAC),
     ]
     manager["typed_config"]["http_filters"][:0] = before
     features = {"envoy.reloadable_features.http_reject_path_with_fragment": False}
     runtime = {"layers": [{"name": "istio", "static_layer": features}]}
-    return {**_bootstrap([_listener("judge", listen, manager)], []), "layered_runtime": runtime}
+    return {**bootstrap([listener("judge", listen, manager)], []), "layered_runtime": runtime}
 
 
 def _route(number: int, policies: list[Mapping[str, Any]]) -> Config:
     header = {"name": "x-case", "string_match": {"exact": str(number)}}
     filters = {
-        action.lower(): _typed(_RBAC + "PerRoute", rbac={"rules": {"action": action, "policies": dict(entries)}})
+        action.lower(): typed(_RBAC + "PerRoute", rbac={"rules": {"action": action, "policies": dict(entries)}})
         for action in ("DENY", "ALLOW")
         if (its := [it for it in policies if it["spec"]["action"] == action])
         and ((entries := list(_entries(its))) or action == "ALLOW")
@@ -120,7 +120,7 @@ def _matchers(key: str, value: str) -> Iterator[Config]:
         case "paths" if "{" in value:
             template = value.replace("{**}", "**").replace("{*}", "*")
             name = "envoy.path.match.uri_template.uri_template_matcher"
-            yield {"uri_template": {"name": name, "typed_config": _typed(_TEMPLATE, path_template=template)}}
+            yield {"uri_template": {"name": name, "typed_config": typed(_TEMPLATE, path_template=template)}}
         case "paths":
             yield {"url_path": {"path": _text(value)}}
         case _:

@@ -1,7 +1,8 @@
 """Who is denied and why; against a slow model of the documentation for whatever policies and requests there may be."""
 
 import ipaddress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from policies.access import (
     Namespace,
     Path,
     Principal,
+    Seen,
     SourceIp,
 )
 from policies.attributes import Identity, Peer, RequestHead
@@ -79,6 +81,28 @@ def test_everybody_is_asked_whom_a_matching_custom_policy_names_and_nobody_twice
 
     assert authorization.custom_providers(access(b"/a")) == ("opa", "login")
     assert authorization.custom_providers(access(b"/b")) == ("opa",)
+
+
+def test_the_rules_of_a_provider_that_has_granted_a_request_are_not_matched_again() -> None:
+    asked = []
+
+    @dataclass(frozen=True)
+    class Noted:
+        key: ClassVar[str] = "noted"
+        values: str
+        is_not: bool = False
+        sees: ClassVar[Seen] = Seen.CONNECTION
+
+        def holds(self, access: Access) -> bool:
+            asked.append(self.values)
+            return True
+
+    its = [policy(Action.CUSTOM, rule(Noted(name)), name=name, provider=name) for name in ("login", "opa")]
+    authorization = Authorization(tuple(its))
+
+    assert authorization.custom_providers(access(), granted=("login",)) == ("opa",)
+    assert authorization.custom_providers(access(), granted=("login", "opa")) == ()
+    assert asked == ["opa"]
 
 
 def test_whom_an_exempt_policy_allows_needs_no_other() -> None:

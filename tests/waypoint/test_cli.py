@@ -80,6 +80,10 @@ def test_every_flag_of_run_names_its_environment_variable() -> None:
         (("--resources", "/nowhere"), "'/nowhere' does not exist"),
         (("--resources", "/", "--gateway", "waypoint"), "'waypoint' is not of the form NAMESPACE/NAME"),
         (("--resources", "/", "--gateway", "a/b", "--listen", "15008"), "'15008' is not of the form ADDRESS:PORT"),
+        (
+            ("--resources", "/", "--gateway", "a/b", "--listen", "127.0.0.1:١٥٠٠٨"),
+            "'127.0.0.1:١٥٠٠٨' is not of the form ADDRESS:PORT",
+        ),
     ],
 )
 def test_a_wrong_flag_is_a_sentence_and_exit_status_2(args: tuple[str, ...], sentence: str) -> None:

@@ -282,11 +282,10 @@ def first_question(
     if destination.authorization is None or destination.authorizers is None:
         return None
     access = Access(peer, destination.addresses, destination.port, head)
-    providers = destination.authorization.custom_providers(access)
-    if not destination.authorizers.keys() >= set(providers):
+    providers = destination.authorization.custom_providers(access, granted)
+    if not providers or not destination.authorizers.keys() >= set(providers):
         return None
-    following = next((it for it in providers if it not in granted), None)
-    return destination.authorizers[following].question(head) if following is not None else None
+    return destination.authorizers[providers[0]].question(head)
 
 
 def _authorize(
@@ -295,8 +294,8 @@ def _authorize(
     """Before anything else is looked at; nobody learns from an answer which routes there are. A provider that could not
     be asked denies: it is unknown, or a rule looks at tokens, which come later, or at bytes that are no HTTP."""
     verdict = authorization.judge(access)
-    for provider in authorization.custom_providers(access):
-        if provider not in known or (granted is not None and provider not in granted):
+    for provider in authorization.custom_providers(access, granted or ()):
+        if provider not in known or granted is not None:
             return verdict, NotAuthorized(f"{provider!r} is to be asked, and can't be")
     return verdict, None if verdict.is_allowed else Denied(verdict)
 

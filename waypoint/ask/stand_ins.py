@@ -13,9 +13,9 @@ import msgspec
 
 from l4.config.documents import Document, FileOrigin, ObjectKey
 from l4.config.resources import Resource, Resources
+from l4.discovery.label_names import DATAPLANE_MODE, REDIRECTION
 from l4.discovery.objects import EndpointSlice, NamespaceObject, Pod
 from waypoint.ask.explanation import EndpointTold, Explanation
-from waypoint.ask.lint.bindings import DATAPLANE_MODE
 from waypoint.ask.templates import Template, templates
 
 _FIRST_ADDRESS = IPv6Address("2001:db8::1")  # of the range that is for documentation: nobody has these
@@ -71,7 +71,7 @@ def _pod(template: Template, ip: str, *, is_enrolled: bool) -> Resource[Pod] | N
     metadata: Mapping[str, Any] = template.content.get("metadata") or {}
     annotations = dict(metadata.get("annotations") or {})
     if is_enrolled:
-        annotations.setdefault("ambient.istio.io/redirection", "enabled")
+        annotations.setdefault(REDIRECTION, "enabled")
     content = {
         "metadata": {
             "name": key.name if key.kind == "Pod" else f"{key.name}-{key.kind.lower()}",

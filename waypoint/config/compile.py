@@ -15,7 +15,7 @@ from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
 from l4.discovery.index import Update
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Moved, Registry
-from l4.discovery.waypoints import GATEWAY_NAME
+from l4.discovery.waypoints import serves
 from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
 from policies.attributes import ClusterName
 from policies.host_pattern import HostPattern
@@ -207,7 +207,7 @@ class Compilation:
         one of those by whose labels clients are told apart."""
         before, after = moved.before, moved.after
         its = [it for it in (before, after) if it is not None]
-        if any(_is_pod_of(self._gateway, it) or self._own_ip in it.addresses for it in its):
+        if any(serves(it, self._gateway) or self._own_ip in it.addresses for it in its):
             return True
         is_as_ready = before is not None and after is not None and _ready(before) == _ready(after)
         is_called = any(map(self._clusters.is_ours, its))
@@ -244,15 +244,9 @@ def _ready(workload: Workload) -> Workload:
     return replace(workload, is_healthy=True, is_leaving=False)
 
 
-def _is_pod_of(gateway: tuple[str, str], workload: Workload) -> bool:
-    return (workload.namespace, workload.labels.get(GATEWAY_NAME)) == gateway
-
-
 def _tells_client(ours: Iterable[Resource[Gateway]], registry: Registry, gateway: tuple[str, str]) -> bool:
     """By an annotation of the Gateway, or of its pods, as Istio has it."""
-    namespace, name = gateway
-    pods = (it for it in registry.workloads.values() if it.namespace == namespace)
-    annotations = [it.annotations for it in pods if it.labels.get(GATEWAY_NAME) == name]
+    annotations = [it.annotations for it in registry.workloads.values() if serves(it, gateway)]
     annotations += [it.value.metadata.annotations for it in ours]
     return any(it.get(TELLS_CLIENT) == "true" for it in annotations)
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Self
 
+from l4.discovery.objects import is_port
+
 FIRST_PORT = 9080
 
 
@@ -39,6 +41,6 @@ class Ingress:
 
 
 def _port(text: str, port: str) -> int:
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if not is_port(port):
         raise ValueError(f"{text!r} has {port!r} where a port between 1 and 65535 is expected")
     return int(port)

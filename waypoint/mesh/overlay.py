@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from l4.config.documents import ObjectKey
+from l4.discovery.label_names import GATEWAY_NAME, OUTBOUND_CAPTURE, REDIRECTION
 from waypoint.mesh.environment import CLUSTER_DOMAIN
 from waypoint.mesh.manifests import Container
 from waypoint.mesh.plan import Mesh, Waypoint
@@ -70,7 +71,7 @@ def _waypoint_service(waypoint: Waypoint) -> Content:
             "clusterIP": waypoint.address,
             "clusterIPs": [waypoint.address],
             "ports": [{"name": "mesh", "port": HBONE_PORT, "protocol": "TCP", "appProtocol": "hbone"}],
-            "selector": {"gateway.networking.k8s.io/gateway-name": key.name},
+            "selector": {GATEWAY_NAME: key.name},
         },
     }
 
@@ -78,7 +79,7 @@ def _waypoint_service(waypoint: Waypoint) -> Content:
 def _pod(pod: Pod, *, is_ready: bool) -> Content:
     annotations = dict(pod.annotations)
     if pod.capture:
-        annotations |= {"ambient.istio.io/redirection": "enabled", "pywaypoint.dev/outbound-capture": pod.capture}
+        annotations |= {REDIRECTION: "enabled", OUTBOUND_CAPTURE: pod.capture}
     owner = pod.owner
     owners = [{"apiVersion": "apps/v1", "kind": owner.kind, "name": owner.name}] if owner is not None else []
     node = {"nodeName": NODE} if pod.capture else {}  # on the node are the pods whose traffic its ztunnel carries

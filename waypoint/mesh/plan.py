@@ -11,6 +11,7 @@ from typing import Any
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Resource, Resources
+from l4.discovery.label_names import DATAPLANE_MODE, GATEWAY_NAME, MANAGED, TUNNEL
 from policies.attributes import Identity
 from waypoint.mesh.addresses import Addresses
 from waypoint.mesh.environment import needs_cluster
@@ -151,10 +152,10 @@ def _ingress_pod(namespace: str, capture: str, addresses: Addresses) -> Pod:
 def _waypoint(gateway: ObjectKey, addresses: Addresses) -> Waypoint:
     """Labelled the way Istio labels the pods that it makes for a Gateway."""
     labels = {
-        "gateway.networking.k8s.io/gateway-name": gateway.name,
-        "gateway.istio.io/managed": "istio.io-mesh-controller",
-        "istio.io/dataplane-mode": "none",
-        "networking.istio.io/tunnel": "http",
+        GATEWAY_NAME: gateway.name,
+        MANAGED: "istio.io-mesh-controller",
+        DATAPLANE_MODE: "none",
+        TUNNEL: "http",
     }
     name = _name(gateway)
     pod = Pod(gateway.namespace, gateway.name, addresses.pods[name], service_account=gateway.name, labels=labels)

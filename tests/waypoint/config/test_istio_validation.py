@@ -45,6 +45,7 @@ def tls(names: str, hosts: str = "['*.example.com']") -> str:
         ("{http: [{directResponse: {status: 200}}], gateways: [front]}", "hosts is missing"),
         ("{tcp: [{route: [{destination: {host: a}}]}]}", "hosts is missing"),
         (rule("retries: {retryOn: 5xx}"), "attempts is 0, or missing"),
+        (rule("retries: {attempts: 1, retryOn: ٥٠٣}"), "retryOn: '٥٠٣' is no reason to retry"),
         (rule("retries: {attempts: 0, perTryTimeout: 1s}"), "attempts is 0, or missing"),
         (rule("retries: {attempts: 1, backoff: 0s}"), "backoff must be 1ms or more"),
         (rule("fault: {delay: {percentage: {value: 5}}}"), "fixedDelay must be there"),

@@ -19,7 +19,20 @@ def test_each_further_ingress_has_the_next_port() -> None:
     assert Ingress.parse("front", position=2).listen == ("127.0.0.1", 9082)
 
 
-@pytest.mark.parametrize("text", ["", "/front", "front:", "front:http", "front=127.0.0.1", "front:70000", "front=:80"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/front",
+        "front:",
+        "front:http",
+        "front=127.0.0.1",
+        "front:70000",
+        "front:٨٠",
+        "front=127.0.0.1:٨٠",
+        "front=:80",
+    ],
+)
 def test_anything_else_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not of the form|where a port between"):
         Ingress.parse(text)

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.config.resources import Resource
+from l4.discovery.label_names import DATAPLANE_MODE, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
 from l4.discovery.objects import Gateway
-from l4.discovery.waypoints import USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
 from waypoint.config.istio.virtual_service import MESH, VirtualService
 
 ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
 POLICIES = ("RateLimitPolicy", "FaultPolicy")
-DATAPLANE_MODE = "istio.io/dataplane-mode"
 _CANARY = f"{USE_WAYPOINT}-canary"
 _CANARY_NAMESPACE = f"{USE_WAYPOINT}-canary-namespace"
 _LABELLED = ("Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry")

@@ -10,8 +10,8 @@ import msgspec
 
 from l4.config.codes import Code
 from l4.config.documents import Document, Problem
+from l4.discovery.label_names import GATEWAY_NAME, USE_WAYPOINT
 from l4.discovery.objects import ROOT_NAMESPACE, LabelSelector
-from l4.discovery.waypoints import GATEWAY_NAME, USE_WAYPOINT
 from waypoint.ask.lint.bindings import is_enrolled
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
 

@@ -6,8 +6,8 @@ from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.config.resources import Resource
 from l4.discovery.kubernetes import app_protocol
+from l4.discovery.label_names import GATEWAY_NAME
 from l4.discovery.objects import ServiceObject
-from l4.discovery.waypoints import GATEWAY_NAME
 from l4.discovery.workload import AppProtocol
 from waypoint.ask.lint.bindings import ROUTES
 from waypoint.ask.lint.subject import Subject, items, mapping, problem

@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
+from l4.discovery.label_names import NETWORK, REGION, SUBZONE, ZONE
 from l4.discovery.registry import Registry
+from l4.discovery.waypoints import serves
 from l4.discovery.workload import Service, Workload
 from policies.balancing.locality import (
     NEAREST,
@@ -26,19 +28,12 @@ from policies.balancing.locality import (
 from waypoint.config.istio.destination_rule import Policy
 from waypoint.config.istio.traffic_policy import LocalityLb
 
-_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-_NETWORK, _REGION, _ZONE, _SUBZONE, _NODE = (
-    "topology.istio.io/network",
-    "topology.kubernetes.io/region",
-    "topology.kubernetes.io/zone",
-    "topology.istio.io/subzone",
-    "kubernetes.io/hostname",
-)
-_SAME_ZONE = (_NETWORK, _REGION, _ZONE)
+_NODE = "kubernetes.io/hostname"
+_SAME_ZONE = (NETWORK, REGION, ZONE)
 _DISTRIBUTIONS = {
     "PreferClose": _SAME_ZONE,
     "PreferSameZone": _SAME_ZONE,
-    "PreferSameNode": (*_SAME_ZONE, _SUBZONE, _NODE),
+    "PreferSameNode": (*_SAME_ZONE, SUBZONE, _NODE),
 }
 
 Ranking = Callable[[Workload], Rank | None]
@@ -128,16 +123,13 @@ def _by_locality(failover: Mapping[str, str], own: Place) -> Ranking:
 
 
 def _pods(registry: Registry, gateway: tuple[str, str]) -> Iterator[Workload]:
-    namespace, name = gateway
-    for workload in registry.workloads.values():
-        if workload.namespace == namespace and workload.labels.get(_GATEWAY_NAME) == name:
-            yield workload
+    return (it for it in registry.workloads.values() if serves(it, gateway))
 
 
 def _labels(workload: Workload) -> dict[str, str]:
     """With those that say where it is."""
     region, zone, subzone = parse_locality(workload.locality)
-    places = {_NETWORK: workload.network, _REGION: region, _ZONE: zone, _SUBZONE: subzone, _NODE: workload.node}
+    places = {NETWORK: workload.network, REGION: region, ZONE: zone, SUBZONE: subzone, _NODE: workload.node}
     return {**workload.labels, **places}
 
 

@@ -174,7 +174,7 @@ class Retries(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         for word in words(self.retry_on):
-            if word not in _CONDITIONS and not (word.isdecimal() and 200 <= int(word) <= 599):
+            if word not in _CONDITIONS and not (word.isascii() and word.isdecimal() and 200 <= int(word) <= 599):
                 raise ValueError(f"retryOn: {word!r} is no reason to retry; known are {', '.join(sorted(_CONDITIONS))}")
         for name, text in (("perTryTimeout", self.per_try_timeout), ("backoff", self.backoff)):
             if text is not None and (seconds_of(text) or 0.0) < 0.001:

@@ -17,6 +17,7 @@ from l4.config.codes import Code
 from l4.config.resources import Resource, Strict
 from l4.discovery.objects import Metadata, PortNumber
 from l4.discovery.registry import Registry
+from l4.discovery.waypoints import serves
 from policies.path_normalization import PathNormalization
 from policies.rate_limit import Limit, LimitService, RateLimits, RateRule
 from waypoint.config.api_fields import ObjectName, SectionName, repeated
@@ -95,7 +96,6 @@ class RateLimitPolicy(Strict, frozen=True, rename="camel"):
 
 
 _SECONDS = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86400}
-_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 
 class LimitCompiler:
@@ -144,9 +144,7 @@ class LimitCompiler:
 
 def replicas_of(registry: Registry, gateway: tuple[str, str]) -> int:
     """How many pods serve the Gateway; at least the one that asks."""
-    namespace, name = gateway
-    pods = (it for it in registry.workloads.values() if it.namespace == namespace and it.is_healthy)
-    return max(1, sum(it.labels.get(_GATEWAY_NAME) == name for it in pods))
+    return max(1, sum(it.is_healthy and serves(it, gateway) for it in registry.workloads.values()))
 
 
 def _rule(name: str, scope: str, rule: RateLimitRule, shares: int, normalization: PathNormalization) -> RateRule:

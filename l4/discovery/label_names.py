@@ -1,0 +1,22 @@
+"""The names of the labels and annotations that more than one module reads or writes: Kubernetes', Istio's and ours.
+
+A name that only one module knows stands in that module.
+"""
+
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+"""On the pods of a Gateway: which one."""
+MANAGED = "gateway.istio.io/managed"
+USE_WAYPOINT = "istio.io/use-waypoint"
+USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace"
+WAYPOINT_FOR = "istio.io/waypoint-for"
+DATAPLANE_MODE = "istio.io/dataplane-mode"
+REDIRECTION = "ambient.istio.io/redirection"
+TUNNEL = "networking.istio.io/tunnel"
+
+NETWORK = "topology.istio.io/network"
+REGION = "topology.kubernetes.io/region"
+ZONE = "topology.kubernetes.io/zone"
+SUBZONE = "topology.istio.io/subzone"
+
+OUTBOUND_CAPTURE = "pywaypoint.dev/outbound-capture"
+INBOUND_CAPTURE = "pywaypoint.dev/inbound-capture"

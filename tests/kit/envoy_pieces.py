@@ -1,0 +1,119 @@
+"""Pieces of Envoy's configuration: listeners, clusters, tunnels, TLS."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_API = "type.googleapis.com/envoy."
+
+Address = tuple[str, int]
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Files of one identity, and of the roots that its peers must lead to."""
+
+    chain: Path
+    key: Path
+    roots: Path
+
+
+def typed(kind: str, **fields: Any) -> Config:
+    return {"@type": _API + kind, **fields}
+
+
+def named(name: str, kind: str, **fields: Any) -> Config:
+    return {"name": name, "typed_config": typed(kind, **fields)}
+
+
+def bootstrap(listeners: list[Config], clusters: list[Config]) -> Config:
+    internal = named("internal", "extensions.bootstrap.internal_listener.v3.InternalListener")
+    return {"static_resources": {"listeners": listeners, "clusters": clusters}, "bootstrap_extensions": [internal]}
+
+
+def place(address: Address) -> Config:
+    return {"socket_address": {"address": address[0], "port_value": address[1]}}
+
+
+def listener(name: str, address: Address | None, filter_: Config, **chain: Any) -> Config:
+    """An internal listener when there is no address."""
+    where: Config = {"internal_listener": {}} if address is None else {"address": place(address)}
+    return {"name": name, **where, "filter_chains": [{"filters": [filter_], **chain}]}
+
+
+def http(name: str, routes: list[Config], **extra: Any) -> Config:
+    manager = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
+    router = named("envoy.filters.http.router", "extensions.filters.http.router.v3.Router")
+    return named(
+        "http", manager, stat_prefix=name, route_config={"virtual_hosts": hosts}, http_filters=[router], **extra
+    )
+
+
+def terminate(cluster: str) -> Config:
+    upgrade = [{"upgrade_type": "CONNECT", "connect_config": {}}]
+    route = {
+        "match": {"connect_matcher": {}},
+        "route": {"cluster": cluster, "timeout": "0s", "upgrade_configs": upgrade},
+    }
+    return http(
+        "terminate",
+        [route],
+        codec_type="HTTP2",
+        http2_protocol_options={"allow_connect": True},
+        upgrade_configs=[{"upgrade_type": "CONNECT"}],
+    )
+
+
+def tunnel(cluster: str, authority: str) -> Config:
+    kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    return named("tunnel", kind, stat_prefix="tunnel", cluster=cluster, tunneling_config={"hostname": authority})
+
+
+def cluster(name: str, where: Config, **extra: Any) -> Config:
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": where}}]}]
+    assignment = {"cluster_name": name, "endpoints": endpoints}
+    return {"name": name, "type": "STATIC", "connect_timeout": "5s", "load_assignment": assignment, **extra}
+
+
+def internal_cluster(name: str, listener: str, passthrough: list[Config] | None = None, **extra: Any) -> Config:
+    """`passthrough` is what the listener is told of the endpoint."""
+    raw = named("raw", "extensions.transport_sockets.raw_buffer.v3.RawBuffer")
+    kind = "extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport"
+    where = {"envoy_internal_address": {"server_listener_name": listener}}
+    socket_ = named("internal", kind, transport_socket=raw, passthrough_metadata=passthrough or [])
+    return cluster(name, where, transport_socket=socket_, **extra)
+
+
+def hbone_cluster(certificate: Certificate, to: Address) -> Config:
+    tls = named(
+        "tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context=common_tls(certificate)
+    )
+    return cluster("hbone", place(to), transport_socket=tls, **http2(allow_connect=True))
+
+
+def http2(**options: bool) -> Config:
+    """Of a cluster whose endpoints speak HTTP/2."""
+    kind = "extensions.upstreams.http.v3.HttpProtocolOptions"
+    explicit = typed(kind, explicit_http_config={"http2_protocol_options": options})
+    return {"typed_extension_protocol_options": {f"envoy.{kind}": explicit}}
+
+
+def server_tls(certificate: Certificate) -> Config:
+    kind = "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    return named("tls", kind, require_client_certificate=True, common_tls_context=common_tls(certificate))
+
+
+def common_tls(certificate: Certificate) -> Config:
+    return {
+        "alpn_protocols": ["h2"],
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+        "tls_certificates": [
+            {
+                "certificate_chain": {"filename": str(certificate.chain)},
+                "private_key": {"filename": str(certificate.key)},
+            }
+        ],
+        "validation_context": {"trusted_ca": {"filename": str(certificate.roots)}},
+    }

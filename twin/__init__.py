@@ -22,8 +22,15 @@ from pathlib import Path
 from twin.module import Module
 
 HOT = (
-    "l4/http2/_engine.py",
     "l4/http2/events.py",
+    "l4/http2/express/engine.py",
+    "l4/http2/express/head_blocks.py",
+    "l4/http2/express/messages.py",
+    "l4/http2/express/output.py",
+    "l4/http2/express/rules.py",
+    "l4/http2/express/settings.py",
+    "l4/http2/express/streams.py",
+    "l4/http2/express/windows.py",
     "l4/http2/flood.py",
     "l4/http2/frames.py",
     "l4/http2/heads.py",

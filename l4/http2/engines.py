@@ -1,7 +1,7 @@
 """The two engines that implement an HTTP/2 connection, and the choice between them.
 
 `h2`, the library, is the reference (`_h2_engine`). In ours, DATA and WINDOW_UPDATE on open streams take an express lane
-(`_engine`). One contract suite and differential fuzzing hold them together.
+(`express`). One contract suite and differential fuzzing hold them together.
 """
 
 from enum import StrEnum
@@ -20,6 +20,6 @@ def connect(engine: Engine, *, is_client: bool, limits: Limits) -> Connection:
         from l4.http2._h2_engine import H2Engine
 
         return H2Engine(is_client=is_client, limits=limits)
-    from l4.http2._engine import ExpressEngine
+    from l4.http2.express.engine import ExpressEngine
 
     return ExpressEngine(is_client=is_client, limits=limits)

@@ -1,0 +1,161 @@
+"""The streams of one connection: which are open, which were reset, and which ids are still unused (RFC 9113 5.1).
+
+A stream is forgotten as soon as it is closed in both directions. Of those that ended with RST_STREAM, the latest are
+remembered, because frames may still arrive that the peer sent before it knew.
+"""
+
+from collections import OrderedDict
+
+from l4.http2 import frames
+from l4.http2.errors import ConnectionFault, ErrorCode, StreamFault, StreamUnavailable
+
+_REMEMBERED_RESETS = 1000
+
+
+class Stream:
+    """An open stream, or one that is half closed."""
+
+    __slots__ = (
+        "expected",
+        "has_head",
+        "id",
+        "is_bodiless",
+        "local_closed",
+        "receive_window",
+        "received",
+        "remote_closed",
+        "send_window",
+        "unreturned",
+    )
+
+    def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
+        self.id = stream_id
+        self.send_window = send_window
+        self.receive_window = receive_window
+        self.unreturned = 0  # consumed, but not yet given back to the peer
+        self.local_closed = False
+        self.remote_closed = False
+        self.has_head = False  # the peer's final head has come
+        self.is_bodiless = False  # a response to HEAD
+        self.expected: int | None = None  # content-length
+        self.received = 0
+
+
+class Streams:
+    """The streams of one connection, by id."""
+
+    __slots__ = (
+        "_counts",
+        "_initial_receive_window",
+        "_initial_send_window",
+        "_is_client",
+        "_resets",
+        "by_id",
+        "highest_peer",
+        "last_accepted",
+        "next_own",
+    )
+
+    def __init__(self, is_client: bool) -> None:
+        self._is_client = is_client
+        self.by_id: dict[int, Stream] = {}
+        self._counts = [0, 0]  # open streams by parity of their id
+        self._resets: OrderedDict[int, bool] = OrderedDict()  # stream id → whether we sent RST_STREAM
+        self.next_own = 1 if is_client else 2
+        self.highest_peer = 0
+        self.last_accepted: int | None = None  # the last stream id of our GOAWAY
+        self._initial_send_window = frames.DEFAULT_WINDOW
+        self._initial_receive_window = frames.DEFAULT_WINDOW  # until the peer acknowledges our SETTINGS
+
+    @property
+    def own_count(self) -> int:
+        """Number of open streams that we opened."""
+        return self._counts[1 if self._is_client else 0]
+
+    @property
+    def peer_count(self) -> int:
+        """Number of open streams that the peer opened."""
+        return self._counts[0 if self._is_client else 1]
+
+    def open(self, stream_id: int) -> Stream:
+        """Add a stream. The caller has checked that its id may be used."""
+        stream = Stream(stream_id, self._initial_send_window, self._initial_receive_window)
+        self.by_id[stream_id] = stream
+        self._counts[stream_id & 1] += 1
+        return stream
+
+    def writable(self, stream_id: int) -> Stream:
+        """The stream with this id. Raises StreamUnavailable if we have ended it, or it does not exist."""
+        stream: Stream | None = self.by_id.get(stream_id)
+        if stream is None or stream.local_closed:
+            raise StreamUnavailable(f"stream {stream_id} has ended")
+        return stream
+
+    def close_local(self, stream: Stream) -> None:
+        """We sent END_STREAM."""
+        stream.local_closed = True
+        if stream.remote_closed:
+            self.forget(stream)
+
+    def close_remote(self, stream: Stream) -> None:
+        """The peer sent END_STREAM. Raises StreamFault for a body that is shorter than its content-length."""
+        if stream.expected is not None and stream.received != stream.expected:
+            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is shorter than its content-length")
+        stream.remote_closed = True
+        if stream.local_closed:
+            self.forget(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Remove a stream that is closed in both directions."""
+        if self.by_id.pop(stream.id, None) is not None:
+            self._counts[stream.id & 1] -= 1
+
+    def remember_reset(self, stream_id: int, by_us: bool) -> None:
+        """RST_STREAM was sent, by us or by the peer."""
+        self._resets[stream_id] = by_us
+        if len(self._resets) > _REMEMBERED_RESETS:
+            self._resets.popitem(last=False)
+
+    def was_reset(self, stream_id: int) -> bool:
+        """Whether the stream is remembered as one that RST_STREAM ended."""
+        return stream_id in self._resets
+
+    def is_own(self, stream_id: int) -> bool:
+        """Whether the id is one of those that we open streams with."""
+        return bool(stream_id & 1) == self._is_client
+
+    def is_idle(self, stream_id: int) -> bool:
+        """Whether nobody has opened the stream yet."""
+        return stream_id >= self.next_own if self.is_own(stream_id) else stream_id > self.highest_peer
+
+    def saw(self, stream_id: int) -> None:
+        """The peer used this id for a stream that was not opened: no lower one of its own may follow."""
+        if not self.is_own(stream_id):
+            self.highest_peer = max(self.highest_peer, stream_id)
+
+    def check_closed(self, stream_id: int, stream: Stream | None) -> None:
+        """Judge a frame on a stream whose receiving side has ended. It is forgiven only if it crossed our RST_STREAM.
+        Raises StreamFault or ConnectionFault."""
+        by_us = self._resets.get(stream_id)
+        if stream is not None or by_us is False:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "a frame after END_STREAM or RST_STREAM")
+        if by_us is None:
+            raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"a frame on stream {stream_id}, which has ended")
+
+    def resize_send_windows(self, size: int) -> None:
+        """The peer's SETTINGS change how much we may send on each stream (RFC 9113 section 6.9.2)."""
+        if size > frames.MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE is {size}")
+        difference = size - self._initial_send_window
+        self._initial_send_window = size
+        for stream in self.by_id.values():
+            stream.send_window += difference
+            if stream.send_window > frames.MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window overflows")
+
+    def resize_receive_windows(self, size: int) -> None:
+        """The peer acknowledged our SETTINGS, which change how much it may send on each stream."""
+        difference = size - self._initial_receive_window
+        self._initial_receive_window = size
+        for stream in self.by_id.values():
+            stream.receive_window += difference

@@ -1,0 +1,55 @@
+"""Flow control (RFC 9113 section 5.2): how much both sides may still send on the connection, and who gives it back.
+
+Each stream has windows of its own, in `Stream`. What the application has consumed is given back to the peer in halves
+of a window: a stream of small frames is not answered frame by frame.
+"""
+
+from l4.http2 import frames
+from l4.http2.connection import Limits
+from l4.http2.errors import ConnectionFault, ErrorCode
+from l4.http2.express.output import Output
+from l4.http2.express.streams import Stream
+
+
+class Windows:
+    """The windows of one connection."""
+
+    __slots__ = ("_connection_half", "_output", "_stream_half", "_unreturned", "receive", "send")
+
+    def __init__(self, limits: Limits, output: Output) -> None:
+        self._output = output
+        self._stream_half = (limits.stream_window + 1) // 2
+        self._connection_half = (max(limits.connection_window, frames.DEFAULT_WINDOW) + 1) // 2
+        self._unreturned = 0  # consumed, but not yet given back to the peer
+        self.send = frames.DEFAULT_WINDOW
+        self.receive = frames.DEFAULT_WINDOW
+
+    def widen(self, size: int) -> None:
+        """Let the peer send this much on the connection at once. SETTINGS has no word for it."""
+        if size > frames.DEFAULT_WINDOW:
+            self._give_back(0, size - self.receive)
+            self.receive = size
+
+    def consume(self, stream: Stream | None, length: int) -> None:
+        """The application has dealt with this much received DATA of a stream, or of one that has ended."""
+        self._unreturned += length
+        if self._unreturned >= self._connection_half:
+            self._give_back(0, self._unreturned)
+            self.receive += self._unreturned
+            self._unreturned = 0
+        if stream is not None and not stream.remote_closed:
+            stream.unreturned += length
+            if stream.unreturned >= self._stream_half:
+                self._give_back(stream.id, stream.unreturned)
+                stream.receive_window += stream.unreturned
+                stream.unreturned = 0
+
+    def _give_back(self, stream_id: int, increment: int) -> None:
+        self._output.add(frames.window_update_frame(stream_id, increment))
+
+    def open_connection(self, increment: int) -> None:
+        """The peer lets us send more on the connection. Raises ConnectionFault."""
+        self.send += increment
+        if increment == 0 or self.send > frames.MAX_WINDOW:
+            code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR
+            raise ConnectionFault(code, f"WINDOW_UPDATE of the connection by {increment}")

@@ -25,18 +25,15 @@ from pathlib import Path
 
 import uvloop
 
-from l4.config.holder import Holder
 from l4.config.settings import Settings
-from l4.discovery.registry import Registry
-from l4.net.tasks import Tasks
+from l4.identity.files import FileStore
+from l4.identity.source import OwnCertificate
 from l4.readiness import Readiness
-from waypoint.authentication.tokens import Tokens
+from policies.attributes import Identity
 from waypoint.config.snapshot import Snapshot
-from waypoint.live import LivePolicies
-from waypoint.metrics import waypoint_metrics
 from waypoint.process.following import Following
 from waypoint.process.options import GatewayName, RunOptions
-from waypoint.upstream.clusters import Clusters
+from waypoint.process.worker import Parts, assemble
 
 _NOBODY = ("127.0.0.1", 0)
 _BEAT_SECONDS = 0.002
@@ -125,11 +122,12 @@ class _Waypoint:
     """What follows a configuration, and what it is followed for, without the ports."""
 
     def __init__(self, folder: Path) -> None:
-        metrics, settings = waypoint_metrics("bench"), Settings.from_environment({})
-        self.holder = Holder(Snapshot("", Registry()))
-        self._tasks = Tasks(metrics.count_loop_failure, lambda name, sentence: None)
-        self._clusters = Clusters(settings, self._tasks.keep)
-        nowhere = Path("/nonexistent")
+        settings, nowhere = Settings.from_environment({}), Path("/nonexistent")
+        certificate = OwnCertificate(
+            FileStore(nowhere, nowhere, nowhere), Identity("cluster.local", "default", "waypoint")
+        )
+        self._worker = assemble(Parts(settings, certificate))
+        self.holder, self._tasks = self._worker.holder, self._worker.tasks
         options = RunOptions(
             resources=(folder,),
             gateway=GatewayName("default", "waypoint"),
@@ -145,12 +143,9 @@ class _Waypoint:
         self.following = Following(
             options,
             settings,
-            holder=self.holder,
-            clusters=self._clusters,
-            live=LivePolicies(metrics, self._tasks.spawn),
-            tokens=Tokens(settings, self._tasks.keep),
+            put_in_force=self._worker.put_in_force,
             readiness=Readiness({"configuration"}),
-            metrics=metrics,
+            metrics=self._worker.metrics,
         )
 
     def follow(self) -> None:
@@ -158,8 +153,7 @@ class _Waypoint:
         self._tasks.keep("analyzing the configuration", self.following.analyze)
 
     async def close(self) -> None:
-        self._clusters.close()
-        await self._tasks.close()
+        await self._worker.close()
 
 
 class _Beats:

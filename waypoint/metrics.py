@@ -20,6 +20,8 @@ from waypoint.telemetry.exchanges import (
 )
 from waypoint.upstream.state import CLUSTER_STATE
 
+COMPONENT = "proxy"
+"""What Istio calls a waypoint in its metrics."""
 METRICS: tuple[Metric[Any], ...] = (
     REQUESTS,
     REQUEST_DURATION,
@@ -37,5 +39,5 @@ METRICS: tuple[Metric[Any], ...] = (
 
 
 def waypoint_metrics(tag: str) -> MeshMetrics:
-    """The families of one waypoint, whose version is `tag`."""
-    return MeshMetrics("proxy", tag, METRICS)
+    """The families of one worker of a waypoint, whose version is `tag`."""
+    return MeshMetrics(COMPONENT, tag, METRICS)

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponseError, ClientSession
 
-from l4.admin import OperatorAddresses, OperatorPorts
+from l4.admin import OperatorAddresses
+from l4.telemetry.metrics import MeshMetrics
 from tests.kit.aio import run
 from tests.kit.http2 import http2_origin
 from tests.kit.mesh import Mesh, settled
 from tests.kit.origin import Handler, answering, hang, origin, raw, reset, scripted
 from tests.waypoint.test_exchange import Setting, body, status
+from waypoint.process.answering import LocalWorker
+from waypoint.process.supervisor import Supervisor
 from waypoint.upstream.cluster import Cluster
-from waypoint.upstream.state import CLUSTER_STATE, CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
+from waypoint.upstream.state import CLUSTERS_PATH
 
 RULE = """
 apiVersion: networking.istio.io/v1
@@ -246,11 +249,9 @@ def stats(it: Mesh) -> str:
 @asynccontextmanager
 async def looking_at(it: Mesh) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
     """What the administration port tells of a destination."""
-    page = clusters_page(it.clusters, asyncio.get_running_loop().time)
-    ports = OperatorPorts(it.metrics, (), dict, lambda: None, {CLUSTERS_PATH: (CLUSTERS_SHOWS, page)})
-    await ports.start(OperatorAddresses(*[("127.0.0.1", 0)] * 3))
-    showing = asyncio.create_task(show_numbers(it.clusters, it.metrics.of(CLUSTER_STATE)))
-    url = f"http://127.0.0.1:{ports.addresses.admin[1]}{CLUSTERS_PATH}"
+    supervisor = Supervisor([LocalWorker("worker 1", it.worker)], MeshMetrics("proxy", "test"), (), lambda: None)
+    await supervisor.start(OperatorAddresses(*[("127.0.0.1", 0)] * 3))
+    url = f"http://127.0.0.1:{supervisor.addresses.admin[1]}{CLUSTERS_PATH}"
     try:
         async with ClientSession(raise_for_status=True) as client:
 
@@ -260,8 +261,7 @@ async def looking_at(it: Mesh) -> AsyncIterator[Callable[[str], Awaitable[Any]]]
 
             yield look
     finally:
-        showing.cancel()
-        await ports.close()
+        await supervisor.close()
 
 
 def test_an_endpoint_that_refuses_connections_is_ejected_too(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ from l4.hbone.server import HboneServer
 from l4.identity.files import FileStore
 from l4.identity.source import OwnCertificate, WorkloadCertificate
 from l4.net.listener import bind
-from l4.net.tasks import Tasks
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.node import Node
@@ -35,18 +34,12 @@ from l4.ztunnel.traffic import Traffic
 from policies.attributes import Identity
 from policies.route import Match, Route, RouteTable
 from tests.kit.certificates import MeshPki
-from waypoint.authentication.tokens import Tokens
 from waypoint.config.compile import compile as compile_snapshot
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
-from waypoint.inbound.terminate import Terminator
-from waypoint.live import LivePolicies
-from waypoint.metrics import waypoint_metrics
-from waypoint.telemetry.exchanges import Telemetry
+from waypoint.process.worker import Parts, Worker, assemble
 from waypoint.upstream.clusters import Clusters
-from waypoint.upstream.originate import Originator
-from waypoint.upstream.trials import try_unreachable
 
 GATEWAY = ("default", "waypoint")
 _BLOCKS = 2_500
@@ -131,20 +124,33 @@ status: {{podIP: {ip}}}
 class Mesh:
     pki: MeshPki
     settings: Settings
+    worker: Worker
     registry: Holder[Registry]
-    holder: Holder[Snapshot]
-    clusters: Clusters
-    path: DataPath
-    server: HboneServer
     node: Node
     pods: Pods
-    metrics: MeshMetrics
     log: Path
     waypoint: str
     certificates: FileStore
+    server: HboneServer
     pools: dict[Identity, HbonePool] = field(default_factory=dict)
     decoder: Decoder = field(default_factory=lambda: Decoder(KINDS))
     text: str = ""
+
+    @property
+    def path(self) -> DataPath:
+        return self.worker.path
+
+    @property
+    def clusters(self) -> Clusters:
+        return self.worker.path.clusters
+
+    @property
+    def holder(self) -> Holder[Snapshot]:
+        return self.worker.holder
+
+    @property
+    def metrics(self) -> MeshMetrics:
+        return self.worker.metrics
 
     @property
     def access_log(self) -> str:
@@ -167,11 +173,7 @@ class Mesh:
         self.registry.swap(registry)
         self.node.policies.swap(WorkloadPolicies(decoded.resources, registry, self.settings.trust_domains))
         self.pods.update(registry)
-        self.clusters.reconcile(snapshot)
-        self.path.live.reconcile(snapshot)
-        self.path.tokens.reconcile(snapshot)
-        self.holder.swap(snapshot)
-        self.clusters.retire_unknown(snapshot)
+        self.worker.put_in_force(snapshot)
         return snapshot
 
     def rule(self, **fields: object) -> None:
@@ -221,7 +223,6 @@ async def mesh(
 ) -> AsyncIterator[Mesh]:
     """With `has_revocations` the waypoint looks peers up in the list that `pki.revoke` writes."""
     settings = settings or Settings()
-    loop = asyncio.get_running_loop()
     before = asyncio.all_tasks()
     pki = MeshPki(folder / "pki")
     chain = pki.write(pki.identity("default", "waypoint"))
@@ -231,61 +232,28 @@ async def mesh(
     own = OwnCertificate(certificates, certificates.current.identity)
     for account in ("app", "client"):
         pki.certificate(pki.identity("default", account))
-    metrics, log = waypoint_metrics("test"), folder / "access.log"
+    log = folder / "access.log"
     access_log = AccessLog(str(log), flush_seconds=0.01)
-    telemetry = Telemetry(metrics, access_log)
-    tasks = Tasks(metrics.count_loop_failure)
-    clusters, pool = Clusters(settings, tasks.keep, telemetry.count_event), HbonePool(settings, metrics.count_refusal)
-    holder, registry = Holder(Snapshot("", Registry())), Holder(Registry())
-    path = DataPath(
-        holder=holder,
-        clusters=clusters,
-        tokens=Tokens(settings, tasks.keep),
-        originator=Originator(pool, own, settings, waypoint),
-        telemetry=telemetry,
-        tracer=None,
-        settings=settings,
-        spawn=tasks.spawn,
-        loop=loop,
-        live=LivePolicies(metrics, tasks.spawn),
-    )
-    node = Node(registry, _Certificates(pki), Traffic(metrics, access_log), settings)
+    worker = assemble(Parts(settings, own, waypoint, access_log))
+    registry = Holder(Registry())
+    node = Node(registry, _Certificates(pki), Traffic(worker.metrics, access_log), settings)
     pods = Pods(node, "node", 15008)
-    server = HboneServer(
-        bind(waypoint, 15008),
-        certificate=own.get,
-        trust_domains=settings.trust_domains,
-        settings=settings,
-        on_connect=Terminator(path).connect,
-        on_refused=metrics.count_refusal,
-    )
-    it = Mesh(pki, settings, registry, holder, clusters, path, server, node, pods, metrics, log, waypoint, certificates)
-
-    def cut_revoked(renewed: WorkloadCertificate) -> None:
-        if renewed.revocations is not None:
-            server.cut_revoked(renewed.revocations)
-            pool.cut_revoked(renewed.revocations)
-
-    certificates.on_change(cut_revoked)
-    trying = tasks.keep("trying unreachable endpoints", lambda: try_unreachable(clusters, path.originator, tasks.spawn))
+    server = worker.serve(bind(waypoint, 15008))
+    it = Mesh(pki, settings, worker, registry, node, pods, log, waypoint, certificates, server)
     it.apply(text)
     try:
         yield it
     finally:
-        trying.cancel()
         for other in it.pools.values():
             await other.close()
-        await server.drain(1)
-        clusters.close()
-        await path.live.close()
-        path.tokens.close()
+        await worker.drain(1)
+        await worker.release()
         await pods.drain(1)
-        await pool.close()
         access_log.close()
-        await settled(lambda: not tasks and not node.tasks and asyncio.all_tasks() == before)
-    assert path.exchanges == 0
-    assert server.connection_count == 0
-    assert pool.connection_count == 0
+        await settled(lambda: not worker.tasks and not node.tasks and asyncio.all_tasks() == before)
+    assert worker.path.exchanges == 0
+    assert worker.connection_count == 0
+    assert worker.pool.connection_count == 0
 
 
 async def settled(condition: Callable[[], bool], seconds: float = 5) -> None:

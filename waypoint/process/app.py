@@ -1,56 +1,45 @@
-"""The waypoint program: the only place that knows every part. Build, wire, start, drain.
+"""The waypoint program: what a process has once, and the workers that it gives this to. Build, start, drain.
 
-Ready means: all of the configuration was understood, the Gateway and a certificate are there, and HBONE is accepted.
+A process has signals, operator ports, the configuration, the certificate, the logs and a memory limit. Its workers
+carry requests (`waypoint.process.worker`); there is one, in this process.
+
+Ready means: all of the configuration was understood, the Gateway and a certificate are there, and every worker accepts
+HBONE.
 """
 
 import asyncio
 import gc
 import logging
 import os
+import socket
 import sys
-from datetime import UTC, datetime
-from functools import partial
 
 import uvloop
 
 from l4 import signals, version
-from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
-from l4.config.holder import Holder
+from l4.admin import OperatorAddresses, PortUnavailable
 from l4.config.settings import InvalidSetting, Settings
-from l4.discovery.registry import Registry
-from l4.hbone.pool import HbonePool
-from l4.hbone.server import HboneServer
 from l4.identity.certificate import InvalidCertificate
 from l4.identity.files import FileStore
-from l4.identity.source import NoCertificate, OwnCertificate, WorkloadCertificate
+from l4.identity.source import NoCertificate, OwnCertificate
 from l4.net import descriptors, pressure
-from l4.net.capacity import Capacity
 from l4.net.listener import CannotListen, bind
 from l4.net.memory import give_back, give_back_unused
 from l4.net.tasks import Tasks
 from l4.telemetry.access_log import CannotOpenLog, open_access_log
+from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.telemetry.tracing import start_tracer
 from l4.telemetry.tracing_settings import InvalidTracing, TracingSettings
-from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
-from waypoint.authentication.tokens import Tokens
-from waypoint.config.dump import dump
 from waypoint.config.snapshot import Snapshot
-from waypoint.config.transitions import Transitions
-from waypoint.data_path import DataPath
-from waypoint.inbound.sandwich import ProxyServer
-from waypoint.inbound.terminate import Terminator
-from waypoint.live import LivePolicies
-from waypoint.metrics import waypoint_metrics
-from waypoint.process.following import Following, own_ip
+from waypoint.metrics import COMPONENT
+from waypoint.process.answering import LocalWorker
+from waypoint.process.following import Following
 from waypoint.process.options import RunOptions
+from waypoint.process.supervisor import Supervisor
+from waypoint.process.worker import Parts, assemble
 from waypoint.settings import SECTIONS
-from waypoint.telemetry.exchanges import Telemetry
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
-from waypoint.upstream.clusters import Clusters
-from waypoint.upstream.originate import Originator
-from waypoint.upstream.state import CLUSTER_STATE, CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page, show_numbers
-from waypoint.upstream.trials import try_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +68,7 @@ class Waypoint:
         self._stopping = asyncio.Event()
 
         self._certificate = certificate
-        self._holder = Holder(Snapshot("", Registry()))
-        self._metrics = waypoint_metrics(version.installed())
+        self._metrics = MeshMetrics(COMPONENT, version.installed())
         self._access_log = open_access_log(options.access_log)
         self._tracer = start_tracer(
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
@@ -91,114 +79,61 @@ class Waypoint:
             self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
         if self._recorder is not None:
             self._metrics.show_dropped_lines("recording", self._recorder.drops.by_reason)
-        self._tasks = Tasks(self._metrics.count_loop_failure, self._concern)
-        self._pool = HbonePool(settings, self._metrics.count_refusal)
-        self._originator = Originator(self._pool, certificate, settings, own_ip(options.listen[0]))
-        self._holder.subscribe(self._originator.reconcile)
-        self._transitions = Transitions()
-        self._holder.subscribe(self._record)
-        telemetry = Telemetry(self._metrics, self._access_log)
-        self._clusters = Clusters(settings, self._tasks.keep, telemetry.count_event)
-        self._tokens = Tokens(settings, self._tasks.keep)
-        self._path = DataPath(
-            holder=self._holder,
-            clusters=self._clusters,
-            tokens=self._tokens,
-            originator=self._originator,
-            telemetry=telemetry,
-            tracer=self._tracer,
-            settings=settings,
-            spawn=self._tasks.spawn,
-            loop=self._loop,
-            live=LivePolicies(self._metrics, self._tasks.spawn),
-            recorder=self._recorder,
-        )
-        self._terminator = Terminator(self._path)
-        self._operators = OperatorPorts(
-            self._metrics,
-            {"configuration", "certificate", "listener"},
-            self._dump,
-            self._stopping.set,
-            {
-                EXPLAIN_PATH: (EXPLAIN_SHOWS, explain_page(lambda: self._holder.current, settings)),
-                CLUSTERS_PATH: (CLUSTERS_SHOWS, clusters_page(self._clusters, self._loop.time)),
-            },
-        )
-
+        parts = Parts(settings, certificate, options.own_ip, self._access_log, self._tracer, self._recorder)
+        self._workers = (assemble(parts),)
+        answering = [LocalWorker(f"worker {number}", it) for number, it in enumerate(self._workers, start=1)]
+        self._supervisor = Supervisor(answering, self._metrics, {"configuration", "certificate"}, self._stopping.set)
+        readiness = self._supervisor.readiness
+        self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)
         self._following = Following(
-            options,
-            settings,
-            holder=self._holder,
-            clusters=self._clusters,
-            live=self._path.live,
-            tokens=self._tokens,
-            readiness=self._operators.readiness,
-            metrics=self._metrics,
+            options, settings, put_in_force=self._put_in_force, readiness=readiness, metrics=self._metrics
         )
 
     async def run(self) -> None:
         """Serve until told to stop, then drain. Raises what makes starting impossible."""
         signals.follow(self._stop, self._access_log)
         options = self._options
-        sock = bind(*options.listen, reuse_port=True)
-        proxy_sock = bind(*options.proxy_listen, reuse_port=True) if options.proxy_listen else None
-        await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
+        sockets = [self._bind() for _ in self._workers]
+        await self._supervisor.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._following.begin()
-        capacity = Capacity(self._settings.max_connections)
-        server = HboneServer(
-            sock,
-            certificate=self._certificate.get,
-            trust_domains=self._settings.trust_domains,
-            settings=self._settings,
-            on_connect=self._terminator.connect,
-            on_refused=self._metrics.count_refusal,
-            capacity=capacity,
-        )
-        sandwich = ProxyServer(proxy_sock, self._path, self._terminator, capacity) if proxy_sock else None
-        self._operators.readiness.done("listener")
+        for worker, (sock, proxy_sock) in zip(self._workers, sockets, strict=True):
+            worker.serve(sock, proxy_sock)
         keep = self._tasks.keep
         keep("following the configuration", self._following.watch)
         keep("analyzing the configuration", self._following.analyze)
-        self._certificate.source.on_change(partial(self._renewed, server))
+        self._certificate.source.on_change(lambda renewed: self._show_certificate())
         keep("following the certificate", self._certificate.source.watch)
         keep("looking after the certificate", self._look_after_certificate)
-        concern = partial(self._operators.readiness.concern, "TLS files")
-        keep("following TLS files", lambda: self._originator.follow_tls_files(concern))
-        keep("showing destinations' numbers", lambda: show_numbers(self._clusters, self._metrics.of(CLUSTER_STATE)))
-        keep(
-            "trying unreachable endpoints",
-            lambda: try_unreachable(self._clusters, self._path.originator, self._tasks.spawn),
-        )
         keep("giving memory back", give_back_unused)
-        self._watch_memory(capacity)
+        self._watch_memory()
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
         gc.set_threshold(*_GC_THRESHOLDS)
         sys.setswitchinterval(_SWITCH_SECONDS)
         log.info("the waypoint of Gateway %s accepts HBONE on %s:%d", options.gateway, *options.listen)
         await self._stopping.wait()
-        await self._drain(server, sandwich)
+        await self._drain()
 
-    def _renewed(self, server: HboneServer, renewed: WorkloadCertificate) -> None:
-        self._show_certificate()
-        if renewed.revocations is not None:
-            server.cut_revoked(renewed.revocations)
-            self._pool.cut_revoked(renewed.revocations)
+    def _bind(self) -> tuple[socket.socket, socket.socket | None]:
+        """Listening sockets for one worker: the kernel spreads connections over those of all workers."""
+        listen, proxy_listen = self._options.listen, self._options.proxy_listen
+        return bind(*listen, reuse_port=True), bind(*proxy_listen, reuse_port=True) if proxy_listen else None
 
-    async def _drain(self, server: HboneServer, sandwich: ProxyServer | None) -> None:
+    def _put_in_force(self, snapshot: Snapshot) -> None:
+        for worker in self._workers:
+            worker.put_in_force(snapshot)
+
+    async def _drain(self) -> None:
         """Not ready first; new connections for a while longer, until everybody knows; then finish what is under way."""
-        log.info("stopping: %d exchanges are under way", self._path.exchanges)
-        self._operators.stopping()
-        self._terminator.announce()
+        log.info("stopping: %d exchanges are under way", sum(worker.path.exchanges for worker in self._workers))
+        self._supervisor.stopping()
+        for worker in self._workers:
+            worker.announce()
         await asyncio.sleep(self._settings.drain_delay_seconds)
-        self._terminator.drain()
-        servers = (server,) if sandwich is None else (server, sandwich)
-        await asyncio.gather(*(it.drain(self._settings.drain_seconds) for it in servers))
+        await asyncio.gather(*(worker.drain(self._settings.drain_seconds) for worker in self._workers))
         await self._tasks.close()
-        self._clusters.close()
-        await self._path.live.close()
-        await self._pool.close()
-        await self._operators.close()
+        await asyncio.gather(*(worker.close() for worker in self._workers))
+        await self._supervisor.close()
         if self._access_log is not None:
             self._access_log.close()
         if self._recorder is not None:
@@ -206,17 +141,16 @@ class Waypoint:
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close)
 
-    def _watch_memory(self, capacity: Capacity) -> None:
+    def _watch_memory(self) -> None:
         limit = pressure.memory_limit(self._settings.memory_limit_bytes)
         if limit is None:
             return
 
         def changed(level: pressure.Level) -> None:
+            for worker in self._workers:
+                worker.relieve(level)
             if level is not pressure.Level.CALM:
-                self._clusters.close_idle(self._settings.upstream_idle_http_seconds / 10)
                 give_back()
-            self._path.max_exchanges = 0 if level >= pressure.Level.SCARCE else self._settings.max_exchanges
-            capacity.is_shut = level >= pressure.Level.EXHAUSTED
 
         self._tasks.keep("watching memory", lambda: pressure.watch(limit, changed))
 
@@ -227,7 +161,7 @@ class Waypoint:
 
     def _show_certificate(self) -> None:
         """Show how long our certificate is good for; without one we are not ready."""
-        source, readiness = self._certificate.source, self._operators.readiness
+        source, readiness = self._certificate.source, self._supervisor.readiness
         if (seconds := source.seconds_left) is not None:
             self._metrics.certificate_expires(seconds)
         readiness.concern("certificate", source.concern)
@@ -245,16 +179,6 @@ class Waypoint:
             logging.shutdown()
             os._exit(1)
         self._stopping.set()
-
-    def _concern(self, loop: str, sentence: str) -> None:
-        self._operators.readiness.concern(loop, sentence)
-
-    async def _dump(self) -> object:
-        return dump(self._holder.current, self._transitions.since)
-
-    def _record(self, snapshot: Snapshot) -> None:
-        conditions = (it for status in snapshot.statuses for it in status.conditions_by_place())
-        self._transitions.record(conditions, datetime.now(UTC))
 
 
 def certificate_of_files(options: RunOptions) -> OwnCertificate:

@@ -1,6 +1,6 @@
 """Follows the configuration: what the files say goes live, and whoever should know is told.
 
-    documents → pipeline → clusters.reconcile → holder.swap → old clusters retire → analyze
+    documents → pipeline → put in force by each worker → analyze
 
 `prepare` compiles in a thread, while requests go on; `apply` makes it live between two loop turns, so that an exchange
 that has begun keeps what it read. What `waypoint analyze` finds beside the problems is looked for afterwards, so that
@@ -8,16 +8,15 @@ nothing goes live any later for it; and where only endpoints change, seldom, so 
 """
 
 import asyncio
-import ipaddress
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from l4.config.collector import paused
 from l4.config.documents import Problem
 from l4.config.doubts import concern
-from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.config.sources import Documents, FolderSource
 from l4.config.telling import Changed, Changes, Telling
@@ -27,14 +26,11 @@ from l4.telemetry.process_log import EACH
 from waypoint.ask.analyze import findings
 from waypoint.ask.lines import Lines
 from waypoint.ask.lint import Subject
-from waypoint.authentication.tokens import Tokens
 from waypoint.config.inputs import why_no_gateway
 from waypoint.config.pipeline import Compiled, Pipeline
 from waypoint.config.snapshot import Snapshot
-from waypoint.live import LivePolicies
 from waypoint.process.options import RunOptions
 from waypoint.upstream.balancer import prepare as prepare_balancing
-from waypoint.upstream.clusters import Clusters
 
 log = logging.getLogger(__name__)
 
@@ -63,21 +59,16 @@ class Following:
         options: RunOptions,
         settings: Settings,
         *,
-        holder: Holder[Snapshot],
-        clusters: Clusters,
-        live: LivePolicies,
-        tokens: Tokens,
+        put_in_force: Callable[[Snapshot], None],
         readiness: Readiness,
         metrics: MeshMetrics,
     ) -> None:
         self._gateway = options.gateway.namespace, options.gateway.name
         self._paths = ", ".join(map(str, options.resources))
         self._source = FolderSource(options.resources)
-        self._pipeline = Pipeline(self._gateway, settings, settings.instance_ip or own_ip(options.listen[0]))
-        self._holder = holder
-        self._clusters = clusters
-        self._live = live
-        self._tokens = tokens
+        self._pipeline = Pipeline(self._gateway, settings, settings.instance_ip or options.own_ip)
+        self._put_in_force = put_in_force
+        self._version = ""
         self._readiness = readiness
         self._metrics = metrics
         self._ignored: frozenset[str] = frozenset()
@@ -139,15 +130,12 @@ class Following:
         return self._prepared
 
     def _apply(self, prepared: Prepared) -> None:
-        """Make a new snapshot live. Nothing in here waits, so no request sees half of it."""
+        """Make a new snapshot live. Nothing in here waits."""
         snapshot = prepared.snapshot
-        is_new = snapshot.version != self._holder.current.version
+        is_new = snapshot.version != self._version
         if is_new:
-            self._clusters.reconcile(snapshot)
-            self._live.reconcile(snapshot)
-            self._tokens.reconcile(snapshot)
-            self._holder.swap(snapshot)
-            self._clusters.retire_unknown(snapshot)
+            self._put_in_force(snapshot)
+            self._version = snapshot.version
         self._tell(prepared)
         self._changes.accept(prepared.changed)
         words, count = prepared.changed.words, len(snapshot.destinations)
@@ -181,8 +169,3 @@ def _found(live: Prepared) -> list[Problem]:
     snapshot = live.snapshot
     with paused():
         return findings(Subject(live.changed.documents, live.compiled.resources, snapshot.registry, (snapshot,)))
-
-
-def own_ip(listen: str) -> str | None:
-    """The address to connect from: the one we listen on, unless that is any."""
-    return None if ipaddress.ip_address(listen).is_unspecified else listen

@@ -1,6 +1,7 @@
 """What `waypoint run` is told on its command line, checked and typed. Timers and sizes are `l4.config.settings`."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 Address = tuple[str, int]
@@ -36,3 +37,9 @@ class RunOptions:
     """The certificates that count no more; None when nobody keeps such a list."""
     proxy_listen: Address | None = None
     """Where a ztunnel that ends the tunnels itself connects with the PROXY protocol; nowhere by default."""
+
+    @property
+    def own_ip(self) -> str | None:
+        """The address to connect from: the one that we listen on, unless that is any."""
+        host = self.listen[0]
+        return None if ip_address(host).is_unspecified else host

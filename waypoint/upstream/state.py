@@ -5,7 +5,7 @@ way, which bound has been reached. The names are Envoy's.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 from aiohttp import web
@@ -52,15 +52,22 @@ async def show_numbers(clusters: Clusters, gauges: Family[Value]) -> None:
         await asyncio.sleep(_SHOW_SECONDS)
 
 
-def clusters_page(clusters: Clusters, now: Callable[[], float]) -> Page:
-    """`now` is the clock by which endpoints are ejected."""
+def described(clusters: Iterable[Cluster], now: float, name: str | None) -> list[dict[str, object]]:
+    """Each destination at this moment, or the one whose name or service is `name`. `now` is by the clock by which
+    endpoints are ejected."""
+    wanted = (it for it in clusters if name is None or name in (it.config.name, it.config.service.hostname))
+    return [_described(it, now) for it in wanted]
+
+
+def clusters_page(clusters: Callable[[str | None], Awaitable[list[dict[str, object]]]]) -> Page:
+    """`clusters` gives the destinations as `described` does."""
 
     async def page(request: web.Request) -> web.Response:
         wanted = request.query.get("name")
-        found = [it for it in clusters if wanted is None or wanted in (it.config.name, it.config.service.hostname)]
+        found = await clusters(wanted)
         if wanted is not None and not found:
             raise web.HTTPNotFound(text=f"no destination is called {wanted!r}; {CLUSTERS_PATH} has them all\n")
-        body = msgspec.json.encode([_described(it, now()) for it in found])
+        body = msgspec.json.encode(found)
         return web.Response(body=msgspec.json.format(body, indent=2) + b"\n", content_type="application/json")
 
     return page

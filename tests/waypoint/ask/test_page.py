@@ -12,6 +12,7 @@ from l4.admin import OperatorAddresses, OperatorPorts
 from l4.config.settings import Settings
 from tests.kit.aio import run
 from waypoint.ask.explain import explain
+from waypoint.ask.explanation import Explanation
 from waypoint.ask.load import load
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.ask.question import InvalidQuestion, Question
@@ -26,8 +27,14 @@ LOADED = load([GOLDEN / "mesh.yaml", GOLDEN / "matches.in.yaml"], ("default", "w
 
 @asynccontextmanager
 async def administration() -> AsyncIterator[tuple[str, int]]:
-    page = explain_page(lambda: SNAPSHOT, Settings())
-    ports = OperatorPorts(waypoint_metrics("1"), (), dict, lambda: None, {EXPLAIN_PATH: (EXPLAIN_SHOWS, page)})
+    async def explained(question: Question) -> Explanation:
+        return explain(SNAPSHOT, question, Settings(), now=0)
+
+    async def no_dump() -> object:
+        return {}
+
+    page = explain_page(explained)
+    ports = OperatorPorts(waypoint_metrics("1"), (), no_dump, lambda: None, {EXPLAIN_PATH: (EXPLAIN_SHOWS, page)})
     await ports.start(ANYWHERE)
     try:
         yield ports.addresses.admin

@@ -16,7 +16,6 @@ from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_setting
 from tests.kit.origin import answering, origin
 from tests.l4.net.test_proxy_protocol import IDENTITY, header, value
 from waypoint.inbound.sandwich import ProxyServer, is_trusted_sender
-from waypoint.inbound.terminate import Terminator
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
 
@@ -56,7 +55,7 @@ async def _setting(
     async with mesh(folder, text, waypoint, settings) as it:
         sock = bind("127.0.0.1", 0)
         host, number = sock.getsockname()
-        server = ProxyServer(sock, it.path, Terminator(it.path), capacity or Capacity(50))
+        server = ProxyServer(sock, it.path, it.worker.terminator, capacity or Capacity(50))
         try:
             yield Setting(it, vip, pod, host, number, server)
         finally:

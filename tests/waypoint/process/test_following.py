@@ -12,14 +12,11 @@ from l4.discovery.registry import Registry
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from waypoint.ask.lint import Subject
-from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
-from waypoint.live import LivePolicies
 from waypoint.metrics import waypoint_metrics
 from waypoint.process import following
 from waypoint.process.following import Following
 from waypoint.process.options import GatewayName, RunOptions
-from waypoint.upstream.clusters import Clusters
 
 _NOBODY = ("127.0.0.1", 0)
 _DEADLINE_SECONDS = 20.0
@@ -40,21 +37,16 @@ POD = (
 
 @asynccontextmanager
 async def followed(folder: Path) -> AsyncIterator[Holder[Snapshot]]:
-    metrics, settings = waypoint_metrics("test"), Settings.from_environment({})
-    holder, tasks = Holder(Snapshot("", Registry())), Tasks()
-    clusters, nowhere = Clusters(settings, tasks.keep), folder / "nowhere"
+    holder, tasks, nowhere = Holder(Snapshot("", Registry())), Tasks(), folder / "nowhere"
     options = RunOptions(
         (folder,), GatewayName("default", "waypoint"), nowhere, nowhere, nowhere, *([_NOBODY] * 4), access_log=""
     )
     it = Following(
         options,
-        settings,
-        holder=holder,
-        clusters=clusters,
-        live=LivePolicies(metrics, tasks.spawn),
-        tokens=Tokens(settings, tasks.keep),
+        Settings.from_environment({}),
+        put_in_force=holder.swap,
         readiness=Readiness({"configuration"}),
-        metrics=metrics,
+        metrics=waypoint_metrics("test"),
     )
     it.begin()
     tasks.keep("following the configuration", it.watch)
@@ -62,7 +54,6 @@ async def followed(folder: Path) -> AsyncIterator[Holder[Snapshot]]:
     try:
         yield holder
     finally:
-        clusters.close()
         await tasks.close()
 
 

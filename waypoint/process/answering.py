@@ -1,0 +1,78 @@
+"""What a supervisor asks of a worker, and how a worker of the same process answers.
+
+This is all that a supervisor needs of a worker. Every question waits for its answer, and answers are values, so that a
+worker may live in another process.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from l4.readiness import Readiness
+from l4.telemetry.samples import MetricsSnapshot
+from waypoint.ask.explain import explain
+from waypoint.ask.explanation import Explanation
+from waypoint.ask.question import Question
+from waypoint.config.dump import dump
+from waypoint.process.worker import Worker
+from waypoint.upstream.state import described
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is under way, under the configuration with the version `configuration`."""
+
+    configuration: str
+    connections: int
+    exchanges: int
+
+
+class Answering(Protocol):
+    """A worker as its supervisor sees it. Implements `l4.admin.Part`."""
+
+    @property
+    def name(self) -> str: ...
+    async def readiness(self) -> Readiness: ...
+    async def metrics(self) -> MetricsSnapshot: ...
+    async def counts(self) -> Counts: ...
+
+    async def config_dump(self) -> dict[str, object]:
+        """The configuration in force, without secrets."""
+
+    async def clusters(self, name: str | None) -> list[dict[str, object]]:
+        """The state of each destination, or of the one that is called `name`."""
+
+    async def explain(self, question: Question) -> Explanation:
+        """Why a request goes where it goes. Raises InvalidQuestion."""
+
+
+class LocalWorker:
+    """Answers for a worker of this process."""
+
+    def __init__(self, name: str, worker: Worker) -> None:
+        self.name = name
+        self._worker = worker
+
+    async def readiness(self) -> Readiness:
+        return self._worker.readiness
+
+    async def metrics(self) -> MetricsSnapshot:
+        return await asyncio.to_thread(self._worker.metrics.snapshot)
+
+    async def counts(self) -> Counts:
+        worker = self._worker
+        return Counts(worker.holder.current.version, worker.connection_count, worker.path.exchanges)
+
+    async def config_dump(self) -> dict[str, object]:
+        return dump(self._worker.holder.current, self._worker.transitions.since)
+
+    async def clusters(self, name: str | None) -> list[dict[str, object]]:
+        path = self._worker.path
+        return described(path.clusters, path.loop.time(), name)
+
+    async def explain(self, question: Question) -> Explanation:
+        worker = self._worker
+        snapshot, settings = worker.holder.current, worker.parts.settings
+        # In a thread, because a table may have thousands of routes.
+        return await asyncio.to_thread(explain, snapshot, question, settings, time.time())

@@ -1,0 +1,90 @@
+"""Answers operators for all workers of a waypoint, by the narrow interface of `waypoint.process.answering`.
+
+Metrics are added up. The waypoint is ready when the process and each of its workers are. All workers are given the same
+configuration, so one of them tells what it is and explains what it does; with several, `/config_dump` names the version
+that each has in force. `/clusters` shows each worker's own view: each counts its own connections and ejections.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+from l4.admin import NoAnswer, OperatorAddresses, OperatorPorts, answer
+from l4.readiness import Readiness
+from l4.telemetry.metrics import MeshMetrics
+from waypoint.ask.explanation import Explanation
+from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
+from waypoint.ask.question import Question
+from waypoint.process.answering import Answering
+from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page
+
+T = TypeVar("T")
+
+
+class Supervisor:
+    """`metrics` are the process's own; `pending` is what the process itself must do before it is ready. `stop` is
+    called when an operator asks the process to end."""
+
+    def __init__(
+        self, workers: Sequence[Answering], metrics: MeshMetrics, pending: Iterable[str], stop: Callable[[], None]
+    ) -> None:
+        self._workers = workers
+        self._ports = OperatorPorts(
+            metrics,
+            pending,
+            self._config_dump,
+            stop,
+            {
+                EXPLAIN_PATH: (EXPLAIN_SHOWS, explain_page(self._explain)),
+                CLUSTERS_PATH: (CLUSTERS_SHOWS, clusters_page(self._clusters)),
+            },
+            workers,
+        )
+
+    @property
+    def readiness(self) -> Readiness:
+        """The process's own share in it."""
+        return self._ports.readiness
+
+    @property
+    def addresses(self) -> OperatorAddresses:
+        return self._ports.addresses
+
+    async def start(self, wanted: OperatorAddresses) -> None:
+        """Open the operator ports. Raises PortUnavailable."""
+        await self._ports.start(wanted)
+
+    def stopping(self) -> None:
+        """Not ready from now on."""
+        self._ports.stopping()
+
+    async def close(self) -> None:
+        await self._ports.close()
+
+    async def _config_dump(self) -> dict[str, object]:
+        found = await self._from_any(lambda worker: worker.config_dump())
+        if len(self._workers) > 1:
+            counts = [(it.name, await answer(it.name, it.counts())) for it in self._workers]
+            found["workers"] = {name: asdict(it) for name, it in counts}
+        return found
+
+    async def _explain(self, question: Question) -> Explanation:
+        return await self._from_any(lambda worker: worker.explain(question))
+
+    async def _clusters(self, name: str | None) -> list[dict[str, object]]:
+        if len(self._workers) == 1:
+            return await answer(self._workers[0].name, self._workers[0].clusters(name))
+        found: list[dict[str, object]] = []
+        for worker in self._workers:
+            found += ({"worker": worker.name, **it} for it in await answer(worker.name, worker.clusters(name)))
+        return found
+
+    async def _from_any(self, ask: Callable[[Answering], Awaitable[T]]) -> T:
+        """The answer of the first worker that gives one. Raises NoAnswer when none does."""
+        *others, last = self._workers
+        for worker in others:
+            try:
+                return await answer(worker.name, ask(worker))
+            except NoAnswer:
+                continue
+        return await answer(last.name, ask(last))

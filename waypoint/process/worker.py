@@ -1,0 +1,197 @@
+"""A worker: everything that carries requests, from the listening socket to the connections to endpoints.
+
+A process has what exists once (signals, operator ports, configuration, certificates, logs) and gives each of its
+workers the parts that they share. A worker has its own snapshot in force, clusters, buckets, tunnels, metrics,
+readiness and tasks, so that several of them never wait for each other. The program, the tests and the bench build
+workers with `assemble`; nobody else wires these parts.
+"""
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from l4 import version
+from l4.config.holder import Holder
+from l4.config.settings import Settings
+from l4.discovery.registry import Registry
+from l4.hbone.pool import HbonePool
+from l4.hbone.server import HboneServer
+from l4.identity.source import OwnCertificate, WorkloadCertificate
+from l4.net import pressure
+from l4.net.capacity import Capacity
+from l4.net.tasks import Tasks
+from l4.readiness import Readiness
+from l4.telemetry.access_log import AccessLog
+from l4.telemetry.metrics import MeshMetrics
+from waypoint.authentication.tokens import Tokens
+from waypoint.config.snapshot import Snapshot
+from waypoint.config.transitions import Transitions
+from waypoint.data_path import DataPath
+from waypoint.inbound.sandwich import ProxyServer
+from waypoint.inbound.terminate import Terminator
+from waypoint.live import LivePolicies
+from waypoint.metrics import waypoint_metrics
+from waypoint.telemetry.exchanges import Telemetry
+from waypoint.telemetry.recorder import Recorder
+from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.originate import Originator
+from waypoint.upstream.state import CLUSTER_STATE, show_numbers
+from waypoint.upstream.trials import try_unreachable
+
+if TYPE_CHECKING:
+    from l4.telemetry.spans import Tracer
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the workers of a process share. `local_ip` is the address from which a worker connects to endpoints."""
+
+    settings: Settings
+    certificate: OwnCertificate
+    local_ip: str | None = None
+    access_log: AccessLog | None = None
+    tracer: "Tracer | None" = None
+    recorder: Recorder | None = None
+
+
+@dataclass(eq=False)
+class Worker:
+    """Made by `assemble`. `serve` begins, `put_in_force` swaps the configuration, `drain` and `close` end."""
+
+    parts: Parts
+    readiness: Readiness
+    metrics: MeshMetrics
+    tasks: Tasks
+    holder: Holder[Snapshot]
+    pool: HbonePool
+    path: DataPath
+    terminator: Terminator
+    capacity: Capacity
+    transitions: Transitions = field(default_factory=Transitions)
+    _servers: list[HboneServer | ProxyServer] = field(default_factory=list)
+    _loops: list["asyncio.Task[None]"] = field(default_factory=list)
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that clients have opened."""
+        return sum(server.connection_count for server in self._servers)
+
+    def put_in_force(self, snapshot: Snapshot) -> None:
+        """Requests that begin from now on go by this snapshot. Nothing in here waits, so no request sees half of it."""
+        path = self.path
+        path.clusters.reconcile(snapshot)
+        path.live.reconcile(snapshot)
+        path.tokens.reconcile(snapshot)
+        self.holder.swap(snapshot)
+        path.clusters.retire_unknown(snapshot)
+
+    def serve(self, sock: socket.socket, proxy_sock: socket.socket | None = None) -> HboneServer:
+        """Accept HBONE on `sock`, and connections with the PROXY protocol on `proxy_sock`."""
+        settings, path = self.parts.settings, self.path
+        server = HboneServer(
+            sock,
+            certificate=self.parts.certificate.get,
+            trust_domains=settings.trust_domains,
+            settings=settings,
+            on_connect=self.terminator.connect,
+            on_refused=self.metrics.count_refusal,
+            capacity=self.capacity,
+        )
+        self._servers.append(server)
+        if proxy_sock is not None:
+            self._servers.append(ProxyServer(proxy_sock, path, self.terminator, self.capacity))
+        self.parts.certificate.source.on_change(self._cut_revoked)
+        keep, clusters, originator = self.tasks.keep, path.clusters, path.originator
+        self._loops += (
+            keep(
+                "following TLS files",
+                lambda: originator.follow_tls_files(lambda sentence: self.readiness.concern("TLS files", sentence)),
+            ),
+            keep("showing destinations' numbers", lambda: show_numbers(clusters, self.metrics.of(CLUSTER_STATE))),
+            keep("trying unreachable endpoints", lambda: try_unreachable(clusters, originator, self.tasks.spawn)),
+        )
+        self.readiness.done("listener")
+        return server
+
+    def relieve(self, level: pressure.Level) -> None:
+        """Use less memory, and take on less, as the level of the process says."""
+        settings = self.parts.settings
+        if level is not pressure.Level.CALM:
+            self.path.clusters.close_idle(settings.upstream_idle_http_seconds / 10)
+        self.path.max_exchanges = 0 if level >= pressure.Level.SCARCE else settings.max_exchanges
+        self.capacity.is_shut = level >= pressure.Level.EXHAUSTED
+
+    def announce(self) -> None:
+        """Tell clients that the worker is about to stop; it goes on serving."""
+        self.terminator.announce()
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more, let exchanges finish for so long, then cut what is left."""
+        self.terminator.drain()
+        await asyncio.gather(*(server.drain(seconds) for server in self._servers))
+
+    async def close(self) -> None:
+        """Cancel what is still under way, and release everything."""
+        await self.tasks.close()
+        await self.release()
+
+    async def release(self) -> None:
+        """End the loops, and close the connections to endpoints and to services that policies ask. Tasks that a
+        request began are left to end by themselves."""
+        for loop in self._loops:
+            loop.cancel()
+        self.path.clusters.close()
+        self.path.tokens.close()
+        await self.path.live.close()
+        await self.pool.close()
+
+    def _cut_revoked(self, renewed: WorkloadCertificate) -> None:
+        if renewed.revocations is not None:
+            for server in self._servers:
+                if isinstance(server, HboneServer):
+                    server.cut_revoked(renewed.revocations)
+            self.pool.cut_revoked(renewed.revocations)
+
+    def _record(self, snapshot: Snapshot) -> None:
+        conditions = (it for status in snapshot.statuses for it in status.conditions_by_place())
+        self.transitions.record(conditions, datetime.now(UTC))
+
+
+def assemble(parts: Parts) -> Worker:
+    """A worker that has no configuration and no listener yet. To be called in its event loop."""
+    settings = parts.settings
+    metrics, readiness = waypoint_metrics(version.installed()), Readiness({"listener"})
+    tasks = Tasks(metrics.count_loop_failure, readiness.concern)
+    telemetry = Telemetry(metrics, parts.access_log)
+    holder = Holder(Snapshot("", Registry()))
+    pool = HbonePool(settings, metrics.count_refusal)
+    originator = Originator(pool, parts.certificate, settings, parts.local_ip)
+    holder.subscribe(originator.reconcile)
+    path = DataPath(
+        holder=holder,
+        clusters=Clusters(settings, tasks.keep, telemetry.count_event),
+        tokens=Tokens(settings, tasks.keep),
+        originator=originator,
+        telemetry=telemetry,
+        tracer=parts.tracer,
+        settings=settings,
+        spawn=tasks.spawn,
+        loop=asyncio.get_running_loop(),
+        live=LivePolicies(metrics, tasks.spawn),
+        recorder=parts.recorder,
+    )
+    worker = Worker(
+        parts,
+        readiness,
+        metrics,
+        tasks,
+        holder,
+        pool,
+        path,
+        Terminator(path),
+        Capacity(settings.max_connections),
+    )
+    holder.subscribe(worker._record)
+    return worker

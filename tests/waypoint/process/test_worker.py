@@ -45,9 +45,10 @@ def test_a_closed_worker_leaves_nothing_behind_whatever_was_under_way(tmp_path: 
 
             with pytest.raises(TunnelReset):
                 await waiting
-            assert it.path.exchanges == it.worker.connection_count == it.worker.pool.connection_count == 0
+            await settled(lambda: it.worker.pool.connection_count == 0)
+            assert it.path.exchanges == it.worker.connection_count == 0
             assert not it.worker.tasks
-            assert asyncio.all_tasks() <= tasks
+            await settled(lambda: asyncio.all_tasks() <= tasks)
 
     run(scenario())
 

@@ -27,7 +27,8 @@ _HTTP2 = ("tests/l4/http2/test_flood.py", "tests/wire/test_http2.py")
 GUARDED = {
     "waypoint/http/hygiene.py": (*_HTTP1, "tests/waypoint/http/test_h1.py"),
     "waypoint/http/framing.py": ("tests/waypoint/http/test_framing.py", *_HTTP1, "tests/waypoint/http/test_h1.py"),
-    "waypoint/http/h1.py": ("tests/waypoint/http/test_h1.py", *_HTTP1),
+    "waypoint/http/h1_request.py": ("tests/waypoint/http/test_h1.py", *_HTTP1),
+    "waypoint/http/h1_response.py": ("tests/waypoint/http/test_h1.py", *_HTTP1),
     "policies/dot_segments.py": ("tests/waypoint/http/test_hygiene.py",),
     "l4/http2/flood.py": _HTTP2,
     "l4/http2/heads.py": _HTTP2,

@@ -12,7 +12,7 @@ from waypoint.admission.decide import Decision, decide, decide_opaque
 from waypoint.config.snapshot import Destination
 from waypoint.errors import BadRequest, Denied
 from waypoint.http.events import Body
-from waypoint.http.h1 import RequestReader
+from waypoint.http.h1_request import RequestReader
 
 
 class _Taken:

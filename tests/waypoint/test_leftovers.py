@@ -14,7 +14,8 @@ from tests.kit.mesh import address, manifests, mesh, settled
 from tests.kit.origin import answering, origin
 from waypoint.exchange import Exchange
 from waypoint.http.client import Http1Client
-from waypoint.http.h1 import RequestReader, ResponseReader
+from waypoint.http.h1_request import RequestReader
+from waypoint.http.h1_response import ResponseReader
 from waypoint.http.server import Http1Server
 
 KINDS = (Driver, Tunnel, Http1Server, Http1Client, RequestReader, ResponseReader, Exchange)

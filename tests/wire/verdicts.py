@@ -21,7 +21,7 @@ from l4.http2.flood import FloodLimits
 from policies.attributes import Headers, RequestHead, ResponseHead
 from tests.contracts.http2_engine import GET, split
 from waypoint.errors import ExchangeError, UpstreamProtocolError
-from waypoint.http import h1, h1_format
+from waypoint.http import h1_format, h1_request, h1_response
 from waypoint.http.events import EMPTY, Body
 
 SETTINGS = Settings()
@@ -62,7 +62,7 @@ class FramesVerdict:
 
 def read_requests(pieces: list[bytes], settings: Settings = SETTINGS) -> RequestVerdict:
     it = _Forwarder()
-    reader = h1.RequestReader(it, settings)
+    reader = h1_request.RequestReader(it, settings)
     try:
         for piece in pieces:
             reader.feed(piece)
@@ -82,7 +82,7 @@ def read_response(
 ) -> ResponseVerdict:
     """`closes`: the connection ends after the bytes."""
     it = _Client()
-    reader = h1.ResponseReader(it, settings)
+    reader = h1_response.ResponseReader(it, settings)
     reader.expect(method, upgrade)
     try:
         for piece in pieces:

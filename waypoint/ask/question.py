@@ -18,7 +18,7 @@ from waypoint.config.snapshot import Destination
 from waypoint.errors import BadRequest
 from waypoint.http.events import Body
 from waypoint.http.grpc_web import is_grpc_web, make_grpc
-from waypoint.http.h1 import RequestReader
+from waypoint.http.h1_request import RequestReader
 
 NEW_REQUEST_ID = b"00000000-0000-4000-8000-000000000000"
 """Stands for the one that the waypoint makes when a request brings none."""
@@ -112,7 +112,7 @@ def as_exchanged(head: RequestHead, destination: Destination | None) -> RequestH
 
 
 class _Taken:
-    """Takes the one head that there is; implements `h1.RequestConsumer`."""
+    """Takes the one head that there is; implements `h1_request.RequestConsumer`."""
 
     head: RequestHead | None = None
 

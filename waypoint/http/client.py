@@ -15,8 +15,8 @@ from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import UpstreamClosed, UpstreamProtocolError
 from waypoint.http import websocket
 from waypoint.http.events import Body, ResponseSink
-from waypoint.http.h1 import ResponseReader
 from waypoint.http.h1_format import format_chunk, format_last_chunk, format_request
+from waypoint.http.h1_response import ResponseReader
 
 
 class Http1Client(asyncio.Protocol):
@@ -157,7 +157,7 @@ class Http1Client(asyncio.Protocol):
         if self._sink is not None:
             self._sink.resume_upstream()
 
-    # -- h1.ResponseConsumer ---------------------------------------------------------------------------------------
+    # -- h1_response.ResponseConsumer ------------------------------------------------------------------------------
 
     def informational_head(self, head: ResponseHead) -> None:
         if self._sink is not None:

@@ -14,8 +14,8 @@ from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError
 from waypoint.http.events import EMPTY, Body, RequestSink
-from waypoint.http.h1 import RequestReader
 from waypoint.http.h1_format import format_chunk, format_last_chunk, format_response, format_response_http10
+from waypoint.http.h1_request import RequestReader
 
 _PACE_SECONDS = 10.0
 """How often the pace of a request's body is looked at."""
@@ -167,7 +167,7 @@ class Http1Server(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.resume_response()
 
-    # -- h1.RequestConsumer ----------------------------------------------------------------------------------------
+    # -- h1_request.RequestConsumer --------------------------------------------------------------------------------
 
     def request_head(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
         if self._exchange is None and not self._waiting:

@@ -8,7 +8,7 @@ import pytest
 from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
-from waypoint.http import h1, h1_format
+from waypoint.http import h1_format, h1_request, h1_response
 from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
 
 MAX_BYTES = 1_000
@@ -73,7 +73,7 @@ def read_requests(message: bytes) -> Outcome:
     outcomes: list[Outcome] = []
     for pieces in cuts(message):
         recorder = Recorder()
-        reader = h1.RequestReader(recorder, SETTINGS)
+        reader = h1_request.RequestReader(recorder, SETTINGS)
         outcomes.append(feed(reader.feed, recorder.events, pieces))
     first, error = outcomes[0]
     assert [(events, type(it), str(it)) for events, it in outcomes] == [(first, type(error), str(error))] * 12
@@ -85,7 +85,7 @@ def read_response(message: bytes, method: bytes = b"GET", *, ends: bool = False)
     outcomes: list[Outcome] = []
     for pieces in cuts(message):
         recorder = Recorder()
-        reader = h1.ResponseReader(recorder, SETTINGS)
+        reader = h1_response.ResponseReader(recorder, SETTINGS)
         reader.expect(method)
         outcomes.append(feed(reader.feed, recorder.events, pieces))
         if ends:
@@ -460,7 +460,7 @@ def test_a_response_without_length_ends_with_the_connection(version: bytes) -> N
     "rest", [b"Content-Length: 3\r\n\r\nab", b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", b"X:"]
 )
 def test_a_response_that_is_cut_short_has_no_proper_end(rest: bytes) -> None:
-    reader = h1.ResponseReader(Recorder(), SETTINGS)
+    reader = h1_response.ResponseReader(Recorder(), SETTINGS)
     reader.expect(b"GET")
     reader.feed(OK + rest)
 
@@ -489,7 +489,7 @@ def test_a_response_that_has_no_body_ends_with_its_head(method: bytes, message: 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_a_connection_serves_one_response_after_the_other(method: bytes) -> None:
     recorder = Recorder()
-    reader = h1.ResponseReader(recorder, SETTINGS)
+    reader = h1_response.ResponseReader(recorder, SETTINGS)
     length = b"Content-Length: 2\r\n\r\n"
 
     for _ in range(3):
@@ -518,7 +518,7 @@ def test_bytes_after_a_response_are_an_error_so_that_nobody_takes_them_for_the_n
 ) -> None:
     for pieces in cuts(message):
         recorder = Recorder()
-        reader = h1.ResponseReader(recorder, SETTINGS)
+        reader = h1_response.ResponseReader(recorder, SETTINGS)
         reader.expect(method)
         _, error = feed(reader.feed, recorder.events, pieces)
 
@@ -529,7 +529,7 @@ def test_bytes_after_a_response_are_an_error_so_that_nobody_takes_them_for_the_n
 @pytest.mark.parametrize("rest", [b"Content-Length: 1\r\n\r\nab", b"Content-Length: 0\r\n\r\n\r\n"])
 def test_a_response_with_bytes_beyond_it_is_not_passed_on_when_they_come_together(rest: bytes) -> None:
     recorder = Recorder()
-    reader = h1.ResponseReader(recorder, SETTINGS)
+    reader = h1_response.ResponseReader(recorder, SETTINGS)
     reader.expect(b"GET")
 
     _, error = feed(reader.feed, recorder.events, [OK + rest])
@@ -545,7 +545,7 @@ def upgraded(message: bytes, *, ends: bool = False) -> Outcome:
     outcomes: list[Outcome] = []
     for pieces in cuts(message):
         recorder = Recorder()
-        reader = h1.ResponseReader(recorder, SETTINGS)
+        reader = h1_response.ResponseReader(recorder, SETTINGS)
         reader.expect(b"GET", b"websocket")
         outcomes.append(feed(reader.feed, recorder.events, pieces))
         if ends:
@@ -585,7 +585,7 @@ def test_what_a_consumer_refuses_is_raised_as_it_is() -> None:
         def request_body(self, data: bytes) -> None:
             raise BadRequest("full")
 
-    reader = h1.RequestReader(Full(), SETTINGS)
+    reader = h1_request.RequestReader(Full(), SETTINGS)
 
     with pytest.raises(BadRequest, match="full"):
         reader.feed(CHUNKED + b"1\r\na\r\n0\r\n\r\n")
@@ -658,7 +658,7 @@ def test_malformed_chunks_never_end_a_response(rest: bytes) -> None:
 )
 def test_a_limit_that_a_response_exceeds_is_named(reason: str, message: bytes) -> None:
     for pieces in cuts(message):
-        reader = h1.ResponseReader(Recorder(), SETTINGS)
+        reader = h1_response.ResponseReader(Recorder(), SETTINGS)
         reader.expect(b"GET")
         _, error = feed(reader.feed, [], pieces)
 
@@ -668,7 +668,7 @@ def test_a_limit_that_a_response_exceeds_is_named(reason: str, message: bytes) -
 
 @pytest.mark.parametrize("start", [b"0\r\nX: ", b"1;"])
 def test_trailers_and_extensions_of_a_response_that_never_end_are_refused(start: bytes) -> None:
-    reader = h1.ResponseReader(Recorder(), SETTINGS)
+    reader = h1_response.ResponseReader(Recorder(), SETTINGS)
     reader.expect(b"GET")
     reader.feed(OK + b"Transfer-Encoding: chunked\r\n\r\n" + start)
 
@@ -684,7 +684,7 @@ def test_a_long_response_may_still_have_trailers() -> None:
 
 
 def test_bytes_that_nobody_asked_for_are_an_error() -> None:
-    reader = h1.ResponseReader(Recorder(), SETTINGS)
+    reader = h1_response.ResponseReader(Recorder(), SETTINGS)
 
     with pytest.raises(UpstreamProtocolError):
         reader.feed(OK)

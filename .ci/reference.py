@@ -1,28 +1,27 @@
-"""Writes the pages of docs/ that come from the code, for `make docs`: `settings.md` from the fields and docstrings of
-`l4/config/settings.py`, `metrics.md` from the metrics that each program lists."""
+"""Writes the pages of docs/ that come from the code, for `make docs`: `settings.md` from the sections that each
+program lists, `metrics.md` from the metrics that each program lists."""
 
 import ast
-import dataclasses
 import inspect
 import itertools
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from l4.config import settings
+from l4 import settings as l4_settings
+from l4.config.settings import Section, fields_of, variables_of
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
 from waypoint.metrics import waypoint_metrics
-from waypoint.settings import SECTIONS
+from waypoint.settings import OWN
 
 DOCS = Path(__file__).parents[1] / "docs"
 SETTINGS = """# Settings
 
-Both programs read these environment variables when they start; each ignores those that it has no use for. A bad value
-ends the start with a sentence that names the variable. Times are seconds, or carry a unit, such as `500ms` or `5m`.
-Sizes are bytes. Flags have variables, too: `--help` names them.
+The programs read these environment variables when they start. A bad value, or a name that is almost one of these, ends
+the start with a sentence that names the variable. Times are seconds, or carry a unit, such as `500ms` or `5m`. Sizes
+are bytes. Flags have variables, too: `--help` names them.
 
-`make docs` writes this page from `l4/config/settings.py`.
+`make docs` writes this page from the sections that `l4/settings.py` and `waypoint/settings.py` list.
 """
 METRICS = """# Metrics
 
@@ -33,7 +32,6 @@ Both programs serve metrics on port 15020, in Prometheus' text format or in Open
 """
 METRIC_COLUMNS = "| metric | type | meaning | labels |\n|---|---|---|---|\n"
 COLUMNS = "| variable | default | meaning |\n|---|---|---|\n"
-SECTION = re.compile(r"^    # -- (.+)$")
 
 
 def pages() -> dict[str, str]:
@@ -41,35 +39,31 @@ def pages() -> dict[str, str]:
 
 
 def settings_page() -> str:
-    source = Path(settings.__file__).read_text()
-    lines = source.splitlines()
-    defaults = {field.name: field.default for field in dataclasses.fields(settings.Settings)}
-    parts = [SETTINGS]
-    for name, line, meaning in _documented(source, "Settings"):
-        if section := SECTION.match(lines[line - 2]):
-            parts.append(f"\n## {section[1][:1].upper()}{section[1][1:]}\n\n{COLUMNS}")
-        parts.append(_row(settings.variables(name), defaults[name], meaning))
-    for its in SECTIONS:
-        parts.append(f"\n## {its.title}\n\n{COLUMNS}")
-        meanings = {name: meaning for name, _, meaning in _documented(inspect.getsource(its), its.__name__)}
-        parts += (_row(settings.variables_of(it), it.default, meanings[it.name]) for it in dataclasses.fields(its))
-    return "".join(parts)
+    return SETTINGS + "".join(
+        f"\n## {title}\n" + "".join(map(section_table, sections))
+        for title, sections in (("Both programs", l4_settings.SECTIONS), ("Waypoint", OWN))
+    )
+
+
+def section_table(section: type[Section]) -> str:
+    meanings = dict(_documented(section))
+    rows = (_row(variables_of(it), it.default, meanings[it.name]) for it in fields_of(section))
+    return f"\n### {section.title}\n\n{COLUMNS}{''.join(rows)}"
 
 
 def _row(variables: tuple[str, ...], default: object, meaning: str) -> str:
     return f"| {'<br>'.join(f'`{it}`' for it in variables)} | {_shown(default)} | {meaning} |\n"
 
 
-def _documented(source: str, name: str) -> Iterator[tuple[str, int, str]]:
-    """Name, line and docstring of each field."""
-    (body,) = (it.body for it in ast.parse(source).body if isinstance(it, ast.ClassDef) and it.name == name)
-    for statement, after in itertools.pairwise(body):
+def _documented(section: type[Section]) -> Iterator[tuple[str, str]]:
+    """Each field and its docstring."""
+    (its,) = ast.parse(inspect.getsource(section)).body
+    assert isinstance(its, ast.ClassDef)
+    for statement, after in itertools.pairwise(its.body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            if statement.target.id == "sections":
-                continue
             if not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)):
                 raise TypeError(f"the setting {statement.target.id} has no docstring")
-            yield statement.target.id, statement.lineno, " ".join(str(after.value.value).split())
+            yield statement.target.id, " ".join(str(after.value.value).split())
 
 
 def _shown(value: object) -> str:

@@ -122,7 +122,7 @@ class _Waypoint:
     """What follows a configuration, and what it is followed for, without the ports."""
 
     def __init__(self, folder: Path) -> None:
-        settings, nowhere = Settings.from_environment({}), Path("/nonexistent")
+        settings, nowhere = Settings(), Path("/nonexistent")
         certificate = OwnCertificate(
             FileStore(nowhere, nowhere, nowhere), Identity("cluster.local", "default", "waypoint")
         )

@@ -12,12 +12,14 @@ from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
+from waypoint.http.settings import HttpSettings
 from waypoint.live import LivePolicies
 from waypoint.telemetry.exchanges import Telemetry
 from waypoint.telemetry.recorder import Recorder
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.connections import Spawn
 from waypoint.upstream.originate import Originator
+from waypoint.upstream.settings import UpstreamSettings
 
 if TYPE_CHECKING:
     from l4.telemetry.spans import Tracer
@@ -45,10 +47,12 @@ class DataPath:
     opaque: "dict[Copy, tuple[Connection, str]]" = field(default_factory=dict)
     """The joined bytes that pass, with the server name that their client asked for."""
     max_exchanges: int = field(init=False)
+    upstream: UpstreamSettings = field(init=False)
     deadlines: Deadlines = field(init=False)
 
     def __post_init__(self) -> None:
-        self.max_exchanges = self.settings.max_exchanges
+        self.max_exchanges = self.settings.of(HttpSettings).max_exchanges
+        self.upstream = self.settings.of(UpstreamSettings)
         self.deadlines = Deadlines(self.loop)
 
 

@@ -47,7 +47,7 @@ from waypoint.errors import (
     RequestTimeout,
     UnwritableHead,
 )
-from waypoint.filters.mirrored import MirroredRequest
+from waypoint.filters.mirrored import MirroredRequest, MirrorSettings
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.replies import finish, local_reply
@@ -380,7 +380,7 @@ class Exchange:
             self._is_http2(cluster),
             path.originator,
             path.spawn,
-            path.settings,
+            path.upstream,
             retries,
             self._session,
         )
@@ -406,7 +406,7 @@ class Exchange:
                     cluster = self._branch(cluster.branches)
                 except ExchangeError:
                     continue
-            if path.mirrors < path.settings.max_mirrors:
+            if path.mirrors < path.settings.of(MirrorSettings).max_mirrors:
                 yield MirroredRequest(path, cluster, self._head, self._body, self._is_http2(cluster))
 
     def _keep_grpc_deadline(self, rule: Rule) -> None:

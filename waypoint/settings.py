@@ -3,7 +3,42 @@
 `l4.config.settings` says how a section is declared. A new one is declared in the module of its feature, and named here.
 """
 
-from l4.config.settings import Section
-from waypoint.telemetry.recorder import RecorderSettings
+from dataclasses import dataclass
 
-SECTIONS: tuple[type[Section], ...] = (RecorderSettings,)
+from l4 import settings as l4_settings
+from l4.config.settings import Section
+from waypoint.authentication.settings import TokenSettings
+from waypoint.config.settings import ConfigSettings
+from waypoint.filters.external_auth import ExternalAuthSettings
+from waypoint.filters.mirrored import MirrorSettings
+from waypoint.http.settings import HttpSettings
+from waypoint.inbound.sandwich import ProxyProtocolSettings
+from waypoint.inbound.terminate import SniffSettings
+from waypoint.telemetry.recorder import RecorderSettings
+from waypoint.upstream.settings import DnsSettings, UpstreamSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings(Section):
+    title = "Process"
+
+    memory_limit_bytes: int = 0
+    """Memory near which load is shed (`l4.net.pressure`). 0: the limit of the cgroup, where there is one."""
+    drain_delay_seconds: float = 5.0
+    """Time after SIGTERM in which new connections are still accepted, until everybody knows; Istio's value."""
+
+
+OWN: tuple[type[Section], ...] = (
+    ConfigSettings,
+    ProxyProtocolSettings,
+    SniffSettings,
+    HttpSettings,
+    TokenSettings,
+    ExternalAuthSettings,
+    MirrorSettings,
+    UpstreamSettings,
+    DnsSettings,
+    RecorderSettings,
+    ProcessSettings,
+)
+SECTIONS = (*l4_settings.SECTIONS, *OWN)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from l4.config.settings import Settings
 from l4.hbone.driver import Driver
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, HandshakeFailed
+from l4.hbone.settings import HboneSettings
 from l4.identity.certificate import InvalidPeer
 from l4.identity.source import WorkloadCertificate
 from l4.identity.tls import authenticate_server, peer_expires_at
@@ -37,22 +38,22 @@ async def connect(
 
     loop = asyncio.get_running_loop()
     place = f"{address[0]}:{address[1]}"
+    own = settings.of(HboneSettings)
     try:
-        async with asyncio.timeout(settings.connect_seconds):
+        async with asyncio.timeout(own.connect_seconds):
             sockets.ensure_room(address)
             transport, driver = await loop.create_connection(
                 lambda: Driver(settings, is_client=True, authenticate=authenticate, on_refused=on_refused),
                 *address,
                 ssl=certificate.client_context,
                 server_hostname="",
-                ssl_handshake_timeout=settings.handshake_seconds,
-                ssl_shutdown_timeout=settings.handshake_seconds,
+                ssl_handshake_timeout=own.handshake_seconds,
+                ssl_shutdown_timeout=own.handshake_seconds,
                 local_addr=(local_ip, 0) if local_ip else None,
             )
     except TimeoutError as error:
         raise ConnectTimedOut(
-            f"connect to {place} timed out after {settings.connect_seconds:g} s; "
-            f"a NetworkPolicy may block port {address[1]}"
+            f"connect to {place} timed out after {own.connect_seconds:g} s; a NetworkPolicy may block port {address[1]}"
         ) from error
     except ssl.SSLError as error:
         raise HandshakeFailed(f"TLS with {place} failed: {error.reason or error}") from error
@@ -64,13 +65,13 @@ async def connect(
         raise HandshakeFailed(f"{place} is not who it should be: {driver.refusal}")
     if driver.refusal is not None:
         raise HandshakeFailed(f"TLS with {place} failed") from driver.refusal
-    keep_alive(transport.get_extra_info("socket"), settings)
+    keep_alive(transport.get_extra_info("socket"), own)
     if not driver.is_closed:
         driver.end_by(min(peer_expires_at(transport.get_extra_info("ssl_object")), certificate.expires_at))
     return driver
 
 
-def keep_alive(sock: socket.socket, settings: Settings) -> None:
+def keep_alive(sock: socket.socket, settings: HboneSettings) -> None:
     """TCP_NODELAY, and keepalive probes as ztunnel sends them on every socket it dials."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

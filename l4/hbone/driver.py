@@ -22,6 +22,7 @@ from l4.hbone.connect import ConnectRequest, InvalidConnect
 from l4.hbone.errors import ConnectFailed, NotTaken, TunnelError, TunnelRefused, TunnelReset
 from l4.hbone.lifetime import Lifetime
 from l4.hbone.limits import hbone_limits_of, hbone_reason
+from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.hbone.tunnel import Tunnel
 from l4.http2.connection import Connection
 from l4.http2.engines import Engine, connect
@@ -66,6 +67,7 @@ class Driver(asyncio.Protocol):
         "_authenticate",
         "_blocked",
         "_dirty",
+        "_drain",
         "_is_begin_scheduled",
         "_is_closed",
         "_is_ending",
@@ -109,14 +111,16 @@ class Driver(asyncio.Protocol):
         on_refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        own = settings.of(HboneSettings)
         self.engine: Connection = connect(
-            Engine(settings.http2_engine), is_client=is_client, limits=hbone_limits_of(settings)
+            Engine(own.http2_engine), is_client=is_client, limits=hbone_limits_of(settings)
         )
         self.is_draining = False
         self.has_been_used = False
         self.refusal: Exception | None = None
         self.on_idle: Callable[[Driver], None] | None = None
-        self._settings = settings
+        self._settings = own
+        self._drain = settings.of(DrainSettings)
         self._authenticate = authenticate
         self._on_request = on_request
         self._on_refused = on_refused
@@ -280,7 +284,7 @@ class Driver(asyncio.Protocol):
     def end_by(self, expires_at: float) -> None:
         """Let the connection last until then at most, in seconds of the wall clock."""
         if not self._is_closed:
-            self._lifetime = Lifetime(expires_at, self._settings.drain_seconds, self._outdated, self._expired)
+            self._lifetime = Lifetime(expires_at, self._drain.drain_seconds, self._outdated, self._expired)
 
     def cut_if_revoked(self, revocations: Revocations) -> None:
         """End the connection when its peer is believed no more."""
@@ -491,7 +495,7 @@ class Driver(asyncio.Protocol):
         return self._within(self._settings.stall_seconds)
 
     def _within(self, seconds: float) -> float:
-        return min(seconds, self._settings.drain_silence_seconds) if self._is_stopping else seconds
+        return min(seconds, self._drain.drain_silence_seconds) if self._is_stopping else seconds
 
     def _probe(self) -> None:
         if not self._is_closed and not self.transport.is_closing():

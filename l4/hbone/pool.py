@@ -18,6 +18,7 @@ from l4.hbone import client
 from l4.hbone.connect import ConnectRequest
 from l4.hbone.driver import Driver
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, NotTaken, Unanswered
+from l4.hbone.settings import HboneSettings
 from l4.hbone.tunnel import Tunnel
 from l4.http2.errors import StreamUnavailable
 from l4.identity.revocation import Revocations
@@ -48,6 +49,7 @@ class HbonePool:
 
     def __init__(self, settings: Settings, on_refused: Callable[[str], None] = lambda reason: None) -> None:
         self._settings = settings
+        self._own = settings.of(HboneSettings)
         self._on_refused = on_refused
         self._entries: dict[_Key, _Entry] = {}
         self._idle: dict[Driver, asyncio.TimerHandle] = {}
@@ -70,7 +72,7 @@ class HbonePool:
         not_taken = 0
         driver: Driver | None = None
         try:
-            async with asyncio.timeout(self._settings.connect_seconds):
+            async with asyncio.timeout(self._own.connect_seconds):
                 while True:
                     driver = None
                     driver = await self._check_out(key, certificate, on_slow)
@@ -93,7 +95,7 @@ class HbonePool:
                 driver.is_draining = True  # whatever has become of its peer, let nobody else wait for it
             raise (Unanswered if is_alive else ConnectTimedOut)(
                 f"no tunnel to {request.authority} through {address[0]}:{address[1]} "
-                f"within {self._settings.connect_seconds:g} s"
+                f"within {self._own.connect_seconds:g} s"
             ) from error
 
     def cut_revoked(self, revocations: Revocations) -> None:
@@ -143,7 +145,7 @@ class HbonePool:
 
     def _with_room(self, entry: _Entry) -> Driver | None:
         for driver in entry.drivers:
-            limit = min(self._settings.pool_streams_per_connection, driver.engine.peer_max_concurrent_streams)
+            limit = min(self._own.pool_streams_per_connection, driver.engine.peer_max_concurrent_streams)
             if not driver.is_draining and driver.engine.own_stream_count < limit:
                 return driver
         return None
@@ -175,7 +177,7 @@ class HbonePool:
             driver.close()
         else:
             loop = asyncio.get_running_loop()
-            self._idle[driver] = loop.call_later(self._settings.pool_idle_seconds, driver.close)
+            self._idle[driver] = loop.call_later(self._own.pool_idle_seconds, driver.close)
 
     def _forget(self, key: _Key, driver: Driver) -> None:
         if timer := self._idle.pop(driver, None):

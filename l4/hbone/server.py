@@ -17,6 +17,7 @@ from l4.hbone.connect import ConnectRequest, InvalidConnect
 from l4.hbone.driver import Driver
 from l4.hbone.handshakes import Handshakes
 from l4.hbone.limits import hbone_reason
+from l4.hbone.settings import HboneSettings
 from l4.hbone.sources import Sources
 from l4.hbone.tunnel import Tunnel
 from l4.identity.certificate import InvalidPeer
@@ -73,12 +74,14 @@ class HboneServer:
     ) -> None:
         self._certificate = certificate
         self._trust_domains = trust_domains
+        own = settings.of(HboneSettings)
         self._settings = settings
+        self._handshake_seconds = own.handshake_seconds
         self._on_connect = on_connect
         self._on_refused = on_refused
-        self._capacity = capacity or Capacity(settings.max_connections)
-        self._sources = Sources(settings.handshakes_per_source, settings.handshakes_per_source_per_second)
-        self._handshakes = Handshakes(settings.max_handshakes)
+        self._capacity = capacity or Capacity(own.max_connections)
+        self._sources = Sources(own.handshakes_per_source, own.handshakes_per_source_per_second)
+        self._handshakes = Handshakes(own.max_handshakes)
         self._making_room: asyncio.TimerHandle | None = None
         self._drivers: set[Driver] = set()
         self._is_draining = False
@@ -186,7 +189,7 @@ class HboneServer:
         )
         try:
             own = self._certificate()
-            transport = await accept(lambda: driver, sock, own.server_context, self._settings.handshake_seconds)
+            transport = await accept(lambda: driver, sock, own.server_context, self._handshake_seconds)
         except (OSError, NoCertificate) as error:  # TLS errors and time-outs are OSErrors too
             log.info("HBONE handshake with %s:%d failed: %s", *address, error or type(error).__name__)
             self._on_refused(_reason(error))

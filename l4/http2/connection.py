@@ -15,7 +15,7 @@ from typing import Protocol
 
 from l4.http2.errors import ErrorCode
 from l4.http2.events import Event
-from l4.http2.flood import FloodLimits
+from l4.http2.flood_limits import FloodLimits
 from policies.attributes import Headers
 
 

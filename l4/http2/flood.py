@@ -9,35 +9,12 @@ There is no clock in here: `now` is the time of the read that brought the frames
 read, not one by one.
 """
 
-from dataclasses import dataclass
-
 from l4.http2 import frames
 from l4.http2.errors import ConnectionFault, ErrorCode
+from l4.http2.flood_limits import FloodLimits
 
 _RATE_SECONDS = 10.0
 _EMPTY_RATE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class FloodLimits:
-    """Named like the settings that hold them, where each has its reason."""
-
-    http2_premature_resets: int = 200
-    http2_premature_resets_per_second: int = 33
-    http2_premature_seconds: float = 1.0
-    http2_own_resets: int = 100
-    http2_own_resets_per_second: int = 10
-    http2_head_frames: int = 64
-    http2_queued_control_frames: int = 1000
-    http2_pings: int = 1000
-    http2_settings_frames: int = 100
-    http2_empty_frames: int = 1000
-    http2_consecutive_empty_frames: int = 16
-    http2_tiny_data_bytes: int = 64
-    http2_tiny_data_frames: int = 10_000
-    http2_tiny_data_frames_per_second: int = 5000
-    http2_priority_frames: int = 100
-    http2_window_updates: int = 10
 
 
 class Flood(ConnectionFault):

@@ -22,14 +22,17 @@ from l4.config.settings import InvalidSetting, Settings
 from l4.config.sources import Documents, FolderSource
 from l4.config.telling import Telling
 from l4.discovery import kubernetes
+from l4.discovery.mesh import Mesh
 from l4.discovery.objects import NodeObject
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
+from l4.hbone.settings import DrainSettings
 from l4.identity.files import FolderStore
 from l4.identity.source import CertificateSource
 from l4.net import descriptors
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
+from l4.settings import SECTIONS
 from l4.telemetry.access_log import CannotOpenLog, open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import EACH, ProcessLog
@@ -69,6 +72,7 @@ class Ztunnel:
     ) -> None:
         self._options = options
         self._settings = settings
+        self._mesh = settings.of(Mesh)
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._telling, self._lack = Telling(log, EACH), ""
@@ -107,7 +111,7 @@ class Ztunnel:
 
     async def _drain(self) -> None:
         log.info("stopping: %d connections are under way", self._node.traffic.open_count)
-        await self._pods.drain(self._settings.drain_seconds)
+        await self._pods.drain(self._settings.of(DrainSettings).drain_seconds)
         for task in self._node.tasks:
             task.cancel()
         await asyncio.gather(*self._node.tasks, return_exceptions=True)
@@ -133,11 +137,10 @@ class Ztunnel:
     def _prepare(self, documents: Documents) -> "_Prepared":
         """The registry, the policies, and what is to be told. Runs in a thread while nothing else decodes."""
         decoded = self._decoder.decode(documents.documents)
-        settings = self._settings
         registry = self._indexed(decoded).registry
         doubts = (*documents.doubts, *decoded.doubts)
         denied = self._understanding.take(doubts)
-        policies = WorkloadPolicies(decoded.resources, registry, settings.trust_domains, denied)
+        policies = WorkloadPolicies(decoded.resources, registry, self._mesh.trust_domains, denied)
         problems = {*documents.problems, *decoded.problems, *registry.problems, *policies.problems}
         lack = self._lack_of(documents, decoded.resources, registry)
         return _Prepared(registry, policies, frozenset(problems), doubts, lack, self._understanding.is_complete)
@@ -147,11 +150,7 @@ class Ztunnel:
         indexed anew."""
         index, self._index = self._index, None
         if index is None or decoded.changes is None or index.update(decoded.changes) is None:
-            settings = self._settings
-            mesh = kubernetes.Mesh(
-                settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network
-            )
-            index = kubernetes.Index(decoded.resources, mesh)
+            index = kubernetes.Index(decoded.resources, self._mesh)
         self._index = index
         return index
 
@@ -203,7 +202,7 @@ class Ztunnel:
             "services": [
                 {
                     "hostname": service.hostname,
-                    "vips": [f"{self._settings.network}/{address}" for address in service.addresses],
+                    "vips": [f"{self._mesh.network}/{address}" for address in service.addresses],
                     "endpoints": [endpoint.workload.uid for endpoint in service.endpoints],
                     "waypoint": service.waypoint.hostname or service.waypoint.ip if service.waypoint else None,
                 }
@@ -236,7 +235,7 @@ def run(options: RunOptions) -> None:
 
         async def main() -> None:
             files = FolderStore(options.certificates, options.trust_bundle, options.revocations)
-            await Ztunnel(options, Settings.from_environment(os.environ), process_log, files).run()
+            await Ztunnel(options, Settings.from_environment(os.environ, SECTIONS), process_log, files).run()
 
         try:
             uvloop.run(main())

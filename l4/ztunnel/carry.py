@@ -4,9 +4,9 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 
-from l4.config.settings import Settings
 from l4.hbone.client import keep_alive
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
+from l4.hbone.settings import HboneSettings
 from l4.identity.source import NoCertificate
 from l4.net import sockets
 from l4.net.copy import Copy, reset_on_close
@@ -28,7 +28,7 @@ async def carry(
     copy = node.traffic.opened(flow, access)
     try:
         await connect(copy)
-        keep_alive(sock, node.settings)
+        keep_alive(sock, node.hbone)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: copy.near, sock)
     except (TunnelError, NoCertificate, OSError) as error:
         copy.abort(error)
@@ -52,7 +52,7 @@ def drop(
     reset(sock)
 
 
-async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, settings: Settings) -> None:
+async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, settings: HboneSettings) -> None:
     """Connect in plain TCP. Raises ConnectFailed, OutOfDescriptors."""
     loop = asyncio.get_running_loop()
     place = f"{address[0]}:{address[1]}"

@@ -10,6 +10,7 @@ from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.discovery.workload_policies import NO_POLICIES, WorkloadPolicies
+from l4.hbone.settings import HboneSettings
 from l4.identity.source import CertificateSource
 from l4.net.capacity import Capacity
 from l4.telemetry.source import SourceLabels
@@ -32,13 +33,15 @@ class Node:
     sources: SourceLabels = field(default_factory=SourceLabels)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     policies: Holder[WorkloadPolicies] = field(default_factory=lambda: Holder(NO_POLICIES))
+    hbone: HboneSettings = field(init=False)
     capacity: Capacity = field(init=False)
     reaches: Reaches = field(init=False)
 
     def __post_init__(self) -> None:
         self.policies.subscribe(self._judge_again)
-        self.capacity = Capacity(self.settings.max_connections)
-        self.reaches = Reaches(self.spawn, self.settings.connect_seconds)
+        self.hbone = self.settings.of(HboneSettings)
+        self.capacity = Capacity(self.hbone.max_connections)
+        self.reaches = Reaches(self.spawn, self.hbone.connect_seconds)
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

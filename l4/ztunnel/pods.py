@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from l4.discovery.labels import is_redirected
+from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.hbone.pool import HbonePool
@@ -47,7 +48,7 @@ class PodProxy:
         return HboneServer(
             sock,
             certificate=partial(self._node.certificates.get, self.pod.identity),
-            trust_domains=self._node.settings.trust_domains,
+            trust_domains=self._node.settings.of(Mesh).trust_domains,
             settings=self._node.settings,
             on_connect=partial(inbound, self._node, self.pod.uid),
             on_refused=self._node.traffic.count_refusal,
@@ -76,7 +77,7 @@ class PodProxy:
 
     def _accepted(self, listening: Address, sock: socket.socket, source: Address) -> None:
         traffic = self._node.traffic
-        if traffic.open_count >= self._node.settings.max_connections:
+        if traffic.open_count >= self._node.hbone.max_connections:
             traffic.count_refusal("max_connections")
             reset(sock)
         elif (entrance := self._entrances.get(listening)) is not None:

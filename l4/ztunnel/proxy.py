@@ -41,7 +41,7 @@ async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
         incoming.refuse(401)
         return
     try:
-        await connect_plain(target.address, copy.far, node.settings)
+        await connect_plain(target.address, copy.far, node.hbone)
     except (ConnectFailed, OutOfDescriptors) as error:
         copy.abort(error)
         incoming.refuse(503)
@@ -71,7 +71,7 @@ async def passthrough(
         verdict = node.judge(pod, access)
         if not verdict.is_allowed:
             raise PolicyRejected(verdict)
-        await connect_plain(to, copy.far, node.settings)
+        await connect_plain(to, copy.far, node.hbone)
 
     await carry(node, flow, sock, enter, access)
 

@@ -120,7 +120,7 @@ class _Way:
 
     async def _connect(self, copy: Copy, hop: HboneHop | PlainHop) -> None:
         if hop.workload is None:  # outside of the mesh: there is no other, so nothing needs to be remembered
-            await connect_plain(hop.address, copy.far, self._node.settings)
+            await connect_plain(hop.address, copy.far, self._node.hbone)
             return
         reaches = self._node.reaches
         try:
@@ -139,7 +139,7 @@ class _Way:
                 await self._open_tunnel(copy, hop)
             case PlainHop():
                 with self._node.reaches.connecting(hop.address):
-                    await connect_plain(hop.address, copy.far, self._node.settings)
+                    await connect_plain(hop.address, copy.far, self._node.hbone)
             case _:
                 assert_never(hop)
 

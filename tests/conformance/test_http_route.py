@@ -14,6 +14,7 @@ import pytest
 from l4.config.settings import Settings
 from tests.kit.aio import run
 from tests.kit.echo import Answer, EchoMesh, echo_mesh
+from waypoint.config.settings import ConfigSettings
 
 
 @dataclass(frozen=True)
@@ -653,7 +654,9 @@ def test_an_http_route(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", GRANTS)
 def test_a_route_where_grants_are_asked_for(name: str, tmp_path: Path) -> None:
-    assert run(_differences(tmp_path, *GRANTS[name], settings=Settings(requires_reference_grants=True))) == []
+    settings = Settings(ConfigSettings(requires_reference_grants=True))
+
+    assert run(_differences(tmp_path, *GRANTS[name], settings=settings)) == []
 
 
 async def _differences(

@@ -15,7 +15,7 @@ from tests.kit.echo import Answer, echo_mesh
 from tests.kit.issuer import ISSUER, SigningKey, jwks, key_server
 from tests.kit.mesh import settled, with_settings
 from waypoint.config.dump import dump
-from waypoint.telemetry.recorder import Recorder
+from waypoint.telemetry.recorder import Recorder, RecorderSettings
 
 KEY = SigningKey.generate()
 SERVICE = {"kind": "Service", "name": "echo"}
@@ -261,7 +261,7 @@ def test_a_token_shows_up_in_no_log_and_no_recording(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with echo_mesh(tmp_path, policy(places), http_route({"backendRefs": TO_V1})) as it:
-            it.mesh.path.recorder = recorder = Recorder(str(tmp_path / "heads"), with_settings())
+            it.mesh.path.recorder = recorder = Recorder(str(tmp_path / "heads"), RecorderSettings())
             texts = [token(sub=name) for name in ("in-header", "in-param", "escaped")]
 
             await it.ask(headers=f"x-me: {texts[0]}\r\n")

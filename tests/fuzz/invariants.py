@@ -8,13 +8,13 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
-from l4.config.settings import Settings
 from l4.http2.engines import Engine
 from tests.wire.verdicts import read_frames, read_requests, read_response
 from waypoint.errors import BadRequest
 from waypoint.http.hygiene import normal_path
+from waypoint.http.settings import HttpSettings
 
-ROOMY = Settings(head_bytes=1 << 20, head_fields=1000)
+ROOMY = HttpSettings(head_bytes=1 << 20, head_fields=1000)
 """For what has been carried once, and may be a little longer in its canonical form."""
 METHODS = (b"GET", b"HEAD", b"POST")
 NORMALIZATIONS = ("BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")

@@ -16,8 +16,9 @@ from pathlib import Path
 from l4.config import manifest
 from l4.config.holder import Holder
 from l4.config.resources import Decoder
-from l4.config.settings import Settings
+from l4.config.settings import Settings, fields_of
 from l4.discovery import kubernetes
+from l4.discovery.mesh import Mesh as MeshSettings
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.connect import Authority, ConnectRequest
@@ -36,9 +37,12 @@ from policies.route import Match, Route, RouteTable
 from tests.kit.certificates import MeshPki
 from waypoint.config.compile import compile as compile_snapshot
 from waypoint.config.kinds import KINDS
+from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
+from waypoint.http.settings import HttpSettings
 from waypoint.process.worker import Parts, Worker, assemble
+from waypoint.settings import SECTIONS
 from waypoint.upstream.clusters import Clusters
 
 GATEWAY = ("default", "waypoint")
@@ -167,11 +171,13 @@ class Mesh:
             registry,
             gateway=GATEWAY,
             problems=(*problems, *decoded.problems),
-            requires_reference_grants=self.settings.requires_reference_grants,
-            path_normalization=self.settings.path_normalization,
+            requires_reference_grants=self.settings.of(ConfigSettings).requires_reference_grants,
+            path_normalization=self.settings.of(HttpSettings).path_normalization,
         )
         self.registry.swap(registry)
-        self.node.policies.swap(WorkloadPolicies(decoded.resources, registry, self.settings.trust_domains))
+        self.node.policies.swap(
+            WorkloadPolicies(decoded.resources, registry, self.settings.of(MeshSettings).trust_domains)
+        )
         self.pods.update(registry)
         self.worker.put_in_force(snapshot)
         return snapshot
@@ -285,4 +291,10 @@ class _Certificates:
 
 
 def with_settings(**changes: object) -> Settings:
-    return replace(Settings(), **changes)  # type: ignore[arg-type]
+    """The defaults of both programs with some changes, each in the section that has the setting."""
+    sections = []
+    for section in SECTIONS:
+        own = {it.name: changes.pop(it.name) for it in fields_of(section) if it.name in changes}
+        sections.append(section(**own))
+    assert not changes, f"there are no settings {', '.join(changes)}"
+    return Settings(*sections)

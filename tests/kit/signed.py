@@ -10,6 +10,7 @@ from typing import Any
 
 import uvloop
 
+from l4 import settings as l4_settings
 from l4.config.settings import Settings
 from l4.identity.signing import AuthoritySource
 from l4.identity.source import OwnCertificate
@@ -21,6 +22,7 @@ from tests.kit.certificate_service import ServiceClient
 from waypoint.process.app import Waypoint
 from waypoint.process.options import GatewayName
 from waypoint.process.options import RunOptions as WaypointOptions
+from waypoint.settings import SECTIONS
 
 NOT_THERE = Path("/nonexistent")
 
@@ -40,7 +42,7 @@ async def waypoint(ip: str, resources: Path, log: Path, address: str, root: Path
         admin=(ip, 15000),
         access_log=str(log),
     )
-    settings = Settings.from_environment(os.environ)
+    settings = Settings.from_environment(os.environ, SECTIONS)
     await Waypoint(options, settings, {}, process_log, OwnCertificate(source, identity)).run()
 
 
@@ -57,7 +59,7 @@ async def ztunnel(ip: str, resources: Path, log: Path, address: str, root: Path,
         access_log=str(log),
         hbone_port=15008,
     )
-    await Ztunnel(options, Settings.from_environment(os.environ), process_log, source).run()
+    await Ztunnel(options, Settings.from_environment(os.environ, l4_settings.SECTIONS), process_log, source).run()
 
 
 async def start(program: str, **arguments: Any) -> asyncio.subprocess.Process:

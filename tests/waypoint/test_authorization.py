@@ -2,7 +2,6 @@
 
 import pytest
 
-from l4.config.settings import Settings
 from policies.attributes import Headers, Identity, Peer, RequestHead
 from policies.claims import Claims
 from tests.kit.mesh import manifests
@@ -13,6 +12,7 @@ from waypoint.config.snapshot import Destination
 from waypoint.errors import BadRequest, Denied
 from waypoint.http.events import Body
 from waypoint.http.h1_request import RequestReader
+from waypoint.http.settings import HttpSettings
 
 
 class _Taken:
@@ -35,7 +35,7 @@ def peer_of(ask: Ask) -> Peer:
 
 def head_of(ask: Ask) -> RequestHead:
     taken = _Taken()
-    RequestReader(taken, Settings()).feed(ask.raw)
+    RequestReader(taken, HttpSettings()).feed(ask.raw)
     assert taken.head is not None
     return taken.head
 

@@ -11,6 +11,7 @@ from l4.http2.engines import Engine
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
 from tests.kit.origin import answering, origin
+from waypoint.http.settings import HttpSettings
 
 ROUTE = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -543,7 +544,7 @@ def test_requests_are_refused_while_memory_is_scarce(tmp_path: Path) -> None:
         async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
             it.path.max_exchanges = 0
             refused = await it.get(at.authority)
-            it.path.max_exchanges = it.settings.max_exchanges
+            it.path.max_exchanges = it.settings.of(HttpSettings).max_exchanges
             answer = await it.get(at.authority)
 
             assert (status(refused), body(refused)) == (503, b"envoy overloaded")

@@ -14,6 +14,7 @@ from tests.kit.mesh import with_settings
 from tests.kit.origin import answering
 from tests.waypoint.test_http1 import responding
 from tests.waypoint.test_http2 import Setting, _setting
+from waypoint.settings import SECTIONS
 
 Ask = Callable[[Setting, bytes, Headers, Headers], Awaitable[int]]
 """Sends a request with these headers and trailers; gives the status of its answer."""
@@ -121,7 +122,7 @@ def test_a_method_of_the_setting_is_judged(tmp_path: Path, ask: Ask) -> None:
 @pytest.mark.parametrize("text", ["delete", "GET POST", "A(", "CONNECT", "É"])
 def test_a_setting_takes_no_method_that_would_be_another_in_capitals(text: str) -> None:
     with pytest.raises(InvalidSetting, match="EXTRA_METHODS holds"):
-        Settings.from_environment({"EXTRA_METHODS": text})
+        Settings.from_environment({"EXTRA_METHODS": text}, SECTIONS)
 
 
 # -- trailers ------------------------------------------------------------------------------------------------------
@@ -293,7 +294,7 @@ def test_the_setting_is_one_of_three() -> None:
     with pytest.raises(
         InvalidSetting, match="HEADERS_WITH_UNDERSCORES is 'allow'; it must be one of keep, drop, reject"
     ):
-        Settings.from_environment({"HEADERS_WITH_UNDERSCORES": "allow"})
+        Settings.from_environment({"HEADERS_WITH_UNDERSCORES": "allow"}, SECTIONS)
 
 
 # -- responses -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from l4.config.settings import Settings
 from l4.http2 import frames
 from l4.http2.connection import Connection, Limits
 from l4.http2.engines import Engine, connect
@@ -17,14 +16,15 @@ from l4.http2.events import (
     StreamReset,
     TrailersReceived,
 )
-from l4.http2.flood import FloodLimits
+from l4.http2.flood_limits import FloodLimits
 from policies.attributes import Headers, RequestHead, ResponseHead
 from tests.contracts.http2_engine import GET, split
 from waypoint.errors import ExchangeError, UpstreamProtocolError
 from waypoint.http import h1_format, h1_request, h1_response
 from waypoint.http.events import EMPTY, Body
+from waypoint.http.settings import HttpSettings
 
-SETTINGS = Settings()
+SETTINGS = HttpSettings()
 _FLOOD = {it.name for it in fields(FloodLimits)}
 
 
@@ -60,7 +60,7 @@ class FramesVerdict:
     """Of the last refusal, if it has one."""
 
 
-def read_requests(pieces: list[bytes], settings: Settings = SETTINGS) -> RequestVerdict:
+def read_requests(pieces: list[bytes], settings: HttpSettings = SETTINGS) -> RequestVerdict:
     it = _Forwarder()
     reader = h1_request.RequestReader(it, settings)
     try:
@@ -78,7 +78,7 @@ def read_response(
     method: bytes = b"GET",
     upgrade: bytes = b"",
     closes: bool = False,
-    settings: Settings = SETTINGS,
+    settings: HttpSettings = SETTINGS,
 ) -> ResponseVerdict:
     """`closes`: the connection ends after the bytes."""
     it = _Client()

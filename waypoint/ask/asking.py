@@ -2,7 +2,6 @@
 talk to standard error."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Collection, Iterable
@@ -13,7 +12,7 @@ import click
 from rich.console import Console
 
 from l4.command_line import Address
-from l4.config.settings import InvalidSetting, Settings
+from l4.config.settings import Settings
 from waypoint.ask.explain import explain, snapshot_for
 from waypoint.ask.load import Gateway, Loaded, load
 from waypoint.ask.page import as_json
@@ -25,10 +24,14 @@ from waypoint.ask.telling import tell
 
 
 def run_explain(
-    paths: Iterable[Path], gateway: Gateway | None, admin: Address | None, question: Question, output: str
+    paths: Iterable[Path],
+    gateway: Gateway | None,
+    admin: Address | None,
+    question: Question,
+    settings: Settings,
+    output: str,
 ) -> None:
     """Ask files, or the waypoint at `admin`. Raises click.UsageError; ends the process when nobody can be asked."""
-    settings = settings_here()
     try:
         if admin is not None:
             explanation = ask(admin, question)
@@ -51,12 +54,12 @@ def run_replay(
     paths: Iterable[Path],
     against: Collection[Path],
     gateway: Gateway | None,
+    settings: Settings,
     output: str,
     *,
     fails_on_change: bool,
 ) -> int:
     """Gives the exit status. Raises click.UsageError."""
-    settings = settings_here()
     candidate = loaded_from(paths, gateway, settings)
     replayed = replay(recordings, candidate, loaded_from(against, gateway, settings) if against else None)
     if output == "json":
@@ -64,14 +67,6 @@ def run_replay(
     else:
         tell_replay(replayed, Console(highlight=False))
     return int(not replayed.heads or (fails_on_change and bool(replayed.changed)))
-
-
-def settings_here() -> Settings:
-    """The waypoint's own settings, as far as they are set here. Raises click.UsageError."""
-    try:
-        return Settings.from_environment(os.environ)
-    except InvalidSetting as error:
-        raise click.UsageError(str(error)) from None
 
 
 def loaded_from(

@@ -14,7 +14,7 @@ import click
 import yaml
 
 from l4.config.codes import Level
-from l4.config.settings import InvalidSetting, Settings
+from l4.config.settings import Settings
 from waypoint.ask import listing
 from waypoint.ask.analyze import Analysis, analyze, is_at_least
 from waypoint.ask.lines import Lines
@@ -33,15 +33,12 @@ class Question:
 
     paths: tuple[Path, ...]
     gateway: Gateway | None
+    settings: Settings
 
     def read(self) -> tuple[Loaded, bytes | None]:
-        """What the files say, and the text of standard input if that is one of them. Raises click.UsageError."""
+        """What the files say, and the text of standard input if that is one of them."""
         stdin = sys.stdin.buffer.read() if _DASH in self.paths else None
-        try:
-            settings = Settings.from_environment(os.environ)
-        except InvalidSetting as error:
-            raise click.UsageError(str(error)) from None
-        return load([path for path in self.paths if path != _DASH], self.gateway, settings, stdin), stdin
+        return load([path for path in self.paths if path != _DASH], self.gateway, self.settings, stdin), stdin
 
 
 def run_analyze(

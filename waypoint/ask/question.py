@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from l4.config.settings import Settings
+from l4.discovery.mesh import Mesh
 from l4.discovery.objects import canonical_ip
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service
@@ -19,6 +20,7 @@ from waypoint.errors import BadRequest
 from waypoint.http.events import Body
 from waypoint.http.grpc_web import is_grpc_web, make_grpc
 from waypoint.http.h1_request import RequestReader
+from waypoint.http.settings import HttpSettings
 
 NEW_REQUEST_ID = b"00000000-0000-4000-8000-000000000000"
 """Stands for the one that the waypoint makes when a request brings none."""
@@ -62,7 +64,7 @@ class Question:
         return cls(namespace, account, to, method, target, tuple(pairs))
 
     def peer(self, settings: Settings) -> Peer:
-        return Peer(Identity(settings.trust_domain, self.namespace, self.account), "0.0.0.0", 0)  # noqa: S104
+        return Peer(Identity(settings.of(Mesh).trust_domain, self.namespace, self.account), "0.0.0.0", 0)  # noqa: S104
 
     def head(self, settings: Settings) -> RequestHead:
         """The canonical head. Raises ExchangeError when the request is refused."""
@@ -71,7 +73,7 @@ class Question:
             fields.insert(0, (b"host", self.to.encode()))
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
         taken = _Taken()
-        RequestReader(taken, settings).feed(
+        RequestReader(taken, settings.of(HttpSettings)).feed(
             b"%b %b HTTP/1.1\r\n%b\r\n" % (self.method.encode(), self.target.encode(), lines)
         )
         if taken.head is None:

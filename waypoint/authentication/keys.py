@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from l4.config.settings import Settings
 from l4.telemetry.process_log import EACH
 from policies.jwt import RemoteKeys
+from waypoint.authentication.settings import TokenSettings
 from waypoint.config.istio.request_authentication import is_fetchable
 from waypoint.upstream.tls import client_context
 
@@ -34,7 +34,7 @@ class FetchedKeys:
     """`keys` are None until there are any. `fetching` is set when the fetch that is under way, or about to begin, is
     over; None between fetches."""
 
-    def __init__(self, source: RemoteKeys, settings: Settings, fetches: asyncio.Semaphore) -> None:
+    def __init__(self, source: RemoteKeys, settings: TokenSettings, fetches: asyncio.Semaphore) -> None:
         """`fetches` bounds how many issuers are asked at once."""
         self.keys: KeySet | None = None
         self.fetching: asyncio.Event | None = asyncio.Event()

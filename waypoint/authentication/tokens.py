@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from l4.config.settings import Settings
 from l4.net.descriptors import lookups_at_once
 from l4.net.tasks import Keep
 from policies.attributes import RequestHead
 from policies.claims import Claims
 from policies.jwt import Authentication, Failure, InlineKeys, RemoteKeys, Token
 from waypoint.authentication.keys import FetchedKeys
+from waypoint.authentication.settings import TokenSettings
 from waypoint.config.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Refusal:
 class Tokens:
     """Implements `policies.jwt.Verifier`."""
 
-    def __init__(self, settings: Settings, keep: Keep) -> None:
+    def __init__(self, settings: TokenSettings, keep: Keep) -> None:
         self._settings = settings
         self._keep = keep
         self._inline: dict[InlineKeys, KeySet] = {}

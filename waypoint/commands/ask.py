@@ -1,8 +1,9 @@
 """The subcommands that ask what a waypoint does, and send nothing: `analyze`, `compile`, `explain` and `replay`."""
 
+import os
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,11 +13,25 @@ from l4.config.codes import CODES, Level
 from waypoint.commands.parameters import MANIFESTS, GatewayType
 from waypoint.process.options import Address, GatewayName
 
+if TYPE_CHECKING:
+    from l4.config.settings import Settings
+
 _LEVEL = click.Choice(Level, case_sensitive=False)
 
 
 def _complete_codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(f"{it}=", help=entry.name) for it, entry in CODES.items() if it.startswith(incomplete)]
+
+
+def _settings() -> "Settings":
+    """The waypoint's own settings, as far as they are set here. Raises click.UsageError."""
+    from l4.config.settings import InvalidSetting, Settings
+    from waypoint.settings import SECTIONS
+
+    try:
+        return Settings.from_environment(os.environ, SECTIONS)
+    except InvalidSetting as error:
+        raise click.UsageError(str(error)) from None
 
 
 @click.command()
@@ -60,9 +75,8 @@ def analyze(
     if not paths:
         raise click.UsageError("give at least one PATH, or - for standard input")
     name = (gateway.namespace, gateway.name) if gateway else None
-    sys.exit(
-        commands.run_analyze(commands.Question(paths, name), output, suppress, failure_threshold, output_threshold)
-    )
+    question = commands.Question(paths, name, _settings())
+    sys.exit(commands.run_analyze(question, output, suppress, failure_threshold, output_threshold))
 
 
 @click.command("compile")
@@ -78,7 +92,7 @@ def compile_(paths: tuple[Path, ...], gateway: GatewayName | None, output: str, 
     from waypoint.ask import commands
 
     name = (gateway.namespace, gateway.name) if gateway else None
-    commands.run_compile(commands.Question(paths, name), output, only_status=status)
+    commands.run_compile(commands.Question(paths, name, _settings()), output, only_status=status)
 
 
 @click.command()
@@ -133,7 +147,7 @@ def explain(
         question = Question.parse(client, to, method, target, headers)
     except InvalidQuestion as error:
         raise click.UsageError(str(error)) from None
-    run_explain(resources, name, admin, question, output)
+    run_explain(resources, name, admin, question, _settings(), output)
 
 
 @click.command()
@@ -183,4 +197,4 @@ def replay(
     from waypoint.ask.asking import run_replay
 
     name = (gateway.namespace, gateway.name) if gateway else None
-    sys.exit(run_replay(recordings, resources, against, name, output, fails_on_change=fail_on_change))
+    sys.exit(run_replay(recordings, resources, against, name, _settings(), output, fails_on_change=fail_on_change))

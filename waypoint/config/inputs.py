@@ -17,6 +17,8 @@ from l4.discovery.kubernetes import Gateway, Mesh
 from l4.discovery.registry import Registry
 from waypoint.config.compile import Compilation
 from waypoint.config.kinds import KINDS
+from waypoint.config.settings import ConfigSettings
+from waypoint.http.settings import HttpSettings
 
 _MAX_NAMES = 5
 
@@ -26,12 +28,8 @@ def decoder_of(settings: Settings, gateway: tuple[str, str] | None) -> Decoder:
     return Decoder(KINDS, lambda document: _with_address(document, settings, gateway))
 
 
-def mesh_of(settings: Settings) -> Mesh:
-    return Mesh(settings.trust_domain, settings.cluster_domain, settings.cluster_id, settings.network)
-
-
 def registry_of(resources: Resources, settings: Settings) -> Registry:
-    return kubernetes.registry_of(resources, mesh_of(settings))
+    return kubernetes.registry_of(resources, settings.of(Mesh))
 
 
 def compilation_of(
@@ -50,10 +48,10 @@ def compilation_of(
         registry,
         gateway=gateway,
         problems=problems,
-        requires_reference_grants=settings.requires_reference_grants,
-        path_normalization=settings.path_normalization,
+        requires_reference_grants=settings.of(ConfigSettings).requires_reference_grants,
+        path_normalization=settings.of(HttpSettings).path_normalization,
         own_ip=own_ip,
-        trust_domains=settings.trust_domains,
+        trust_domains=settings.of(Mesh).trust_domains,
         denied=denied,
     )
 
@@ -80,6 +78,6 @@ def _with_address(document: Document, settings: Settings, gateway: tuple[str, st
         return document
     if status and (key.namespace, key.name) != gateway:
         return document
-    hostname = f"{key.name}.{key.namespace}.svc.{settings.cluster_domain}"
+    hostname = f"{key.name}.{key.namespace}.svc.{settings.of(Mesh).cluster_domain}"
     addresses = [{"type": "Hostname", "value": hostname}]
     return replace(document, content={**content, "status": {**status, "addresses": addresses}})

@@ -17,8 +17,9 @@ from l4.config.resources import Resources
 from l4.config.settings import Settings
 from l4.config.sources import Documents
 from l4.discovery.kubernetes import Index
+from l4.discovery.mesh import Mesh
 from waypoint.config.compile import Compilation
-from waypoint.config.inputs import compilation_of, decoder_of, mesh_of
+from waypoint.config.inputs import compilation_of, decoder_of
 from waypoint.config.snapshot import Snapshot
 
 
@@ -77,7 +78,7 @@ class Pipeline:
         )
 
     def _anew(self, resources: Resources, index: Index | None, problems: set[Problem], denied: frozenset[str]) -> _Kept:
-        index = index or Index(resources, mesh_of(self._settings))
+        index = index or Index(resources, self._settings.of(Mesh))
         compilation = compilation_of(
             resources,
             index.registry,

@@ -47,7 +47,7 @@ class _Call:
         self._most = most
         head.headers.append((b"x-envoy-attempt-count", b"1"))
         self._attempts: Attempts | None = Attempts(
-            self, cluster, head, body, is_http2, path.originator, path.spawn, path.settings
+            self, cluster, head, body, is_http2, path.originator, path.spawn, path.upstream
         )
 
     async def response(self, body: bytes) -> Response:

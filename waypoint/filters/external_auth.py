@@ -9,6 +9,7 @@ would allow: what a client sends may have brought it about.
 import asyncio
 from dataclasses import dataclass
 
+from l4.config.settings import Section
 from l4.discovery.workload import AppProtocol
 from policies.attributes import Peer
 from policies.external_auth import Allowed, Authorizer, Denied, Question, Worthless, read_http
@@ -20,6 +21,15 @@ from waypoint.upstream.cluster import Cluster
 
 _MAX_QUESTIONS = 1024  # under way at once
 _MAX_ANSWER_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalAuthSettings(Section):
+    title = "External authorization"
+
+    external_auth_seconds: float = 10.0
+    """Longest wait for an external authorizer, whatever its provider's timeout is. Istio's default of 600 s would hold
+    every request there is."""
 
 
 @dataclass(slots=True)
@@ -54,7 +64,7 @@ async def _answer(
     connection: Connection, question: Question, cluster: Cluster, told: bytes, body: Body, protocol: str
 ) -> tuple[Asked, str]:
     authorizer, path = question.authorizer, connection.path
-    most = path.settings.external_auth_seconds
+    most = path.settings.of(ExternalAuthSettings).external_auth_seconds
     seconds = most if authorizer.timeout_seconds is None else min(authorizer.timeout_seconds, most)
     try:
         async with asyncio.timeout(seconds):

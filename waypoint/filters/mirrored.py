@@ -4,8 +4,9 @@ A mirror never delays or fails the request it copies. It gets the body as the cl
 falls behind by more than a bound or takes too long, and only so many are under way at once.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from l4.config.settings import Section, setting
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.rewrite import split_port
@@ -15,6 +16,16 @@ from waypoint.http.events import Body
 from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorSettings(Section):
+    title = "Mirrored requests"
+
+    max_mirrors: int = setting(1024, least=0, most=2**31 - 1)
+    """Mirrored requests at once; no more are made beyond it."""
+    mirror_seconds: float = 15.0
+    """Time for a mirrored request; nobody waits for it."""
 
 
 class MirroredRequest:
@@ -28,9 +39,9 @@ class MirroredRequest:
         self._is_paused = False
         self._is_ended = False
         self._is_over = False
-        self._deadline = path.loop.call_later(path.settings.mirror_seconds, self.abort)
+        self._deadline = path.loop.call_later(path.settings.of(MirrorSettings).mirror_seconds, self.abort)
         self._attempts = Attempts(
-            self, cluster, _shadow(head), body, is_http2, path.originator, path.spawn, path.settings
+            self, cluster, _shadow(head), body, is_http2, path.originator, path.spawn, path.upstream
         )
         path.mirrors += 1
         self._attempts.start()
@@ -40,7 +51,7 @@ class MirroredRequest:
             return
         if self._is_paused:
             self._lag += len(data)
-            if self._lag > self._path.settings.retry_buffer_bytes:
+            if self._lag > self._path.upstream.retry_buffer_bytes:
                 self.abort()
                 return
         if not self._attempts.send_body(data):

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import UpstreamClosed, UpstreamProtocolError
 from waypoint.http import websocket
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h1_format import format_chunk, format_last_chunk, format_request
 from waypoint.http.h1_response import ResponseReader
+from waypoint.http.settings import HttpSettings
 
 
 class Http1Client(asyncio.Protocol):
@@ -46,7 +46,7 @@ class Http1Client(asyncio.Protocol):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: HttpSettings,
         on_free: Callable[["Http1Client"], None],
         on_gone: Callable[["Http1Client"], None],
     ) -> None:

@@ -11,13 +11,13 @@ from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused
 from waypoint.http.events import OPAQUE, Body
 from waypoint.http.framing import ChunkScanner, HeadCutter
 from waypoint.http.hygiene import canonical_request
 from waypoint.http.llhttp import END_OF_HEAD, error_name
+from waypoint.http.settings import HttpSettings
 from waypoint.http.trailers import request_trailers
 
 _CR = 0x0D
@@ -61,7 +61,7 @@ class RequestReader:
         "is_in_head",
     )
 
-    def __init__(self, consumer: RequestConsumer, settings: Settings) -> None:
+    def __init__(self, consumer: RequestConsumer, settings: HttpSettings) -> None:
         self._consumer = consumer
         self._settings = settings
         self._extra_methods = settings.extra_method_names

@@ -9,13 +9,13 @@ from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from l4.config.settings import Settings
 from policies.attributes import Header, Headers, ResponseHead
 from waypoint.errors import UpstreamProtocolError
 from waypoint.http.events import OPAQUE, Body
 from waypoint.http.framing import ChunkScanner, HeadCutter
 from waypoint.http.hygiene import canonical_response
 from waypoint.http.llhttp import END_OF_HEAD, error_name
+from waypoint.http.settings import HttpSettings
 from waypoint.http.trailers import response_trailers
 
 _H = 0x48
@@ -58,7 +58,7 @@ class ResponseReader:
         "is_complete",
     )
 
-    def __init__(self, consumer: ResponseConsumer, settings: Settings) -> None:
+    def __init__(self, consumer: ResponseConsumer, settings: HttpSettings) -> None:
         self._consumer = consumer
         self._settings = settings
         self._max_head_bytes = settings.head_bytes

@@ -4,19 +4,19 @@ The engine has checked what HTTP/2 itself asks of a head. What a request means i
 rules as for HTTP/1.1, so that it makes no difference to a policy which version a client chose.
 """
 
-from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from policies.last_look import IN_BODILESS_RESPONSES, IN_RESPONSES, check_fields, check_target
 from waypoint.errors import RouteNotFound, UpgradeRefused
 from waypoint.http import websocket
 from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
 from waypoint.http.hygiene import canonical_request, canonical_response
+from waypoint.http.settings import HttpSettings
 
 _WEBSOCKET = b"websocket"
 _EMPTY_BODY = Body(0)
 
 
-def request_head(headers: Headers, end_stream: bool, settings: Settings) -> tuple[RequestHead, Body]:
+def request_head(headers: Headers, end_stream: bool, settings: HttpSettings) -> tuple[RequestHead, Body]:
     """The canonical head of a request. Raises BadRequest, RouteNotFound (CONNECT) or UpgradeRefused."""
     pseudo: dict[bytes, bytes] = {}
     fields: list[Header] = []

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from typing import cast
 
 from l4.config.settings import Settings
-from l4.hbone.limits import inner_limits_of
+from l4.hbone.settings import HboneSettings
 from l4.http2.engines import Engine, connect
 from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, DataReceived, Event, SettingsChanged, WindowOpened
 from policies.attributes import Headers
 from policies.last_look import check_fields
+from waypoint.http.limits import inner_limits_of
+from waypoint.http.settings import HttpSettings
 
 
 class Http2Stream:
@@ -169,9 +171,10 @@ class Http2Connection(asyncio.Protocol):
     __slots__ = ("_transport", "blocked", "engine", "is_gone", "is_write_paused", "loop", "settings", "streams")
 
     def __init__(self, settings: Settings, *, is_client: bool) -> None:
-        self.settings = settings
+        self.settings = settings.of(HttpSettings)
         self.loop = asyncio.get_running_loop()
-        self.engine = connect(Engine(settings.http2_engine), is_client=is_client, limits=inner_limits_of(settings))
+        engine = settings.of(HboneSettings).http2_engine
+        self.engine = connect(Engine(engine), is_client=is_client, limits=inner_limits_of(settings))
         self.streams: dict[int, Http2Stream] = {}
         self.blocked: dict[int, Http2Stream] = {}  # streams with something waiting, who waits longest first
         self.is_write_paused = False

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from l4.config.settings import Settings
-from l4.hbone.limits import inner_reason
+from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, Event, PongReceived, RequestReceived, StreamReset, TrailersReceived
 from policies.attributes import Headers, RequestHead, ResponseHead
@@ -18,6 +18,7 @@ from waypoint.http import h2
 from waypoint.http.events import EMPTY, Body, RequestSink
 from waypoint.http.grpc import is_grpc
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
+from waypoint.http.limits import inner_reason
 from waypoint.http.trailers import request_trailers
 
 _LAST_STREAM = 2**31 - 1
@@ -145,6 +146,7 @@ class Http2Server(Http2Connection):
 
     __slots__ = (
         "_begin",
+        "_drain_silence_seconds",
         "_has_heard",
         "_head_timer",
         "_idle_since",
@@ -154,6 +156,7 @@ class Http2Server(Http2Connection):
         "_on_closed",
         "_refused",
         "_round_trip",
+        "_stall_seconds",
         "_timer",
     )
 
@@ -165,6 +168,8 @@ class Http2Server(Http2Connection):
         on_closed: Callable[["Http2Server"], None],
     ) -> None:
         super().__init__(settings, is_client=False)
+        self._stall_seconds = settings.of(HboneSettings).stall_seconds
+        self._drain_silence_seconds = settings.of(DrainSettings).drain_silence_seconds
         self._begin = begin
         self._refused = refused
         self._on_closed = on_closed
@@ -308,9 +313,9 @@ class Http2Server(Http2Connection):
             self.end()
 
     def _sweep(self) -> None:
-        now, stall_seconds = self.loop.time(), self.settings.stall_seconds
+        now, stall_seconds = self.loop.time(), self._stall_seconds
         if self._is_closing:
-            stall_seconds = min(stall_seconds, self.settings.drain_silence_seconds)
+            stall_seconds = min(stall_seconds, self._drain_silence_seconds)
         for stream in list(self.streams.values()):
             assert isinstance(stream, ServerStream)
             stream.check(now, stall_seconds)

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
 
-from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from policies.path_normalization import PathNormalization
 from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
+from waypoint.http.settings import HttpSettings
 
-_DEFAULTS = Settings()
+_DEFAULTS = HttpSettings()
 _BLANK = 0x20
 _MAX_KNOWN_HOST = 255
 _NAME = rb"[A-Za-z0-9\-_~]+(?:\.[A-Za-z0-9\-_~]+)*"
@@ -107,7 +107,7 @@ _NOT_NOMINABLE_PREFIXES = (b":", b"x-forwarded-")
 
 
 def canonical_request(
-    method: bytes, target: bytes, raw: list[Header], settings: Settings = _DEFAULTS
+    method: bytes, target: bytes, raw: list[Header], settings: HttpSettings = _DEFAULTS
 ) -> tuple[RequestHead, Body]:
     """The head of a request from the fields of its head, names in any case. Raises BadRequest."""
     if method not in _METHODS and method not in settings.extra_method_names:
@@ -211,7 +211,7 @@ def _unknown_method(method: bytes) -> BadRequest:
     return BadRequest("http1.invalid_method_encountered")
 
 
-def _without_underscores(raw: list[Header], settings: Settings) -> list[Header]:
+def _without_underscores(raw: list[Header], settings: HttpSettings) -> list[Header]:
     kept = [header for header in raw if b"_" not in header[0]]
     if len(kept) < len(raw) and settings.headers_with_underscores == "reject":
         raise BadRequest("http1.unexpected_underscore", limit="headers_with_underscores")

@@ -16,6 +16,7 @@ from waypoint.errors import BadRequest, ExchangeError
 from waypoint.http.events import EMPTY, Body, RequestSink
 from waypoint.http.h1_format import format_chunk, format_last_chunk, format_response, format_response_http10
 from waypoint.http.h1_request import RequestReader
+from waypoint.http.settings import HttpSettings
 
 _PACE_SECONDS = 10.0
 """How often the pace of a request's body is looked at."""
@@ -86,11 +87,11 @@ class Http1Server(asyncio.Protocol):
         refused: Callable[[ExchangeError], tuple[ResponseHead, bytes]],
         on_closed: Callable[["Http1Server"], None],
     ) -> None:
-        self._settings = settings
+        self._settings = settings.of(HttpSettings)
         self._begin = begin
         self._refused = refused
         self._on_closed = on_closed
-        self._reader = RequestReader(self, settings)
+        self._reader = RequestReader(self, self._settings)
         self._waiting: deque[_Waiting] = deque()
         self._refusal: ExchangeError | None = None  # of the request after those that wait
         self._exchange: RequestSink | None = None

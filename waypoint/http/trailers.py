@@ -8,9 +8,9 @@ is taken for a hyphen, as CGI and its heirs do.
 
 from collections.abc import Container
 
-from l4.config.settings import Settings
 from policies.attributes import Header, Headers
 from waypoint.errors import BadRequest
+from waypoint.http.settings import HttpSettings
 
 # Where a message ends, what its content is, who asks, where to go, and what only proxies say.
 _NEVER = frozenset(
@@ -27,7 +27,7 @@ _NEVER_OF_REQUESTS = frozenset(
 _NEVER_BEGINS_OF_REQUESTS = (b"if-", b"sec-", b"x-istio-", b"x-b3-")
 
 
-def request_trailers(fields: list[Header], settings: Settings) -> Headers:
+def request_trailers(fields: list[Header], settings: HttpSettings) -> Headers:
     """Raises BadRequest where a setting wants no underscores."""
     kept = []
     for name, value in response_trailers(fields):

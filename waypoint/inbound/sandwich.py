@@ -10,8 +10,12 @@ import logging
 import socket
 import weakref
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import cast
 
+from l4.config.settings import InvalidSetting, Section
+from l4.discovery.mesh import Mesh
+from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.net.capacity import Capacity
 from l4.net.copy import reset_on_close
 from l4.net.listener import Listener
@@ -26,6 +30,26 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class ProxyProtocolSettings(Section):
+    title = "PROXY protocol"
+
+    proxy_trusted_addresses: str = ""
+    """Addresses and networks, separated by commas, from which the PROXY protocol is believed. Loopback always is."""
+
+    @property
+    def proxy_trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        names = (name.strip() for name in self.proxy_trusted_addresses.split(","))
+        return tuple(ipaddress.ip_network(name) for name in names if name)
+
+    def check(self) -> None:
+        try:
+            _ = self.proxy_trusted_networks
+        except ValueError as error:
+            advice = "give addresses, or networks like 10.0.0.0/8"
+            raise InvalidSetting(f"PROXY_TRUSTED_ADDRESSES: {error}; {advice}") from None
+
+
 class ProxyServer:
     """One listening socket. What it accepts counts against the same `capacity` as connections of HBONE do."""
 
@@ -33,7 +57,7 @@ class ProxyServer:
         self.path = path
         self.terminator = terminator
         self._capacity = capacity
-        self._trusted = path.settings.proxy_trusted_networks
+        self._trusted = path.settings.of(ProxyProtocolSettings).proxy_trusted_networks
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self._listener = Listener(sock, self._accepted, path.telemetry.count_refusal)
 
@@ -58,7 +82,7 @@ class ProxyServer:
     def _cut_stalled(self, waiting: dict[asyncio.Transport, tuple[int, float]]) -> None:
         """End connections whose other side has taken nothing for too long of what waits for it; `waiting` has how much
         that was, and since when."""
-        now, seconds = self.path.loop.time(), self.path.settings.drain_silence_seconds
+        now, seconds = self.path.loop.time(), self.path.settings.of(DrainSettings).drain_silence_seconds
         for transport in list(self._transports):
             size = 0 if transport.is_closing() else transport.get_write_buffer_size()
             before, since = waiting.get(transport, (0, now))
@@ -103,7 +127,7 @@ class _Greeting(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        seconds = self._server.path.settings.handshake_seconds
+        seconds = self._server.path.settings.of(HboneSettings).handshake_seconds
         self._timer = self._server.path.loop.call_later(seconds, self._refuse, "no header in time", "handshake_seconds")
 
     def data_received(self, data: bytes) -> None:
@@ -150,7 +174,7 @@ class _Greeting(asyncio.Protocol):
             identity = Identity.parse(uri)
         except ValueError as error:
             raise InvalidProxyHeader(f"the identity: {error}") from None
-        if identity.trust_domain not in self._server.path.settings.trust_domains:
+        if identity.trust_domain not in self._server.path.settings.of(Mesh).trust_domains:
             raise InvalidProxyHeader(f"the identity's trust domain {identity.trust_domain!r} is none of ours")
         return identity
 

@@ -19,6 +19,7 @@ from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, Rou
 from waypoint.telemetry.exchanges import ClusterEvent, ExchangeRecord, TcpSeries
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.endpoint import LiveEndpoint
+from waypoint.upstream.settings import DnsSettings
 
 _REACHED = Outcome(Ending.RESPONSE, 200)
 _MAX_REPLACED = 3
@@ -146,7 +147,7 @@ async def _reach(
     while True:
         live = cluster.pick(random, tried, key)
         if live is None and cluster.is_awaited:
-            await cluster.first_answer(connection.path.settings.dns_timeout_seconds)
+            await cluster.first_answer(connection.path.settings.of(DnsSettings).dns_timeout_seconds)
             live = cluster.pick(random, tried, key)
         if live is None:
             raise NoHealthyEndpoint

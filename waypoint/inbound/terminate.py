@@ -8,9 +8,11 @@ declares nothing is what its first bytes say, and opaque when none come.
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+from l4.config.settings import Section
 from l4.discovery.workload import AppProtocol
 from l4.hbone.server import IncomingTunnel
 from l4.net.client_hello import ClientHello
@@ -23,6 +25,7 @@ from waypoint.http.events import Body, Downstream, RequestSink
 from waypoint.http.grpc_web import GrpcWeb, is_grpc_web
 from waypoint.http.h2_server import Http2Server
 from waypoint.http.server import QUIET_SECONDS, Http1Server
+from waypoint.http.settings import HttpSettings
 from waypoint.http.sniff import Sniffed, is_http2, sniff
 from waypoint.inbound.tcp import cut_denied, serve_opaque
 from waypoint.replies import refused
@@ -33,11 +36,22 @@ _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
 _MAX_SILENT = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class SniffSettings(Section):
+    title = "Undeclared ports"
+
+    sniff_seconds: float = 5.0
+    """Time for the client of an undeclared port to begin. Then the port carries TCP, where servers may speak first
+    (MeshConfig.protocolDetectionTimeout, which is off in Istio)."""
+
+
 class Terminator:
     """Give its `connect` to an HboneServer. Knows the inner connections that stand, to drain them."""
 
     def __init__(self, path: DataPath) -> None:
         self.path = path
+        self.http = path.settings.of(HttpSettings)
+        self.sniff_seconds = path.settings.of(SniffSettings).sniff_seconds
         self._fronts: set[Http1Server | Http2Server | Undecided] = set()
         self._silent: set[tuple[str, int]] = set()
         self._is_draining = False
@@ -93,7 +107,7 @@ class Terminator:
         """A client of an undeclared port waits for the server to begin; told once."""
         if authority not in self._silent and len(self._silent) < _MAX_SILENT:
             self._silent.add(authority)
-            seconds = self.path.settings.sniff_seconds
+            seconds = self.sniff_seconds
             advice = "declare appProtocol: tcp on the Service's port, and nobody waits"
             log.warning("a client of %s:%d said nothing for %g s: it is taken for TCP; %s", *authority, seconds, advice)
 
@@ -180,15 +194,15 @@ class Undecided(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        settings, later = self._terminator.path.settings, self._terminator.path.loop.call_later
+        later = self._terminator.path.loop.call_later
         if self._hello is not None:
-            self._timer = later(settings.sniff_seconds, self._decide, Sniffed.OPAQUE)
+            self._timer = later(self._terminator.sniff_seconds, self._decide, Sniffed.OPAQUE)
         elif self._destination.app_protocol in _OPAQUE:
             self._decide(Sniffed.OPAQUE)
         elif self._is_undeclared:
-            self._timer = later(settings.sniff_seconds, self._waited_long_enough)
+            self._timer = later(self._terminator.sniff_seconds, self._waited_long_enough)
         else:
-            self._timer = later(settings.idle_http_seconds, self.close_when_idle)
+            self._timer = later(self._terminator.http.idle_http_seconds, self.close_when_idle)
 
     def data_received(self, data: bytes) -> None:
         is_first = not self._data
@@ -207,7 +221,7 @@ class Undecided(asyncio.Protocol):
             self._decide(sniffed)
         elif is_first and not self._is_undeclared and self._hello is None:
             self._timer.cancel()
-            head_seconds = self._terminator.path.settings.head_seconds
+            head_seconds = self._terminator.http.head_seconds
             self._timer = self._terminator.path.loop.call_later(head_seconds, self._decide, Sniffed.HTTP1)
 
     def eof_received(self) -> bool:

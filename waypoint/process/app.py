@@ -19,6 +19,7 @@ import uvloop
 from l4 import signals, version
 from l4.admin import OperatorAddresses, PortUnavailable
 from l4.config.settings import InvalidSetting, Settings
+from l4.hbone.settings import DrainSettings
 from l4.identity.certificate import InvalidCertificate
 from l4.identity.files import FileStore
 from l4.identity.source import NoCertificate, OwnCertificate
@@ -38,7 +39,7 @@ from waypoint.process.following import Following
 from waypoint.process.options import RunOptions
 from waypoint.process.supervisor import Supervisor
 from waypoint.process.worker import Parts, assemble
-from waypoint.settings import SECTIONS
+from waypoint.settings import SECTIONS, ProcessSettings
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
 
 log = logging.getLogger(__name__)
@@ -129,8 +130,9 @@ class Waypoint:
         self._supervisor.stopping()
         for worker in self._workers:
             worker.announce()
-        await asyncio.sleep(self._settings.drain_delay_seconds)
-        await asyncio.gather(*(worker.drain(self._settings.drain_seconds) for worker in self._workers))
+        await asyncio.sleep(self._settings.of(ProcessSettings).drain_delay_seconds)
+        drain_seconds = self._settings.of(DrainSettings).drain_seconds
+        await asyncio.gather(*(worker.drain(drain_seconds) for worker in self._workers))
         await self._tasks.close()
         await asyncio.gather(*(worker.close() for worker in self._workers))
         await self._supervisor.close()
@@ -142,7 +144,7 @@ class Waypoint:
             await asyncio.to_thread(self._tracer.close)
 
     def _watch_memory(self) -> None:
-        limit = pressure.memory_limit(self._settings.memory_limit_bytes)
+        limit = pressure.memory_limit(self._settings.of(ProcessSettings).memory_limit_bytes)
         if limit is None:
             return
 

@@ -28,6 +28,7 @@ from waypoint.ask.lines import Lines
 from waypoint.ask.lint import Subject
 from waypoint.config.inputs import why_no_gateway
 from waypoint.config.pipeline import Compiled, Pipeline
+from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
 from waypoint.process.options import RunOptions
 from waypoint.upstream.balancer import prepare as prepare_balancing
@@ -66,7 +67,7 @@ class Following:
         self._gateway = options.gateway.namespace, options.gateway.name
         self._paths = ", ".join(map(str, options.resources))
         self._source = FolderSource(options.resources)
-        self._pipeline = Pipeline(self._gateway, settings, settings.instance_ip or options.own_ip)
+        self._pipeline = Pipeline(self._gateway, settings, settings.of(ConfigSettings).instance_ip or options.own_ip)
         self._put_in_force = put_in_force
         self._version = ""
         self._readiness = readiness

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from l4 import version
 from l4.config.holder import Holder
 from l4.config.settings import Settings
+from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
+from l4.hbone.settings import HboneSettings
 from l4.identity.source import OwnCertificate, WorkloadCertificate
 from l4.net import pressure
 from l4.net.capacity import Capacity
@@ -25,10 +27,12 @@ from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
+from waypoint.authentication.settings import TokenSettings
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
 from waypoint.config.transitions import Transitions
 from waypoint.data_path import DataPath
+from waypoint.http.settings import HttpSettings
 from waypoint.inbound.sandwich import ProxyServer
 from waypoint.inbound.terminate import Terminator
 from waypoint.live import LivePolicies
@@ -37,6 +41,7 @@ from waypoint.telemetry.exchanges import Telemetry
 from waypoint.telemetry.recorder import Recorder
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.originate import Originator
+from waypoint.upstream.settings import UpstreamSettings
 from waypoint.upstream.state import CLUSTER_STATE, show_numbers
 from waypoint.upstream.trials import try_unreachable
 
@@ -93,7 +98,7 @@ class Worker:
         server = HboneServer(
             sock,
             certificate=self.parts.certificate.get,
-            trust_domains=settings.trust_domains,
+            trust_domains=settings.of(Mesh).trust_domains,
             settings=settings,
             on_connect=self.terminator.connect,
             on_refused=self.metrics.count_refusal,
@@ -119,8 +124,8 @@ class Worker:
         """Use less memory, and take on less, as the level of the process says."""
         settings = self.parts.settings
         if level is not pressure.Level.CALM:
-            self.path.clusters.close_idle(settings.upstream_idle_http_seconds / 10)
-        self.path.max_exchanges = 0 if level >= pressure.Level.SCARCE else settings.max_exchanges
+            self.path.clusters.close_idle(settings.of(UpstreamSettings).upstream_idle_http_seconds / 10)
+        self.path.max_exchanges = 0 if level >= pressure.Level.SCARCE else settings.of(HttpSettings).max_exchanges
         self.capacity.is_shut = level >= pressure.Level.EXHAUSTED
 
     def announce(self) -> None:
@@ -172,7 +177,7 @@ def assemble(parts: Parts) -> Worker:
     path = DataPath(
         holder=holder,
         clusters=Clusters(settings, tasks.keep, telemetry.count_event),
-        tokens=Tokens(settings, tasks.keep),
+        tokens=Tokens(settings.of(TokenSettings), tasks.keep),
         originator=originator,
         telemetry=telemetry,
         tracer=parts.tracer,
@@ -191,7 +196,7 @@ def assemble(parts: Parts) -> Worker:
         pool,
         path,
         Terminator(path),
-        Capacity(settings.max_connections),
+        Capacity(settings.of(HboneSettings).max_connections),
     )
     holder.subscribe(worker._record)
     return worker

@@ -15,7 +15,6 @@ from collections.abc import Callable, Container
 from random import random
 from typing import Protocol
 
-from l4.config.settings import Settings
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.last_look import Unwritable
@@ -41,6 +40,7 @@ from waypoint.upstream.connections import Spawn
 from waypoint.upstream.endpoint import LiveEndpoint
 from waypoint.upstream.originate import Originator
 from waypoint.upstream.retrying import Retrying
+from waypoint.upstream.settings import DnsSettings, UpstreamSettings
 from waypoint.upstream.watch import Discarded, Watch
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Attempts:
         is_http2: bool,
         originator: Originator,
         spawn: Spawn,
-        settings: Settings,
+        settings: UpstreamSettings,
         policy: RetryPolicy = DEFAULT_RETRIES,
         picker: Picker | None = None,
     ) -> None:
@@ -220,14 +220,14 @@ class Attempts:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     async def _connect(self, live: LiveEndpoint) -> None:
-        seconds, originator, settings = live.pool.connect_seconds, self._originator, self._settings
+        seconds, originator = live.pool.connect_seconds, self._originator
         if not self._is_http2 and not live.may_connect:
             self._sink.event_noted(ClusterEvent.CONNECTION_OVERFLOW)
         try:
             client = await (
-                open_stream(live, originator, settings, seconds, self._spawn)
+                open_stream(live, originator, seconds, self._spawn)
                 if self._is_http2
-                else open_connection(live, originator, settings, seconds)
+                else open_connection(live, originator, seconds)
             )
             self._connected()
             self._send(client)
@@ -246,7 +246,8 @@ class Attempts:
     async def _await_names(self) -> None:
         """Begin when it is known where the names of the endpoints lead, or when that has taken too long."""
         try:
-            await self._cluster.first_answer(self._settings.dns_timeout_seconds + _DNS_GRACE_SECONDS)
+            names = self._originator.settings.of(DnsSettings)
+            await self._cluster.first_answer(names.dns_timeout_seconds + _DNS_GRACE_SECONDS)
             self._connected()
             if self._cluster.is_awaited:
                 self._end()

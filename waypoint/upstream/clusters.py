@@ -12,6 +12,7 @@ from policies.attributes import ClusterName
 from waypoint.config.snapshot import ClusterConfig, Snapshot
 from waypoint.upstream.branches import Branches
 from waypoint.upstream.cluster import Cluster, Note
+from waypoint.upstream.settings import DnsSettings, UpstreamSettings
 
 if TYPE_CHECKING:
     from waypoint.upstream.dns import Names
@@ -91,7 +92,12 @@ class Clusters:
             from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
 
             self._names[cluster] = names = Names(
-                cluster.config, self._settings, cluster.resolve, self._keep, bounds, tells_each=tells_each
+                cluster.config,
+                self._settings.of(DnsSettings),
+                cluster.resolve,
+                self._keep,
+                bounds,
+                tells_each=tells_each,
             )
             cluster.answered = names.answered
 
@@ -119,7 +125,7 @@ class Clusters:
 
     def close_idle(self, seconds: float | None = None) -> None:
         """Close the connections that nobody has used for so long; by default, for as long as is allowed."""
-        now, usual = self._loop.time(), self._settings.upstream_idle_http_seconds
+        now, usual = self._loop.time(), self._settings.of(UpstreamSettings).upstream_idle_http_seconds
         for cluster in self._all():
             allowed = cluster.config.pool.idle_seconds
             before = now - (seconds if seconds is not None else usual if allowed is None else allowed)

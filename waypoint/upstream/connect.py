@@ -2,18 +2,16 @@
 
 import asyncio
 
-from l4.config.settings import Settings
 from waypoint.errors import UpstreamConnectFailed
 from waypoint.http.client import Http1Client
 from waypoint.http.h2_client import ClientStream, Http2Client
+from waypoint.http.settings import HttpSettings
 from waypoint.upstream.connections import Spawn
 from waypoint.upstream.endpoint import LiveEndpoint
 from waypoint.upstream.originate import Originator
 
 
-async def open_connection(
-    live: LiveEndpoint, originator: Originator, settings: Settings, seconds: float
-) -> Http1Client:
+async def open_connection(live: LiveEndpoint, originator: Originator, seconds: float) -> Http1Client:
     """A new one, or, where there may be no more, one that has become free. Raises UpstreamConnectFailed, and
     UpstreamOverflow."""
     while not live.may_connect:
@@ -25,7 +23,7 @@ async def open_connection(
     def free(client: Http1Client) -> None:
         live.free(client, loop.time())
 
-    client = Http1Client(settings, on_free=free, on_gone=live.gone)
+    client = Http1Client(originator.settings.of(HttpSettings), on_free=free, on_gone=live.gone)
     live.opening(client)
     try:
         with live.connecting():
@@ -36,13 +34,11 @@ async def open_connection(
     return client
 
 
-async def open_stream(
-    live: LiveEndpoint, originator: Originator, settings: Settings, seconds: float, spawn: Spawn
-) -> ClientStream:
+async def open_stream(live: LiveEndpoint, originator: Originator, seconds: float, spawn: Spawn) -> ClientStream:
     """On a connection that others use too, or on a new one. Raises UpstreamConnectFailed, and UpstreamOverflow."""
 
     async def connect() -> Http2Client:
-        client = Http2Client(settings, live.http2.gone, live.http2.has_room, live.pool)
+        client = Http2Client(originator.settings, live.http2.gone, live.http2.has_room, live.pool)
         with live.connecting():
             await originator.connect(live.endpoint, lambda: client, live.pool)
         try:

@@ -14,7 +14,6 @@ import dns.asyncresolver
 import dns.exception
 import dns.rdatatype
 
-from l4.config.settings import Settings
 from l4.discovery.objects import is_ip
 from l4.discovery.workload import NamedEndpoint
 from l4.net.tasks import Keep
@@ -22,6 +21,7 @@ from l4.telemetry.process_log import EACH
 from policies.balancing.endpoint import Endpoint
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.upstream.dns_sockets import LookupSockets
+from waypoint.upstream.settings import DnsSettings
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Names:
     def __init__(
         self,
         config: ClusterConfig,
-        settings: Settings,
+        settings: DnsSettings,
         on_change: Callable[[tuple[Endpoint, ...]], None],
         keep: Keep,
         lookups: Collection[asyncio.Semaphore],

@@ -9,6 +9,7 @@ from l4.hbone.client import keep_alive
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelError, TunnelRefused
 from l4.hbone.pool import HbonePool
+from l4.hbone.settings import HboneSettings
 from l4.identity.source import NoCertificate, OwnCertificate
 from l4.net import sockets
 from l4.net.descriptors import OutOfDescriptors
@@ -37,7 +38,8 @@ class Originator:
     ) -> None:
         self._pool = pool
         self._certificate = certificate
-        self._settings = settings
+        self.settings = settings
+        self._hbone = settings.of(HboneSettings)
         self._local_ip = local_ip
         self._contexts = TlsContexts()
 
@@ -123,7 +125,7 @@ class Originator:
 
     def _keep_alive(self, transport: asyncio.Transport, wanted: Keepalive | None) -> None:
         sock: socket.socket = transport.get_extra_info("socket")
-        keep_alive(sock, self._settings)
+        keep_alive(sock, self._hbone)
         if wanted is not None:
             for option, value in (
                 (socket.TCP_KEEPCNT, wanted.probes),

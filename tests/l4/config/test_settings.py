@@ -1,9 +1,11 @@
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from l4.config.settings import InvalidSetting, Section, Settings, setting
+from l4.discovery.mesh import Mesh
+from l4.hbone.settings import DrainSettings, HboneSettings
+from l4.settings import SECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,7 @@ class Kitchen(Section):
     kitchen_cooks: int = setting(2, least=1, most=5, aliases=("COOKS",))
     kitchen_wait_seconds: float = 1.0
     kitchen_heat: str = setting("high", choices=("low", "high"))
+    kitchen_is_open: bool = False
 
     def check(self) -> None:
         if self.kitchen_heat == "low" and self.kitchen_cooks > 3:
@@ -31,7 +34,7 @@ def test_a_section_is_read_from_the_environment() -> None:
     [
         ({"KITCHEN_COOKS": "6"}, "KITCHEN_COOKS or COOKS is 6; it must be from 1 to 5"),
         ({"KITCHEN_COOKS": "all"}, "KITCHEN_COOKS is 'all'; it must be a whole number"),
-        ({"KITCHEN_HEAT": "LOW"}, "KITCHEN_HEAT is 'LOW'; it must be one of low, high"),
+        ({"KITCHEN_HEAT": "LOW"}, "KITCHEN_HEAT is 'LOW'; it must be low or high"),
         ({"KITCHEN_HEAT": "low", "COOKS": "4"}, "KITCHEN_COOKS is too many for a low heat"),
     ],
 )
@@ -42,26 +45,62 @@ def test_what_a_section_cannot_work_with_is_refused(environment: dict[str, str],
     assert str(caught.value) == sentence
 
 
-def test_without_variables_everything_has_its_default() -> None:
-    assert Settings.from_environment({"PATH": "/bin"}) == Settings()
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("KITCHEN_COOK", "KITCHEN_COOKS"),
+        ("KITCHEN_WAIT_SECOND", "KITCHEN_WAIT_SECONDS"),
+        ("KITCHEM_WAIT_SECONDS", "KITCHEN_WAIT_SECONDS"),
+        ("kitchen_heat", "KITCHEN_HEAT"),
+    ],
+)
+def test_a_variable_that_is_almost_a_settings_is_refused(variable: str, meant: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Settings.from_environment({variable: "1", "PATH": "/bin"}, [Kitchen])
+
+    assert str(caught.value) == f"{variable} is not the name of a setting; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("variable", ["PATH", "KITCHEN", "COOKS_SERVICE_HOST", "KITCHEN_PORT_9080_TCP", "WAIT_SECONDS"])
+def test_variables_of_others_are_left_alone(variable: str) -> None:
+    assert Settings.from_environment({variable: "1"}, [Kitchen]).of(Kitchen) == Kitchen()
+
+
+def test_a_section_that_the_program_does_not_list_is_an_error_and_not_its_defaults() -> None:
+    with pytest.raises(LookupError, match="Kitchen is not among this program's sections"):
+        Settings.from_environment({}, []).of(Kitchen)
+
+
+def test_settings_made_by_hand_have_the_defaults_for_what_is_not_given() -> None:
+    assert Settings().of(Kitchen) == Kitchen()
+    assert Settings(Kitchen(kitchen_cooks=1)).of(Kitchen).kitchen_cooks == 1
+
+
+def test_a_section_is_never_made_with_what_it_cannot_work_with() -> None:
+    with pytest.raises(InvalidSetting, match="it must be from 1 to 5"):
+        Kitchen(kitchen_cooks=0)
+    with pytest.raises(InvalidSetting, match="it must be from 1 to 5"):
+        replace(Kitchen(), kitchen_cooks=6)
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "field", "value"),
+    ("variable", "text", "section", "field", "value"),
     [
-        ("HBONE_MAX_STREAMS", "50", "hbone_max_streams", 50),
-        ("HTTP2_STREAM_WINDOW_SIZE", "4194304", "hbone_stream_window", 4 << 20),
-        ("POOL_UNUSED_RELEASE_TIMEOUT", "5m", "pool_idle_seconds", 300.0),
-        ("CONNECT_SECONDS", "250ms", "connect_seconds", 0.25),
-        ("DRAIN_SECONDS", "7", "drain_seconds", 7.0),
-        ("KEEPALIVE_TIME", "180s", "tcp_keepalive_seconds", 180),
-        ("TRUST_DOMAIN", "example.com", "trust_domain", "example.com"),
-        ("ISTIO_META_CLUSTER_ID", "east", "cluster_id", "east"),
-        ("HTTP2_ENGINE", "h2", "http2_engine", "h2"),
+        ("HBONE_MAX_STREAMS", "50", HboneSettings, "hbone_max_streams", 50),
+        ("HTTP2_STREAM_WINDOW_SIZE", "4194304", HboneSettings, "hbone_stream_window", 4 << 20),
+        ("POOL_UNUSED_RELEASE_TIMEOUT", "5m", HboneSettings, "pool_idle_seconds", 300.0),
+        ("CONNECT_SECONDS", "250ms", HboneSettings, "connect_seconds", 0.25),
+        ("DRAIN_SECONDS", "7", DrainSettings, "drain_seconds", 7.0),
+        ("KEEPALIVE_TIME", "180s", HboneSettings, "tcp_keepalive_seconds", 180),
+        ("TRUST_DOMAIN", "example.com", Mesh, "trust_domain", "example.com"),
+        ("ISTIO_META_CLUSTER_ID", "east", Mesh, "cluster_id", "east"),
+        ("HTTP2_ENGINE", "h2", HboneSettings, "http2_engine", "h2"),
     ],
 )
-def test_a_variable_overrides_a_default(variable: str, text: str, field: str, value: object) -> None:
-    found = getattr(Settings.from_environment({variable: text}), field)
+def test_a_variable_overrides_a_default(
+    variable: str, text: str, section: type[Section], field: str, value: object
+) -> None:
+    found = getattr(Settings.from_environment({variable: text}, SECTIONS).of(section), field)
 
     assert found == value
     assert type(found) is type(value)
@@ -80,37 +119,30 @@ def test_a_variable_overrides_a_default(variable: str, text: str, field: str, va
         ("HTTP2_FRAME_SIZE", "1", "HBONE_MAX_FRAME or HTTP2_FRAME_SIZE is 1; it must be from 16384 to 16777215"),
         ("RESUME_BYTES", "99999999", "RESUME_BYTES is 99999999; it must not exceed BUFFERED_BYTES"),
         ("HTTP2_ENGINE", "quick", "HTTP2_ENGINE is 'quick'; it must be express or h2"),
-        (
-            "PATH_NORMALIZATION",
-            "base",
-            "PATH_NORMALIZATION is 'base'; it must be one of NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES",
-        ),
     ],
 )
 def test_a_bad_value_is_refused_with_its_variable_and_what_is_expected(variable: str, text: str, sentence: str) -> None:
     with pytest.raises(InvalidSetting) as caught:
-        Settings.from_environment({variable: text})
+        Settings.from_environment({variable: text}, SECTIONS)
 
     assert str(caught.value) == sentence
 
 
 def test_our_own_name_of_a_setting_comes_before_istios() -> None:
-    settings = Settings.from_environment({"HBONE_MAX_FRAME": "32768", "HTTP2_FRAME_SIZE": "65536"})
+    settings = Settings.from_environment({"HBONE_MAX_FRAME": "32768", "HTTP2_FRAME_SIZE": "65536"}, SECTIONS)
 
-    assert settings.hbone_max_frame == 32_768
+    assert settings.of(HboneSettings).hbone_max_frame == 32_768
 
 
 def test_the_trust_domains_are_ours_and_the_aliases() -> None:
-    settings = dataclasses.replace(Settings(), trust_domain="a", trust_domain_aliases="b, c,,")
-
-    assert settings.trust_domains == {"a", "b", "c"}
+    assert Mesh(trust_domain="a", trust_domain_aliases="b, c,,").trust_domains == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("0", False), ("1", True)])
 def test_a_switch_is_true_or_false(text: str, value: bool) -> None:
-    assert Settings.from_environment({"REQUIRES_REFERENCE_GRANTS": text}).requires_reference_grants is value
+    assert Settings.from_environment({"KITCHEN_IS_OPEN": text}, [Kitchen]).of(Kitchen).kitchen_is_open is value
 
 
 def test_a_switch_is_nothing_else() -> None:
-    with pytest.raises(InvalidSetting, match="REQUIRES_REFERENCE_GRANTS is 'maybe'; it must be true or false"):
-        Settings.from_environment({"REQUIRES_REFERENCE_GRANTS": "maybe"})
+    with pytest.raises(InvalidSetting, match="KITCHEN_IS_OPEN is 'maybe'; it must be true or false"):
+        Settings.from_environment({"KITCHEN_IS_OPEN": "maybe"}, [Kitchen])

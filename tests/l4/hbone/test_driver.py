@@ -220,7 +220,7 @@ def test_a_tunnel_with_nothing_to_send_may_be_silent_for_ever(engine: Engine) ->
         (lambda peer: data(1, b"x"), "malformed_http"),
         (lambda peer: peer.headers(1, [*GET, (b"connection", b"close")]), "malformed_http"),
         (lambda peer: peer.headers(1, [*CONNECT, (b"x", b"y" * 70_000)]), "hbone_header_list"),
-        (lambda peer: peer.headers(1, [*CONNECT, *[(b"x", b"y")] * 101]), "head_fields"),
+        (lambda peer: peer.headers(1, [*CONNECT, *[(b"x", b"y")] * 101]), "hbone_header_fields"),
         (lambda peer: frames.frame(frames.PING, 0, 0, bytes(8)) * 11, "http2_pings"),
         (lambda peer: b"".join(peer.headers(it, CONNECT) for it in range(1, 7, 2)), "hbone_max_streams"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from l4.config.settings import Settings
+from l4.discovery.mesh import Mesh
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.driver import Driver
 from l4.hbone.errors import (
@@ -84,7 +85,7 @@ class Lab:
         server = HboneServer(
             bind("127.0.0.1", 0),
             certificate=lambda: self.pki.certificate(self.server_identity),
-            trust_domains=self.settings.trust_domains,
+            trust_domains=self.settings.of(Mesh).trust_domains,
             settings=self.settings,
             on_connect=self.accept,
             on_refused=self.refused.append,

@@ -9,13 +9,14 @@ from dataclasses import dataclass, fields
 import pytest
 
 from l4.config.settings import Settings
-from l4.hbone.limits import hbone_limits_of, hbone_reason, inner_limits_of, inner_reason
+from l4.hbone.limits import hbone_limits_of, hbone_reason
+from l4.hbone.settings import HboneSettings
 from l4.http2 import frames
 from l4.http2.connection import Limits
 from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
 from l4.http2.events import ConnectionFailed, DataReceived, Event, RequestReceived, StreamReset
-from l4.http2.flood import FloodLimits
+from l4.http2.flood_limits import FloodLimits
 from policies.attributes import Headers
 from tests.contracts.http2_engine import CONNECT, GET, OK, Peer, data
 
@@ -500,23 +501,17 @@ def test_whatever_makes_us_reset_a_stream_is_counted(provoke: Callable[[Peer, in
 # -- settings --------------------------------------------------------------------------------------------------------
 
 
-def test_every_limit_is_a_setting_with_the_same_default() -> None:
-    assert hbone_limits_of(Settings()).flood == inner_limits_of(Settings()).flood == FloodLimits()
-
-
 @pytest.mark.parametrize("name", [field.name for field in fields(FloodLimits)])
 def test_every_setting_arrives_at_the_guard(name: str) -> None:
-    settings = Settings.from_environment({name.upper(): "7"})
+    settings = Settings.from_environment({name.upper(): "7"}, [FloodLimits, HboneSettings])
 
     assert getattr(hbone_limits_of(settings).flood, name) == 7
-    assert getattr(inner_limits_of(settings).flood, name) == 7
 
 
 @pytest.mark.parametrize("reason", ["max_concurrent_streams", "max_header_list_size", "max_header_fields"])
 def test_a_refusal_is_counted_under_the_name_of_a_setting(reason: str) -> None:
-    assert hasattr(Settings(), hbone_reason(reason))
-    assert hasattr(Settings(), inner_reason(reason))
+    assert hasattr(HboneSettings(), hbone_reason(reason))
 
 
 def test_a_malformed_message_is_counted_as_such() -> None:
-    assert hbone_reason("") == inner_reason("") == "malformed_http"
+    assert hbone_reason("") == "malformed_http"

@@ -10,8 +10,9 @@ from l4.config.settings import Settings
 from tests.kit.lints import MESH, NAMESPACE, REVIEWS, route
 from waypoint.ask.analyze import analyze
 from waypoint.ask.load import load
+from waypoint.config.settings import ConfigSettings
 
-SETTINGS = Settings(requires_reference_grants=True)
+SETTINGS = Settings(ConfigSettings(requires_reference_grants=True))
 FINE = route("{backendRefs: [{name: reviews, port: 80}]}")
 OTHER_NAMESPACE = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: b}\nspec: {ports: [{port: 80}]}\n"
 GRANT = """

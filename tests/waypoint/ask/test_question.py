@@ -8,6 +8,7 @@ from tests.kit.discovery import registry_in
 from waypoint.ask.question import NEW_REQUEST_ID, InvalidQuestion, Question, as_exchanged
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 from waypoint.errors import BadRequest, ExchangeError
+from waypoint.http.settings import HttpSettings
 
 REGISTRY = registry_in("""\
     apiVersion: v1
@@ -86,7 +87,7 @@ def test_the_head_is_what_the_data_path_makes_of_the_request() -> None:
 
 
 def test_a_setting_decides_how_paths_are_normalised() -> None:
-    settings = Settings(path_normalization="MERGE_SLASHES")
+    settings = Settings(HttpSettings(path_normalization="MERGE_SLASHES"))
 
     assert question(target="//a").head(settings).path == b"/a"
 

@@ -1,6 +1,5 @@
 """What is remembered of tokens: only whose signature was good, by which keys, and not too many."""
 
-from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol
 from l4.net.tasks import Tasks
@@ -11,7 +10,7 @@ from policies.jwt import Authentication, Failure, InlineKeys, JwtRule, Token
 from policies.opaque import OpaqueTable
 from policies.route import RouteTable
 from tests.kit.issuer import ISSUER, SigningKey, jwks
-from tests.kit.mesh import with_settings
+from waypoint.authentication.settings import TokenSettings
 from waypoint.authentication.tokens import Refusal, Tokens, Verified
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 
@@ -24,8 +23,8 @@ def authentication(key: SigningKey) -> Authentication:
     return Authentication((JwtRule(ISSUER, InlineKeys(str(hash(text)), text)),))
 
 
-def tokens(*wanted: Authentication, settings: Settings | None = None) -> Tokens:
-    it = Tokens(settings or Settings(), Tasks().keep)
+def tokens(*wanted: Authentication, settings: TokenSettings | None = None) -> Tokens:
+    it = Tokens(settings or TokenSettings(), Tasks().keep)
     want(it, *wanted)
     return it
 
@@ -107,6 +106,6 @@ def test_a_token_remembered_again_counts_once() -> None:
 
 def test_settings_bound_the_memory() -> None:
     policy = authentication(KEY)
-    it = tokens(policy, settings=with_settings(jwt_cache_tokens=0))
+    it = tokens(policy, settings=TokenSettings(jwt_cache_tokens=0))
 
     assert isinstance(ask(it, policy, KEY.sign({"iss": ISSUER})), Claims)

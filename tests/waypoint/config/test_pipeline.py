@@ -15,7 +15,7 @@ from waypoint.config.pipeline import Compiled, Pipeline
 
 GATEWAY = ("default", "waypoint")
 OWN_IP = "10.0.0.9"
-SETTINGS = Settings.from_environment({})
+SETTINGS = Settings()
 IPS = ("10.0.0.1", "10.0.0.2", "10.0.0.3", OWN_IP)
 
 State = Mapping[str, str]

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from l4.config.settings import Settings
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused, UpstreamProtocolError
 from waypoint.http import h1_format, h1_request, h1_response
 from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
+from waypoint.http.settings import HttpSettings
 
 MAX_BYTES = 1_000
 MAX_FIELDS = 10
-SETTINGS = Settings(head_bytes=MAX_BYTES, head_fields=MAX_FIELDS, chunk_extension_bytes=20)
+SETTINGS = HttpSettings(head_bytes=MAX_BYTES, head_fields=MAX_FIELDS, chunk_extension_bytes=20)
 END: tuple[str, Headers] = ("end", [])
 
 

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4.config.settings import Settings
 from policies.attributes import Header, RequestHead
 from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
 from waypoint.http.hygiene import canonical_request, canonical_response, normal_path
+from waypoint.http.settings import HttpSettings
 from waypoint.http.trailers import request_trailers, response_trailers
 
 
@@ -193,13 +193,13 @@ def test_the_query_is_forwarded_as_it_came_but_for_a_fragment() -> None:
     ],
 )
 def test_how_far_a_path_is_normalised_is_a_setting(normalization: str, path: bytes, normal: bytes) -> None:
-    head, _ = canonical_request(b"GET", path, [(b"host", b"a")], Settings(path_normalization=normalization))
+    head, _ = canonical_request(b"GET", path, [(b"host", b"a")], HttpSettings(path_normalization=normalization))
 
     assert head.path == normal
 
 
 def test_a_fragment_and_a_nul_are_never_passed_on() -> None:
-    settings = Settings(path_normalization="NONE")
+    settings = HttpSettings(path_normalization="NONE")
 
     assert canonical_request(b"GET", b"/a#b", [(b"host", b"a")], settings)[0].path == b"/a"
     with pytest.raises(BadRequest):
@@ -413,4 +413,4 @@ def test_a_response_whose_end_is_in_doubt_is_the_endpoints_fault(fields: list[He
 def test_trailers_cannot_say_where_a_message_ends_whoever_let_them_through() -> None:
     fields = [(b"Content-Length", b"5"), (b"Transfer-Encoding", b"chunked"), (b"X-Sum", b" 1\t")]
 
-    assert request_trailers(fields, Settings()) == response_trailers(fields) == [(b"x-sum", b"1")]
+    assert request_trailers(fields, HttpSettings()) == response_trailers(fields) == [(b"x-sum", b"1")]

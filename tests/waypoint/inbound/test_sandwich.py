@@ -15,7 +15,7 @@ from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
 from tests.kit.origin import answering, origin
 from tests.l4.net.test_proxy_protocol import IDENTITY, header, value
-from waypoint.inbound.sandwich import ProxyServer, is_trusted_sender
+from waypoint.inbound.sandwich import ProxyProtocolSettings, ProxyServer, is_trusted_sender
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
 
@@ -182,7 +182,9 @@ def test_connections_count_with_those_of_hbone_until_they_end(tmp_path: Path) ->
     ],
 )
 def test_only_loopback_and_the_named_addresses_are_listened_to(trusted: str, ip: str, is_trusted: bool) -> None:
-    assert is_trusted_sender(ip, with_settings(proxy_trusted_addresses=trusted).proxy_trusted_networks) is is_trusted
+    settings = ProxyProtocolSettings(proxy_trusted_addresses=trusted)
+
+    assert is_trusted_sender(ip, settings.proxy_trusted_networks) is is_trusted
 
 
 def test_what_an_endpoint_does_not_take_is_not_kept(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ async def followed(folder: Path) -> AsyncIterator[Holder[Snapshot]]:
     )
     it = Following(
         options,
-        Settings.from_environment({}),
+        Settings(),
         put_in_force=holder.swap,
         readiness=Readiness({"configuration"}),
         metrics=waypoint_metrics("test"),

@@ -4,20 +4,20 @@ import asyncio
 
 import pytest
 
-from l4.config.settings import Settings
 from policies.balancing.endpoint import Endpoint
 from policies.circuit import Circuit, CircuitLimits
 from policies.connection_pool import DEFAULT_POOL
 from tests.kit.aio import run
 from waypoint.errors import UpstreamOverflow
 from waypoint.http.client import Http1Client
+from waypoint.http.settings import HttpSettings
 from waypoint.upstream.endpoint import LiveEndpoint
 
 
 def full() -> tuple[LiveEndpoint, Http1Client]:
     """An endpoint whose only connection, beyond which there may be none, is in use."""
     live = LiveEndpoint(Endpoint("10.0.0.1", 80, None), Circuit(CircuitLimits(max_connections=1)), DEFAULT_POOL, 0.0)
-    client = Http1Client(Settings(), on_free=lambda it: None, on_gone=live.gone)
+    client = Http1Client(HttpSettings(), on_free=lambda it: None, on_gone=live.gone)
     live.opening(client)
     return live, client
 

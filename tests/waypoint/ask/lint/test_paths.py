@@ -9,6 +9,7 @@ from policies.value_match import Paths
 from tests.kit.lints import MESH, lints, places
 from waypoint.ask.analyze import analyze
 from waypoint.ask.load import load
+from waypoint.http.settings import HttpSettings
 
 
 def policy(operation: str, action: str = "DENY") -> str:
@@ -69,6 +70,6 @@ def test_with_the_setting_that_closes_it_nothing_is_told(mode: str, told: bool, 
     (tmp_path / "mesh.yaml").write_text(MESH)
     text = policy("{paths: [/admin]}").encode()
 
-    analysis = analyze(load([tmp_path], None, Settings(path_normalization=mode), stdin=text))
+    analysis = analyze(load([tmp_path], None, Settings(HttpSettings(path_normalization=mode)), stdin=text))
 
     assert (Code.PATH_LEFT_OPEN in {it.code for it in analysis.problems}) is told

@@ -1,0 +1,8 @@
+"""The settings of both programs: one list of the sections that L4 declares, each beside its feature."""
+
+from l4.config.settings import Section
+from l4.discovery.mesh import Mesh
+from l4.hbone.settings import DrainSettings, HboneSettings
+from l4.http2.flood_limits import FloodLimits
+
+SECTIONS: tuple[type[Section], ...] = (Mesh, HboneSettings, FloodLimits, DrainSettings)

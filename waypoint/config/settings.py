@@ -1,0 +1,16 @@
+"""The settings of what the configuration is compiled for."""
+
+from dataclasses import dataclass
+
+from l4.config.settings import Section
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSettings(Section):
+    title = "Configuration"
+
+    requires_reference_grants: bool = False
+    """Whether a backend in another namespace than its route needs a ReferenceGrant there. Routes of a mesh need none
+    (GEP-1294): who may call a service is for its own AuthorizationPolicies to say."""
+    instance_ip: str = ""
+    """The address of this process's pod, which tells its locality. Not needed where the process listens on it."""

@@ -1,0 +1,27 @@
+"""What we allow a peer on an HTTP/2 connection inside of a tunnel, out of the settings; see `l4.hbone.limits`."""
+
+from l4.config.settings import Settings
+from l4.hbone.limits import MALFORMED
+from l4.http2.connection import Limits
+from l4.http2.flood_limits import FloodLimits
+from waypoint.http.settings import HttpSettings
+
+_NAMES = {
+    "max_concurrent_streams": "inner_http2_streams",
+    "stream_window": "inner_http2_stream_window",
+    "connection_window": "inner_http2_connection_window",
+    "max_header_list_size": "head_bytes",
+    "max_header_fields": "head_fields",
+}
+
+
+def inner_limits_of(settings: Settings) -> Limits:
+    """A malformed head ends its own stream: requests of many authors share the connection."""
+    own = settings.of(HttpSettings)
+    sizes = {field: getattr(own, name) for field, name in _NAMES.items()}
+    return Limits(**sizes, allow_connect_protocol=True, flood=settings.of(FloodLimits))
+
+
+def inner_reason(reason: str) -> str:
+    """What a refusal on such a connection is counted under, given the `reason` of the engine's event."""
+    return _NAMES.get(reason, reason or MALFORMED)

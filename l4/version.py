@@ -1,7 +1,7 @@
-"""Which version this is, and the commit it was built from: `0.1.0+g1a2b3c4d5e6f`, with `.dirty` where files differed.
+"""The version with the commit it was built from: `0.1.0+g1a2b3c4d5e6f`, plus `.dirty` if files differed.
 
-At the tag of its name it is a release and says no more: `0.1.0`. The build writes it into the package's metadata, for
-which `hatch_build.py` runs this file; a checkout asks git each time, because its commit moves on.
+At the tag of its name it is a release: `0.1.0`. The build runs this file through `hatch_build.py` and writes the
+version into the package metadata. A checkout asks git each time, because its commit changes.
 """
 
 import os
@@ -18,12 +18,12 @@ _GIT_SECONDS = 5
 
 
 def version() -> str:
-    """Of what runs: in a checkout the commit of now, else what the build wrote."""
+    """Return the running version: from git in a checkout, else as written by the build."""
     return of_folder(_ROOT) if (_ROOT / ".git").exists() else installed()
 
 
 def installed() -> str:
-    """What the build wrote; starts no program. The bare release where nothing was built."""
+    """Return the version written by the build, without starting a program. The plain release if nothing was built."""
     try:
         return metadata_version("pywaypoint")
     except PackageNotFoundError:
@@ -31,7 +31,7 @@ def installed() -> str:
 
 
 def of_folder(root: Path) -> str:
-    """Of the sources in a folder. Where there is no git, such as in an image's build, PYWAYPOINT_COMMIT says it."""
+    """Return the version of the sources in a folder. PYWAYPOINT_COMMIT gives the commit where git is not available."""
     commit = os.environ.get("PYWAYPOINT_COMMIT") or _described(root)
     if commit in ("", f"v{RELEASE}"):
         return RELEASE
@@ -39,7 +39,7 @@ def of_folder(root: Path) -> str:
 
 
 def _described(root: Path) -> str:
-    if not (root / ".git").exists():  # else git would look for another project's further up
+    if not (root / ".git").exists():  # else git would find an enclosing project
         return ""
     command = ("git", "describe", "--tags", "--match", f"v{RELEASE}", "--always", "--abbrev=12", "--dirty=.dirty")
     try:

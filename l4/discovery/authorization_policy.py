@@ -1,8 +1,8 @@
-"""AuthorizationPolicy (security.istio.io), checked as istiod's validation would; a field that is not known is refused.
+"""The schema of AuthorizationPolicy (security.istio.io), validated like istiod does. Unknown fields are rejected.
 
-The document is decoded in two steps. An object always loads, whatever its `spec` is; then the `spec` is read, and where
-that fails, as much of it as says whom the policy is for: they are denied everything, because a policy that is left out
-would let in what somebody wanted to keep out.
+A document is decoded in two steps. Its metadata always loads, whatever `spec` contains; then `spec` is parsed. If that
+fails, the part of it that selects the policy's targets is parsed, and these targets deny everything: ignoring a policy
+would allow access that somebody wanted to deny.
 https://istio.io/latest/docs/reference/config/security/authorization-policy/
 """
 
@@ -34,7 +34,7 @@ class WorkloadSelector(Struct, frozen=True, rename="camel"):
 
 
 class Targeting(Struct, frozen=True, rename="camel"):
-    """Whom the policy is for. Without any of these it is the whole namespace."""
+    """The targets of the policy. Without any of these fields, it applies to the whole namespace."""
 
     selector: WorkloadSelector | None = None
     target_ref: PolicyTargetRef | None = None
@@ -65,7 +65,7 @@ class Source(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
         _require_any(self)
         accounts = self.service_accounts or self.not_service_accounts
         if accounts and (self.principals or self.not_principals or self.namespaces or self.not_namespaces):
-            raise ValueError("serviceAccounts can't stand beside principals or namespaces; a rule of its own can")
+            raise ValueError("serviceAccounts cannot be combined with principals or namespaces; use a separate rule")
 
 
 class Operation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -97,7 +97,7 @@ class When(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not self.values and not self.not_values:
-            raise ValueError("give values or notValues")
+            raise ValueError("set values or notValues")
 
 
 class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,15 +117,17 @@ class Spec(Targeting, frozen=True, rename="camel", forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.selector is not None and self.refs:
-            raise ValueError("selector and targetRefs: a policy is for workloads or for a waypoint, not for both")
+            raise ValueError(
+                "selector and targetRefs exclude each other: a policy applies to workloads or to a waypoint"
+            )
         if self.action in {"DENY", "CUSTOM"} and not self.rules:
             raise ValueError(
-                f"rules is missing, and {self.action} without rules is for no request: for all, write [{{}}]"
+                f"rules is missing, and {self.action} without rules matches no request; to match all, write [{{}}]"
             )
         if (self.action == "CUSTOM") is (self.provider is None):
-            raise ValueError("provider belongs to action CUSTOM, and to no other")
+            raise ValueError("provider is valid only for action CUSTOM")
 
 
 def _require_any(fields: Source | Operation) -> None:
     if not any(getattr(fields, name) for name in fields.__struct_fields__):
-        raise ValueError("is empty; to mean everybody and everything, leave the whole entry out")
+        raise ValueError("is empty; to match everything, omit the whole entry")

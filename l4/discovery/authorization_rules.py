@@ -1,7 +1,7 @@
-"""AuthorizationPolicies → what `policies.authorization` judges by.
+"""Compile AuthorizationPolicies for `policies.authorization`.
 
-A policy that can't be understood, wholly, denies everything to those it is for: see `authorization_policy`. The one
-exception is a policy that decides nothing anyway, AUDIT or on trial: it is told, and left out.
+A policy that cannot be understood completely denies everything at its targets (see `authorization_policy`). The
+exception is a policy without effect on decisions, AUDIT or in dry-run mode: it is reported and ignored.
 """
 
 import ipaddress
@@ -32,20 +32,23 @@ from policies.path_normalization import BASE, PathNormalization
 from policies.value_match import Hosts, Networks, Paths, Ports, Texts
 
 LOCAL_TRUST_DOMAIN = "cluster.local"
-"""In a policy it stands for the mesh's own, whatever that is called."""
+"""In a policy, stands for the mesh's own trust domain."""
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _NESTED = re.compile(r"([a-z.]+)((?:\[[^\[\]]+\])+)").fullmatch
 _UNSEEN = frozenset({"connection", "content-length", "transfer-encoding"})
-_DENIES = "the policy can't be carried out as it is meant, so that it denies everything to those it is for"
-_LEFT_OUT = "the policy is left out"
+_DENIES = "the policy is invalid and therefore denies everything at its targets"
+_LEFT_OUT = "the policy is ignored"
 
 Values = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A policy, whom it is for, and what is wrong with it. `policy` is None when nothing is lost without it; when its
-    targeting isn't known, it is for everybody in its namespace."""
+    """A compiled policy with its targets and problems.
+
+    `policy` is None if the policy is ignored without loss. If the targets are unknown, the policy applies to its
+    namespace.
+    """
 
     policy: Policy | None
     targeting: Targeting
@@ -56,7 +59,10 @@ class Compiled:
 def compile_policy(
     resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str], normalization: PathNormalization = BASE
 ) -> Compiled:
-    """`trust_domains` are the mesh's own and its aliases: a principal of one of them is meant in all of them."""
+    """Compile one policy.
+
+    `trust_domains` are the mesh's trust domain and its aliases. A principal in one of them matches in all of them.
+    """
     key, content = resource.key, resource.value.spec or {}
     is_dry_run = resource.value.metadata.annotations.get(DRY_RUN, "") in _TRUE
     try:
@@ -72,7 +78,8 @@ def compile_policy(
 
 
 def missing_policy(namespace: str) -> Policy:
-    """In place of one that may be missing, because what may hold it could not be read: it denies everything."""
+    """Return a policy that denies everything, for a namespace whose policies may be missing because a file is
+    unreadable."""
     return Policy(namespace or ROOT_NAMESPACE, "unreadable-configuration", Action.DENY, (Rule(0),))
 
 
@@ -101,7 +108,7 @@ class _Rules:
     namespace: str
     trust_domains: frozenset[str]
     is_wide: bool
-    """Whether one of several ways to read a request is enough: yes, unless the policy allows."""
+    """Whether one matching reading of an ambiguous request is enough: True, unless the policy allows."""
     normalization: PathNormalization
     place: str = field(default="", init=False)
 
@@ -157,15 +164,15 @@ class _Rules:
             return _KEYS[key]
         nested = _NESTED(key)
         if nested is None:
-            raise ValueError(f"key {key!r} is not known")
+            raise ValueError(f"key {key!r} is unknown")
         name, path = nested[1], tuple(nested[2][1:-1].split("]["))
         if name == "request.auth.claims":
             return lambda values, is_not: access.Claim(path, Texts(values), is_not)
         if name != "request.headers" or len(path) > 1:
-            raise ValueError(f"key {key!r} is not known")
+            raise ValueError(f"key {key!r} is unknown")
         header = path[0].lower()
         if header in _UNSEEN:
-            raise ValueError(f"header {header} ends at each hop: nothing can be said about it here")
+            raise ValueError(f"header {header} is hop-by-hop and cannot be matched")
         return lambda values, is_not: access.Header(header.encode(), Texts(values), is_not, self.is_wide)
 
     def _principals(self, values: Values, is_not: bool) -> Condition:
@@ -173,7 +180,7 @@ class _Rules:
         return access.Principal(Texts(tuple(dict.fromkeys(texts))), is_not)
 
     def _aliases(self, principal: str) -> Iterator[str]:
-        """The principal in each of the mesh's trust domains, if it is of one of them."""
+        """Yield the principal in each of the mesh's trust domains, if it is in one of them."""
         trust_domain, slash, rest = principal.partition("/")
         if slash and trust_domain in {*self.trust_domains, LOCAL_TRUST_DOMAIN}:
             yield from (f"{it}/{rest}" for it in sorted(self.trust_domains))
@@ -183,7 +190,7 @@ class _Rules:
     def _accounts(self, values: Values, is_not: bool) -> Condition:
         for value in values:
             if "*" in value or value.count("/") > 1:
-                raise ValueError(f"{value!r} is no service account: write NAMESPACE/NAME or NAME, without wildcards")
+                raise ValueError(f"{value!r} is not a service account: write NAMESPACE/NAME or NAME, without wildcards")
         accounts = (value if "/" in value else f"{self.namespace}/{value}" for value in values)
         return access.ServiceAccount(Texts(tuple(accounts)), is_not)
 
@@ -194,14 +201,14 @@ _Make = Callable[[Values, bool], Condition]
 def _namespaces(values: Values, is_not: bool) -> Condition:
     for value in values:
         if "*" in value[1:-1]:
-            raise ValueError(f"{value!r} has a wildcard that is not at its beginning or end")
+            raise ValueError(f"{value!r} has a wildcard that is not at the beginning or end")
     return access.Namespace(Texts(values), is_not)
 
 
 def _ports(values: Values, is_not: bool) -> Condition:
     for value in values:
         if not is_port(value):
-            raise ValueError(f"{value!r} is no port from 1 to 65535")
+            raise ValueError(f"{value!r} is not a port from 1 to 65535")
     return access.DestinationPort(Ports(tuple(map(int, values))), is_not)
 
 

@@ -1,6 +1,6 @@
-"""Who answers for a Service: what its EndpointSlices say, or, without any, its Endpoints or its selector.
+"""Endpoints of a Service: from its EndpointSlices, or, without any, from its Endpoints or its selector.
 
-WorkloadEntries that the selector selects come in any case: no slice has them.
+WorkloadEntries that the selector matches are always included, because slices do not contain them.
 """
 
 from bisect import bisect_left, insort
@@ -33,7 +33,7 @@ ServiceName = tuple[str, str]
 
 
 class ServiceEndpoints:
-    """EndpointSlices and Endpoints come and go in here without the others being read again."""
+    """Endpoints of all services. EndpointSlices can be added and removed without reading the others again."""
 
     def __init__(self, resources: Resources, members: Members, mesh: Mesh) -> None:
         self._members = members
@@ -47,14 +47,14 @@ class ServiceEndpoints:
             self.add(resource)
 
     def add(self, resource: Resource[EndpointSlice]) -> ServiceName:
-        """A slice that is new here; the service it is for."""
+        """Add a new slice. Returns its service."""
         service = _service_of(resource)
         insort(self._slices.setdefault(service, []), resource, key=_key)
         self._note(service, resource.key, resource.value)
         return service
 
     def remove(self, resource: Resource[EndpointSlice]) -> ServiceName:
-        """A slice that is no more, as it was added."""
+        """Remove a slice, given as it was added. Returns its service."""
         service = _service_of(resource)
         its = self._slices[service]
         del its[bisect_left(its, resource.key, key=_key)]
@@ -102,18 +102,19 @@ class ServiceEndpoints:
         return found
 
     def naming(self, pod: ServiceName, addresses: Iterable[str]) -> set[ServiceName]:
-        """The services of which a slice names the pod, or one of its addresses."""
+        """Return the services with a slice that names the pod or one of its addresses."""
         names: list[tuple[str, ...]] = [pod, *((it,) for it in addresses)]
         return {service for name in names for service, _ in self._named_by.get(name, ())}
 
     def of(self, service: ServiceObject) -> tuple[ServiceEndpoint, ...]:
+        """Return the service's endpoints."""
         found = self._found(service)
         if service.spec.publish_not_ready_addresses:
             found = (replace(it, stated=Health.READY) for it in found)
         return tuple({it.workload.uid: it for it in found}.values())  # a dual-stack pod has a slice per family
 
     def names(self, service: ServiceObject) -> tuple[NamedEndpoint, ...]:
-        """Of the WorkloadEntries that have a DNS name in place of an address."""
+        """Return the selected WorkloadEntries that have a DNS name instead of an address."""
         named = (it for it in self._selected(service) if it.name)
         return tuple(NamedEndpoint(it.name, _targets(service, it), it.workload.capacity, it.workload) for it in named)
 
@@ -153,7 +154,7 @@ class ServiceEndpoints:
         return self._members.at(address)
 
     def _bare(self, meta: Metadata, address: str, endpoint: SliceEndpoint, health: Health) -> Workload:
-        """An address behind which we know nobody: plain TCP."""
+        """Return a workload for an address without a known workload. It is called in plain TCP."""
         service = meta.labels.get(_SERVICE_NAME, meta.name)
         return Workload(
             uid=f"{self._mesh.cluster_id}{_BARE}{meta.namespace}/{meta.name}/{address}",
@@ -175,7 +176,7 @@ class ServiceEndpoints:
 
 
 def is_bare(workload: Workload) -> bool:
-    """Whether nobody is known behind its address."""
+    """Whether the workload stands for an address without a known workload."""
     return _BARE in workload.uid
 
 
@@ -188,7 +189,7 @@ def _key(resource: Resource[EndpointSlice]) -> ObjectKey:
 
 
 def _names(piece: EndpointSlice) -> Iterator[tuple[str, ...]]:
-    """Of what a slice names: pods by namespace and name, all else by address."""
+    """Yield what a slice names: pods by namespace and name, everything else by address."""
     for endpoint in piece.endpoints:
         reference = endpoint.target_ref
         if reference is not None and reference.kind == "Pod":
@@ -202,8 +203,11 @@ def tcp(ports: Iterable[ServicePortSpec]) -> Iterator[ServicePortSpec]:
 
 
 def _targets(service: ServiceObject, member: Member) -> dict[int, int]:
-    """The member's port for each of the service's; ports whose target has a name that the member doesn't are left
-    out. A WorkloadEntry's `ports` also map the service port's own name."""
+    """Return the member's port for each of the service's ports.
+
+    Ports with a named target that the member lacks are left out. A WorkloadEntry's `ports` also map the service port's
+    name.
+    """
     found = {}
     for port in tcp(service.spec.ports):
         if isinstance(port.target_port, str):
@@ -224,7 +228,7 @@ def _health(conditions: EndpointConditions) -> Health:
 
 
 def _mirrored(endpoints: Endpoints) -> Iterator[EndpointSlice]:
-    """As the slices that a cluster makes of them."""
+    """Convert Endpoints to the slices that a cluster creates from them."""
     name, namespace = endpoints.metadata.name, endpoints.metadata.namespace
     meta = Metadata(name, namespace, {_SERVICE_NAME: name})
     for subset in endpoints.subsets:

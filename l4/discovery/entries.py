@@ -1,8 +1,8 @@
-"""ServiceEntries → services: a name outside the cluster, or one that is nobody's Service, becomes one like any other.
+"""Convert ServiceEntries to services, for hosts outside the cluster or without a Service.
 
-Where the resolution is DNS, the endpoints are names (`Service.names`); whoever connects looks them up. With resolution
-NONE a connection goes on to the address that was called, with DYNAMIC_DNS to the host that the request names: such
-services have no endpoints (`Service.followed`), but for NONE with a single address, which is its own endpoint.
+With resolution DNS, endpoints are names (`Service.names`), which whoever connects resolves. With resolution NONE, a
+connection continues to the address that was called; with DYNAMIC_DNS, to the host in the request. Such services have no
+endpoints (`Service.followed`), except that NONE with a single address has that address as its endpoint.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,7 +57,7 @@ class Entries:
         )
 
     def mean(self, addresses: Iterable[str], hostname: str = "") -> bool:
-        """Whether an entry has one of the addresses, or the host."""
+        """Whether an entry selects a workload with these labels, or contains one of the addresses."""
         return hostname in self._hosts or not self._addresses.isdisjoint(addresses)
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Iterator[Resource[ServiceEntry]]:
@@ -82,7 +82,7 @@ class Entries:
             yield before, replace(before, endpoints=endpoints, names=tuple(self._names(resource, before.hostname)))
 
     def services(self, known: Iterable[Service]) -> Iterator[Service]:
-        """With the hosts and addresses that are not yet those of a service that is known, or of an older entry."""
+        """Yield services for hosts and addresses that no known service and no older entry has."""
         hosts = {service.hostname: _named(service) for service in known}
         addresses = {address: _named(service) for service in known for address in service.addresses}
         networks: Networks[ObjectKey] = Networks()
@@ -93,26 +93,28 @@ class Entries:
                 service = self._service(resource, _host(host), own)
                 owner = hosts.setdefault(service.hostname, str(resource.key))
                 if owner != str(resource.key):
-                    sentence = f"{service.hostname} is the host of {owner} already; this one has no effect there"
+                    sentence = f"{service.hostname} already is the host of {owner}; this object has no effect for it"
                     self._tell(resource, f"spec.hosts[{index}]", sentence, Code.HOST_TAKEN)
                     continue
                 free = [it for it in service.addresses if not self._is_taken(resource, it, networks)]
                 for address in free:
                     owner = addresses.setdefault(address, str(resource.key))
                     if owner != str(resource.key):
-                        sentence = f"{address} is the address of {owner} already, and leads there"
+                        sentence = f"{address} already is an address of {owner} and stays with it"
                         self._tell(resource, "spec.addresses", sentence, Code.HOST_TAKEN)
                 yield replace(service, addresses=tuple(free))
             for network in own:
                 networks.add(network, resource.key)
 
     def _is_taken(self, resource: Resource[ServiceEntry], text: str, networks: Networks[ObjectKey]) -> bool:
-        """Whether an address or a network lies in one of an older entry of another namespace: it leads there, for a
-        part of somebody else's network is not to be had."""
+        """Whether an older entry of another namespace has a network that contains this address or network.
+
+        That entry keeps it: nobody can take a part of another namespace's network.
+        """
         owner = networks.around(text)
         if owner is None or owner.namespace == resource.key.namespace:
             return False
-        sentence = f"{text} lies in a network of {owner} already, and leads there"
+        sentence = f"{text} is already part of a network of {owner} and stays with it"
         self._tell(resource, "spec.addresses", sentence, Code.HOST_TAKEN)
         return True
 
@@ -122,7 +124,7 @@ class Entries:
         waypoint = self._bindings.of_entry(resource)
         is_single = len(addresses) == 1 and not networks
         if not addresses and not networks and waypoint is not None:
-            sentence = f"{host} has no address, so that only tunnels that name it come here; give it one"
+            sentence = f"{host} has no address, so only tunnels can reach it by name; add one to spec.addresses"
             self._tell(resource, "spec.addresses", sentence, Code.SERVICE_NOT_REACHABLE)
         return Service(
             name=key.name,
@@ -158,15 +160,15 @@ class Entries:
         if spec.resolution != "DYNAMIC_DNS":
             return
         if spec.location != "MESH_EXTERNAL":
-            sentence = "DYNAMIC_DNS is for services outside: nobody is asked for this one; set location: MESH_EXTERNAL"
+            sentence = "DYNAMIC_DNS requires location MESH_EXTERNAL; until then, the entry has no endpoints"
             self._tell(resource, "spec.location", sentence)
         for index, port in enumerate(spec.ports):
             if _port(port).app_protocol is AppProtocol.TCP:
-                sentence = f"{port.protocol} names no host that could be looked up; only HTTP and TLS do"
+                sentence = f"{port.protocol} does not name a host to resolve; DYNAMIC_DNS supports HTTP and TLS only"
                 self._tell(resource, f"spec.ports[{index}].protocol", sentence)
 
     def _endpoints(self, resource: Resource[ServiceEntry], addresses: tuple[str, ...]) -> Iterator[ServiceEndpoint]:
-        """`addresses` is the one that stands for itself."""
+        """`addresses` holds the entry's single address, which is its own endpoint."""
         spec = resource.value.spec
         match spec.resolution:
             case "NONE" if addresses:
@@ -188,7 +190,7 @@ class Entries:
         return self._members.selected(resource.key.namespace, selector.labels if selector is not None else {})
 
     def _names(self, resource: Resource[ServiceEntry], host: str) -> Iterator[NamedEndpoint]:
-        """With neither endpoints nor a selector the host is looked up itself."""
+        """Yield DNS endpoints. Without endpoints and selector, the host itself is resolved."""
         spec = resource.value.spec
         if not spec.resolution.startswith("DNS"):
             return
@@ -203,7 +205,7 @@ class Entries:
                 yield NamedEndpoint(member.name, ports, member.workload.capacity, member.workload)
 
     def _workload(self, resource: Resource[ServiceEntry], endpoint: EntryEndpoint) -> Workload:
-        """Of an endpoint that is written into the entry; who is known at its address is meant."""
+        """Return the workload of an endpoint in the entry. If a workload is known at the address, use it."""
         key, meta = resource.key, resource.value.metadata
         labels = {**meta.labels, **endpoint.labels}
         protocol = tunnel_protocol(labels, meta.annotations)
@@ -252,5 +254,5 @@ def _port(port: EntryPort) -> ServicePort:
 
 
 def _targets(ports: Iterable[EntryPort], names: Mapping[str, int]) -> dict[int, int]:
-    """The endpoint's own port for each of the service's: by name, else the target port, else the same number."""
+    """Return the endpoint's port for each service port: by name, else the target port, else the same number."""
     return {port.number: names.get(port.name) or port.target_port or port.number for port in ports}

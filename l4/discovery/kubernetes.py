@@ -1,7 +1,7 @@
-"""Kubernetes objects → the registry: workloads, services, and which waypoint stands before them.
+"""Build the registry from Kubernetes objects: workloads, services, and the waypoints in front of them.
 
-Pure. Labels and annotations mean what they mean to Istio ambient. What can't be bound is left unbound, as istiod does,
-and told as a problem.
+Pure. Labels and annotations have the same meaning as in Istio ambient. As in istiod, an object that cannot be bound to
+a waypoint stays unbound; a problem reports it.
 """
 
 from l4.config.resources import Kinds, Resources
@@ -42,5 +42,5 @@ KINDS: Kinds = {
 
 
 def registry_of(resources: Resources, mesh: Mesh) -> Registry:
-    """Index everything that the objects say."""
+    """Build the registry from all objects."""
     return Index(resources, mesh).registry

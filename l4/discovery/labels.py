@@ -1,4 +1,4 @@
-"""What labels, annotations and owners say of a workload: one reading of each, whatever object carries them.
+"""Attributes of workloads from labels, annotations and owners, the same for all kinds of objects.
 
 Names and precedence are istiod's.
 """
@@ -19,13 +19,13 @@ _TEMPLATE_HASHES = ("pod-template-hash", "rollouts-pod-template-hash")
 
 
 def tunnel_protocol(labels: Mapping[str, str], annotations: Mapping[str, str]) -> TunnelProtocol:
-    """HBONE where a ztunnel takes a workload's connections, or where the workload says that it takes tunnels itself."""
+    """HBONE if a ztunnel accepts the workload's connections, or if the workload itself declares HBONE support."""
     speaks_hbone = is_redirected(annotations) or "http" in labels.get(TUNNEL, "").split(",")
     return TunnelProtocol.HBONE if speaks_hbone else TunnelProtocol.NONE
 
 
 def is_redirected(annotations: Mapping[str, str]) -> bool:
-    """Whether a workload's connections are redirected to its node's ztunnel."""
+    """Whether the workload's connections are redirected to its node's ztunnel."""
     return annotations.get(REDIRECTION) == "enabled"
 
 
@@ -38,18 +38,18 @@ def canonical_revision(labels: Mapping[str, str]) -> str:
 
 
 def entry_name(meta: Metadata, labels: Mapping[str, str]) -> str:
-    """The workload's name of a WorkloadEntry: of those that register by themselves, that of their group."""
+    """Return the workload name of a WorkloadEntry; if auto-registered, that of its group."""
     return meta.annotations.get(_REGISTRATION_GROUP) or labels.get(_WORKLOAD_NAME) or meta.name
 
 
 def pod_name_and_kind(meta: Metadata) -> tuple[str, str]:
-    """The workload's name of a pod, which stays when pods come and go, and the kind of what made the pod."""
+    """Return a pod's workload name, which is the same for all replicas, and the kind of its owner."""
     name, kind = _made_by(meta)
     return meta.labels.get(_WORKLOAD_NAME) or name, kind
 
 
 def _made_by(meta: Metadata) -> tuple[str, str]:
-    """A ReplicaSet stands for its Deployment or Argo Rollout, a Job whose name ends like a CronJob's run for that."""
+    """A ReplicaSet stands for its Deployment or Argo Rollout, and a Job named like a CronJob's run for the CronJob."""
     suffixes = [f"-{meta.labels[name]}" for name in _TEMPLATE_HASHES if meta.labels.get(name)]
     owner = _owner(meta.owner_references)
     if owner is None:
@@ -68,7 +68,7 @@ def _made_by(meta: Metadata) -> tuple[str, str]:
 
 
 def _owner(references: tuple[OwnerReference, ...]) -> OwnerReference | None:
-    """The one that controls it; in hand-written manifests, the first."""
+    """Return the controlling owner; in hand-written manifests, the first owner."""
     controlling = (it for it in references if it.controller)
     return next(controlling, references[0] if references else None)
 

@@ -1,7 +1,7 @@
-"""Pods and WorkloadEntries → workloads, findable in the ways in which services name them.
+"""Pods and WorkloadEntries as workloads, indexed in the ways that services refer to them.
 
-They come and go in here without the others being read again; everything is kept in the order of the objects' keys, so
-that it doesn't matter when an object came.
+Pods can be added and removed without reading the others again. All indexes are sorted by object key, so that the order
+of arrival does not matter.
 """
 
 from bisect import bisect_left, insort
@@ -22,9 +22,12 @@ from policies.attributes import Identity
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`labels` are those by which services select it, `port_names` the numbers of its named ports. `name` is the DNS
-    name of a WorkloadEntry that has one in place of an address. `order` is that of all members. `is_nameless`: it
-    shares its node's address, so that nobody can be told by it."""
+    """One pod or WorkloadEntry.
+
+    `labels` are matched by service selectors; `port_names` maps named ports to numbers. `name` is the DNS name of a
+    WorkloadEntry without an address. `order` sorts all members. `is_nameless`: the member shares its node's address, so
+    the address does not identify it.
+    """
 
     order: tuple[bool, str, str]
     workload: Workload
@@ -44,6 +47,8 @@ class MovedMember:
 
 
 class Members:
+    """All members."""
+
     def __init__(self, resources: Resources, mesh: Mesh, bindings: Bindings) -> None:
         self._mesh = mesh
         self._bindings = bindings
@@ -73,22 +78,24 @@ class Members:
         return self._by_ip.get(ip, ())
 
     def standing_for(self, addresses: Iterable[str], protocol: TunnelProtocol) -> Member | None:
-        """Who is known at one of an entry's addresses, and meant by it; but what is said to take tunnels is never taken
-        for somebody who takes none."""
+        """Return the member at one of an entry's addresses, if the entry refers to it.
+
+        A member without HBONE is not used for an entry that requires tunnels.
+        """
         known = next((member for it in addresses if (member := self.at(it)) is not None), None)
         if known is not None and protocol is TunnelProtocol.HBONE and known.workload.tunnel_identity is None:
             return None
         return known
 
     def selected(self, namespace: str, selector: Mapping[str, str]) -> Iterator[Member]:
-        """An empty selector selects nothing, as for Services."""
+        """Yield the members that match a selector. As for Services, an empty selector matches nothing."""
         for label, value in list(selector.items())[:1]:
             for member in self._by_label.get((namespace, label, value), ()):
                 if selector.items() <= member.labels.items():
                     yield member
 
     def add(self, pod: Resource[Pod]) -> Member | None:
-        """A pod that is new here; None for one that has ended or has no address, which is nobody."""
+        """Add a pod. Returns None if it has ended or has no address."""
         if pod.value.is_over or not pod.value.addresses:
             return None
         member = self._pods[pod.key.namespace, pod.key.name] = self._of_pod(pod)
@@ -96,7 +103,7 @@ class Members:
         return member
 
     def remove(self, pod: Resource[Pod]) -> Member | None:
-        """What the pod was, if it was somebody."""
+        """Remove a pod. Returns its member, if there was one."""
         self._bindings.forget(pod.key)
         member = self._pods.pop((pod.key.namespace, pod.key.name), None)
         if member is not None:
@@ -199,7 +206,7 @@ class Members:
         return Member(order, workload, meta.labels, pod.port_names, is_nameless=pod.spec.host_network)
 
     def _of_entry(self, resource: Resource[WorkloadEntry]) -> Member:
-        """Where a pod has the same address, that pod is meant."""
+        """If a pod has the same address, the entry refers to that pod."""
         order = (True, resource.key.namespace, resource.key.name)
         meta, spec, labels = resource.value.metadata, resource.value.spec, resource.value.labels
         protocol = tunnel_protocol(labels, meta.annotations)
@@ -247,6 +254,6 @@ def _addresses(entry: Resource[WorkloadEntry]) -> tuple[str, ...]:
 
 
 def _locality(labels: Mapping[str, str], node: str, localities: Mapping[str, str]) -> str:
-    """Of a pod's node, unless a label of the pod says otherwise; in a label dots stand for slashes."""
+    """The locality of the pod's node, or of the pod's own label, in which dots stand for slashes."""
     own = labels.get("istio-locality", "")
     return (own if "/" in own else own.replace(".", "/")) or localities.get(node, "")

@@ -1,4 +1,4 @@
-"""What holds for the whole mesh."""
+"""Names that apply to the whole mesh."""
 
 from dataclasses import dataclass
 

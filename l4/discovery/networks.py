@@ -1,4 +1,4 @@
-"""Something for each of many networks, found by an address that is in one: the longest prefix wins."""
+"""Map of networks to values, searched by address. The longest prefix wins."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Networks(Generic[T]):
-    """Of two that are the same network, the first counts. Finding takes a look for each length of prefix."""
+    """Of two equal networks, the first one counts. A search takes one lookup per prefix length."""
 
     __slots__ = ("_by_prefix",)
 
@@ -33,11 +33,11 @@ class Networks(Generic[T]):
         return bool(self._by_prefix)
 
     def find(self, ip: str) -> T | None:
-        """None also for what is no address."""
+        """Return the value for an address. None if there is none, or if `ip` is not an address."""
         return self.around(ip) if self._by_prefix and is_ip(ip) else None
 
     def around(self, text: str) -> T | None:
-        """Of the smallest network in which a network, or an address, lies whole."""
+        """Return the value of the smallest network that contains a whole network or address."""
         network = ipaddress.ip_network(text, strict=False)
         number, length = int(network.network_address), network.max_prefixlen - network.prefixlen
         for (version, shift), values in self._by_prefix:

@@ -1,6 +1,6 @@
-"""The Kubernetes objects that tell where things are: as much of each as the mesh reads, checked when it is built.
+"""Kubernetes objects used for discovery: the fields that the mesh reads, validated when they are built.
 
-Unknown fields are left alone. Names and defaults are the API's.
+Unknown fields are ignored. Names and defaults are the API's.
 """
 
 import ipaddress
@@ -14,7 +14,7 @@ from l4.discovery.label_names import REGION, SUBZONE, ZONE
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 ROOT_NAMESPACE = "istio-system"
-"""Where what is for the whole mesh stands."""
+"""Namespace of mesh-wide configuration."""
 
 
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -23,7 +23,7 @@ _is_ipv4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}").fullmatch
 
 
 def canonical_ip(text: str) -> str:
-    """The one way to write an address; IPv4 mapped into IPv6 is IPv4."""
+    """Return the canonical text of an address. IPv4-mapped IPv6 becomes IPv4."""
     if _is_ipv4(text):
         return text
     address = ipaddress.ip_address(text)
@@ -43,7 +43,7 @@ def is_ip(text: str) -> bool:
 
 def _check_ip(text: str) -> None:
     if not is_ip(text):
-        raise ValueError(f"{text!r} is no IP address")
+        raise ValueError(f"{text!r} is not an IP address")
 
 
 class Metadata(Struct, frozen=True, rename="camel"):
@@ -72,7 +72,7 @@ class NodeObject(Struct, frozen=True):
 
     @property
     def locality(self) -> str:
-        """`region/zone/subzone`, or as much of it as its labels say."""
+        """`region/zone/subzone`, or the parts that its labels give."""
         return "/".join(self.metadata.labels.get(name, "") for name in (REGION, ZONE, SUBZONE)).rstrip("/")
 
 
@@ -127,7 +127,7 @@ class Pod(Struct, frozen=True, rename="camel"):
 
     @property
     def is_over(self) -> bool:
-        """Ended for good: its address may belong to somebody else by now."""
+        """Whether the pod has ended for good, so that its address may belong to another pod."""
         return self.status.phase in {"Succeeded", "Failed"}
 
     @property
@@ -137,7 +137,7 @@ class Pod(Struct, frozen=True, rename="camel"):
 
     @property
     def is_leaving(self) -> bool:
-        """It terminates and still serves."""
+        """Terminating, but still ready."""
         return self._is_ready and bool(self.metadata.deletion_timestamp)
 
     @property
@@ -148,7 +148,7 @@ class Pod(Struct, frozen=True, rename="camel"):
 
     @property
     def port_names(self) -> dict[str, int]:
-        """Of two ports of one name, the first counts."""
+        """Of two ports with one name, the first counts."""
         ports = [port for container in self.spec.containers for port in container.ports if port.name]
         return {port.name: port.container_port for port in reversed(ports)}
 
@@ -177,7 +177,7 @@ class ServiceSpec(Struct, frozen=True, rename="camel"):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """None for a headless service."""
+        """Empty for a headless service."""
         texts = (self.cluster_ip, *self.cluster_ips)
         return tuple(dict.fromkeys(canonical_ip(text) for text in texts if text not in {"", "None"}))
 
@@ -188,7 +188,7 @@ class ServiceObject(Struct, frozen=True, rename="camel"):
 
 
 class EndpointConditions(Struct, frozen=True):
-    """`serving` is `ready` without a look at whether it terminates; unset, it is the same."""
+    """`serving` is readiness regardless of termination. If unset, it equals `ready`."""
 
     ready: bool = True
     serving: bool | None = None
@@ -239,7 +239,7 @@ class EndpointSubset(Struct, frozen=True, rename="camel"):
 
 
 class Endpoints(Struct, frozen=True):
-    """The API's older way to say where a Service without selector leads; a cluster mirrors it into EndpointSlices."""
+    """The older API for endpoints of a Service without a selector. A cluster mirrors it into EndpointSlices."""
 
     metadata: Metadata
     subsets: tuple[EndpointSubset, ...] = ()
@@ -280,7 +280,7 @@ class LabelSelector(Struct, frozen=True, rename="camel"):
     match_expressions: tuple[Requirement, ...] = ()
 
     def selects(self, labels: Mapping[str, str]) -> bool:
-        """All of it must hold; an empty selector selects everything."""
+        """All requirements must hold. An empty selector matches everything."""
         return self.match_labels.items() <= labels.items() and all(it.holds(labels) for it in self.match_expressions)
 
 
@@ -289,7 +289,7 @@ class RouteNamespaces(Struct, frozen=True, rename="camel"):
     selector: LabelSelector | None = None
 
     def allow(self, labels: Mapping[str, str]) -> bool:
-        """Whether objects of another namespace, of which these are the labels, may attach."""
+        """Whether objects of another namespace, which has these labels, may attach."""
         is_selected = self.selector is not None and self.selector.selects(labels)
         return self.from_ == "All" or (self.from_ == "Selector" and is_selected)
 
@@ -321,5 +321,5 @@ class GatewayClass(Struct, frozen=True, rename="camel"):
 
 
 def is_port(text: str) -> bool:
-    """Whether it is the number of a port, in ASCII's digits."""
+    """Whether the text is a port number in ASCII digits."""
     return text.isascii() and text.isdecimal() and 0 < int(text) < 65536

@@ -1,8 +1,8 @@
-"""PeerAuthentication (security.istio.io): whether a workload takes connections without mutual TLS.
+"""PeerAuthentication (security.istio.io): whether a workload accepts connections without mutual TLS.
 
-Of the mesh, the namespace and the workload the narrowest that says something counts, and of each the oldest. What
-STRICT asks for is said as policies, as istiod says it to ztunnel: DENY whoever has no principal. A PeerAuthentication
-that can't be understood is STRICT. DISABLE takes mutual TLS all the same, as PERMISSIVE does: tunnels have it anyway.
+Of mesh, namespace and workload, the narrowest object with a mode counts, and of several the oldest. STRICT is expressed
+as a DENY policy against callers without a principal, as istiod does for ztunnel. An invalid PeerAuthentication counts
+as STRICT. DISABLE behaves like PERMISSIVE: tunnels always have mutual TLS.
 https://istio.io/latest/docs/reference/config/security/peer_authentication/
 """
 
@@ -48,15 +48,15 @@ class PeerAuthenticationSpec(Selected, frozen=True, rename="camel", forbid_unkno
 
     def __post_init__(self) -> None:
         if self.port_level_mtls and (self.selector is None or not self.selector.match_labels):
-            raise ValueError("portLevelMtls is for selected workloads: add a selector with matchLabels")
+            raise ValueError("portLevelMtls requires a selector with matchLabels")
         for port in self.port_level_mtls:
             if not is_port(port):
-                raise ValueError(f"portLevelMtls: {port!r} is no port from 1 to 65535")
+                raise ValueError(f"portLevelMtls: {port!r} is not a port from 1 to 65535")
 
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """What one object says. `selector` is None where it is for a whole namespace."""
+    """The content of one object. `selector` is None if it applies to a whole namespace."""
 
     namespace: str
     name: str
@@ -81,7 +81,7 @@ class PeerAuthentications:
         return not self._levels
 
     def policy(self, workload: Workload) -> Policy | None:
-        """The DENY that says what is asked of the workload's callers; None where nothing is."""
+        """Return the DENY policy for the workload's callers, or None if there is no restriction."""
         own = next((it for it in self._levels if it.selects(workload)), None)
         is_strict = self._mode(workload, own) == "STRICT"
         ports = {} if own is None or own.namespace == self._root else own.ports
@@ -105,7 +105,7 @@ class PeerAuthentications:
             spec = msgspec.convert(content, PeerAuthenticationSpec)
         except msgspec.ValidationError as error:
             sentence, place = sentence_of(error)
-            sentence = f"{sentence}; until that is mended, whoever it is for takes mutual TLS alone"
+            sentence = f"{sentence}; until this is fixed, its workloads accept only mutual TLS"
             at = f"spec.{place}".rstrip(".")
             self.problems.append(Problem(resource.origin, str(key), at, sentence, Code.AUTHORIZATION_INVALID))
             return _Level(key.namespace, key.name, _selector(content), "STRICT", {})
@@ -114,7 +114,7 @@ class PeerAuthentications:
 
 
 def _selector(content: object) -> Mapping[str, str] | None:
-    """Of a spec that is wrong; where the selector is what is wrong, the whole namespace is meant."""
+    """Return the selector of an invalid spec. If the selector is invalid too, the whole namespace is selected."""
     try:
         return _labels(msgspec.convert(content, Selected))
     except msgspec.ValidationError:
@@ -122,12 +122,12 @@ def _selector(content: object) -> Mapping[str, str] | None:
 
 
 def _labels(spec: Selected) -> Mapping[str, str] | None:
-    """A selector without labels is for the whole namespace, as none is."""
+    """Return the selector's labels. A selector without labels applies to the whole namespace, like none."""
     return spec.selector.match_labels or None if spec.selector is not None else None
 
 
 def _rules(ports: tuple[int, ...], *, is_strict: bool) -> Iterator[Rule]:
-    """Strict but for these ports, or at these alone."""
+    """Return rules that deny at all ports except these, or at these ports only."""
     if is_strict:
         yield _rule(0, DestinationPort(Ports(ports), is_not=True))
     else:

@@ -1,4 +1,4 @@
-"""What a port carries, as it declares it."""
+"""The application protocol that a port declares."""
 
 from l4.discovery.objects import ServicePortSpec
 from l4.discovery.workload import AppProtocol
@@ -17,8 +17,10 @@ _BY_NAME = {
 
 
 def app_protocol(port: ServicePortSpec) -> AppProtocol:
-    """From `appProtocol`, else from the port's name: the name itself, or what stands before a dash (`grpc-web` has
-    one of its own)."""
+    """Return the protocol from `appProtocol`, else from the port's name.
+
+    The name is a protocol, or begins with one and a dash; `grpc-web` is a protocol itself.
+    """
     if port.app_protocol is not None:
         return _BY_NAME.get(port.app_protocol.lower().removeprefix("kubernetes.io/"), AppProtocol.UNKNOWN)
     name = port.name.lower()

@@ -1,4 +1,4 @@
-"""Who is at which address: an immutable index of services and workloads."""
+"""Immutable index of services and workloads by name and address, built for each configuration."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,10 @@ class Moved(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """`services` is keyed by hostname, `workloads` by uid. Addresses are in canonical form. `aliases` are the Services
-    of type ExternalName, by namespace and name, with the names for which they stand."""
+    """Services by hostname, and workloads by uid. Addresses are canonical.
+
+    `aliases` are Services of type ExternalName, by namespace and name, with the name that each stands for.
+    """
 
     services: Mapping[str, Service] = field(default_factory=dict)
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -42,11 +44,14 @@ class Registry:
         problems: tuple[Problem, ...] = (),
         aliases: Mapping[tuple[str, str], str] | None = None,
     ) -> Self:
-        """The `nameless` (given by uid) have no address of their own, such as those on their node's network, and stay
-        out of that index; of two workloads with one address, a pod is meant before any other, then that which speaks
-        HBONE, else the first by uid: who writes a WorkloadEntry takes no pod's address.
-        Of services with one hostname or address a Service is meant before a ServiceEntry, of Services the first by
-        hostname, and of entries the first that is given: whoever comes later takes nothing away.
+        """Build the index.
+
+        `nameless` holds uids of workloads without an own address, such as pods on their node's network; they are not
+        indexed by address. Of two workloads with one address, a pod comes first, then one with HBONE, then the first by
+        uid: a WorkloadEntry cannot take over a pod's address.
+
+        Of services with one hostname or address, a Service comes before a ServiceEntry, Services are ordered by
+        hostname, and entries by their given order: a later object never takes anything away from an earlier one.
         """
         by_uid = {workload.uid: workload for workload in sorted(workloads, key=lambda it: it.uid)}
         at: dict[str, list[Workload]] = {}
@@ -75,9 +80,10 @@ class Registry:
         problems: tuple[Problem, ...],
         aliases: Mapping[tuple[str, str], str],
     ) -> Self:
-        """The registry with other workloads, by uid and by address (None: nobody any more), and with other services.
-        Entries have the same names and addresses as before; Services may come and go, as long as no other service has
-        their names and addresses."""
+        """Return the registry with changed workloads, by uid and by address (None: removed), and changed services.
+
+        Each changed service has the same names and addresses as the one it replaces.
+        """
         by_uid = _with(self.workloads, workloads)
         if any(it is None or uid not in self.workloads for uid, it in workloads.items()):
             by_uid = dict(sorted(by_uid.items()))
@@ -114,11 +120,11 @@ class Registry:
         )
 
     def service_at(self, ip: str) -> Service | None:
-        """That which has the address, else that which has the smallest network around it."""
+        """Return the service with this address, else the one with the smallest network that contains it."""
         return self._services_by_ip.get(ip) or self._services_by_network.find(ip)
 
     def service_with(self, host: str) -> Service | None:
-        """That which has the host, else that which has the longest wildcard for it."""
+        """Return the service with this host, else the one with the longest matching wildcard."""
         found, rest = self.services.get(host), host
         while found is None and "." in rest:
             rest = rest.partition(".")[2]
@@ -132,27 +138,27 @@ class Registry:
         return self._services_by_name.get((namespace, name))
 
     def why_no_service(self, namespace: str, name: str) -> str:
-        """A sentence about a Service by whose name nothing can be reached."""
+        """Return a sentence that says why a Service name cannot be used."""
         external = self.aliases.get((namespace, name))
         if external is None:
             return f"there is no Service {namespace}/{name}"
         return (
             f"Service {namespace}/{name} is of type ExternalName, a DNS alias of {external or 'nothing'} without "
-            "endpoints of its own; make a ServiceEntry of that host, with resolution DNS, and name it here"
+            "own endpoints; create a ServiceEntry for that host with resolution DNS, and refer to it here"
         )
 
     def visible(self, host: str, namespace: str) -> Service | None:
-        """The service with a host, for objects of a namespace."""
+        """Return the service with this host, if the namespace can see it."""
         found = self.services.get(host)
         return found if found is not None and found.is_visible_in(namespace) else None
 
     def why_no_host(self, host: str) -> str:
-        """The same about a host that is not visible."""
+        """Return a sentence that says why a host cannot be used."""
         hidden = self.services.get(host)
         if hidden is not None:
             seen_by = ", ".join(sorted(hidden.exported_to or ())) or "nobody"
             entry = f"ServiceEntry {hidden.namespace}/{hidden.name}"
-            return f"{entry} shows the host {host} to {seen_by} alone: see its exportTo"
+            return f"{entry} exports the host {host} only to {seen_by}; see its exportTo"
         name, _, rest = host.partition(".")
         namespace, _, domain = rest.partition(".")
         if domain.startswith("svc") and (namespace, name) in self.aliases:
@@ -176,7 +182,7 @@ def _networks(services: Iterable[Service]) -> Networks[Service]:
 
 
 def meant(workloads: Iterable[Workload]) -> Workload | None:
-    """Of those at one address, sorted by uid."""
+    """Return the workload that an address stands for. `workloads` are those with the address, sorted by uid."""
     return max(workloads, key=_rank, default=None)
 
 

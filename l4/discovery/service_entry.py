@@ -1,4 +1,4 @@
-"""ServiceEntry and WorkloadEntry: services that are not Kubernetes', checked as istiod's validation would.
+"""The schemas of ServiceEntry and WorkloadEntry, validated like istiod does.
 
 https://istio.io/latest/docs/reference/config/networking/service-entry/
 """
@@ -23,8 +23,10 @@ class EntryPort(Struct, frozen=True, rename="camel"):
 
 
 class EntryEndpoint(Struct, frozen=True, rename="camel"):
-    """WorkloadEntry's spec, also as an item of `ServiceEntry.spec.endpoints`. `address` is an IP address, or a name
-    where the resolution is DNS; `ports` maps a port's name to the workload's own."""
+    """The spec of a WorkloadEntry, also used in `ServiceEntry.spec.endpoints`.
+
+    `address` is an IP address, or a name if the resolution is DNS. `ports` maps port names to the workload's ports.
+    """
 
     address: Annotated[str, Meta(max_length=253)] = ""
     ports: dict[str, PortNumber] = field(default_factory=dict)
@@ -36,7 +38,7 @@ class EntryEndpoint(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.address.startswith("unix://"):
-            raise ValueError(f"{self.address!r} is a Unix socket; only addresses and names are reached from here")
+            raise ValueError(f"{self.address!r} is a Unix socket; only addresses and host names are supported")
         if self.address and not is_ip(self.address) and not _HOST(self.address):
             raise ValueError(f"{self.address!r} is neither an IP address nor a host name")
 
@@ -59,9 +61,9 @@ class ServiceEntrySpec(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         for host in self.hosts:
             if host == "*" or not _HOST(host):
-                raise ValueError(f"hosts: {host!r} is no name such as api.example.com or *.example.com")
+                raise ValueError(f"hosts: {host!r} is not a name such as api.example.com or *.example.com")
             if host.startswith("*") and self.resolution not in {"NONE", "DYNAMIC_DNS"}:
-                raise ValueError(f"hosts: {host!r} can't be looked up; a wildcard needs resolution NONE or DYNAMIC_DNS")
+                raise ValueError(f"hosts: {host!r} cannot be resolved; a wildcard needs resolution NONE or DYNAMIC_DNS")
         for address in self.addresses:
             try:
                 ipaddress.ip_network(address, strict=False)
@@ -70,7 +72,7 @@ class ServiceEntrySpec(Struct, frozen=True, rename="camel"):
         for name in ("number", "name"):
             values = [getattr(port, name) for port in self.ports]
             if len(set(values)) != len(values):
-                raise ValueError(f"ports: two have the same {name}")
+                raise ValueError(f"ports: two ports have the same {name}")
         self._check_endpoints()
 
     def _check_endpoints(self) -> None:
@@ -81,12 +83,14 @@ class ServiceEntrySpec(Struct, frozen=True, rename="camel"):
         known = {port.name for port in self.ports}
         for name in (name for endpoint in self.endpoints for name in endpoint.ports if name not in known):
             raise ValueError(
-                f"endpoints: no port of the entry is named {name!r}, but {', '.join(sorted(known)) or 'none'}"
+                f"endpoints: the entry has no port named {name!r}; its ports are {', '.join(sorted(known)) or 'none'}"
             )
         if self.resolution == "STATIC":
             for endpoint in self.endpoints:
                 if not is_ip(endpoint.address):
-                    raise ValueError(f"endpoints: {endpoint.address!r} is no IP address, as resolution STATIC asks for")
+                    raise ValueError(
+                        f"endpoints: {endpoint.address!r} is not an IP address; resolution STATIC requires one"
+                    )
 
 
 class AssignedAddress(Struct, frozen=True):
@@ -95,7 +99,7 @@ class AssignedAddress(Struct, frozen=True):
 
 
 class ServiceEntryStatus(Struct, frozen=True):
-    """`addresses` are those that istiod assigned by itself (240.240.0.0/16, 2001:2::/48)."""
+    """`addresses` are assigned automatically by istiod (240.240.0.0/16, 2001:2::/48)."""
 
     addresses: tuple[AssignedAddress, ...] = ()
 
@@ -111,14 +115,14 @@ class ServiceEntry(Struct, frozen=True):
 
     @property
     def exported_to(self) -> frozenset[str] | None:
-        """The namespaces that see it; None for all. `~` is nobody."""
+        """Namespaces that can see the entry. None means all; `~` means none."""
         names = self.spec.export_to
         if not names or "*" in names:
             return None
         return frozenset(self.metadata.namespace if name == "." else name for name in names) - {"~"}
 
     def addresses_of(self, host: str) -> tuple[str, ...]:
-        """The single addresses by which a host is called; networks are not among them."""
+        """Return the single addresses of a host, without networks."""
         own = tuple(it for it in self.spec.addresses if is_ip(it))
         return own or tuple(it.value for it in self.status.addresses if it.host in {"", host} and is_ip(it.value))
 
@@ -129,9 +133,9 @@ class WorkloadEntry(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not self.spec.address:
-            raise ValueError("spec.address is missing: where is the workload?")
+            raise ValueError("spec.address is missing")
 
     @property
     def labels(self) -> dict[str, str]:
-        """Those of both places; the object's own win, as with istiod."""
+        """Labels of the spec and of the object. The object's take precedence, as in istiod."""
         return {**self.spec.labels, **self.metadata.labels}

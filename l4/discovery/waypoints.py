@@ -1,9 +1,9 @@
-"""Which waypoint stands before a service, or before a pod that is called by its own address.
+"""The waypoint in front of a service, or of a pod that is called by its own address.
 
-The label `istio.io/use-waypoint` (with `istio.io/use-waypoint-namespace`) of the object decides, else that of its
-namespace; `none` opts out. There is no falling back: a label that names a waypoint which can't be used means no
-waypoint, as with istiod, and a problem where the label stands. A namespace's label speaks to its services and pods
-alike, so that its waypoint serves only one of them is no problem.
+The object's label `istio.io/use-waypoint` (with `istio.io/use-waypoint-namespace`) decides, else that of its namespace.
+`none` opts out. There is no fallback: as in istiod, a label that names an unusable waypoint means no waypoint, and a
+problem at the object with the label. A namespace's label applies to services and pods; that its waypoint serves only
+one of the two is not a problem.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _Bindable = Resource[ServiceObject] | Resource[ServiceEntry] | Resource[Pod] | R
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What a label asks for, and whose label it is."""
+    """The waypoint that a label requests, and the label's object."""
 
     namespace: str
     name: str
@@ -32,7 +32,7 @@ class _Wish:
 
 
 class Bindings:
-    """`problems` are those of all bindings that were asked for."""
+    """Finds waypoints. `problems` are those of all bindings requested so far."""
 
     def __init__(self, resources: Resources) -> None:
         self._problems: dict[ObjectKey, Problem] = {}
@@ -45,7 +45,7 @@ class Bindings:
         return set(self._problems.values())
 
     def forget(self, key: ObjectKey) -> Problem | None:
-        """The object is no more, or asks again; its problem, if it had one."""
+        """Forget a removed or changed object. Returns its problem, if it had one."""
         return self._problems.pop(key, None)
 
     def problem(self, key: ObjectKey) -> Problem | None:
@@ -60,7 +60,7 @@ class Bindings:
     def of_workload(
         self, workload: Resource[Pod] | Resource[WorkloadEntry], labels: Mapping[str, str]
     ) -> GatewayAddress | None:
-        """A WorkloadEntry has labels in two places."""
+        """Return the workload's waypoint. `labels` are given separately, because WorkloadEntries have two sets."""
         return self._bound(workload, labels, "workload")
 
     def _bound(self, resource: _Bindable, labels: Mapping[str, str], traffic: str) -> GatewayAddress | None:
@@ -70,18 +70,18 @@ class Bindings:
         client = resource.key.namespace
         gateway = self._gateways.get((wish.namespace, wish.name))
         if gateway is None:
-            reason = "there is no such Gateway"
+            reason = "the Gateway does not exist"
         elif (serves := self._serves(gateway)) not in {traffic, "all"}:
             if wish.is_inherited:
                 return None
-            reason = f"it is for {serves} traffic, not for {traffic}"
+            reason = f"it serves {serves} traffic, not {traffic} traffic"
         elif client != wish.namespace and not self._allows(gateway, client):
-            reason = f"its HBONE listener's allowedRoutes do not let namespace {client} in"
+            reason = f"the allowedRoutes of its HBONE listener do not allow namespace {client}"
         elif (address := _address(gateway)) is not None:
             return replace(address, bound_by=wish.subject)
         else:
             reason = "it has no address in its status yet"
-        sentence = f"waypoint {wish.namespace}/{wish.name} is not used: {reason}; traffic goes without it"
+        sentence = f"waypoint {wish.namespace}/{wish.name} is not used: {reason}; traffic bypasses it"
         field = f"metadata.labels[{USE_WAYPOINT}]"
         self._problems[resource.key] = Problem(wish.origin, wish.subject, field, sentence, Code.WAYPOINT_NOT_USED)
         return None
@@ -103,7 +103,7 @@ class Bindings:
         return _Wish(namespace, name, str(level.key), level.origin, is_inherited=level is not resource)
 
     def _serves(self, gateway: Gateway) -> str:
-        """`service`, `workload`, `all` or `none`."""
+        """The traffic that the waypoint serves: `service`, `workload`, `all` or `none`."""
         of_class = self._classes.get(gateway.spec.gateway_class_name)
         default = of_class.metadata.labels.get(WAYPOINT_FOR, "service") if of_class else "service"
         return gateway.metadata.labels.get(WAYPOINT_FOR, default)
@@ -117,7 +117,7 @@ class Bindings:
 
 
 def _address(gateway: Gateway) -> GatewayAddress | None:
-    """Its hostname if it has one, as istiod prefers, else its first IP."""
+    """Return the Gateway's hostname if it has one, as istiod prefers, else its first IP address."""
     namespace, name = gateway.metadata.namespace, gateway.metadata.name
     by_type = {address.type: address.value for address in reversed(gateway.status.addresses)}
     if "Hostname" in by_type:

@@ -1,6 +1,6 @@
-"""Workloads and services as the mesh knows them, whatever told us: Kubernetes objects now, WDS later.
+"""Workloads and services, independent of their source (Kubernetes objects now, WDS later).
 
-Field names follow `istio.workload` (workload.proto) where that has one.
+Field names follow `istio.workload` (workload.proto) where it has an equivalent.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ class TunnelProtocol(Enum):
 
 
 class Health(IntEnum):
-    """LEAVING: it terminates and still serves."""
+    """Health of a workload. LEAVING: terminating, but still serving."""
 
     NOT_READY = 0
     LEAVING = 1
@@ -27,14 +27,14 @@ class Health(IntEnum):
 
 
 class Follows(Enum):
-    """Where a connection to a service without endpoints of its own goes on."""
+    """Where connections to a service without own endpoints go."""
 
     ADDRESS = "the address that was called"
     HOST = "the host that the request names"
 
 
 class AppProtocol(Enum):
-    """What a service port declares to carry. UNKNOWN: undeclared, to be found out from the first bytes."""
+    """The declared protocol of a service port. UNKNOWN: not declared, to be detected from the first bytes."""
 
     UNKNOWN = "unknown"
     HTTP = "http"
@@ -47,9 +47,9 @@ class AppProtocol(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GatewayAddress:
-    """Where a waypoint is reached: a service hostname (preferred) or an IP, and its HBONE port.
+    """Address of a waypoint: a service hostname (preferred) or an IP address, and its HBONE port.
 
-    `namespace` and `gateway` name the Gateway it belongs to. `bound_by` is the object whose label asks for it.
+    `namespace` and `gateway` name its Gateway. `bound_by` is the object whose label requests the waypoint.
     """
 
     hostname: str = ""
@@ -62,8 +62,11 @@ class GatewayAddress:
 
 @dataclass(frozen=True)
 class Workload:
-    """One running instance. `ports` are those that its containers declare. `locality` is `region/zone/subzone`, or as
-    much of it as is known. `is_leaving`: it terminates and still serves."""
+    """One running instance.
+
+    `ports` are declared by its containers. `locality` is `region/zone/subzone`, or the known parts. `is_leaving`:
+    terminating, but still serving.
+    """
 
     uid: str
     name: str
@@ -95,13 +98,13 @@ class Workload:
 
     @property
     def tunnel_identity(self) -> Identity | None:
-        """Whom the certificate at the other end of a tunnel must name; None when it speaks no HBONE and is dialled in
-        plain TCP."""
+        """Identity that the server certificate of a tunnel must have. None without HBONE; connections are then plain
+        TCP."""
         return self.identity if self.tunnel_protocol is TunnelProtocol.HBONE else None
 
     @cached_property
     def metric_labels(self) -> WorkloadLabels:
-        """What metrics say of this workload; always the same object, because they look series up by it."""
+        """Labels for metrics. Always the same object, because metrics cache series by it."""
         return WorkloadLabels(
             workload=self.workload_name or "unknown",
             namespace=self.namespace,
@@ -123,8 +126,10 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class ServiceEndpoint:
-    """A workload as member of a service; `ports` maps service port to the port of this workload. `stated` is what the
-    service says of its health; None where that is the workload's own."""
+    """A workload as endpoint of a service. `ports` maps service ports to ports of the workload.
+
+    `stated` is the health that the service's objects report, or None to use the workload's own.
+    """
 
     workload: Workload
     ports: Mapping[int, int]
@@ -136,7 +141,7 @@ class ServiceEndpoint:
 
 
 def usable(endpoints: Iterable[ServiceEndpoint]) -> list[ServiceEndpoint]:
-    """Those that are ready; where none is, those that terminate and still serve, as kube-proxy has it."""
+    """Return the ready endpoints; if there are none, those that are terminating but still serve, as kube-proxy does."""
     by_health: dict[Health, list[ServiceEndpoint]] = {}
     for endpoint in endpoints:
         by_health.setdefault(endpoint.health, []).append(endpoint)
@@ -145,7 +150,7 @@ def usable(endpoints: Iterable[ServiceEndpoint]) -> list[ServiceEndpoint]:
 
 @dataclass(frozen=True, slots=True)
 class NamedEndpoint:
-    """An endpoint of which only the DNS name is known; `workload` says the rest of it, for each address alike."""
+    """An endpoint with a DNS name. `workload` gives the other attributes of all its addresses."""
 
     name: str
     ports: Mapping[int, int]
@@ -156,8 +161,11 @@ class NamedEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What stands in place of endpoints. `hosts` are those that are meant, `networks` the addresses, both as the entry
-    has them; `workload` says the rest of whoever answers, `ports` at which of its ports."""
+    """Replaces endpoints for a service that follows the client's destination.
+
+    `hosts` and `networks` limit the destinations, as the entry gives them. `ports` maps service ports to the
+    destination's; `workload` gives its other attributes.
+    """
 
     by: Follows
     hosts: str
@@ -168,11 +176,15 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A name clients call. `waypoint` is set only when a waypoint is bound and has an address. `is_entry`: a
-    ServiceEntry's, of which there is one service for each host. `traffic_distribution` is `PreferSameZone`,
-    `PreferSameNode`, or empty. A `hostname` may be a wildcard. `networks` are called like `addresses`. `exported_to`
-    names the namespaces that see it; None for all. `subject_alt_names` are those of which a server's certificate has
-    one."""
+    """A name that clients call.
+
+    - `hostname` may be a wildcard. `networks` are called like `addresses`.
+    - `waypoint` is set only if a waypoint is bound and has an address.
+    - `is_entry`: the service comes from a ServiceEntry, which has one service per host.
+    - `traffic_distribution` is `PreferSameZone`, `PreferSameNode` or empty.
+    - `exported_to` names the namespaces that can see it; None means all.
+    - `subject_alt_names` are names of which a server's certificate must have one.
+    """
 
     name: str
     namespace: str

@@ -1,9 +1,9 @@
-"""Which policies hold for a workload, of all those that ztunnels carry out.
+"""The policies that ztunnels apply to a workload.
 
-AuthorizationPolicies without `targetRefs`: those of the root namespace are for the whole mesh, others for their
-namespace, and those with a selector for whom they select (in the root namespace: in all). They are judged without
-looking at HTTP. Whoever calls through a waypoint that is bound to the workload, or to a service of it, needs no ALLOW:
-the waypoint has judged already, and comes under its own name.
+These are AuthorizationPolicies without `targetRefs`: those in the root namespace apply to the whole mesh, others to
+their namespace; with a selector, only to the selected workloads (of all namespaces for the root namespace). Conditions
+on HTTP are not evaluated. Callers that are waypoints of the workload, or of one of its services, need no ALLOW: the
+waypoint has already authorized the request, and connects with its own identity.
 https://istio.io/latest/docs/ambient/usage/l4-policy/
 """
 
@@ -30,7 +30,7 @@ _AT_WAYPOINTS = frozenset({Action.AUDIT, Action.CUSTOM})
 
 @dataclass(frozen=True, slots=True)
 class _Scoped:
-    """A policy and whom it is for; `selector` is None where that is everybody in its reach."""
+    """A policy and its targets. `selector` is None if it applies to all workloads in scope."""
 
     policy: Policy
     selector: Mapping[str, str] | None
@@ -41,7 +41,7 @@ class _Scoped:
 
 
 class WorkloadPolicies:
-    """Immutable but for what it remembers of workloads that were asked about."""
+    """Immutable, except for a cache of workloads."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class WorkloadPolicies:
         trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
         denied: frozenset[str] = frozenset(),
     ) -> None:
-        """`denied` are the namespaces of which a policy may be missing."""
+        """`denied` are namespaces of which a policy may be missing."""
         self._registry = registry
         self._authentications = PeerAuthentications(resources.of(PeerAuthentication), ROOT_NAMESPACE)
         self._found: list[Problem] = []
@@ -62,7 +62,7 @@ class WorkloadPolicies:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody has said anything about any workload."""
+        """Whether no policy applies to any workload."""
         return not self._scoped and self._authentications.is_empty
 
     @property
@@ -71,11 +71,11 @@ class WorkloadPolicies:
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """All that there are, for whomever."""
+        """Return all policies."""
         return tuple(scoped.policy for scoped in self._scoped)
 
     def of(self, workload: Workload) -> Authorization | None:
-        """None where nobody has said anything."""
+        """Return the workload's policies, or None if there are none."""
         if workload.uid not in self._by_uid:
             self._by_uid[workload.uid] = self._authorization(workload)
         return self._by_uid[workload.uid]
@@ -101,7 +101,7 @@ class WorkloadPolicies:
 
     @cached_property
     def _waypoints(self) -> Mapping[str, set[GatewayAddress]]:
-        """Those of the services of each workload."""
+        """Return the waypoints of each workload's services."""
         found: dict[str, set[GatewayAddress]] = {}
         for service in self._registry.services.values():
             for endpoint in service.endpoints if service.waypoint is not None else ():
@@ -118,7 +118,7 @@ class WorkloadPolicies:
         if policy is None:
             return ()
         if policy.action in _AT_WAYPOINTS:
-            sentence = f"a ztunnel carries out ALLOW and DENY; for {policy.action} target a Service or a waypoint"
+            sentence = f"ztunnels support only ALLOW and DENY; for {policy.action}, target a Service or a waypoint"
             problem = Problem(resource.origin, str(resource.key), "spec.action", sentence, Code.POLICY_NOT_ENFORCED)
             self._found.append(problem)
             return ()
@@ -130,7 +130,7 @@ def _labels(targeting: Targeting) -> Mapping[str, str] | None:
 
 
 def _identities(registry: Registry, waypoint: GatewayAddress) -> frozenset[Identity]:
-    """Who the waypoint's pods are."""
+    """Return the identities of the waypoint's pods."""
     service = registry.services.get(waypoint.hostname) if waypoint.hostname else registry.service_at(waypoint.ip)
     if service is not None:
         return frozenset(endpoint.workload.identity for endpoint in service.endpoints)

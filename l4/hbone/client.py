@@ -1,4 +1,4 @@
-"""Makes HBONE connections: TCP, mutual TLS, the peer's identity settled, and only then HTTP/2."""
+"""Open HBONE connections: TCP, mutual TLS, a check of the peer's identity, and only then HTTP/2."""
 
 import asyncio
 import socket
@@ -26,10 +26,9 @@ async def connect(
     settings: Settings,
     on_refused: Callable[[str], None] = lambda reason: None,
 ) -> Driver:
-    """Connect to `address` as `certificate`, expecting one of `identities` there.
+    """Connect to `address` with `certificate`, where the server's identity must be one of `identities`.
 
-    Raises ConnectFailed, ConnectTimedOut or HandshakeFailed, or OutOfDescriptors; each is certain to have delivered
-    nothing.
+    Raises ConnectFailed, ConnectTimedOut, HandshakeFailed or OutOfDescriptors. In each case nothing was delivered.
     """
 
     def authenticate(transport: asyncio.Transport) -> Peer:
@@ -62,7 +61,7 @@ async def connect(
     except OSError as error:
         raise ConnectFailed(f"connect to {place} failed: {error.strerror or error}") from error
     if isinstance(driver.refusal, InvalidPeer):
-        raise HandshakeFailed(f"{place} is not who it should be: {driver.refusal}")
+        raise HandshakeFailed(f"{place} has the wrong identity: {driver.refusal}")
     if driver.refusal is not None:
         raise HandshakeFailed(f"TLS with {place} failed") from driver.refusal
     keep_alive(transport.get_extra_info("socket"), own)
@@ -72,7 +71,7 @@ async def connect(
 
 
 def keep_alive(sock: socket.socket, settings: HboneSettings) -> None:
-    """TCP_NODELAY, and keepalive probes as ztunnel sends them on every socket it dials."""
+    """Set TCP_NODELAY, and keepalive probes as ztunnel does on its outgoing sockets."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, settings.tcp_keepalive_seconds)

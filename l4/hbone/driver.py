@@ -1,14 +1,17 @@
-"""Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, output in one write a turn.
+"""Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, one write per loop turn.
 
-A Driver is the asyncio protocol of a TLS connection. It makes no task and awaits nothing. It has three timers: the
-keepalive PING (the first after `ping_interval_seconds`, the next as long after each answer, no answer within
-`ping_timeout_seconds` ends the connection); while tunnels wait for the peer to open a window, one that resets those
-that waited for `stall_seconds` without sending a byte; and the end of its certificates (`lifetime`). While its process
-stops, `drain_silence_seconds` takes the place of all these seconds, so that nobody holds up the end by doing nothing.
-Who opens streams, and what a stream is for, is told to it by `on_request` (server) or asked of it by `open` (client).
+A Driver is the asyncio protocol of a TLS connection. It creates no tasks and never awaits. It has three timers:
 
-New streams are told of when everything that came with them has been read, so many a turn: one that was reset in the
-same read never existed (CVE-2023-44487).
+- The keepalive PING: sent `ping_interval_seconds` after the start and after each answer. The connection ends if the
+  answer takes more than `ping_timeout_seconds`.
+- Stalled tunnels: a tunnel that cannot send a byte for `stall_seconds`, because the peer opens no window, is reset.
+- The expiry of the connection's certificates (`lifetime`).
+
+While the process stops, `drain_silence_seconds` replaces the first two times, so that no silent peer delays the exit.
+
+`on_request` (server) receives new streams; `open` (client) creates them. New streams are reported after everything that
+was read with them, a limited number per turn: a stream that was reset in the same read is never reported
+(CVE-2023-44487).
 """
 
 import asyncio
@@ -50,18 +53,21 @@ log = logging.getLogger(__name__)
 
 _PING = b"waypoint"
 _HEARD = b"goaway 1"
-"""The peer that answers this PING has read the GOAWAY before it."""
+"""The answer to this PING shows that the peer has read the GOAWAY before it."""
 _ALIVE = b"alive???"
-"""The answer to this PING is not waited for; it tells a peer that is slow to answer CONNECT from one that is dead."""
+"""Nobody waits for the answer to this PING. It distinguishes a peer that is slow to answer CONNECT from a dead one."""
 _PROBE_SECONDS = 1.0
 _LAST_STREAM = 2**31 - 1
 _CUT_GRACE_SECONDS = 1.0
 
 
 class Driver(asyncio.Protocol):
-    """One side of an HBONE connection. `authenticate` looks at the TLS peer before any byte is answered, and raises
-    to refuse it; `on_request` gets each new stream of a server; `on_refused` the reason of each mistake of the peer;
-    `on_closed` is called once, at the very end."""
+    """One side of an HBONE connection.
+
+    `authenticate` checks the TLS peer before any byte is answered, and raises to refuse it. `on_request` receives each
+    new stream of a server. `on_refused` receives the reason of each protocol error of the peer. `on_closed` is called
+    once, at the end.
+    """
 
     __slots__ = (
         "_authenticate",
@@ -129,7 +135,7 @@ class Driver(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._dirty: list[Tunnel] = []
         self._blocked: dict[int, Tunnel] = {}
-        self._stalled: dict[int, float] = {}  # tunnels that could not send everything → when they last sent something
+        self._stalled: dict[int, float] = {}  # blocked tunnels → time of their last progress
         self._stall_timer: asyncio.TimerHandle | None = None
         self._requests: deque[RequestReceived] = deque()
         self._is_begin_scheduled = False
@@ -137,16 +143,16 @@ class Driver(asyncio.Protocol):
         self._is_write_paused = False
         self._is_closed = False
         self._is_leaving = False  # the peer was told to open no more streams
-        self._is_stopping = False  # because the process is to end
-        self._is_ending = False  # and those that it opens now are not looked at
-        self.has_spoken = False  # since the last PING, or CONNECT of ours
+        self._is_stopping = False  # the process is about to exit
+        self._is_ending = False  # new streams are ignored
+        self.has_spoken = False  # whether the peer sent anything since our last PING or CONNECT
         self._keepalive: asyncio.TimerHandle | None = None
         self._lifetime: Lifetime | None = None
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are none by inheritance
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
         try:
             self.peer = self._authenticate(self.transport)
         except Exception as error:
@@ -188,14 +194,14 @@ class Driver(asyncio.Protocol):
                 timer.cancel()
         if self._lifetime is not None:
             self._lifetime.end()
-            self._lifetime = None  # each holds the other: without this, only the garbage collector could free them
+            self._lifetime = None  # breaks a reference cycle that only the garbage collector could free
         why = f"the HBONE connection was lost: {error}" if error else "the HBONE connection was closed"
         for tunnel in list(self._tunnels.values()):
             self._fail(tunnel, TunnelReset(why), ConnectFailed(why))
         if self.on_closed is not None:
             self.on_closed(self)
 
-    # -- for whoever owns the connection ---------------------------------------------------------------------------
+    # -- for the connection's owner --------------------------------------------------------------------------------
 
     @property
     def tunnel_count(self) -> int:
@@ -206,10 +212,10 @@ class Driver(asyncio.Protocol):
         return self._is_closed
 
     async def open(self, request: ConnectRequest, protocol_factory: Callable[[], asyncio.Protocol]) -> Tunnel:
-        """Send CONNECT and wait for its 200; the tunnel is handed to its protocol at once, so no byte is missed.
+        """Send CONNECT and wait for its 200. The tunnel is connected to its protocol at once, so no byte is missed.
 
-        Raises TunnelRefused, ConnectFailed (the connection ended first), StreamUnavailable (no stream is free), or
-        TunnelError for a request that can't be written.
+        Raises TunnelRefused, ConnectFailed (the connection ended first), StreamUnavailable (no free stream), or
+        TunnelError if the request is invalid.
         """
         try:
             headers = request.headers()
@@ -235,7 +241,7 @@ class Driver(asyncio.Protocol):
         return tunnel
 
     def accept(self, stream_id: int, headers: Headers) -> Tunnel | None:
-        """Answer a CONNECT with 200; None when its stream has ended meanwhile."""
+        """Answer a CONNECT with 200. Returns None if its stream has ended in the meantime."""
         tunnel = self._tunnels.get(stream_id)
         if tunnel is not None:
             self.engine.send_headers(stream_id, [(b":status", b"200"), *headers], False)
@@ -252,9 +258,11 @@ class Driver(asyncio.Protocol):
             self._schedule_flush()
 
     def drain(self, *, is_stopping: bool = False) -> None:
-        """Ask for no new streams and close when the last one has ended. The peer is told first, and when its answer to
-        a PING shows that it has heard that, its streams are counted (RFC 9113 section 6.8). `is_stopping`: the process
-        is to end, and waits for nobody who does nothing."""
+        """Accept no new streams, and close when the last one has ended.
+
+        The peer is told first. Its streams are final when its answer to a PING shows that it has read the GOAWAY (RFC
+        9113 section 6.8). `is_stopping`: the process is about to exit and does not wait for silent peers.
+        """
         if self._is_closed or self.transport.is_closing() or (self._is_leaving and self._is_stopping == is_stopping):
             return
         self._is_stopping = is_stopping or self._is_stopping
@@ -269,7 +277,7 @@ class Driver(asyncio.Protocol):
             self._stall_timer = self.loop.call_later(self._stall_seconds, self._cut_stalled)
 
     def close(self, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
-        """End the connection now: GOAWAY, and the tunnels are lost."""
+        """Close the connection now: send GOAWAY and end all tunnels."""
         if self._is_closed or self.refusal is not None:
             return
         self.is_draining = True
@@ -282,21 +290,21 @@ class Driver(asyncio.Protocol):
             self.transport.abort()
 
     def end_by(self, expires_at: float) -> None:
-        """Let the connection last until then at most, in seconds of the wall clock."""
+        """Limit the connection's lifetime to `expires_at`, in seconds of the wall clock."""
         if not self._is_closed:
             self._lifetime = Lifetime(expires_at, self._drain.drain_seconds, self._outdated, self._expired)
 
     def cut_if_revoked(self, revocations: Revocations) -> None:
-        """End the connection when its peer is believed no more."""
+        """Close the connection if its peer's certificate has been revoked."""
         if not self._is_closed and is_revoked(self.transport.get_extra_info("ssl_object"), revocations):
-            log.info("HBONE connection with %s cut: its certificate is revoked", self.peer)
+            log.info("HBONE connection with %s closed: its certificate is revoked", self.peer)
             self._on_refused("revoked_peer")
             self.abort()
 
     # -- for tunnels -----------------------------------------------------------------------------------------------
 
     def mark(self, tunnel: Tunnel) -> None:
-        """The tunnel has something to send by the end of this loop turn."""
+        """Note that the tunnel has data to send at the end of this loop turn."""
         self._dirty.append(tunnel)
         if not self._is_flush_scheduled:
             self._is_flush_scheduled = True
@@ -307,7 +315,7 @@ class Driver(asyncio.Protocol):
         self._schedule_flush()
 
     def block(self, tunnel: Tunnel, has_progressed: bool) -> None:
-        """The windows didn't take all that the tunnel has to send."""
+        """Note that the windows did not allow sending all of the tunnel's data."""
         now = self.loop.time()
         self._blocked[tunnel.stream_id] = tunnel
         if has_progressed or tunnel.stream_id not in self._stalled:
@@ -433,7 +441,7 @@ class Driver(asyncio.Protocol):
         self._announce_close()
         for stream_id, tunnel in list(self._tunnels.items()):
             if stream_id > event.last_stream_id and stream_id in self._waiting:
-                why = "the peer is going away and did not take the tunnel"
+                why = "the peer is closing the connection and did not accept the tunnel"
                 self._fail(tunnel, TunnelReset(why), NotTaken(why))
         if not self._tunnels:
             self._is_ending = True
@@ -444,7 +452,7 @@ class Driver(asyncio.Protocol):
             is_taken = event.code is not ErrorCode.REFUSED_STREAM
             self._fail(tunnel, TunnelReset(why, event.code), ConnectFailed(why) if is_taken else NotTaken(why))
         elif self._on_request is not None and not tunnel.is_started:
-            tunnel.lost(TunnelReset(why, event.code))  # before it was accepted: nobody will
+            tunnel.lost(TunnelReset(why, event.code))  # before it was accepted, so nobody else reports it
         else:
             tunnel.reset_received(TunnelReset(why, event.code))
 
@@ -459,10 +467,10 @@ class Driver(asyncio.Protocol):
         now, stall_seconds = self.loop.time(), self._stall_seconds
         for stream_id, since in list(self._stalled.items()):
             tunnel = self._tunnels[stream_id]
-            if not tunnel.get_write_buffer_size():  # cut by the peer, and not yet read to its end
+            if not tunnel.get_write_buffer_size():  # reset by the peer, and not yet read to the end
                 del self._stalled[stream_id]
             elif now - since >= stall_seconds:
-                log.info("tunnel with %s cut: its window stayed closed for %g s", self.peer, stall_seconds)
+                log.info("tunnel with %s reset: its window stayed closed for %g s", self.peer, stall_seconds)
                 self._on_refused("stall_seconds")
                 self.reset(tunnel, ErrorCode.CANCEL)
                 tunnel.lost(TunnelReset(f"the peer opened no window for {stall_seconds:g} s", ErrorCode.CANCEL))
@@ -479,10 +487,10 @@ class Driver(asyncio.Protocol):
             tunnel.announce_close()
 
     def _expired(self) -> None:
-        log.info("HBONE connection with %s cut: its certificate or ours has expired", self.peer)
+        log.info("HBONE connection with %s closed: its certificate or ours has expired", self.peer)
         self._on_refused("expired_certificate")
         self.close()
-        self.loop.call_later(_CUT_GRACE_SECONDS, self.abort)  # a peer that reads nothing would keep it open
+        self.loop.call_later(_CUT_GRACE_SECONDS, self.abort)  # in case the peer reads nothing
 
     def _last_goaway(self) -> None:
         if not self._is_closed and not self._is_ending:
@@ -510,7 +518,7 @@ class Driver(asyncio.Protocol):
 
     def _pong(self, payload: bytes) -> None:
         if self._is_leaving and payload == _PING:
-            return  # it was sent before the GOAWAY
+            return  # this PING was sent before the GOAWAY
         if payload == _HEARD:
             self._last_goaway()
         self._expect(self._within(self._settings.ping_interval_seconds), self._ping)
@@ -522,10 +530,10 @@ class Driver(asyncio.Protocol):
 
     def _silence(self) -> None:
         seconds = self._within(self._settings.ping_timeout_seconds)
-        if self._is_stopping and self.has_spoken:  # it is alive, and reads the PING when it has read what is before it
+        if self._is_stopping and self.has_spoken:  # the peer is alive, and will see the PING after the data before it
             self._last_goaway()
             self.has_spoken = False
             self._expect(seconds, self._silence)
             return
-        log.info("HBONE connection with %s cut: it answered no PING within %g s", self.peer, seconds)
+        log.info("HBONE connection with %s closed: no answer to PING within %g s", self.peer, seconds)
         self.transport.abort()

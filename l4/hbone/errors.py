@@ -1,11 +1,11 @@
-"""How a tunnel can fail. All of the first four are certain: not a byte of the application was delivered."""
+"""Errors of tunnels. Unless `is_undelivered` is False, no byte of the application was delivered."""
 
 
 class TunnelError(Exception):
-    """Some part of a tunnel did not work; `sentence` speaks to an operator."""
+    """A tunnel failed. `sentence` explains it to an operator."""
 
     is_undelivered = True
-    """True when the far side provably did not get any byte through this tunnel, so that trying again is safe."""
+    """True if the far side provably received no byte through this tunnel, so a retry is safe."""
 
     @property
     def sentence(self) -> str:
@@ -13,27 +13,27 @@ class TunnelError(Exception):
 
 
 class ConnectFailed(TunnelError):
-    """TCP did not connect: refused, unreachable, or the connection was lost before the tunnel stood."""
+    """TCP did not connect: refused, unreachable, or lost before the tunnel was established."""
 
 
 class NotTaken(ConnectFailed):
-    """The peer is about to go away, or full, and has not looked at the tunnel: another connection may take it."""
+    """The peer is closing the connection or at its limit, and ignored the tunnel. Another connection may accept it."""
 
 
 class ConnectTimedOut(ConnectFailed):
-    """TCP or TLS did not finish in time."""
+    """TCP or TLS did not complete in time."""
 
 
 class Unanswered(ConnectTimedOut):
-    """The peer is alive and has not answered CONNECT in time: who is silent is whoever it connects to."""
+    """The peer is alive but did not answer CONNECT in time, because its own destination does not respond."""
 
 
 class HandshakeFailed(TunnelError):
-    """TLS failed, or the peer's certificate names another workload than the expected one."""
+    """TLS failed, or the peer's certificate has an unexpected identity."""
 
 
 class TunnelRefused(TunnelError):
-    """The far side answered CONNECT with another status than 200."""
+    """The far side answered CONNECT with a status other than 200."""
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
@@ -41,7 +41,7 @@ class TunnelRefused(TunnelError):
 
 
 class TunnelReset(TunnelError):
-    """An open tunnel was cut: RST_STREAM with `code`, or its connection was lost."""
+    """An open tunnel was reset with `code`, or its connection was lost."""
 
     is_undelivered = False
 

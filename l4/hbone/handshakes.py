@@ -1,8 +1,8 @@
-"""The handshakes that are under way, and whose place is taken when there are as many as there may be.
+"""Active TLS handshakes, and which of them to end when there are too many.
 
-Anybody can connect and then say nothing; it would hold a place for `handshake_seconds`, and a few hundred of them hold
-all places. So where one address holds more than its share of them, those of its handshakes end that have come to
-nothing for a while. A stampede of honest clients is not meant: they come from many addresses, and wait in the kernel.
+A client that connects and sends nothing occupies a place for `handshake_seconds`; a few hundred occupy all places. If
+one address holds more than its share, its stalled handshakes are ended. This does not affect a rush of honest clients:
+they come from many addresses, and wait in the kernel's backlog.
 """
 
 import asyncio
@@ -10,17 +10,17 @@ from collections import Counter
 
 STALLED_SECONDS = 1.0
 _SHARE = 8
-"""One address may hold one of so many places for as long as `handshake_seconds` allow."""
+"""One address may hold 1/8 of the places for the full `handshake_seconds`."""
 
 
 class Handshakes:
-    """At most `most`."""
+    """At most `most` handshakes."""
 
     __slots__ = ("_most", "_under_way")
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._under_way: dict[asyncio.Task[None], tuple[str, float]] = {}  # by whom, since when; the oldest first
+        self._under_way: dict[asyncio.Task[None], tuple[str, float]] = {}  # client address and start time, oldest first
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -44,7 +44,7 @@ class Handshakes:
         self._under_way.pop(task, None)
 
     def stalled(self, now: float) -> list[asyncio.Task[None]]:
-        """Those to be ended in favour of others."""
+        """Return the handshakes to end in favor of others."""
         if not self.are_too_many:
             return []
         [(greedy, held)] = Counter(ip for ip, _ in self._under_way.values()).most_common(1)

@@ -1,9 +1,8 @@
-"""No connection outlives the certificates with which it was made.
+"""End a connection before the certificates with which it was established expire.
 
-A little before the first of both expires, the peer is told to make a new connection (GOAWAY); when it expires, what is
-left is cut. How much before varies: a certificate serves many connections, which should not all be made anew at once.
-
-The wall clock decides, as it does about certificates. It may be set, so it is looked at once an hour at least.
+Shortly before the first of the two expires, the peer is asked to open a new connection (GOAWAY). At expiry, the
+connection is closed. The notice time varies, because one certificate serves many connections that should not all be
+replaced at once. Expiry follows the wall clock, which may be adjusted; it is checked at least once an hour.
 """
 
 import asyncio
@@ -12,12 +11,12 @@ from collections.abc import Callable
 from random import random
 
 _NOTICE_SHARE = 0.1
-"""Of the time that is left in the beginning, at most."""
+"""Maximum notice, as a share of the lifetime at the start."""
 _LOOK_SECONDS = 3600.0
 
 
 class Lifetime:
-    """Calls `drain` before `expires_at`, and `cut` then. `notice_seconds` is how long before at most."""
+    """Calls `drain` at most `notice_seconds` before `expires_at`, and `cut` at `expires_at`."""
 
     __slots__ = ("_cut", "_drain", "_expires_at", "_loop", "_notice_seconds", "_timer")
 
@@ -33,7 +32,7 @@ class Lifetime:
         self._look()
 
     def end(self) -> None:
-        """The connection is gone."""
+        """Stop, because the connection has ended."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,7 +1,7 @@
-"""What we allow a peer on an HBONE connection, out of the settings.
+"""HTTP/2 limits for peers, taken from the settings: for HBONE connections, and for connections inside a tunnel.
 
-The engine knows limits by what they are, an operator by the setting's name. The table says which is which, so that
-what is set, what is enforced and what a refusal is counted under cannot drift apart.
+The engine and the operator use different names for limits. These tables translate, so that what is configured, what is
+enforced, and the name under which a refusal is counted always agree.
 """
 
 from l4.config.settings import Settings
@@ -21,12 +21,12 @@ MALFORMED = "malformed_http"
 
 
 def hbone_limits_of(settings: Settings) -> Limits:
-    """A malformed head ends the connection: its only clients are proxies, which do not make such mistakes."""
+    """Limits of HBONE connections. A malformed head is fatal, since the only clients are proxies."""
     own = settings.of(HboneSettings)
     sizes = {field: getattr(own, name) for field, name in _NAMES.items()}
     return Limits(**sizes, is_malformed_head_fatal=True, flood=settings.of(FloodLimits))
 
 
 def hbone_reason(reason: str) -> str:
-    """What a refusal on an HBONE connection is counted under, given the `reason` of the engine's event."""
+    """Return the metric label of a refusal on an HBONE connection, given the engine's `reason`."""
     return _NAMES.get(reason, reason or MALFORMED)

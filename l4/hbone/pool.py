@@ -1,12 +1,11 @@
-"""HBONE connections, shared by the tunnels that may share them.
+"""Pool of HBONE connections, which tunnels share.
 
-Two tunnels share a connection when they come from the same certificate's identity and the same local address, go to
-the same address, and expect the same identities there. For one such key at most one connection is being made at a
-time: whoever comes meanwhile waits for it, and when it fails everyone who waits is told at once (ztunnel lets them
-dial one after the other, ten seconds each). A connection is full at `pool_streams_per_connection` tunnels or what the
-peer allows, whichever is less, and has room again as soon as one of them ends. Without tunnels it is closed after
-`pool_idle_seconds`; after GOAWAY it gets no new ones. A tunnel that a connection did not take, or that was lost with
-it before it stood, is asked for again on another one.
+Two tunnels may share a connection if they have the same source identity, local address, target address and expected
+identities. For each such key, at most one connection is being established; other tunnels wait for it, and if it fails,
+all of them fail at once (ztunnel lets them try one after the other, ten seconds each). A connection is full at
+`pool_streams_per_connection` tunnels or the peer's limit, whichever is less. It is closed after `pool_idle_seconds`
+without tunnels. After GOAWAY it gets no new tunnels. A tunnel that a connection did not accept, or that was lost with
+its connection before it was established, is tried on another connection.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ from policies.attributes import Identity
 from policies.reach import SLOW_SECONDS
 
 _MAX_NOT_TAKEN = 3
-"""Connections that may refuse one tunnel unseen: a peer that does so all the time is not asked for ever."""
+"""Number of connections that may reject a tunnel unprocessed before the pool gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class _Entry:
 
 
 class HbonePool:
-    """Owns its connections and the tasks that make them; `close` ends both."""
+    """Owns its connections and the tasks that establish them; `close` ends both."""
 
     def __init__(self, settings: Settings, on_refused: Callable[[str], None] = lambda reason: None) -> None:
         self._settings = settings
@@ -66,8 +65,10 @@ class HbonePool:
         local_ip: str | None = None,
         on_slow: Callable[[], None] = lambda: None,
     ) -> Tunnel:
-        """A tunnel to `request.authority` through the HBONE port at `address`. `on_slow` is called when connecting to
-        that port takes long. Raises TunnelError, OutOfDescriptors."""
+        """Open a tunnel to `request.authority` through the HBONE port at `address`.
+
+        `on_slow` is called if connecting to that port takes long. Raises TunnelError, OutOfDescriptors.
+        """
         key = _Key(certificate.identity, identities, address, local_ip)
         not_taken = 0
         driver: Driver | None = None
@@ -87,25 +88,25 @@ class HbonePool:
                         if not_taken == _MAX_NOT_TAKEN:
                             raise
                     except ConnectFailed:
-                        if not is_reused:  # a pooled connection may have died unnoticed; a new one tells the truth
+                        if not is_reused:  # a pooled connection may be dead; only a failure of a new one is reported
                             raise
         except TimeoutError as error:
             is_alive = driver is not None and driver.has_spoken
             if driver is not None and not is_alive:
-                driver.is_draining = True  # whatever has become of its peer, let nobody else wait for it
+                driver.is_draining = True  # let no other tunnel wait for this connection
             raise (Unanswered if is_alive else ConnectTimedOut)(
                 f"no tunnel to {request.authority} through {address[0]}:{address[1]} "
                 f"within {self._own.connect_seconds:g} s"
             ) from error
 
     def cut_revoked(self, revocations: Revocations) -> None:
-        """End the connections to servers that are believed no more."""
+        """Close connections to servers whose certificates have been revoked."""
         for entry in list(self._entries.values()):
             for driver in list(entry.drivers):
                 driver.cut_if_revoked(revocations)
 
     async def close(self) -> None:
-        """Cut all connections, and wait for those that are being made to stop."""
+        """Close all connections, and wait for connection attempts to stop."""
         self._is_closed = True
         dialing = [entry.dialing for entry in self._entries.values() if entry.dialing is not None]
         for task in dialing:

@@ -1,10 +1,10 @@
-"""Accepts HBONE connections on a listening socket, and asks for a decision about each CONNECT on them.
+"""Accept HBONE connections on a listening socket, and ask for a decision on each CONNECT.
 
-Mutual TLS first: the certificate that is current when a connection arrives, at most `max_handshakes` handshakes at a
-time (the rest wait in the kernel), `handshake_seconds` for each; while many are under way, no address has more than its
-share, and those of its handshakes end that get nowhere. Then the peer's identity must lie in one of our trust
-domains, or the connection is cut before a byte of HTTP/2 is answered. Whatever is refused is told to `on_refused`, by
-the name of the setting, or by a word.
+Each connection starts with mutual TLS, with the certificate that is current at that moment. At most `max_handshakes`
+handshakes run at a time, each for at most `handshake_seconds`; other connections wait in the kernel. If many are
+active, no address may have more than its share, and its stalled handshakes are ended. The peer's identity must be in
+one of our trust domains, or the connection is closed before a byte of HTTP/2 is answered. `on_refused` receives the
+reason of each refusal: the name of a setting, or a word.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from policies.attributes import Header, Headers, Peer
 log = logging.getLogger(__name__)
 
 _ROOM_SECONDS = 0.25
-"""While there are too many handshakes, how often those are looked for that get nowhere."""
+"""Interval of the search for stalled handshakes while there are too many."""
 
 
 class IncomingTunnel:
-    """A CONNECT that waits for its answer: call `accept` or `refuse`, once, now or later."""
+    """A CONNECT that waits for an answer. Call `accept` or `refuse` once, at any time."""
 
     __slots__ = ("_driver", "_stream_id", "local", "peer", "request")
 
@@ -48,7 +48,7 @@ class IncomingTunnel:
         self._stream_id = stream_id
 
     def accept(self, protocol: asyncio.Protocol, headers: Sequence[Header] = ()) -> Tunnel | None:
-        """Answer 200 and hand the tunnel to `protocol`; None when the client has given up meanwhile."""
+        """Answer 200 and connect the tunnel to `protocol`. Returns None if the client has given up."""
         tunnel = self._driver.accept(self._stream_id, list(headers))
         if tunnel is not None:
             tunnel.start(protocol)
@@ -59,7 +59,7 @@ class IncomingTunnel:
 
 
 class HboneServer:
-    """One listening socket. `on_connect` decides about each tunnel; it is never given one that isn't a CONNECT."""
+    """One listening socket. `on_connect` decides on each tunnel; requests other than CONNECT are rejected before."""
 
     def __init__(
         self,
@@ -106,12 +106,12 @@ class HboneServer:
         return self._listener.address
 
     def cut_revoked(self, revocations: Revocations) -> None:
-        """End the connections of clients who are believed no more."""
+        """Close connections of clients whose certificates have been revoked."""
         for driver in list(self._drivers):
             driver.cut_if_revoked(revocations)
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more, let tunnels finish for so long, then cut what is left."""
+        """Accept nothing more, let tunnels finish for `seconds`, then close the rest."""
         self._is_draining = True
         self._listener.finish()
         for driver in list(self._drivers):
@@ -126,7 +126,7 @@ class HboneServer:
         await self.close()
 
     async def close(self) -> None:
-        """End all connections now."""
+        """Close all connections now."""
         self._listener.close()
         if self._making_room is not None:
             self._making_room.cancel()
@@ -169,7 +169,7 @@ class HboneServer:
 
     async def _handshake(self, sock: socket.socket, address: tuple[str, int]) -> None:
         local = sock.getsockname()[:2]
-        has_begun = False  # then the driver is told of its end, too
+        has_begun = False  # then the driver learns of the end too
 
         def authenticate(transport: asyncio.Transport) -> Peer:
             nonlocal has_begun
@@ -190,7 +190,7 @@ class HboneServer:
         try:
             own = self._certificate()
             transport = await accept(lambda: driver, sock, own.server_context, self._handshake_seconds)
-        except (OSError, NoCertificate) as error:  # TLS errors and time-outs are OSErrors too
+        except (OSError, NoCertificate) as error:  # TLS errors and timeouts are OSErrors too
             log.info("HBONE handshake with %s:%d failed: %s", *address, error or type(error).__name__)
             self._on_refused(_reason(error))
             sock.close()
@@ -232,7 +232,7 @@ def _reason(error: Exception) -> str:
     match error:
         case OSError(errno=number) if number in OUT_OF_FILES:
             return "file_descriptors"
-        case TimeoutError() | ConnectionAbortedError():  # the latter is what event loops make of a handshake's time-out
+        case TimeoutError() | ConnectionAbortedError():  # event loops raise the latter when a handshake times out
             return "handshake_seconds"
         case _:
             return "tls_handshake"

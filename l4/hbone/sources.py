@@ -1,7 +1,7 @@
-"""How many handshakes one address may begin while they are scarce.
+"""Limit handshakes per source address while handshake capacity is scarce.
 
-A handshake costs more than a millisecond: one place that begins seven hundred a second fills a processor, and others
-wait behind it. While few are under way, nobody is counted.
+A handshake costs more than a millisecond, so one client that starts seven hundred a second fills a processor. While few
+handshakes are active, addresses are not counted.
 """
 
 from l4.http2.flood import Bucket
@@ -10,8 +10,10 @@ MAX_SOURCES = 4096
 
 
 class Sources:
-    """`burst` handshakes at once for each address, `per_second` new ones afterwards. Knows the last addresses only: who
-    has been forgotten begins anew."""
+    """Allows each address a burst of `burst` handshakes and `per_second` after that.
+
+    Only the most recent addresses are remembered; a forgotten address starts anew.
+    """
 
     __slots__ = ("_buckets", "_burst", "_per_second")
 

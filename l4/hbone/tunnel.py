@@ -1,12 +1,13 @@
-"""One CONNECT stream as a byte stream: an `asyncio.Transport` whose wire is a stream of an HTTP/2 connection.
+"""A CONNECT stream as a byte stream: an `asyncio.Transport` over one stream of an HTTP/2 connection.
 
-Whatever speaks over TCP speaks over a tunnel unchanged: the copier, the HTTP/1.1 codec, another TLS. The mapping is
-HBONE's: `write_eof` sends END_STREAM, END_STREAM from the peer is `eof_received`, `abort` resets with CANCEL, and a
-reset from the peer is `connection_lost` with a TunnelReset.
+Everything that works over TCP works over a tunnel: the copier, the HTTP/1.1 codec, another TLS. The mapping is HBONE's:
+`write_eof` sends END_STREAM, END_STREAM from the peer is `eof_received`, `abort` resets with CANCEL, and a reset from
+the peer is `connection_lost` with a TunnelReset.
 
-Bounds: written bytes that no window takes are kept here, and above `high_water` the protocol is told to pause;
-received bytes while reading is paused stay here too, and are not given back to the peer's window until they are read.
-Small writes of one loop turn leave as one DATA frame, because peers charge for tiny ones; large ones are not copied.
+Buffers are bounded. Written bytes that no window accepts are kept here; above `high_water` the protocol is told to
+pause. While reading is paused, received bytes are kept here, and are returned to the peer's window only when they are
+read. Small writes of one loop turn are sent as one DATA frame, because peers penalize tiny frames; large writes are not
+copied.
 """
 
 import asyncio
@@ -22,18 +23,18 @@ from policies.attributes import Peer
 
 _LARGE_CHUNK = 4096
 _UNSET = asyncio.Protocol()
-"""Stands in for the protocol until there is one; it ignores whatever it is told."""
+"""Placeholder until the tunnel has a protocol. It ignores all calls."""
 
 
 @runtime_checkable
 class Announced(Protocol):
-    """A protocol of a tunnel that wants to know that the connection under it will end."""
+    """A tunnel's protocol that wants to know in advance that the underlying connection will end."""
 
     def announce_close(self) -> None: ...
 
 
 class Carrier(Protocol):
-    """The connection that a tunnel is a stream of."""
+    """The connection that carries the tunnel's stream."""
 
     loop: asyncio.AbstractEventLoop
     engine: Connection
@@ -41,19 +42,19 @@ class Carrier(Protocol):
     peer: Peer
 
     def mark(self, tunnel: "Tunnel") -> None:
-        """The tunnel has something to send by the end of this loop turn."""
+        """Note that the tunnel has data to send at the end of this loop turn."""
 
     def reset(self, tunnel: "Tunnel", code: ErrorCode) -> None: ...
 
     def block(self, tunnel: "Tunnel", has_progressed: bool) -> None:
-        """The windows didn't take all that the tunnel has to send."""
+        """Note that the windows did not allow sending all of the tunnel's data."""
 
     def forget(self, tunnel: "Tunnel") -> None:
-        """The tunnel is over."""
+        """Note that the tunnel has ended."""
 
 
 class Tunnel(asyncio.Transport):
-    """Made by a Driver. Until a protocol is set it holds back what it receives."""
+    """A tunnel, created by a Driver. It buffers received data until a protocol is set."""
 
     __slots__ = (
         "_carrier",
@@ -93,11 +94,11 @@ class Tunnel(asyncio.Transport):
         self._eof_sent = False
         self._incoming: deque[DataReceived] = deque()
         self._is_reading_paused = True
-        self._is_flowing = False  # read, nothing waits, not closing: what arrives is handed on at once
+        self._is_flowing = False  # reading, nothing buffered, not closing: data is delivered at once
         self._eof_received = False
         self._is_closing = False
         self._is_lost = False
-        self._reset: TunnelReset | None = None  # the peer's, while what came before it is still to be read
+        self._reset: TunnelReset | None = None  # the peer's reset, while earlier data is still unread
 
     # -- asyncio.Transport: writing --------------------------------------------------------------------------------
 
@@ -121,7 +122,7 @@ class Tunnel(asyncio.Transport):
         return True
 
     def close(self) -> None:
-        """Send what is buffered and END_STREAM, read nothing more, and let the peer's side go (RFC 9113 8.1)."""
+        """Send buffered data and END_STREAM, read nothing more, and let the peer's side go (RFC 9113 8.1)."""
         if self._is_closing or self._is_lost:
             return
         self._is_closing = True
@@ -157,8 +158,10 @@ class Tunnel(asyncio.Transport):
         self._is_flowing = False
 
     def resume_reading(self) -> None:
-        """What waits is delivered soon, never from inside this call: a protocol that asks for more isn't ready for it
-        before it has returned to the loop."""
+        """Resume reading. Buffered data is delivered in a later loop turn, never from inside this call.
+
+        A protocol that asks for more data is not ready for it before it has returned to the loop.
+        """
         self._is_reading_paused = False
         if self._incoming:
             self._carrier.loop.call_soon(self._deliver_incoming)
@@ -177,30 +180,32 @@ class Tunnel(asyncio.Transport):
         return not self._is_reading_paused
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = cast(asyncio.Protocol, protocol)  # compiled protocols are none by inheritance
+        self._protocol = cast(asyncio.Protocol, protocol)  # compiled protocols do not inherit from it
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`peer` is the authenticated Peer; the rest is the connection's own (peername, sockname, ssl_object)."""
+        """`peer` is the authenticated Peer. Other names refer to the connection (peername, sockname, ssl_object)."""
         return self._carrier.peer if name == "peer" else self._carrier.transport.get_extra_info(name, default)
 
     @property
     def is_started(self) -> bool:
-        """Whether it has been handed to a protocol."""
+        """Whether the tunnel has been connected to a protocol."""
         return self._protocol is not _UNSET
 
     # -- the driver's side -----------------------------------------------------------------------------------------
 
     def announce_close(self) -> None:
-        """The connection will end: whoever speaks to a peer of its own through the tunnel may tell it, and go on
-        through another one."""
+        """Tell the protocol that the connection will end.
+
+        A protocol that talks to its own peer through the tunnel can announce this, and continue over another tunnel.
+        """
         if isinstance(self._protocol, Announced):
             self._protocol.announce_close()
 
     def start(self, protocol: asyncio.Protocol) -> None:
-        """The tunnel stands: hand it to its protocol, and then what has come meanwhile."""
+        """Connect the established tunnel to its protocol, and deliver buffered data."""
         self._protocol = protocol
         self._is_reading_paused = False
         protocol.connection_made(self)
@@ -217,7 +222,7 @@ class Tunnel(asyncio.Transport):
             self._end_if_both()
 
     def push(self) -> bool:
-        """Give the engine as much as the windows take; False when bytes are left waiting for them."""
+        """Give the engine as much as the windows allow. Returns False if bytes remain."""
         if self._is_lost or self._eof_sent or self._reset is not None:
             return True
         chunks = self._outgoing
@@ -247,7 +252,7 @@ class Tunnel(asyncio.Transport):
         return True
 
     def lost(self, error: Exception | None) -> None:
-        """The stream is over; tell the protocol, once, and not from inside its own call."""
+        """End the tunnel. Tell the protocol once, and not from inside its own call."""
         if self._is_lost:
             return
         self._is_lost = True
@@ -257,12 +262,12 @@ class Tunnel(asyncio.Transport):
         self._discard_incoming()
         self._carrier.forget(self)
         self._carrier.loop.call_soon(self._protocol.connection_lost, error)
-        self._protocol = _UNSET  # each holds the other: what is left shouldn't wait for the collector
+        self._protocol = _UNSET  # breaks a reference cycle, so that memory is freed without the garbage collector
         if self.on_ended is not None:
             self.on_ended()
 
     def reset_received(self, error: TunnelReset) -> None:
-        """The peer cut the stream. What it had sent before is still read first (RFC 9113 section 8.1)."""
+        """Handle the peer's reset. Data that the peer sent before is delivered first (RFC 9113 section 8.1)."""
         self._outgoing.clear()
         self._outgoing_size = 0
         if self._incoming and not self._is_closing:
@@ -285,7 +290,7 @@ class Tunnel(asyncio.Transport):
             self._end_if_both()
 
     def _let_go(self) -> None:
-        """All is sent and nothing more will be read: tell a peer that is still sending to stop."""
+        """Everything is sent and nothing more will be read: tell a peer that is still sending to stop."""
         if not self._eof_received:
             self._carrier.reset(self, ErrorCode.NO_ERROR)
         self.lost(None)

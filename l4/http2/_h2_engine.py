@@ -1,10 +1,9 @@
-"""The reference engine: the h2 library behind our interface. Selectable, slower, and what ours is compared with.
+"""The reference engine: the h2 library behind the `Connection` interface. Slower; used for comparison, and selectable.
 
-Where it differs by nature (each is listed in `tests/fuzz/differences.md`): it answers one stream too many, and most
-mistakes of a single stream, by ending the whole connection. What a head may look like and how often a peer may do what
-is not for the library to say: those are the same checks and the same flood guard as for our own engine, which is why
-it gets one frame at a time. GOAWAY is kept away from it in both directions, because the library counts
-a connection as closed at the first one, whereas streams that are under way must go on.
+Known differences are listed in `tests/fuzz/differences.md`: it ends the whole connection for one stream too many and
+for most errors of a single stream. The rules for heads and the flood guard are the same as in the built-in engine,
+which is why the library receives one frame at a time. GOAWAY is hidden from it in both directions: the library treats a
+connection as closed at the first GOAWAY, but active streams must continue.
 """
 
 import contextlib
@@ -61,15 +60,17 @@ class H2Engine:
         elif limits.allow_connect_protocol:
             initial[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
         self._h2.local_settings = Settings(client=is_client, initial_values=initial)
-        # Initial values are in force without a change, so the library would not notice these two.
+        # Initial values take effect without a change event, so the library would not apply these two.
         self._h2.max_inbound_frame_size = limits.max_frame_size
         self._h2.decoder.max_header_list_size = limits.max_encoded_head
         self._out: list[bytes] = []
-        self._sending: set[int] = set()  # streams on which we may still send; the library forgets them late
-        self._left: dict[int, int] = {}  # of announced bodies: the library forgets to count when trailers come
+        self._sending: set[int] = set()  # streams on which we may still send; the library removes them late
+        self._left: dict[
+            int, int
+        ] = {}  # bytes left of announced bodies; the library does not check them when trailers arrive
         self._preface_left = 0 if is_client else len(frames.PREFACE)
         self._buffer = b""
-        self._is_in_head = False  # between HEADERS and its END_HEADERS: GOAWAY is a mistake there, for the library
+        self._is_in_head = False  # between HEADERS and END_HEADERS, where the library rejects GOAWAY
         self._highest_peer = 0
         self._goaway_last: int | None = None
         self._failed = False
@@ -96,7 +97,7 @@ class H2Engine:
 
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         self._send(stream_id, headers, end_stream)
-        if headers[0][1][:1] != b"1":  # no informational one
+        if headers[0][1][:1] != b"1":  # not an informational head
             self._guard.answered(stream_id)
 
     def _send(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
@@ -113,7 +114,7 @@ class H2Engine:
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         if stream_id not in self._sending:
-            raise StreamUnavailable(f"stream {stream_id} no longer takes data")
+            raise StreamUnavailable(f"stream {stream_id} no longer accepts data")
         room = self.sendable(stream_id)
         if len(data) > room:
             data, end_stream = data[:room], False
@@ -190,7 +191,7 @@ class H2Engine:
                     self._translate(event, events)
                 self._count_answers()
         except ProtocolError as error:
-            # The library has queued its GOAWAY already.
+            # The library has already queued its GOAWAY.
             self._fail(error_code(error.error_code), str(error), _limit_of(error), events)
         except ConnectionFault as fault:
             self.goaway(fault.code, debug=fault.sentence.encode())
@@ -202,7 +203,7 @@ class H2Engine:
         events.append(ConnectionFailed(code, sentence, reason))
 
     def _split(self, data: bytes) -> Iterable[tuple[bytes, GoawayReceived | None]]:
-        """Whole frames, each after it was counted; GOAWAY is told beside them."""
+        """Yield whole frames after counting them. GOAWAY frames are parsed and yielded beside them."""
         if self._preface_left:
             preface = data[: self._preface_left]
             self._preface_left -= len(preface)
@@ -214,7 +215,7 @@ class H2Engine:
             high, low, kind, flags, stream_id = frames.HEAD.unpack_from(data, position)
             after = position + 9 + (high << 8 | low)
             if (high << 8 | low) > max(self._limits.max_frame_size, frames.DEFAULT_FRAME_SIZE):
-                # The library says so only once the whole frame has come.
+                # The library reports this only after the whole frame.
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {high << 8 | low} bytes")
             if after > len(data):
                 if kind == frames.HEADERS:
@@ -233,7 +234,7 @@ class H2Engine:
         self._buffer = data[position:]
 
     def _count_answers(self) -> None:
-        """What a frame made the library queue: it resets streams without always telling."""
+        """Count what a frame made the library queue, since it resets streams without always reporting it."""
         answers = self._h2.data_to_send()
         self._out.append(answers)
         position = 0
@@ -279,7 +280,7 @@ class H2Engine:
             case h2_events.PingAckReceived():
                 events.append(PongReceived(event.ping_data))
             case _:
-                pass  # the library acknowledges PING and tells of priorities and ended streams beside the above
+                pass  # the library acknowledges PING, and also reports priorities and ended streams
 
     def _request(self, event: h2_events.RequestReceived, events: list[Event]) -> None:
         stream_id, ended = event.stream_id, event.stream_ended is not None
@@ -292,7 +293,7 @@ class H2Engine:
         self._check(RequestReceived(stream_id, _headers(event.headers), ended), events)
 
     def _check(self, head: _Head, events: list[Event]) -> None:
-        """Tell of a head that is in order; reset the stream of one that isn't."""
+        """Report a head that is valid; reset the stream of one that is not."""
         length: int | None = None
         try:
             heads.check_size(head.headers, self._limits.max_header_list_size, self._limits.max_header_fields)

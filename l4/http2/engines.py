@@ -1,7 +1,7 @@
-"""The two engines that implement an HTTP/2 connection, and the choice between them.
+"""Select one of the two engines that implement an HTTP/2 connection.
 
-`h2`, the library, is the reference (`_h2_engine`). In ours, DATA and WINDOW_UPDATE on open streams take an express lane
-(`express`). One contract suite and differential fuzzing hold them together.
+`h2`, the library, is the reference (`_h2_engine`). The built-in `express` engine has a fast path for DATA and
+WINDOW_UPDATE on open streams (`_engine`). One contract test suite and differential fuzzing keep them equivalent.
 """
 
 from enum import StrEnum
@@ -15,7 +15,7 @@ class Engine(StrEnum):
 
 
 def connect(engine: Engine, *, is_client: bool, limits: Limits) -> Connection:
-    """Make a connection of the chosen engine. The library is imported only when it is asked for."""
+    """Create a connection of the chosen engine. The h2 library is imported only if it is chosen."""
     if engine is Engine.H2:
         from l4.http2._h2_engine import H2Engine
 

@@ -1,4 +1,4 @@
-"""HTTP/2 error codes (RFC 9113 section 7), and the three ways in which using a connection can go wrong."""
+"""HTTP/2 error codes (RFC 9113 section 7), and the three kinds of errors on a connection."""
 
 from enum import IntEnum
 
@@ -21,7 +21,7 @@ class ErrorCode(IntEnum):
 
 
 def error_code(number: int) -> ErrorCode:
-    """The code for a number from the wire; unknown ones mean INTERNAL_ERROR (RFC 9113 section 7)."""
+    """Return the code for a number from the wire. Unknown ones become INTERNAL_ERROR (RFC 9113 section 7)."""
     try:
         return ErrorCode(number)
     except ValueError:
@@ -29,9 +29,9 @@ def error_code(number: int) -> ErrorCode:
 
 
 class ConnectionFault(Exception):
-    """The peer broke the connection's rules: answered with GOAWAY, then the connection is over.
+    """The peer violated the connection's rules. The connection ends with GOAWAY.
 
-    `reason` is the name of the limit that it went beyond, if that is what it did.
+    `reason` is the name of the limit that the peer exceeded, if any.
     """
 
     def __init__(self, code: ErrorCode, sentence: str, reason: str = "") -> None:
@@ -42,7 +42,7 @@ class ConnectionFault(Exception):
 
 
 class StreamFault(Exception):
-    """The peer broke one stream's rules: answered with RST_STREAM; the other streams go on."""
+    """The peer violated one stream's rules. The stream ends with RST_STREAM; other streams continue."""
 
     def __init__(self, stream_id: int, code: ErrorCode, sentence: str, reason: str = "") -> None:
         super().__init__(sentence)
@@ -53,4 +53,4 @@ class StreamFault(Exception):
 
 
 class StreamUnavailable(Exception):
-    """Our own side asked for something that a stream or connection cannot do: it has ended, or no stream is free."""
+    """A stream has ended or no stream is free, so our own side cannot use it."""

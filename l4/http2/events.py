@@ -1,6 +1,6 @@
-"""What happened on an HTTP/2 connection, as either engine tells it.
+"""Events of an HTTP/2 connection, the same for both engines.
 
-Headers are lists of (name, value) bytes with the pseudo headers in front, as they came. Treat events as read-only.
+Headers are lists of (name, value) bytes in wire order, pseudo headers first. Treat events as read-only.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class RequestReceived:
 
 @dataclass(slots=True)
 class InformationalReceived:
-    """A 1xx head in front of the response."""
+    """A 1xx head before the response."""
 
     stream_id: int
     headers: Headers
@@ -33,16 +33,16 @@ class ResponseReceived:
 
 @dataclass(slots=True)
 class TrailersReceived:
-    """Trailers always end their stream's receiving side."""
+    """Trailers. They always end the stream's receiving side."""
 
     stream_id: int
     headers: Headers
 
 
 class DataReceived:
-    """`flow_length` is what the frame cost of the windows (its padding included): give it back with `consume`.
+    """A DATA frame. `flow_length` is what it used of the windows, padding included; return it with `consume`.
 
-    Written out by hand: one is made per frame, and a dataclass with slots costs a quarter more.
+    Not a dataclass, because one is created per frame and a dataclass with slots costs a quarter more.
     """
 
     __slots__ = ("data", "end_stream", "flow_length", "stream_id")
@@ -64,8 +64,10 @@ class DataReceived:
 
 @dataclass(slots=True)
 class StreamReset:
-    """The stream is over both ways. `by_peer` is False when the engine reset it because of the peer's mistake; then it
-    need not have become a request, and `reason` is the name of the limit that it went beyond, if that was the mistake.
+    """The stream has ended in both directions.
+
+    If `by_peer` is False, the engine reset it because of the peer's error. The stream may then not have become a
+    request, and `reason` is the name of the exceeded limit, if any.
     """
 
     stream_id: int
@@ -77,19 +79,19 @@ class StreamReset:
 
 @dataclass(slots=True)
 class WindowOpened:
-    """More may be sent on a stream; on all of them when `stream_id` is 0."""
+    """More data may be sent on a stream, or on all streams if `stream_id` is 0."""
 
     stream_id: int
 
 
 @dataclass(slots=True)
 class SettingsChanged:
-    """The peer's SETTINGS are in force and acknowledged; windows may have moved."""
+    """The peer's SETTINGS were applied and acknowledged. Windows may have changed."""
 
 
 @dataclass(slots=True)
 class SettingsAcknowledged:
-    """The peer has taken our SETTINGS."""
+    """The peer acknowledged our SETTINGS."""
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ class PongReceived:
 
 @dataclass(slots=True)
 class GoawayReceived:
-    """The peer takes no new streams; those of ours above `last_stream_id` were never processed."""
+    """The peer accepts no new streams. It never processed our streams above `last_stream_id`."""
 
     code: ErrorCode
     last_stream_id: int
@@ -108,7 +110,10 @@ class GoawayReceived:
 
 @dataclass(slots=True)
 class ConnectionFailed:
-    """The peer broke the protocol: GOAWAY is in the output, nothing further is read. `reason` is a limit's name."""
+    """The peer violated the protocol. GOAWAY is in the output, and nothing more is read.
+
+    `reason` is the name of the exceeded limit, if any.
+    """
 
     code: ErrorCode
     sentence: str

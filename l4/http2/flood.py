@@ -1,11 +1,11 @@
-"""What one peer may make us do on one HTTP/2 connection: counters in front of either engine, the same for both.
+"""Flood protection of one HTTP/2 connection: counters in front of the engine, the same for both engines.
 
-Each rule answers an attack that is correct HTTP/2, frame by frame, and harmful by its number: rapid reset
-(CVE-2023-44487), resets that we are made to send (CVE-2025-8671), heads in endless CONTINUATION frames
-(CVE-2024-27316), floods of PING, SETTINGS, PRIORITY, WINDOW_UPDATE, of empty and tiny frames (CVE-2019-9511 to 9518).
-A breach ends the connection with ENHANCE_YOUR_CALM, and names its limit.
+Each rule stops an attack whose frames are all valid but harmful in number: rapid reset (CVE-2023-44487), resets that
+the peer provokes (CVE-2025-8671), heads in endless CONTINUATION frames (CVE-2024-27316), and floods of PING, SETTINGS,
+PRIORITY, WINDOW_UPDATE, empty and tiny frames (CVE-2019-9511 to 9518). Exceeding a limit ends the connection with
+ENHANCE_YOUR_CALM and names the limit.
 
-There is no clock in here: `now` is the time of the read that brought the frames. Full DATA frames are counted once a
+`now` is the time of the read that returned the frames; there is no clock here. Full DATA frames are counted once per
 read, not one by one.
 """
 
@@ -18,14 +18,14 @@ _EMPTY_RATE_SECONDS = 60.0
 
 
 class Flood(ConnectionFault):
-    """A limit was exceeded; `reason` is its name."""
+    """The peer exceeded a limit. `reason` is the limit's name."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(ErrorCode.ENHANCE_YOUR_CALM, f"more than {reason} allows", reason)
 
 
 class Bucket:
-    """`burst` tokens at once, `per_second` new ones afterwards."""
+    """A token bucket of `burst` tokens, refilled at `per_second`."""
 
     __slots__ = ("_burst", "_per_second", "_tokens", "_updated")
 
@@ -43,7 +43,7 @@ class Bucket:
 
 
 class FloodGuard:
-    """The counters of one connection. Every method that counts something raises Flood when it is too much."""
+    """The counters of one connection. Every counting method raises Flood if its limit is exceeded."""
 
     __slots__ = (
         "_data_bytes",
@@ -79,7 +79,7 @@ class FloodGuard:
         self._settings_frames = Bucket(limits.http2_settings_frames, limits.http2_settings_frames / _RATE_SECONDS)
         self._empty_frames = Bucket(limits.http2_empty_frames, limits.http2_empty_frames / _EMPTY_RATE_SECONDS)
         self._empty_in_a_row = 0
-        self.head_since: float | None = None  # when the head began that is not whole yet
+        self.head_since: float | None = None  # start time of the incomplete head
         self._head_frames = 0
         self._head_bytes = 0
         self._max_head_bytes = max_head_bytes
@@ -93,13 +93,13 @@ class FloodGuard:
         self._data_since = 0.0
         self._sent_before = 0
         self._streams = 0  # ever opened, by either side
-        self._unanswered: dict[int, float] = {}  # the peer's streams without our response head → when they were opened
-        self.data_frames_sent = 0  # in units of the smallest largest frame: peers return windows by bytes
+        self._unanswered: dict[int, float] = {}  # peer's streams without our response head → time of opening
+        self.data_frames_sent = 0  # in units of the default maximum frame size, because peers return windows by bytes
 
-    # -- frames that come ------------------------------------------------------------------------------------------
+    # -- incoming frames -------------------------------------------------------------------------------------------
 
     def frame(self, kind: int, flags: int, payload: bytes, now: float) -> None:
-        """Any frame but a full one of DATA."""
+        """Count any frame except full DATA frames."""
         limits = self._limits
         match kind:
             case frames.DATA:
@@ -130,12 +130,12 @@ class FloodGuard:
                     raise Flood("http2_window_updates")
 
     def head_begins(self, now: float) -> None:
-        """Of its first frame, so much is there that it can be seen to be one."""
+        """Note that a head has begun: enough of its first frame was received to recognize it."""
         if self.head_since is None:
             self.head_since = now
 
     def data(self, count: int, length: int, now: float) -> None:
-        """So many frames of DATA, none of them empty, with so many bytes."""
+        """Count `count` non-empty DATA frames with `length` bytes in total."""
         self._empty_in_a_row = 0
         if not self._data_frames:
             self._data_since = now
@@ -147,7 +147,7 @@ class FloodGuard:
 
     def _judge_data(self, now: float) -> None:
         limits, frames_in_all = self._limits, self._data_frames
-        # Who reads HTTP/2 inside of a tunnel returns its windows in tiny frames: as many as we give reason for.
+        # A peer that reads HTTP/2 inside a tunnel returns windows in tiny frames, in proportion to what we send.
         unasked = frames_in_all - 2 * (self.data_frames_sent - self._sent_before)
         is_tiny = self._data_bytes < frames_in_all * limits.http2_tiny_data_bytes
         if is_tiny and unasked > (now - self._data_since) * limits.http2_tiny_data_frames_per_second:
@@ -155,7 +155,7 @@ class FloodGuard:
         self._data_frames = self._data_bytes = 0
 
     def _piece_of_head(self, flags: int, payload: bytes, now: float) -> None:
-        """Counted while they arrive, because nothing can be decoded before the last one has come."""
+        """Count parts of a head on arrival, because nothing can be decoded before the last part."""
         if flags & frames.END_HEADERS:
             self.head_since = None
         self._head_frames += 1
@@ -182,15 +182,17 @@ class FloodGuard:
         self._streams += 1
 
     def opened(self, stream_id: int, now: float) -> None:
-        """The peer opened a stream, which now waits for our response head. If more streams than it may have at once
-        have ended without its being told, it does not read what we send."""
+        """Count a stream that the peer opened and that waits for our response head.
+
+        If more streams than allowed at once have ended and the peer has not read that, it is not reading our output.
+        """
         if self._ended > self._max_streams:
             raise Flood("http2_queued_control_frames")
         self._streams += 1
         self._unanswered[stream_id] = now
 
     def answered(self, stream_id: int) -> None:
-        """Our response head is sent, or the stream ended by us without one."""
+        """Note that our response head was sent, or that we ended the stream without one."""
         self._unanswered.pop(stream_id, None)
 
     def reset_by_peer(self, stream_id: int, now: float) -> None:
@@ -200,20 +202,20 @@ class FloodGuard:
             raise Flood("http2_premature_resets")
 
     def reset_provoked(self, now: float) -> None:
-        """The peer made a mistake that we answer with RST_STREAM."""
+        """Count an error of the peer that is answered with RST_STREAM."""
         if not self._own_resets.take(now):
             raise Flood("http2_own_resets")
 
-    # -- what waits to be sent -------------------------------------------------------------------------------------
+    # -- queued output ---------------------------------------------------------------------------------------------
 
     def queued(self, count: int = 1) -> None:
-        """So many answers to the peer's frames were queued; it may never read them."""
+        """Count queued answers to the peer's frames, which the peer may never read."""
         self._queued += count
         if self._queued > self._limits.http2_queued_control_frames:
             raise Flood("http2_queued_control_frames")
 
     def ended_by_us(self) -> None:
-        """END_STREAM or RST_STREAM was queued."""
+        """Note that END_STREAM or RST_STREAM was queued."""
         self._ended += 1
 
     def flushed(self) -> None:
@@ -221,7 +223,7 @@ class FloodGuard:
 
 
 def _is_hollow(flags: int, payload: bytes) -> bool:
-    """Whether it carries nothing, not even END_STREAM, but perhaps padding."""
+    """Whether a DATA frame carries nothing but padding, not even END_STREAM."""
     if flags & frames.END_STREAM:
         return False
     return not payload or (flags & frames.PADDED != 0 and payload[0] + 1 >= len(payload))

@@ -1,4 +1,4 @@
-"""HTTP/2 frames as bytes (RFC 9113 sections 4.1 and 6): how one is written, and what lies around its payload."""
+"""HTTP/2 frames as bytes (RFC 9113 sections 4.1 and 6): format frames, and parse what surrounds their payload."""
 
 from struct import Struct
 from typing import Final
@@ -38,7 +38,7 @@ DEFAULT_FRAME_SIZE: Final = 16_384
 MAX_WINDOW: Final = 2**31 - 1
 
 HEAD: Final = Struct(">HBBBL")
-"""Length in two parts (16 and 8 bits), type, flags, stream id: the 9 bytes in front of every payload."""
+"""The 9 bytes before every payload: length in two parts (16 and 8 bits), type, flags, stream id."""
 
 _SETTING: Final = Struct(">HL")
 _LONG: Final = Struct(">L")
@@ -73,7 +73,7 @@ def parse_settings(payload: bytes) -> list[tuple[int, int]]:
 
 def parse_long(payload: bytes, name: str) -> int:
     if len(payload) != 4:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"{name} is not 4 bytes long")
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"the payload of {name} is not 4 bytes long")
     return int.from_bytes(payload)
 
 

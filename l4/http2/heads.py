@@ -1,8 +1,8 @@
-"""What a head may look like in HTTP/2: RFC 9113 sections 8.2 and 8.3, and RFC 8441 for extended CONNECT.
+"""Validity of heads in HTTP/2: RFC 9113 sections 8.2 and 8.3, and RFC 8441 for extended CONNECT.
 
-A malformed head concerns its own stream only, because HPACK's state is whole by then. The checks are strict where
-a looser reading would let two programs disagree about where a message ends or what it asks for: what HTTP/1.1 has no
-way to express would be another request there (a blank in `:method` or `:path`).
+A malformed head affects only its own stream, because HPACK's state is intact by then. The checks are strict wherever
+two programs could otherwise disagree about the end of a message or its target. For example, a space in `:method` or
+`:path` would become a different request in HTTP/1.1.
 """
 
 import re
@@ -25,14 +25,14 @@ _FIELD_OVERHEAD = 32  # RFC 9113 section 10.5.1
 
 
 class MalformedHead(Exception):
-    """Says in a sentence what is wrong with a head."""
+    """The head is invalid. The message says why."""
 
 
 class HeadTooLarge(Exception):
-    """`reason` is the limit's name in `connection.Limits`."""
+    """The head exceeds a limit. `reason` is the limit's name in `connection.Limits`."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"a head larger than {reason} allows")
+        super().__init__(f"the head exceeds {reason}")
         self.reason = reason
 
 
@@ -44,7 +44,7 @@ def check_size(headers: Headers, max_bytes: int, max_fields: int) -> None:
 
 
 def check_request(headers: Headers, *, allow_connect_protocol: bool) -> int | None:
-    """Check a request's head; the declared content-length, or None."""
+    """Check a request head. Returns the declared content-length or None. Raises MalformedHead."""
     pseudo = _split(headers, _REQUEST_PSEUDO)
     method = pseudo.get(b":method")
     if method is None or not _TOKEN(method):
@@ -62,12 +62,12 @@ def check_request(headers: Headers, *, allow_connect_protocol: bool) -> int | No
 
 
 def check_response(headers: Headers) -> tuple[int, int | None]:
-    """Check a response's head; its status and the declared content-length, or None."""
+    """Check a response head. Returns its status, and the declared content-length or None. Raises MalformedHead."""
     status = _split(headers, _RESPONSE_PSEUDO).get(b":status", b"")
     if len(status) != 3 or not status.isdigit() or status < b"100":
         raise MalformedHead("the response has no valid :status")
     if status == b"101":
-        raise MalformedHead("101 does not exist in HTTP/2")
+        raise MalformedHead("status 101 is not valid in HTTP/2")
     return int(status), _content_length(headers)
 
 
@@ -80,7 +80,7 @@ def _check_connect(pseudo: dict[bytes, bytes], allow_connect_protocol: bool) -> 
         raise MalformedHead("CONNECT without :authority")
     if b":protocol" in pseudo:
         if not allow_connect_protocol:
-            raise MalformedHead("extended CONNECT was not offered")
+            raise MalformedHead("extended CONNECT is not enabled")
         _check_target(pseudo, b"CONNECT")
     elif b":scheme" in pseudo or b":path" in pseudo:
         raise MalformedHead("CONNECT with :scheme or :path")
@@ -90,14 +90,14 @@ def _check_target(pseudo: dict[bytes, bytes], method: bytes) -> None:
     if pseudo.get(b":scheme") not in _SCHEMES:
         raise MalformedHead(":scheme is missing, or neither http nor https")
     if not _AUTHORITY(pseudo.get(b":authority", b"-")):
-        raise MalformedHead(":authority is no host and port")
+        raise MalformedHead(":authority is not a host with an optional port")
     path = pseudo.get(b":path", b"")
     if not _PATH(path) and (path != b"*" or method != b"OPTIONS"):
-        raise MalformedHead(":path is missing, doesn't begin with a slash, or holds a blank or control character")
+        raise MalformedHead(":path is missing, does not begin with a slash, or contains a space or control character")
 
 
 def _split(headers: Headers, allowed: frozenset[bytes]) -> dict[bytes, bytes]:
-    """Check every field; the pseudo headers by name."""
+    """Check every field. Returns the pseudo headers by name."""
     pseudo: dict[bytes, bytes] = {}
     regular = False
     for name, value in headers:
@@ -108,11 +108,11 @@ def _split(headers: Headers, allowed: frozenset[bytes]) -> dict[bytes, bytes]:
         else:
             regular = True
             if not _NAME(name):
-                raise MalformedHead(f"{name!r} is no lower-case field name")
+                raise MalformedHead(f"{name!r} is not a lower-case field name")
             if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
-                raise MalformedHead(f"{name!r} is specific to an HTTP/1.1 connection")
+                raise MalformedHead(f"{name!r} is a connection-specific field of HTTP/1.1")
         if not _VALUE(value):
-            raise MalformedHead(f"the value of {name!r} holds a control character, or begins or ends with a blank")
+            raise MalformedHead(f"the value of {name!r} contains a control character, or begins or ends with a blank")
     return pseudo
 
 
@@ -128,5 +128,5 @@ def _content_length(headers: Headers) -> int | None:
     if text is None:
         return None
     if not text.isdigit() or len(text) > 18:
-        raise MalformedHead("content-length is no number")
+        raise MalformedHead("content-length is not a number")
     return int(text)

@@ -1,12 +1,11 @@
-"""Reads header blocks (RFC 7541): one decoder per connection, fed with whole blocks in the order in which they came.
+"""HPACK decoder (RFC 7541). One per connection; it needs whole blocks in the order of their arrival.
 
-What the RFC calls a decoding error ends the connection with COMPRESSION_ERROR, because the tables of both sides no
-longer agree; so does a list that grows beyond its limit while it is being decoded, which is where a block of a few
-bytes that stands for a gigabyte stops.
+Decoding errors end the connection with COMPRESSION_ERROR, because the tables of both sides no longer agree. A list that
+exceeds its limit during decoding does so too, which stops a block of few bytes that expands to a gigabyte.
 
-Most blocks of a connection repeat, byte for byte, what an earlier one said, and change no table: `generation` tells
-how long a block means the same, so that its reader may remember what it made of it. The `hpack` library is the
-reference: tests hold the two together, byte for byte and mistake for mistake.
+Most blocks repeat an earlier block byte for byte and change no table. While `generation` is unchanged, equal blocks
+have equal meaning, so a caller can cache what it derived from a block. Tests compare the decoder with the `hpack`
+library, including its errors.
 """
 
 from l4.http2 import huffman
@@ -15,13 +14,13 @@ from l4.http2.hpack_table import DEFAULT_SIZE, FIELD_OVERHEAD, STATIC, STATIC_CO
 from policies.attributes import Header, Headers
 
 _MAX_SIZE_UPDATES = 32
-"""In front of one block. An encoder needs two (section 4.2); the library that is our reference writes all it made."""
+"""Limit per block. An encoder needs two (section 4.2); the `hpack` library writes every change."""
 _MAX_SHIFT = 28
-"""Five bytes after the prefix: no index, length or size needs more (section 5.1 leaves the limit to us)."""
+"""Five bytes after the prefix, enough for any index, length or size (section 5.1 leaves the limit to us)."""
 
 
 class Decoder:
-    """`list_size` is that of the list decoded last, as SETTINGS_MAX_HEADER_LIST_SIZE counts it."""
+    """`list_size` is the size of the last decoded list, as SETTINGS_MAX_HEADER_LIST_SIZE counts."""
 
     __slots__ = ("_dynamic", "_max_list_size", "_max_size", "_size", "generation", "list_size")
 
@@ -29,16 +28,16 @@ class Decoder:
         self.generation = 0
         self.list_size = 0
         self._max_list_size = max_list_size
-        self._dynamic: Headers = []  # the oldest field first: index 62 is the last one
+        self._dynamic: Headers = []  # oldest field first; the last one has index 62
         self._size = 0
         self._max_size = DEFAULT_SIZE
 
     def decode(self, block: bytes) -> Headers:
-        """The fields of a whole block. Raises ConnectionFault."""
+        """Decode a whole block. Raises ConnectionFault."""
         try:
             return self._decode(block)
         except IndexError:
-            raise _fault("a block that ends within a field") from None
+            raise _fault("a block ends within a field") from None
 
     def _decode(self, block: bytes) -> Headers:
         fields: Headers = []
@@ -60,7 +59,7 @@ class Decoder:
                 if byte & 0x40:
                     index, most = byte & 0x3F, 0x3F
                 elif byte & 0x20:
-                    raise _fault("a table size after the first field")
+                    raise _fault("a table size update follows the first field")
                 else:
                     index, most = byte & 0x0F, 0x0F
                 if index == most:
@@ -76,7 +75,7 @@ class Decoder:
             fields.append(field)
             list_size += len(name) + len(value) + FIELD_OVERHEAD
             if list_size > self._max_list_size:
-                sentence = "a head too large to be decoded to its end"
+                sentence = "the head exceeds its limit during decoding"
                 raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, sentence, "max_header_list_size")
         self.list_size = list_size
         return fields
@@ -85,7 +84,7 @@ class Decoder:
         if 0 < index <= STATIC_COUNT:
             return STATIC[index]
         if not 0 < index - STATIC_COUNT <= len(self._dynamic):
-            raise _fault(f"the index {index}, which no table has")
+            raise _fault(f"index {index} is in no table")
         return self._dynamic[STATIC_COUNT - index]
 
     def _add(self, field: Header) -> None:
@@ -97,14 +96,14 @@ class Decoder:
             self._size += size
 
     def _shrink(self, room: int) -> None:
-        """Let the oldest fields go until the others need no more than this."""
+        """Evict the oldest fields until the table needs at most `room` bytes."""
         dynamic = self._dynamic
         while dynamic and self._size > room:
             name, value = dynamic.pop(0)
             self._size -= len(name) + len(value) + FIELD_OVERHEAD
 
     def _size_updates(self, block: bytes) -> int:
-        """Where the first field begins."""
+        """Process table size updates. Returns the position of the first field."""
         position = count = 0
         while position < len(block) and block[position] & 0xE0 == 0x20:
             count += 1
@@ -113,7 +112,7 @@ class Decoder:
             if size == 0x1F:
                 size, position = _integer(block, position, size)
             if size > DEFAULT_SIZE or count > _MAX_SIZE_UPDATES:
-                raise _fault("a table larger than SETTINGS allow" if size > DEFAULT_SIZE else "too many table sizes")
+                raise _fault("a table size exceeds SETTINGS" if size > DEFAULT_SIZE else "too many table size updates")
             self.generation += 1
             self._max_size = size
             self._shrink(size)
@@ -121,7 +120,7 @@ class Decoder:
 
 
 def _integer(block: bytes, position: int, number: int) -> tuple[int, int]:
-    """An integer whose prefix is full, and where it ends (section 5.1)."""
+    """Decode an integer whose prefix is full. Returns it and the position after it (section 5.1)."""
     shift = 0
     while True:
         byte = block[position]
@@ -131,11 +130,11 @@ def _integer(block: bytes, position: int, number: int) -> tuple[int, int]:
             return number, position
         shift += 7
         if shift > _MAX_SHIFT:
-            raise _fault("an integer of too many bytes")
+            raise _fault("an integer has too many bytes")
 
 
 def _string(block: bytes, position: int) -> tuple[bytes, int]:
-    """A string, and where it ends (section 5.2)."""
+    """Decode a string. Returns it and the position after it (section 5.2)."""
     byte = block[position]
     position += 1
     length = byte & 0x7F
@@ -144,7 +143,7 @@ def _string(block: bytes, position: int) -> tuple[bytes, int]:
     end = position + length
     text = block[position:end]
     if len(text) < length:
-        raise _fault("a block that ends within a string")
+        raise _fault("a block ends within a string")
     return (huffman.decode(text) if byte & 0x80 else text), end
 
 

@@ -1,12 +1,11 @@
-"""Writes header blocks (RFC 7541): one encoder per connection.
+"""HPACK encoder (RFC 7541). One per connection.
 
-What enters the peer's table decides what a block costs, both sides: a field that stands there is one byte. So a field
-enters it when its name is new, and any other when it comes for the second time. Values that never come again (request
-ids, deadlines, sizes) thus don't drive out those that do, whatever their names are. Credentials never enter it, nor
-what reached us as never to be indexed (section 7.1).
+A field in the peer's table costs one byte in a block. A field is added to the table if its name is new, or if the same
+field is sent a second time. Values that never repeat (request ids, deadlines, sizes) thus do not evict useful ones.
+Credentials are never added, nor are fields received as never-indexed (section 7.1).
 
-Strings are written as they are: Huffman's code would save a quarter of what is written once, and cost more than all
-the rest of a block.
+Strings are not Huffman-coded: that would save a quarter of what is written once, and cost more than the rest of a
+block.
 """
 
 from l4.http2.hpack_table import DEFAULT_SIZE, FIELD_OVERHEAD, STATIC, STATIC_COUNT, NeverIndexed
@@ -14,23 +13,23 @@ from policies.attributes import Header, Headers
 
 _NEVER_INDEXED = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"})
 _MAX_SEEN = 64
-_LARGEST_SHARE = 4  # of the table, for one field
+_LARGEST_SHARE = 4  # one field may use a quarter of the table
 
 
 class Encoder:
     __slots__ = ("_added", "_max_size", "_names", "_order", "_places", "_seen", "_size", "_sizes")
 
     def __init__(self) -> None:
-        self._places: dict[Header, int] = {}  # fields in the peer's table, the oldest first, and their numbers
-        self._names: dict[bytes, int] = {}  # the same for their names: the last one added
+        self._places: dict[Header, int] = {}  # fields in the peer's table, oldest first, with their numbers
+        self._names: dict[bytes, int] = {}  # the number of the last added field by name
         self._added = 0
         self._size = 0
         self._max_size = DEFAULT_SIZE
-        self._sizes: list[int] = []  # that the next block must announce
-        self._seen: set[int] = set()  # hashes of fields that were written in full: no secret is kept
+        self._sizes: list[int] = []  # table sizes that the next block must announce
+        self._seen: set[int] = set()  # hashes of fields that were written in full; hashes, so that no secret is kept
 
     def resize(self, size: int) -> None:
-        """The peer's table holds so many bytes from now on. The next block says so (section 4.2)."""
+        """Set the size of the peer's table in bytes. The next block announces it (section 4.2)."""
         if size != self._max_size:
             smallest = min(size, self._sizes[0]) if self._sizes else size
             self._sizes = [size] if smallest == size else [smallest, size]
@@ -54,7 +53,7 @@ class Encoder:
         return b"".join(codes)
 
     def _unknown(self, header: Header) -> bytes:
-        """A field that stands in no table; it may be in the peer's after that."""
+        """Encode a field that is in no table, and add it to the peer's table if that is worthwhile."""
         name, value = header
         if name in _NEVER_INDEXED:
             return self._literal(header, 0x10, 0x0F)
@@ -82,7 +81,7 @@ class Encoder:
         return False
 
     def _make_room(self, size: int) -> None:
-        """What the peer does with its table before it adds so many bytes: the oldest fields leave it."""
+        """Evict the oldest fields, as the peer does before it adds `size` bytes."""
         places, names = self._places, self._names
         while self._size + size > self._max_size:
             oldest = next(iter(places))
@@ -102,7 +101,7 @@ class Encoder:
 
 
 def _integer(number: int, most: int, start: int) -> bytes:
-    """`most` is what the prefix holds, `start` the bits in front of it (section 5.1)."""
+    """Encode an integer. `most` is the prefix's maximum, `start` the bits before the prefix (section 5.1)."""
     if number < most:
         return _BYTES[start | number]
     code = bytearray([start | most])
@@ -118,4 +117,4 @@ _BYTES = [bytes([number]) for number in range(256)]
 _STATIC_FIELDS = {STATIC[index]: _integer(index, 0x7F, 0x80) for index in range(1, STATIC_COUNT + 1)}
 _STATIC_NAMES = {STATIC[index][0]: index for index in range(STATIC_COUNT, 0, -1)}
 _INDEXED = [_integer(STATIC_COUNT + 1 + age, 0x7F, 0x80) for age in range(DEFAULT_SIZE // FIELD_OVERHEAD)]
-"""Fields of the dynamic table, the youngest first: more of them than there are here don't fit into the largest one."""
+"""Codes of dynamic table fields, youngest first. The largest table does not hold more fields."""

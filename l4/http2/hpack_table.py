@@ -1,17 +1,17 @@
-"""What HPACK's encoder and decoder share: the static table (RFC 7541 appendix A), sizes, and a mark for secrets."""
+"""Shared by HPACK's encoder and decoder: the static table (RFC 7541 appendix A), sizes, and never-indexed fields."""
 
 from typing import Final
 
 from policies.attributes import Header
 
 DEFAULT_SIZE: Final = 4096
-"""Of the dynamic table, in bytes. We never offer more, nor use more of what is offered to us."""
+"""Size of the dynamic table in bytes. We neither offer nor use more."""
 FIELD_OVERHEAD: Final = 32
-"""What a field counts beside its name and value (section 4.1)."""
+"""Bytes that a field counts in addition to its name and value (section 4.1)."""
 
 
 class NeverIndexed(tuple[bytes, bytes]):
-    """A field that came as one that no table may ever hold, and must go on as such (section 6.2.3)."""
+    """A field that was received as never-indexed and must be forwarded as such (section 6.2.3)."""
 
     __slots__ = ()
 
@@ -87,5 +87,5 @@ def _field(line: bytes) -> Header:
 
 
 STATIC: Final = ((b"", b""), *map(_field, _FIELDS.splitlines()))
-"""By index, which begins at 1."""
+"""Fields by index, starting at 1."""
 STATIC_COUNT: Final = len(STATIC) - 1

@@ -1,9 +1,9 @@
-"""Reads strings that HPACK's Huffman code packed (RFC 7541 section 5.2 and appendix B). We write none: see the encoder.
+"""Decode HPACK's Huffman-coded strings (RFC 7541 section 5.2 and appendix B). The encoder writes none.
 
-The code is canonical, so the lengths of its codes are all there is to know: codes of one length count upwards in the
-order of their symbols, and go on, one bit longer, where those before them ended. From them comes, at import, a table
-of what four further bits lead to from each place within a code: no code is shorter than five, so that is one symbol
-at most.
+The code is canonical and therefore defined by the lengths of its codes: codes of one length count upwards in the order
+of their symbols, and continue, one bit longer, where the shorter ones ended. At import, a table is built that gives,
+for each position within a code and each next four bits, the next position and the decoded symbol. No code is shorter
+than five bits, so four bits complete at most one symbol.
 """
 
 from l4.http2.errors import ConnectionFault, ErrorCode
@@ -18,17 +18,17 @@ _LENGTHS = bytes.fromhex(
     "1413161716191a1a1a1b1b1a181913151a1b1b1a1b1815151a1a1c1b1b1b141814"
     "15161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a1e"
 )
-"""In bits, by symbol; the last one is EOS, which no string may hold."""
+"""Code lengths in bits, by symbol. The last symbol is EOS, which must not appear in a string."""
 _EOS = 256
 _NO_SYMBOL = -1
 _LONGEST_PADDING = 7
 
 _Place = int
-"""A place within a code, times 16: the bits of it that have been read, none at 0."""
+"""A position within a code, times 16: the code's bits read so far; 0 is none."""
 
 
 def decode(packed: bytes) -> bytes:
-    """Raises ConnectionFault for EOS, and for padding that is too long or not EOS's first bits."""
+    """Decode a string. Raises ConnectionFault for EOS, and for padding that is too long or not a prefix of EOS."""
     symbols = bytearray()
     steps, place = _STEPS, 0
     for byte in packed:
@@ -39,12 +39,12 @@ def decode(packed: bytes) -> bytes:
         if symbol >= 0:
             symbols.append(symbol)
     if place not in _ENDS:
-        raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "HPACK: a Huffman string that does not end as it should")
+        raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "HPACK: a Huffman string has invalid padding")
     return bytes(symbols)
 
 
 def _codes() -> dict[str, int]:
-    """Symbols by their codes, written as 0 and 1."""
+    """Return symbols by code, written as 0 and 1."""
     codes: dict[str, int] = {}
     code = length = 0
     for symbol in sorted(range(len(_LENGTHS)), key=lambda it: (_LENGTHS[it], it)):
@@ -56,7 +56,7 @@ def _codes() -> dict[str, int]:
 
 
 def _build() -> tuple[list[tuple[_Place, int]], frozenset[_Place]]:
-    """Steps by place and four bits; and the places at which a string may end."""
+    """Return steps by position and four bits, and the positions at which a string may end."""
     codes = _codes()
     begun = sorted({code[:length] for code in codes for length in range(len(code))}, key=len)
     places = {bits: number * 16 for number, bits in enumerate(begun)}

@@ -1,8 +1,8 @@
-"""The interface to a certificate authority, and a development CA for one machine.
+"""The certificate authority interface, and a development CA for one machine.
 
-A workload makes a fresh P-256 key per request and sends a CSR with an empty subject and one critical URI SAN, the way
-ztunnel asks Istio's CA. The development CA keeps its root in a folder and signs for whoever can read that folder;
-it is for laptops and tests, and has neither revocation nor intermediates.
+For each request a workload generates a new P-256 key and sends a CSR with an empty subject and one critical URI SAN, as
+ztunnel does with Istio's CA. The development CA keeps its root in a folder, and signs for everyone who can read that
+folder. It is for laptops and tests; it has no revocation and no intermediates.
 """
 
 import os
@@ -29,16 +29,16 @@ from l4.identity.certificate import PrivateKey
 from policies.attributes import Identity
 
 ROOT_LIFE = timedelta(days=3650)
-CLOCK_SKEW = timedelta(minutes=2)  # certificates start in the past by as much as Istio's do
+CLOCK_SKEW = timedelta(minutes=2)  # certificates start this much in the past, as Istio's do
 
 
 class AuthorityError(Exception):
-    """The authority cannot sign; the message says why and how to mend it."""
+    """The authority cannot sign. The message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedChain:
-    """An authority's answer: leaf and intermediates to present in handshakes, and the roots to trust."""
+    """An authority's answer: the leaf and intermediates to present in handshakes, and the roots to trust."""
 
     chain_pem: bytes
     trust_bundle_pem: bytes
@@ -46,11 +46,11 @@ class SignedChain:
 
 class Authority(Protocol):
     async def sign(self, identity: Identity, csr_pem: bytes) -> SignedChain:
-        """A certificate of `identity` for the key of the CSR; raises AuthorityError."""
+        """Return a certificate of `identity` for the CSR's key. Raises AuthorityError."""
 
 
 def certificate_request(identity: Identity) -> tuple[PrivateKey, bytes]:
-    """A fresh private key and the CSR for it, in PEM."""
+    """Generate a private key, and return it with its CSR in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     request = request.add_extension(_names(identity), critical=True)
@@ -58,8 +58,10 @@ def certificate_request(identity: Identity) -> tuple[PrivateKey, bytes]:
 
 
 class DevelopmentAuthority:
-    """A root in `root.key` and `root.pem` of a folder, made on first use. `root.pem` is the mesh's trust bundle: one
-    that is there is never replaced by itself, for it is what others believe in."""
+    """A root certificate in `root.pem` and `root.key` of a folder, created on first use.
+
+    `root.pem` is the mesh's trust bundle. An existing root is never replaced automatically, because peers trust it.
+    """
 
     def __init__(self, folder: Path, leaf_seconds: float = 24 * 3600, clock: Callable[[], float] = time.time) -> None:
         """Raises AuthorityError."""
@@ -72,18 +74,18 @@ class DevelopmentAuthority:
 
     @staticmethod
     def paths(folder: Path) -> tuple[Path, Path]:
-        """Of the root and its key."""
+        """Return the paths of the root certificate and its key."""
         return folder / "root.pem", folder / "root.key"
 
     @staticmethod
     def pair(identity: Identity, folder: Path) -> tuple[Path, Path]:
-        """Where `write` puts a chain and its key."""
+        """Return the paths to which `write` writes a chain and its key."""
         name = f"{identity.namespace}.{identity.service_account}"
         return folder / f"{name}.pem", folder / f"{name}.key"
 
     @classmethod
     def make_root(cls, folder: Path, life: timedelta = ROOT_LIFE) -> None:
-        """A new one, in place of any."""
+        """Create a new root. It replaces an existing one."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path, key_path = cls.paths(folder)
         _create_root(key_path, path, life)
@@ -106,15 +108,17 @@ class DevelopmentAuthority:
         return SignedChain(self._leaf(identity, key, self._leaf_life), self._root.public_bytes(Encoding.PEM))
 
     def issue(self, identity: Identity, valid_seconds: float | None = None) -> tuple[bytes, PrivateKey]:
-        """A new chain, in PEM, and its private key."""
+        """Return a new chain in PEM and its private key."""
         key = ec.generate_private_key(ec.SECP256R1())
         life = self._leaf_life if valid_seconds is None else timedelta(seconds=valid_seconds)
         return self._leaf(identity, key.public_key(), life), PrivateKey(_key_pem(key))
 
     def write(self, identity: Identity, folder: Path, valid_seconds: float | None = None) -> Path:
-        """Issue into `<namespace>.<service account>.pem` and `.key` of `folder`; returns the chain's path.
+        """Issue a certificate into `<namespace>.<service account>.pem` and `.key` of `folder`. Returns the chain's
+        path.
 
-        Each file appears whole. A reader between the two renames sees a key that does not fit, and keeps what it has.
+        Each file is replaced atomically. A reader between the two replacements sees a key that does not match, and
+        keeps its previous certificate.
         """
         chain_pem, private_key = self.issue(identity, valid_seconds)
         path, key_path = self.pair(identity, folder)
@@ -163,7 +167,7 @@ def _load_root(key_path: Path, root_path: Path) -> tuple[ec.EllipticCurvePrivate
     except (OSError, ValueError, TypeError) as error:
         raise AuthorityError(f"the root in {root_path.parent} cannot be read: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != root.public_key():
-        raise AuthorityError(f"{key_path} is not the key of {root_path}; delete both to have a new root made")
+        raise AuthorityError(f"{key_path} is not the key of {root_path}; delete both to create a new root")
     return key, root
 
 
@@ -190,7 +194,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _replace(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write next to `path` and rename over it, so that a reader sees the old file or the new one."""
+    """Write a draft next to `path` and rename it, so that a reader sees either the old or the new file."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:

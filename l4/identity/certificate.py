@@ -1,10 +1,9 @@
-"""Workload certificates: our own, checked whole or not at all, and the peer's, reduced to the identity it proves.
+"""Workload certificates: our own, validated as a whole, and the peer's, reduced to the identity that it proves.
 
-OpenSSL decides whether a chain leads to the trust bundle and is in its time; that alone would let in any leaf the
-mesh CA ever signed. What it leaves open is decided here after the handshake, before a byte of HTTP/2 is answered, by
-the rules of SPIFFE X.509-SVID: exactly one URI SAN of the mesh's form, no CA certificate as a leaf, usages that fit.
-DNS names and the subject are never looked at. ztunnel takes the first SPIFFE URI of several; we refuse, which is
-stricter than the peer and never looser.
+OpenSSL checks that a chain leads to the trust bundle and is currently valid. That alone would accept any leaf the mesh
+CA ever signed. This module checks the rest after the handshake, before a byte of HTTP/2 is answered, by the rules of
+SPIFFE X.509-SVID: exactly one URI SAN of the mesh's form, no CA certificate as leaf, and suitable key usages. DNS names
+and the subject are ignored. ztunnel takes the first of several SPIFFE URIs; we refuse them, which is stricter.
 """
 
 import time
@@ -21,7 +20,7 @@ from policies.attributes import Identity
 
 @dataclass(eq=False)
 class InvalidCertificate(Exception):
-    """Our own certificate, key or trust bundle cannot be used. `origin` is a file, or whoever sent it."""
+    """Our own certificate, key or trust bundle is unusable. `origin` is a file or the sender."""
 
     origin: str
     reason: str
@@ -31,7 +30,7 @@ class InvalidCertificate(Exception):
 
 
 class InvalidPeer(Exception):
-    """The peer's certificate leads to a trusted root, and yet does not prove an identity that we accept."""
+    """The peer's certificate has a trusted root but does not prove an accepted identity."""
 
 
 @dataclass(eq=False)
@@ -45,7 +44,7 @@ class UnreadableCertificate(InvalidPeer):
 @dataclass(eq=False)
 class NoIdentity(InvalidPeer):
     def __str__(self) -> str:
-        return "the peer's certificate has no URI SAN; a workload certificate carries exactly one, its SPIFFE ID"
+        return "the peer's certificate has no URI SAN; a workload certificate has exactly one, its SPIFFE ID"
 
 
 @dataclass(eq=False)
@@ -53,7 +52,7 @@ class SeveralIdentities(InvalidPeer):
     uris: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"the peer's certificate has {len(self.uris)} URI SANs where exactly one is allowed: {self.uris}"
+        return f"the peer's certificate has {len(self.uris)} URI SANs but exactly one is allowed: {self.uris}"
 
 
 @dataclass(eq=False)
@@ -61,7 +60,7 @@ class MalformedIdentity(InvalidPeer):
     reason: str
 
     def __str__(self) -> str:
-        return f"the peer's URI SAN is not a workload's SPIFFE ID: {self.reason}"
+        return f"the peer's URI SAN is not a workload SPIFFE ID: {self.reason}"
 
 
 @dataclass(eq=False)
@@ -78,7 +77,7 @@ class WrongUsage(InvalidPeer):
     missing: str
 
     def __str__(self) -> str:
-        return f"the certificate of {self.identity} states its usages, and {self.missing} is not among them"
+        return f"the certificate of {self.identity} restricts its usages and does not include {self.missing}"
 
 
 @dataclass(eq=False)
@@ -88,7 +87,7 @@ class UntrustedDomain(InvalidPeer):
 
     def __str__(self) -> str:
         known = ", ".join(sorted(self.trust_domains)) or "none"
-        return f"{self.identity} is of a trust domain that is not accepted here (accepted: {known})"
+        return f"{self.identity} is in a trust domain that is not accepted (accepted: {known})"
 
 
 @dataclass(eq=False)
@@ -98,12 +97,12 @@ class UnexpectedIdentity(InvalidPeer):
 
     def __str__(self) -> str:
         wanted = ", ".join(sorted(map(str, self.expected))) or "nobody: the destination's identity is unknown"
-        return f"{self.identity} answered where another was expected ({wanted}); the registry may be out of date"
+        return f"the server is {self.identity}; expected was {wanted}; the registry may be out of date"
 
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """PEM text, and where it is from: a file, or whoever sent it. May be a secret: `repr` doesn't show the text."""
+    """PEM text with its origin, a file or the sender. It may be secret, so `repr` hides the text."""
 
     origin: str
     text: bytes = field(repr=False)
@@ -111,16 +110,16 @@ class Pem:
 
 @dataclass(frozen=True, slots=True)
 class PrivateKey:
-    """A secret: neither `repr` nor `str` shows it."""
+    """A secret. Neither `repr` nor `str` shows it."""
 
     pem: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A workload's certificate with its key and the roots it trusts, checked by `of` to belong together.
+    """A workload's certificate with its key and trusted roots. `of` checks that they belong together.
 
-    `not_before` and `not_after` are those of the whole chain: peers believe a leaf no longer than its intermediates.
+    `not_before` and `not_after` apply to the whole chain, because peers accept a leaf no longer than its intermediates.
     """
 
     identity: Identity
@@ -134,7 +133,7 @@ class Certificate:
 
     @classmethod
     def of(cls, chain: Pem, key: Pem, bundle: Pem, *, now: float | None = None) -> "Certificate":
-        """Check the three parts; raises InvalidCertificate naming the one that is at fault."""
+        """Check the three parts. Raises InvalidCertificate, which names the faulty part."""
         certificates = _parse_certificates(chain)
         leaf = certificates[0]
         _parse_certificates(bundle)
@@ -145,7 +144,7 @@ class Certificate:
         try:
             identity = _inspect(leaf).identity
         except InvalidPeer as error:
-            # The same rules bind us: what we would refuse from a peer, every peer refuses from us.
+            # We apply the same rules to ourselves: peers refuse what we would refuse from them.
             raise InvalidCertificate(chain.origin, f"peers would refuse it: {error}") from error
         return cls(
             identity=identity,
@@ -160,7 +159,7 @@ class Certificate:
 
 
 def verify_client(der: bytes, trust_domains: frozenset[str]) -> Identity:
-    """The identity of a client whose chain OpenSSL has accepted; raises InvalidPeer."""
+    """Return the identity of a client whose chain OpenSSL has accepted. Raises InvalidPeer."""
     leaf = _inspect_der(der)
     if not leaf.may_be_client:
         raise WrongUsage(leaf.identity, "clientAuth")
@@ -170,7 +169,8 @@ def verify_client(der: bytes, trust_domains: frozenset[str]) -> Identity:
 
 
 def verify_server(der: bytes, expected: frozenset[Identity]) -> Identity:
-    """The identity of a server whose chain OpenSSL has accepted; nobody matches an empty `expected`."""
+    """Return the identity of a server whose chain OpenSSL has accepted. An empty `expected` matches nobody. Raises
+    InvalidPeer."""
     leaf = _inspect_der(der)
     if not leaf.may_be_server:
         raise WrongUsage(leaf.identity, "serverAuth")
@@ -180,12 +180,12 @@ def verify_server(der: bytes, expected: frozenset[Identity]) -> Identity:
 
 
 def peer_identity(der: bytes) -> Identity:
-    """Who a leaf certificate says it is, by the rules that hold for both sides; raises InvalidPeer."""
+    """Return the identity in a leaf certificate, by the rules for both sides. Raises InvalidPeer."""
     return _inspect_der(der).identity
 
 
 def expiry(der: bytes) -> float:
-    """Until when a leaf certificate counts, in seconds of the wall clock; raises InvalidPeer."""
+    """Return the expiry of a leaf certificate, in seconds of the wall clock. Raises InvalidPeer."""
     return _inspect_der(der).not_after
 
 
@@ -197,7 +197,7 @@ class _Leaf:
     not_after: float
 
 
-# A peer shows the same certificate in each of its handshakes until it rotates; reading one takes about 10 µs.
+# A peer presents the same certificate in every handshake until rotation; parsing one takes about 10 µs.
 @lru_cache(maxsize=1024)
 def _inspect_der(der: bytes) -> _Leaf:
     try:
@@ -245,14 +245,14 @@ def _parse_certificates(pem: Pem) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem.text)
     except ValueError as error:
-        raise InvalidCertificate(pem.origin, "holds no readable PEM certificate") from error
+        raise InvalidCertificate(pem.origin, "contains no valid PEM certificate") from error
 
 
 def _check_key(key: Pem, leaf: x509.Certificate, chain: Pem) -> None:
     try:
         public_key = load_pem_private_key(key.text, password=None).public_key()
     except (ValueError, TypeError) as error:
-        raise InvalidCertificate(key.origin, "holds no readable PEM private key without a password") from error
+        raise InvalidCertificate(key.origin, "contains no valid PEM private key without a password") from error
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public_key.public_bytes(*form) != leaf.public_key().public_bytes(*form):
         raise InvalidCertificate(key.origin, f"the key does not belong to the first certificate of {chain.origin}")
@@ -263,4 +263,4 @@ def _check_time(chain: Pem, not_before: datetime, not_after: datetime, now: floa
     if moment < not_before:
         raise InvalidCertificate(chain.origin, f"is not valid before {not_before}; check the clock")
     if moment >= not_after:
-        raise InvalidCertificate(chain.origin, f"expired at {not_after}; have a new one issued")
+        raise InvalidCertificate(chain.origin, f"expired at {not_after}; issue a new one")

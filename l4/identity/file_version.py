@@ -1,14 +1,14 @@
-"""Whether a file is still the one that was read: told by stat, because inotify misses what network file systems do."""
+"""Detect changes of a file by stat. inotify is not used, because it misses changes on network file systems."""
 
 import os
 from pathlib import Path
 
 Version = tuple[int, int, int] | None
-"""Of a file; None while it can't be looked at."""
+"""Version of a file; None while it cannot be accessed."""
 
 
 def version_of(path: Path | str) -> Version:
-    """Differs after a rename over the file, and after a write."""
+    """Return a value that changes when the file is written or replaced."""
     try:
         status = os.stat(path)
     except OSError:

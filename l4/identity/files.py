@@ -1,13 +1,13 @@
-"""Certificates from files that other programs renew: a mounted Secret, cert-manager's CSI driver, our development CA.
+"""Certificates from files that other programs renew: a mounted Secret, cert-manager's CSI driver, the development CA.
 
-Files are polled by stat once a second: a renewal happens every few hours, and inotify misses what network file
-systems and symlink swaps do. A new certificate replaces the old one only if chain, key and trust bundle load as a
-whole, OpenSSL accepts them, and the identity is the same: policies, peers and metrics know a process by one identity,
-so who is to be somebody else starts anew. Until then the old one keeps serving, each distinct failure is logged once,
-and there is a sentence for readiness. New handshakes use the new certificate at once, connections made with the old one
-live on until that expires.
+Files are polled by stat once a second: a renewal happens every few hours, and inotify misses changes on network file
+systems and symlink swaps. A new certificate replaces the old one only if chain, key and trust bundle load together,
+OpenSSL accepts them, and the identity is unchanged: policies, peers and metrics know a process by one identity, so a
+new identity needs a restart. Until then the old certificate stays in use, each distinct failure is logged once, and
+readiness has a concern. New handshakes use a new certificate immediately; existing connections continue until the old
+certificate expires.
 
-Nothing is served after its time: `get` fails closed with a sentence, and long before that somebody is warned.
+An expired certificate is never used: `get` raises, after warnings long before that time.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def load(chain: Path, key: Path, bundle: Path, *, now: float | None = None) -> Certificate:
-    """Read and check the three PEM files; raises InvalidCertificate naming the file that is at fault."""
+    """Read and check the three PEM files. Raises InvalidCertificate, which names the faulty file."""
     return Certificate.of(_read(chain), _read(key), _read(bundle), now=now)
 
 
@@ -41,7 +41,7 @@ def _read(path: Path) -> Pem:
 
 
 class FileStore:
-    """One workload's certificate, in three files, and if there is one, the list of those that are revoked."""
+    """One workload's certificate in three files, and optionally a revocation list."""
 
     def __init__(
         self,
@@ -65,30 +65,30 @@ class FileStore:
 
     @property
     def current(self) -> WorkloadCertificate:
-        """What was loaded last, expired or not; `load` must have succeeded before."""
+        """The certificate loaded last, which may have expired. Raises InvalidCertificate before the first load."""
         if self._current is None:
             raise InvalidCertificate(str(self._paths[0]), "has not been loaded")
         return self._current
 
     def want(self, identity: Identity) -> None:
-        """Nothing to do: the files hold one identity's certificate and are followed anyway."""
+        """Does nothing: the files hold one certificate, and are followed in any case."""
 
     def forget(self, identity: Identity) -> None:
-        """Nothing to do, as for `want`."""
+        """Does nothing, as `want`."""
 
     def get(self, identity: Identity) -> WorkloadCertificate:
         current = self._current
         if current is None:
             raise NoCertificate(identity, f"{self._paths[0]} has not been loaded")
         if current.identity != identity:
-            raise NoCertificate(identity, f"{self._paths[0]} is the certificate of {current.identity}")
+            raise NoCertificate(identity, f"{self._paths[0]} contains the certificate of {current.identity}")
         if current.seconds_left(self._clock()) <= 0:
             raise NoCertificate(identity, f"{self._paths[0]} expired at {current.certificate.not_after}")
         return current
 
     @property
     def concern(self) -> str:
-        """What somebody should look after: a renewal that is late, or that can't be used. Empty while nothing is."""
+        """A late or failing renewal that needs attention, or an empty text."""
         failure = f"{self._kept}: {self._last_failure}" if self._last_failure else ""
         return "; ".join(filter(None, (failure, self.current.concern(self._clock()))))
 
@@ -97,26 +97,26 @@ class FileStore:
         return self.current.seconds_left(self._clock())
 
     def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None:
-        """Call `callback` after every replacement, with the new certificate."""
+        """Call `callback` with the new certificate after every replacement."""
         self._callbacks.append(callback)
 
     def load(self) -> None:
-        """Read the files now; raises InvalidCertificate and then leaves everything as it was."""
-        version = self._version()  # taken first: a change during the load is seen by the next poll
+        """Read the files now. Raises InvalidCertificate and leaves the state unchanged."""
+        version = self._version()  # taken first, so that the next poll sees a change during the load
         path = self._revocations_path
         revocations = Revocations.load(path) if path is not None else None
         loaded = WorkloadCertificate(load(*self._paths, now=self._clock()), revocations)
         if self._current is not None and loaded.identity != self._current.identity:
             raise InvalidCertificate(
                 str(self._paths[0]),
-                f"is the certificate of {loaded.identity} now; put that of {self._current.identity} back, or restart",
+                f"now contains the certificate of {loaded.identity}; restore {self._current.identity} or restart",
             )
         self._current = loaded
         self._loaded_version = version
         self._last_failure = ""
 
     def refresh(self) -> None:
-        """Load again if a file has changed. A failure is tried again at the next call, and logged once."""
+        """Reload if a file has changed. A failure is retried at the next call, and logged once."""
         if self._version() != self._loaded_version:
             self._replace()
         warning = self._current.concern(self._clock()) if self._current is not None else ""
@@ -145,7 +145,7 @@ class FileStore:
     def _kept(self) -> str:
         if self._current is None:
             return "the certificate cannot be loaded"
-        return f"the certificate of {self._current.identity} stays in use, the new one cannot be loaded"
+        return f"the old certificate of {self._current.identity} stays in use, because the new one cannot be loaded"
 
     def _version(self) -> tuple[Version, ...]:
         more = () if self._revocations_path is None else (self._revocations_path,)
@@ -159,10 +159,10 @@ class FileStore:
 
 
 class FolderStore:
-    """The certificates of many workloads: `<namespace>.<service account>.pem` and `.key` in one folder.
+    """Certificates of many workloads: `<namespace>.<service account>.pem` and `.key` in one folder.
 
-    They are loaded when first asked for. A namespace has no dot; whatever a file is called, it serves only the
-    identity that its certificate carries. All of them share one bundle, and one list of those that are revoked.
+    A certificate is loaded when it is first requested. Whatever its name, a file serves only the identity in its
+    certificate. All share one trust bundle and one revocation list.
     """
 
     def __init__(
@@ -193,11 +193,12 @@ class FolderStore:
         return joined(store.concern for store in self._stores.values())
 
     def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None:
-        """Call `callback` after every replacement, with the new certificate."""
+        """Call `callback` with the new certificate after every replacement."""
         self._callbacks.append(callback)
 
     def want(self, identity: Identity) -> None:
-        """Read its files, if they are there and there is room; else `get` reads them, or says what is missing."""
+        """Load the identity's files if they exist and there is room. Otherwise `get` loads them, or reports what is
+        missing."""
         if identity not in self._stores and len(self._stores) < self._max_identities:
             with suppress(NoCertificate):
                 self._open(identity)
@@ -230,7 +231,7 @@ class FolderStore:
             callback(certificate)
 
     async def watch(self) -> None:
-        """Refresh what has been asked for, until cancelled."""
+        """Refresh all loaded certificates until cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
             for store in list(self._stores.values()):

@@ -1,8 +1,8 @@
-"""Certificate revocation lists (RFC 5280 section 5): whose certificate counts no more, whatever its time says.
+"""Certificate revocation lists (RFC 5280 section 5).
 
-In a handshake OpenSSL looks the peer's own certificate up. It then wants a list of each authority that signs peers,
-in its time and with a good signature: where one is missing or too old, those peers are refused. A connection that was
-made before its peer was revoked is looked up here, by issuer and serial number.
+In a handshake, OpenSSL checks the peer's own certificate. It then requires a valid and current list from every
+authority that signs peers; without one, that authority's peers are refused. For connections that were established
+before the revocation, this module compares issuer and serial number.
 """
 
 import logging
@@ -22,7 +22,7 @@ _BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DO
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """The lists of one file. `serials` are pairs of issuer, in DER, and serial number."""
+    """The lists of one file. `serials` are pairs of issuer (DER) and serial number."""
 
     pem: bytes = field(repr=False)
     serials: frozenset[tuple[bytes, int]] = field(repr=False)
@@ -36,22 +36,23 @@ class Revocations:
         except OSError as error:
             raise InvalidCertificate(str(path), f"cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise InvalidCertificate(str(path), f"holds a revocation list that can't be read: {error}") from error
+            raise InvalidCertificate(str(path), f"contains an invalid revocation list: {error}") from error
         if not lists:
-            raise InvalidCertificate(str(path), "holds no revocation list (PEM, X509 CRL)")
+            raise InvalidCertificate(str(path), "contains no revocation list (PEM, X509 CRL)")
         serials = ((it.issuer.public_bytes(), entry.serial_number) for it in lists for entry in it)
         return cls(pem, frozenset(serials))
 
     def has(self, der: bytes) -> bool:
-        """Whether a certificate that was accepted once is revoked now."""
+        """Whether a certificate that was accepted earlier is now revoked."""
         certificate = x509.load_der_x509_certificate(der)
         return (certificate.issuer.public_bytes(), certificate.serial_number) in self.serials
 
 
 class RevocationFile:
-    """The lists of a file that is followed: lists that can't be read leave those of before in use."""
+    """Follows a file of revocation lists. If new lists are invalid, the previous ones stay in use."""
 
     def __init__(self, path: Path) -> None:
+        """Why the file is unusable; empty if it is usable."""
         self.concern = ""
         """Why the file can't be used; empty while it can."""
         self._path = path
@@ -64,14 +65,14 @@ class RevocationFile:
 
     @property
     def current(self) -> Revocations:
-        """Raises InvalidCertificate while none has been read: then nobody can say who is revoked."""
+        """The current lists. Raises InvalidCertificate until the first successful load."""
         if self._current is None:
-            raise InvalidCertificate(str(self._path), "no revocation list has been read")
+            raise InvalidCertificate(str(self._path), "no revocation list has been loaded")
         return self._current
 
     def refresh(self) -> None:
-        """Read the file again if it has changed. A failure is tried again at the next call, and logged once."""
-        version = version_of(self._path)  # taken first: a change during the load is seen by the next call
+        """Reload the file if it has changed. A failure is retried at the next call, and logged once."""
+        version = version_of(self._path)  # taken first, so that the next call sees a change during the load
         if version is not None and version == self._version:
             return
         try:

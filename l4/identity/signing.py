@@ -1,13 +1,13 @@
-"""Certificates that an authority signs: requested when an identity is wanted, and renewed at half of their life.
+"""Certificates signed by an authority: requested when an identity is wanted, and renewed halfway through their life.
 
-Every request has a key of its own, which never touches a disk. A certificate is renewed when 40 to 50 % of its life
-are over, at random, so that replicas that started together don't ask together. A failed request is repeated after a
-pause that doubles and varies; the certificate of before serves until it expires, never longer. At most `MAX_REQUESTS`
-are under way, and identities without a certificate go first. An answer for an identity that has been forgotten
-meanwhile is dropped.
+Each request has its own key, which is never written to disk. A certificate is renewed at a random point between 40 and
+50 % of its life, so that replicas that started together do not renew together. A failed request is repeated after a
+jittered, doubling pause; the previous certificate stays in use until it expires, and no longer. At most `MAX_REQUESTS`
+requests run at a time, and identities without a certificate come first. An answer for an identity that was forgotten in
+the meantime is dropped.
 
-The authority is trusted for what it signs, not for what it says: an answer replaces a certificate only if chain, key
-and bundle fit together, OpenSSL accepts them, and the identity is the one that was asked for.
+Answers are verified: one replaces a certificate only if chain, key and bundle match, OpenSSL accepts them, and the
+identity is the requested one.
 """
 
 import asyncio
@@ -28,22 +28,24 @@ from policies.attributes import Identity
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 8
-"""As many as ztunnel has under way."""
+"""ztunnel's limit."""
 REQUEST_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 150.0
 _RENEWAL_SHARES = 0.4, 0.5
 _PAUSE_SHARES = 0.8, 1.2
 _MIN_RENEWAL_SECONDS = 1.0
-"""An authority may sign for a moment only; it isn't asked more often than this."""
+"""Minimum interval between requests, even if the authority signs for a very short time."""
 _LOOK_SECONDS = 1.0
-"""The wall clock may be set, and the list of revocations replaced."""
+"""Interval of checks for an adjusted wall clock and for new revocation lists."""
 
 
 @dataclass(slots=True, eq=False)
 class _Wanted:
-    """`due` is when the authority is asked next, in seconds of the wall clock; `failure` why the last request failed,
-    empty when it did not."""
+    """The state of one wanted identity.
+
+    `due` is the wall-clock time of the next request. `failure` says why the last request failed, or is empty.
+    """
 
     identity: Identity
     due: float
@@ -54,7 +56,7 @@ class _Wanted:
 
 
 class AuthoritySource:
-    """The certificates of the identities that are wanted, signed by `authority` while `watch` runs."""
+    """Certificates of all wanted identities, signed by `authority` while `watch` runs."""
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class AuthoritySource:
     def get(self, identity: Identity) -> WorkloadCertificate:
         wanted = self._wanted.get(identity)
         if wanted is None:
-            raise NoCertificate(identity, self._full if self._is_full else "nobody has said that it is wanted")
+            raise NoCertificate(identity, self._full if self._is_full else "it was not requested")
         current = wanted.current
         if current is None:
             if failure := wanted.failure or self._revocation_concern:
@@ -138,12 +140,12 @@ class AuthoritySource:
 
     @property
     def _must_wait(self) -> bool:
-        """For an answer, or for the list of revocations, without which no certificate could be used."""
+        """Whether to wait for an answer, or for the revocation list, without which no certificate is usable."""
         is_unread = self._revocations is not None and not self._revocations.is_read
         return is_unread or self._under_way >= MAX_REQUESTS
 
     def _due(self) -> list[_Wanted]:
-        """Whom to ask for now."""
+        """Return the identities to request a certificate for now."""
         if self._must_wait:
             return []
         now, room = self._clock(), MAX_REQUESTS - self._under_way
@@ -168,7 +170,7 @@ class AuthoritySource:
         wanted.request.add_done_callback(ended)
 
     async def _request(self, wanted: _Wanted) -> None:
-        """Ask the authority once; whatever it does concerns this identity alone."""
+        """Send one request to the authority. A failure affects only this identity."""
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 signed = await self._signed(wanted.identity)
@@ -181,8 +183,8 @@ class AuthoritySource:
             self._failed(wanted, "the request to the authority was cancelled")
         except (AuthorityError, InvalidCertificate) as error:
             self._failed(wanted, str(error))
-        except Exception as error:  # a fault of the authority's client; the other identities are still to be served
-            self._failed(wanted, f"asking the authority failed: {error!r}", error)
+        except Exception as error:  # a bug in the authority's client must not affect other identities
+            self._failed(wanted, f"the request to the authority failed: {error!r}", error)
         else:
             if self._wanted.get(wanted.identity) is wanted:
                 self._succeeded(wanted, signed)
@@ -228,8 +230,8 @@ class AuthoritySource:
                 continue
             try:
                 wanted.current = WorkloadCertificate(old.certificate, self._known_revocations())
-            except InvalidCertificate as error:  # for want of descriptors: the next look tries again
-                self._stale = f"the list of revocations is not in use yet: {error}"
+            except InvalidCertificate as error:  # out of descriptors; the next check tries again
+                self._stale = f"the new revocation list is not in use yet: {error}"
                 return
             if self._wanted.get(wanted.identity) is wanted:
                 self._tell(wanted.current)
@@ -244,7 +246,7 @@ class AuthoritySource:
 
 
 def _concern(wanted: _Wanted, now: float) -> str:
-    """What an operator should look after; empty while nothing is."""
+    """Return what needs an operator's attention, or an empty text."""
     current, identity = wanted.current, wanted.identity
     if not wanted.failure:
         return current.concern(now) if current is not None else ""
@@ -253,4 +255,4 @@ def _concern(wanted: _Wanted, now: float) -> str:
     if current.seconds_left(now) <= 0:
         return f"{current.concern(now)}: {wanted.failure}"
     not_after = current.certificate.not_after
-    return f"the certificate of {identity} cannot be renewed, and serves until {not_after}: {wanted.failure}"
+    return f"the certificate of {identity} cannot be renewed and expires at {not_after}: {wanted.failure}"

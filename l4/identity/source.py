@@ -1,7 +1,7 @@
-"""What a source of certificates is, wherever it has them from: files, or an authority.
+"""The interface of certificate sources. A source may use files or an authority.
 
-Whoever uses certificates asks for an identity's, each time anew, and never keeps one: so a renewal counts for new
-connections at once, and no certificate is used after its time.
+Users of certificates call `get` for each connection and never keep the result. A renewal thus affects new connections
+immediately, and no certificate is used after its expiry.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,12 +17,12 @@ Clock = Callable[[], float]
 
 _MAX_CONCERNS = 3
 _ALARM_SHARE = 0.2
-"""Of a certificate's life; whoever renews does it at half of it."""
+"""Remaining share of a certificate's life at which a missing renewal is reported. Renewal is due at half."""
 
 
 @dataclass(eq=False)
 class NoCertificate(Exception):
-    """There is no certificate with which we could speak for this identity now."""
+    """There is no valid certificate for this identity now."""
 
     identity: Identity
     reason: str
@@ -32,16 +32,16 @@ class NoCertificate(Exception):
 
 
 class CertificateAwaited(NoCertificate):
-    """It has been asked for, and the answer may still come."""
+    """The certificate was requested and may still arrive."""
 
 
 class WorkloadCertificate:
-    """A certificate with the TLS contexts of both directions, made once and shared by all its connections."""
+    """A certificate with its two TLS contexts, which are created once and shared by all connections."""
 
     def __init__(self, certificate: Certificate, revocations: Revocations | None = None) -> None:
         self.certificate = certificate
         self.revocations = revocations
-        # Both at once, not on first use (0.8 ms each): what OpenSSL refuses must not replace what works.
+        # Create both now, not on first use (0.8 ms each): what OpenSSL refuses must not replace what works.
         self.server_context = tls.server_context(certificate, revocations)
         self.client_context = tls.client_context(certificate, revocations)
 
@@ -51,18 +51,18 @@ class WorkloadCertificate:
 
     @property
     def expires_at(self) -> float:
-        """In seconds of the wall clock."""
+        """Expiry, in seconds of the wall clock."""
         return self.certificate.not_after.timestamp()
 
     def seconds_left(self, now: float) -> float:
-        """Time until it expires, negative after."""
+        """Seconds until expiry; negative afterwards."""
         return self.expires_at - now
 
     def concern(self, now: float) -> str:
-        """Why somebody should look after it: renewal is late. Empty while it isn't."""
+        """Return a sentence if renewal is late, or an empty text."""
         certificate, left = self.certificate, self.seconds_left(now)
         if left <= 0:
-            return f"the certificate of {self.identity} expired at {certificate.not_after}: nobody can be served"
+            return f"the certificate of {self.identity} expired at {certificate.not_after}; no connection is possible"
         if left > _ALARM_SHARE * (certificate.not_after - certificate.not_before).total_seconds():
             return ""
         return (
@@ -72,34 +72,34 @@ class WorkloadCertificate:
 
 
 class CertificateSource(Protocol):
-    """Certificates of the identities that are wanted. How many it keeps is bounded."""
+    """Certificates of the wanted identities. Their number is bounded."""
 
     def want(self, identity: Identity) -> None:
-        """Obtain this identity's certificate, and renew it until `forget`. Returns at once; may be called again."""
+        """Obtain the identity's certificate, and renew it until `forget`. Returns at once; may be repeated."""
 
     def get(self, identity: Identity) -> WorkloadCertificate:
-        """The certificate to speak as `identity` now; raises NoCertificate. Cheap: call it for every connection."""
+        """Return the current certificate of `identity`. Raises NoCertificate. Cheap: call it for every connection."""
 
     def forget(self, identity: Identity) -> None:
-        """Keep and renew it no more; its workloads are gone."""
+        """Stop keeping and renewing the certificate, because its workloads are gone."""
 
     def on_change(self, callback: Callable[[WorkloadCertificate], None]) -> None:
-        """Call `callback` with every certificate that takes another one's place, or that was waited for."""
+        """Call `callback` with every new certificate, whether first or renewed."""
 
     @property
     def seconds_left(self) -> float | None:
-        """Time until the first of them expires, negative after; None while there is none."""
+        """Seconds until the first certificate expires; negative afterwards. None if there is none."""
 
     @property
     def concern(self) -> str:
-        """What an operator should look after: a renewal that is late or fails. Empty while nothing is."""
+        """Return a late or failing renewal that needs attention, or an empty text."""
 
     async def watch(self) -> None:
-        """Obtain and renew until cancelled. A vital loop."""
+        """Obtain and renew certificates until cancelled. A vital loop."""
 
 
 class OwnCertificate:
-    """The certificate of a program that is one workload, out of a source that may have many."""
+    """The certificate of a program that is one workload, from a source that may have many."""
 
     def __init__(self, source: CertificateSource, identity: Identity) -> None:
         self.identity = identity
@@ -107,12 +107,12 @@ class OwnCertificate:
         source.want(identity)
 
     def get(self) -> WorkloadCertificate:
-        """The certificate to speak as ourselves now; raises NoCertificate."""
+        """Return our current certificate. Raises NoCertificate."""
         return self.source.get(self.identity)
 
 
 def joined(concerns: Iterable[str]) -> str:
-    """The first of many concerns in one sentence, and how many more there are."""
+    """Join the first concerns in one sentence, with the number of the others."""
     found = list(filter(None, concerns))
     more = [f"and {len(found) - _MAX_CONCERNS} more"] if len(found) > _MAX_CONCERNS else []
     return "; ".join(found[:_MAX_CONCERNS] + more)

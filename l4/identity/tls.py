@@ -1,12 +1,12 @@
-"""TLS as the mesh speaks it: version 1.3 with ALPN `h2`, both sides show a certificate, nothing else is negotiable.
+"""The mesh's TLS: version 1.3 with ALPN `h2` and certificates on both sides. Nothing else is negotiable.
 
-A context is built once per certificate, never per connection. No session tickets and no early data, so that no
-session outlives the certificate it was made with; no SNI and no host names, because the peer is who its SPIFFE ID
-says. The handshake alone is not enough: ask `authenticate_client` or `authenticate_server` when it is done, and close
-the connection when they raise. A client of TLS 1.3 learns that it was refused only from its first read.
+A context is created once per certificate, never per connection. There are no session tickets and no early data, so that
+no session outlives its certificate. There is no SNI and no host name, because the SPIFFE ID identifies the peer. The
+handshake alone is not sufficient: call `authenticate_client` or `authenticate_server` after it, and close the
+connection if they raise. A TLS 1.3 client learns only from its first read that it was refused.
 
-Connect with `create_connection(…, ssl=context, server_hostname="")`: the empty name leaves SNI out. Accept with
-`accept`, which also delivers the alert that tells a refused client why.
+Connect with `create_connection(…, ssl=context, server_hostname="")`; the empty name omits SNI. Accept with `accept`,
+which also delivers the alert that tells a refused client the reason.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class NoCommonProtocol(InvalidPeer):
 
 
 class HandshakeRefused(ssl.SSLError):
-    """OpenSSL refused the peer; the message is OpenSSL's, `alert` the bytes that would tell the peer."""
+    """OpenSSL refused the peer. The message is OpenSSL's; `alert` holds the bytes that tell the peer."""
 
     alert = b""
 
@@ -60,12 +60,12 @@ def client_context(certificate: Certificate, revocations: Revocations | None = N
 
 
 def authenticate_client(connection: ssl.SSLObject, trust_domains: frozenset[str]) -> Identity:
-    """Who connected to us; raises InvalidPeer. Call it once, after the handshake."""
+    """Return the identity of the connected client. Raises InvalidPeer. Call it once, after the handshake."""
     return verify_client(_peer_certificate(connection), trust_domains)
 
 
 def authenticate_server(connection: ssl.SSLObject, expected: frozenset[Identity]) -> Identity:
-    """Which of the expected workloads we reached; raises InvalidPeer. Call it once, after the handshake."""
+    """Return which of the expected workloads the server is. Raises InvalidPeer. Call it once, after the handshake."""
     return verify_server(_peer_certificate(connection), expected)
 
 
@@ -75,10 +75,11 @@ async def accept(
     context: ssl.SSLContext,
     handshake_seconds: float = 5,
 ) -> asyncio.Transport:
-    """Do the server's handshake on an accepted socket, which is ours from here on; raises OSError when it fails.
+    """Run the server's handshake on an accepted socket, which this function then owns. Raises OSError if the handshake
+    fails.
 
-    Neither asyncio nor uvloop writes the alert of a handshake that failed: they close, and the client has no idea
-    why. A second descriptor of the socket outlives their close by as long as that one write takes.
+    Neither asyncio nor uvloop sends the alert of a failed handshake: they close, and the client does not learn the
+    reason. A second descriptor keeps the socket open until the alert has been written.
     """
     loop = asyncio.get_running_loop()
     with connection.dup() as spare:
@@ -130,12 +131,12 @@ class _ServerContext(ssl.SSLContext):
 
 
 def peer_expires_at(connection: ssl.SSLObject) -> float:
-    """Until when the peer's certificate counts, in seconds of the wall clock."""
+    """Return the expiry of the peer's certificate, in seconds of the wall clock."""
     return expiry(_peer_certificate(connection))
 
 
 def is_revoked(connection: ssl.SSLObject, revocations: Revocations) -> bool:
-    """Whether the peer, accepted once, would no longer be."""
+    """Whether the certificate of a connected peer is now revoked."""
     der = connection.getpeercert(binary_form=True)
     return der is None or revocations.has(der)
 
@@ -165,17 +166,17 @@ def _configured(context: ssl.SSLContext, certificate: Certificate, revocations: 
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     except (ssl.SSLError, ValueError) as error:
         raise InvalidCertificate(
-            certificate.origin, f"OpenSSL refuses it, its key, its bundle or its revocations: {error}"
+            certificate.origin, f"OpenSSL rejects the certificate, key, trust bundle or revocation list: {error}"
         ) from error
-    except OSError as error:  # for want of descriptors or memory of ours
+    except OSError as error:  # we are out of descriptors or memory
         raise InvalidCertificate(certificate.origin, f"cannot be loaded now: {error.strerror or error}") from error
     return context
 
 
 @contextmanager
 def _in_memory(*parts: bytes) -> Iterator[str]:
-    # The ssl module takes file names only. An anonymous file keeps the key off the disk, and what was checked when it
-    # was loaded is what OpenSSL reads, however the files change meanwhile.
+    # The ssl module accepts only file names. An anonymous file keeps the key off the disk, and ensures that OpenSSL
+    # reads what was checked, even if the original files change.
     with os.fdopen(os.memfd_create("certificate"), "wb") as file:
         file.write(b"\n".join(parts))
         file.flush()

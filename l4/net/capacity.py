@@ -1,10 +1,13 @@
-"""How many connections a process accepts. The surplus is accepted and closed: clients are told at once, and what is
-open keeps the file descriptors it needs."""
+"""Limit the number of connections of a process.
+
+Connections beyond the limit are accepted and closed: clients notice at once, and open connections keep the file
+descriptors that they need.
+"""
 
 import resource
 
 _SHARE_OF_FILES = 0.4
-"""Each connection may need another one onwards; the rest is for configuration, name servers and operators."""
+"""Each connection may need a second one upstream; the rest is for configuration, DNS and operators."""
 
 
 class Capacity:
@@ -17,10 +20,10 @@ class Capacity:
         if files != resource.RLIM_INFINITY:
             max_connections = min(max_connections, int(files * _SHARE_OF_FILES))
         self._left = max_connections
-        self.is_shut = False  # nothing more is let in for now
+        self.is_shut = False  # whether all new connections are refused for now
 
     def take(self) -> bool:
-        """Whether there is room for one connection more; if so, it is taken."""
+        """Take a place for a connection if there is one. Returns whether there was."""
         if self.is_shut or self._left <= 0:
             return False
         self._left -= 1
@@ -28,7 +31,7 @@ class Capacity:
 
     @property
     def limit(self) -> str:
-        """The setting because of which `take` has refused."""
+        """Name of the setting that made `take` refuse."""
         return "memory_limit_bytes" if self.is_shut else "max_connections"
 
     def give_back(self) -> None:

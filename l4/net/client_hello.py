@@ -1,14 +1,14 @@
-"""The server name that a TLS client asks for (RFC 6066 section 3), read in passing from its ClientHello (RFC 8446).
+"""Read the server name (SNI, RFC 6066 section 3) from a TLS ClientHello (RFC 8446) as it passes.
 
-Nothing is held back or changed for this, and what cannot be understood is left alone: it only helps to name a
-connection in logs. A client that hides the name (ECH) shows its outer one.
+Nothing is delayed or changed, and anything unexpected is ignored: the name only labels the connection in logs. A client
+that hides its name (ECH) shows the outer name.
 """
 
 _HANDSHAKE = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
 _MAX_BYTES = 16 << 10
-_MAX_NAME = 255  # RFC 1035 section 2.3.4: what is longer names no host
+_MAX_NAME = 255  # RFC 1035 section 2.3.4: a longer name is not a host name
 
 
 class ClientHello:
@@ -19,11 +19,11 @@ class ClientHello:
     def __init__(self) -> None:
         self.server_name = ""
         self._left = _MAX_BYTES
-        self._records = b""  # from the first one that isn't whole
+        self._records = b""  # bytes from the first incomplete record on
         self._message = bytearray()
 
     def feed(self, data: bytes) -> bool:
-        """Look at what came; False when there is nothing more to look for."""
+        """Examine received bytes. Returns False when nothing more is needed."""
         self._left -= len(data)
         self._records += data
         try:
@@ -38,7 +38,7 @@ class ClientHello:
         return False
 
     def _is_whole(self) -> bool:
-        """Take the handshake message, which may lie in several records, out of those that are whole."""
+        """Take the handshake message, which may span several records, from the complete records."""
         records, message = self._records, self._message
         start = 0
         while len(records) > start:

@@ -1,16 +1,16 @@
-"""Joins two byte streams: what comes in at one goes out at the other, both ways, with no task and no queue.
+"""Copy bytes between two streams in both directions, without tasks and queues.
 
-Works for anything that is an `asyncio.Transport`, so for TCP and for tunnels alike. The rules:
+Works for any `asyncio.Transport`, so for TCP connections and tunnels alike. Rules:
 
 - Half-close is exact: the end of one direction (FIN or END_STREAM) is passed on after its last byte, and the other
-  direction goes on. When both have ended, both sides are closed.
-- Backpressure: while one side takes no more, nothing is read from the other.
-- A side that breaks takes the other along: gently when it had said everything (what it said still arrives), else by a
-  reset, so that nobody takes half an answer for a whole one.
-- A destination that is gone before a byte has passed either way can be replaced (`on_unused_lost`).
-- Sides may connect in any order. The one that waits holds the first chunk it got and reads no further.
+  direction continues. When both have ended, both sides are closed.
+- Backpressure: while one side cannot write, the other side is not read.
+- If one side breaks, the other is closed: normally if the broken side had sent its end (its data still arrives), else
+  by a reset, so that no partial response is taken for a complete one.
+- A destination that is lost before a byte has passed in either direction can be replaced (`on_unused_lost`).
+- Sides may connect in any order. The first one holds its first chunk and reads no further.
 
-There is no idle timeout: a peer that vanished is noticed by TCP keepalive and HTTP/2 PING.
+There is no idle timeout: TCP keepalive and HTTP/2 PING detect vanished peers.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 class SideLost(ConnectionError):
-    """One side was gone before both directions had ended; the words are ztunnel's."""
+    """One side was lost before both directions had ended. The text is ztunnel's."""
 
     def __init__(self, side: str, cause: Exception | None) -> None:
         super().__init__(f"{side} disconnected before all data was written" + (f": {cause}" if cause else ""))
@@ -32,11 +32,11 @@ class SideLost(ConnectionError):
 
 
 class Copy:
-    """`near` is the protocol for the side that opened the connection, `far` for its destination.
+    """`near` is the protocol of the side that opened the connection, `far` that of its destination.
 
-    `on_done` is called once, when both sides are gone: with None when both directions ended in order, else with what
-    ended them first. `on_unused_lost` is asked when the far side is gone, with the reason, and nobody has said anything
-    yet: True if it connects another one to `far`, or aborts.
+    `on_done` is called once, when both sides have ended: with None if both directions ended normally, else with the
+    first error. `on_unused_lost` is called with the reason if the far side is lost before any byte has passed. It
+    returns True if it connects another destination to `far`, or aborts.
     """
 
     def __init__(self, on_done: Callable[[Exception | None], None]) -> None:
@@ -50,29 +50,29 @@ class Copy:
 
     @property
     def received(self) -> int:
-        """Bytes that came from the near side."""
+        """Bytes received from the near side."""
         return self.near.byte_count
 
     @property
     def sent(self) -> int:
-        """Bytes that came from the far side."""
+        """Bytes received from the far side."""
         return self.far.byte_count
 
     def abort(self, error: Exception) -> None:
-        """Reset both sides; one that connects later is reset then."""
+        """Reset both sides. A side that connects later is reset then."""
         self.end(error)
         self.near.reset()
         self.far.reset()
         self.side_gone()
 
     def end(self, error: Exception | None) -> None:
-        """Both directions are through, or `error` keeps them from it; only the first call counts."""
+        """Record that both directions have ended, or the error that prevents it. Only the first call counts."""
         if not self.is_over:
             self.is_over = True
             self._error = error
 
     def is_replaced(self, side: "Side", error: Exception | None) -> bool:
-        """Whether another connection takes the place of one that is gone."""
+        """Whether another connection replaces the lost one."""
         if side is not self.far or self.on_unused_lost is None or self.is_over:
             return False
         return not (self.near.has_spoken or self.far.has_spoken) and self.on_unused_lost(error)
@@ -84,7 +84,7 @@ class Copy:
 
 
 class Side(asyncio.Protocol):
-    """`transport` is there while `is_open`."""
+    """One side of a copy. `transport` exists while `is_open`."""
 
     transport: asyncio.Transport
     other: "Side"
@@ -92,7 +92,7 @@ class Side(asyncio.Protocol):
     def __init__(self, name: str, copy: Copy) -> None:
         self.byte_count = 0
         self.is_open = False
-        self.tap: Callable[[bytes], bool] | None = None  # looks at what comes, as long as it says so
+        self.tap: Callable[[bytes], bool] | None = None  # sees received data for as long as it returns True
         self._name = name
         self._copy = copy
         self._held = b""
@@ -101,13 +101,13 @@ class Side(asyncio.Protocol):
 
     @property
     def has_spoken(self) -> bool:
-        """A byte has come from it, or its end."""
+        """Whether the side has sent a byte or its end."""
         return self.byte_count > 0 or self._has_ended
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are none by inheritance
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
         self.is_open = True
         if self._copy.is_over:
             self.reset()
@@ -125,7 +125,7 @@ class Side(asyncio.Protocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        if not self._has_ended:  # uvloop says it again whenever reading is resumed
+        if not self._has_ended:  # uvloop repeats it whenever reading is resumed
             self._has_ended = True
             self._pass_end_on()
         return True
@@ -155,7 +155,7 @@ class Side(asyncio.Protocol):
     # -- between the two -------------------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """The other side has connected: pass on what was held for it."""
+        """Pass on the data held for the other side, which has connected."""
         if not self.is_open:
             return
         if self._held:
@@ -167,13 +167,13 @@ class Side(asyncio.Protocol):
             self.transport.resume_reading()
 
     def close(self) -> None:
-        """In order, after what is still to be written."""
+        """Close after writing what is buffered."""
         if self.is_open:
             self.transport.close()
 
     def reset(self) -> None:
         if self.is_open:
-            # A tunnel answers for the TLS connection that it shares with others; only plain TCP has its own socket.
+            # A tunnel's socket belongs to a TLS connection shared with others; only plain TCP has its own.
             if self.transport.get_extra_info("ssl_object") is None:
                 reset_on_close(self.transport.get_extra_info("socket"))
             self.transport.abort()
@@ -188,6 +188,6 @@ class Side(asyncio.Protocol):
 
 
 def reset_on_close(sock: socket.socket | None) -> None:
-    """Closing it will send RST instead of FIN."""
+    """Make a later close send RST instead of FIN."""
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)

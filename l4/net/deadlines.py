@@ -1,7 +1,7 @@
-"""Time limits of many things at once, nearly none of which is ever reached.
+"""Many concurrent time limits, nearly none of which expires.
 
-A timer of the loop for each of them would cost more than anything else about them. Those that have the same number of
-seconds end in the order in which they began, so one timer, for the oldest that is left, serves them all.
+One event loop timer for each would dominate the cost. Limits of the same duration expire in the order of their start,
+so one timer per duration, for the oldest limit, is enough.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 _TIMER_SECONDS = 0.001
-"""A loop's timers may fire so much too early."""
+"""Event loop timers may fire this much too early."""
 
 
 class Late(Protocol):
@@ -19,7 +19,7 @@ class Late(Protocol):
 
 
 class _Queue:
-    """Those with the same number of seconds; `due` is in the order in which they end."""
+    """Limits of one duration, in the order in which they expire."""
 
     __slots__ = ("due", "timer")
 
@@ -29,7 +29,7 @@ class _Queue:
 
 
 class Deadlines:
-    """Keeps nothing of whoever has ended, and no timer when nobody is left."""
+    """Keeps no reference to ended limits, and no timer if there are none."""
 
     __slots__ = ("_loop", "_queues")
 
@@ -38,7 +38,7 @@ class Deadlines:
         self._queues: dict[float, _Queue] = {}
 
     def begin(self, who: Late, seconds: float) -> None:
-        """`who.timed_out()` is called then, unless `end` is, with the same number, before."""
+        """Call `who.timed_out()` after `seconds`, unless `end` is called with the same duration before."""
         due = self._loop.time() + seconds
         queue: _Queue | None = self._queues.get(seconds)
         if queue is None:
@@ -69,5 +69,5 @@ class Deadlines:
         for who in late:
             try:
                 who.timed_out()
-            except Exception:  # the others' time is over all the same
-                log.exception("a deadline could not be kept")
+            except Exception:  # the other limits have expired all the same
+                log.exception("handling of an expired deadline failed")

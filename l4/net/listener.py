@@ -1,7 +1,7 @@
-"""Accepts TCP connections: binds early, so that a port in use is said at start, and never spins when files run out.
+"""Accept TCP connections: bind early, so that a port in use is reported at startup, and never spin without descriptors.
 
-What listens for traffic turns connections away before the reserve of file descriptors is used: accepted and closed, so
-that clients are told at once.
+Traffic listeners accept and close connections when only the reserve of file descriptors is left, so that clients notice
+at once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _BACKLOG = 1024
 
 
 class CannotListen(Exception):
-    """Says which address, why, and what can be done."""
+    """A socket cannot be opened. The message gives the address, the reason and the remedy."""
 
     def __init__(self, host: str, port: int, cause: OSError) -> None:
         super().__init__(f"cannot listen on {host}:{port}: {_advice(cause)}")
@@ -29,7 +29,7 @@ class CannotListen(Exception):
 
 
 def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """A listening TCP socket; port 0 takes a free one. Raises CannotListen."""
+    """Return a listening TCP socket. Port 0 selects a free port. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -53,18 +53,18 @@ def _advice(error: OSError) -> str:
         case errno.EADDRINUSE:
             return "another program uses this address; stop it or choose another port"
         case errno.EADDRNOTAVAIL:
-            return "this machine has no such address"
+            return "this machine does not have the address"
         case errno.EACCES:
-            return "ports below 1024 need more rights; choose a higher one"
+            return "ports below 1024 require privileges; choose a higher port"
         case _:
             return error.strerror or str(error)
 
 
 class Listener:
-    """Hands each accepted socket, non-blocking and with TCP_NODELAY, to `on_accept` with the peer's (ip, port).
+    """Passes each accepted socket, non-blocking and with TCP_NODELAY, to `on_accept` with the peer's (ip, port).
 
-    `on_refused` is told "file_descriptors" for each connection that is turned away. `is_reserved`: it may use the
-    reserve, because it bounds its connections itself.
+    `on_refused` is called with "file_descriptors" for each rejected connection. With `is_reserved`, the listener may
+    use the reserve, because it limits its connections itself.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Listener:
 
     @property
     def is_shared(self) -> bool:
-        """Whether another process listens there, too."""
+        """Whether another process also listens at this address."""
         return not self._is_closed and is_shared(self._sock)
 
     def pause(self) -> None:
@@ -107,7 +107,7 @@ class Listener:
             self._loop.add_reader(self._sock, self._readable)
 
     def finish(self) -> None:
-        """Close, but hand over first what has connected already: closing would reset it."""
+        """Close after accepting the connections that are already established, which closing would reset."""
         if not self._is_paused and not self._is_closed:
             while self._accept():
                 pass
@@ -126,7 +126,7 @@ class Listener:
                 return
 
     def _accept(self) -> bool:
-        """Hand over the next connection, or turn it away; False when there is none to be had now."""
+        """Accept the next connection, or reject it. Returns False if there is none."""
         if self._is_paused or self._is_closed:
             return False
         try:
@@ -147,7 +147,7 @@ class Listener:
         return True
 
     def _turn_away(self) -> None:
-        """No descriptor is left: use the spare one to accept and close, so that the client is told at once."""
+        """Use the spare descriptor to accept and close a connection, so that the client notices at once."""
         self._refused()
         os.close(self._spare)
         try:
@@ -159,5 +159,5 @@ class Listener:
 
     def _refused(self) -> None:
         self._on_refused("file_descriptors")
-        advice = "raise the limit (nofile), or run more replicas"
+        advice = "raise the nofile limit, or run more replicas"
         log.warning("no file descriptor is left for a connection to %s:%d; %s", *self.address, advice)

@@ -1,9 +1,8 @@
-"""Gives memory that is no longer used back to the system.
+"""Return unused memory to the operating system.
 
-glibc does so by itself only at the end of its heap; what lies between things that are still used, it keeps. After a
-burst of connections that is most of the heap: 45 of 56 MiB when two hundred hostile clients had come and gone for a
-while, in a process of 61. Looking costs 0.05 ms when there is nothing to give back, and 1 ms when there was that much.
-Where the allocator is another one, this does nothing.
+glibc does this only for the end of its heap. After a burst of connections most free memory lies between used blocks: 45
+of 56 MiB after two hundred hostile clients had come and gone, in a process of 61 MiB. A call costs 0.05 ms if there is
+nothing to return, and 1 ms for that much. With other allocators this does nothing.
 """
 
 import asyncio
@@ -14,7 +13,7 @@ _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 async def give_back_unused() -> None:
-    """Every few seconds, until cancelled."""
+    """Return memory every few seconds until cancelled."""
     while True:
         await asyncio.sleep(_SECONDS)
         give_back()

@@ -1,11 +1,11 @@
-"""How near the process is to its memory limit, so that it sheds load before the kernel kills it.
+"""Memory pressure: shed load before the kernel kills the process.
 
-    85 %  TIGHT      idle connections to endpoints are closed, what is unused goes back to the system
-    92 %  SCARCE     new requests are answered 503
-    97 %  EXHAUSTED  new connections are turned away
+    85 %  TIGHT      close idle connections to endpoints, return unused memory
+    92 %  SCARCE     answer new requests with 503
+    97 %  EXHAUSTED  reject new connections
 
-A level is left again 5 % below where it began, so that it doesn't flicker. The limit is that of the cgroup (of either
-version) unless the settings name one; without any, nothing is watched.
+A level ends 5 % below its start, so that it does not flicker. The limit is that of the cgroup (version 1 or 2), unless
+the settings give one. Without a limit, memory is not watched.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _SECONDS = 1.0
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _NO_LIMIT = 1 << 60
-"""cgroup version 1 has no word for it, but a number that nobody reaches."""
+"""cgroup version 1 expresses "no limit" as a very large number."""
 _STATM = Path("/proc/self/statm")
 
 
@@ -35,7 +35,7 @@ _RELIEF = 5
 
 
 def level_after(level: Level, used: int, limit: int) -> Level:
-    """The level once `used` of `limit` bytes are taken."""
+    """Return the new level when `used` of `limit` bytes are in use."""
     percent = 100 * used / limit
     reached = max(it for it in Level if percent >= it)
     if reached >= level or percent >= level - _RELIEF:
@@ -44,7 +44,7 @@ def level_after(level: Level, used: int, limit: int) -> Level:
 
 
 def memory_limit(configured: int) -> int | None:
-    """Bytes: the `configured`, or, when that is 0, the cgroup's; None without any."""
+    """Return the limit in bytes: `configured`, or the cgroup's if that is 0. None without a limit."""
     if configured:
         return configured
     for path in _CGROUP_LIMITS:
@@ -58,18 +58,18 @@ def memory_limit(configured: int) -> int | None:
 
 
 def resident() -> int:
-    """Bytes of memory that the process has in use."""
+    """Bytes of memory in use by the process."""
     return int(_STATM.read_text().split()[1]) * resource.getpagesize()
 
 
 async def watch(limit: int, changed: Callable[[Level], None], used: Callable[[], int] = resident) -> None:
-    """Tell of each change of the level, and of the level again each second while it isn't calm; until cancelled."""
+    """Report each change of level, and every second while the level is not CALM. Runs until cancelled."""
     level = Level.CALM
     while True:
         await asyncio.sleep(_SECONDS)
         before, now_used = level, used()
         level = level_after(level, now_used, limit)
         if level is not before:
-            log.warning("memory is %s: %d of %d MiB are in use", level.name.lower(), now_used >> 20, limit >> 20)
+            log.warning("memory level %s: %d of %d MiB in use", level.name.lower(), now_used >> 20, limit >> 20)
         if level is not Level.CALM or before is not Level.CALM:
             changed(level)

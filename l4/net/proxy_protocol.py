@@ -1,7 +1,7 @@
 """PROXY protocol version 2 (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt), as a ztunnel sends it to a
-waypoint that stands behind it: who the client is, and where it meant to go. Version 1 has no room for an identity.
+waypoint in sandwich mode: the client's address and identity, and its destination. Version 1 cannot carry an identity.
 
-No sockets in here. The header is believed as it is: only take it from somebody who is trusted with that.
+Without I/O. The header is not verified: accept it only from a trusted sender.
 """
 
 import ipaddress
@@ -16,13 +16,16 @@ _CRC32C, _NOOP, _IDENTITY, _HOSTNAME = 0x03, 0x04, 0xD0, 0xD1
 
 
 class InvalidProxyHeader(ValueError):
-    """Says what is wrong with the header."""
+    """The header is invalid. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """`size` is how many bytes it took. `source` and `destination` are None for LOCAL: the sender speaks for itself, to
-    see whether we are there. `identity` is a SPIFFE URI, `hostname` a service's; both may be empty."""
+    """A parsed header of `size` bytes.
+
+    `source` and `destination` are None for the LOCAL command, a health check by the sender itself. `identity` is a
+    SPIFFE URI and `hostname` that of a service; both may be empty.
+    """
 
     size: int
     source: tuple[str, int] | None = None
@@ -32,7 +35,7 @@ class ProxyHeader:
 
 
 def parse(data: bytes) -> ProxyHeader | None:
-    """The header with which a connection begins; None while more of it must come. Raises InvalidProxyHeader."""
+    """Parse the header at the start of a connection. Returns None if it is incomplete. Raises InvalidProxyHeader."""
     if not data.startswith(_SIGNATURE[: len(data)]):
         raise InvalidProxyHeader("the connection does not begin with a PROXY protocol version 2 header")
     if len(data) < _FIXED:
@@ -49,7 +52,7 @@ def parse(data: bytes) -> ProxyHeader | None:
         return ProxyHeader(size)
     width = _ADDRESS_BYTES.get(family)
     if width is None:
-        raise InvalidProxyHeader(f"family and transport are {family:#04x}; only TCP over IPv4 or IPv6 is known")
+        raise InvalidProxyHeader(f"family and transport are {family:#04x}; only TCP over IPv4 or IPv6 is supported")
     payload = data[_FIXED:size]
     if length < 2 * width + 4:
         raise InvalidProxyHeader("the header is too short for its addresses")
@@ -70,7 +73,7 @@ def _ip(packed: bytes) -> str:
 
 
 def _values(header: bytes, start: int) -> dict[int, bytes]:
-    """The type-length-values that follow the addresses."""
+    """Parse the type-length-values after the addresses."""
     values: dict[int, bytes] = {}
     while start < len(header):
         kind, length = header[start], int.from_bytes(header[start + 1 : start + 3])
@@ -95,11 +98,11 @@ def _text(values: dict[int, bytes], kind: int) -> str:
     try:
         return values.get(kind, b"").decode()
     except UnicodeDecodeError:
-        raise InvalidProxyHeader(f"the value of type {kind:#04x} is no UTF-8") from None
+        raise InvalidProxyHeader(f"the value of type {kind:#04x} is not UTF-8") from None
 
 
 def _crc32c(data: bytes) -> int:
-    """RFC 3720 appendix B.4, a bit at a time: headers that carry one are small and rare."""
+    """CRC-32C (RFC 3720 appendix B.4), bit by bit, since headers with a checksum are small and rare."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte

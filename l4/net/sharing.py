@@ -1,7 +1,6 @@
-"""Whether another process listens at the same address, as during a hand-over from an old process to a new one.
+"""Detect whether another process listens at the same address, as during a hand-over to a new process.
 
-The kernel spreads connections over all who listen (SO_REUSEPORT), so that each of both gets some: who is about to end
-has to notice, and to stop listening.
+The kernel distributes connections over all listeners (SO_REUSEPORT), so the old process must notice and stop listening.
 """
 
 import os
@@ -13,7 +12,7 @@ _ADDRESS, _STATE, _INODE = 1, 3, 9
 
 
 def is_shared(sock: socket.socket) -> bool:
-    """False where the kernel doesn't tell (/proc)."""
+    """Whether another process listens at the socket's address. False where /proc is not available."""
     table = Path("/proc/net/tcp6" if sock.family == socket.AF_INET6 else "/proc/net/tcp")
     inode = str(os.fstat(sock.fileno()).st_ino)
     addresses: dict[str, str] = {}
@@ -23,7 +22,7 @@ def is_shared(sock: socket.socket) -> bool:
             for line in lines:
                 fields = line.split()
                 if fields[_STATE] != _LISTENS:
-                    break  # those that listen come first, and there may be thousands of others
+                    break  # listening sockets come first, and thousands of others may follow
                 addresses[fields[_INODE]] = fields[_ADDRESS]
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Before a connection outwards is opened: whether traffic may have one more file descriptor."""
+"""Open outgoing connections, if traffic may use another file descriptor."""
 
 import asyncio
 import logging
@@ -14,8 +14,11 @@ Address = tuple[str, int]
 
 
 def ensure_room(address: Address) -> None:
-    """Raises OutOfDescriptors when no connection to `address` may be opened. It holds until the caller waits: event
-    loops make the socket for a numeric address at once. Costs a few microseconds, a fraction of a connection."""
+    """Raise OutOfDescriptors if no connection to `address` may be opened.
+
+    The result is valid until the caller awaits: event loops create the socket for a numeric address immediately. The
+    check costs a few microseconds.
+    """
     try:
         lowest = os.eventfd(0)
     except OSError as error:
@@ -25,13 +28,15 @@ def ensure_room(address: Address) -> None:
     else:
         os.close(lowest)
     if lowest >= descriptors.ceiling():
-        log.warning("no connection to %s:%d is made: %s", *address, OutOfDescriptors())
+        log.warning("no connection to %s:%d: %s", *address, OutOfDescriptors())
         raise OutOfDescriptors
 
 
 async def connect(address: Address, local_ip: str | None = None) -> socket.socket:
-    """A connected socket that doesn't block, to a numeric address, from `local_ip` if given. Raises OSError, and
-    OutOfDescriptors before anything is sent."""
+    """Return a connected, non-blocking socket to a numeric address, from `local_ip` if given.
+
+    Raises OSError, or OutOfDescriptors before anything is sent.
+    """
     loop = asyncio.get_running_loop()
     ensure_room(address)
     sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
@@ -42,7 +47,7 @@ async def connect(address: Address, local_ip: str | None = None) -> socket.socke
         await loop.sock_connect(sock, address)
     except OSError as error:
         sock.close()
-        # Loops add the address to the text, and so do those who tell of it.
+        # Event loops add the address to the text, and so do callers that report it.
         raise OSError(error.errno, os.strerror(error.errno)) if error.errno else error from None
     except BaseException:
         sock.close()

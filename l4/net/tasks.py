@@ -1,9 +1,9 @@
-"""The owner of a program's tasks: work that ends by itself, and loops that must not end.
+"""Owner of a program's tasks: tasks that end by themselves, and vital loops that must not end.
 
-A vital loop (following the configuration, renewing certificates, refreshing keys) that raises or returns is begun
-again after a pause, which doubles up to half a minute and varies, so that replicas don't retry in step. Each failure is
-counted, each distinct one is logged, and until the loop has run for a while without a failure there is a sentence for
-readiness.
+A vital loop (following the configuration, renewing certificates, refreshing keys) that raises or returns is restarted
+after a pause, which doubles up to half a minute and is jittered, so that replicas do not retry in step. Every failure
+is counted and each distinct one is logged. Until the loop has run without a failure for a while, readiness has a
+concern.
 """
 
 import asyncio
@@ -21,12 +21,15 @@ Keep = Callable[[str, Begin], "asyncio.Task[None]"]
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 15.0
-"""A loop that has run for so long is well again; no loop's usual pause before it does its work is longer."""
+"""A loop that has run for this long has recovered. No loop pauses longer before its first work."""
 
 
 class Tasks:
-    """`count` is told the name of a loop that failed; `concern` the name and a sentence
-    while it fails, the name and an empty text once it doesn't. Names are few: they become label values."""
+    """Owns tasks. `count` receives the name of a failed loop.
+
+    `concern` receives the name and a sentence while a loop fails, and the name and an empty text once it has recovered.
+    Names become label values, so there must be few.
+    """
 
     def __init__(
         self,
@@ -42,18 +45,18 @@ class Tasks:
         return len(self._tasks)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Start a task that ends by itself; that it failed is logged."""
+        """Start a task that ends by itself. A failure is logged."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def keep(self, name: str, begin: Begin) -> "asyncio.Task[None]":
-        """Run a vital loop. Several may share a name: one per issuer, one per destination."""
+        """Run a vital loop. Several loops may share a name: one per issuer, one per destination."""
         return self.spawn(self._keep(name, begin))
 
     async def close(self) -> None:
-        """Cancel all of them, and wait until they have ended."""
+        """Cancel all tasks, and wait until they have ended."""
         while self._tasks:
             tasks = list(self._tasks)
             for task in tasks:
@@ -77,7 +80,7 @@ class Tasks:
                     recovering.cancel()
                 if clock.time() - began >= STEADY_SECONDS:
                     pause, told = FIRST_PAUSE_SECONDS, ""
-                sentence = f"{name} failed and is tried again: {failure}"
+                sentence = f"{name} failed and is being restarted: {failure}"
                 log.log(logging.DEBUG if sentence == told else logging.ERROR, "%s", sentence, exc_info=failure)
                 told = sentence
                 self._count(name)
@@ -100,14 +103,14 @@ class LoopEnded(Exception):
 
 
 async def _run(begin: Begin) -> Exception:
-    """Why the loop ended. Raises CancelledError when its task is cancelled."""
+    """Run the loop and return why it ended. Raises CancelledError if its task is cancelled."""
     try:
         await begin()
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return LoopEnded("something that it waited for was cancelled")
-    except Exception as error:  # whatever it is, the loop is begun again
+        return LoopEnded("an operation that it awaited was cancelled")
+    except Exception as error:  # the loop is restarted after any failure
         return error
-    return LoopEnded("it came to an end")
+    return LoopEnded("it returned")

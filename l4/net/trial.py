@@ -1,4 +1,4 @@
-"""Whether somebody accepts TCP connections at an address by now."""
+"""Test whether an address accepts TCP connections."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from l4.net.copy import reset_on_close
 
 
 async def accepts(address: tuple[str, int], seconds: float, local_ip: str | None = None) -> bool:
-    """Connect, and close at once without a word."""
+    """Connect, and close without sending anything. Returns whether the connection succeeded."""
     try:
         async with asyncio.timeout(seconds):
             sock = await sockets.connect(address, local_ip)

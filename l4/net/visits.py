@@ -1,8 +1,9 @@
-"""Serves short visits on a port that anybody may reach: few connections at once, none of them for long.
+"""Serve short connections on an open port: a limited number at once, each for a limited time.
 
-For the operator ports. Their clients connect, ask one thing and go; whoever holds thousands of idle connections is none
-of them. So a full port ends a connection for each new one that comes: of the address that has the most, one that has
-not asked yet, the oldest of those. A prober that asks at once is answered, however many others say nothing.
+Used for the operator ports. Their clients connect, send one request and leave; nobody needs thousands of idle
+connections. A full port therefore closes one connection for each new one: the oldest connection without a request, of
+the address with the most connections. A prober that sends its request at once is answered, however many idle
+connections there are.
 """
 
 import asyncio
@@ -14,14 +15,17 @@ from typing import cast
 from l4.net.listener import Listener
 
 ASK_SECONDS = 5.0
-"""Until the whole head of the request must be there."""
+"""Time limit for receiving the request head."""
 ANSWER_SECONDS = 60.0
-"""From then on, until the answer must be taken: 20 MB of metrics through a slow port-forward."""
+"""Time limit for the rest: enough for 20 MB of metrics through a slow port-forward."""
 
 
 class VisitServer:
-    """Gives each connection to a protocol of its own. `on_refused` is told "operator_connections" for each connection
-    that ends in favour of another, "operator_seconds" for each that took too long."""
+    """Gives each connection its own protocol.
+
+    `on_refused` receives "operator_connections" for each connection closed in favor of another, and "operator_seconds"
+    for each that took too long.
+    """
 
     def __init__(
         self,
@@ -34,7 +38,7 @@ class VisitServer:
         self._protocol = protocol
         self._max_visits = max_visits
         self._loop = asyncio.get_running_loop()
-        self._visits: dict[_Visit, None] = {}  # from the oldest to the newest
+        self._visits: dict[_Visit, None] = {}  # oldest first
         self._accepting: set[asyncio.Task[object]] = set()
         self._listener = Listener(sock, self._accepted, is_reserved=True)
 
@@ -47,21 +51,21 @@ class VisitServer:
 
     @property
     def is_shared(self) -> bool:
-        """Whether another process listens there, too."""
+        """Whether another process also listens at this address."""
         return self._listener.is_shared
 
     def close(self) -> None:
-        """Accept nothing more."""
+        """Stop accepting connections."""
         self._listener.close()
 
     def abort(self) -> None:
-        """End what is left."""
+        """Close all connections."""
         self._listener.close()
         for visit in list(self._visits):
             visit.end()
 
     def asked(self, transport: asyncio.BaseTransport | None) -> None:
-        """The connection's request is there: it has time for its answer."""
+        """Note that the connection's request was received, which starts the time limit for the answer."""
         for visit in self._visits:
             if visit.transport is transport:
                 visit.asked()
@@ -74,7 +78,7 @@ class VisitServer:
         visit = _Visit(self, self._protocol(), address[0])
         self._visits[visit] = None
         if len(self._visits) > self._max_visits:
-            self._listener.pause()  # until one is gone
+            self._listener.pause()  # until one has ended
             self.on_refused("operator_connections")
             self._least_useful().end()
         task = self._loop.create_task(self._accept(visit, sock))
@@ -91,11 +95,11 @@ class VisitServer:
     def _least_useful(self) -> "_Visit":
         visits = [visit for visit in self._visits if not visit.is_over]
         held = Counter(visit.ip for visit in visits)
-        return max(visits[:-1], key=lambda visit: (held[visit.ip], not visit.has_asked))  # the first of equals
+        return max(visits[:-1], key=lambda visit: (held[visit.ip], not visit.has_asked))  # the oldest of equals
 
 
 class _Visit(asyncio.Protocol):
-    """Watches over one connection, and passes everything on to its `inner` protocol."""
+    """Watches one connection, and passes all calls on to its `inner` protocol."""
 
     def __init__(self, server: VisitServer, inner: asyncio.Protocol, ip: str) -> None:
         self.transport: asyncio.BaseTransport | None = None

@@ -1,8 +1,8 @@
-"""Where access-log lines go, and other lines about requests: see `l4.telemetry.line_writer`.
+"""Files for access-log lines and other lines about requests. See `l4.telemetry.line_writer`.
 
-The format of a line is its writer's business. A file is opened for appending; who has moved it away calls `reopen`,
-which the programs do on SIGUSR1. One with `max_bytes` rotates by itself: before it would grow beyond, it becomes
-PATH.1, in place of the one before.
+Callers format the lines. A file is opened for appending. After log rotation, `reopen` opens it again; the programs call
+it on SIGUSR1. A file with `max_bytes` rotates by itself: before it would exceed the limit, it is renamed to PATH.1,
+replacing the previous one.
 """
 
 import logging
@@ -19,11 +19,11 @@ _MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
 
 
 class CannotOpenLog(Exception):
-    """Says which file, and why."""
+    """The log file cannot be opened. The message gives the file and the reason."""
 
 
 def open_access_log(path: str) -> "AccessLog | None":
-    """None when no path is given. Raises CannotOpenLog."""
+    """Open the access log, or return None if `path` is empty. Raises CannotOpenLog."""
     try:
         return AccessLog(path) if path else None
     except OSError as error:
@@ -33,8 +33,10 @@ def open_access_log(path: str) -> "AccessLog | None":
 
 
 class AccessLog(LineWriter):
-    """`path` is a file, a named pipe, or `-` for standard output. Lines hold nothing but latin-1. Raises OSError when
-    the file cannot be opened."""
+    """A log file. `path` is a file, a named pipe, or `-` for standard output.
+
+    Lines must be latin-1. Raises OSError if the file cannot be opened.
+    """
 
     __slots__ = ("_is_moved", "_max_bytes", "_name", "_path", "_size")
 
@@ -56,7 +58,7 @@ class AccessLog(LineWriter):
         super().__init__(fd, name, max_lines=max_lines, flush_seconds=flush_seconds, on_failure=self._failed)
 
     def reopen(self) -> None:
-        """Write what comes from now on, and what is still queued, to the file that has the name then."""
+        """Reopen the file. Queued and later lines go to the file that then has the name."""
         self._is_moved = True
 
     def make_room(self, size: int) -> None:
@@ -65,7 +67,7 @@ class AccessLog(LineWriter):
             try:
                 self._open_anew()
             except OSError as error:
-                log.error("%s %s cannot be opened anew: %s; the file that is open stays", self._name, self._path, error)
+                log.error("%s %s cannot be reopened: %s; the open file stays in use", self._name, self._path, error)
         if self._max_bytes is not None and self._path != "-" and self._size and self._size + size > self._max_bytes:
             os.replace(self._path, f"{self._path}.1")
             self._open_anew()
@@ -77,14 +79,14 @@ class AccessLog(LineWriter):
         self._size = os.fstat(self.fd).st_size
 
     def _failed(self, error: OSError) -> None:
-        told = "%s %s: %s; lines are dropped until it can be written again"
+        told = "%s %s: %s; lines are dropped until writing succeeds again"
         log.error(told, self._name, self._path, error)
 
 
 def _open(path: str) -> int:
     if path == "-":
         return os.dup(STDOUT)
-    # Opening a named pipe for writing alone would wait for somebody who reads it.
+    # Opening a named pipe only for writing would block until it has a reader.
     mode = os.O_RDWR if _is_pipe(path) else os.O_WRONLY
     return os.open(path, mode | os.O_APPEND | os.O_CREAT, 0o640)
 
@@ -97,7 +99,8 @@ def _is_pipe(path: str) -> bool:
 
 
 class StartTime:
-    """Formats wall-clock seconds as Envoy's START_TIME, `2024-05-01T12:00:00.123Z`; most of it once per second."""
+    """Formats wall-clock seconds like Envoy's START_TIME, `2024-05-01T12:00:00.123Z`. The prefix is cached per
+    second."""
 
     __slots__ = ("_prefix", "_second")
 

@@ -1,7 +1,7 @@
-"""Writes lines to a file, a pipe or a terminal without ever waiting for it: a bounded queue, and a thread.
+"""Write lines to a file, pipe or terminal without blocking: a bounded queue and a thread.
 
-Whoever reads a pipe may stop, and a disk may be full: then lines are dropped and counted, and what the lines are about
-goes on. The thread writes what has gathered in one call, every so often or, if `is_prompt`, as soon as there is some.
+A pipe's reader may stop, and a disk may be full. Lines are then dropped and counted, and requests continue. The thread
+writes queued lines in one call, periodically, or immediately if `is_prompt`.
 """
 
 import os
@@ -17,7 +17,7 @@ from l4.telemetry.metrics import Value
 MAX_LINES = 10_000
 LONG_LINE = 4096
 MAX_LONG_LINES = 128
-"""A line of a request may be as long as its head, four times that when it is escaped: of those, fewer may wait."""
+"""A request's line may be as long as its head, or four times that when escaped. Fewer of these may wait."""
 FLUSH_SECONDS = 0.1
 _POLL_MILLISECONDS = 100
 _FLUSH_POLL_SECONDS = 0.005
@@ -25,8 +25,7 @@ _FLUSH_POLL_SECONDS = 0.005
 
 @dataclass(frozen=True, slots=True)
 class DroppedLines:
-    """Lines that were not written: because too many waited, because they could not be written, because there were
-    enough like them."""
+    """Numbers of lines not written: queue full, write failed, or enough similar lines written."""
 
     full: Value = field(default_factory=Value)
     failed: Value = field(default_factory=Value)
@@ -38,8 +37,10 @@ class DroppedLines:
 
 
 class LineWriter:
-    """Takes over `fd`. `write` is called by one thread at a time. `on_failure` is told when lines can't be written,
-    once until they can be again."""
+    """Owns `fd`. Only one thread at a time may call `write`.
+
+    `on_failure` is called when writing fails, once until writing succeeds again.
+    """
 
     __slots__ = (
         "_closing",
@@ -78,8 +79,8 @@ class LineWriter:
         self._encoding = encoding
         self._on_failure = on_failure
         self._lines: deque[str] = deque()
-        self._long_queued = 0  # long lines that ever were: only `write` changes it
-        self._long_taken = 0  # and those that were taken out: only the thread changes it
+        self._long_queued = 0  # number of long lines queued so far; only `write` changes it
+        self._long_taken = 0  # number of long lines dequeued so far; only the thread changes it
         self._is_writing = False
         self._has_failed = False
         self._closing = False
@@ -88,7 +89,7 @@ class LineWriter:
         self._writer.start()
 
     def write(self, line: str) -> None:
-        """Queue one line, which ends with its newline."""
+        """Queue a line, which must end with a newline."""
         if len(self._lines) >= self._max_lines or (len(line) > LONG_LINE and not self._has_room_for_long()):
             self.drops.full.value += 1
         else:
@@ -98,24 +99,24 @@ class LineWriter:
 
     @property
     def dropped(self) -> int:
-        """Lines that were not written, for whatever reason."""
+        """Number of lines not written, for any reason."""
         return sum(value.value for value in self.drops.by_reason.values())
 
     def flush(self, seconds: float) -> None:
-        """Wait until what was queued is written, for so long at most."""
+        """Wait at most `seconds` until all queued lines are written."""
         deadline = time.monotonic() + seconds
         while (self._lines or self._is_writing) and time.monotonic() < deadline:
             self._wake.set()
             time.sleep(_FLUSH_POLL_SECONDS)
 
     def close(self, deadline_seconds: float = 2.0) -> None:
-        """Write what is queued and close; what a blocked reader has not taken by the deadline is lost."""
+        """Write queued lines and close. What a blocked reader has not read by the deadline is lost."""
         self._closing = True
         self._wake.set()
         self._writer.join(deadline_seconds)
 
     def make_room(self, size: int) -> None:
-        """Called before so many bytes are written; may replace `fd`. Raises OSError."""
+        """Called before `size` bytes are written. May replace `fd`. Raises OSError."""
 
     def _has_room_for_long(self) -> bool:
         if self._long_queued - self._long_taken >= MAX_LONG_LINES:
@@ -158,7 +159,7 @@ class LineWriter:
             try:
                 view = view[os.write(self.fd, view) :]
             except BlockingIOError:
-                # Standard output may be non-blocking, when whoever started us made it so.
+                # Standard output may be non-blocking, as inherited from the parent process.
                 waiting = select.poll()
                 waiting.register(self.fd, select.POLLOUT)
                 waiting.poll(_POLL_MILLISECONDS)

@@ -1,20 +1,13 @@
-"""Istio's standard metrics, cheap enough to be updated on every request and to be scraped under load.
+"""Istio's standard metrics, cheap to update on every request and to scrape under load.
 
-A child (one label set of a family) is a plain object of counts, found once and then kept by the caller; updating it
-takes no lock and no look-up, because only the event loop's thread writes. A scrape takes a snapshot, merges it with the
-snapshots of other parts of the program, and renders the result (`l4.telemetry.samples`): text 0.0.4 or OpenMetrics,
-whichever the scraper accepts, without `_created` samples. prometheus_client chooses the format and adds the process.
+A child (one label set of a family) is a plain object with counts. Callers look it up once and keep it. An update needs
+no lock and no lookup, because only the event loop's thread writes. A scrape takes a snapshot, merges it with snapshots
+of other program parts, and renders the result (`l4.telemetry.samples`): text 0.0.4 or OpenMetrics, whichever the
+scraper accepts, without `_created` samples. prometheus_client selects the format and adds process metrics.
 
 Names, labels and buckets are Istio's (https://istio.io/latest/docs/reference/config/metrics/), so that existing
-dashboards work unchanged. A missing value is `unknown`, never empty. A process keeps at most `max_series` series;
-what comes later is counted in one overflow label set per family instead of growing without bound.
-
-A metric is declared once, beside the feature that counts it, and a program lists the metrics it has: those of both
-programs are `METRICS` here, the waypoint's are listed in `waypoint/metrics.py`:
-
-    RATE_LIMITS = counter("pywaypoint_rate_limit", "Requests that a rate limit counted.", ("policy", "rule", "outcome"))
-
-The feature asks for the family when it is made, `metrics.of(RATE_LIMITS)`, and keeps it, or the children it needs.
+dashboards work. A missing value is `unknown`, never empty. A process keeps at most `max_series` series; later label
+sets are counted in one overflow label set per family.
 """
 
 from bisect import bisect_left
@@ -61,13 +54,13 @@ TCP_LABELS = (
 _FRACTIONS = tuple(map(float, BUCKETS))
 _WHOLE = tuple(map(int, BUCKETS))  # 0 in place of 0.5
 
-# 300 combinations of caller, workload and answer. Rendering them all takes 0.06 s and makes a body of 20 MB.
+# Enough for 300 combinations of caller, workload and response. Rendering all takes 0.06 s and gives 20 MB.
 MAX_SERIES = 20_000
 OVERFLOW = "overflow"
 
 
 class NamedService(Protocol):
-    """What metrics say of a service: `reviews.default.svc.cluster.local`, `reviews`, `default`."""
+    """Names of a service in metrics: `reviews.default.svc.cluster.local`, `reviews`, `default`."""
 
     @property
     def hostname(self) -> str: ...
@@ -78,7 +71,8 @@ class NamedService(Protocol):
 
 
 def workload_values(labels: WorkloadLabels) -> tuple[str, ...]:
-    """The values of SOURCE_LABELS, or of the DESTINATION_LABELS that describe a workload: their order is the same."""
+    """Return the values of SOURCE_LABELS, or of the workload labels in DESTINATION_LABELS, which have the same
+    order."""
     return (
         labels.workload,
         labels.canonical_service,
@@ -92,7 +86,7 @@ def workload_values(labels: WorkloadLabels) -> tuple[str, ...]:
 
 
 def mesh_values(source: WorkloadLabels, service: NamedService, destination: WorkloadLabels) -> tuple[str, ...]:
-    """The values of SOURCE_LABELS followed by DESTINATION_LABELS."""
+    """Return the values of SOURCE_LABELS followed by those of DESTINATION_LABELS."""
     return (
         *workload_values(source),
         service.hostname,
@@ -103,7 +97,7 @@ def mesh_values(source: WorkloadLabels, service: NamedService, destination: Work
 
 
 class Value:
-    """One number of a counter or a gauge."""
+    """The value of a counter or gauge."""
 
     __slots__ = ("value",)
     series = 1
@@ -127,7 +121,7 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        # comparing a float with an integer takes several times as long as with its like
+        # comparing a float with an integer takes several times as long as with a float
         self.counts[bisect_left(_WHOLE if type(value) is int else _FRACTIONS, value)] += 1
         self.sum += value
 
@@ -136,7 +130,7 @@ class Histogram:
 
 
 class SeriesBudget:
-    """How many series the process may still make, and how often it had to say no."""
+    """How many series the process may still create, and how often creation was refused."""
 
     def __init__(self, series: int) -> None:
         self.left = series
@@ -187,7 +181,7 @@ def histogram(name: str, help_text: str, label_names: tuple[str, ...]) -> Metric
 
 
 class Family(Generic[Child]):
-    """A metric with its children, in one part of a program."""
+    """A metric with its children. Names of counters omit `_total`, as in OpenMetrics."""
 
     def __init__(self, metric: Metric[Child], budget: SeriesBudget) -> None:
         self.metric: Metric[Child] = metric
@@ -196,7 +190,8 @@ class Family(Generic[Child]):
         self._budget = budget
 
     def labels(self, values: tuple[str, ...]) -> Child:
-        """The child with these label values, made on first use; the overflow child once the budget is spent."""
+        """Return the child with these label values, created on first use. The overflow child if the budget is
+        used up."""
         child = self._children.get(values)
         if child is None:
             if not self._budget.take(self.metric.child.series):
@@ -205,11 +200,11 @@ class Family(Generic[Child]):
         return child
 
     def adopt(self, values: tuple[str, ...], child: Child) -> None:
-        """Show a child that somebody else owns."""
+        """Export a child that another object owns."""
         self._children[values] = child
 
     def snapshot(self) -> FamilySnapshot:
-        # A copy first, because a scrape is answered in another thread while the loop adds children.
+        # Copy first: a scrape runs in another thread while the loop adds children.
         samples = {values: child.sample() for values, child in self._children.copy().items()}
         metric = self.metric
         return FamilySnapshot(metric.name, metric.kind, metric.help_text, metric.label_names, metric.merging, samples)
@@ -266,10 +261,9 @@ METRICS: tuple[Metric[Any], ...] = (
 
 
 class MeshMetrics:
-    """All families of one part of a program, of a worker or of the process that has workers: those of `METRICS`, and
-    those of `metrics`.
+    """All metric families of one program part: of a worker, or of the process that has workers.
 
-    `component` is `proxy` for a waypoint and `ztunnel` for a ztunnel; `tag` is our version.
+    `component` is `proxy` for a waypoint and `ztunnel` for a ztunnel. `tag` is our version.
     """
 
     def __init__(
@@ -297,11 +291,11 @@ class MeshMetrics:
         return cast("Family[Child]", family)
 
     def count_refusal(self, reason: str) -> None:
-        """`reason` is the limit's name in the settings, or a word for what was malformed: never a peer's text."""
+        """Count a refusal. `reason` is a limit's name in the settings, or a fixed word, never a peer's text."""
         self._refused.labels((reason,)).add()
 
     def show_dropped_lines(self, log: str, reasons: Mapping[str, Value]) -> None:
-        """From now on, the values that the writer of a log keeps."""
+        """Export the counts that a log's writer keeps."""
         family = self.of(DROPPED_LINES)
         for reason, value in reasons.items():
             family.adopt((log, reason), value)
@@ -310,16 +304,18 @@ class MeshMetrics:
         self.of(LOOP_FAILURES).labels((loop,)).add()
 
     def certificate_expires(self, seconds: float) -> None:
-        """So long from now; there is no value before the first call."""
+        """Set the seconds until expiry. There is no value before the first call."""
         self.of(CERTIFICATE_EXPIRY).labels(()).value = int(seconds)
 
     def snapshot(self) -> MetricsSnapshot:
-        """May be called in any thread."""
+        """Take a snapshot. May be called from any thread."""
         return tuple([family.snapshot() for family in self._families.values()])
 
     def render(self, accept: str, others: Iterable[MetricsSnapshot] = ()) -> tuple[bytes, str]:
-        """The exposition of these metrics merged with `others`, and its content type, for a scraper that sent this
-        Accept header. Raises CannotMerge."""
+        """Render these metrics merged with `others`. Returns the exposition and its content type.
+
+        `accept` is the scraper's Accept header. Raises CannotMerge.
+        """
         encoder, content_type = choose_encoder(accept)
         is_openmetrics = content_type.startswith("application/openmetrics-text")
         families = (family.render(is_openmetrics).encode() for family in merge((self.snapshot(), *others)))

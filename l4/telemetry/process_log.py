@@ -1,12 +1,11 @@
-"""The log of a program, on standard error: never waited for, and no kind of line in any number.
+"""The program's log on standard error: never blocking, and rate-limited per kind of line.
 
-Who connects and is refused causes a line, and may do so thousands of times a second; who reads our standard error may
-have stopped. So lines are queued for a thread (`l4.telemetry.line_writer`), and of each kind, that is each place in the
-code, only some are written: ten at once, one each second afterwards, and the next one says how many were left out. Not
-counted are lines of level DEBUG, which somebody has asked for, and those marked `EACH`: where each says something else
-and their number is bounded by what we are configured with.
+Refused connections cause log lines, possibly thousands per second, and the reader of standard error may have stopped.
+Lines are therefore queued for a thread (`l4.telemetry.line_writer`). Of each kind, that is, each place in the code, a
+burst of ten lines is written, then one per second; the next line says how many were left out. Two kinds are exempt:
+lines of level DEBUG, and lines marked `EACH`, which all differ and whose number the configuration bounds.
 
-Whatever else is printed to standard error (a traceback, a warning) takes the same way.
+Everything else that is printed to standard error (a traceback, a warning) takes the same path.
 """
 
 import io
@@ -21,7 +20,7 @@ from typing import Self
 from l4.telemetry.line_writer import DroppedLines, LineWriter
 
 EACH = {"is_each_told": True}
-"""For `extra` of a log call: each of its lines is written."""
+"""For `extra` of a log call: write every line of this kind."""
 
 BURST = 10
 LINES_PER_SECOND = 1.0
@@ -36,8 +35,8 @@ Place = tuple[str, int]
 
 
 class ProcessLog:
-    """Takes over logging and standard error from `with` on until its end, when what is queued is written, for two
-    seconds at most."""
+    """A context manager that takes over logging and standard error. At its end, it writes queued lines for up to two
+    seconds."""
 
     def __init__(self) -> None:
         self._writer = LineWriter(os.dup(_STDERR), "process log", max_lines=MAX_LINES, is_prompt=True, encoding="utf-8")
@@ -48,7 +47,7 @@ class ProcessLog:
         return self._writer.drops
 
     def write(self, sentence: str) -> None:
-        """As it is, whatever level is set: why the program ends."""
+        """Write a line regardless of the log level, for the reason why the program exits."""
         self._handler.write(f"{sentence}\n")
 
     def __enter__(self) -> Self:
@@ -65,13 +64,13 @@ class ProcessLog:
 
 
 class Sampler:
-    """Which lines of each place are written."""
+    """Decides which lines of each place are written."""
 
     def __init__(self) -> None:
-        self._places: dict[Place, tuple[float, float, int]] = {}  # what is left, since when, and how many were not
+        self._places: dict[Place, tuple[float, float, int]] = {}  # tokens left, since when, and lines left out
 
     def take(self, place: Place, now: float) -> int | None:
-        """None when the line is left out, else how many were before it."""
+        """Return None if the line is left out, else the number of lines left out before it."""
         left, since, left_out = self._places.get(place, (float(BURST), now, 0))
         left = min(left + (now - since) * LINES_PER_SECOND, BURST)
         if left < 1:
@@ -96,7 +95,7 @@ class _Handler(logging.Handler):
             self._writer.drops.sampled.value += 1
             return
         line = self.format(record)
-        more = f" ({left_out} more like it were left out)" if left_out else ""
+        more = f" ({left_out} similar lines were left out)" if left_out else ""
         self._writer.write(f"{line}{more}\n")
 
     def write(self, text: str) -> None:
@@ -112,13 +111,13 @@ class _Handler(logging.Handler):
 
 class _Formatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """A message may quote what a peer sent: it stays one line."""
+        """Keep a message on one line, since it may quote a peer's text."""
         record.message = record.message.translate(_CONTROLS)
         return super().formatMessage(record)
 
 
 class _Stream(io.TextIOBase):
-    """What is printed, by lines."""
+    """Receives printed text, line by line."""
 
     def __init__(self, handler: _Handler) -> None:
         self._handler = handler

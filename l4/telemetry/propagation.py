@@ -1,8 +1,8 @@
-"""The headers by which a CONNECT request tells of its origin: `traceparent`, `baggage`, `forwarded`.
+"""Headers of a CONNECT request that describe its origin: `traceparent`, `baggage`, `forwarded`.
 
-Pure: bytes in, bytes out. W3C Trace Context, W3C Baggage with the Kubernetes keys that ztunnel sends, and the part of
-RFC 7239 that it uses. All of it was written by the other side and only ever describes: metrics and logs may repeat it,
-no decision may rest on it. What is malformed counts as absent.
+Parses and formats W3C Trace Context, W3C Baggage with ztunnel's Kubernetes keys, and the part of RFC 7239 that ztunnel
+uses. The other side wrote these headers, so they may appear in metrics and logs but must not affect any decision.
+Malformed headers count as absent.
 """
 
 import re
@@ -15,7 +15,7 @@ MAX_BAGGAGE_MEMBERS = 64
 SAMPLED = 0x01
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _WORKLOAD_KEY = re.compile(rb"k8s\.(deployment|cronjob|pod|job)\.name")
-# A Kubernetes name has at most 253 characters; anything longer or unprintable describes no workload.
+# A Kubernetes name has at most 253 characters; longer or unprintable values are ignored.
 _VALUE = re.compile(rb"[!-~]{1,253}")
 
 
@@ -31,7 +31,7 @@ class TraceParent:
 
 
 def parse_traceparent(value: bytes) -> TraceParent | None:
-    """None for what is not exactly `<version>-<trace id>-<parent id>-<flags>` with ids that are not zero."""
+    """Parse `<version>-<trace id>-<parent id>-<flags>`. Returns None if it is malformed or an id is zero."""
     match = _TRACEPARENT.fullmatch(value)
     if match is None:
         return None
@@ -45,7 +45,7 @@ def format_traceparent(parent: TraceParent) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Baggage:
-    """What a peer says of its own workload; empty where it says nothing."""
+    """A peer's description of its own workload. Absent values are empty."""
 
     cluster: str = ""
     namespace: str = ""
@@ -70,7 +70,7 @@ _FIELDS = {
 
 
 def parse_baggage(value: bytes) -> Baggage:
-    """Several header lines are to be joined by commas first. Of a key that comes twice, the last value counts."""
+    """Parse baggage. Join several header lines with commas first. Of a repeated key, the last value counts."""
     if len(value) > MAX_BAGGAGE_BYTES or value.count(b",") >= MAX_BAGGAGE_MEMBERS:
         return NO_BAGGAGE
     fields: dict[str, str] = {}
@@ -86,7 +86,7 @@ def parse_baggage(value: bytes) -> Baggage:
 
 
 class DescribedWorkload(Protocol):
-    """What baggage tells of a workload."""
+    """The workload attributes that baggage contains."""
 
     @property
     def cluster_id(self) -> str: ...
@@ -103,7 +103,8 @@ class DescribedWorkload(Protocol):
 
 
 def format_baggage(workload: DescribedWorkload) -> bytes:
-    """ztunnel's keys in ztunnel's order, without what is unknown. The same for every tunnel of a workload: keep it."""
+    """Format baggage with ztunnel's keys in ztunnel's order, without unknown values. Constant per workload, so cache
+    it."""
     members = (
         ("k8s.cluster.name", workload.cluster_id),
         ("k8s.namespace.name", workload.namespace),
@@ -116,14 +117,14 @@ def format_baggage(workload: DescribedWorkload) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """`source` is the original caller as text (`10.0.0.1:80`, `[::1]:80`), `host` the service it asked for."""
+    """`source` is the original client (`10.0.0.1:80`, `[::1]:80`), `host` the service that it requested."""
 
     source: str = ""
     host: str = ""
 
 
 def parse_forwarded(value: bytes) -> Forwarded:
-    """Parameter names are case-sensitive and quotes optional, as ztunnel reads them."""
+    """Parse as ztunnel does: parameter names are case-sensitive and quotes optional."""
     if not value.isascii():
         return Forwarded()
     parameters: dict[str, str] = {}

@@ -1,8 +1,8 @@
-"""Who the caller is, as metrics and logs say it.
+"""The caller's attributes in metrics and logs.
 
-What is proved goes before what is looked up, and that before what the caller says of itself: the identity of its
-certificate names principal and namespace; the registry describes the workload at its address, if that has this
-identity; baggage fills what is still unknown. A principal is never guessed from an address.
+Proven facts come first, then the registry, then the caller's own claims: the certificate's identity gives principal and
+namespace; the registry describes the workload at the caller's address if it has the same identity; baggage fills in the
+rest. A principal is never derived from an address.
 """
 
 from dataclasses import replace
@@ -24,15 +24,15 @@ class IdentifiedWorkload(Protocol):
 
 
 class WorkloadIndex(Protocol):
-    """The part of a registry that is needed here."""
+    """The part of the registry that this module needs."""
 
     def workload_at(self, ip: str, /) -> IdentifiedWorkload | None: ...
 
 
 class SourceLabels:
-    """Finds the labels of callers, and keeps them as long as the registry is the same.
+    """Finds callers' labels, and caches them while the registry is the same object.
 
-    The same caller gets the same object, so that what is bound to it can be found by its id.
+    Equal callers get the same object, so that data bound to it can be found by its id.
     """
 
     def __init__(self) -> None:

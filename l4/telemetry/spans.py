@@ -1,8 +1,8 @@
-"""A SERVER span per sampled request, joined to the caller's `traceparent`, exported by OTLP over HTTP.
+"""A SERVER span per sampled request, linked to the caller's `traceparent`, exported by OTLP over HTTP.
 
-Whether a request is sampled is decided before the SDK hears of it, so that an unsampled one costs a parsed header and
-no object. Spans leave in batches from the SDK's own thread and bounded queue; when the collector is away they are
-lost and requests go on. Importing this module loads the OpenTelemetry SDK: go through `tracing.start_tracer`.
+Sampling is decided before the SDK is called, so an unsampled request costs one parsed header and no object. The SDK's
+thread exports spans in batches from a bounded queue. If the collector is unavailable, spans are lost and requests
+continue. Importing this module loads the OpenTelemetry SDK; use `tracing.start_tracer`.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _UNNAMED = "request"
 
 
 class Span:
-    """A request that is being traced."""
+    """A traced request."""
 
     __slots__ = ("_span",)
 
@@ -32,7 +32,7 @@ class Span:
         self._span = span
 
     def traceparent(self) -> bytes:
-        """What to send upstream in place of the caller's header."""
+        """Return the header to send upstream instead of the caller's."""
         context = self._span.get_span_context()
         return format_traceparent(TraceParent(context.trace_id, context.span_id, context.trace_flags))
 
@@ -69,9 +69,9 @@ class Tracer:
         self._tracer = self._provider.get_tracer("pywaypoint")
 
     def begin(self, traceparent: bytes | None, now_ns: int) -> Span | None:
-        """The span of a request that arrived with this `traceparent`; None when it is not sampled.
+        """Start a span for a request with this `traceparent`. Returns None if it is not sampled.
 
-        The header of an unsampled request is to be forwarded as it came.
+        The header of an unsampled request must be forwarded unchanged.
         """
         parent = parse_traceparent(traceparent) if traceparent else None
         trace_id = parent.trace_id if parent else self._random.generate_trace_id()
@@ -84,8 +84,8 @@ class Tracer:
         return Span(self._tracer.start_span(_UNNAMED, context, trace.SpanKind.SERVER, start_time=now_ns))
 
     def close(self, deadline_seconds: float = 2.0) -> None:
-        """Export what is queued, waiting no longer than the deadline. Blocks: call it from a thread."""
-        # The SDK's own shutdown waits up to 30 s for a collector that is away, and tries again all the while.
+        """Export queued spans, waiting no longer than the deadline. Blocks, so call it in a thread."""
+        # The SDK's own shutdown retries for up to 30 s if the collector is unavailable.
         shutdown = Thread(target=self._provider.shutdown, name="tracer-shutdown", daemon=True)
         shutdown.start()
         shutdown.join(deadline_seconds)

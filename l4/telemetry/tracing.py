@@ -1,5 +1,5 @@
-"""Starts the tracer. The OpenTelemetry SDK costs 0.1 s and 20 MiB that most processes never need: it is imported only
-when an OTLP endpoint is configured.
+"""Start the tracer. The OpenTelemetry SDK costs 0.1 s and 20 MiB, so it is imported only if an OTLP endpoint is
+configured.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""Whether and where requests are traced: OpenTelemetry's standard variables, read without loading its SDK.
+"""Tracing configuration from OpenTelemetry's standard environment variables, parsed without loading the SDK.
 
-https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. What the SDK tunes for itself
-(`OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_TIMEOUT`, certificates) it reads from the process's environment as everywhere else.
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+The SDK reads its own tuning (`OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_TIMEOUT`, certificates) from the environment itself.
 """
 
 from collections.abc import Mapping
@@ -15,23 +15,23 @@ _TRACES_PATH = "/v1/traces"
 
 
 class InvalidTracing(ValueError):
-    """A tracing variable that cannot be understood; the sentence names it."""
+    """A tracing variable is invalid. The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """The share of traces that are kept, and whether a caller's decision goes before ours."""
+    """The share of traces to keep, and whether a caller's decision takes precedence."""
 
     ratio: float
     follows_parent: bool
 
     @classmethod
     def parse(cls, name: str, argument: str) -> Self:
-        """From OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG; raises InvalidTracing."""
+        """Parse OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG. Raises InvalidTracing."""
         kind = name.removeprefix("parentbased_")
         ratios = {"always_on": 1.0, "always_off": 0.0, "traceidratio": _ratio(argument)}
         if kind not in ratios:
-            raise InvalidTracing(f"OTEL_TRACES_SAMPLER={name!r} is none of [parentbased_]{{{','.join(ratios)}}}")
+            raise InvalidTracing(f"OTEL_TRACES_SAMPLER={name!r} is not one of [parentbased_]{{{','.join(ratios)}}}")
         return cls(ratios[kind], follows_parent=kind != name)
 
     def is_sampled(self, parent: TraceParent | None, trace_id: int) -> bool:
@@ -47,13 +47,13 @@ def _ratio(argument: str) -> float:
     except ValueError:
         ratio = -1
     if not 0 <= ratio <= 1:
-        raise InvalidTracing(f"OTEL_TRACES_SAMPLER_ARG={argument!r} is no number between 0 and 1")
+        raise InvalidTracing(f"OTEL_TRACES_SAMPLER_ARG={argument!r} is not a number between 0 and 1")
     return ratio
 
 
 @dataclass(frozen=True, slots=True)
 class TracingSettings:
-    """`headers` may hold the collector's token."""
+    """`headers` may contain the collector's token."""
 
     endpoint: str
     headers: Mapping[str, str] = field(repr=False)
@@ -62,7 +62,8 @@ class TracingSettings:
 
     @classmethod
     def parse(cls, environment: Mapping[str, str], service_name: str) -> Self | None:
-        """None when no OTLP endpoint is set, or tracing is switched off. Raises InvalidTracing."""
+        """Parse the environment. Returns None without an OTLP endpoint, or if tracing is disabled. Raises
+        InvalidTracing."""
         endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
         if not endpoint and (base := environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")):
             endpoint = base.rstrip("/") + _TRACES_PATH

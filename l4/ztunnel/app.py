@@ -1,4 +1,4 @@
-"""The ztunnel program: follows the configuration, and serves every pod of its node."""
+"""The ztunnel program: follows the configuration and serves every pod of its node."""
 
 import asyncio
 import gc
@@ -43,14 +43,14 @@ from l4.ztunnel.traffic import Traffic
 log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_SECONDS = 1.0
-"""Far below the interval of any scrape, so that rates of bytes come out smooth."""
+"""Far below any scrape interval, so that byte rates are smooth."""
 
 Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `ztunnel run` is told on its command line."""
+    """Command-line options of `ztunnel run`."""
 
     resources: tuple[Path, ...]
     node: str
@@ -65,7 +65,7 @@ class RunOptions:
 
 
 class Ztunnel:
-    """One node's L4 proxy. Made inside its event loop."""
+    """The L4 proxy of one node. Create it inside its event loop."""
 
     def __init__(
         self, options: RunOptions, settings: Settings, process_log: ProcessLog, certificates: CertificateSource
@@ -98,7 +98,7 @@ class Ztunnel:
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._apply(self._prepare(self._source.load()))
         gc.collect()
-        gc.freeze()  # what is alive now stays; the collector need not look at it again
+        gc.freeze()  # exempt all long-lived objects from garbage collection
         tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
         tasks.keep("following the configuration", lambda: self._source.watch(self._prepare, self._apply))
         tasks.keep("following the certificates", self._certificates.watch)
@@ -110,7 +110,7 @@ class Ztunnel:
         await self._drain()
 
     async def _drain(self) -> None:
-        log.info("stopping: %d connections are under way", self._node.traffic.open_count)
+        log.info("stopping: %d connections are open", self._node.traffic.open_count)
         await self._pods.drain(self._settings.of(DrainSettings).drain_seconds)
         for task in self._node.tasks:
             task.cancel()
@@ -129,13 +129,13 @@ class Ztunnel:
             self._operators.readiness.concern("certificates", self._certificates.concern)
 
     def _stop(self) -> None:
-        """The first signal drains, the second ends the process at once."""
+        """The first signal starts draining; the second exits immediately."""
         if self._stopping.is_set():
             os._exit(1)
         self._stopping.set()
 
     def _prepare(self, documents: Documents) -> "_Prepared":
-        """The registry, the policies, and what is to be told. Runs in a thread while nothing else decodes."""
+        """Build the registry, the policies and the messages. Runs in a thread while nothing else decodes."""
         decoded = self._decoder.decode(documents.documents)
         registry = self._indexed(decoded).registry
         doubts = (*documents.doubts, *decoded.doubts)
@@ -146,8 +146,7 @@ class Ztunnel:
         return _Prepared(registry, policies, frozenset(problems), doubts, lack, self._understanding.is_complete)
 
     def _indexed(self, decoded: Decoded) -> kubernetes.Index:
-        """Pods and EndpointSlices that changed are followed; after anything else, and after a failure, everything is
-        indexed anew."""
+        """Update the index for changed pods and EndpointSlices. After other changes or a failure, rebuild it."""
         index, self._index = self._index, None
         if index is None or decoded.changes is None or index.update(decoded.changes) is None:
             index = kubernetes.Index(decoded.resources, self._mesh)
@@ -155,9 +154,9 @@ class Ztunnel:
         return index
 
     def _lack_of(self, documents: Documents, resources: Resources, registry: Registry) -> str:
-        """Why there is nothing to serve; empty when there is."""
+        """Return why there is nothing to serve, or an empty text."""
         if not documents.documents:
-            return f"there is no object in {', '.join(map(str, self._options.resources))}; see --resources"
+            return f"there are no objects in {', '.join(map(str, self._options.resources))}; see --resources"
         name = self._options.node
         nodes = {it.key.name for it in resources.of(NodeObject)}
         nodes |= {workload.node for workload in registry.workloads.values() if workload.node}
@@ -217,7 +216,7 @@ class Ztunnel:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What is to go live, and the lines to tell of it."""
+    """What goes live next, and the messages about it."""
 
     registry: Registry
     policies: WorkloadPolicies
@@ -228,7 +227,7 @@ class _Prepared:
 
 
 def run(options: RunOptions) -> None:
-    """The program. Ends the process with a sentence when it can't start."""
+    """Run the program. If it cannot start, it exits with a message."""
     with ProcessLog() as process_log:
         logging.getLogger("hpack").setLevel(logging.WARNING)
         descriptors.raise_limit()

@@ -1,16 +1,17 @@
-"""Where capture listens when nothing redirects connections, as on a machine without root.
+"""Capture of connections without redirection, as on a machine without root.
 
-Each local pod says in an annotation which loopback addresses stand for the Services as that pod sees them:
+An annotation of each local pod maps loopback addresses to the Services that the pod sees:
 
     pywaypoint.dev/outbound-capture: 127.129.0.0/16, 127.0.0.1:8080=127.96.0.4:9080
 
-A prefix makes every Service reachable at the prefix with the low bits of its VIP, on the same ports; `LISTEN=TO` is one
-address that stands for another. The source of a connection is the pod whose listener took it, never guessed from an
-address. What comes to a pod without a tunnel, which a node's redirection would bring to port 15006, is captured by
+A prefix makes every Service reachable at the prefix combined with the low bits of its VIP, on the same ports.
+`LISTEN=TO` maps one address to another. The source of a connection is the pod whose listener accepted it; it is never
+derived from an address. Plain connections to a pod, which a node's redirection would bring to port 15006, are captured
+by
 
     pywaypoint.dev/inbound-capture: 127.0.0.1:8081=9080
 
-where each `LISTEN=PORT` stands for a port of the pod itself.
+where each `LISTEN=PORT` maps an address to a port of the pod itself.
 """
 
 import ipaddress
@@ -30,7 +31,7 @@ class InvalidCapture(ValueError):
 
 
 def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
-    """Listening address → the original destination it stands for. Raises InvalidCapture."""
+    """Return listening addresses and the original destination of each. Raises InvalidCapture."""
     place = f"{OUTBOUND_CAPTURE} of pod {pod.namespace}/{pod.name}"
     found: dict[Address, Address] = {}
     for entry in filter(None, (entry.strip() for entry in pod.annotations.get(OUTBOUND_CAPTURE, "").split(","))):
@@ -43,14 +44,14 @@ def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
         except ValueError as error:
             raise InvalidCapture(f"{place}: {entry!r}: {error}") from None
     for ip, port in found.values():
-        # A Service may be captured at its own address: it is its endpoints that are dialled, never itself.
+        # A Service may be captured at its own address, because connections go to its endpoints.
         if (ip, port) in found and registry.service_at(ip) is None:
-            raise InvalidCapture(f"{place}: what goes to {ip}:{port} leads back to a captured address")
+            raise InvalidCapture(f"{place}: the destination {ip}:{port} is a captured address itself")
     return found
 
 
 def inbound_listeners(pod: Workload) -> dict[Address, Address]:
-    """Listening address → the address of the pod that it stands for. Raises InvalidCapture."""
+    """Return listening addresses and the pod's address for each. Raises InvalidCapture."""
     place = f"{INBOUND_CAPTURE} of pod {pod.namespace}/{pod.name}"
     found: dict[Address, Address] = {}
     for entry in filter(None, (entry.strip() for entry in pod.annotations.get(INBOUND_CAPTURE, "").split(","))):
@@ -58,7 +59,7 @@ def inbound_listeners(pod: Workload) -> dict[Address, Address]:
         try:
             address = _address(listen)
             if not is_port(port) or int(port) in OWN_PORTS:
-                raise InvalidCapture(f"{port!r} is no port of an application")
+                raise InvalidCapture(f"{port!r} is not a port of an application")
         except InvalidCapture as error:
             raise InvalidCapture(f"{place}: {entry!r}: {error}") from None
         found[address] = (same_family(pod, address[0]), int(port))
@@ -66,7 +67,7 @@ def inbound_listeners(pod: Workload) -> dict[Address, Address]:
 
 
 def _view(registry: Registry, prefix: ipaddress.IPv4Network) -> dict[Address, Address]:
-    """All services as seen through a prefix."""
+    """Return all services as seen through a prefix."""
     found: dict[Address, Address] = {}
     for service in registry.services.values():
         for vip in service.addresses:

@@ -1,4 +1,4 @@
-"""What the ways of a connection have in common: connect one side, then the other, and tell how it ended."""
+"""Common steps of all connections: connect one side, then the other, and record how the connection ended."""
 
 import asyncio
 import socket
@@ -23,8 +23,10 @@ async def carry(
     connect: Callable[[Copy], Coroutine[None, None, None]],
     access: Access | None = None,
 ) -> None:
-    """Let `connect` connect the far side, then hand over the accepted socket, whose bytes stay in the kernel until
-    then."""
+    """Let `connect` connect the far side, then connect the accepted socket.
+
+    The socket's bytes stay in the kernel until then.
+    """
     copy = node.traffic.opened(flow, access)
     try:
         await connect(copy)
@@ -47,13 +49,13 @@ def drop(
     reason: str,
     direction: str = "outbound",
 ) -> None:
-    """End a connection of which nothing is known."""
+    """Reset a connection whose source or destination is unknown."""
     node.traffic.failed(direction, f"{source[0]}:{source[1]}", f"{to[0]}:{to[1]}", reason)
     reset(sock)
 
 
 async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, settings: HboneSettings) -> None:
-    """Connect in plain TCP. Raises ConnectFailed, OutOfDescriptors."""
+    """Open a plain TCP connection. Raises ConnectFailed, OutOfDescriptors."""
     loop = asyncio.get_running_loop()
     place = f"{address[0]}:{address[1]}"
     try:
@@ -70,6 +72,6 @@ async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, se
 
 
 def reset(sock: socket.socket) -> None:
-    """Close so that the application sees a reset, not an orderly end."""
+    """Close the socket with a reset, so that the application does not take it for an orderly end."""
     reset_on_close(sock)
     sock.close()

@@ -1,4 +1,4 @@
-"""The `ztunnel` command. Exit status: 0 done, 1 it could not be done, 2 it was asked for in a wrong way."""
+"""The `ztunnel` command. Exit status: 0 success, 1 failure, 2 wrong usage."""
 
 from pathlib import Path
 
@@ -18,9 +18,7 @@ def cli() -> None:
 @flag("--node", required=True, help="The node whose pods are served: their spec.nodeName.")
 @flag("--certificates", type=EXISTING, required=True, help="Folder of NAMESPACE.SERVICEACCOUNT.pem and .key.")
 @flag("--trust-bundle", type=EXISTING, required=True, help="The roots that peers' certificates must lead to, PEM.")
-@flag(
-    "--revocations", type=EXISTING, help="Lists of revoked certificates, PEM, one of each authority that signs peers."
-)
+@flag("--revocations", type=EXISTING, help="PEM file of revocation lists: one from each authority that signs peers.")
 @operator_ports
 @flag("--access-log", default="-", metavar="PATH|-", help="A line per connection; - is standard output, empty is none.")
 @flag("--hbone-port", type=click.IntRange(1, 65535), default=15008, help="Where pods accept HBONE.")

@@ -1,7 +1,7 @@
-"""Whether a CONNECT may enter a pod, and at which port: ztunnel's checks, as a pure function.
+"""Decide whether a CONNECT may enter a pod, and at which port: ztunnel's checks as a pure function.
 
-The pod is the one whose address was connected to; only the port comes from the request. Nothing is answered 200 before
-the application has accepted.
+The pod is the one at the address of the connection; the request only selects the port. The tunnel is answered with 200
+only after the application has accepted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ from l4.ztunnel.outbound import OWN_PORTS
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect. `services` are those that the pod is a member of with this port."""
+    """Where to connect. `services` are those of which the pod is an endpoint with this port."""
 
     workload: Workload
     address: tuple[str, int]
     services: tuple[Service, ...]
 
     def service_for(self, forwarded_host: str) -> Service | None:
-        """The service that the caller meant, for telemetry only: the one it names, else the first."""
+        """Return the service that the caller named, else the first. For telemetry only."""
         named = (service for service in self.services if service.hostname == forwarded_host)
         return next(named, self.services[0] if self.services else None)
 
@@ -62,7 +62,7 @@ def _ports_of(service: Service, workload: Workload) -> Mapping[int, int] | None:
 
 
 def services_with(registry: Registry, workload: Workload, port: int) -> Iterator[Service]:
-    """Those that the workload is a member of with this port of its own."""
+    """Yield the services of which the workload is an endpoint with this target port."""
     for service in registry.services.values():
         for endpoint in service.endpoints:
             if endpoint.workload.uid == workload.uid and port in endpoint.ports.values():

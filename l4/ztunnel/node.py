@@ -1,4 +1,4 @@
-"""What all pods of the node share."""
+"""State that all pods of the node share."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Node:
-    """What every pod's listeners use. `spawn` starts a task that the program owns."""
+    """State used by every pod's listeners. `spawn` starts a task that the program owns."""
 
     registry: Holder[Registry]
     certificates: CertificateSource
@@ -49,7 +49,7 @@ class Node:
         task.add_done_callback(self._ended)
 
     def judge(self, workload: Workload, access: Access) -> Verdict:
-        """Whether somebody may come in."""
+        """Decide whether a connection to the workload is allowed."""
         authorization = self.policies.current.of(workload)
         if authorization is None:
             return ALLOWED

@@ -1,9 +1,9 @@
-"""Where a captured connection goes: a pure decision over the registry, as ztunnel takes it.
+"""Decide where a captured connection goes, as ztunnel does. A pure function of the registry.
 
-In this order: a service that has a waypoint goes to the waypoint, whatever its endpoints; a service without one to one
-of its healthy endpoints; a workload's own address to the workload's waypoint or to the workload; anything else passes
-to where it was going. A waypoint that can't be reached is never bypassed. Of several endpoints, those to avoid are
-chosen only when there are no others.
+In this order: a service with a waypoint goes to the waypoint, whatever its endpoints; a service without one goes to one
+of its healthy endpoints; a workload's address goes to the workload's waypoint or to the workload; anything else goes to
+its original destination. An unreachable waypoint is never bypassed. Endpoints to avoid are used only if there are no
+others.
 """
 
 import ipaddress
@@ -18,13 +18,15 @@ from policies.balancing.weighted import pick
 
 HBONE_PORT = 15008
 OWN_PORTS = frozenset({15001, 15006, HBONE_PORT})
-"""Of a proxy like us: nobody in a pod has business there, and a connection of ours would come back to us."""
+"""Ports of the proxy. Applications must not call them, and our own connections to them would loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class HboneHop:
-    """Dial `address`, expect one of `identities`, ask for `authority`. `workload` is who answers there; `service` is
-    what the application meant, if it was a service."""
+    """Connect to `address`, expect one of `identities`, and request `authority`.
+
+    `workload` is the peer at `address`. `service` is the application's original destination, if it was a service.
+    """
 
     address: tuple[str, int]
     authority: Authority
@@ -35,7 +37,7 @@ class HboneHop:
 
 @dataclass(frozen=True, slots=True)
 class PlainHop:
-    """Dial `address` in plain TCP. `workload` is None for a destination outside the mesh."""
+    """Connect to `address` in plain TCP. `workload` is None for a destination outside the mesh."""
 
     address: tuple[str, int]
     workload: Workload | None
@@ -44,7 +46,7 @@ class PlainHop:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The connection is dropped; there is nowhere to send it."""
+    """The connection is reset, because it has no valid destination."""
 
     reason: str
 
@@ -52,7 +54,7 @@ class Refused:
 Hop = HboneHop | PlainHop | Refused
 Address = tuple[str, int]
 Avoid = Callable[[Address], bool]
-"""Whether an address that would be dialled had better not be."""
+"""Whether an address should be avoided."""
 
 
 def avoid_none(address: tuple[str, int]) -> bool:
@@ -62,7 +64,7 @@ def avoid_none(address: tuple[str, int]) -> bool:
 def decide(
     registry: Registry, source: Workload, destination: tuple[str, int], roll: float, avoid: Avoid = avoid_none
 ) -> Hop:
-    """The next hop for a connection of `source` to `destination`; `roll` in [0, 1) chooses among endpoints."""
+    """Return the next hop of a connection from `source` to `destination`. `roll` in [0, 1) selects an endpoint."""
     ip, port = destination
     if port in OWN_PORTS and ipaddress.ip_address(ip).is_loopback:
         return Refused("attempted recursive call to ourselves")
@@ -127,7 +129,7 @@ def _to_endpoint(service: Service, destination: tuple[str, int], source: Workloa
     endpoint = _pick(service, port, roll, None if avoid is avoid_none else is_avoided)
     if endpoint is None and any(it.workload.tunnel_identity is not None for it in service.names):
         return Refused(
-            f"the endpoints of {service.hostname} take tunnels, and are DNS names; only a waypoint looks them up"
+            f"the endpoints of {service.hostname} accept tunnels but are DNS names, which only a waypoint resolves"
         )
     if endpoint is None and service.is_entry:
         return PlainHop(destination, None, service)
@@ -147,7 +149,7 @@ def _direct(workload: Workload, ip: str, port: int, service: Service | None, sou
 def _pick(
     service: Service, port: int, roll: float, is_avoided: Callable[[ServiceEndpoint], bool] | None
 ) -> ServiceEndpoint | None:
-    """A usable endpoint that has the port, at random by capacity."""
+    """Return a usable endpoint that has the port, at random by capacity."""
     fit = usable(it for it in service.endpoints if port in it.ports and it.workload.addresses)
     if is_avoided is not None:
         fit = [it for it in fit if not is_avoided(it)] or fit
@@ -155,5 +157,5 @@ def _pick(
 
 
 def same_family(workload: Workload, ip: str) -> str:
-    """The workload's address: of the same family as the one that was dialled, if it has one."""
+    """Return the workload's address of the same family as `ip`, or else its first one."""
     return next((address for address in workload.addresses if (":" in address) == (":" in ip)), workload.addresses[0])

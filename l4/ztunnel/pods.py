@@ -1,4 +1,4 @@
-"""The listeners of the node's pods: opened and closed as the registry changes, untouched where nothing changed."""
+"""Listeners of the node's pods, opened and closed as the registry changes."""
 
 import asyncio
 import logging
@@ -29,8 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class PodProxy:
-    """One pod's inbound HBONE listener, its capture listeners and its own connection pool: nothing is shared between
-    pods, so that no connection of one can carry bytes of another."""
+    """One pod's inbound HBONE listener, capture listeners and connection pool.
+
+    Pods share nothing, so that a connection of one pod never carries bytes of another.
+    """
 
     def __init__(self, node: Node, pod: Workload, hbone_port: int) -> None:
         """Raises CannotListen."""
@@ -40,7 +42,7 @@ class PodProxy:
         self._listeners: dict[Address, Listener] = {}
         self._originals: dict[Address, Address] = {}
         self._entrances: dict[Address, Address] = {}
-        # Another ztunnel may take over from this one while both run.
+        # During a hand-over, an old and a new ztunnel listen at the same time.
         sockets = _bind_all([(address, hbone_port) for address in pod.addresses], reuse_port=True)
         self.servers = [self._serve(sock) for sock in sockets]
 
@@ -56,19 +58,19 @@ class PodProxy:
         )
 
     def update(self, registry: Registry, pod: Workload) -> Iterator[str]:
-        """Listen for what the pod can reach by now; gives a sentence for what can't be done."""
+        """Listen for all destinations that the pod can reach now. Yields a sentence for each failure."""
         self.pod = pod
         try:
             self._originals, self._entrances = capture.listeners(registry, pod), capture.inbound_listeners(pod)
         except InvalidCapture as error:
-            yield f"{error}; what was captured before stays"
+            yield f"{error}; the previous capture stays in effect"
             return
         captured = self._originals.keys() | self._entrances.keys()
         for address in self._listeners.keys() - captured:
             self._listeners.pop(address).close()
         for address in captured - self._listeners.keys():
             try:
-                sock = bind(*address)  # never shared: the listener says which pod a connection comes from
+                sock = bind(*address)  # never shared, because the listener identifies the pod
             except CannotListen as error:
                 yield f"pod {pod.namespace}/{pod.name}: {error}"
             else:
@@ -87,7 +89,7 @@ class PodProxy:
             self._node.spawn(outbound(self._node, self.pod.uid, self.pool, sock, source, to))
 
     def cut_revoked(self, revocations: Revocations) -> None:
-        """End its connections with whoever is believed no more, at either end."""
+        """Close the pod's connections with peers whose certificates have been revoked, in both directions."""
         self.pool.cut_revoked(revocations)
         for server in self.servers:
             server.cut_revoked(revocations)
@@ -98,21 +100,22 @@ class PodProxy:
         self._listeners.clear()
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing new, let what is under way finish for so long, then cut it."""
+        """Accept nothing new, let connections finish for `seconds`, then close the rest."""
         for listener in self._listeners.values():
             listener.finish()
         self._listeners.clear()
-        await asyncio.sleep(0)  # so that what has just been accepted is under way
+        await asyncio.sleep(0)  # so that connections just accepted are started
         finishing = [server.drain(seconds) for server in self.servers]
         await asyncio.gather(*finishing, self._node.traffic.drain(self.pod.uid, seconds))
         await self.pool.close()
 
 
 class Pods:
-    """All pods of one node that have us before them: their listeners, and the certificates that are wanted for them.
+    """All pods of one node that use this proxy, with their listeners and their wanted certificates.
 
-    What can't be done is logged once, and tried again by `retry`; a pod without a certificate is served as soon as the
-    certificate comes."""
+    A failure is logged once and tried again by `retry`. A pod without a certificate is served as soon as the
+    certificate arrives.
+    """
 
     def __init__(self, node: Node, name: str, hbone_port: int) -> None:
         self._node = node
@@ -125,7 +128,7 @@ class Pods:
         node.certificates.on_change(self._renewed)
 
     def update(self, registry: Registry) -> None:
-        """Follow the registry: pods that are new get their listeners, pods that are gone lose them at once."""
+        """Follow the registry: open listeners of new pods, and close those of removed pods at once."""
         local = {it.uid: it for it in registry.workloads_on(self._name) if _is_ours(registry, it)}
         for uid, proxy in list(self.proxies.items()):
             if uid not in local or _has_moved(proxy.pod, local[uid]):
@@ -139,7 +142,7 @@ class Pods:
         self._complaints = complaints
 
     def retry(self) -> None:
-        """Try again what could not be done: a port may be free by now, a certificate may have come."""
+        """Try again what failed: a port may have become free, or a certificate may have arrived."""
         if self._complaints or self._unserved:
             self.update(self._node.registry.current)
 
@@ -147,13 +150,15 @@ class Pods:
         certificates = self._node.certificates
         for identity in self._identities - identities:
             certificates.forget(identity)
-        for identity in identities:  # again, too: there may be room for one now
+        for identity in identities:  # repeated, since there may be room now
             certificates.want(identity)
         self._identities = identities
 
     def _renewed(self, renewed: WorkloadCertificate) -> None:
-        """End the connections of the identity's pods with those who are believed no more, and serve its pods that have
-        waited for the certificate."""
+        """Close connections of the identity's pods with revoked peers.
+
+        Also start serving pods that have waited for this certificate.
+        """
         if renewed.revocations is not None:
             for proxy in self.proxies.values():
                 if proxy.pod.identity == renewed.identity:
@@ -187,8 +192,11 @@ class Pods:
 
 
 def _is_ours(registry: Registry, pod: Workload) -> bool:
-    """Whether its connections are redirected to us. Other pods that speak HBONE do so themselves, on their own port
-    15008; and whoever shares an address with its node or with another pod can't be told apart by it."""
+    """Whether the pod's connections are redirected to this proxy.
+
+    Other pods with HBONE listen on port 15008 themselves. Pods that share an address with their node or another pod
+    cannot be identified by address.
+    """
     return is_redirected(pod.annotations) and all(registry.workload_at(address) is pod for address in pod.addresses)
 
 
@@ -197,7 +205,7 @@ def _has_moved(before: Workload, after: Workload) -> bool:
 
 
 def _bind_all(addresses: Iterable[Address], *, reuse_port: bool) -> list[socket.socket]:
-    """All of them or none."""
+    """Bind all addresses or none."""
     with ExitStack() as bound:
         sockets = [bound.enter_context(bind(*address, reuse_port=reuse_port)) for address in addresses]
         bound.pop_all()

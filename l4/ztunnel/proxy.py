@@ -1,4 +1,4 @@
-"""The ways of a connection into a pod: by a tunnel, and without one."""
+"""Connections into a pod: by a tunnel, or in plain TCP."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from policies.attributes import Peer
 
 
 def inbound(node: Node, pod_uid: str, incoming: IncomingTunnel) -> None:
-    """Decide about a CONNECT to a pod."""
+    """Decide on a CONNECT to a pod."""
     target = target_of(node.registry.current, pod_uid, incoming.request.authority, incoming.local[0])
     if isinstance(target, Target):
         node.spawn(_into(node, incoming, target))
@@ -49,16 +49,16 @@ async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
     except asyncio.CancelledError:
         copy.abort(NotDrained())
         raise
-    if copy.is_over:  # denied meanwhile
+    if copy.is_over:  # denied in the meantime
         incoming.refuse(401)
     elif incoming.accept(copy.near, [(b"baggage", format_baggage(target.workload))]) is None:
-        copy.abort(ConnectionResetError("client disconnected before the tunnel stood"))
+        copy.abort(ConnectionResetError("client disconnected before the tunnel was established"))
 
 
 async def passthrough(
     node: Node, pod_uid: str, sock: socket.socket, source: tuple[str, int], to: tuple[str, int]
 ) -> None:
-    """Carry a connection without mutual TLS into a pod, if its policies let in who has no identity."""
+    """Carry a plain connection into a pod, if its policies allow a client without an identity."""
     registry, peer = node.registry.current, Peer(None, *source)
     pod = registry.workloads.get(pod_uid)
     if pod is None:

@@ -1,7 +1,7 @@
-"""What the ztunnel remembers of addresses that it could not reach lately: bounded, and only while it matters.
+"""Unreachable addresses, remembered for a limited time and in limited number.
 
-Nobody's connection is the trial of whether one is back: that is a connection of our own, made when somebody would have
-gone there again.
+Client connections are never used as trials: when a client would have used an avoided address, the ztunnel opens a
+connection of its own to test it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Spawn = Callable[[Coroutine[None, None, None]], object]
 
 
 class Reaches:
-    """`trial_seconds` is how long a trial waits for an answer."""
+    """`trial_seconds` limits the duration of a trial connection."""
 
     def __init__(self, spawn: Spawn, trial_seconds: float) -> None:
         self._spawn = spawn
@@ -48,7 +48,7 @@ class Reaches:
 
     @contextmanager
     def connecting(self, address: Address) -> Iterator[None]:
-        """Around an attempt to connect: one that takes long counts against the address before it has ended."""
+        """Surrounds a connection attempt. A slow attempt counts as failed before it ends."""
         timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self.failed, address)
         try:
             yield

@@ -1,7 +1,7 @@
-"""The connections that stand, and what the ztunnel tells of them: istio_tcp_* counters, and ztunnel's access-log lines.
+"""Open connections, and their telemetry: istio_tcp_* counters and ztunnel's access-log lines.
 
-Bytes are counted while they flow, whenever `report` is called, and once more at the end. An application that resets
-its connection is no error: many end all their connections that way.
+Bytes are counted while they flow, at each call of `report`, and once more at the end. A reset by the application is not
+an error: many applications end all connections that way.
 """
 
 import asyncio
@@ -24,9 +24,11 @@ from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One connection, as both log and metrics describe it. `pod_uid` tells whose listener took it; `direction` is
-    inbound or outbound; identities are None without mutual TLS. `destination_address` is the next hop, `authority`
-    what a tunnel asked for."""
+    """One connection, as described in logs and metrics.
+
+    `pod_uid` is the pod whose listener accepted it; `direction` is inbound or outbound. Identities are None without
+    mutual TLS. `destination_address` is the next hop, `authority` the target of a tunnel.
+    """
 
     pod_uid: str
     direction: str
@@ -66,8 +68,10 @@ class Traffic:
         self._metrics.count_refusal(reason)
 
     def opened(self, flow: Flow, access: Access | None = None) -> Copy:
-        """Count a connection whose labels are known. When its copy ends, or is aborted, the end is told. `access` is
-        what policies judge by, as long as it lasts."""
+        """Count a connection whose labels are known, and return its copy. Its end is recorded when the copy ends.
+
+        `access` is re-evaluated when policies change.
+        """
         labels = self._labels(flow, "-")
         self._metrics.connections_opened.labels(labels).add()
         received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
@@ -76,8 +80,10 @@ class Traffic:
         return connection.copy
 
     def moved(self, copy: Copy, flow: Flow, error: Exception) -> None:
-        """A connection goes another way, because of `error`, before anything has passed: it ends here and begins there
-        for the counters; the access log tells how it ends in the end."""
+        """Record that an unused connection takes another way because of `error`.
+
+        Counters record an end and a new start. The access log gets one line at the end.
+        """
         connection = self._open.get(copy)
         if connection is None:
             return
@@ -88,18 +94,18 @@ class Traffic:
         connection.move(flow, received, sent)
 
     def cut(self, is_denied: Callable[[str, Access], bool]) -> None:
-        """End the connections that are denied by now; asked with the pod's uid."""
+        """Reset connections that are now denied. `is_denied` receives the pod's uid and the access."""
         for connection in list(self._open.values()):
             if connection.access is not None and is_denied(connection.flow.pod_uid, connection.access):
                 connection.copy.abort(PolicyChanged())
 
     def report(self) -> None:
-        """Count the bytes that have passed since the last time."""
+        """Count the bytes transferred since the last call."""
         for connection in self._open.values():
             connection.report()
 
     async def drain(self, pod_uid: str, seconds: float) -> None:
-        """Let a pod's connections finish for so long, then cut what is left."""
+        """Let a pod's connections finish for `seconds`, then close the rest."""
         try:
             async with asyncio.timeout(seconds):
                 while self._of(pod_uid):
@@ -124,7 +130,7 @@ class Traffic:
             self._access_log.write(self._line(flow, copy.received, copy.sent, error, seconds))
 
     def failed(self, direction: str, source: str, destination: str, reason: str) -> None:
-        """A connection that ended before anything was known about it: a line, no metrics."""
+        """Log a connection that ended before its labels were known. It has no metrics."""
         if self._access_log is not None:
             fields = _fields(
                 ("src.addr", source), ("dst.addr", destination), ("direction", direction), ("error", reason)
@@ -205,7 +211,7 @@ class _Connection:
 
 
 class _Tally:
-    """Adds a connection's growing total to a counter that others share."""
+    """Adds the growth of one connection's total to a shared counter."""
 
     __slots__ = ("_counter", "_told")
 
@@ -219,14 +225,14 @@ class _Tally:
 
 
 class NotDrained(ConnectionAbortedError):
-    """We stop, or the pod is gone; the words are ztunnel's."""
+    """We are stopping, or the pod was removed. The text is ztunnel's."""
 
     def __init__(self) -> None:
         super().__init__("connection failed to drain within the timeout")
 
 
 class PolicyRejected(ConnectionAbortedError):
-    """A policy does not let it in; the words are ztunnel's."""
+    """A policy denied the connection. The text is ztunnel's."""
 
     def __init__(self, verdict: Verdict) -> None:
         why = "allow policies exist, but none allowed"
@@ -241,7 +247,7 @@ class PolicyChanged(ConnectionAbortedError):
 
 
 def _is_ordinary(error: Exception | None) -> bool:
-    """How applications end connections all the time; ztunnel calls it no error either."""
+    """Whether the end is one that applications commonly use. ztunnel does not log it as an error either."""
     if not isinstance(error, SideLost):
         return error is None
     match error.cause:
@@ -252,7 +258,7 @@ def _is_ordinary(error: Exception | None) -> bool:
 
 
 def response_flag(error: Exception | None) -> str:
-    """ztunnel's `response_flags` for how a connection ended."""
+    """Return ztunnel's `response_flags` value for how a connection ended."""
     match error:
         case None:
             return "-"

@@ -1,8 +1,8 @@
-"""The way of a connection out of a pod: decide, connect, and go to another endpoint where nothing has been delivered.
+"""Connections out of a pod: decide, connect, and switch to another endpoint while nothing was delivered.
 
-That is certain while no connection or tunnel stands, and afterwards until a byte has passed either way: a tunnel that
-nobody has used is replaced when its HBONE connection is lost. What an application answers, and what a policy refuses,
-is an answer.
+Nothing was delivered until a connection or tunnel is established, and after that until a byte has passed in either
+direction: an unused tunnel is replaced if its HBONE connection is lost. A response of the application or a refusal by a
+policy is final.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from l4.ztunnel.outbound import Address, Avoid, HboneHop, PlainHop, Refused, avo
 from l4.ztunnel.traffic import Flow, NotDrained, labels_of
 
 _MAX_ENDPOINTS = 3
-"""That one connection tries, each for as long as a connection attempt may take."""
+"""Endpoints that one connection tries, each for the duration of a connection attempt."""
 _MAX_REPLACED = 3
-"""Tunnels of one connection that may be lost unused."""
+"""Unused tunnels of one connection that may be lost."""
 
 
 async def outbound(
     node: Node, pod_uid: str, pool: HbonePool, sock: socket.socket, source: Address, to: Address
 ) -> None:
-    """Carry a pod's accepted connection to where it was going; its bytes stay in the kernel until the way stands."""
+    """Carry a pod's accepted connection to its destination. Its bytes stay in the kernel until that is connected."""
     pod = node.registry.current.workloads.get(pod_uid)
     if pod is None:
         drop(node, sock, source, to, "the source workload is no longer known")
@@ -60,7 +60,7 @@ class _Way:
         self._replaced = 0
 
     def decide(self) -> HboneHop | PlainHop | Refused:
-        """Where to go first."""
+        """Return the first hop."""
         reaches = self._node.reaches
         return self._decide(reaches.is_avoided if len(reaches) else avoid_none)
 
@@ -68,13 +68,13 @@ class _Way:
         return decide(self._node.registry.current, self._pod, self._to, random(), avoid)
 
     async def go(self, copy: Copy, hop: HboneHop | PlainHop) -> None:
-        """Connect the far side. Raises what kept the last endpoint from it."""
+        """Connect the far side. Raises the error of the last endpoint."""
         while True:
             self._tried.add(hop.address)
             try:
                 await self._connect(copy, hop)
                 return
-            except Unanswered:  # somebody behind it is silent: others would ask him, too
+            except Unanswered:  # its destination does not respond; other endpoints would call the same one
                 raise
             except (ConnectFailed, HandshakeFailed) as error:
                 other = self._other()
@@ -84,8 +84,10 @@ class _Way:
                 hop = other
 
     def replace(self, copy: Copy, error: Exception | None) -> bool:
-        """The far side is lost and nobody has used it: connect another one, if it was the HBONE connection that broke;
-        a tunnel that the far side has reset is its answer."""
+        """Replace an unused far side if its HBONE connection was lost.
+
+        A tunnel that the far side reset is not replaced: the reset is its answer.
+        """
         if not isinstance(error, TunnelReset) or error.code is not None or self._replaced == _MAX_REPLACED:
             return False
         self._replaced += 1
@@ -108,7 +110,7 @@ class _Way:
             raise
 
     def _other(self) -> HboneHop | PlainHop | None:
-        """An endpoint that has not been tried; rather one that is not known to be unreachable."""
+        """Return an untried endpoint, preferably one that is not known to be unreachable."""
         if len(self._tried) == _MAX_ENDPOINTS:
             return None
         reaches = self._node.reaches
@@ -119,7 +121,7 @@ class _Way:
         return None
 
     async def _connect(self, copy: Copy, hop: HboneHop | PlainHop) -> None:
-        if hop.workload is None:  # outside of the mesh: there is no other, so nothing needs to be remembered
+        if hop.workload is None:  # outside the mesh there is no other endpoint, so nothing needs to be remembered
             await connect_plain(hop.address, copy.far, self._node.hbone)
             return
         reaches = self._node.reaches

@@ -143,11 +143,11 @@ def test_without_the_authority_certificates_serve_until_they_expire_and_readines
         async with signed_mesh(tmp_path) as it:
             it.authority.is_down = True
             for ip in (it.waypoint, it.ztunnel):
-                await it.says(ip, 200, "cannot be renewed, and serves until")
+                await it.says(ip, 200, "cannot be renewed and expires at")
             assert await it.ask() == OK
 
             await it.says(it.waypoint, 503, "UNAVAILABLE: the authority is at lunch")
-            await it.says(it.ztunnel, 200, "nobody can be served")
+            await it.says(it.ztunnel, 200, "no connection is possible")
             assert await it.ask() != OK
 
             it.authority.is_down = False

@@ -156,7 +156,7 @@ def test_another_identitys_certificate_is_not_taken_and_shown_where_readiness_is
             pair = it.pki.leaf([str(other)])
 
             it.pki.write(own, pair)
-            await _says(it, f"is the certificate of {other} now")
+            await _says(it, f"now contains the certificate of {other}")
             reader, writer = await it.open()
             writer.write(REQUEST)
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"

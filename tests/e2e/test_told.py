@@ -78,7 +78,7 @@ def test_without_any_object_it_says_so_and_is_not_ready(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with waypoint_process(tmp_path, text="# nothing\n", ready=503) as it:
             async with asyncio.timeout(20):
-                while "there is no object in" not in (await it.readiness())[1]:  # noqa: ASYNC110
+                while "there are no objects in" not in (await it.readiness())[1]:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
 
     run(scenario(), 60)

@@ -142,7 +142,7 @@ def test_only_a_post_stops_the_program() -> None:
             assert (await operator.ask("admin", "/quitquitquit"))[0] == 405
             assert operator.stops == []
 
-            assert (await operator.ask("admin", "/quitquitquit", "POST"))[::2] == (200, "shutdown now\n")
+            assert (await operator.ask("admin", "/quitquitquit", "POST"))[::2] == (200, "shutting down\n")
             assert operator.stops == ["now"]
 
     run(scenario())
@@ -170,7 +170,7 @@ def test_the_log_level_changes_while_running(root_level: None) -> None:
             assert logging.getLogger().level == logging.DEBUG
 
             status, _, text = await operator.ask("admin", "/logging?level=loud", "POST")
-            assert (status, text) == (400, "level='loud' is none of debug, info, warning, error, critical\n")
+            assert (status, text) == (400, "level='loud' is not one of debug, info, warning, error, critical\n")
             assert logging.getLogger().level == logging.DEBUG
 
     run(scenario())
@@ -187,7 +187,7 @@ def test_a_port_in_use_is_one_clear_sentence_and_leaves_nothing_open() -> None:
 
             assert failure.value.address == taken
             assert str(failure.value) == (
-                f"admin port 127.0.0.1:{taken[1]} cannot be opened: another program listens there; stop it, "
+                f"admin port 127.0.0.1:{taken[1]} cannot be opened: another program uses it; stop that program, "
                 "or choose another with --admin"
             )
             assert other._runners == []
@@ -199,7 +199,7 @@ def test_an_address_this_machine_does_not_have_is_said_so() -> None:
     async def scenario() -> None:
         ports = OperatorPorts(MeshMetrics("proxy", "1"), (), dump=_dump, stop=lambda: None)
 
-        with pytest.raises(PortUnavailable, match=r"metrics port 192\.0\.2\.1:15020 .* no such address"):
+        with pytest.raises(PortUnavailable, match=r"metrics port 192\.0\.2\.1:15020 .* does not have the address"):
             await ports.start(OperatorAddresses(metrics=("192.0.2.1", 15020)))
 
     run(scenario())
@@ -236,7 +236,7 @@ def test_the_ports_go_from_an_old_process_to_a_new_one(comes_first: bool, caplog
         async with _operator() as old:
             if comes_first:
                 await new.start(old.ports.addresses)
-                assert "another process listens on the readiness port" in caplog.text
+                assert "another process also listens on the readiness port" in caplog.text
                 old.ports.stopping()
             else:
                 old.ports.stopping()

@@ -199,9 +199,7 @@ def test_a_client_certificate_is_shown_to_nobody_after_it_expired_and_an_expired
             before = await contexts.get(tls)
             key.write_bytes(late.key_pem)
             chain.write_bytes(late.chain_pem)
-            await settled(
-                lambda: "expired; have a new one issued; those loaded before stay in use" in "".join(concerns[-1:])
-            )
+            await settled(lambda: "expired; issue a new one; those loaded before stay in use" in "".join(concerns[-1:]))
             assert await contexts.get(tls) is before
 
             now += HOUR.total_seconds()

@@ -132,9 +132,7 @@ def _expiry(tls: UpstreamTls) -> float:
 
 
 def _expired(tls: UpstreamTls) -> str:
-    return (
-        f"{tls.client_certificate}, the client certificate for TLS to {tls.server_name}, expired; have a new one issued"
-    )
+    return f"{tls.client_certificate}, the client certificate for TLS to {tls.server_name}, expired; issue a new one"
 
 
 def _files(tls: UpstreamTls) -> str:

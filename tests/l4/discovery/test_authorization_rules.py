@@ -57,13 +57,17 @@ def test_a_policy_is_on_trial_where_its_annotation_is_true(annotation: str, is_d
 @pytest.mark.parametrize(
     ("spec", "field", "sentence"),
     [
-        ({"rules": [{"when": [{"key": "a", "values": ["b"]}]}]}, "spec.rules[0].when[0]", "key 'a' is not known"),
-        ({"rules": [{"to": [{"operation": {"ports": ["x"]}}]}]}, "spec.rules[0].to[0].operation.ports", "no port"),
+        ({"rules": [{"when": [{"key": "a", "values": ["b"]}]}]}, "spec.rules[0].when[0]", "key 'a' is unknown"),
+        (
+            {"rules": [{"to": [{"operation": {"ports": ["x"]}}]}]},
+            "spec.rules[0].to[0].operation.ports",
+            "is not a port",
+        ),
         ({"rules": [{"to": [{"operation": {}}]}]}, "spec.rules[0].to[0].operation", "is empty"),
-        ({"action": "CUSTOM", "rules": [{}]}, "spec", "provider belongs to action CUSTOM"),
-        ({"action": "CUSTOM", "provider": {"name": "a"}}, "spec", "CUSTOM without rules is for no request"),
-        ({"action": "DENY"}, "spec", "DENY without rules is for no request: for all, write [{}]"),
-        ({"action": "DENY", "rules": []}, "spec", "DENY without rules is for no request"),
+        ({"action": "CUSTOM", "rules": [{}]}, "spec", "provider is valid only for action CUSTOM"),
+        ({"action": "CUSTOM", "provider": {"name": "a"}}, "spec", "CUSTOM without rules matches no request"),
+        ({"action": "DENY"}, "spec", "DENY without rules matches no request; to match all, write [{}]"),
+        ({"action": "DENY", "rules": []}, "spec", "DENY without rules matches no request"),
         (7, "spec", "expected `object`"),
     ],
 )
@@ -72,7 +76,7 @@ def test_what_is_wrong_is_told_with_its_place_and_what_comes_of_it(spec: Any, fi
 
     assert [problem.field for problem in it.problems] == [field]
     assert sentence in it.problems[0].sentence
-    assert it.problems[0].sentence.endswith("it denies everything to those it is for")
+    assert it.problems[0].sentence.endswith("denies everything at its targets")
 
 
 _WORDS = [

@@ -24,21 +24,21 @@ def test_an_address_is_written_in_one_way(text: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     ("text", "field", "sentence"),
     [
-        ("{kind: Pod, status: {podIP: 10.0.0.300}}", "status", "'10.0.0.300' is no IP address"),
-        ("{kind: Pod, status: {podIPs: [{ip: x}]}}", "status.podIPs[0]", "'x' is no IP address"),
-        ("{kind: Service, spec: {clusterIP: x}}", "spec", "'x' is no IP address"),
+        ("{kind: Pod, status: {podIP: 10.0.0.300}}", "status", "'10.0.0.300' is not an IP address"),
+        ("{kind: Pod, status: {podIPs: [{ip: x}]}}", "status.podIPs[0]", "'x' is not an IP address"),
+        ("{kind: Service, spec: {clusterIP: x}}", "spec", "'x' is not an IP address"),
         ("{kind: Service, spec: {ports: [{port: 0}]}}", "spec.ports[0].port", "expected `int` >= 1"),
         ("{kind: Service, spec: {ports: [{port: '80'}]}}", "spec.ports[0].port", "expected `int`, got `str`"),
         (
             "{kind: Gateway, apiVersion: gateway.networking.k8s.io/v1, spec: {gatewayClassName: w},"
             " status: {addresses: [{value: w.example.com}]}}",
             "status.addresses[0]",
-            "'w.example.com' is no IP address",
+            "'w.example.com' is not an IP address",
         ),
         (
             "{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, endpoints: [{addresses: [x]}]}",
             "endpoints[0]",
-            "'x' is no IP address",
+            "'x' is not an IP address",
         ),
     ],
 )

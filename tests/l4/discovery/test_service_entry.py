@@ -35,22 +35,25 @@ def service(spec: str, *more: str) -> Service:
     ("spec", "sentence"),
     [
         ("{hosts: []}", "expected `array` of length >= 1"),
-        ("{hosts: ['*']}", "hosts: '*' is no name such as api.example.com or *.example.com"),
-        ("{hosts: ['a b']}", "hosts: 'a b' is no name"),
-        ("{hosts: ['-']}", "hosts: '-' is no name"),
-        ("{hosts: [a-.b]}", "hosts: 'a-.b' is no name"),
+        ("{hosts: ['*']}", "hosts: '*' is not a name such as api.example.com or *.example.com"),
+        ("{hosts: ['a b']}", "hosts: 'a b' is not a name"),
+        ("{hosts: ['-']}", "hosts: '-' is not a name"),
+        ("{hosts: [a-.b]}", "hosts: 'a-.b' is not a name"),
         (
             "{hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}],"
             " endpoints: [{address: 10.0.0.1, ports: {htpt: 8080}}]}",
-            "no port of the entry is named 'htpt', but http",
+            "the entry has no port named 'htpt'; its ports are http",
         ),
-        ("{hosts: ['*.example.com'], resolution: DNS}", "can't be looked up; a wildcard needs resolution NONE"),
+        ("{hosts: ['*.example.com'], resolution: DNS}", "cannot be resolved; a wildcard needs resolution NONE"),
         ("{hosts: [a.b], addresses: [x]}", "addresses: 'x' is neither an IP address nor a network"),
-        ("{hosts: [a.b], ports: [{number: 1, name: a}, {number: 1, name: b}]}", "ports: two have the same number"),
-        ("{hosts: [a.b], ports: [{number: 1, name: a}, {number: 2, name: a}]}", "ports: two have the same name"),
+        (
+            "{hosts: [a.b], ports: [{number: 1, name: a}, {number: 1, name: b}]}",
+            "ports: two ports have the same number",
+        ),
+        ("{hosts: [a.b], ports: [{number: 1, name: a}, {number: 2, name: a}]}", "ports: two ports have the same name"),
         ("{hosts: [a.b], ports: [{number: 0, name: a}]}", "expected `int` >= 1"),
         ("{hosts: [a.b], endpoints: [{address: 10.0.0.1}]}", "endpoints need resolution STATIC or DNS, not NONE"),
-        ("{hosts: [a.b], resolution: STATIC, endpoints: [{address: c.d}]}", "'c.d' is no IP address"),
+        ("{hosts: [a.b], resolution: STATIC, endpoints: [{address: c.d}]}", "'c.d' is not an IP address"),
         ("{hosts: [a.b], resolution: STATIC, endpoints: [{address: 'unix:///x'}]}", "is a Unix socket"),
         ("{hosts: [a.b], resolution: DNS, endpoints: [{address: 'c d'}]}", "neither an IP address nor a host name"),
         (
@@ -265,7 +268,10 @@ def test_nobody_takes_a_part_of_an_older_entrys_network_in_another_namespace() -
         return [it.hostname if it is not None else None for it in services]
 
     assert led(other) == ["a.b", "a.b", "c.d"]
-    assert [problem.sentence.split(" lies in ")[0] for problem in other.problems] == ["10.0.0.1", "10.1.0.0/16"]
+    assert [problem.sentence.split(" is already part of ")[0] for problem in other.problems] == [
+        "10.0.0.1",
+        "10.1.0.0/16",
+    ]
     assert led(same) == ["c.d", "c.d", "c.d"]
     assert same.problems == ()
 
@@ -281,10 +287,10 @@ def test_a_service_of_kubernetes_keeps_its_host() -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("{hosts: [a.b], resolution: DYNAMIC_DNS, location: MESH_INTERNAL}", "is for services outside"),
+        ("{hosts: [a.b], resolution: DYNAMIC_DNS, location: MESH_INTERNAL}", "requires location MESH_EXTERNAL"),
         (
             "{hosts: ['*.b'], resolution: DYNAMIC_DNS, ports: [{number: 1, name: a, protocol: TCP}]}",
-            "names no host that could be looked up",
+            "does not name a host to resolve",
         ),
     ],
 )

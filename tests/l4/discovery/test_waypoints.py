@@ -112,7 +112,7 @@ def test_a_waypoint_without_address_is_not_used_and_that_is_told(addresses: str)
     assert bound(registry) == (None, None)
     assert sentences(registry) == [
         "mesh.yaml:5: Service default/s metadata.labels[istio.io/use-waypoint]: "
-        "waypoint default/w is not used: it has no address in its status yet; traffic goes without it [PWP0201]"
+        "waypoint default/w is not used: it has no address in its status yet; traffic bypasses it [PWP0201]"
     ]
 
 
@@ -121,7 +121,7 @@ def test_an_objects_own_label_leaves_no_way_back_to_that_of_its_namespace() -> N
 
     assert bound(registry)[0] is None
     assert [it.subject for it in registry.problems] == ["Service default/s"]
-    assert "there is no such Gateway" in registry.problems[0].sentence
+    assert "the Gateway does not exist" in registry.problems[0].sentence
 
 
 def test_what_a_namespaces_label_lacks_is_told_once_and_at_the_namespace() -> None:
@@ -135,7 +135,7 @@ def test_an_own_label_that_names_a_waypoint_for_other_traffic_is_told() -> None:
     registry = objects(pod=USE)
 
     assert bound(registry) == (None, None)
-    assert "it is for service traffic, not for workload" in registry.problems[0].sentence
+    assert "it serves service traffic, not workload traffic" in registry.problems[0].sentence
 
 
 @pytest.mark.parametrize(

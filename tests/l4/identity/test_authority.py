@@ -76,7 +76,7 @@ def test_a_folder_with_a_foreign_key_is_refused(tmp_path: Path, authority: Devel
     other = DevelopmentAuthority(tmp_path / "other")
     (other.bundle_path.parent / "root.key").replace(tmp_path / "ca" / "root.key")
 
-    with pytest.raises(AuthorityError, match="delete both to have a new root made"):
+    with pytest.raises(AuthorityError, match="delete both to create a new root"):
         DevelopmentAuthority(tmp_path / "ca")
 
 

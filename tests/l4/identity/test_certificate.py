@@ -82,7 +82,7 @@ def test_a_file_that_is_not_pem_is_named(pki: MeshPki, at_fault: str) -> None:
     files = {"chain": chain, "key": chain.with_suffix(".key"), "bundle": pki.bundle_path}
     files[at_fault].write_text("nothing of use")
 
-    with pytest.raises(InvalidCertificate, match="holds no readable PEM") as caught:
+    with pytest.raises(InvalidCertificate, match="contains no valid PEM") as caught:
         load(files["chain"], files["key"], files["bundle"])
 
     assert caught.value.origin == str(files[at_fault])

@@ -66,7 +66,7 @@ def test_loading_says_which_file_is_missing(tmp_path: Path) -> None:
 def test_a_store_serves_its_own_identity_and_no_other(store: FileStore) -> None:
     assert store.get(REVIEWS) is store.current
 
-    with pytest.raises(NoCertificate, match=r"sa/ratings: .* is the certificate of .*sa/reviews"):
+    with pytest.raises(NoCertificate, match=r"sa/ratings: .* contains the certificate of .*sa/reviews"):
         store.get(RATINGS)
 
 
@@ -125,8 +125,10 @@ def test_what_cannot_be_used_is_shown_until_it_can_be(pki: MeshPki, store: FileS
     chain.write_bytes(b"garbage")
     store.refresh()
 
-    assert store.concern.startswith(f"the certificate of {REVIEWS} stays in use, the new one cannot be loaded: ")
-    assert store.concern.endswith("bookinfo.reviews.pem: holds no readable PEM certificate")
+    assert store.concern.startswith(
+        f"the old certificate of {REVIEWS} stays in use, because the new one cannot be loaded: "
+    )
+    assert store.concern.endswith("bookinfo.reviews.pem: contains no valid PEM certificate")
     pki.write(REVIEWS)
     store.refresh()
     assert store.concern == ""
@@ -146,7 +148,7 @@ def test_another_identitys_certificate_is_not_taken_told_once_and_shown(
     assert store.get(REVIEWS) is before
     assert not told
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert f"is the certificate of {RATINGS} now; put that of {REVIEWS} back, or restart" in store.concern
+    assert f"now contains the certificate of {RATINGS}; restore {REVIEWS} or restart" in store.concern
 
 
 @pytest.mark.parametrize("left", [0, 1], ids=["none is left", "one is left"])
@@ -229,7 +231,7 @@ def test_with_an_expired_certificate_we_speak_to_nobody_and_say_so(store: FileSt
     clock.now += HOUR.total_seconds()
 
     assert store.seconds_left <= 0
-    assert "nobody can be served" in store.concern
+    assert "no connection is possible" in store.concern
     with pytest.raises(NoCertificate):
         store.get(REVIEWS)
 
@@ -248,7 +250,7 @@ def test_a_list_of_revoked_certificates_is_taken_when_it_changes_and_only_whole(
 
     assert store.current.revocations is not None
     assert store.current.revocations.has(bad.der)
-    assert "holds no revocation list" in caplog.text
+    assert "contains no revocation list" in caplog.text
 
 
 def test_watching_notices_a_change(pki: MeshPki, store: FileStore) -> None:
@@ -285,7 +287,7 @@ def test_a_folder_says_which_file_it_misses_and_finds_it_once_it_is_there(pki: M
 def test_a_file_name_is_no_proof_of_identity(pki: MeshPki, folder: FolderStore) -> None:
     pki.write(REVIEWS, pki.leaf([str(RATINGS)]))
 
-    with pytest.raises(NoCertificate, match=r"is the certificate of .*sa/ratings"):
+    with pytest.raises(NoCertificate, match=r"contains the certificate of .*sa/ratings"):
         folder.get(REVIEWS)
 
 
@@ -367,7 +369,7 @@ def test_a_folder_keeps_to_each_identity_and_shows_what_is_wrong(pki: MeshPki, f
 
     async def scenario() -> None:
         watching = asyncio.create_task(folder.watch())
-        await settled(lambda: "put that of" in folder.concern and "bookinfo.ratings.key" in folder.concern)
+        await settled(lambda: "; restore " in folder.concern and "bookinfo.ratings.key" in folder.concern)
         watching.cancel()
 
     run(scenario())

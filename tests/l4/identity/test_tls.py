@@ -249,5 +249,5 @@ def test_a_bundle_that_openssl_refuses_is_named(pki: MeshPki) -> None:
     chain = pki.write(pki.identity("bookinfo", "reviews"))
     loaded = load(chain, chain.with_suffix(".key"), pki.bundle_path)
 
-    with pytest.raises(InvalidCertificate, match="OpenSSL refuses it"):
+    with pytest.raises(InvalidCertificate, match="OpenSSL rejects the certificate"):
         WorkloadCertificate(replace(loaded, private_key=PrivateKey(pki.leaf([REVIEWS]).key_pem)))

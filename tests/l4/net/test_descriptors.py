@@ -50,7 +50,7 @@ def test_all_that_the_system_allows_is_taken_and_little_of_it_is_told(
 
     limits(64, 64)
     descriptors.raise_limit()
-    assert caplog.messages == ["only 64 file descriptors may be open, 32 of them by traffic; raise nofile"]
+    assert caplog.messages == ["only 64 file descriptors are allowed, 32 of them for traffic; raise the nofile limit"]
 
 
 def test_traffic_opens_no_connection_out_of_the_reserve(limits: Limit) -> None:

@@ -22,7 +22,7 @@ def test_a_port_in_use_is_named_with_what_to_do() -> None:
 
 
 def test_an_address_of_another_machine_is_named() -> None:
-    with pytest.raises(CannotListen, match=r"192\.0\.2\.1:0: this machine has no such address"):
+    with pytest.raises(CannotListen, match=r"192\.0\.2\.1:0: this machine does not have the address"):
         bind("192.0.2.1", 0)
 
 

@@ -74,7 +74,7 @@ def test_what_is_not_whole_is_waited_for(end: int) -> None:
         (header(values=b"\xd0"), "cut off"),
         (header(values=b"\xd0\x00\x05abc"), "cut off"),
         (header(values=value(0xD0, b"a") + value(0xD0, b"b")), "two values"),
-        (header(values=value(0xD0, b"\xff")), "no UTF-8"),
+        (header(values=value(0xD0, b"\xff")), "is not UTF-8"),
         (header(values=value(0x03, b"\x00\x00\x00\x00")), "checksum"),
         (header(values=value(0x03, b"\x00")), "checksum"),
     ],

@@ -37,7 +37,7 @@ def test_a_vital_loop_that_fails_is_begun_again_counted_and_shown_until_it_is_st
 
         assert begun == 3
         assert told.counted == ["following", "following"]
-        assert while_unsteady == {"following": "following failed and is tried again: no descriptor is free"}
+        assert while_unsteady == {"following": "following failed and is being restarted: no descriptor is free"}
         assert told.concerns == {"following": ""}
         await told.tasks.close()
 

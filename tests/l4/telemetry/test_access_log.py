@@ -128,7 +128,7 @@ def test_a_full_disk_costs_lines_and_is_said_once(caplog: pytest.LogCaptureFixtu
 
     assert log.dropped == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "access log /dev/full: [Errno 28] No space left on device; lines are dropped until it can be written again"
+        "access log /dev/full: [Errno 28] No space left on device; lines are dropped until writing succeeds again"
     ]
 
 

@@ -56,7 +56,7 @@ def test_an_entry_that_cannot_be_understood_is_named_with_its_pod(capture: str) 
 def test_a_capture_that_leads_to_a_capture_is_refused(capture: str) -> None:
     client = pod("client", "127.64.0.1", capture=capture)
 
-    with pytest.raises(InvalidCapture, match="leads back to a captured address"):
+    with pytest.raises(InvalidCapture, match="is a captured address itself"):
         listeners(KNOWN, client)
 
 

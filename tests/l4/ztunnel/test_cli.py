@@ -135,7 +135,7 @@ def _write_files(folder: Path, outside: socket.socket) -> None:
 @pytest.mark.parametrize(
     ("pod", "reason"),
     [
-        ("", "there is no object in"),
+        ("", "there are no objects in"),
         ("here", "there is no Node heer and no pod on it; did you mean here?; see --node"),
         ("elsewhere", "there is no Node heer and no pod on it; there are elsewhere; see --node"),
     ],
@@ -335,7 +335,9 @@ def test_a_certificate_that_cannot_be_renewed_is_shown_and_so_is_when_it_ends(tm
     with running(tmp_path) as ztunnel:
         (tmp_path / "default.client.pem").write_bytes(b"garbage")
 
-        _until(lambda: "default/sa/client stays in use, the new one cannot be loaded" in _read(ztunnel.readiness))
+        _until(
+            lambda: "default/sa/client stays in use, because the new one cannot be loaded" in _read(ztunnel.readiness)
+        )
         seconds = _samples(_read(ztunnel.metrics, "/stats/prometheus"), "istio_cert_expiry_seconds")[""]
 
         assert 3000 < seconds <= 3600

@@ -256,7 +256,7 @@ def _another_identity(it: World) -> None:
         (_no_endpoint, None, "no healthy upstream"),
         (_no_waypoint, None, "unknown waypoint"),
         (_no_application, "CONNECT", "answered CONNECT with 503"),
-        (_another_identity, "TLS_FAILURE", "is not who it should be"),
+        (_another_identity, "TLS_FAILURE", "has the wrong identity"),
     ],
 )
 def test_what_leads_nowhere_is_reset_and_the_log_says_why(
@@ -490,7 +490,7 @@ def test_a_pod_whose_certificate_is_awaited_is_served_when_it_comes_and_forgotte
 
         node.registry.swap(registry())
         pods.update(node.registry.current)
-        with pytest.raises(NoCertificate, match="nobody has said that it is wanted"):
+        with pytest.raises(NoCertificate, match="it was not requested"):
             source.get(client.identity)
         await settled(lambda: not node.tasks)
         watching.cancel()

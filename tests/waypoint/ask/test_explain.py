@@ -211,7 +211,7 @@ def test_a_label_that_came_to_nothing_says_why(tmp_path: Path) -> None:
     found = explained("s", files=[tmp_path]).found
 
     assert not found.is_served
-    assert ["there is no such Gateway" in problem for problem in found.problems] == [True]
+    assert ["the Gateway does not exist" in problem for problem in found.problems] == [True]
 
 
 def test_of_several_waypoints_the_one_that_serves_the_service_is_asked_and_another_one_says_so(
@@ -474,4 +474,4 @@ def test_what_is_not_exported_to_the_client_is_told(tmp_path: Path) -> None:
     told = explained("a.example.com:80", client="shop/client", files=[MESH, tmp_path / "outside.yaml"])
 
     assert told.outcomes == ()
-    assert "ServiceEntry default/hosts shows the host *.example.com to default alone" in told.summary
+    assert "ServiceEntry default/hosts exports the host *.example.com only to default" in told.summary

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from math import ceil, floor
 from mmap import mmap
 
-from policies.attributes import Headers, Peer, RequestHead
+from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.selector import Condition, Key, key_of
 
 MAX_BUCKETS = 1 << 21
@@ -65,10 +65,14 @@ Measured = tuple[tuple[RateRule, Key], ...]
 
 @dataclass(frozen=True, slots=True)
 class LimitService:
-    """A rate limit service that counts for all replicas. `address` is `host:port`, or empty if it cannot be
-    resolved."""
+    """The service that counts for all replicas.
+
+    `address` is `host:port`, as logs, metrics and the service itself name it. `cluster` is where requests to it go; it
+    is None if there is no such service.
+    """
 
     address: str
+    cluster: ClusterName | None
     domain: str
     timeout_seconds: float
     is_fail_open: bool

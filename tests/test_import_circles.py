@@ -42,12 +42,12 @@ def test_a_circle_fails(tree: dict[str, str], tmp_path: Path, monkeypatch: pytes
     assert not is_kept(tree, tmp_path, monkeypatch)
 
 
-def test_the_contract_is_for_the_whole_product() -> None:
+def test_the_contract_is_for_the_whole_product_and_leaves_nothing_out() -> None:
     linter = configuration()
     (contract,) = [it for it in linter["contracts"] if it["type"] == CONTRACT]
 
     assert contract["ancestors"] == linter["root_packages"]
-    assert not contract.keys() - {"name", "type", "ancestors", "ignore_imports"}
+    assert not contract.keys() - {"name", "type", "ancestors"}
 
 
 def is_kept(tree: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:

@@ -6,19 +6,15 @@ It outlives configurations, and is found by the names of rules and plans. `recon
 import logging
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from l4.telemetry.metrics import MeshMetrics, counter, gauge
 from l4.telemetry.samples import Merging
 from policies.attributes import Peer, RequestHead
+from policies.breaker import Breaker
 from policies.fault_plan import ErrorWatch, FaultPlan
 from policies.grpc_status import HTTP_STATUSES
-from policies.rate_limit import Buckets, LimitService, Measured, Quota, RateLimits
+from policies.rate_limit import Buckets, LimitService, Quota, RateLimits
 from waypoint.config.snapshot import Snapshot
-from waypoint.upstream.connections import Spawn
-
-if TYPE_CHECKING:
-    from waypoint.filters.rate_limit_service import Asked, RateLimitClient
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +30,10 @@ STOPPED_FAULTS = gauge(
 
 
 class LivePolicies:
-    __slots__ = ("_asked", "_buckets", "_clients", "_limited", "_spawn", "_stopped", "_watched")
+    __slots__ = ("_asked", "_breakers", "_buckets", "_limited", "_stopped", "_watched")
 
-    def __init__(self, metrics: MeshMetrics, spawn: Spawn) -> None:
-        self._spawn = spawn
-        self._clients: dict[LimitService, RateLimitClient] = {}
+    def __init__(self, metrics: MeshMetrics) -> None:
+        self._breakers: dict[LimitService, Breaker] = {}
         self._buckets = Buckets()
         self._limited = metrics.of(RATE_LIMITS)
         self._asked = metrics.of(RATE_LIMIT_SERVICE)
@@ -50,10 +45,8 @@ class LivePolicies:
         self._buckets.keep(rule.bucket for limits in snapshot.limits for rule in limits.rules)
         self._reconcile_watches(snapshot.fault_plans)
         services = {limits.service for limits in snapshot.limits if limits.service is not None}
-        for service in self._clients.keys() - services:
-            self._spawn(self._clients.pop(service).close())
-        for service in services:
-            self._client(service)
+        for service in self._breakers.keys() - services:
+            del self._breakers[service]
 
     def _reconcile_watches(self, plans: Iterable[FaultPlan]) -> None:
         before, self._watched = self._watched, {}
@@ -65,10 +58,6 @@ class LivePolicies:
                 self._stopped.labels((plan.name,)).value = int(self.is_stopped(plan))
         for name in before:
             self._stopped.labels((name,)).value = 0
-
-    async def close(self) -> None:
-        while self._clients:
-            await self._clients.popitem()[1].close()
 
     def take(self, limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
         """Take what the request costs out of its buckets; None when no rule is for it."""
@@ -84,21 +73,15 @@ class LivePolicies:
             count.labels((limits.policy, "", "ok")).add()
         return quota
 
-    async def ask(self, limits: RateLimits, measured: Measured) -> "Asked":
-        """Ask the service that counts for all replicas."""
-        assert limits.service is not None
-        asked = await self._client(limits.service).ask(limits, measured)
-        self._asked.labels((limits.service.address, asked.outcome)).add()
-        return asked
+    def breaker(self, service: LimitService) -> Breaker:
+        """What is known of a rate limit service."""
+        breaker = self._breakers.get(service)
+        if breaker is None:
+            breaker = self._breakers[service] = Breaker()
+        return breaker
 
-    def _client(self, service: LimitService) -> "RateLimitClient":
-        """Made anew for an exchange that began before its service went out of use; the next swap closes it."""
-        client = self._clients.get(service)
-        if client is None:
-            from waypoint.filters.rate_limit_service import RateLimitClient  # brings gRPC along, which few need
-
-            client = self._clients[service] = RateLimitClient(service)
-        return client
+    def note_asked(self, service: LimitService, outcome: str) -> None:
+        self._asked.labels((service.address, outcome)).add()
 
     def is_stopped(self, plan: FaultPlan) -> bool:
         """Whether its target suffered too much."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import grpc
+
 from tests.kit.grpc_server import grpc_server
 from waypoint._proto.rate_limit_pb2 import Code, RateLimitRequest, RateLimitResponse, Unit
 
@@ -55,8 +57,10 @@ class RateLimitServer:
 
 
 @contextmanager
-def rate_limit_server(ip: str, port: int = 8081) -> Iterator[RateLimitServer]:
+def rate_limit_server(
+    ip: str, port: int = 8081, credentials: grpc.ServerCredentials | None = None
+) -> Iterator[RateLimitServer]:
     it = RateLimitServer()
     method = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
-    with grpc_server(f"{ip}:{port}", method, it.should_limit, RateLimitRequest, it.is_stopping):
+    with grpc_server(f"{ip}:{port}", method, it.should_limit, RateLimitRequest, it.is_stopping, credentials):
         yield it

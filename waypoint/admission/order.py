@@ -25,9 +25,10 @@ from policies.chance import Chance
 from policies.claims import Claims
 from policies.external_auth import Allowed, Question
 from policies.jwt import challenge
+from policies.rate_limit import Measured, RateLimits
 from policies.verdict import ResponseFlag
 from waypoint.admission.decide import UNDECIDED, Decision, decide, edit_request, first_question
-from waypoint.admission.held import Held, Steps
+from waypoint.admission.held import Held, Steps, Wait
 from waypoint.authentication.tokens import Refusal
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.data_path import Connection, DataPath
@@ -124,7 +125,7 @@ class Admission:
         if decision.measured:
             assert decision.rule is not None
             assert decision.rule.limits is not None
-            counted: Counted = yield partial(path.live.ask, decision.rule.limits, decision.measured)
+            counted: Counted = yield _counting(path, decision.rule.limits, decision.measured)
             decision.quota = counted.quota
             head.headers += counted.request_headers
             if counted.error is not None:
@@ -168,6 +169,22 @@ def _cluster_of(question: Question, path: DataPath) -> Cluster | None:
     """None for an authorizer that leads nowhere."""
     name = question.authorizer.cluster
     return path.clusters[name] if name is not None else None
+
+
+def _counting(path: DataPath, limits: RateLimits, measured: Measured) -> Wait:
+    """A question to the service that counts for all replicas, at the cluster of now."""
+    from waypoint.filters import rate_limit_service  # brings protobuf along, which few need
+
+    service = limits.service
+    assert service is not None
+    cluster = path.clusters[service.cluster] if service.cluster is not None else None
+
+    async def ask() -> "Counted":
+        counted = await rate_limit_service.ask(path, cluster, path.live.breaker(service), limits, measured)
+        path.live.note_asked(service, counted.outcome)
+        return counted
+
+    return ask
 
 
 def _write(

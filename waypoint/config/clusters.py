@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, overload
 
 from l4.config.documents import Problem
-from l4.discovery.workload import AppProtocol, NamedEndpoint, Service, ServicePort, Workload, usable
-from policies.attributes import ClusterName
+from l4.discovery.objects import is_ip
+from l4.discovery.workload import AppProtocol, NamedEndpoint, Service, ServicePort, TunnelProtocol, Workload, usable
+from policies.attributes import ClusterName, Identity
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Rank
 from waypoint.config.istio import locality
@@ -17,6 +18,7 @@ from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, ServiceLabe
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
 _NO_LABELS: Mapping[str, str] = {}
+_NOBODY = Identity("", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,30 @@ class ClusterConfigs:
                 port=port,
                 app_protocol=AppProtocol.UNKNOWN,
                 endpoints=(_endpoint(workload, port),),
+            )
+        return name
+
+    def at(self, host: str, port: int) -> ClusterName:
+        name = ClusterName(f"address|{port}||{host}")
+        if name not in self.by_name:
+            workload = Workload(
+                uid=name,
+                name=host,
+                namespace="",
+                addresses=(host,),
+                identity=_NOBODY,
+                tunnel_protocol=TunnelProtocol.NONE,
+                node="",
+                is_healthy=True,
+                workload_name=host,
+            )
+            self.by_name[name] = ClusterConfig(
+                name=name,
+                service=replace(UNKNOWN_SERVICE, hostname=host),
+                port=port,
+                app_protocol=AppProtocol.UNKNOWN,
+                endpoints=(_endpoint(workload, port),) if is_ip(host) else (),
+                names=() if is_ip(host) else (NamedEndpoint(host, {port: port}, workload.capacity, workload),),
             )
         return name
 

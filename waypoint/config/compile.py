@@ -109,7 +109,7 @@ class Compilation:
                 routes.add(resource)
         services = ((service, clusters.is_ours(service)) for service in registry.services.values())
         targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
-        policies = Policies(resources, registry, targets, gateway, normalization)
+        policies = Policies(resources, registry, targets, gateway, normalization, clusters)
         virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach, normalization)
         rules.tell_unheard([service for service in registry.services.values() if clusters.is_ours(service)])
         ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]

@@ -18,3 +18,6 @@ class Destinations(Protocol):
 
     def of(self, service: Service, port: ServicePort, subset: str = "") -> ClusterName | None:
         """The name that istiod gives Envoy's cluster; None when no DestinationRule has a subset of that name."""
+
+    def at(self, host: str, port: int) -> ClusterName:
+        """An address or a DNS name that is nothing the mesh knows."""

@@ -12,6 +12,7 @@ from policies.fault_plan import FaultPlan
 from policies.path_normalization import PathNormalization
 from policies.rate_limit import RateLimits
 from policies.route import Route, Rule
+from waypoint.config.destinations import Destinations
 from waypoint.config.gateway_api.backend_traffic_policy import BackendTraffic, XBackendTrafficPolicy, traffic_of
 from waypoint.config.ours.direct_policy import DirectPolicies, Target, Targets, candidates
 from waypoint.config.ours.fault_policy import FaultPolicy, plan_of
@@ -30,10 +31,11 @@ class Policies:
         targets: Targets,
         gateway: tuple[str, str],
         normalization: PathNormalization,
+        clusters: Destinations,
     ) -> None:
         self._gateway = Target("Gateway", *gateway)
         self._limits: DirectPolicies[RateLimits] = DirectPolicies(
-            resources.of(RateLimitPolicy), targets, LimitCompiler(registry, gateway, normalization).limits
+            resources.of(RateLimitPolicy), targets, LimitCompiler(registry, gateway, normalization, clusters).limits
         )
         self._traffic: DirectPolicies[BackendTraffic] = DirectPolicies(
             resources.of(XBackendTrafficPolicy), targets, lambda it, target, _: traffic_of(it.key, it.value.spec)

@@ -1,7 +1,6 @@
 """What is asked and answered over gRPC: `envoy.service.auth.v3.Authorization/Check`, one message each way.
 
-A call is an HTTP/2 request whose body is the message behind its length (gRPC over HTTP/2), so that it goes out through
-our own clusters. What there is beside HTTP's matters, such as dynamic metadata, is ignored.
+What there is beside HTTP's matters, such as dynamic metadata, is ignored.
 """
 
 import time
@@ -23,18 +22,16 @@ from waypoint._proto.external_auth_pb2 import (
     SocketAddress,
     Timestamp,
 )
+from waypoint.filters import grpc_call
 from waypoint.filters.call import Response
-from waypoint.http import grpc
 from waypoint.http.events import Body
 
 _METHOD = b"/envoy.service.auth.v3.Authorization/Check"
-_PREFIX_BYTES = 5
 _FORBIDDEN = 403
 
 
 def request(hostname: str, seconds: float) -> RequestHead:
-    headers = [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
-    return RequestHead(b"POST", hostname.encode(), _METHOD, b"", grpc.with_deadline(headers, seconds))
+    return grpc_call.request(hostname, _METHOD, seconds)
 
 
 def message(question: Question, source: Peer, destination: Peer, told: bytes, body: Body, protocol: str) -> bytes:
@@ -55,22 +52,21 @@ def message(question: Question, source: Peer, destination: Peer, told: bytes, bo
     else:
         http.body = told.decode("utf-8", "replace")
     seconds, nanos = divmod(time.time_ns(), 10**9)
-    data = CheckRequest(
-        attributes=AttributeContext(
-            source=_peer(source),
-            destination=_peer(destination),
-            request=AttributeContext.Request(time=Timestamp(seconds=seconds, nanos=nanos), http=http),
-        )
-    ).SerializeToString()
-    return b"\0%b%b" % (len(data).to_bytes(_PREFIX_BYTES - 1, "big"), data)
+    return grpc_call.framed(
+        CheckRequest(
+            attributes=AttributeContext(
+                source=_peer(source),
+                destination=_peer(destination),
+                request=AttributeContext.Request(time=Timestamp(seconds=seconds, nanos=nanos), http=http),
+            )
+        ).SerializeToString()
+    )
 
 
 def read(response: Response) -> Allowed | Denied | None:
     """None: the call failed. Raises Worthless."""
-    status = grpc.status_of(response.trailers) or grpc.status_of(response.head.headers)
-    data = response.body[_PREFIX_BYTES:]
-    prefix = b"\0" + len(data).to_bytes(_PREFIX_BYTES - 1, "big")
-    if response.head.status != 200 or status != "0" or response.body[:_PREFIX_BYTES] != prefix:
+    data = grpc_call.message_of(response)
+    if data is None:
         return None
     try:
         answer = CheckResponse.FromString(data)

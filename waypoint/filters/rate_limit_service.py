@@ -3,38 +3,33 @@
 Each rule that counts for a request is one descriptor: the rule, and the values that it tells apart; it brings its limit
 along, so that the service needs to know the domain only. Rules count as the service counts: in fixed windows.
 
-No request waits longer than the policy's timeout. After five failures in a row only one request a second is asked
-about; the others have their answer at once: pass or fail, as the policy says. Imported where a policy uses it, because
-of what comes with it.
+Questions go out like any request of a client's: to a cluster, by mTLS where its endpoints are in the mesh. No request
+waits longer than the policy's timeout. While the service fails, most requests have their answer at once: pass or fail,
+as the policy says. Imported where a policy uses it, because of what comes with it.
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/ratelimit/v3/rls.proto
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-import grpc
-import grpc.aio
+from google.protobuf.message import DecodeError
 
 from policies import wire_text
 from policies.attributes import Header, Headers
+from policies.breaker import Breaker
 from policies.rate_limit import LimitService, Measured, Quota, RateLimits
 from waypoint._proto.rate_limit_pb2 import Code, Descriptor, RateLimitRequest, RateLimitResponse, Unit
+from waypoint.data_path import DataPath
 from waypoint.errors import ExchangeError, RateLimited, RateLimitServiceFailed
+from waypoint.filters import grpc_call
+from waypoint.filters.call import call
+from waypoint.upstream.cluster import Cluster
 
-_METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
-_OPTIONS = (
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own is two minutes, for which no limit would hold
-    ("grpc.max_receive_message_length", 65536),
-)
-_MAX_CALLS = 1024  # under way to one service
-_MAX_FAILURES = 5
-_SKIP_SECONDS = 1.0
+_METHOD = b"/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+_MAX_ANSWER_BYTES = 64 << 10
 _MAX_VALUE_BYTES = 256
 _WINDOWS = {
     Unit.SECOND: 1,
@@ -44,8 +39,6 @@ _WINDOWS = {
     Unit.MONTH: 30 * 86400,
     Unit.YEAR: 365 * 86400,
 }
-
-Call = Callable[..., Awaitable[RateLimitResponse]]
 
 
 @dataclass(slots=True)
@@ -58,59 +51,43 @@ class Asked:
     request_headers: Headers = field(default_factory=list)
 
 
-class RateLimitClient:
-    """Asks one service. Made inside the event loop, closed by whoever made it."""
+async def ask(
+    path: DataPath, cluster: Cluster | None, breaker: Breaker, limits: RateLimits, measured: Measured
+) -> Asked:
+    """`cluster` is the service's; None for one that leads nowhere."""
+    service = limits.service
+    assert service is not None
+    response = await _response(path, cluster, breaker, service, measured) if cluster is not None else None
+    if response is not None:
+        return answer(limits, measured, response)
+    if service.is_fail_open:
+        return Asked("failure_mode_allowed")
+    return Asked("error", RateLimitServiceFailed())
 
-    def __init__(self, service: LimitService) -> None:
-        self._service = service
-        self._channel = grpc.aio.insecure_channel(service.address, options=_OPTIONS)
-        self._call: Call = self._channel.unary_unary(
-            _METHOD,
-            request_serializer=RateLimitRequest.SerializeToString,
-            response_deserializer=RateLimitResponse.FromString,
-        )
-        self._calls = 0
-        self._failures = 0
-        self._skips_until = 0.0
 
-    async def ask(self, limits: RateLimits, measured: Measured) -> Asked:
-        response = await self._response(_request(self._service, measured))
-        if response is not None:
-            return answer(limits, measured, response)
-        if self._service.is_fail_open:
-            return Asked("failure_mode_allowed")
-        return Asked("error", RateLimitServiceFailed())
-
-    async def close(self) -> None:
-        """Those who wait for an answer still get it."""
-        await self._channel.close(grace=self._service.timeout_seconds)
-
-    async def _response(self, request: RateLimitRequest) -> RateLimitResponse | None:
-        """None when there is none in time, or it isn't worth waiting for."""
-        if not self._may_call(time.monotonic()):
-            return None
-        seconds = self._service.timeout_seconds
-        self._calls += 1
-        try:
-            async with asyncio.timeout(seconds):
-                response = await self._call(request, timeout=seconds)
-        except (TimeoutError, grpc.RpcError, grpc.aio.BaseError):
-            self._failures += 1
-            return None
-        finally:
-            self._calls -= 1
-        self._failures = 0
-        return response if response.overall_code != Code.UNDECIDED else None
-
-    def _may_call(self, now: float) -> bool:
-        if not self._service.address or self._calls >= _MAX_CALLS:
-            return False
-        if self._failures < _MAX_FAILURES:
-            return True
-        if now < self._skips_until:
-            return False
-        self._skips_until = now + _SKIP_SECONDS
-        return True
+async def _response(
+    path: DataPath, cluster: Cluster, breaker: Breaker, service: LimitService, measured: Measured
+) -> RateLimitResponse | None:
+    """None when there is none in time, or it isn't worth waiting for."""
+    if not breaker.take(path.loop.time()):
+        return None
+    seconds = service.timeout_seconds
+    head = grpc_call.request(service.address, _METHOD, seconds)
+    message = grpc_call.framed(_request(service, measured).SerializeToString())
+    try:
+        async with asyncio.timeout(seconds):
+            answered = await call(path, cluster, head, message, is_http2=True, most=_MAX_ANSWER_BYTES)
+        data = grpc_call.message_of(answered)
+        response = RateLimitResponse.FromString(data) if data is not None else None
+    except (TimeoutError, ExchangeError, DecodeError):
+        response = None
+    finally:
+        breaker.release()
+    if response is None:
+        breaker.failed()
+        return None
+    breaker.answered()
+    return response if response.overall_code != Code.UNDECIDED else None
 
 
 def answer(limits: RateLimits, measured: Measured, response: RateLimitResponse) -> Asked:

@@ -149,7 +149,6 @@ class Worker:
             loop.cancel()
         self.path.clusters.close()
         self.path.tokens.close()
-        await self.path.live.close()
         await self.pool.close()
 
     def _cut_revoked(self, renewed: WorkloadCertificate) -> None:
@@ -184,7 +183,7 @@ def assemble(parts: Parts) -> Worker:
         settings=settings,
         spawn=tasks.spawn,
         loop=asyncio.get_running_loop(),
-        live=LivePolicies(metrics, tasks.spawn),
+        live=LivePolicies(metrics),
         recorder=parts.recorder,
     )
     worker = Worker(

@@ -20,6 +20,7 @@ from tests.kit.mesh import address, settled
 from tests.kit.origin import answering, origin, reply, scripted
 from tests.kit.rate_limit_server import rate_limit_server
 from tests.waypoint.filters.test_external_auth import OVER_HTTP, Custom
+from tests.waypoint.filters.test_rate_limit_service import policy
 from tests.waypoint.test_exchange import status
 
 CLUSTER = ClusterName("inbound-vip|9080|http|authorizer.default.svc.cluster.local")
@@ -57,7 +58,9 @@ def test_a_policys_authorizer_is_asked_before_limits_and_a_routes_after_them(
     async def scenario() -> None:
         at, limiter = Custom(OVER_HTTP, rule="{}"), address()
         rule = RateRule("all", "all", Limit(left, left, left))
-        limits = RateLimits("limits", (rule,), service=LimitService(f"{limiter}:8081", "mesh", 5, is_fail_open=False))
+        server_at = f"{limiter}:8081"
+        service = LimitService(server_at, ClusterName(f"address|8081||{limiter}"), "mesh", 5, is_fail_open=False)
+        limits = RateLimits("limits", (rule,), service=service)
         edit = HeaderEdit(remove=(header_name(b"x-measured"),))
         counted: list[int] = []
 
@@ -67,7 +70,7 @@ def test_a_policys_authorizer_is_asked_before_limits_and_a_routes_after_them(
 
         with rate_limit_server(limiter) as server:
             authorizer = origin(at.authorizer, scripted(allow))
-            async with origin(at.pod, answering()) as seen, authorizer, at.mesh(tmp_path) as it:
+            async with origin(at.pod, answering()) as seen, authorizer, at.mesh(tmp_path, policy(server_at)) as it:
                 delayed = Fault(Delay(0.05, 1.0))
                 it.rule(filters=Filters(authorizer=AUTHORIZER, request_edit=edit), limits=limits, fault=delayed)
                 answer = await it.get(at.authority)

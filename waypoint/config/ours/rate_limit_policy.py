@@ -18,16 +18,19 @@ from l4.config.resources import Resource, Strict
 from l4.discovery.objects import Metadata, PortNumber
 from l4.discovery.registry import Registry
 from l4.discovery.waypoints import serves
+from policies.attributes import ClusterName
 from policies.path_normalization import PathNormalization
 from policies.rate_limit import Limit, LimitService, RateLimits, RateRule
 from waypoint.config.api_fields import ObjectName, SectionName, repeated
+from waypoint.config.destinations import Destinations
 from waypoint.config.durations import Duration, seconds_of
 from waypoint.config.ours.direct_policy import Target
 from waypoint.config.ours.policy_api import ClientSelectors, TargetRefs
 from waypoint.config.ours.selectors import labelled_conditions_of
 from waypoint.config.report import Report
 
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}").fullmatch
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_ADDRESS = re.compile(rf"(?:[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\]):{_PORT}").fullmatch
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
@@ -55,8 +58,10 @@ class ServiceRef(Struct, frozen=True):
 
 
 class GlobalRateLimit(Struct, frozen=True, rename="camel"):
-    """Who counts: a Service, or what is at `address`. Without an answer in time requests pass, unless `fail_open` is
-    false: they are answered 500 then."""
+    """The service that counts: a Service, or the host and port of `address`, which may be those of a ServiceEntry.
+
+    Without an answer in time requests pass, unless `fail_open` is false: they are answered 500 then.
+    """
 
     domain: Annotated[str, Meta(min_length=1, max_length=253)]
     service: ServiceRef | None = None
@@ -101,8 +106,15 @@ _SECONDS = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86400}
 class LimitCompiler:
     """`gateway` is (namespace, name) of ours."""
 
-    def __init__(self, registry: Registry, gateway: tuple[str, str], normalization: PathNormalization) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        gateway: tuple[str, str],
+        normalization: PathNormalization,
+        clusters: Destinations,
+    ) -> None:
         self._registry = registry
+        self._clusters = clusters
         self._normalization = normalization
         self._replicas = replicas_of(registry, gateway)
 
@@ -122,24 +134,38 @@ class LimitCompiler:
         )
 
     def _service(self, namespace: str, limit: GlobalRateLimit, report: Report) -> LimitService:
+        address, cluster = (
+            self._at(limit.address, namespace) if limit.address else self._named(namespace, limit, report)
+        )
         return LimitService(
-            address=limit.address or self._address(namespace, limit, report),
+            address=address,
+            cluster=cluster,
             domain=limit.domain,
             timeout_seconds=seconds_of(limit.timeout) or 0.0,
             is_fail_open=limit.fail_open,
         )
 
-    def _address(self, namespace: str, limit: GlobalRateLimit, report: Report) -> str:
+    def _at(self, address: str, namespace: str) -> tuple[str, ClusterName]:
+        """An address that a Service or ServiceEntry of the mesh has is that one's; any other is reached as it is."""
+        host, _, port = address.rpartition(":")
+        host, number = host.strip("[]").lower(), int(port)
+        service = self._registry.visible(host, namespace)
+        its = service.port(number) if service is not None else None
+        if service is None or its is None:
+            return address, self._clusters.at(host, number)
+        return address, self._clusters.of(service, its)
+
+    def _named(self, namespace: str, limit: GlobalRateLimit, report: Report) -> tuple[str, ClusterName | None]:
         assert limit.service is not None
         name, port = limit.service.name, limit.service.port
         service = self._registry.service_named(namespace, name)
-        if service is None or port not in {it.port for it in service.ports}:
+        its = service.port(port) if service is not None else None
+        if service is None or its is None:
             consequence = "every request passes" if limit.fail_open else "every request is answered 500"
             sentence = f"there is no Service {namespace}/{name} with a port {port}; {consequence}"
             report.tell("spec.global.service", sentence, Code.BACKEND_NOT_FOUND)
-            return ""
-        host = service.addresses[0] if service.addresses else service.hostname
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return f"{name}.{namespace}:{port}", None
+        return f"{service.hostname}:{port}", self._clusters.of(service, its)
 
 
 def replicas_of(registry: Registry, gateway: tuple[str, str]) -> int:

@@ -13,7 +13,7 @@ from waypoint.ask.lint.subject import Subject, items, mapping, problem
 from waypoint.config.gateway_api.grpc_route import GRPCRoute, GRPCRouteRule
 from waypoint.config.gateway_api.http_route import HTTPRoute, HTTPRouteRule
 from waypoint.config.gateway_api.rules import matches_of
-from waypoint.config.istio.virtual_rules import match_of
+from waypoint.config.istio.virtual_matches import match_of
 from waypoint.config.istio.virtual_service import HTTPMatch, VirtualService
 
 _MESH_PARENTS = frozenset({"Service", "ServiceEntry"})

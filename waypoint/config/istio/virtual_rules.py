@@ -4,67 +4,40 @@ The order in which they are written is the order in which they are asked. A dest
 share of requests 503, as in Istio.
 """
 
-from base64 import b64decode
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 from l4.config.codes import Code
 from l4.config.documents import ObjectKey
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
-from policies import wire_text
 from policies.attributes import ClusterName
-from policies.cors import Cors, OriginPattern
-from policies.fault import Abort, Delay, Fault
 from policies.filters import NO_FILTERS, DirectResponse, Filters
-from policies.grpc_status import CODES, HTTP_STATUSES
-from policies.header_format import FormattedHeader, HeaderFormat
-from policies.matching import ANYTHING, Exact, Prefix, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
-from policies.path_match import PathKind, PathMatch
 from policies.path_normalization import BASE, PathNormalization
-from policies.retry import BACKOFF_SECONDS, Condition, RetryPolicy
-from policies.rewrite import (
-    AnyPathEdit,
-    HeaderEdit,
-    PathEdit,
-    PortSource,
-    Redirect,
-    RegexEdit,
-    TextPrefixEdit,
-    UrlRewrite,
-)
-from policies.route import FieldMatch, Match, Route, Rule, RuleSource, SourceMatch, WeightedBackend
+from policies.route import Match, Route, Rule, RuleSource, WeightedBackend
 from policies.timeout import NO_TIMEOUTS, Timeouts
-from policies.wire_text import Authority, Field, HeaderName, HeaderValue, Query
 from waypoint.config.destinations import Destinations
 from waypoint.config.durations import seconds_of
 from waypoint.config.istio import virtual_service as api
 from waypoint.config.istio.delegates import delegated
+from waypoint.config.istio.virtual_actions import (
+    Refused,
+    body_of,
+    cors_of,
+    edits_of,
+    fault_of,
+    redirect_of,
+    retry_of,
+    rewrite_of,
+)
+from waypoint.config.istio.virtual_matches import match_of
 from waypoint.config.report import Report
 
 _PRECISION = 1_000_000  # of percentages, a ten-thousandth of a percent
 _UNAVAILABLE = 503
-_DEFAULT_RETRY_ON = frozenset(
-    {
-        Condition.CONNECT_FAILURE,
-        Condition.REFUSED_STREAM,
-        Condition.GRPC_UNAVAILABLE,
-        Condition.GRPC_CANCELLED,
-        Condition.RETRIABLE_STATUS_CODES,
-    }
-)
-_ANY_PATH = PathMatch(PathKind.TEXT_PREFIX, b"/")
 _NOWHERE = (WeightedBackend(None),)
-_AUTHORITIES = frozenset({"host", ":authority"})
-_PORT_SOURCES = {
-    None: PortSource.HOST,
-    "FROM_REQUEST_PORT": PortSource.LISTENER,
-    "FROM_PROTOCOL_DEFAULT": PortSource.SCHEME,
-}
 _ANYWHERE = (api.HTTPRouteDestination(api.Destination("anywhere")),)
 
 
@@ -205,13 +178,13 @@ class VirtualRules:
         name = self._name(index, route.name) + (of_match and f".{of_match}")
         try:
             return self._carried_out(index, route, prefix, name)
-        except _Refused as refused:
+        except Refused as refused:
             sentence = f"{refused.sentence}; requests for the rule are answered with 500"
             self._report.drop(f"spec.http[{index}].{refused.field}", sentence, Code.RULE_INVALID)
             return Rule(name, _NOWHERE, source=self._source(index, "http"))
 
     def _carried_out(self, index: int, route: api.HTTPRoute, prefix: bytes | None, name: str) -> Rule:
-        """Raises _Refused for text that can't become part of a message."""
+        """Raises Refused for text that can't become part of a message."""
         field = f"spec.http[{index}]"
         seconds = seconds_of(route.timeout)
         if route.retries is not None and route.retries.retry_remote_localities:
@@ -224,29 +197,29 @@ class VirtualRules:
             backends=tuple(self._backends(field, route)),
             filters=self._filters(field, route, prefix),
             timeouts=Timeouts(seconds) if seconds is not None else NO_TIMEOUTS,
-            retry=_retry(route.retries) if route.retries is not None else None,
-            fault=_fault(route.fault) if route.fault is not None else None,
+            retry=retry_of(route.retries) if route.retries is not None else None,
+            fault=fault_of(route.fault) if route.fault is not None else None,
             source=self._source(index, "http"),
         )
 
     def _backends(self, field: str, route: api.HTTPRoute) -> Iterator[WeightedBackend]:
         for number, it in enumerate(route.route):
             cluster = self._cluster(f"{field}.route[{number}].destination", it.destination)
-            edits = _edits(f"route[{number}].headers", it.headers)
+            edits = edits_of(f"route[{number}].headers", it.headers)
             filters = Filters(*edits) if any(edits) else NO_FILTERS
             yield WeightedBackend(cluster, _weight(it, route.route), filters, _UNAVAILABLE)
 
     def _filters(self, field: str, route: api.HTTPRoute, prefix: bytes | None) -> Filters:
         rewrite, redirect, direct = route.rewrite, route.redirect, route.direct_response
-        request_edit, response_edit = _edits("headers", route.headers)
+        request_edit, response_edit = edits_of("headers", route.headers)
         return Filters(
             request_edit=request_edit,
             response_edit=response_edit,
-            rewrite=_rewrite(rewrite, prefix) if rewrite is not None else None,
-            redirect=_redirect(redirect, prefix) if redirect is not None else None,
+            rewrite=rewrite_of(rewrite, prefix) if rewrite is not None else None,
+            redirect=redirect_of(redirect, prefix) if redirect is not None else None,
             mirrors=tuple(self._mirrors(field, route)),
-            cors=_cors(route.cors_policy) if route.cors_policy is not None else None,
-            direct=DirectResponse(direct.status, _body(direct.body)) if direct is not None else None,
+            cors=cors_of(route.cors_policy) if route.cors_policy is not None else None,
+            direct=DirectResponse(direct.status, body_of(direct.body)) if direct is not None else None,
         )
 
     def _mirrors(self, field: str, route: api.HTTPRoute) -> Iterator[Mirror]:
@@ -296,238 +269,3 @@ class VirtualRules:
 def _weight(it: api.HTTPRouteDestination | api.L4RouteDestination, all_of_them: tuple[object, ...]) -> int:
     """A single destination gets everything, whatever its weight."""
     return it.weight if len(all_of_them) > 1 else 1
-
-
-# -- matches -------------------------------------------------------------------------------------------------------
-
-
-def match_of(match: api.HTTPMatch, registry: Registry, normalization: PathNormalization = BASE) -> Match:
-    pseudo = ((b":scheme", match.scheme), (b":method", match.method), (b":authority", match.authority))
-    return Match(
-        path=_path(match, normalization),
-        headers=(
-            *(FieldMatch(name, _string(it)) for name, it in pseudo if it is not None),
-            *_fields(match.headers, lower=True),
-        ),
-        query=tuple(_fields(match.query_params, lower=False)),
-        without=tuple(_fields(match.without_headers, lower=True)),
-        source=_clients(match, registry),
-    )
-
-
-def _clients(match: api.HTTPMatch, registry: Registry) -> SourceMatch | None:
-    if not match.source_namespace and not match.source_labels:
-        return None
-    ips = None
-    if wanted := match.source_labels.items():
-        workloads = registry.workloads.values()
-        ips = frozenset(ip for it in workloads if wanted <= it.labels.items() for ip in it.addresses)
-    return SourceMatch(match.source_namespace or None, ips)
-
-
-def _string(match: api.StringMatch) -> StringMatch:
-    """A regular expression `*` is Istio's way to say that anything will do."""
-    if match.exact is not None:
-        return Exact(match.exact.encode())
-    if match.prefix is not None:
-        return Prefix(match.prefix.encode())
-    if match.regex is not None and match.regex != "*":
-        return Regex.parse(match.regex)
-    return ANYTHING
-
-
-def _fields(matches: Mapping[str, api.StringMatch], *, lower: bool) -> Iterator[FieldMatch]:
-    for name, match in matches.items():
-        yield FieldMatch((name.lower() if lower else name).encode(), _string(match))
-
-
-def _path(match: api.HTTPMatch, normalization: PathNormalization) -> PathMatch:
-    uri = match.uri
-    if uri is None:
-        return _ANY_PATH
-    if uri.regex is not None:
-        return PathMatch(PathKind.REGEX, uri.regex.encode(), Regex.parse(uri.regex if uri.regex != "*" else ".*"))
-    if uri.exact is not None:
-        kind, value = PathKind.EXACT, normalization.of_path(uri.exact.encode())
-    else:
-        kind, value = PathKind.TEXT_PREFIX, normalization.of_prefix((uri.prefix or "").encode())
-    return PathMatch(kind, value.lower() if match.ignore_uri_case else value, ignores_case=match.ignore_uri_case)
-
-
-# -- what is done --------------------------------------------------------------------------------------------------
-
-
-def _target(
-    place: str, uri: str, regex: api.RegexRewrite | None, prefix: bytes | None
-) -> tuple[AnyPathEdit | None, Query | None]:
-    if regex is not None:
-        with _in(f"{place}.uriRegexRewrite.rewrite"):
-            pattern = Regex.parse(regex.match)
-            return RegexEdit(pattern, wire_text.substitution(regex.rewrite, pattern.groups)), None
-    if not uri:
-        return None, None
-    with _in(f"{place}.uri"):
-        path, query = wire_text.path_and_query(uri)
-    return TextPrefixEdit(path, len(prefix)) if prefix is not None else PathEdit(path), query
-
-
-def _rewrite(rewrite: api.Rewrite, prefix: bytes | None) -> UrlRewrite:
-    edit, query = _target("rewrite", rewrite.uri, rewrite.uri_regex_rewrite, prefix)
-    return UrlRewrite(_authority("rewrite.authority", rewrite.authority), edit, query)
-
-
-def _redirect(redirect: api.Redirect, prefix: bytes | None) -> Redirect:
-    uri = redirect.prefix_rewrite or redirect.uri
-    edit, query = _target("redirect", uri, None, prefix if redirect.prefix_rewrite else None)
-    return Redirect(
-        scheme=redirect.scheme.encode() or None,
-        hostname=_authority("redirect.authority", redirect.authority),
-        path=edit,
-        port=redirect.port,
-        status=redirect.redirect_code or 301,
-        port_source=_PORT_SOURCES[redirect.derive_port],
-        query=query,
-    )
-
-
-def _authority(place: str, text: str) -> Authority | None:
-    with _in(place):
-        return wire_text.authority(text) if text else None
-
-
-def _body(body: api.DirectBody | None) -> bytes:
-    if body is None:
-        return b""
-    return body.string.encode() if body.string is not None else b64decode(body.bytes or "")
-
-
-def _edits(place: str, headers: api.Headers) -> tuple[HeaderEdit | None, HeaderEdit | None]:
-    """Of the request and of the response, which has no authority."""
-    request, response = f"{place}.request", f"{place}.response"
-    changed = headers.request.set
-    host = next((value for name, value in changed.items() if name.lower() in _AUTHORITIES), "")
-    authority = _authority(f"{request}.set", host)
-    others = {name: value for name, value in changed.items() if name.lower() not in _AUTHORITIES}
-    return _edit(request, others, headers.request, authority), _edit(response, headers.response.set, headers.response)
-
-
-def _edit(
-    place: str, changed: Mapping[str, str], operations: api.HeaderOperations, authority: Authority | None = None
-) -> HeaderEdit | None:
-    if operations == api.HeaderOperations():
-        return None
-    set_ = dict(_values_of(f"{place}.set", changed))
-    added = dict(_values_of(f"{place}.add", operations.add))
-    return HeaderEdit(
-        set=tuple(_plain(set_)),
-        add=tuple(_plain(added)),
-        remove=tuple(sorted(_names(f"{place}.remove", operations.remove))),
-        authority=authority,
-        formatted=(*_formatted(set_, is_added=False), *_formatted(added, is_added=True)),
-    )
-
-
-_Values = Mapping[HeaderName, HeaderValue | HeaderFormat]
-
-
-def _values_of(place: str, values: Mapping[str, str]) -> Iterator[tuple[HeaderName, HeaderValue | HeaderFormat]]:
-    for name, value in values.items():
-        with _in(f"{place}.{name}"):
-            yield wire_text.header_name(name), HeaderFormat.parse(value)
-
-
-def _plain(values: _Values) -> Iterator[Field]:
-    yield from ((name, value) for name, value in values.items() if not isinstance(value, HeaderFormat))
-
-
-def _formatted(values: _Values, *, is_added: bool) -> Iterator[FormattedHeader]:
-    for name, value in values.items():
-        if isinstance(value, HeaderFormat):
-            yield FormattedHeader(name, value, is_added)
-
-
-def _names(place: str, names: tuple[str, ...]) -> Iterator[HeaderName]:
-    with _in(place):
-        yield from map(wire_text.header_name, names)
-
-
-def _retry(retries: api.Retries) -> RetryPolicy:
-    named = api.words(retries.retry_on)
-    statuses = frozenset(int(word) for word in named if word.isdecimal())
-    conditions = frozenset(Condition(word) for word in named if not word.isdecimal()) or (
-        _DEFAULT_RETRY_ON if not named else frozenset()
-    )
-    if statuses:
-        conditions |= {Condition.RETRIABLE_STATUS_CODES}
-    base = seconds_of(retries.backoff) or BACKOFF_SECONDS
-    return RetryPolicy(
-        conditions,
-        attempts=retries.attempts,
-        statuses=statuses,
-        backoff=base,
-        max_backoff=10 * base,
-        per_try_timeout=seconds_of(retries.per_try_timeout),
-        avoids_tried=retries.retry_ignore_previous_hosts is not False,
-    )
-
-
-def _fault(fault: api.Fault) -> Fault:
-    delay, abort = fault.delay, fault.abort
-    return Fault(
-        delay=Delay(seconds_of(delay.fixed_delay) or 0.0, _chance(delay.percentage, delay.percent)) if delay else None,
-        abort=_abort(abort) if abort is not None else None,
-    )
-
-
-def _abort(abort: api.Abort) -> Abort:
-    if abort.grpc_status is not None:
-        grpc_status = CODES[abort.grpc_status.upper()]
-        return Abort(HTTP_STATUSES[grpc_status], _chance(abort.percentage), grpc_status)
-    return Abort(abort.http_status or 500, _chance(abort.percentage))
-
-
-def _chance(percentage: api.Percent, percent: int | None = None) -> float:
-    """Where none is given it is never."""
-    return (percentage.value if percentage.value or percent is None else percent) / 100
-
-
-def _cors(cors: api.CorsPolicy) -> Cors:
-    lists = (("allowMethods", cors.allow_methods), ("allowHeaders", cors.allow_headers))
-    methods, headers, expose = (
-        tuple(_tokens(f"corsPolicy.{name}", values))
-        for name, values in (*lists, ("exposeHeaders", cors.expose_headers))
-    )
-    origins = (OriginPattern(b"*") if it.exact == "*" else _string(it) for it in cors.allow_origins)
-    return Cors(
-        origins=(*origins, *(OriginPattern(origin.lower().encode()) for origin in cors.allow_origin)),
-        methods=methods,
-        headers=headers,
-        expose=expose,
-        max_age_seconds=int(seconds_of(cors.max_age) or 0) if cors.max_age is not None else None,
-        has_credentials=bool(cors.allow_credentials),
-        forwards_unmatched=cors.unmatched_preflights != "IGNORE",
-    )
-
-
-def _tokens(place: str, values: tuple[str, ...]) -> Iterator[HeaderValue]:
-    """Names of headers are in lower case, those of methods as they are."""
-    for value in values:
-        with _in(place):
-            yield wire_text.token(value if place.endswith("Methods") else value.lower())
-
-
-@dataclass
-class _Refused(Exception):
-    """`field` is the place in the rule."""
-
-    field: str
-    sentence: str
-
-
-@contextmanager
-def _in(field: str) -> Iterator[None]:
-    """Say where it is that a text can't become part of a message."""
-    try:
-        yield
-    except ValueError as error:
-        raise _Refused(field, str(error)) from None

@@ -1,7 +1,7 @@
-"""All that Kubernetes objects say of who is where, and what it takes to follow them.
+"""Index of Kubernetes objects, which builds the registry and updates it.
 
-Pods, WorkloadEntries, Nodes, Services, EndpointSlices and Endpoints come, go and change at the cost of what they touch.
-After any other change, and where it can't be told what a change touches, everything is indexed anew.
+Changes of Pods, WorkloadEntries, Nodes, Services, EndpointSlices and Endpoints cost in proportion to what they affect.
+After any other change, or if the effect of a change is not clear, everything is indexed anew.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,16 +23,18 @@ from l4.discovery.workload import Service, ServicePort, Workload
 
 _DISTRIBUTION = "networking.istio.io/traffic-distribution"
 _FOLLOWED = (NodeObject, Pod, WorkloadEntry, ServiceObject, EndpointSlice, Endpoints)
-"""In this order: what stands behind is made of what stands before."""
+"""Processed in this order, because later kinds depend on earlier ones."""
 
 _Holder = tuple[bool, str, str, str]
-"""A service, in the order in which services are known: whether it is an entry's, its namespace, name and host."""
+"""A service, in the order of services: whether it is a ServiceEntry's, its namespace, name and host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The registry after some changes, and what is another in it, each by itself. `addresses` are those at which
-    another workload may be found."""
+    """The registry after some changes, with the changed workloads and services.
+
+    `addresses` are those that may now belong to another workload.
+    """
 
     registry: Registry
     workloads: tuple[Moved[Workload], ...] = ()
@@ -42,22 +44,22 @@ class Update:
 
 @dataclass(slots=True)
 class _Touched:
-    """What some changes touch."""
+    """What a set of changes affects."""
 
     services: set[ServiceName] = field(default_factory=set)
     declared: set[ServiceName] = field(default_factory=set)
-    """The services that are declared otherwise, or no more."""
+    """Services whose objects were changed or removed."""
     entries: dict[ObjectKey, Resource[ServiceEntry]] = field(default_factory=dict)
     workloads: dict[str, Workload | None] = field(default_factory=dict)
-    """By uid, as they are now."""
+    """Current workloads by uid; None if removed."""
     problems: dict[ObjectKey, Problem | None] = field(default_factory=dict)
-    """Of the bindings of objects, as they were."""
+    """Previous problems of objects' bindings."""
     addresses: set[str] = field(default_factory=set)
-    """At which somebody else may be meant, though the workloads are the same."""
+    """Addresses that may now belong to another workload, though the workloads are unchanged."""
 
 
 class Index:
-    """See `registry`."""
+    """All objects, indexed. The result is `registry`."""
 
     def __init__(self, resources: Resources, mesh: Mesh) -> None:
         self._mesh = mesh
@@ -84,7 +86,7 @@ class Index:
         self.registry = Registry.build(services, workloads, self._nameless, problems, dict(self._aliases))
 
     def update(self, changes: Iterable[Change]) -> Update | None:
-        """Follow the changes; None where the objects must be indexed anew, and this index is of no use any more."""
+        """Apply changes. Returns None if the objects must be indexed anew; this index is then unusable."""
         of_kinds: dict[type, list[Change]] = {kind: [] for kind in _FOLLOWED}
         touched = _Touched()
         for change in changes:
@@ -98,18 +100,18 @@ class Index:
             return None
         known = self.registry.service_named
         if any(known(*name) is None for name in touched.services & self._objects.keys() - touched.declared):
-            return None  # another service has its hostname
+            return None  # another service owns its hostname
         services = list(self._changed(touched))
         if any(self.registry.services.get(it.before.hostname) is not it.before for it in services if it.before):
-            return None  # an entry has its hostname
+            return None  # an entry owns its hostname
         for it in services:
             self._rehold(it, touched)
         return self._updated(touched, services)
 
-    # -- following -----------------------------------------------------------------------------------------------------
+    # -- updating ------------------------------------------------------------------------------------------------------
 
     def _follow_members(self, of_kinds: dict[type, list[Change]], touched: _Touched) -> bool:
-        """False where a ServiceEntry has the address of one of them, and means it."""
+        """Apply changes of members. Returns False if a ServiceEntry refers to the address of a changed member."""
         moved: list[MovedMember] = []
         for change in of_kinds[NodeObject]:
             name = _key(change).name
@@ -137,7 +139,7 @@ class Index:
         return True
 
     def _reach(self, moved: MovedMember, touched: _Touched) -> None:
-        """The services that may have it among their endpoints."""
+        """Record the services that may have the member as an endpoint."""
         for member in _members(moved):
             workload, (_, namespace, name) = member.workload, member.order
             if _is_its_own(member):
@@ -158,7 +160,7 @@ class Index:
                 self._nameless.add(after.workload.uid)
 
     def _follow_services(self, of_kinds: dict[type, list[Change]], touched: _Touched) -> bool:
-        """False where one of them shares a name or an address with another service, and somebody must stand back."""
+        """Apply changes of services. Returns False if two services share a name or an address."""
         endpoints = self._endpoints
         for change in of_kinds[EndpointSlice]:
             if change.before is not None:
@@ -212,7 +214,7 @@ class Index:
                 self._selecting[name[0], label, value].remove(name)
 
     def _changed(self, touched: _Touched) -> Iterator[Moved[Service]]:
-        """The services that are others now."""
+        """Yield the services that have changed."""
         for name in sorted(touched.services):
             declared, before = self._objects.get(name), self.registry.service_named(*name)
             after = None
@@ -248,7 +250,7 @@ class Index:
         )
         return Update(self.registry, tuple(moved), tuple(services), addresses)
 
-    # -- workloads that only a service knows ---------------------------------------------------------------------------
+    # -- workloads that exist only as endpoints ------------------------------------------------------------------------
 
     def _hold(self, service: Service) -> None:
         for endpoint in service.endpoints:
@@ -325,7 +327,7 @@ def _members(moved: MovedMember) -> list[Member]:
 
 
 def _is_its_own(member: Member) -> bool:
-    """Not for a WorkloadEntry that stands for a pod: the pod is its own."""
+    """False for a WorkloadEntry that refers to a pod, which has its own workload."""
     return not member.is_entry or not _is_pod(member.workload)
 
 
@@ -334,12 +336,12 @@ def _is_pod(workload: Workload) -> bool:
 
 
 def _is_held(workload: Workload) -> bool:
-    """Whether it is there only because a service has it among its endpoints."""
+    """Whether the workload exists only as an endpoint of a service."""
     return "/networking.istio.io/ServiceEntry/" in workload.uid or is_bare(workload)
 
 
 def _behind_their_own_service(services: Iterable[Service]) -> Iterator[str]:
-    """Of ServiceEntries with resolution NONE: whoever calls the address means the service."""
+    """Yield workloads of ServiceEntries with resolution NONE, whose address belongs to the service."""
     for service in services:
         for endpoint in service.endpoints if service.is_entry else ():
             if not set(service.addresses).isdisjoint(endpoint.workload.addresses):

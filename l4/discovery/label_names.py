@@ -1,10 +1,10 @@
-"""The names of the labels and annotations that more than one module reads or writes: Kubernetes', Istio's and ours.
+"""Names of labels and annotations that more than one module uses: Kubernetes', Istio's and ours.
 
-A name that only one module knows stands in that module.
+A name that only one module uses is defined in that module.
 """
 
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-"""On the pods of a Gateway: which one."""
+"""On pods of a Gateway: its name."""
 MANAGED = "gateway.istio.io/managed"
 USE_WAYPOINT = "istio.io/use-waypoint"
 USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace"

@@ -1,4 +1,4 @@
-"""The settings of HBONE connections, and of their end when the process stops."""
+"""Settings of HBONE connections, and of draining."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """Select one of the two engines that implement an HTTP/2 connection.
 
-`h2`, the library, is the reference (`_h2_engine`). The built-in `express` engine has a fast path for DATA and
-WINDOW_UPDATE on open streams (`_engine`). One contract test suite and differential fuzzing keep them equivalent.
+`h2`, the library, is the reference (`_h2_engine`). The built-in `express` engine has a fast path for DATA. One contract
+test suite and differential fuzzing keep them equivalent.
 """
 
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""How often one peer may do what is harmful by its number; `l4.http2.flood` counts, and tells the attacks."""
+"""Limits on how often a peer may do what is harmful in large numbers. `l4.http2.flood` enforces them."""
 
 from dataclasses import dataclass
 

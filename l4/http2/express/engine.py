@@ -1,9 +1,9 @@
-"""Our HTTP/2 engine: what a mesh needs of RFC 9113 and no more (no push, no priority tree), strict, and quick on DATA.
+"""The built-in HTTP/2 engine: the part of RFC 9113 that a mesh needs (no push, no priority tree), strict, fast on DATA.
 
 This module is the express lane for DATA. In `_read`, a DATA frame on an open stream costs one struct unpack, one
-dictionary look-up, two subtractions and one slice; `send_data` writes to `output` itself. All other received frames go
-through the flood guard to `rules`, where there is time for every rule, and whole heads from there to `messages`. Heads
-and answers are sent by `output`. `streams`, `windows` and `settings` are what both directions share.
+dictionary lookup, two subtractions and one slice; `send_data` writes to `output` itself. All other received frames go
+through the flood guard to `rules`, and complete heads from there to `messages`. `output` sends heads and answers.
+`streams`, `windows` and `settings` are shared by both directions.
 """
 
 from collections.abc import Iterable
@@ -67,7 +67,7 @@ class ExpressEngine:
         )
         self._failed = False
         self._preface_left = b"" if is_client else frames.PREFACE
-        self._chunks: list[bytes] = []  # of a frame that is not whole yet
+        self._chunks: list[bytes] = []  # of an incomplete frame
         self._chunks_length = 0
         self._needed = 0
 
@@ -92,7 +92,7 @@ class ExpressEngine:
         streams = self._streams
         stream_id = streams.next_own
         if self._failed or stream_id > frames.MAX_WINDOW or streams.own_count >= self._peer.max_streams:
-            raise StreamUnavailable("the peer takes no further stream on this connection now")
+            raise StreamUnavailable("the peer accepts no further streams on this connection now")
         streams.next_own += 2
         stream = streams.open(stream_id)
         stream.is_bodiless = (b":method", b"HEAD") in headers
@@ -104,7 +104,7 @@ class ExpressEngine:
 
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         stream = self._streams.writable(stream_id)
-        if headers[0][1][:1] != b"1":  # no informational one
+        if headers[0][1][:1] != b"1":  # not an informational head
             self._guard.answered(stream_id)
         self._output.head(stream_id, headers, end_stream)
         if end_stream:
@@ -113,7 +113,7 @@ class ExpressEngine:
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         stream: Stream | None = self._streams.by_id.get(stream_id)
         if stream is None or stream.local_closed:
-            raise StreamUnavailable(f"stream {stream_id} no longer takes data")
+            raise StreamUnavailable(f"stream {stream_id} no longer accepts data")
         windows = self._windows
         length = len(data)
         if length and (length > stream.send_window or length > windows.send):
@@ -211,12 +211,12 @@ class ExpressEngine:
     def _read_preface(self, data: bytes) -> bytes:
         expected = self._preface_left
         if not expected.startswith(data[: len(expected)]):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the connection does not begin with HTTP/2's preface")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the connection does not begin with the HTTP/2 preface")
         self._preface_left = expected[len(data) :]
         return data[len(expected) :]
 
     def _complete(self, data: bytes, now: float, events: list[Event]) -> int:
-        """Read the frame that has begun with what is missing of it, and nothing else; where what follows begins."""
+        """Complete the partially received frame, and no other. Returns the position after it."""
         start = 0
         while self._chunks:
             piece = data[start : start + self._needed - self._chunks_length]
@@ -232,8 +232,8 @@ class ExpressEngine:
 
     def _read(self, data: bytes, position: int, now: float, events: list[Event]) -> None:
         end, needed = len(data), 9
-        # A frame of the express lane gives one event, and they follow each other without a gap: how many they were, and
-        # how long, is counted when another frame comes or the bytes end.
+        # Each express-lane frame produces one event, and they are contiguous. Their number and length are counted when
+        # another frame arrives or the bytes end.
         told, counted = len(events), position
         guard, streams, windows, blocks = self._guard, self._streams, self._windows, self._blocks
         by_id, unpack = streams.by_id, frames.HEAD.unpack_from

@@ -1,7 +1,7 @@
-"""Heads as they arrive (RFC 9113 section 4.3): HEADERS and CONTINUATION put together, and decoded.
+"""Assemble heads from HEADERS and CONTINUATION frames, and decode them (RFC 9113 section 4.3).
 
-Most heads of a connection are, byte for byte, one that came before. While HPACK's table does not change, the same bytes
-mean the same head, so that the last few are remembered together with what their check found.
+Most heads of a connection repeat an earlier one byte for byte. While HPACK's table does not change, equal bytes have
+equal meaning, so the last few heads are cached together with the result of their check.
 """
 
 from l4.http2 import frames
@@ -14,7 +14,7 @@ _MAX_REMEMBERED_BLOCK = 128
 
 
 class Head:
-    """A decoded head. `checked_by` is the check that has found it in order; `status` and `expected` are its result."""
+    """A decoded head. `checked_by` is the check that accepted it; `status` and `expected` are its results."""
 
     __slots__ = ("checked_by", "expected", "headers", "list_size", "status")
 
@@ -27,22 +27,25 @@ class Head:
 
 
 class HeadBlocks:
-    """The head that is being received, and those that are remembered. HPACK's state concerns all heads of a connection:
-    each must be decoded, in order, whatever becomes of it."""
+    """The head being received, and cached heads.
+
+    HPACK's state is shared by all heads of a connection, so each head must be decoded, in order, even if its stream
+    fails.
+    """
 
     __slots__ = ("_decoder", "_generation", "_known", "depends_on_itself", "end_stream", "pieces", "stream_id")
 
     def __init__(self, max_encoded_head: int) -> None:
         self._decoder = Decoder(max_encoded_head)
         self._known: dict[bytes, Head] = {}
-        self._generation = 0  # of HPACK's table, for which `_known` holds
-        self.pieces: list[bytes] | None = None  # of the head that is not whole yet
-        self.stream_id = 0  # of the last head, as all that follows
+        self._generation = 0  # generation of HPACK's table for which `_known` is valid
+        self.pieces: list[bytes] | None = None  # of the incomplete head
+        self.stream_id = 0  # of the last head, like the attributes below
         self.end_stream = False
         self.depends_on_itself = False
 
     def begin(self, flags: int, stream_id: int, payload: bytes) -> None:
-        """Take a HEADERS frame."""
+        """Process a HEADERS frame."""
         if stream_id == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
         block = frames.strip_padding(flags, payload)
@@ -57,13 +60,13 @@ class HeadBlocks:
         self.end_stream = bool(flags & frames.END_STREAM)
 
     def add(self, payload: bytes) -> None:
-        """Take a CONTINUATION frame."""
+        """Process a CONTINUATION frame."""
         if self.pieces is None:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         self.pieces.append(payload)
 
     def decode(self) -> Head:
-        """The head, now that it is whole."""
+        """Decode the complete head."""
         assert self.pieces is not None
         block, self.pieces = b"".join(self.pieces), None
         decoder, known = self._decoder, self._known

@@ -1,6 +1,6 @@
-"""What a whole head means for its stream (RFC 9113 section 8): a request, a response, an informational one, trailers.
+"""Complete heads and their streams (RFC 9113 section 8): requests, responses, informational heads, trailers.
 
-A head that is too large or malformed concerns its own stream only, unless `Limits.is_malformed_head_fatal`.
+A head that is too large or malformed affects only its stream, unless `Limits.is_malformed_head_fatal`.
 """
 
 from l4.http2 import heads
@@ -21,7 +21,7 @@ from l4.http2.flood import FloodGuard
 
 
 class Messages:
-    """The heads of one connection. Raises StreamFault or ConnectionFault for what must not come."""
+    """Processes the heads of one connection. Raises StreamFault or ConnectionFault for invalid ones."""
 
     __slots__ = ("_blocks", "_guard", "_is_client", "_limits", "_output", "_streams")
 
@@ -36,7 +36,7 @@ class Messages:
         self._guard = guard
 
     def receive_head(self, now: float, events: list[Event]) -> None:
-        """The head that `blocks` has put together is whole."""
+        """Process the head that `blocks` has completed."""
         blocks = self._blocks
         head = blocks.decode()
         stream_id = blocks.stream_id
@@ -96,7 +96,7 @@ class Messages:
     def _refuse(
         self, stream_id: int, end_stream: bool, error: heads.HeadTooLarge, now: float, events: list[Event]
     ) -> None:
-        """Answer 431, which tells the client more than a reset would; RFC 9113 section 8.1 has the rest."""
+        """Answer 431, which tells the client more than a reset (RFC 9113 section 8.1)."""
         stream = self._streams.open(stream_id)
         stream.remote_closed = end_stream
         self._output.head(stream_id, [(b":status", b"431")], True)

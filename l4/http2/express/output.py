@@ -1,6 +1,7 @@
-"""The frames that wait to be sent: heads, cut to the size that the peer takes, and answers to its frames.
+"""Frames waiting to be sent: heads, split to the peer's maximum frame size, and answers to the peer's frames.
 
-DATA is the engine's own affair, and is queued here in the same order."""
+The engine formats DATA itself, and queues it here in the same order.
+"""
 
 from l4.http2 import frames
 from l4.http2.errors import ErrorCode
@@ -10,7 +11,7 @@ from policies.attributes import Headers
 
 
 class Output:
-    """What one connection sends, in order."""
+    """Outgoing frames of one connection, in order."""
 
     __slots__ = ("_guard", "encoder", "max_frame", "waiting")
 
@@ -21,16 +22,16 @@ class Output:
         self.waiting: list[bytes] = []
 
     def add(self, frame: bytes) -> None:
-        """Queue a frame that we send on our own account."""
+        """Queue a frame that the peer did not cause."""
         self.waiting.append(frame)
 
     def answer(self, frame: bytes) -> None:
-        """Queue a frame that the peer made us send. Their number is bounded, because it may never read them."""
+        """Queue a frame that the peer caused. Their number is bounded, because the peer may never read them."""
         self._guard.queued()
         self.waiting.append(frame)
 
     def head(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
-        """Queue a head: HEADERS, and CONTINUATION as far as it takes."""
+        """Queue a head: HEADERS, followed by CONTINUATION as needed."""
         block = self.encoder.encode(headers)
         flags = frames.END_STREAM if end_stream else 0
         kind, limit = frames.HEADERS, self.max_frame
@@ -42,6 +43,6 @@ class Output:
             self._guard.ended_by_us()
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
-        """Queue RST_STREAM that we send on our own account."""
+        """Queue a RST_STREAM that the peer did not cause."""
         self._guard.ended_by_us()
         self.waiting.append(frames.rst_stream_frame(stream_id, code))

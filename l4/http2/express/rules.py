@@ -1,8 +1,8 @@
-"""What each received frame means (RFC 9113 section 6), but for the DATA that the express lane of `engine` takes.
+"""Process received frames (RFC 9113 section 6), except the DATA frames that the express lane of `engine` handles.
 
-Two kinds of mistake are told apart. `StreamFault`: HPACK and framing are whole, so only the stream is reset, and its
-neighbours on a shared connection go on. `ConnectionFault`: they are not whole, or the RFC asks for it; the connection
-ends.
+There are two kinds of protocol errors. `StreamFault`: HPACK and framing are intact, so only the stream is reset, and
+the other streams of a shared connection continue. `ConnectionFault`: they are not intact, or the RFC demands it; the
+connection ends.
 """
 
 from l4.http2 import frames
@@ -27,7 +27,7 @@ from l4.http2.flood import FloodGuard
 
 
 class Rules:
-    """The received frames of one connection, in order."""
+    """Processes the received frames of one connection, in order."""
 
     __slots__ = (
         "_blocks",
@@ -61,7 +61,7 @@ class Rules:
         self._guard = guard
 
     def receive(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float, events: list[Event]) -> None:
-        """Follow a frame; a mistake that concerns its stream alone resets that. Raises ConnectionFault."""
+        """Process a frame. An error of one stream resets that stream. Raises ConnectionFault."""
         if self._blocks.pieces is not None and (kind != frames.CONTINUATION or stream_id != self._blocks.stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a head is interrupted by another frame")
         if not self._peer.are_known and (kind != frames.SETTINGS or flags & frames.ACK):

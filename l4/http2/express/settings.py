@@ -1,4 +1,4 @@
-"""SETTINGS (RFC 9113 section 6.5): those that we send, and what the peer's mean for what we send."""
+"""SETTINGS (RFC 9113 section 6.5): those that we send, and the effect of the peer's on what we send."""
 
 from l4.http2 import frames
 from l4.http2.connection import Limits
@@ -9,7 +9,7 @@ from l4.http2.hpack_table import DEFAULT_SIZE
 
 
 def own_settings(limits: Limits, is_client: bool) -> dict[int, int]:
-    """What we tell the peer at the beginning."""
+    """Return the settings to send at the start."""
     values = {
         frames.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
         frames.INITIAL_WINDOW_SIZE: limits.stream_window,
@@ -24,7 +24,7 @@ def own_settings(limits: Limits, is_client: bool) -> dict[int, int]:
 
 
 class PeerSettings:
-    """What the peer told us; what it has not told yet has the RFC's default."""
+    """The peer's settings, with the RFC's defaults for those not received."""
 
     __slots__ = ("_is_client", "_output", "_streams", "allows_connect_protocol", "are_known", "max_streams")
 
@@ -37,7 +37,7 @@ class PeerSettings:
         self.allows_connect_protocol = False
 
     def apply(self, payload: bytes) -> None:
-        """Take the payload of a SETTINGS frame, and follow it from now on. Raises ConnectionFault."""
+        """Apply the payload of a SETTINGS frame. Raises ConnectionFault."""
         for key, value in frames.parse_settings(payload):
             self._apply_one(key, value)
         self.are_known = True

@@ -1,7 +1,7 @@
-"""The streams of one connection: which are open, which were reset, and which ids are still unused (RFC 9113 5.1).
+"""Streams of one connection: which are open, which were reset, and which ids are unused (RFC 9113 5.1).
 
-A stream is forgotten as soon as it is closed in both directions. Of those that ended with RST_STREAM, the latest are
-remembered, because frames may still arrive that the peer sent before it knew.
+A stream is removed when both directions are closed. The most recently reset streams are remembered, because frames may
+arrive that the peer sent before it saw the reset.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ _REMEMBERED_RESETS = 1000
 
 
 class Stream:
-    """An open stream, or one that is half closed."""
+    """An open or half-closed stream."""
 
     __slots__ = (
         "expected",
@@ -32,10 +32,10 @@ class Stream:
         self.id = stream_id
         self.send_window = send_window
         self.receive_window = receive_window
-        self.unreturned = 0  # consumed, but not yet given back to the peer
+        self.unreturned = 0  # consumed bytes whose window was not returned to the peer yet
         self.local_closed = False
         self.remote_closed = False
-        self.has_head = False  # the peer's final head has come
+        self.has_head = False  # whether the peer's final head was received
         self.is_bodiless = False  # a response to HEAD
         self.expected: int | None = None  # content-length
         self.received = 0
@@ -78,27 +78,27 @@ class Streams:
         return self._counts[0 if self._is_client else 1]
 
     def open(self, stream_id: int) -> Stream:
-        """Add a stream. The caller has checked that its id may be used."""
+        """Add a stream. The caller has checked the id."""
         stream = Stream(stream_id, self._initial_send_window, self._initial_receive_window)
         self.by_id[stream_id] = stream
         self._counts[stream_id & 1] += 1
         return stream
 
     def writable(self, stream_id: int) -> Stream:
-        """The stream with this id. Raises StreamUnavailable if we have ended it, or it does not exist."""
+        """Return the stream. Raises StreamUnavailable if it does not exist or we have ended it."""
         stream: Stream | None = self.by_id.get(stream_id)
         if stream is None or stream.local_closed:
             raise StreamUnavailable(f"stream {stream_id} has ended")
         return stream
 
     def close_local(self, stream: Stream) -> None:
-        """We sent END_STREAM."""
+        """Note that we sent END_STREAM."""
         stream.local_closed = True
         if stream.remote_closed:
             self.forget(stream)
 
     def close_remote(self, stream: Stream) -> None:
-        """The peer sent END_STREAM. Raises StreamFault for a body that is shorter than its content-length."""
+        """Note that the peer sent END_STREAM. Raises StreamFault if the body is shorter than its content-length."""
         if stream.expected is not None and stream.received != stream.expected:
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is shorter than its content-length")
         stream.remote_closed = True
@@ -111,31 +111,33 @@ class Streams:
             self._counts[stream.id & 1] -= 1
 
     def remember_reset(self, stream_id: int, by_us: bool) -> None:
-        """RST_STREAM was sent, by us or by the peer."""
+        """Note that RST_STREAM was sent, by us or by the peer."""
         self._resets[stream_id] = by_us
         if len(self._resets) > _REMEMBERED_RESETS:
             self._resets.popitem(last=False)
 
     def was_reset(self, stream_id: int) -> bool:
-        """Whether the stream is remembered as one that RST_STREAM ended."""
+        """Whether the stream is remembered as reset."""
         return stream_id in self._resets
 
     def is_own(self, stream_id: int) -> bool:
-        """Whether the id is one of those that we open streams with."""
+        """Whether ids of this kind are for streams that we open."""
         return bool(stream_id & 1) == self._is_client
 
     def is_idle(self, stream_id: int) -> bool:
-        """Whether nobody has opened the stream yet."""
+        """Whether the stream has not been opened yet."""
         return stream_id >= self.next_own if self.is_own(stream_id) else stream_id > self.highest_peer
 
     def saw(self, stream_id: int) -> None:
-        """The peer used this id for a stream that was not opened: no lower one of its own may follow."""
+        """Note that the peer used this id for a stream that was not opened. Lower ids of the peer become invalid."""
         if not self.is_own(stream_id):
             self.highest_peer = max(self.highest_peer, stream_id)
 
     def check_closed(self, stream_id: int, stream: Stream | None) -> None:
-        """Judge a frame on a stream whose receiving side has ended. It is forgiven only if it crossed our RST_STREAM.
-        Raises StreamFault or ConnectionFault."""
+        """Reject a frame on a stream whose receiving side has ended, unless the frame crossed our RST_STREAM.
+
+        Raises StreamFault or ConnectionFault.
+        """
         by_us = self._resets.get(stream_id)
         if stream is not None or by_us is False:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "a frame after END_STREAM or RST_STREAM")
@@ -143,7 +145,7 @@ class Streams:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"a frame on stream {stream_id}, which has ended")
 
     def resize_send_windows(self, size: int) -> None:
-        """The peer's SETTINGS change how much we may send on each stream (RFC 9113 section 6.9.2)."""
+        """Apply the peer's new initial window to the send windows (RFC 9113 section 6.9.2)."""
         if size > frames.MAX_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE is {size}")
         difference = size - self._initial_send_window
@@ -154,7 +156,7 @@ class Streams:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window overflows")
 
     def resize_receive_windows(self, size: int) -> None:
-        """The peer acknowledged our SETTINGS, which change how much it may send on each stream."""
+        """Apply our new initial window, which the peer has acknowledged, to the receive windows."""
         difference = size - self._initial_receive_window
         self._initial_receive_window = size
         for stream in self.by_id.values():

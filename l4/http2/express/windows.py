@@ -1,7 +1,7 @@
-"""Flow control (RFC 9113 section 5.2): how much both sides may still send on the connection, and who gives it back.
+"""Flow control (RFC 9113 section 5.2): the connection's windows in both directions.
 
-Each stream has windows of its own, in `Stream`. What the application has consumed is given back to the peer in halves
-of a window: a stream of small frames is not answered frame by frame.
+Each stream also has its own windows, in `Stream`. Consumed bytes are returned to the peer in halves of a window, so
+that small frames are not answered one by one.
 """
 
 from l4.http2 import frames
@@ -20,18 +20,18 @@ class Windows:
         self._output = output
         self._stream_half = (limits.stream_window + 1) // 2
         self._connection_half = (max(limits.connection_window, frames.DEFAULT_WINDOW) + 1) // 2
-        self._unreturned = 0  # consumed, but not yet given back to the peer
+        self._unreturned = 0  # consumed bytes whose window was not returned to the peer yet
         self.send = frames.DEFAULT_WINDOW
         self.receive = frames.DEFAULT_WINDOW
 
     def widen(self, size: int) -> None:
-        """Let the peer send this much on the connection at once. SETTINGS has no word for it."""
+        """Enlarge the connection's receive window, which SETTINGS cannot do."""
         if size > frames.DEFAULT_WINDOW:
             self._give_back(0, size - self.receive)
             self.receive = size
 
     def consume(self, stream: Stream | None, length: int) -> None:
-        """The application has dealt with this much received DATA of a stream, or of one that has ended."""
+        """Return consumed bytes of a stream to the windows. `stream` is None if it has ended."""
         self._unreturned += length
         if self._unreturned >= self._connection_half:
             self._give_back(0, self._unreturned)
@@ -48,7 +48,7 @@ class Windows:
         self._output.add(frames.window_update_frame(stream_id, increment))
 
     def open_connection(self, increment: int) -> None:
-        """The peer lets us send more on the connection. Raises ConnectionFault."""
+        """Enlarge the connection's send window. Raises ConnectionFault."""
         self.send += increment
         if increment == 0 or self.send > frames.MAX_WINDOW:
             code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR

@@ -25,14 +25,15 @@ from pathlib import Path
 
 import uvloop
 
+from l4.config.folder import FolderSource
 from l4.config.settings import Settings
 from l4.identity.files import FileStore
 from l4.identity.source import OwnCertificate
 from l4.readiness import Readiness
 from policies.attributes import Identity
+from waypoint.config.pipeline import Pipeline
 from waypoint.config.snapshot import Snapshot
 from waypoint.process.following import Following
-from waypoint.process.options import GatewayName, RunOptions
 from waypoint.process.worker import Parts, assemble
 
 _NOBODY = ("127.0.0.1", 0)
@@ -128,21 +129,9 @@ class _Waypoint:
         )
         self._worker = assemble(Parts(settings, certificate))
         self.holder, self._tasks = self._worker.holder, self._worker.tasks
-        options = RunOptions(
-            resources=(folder,),
-            gateway=GatewayName("default", "waypoint"),
-            certificate=nowhere,
-            private_key=nowhere,
-            trust_bundle=nowhere,
-            listen=_NOBODY,
-            metrics=_NOBODY,
-            readiness=_NOBODY,
-            admin=_NOBODY,
-            access_log="",
-        )
         self.following = Following(
-            options,
-            settings,
+            FolderSource([folder]),
+            Pipeline(("default", "waypoint"), settings),
             put_in_force=self._worker.put_in_force,
             readiness=Readiness({"configuration"}),
             metrics=self._worker.metrics,
@@ -177,16 +166,16 @@ class _Beats:
 async def _profile(mesh: _Mesh) -> None:
     """One change at a time, all in this thread, so that the profile has everything but the analysis."""
     waypoint = _Waypoint(mesh.folder)
-    waypoint.following.begin()
+    await waypoint.following.begin()
     profile, cpu = cProfile.Profile(), time.process_time()
     for pod in range(_PROFILED):
         mesh.flip(pod * 7)
-        waypoint.following.begin()
+        await waypoint.following.begin()
     print(f"a change: {_ms((time.process_time() - cpu) / _PROFILED)} ms of CPU without the profile")
     profile.enable()
     for pod in range(_PROFILED):
         mesh.flip(pod * 7 + 1)
-        waypoint.following.begin()
+        await waypoint.following.begin()
     profile.disable()
     pstats.Stats(profile).sort_stats("cumulative").print_stats(_LINES)
     await waypoint.close()
@@ -195,7 +184,7 @@ async def _profile(mesh: _Mesh) -> None:
 async def _churn(mesh: _Mesh, rate: float, seconds: float) -> dict[str, dict[str, float]]:
     waypoint, beats = _Waypoint(mesh.folder), _Beats()
     started = time.process_time()
-    waypoint.following.begin()
+    await waypoint.following.begin()
     ready = time.process_time() - started
     waypoint.follow()
     changed: dict[int, float] = {}

@@ -27,7 +27,8 @@ from policies.path_match import PathKind, PathMatch
 from policies.route import Match, Route, RouteTable, Rule
 from tests.kit import mesh
 from tests.kit.process import waypoint_process
-from waypoint.config.compile import compile
+from waypoint.config.compile import Compilation
+from waypoint.config.compile_options import CompileOptions
 from waypoint.config.kinds import KINDS
 
 _CALM_SECONDS = 10.0
@@ -85,7 +86,7 @@ def _compile_cost(text: str) -> dict[str, float]:
     marks.append(time.perf_counter())
     registry = registry_of(decoded.resources, Mesh())
     marks.append(time.perf_counter())
-    snapshot = compile(decoded.resources, registry, gateway=("default", "waypoint"))
+    snapshot = Compilation(decoded.resources, registry, CompileOptions(("default", "waypoint"))).snapshot
     marks.append(time.perf_counter())
     names = ("parse YAML s", "decode s", "registry s", "compile s")
     costs = {name: round(end - start, 2) for name, start, end in zip(names, marks, marks[1:], strict=False)}

@@ -20,7 +20,7 @@ import msgspec
 
 from l4.config import manifest
 from l4.config.codes import Code
-from l4.config.difference import difference
+from l4.config.difference import Difference, difference
 from l4.config.documents import Document, FileOrigin, ObjectKey, Origin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.known_kinds import NearMiss, is_policy, near_miss
@@ -171,11 +171,14 @@ class Decoder:
         self._documents: tuple[Document, ...] | None = None
         self._resources = Resources()
 
-    def decode(self, documents: Iterable[Document]) -> Decoded:
-        """All objects that there are by now."""
+    def decode(self, documents: Iterable[Document], found: Difference | None = None) -> Decoded:
+        """All objects that there are by now. `found` is what differs from the documents of the last call, where that is
+        known already."""
         documents = tuple(documents)
         before, self._documents = self._documents, None
-        decoded = self._decode_changed(before, documents) if before is not None else None
+        decoded = None
+        if before is not None:
+            decoded = self._decode_changed(difference(before, documents) if found is None else found)
         if decoded is None:
             decoded = self._decode_all(documents)
             before = None
@@ -201,10 +204,9 @@ class Decoder:
         self._resources = Resources(it.resource for it in good.values())
         return _decoded(self._resources, findings, meant, None)
 
-    def _decode_changed(self, before: tuple[Document, ...], documents: tuple[Document, ...]) -> Decoded | None:
+    def _decode_changed(self, found: Difference) -> Decoded | None:
         """None where all must be looked at: a key stands twice, or a kind is misspelled, whose meaning depends on what
         else there is."""
-        found = difference(before, documents)
         changed = [document for _, document in found.changed]
         known, new_keys = {document.key for document in changed}, {it.key for old, it in found.changed if old is None}
         if len(known) < len(changed) or new_keys & self._good.keys() or new_keys & self._findings.keys():

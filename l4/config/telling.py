@@ -1,12 +1,13 @@
 """What the log of a running program says of its configuration: each problem once, that it is gone, and what changed."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from l4.config.codes import CODES, Level
-from l4.config.difference import difference
-from l4.config.documents import Document, Problem
+from l4.config.difference import Difference
+from l4.config.documents import Document, ObjectKey, Problem
 
 _LEVELS = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.INFO: logging.INFO}
 _MAX_CHANGES = 5
@@ -42,36 +43,47 @@ def _same(problem: Problem) -> tuple[object, ...]:
     return problem.origin.place, problem.subject, problem.field, problem.sentence, problem.code
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What is different, in words; empty when nothing is. `documents` are those that are to be compared with next."""
+@dataclass(slots=True)
+class _Pending:
+    """An object that is different by `now`. `was_there`: when changes were accepted last, with this content, as far as
+    that is known."""
 
-    words: str
-    documents: tuple[Document, ...]
+    was_there: bool
+    content: Mapping[str, Any] | None
+    now: Document | None = None
 
 
-class Changes:
-    """Which objects are new, changed or gone since what was accepted last."""
+class ChangeWords:
+    """Which objects are new, changed or gone since what was accepted last, in words. The first time nothing is."""
 
     def __init__(self) -> None:
-        self._before: tuple[Document, ...] | None = None
+        self._is_first = True
+        self._pending: dict[ObjectKey, _Pending] = {}
 
-    def compare(self, documents: Iterable[Document]) -> Changed:
-        """The first time nothing is different."""
-        now = tuple(documents)
-        if self._before is None:
-            return Changed("", now)
-        found = difference(self._before, now)
+    def note(self, found: Difference) -> None:
+        """What is different since the last call."""
+        if self._is_first:
+            return
+        for old, new in found.changed:
+            was = _Pending(old is not None, old.content if old is not None else None)
+            self._pending.setdefault(new.key, was).now = new
+        for key in found.gone:
+            self._pending.setdefault(key, _Pending(True, None)).now = None
+
+    def words(self) -> str:
+        """Empty when nothing is different."""
         # pods last: they are many
-        ordered = sorted(found.changed, key=lambda pair: pair[1].key.kind == "Pod")
-        new = [_named(it) for old, it in ordered if old is None]
-        changed = [_named(it) for old, it in ordered if old is not None and old.content != it.content]
-        gone = [str(key) for key in sorted(found.gone, key=lambda key: key.kind == "Pod")]
+        its = sorted(self._pending.items(), key=lambda item: item[0].kind == "Pod")
+        present = [(it, it.now) for _, it in its if it.now is not None]
+        new = [_named(now) for it, now in present if not it.was_there]
+        changed = [_named(now) for it, now in present if it.was_there and it.content != now.content]
+        gone = [str(key) for key, it in its if it.was_there and it.now is None]
         parts = (("new", new), ("changed", changed), ("gone", gone))
-        return Changed("; ".join(f"{word}: {_listed(names)}" for word, names in parts if names), now)
+        return "; ".join(f"{word}: {_listed(names)}" for word, names in parts if names)
 
-    def accept(self, changed: Changed) -> None:
-        self._before = changed.documents
+    def accept(self) -> None:
+        self._is_first = False
+        self._pending.clear()
 
 
 def _named(document: Document) -> str:

@@ -15,15 +15,15 @@ import uvloop
 from l4 import signals, version
 from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
 from l4.config.documents import Problem
-from l4.config.doubts import Doubt, Understanding, concern
+from l4.config.folder import FolderSource
 from l4.config.holder import Holder
-from l4.config.resources import Decoded, Decoder, Resources
 from l4.config.settings import InvalidSetting, Settings
-from l4.config.sources import Documents, FolderSource
-from l4.config.telling import Telling
+from l4.config.source import Answer, Source, in_a_thread
+from l4.configuration import ConfigurationReport
 from l4.discovery import kubernetes
 from l4.discovery.mesh import Mesh
 from l4.discovery.objects import NodeObject
+from l4.discovery.pipeline import Discovered, Discovery
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.settings import DrainSettings
@@ -35,7 +35,7 @@ from l4.net.tasks import Tasks
 from l4.settings import SECTIONS
 from l4.telemetry.access_log import CannotOpenLog, open_access_log
 from l4.telemetry.metrics import MeshMetrics
-from l4.telemetry.process_log import EACH, ProcessLog
+from l4.telemetry.process_log import ProcessLog
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -68,18 +68,20 @@ class Ztunnel:
     """The L4 proxy of one node. Create it inside its event loop."""
 
     def __init__(
-        self, options: RunOptions, settings: Settings, process_log: ProcessLog, certificates: CertificateSource
+        self,
+        options: RunOptions,
+        settings: Settings,
+        process_log: ProcessLog,
+        certificates: CertificateSource,
+        source: Source,
     ) -> None:
         self._options = options
         self._settings = settings
         self._mesh = settings.of(Mesh)
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._telling, self._lack = Telling(log, EACH), ""
-        self._source = FolderSource(options.resources)
-        self._decoder = Decoder(kubernetes.KINDS)
-        self._index: kubernetes.Index | None = None
-        self._understanding = Understanding()
+        self._source = source
+        self._discovery = Discovery(kubernetes.KINDS, self._mesh)
         self._registry = Holder(Registry())
         self._certificates = certificates
         self._metrics = MeshMetrics("ztunnel", version.installed())
@@ -90,17 +92,18 @@ class Ztunnel:
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
         self._pods = Pods(self._node, options.node, options.hbone_port)
         self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.set)
+        self._report = ConfigurationReport(log, self._operators.readiness, self._metrics)
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         signals.follow(self._stop, self._access_log)
         options = self._options
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
-        self._apply(self._prepare(self._source.load()))
+        self._apply(self._prepare(await self._source.load()))
         gc.collect()
         gc.freeze()  # exempt all long-lived objects from garbage collection
         tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
-        tasks.keep("following the configuration", lambda: self._source.watch(self._prepare, self._apply))
+        tasks.keep("following the configuration", lambda: self._source.watch(in_a_thread(self._prepare, self._apply)))
         tasks.keep("following the certificates", self._certificates.watch)
         tasks.keep("keeping house", self._keep_house)
         tasks.keep("giving memory back", give_back_unused)
@@ -134,53 +137,33 @@ class Ztunnel:
             os._exit(1)
         self._stopping.set()
 
-    def _prepare(self, documents: Documents) -> "_Prepared":
+    def _prepare(self, answer: Answer) -> "_Prepared":
         """Build the registry, the policies and the messages. Runs in a thread while nothing else decodes."""
-        decoded = self._decoder.decode(documents.documents)
-        registry = self._indexed(decoded).registry
-        doubts = (*documents.doubts, *decoded.doubts)
-        denied = self._understanding.take(doubts)
-        policies = WorkloadPolicies(decoded.resources, registry, self._mesh.trust_domains, denied)
-        problems = {*documents.problems, *decoded.problems, *registry.problems, *policies.problems}
-        lack = self._lack_of(documents, decoded.resources, registry)
-        return _Prepared(registry, policies, frozenset(problems), doubts, lack, self._understanding.is_complete)
+        known = self._discovery.take(answer)
+        taken, registry = known.taken, known.registry
+        policies = WorkloadPolicies(taken.resources, registry, self._mesh.trust_domains, taken.denied)
+        problems = taken.problems | {*registry.problems, *policies.problems}
+        return _Prepared(known, policies, problems, self._lack(known))
 
-    def _indexed(self, decoded: Decoded) -> kubernetes.Index:
-        """Update the index for changed pods and EndpointSlices. After other changes or a failure, rebuild it."""
-        index, self._index = self._index, None
-        if index is None or decoded.changes is None or index.update(decoded.changes) is None:
-            index = kubernetes.Index(decoded.resources, self._mesh)
-        self._index = index
-        return index
-
-    def _lack_of(self, documents: Documents, resources: Resources, registry: Registry) -> str:
+    def _lack(self, known: Discovered) -> str:
         """Return why there is nothing to serve, or an empty text."""
-        if not documents.documents:
-            return f"there are no objects in {', '.join(map(str, self._options.resources))}; see --resources"
+        if not known.taken.documents:
+            return self._source.lack
         name = self._options.node
-        nodes = {it.key.name for it in resources.of(NodeObject)}
-        nodes |= {workload.node for workload in registry.workloads.values() if workload.node}
+        nodes = {it.key.name for it in known.taken.resources.of(NodeObject)}
+        nodes |= {workload.node for workload in known.registry.workloads.values() if workload.node}
         if name in nodes:
             return ""
         close = get_close_matches(name, sorted(nodes), 1)
-        known = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(nodes)[:5]) or 'none'}"
-        return f"there is no Node {name} and no pod on it; {known}; see --node"
+        others = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(nodes)[:5]) or 'none'}"
+        return f"there is no Node {name} and no pod on it; {others}; see --node"
 
     def _apply(self, prepared: "_Prepared") -> None:
-        self._registry.swap(prepared.registry)
+        registry = prepared.known.registry
+        self._registry.swap(registry)
         self._node.policies.swap(prepared.policies)
-        self._pods.update(prepared.registry)
-        readiness = self._operators.readiness
-        readiness.concern("configuration files", concern(prepared.doubts))
-        readiness.concern("configuration", prepared.lack)
-        if prepared.is_understood and not prepared.lack:
-            readiness.done("configuration")
-        if prepared.lack not in {"", self._lack}:
-            log.warning("%s", prepared.lack)
-        self._lack = prepared.lack
-        self._telling.tell(prepared.problems)
-        self._metrics.config_problems.value = len(prepared.problems)
-        self._metrics.config_doubts.value = len(prepared.doubts)
+        self._pods.update(registry)
+        self._report.tell(prepared.known.taken, prepared.problems, prepared.lack)
 
     async def _dump(self) -> Mapping[str, object]:
         registry = self._registry.current
@@ -218,12 +201,10 @@ class Ztunnel:
 class _Prepared:
     """What goes live next, and the messages about it."""
 
-    registry: Registry
+    known: Discovered
     policies: WorkloadPolicies
     problems: frozenset[Problem]
-    doubts: tuple[Doubt, ...]
     lack: str
-    is_understood: bool
 
 
 def run(options: RunOptions) -> None:
@@ -234,7 +215,8 @@ def run(options: RunOptions) -> None:
 
         async def main() -> None:
             files = FolderStore(options.certificates, options.trust_bundle, options.revocations)
-            await Ztunnel(options, Settings.from_environment(os.environ, SECTIONS), process_log, files).run()
+            settings, source = Settings.from_environment(os.environ, SECTIONS), FolderSource(options.resources)
+            await Ztunnel(options, settings, process_log, files, source).run()
 
         try:
             uvloop.run(main())

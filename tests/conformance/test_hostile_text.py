@@ -27,7 +27,8 @@ from tests.kit.aio import run
 from tests.kit.echo import Answer, echo_mesh
 from tests.kit.snapshots import GATEWAY, documents_of
 from waypoint.admission.decide import decide, edit_request, edit_response
-from waypoint.config.compile import compile
+from waypoint.config.compile import Compilation
+from waypoint.config.compile_options import CompileOptions
 from waypoint.config.gateway_api.grpc_route import GRPCRoute
 from waypoint.config.gateway_api.http_route import HTTPRoute
 from waypoint.config.istio.virtual_service import VirtualService
@@ -197,7 +198,7 @@ def _snapshot(content: dict[str, Any]) -> Snapshot:
     key = ObjectKey(group, content["kind"], "default", "everything")
     decoded = Decoder(KINDS).decode([Document(key, content, FileOrigin("case.yaml", 1))])
     both = Resources([*resources, *(it for kind in WITH_EVERYTHING for it in decoded.resources.of(kind))])
-    return compile(both, registry, gateway=GATEWAY, problems=decoded.problems)
+    return Compilation(both, registry, CompileOptions(GATEWAY), decoded.problems).snapshot
 
 
 @cache

@@ -2,12 +2,8 @@
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
-from l4.config.resources import Decoder
-from l4.discovery.kubernetes import Mesh, registry_of
-from tests.kit.snapshots import GATEWAY, documents_of
+from tests.kit.snapshots import documents_of, followed
 from waypoint.ask.lint import Subject, lint
-from waypoint.config.compile import compile
-from waypoint.config.kinds import KINDS
 
 NAMESPACE = """
 apiVersion: v1
@@ -48,11 +44,9 @@ spec: {{parentRefs: [{parent}], rules: [{rules}]}}
 def lints(*manifests: str, mesh: str = MESH) -> list[Problem]:
     """Sorted by place: first what the manifests are told, then the mesh."""
     documents = documents_of(mesh=mesh, case="\n---\n".join(manifests))
-    decoded = Decoder(KINDS).decode(documents)
-    assert decoded.problems == ()
-    registry = registry_of(decoded.resources, Mesh())
-    snapshot = compile(decoded.resources, registry, gateway=GATEWAY)
-    return sorted(lint(Subject(documents, decoded.resources, registry, [snapshot])))
+    found = followed(documents)
+    assert found.taken.problems == frozenset()
+    return sorted(lint(Subject(documents, found.resources, found.registry, [found.snapshot])))
 
 
 def places(code: Code, *manifests: str, mesh: str = MESH) -> list[str]:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from l4.config import manifest
 from l4.config.holder import Holder
-from l4.config.resources import Decoder
 from l4.config.settings import Settings, fields_of
-from l4.discovery import kubernetes
+from l4.config.source import Documents
 from l4.discovery.mesh import Mesh as MeshSettings
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
@@ -35,12 +34,9 @@ from l4.ztunnel.traffic import Traffic
 from policies.attributes import Identity
 from policies.route import Match, Route, RouteTable
 from tests.kit.certificates import MeshPki
-from waypoint.config.compile import compile as compile_snapshot
-from waypoint.config.kinds import KINDS
-from waypoint.config.settings import ConfigSettings
+from waypoint.config.pipeline import Pipeline
 from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
-from waypoint.http.settings import HttpSettings
 from waypoint.process.worker import Parts, Worker, assemble
 from waypoint.settings import SECTIONS
 from waypoint.upstream.clusters import Clusters
@@ -137,8 +133,11 @@ class Mesh:
     certificates: FileStore
     server: HboneServer
     pools: dict[Identity, HbonePool] = field(default_factory=dict)
-    decoder: Decoder = field(default_factory=lambda: Decoder(KINDS))
     text: str = ""
+    pipeline: Pipeline = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pipeline = Pipeline(GATEWAY, self.settings, self.waypoint)
 
     @property
     def path(self) -> DataPath:
@@ -164,20 +163,11 @@ class Mesh:
         """Put other manifests in force, as the program does."""
         self.text = text
         documents, problems = manifest.parse("mesh.yaml", text.encode())
-        decoded = self.decoder.decode(documents)
-        registry = kubernetes.registry_of(decoded.resources, kubernetes.Mesh())
-        snapshot = compile_snapshot(
-            decoded.resources,
-            registry,
-            gateway=GATEWAY,
-            problems=(*problems, *decoded.problems),
-            requires_reference_grants=self.settings.of(ConfigSettings).requires_reference_grants,
-            path_normalization=self.settings.of(HttpSettings).path_normalization,
-        )
+        compiled = self.pipeline.compile(Documents(tuple(sorted(documents, key=lambda it: it.key)), tuple(problems)))
+        snapshot, registry = compiled.snapshot, compiled.registry
         self.registry.swap(registry)
-        self.node.policies.swap(
-            WorkloadPolicies(decoded.resources, registry, self.settings.of(MeshSettings).trust_domains)
-        )
+        trust_domains = self.settings.of(MeshSettings).trust_domains
+        self.node.policies.swap(WorkloadPolicies(compiled.resources, registry, trust_domains))
         self.pods.update(registry)
         self.worker.put_in_force(snapshot)
         return snapshot

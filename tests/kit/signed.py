@@ -11,6 +11,7 @@ from typing import Any
 import uvloop
 
 from l4 import settings as l4_settings
+from l4.config.folder import FolderSource
 from l4.config.settings import Settings
 from l4.identity.signing import AuthoritySource
 from l4.identity.source import OwnCertificate
@@ -42,8 +43,8 @@ async def waypoint(ip: str, resources: Path, log: Path, address: str, root: Path
         admin=(ip, 15000),
         access_log=str(log),
     )
-    settings = Settings.from_environment(os.environ, SECTIONS)
-    await Waypoint(options, settings, {}, process_log, OwnCertificate(source, identity)).run()
+    settings, files = Settings.from_environment(os.environ, SECTIONS), FolderSource([resources])
+    await Waypoint(options, settings, {}, process_log, OwnCertificate(source, identity), files).run()
 
 
 async def ztunnel(ip: str, resources: Path, log: Path, address: str, root: Path, process_log: ProcessLog) -> None:
@@ -59,7 +60,8 @@ async def ztunnel(ip: str, resources: Path, log: Path, address: str, root: Path,
         access_log=str(log),
         hbone_port=15008,
     )
-    await Ztunnel(options, Settings.from_environment(os.environ, l4_settings.SECTIONS), process_log, source).run()
+    settings, files = Settings.from_environment(os.environ, l4_settings.SECTIONS), FolderSource([resources])
+    await Ztunnel(options, settings, process_log, source, files).run()
 
 
 async def start(program: str, **arguments: Any) -> asyncio.subprocess.Process:

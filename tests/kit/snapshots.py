@@ -4,13 +4,14 @@ from collections.abc import Iterable
 
 from l4.config import manifest
 from l4.config.documents import Document, ObjectKey, Problem
-from l4.config.resources import Decoder
-from l4.discovery.kubernetes import Mesh, registry_of
-from waypoint.config.compile import compile
-from waypoint.config.kinds import KINDS
+from l4.config.settings import Settings
+from l4.config.source import Documents
+from waypoint.config.pipeline import Compiled, Pipeline
+from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
 
 GATEWAY = ("default", "waypoint")
+_SETTINGS = Settings(ConfigSettings(requires_reference_grants=True))
 
 
 def documents_of(**files: str) -> list[Document]:
@@ -24,16 +25,15 @@ def documents_of(**files: str) -> list[Document]:
     return list(documents.values())
 
 
+def followed(
+    documents: Iterable[Document], problems: Iterable[Problem] = (), gateway: tuple[str, str] = GATEWAY
+) -> Compiled:
+    """What a waypoint's pipeline makes of the documents, where ReferenceGrants are asked for."""
+    ordered = sorted(documents, key=lambda it: it.key)
+    return Pipeline(gateway, _SETTINGS).compile(Documents(tuple(ordered), tuple(problems)))
+
+
 def compiled(
     documents: Iterable[Document], problems: Iterable[Problem] = (), gateway: tuple[str, str] = GATEWAY
 ) -> Snapshot:
-    """What the waypoint makes of the documents, where ReferenceGrants are asked for."""
-    decoded = Decoder(KINDS).decode(documents)
-    registry = registry_of(decoded.resources, Mesh())
-    return compile(
-        decoded.resources,
-        registry,
-        gateway=gateway,
-        problems=(*problems, *decoded.problems),
-        requires_reference_grants=True,
-    )
+    return followed(documents, problems, gateway).snapshot

@@ -14,13 +14,14 @@ from rich.console import Console
 from l4.command_line import Address
 from l4.config.settings import Settings
 from waypoint.ask.explain import explain, snapshot_for
-from waypoint.ask.load import Gateway, Loaded, load
+from waypoint.ask.load import Loaded, load
 from waypoint.ask.page import as_json
 from waypoint.ask.question import InvalidQuestion, Question
 from waypoint.ask.remote import CannotAsk, ask
 from waypoint.ask.replay import replay
 from waypoint.ask.replayed import tell_replay, values
 from waypoint.ask.telling import tell
+from waypoint.config.pipeline import Gateway
 
 
 def run_explain(

@@ -18,9 +18,10 @@ from l4.config.settings import Settings
 from waypoint.ask import listing
 from waypoint.ask.analyze import Analysis, analyze, is_at_least
 from waypoint.ask.lines import Lines
-from waypoint.ask.load import STDIN, Gateway, Loaded, load
+from waypoint.ask.load import STDIN, Loaded, load
 from waypoint.ask.suppress import Suppression
 from waypoint.config.dump import dump
+from waypoint.config.pipeline import Gateway
 from waypoint.config.snapshot import Snapshot
 
 _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.INFO: "cyan"}

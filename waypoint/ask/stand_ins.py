@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from l4.config.documents import Document, FileOrigin, ObjectKey
-from l4.config.resources import Resource, Resources
+from l4.config.documents import Document, ObjectKey
+from l4.config.resources import Resources
 from l4.discovery.label_names import DATAPLANE_MODE, REDIRECTION
 from l4.discovery.objects import EndpointSlice, NamespaceObject, Pod
 from waypoint.ask.explanation import EndpointTold, Explanation
@@ -27,7 +27,7 @@ _ASSUMPTION = (
 
 
 class StandIns:
-    """`pods` are to be looked at like those of the files."""
+    """`documents` are the Pods to be looked at like those of the files, with the origin of what they stand for."""
 
     def __init__(self, documents: Iterable[Document], resources: Resources) -> None:
         busy = {it.key.namespace for it in resources.of(Pod) if it.value.addresses and not it.value.is_over}
@@ -35,7 +35,7 @@ class StandIns:
         self._namespaces = {it.key.name: it.value.metadata.labels for it in resources.of(NamespaceObject)}
         self._by_ip: dict[str, ObjectKey] = {}
         promised = (it for it in templates(documents) if it.replicas > 0 and it.key.namespace not in busy)
-        self.pods = tuple(self._pods(promised))
+        self.documents = tuple(self._pods(promised))
 
     def told(self, explanation: Explanation) -> Explanation:
         """With the stand-ins called what they are."""
@@ -44,7 +44,7 @@ class StandIns:
             return explanation
         return replace(explanation, outcomes=outcomes, assumptions=(_ASSUMPTION,))
 
-    def _pods(self, promised: Iterable[Template]) -> Iterator[Resource[Pod]]:
+    def _pods(self, promised: Iterable[Template]) -> Iterator[Document]:
         for number, template in zip(range(_MAX), promised, strict=False):
             ip = str(_FIRST_ADDRESS + number)
             pod = _pod(template, ip, is_enrolled=self._is_enrolled(template))
@@ -65,16 +65,19 @@ class StandIns:
         return replace(endpoint, address=f"({what}):{port}")
 
 
-def _pod(template: Template, ip: str, *, is_enrolled: bool) -> Resource[Pod] | None:
+def _pod(template: Template, ip: str, *, is_enrolled: bool) -> Document | None:
     """None when a cluster would not take the template either."""
     key = template.key
     metadata: Mapping[str, Any] = template.content.get("metadata") or {}
     annotations = dict(metadata.get("annotations") or {})
     if is_enrolled:
         annotations.setdefault(REDIRECTION, "enabled")
+    name = key.name if key.kind == "Pod" else f"{key.name}-{key.kind.lower()}"
     content = {
+        "apiVersion": "v1",
+        "kind": "Pod",
         "metadata": {
-            "name": key.name if key.kind == "Pod" else f"{key.name}-{key.kind.lower()}",
+            "name": name,
             "namespace": key.namespace,
             "labels": template.labels,
             "annotations": annotations,
@@ -84,7 +87,7 @@ def _pod(template: Template, ip: str, *, is_enrolled: bool) -> Resource[Pod] | N
         "status": {"podIP": ip},
     }
     try:
-        pod = msgspec.convert(content, Pod)
+        msgspec.convert(content, Pod)
     except msgspec.ValidationError:
         return None
-    return Resource(ObjectKey("", "Pod", pod.metadata.namespace, pod.metadata.name), pod, FileOrigin(""))
+    return Document(ObjectKey("", "Pod", key.namespace, name), content, template.origin)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from l4.config.documents import Document, ObjectKey
+from l4.config.documents import Document, ObjectKey, Origin
 
 _CONTROLLERS = frozenset(
     {"Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "DaemonSet", "Rollout", "Job"}
@@ -22,6 +22,7 @@ class Template:
     labels: Mapping[str, str]
     replicas: int
     content: Mapping[str, Any]
+    origin: Origin
 
 
 def templates(documents: Iterable[Document]) -> Iterator[Template]:
@@ -51,4 +52,4 @@ def _template(document: Document) -> Template | None:
 
 def _of(document: Document, pod: Any, replicas: int) -> Template:
     labels = {str(name): str(value) for name, value in pod["metadata"].get("labels", {}).items()}
-    return Template(document.key, labels, replicas, pod)
+    return Template(document.key, labels, replicas, pod, document.origin)

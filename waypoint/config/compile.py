@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy
-from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
 from l4.discovery.index import Update
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.registry import Moved, Registry
@@ -23,6 +22,7 @@ from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.path_normalization import PathNormalization
 from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
 from waypoint.config.clusters import ClusterConfigs
+from waypoint.config.compile_options import CompileOptions
 from waypoint.config.gateway_api.attach import Attachment, Parents
 from waypoint.config.gateway_api.conditions import gateway_status, route_status
 from waypoint.config.gateway_api.grpc_route import GRPCRoute
@@ -51,57 +51,20 @@ TELLS_CLIENT = "ambient.istio.io/xfcc-include-client-identity"
 _KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
 
 
-def compile(
-    resources: Resources,
-    registry: Registry,
-    *,
-    gateway: tuple[str, str],
-    problems: Iterable[Problem] = (),
-    requires_reference_grants: bool = False,
-    own_ip: str | None = None,
-    trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
-    denied: frozenset[str] = frozenset(),
-    path_normalization: str = "BASE",
-) -> Snapshot:
-    """What the waypoint of `gateway` (namespace, name) is to do; `problems` are those found earlier on the way. By
-    `own_ip` it finds out where it is. `denied` are the namespaces of which a policy may be missing.
-    `path_normalization` is what is done to requests."""
-    return Compilation(
-        resources,
-        registry,
-        gateway=gateway,
-        problems=problems,
-        requires_reference_grants=requires_reference_grants,
-        own_ip=own_ip,
-        trust_domains=trust_domains,
-        denied=denied,
-        path_normalization=path_normalization,
-    ).snapshot
-
-
 class Compilation:
-    """A snapshot, and what it takes to follow endpoints without looking at a route or a policy. See `compile`."""
+    """A snapshot, and what it takes to follow endpoints without looking at a route or a policy."""
 
     def __init__(
-        self,
-        resources: Resources,
-        registry: Registry,
-        *,
-        gateway: tuple[str, str],
-        problems: Iterable[Problem] = (),
-        requires_reference_grants: bool = False,
-        own_ip: str | None = None,
-        trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
-        denied: frozenset[str] = frozenset(),
-        path_normalization: str = "BASE",
+        self, resources: Resources, registry: Registry, options: CompileOptions, problems: Iterable[Problem] = ()
     ) -> None:
-        normalization = PathNormalization(path_normalization)
-        place = place_of(registry, gateway, own_ip)
+        """`problems` are those found earlier on the way."""
+        gateway, normalization = options.gateway, PathNormalization(options.path_normalization)
+        place = place_of(registry, gateway, options.own_ip)
         reach = Reach(gateway[0])
         rules = DestinationRules(resources.of(DestinationRule), registry, reach, place.labels)
         clusters = ClusterConfigs(gateway, rules, place)
         grants = resources.of(ReferenceGrant)
-        references = References(registry, clusters, grants, requires_grants=requires_reference_grants)
+        references = References(registry, clusters, grants, requires_grants=options.requires_reference_grants)
         gateways = {(it.key.namespace, it.key.name) for it in resources.of(Gateway)}
         routes = _Routes(Parents(registry, clusters, gateways), references, reach, normalization)
         for kind in _KINDS:
@@ -122,9 +85,9 @@ class Compilation:
                 resources.of(AuthorizationPolicy),
                 security_targets,
                 gateway[0],
-                trust_domains,
+                options.trust_domains,
                 authorizers.by_name,
-                denied,
+                options.denied,
                 normalization,
             ),
         )
@@ -160,13 +123,13 @@ class Compilation:
             fault_plans=policies.fault_plans,
             has_gateway=bool(ours),
             tells_client=_tells_client(ours, registry, gateway),
-            path_normalization=path_normalization,
+            path_normalization=options.path_normalization,
             is_open=any(
                 hostname.startswith("*") or registry.services[hostname].networks for hostname in ours_by_service
             ),
         )
         self._gateway = gateway
-        self._own_ip = own_ip
+        self._own_ip = options.own_ip
         self._clusters = clusters
         self._policies = policies
         self._problems = own_problems

@@ -1,91 +1,133 @@
-"""Documents → the snapshot of one waypoint, again and again, at the cost of what changed.
+"""A source's answers → the snapshots of one waypoint or of several, again and again, at the cost of what changed.
 
     documents → resources → registry → snapshot
 
-Each step keeps what it made. Pods and EndpointSlices that come, go or change reach only the services that have them and
-the clusters of these; no route and no policy is looked at. Any other change, and any doubt whether more depends on it,
-compiles everything anew. Either way comes out what all documents give that are there by now: a test compares the two
-over random changes.
+The process, the tools that are asked, and the tests all take these steps, so that they agree. Each step keeps what it
+made. Pods and EndpointSlices that come, go or change reach only the services that have them and the clusters of these;
+no route and no policy is looked at. Any other change, and any doubt whether more depends on it, compiles everything
+anew. Either way comes out what all documents give that are there by now: a test compares the two over random changes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from l4.config.documents import Problem
-from l4.config.doubts import Doubt, Understanding
+from l4.config.documents import Document, Problem
+from l4.config.doubts import Doubt
+from l4.config.intake import Taken
 from l4.config.resources import Resources
 from l4.config.settings import Settings
-from l4.config.sources import Documents
-from l4.discovery.kubernetes import Index
+from l4.config.source import Answer
+from l4.discovery.index import Update
 from l4.discovery.mesh import Mesh
+from l4.discovery.pipeline import Discovered, Discovery
+from l4.discovery.registry import Registry
+from l4.discovery.waypoints import serves
 from waypoint.config.compile import Compilation
-from waypoint.config.inputs import compilation_of, decoder_of
+from waypoint.config.compile_options import options_of
+from waypoint.config.gateways import with_address
+from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Snapshot
+
+Gateway = tuple[str, str]
+"""Namespace and name of a waypoint's Gateway."""
+
+_NOBODY = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """`is_understood`: everything was, at least once. `has_new_rules` is False where at most endpoints are other
-    ones."""
+    """`snapshots` are those of all Gateways that were asked for; `problems` those of all of them, and of everything on
+    the way. `has_new_rules` is False where at most endpoints are other ones."""
 
-    snapshot: Snapshot
-    resources: Resources
-    ignored: Mapping[str, int]
-    doubts: tuple[Doubt, ...]
-    is_understood: bool
+    snapshots: Mapping[Gateway, Snapshot]
+    taken: Taken
+    registry: Registry
+    problems: tuple[Problem, ...]
     has_new_rules: bool
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Of the one Gateway."""
+        (only,) = self.snapshots.values()
+        return only
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        return self.taken.documents
+
+    @property
+    def resources(self) -> Resources:
+        return self.taken.resources
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        return self.taken.doubts
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    index: Index
-    compilation: Compilation
+    compilations: Mapping[Gateway, Compilation]
     denied: frozenset[str]
 
 
 class Pipeline:
-    """`gateway` is the namespace and name of the waypoint's Gateway, `own_ip` the address it has."""
+    """For one Gateway, or, with None, for every Gateway to which a service or a workload is bound. `own_ip` is the
+    address of the waypoint's own pod."""
 
-    def __init__(self, gateway: tuple[str, str], settings: Settings, own_ip: str | None = None) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway | None, settings: Settings, own_ip: str | None = None) -> None:
+        self.gateway = gateway
         self._settings = settings
         self._own_ip = own_ip
-        self._decoder = decoder_of(settings, gateway)
-        self._understanding = Understanding()
+        self._discovery = Discovery(KINDS, settings.of(Mesh), lambda it: with_address(it, settings, gateway))
         self._kept: _Kept | None = None
 
-    def compile(self, documents: Documents) -> Compiled:
+    def compile(self, answer: Answer) -> Compiled:
         """After an exception the next call compiles everything anew."""
         kept, self._kept = self._kept, None
-        decoded = self._decoder.decode(documents.documents)
-        doubts = (*documents.doubts, *decoded.doubts)
-        denied = self._understanding.take(doubts)
-        problems = {*documents.problems, *decoded.problems}
-        changes = decoded.changes if kept is not None and kept.denied == denied else None
-        update = kept.index.update(changes) if kept is not None and changes is not None else None
-        snapshot = kept.compilation.follow(update, problems) if kept is not None and update is not None else None
-        if kept is None or snapshot is None:
-            index = kept.index if kept is not None and update is not None else None
-            kept = self._anew(decoded.resources, index, problems, denied)
+        known = self._discovery.take(answer)
+        gateways = [self.gateway] if self.gateway is not None else _serving(known.registry)
+        is_followed = (
+            kept is not None
+            and known.update is not None
+            and kept.denied == known.taken.denied
+            and list(kept.compilations) == gateways
+            and _follow(kept.compilations.values(), known.update, known.taken.problems)
+        )
+        if kept is None or not is_followed:
+            kept = _Kept({it: self._compilation(it, known) for it in gateways}, known.taken.denied)
         self._kept = kept
-        return Compiled(
-            kept.compilation.snapshot,
-            decoded.resources,
-            decoded.ignored,
-            doubts,
-            self._understanding.is_complete,
-            has_new_rules=snapshot is None,
-        )
+        snapshots = {gateway: it.snapshot for gateway, it in kept.compilations.items()}
+        problems = _problems(list(snapshots.values()))
+        snapshots.pop(_NOBODY, None)
+        return Compiled(snapshots, known.taken, known.registry, problems, has_new_rules=not is_followed)
 
-    def _anew(self, resources: Resources, index: Index | None, problems: set[Problem], denied: frozenset[str]) -> _Kept:
-        index = index or Index(resources, self._settings.of(Mesh))
-        compilation = compilation_of(
-            resources,
-            index.registry,
-            gateway=self._gateway,
-            settings=self._settings,
-            problems=problems,
-            own_ip=self._own_ip,
-            denied=denied,
-        )
-        return _Kept(index, compilation, denied)
+    def _compilation(self, gateway: Gateway, known: Discovered) -> Compilation:
+        own_ip = self._own_ip
+        if self.gateway is None and not _is_pod_of(gateway, own_ip, known.registry):
+            own_ip = None
+        options = options_of(self._settings, gateway, own_ip, known.taken.denied)
+        return Compilation(known.taken.resources, known.registry, options, known.taken.problems)
+
+
+def _follow(compilations: Iterable[Compilation], update: Update, problems: Iterable[Problem]) -> bool:
+    return all(it.follow(update, problems) is not None for it in compilations)
+
+
+def _problems(snapshots: Sequence[Snapshot]) -> tuple[Problem, ...]:
+    if len(snapshots) == 1:
+        return snapshots[0].problems
+    return tuple(sorted({problem for snapshot in snapshots for problem in snapshot.problems}))
+
+
+def _serving(registry: Registry) -> list[Gateway]:
+    """The Gateways to which a service or a workload is bound. Without any, routes are read all the same, for what is
+    wrong with them."""
+    of_services = (service.waypoint for service in registry.services.values())
+    of_workloads = (workload.waypoint for workload in registry.workloads.values())
+    found = {(it.namespace, it.gateway) for it in (*of_services, *of_workloads) if it is not None}
+    return sorted(found) or [_NOBODY]
+
+
+def _is_pod_of(gateway: Gateway, ip: str | None, registry: Registry) -> bool:
+    workload = registry.workload_at(ip) if ip else None
+    return workload is not None and serves(workload, gateway)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from l4.config.documents import Document, FileOrigin, ObjectKey
-from l4.config.resources import Decoder
-from l4.config.sources import Documents
+from l4.config.intake import Intake, Taken
+from l4.config.source import Answer
 from l4.identity.authority import DevelopmentAuthority
 from l4.net.listener import CannotListen, bind
 from policies.attributes import Identity
@@ -64,7 +64,7 @@ class Laptop:
         bundle = self._authority.bundle_path
         self._launcher = Launcher(layout, options.manifests, bundle, options.environment, options.shows_access_log)
         self._supervisor = Supervisor(tasks, report=self._warn, changed=self._schedule_refresh)
-        self._decoder = Decoder(KINDS)
+        self._intake = Intake(KINDS)
         self._contents: Mapping[ObjectKey, Mapping[str, Any]] = {}
         self._mesh = Mesh()
         self._route_files: frozenset[str] = frozenset()
@@ -83,21 +83,22 @@ class Laptop:
         """Where the manifests keep routes: what somebody may want to edit first."""
         return self._route_files
 
-    def follow(self, read: Documents) -> None:
+    def read(self, answer: Answer) -> Taken:
+        """What the manifests say by now, of the kinds that the laptop mesh itself acts on."""
+        return self._intake.take(answer)
+
+    def follow(self, taken: Taken) -> None:
         """The manifests were read, for the first time or after an edit. Each problem is said once."""
-        decoded = self._decoder.decode(read.documents)
         try:
-            mesh = plan(decoded.resources, self._options.programs, self._options.ingresses, self._mesh.addresses)
+            mesh = plan(taken.resources, self._options.programs, self._options.ingresses, self._mesh.addresses)
         except AddressesExhausted as error:
             self._warn(str(error))
             return
-        self._contents = {document.key: document.content for document in read.documents}
-        origins = (it.origin for it in read.documents if it.key.kind == "HTTPRoute")
+        self._contents = {document.key: document.content for document in taken.documents}
+        origins = (it.origin for it in taken.documents if it.key.kind == "HTTPRoute")
         self._route_files = frozenset(it.file for it in origins if isinstance(it, FileOrigin))
         self._mesh = mesh
-        self._warn_of_new(
-            {*map(str, (*read.problems, *decoded.problems, *mesh.problems)), *mesh.unserved, *_not_run(read.documents)}
-        )
+        self._warn_of_new({*map(str, (*taken.problems, *mesh.problems)), *mesh.unserved, *_not_run(taken.documents)})
         if self._supervisor.wanted:
             self._apply()
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import uvloop
 
-from l4.config.sources import FolderSource
+from l4.config.folder import FolderSource
+from l4.config.source import in_a_thread
 from l4.identity.authority import AuthorityError
 from waypoint.mesh.display import Display
 from waypoint.mesh.laptop import CannotStart, Laptop, MeshOptions
@@ -77,10 +78,10 @@ async def _until_stopped(options: MeshOptions, layout: Layout, display: Display)
     async with asyncio.TaskGroup() as tasks:
         laptop = Laptop(options, layout, display, tasks)
         source = FolderSource(options.manifests)
-        laptop.follow(source.load())
+        laptop.follow(laptop.read(await source.load()))
         laptop.start()
         background = [
-            tasks.create_task(source.watch(lambda documents: documents, laptop.follow)),
+            tasks.create_task(source.watch(in_a_thread(laptop.read, laptop.follow))),
             tasks.create_task(laptop.renew_certificates()),
             tasks.create_task(laptop.tell_news()),
             tasks.create_task(_announce(laptop, options, layout, display)),

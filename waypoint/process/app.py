@@ -18,7 +18,9 @@ import uvloop
 
 from l4 import signals, version
 from l4.admin import OperatorAddresses, PortUnavailable
+from l4.config.folder import FolderSource
 from l4.config.settings import InvalidSetting, Settings
+from l4.config.source import Source
 from l4.hbone.settings import DrainSettings
 from l4.identity.certificate import InvalidCertificate
 from l4.identity.files import FileStore
@@ -32,6 +34,8 @@ from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.telemetry.tracing import start_tracer
 from l4.telemetry.tracing_settings import InvalidTracing, TracingSettings
+from waypoint.config.pipeline import Pipeline
+from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
 from waypoint.metrics import COMPONENT
 from waypoint.process.answering import LocalWorker
@@ -62,6 +66,7 @@ class Waypoint:
         environment: dict[str, str],
         process_log: ProcessLog,
         certificate: OwnCertificate,
+        source: Source,
     ) -> None:
         self._options = options
         self._settings = settings
@@ -86,8 +91,15 @@ class Waypoint:
         self._supervisor = Supervisor(answering, self._metrics, {"configuration", "certificate"}, self._stopping.set)
         readiness = self._supervisor.readiness
         self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)
+        gateway = options.gateway
         self._following = Following(
-            options, settings, put_in_force=self._put_in_force, readiness=readiness, metrics=self._metrics
+            source,
+            Pipeline(
+                (gateway.namespace, gateway.name), settings, settings.of(ConfigSettings).instance_ip or options.own_ip
+            ),
+            put_in_force=self._put_in_force,
+            readiness=readiness,
+            metrics=self._metrics,
         )
 
     async def run(self) -> None:
@@ -96,7 +108,7 @@ class Waypoint:
         options = self._options
         sockets = [self._bind() for _ in self._workers]
         await self._supervisor.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
-        self._following.begin()
+        await self._following.begin()
         for worker, (sock, proxy_sock) in zip(self._workers, sockets, strict=True):
             worker.serve(sock, proxy_sock)
         keep = self._tasks.keep
@@ -199,8 +211,8 @@ def run(options: RunOptions) -> None:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it prints would wait for whoever reads standard error
 
         async def main() -> None:
-            settings = Settings.from_environment(environment, SECTIONS)
-            await Waypoint(options, settings, environment, process_log, certificate_of_files(options)).run()
+            settings, source = Settings.from_environment(environment, SECTIONS), FolderSource(options.resources)
+            await Waypoint(options, settings, environment, process_log, certificate_of_files(options), source).run()
 
         try:
             uvloop.run(main())

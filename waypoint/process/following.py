@@ -1,4 +1,4 @@
-"""Follows the configuration: what the files say goes live, and whoever should know is told.
+"""Follows the configuration: what a source says goes live, and whoever should know is told.
 
     documents → pipeline → put in force by each worker → analyze
 
@@ -16,21 +16,18 @@ from dataclasses import dataclass
 
 from l4.config.collector import paused
 from l4.config.documents import Problem
-from l4.config.doubts import concern
-from l4.config.settings import Settings
-from l4.config.sources import Documents, FolderSource
-from l4.config.telling import Changed, Changes, Telling
+from l4.config.source import Answer, Source, in_a_thread
+from l4.config.telling import ChangeWords, Telling
+from l4.configuration import ConfigurationReport
 from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import EACH
 from waypoint.ask.analyze import findings
 from waypoint.ask.lines import Lines
 from waypoint.ask.lint import Subject
-from waypoint.config.inputs import why_no_gateway
+from waypoint.config.gateways import why_no_gateway
 from waypoint.config.pipeline import Compiled, Pipeline
-from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
-from waypoint.process.options import RunOptions
 from waypoint.upstream.balancer import prepare as prepare_balancing
 
 log = logging.getLogger(__name__)
@@ -42,10 +39,11 @@ _ANALYSIS_REST = 49
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A snapshot to go live, and what to tell of it. `lack` says why it is none to serve with, if so."""
+    """A snapshot to go live, and what to tell of it. `words` say what changed; `lack` says why it is none to serve
+    with, if so."""
 
     compiled: Compiled
-    changed: Changed
+    words: str
     problems: tuple[Problem, ...]
     lack: str
 
@@ -57,35 +55,32 @@ class Prepared:
 class Following:
     def __init__(
         self,
-        options: RunOptions,
-        settings: Settings,
+        source: Source,
+        pipeline: Pipeline,
         *,
         put_in_force: Callable[[Snapshot], None],
         readiness: Readiness,
         metrics: MeshMetrics,
     ) -> None:
-        self._gateway = options.gateway.namespace, options.gateway.name
-        self._paths = ", ".join(map(str, options.resources))
-        self._source = FolderSource(options.resources)
-        self._pipeline = Pipeline(self._gateway, settings, settings.of(ConfigSettings).instance_ip or options.own_ip)
+        """`pipeline` is one for a single Gateway."""
+        self._source = source
+        self._pipeline = pipeline
         self._put_in_force = put_in_force
         self._version = ""
-        self._readiness = readiness
-        self._metrics = metrics
-        self._ignored: frozenset[str] = frozenset()
-        self._lack = ""
-        self._problems, self._findings, self._changes = Telling(log, EACH), Telling(log, EACH), Changes()
+        self._report = ConfigurationReport(log, readiness, metrics)
+        self._findings, self._changes = Telling(log, EACH), ChangeWords()
         self._prepared: Prepared | None = None
         self._latest: Prepared | None = None
         self._is_new, self._has_new_rules = asyncio.Event(), asyncio.Event()
 
-    def begin(self) -> None:
-        """Read the files, and take what they say, without any waiting."""
-        self._apply(self._prepare(self._source.load()))
+    async def begin(self) -> None:
+        """Take what the source says at first."""
+        with paused():
+            self._apply(self._prepare(await self._source.load()))
 
     async def watch(self) -> None:
-        """Until cancelled."""
-        await self._source.watch(self._prepare, self._apply)
+        """Take each change, until cancelled."""
+        await self._source.watch(in_a_thread(self._prepare, self._apply))
 
     async def analyze(self) -> None:
         """Look for what is hardly meant, after each change, until cancelled."""
@@ -107,28 +102,33 @@ class Following:
                     async with asyncio.timeout((time.monotonic() - began) * _ANALYSIS_REST):
                         await self._has_new_rules.wait()
 
-    def _prepare(self, documents: Documents) -> Prepared:
+    def _prepare(self, answer: Answer) -> Prepared:
         """Compile. Runs in a thread while requests go on, and while nothing else compiles."""
         before = self._prepared
-        compiled = self._pipeline.compile(documents)
+        compiled = self._pipeline.compile(answer)
         snapshot = compiled.snapshot
         known = before.snapshot.clusters if before is not None else {}
         for name, config in snapshot.clusters.items():
             if config is not known.get(name):
                 prepare_balancing(config)
         is_same = before is not None and before.snapshot.problems is snapshot.problems
-        lack = ""
-        if not documents.documents:
-            lack = f"there is no object in {self._paths}; see --resources"
-        elif not snapshot.has_gateway:
-            lack = f"{why_no_gateway(compiled.resources, self._gateway)}; see --gateway"
+        self._changes.note(compiled.taken.difference)
         self._prepared = Prepared(
             compiled,
-            self._changes.compare(documents.documents),
+            self._changes.words(),
             before.problems if before is not None and is_same else tuple(Lines({}).located(snapshot.problems)),
-            lack,
+            self._lack(compiled),
         )
         return self._prepared
+
+    def _lack(self, compiled: Compiled) -> str:
+        """Why there is nothing to serve; empty when there is."""
+        if not compiled.documents:
+            return self._source.lack
+        if not compiled.snapshot.has_gateway:
+            (gateway,) = compiled.snapshots
+            return f"{why_no_gateway(compiled.resources, gateway)}; see --gateway"
+        return ""
 
     def _apply(self, prepared: Prepared) -> None:
         """Make a new snapshot live. Nothing in here waits."""
@@ -137,9 +137,10 @@ class Following:
         if is_new:
             self._put_in_force(snapshot)
             self._version = snapshot.version
-        self._tell(prepared)
-        self._changes.accept(prepared.changed)
-        words, count = prepared.changed.words, len(snapshot.destinations)
+        taken = prepared.compiled.taken
+        self._report.tell(taken, prepared.problems, prepared.lack, taken.ignored)
+        self._changes.accept()
+        words, count = prepared.words, len(snapshot.destinations)
         if is_new or words:
             log.info("configuration %s is live: %d destinations%s", snapshot.version, count, words and f"; {words}")
         self._latest = prepared
@@ -147,26 +148,8 @@ class Following:
         if prepared.compiled.has_new_rules:
             self._has_new_rules.set()
 
-    def _tell(self, prepared: Prepared) -> None:
-        """Each problem, and each kind that is not read, once."""
-        readiness, compiled = self._readiness, prepared.compiled
-        readiness.concern("configuration", prepared.lack)
-        readiness.concern("configuration files", concern(compiled.doubts))
-        if compiled.is_understood and not prepared.lack:
-            readiness.done("configuration")
-        ignored = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in compiled.ignored.items())
-        for line in sorted(ignored - self._ignored):
-            log.info("%s", line, extra=EACH)
-        self._ignored = ignored
-        if prepared.lack not in {"", self._lack}:
-            log.warning("%s", prepared.lack)
-        self._lack = prepared.lack
-        self._problems.tell(prepared.problems)
-        self._metrics.config_problems.value = len(prepared.problems)
-        self._metrics.config_doubts.value = len(compiled.doubts)
-
 
 def _found(live: Prepared) -> list[Problem]:
-    snapshot = live.snapshot
+    compiled = live.compiled
     with paused():
-        return findings(Subject(live.changed.documents, live.compiled.resources, snapshot.registry, (snapshot,)))
+        return findings(Subject(compiled.documents, compiled.resources, compiled.registry, compiled.snapshots.values()))

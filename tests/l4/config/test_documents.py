@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
+from l4.config.difference import Difference
 from l4.config.documents import Document, FileOrigin, ObjectKey, ObjectOrigin, Origin, Problem
 from l4.config.resources import locate
-from l4.config.telling import Changes, Telling
+from l4.config.telling import ChangeWords, Telling
 from waypoint.ask.analyze import LEVELS
 from waypoint.ask.lines import Lines
 from waypoint.ask.listing import as_json, log_lines
@@ -58,12 +59,12 @@ def test_a_problem_that_stays_in_the_next_version_of_its_object_is_told_once(cap
 
 
 def test_changes_are_named_with_the_version_of_their_object() -> None:
-    changes = Changes()
-    changes.accept(changes.compare([]))
+    changes = ChangeWords()
+    changes.accept()
 
-    words = changes.compare([Document(ROUTE, {"spec": {}}, AT_SERVER)]).words
+    changes.note(Difference(((None, Document(ROUTE, {"spec": {}}, AT_SERVER)),)))
 
-    assert words == "new: HTTPRoute default/reviews (resourceVersion 4711)"
+    assert changes.words() == "new: HTTPRoute default/reviews (resourceVersion 4711)"
 
 
 def test_a_field_of_an_object_of_an_api_server_has_no_line() -> None:

@@ -1,10 +1,13 @@
 import logging
+from collections.abc import Iterable
 
 import pytest
 
 from l4.config.codes import Code
 from l4.config.documents import Document, FileOrigin, ObjectKey, Problem
-from l4.config.telling import Changes, Telling
+from l4.config.inventory import Inventory
+from l4.config.source import Documents
+from l4.config.telling import ChangeWords, Telling
 
 LOG = logging.getLogger("tests.telling")
 
@@ -55,26 +58,39 @@ def test_what_is_good_to_know_is_no_warning(caplog: pytest.LogCaptureFixture) ->
     assert [level for level, _ in lines(caplog)] == ["INFO"]
 
 
+def words_of(states: Iterable[Iterable[Document]], *, accepts: bool = True) -> list[str]:
+    changes, inventory, said = ChangeWords(), Inventory(), []
+    for documents in states:
+        changes.note(inventory.take(Documents(tuple(documents))))
+        said.append(changes.words())
+        if accepts or len(said) == 1:
+            changes.accept()
+    return said
+
+
 def test_what_changed_is_said_by_name_and_place() -> None:
-    changes = Changes()
+    before = [document("a"), document("b"), document("c")]
+    after = [document("a", x=1), document("b"), document("d")]
 
-    first = changes.compare([document("a"), document("b"), document("c")])
-    changes.accept(first)
-    same = changes.compare([document("a"), document("b"), document("c")])
-    second = changes.compare([document("a", x=1), document("b"), document("d")])
-    changes.accept(second)
-    after = changes.compare([document("a", x=1), document("b"), document("d")])
+    assert words_of([before, before, after, after]) == [
+        "",
+        "",
+        "new: Service default/d (d.yaml:1); changed: Service default/a (a.yaml:1); gone: Service default/c",
+        "",
+    ]
 
-    assert first.words == same.words == after.words == ""
-    assert second.words == (
-        "new: Service default/d (d.yaml:1); changed: Service default/a (a.yaml:1); gone: Service default/c"
-    )
+
+def test_changes_that_were_not_accepted_are_said_with_the_next_ones() -> None:
+    states = [[document("a")], [document("a", x=1), document("b")], [document("a", x=1), document("c")], []]
+
+    assert words_of(states, accepts=False)[1:] == [
+        "new: Service default/b (b.yaml:1); changed: Service default/a (a.yaml:1)",
+        "new: Service default/c (c.yaml:1); changed: Service default/a (a.yaml:1)",
+        "gone: Service default/a",
+    ]
 
 
 def test_of_many_changes_a_few_are_named() -> None:
-    changes = Changes()
-    changes.accept(changes.compare([]))
+    _, said = words_of([[], [document(f"s{number}") for number in range(9)]])
 
-    said = changes.compare([document(f"s{number}") for number in range(9)])
-
-    assert said.words.endswith("Service default/s4 (s4.yaml:1) and 4 more")
+    assert said.endswith("Service default/s4 (s4.yaml:1) and 4 more")

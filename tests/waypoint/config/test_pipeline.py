@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from l4.config import manifest
 from l4.config.documents import Document
 from l4.config.settings import Settings
-from l4.config.sources import Documents
+from l4.config.source import Documents
 from waypoint.config.pipeline import Compiled, Pipeline
 
 GATEWAY = ("default", "waypoint")
@@ -243,7 +243,8 @@ class Files:
 def fresh(pipeline: Pipeline) -> Pipeline:
     """It remembers the last valid versions of objects, and nothing that it could save work by."""
     pipeline._kept = None
-    pipeline._decoder._documents = None
+    pipeline._discovery._intake._decoder._documents = None
+    pipeline._discovery._index = None
     return pipeline
 
 
@@ -257,9 +258,9 @@ def said(compiled: Compiled) -> object:
         list(registry.services),
         bound_by,
         resources,
-        compiled.ignored,
+        compiled.taken.ignored,
         set(compiled.doubts),
-        compiled.is_understood,
+        compiled.taken.is_understood,
     )
 
 
@@ -335,4 +336,4 @@ def test_all_objects_of_these_tests_can_be_read() -> None:
     for text in (AROUND, POLICIES, VIRTUAL, *(it for its in _OTHERS.values() for it in its)):
         list(yaml.safe_load_all(text))
     first = compiled({"policies": POLICIES, "virtual": VIRTUAL, "p1": pod("p1")})[0]
-    assert (first.doubts, first.ignored) == ((), {})
+    assert (first.doubts, first.taken.ignored) == ((), {})

@@ -14,12 +14,9 @@ import pytest
 import yaml
 
 from l4.config.codes import Code
-from l4.config.resources import Decoder
 from l4.config.shape import Shape, shape_of
-from l4.discovery.kubernetes import Mesh, registry_of
 from l4.discovery.workload_policies import WorkloadPolicies
-from tests.kit.snapshots import GATEWAY, documents_of
-from waypoint.config.compile import compile
+from tests.kit.snapshots import documents_of, followed
 from waypoint.config.istio.request_authentication import JWTRule
 from waypoint.config.kinds import KINDS
 
@@ -87,13 +84,12 @@ def outcome(kind: str, spec: dict[str, Any]) -> Outcome:
         "metadata": {"name": "it", "namespace": "default"},
         "spec": spec,
     }
-    decoded = Decoder(KINDS).decode(documents_of(mesh=MESH, case=json.dumps(document)))
-    registry = registry_of(decoded.resources, Mesh())
-    snapshot = compile(decoded.resources, registry, gateway=GATEWAY, problems=decoded.problems)
-    policies = WorkloadPolicies(decoded.resources, registry)
-    of_workloads = [policies.of(it) for _, it in sorted(registry.workloads.items())]
-    refusals = tuple(f"{it.field}: {it.sentence}" for it in decoded.problems if it.code is Code.INVALID)
-    return Outcome((snapshot.version, registry.services, of_workloads, policies.problems), refusals)
+    found = followed(documents_of(mesh=MESH, case=json.dumps(document)))
+    policies = WorkloadPolicies(found.resources, found.registry)
+    of_workloads = [policies.of(it) for _, it in sorted(found.registry.workloads.items())]
+    told = sorted(it for it in found.taken.problems if it.code is Code.INVALID)
+    refusals = tuple(f"{it.field}: {it.sentence}" for it in told)
+    return Outcome((found.snapshot.version, found.registry.services, of_workloads, policies.problems), refusals)
 
 
 def places(value: Any, path: str = "", steps: tuple[Any, ...] = ()) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 
 from l4.config.documents import Problem
+from l4.config.folder import FolderSource
 from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.discovery.registry import Registry
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from waypoint.ask.lint import Subject
+from waypoint.config.pipeline import Pipeline
 from waypoint.config.snapshot import Snapshot
 from waypoint.metrics import waypoint_metrics
 from waypoint.process import following
 from waypoint.process.following import Following
-from waypoint.process.options import GatewayName, RunOptions
 
 _NOBODY = ("127.0.0.1", 0)
 _DEADLINE_SECONDS = 20.0
@@ -37,18 +38,15 @@ POD = (
 
 @asynccontextmanager
 async def followed(folder: Path) -> AsyncIterator[Holder[Snapshot]]:
-    holder, tasks, nowhere = Holder(Snapshot("", Registry())), Tasks(), folder / "nowhere"
-    options = RunOptions(
-        (folder,), GatewayName("default", "waypoint"), nowhere, nowhere, nowhere, *([_NOBODY] * 4), access_log=""
-    )
+    settings, holder, tasks = Settings(), Holder(Snapshot("", Registry())), Tasks()
     it = Following(
-        options,
-        Settings(),
+        FolderSource([folder]),
+        Pipeline(("default", "waypoint"), settings),
         put_in_force=holder.swap,
         readiness=Readiness({"configuration"}),
         metrics=waypoint_metrics("test"),
     )
-    it.begin()
+    await it.begin()
     tasks.keep("following the configuration", it.watch)
     tasks.keep("analyzing the configuration", it.analyze)
     try:

@@ -23,7 +23,7 @@ class Workloads:
         self._by_label: dict[tuple[str, str, str], list[Template]] = {}
         self._by_namespace: dict[str, list[Template]] = {}
         promised = (it for it in templates(documents) if it.key.namespace not in self._running)
-        for template in (*(Template(it.key, it.value.metadata.labels, 1, {}) for it in running), *promised):
+        for template in (*(Template(it.key, it.value.metadata.labels, 1, {}, it.origin) for it in running), *promised):
             namespace = template.key.namespace
             self._by_namespace.setdefault(namespace, []).append(template)
             for label in template.labels.items():

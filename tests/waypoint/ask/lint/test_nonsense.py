@@ -7,13 +7,9 @@ from typing import Any
 import pytest
 
 from l4.config.documents import Document
-from l4.config.resources import Decoder
-from l4.discovery.kubernetes import Mesh, registry_of
 from tests.kit.lints import MESH, route
-from tests.kit.snapshots import GATEWAY, documents_of
+from tests.kit.snapshots import documents_of, followed
 from waypoint.ask.lint import Subject, lint
-from waypoint.config.compile import compile
-from waypoint.config.kinds import KINDS
 
 JUNK = (7, 1.5, float("inf"), "text", True, [], {}, [7], {"a": 7}, [[]], [{}])
 MANIFESTS = {
@@ -79,8 +75,6 @@ def test_nothing_in_the_place_of_a_value_stops_the_lints(name: str) -> None:
 
     for documents in spoiled_documents(documents_of(case=MANIFESTS[name])):
         everything = [*documents, *around]
-        decoded = Decoder(KINDS).decode(everything)
-        registry = registry_of(decoded.resources, Mesh())
-        snapshot = compile(decoded.resources, registry, gateway=GATEWAY)
+        found = followed(everything)
 
-        lint(Subject(everything, decoded.resources, registry, [snapshot]))
+        lint(Subject(everything, found.resources, found.registry, [found.snapshot]))

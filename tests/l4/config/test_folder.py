@@ -9,7 +9,10 @@ import pytest
 
 from l4.config.codes import Code
 from l4.config.doubts import EVERYWHERE
-from l4.config.sources import LOST_SECONDS, Documents, FolderSource
+from l4.config.file_content import LOST_SECONDS
+from l4.config.folder import FolderSource
+from l4.config.inventory import Inventory
+from l4.config.source import Answer, Changes, Documents
 from l4.net.tasks import Tasks
 from tests.kit.aio import run
 
@@ -25,8 +28,16 @@ def names(documents: Documents) -> list[str]:
 
 @asynccontextmanager
 async def watching(source: FolderSource) -> AsyncIterator["asyncio.Queue[Documents]"]:
+    """The state after each answer."""
     seen: asyncio.Queue[Documents] = asyncio.Queue()
-    task = asyncio.get_running_loop().create_task(source.watch(lambda documents: documents, seen.put_nowait))
+    known = Inventory()
+    known.take(source.read())
+
+    async def take(answer: Answer) -> None:
+        known.take(answer)
+        seen.put_nowait(Documents(known.documents, answer.problems, answer.doubts))
+
+    task = asyncio.get_running_loop().create_task(source.watch(take))
     try:
         yield seen
     finally:
@@ -41,7 +52,7 @@ def test_a_folder_is_read_with_everything_below_it_but_hidden_and_foreign_files(
     for place in ("b.yaml", "a.yml", "deep/er/c.json", ".hidden.yaml", ".git/d.yaml", "notes.txt"):
         (tmp_path / place).write_text(pod(Path(place).stem.strip(".")))
 
-    documents = FolderSource([tmp_path]).load()
+    documents = FolderSource([tmp_path]).read()
 
     assert names(documents) == ["a", "b", "c"]
     assert not documents.problems
@@ -51,7 +62,7 @@ def test_a_later_path_overrides_an_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "first.yaml").write_text(pod("a", x=1) + pod("b", x=1))
     (tmp_path / "second.yaml").write_text(pod("a", x=2))
 
-    documents = FolderSource([tmp_path / "first.yaml", tmp_path / "second.yaml"]).load()
+    documents = FolderSource([tmp_path / "first.yaml", tmp_path / "second.yaml"]).read()
 
     assert [document.content["x"] for document in documents.documents] == [2, 1]
     assert not documents.problems
@@ -61,7 +72,7 @@ def test_the_same_object_twice_in_one_path_is_a_problem_and_the_first_stays(tmp_
     (tmp_path / "first.yaml").write_text(pod("a", x=1))
     (tmp_path / "second.yaml").write_text(pod("a", x=2))
 
-    documents = FolderSource([tmp_path]).load()
+    documents = FolderSource([tmp_path]).read()
 
     assert [document.content["x"] for document in documents.documents] == [1]
     assert [str(problem) for problem in documents.problems] == [
@@ -74,12 +85,12 @@ def test_a_file_that_no_longer_parses_keeps_its_last_good_documents_until_it_is_
     path = tmp_path / "mesh.yaml"
     path.write_text(pod("a"))
     source = FolderSource([path])
-    source.load()
+    source.read()
 
     path.write_text("a: [")
-    broken = source.load()
+    broken = source.read()
     path.write_text(pod("b"))
-    mended = source.load()
+    mended = source.read()
 
     assert names(broken) == ["a"]
     assert broken.problems[0].sentence.endswith("; the file's last valid content stays live")
@@ -90,11 +101,11 @@ def test_a_file_removed_from_a_folder_takes_its_objects_along(tmp_path: Path) ->
     (tmp_path / "a.yaml").write_text(pod("a"))
     (tmp_path / "b.yaml").write_text(pod("b"))
     source = FolderSource([tmp_path])
-    source.load()
+    source.read()
 
     (tmp_path / "a.yaml").unlink()
 
-    assert names(source.load()) == ["b"]
+    assert names(source.read()) == ["b"]
 
 
 def test_a_path_that_goes_missing_keeps_what_it_had(tmp_path: Path) -> None:
@@ -102,11 +113,11 @@ def test_a_path_that_goes_missing_keeps_what_it_had(tmp_path: Path) -> None:
     (tmp_path / "mesh" / "a.yaml").write_text(pod("a"))
     (tmp_path / "b.yaml").write_text(pod("b"))
     source = FolderSource([tmp_path / "mesh", tmp_path / "b.yaml"])
-    source.load()
+    source.read()
 
     (tmp_path / "mesh").rename(tmp_path / "away")
     (tmp_path / "b.yaml").unlink()
-    documents = source.load()
+    documents = source.read()
 
     assert names(documents) == ["a", "b"]
     assert all("No such file" in problem.sentence for problem in documents.problems)
@@ -116,14 +127,14 @@ def test_a_path_that_goes_missing_keeps_what_it_had(tmp_path: Path) -> None:
 def test_a_path_that_never_was_is_a_problem_and_comes_later(tmp_path: Path) -> None:
     source = FolderSource([tmp_path / "mesh"])
 
-    missing = source.load()
+    missing = source.read()
     (tmp_path / "mesh").mkdir()
     (tmp_path / "mesh" / "a.yaml").write_text(pod("a"))
 
     assert [str(it) for it in missing.problems] == [
         f"{tmp_path}/mesh: {tmp_path}/mesh: cannot be read: No such file or directory [PWP0001]"
     ]
-    assert names(source.load()) == ["a"]
+    assert names(source.read()) == ["a"]
 
 
 def test_a_named_pipe_and_a_link_in_a_circle_hold_nobody_up(tmp_path: Path) -> None:
@@ -131,7 +142,7 @@ def test_a_named_pipe_and_a_link_in_a_circle_hold_nobody_up(tmp_path: Path) -> N
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "circle").symlink_to(tmp_path)
 
-    documents = FolderSource([tmp_path]).load()
+    documents = FolderSource([tmp_path]).read()
 
     assert names(documents) == ["a"]
     assert [problem.subject for problem in documents.problems] == [f"{tmp_path}/pipe.yaml"]
@@ -141,10 +152,10 @@ def test_only_changed_files_are_parsed_again(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(pod("a"))
     (tmp_path / "b.yaml").write_text(pod("b"))
     source = FolderSource([tmp_path])
-    before = source.load().documents
+    before = source.read().documents
 
     (tmp_path / "b.yaml").write_text(pod("b", x=1))
-    after = source.load().documents
+    after = source.read().documents
 
     assert after[0] is before[0]
     assert after[1] is not before[1]
@@ -154,7 +165,7 @@ def test_a_burst_of_writes_is_one_change(tmp_path: Path) -> None:
     async def scenario() -> None:
         (tmp_path / "a.yaml").write_text(pod("a"))
         source = FolderSource([tmp_path], poll_seconds=0.1)
-        source.load()
+        source.read()
 
         async with watching(source) as seen:
             for number in range(20):
@@ -176,7 +187,7 @@ def test_a_swap_of_links_as_configmaps_make_it_is_seen(tmp_path: Path) -> None:
         (tmp_path / "..data").symlink_to("..1")
         (tmp_path / "mesh.yaml").symlink_to("..data/mesh.yaml")
         source = FolderSource([tmp_path], poll_seconds=0.01)
-        assert names(source.load()) == ["p1"]
+        assert names(source.read()) == ["p1"]
 
         async with watching(source) as seen:
             (tmp_path / "..new").symlink_to("..2")
@@ -192,7 +203,7 @@ def test_a_file_replaced_by_renaming_is_seen(tmp_path: Path) -> None:
         path = tmp_path / "mesh.yaml"
         path.write_text(pod("a"))
         source = FolderSource([path], poll_seconds=0.01)
-        source.load()
+        source.read()
 
         async with watching(source) as seen:
             (tmp_path / "mesh.yaml~").write_text(pod("b"))
@@ -208,22 +219,27 @@ def test_what_could_not_be_applied_is_tried_again_though_no_file_has_changed(tmp
         path, applied = tmp_path / "mesh.yaml", asyncio.Event()
         path.write_text(pod("a"))
         source = FolderSource([path], poll_seconds=0.01)
-        source.load()
-        tries: list[list[str]] = []
+        source.read()
+        tries: list[Answer] = []
 
-        def apply(documents: Documents) -> None:
-            tries.append(names(documents))
+        async def take(answer: Answer) -> None:
+            tries.append(answer)
             if len(tries) == 1:
                 raise OSError("no descriptor is free")
             applied.set()
 
         path.write_text(pod("b"))
         tasks = Tasks()
-        tasks.keep("following", lambda: source.watch(lambda documents: documents, apply))
+        tasks.keep("following", lambda: source.watch(take))
         await applied.wait()
         await tasks.close()
 
-        assert tries == [["b"], ["b"]]
+        first, second = tries
+        assert isinstance(first, Changes)
+        assert [it.key.name for it in first.changed] == ["b"]
+        assert [key.name for key in first.gone] == ["a"]
+        assert isinstance(second, Documents)  # nobody knows what was taken of the first
+        assert names(second) == ["b"]
 
     run(scenario())
 
@@ -262,11 +278,11 @@ def test_without_a_descriptor_nothing_is_lost_and_every_folder_is_told(tmp_path:
     (tmp_path / "a.yaml").write_text(pod("a"))
     (tmp_path / "deep" / "b.yaml").write_text(pod("b"))
     source = FolderSource([tmp_path])
-    source.load()
+    source.read()
 
     with no_descriptor_left():
-        during = source.load()
-    after = source.load()
+        during = source.read()
+    after = source.read()
 
     assert names(during) == ["a", "b"]
     assert sentences(during) == ["cannot be listed: Too many open files; what it held before stays live"]
@@ -280,8 +296,8 @@ def test_a_file_that_could_not_be_opened_is_opened_later_though_it_has_not_chang
     source = FolderSource([path])
 
     with no_descriptor_left():
-        during = source.load()
-    after = source.load()
+        during = source.read()
+    after = source.read()
 
     assert (names(during), sentences(during)) == ([], ["cannot be read: Too many open files"])
     assert [(doubt.has_last_good, doubt.namespace) for doubt in during.doubts] == [(False, EVERYWHERE)]
@@ -293,14 +309,14 @@ def test_an_emptied_file_keeps_what_it_held_until_it_is_written_or_removed(tmp_p
     path.write_text(policy("deny"))
     (tmp_path / "other.yaml").write_text(pod("a"))
     source = FolderSource([tmp_path], clock=clock)
-    source.load()
+    source.read()
 
     path.write_text("")
-    emptied = source.load()
+    emptied = source.read()
     clock.now += 3600
-    still = source.load()
+    still = source.read()
     path.write_text(policy("deny") + policy("more"))
-    written = source.load()
+    written = source.read()
 
     assert names(emptied) == names(still) == ["a", "deny"]
     assert "is empty; the file's last valid content stays live" in sentences(still)[0]
@@ -313,7 +329,7 @@ def test_a_file_that_is_empty_from_the_start_is_told(tmp_path: Path) -> None:
     os.utime(path, (1, 1))
     (tmp_path / "comment.yaml").write_text("# nothing yet\n")
 
-    documents = FolderSource([tmp_path]).load()
+    documents = FolderSource([tmp_path]).read()
 
     assert [it.code for it in documents.problems] == [Code.FILE_EMPTY, Code.FILE_EMPTY]
     assert documents.doubts == ()
@@ -324,9 +340,9 @@ def test_a_file_emptied_a_moment_ago_may_be_about_to_be_written(tmp_path: Path) 
     path.write_text("")
     source = FolderSource([tmp_path])
 
-    young = source.load()
+    young = source.read()
     path.write_text(policy("deny"))
-    written = source.load()
+    written = source.read()
 
     assert [(doubt.has_last_good, doubt.namespace) for doubt in young.doubts] == [(False, EVERYWHERE)]
     assert (names(written), written.doubts) == (["deny"], ())
@@ -337,17 +353,17 @@ def test_a_policy_that_becomes_less_waits_until_the_file_is_left_alone(tmp_path:
     clock, path = Clock(), tmp_path / "p.yaml"
     path.write_text(policy("deny"))
     source = FolderSource([path], clock=clock)
-    before = source.load()
+    before = source.read()
 
     path.write_text(then)
-    first = source.load()
+    first = source.read()
     clock.now += LOST_SECONDS - 0.1
     path.write_text(then + "\n")
-    again = source.load()
+    again = source.read()
     clock.now += LOST_SECONDS - 0.1
-    waiting = source.load()
+    waiting = source.read()
     clock.now += 0.2
-    taken = source.load()
+    taken = source.read()
 
     assert first.documents == again.documents == waiting.documents == before.documents
     assert "AuthorizationPolicy default/deny" in sentences(waiting)[0]
@@ -359,28 +375,28 @@ def test_a_new_policy_does_not_wait_and_neither_does_what_is_no_policy(tmp_path:
     (tmp_path / "p.yaml").write_text(policy("deny") + pod("a"))
     (tmp_path / "pods.yaml").write_text(pod("b") + pod("c"))
     source = FolderSource([tmp_path], clock=Clock())
-    source.load()
+    source.read()
 
     (tmp_path / "p.yaml").write_text(policy("deny") + policy("more"))
     (tmp_path / "pods.yaml").write_text(pod("b"))
 
-    assert names(source.load()) == ["b", "deny", "more"]
+    assert names(source.read()) == ["b", "deny", "more"]
 
 
 def test_a_file_with_policies_that_is_replaced_by_deleting_it_first_is_never_missed(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "p.yaml"
     path.write_text(policy("deny"))
     source = FolderSource([tmp_path], clock=clock)
-    source.load()
+    source.read()
 
     path.unlink()
-    between = source.load()
+    between = source.read()
     path.write_text(policy("deny"))
-    replaced = source.load()
+    replaced = source.read()
     path.unlink()
-    source.load()
+    source.read()
     clock.now += LOST_SECONDS
-    removed = source.load()
+    removed = source.read()
 
     assert names(between) == ["deny"]
     assert "is gone" in sentences(between)[0]
@@ -391,10 +407,10 @@ def test_a_file_with_policies_that_is_replaced_by_deleting_it_first_is_never_mis
 def test_a_policy_moved_to_another_file_is_not_said_to_be_there_twice(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(policy("deny"))
     source = FolderSource([tmp_path], clock=Clock())
-    source.load()
+    source.read()
 
     (tmp_path / "a.yaml").rename(tmp_path / "b.yaml")
-    documents = source.load()
+    documents = source.read()
 
     assert names(documents) == ["deny"]
     assert documents.documents[0].origin.file == str(tmp_path / "b.yaml")
@@ -420,7 +436,7 @@ def test_a_policy_that_was_never_understood_is_a_doubt_about_those_it_can_be_for
 ) -> None:
     (tmp_path / "p.yaml").write_text(text)
 
-    documents = FolderSource([tmp_path]).load()
+    documents = FolderSource([tmp_path]).read()
 
     assert [(doubt.has_last_good, doubt.namespace) for doubt in documents.doubts] == [(False, namespace)]
     assert documents.doubts[0].problem in documents.problems
@@ -430,7 +446,7 @@ def test_a_policy_that_was_never_understood_is_a_doubt_about_those_it_can_be_for
 def test_what_can_hold_no_policy_is_a_problem_and_no_doubt(tmp_path: Path, text: str) -> None:
     (tmp_path / "values.yaml").write_text(text)
 
-    documents = FolderSource([tmp_path]).load()
+    documents = FolderSource([tmp_path]).read()
 
     assert len(documents.problems) == 1
     assert documents.doubts == ()
@@ -440,10 +456,10 @@ def test_an_object_that_can_not_be_read_any_more_keeps_its_last_valid_version(tm
     path = tmp_path / "p.yaml"
     path.write_text(policy("deny") + pod("a"))
     source = FolderSource([path], clock=Clock())
-    before = source.load()
+    before = source.read()
 
     path.write_text(policy("deny", "action: ALLOW") + pod("a", x=1))
-    documents = source.load()
+    documents = source.read()
 
     assert names(documents) == ["a", "deny"]
     assert documents.documents[0].content["x"] == 1
@@ -472,14 +488,15 @@ def test_endpoints_that_change_all_the_time_keep_none_of_them_waiting(tmp_path: 
         for number in range(20):
             write(number, "old")
         source = FolderSource([tmp_path], poll_seconds=0.01, clock=change_another)
-        source.load()
+        source.read()
         before, applied = looked, asyncio.get_running_loop().create_future()
 
+        async def take(answer: Answer) -> None:
+            if not applied.done():
+                applied.set_result(looked)
+
         tasks = Tasks()
-        tasks.keep(
-            "following",
-            lambda: source.watch(lambda documents: looked, lambda at: applied.done() or applied.set_result(at)),
-        )
+        tasks.keep("following", lambda: source.watch(take))
         assert await applied - before == looks
         await tasks.close()
 

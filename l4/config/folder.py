@@ -1,0 +1,253 @@
+"""Documents from files and folders, followed as they change.
+
+Of several paths, a later one's object replaces an earlier one's with the same key, so that a few files can be laid over
+others. Within one path the same object twice is a problem, and the first stays. Changes are noticed by looking at the
+files every quarter of a second, which also survives editors that rename and ConfigMaps that swap links; only changed
+files are read again, in a thread.
+
+What can't be listed or read keeps what it held before, and is a doubt (see `doubts`). A removed file with policies
+counts for a moment longer, because it may be about to be replaced; see also `file_content`.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from l4.config import collector, file_content
+from l4.config.documents import Document, FileOrigin, Problem
+from l4.config.doubts import EVERYWHERE, Doubt
+from l4.config.file_content import LOST_SECONDS, FileContent, held
+from l4.config.forms import Forms
+from l4.config.merging import Merged, Merging
+from l4.config.rereading import Reader
+from l4.config.source import Answer, Changes, Documents, Take
+from l4.config.status import Kind, Version, kind_of, look
+
+_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_POLL_SECONDS = 0.25
+_SETTLE_POLLS = 10
+_ENDPOINTS = frozenset({"Pod", "EndpointSlice", "Endpoints"})
+
+_Children = tuple[list[str], list[tuple[Path, bool]]]
+"""The names in a folder, and the paths that count, with whether they are named like files of ours."""
+
+
+class FolderSource:
+    """Reads `paths`, each a file or a folder with everything below it; hidden files and folders are left out."""
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        poll_seconds: float = _POLL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._paths = [Path(path) for path in paths]
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._files: dict[Path, FileContent] = {}
+        self._readers: dict[Path, Reader] = {}
+        self._forms = Forms()
+        self._layers: list[list[Path]] = [[] for _ in self._paths]
+        self._leaving: dict[Path, float] = {}
+        self._listed: set[Path] = set()
+        self._children: dict[Path, _Children] = {}
+        self._known_children: dict[Path, _Children] = {}
+        self._merging = Merging()
+        self._rewritten: set[Path] = set()
+        self._looked_new: set[Path] = set()
+        self._is_endpoints_only = True
+        self._versions: dict[Path, Version] = {}
+        self._unlisted: dict[Path, str] = {}
+        self._is_taken = False
+
+    @property
+    def lack(self) -> str:
+        return f"there are no objects in {', '.join(map(str, self._paths))}; see --resources"
+
+    def read(self) -> Documents:
+        """All documents by now: read what is new or changed."""
+        self._refresh()
+        self._is_endpoints_only, self._is_taken = True, False
+        documents = self._everything()
+        self._is_taken = True
+        return documents
+
+    async def load(self) -> Documents:
+        return self.read()
+
+    async def watch(self, take: Take) -> None:
+        """A change is passed on once it has settled for a poll."""
+        while True:
+            if self._is_taken:
+                await asyncio.sleep(self._poll_seconds)
+            if not await asyncio.to_thread(self._refresh) and self._is_taken:
+                continue
+            for _ in range(_SETTLE_POLLS):  # somebody may still be writing
+                await asyncio.sleep(self._poll_seconds / 5)
+                if not await asyncio.to_thread(self._look_again if self._is_endpoints_only else self._refresh):
+                    break
+            self._is_endpoints_only = True
+            answer: Callable[[], Answer] = self._changes if self._is_taken else self._everything
+            self._is_taken = False
+            await take(await asyncio.to_thread(answer))
+            self._is_taken = True
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def _refresh(self) -> bool:
+        """Look everywhere, and read changed files; whether anything changed."""
+        now, before = self._clock(), (self._layers, self._unlisted, self._leaving.keys())
+        self._unlisted, leaving = {}, {}
+        self._versions.clear()
+        self._known_children, self._children = self._children, {}
+        layers = []
+        for path, known in zip(self._paths, self._layers, strict=True):
+            layer = list(self._files_of(path, known))
+            for gone in set(known).difference(layer):
+                since = self._leaving.get(gone, now)
+                if gone in self._files and self._files[gone].has_policies and now - since < LOST_SECONDS:
+                    leaving[gone] = since
+                    layer.append(gone)
+            layers.append(known if layer == known else sorted(layer, key=lambda it: it.parts))
+        self._layers, self._leaving = layers, leaving
+        is_changed = (self._layers, self._unlisted, self._leaving.keys()) != before
+        self._is_endpoints_only &= not is_changed
+        self._looked_new.clear()
+        wanted = {path for layer in layers for path in layer}
+        for path in self._files.keys() - wanted:
+            del self._files[path]
+            self._readers.pop(path, None)
+        for path in wanted - leaving.keys():
+            is_changed |= self._look_at(path, now)
+        return is_changed
+
+    def _look_again(self) -> bool:
+        """The same for the files alone in which something was new the last time. Endpoints come and go all the time,
+        one file after another, so that waiting until none does would keep each of them waiting."""
+        now = self._clock()
+        self._versions.clear()
+        paths = list(self._looked_new)
+        self._looked_new.clear()
+        changed = [path for path in paths if self._look_at(path, now)]
+        return bool(changed)
+
+    def _files_of(self, path: Path, before: list[Path]) -> Iterator[Path]:
+        """The files of a path that somebody named: while it can't be found, those of before, because a volume that is
+        swapped loses nothing."""
+        match kind_of(path):
+            case Kind.FOLDER:
+                yield from self._below(path, before, ())
+            case Kind.GONE | Kind.UNKNOWN if before:
+                yield from before
+            case _:
+                yield path  # if it can't be read, that becomes its problem
+
+    def _below(self, folder: Path, before: list[Path], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+        try:
+            status = folder.stat()
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            yield from self._cannot_list(folder, before, error.strerror or str(error))
+            return
+        self._listed.add(folder)
+        place = status.st_dev, status.st_ino
+        if place in above:
+            return  # a link that leads back up
+        for child, is_named_so in self._below_named(folder, names):
+            kind, self._versions[child] = look(child)
+            match kind:
+                case Kind.FOLDER:
+                    yield from self._below(child, before, (*above, place))
+                case Kind.UNKNOWN if not is_named_so:
+                    yield from self._cannot_list(child, before, "it can't be looked at")
+                case Kind.GONE if not is_named_so:  # a link to a volume that is not there now
+                    yield from (path for path in before if child in path.parents)
+                case _ if is_named_so:
+                    yield child
+
+    def _below_named(self, folder: Path, names: list[str]) -> list[tuple[Path, bool]]:
+        """What is not hidden, and whether it is named like a file of ours. It is looked at four times a second, and
+        seldom differs."""
+        known = self._known_children.get(folder)
+        if known is not None and known[0] == names:
+            self._children[folder] = known
+            return known[1]
+        children = [folder / name for name in names if not name.startswith(".")]
+        found = [(child, child.suffix in _SUFFIXES) for child in children]
+        self._children[folder] = names, found
+        return found
+
+    def _cannot_list(self, folder: Path, before: list[Path], reason: str) -> Iterator[Path]:
+        self._unlisted[folder] = reason
+        yield from (path for path in before if folder in path.parents)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _look_at(self, path: Path, now: float) -> bool:
+        """Whether it says anything new."""
+        known, version = self._files.get(path), self._versions.get(path) or look(path)[1]
+        if known is not None and known.version == version:
+            return False
+        with collector.paused():
+            reader = self._readers.setdefault(path, Reader(str(path), self._forms))
+            found = file_content.read(path, version, known or FileContent(None), now, reader)
+        self._files[path] = found
+        self._looked_new.add(path)
+        if known is None:
+            self._is_endpoints_only = False
+            return True
+        if known.says_the_same(found):
+            found.documents = known.documents
+            return False
+        if known.documents is not found.documents:
+            by_key = {it.key: it for it in known.documents}
+            found.documents = [by_key[it.key] if by_key.get(it.key) == it else it for it in found.documents]
+            self._rewritten.add(path)
+            self._is_endpoints_only &= all(it.key.kind in _ENDPOINTS for it in _differing(known, found))
+            _free(known.documents)
+        self._is_endpoints_only &= (known.problems, known.doubts) == (found.problems, found.doubts)
+        return True
+
+    # -- answering -----------------------------------------------------------------------------------------------------
+
+    def _everything(self) -> Documents:
+        merged, problems, doubts = self._merge()
+        return Documents(tuple(merged.documents), problems, doubts)
+
+    def _changes(self) -> Changes:
+        merged, problems, doubts = self._merge()
+        return Changes(merged.changed, merged.gone, problems, doubts)
+
+    def _merge(self) -> tuple[Merged, tuple[Problem, ...], tuple[Doubt, ...]]:
+        with collector.paused():
+            merged = self._merging.merge(self._layers, self._files, self._leaving.keys(), self._rewritten)
+        self._rewritten.clear()
+        problems = list(merged.problems)
+        doubts = [self._unlistable(folder, reason) for folder, reason in sorted(self._unlisted.items())]
+        for path in (path for layer in self._layers for path in layer):
+            file = self._files[path]
+            problems.extend(file.problems)
+            doubts.extend(file.doubts)
+            if path in self._leaving:
+                doubts.append(held(path, "is gone; what it held stays live for a moment, as it may be replaced"))
+        problems.extend(doubt.problem for doubt in doubts)
+        return merged, tuple(sorted(set(problems))), tuple(sorted(doubts))
+
+    def _unlistable(self, folder: Path, reason: str) -> Doubt:
+        is_known = folder in self._listed
+        sentence = f"cannot be listed: {reason}" + ("; what it held before stays live" if is_known else "")
+        return Doubt(Problem(FileOrigin(str(folder)), str(folder), "", sentence), is_known, EVERYWHERE)
+
+
+def _differing(one: FileContent, other: FileContent) -> Iterator[Document]:
+    """The documents that are in one of them alone."""
+    common = set(map(id, one.documents)) & set(map(id, other.documents))
+    yield from (it for it in (*one.documents, *other.documents) if id(it) not in common)
+
+
+def _free(documents: list[Document]) -> None:
+    """One by one: freed at once, thousands of documents would keep every other thread waiting."""
+    while documents:
+        documents.pop()

@@ -1,0 +1,44 @@
+"""What an operator sees of the configuration that is live: in readiness, in the log, and in the metrics."""
+
+import logging
+from collections.abc import Collection, Mapping
+
+from l4.config.documents import Problem
+from l4.config.doubts import concern
+from l4.config.intake import Taken
+from l4.config.telling import Telling
+from l4.readiness import Readiness
+from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.process_log import EACH
+
+
+class ConfigurationReport:
+    """Each problem, each lack, and each kind that is not read, is logged once."""
+
+    def __init__(self, log: logging.Logger, readiness: Readiness, metrics: MeshMetrics) -> None:
+        self._log = log
+        self._readiness = readiness
+        self._metrics = metrics
+        self._telling = Telling(log, EACH)
+        self._lack = ""
+        self._ignored: frozenset[str] = frozenset()
+
+    def tell(
+        self, taken: Taken, problems: Collection[Problem], lack: str, ignored: Mapping[str, int] | None = None
+    ) -> None:
+        """`lack` says why there is nothing to serve, if so; `ignored` counts the objects of kinds that are not read."""
+        readiness = self._readiness
+        readiness.concern("configuration", lack)
+        readiness.concern("configuration files", concern(taken.doubts))
+        if taken.is_understood and not lack:
+            readiness.done("configuration")
+        lines = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in (ignored or {}).items())
+        for line in sorted(lines - self._ignored):
+            self._log.info("%s", line, extra=EACH)
+        self._ignored = lines
+        if lack not in {"", self._lack}:
+            self._log.warning("%s", lack)
+        self._lack = lack
+        self._telling.tell(problems)
+        self._metrics.config_problems.value = len(problems)
+        self._metrics.config_doubts.value = len(taken.doubts)

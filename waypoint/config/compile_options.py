@@ -1,0 +1,36 @@
+"""What a snapshot is compiled for: whose it is, where that waypoint stands, and by which settings."""
+
+from dataclasses import dataclass
+
+from l4.config.settings import Settings
+from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
+from l4.discovery.mesh import Mesh
+from waypoint.config.settings import ConfigSettings
+from waypoint.http.settings import HttpSettings
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """`gateway` is the namespace and name of the waypoint's Gateway. By `own_ip` the waypoint finds its own pod, and so
+    what is near. `denied` are the namespaces of which a policy may be missing. `path_normalization` is what
+    is done to requests before they are judged."""
+
+    gateway: tuple[str, str]
+    own_ip: str | None = None
+    requires_reference_grants: bool = False
+    path_normalization: str = "BASE"
+    trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN})
+    denied: frozenset[str] = frozenset()
+
+
+def options_of(
+    settings: Settings, gateway: tuple[str, str], own_ip: str | None, denied: frozenset[str]
+) -> CompileOptions:
+    return CompileOptions(
+        gateway,
+        own_ip,
+        settings.of(ConfigSettings).requires_reference_grants,
+        settings.of(HttpSettings).path_normalization,
+        settings.of(Mesh).trust_domains,
+        denied,
+    )

@@ -1,0 +1,45 @@
+"""The Gateways that documents name: the address of one that has none, and a hint for a name that is wrong.
+
+A Gateway without a status, as everybody writes it by hand, counts as having the address that its waypoint's Service
+gives it. So does, whatever its status says, the one whose name was given: its waypoint is there, and serves what is
+bound to it, address or not.
+"""
+
+from dataclasses import replace
+from difflib import get_close_matches
+
+from l4.config.documents import Document
+from l4.config.resources import Resources
+from l4.config.settings import Settings
+from l4.discovery.kubernetes import Gateway
+from l4.discovery.mesh import Mesh
+
+_MAX_NAMES = 5
+
+
+def with_address(document: Document, settings: Settings, gateway: tuple[str, str] | None) -> Document:
+    """`gateway` is the namespace and name of the one that is served or asked about, None for all of them."""
+    key, content = document.key, document.content
+    if key.kind != "Gateway" or key.group != "gateway.networking.k8s.io":
+        return document
+    status = content.get("status") or {}
+    if not isinstance(status, dict) or status.get("addresses"):
+        return document
+    if status and (key.namespace, key.name) != gateway:
+        return document
+    hostname = f"{key.name}.{key.namespace}.svc.{settings.of(Mesh).cluster_domain}"
+    addresses = [{"type": "Hostname", "value": hostname}]
+    return replace(document, content={**content, "status": {**status, "addresses": addresses}})
+
+
+def why_no_gateway(resources: Resources, gateway: tuple[str, str]) -> str:
+    """A sentence for whoever named a Gateway that is not there."""
+    name = "/".join(gateway)
+    known = [f"{it.key.namespace}/{it.key.name}" for it in resources.of(Gateway)]
+    if not known:
+        return f"there is no Gateway {name}, and no other one"
+    close = get_close_matches(name, known, 1)
+    if close:
+        return f"there is no Gateway {name}; did you mean {close[0]}?"
+    more = f" and {len(known) - _MAX_NAMES} more" if len(known) > _MAX_NAMES else ""
+    return f"there is no Gateway {name}; there are {', '.join(known[:_MAX_NAMES])}{more}"

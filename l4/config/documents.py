@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from l4.config.codes import Code
+from l4.config.codes import Code, DocumentCode
 
 
 class ObjectKey(NamedTuple):
@@ -113,7 +113,7 @@ class Problem:
     subject: str
     field: str
     sentence: str
-    code: Code = Code.INVALID
+    code: Code = DocumentCode.INVALID
 
     def __str__(self) -> str:
         place = f"{self.origin.heading(self.subject)} {self.field}".rstrip()

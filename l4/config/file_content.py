@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from l4.config import manifest
-from l4.config.codes import Code
+from l4.config.codes import DocumentCode
 from l4.config.documents import Document, FileOrigin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.known_kinds import is_policy, may_be_policy
@@ -90,7 +90,7 @@ def _emptied(path: Path, version: Version, known: FileContent) -> FileContent:
 
 def _empty(path: Path) -> Problem:
     sentence = "holds no object; remove it, or write the objects that belong in it"
-    return Problem(FileOrigin(str(path)), str(path), "", sentence, Code.FILE_EMPTY)
+    return Problem(FileOrigin(str(path)), str(path), "", sentence, DocumentCode.FILE_EMPTY)
 
 
 def _is_young(version: Version) -> bool:
@@ -98,7 +98,7 @@ def _is_young(version: Version) -> bool:
 
 
 def held(path: Path, sentence: str) -> Doubt:
-    return Doubt(Problem(FileOrigin(str(path)), str(path), "", sentence, Code.CONTENT_HELD), True, EVERYWHERE)
+    return Doubt(Problem(FileOrigin(str(path)), str(path), "", sentence, DocumentCode.CONTENT_HELD), True, EVERYWHERE)
 
 
 def _kept(version: Version, size: int, known: FileContent, contents: manifest.Contents) -> FileContent:

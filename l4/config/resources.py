@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 
 from l4.config import manifest
-from l4.config.codes import Code
+from l4.config.codes import Code, DocumentCode
 from l4.config.difference import Difference, difference
 from l4.config.documents import Document, FileOrigin, ObjectKey, Origin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
@@ -45,19 +45,17 @@ class Strict(msgspec.Struct, frozen=True):
     same. Of other kinds we read a part, so that unknown fields mean nothing."""
 
 
-ANSWERED_500 = "is answered with 500"
-CLOSED = "is closed at once"
-
-
 @dataclass(frozen=True, slots=True)
 class RuleList:
     """A list of rules in a `spec`. `stands_in` gives what takes the place of a rule that can't be decoded, from the
     rule and the `spec`: a rule that decodes, and that the compiler refuses for what it still can be seen to match.
-    `consequence` says what becomes of that. `check` raises ValueError for a rule that does not go with its `spec`."""
+    `consequence` says what becomes of requests or connections that it matches, and `code` is the problem's. `check`
+    raises ValueError for a rule that does not go with its `spec`."""
 
     kind: Any
     stands_in: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
-    consequence: str = ANSWERED_500
+    consequence: str
+    code: Code
     check: Callable[[Any, Mapping[str, Any]], None] | None = None
 
 
@@ -281,7 +279,7 @@ class Decoder:
             is_kept = meant in good
         if is_kept:
             sentence += " Until that is mended, the last valid version stays live"
-        problem = Problem(locate(document.origin, field), str(key), field, sentence, Code.KIND_UNKNOWN)
+        problem = Problem(locate(document.origin, field), str(key), field, sentence, DocumentCode.KIND_UNKNOWN)
         is_missing = miss.is_policy and key not in good
         return Doubt(problem, is_kept, (key.namespace or EVERYWHERE) if is_missing else None)
 
@@ -364,7 +362,7 @@ def _problem_of_rule(
     except ValueError as error:
         sentence, field = str(error), place
     sentence += f"; the rule is refused, and what it can be seen to match {its.consequence}"
-    return Problem(locate(document.origin, field), str(document.key), field, sentence, Code.RULE_INVALID)
+    return Problem(locate(document.origin, field), str(document.key), field, sentence, its.code)
 
 
 _STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
@@ -373,7 +371,7 @@ _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*)`)?$", re.DOTALL)
 
 def _unknown(document: Document, field: str) -> Problem:
     sentence = "is not known here and has no effect: is it spelled right, and in its place?"
-    return Problem(locate(document.origin, field), str(document.key), field, sentence, Code.UNKNOWN_FIELD)
+    return Problem(locate(document.origin, field), str(document.key), field, sentence, DocumentCode.UNKNOWN_FIELD)
 
 
 def _problem(

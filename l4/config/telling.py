@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from l4.config.codes import CODES, Level
+from l4.config.codes import Level
 from l4.config.difference import Difference
 from l4.config.documents import Document, ObjectKey, Problem
 
@@ -34,7 +34,7 @@ class Telling:
                 self._log.info("mended or removed: %s", problem, extra=self._extra)
         for same, problem in now.items():
             if same not in self._told:
-                self._log.log(_LEVELS[CODES[problem.code].level], "%s", problem, extra=self._extra)
+                self._log.log(_LEVELS[problem.code.level], "%s", problem, extra=self._extra)
         self._told = now
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource, sentence_of
 from l4.discovery.authorization_policy import (
@@ -24,6 +23,7 @@ from l4.discovery.authorization_policy import (
     Spec,
     Targeting,
 )
+from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import ROOT_NAMESPACE, is_port
 from policies import access
 from policies.access import Condition
@@ -93,7 +93,9 @@ def _broken(resource: Resource[AuthorizationPolicy], field: str, sentence: str, 
     if not is_dry_run and not is_audit:
         policy = Policy(key.namespace, key.name, Action.DENY, (Rule(0),))
     consequence = _DENIES if policy is not None else _LEFT_OUT
-    problem = Problem(resource.origin, str(key), field, f"{sentence}; {consequence}", Code.AUTHORIZATION_INVALID)
+    problem = Problem(
+        resource.origin, str(key), field, f"{sentence}; {consequence}", DiscoveryCode.AUTHORIZATION_INVALID
+    )
     return Compiled(policy, targeting, (problem,), is_known)
 
 

@@ -8,9 +8,10 @@ endpoints (`Service.followed`), except that NONE with a single address has that 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from l4.config.codes import Code
+from l4.config.codes import Code, DocumentCode
 from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Resource, Resources
+from l4.discovery.codes import DiscoveryCode
 from l4.discovery.labels import canonical_name, canonical_revision, tunnel_protocol
 from l4.discovery.members import Member, Members
 from l4.discovery.mesh import Mesh
@@ -94,14 +95,14 @@ class Entries:
                 owner = hosts.setdefault(service.hostname, str(resource.key))
                 if owner != str(resource.key):
                     sentence = f"{service.hostname} already is the host of {owner}; this object has no effect for it"
-                    self._tell(resource, f"spec.hosts[{index}]", sentence, Code.HOST_TAKEN)
+                    self._tell(resource, f"spec.hosts[{index}]", sentence, DiscoveryCode.HOST_TAKEN)
                     continue
                 free = [it for it in service.addresses if not self._is_taken(resource, it, networks)]
                 for address in free:
                     owner = addresses.setdefault(address, str(resource.key))
                     if owner != str(resource.key):
                         sentence = f"{address} already is an address of {owner} and stays with it"
-                        self._tell(resource, "spec.addresses", sentence, Code.HOST_TAKEN)
+                        self._tell(resource, "spec.addresses", sentence, DiscoveryCode.HOST_TAKEN)
                 yield replace(service, addresses=tuple(free))
             for network in own:
                 networks.add(network, resource.key)
@@ -115,7 +116,7 @@ class Entries:
         if owner is None or owner.namespace == resource.key.namespace:
             return False
         sentence = f"{text} is already part of a network of {owner} and stays with it"
-        self._tell(resource, "spec.addresses", sentence, Code.HOST_TAKEN)
+        self._tell(resource, "spec.addresses", sentence, DiscoveryCode.HOST_TAKEN)
         return True
 
     def _service(self, resource: Resource[ServiceEntry], host: str, networks: tuple[str, ...]) -> Service:
@@ -125,7 +126,7 @@ class Entries:
         is_single = len(addresses) == 1 and not networks
         if not addresses and not networks and waypoint is not None:
             sentence = f"{host} has no address, so only tunnels can reach it by name; add one to spec.addresses"
-            self._tell(resource, "spec.addresses", sentence, Code.SERVICE_NOT_REACHABLE)
+            self._tell(resource, "spec.addresses", sentence, DiscoveryCode.SERVICE_NOT_REACHABLE)
         return Service(
             name=key.name,
             namespace=key.namespace,
@@ -235,7 +236,7 @@ class Entries:
         )
 
     def _tell(
-        self, resource: Resource[ServiceEntry], field: str, sentence: str, code: Code = Code.NOT_CARRIED_OUT
+        self, resource: Resource[ServiceEntry], field: str, sentence: str, code: Code = DocumentCode.NOT_CARRIED_OUT
     ) -> None:
         self.problems.append(Problem(resource.origin, str(resource.key), field, sentence, code))
 

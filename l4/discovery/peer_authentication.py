@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource, sentence_of
 from l4.discovery.authorization_policy import WorkloadSelector
+from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import Metadata, is_port
 from l4.discovery.workload import Workload
 from policies.access import Condition, DestinationPort, Principal
@@ -107,7 +107,7 @@ class PeerAuthentications:
             sentence, place = sentence_of(error)
             sentence = f"{sentence}; until this is fixed, its workloads accept only mutual TLS"
             at = f"spec.{place}".rstrip(".")
-            self.problems.append(Problem(resource.origin, str(key), at, sentence, Code.AUTHORIZATION_INVALID))
+            self.problems.append(Problem(resource.origin, str(key), at, sentence, DiscoveryCode.AUTHORIZATION_INVALID))
             return _Level(key.namespace, key.name, _selector(content), "STRICT", {})
         level = _Level(key.namespace, key.name, _labels(spec), spec.mtls.mode, {})
         return replace(level, ports={int(port): it.mode for port, it in spec.port_level_mtls.items()})

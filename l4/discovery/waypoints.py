@@ -9,9 +9,9 @@ one of the two is not a problem.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from l4.config.codes import Code
 from l4.config.documents import ObjectKey, Origin, Problem
 from l4.config.resources import Resource, Resources
+from l4.discovery.codes import DiscoveryCode
 from l4.discovery.label_names import GATEWAY_NAME, MANAGED, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
 from l4.discovery.objects import Gateway, GatewayClass, NamespaceObject, Pod, ServiceObject, canonical_ip
 from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
@@ -83,7 +83,9 @@ class Bindings:
             reason = "it has no address in its status yet"
         sentence = f"waypoint {wish.namespace}/{wish.name} is not used: {reason}; traffic bypasses it"
         field = f"metadata.labels[{USE_WAYPOINT}]"
-        self._problems[resource.key] = Problem(wish.origin, wish.subject, field, sentence, Code.WAYPOINT_NOT_USED)
+        self._problems[resource.key] = Problem(
+            wish.origin, wish.subject, field, sentence, DiscoveryCode.WAYPOINT_NOT_USED
+        )
         return None
 
     def _wish(self, resource: _Bindable, labels: Mapping[str, str]) -> _Wish | None:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy, Targeting
 from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN, compile_policy, missing_policy
+from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.peer_authentication import PeerAuthentication, PeerAuthentications
 from l4.discovery.registry import Registry
@@ -119,7 +119,9 @@ class WorkloadPolicies:
             return ()
         if policy.action in _AT_WAYPOINTS:
             sentence = f"ztunnels support only ALLOW and DENY; for {policy.action}, target a Service or a waypoint"
-            problem = Problem(resource.origin, str(resource.key), "spec.action", sentence, Code.POLICY_NOT_ENFORCED)
+            problem = Problem(
+                resource.origin, str(resource.key), "spec.action", sentence, DiscoveryCode.POLICY_NOT_ENFORCED
+            )
             self._found.append(problem)
             return ()
         return (_Scoped(policy, _labels(compiled.targeting)),)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.hbone.errors import TunnelRefused, TunnelReset
 from tests.kit.aio import run
@@ -18,6 +17,7 @@ from tests.kit.client_hello import client_hello
 from tests.kit.echo import manifests
 from tests.kit.mesh import Mesh, address, mesh
 from tests.kit.origin import Handler, origin
+from waypoint.config.codes import ConfigCode
 from waypoint.config.status import RouteStatus
 
 
@@ -248,4 +248,4 @@ def test_a_value_that_is_not_accepted_refuses_its_tcp_rule_alone(
 
 
 def _refused(it: Mesh) -> list[Problem]:
-    return [problem for problem in it.holder.current.problems if problem.code is Code.RULE_INVALID]
+    return [problem for problem in it.holder.current.problems if problem.code is ConfigCode.RULE_INVALID]

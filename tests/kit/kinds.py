@@ -5,9 +5,9 @@ from typing import TypeVar
 import msgspec
 
 from l4.config import manifest
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Decoder
+from waypoint.config.codes import ConfigCode
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -23,7 +23,7 @@ def load(kind: type[T], spec: str) -> T:
 def told(kind: type[T], spec: str) -> tuple[str, str]:
     """Field and sentence of the one problem for which the object is refused, or one of its rules."""
     found, (problem,) = _decode(kind, spec)
-    assert (found is None) is (problem.code is not Code.RULE_INVALID)
+    assert (found is None) is (problem.code is not ConfigCode.RULE_INVALID)
     sentence, _, _ = problem.sentence.partition("; the rule is refused, and what it can be seen to match ")
     return problem.field, sentence
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from l4.config.codes import CODES, Level
+from l4.config.codes import Level
 from l4.config.documents import FileOrigin, Problem
 from waypoint.ask.lines import Lines
 from waypoint.ask.lint import Subject, lint
@@ -64,7 +64,7 @@ def findings(subject: Subject) -> list[Problem]:
 
 
 def level_of(problem: Problem) -> Level:
-    return CODES[problem.code].level
+    return problem.code.level
 
 
 def is_at_least(problem: Problem, threshold: Level) -> bool:

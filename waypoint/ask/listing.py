@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 
 import yaml
 
-from l4.config.codes import CODES, Level
+from l4.config.codes import Level
 from l4.config.documents import Problem
 from waypoint.ask.analyze import Analysis, level_of
+from waypoint.ask.codes import CODES
 
 Paint = Callable[[str, Level], str]
 
@@ -37,8 +38,8 @@ def _plain(problems: Iterable[Problem]) -> list[dict[str, str]]:
     return [
         {
             "code": str(problem.code),
-            "istioCode": CODES[problem.code].ist,
-            "name": CODES[problem.code].name,
+            "istioCode": problem.code.ist,
+            "name": problem.code.label,
             "level": str(level_of(problem)),
             "origin": problem.subject,
             "field": problem.field,
@@ -69,7 +70,7 @@ def _counted(count: int, noun: str) -> str:
 def code_table() -> str:
     """All codes, for a terminal."""
     rows = [("CODE", "ISTIO", "LEVEL", "NAME", "MEANING")]
-    rows += [(code, it.ist or "-", it.level, it.name, it.meaning) for code, it in CODES.items()]
+    rows += [(it, it.ist or "-", it.level, it.label, it.meaning) for it in CODES]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         "  ".join((*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4])) for row in rows

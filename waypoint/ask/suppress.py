@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Self
 
-from l4.config.codes import CODES, Code
+from l4.config.codes import Code
 from l4.config.documents import Document, Problem
+from waypoint.ask.codes import CODES
 from waypoint.ask.lint.subject import mapping
 
 ANNOTATION = "galley.istio.io/analyze-suppress"
-ALL = frozenset(Code)
+ALL = frozenset(CODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def codes_named(name: str) -> frozenset[Code]:
     name = name.strip()
     if name == "*":
         return ALL
-    return frozenset(code for code, entry in CODES.items() if name in {code, entry.ist} and name)
+    return frozenset(code for code in CODES if name in {code, code.ist} and name)
 
 
 def annotated(documents: Iterable[Document]) -> Mapping[str, frozenset[Code]]:

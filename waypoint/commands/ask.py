@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from l4.command_line import EXISTING, AddressType
-from l4.config.codes import CODES, Level
+from l4.config.codes import Level
 from waypoint.commands.parameters import MANIFESTS, GatewayType
 from waypoint.process.options import Address, GatewayName
 
@@ -20,7 +20,9 @@ _LEVEL = click.Choice(Level, case_sensitive=False)
 
 
 def _complete_codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(f"{it}=", help=entry.name) for it, entry in CODES.items() if it.startswith(incomplete)]
+    from waypoint.ask.codes import CODES
+
+    return [CompletionItem(f"{it}=", help=it.label) for it in CODES if it.startswith(incomplete)]
 
 
 def _settings() -> "Settings":

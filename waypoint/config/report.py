@@ -8,7 +8,7 @@ https://gateway-api.sigs.k8s.io/reference/spec/#routestatus
 from collections.abc import Iterator
 from typing import Any
 
-from l4.config.codes import CODES, Code, Level
+from l4.config.codes import Code, Level
 from l4.config.documents import Problem
 from l4.config.resources import Resource
 from waypoint.config.status import Condition
@@ -43,7 +43,7 @@ class Report:
 
     @property
     def has_errors(self) -> bool:
-        return any(CODES[problem.code].level is Level.ERROR for problem in self.problems)
+        return any(problem.code.level is Level.ERROR for problem in self.problems)
 
     def conditions(self, *, is_all_dropped: bool) -> Iterator[Condition]:
         """Those that speak of the object as a whole; the same for each of its parents."""

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from l4.config.codes import Code
 from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.label_names import DATAPLANE_MODE, GATEWAY_NAME, MANAGED, TUNNEL
 from policies.attributes import Identity
+from waypoint.ask.codes import LaptopCode
 from waypoint.mesh.addresses import Addresses
 from waypoint.mesh.environment import needs_cluster
 from waypoint.mesh.ingress import Ingress
@@ -197,7 +197,7 @@ def _listed(ports: Iterable[int | str]) -> str:
 
 
 def _problem(resource: Resource[Any], field: str, sentence: str) -> Problem:
-    return Problem(resource.origin, str(resource.key), field, sentence, Code.NOT_RUN)
+    return Problem(resource.origin, str(resource.key), field, sentence, LaptopCode.NOT_RUN)
 
 
 def _name(key: ObjectKey) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from l4.config.codes import Code
+from l4.config.codes import DocumentCode
 from l4.config.doubts import EVERYWHERE
 from l4.config.file_content import LOST_SECONDS
 from l4.config.folder import FolderSource
@@ -331,7 +331,7 @@ def test_a_file_that_is_empty_from_the_start_is_told(tmp_path: Path) -> None:
 
     documents = FolderSource([tmp_path]).read()
 
-    assert [it.code for it in documents.problems] == [Code.FILE_EMPTY, Code.FILE_EMPTY]
+    assert [it.code for it in documents.problems] == [DocumentCode.FILE_EMPTY, DocumentCode.FILE_EMPTY]
     assert documents.doubts == ()
 
 

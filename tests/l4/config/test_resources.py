@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from l4.config import manifest
-from l4.config.codes import Code
+from l4.config.codes import DocumentCode
 from l4.config.documents import FileOrigin
 from l4.config.resources import Decoded, Decoder, Kinds, Strict, locate
 
@@ -146,7 +146,7 @@ def test_an_object_that_only_moved_is_the_same_value_at_a_new_place() -> None:
 
 
 def unknown(decoded: Decoded) -> list[str]:
-    assert {problem.code for problem in decoded.problems} <= {Code.UNKNOWN_FIELD}
+    assert {problem.code for problem in decoded.problems} <= {DocumentCode.UNKNOWN_FIELD}
     return [problem.field for problem in decoded.problems]
 
 

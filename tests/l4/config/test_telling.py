@@ -3,16 +3,17 @@ from collections.abc import Iterable
 
 import pytest
 
-from l4.config.codes import Code
+from l4.config.codes import Code, DocumentCode
 from l4.config.documents import Document, FileOrigin, ObjectKey, Problem
 from l4.config.inventory import Inventory
 from l4.config.source import Documents
 from l4.config.telling import ChangeWords, Telling
+from waypoint.ask.codes import LintCode
 
 LOG = logging.getLogger("tests.telling")
 
 
-def problem(line: int = 1, sentence: str = "is wrong", code: Code = Code.INVALID) -> Problem:
+def problem(line: int = 1, sentence: str = "is wrong", code: Code = DocumentCode.INVALID) -> Problem:
     return Problem(FileOrigin("a.yaml", line), "HTTPRoute default/a", "spec", sentence, code)
 
 
@@ -53,7 +54,7 @@ def test_each_problem_is_told_once_and_when_it_is_gone(caplog: pytest.LogCapture
 def test_what_is_good_to_know_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    Telling(LOG).tell([problem(code=Code.BACKEND_NEVER_COUNTS)])
+    Telling(LOG).tell([problem(code=LintCode.BACKEND_NEVER_COUNTS)])
 
     assert [level for level, _ in lines(caplog)] == ["INFO"]
 

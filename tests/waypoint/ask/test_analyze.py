@@ -1,12 +1,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from l4.config.codes import Code, Level
+from l4.config.codes import DocumentCode, Level
 from l4.config.settings import Settings
 from tests.kit.lints import MESH, route
 from waypoint.ask.analyze import Analysis, analyze
+from waypoint.ask.codes import LintCode
 from waypoint.ask.load import load
 from waypoint.ask.suppress import Suppression
+from waypoint.config.codes import ConfigCode
 
 BROKEN = route("{backendRefs: [{name: nobody, port: 80}, {name: reviews, port: 80, weight: 0}]}")
 ANNOTATED = BROKEN.replace(
@@ -23,7 +25,7 @@ def analysis(folder: Path, files: Mapping[str, str], *suppressions: str, stdin: 
 def test_problems_of_the_compiler_and_of_the_lints_come_sorted_by_level(tmp_path: Path) -> None:
     found = analysis(tmp_path, {"a.yaml": MESH, "b.yaml": BROKEN})
 
-    assert [it.code for it in found.problems] == [Code.BACKEND_NOT_FOUND, Code.BACKEND_NEVER_COUNTS]
+    assert [it.code for it in found.problems] == [ConfigCode.BACKEND_NOT_FOUND, LintCode.BACKEND_NEVER_COUNTS]
     assert found.counts() == {Level.ERROR: 1, Level.INFO: 1}
     assert (found.objects, found.files, found.suppressed) == (5, 2, 0)
 
@@ -31,14 +33,14 @@ def test_problems_of_the_compiler_and_of_the_lints_come_sorted_by_level(tmp_path
 def test_problems_are_told_of_routes_even_where_no_waypoint_is_in_use(tmp_path: Path) -> None:
     found = analysis(tmp_path, {"a.yaml": BROKEN})
 
-    assert [it.code for it in found.problems] == [Code.PARENT_NOT_FOUND]
+    assert [it.code for it in found.problems] == [ConfigCode.PARENT_NOT_FOUND]
 
 
 def test_what_is_suppressed_is_only_counted(tmp_path: Path) -> None:
     by_flag = analysis(tmp_path, {"a.yaml": MESH, "b.yaml": BROKEN}, "PWP0103=HTTPRoute reviews.*")
     by_annotation = analysis(tmp_path, {"b.yaml": ANNOTATED})
 
-    assert ([it.code for it in by_flag.problems], by_flag.suppressed) == ([Code.BACKEND_NEVER_COUNTS], 1)
+    assert ([it.code for it in by_flag.problems], by_flag.suppressed) == ([LintCode.BACKEND_NEVER_COUNTS], 1)
     assert (by_annotation.problems, by_annotation.suppressed) == ((), 2)
 
 
@@ -59,4 +61,4 @@ def test_standard_input_lies_over_the_files_and_its_lines_are_told(tmp_path: Pat
 def test_standard_input_that_is_no_yaml_is_a_problem(tmp_path: Path) -> None:
     (found,) = analysis(tmp_path, {"a.yaml": MESH}, stdin=b"a: [").problems
 
-    assert (found.code, found.subject) == (Code.INVALID, "stdin")
+    assert (found.code, found.subject) == (DocumentCode.INVALID, "stdin")

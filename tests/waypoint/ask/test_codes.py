@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from l4.config.codes import Code
+from l4.config.codes import Code, DocumentCode
 from l4.config.settings import Settings
+from l4.discovery.codes import DiscoveryCode
 from tests.kit.lints import MESH, NAMESPACE, REVIEWS, route
 from waypoint.ask.analyze import analyze
 from waypoint.ask.load import load
+from waypoint.config.codes import ConfigCode
 from waypoint.config.settings import ConfigSettings
 
 SETTINGS = Settings(ConfigSettings(requires_reference_grants=True))
@@ -26,29 +28,29 @@ spec:
 ACROSS = route("{backendRefs: [{name: a, namespace: b, port: 80}]}")
 
 EXAMPLES = {
-    Code.INVALID: (FINE.replace("rules:", "hostnames: 5\n  rules:"), FINE),
-    Code.RULE_INVALID: (FINE.replace("port: 80", "port: 800000"), FINE),
-    Code.UNKNOWN_FIELD: (
+    DocumentCode.INVALID: (FINE.replace("rules:", "hostnames: 5\n  rules:"), FINE),
+    ConfigCode.RULE_INVALID: (FINE.replace("port: 80", "port: 800000"), FINE),
+    DocumentCode.UNKNOWN_FIELD: (
         FINE.replace("port: 80", "port: 80, wait: 9"),
         FINE.replace("port: 80", "port: 80, weight: 9"),
     ),
-    Code.PARENT_NOT_FOUND: (FINE.replace("Service, name: reviews", "Service, name: nobody"), FINE),
-    Code.PARENT_PORT_NOT_FOUND: (
+    ConfigCode.PARENT_NOT_FOUND: (FINE.replace("Service, name: reviews", "Service, name: nobody"), FINE),
+    ConfigCode.PARENT_PORT_NOT_FOUND: (
         FINE.replace("Service, name: reviews", "Service, name: reviews, port: 81"),
         FINE.replace("Service, name: reviews", "Service, name: reviews, port: 80"),
     ),
-    Code.BACKEND_NOT_FOUND: (FINE.replace("port: 80", "port: 81"), FINE),
-    Code.BACKEND_KIND_UNKNOWN: (FINE.replace("port: 80", "port: 80, kind: Bucket"), FINE),
-    Code.REFERENCE_NOT_PERMITTED: (f"{OTHER_NAMESPACE}---{ACROSS}", f"{OTHER_NAMESPACE}---{GRANT}---{ACROSS}"),
-    Code.FILTER_INVALID: (
+    ConfigCode.BACKEND_NOT_FOUND: (FINE.replace("port: 80", "port: 81"), FINE),
+    ConfigCode.BACKEND_KIND_UNKNOWN: (FINE.replace("port: 80", "port: 80, kind: Bucket"), FINE),
+    ConfigCode.REFERENCE_NOT_PERMITTED: (f"{OTHER_NAMESPACE}---{ACROSS}", f"{OTHER_NAMESPACE}---{GRANT}---{ACROSS}"),
+    ConfigCode.FILTER_INVALID: (
         route("{filters: [{type: ExtensionRef, extensionRef: {group: a, kind: B, name: c}}]}"),
         route("{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x]}}]}"),
     ),
-    Code.PROTOCOL_MISMATCH: (
+    ConfigCode.PROTOCOL_MISMATCH: (
         f"{FINE}---{REVIEWS.replace('name: http', 'name: tcp')}",
         f"{FINE}---{REVIEWS.replace('name: http', 'name: grpc')}",
     ),
-    Code.WAYPOINT_NOT_USED: (NAMESPACE.replace("use-waypoint: waypoint", "use-waypoint: nobody"), NAMESPACE),
+    DiscoveryCode.WAYPOINT_NOT_USED: (NAMESPACE.replace("use-waypoint: waypoint", "use-waypoint: nobody"), NAMESPACE),
 }
 
 

@@ -6,9 +6,9 @@ import yaml
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from l4.config.codes import CODES
 from l4.config.settings import Settings
 from tests.kit.lints import MESH, route
+from waypoint.ask.codes import CODES
 from waypoint.ask.load import load
 from waypoint.cli import cli
 from waypoint.config.dump import dump

@@ -3,10 +3,12 @@ import pytest
 from l4.config.codes import Code
 from l4.config.documents import FileOrigin, Problem
 from tests.kit.snapshots import documents_of
+from waypoint.ask.codes import LintCode
 from waypoint.ask.suppress import ALL, Suppression, annotated, codes_named
+from waypoint.config.codes import ConfigCode
 
 
-def problem(subject: str = "HTTPRoute default/reviews", code: Code = Code.BACKEND_NOT_FOUND) -> Problem:
+def problem(subject: str = "HTTPRoute default/reviews", code: Code = ConfigCode.BACKEND_NOT_FOUND) -> Problem:
     return Problem(FileOrigin("a.yaml", 1), subject, "spec", "is wrong", code)
 
 
@@ -34,7 +36,7 @@ def test_a_suppression_covers_nothing_else(text: str) -> None:
 
 
 def test_what_has_no_namespace_is_named_without_one() -> None:
-    of_namespace = problem("Namespace default", Code.ENROLLED_WITHOUT_MESH)
+    of_namespace = problem("Namespace default", LintCode.ENROLLED_WITHOUT_MESH)
 
     assert Suppression.parse("PWP0305=Namespace default").covers(of_namespace)
     assert not Suppression.parse("PWP0305=Namespace default.*").covers(of_namespace)
@@ -47,7 +49,7 @@ def test_a_suppression_that_cannot_be_understood_is_refused(text: str) -> None:
 
 
 def test_an_ist_code_stands_for_all_codes_that_say_the_same() -> None:
-    assert codes_named("IST0101") >= {Code.PARENT_NOT_FOUND, Code.BACKEND_NOT_FOUND}
+    assert codes_named("IST0101") >= {ConfigCode.PARENT_NOT_FOUND, ConfigCode.BACKEND_NOT_FOUND}
     assert codes_named("*") == ALL
     assert codes_named("IST9999") == codes_named("") == frozenset()
 
@@ -62,4 +64,4 @@ metadata: {name: a, annotations: {galley.istio.io/analyze-suppress: "PWP0103, IS
 
     found = annotated(documents_of(a=route, b=odd))
 
-    assert found == {"HTTPRoute default/a": {Code.BACKEND_NOT_FOUND, Code.RULE_NEVER_MATCHES}}
+    assert found == {"HTTPRoute default/a": {ConfigCode.BACKEND_NOT_FOUND, ConfigCode.RULE_NEVER_MATCHES}}

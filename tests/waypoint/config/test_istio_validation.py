@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from l4.config.codes import Code
 from tests.kit.issuer import SigningKey
 from tests.kit.kinds import load, told
 from tests.kit.snapshots import compiled, documents_of
 from tests.waypoint.config.test_reach import MESH
+from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.destination_rule import DestinationRule
 from waypoint.config.istio.virtual_service import VirtualService
 
@@ -112,7 +112,7 @@ def refused_tokens(rule: dict[str, object]) -> list[str]:
     authentication = snapshot.destinations["reviews.default.svc.cluster.local", 80].authentication
     assert authentication is not None
     assert (authentication.rules[0].keys is None) == bool(snapshot.problems)
-    return [it.sentence for it in snapshot.problems if it.code is Code.TOKENS_REFUSED]
+    return [it.sentence for it in snapshot.problems if it.code is ConfigCode.TOKENS_REFUSED]
 
 
 def test_a_header_that_tells_a_claim_is_of_letters_and_digits() -> None:
@@ -163,8 +163,8 @@ def test_rules_for_tokens_are_looked_at_without_a_target_too() -> None:
     problems = compiled(documents_of(mesh=MESH, case=json.dumps(document))).problems
 
     assert [(it.field, it.code) for it in problems] == [
-        ("spec.jwtRules[0].jwks", Code.TOKENS_REFUSED),
-        ("spec.targetRefs", Code.POLICY_NOT_TARGETED),
+        ("spec.jwtRules[0].jwks", ConfigCode.TOKENS_REFUSED),
+        ("spec.targetRefs", ConfigCode.POLICY_NOT_TARGETED),
     ]
 
 

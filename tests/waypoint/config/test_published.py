@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from l4.config.codes import Code
+from l4.config.codes import DocumentCode
 from l4.config.shape import Shape, shape_of
 from l4.discovery.workload_policies import WorkloadPolicies
 from tests.kit.snapshots import documents_of, followed
@@ -87,7 +87,7 @@ def outcome(kind: str, spec: dict[str, Any]) -> Outcome:
     found = followed(documents_of(mesh=MESH, case=json.dumps(document)))
     policies = WorkloadPolicies(found.resources, found.registry)
     of_workloads = [policies.of(it) for _, it in sorted(found.registry.workloads.items())]
-    told = sorted(it for it in found.taken.problems if it.code is Code.INVALID)
+    told = sorted(it for it in found.taken.problems if it.code is DocumentCode.INVALID)
     refusals = tuple(f"{it.field}: {it.sentence}" for it in told)
     return Outcome((found.snapshot.version, found.registry.services, of_workloads, policies.problems), refusals)
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from l4.config.codes import Code
+from l4.discovery.codes import DiscoveryCode
 from policies.attributes import Identity, Peer, RequestHead
 from policies.route import OrderedTable
 from tests.kit.snapshots import compiled, documents_of
+from waypoint.config.codes import ConfigCode
 from waypoint.config.kinds import KINDS
 from waypoint.config.snapshot import Destination, Snapshot
 
@@ -214,8 +215,8 @@ def test_who_is_not_heard_is_told() -> None:
     problems = compiled(documents_of(mesh=MESH, case=case)).problems
 
     assert [(it.subject, it.field, it.code) for it in problems] == [
-        ("DestinationRule other/a", "spec.host", Code.NOT_ENTITLED),
-        ("ServiceEntry other/a", "spec.hosts[0]", Code.HOST_TAKEN),
+        ("DestinationRule other/a", "spec.host", ConfigCode.NOT_ENTITLED),
+        ("ServiceEntry other/a", "spec.hosts[0]", DiscoveryCode.HOST_TAKEN),
     ]
 
 
@@ -224,7 +225,7 @@ def test_a_destination_rule_that_is_not_exported_is_told() -> None:
 
     problems = compiled(documents_of(mesh=MESH, case=case)).problems
 
-    assert [(it.field, it.code) for it in problems] == [("spec.exportTo", Code.NOT_ENTITLED)]
+    assert [(it.field, it.code) for it in problems] == [("spec.exportTo", ConfigCode.NOT_ENTITLED)]
 
 
 def test_what_is_not_exported_is_told() -> None:
@@ -232,5 +233,5 @@ def test_what_is_not_exported_is_told() -> None:
 
     snapshot = compiled(documents_of(mesh=MESH, case=case))
 
-    assert [(it.field, it.code) for it in snapshot.problems] == [("spec.exportTo", Code.NOT_ENTITLED)]
+    assert [(it.field, it.code) for it in snapshot.problems] == [("spec.exportTo", ConfigCode.NOT_ENTITLED)]
     assert rule_for(snapshot.destinations[REVIEWS, 80], "default") == "None"

@@ -6,7 +6,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from l4.config.codes import Code
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
 from tests.kit.dns import name_server
@@ -14,6 +13,7 @@ from tests.kit.mesh import address, settled
 from tests.kit.origin import answering, origin
 from tests.kit.rate_limit_server import rate_limit_server
 from tests.waypoint.test_exchange import Setting, body, status
+from waypoint.config.codes import ConfigCode
 
 POLICY = """
 apiVersion: pywaypoint.dev/v1alpha1
@@ -308,7 +308,7 @@ def test_a_service_that_is_not_there_is_told_of_and_lets_pass_or_refuses(
             problems = [(problem.field, problem.code) for problem in it.holder.current.problems]
 
         assert status(answer) == expected
-        assert ("spec.global.service", Code.BACKEND_NOT_FOUND) in problems
+        assert ("spec.global.service", ConfigCode.BACKEND_NOT_FOUND) in problems
 
     run(scenario())
 

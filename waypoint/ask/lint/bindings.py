@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.config.resources import Resource
 from l4.discovery.label_names import DATAPLANE_MODE, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
 from l4.discovery.objects import Gateway
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
 from waypoint.config.istio.virtual_service import MESH, VirtualService
 
@@ -40,7 +40,7 @@ def _without_waypoint(subject: Subject, attached: Document, field: str) -> Itera
             continue
         sentence = f"has no effect: no waypoint stands before Service {namespace}/{name}; "
         sentence += _remedy(subject, namespace, name)
-        yield problem(attached, f"spec.{field}[{index}]", sentence, Code.ROUTE_WITHOUT_WAYPOINT)
+        yield problem(attached, f"spec.{field}[{index}]", sentence, LintCode.ROUTE_WITHOUT_WAYPOINT)
 
 
 def _virtual_without_waypoint(subject: Subject, resource: Resource[VirtualService]) -> Iterator[Problem]:
@@ -51,7 +51,7 @@ def _virtual_without_waypoint(subject: Subject, resource: Resource[VirtualServic
             remedy = _remedy(subject, service.namespace, service.name)
             sentence = f"has no effect on {service.hostname}: no waypoint stands before it; {remedy}"
             field, origin = f"spec.hosts[{index}]", resource.origin
-            yield Problem(origin, str(resource.key), field, sentence, Code.ROUTE_WITHOUT_WAYPOINT)
+            yield Problem(origin, str(resource.key), field, sentence, LintCode.ROUTE_WITHOUT_WAYPOINT)
 
 
 def _remedy(subject: Subject, namespace: str, name: str) -> str:
@@ -82,7 +82,7 @@ def _unused_waypoints(subject: Subject) -> Iterator[Problem]:
             sentence = (
                 f"no {USE_WAYPOINT} label names this waypoint, so nothing goes through it; label a namespace with it"
             )
-            yield Problem(resource.origin, str(key), "", sentence, Code.WAYPOINT_WITHOUT_SERVICES)
+            yield Problem(resource.origin, str(key), "", sentence, LintCode.WAYPOINT_WITHOUT_SERVICES)
 
 
 def _outside_the_mesh(subject: Subject, document: Document) -> Iterator[Problem]:
@@ -97,7 +97,7 @@ def _outside_the_mesh(subject: Subject, document: Document) -> Iterator[Problem]
         f"clients in namespace {name} go past the waypoint, because they are not in the mesh; label the namespace "
         f"{DATAPLANE_MODE}: ambient"
     )
-    yield problem(document, f"metadata.labels[{USE_WAYPOINT}]", sentence, Code.ENROLLED_WITHOUT_MESH)
+    yield problem(document, f"metadata.labels[{USE_WAYPOINT}]", sentence, LintCode.ENROLLED_WITHOUT_MESH)
 
 
 def is_enrolled(namespace: Document) -> bool:

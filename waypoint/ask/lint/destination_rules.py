@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource
 from l4.discovery.objects import ServiceObject
 from l4.discovery.workload import Service
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject
+from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.destination_rule import DestinationRule
 
 
@@ -25,7 +26,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
         registry = subject.registry
         why = registry.why_no_host(host) if "." in host else registry.why_no_service(namespace, host)
         sentence = f"{why}; the rule has no effect"
-        yield Problem(rule.origin, str(rule.key), "spec.host", sentence, Code.TARGET_NOT_FOUND)
+        yield Problem(rule.origin, str(rule.key), "spec.host", sentence, ConfigCode.TARGET_NOT_FOUND)
 
 
 def _subsets(
@@ -46,4 +47,4 @@ def _subsets(
             labels = ", ".join(f"{name}={value}" for name, value in wanted)
             sentence = f"no endpoint of {service.hostname} has the labels {labels}; requests for it are answered 503"
             field = f"spec.subsets[{index}].labels"
-            yield Problem(rule.origin, str(rule.key), field, sentence, Code.SUBSET_SELECTS_NOTHING)
+            yield Problem(rule.origin, str(rule.key), field, sentence, LintCode.SUBSET_SELECTS_NOTHING)

@@ -7,10 +7,10 @@ fewer than ten endpoints not one is ever ejected.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.discovery.objects import ServiceObject
 from l4.discovery.workload import Service
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject, items, mapping, problem
 
 _DEFAULT_PERCENT = 10
@@ -40,7 +40,7 @@ def _ejecting_nobody(rule: Document, service: Service, count: int) -> Iterator[P
                 f"ejects nobody: {percent} %{given} of the {count} endpoints of {service.namespace}/{service.name} is "
                 f"less than one; set maxEjectionPercent to {-(-100 // count)} or more"
             )
-            yield problem(rule, f"{place}.outlierDetection", sentence, Code.EJECTS_NOBODY)
+            yield problem(rule, f"{place}.outlierDetection", sentence, LintCode.EJECTS_NOBODY)
 
 
 def _policies(rule: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:

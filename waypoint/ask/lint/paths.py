@@ -7,9 +7,9 @@ setting merges slashes and decodes them is nothing told: letters of another case
 
 from collections.abc import Iterator
 
-from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from policies.path_normalization import PathNormalization
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject, items, mapping, problem
 
 _CLOSES = "PATH_NORMALIZATION=DECODE_AND_MERGE_SLASHES"
@@ -27,7 +27,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
         if policy.key.group == "security.istio.io":
             found = next(_openings(policy, normalization), None)
             if found is not None:
-                yield problem(policy, *found, Code.PATH_LEFT_OPEN)
+                yield problem(policy, *found, LintCode.PATH_LEFT_OPEN)
 
 
 def _openings(policy: Document, normalization: PathNormalization) -> Iterator[tuple[str, str]]:

@@ -6,11 +6,11 @@ ztunnel lets nobody in but the waypoint.
 
 from collections.abc import Iterator
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.discovery.workload import Workload
 from l4.discovery.workload_policies import WorkloadPolicies
 from policies.authorization import Action, Policy
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject, problem
 from waypoint.config.snapshot import Destination
 
@@ -32,7 +32,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
                 f"whoever calls {_some(names)} by its own address goes round the waypoint, which alone judges this; "
                 "add an AuthorizationPolicy for the pods that allows the waypoint's service account"
             )
-            yield problem(document, "spec.targetRefs", sentence, Code.WAYPOINT_PASSED_BY)
+            yield problem(document, "spec.targetRefs", sentence, LintCode.WAYPOINT_PASSED_BY)
 
 
 def _open_to_all(subject: Subject, destination: Destination, policies: WorkloadPolicies) -> set[str]:

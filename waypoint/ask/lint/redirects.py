@@ -7,12 +7,12 @@ the same service. Matches by regular expression are left out: nobody can tell wh
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from policies.attributes import RequestHead
 from policies.matching import Exact
 from policies.path_match import PathKind
 from policies.route import FieldMatch, Match, RouteTable, RuleSource
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject
 from waypoint.config.snapshot import Destination
 
@@ -32,7 +32,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
                 told.add(source)
                 path = head.path.decode("latin-1")
                 sentence = f"a client that asks for {path} and follows comes back here, again and again"
-                yield from subject.problem_of_rule(source, "filters", sentence, Code.REDIRECTS_TO_ITSELF)
+                yield from subject.problem_of_rule(source, "filters", sentence, LintCode.REDIRECTS_TO_ITSELF)
 
 
 def _goes_round(table: RouteTable, destination: Destination, head: RequestHead) -> bool:

@@ -4,12 +4,13 @@ early, or gives away too much."""
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 
-from l4.config.codes import Code
 from l4.config.documents import ObjectKey, Problem
 from policies.retry import UNDELIVERED
 from policies.route import Match, Rule, RuleSource, Table
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.shadows import Shadow, ordered_shadows, shadows
 from waypoint.ask.lint.subject import Subject, items, mapping, problem
+from waypoint.config.codes import ConfigCode
 from waypoint.config.gateway_api.grpc_route import GRPCRoute, GRPCRouteRule
 from waypoint.config.gateway_api.http_route import HTTPRoute, HTTPRouteRule
 from waypoint.config.gateway_api.rules import matches_of
@@ -50,7 +51,7 @@ def _never_matching(subject: Subject) -> Iterator[Problem]:
         if (source, field) not in told and (field or source not in rules_alive):
             told.add((source, field))
             sentence = f"never matches: all that it could take is taken by {taker}"
-            yield from subject.problem_of_rule(source, field, sentence, Code.RULE_NEVER_MATCHES)
+            yield from subject.problem_of_rule(source, field, sentence, ConfigCode.RULE_NEVER_MATCHES)
 
 
 def _http_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None]]:
@@ -113,7 +114,7 @@ def _hostnames(subject: Subject) -> Iterator[Problem]:
         parents = {str(parent.get("kind", "Gateway")) for _, parent in items(spec.get("parentRefs"))}
         if spec.get("hostnames") and parents and parents <= _MESH_PARENTS:
             sentence = "has no effect: behind a Service, requests are routed by the address that they go to"
-            yield problem(document, "spec.hostnames", sentence, Code.HOSTNAMES_IGNORED)
+            yield problem(document, "spec.hostnames", sentence, LintCode.HOSTNAMES_IGNORED)
 
 
 def _weights(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]:
@@ -124,13 +125,13 @@ def _weights(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Probl
         reason = "all its weights are 0" if weights else "it has neither a backend nor a redirect"
         sentence = f"carries nothing, but answers 500 or resets: {reason}"
         yield from subject.problem_of_rule(
-            source, "backendRefs" if weights else "", sentence, Code.RULE_WITHOUT_BACKEND
+            source, "backendRefs" if weights else "", sentence, LintCode.RULE_WITHOUT_BACKEND
         )
         return
     for index, weight in enumerate(weights):
         if not weight:
             field, sentence = f"backendRefs[{index}].weight", "gets no request, because its weight is 0"
-            yield from subject.problem_of_rule(source, field, sentence, Code.BACKEND_NEVER_COUNTS)
+            yield from subject.problem_of_rule(source, field, sentence, LintCode.BACKEND_NEVER_COUNTS)
 
 
 def _cors(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]:
@@ -140,7 +141,7 @@ def _cors(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]
     wide = [origin.value.decode() for origin in cors.origins if origin.value in {b"*", b"http://*", b"https://*"}]
     if wide:
         sentence = f"allows credentials to {wide[0]}: any page may act as whoever looks at it; list the origins"
-        yield from subject.problem_of_rule(source, "filters", sentence, Code.CREDENTIALS_FOR_ANY_ORIGIN)
+        yield from subject.problem_of_rule(source, "filters", sentence, LintCode.CREDENTIALS_FOR_ANY_ORIGIN)
 
 
 def _times(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]:
@@ -152,4 +153,4 @@ def _times(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem
         sentence = (
             f"{request:g} s end before {attempts} attempts of {attempt:g} s (backendRequest) do; give it more time"
         )
-        yield from subject.problem_of_rule(source, "timeouts.request", sentence, Code.TIMEOUT_CUTS_RETRIES)
+        yield from subject.problem_of_rule(source, "timeouts.request", sentence, LintCode.TIMEOUT_CUTS_RETRIES)

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.discovery.label_names import GATEWAY_NAME, USE_WAYPOINT
 from l4.discovery.objects import ROOT_NAMESPACE, LabelSelector
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.bindings import is_enrolled
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
 
@@ -50,7 +50,7 @@ def _http_at_ztunnel(subject: Subject, policy: Document) -> Iterator[Problem]:
             "only a waypoint can judge this, and a policy without targetRefs goes to the ztunnels, which then deny "
             "more than is written; target the Service or the waypoint's Gateway"
         )
-        yield problem(policy, field, sentence, Code.SELECTOR_POLICY_WITH_L7)
+        yield problem(policy, field, sentence, LintCode.SELECTOR_POLICY_WITH_L7)
 
 
 def _http_fields(spec: Content) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _unchecked_tokens(subject: Subject, policy: Document) -> Iterator[Problem]:
             f"no token is ever checked here: there is no RequestAuthentication in {policy.key.namespace} or "
             f"{ROOT_NAMESPACE}, so that no request has a principal or claims"
         )
-        yield problem(policy, field, sentence, Code.CLAIMS_NOT_CHECKED)
+        yield problem(policy, field, sentence, LintCode.CLAIMS_NOT_CHECKED)
 
 
 def _token_fields(spec: Content) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _unknown_namespaces(subject: Subject, policy: Document) -> Iterator[Problem]
     for field, value in _namespaces(mapping(policy.content.get("spec"))):
         if "*" not in value and value not in known:
             sentence = f"there is no namespace {value} among these files: is it spelled right?"
-            yield problem(policy, field, sentence, Code.NAMESPACE_UNKNOWN)
+            yield problem(policy, field, sentence, LintCode.NAMESPACE_UNKNOWN)
 
 
 def _namespaces(spec: Content) -> Iterator[tuple[str, str]]:
@@ -134,7 +134,7 @@ def _selecting_nobody(subject: Subject, policy: Document) -> Iterator[Problem]:
         told = ", ".join(f"{name}={value}" for name, value in wanted.items())
         where = "" if own == ROOT_NAMESPACE else f" of namespace {own}"
         sentence = f"no pod{where} has the labels {told}, so that the policy protects nothing"
-        yield problem(policy, "spec.selector", sentence, Code.NO_WORKLOAD_SELECTED)
+        yield problem(policy, "spec.selector", sentence, LintCode.NO_WORKLOAD_SELECTED)
 
 
 # -- NetworkPolicy -------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def _blocked_port(subject: Subject) -> Iterator[Problem]:
                     f"closes its pods, which are in the mesh, to tunnels, which come in on TCP {HBONE_PORT}; add an "
                     "ingress rule that lets this port in"
                 )
-                yield problem(policy, "spec.ingress", sentence, Code.HBONE_PORT_BLOCKED)
+                yield problem(policy, "spec.ingress", sentence, LintCode.HBONE_PORT_BLOCKED)
 
 
 def _is_for_ingress(policy: Document) -> bool:

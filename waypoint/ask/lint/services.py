@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from l4.config.codes import Code
 from l4.config.documents import Document, Problem
 from l4.config.resources import Resource
 from l4.discovery.kubernetes import app_protocol
 from l4.discovery.label_names import GATEWAY_NAME
 from l4.discovery.objects import ServiceObject
 from l4.discovery.workload import AppProtocol
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.bindings import ROUTES
 from waypoint.ask.lint.subject import Subject, items, mapping, problem
 
@@ -29,7 +29,7 @@ def _selects_nothing(subject: Subject, service: Resource[ServiceObject]) -> Iter
         return
     if subject.workloads.are_selected(service.key.namespace, selector) is False:
         sentence = f"no pod of namespace {service.key.namespace} has the labels {_text(selector)}"
-        yield Problem(service.origin, str(service.key), "spec.selector", sentence, Code.SELECTS_NOTHING)
+        yield Problem(service.origin, str(service.key), "spec.selector", sentence, LintCode.SELECTS_NOTHING)
 
 
 def _protocols(subject: Subject, service: Resource[ServiceObject]) -> Iterator[Problem]:
@@ -46,7 +46,7 @@ def _protocols(subject: Subject, service: Resource[ServiceObject]) -> Iterator[P
             field, reason = "name", f"neither appProtocol nor the name {port.name!r} says what port {port.port} carries"
         sentence = f"{reason}; it is found out from the first bytes, which fails when the server speaks first"
         place = f"spec.ports[{index}].{field}"
-        yield Problem(service.origin, str(service.key), place, sentence, Code.PORT_NAME_WITHOUT_PROTOCOL)
+        yield Problem(service.origin, str(service.key), place, sentence, LintCode.PORT_NAME_WITHOUT_PROTOCOL)
 
 
 def _backends(
@@ -64,7 +64,7 @@ def _backends(
             if subject.workloads.endpoints(service, declared.value.spec.selector) == 0:
                 sentence = f"Service {namespace}/{name} has no endpoint that is ready; its share is answered 503"
                 place = f"spec.rules[{number}].backendRefs[{index}]"
-                yield problem(route, place, sentence, Code.BACKEND_WITHOUT_ENDPOINTS)
+                yield problem(route, place, sentence, LintCode.BACKEND_WITHOUT_ENDPOINTS)
 
 
 def _text(selector: dict[str, str]) -> str:

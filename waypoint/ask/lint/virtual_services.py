@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
+from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject
 from waypoint.config.istio.virtual_service import Destination, VirtualService
 
@@ -18,7 +18,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
                     f"{service.hostname} has the ports {ports}; without a port here each request goes to the one that "
                     "it was sent to: add port"
                 )
-                yield Problem(resource.origin, str(resource.key), field, sentence, Code.PORT_NOT_CHOSEN)
+                yield Problem(resource.origin, str(resource.key), field, sentence, LintCode.PORT_NOT_CHOSEN)
 
 
 def _destinations(virtual: VirtualService) -> Iterator[tuple[str, Destination]]:

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from l4.config.codes import Code
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service, ServicePort
+from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
 from waypoint.config.gateway_api.routes import ParentRef
 from waypoint.config.report import Report
@@ -70,7 +70,7 @@ class Parents:
                 sentence = f"there is no {ref.kind} {namespace}/{ref.name}"
                 if ref.kind == "Service":
                     sentence = self._registry.why_no_service(namespace, ref.name)
-                report.tell(field, f"{sentence}; the route has no effect", Code.PARENT_NOT_FOUND)
+                report.tell(field, f"{sentence}; the route has no effect", ConfigCode.PARENT_NOT_FOUND)
             for service in services:
                 if self._clusters.is_ours(service):
                     yield _attachment(resource.key.kind, ref, service, field, report)
@@ -89,7 +89,7 @@ class Parents:
                     f"means {ref.kind} {namespace}/{ref.name} of the group {ref.group or 'core'}; "
                     f'for the {kind}, write group: "{group}" and kind: {kind}'
                 )
-                report.tell(field, sentence, Code.PARENT_NOT_FOUND)
+                report.tell(field, sentence, ConfigCode.PARENT_NOT_FOUND)
 
 
 def _attachment(kind: str, ref: ParentRef, service: Service, field: str, report: Report) -> Attachment:
@@ -101,10 +101,13 @@ def _attachment(kind: str, ref: ParentRef, service: Service, field: str, report:
         return Attachment(ref, service, fitting)
     if not named:
         wanted = " ".join(str(it) for it in (ref.section_name, ref.port) if it is not None)
-        sentence, code = f"Service {service.namespace}/{service.name} has no port {wanted}", Code.PARENT_PORT_NOT_FOUND
+        sentence, code = (
+            f"Service {service.namespace}/{service.name} has no port {wanted}",
+            ConfigCode.PARENT_PORT_NOT_FOUND,
+        )
     else:
         carried = ", ".join(f"{port.port} carries {port.app_protocol.value}" for port in named)
         sentence = f"{kind} has no effect there: port {carried}; see the port's appProtocol"
-        code = Code.PROTOCOL_MISMATCH
+        code = ConfigCode.PROTOCOL_MISMATCH
     report.tell(field, sentence, code)
     return Attachment(ref, service, (), Condition("Accepted", False, "NoMatchingParent", sentence))

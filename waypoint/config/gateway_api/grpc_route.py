@@ -26,6 +26,7 @@ from waypoint.config.gateway_api.routes import (
     check_rule_names,
     stand_in,
 )
+from waypoint.config.refused_rules import http_rules
 
 _SERVICE = re.compile(r"\.?[A-Za-z_][A-Za-z_0-9]*(?:\.[A-Za-z_][A-Za-z_0-9]*)*").fullmatch
 _METHOD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*").fullmatch
@@ -95,7 +96,7 @@ class GRPCRouteSpec(Struct, frozen=True, rename="camel"):
 
 class GRPCRoute(Ruled, frozen=True):
     rule_lists: ClassVar[Mapping[str, RuleList]] = {
-        "rules": RuleList(GRPCRouteRule, lambda rule, spec: stand_in(rule, GRPCRouteMatch))
+        "rules": http_rules(GRPCRouteRule, lambda rule, spec: stand_in(rule, GRPCRouteMatch))
     }
 
     metadata: Metadata

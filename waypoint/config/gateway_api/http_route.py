@@ -30,6 +30,7 @@ from waypoint.config.gateway_api.routes import (
     check_rule_names,
     stand_in,
 )
+from waypoint.config.refused_rules import http_rules
 
 _BAD_IN_PATH = ("//", "/./", "/../", "%2f", "%2F")
 _BAD_PATH_ENDS = ("/..", "/.")
@@ -101,7 +102,7 @@ class HTTPRouteSpec(Struct, frozen=True, rename="camel"):
 
 class HTTPRoute(Ruled, frozen=True, rename="camel"):
     rule_lists: ClassVar[Mapping[str, RuleList]] = {
-        "rules": RuleList(HTTPRouteRule, lambda rule, spec: stand_in(rule, HTTPRouteMatch))
+        "rules": http_rules(HTTPRouteRule, lambda rule, spec: stand_in(rule, HTTPRouteMatch))
     }
 
     metadata: Metadata

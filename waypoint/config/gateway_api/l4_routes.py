@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from l4.config.resources import CLOSED, Ruled, RuleList
+from l4.config.resources import Ruled
 from l4.discovery.objects import Metadata
 from waypoint.config.api_fields import Hostname, SectionName
 from waypoint.config.gateway_api.routes import ParentRef, PlainBackendRef, check_parents, decodes
+from waypoint.config.refused_rules import l4_rules
 
 
 class L4Rule(Struct, frozen=True, rename="camel"):
@@ -28,7 +29,7 @@ def _stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any
     return {**name, "backendRefs": [{"name": "refused", "port": 1}]}
 
 
-_RULE_LISTS = {"rules": RuleList(L4Rule, _stand_in, CLOSED)}
+_RULE_LISTS = {"rules": l4_rules(L4Rule, _stand_in)}
 L4Rules = Annotated[tuple[L4Rule, ...], Meta(min_length=1, max_length=1)]
 
 

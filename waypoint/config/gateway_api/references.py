@@ -15,6 +15,7 @@ from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
 from policies.attributes import ClusterName
+from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
 from waypoint.config.gateway_api.reference_grant import ReferenceGrant
 
@@ -73,7 +74,7 @@ class References:
                 named = self._registry.service_named(namespace, reference.name)
                 if named is None:
                     sentence = self._registry.why_no_service(namespace, reference.name)
-                    return Unresolved("name", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")
+                    return Unresolved("name", sentence, ConfigCode.BACKEND_NOT_FOUND, "BackendNotFound")
                 if self._requires_grants and namespace != source.namespace and not self._grant(source, named):
                     return _not_granted(source, named)
                 return named
@@ -81,10 +82,10 @@ class References:
                 by_host = self._registry.visible(reference.name, source.namespace)
                 if by_host is None:
                     sentence = self._registry.why_no_host(reference.name)
-                    return Unresolved("name", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")
+                    return Unresolved("name", sentence, ConfigCode.BACKEND_NOT_FOUND, "BackendNotFound")
                 return by_host
         sentence = f"{reference.group or 'core'}/{reference.kind} is no kind of backend that is known here"
-        return Unresolved("kind", sentence, Code.BACKEND_KIND_UNKNOWN, "InvalidKind")
+        return Unresolved("kind", sentence, ConfigCode.BACKEND_KIND_UNKNOWN, "InvalidKind")
 
     def _grant(self, source: ObjectKey, target: Service) -> bool:
         return any(
@@ -99,7 +100,7 @@ def _not_granted(source: ObjectKey, target: Service) -> Unresolved:
         f"Service {target.namespace}/{target.name} may not be used from namespace {source.namespace}: a ReferenceGrant "
         f"in {target.namespace} must say so"
     )
-    return Unresolved("namespace", sentence, Code.REFERENCE_NOT_PERMITTED, "RefNotPermitted")
+    return Unresolved("namespace", sentence, ConfigCode.REFERENCE_NOT_PERMITTED, "RefNotPermitted")
 
 
 def _no_such_port(service: Service, reference: Reference) -> Unresolved:
@@ -108,4 +109,4 @@ def _no_such_port(service: Service, reference: Reference) -> Unresolved:
         sentence = f"is missing; {service.hostname} has {ports}"
     else:
         sentence = f"{service.hostname} has no port {reference.port}, but {ports}"
-    return Unresolved("port", sentence, Code.BACKEND_NOT_FOUND, "BackendNotFound")
+    return Unresolved("port", sentence, ConfigCode.BACKEND_NOT_FOUND, "BackendNotFound")

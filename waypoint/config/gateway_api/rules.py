@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from re import escape
 
-from l4.config.codes import Code
 from l4.config.documents import ObjectKey
 from policies import wire_text
 from policies.attributes import ClusterName
@@ -26,6 +25,7 @@ from policies.rewrite import HeaderEdit, PathEdit, PortSource, Redirect, UrlRewr
 from policies.route import FieldMatch, Match, Route, Rule, RuleSource, WeightedBackend
 from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
+from waypoint.config.codes import ConfigCode
 from waypoint.config.durations import seconds_of
 from waypoint.config.gateway_api import routes as api
 from waypoint.config.gateway_api.external_auth import authorizer_of
@@ -118,7 +118,7 @@ class Rules:
         try:
             return self._carried_out(index, rule, matches)
         except ValueError as error:
-            self._report.drop(field, f"{error}; requests for it answer 500", Code.RULE_INVALID)
+            self._report.drop(field, f"{error}; requests for it answer 500", ConfigCode.RULE_INVALID)
             self.dropped.add(index)
             return Rule(name, _NOWHERE, source=source)
 
@@ -168,7 +168,7 @@ class Rules:
                 sentence = f"{kind} can't stand at a backend, only at a rule; its share answers 500"
             else:
                 sentence = f"{kind} is not carried out; requests for it answer 500"
-            self._report.drop(place, sentence, Code.FILTER_INVALID)
+            self._report.drop(place, sentence, ConfigCode.FILTER_INVALID)
         return not unknown
 
     def _filters(self, field: str, filters: tuple[api.Filter, ...], prefix: bytes) -> Filters:

@@ -7,25 +7,26 @@ https://istio.io/latest/docs/ambient/usage/l7-features/#authorization-policy
 
 from collections.abc import Iterable, Mapping
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.doubts import EVERYWHERE
 from l4.config.resources import Resource
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.authorization_rules import compile_policy, missing_policy
+from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.workload import Service
 from policies.authorization import Action, Authorization, Policy
 from policies.external_auth import Authorizer
 from policies.path_normalization import BASE, PathNormalization
+from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets
 from waypoint.config.report import Report
 from waypoint.config.status import AuthorizationStatus, Condition
 
 _REASONS = {
-    Code.TARGET_NOT_FOUND: "TargetNotFound",
-    Code.POLICY_NOT_ENFORCED: "AncestorNotBound",
-    Code.AUTHORIZATION_INVALID: "Invalid",
+    ConfigCode.TARGET_NOT_FOUND: "TargetNotFound",
+    DiscoveryCode.POLICY_NOT_ENFORCED: "AncestorNotBound",
+    DiscoveryCode.AUTHORIZATION_INVALID: "Invalid",
 }
 
 
@@ -86,7 +87,7 @@ class Authorizations:
                 sentence = (
                     f"no extensionProvider of MeshConfig is named {provider!r}; what the policy matches is denied"
                 )
-                report.tell("spec.provider.name", sentence, Code.PROVIDER_INVALID)
+                report.tell("spec.provider.name", sentence, ConfigCode.PROVIDER_INVALID)
         is_ours = any(map(self._targets.is_ours, hostnames))
         if is_ours or not refs:
             report.problems += compiled.problems

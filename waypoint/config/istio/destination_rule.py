@@ -17,13 +17,14 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from l4.config.codes import Code
+from l4.config.codes import Code, DocumentCode
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Strict
 from l4.discovery.objects import ROOT_NAMESPACE, Metadata
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
 from waypoint.config.api_fields import repeated
+from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.traffic_policy import (
     ClientTLS,
     ConnectionPool,
@@ -84,7 +85,7 @@ class Part:
     rule: Rule
     field: str
 
-    def problem(self, field: str, sentence: str, code: Code = Code.NOT_CARRIED_OUT) -> Problem:
+    def problem(self, field: str, sentence: str, code: Code = DocumentCode.NOT_CARRIED_OUT) -> Problem:
         rule = self.rule
         return Problem(rule.origin, str(rule.key), f"{self.field}.{field}", sentence, code)
 
@@ -150,7 +151,7 @@ class DestinationRules:
                 self._tell(rule, "spec.exportTo", sentence)
 
     def _tell(self, rule: Rule, field: str, sentence: str) -> None:
-        self.problems.append(Problem(rule.origin, str(rule.key), field, sentence, Code.NOT_ENTITLED))
+        self.problems.append(Problem(rule.origin, str(rule.key), field, sentence, ConfigCode.NOT_ENTITLED))
 
     def subset(self, service: Service, name: str) -> tuple[Subset, Part] | None:
         for rule in self.of(service):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.discovery.label_names import NETWORK, REGION, SUBZONE, ZONE
 from l4.discovery.registry import Registry
@@ -25,6 +24,7 @@ from policies.balancing.locality import (
     priority_by_locality,
     share_of,
 )
+from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.destination_rule import Policy
 from waypoint.config.istio.traffic_policy import LocalityLb
 
@@ -89,10 +89,10 @@ def problems(policy: Policy, own: Place) -> Iterator[Problem]:
         sentence = (
             "has no effect: where this waypoint is, is not known; give its Node the label topology.kubernetes.io/region"
         )
-        yield part.problem(place, sentence, Code.LOCALITY_WITHOUT_EFFECT)
+        yield part.problem(place, sentence, ConfigCode.LOCALITY_WITHOUT_EFFECT)
     elif not setting.distribute and policy.outlier_detection is None:
         sentence = "has no effect without outlierDetection, by which endpoints are found to have failed; add it"
-        yield part.problem(place, sentence, Code.LOCALITY_WITHOUT_EFFECT)
+        yield part.problem(place, sentence, ConfigCode.LOCALITY_WITHOUT_EFFECT)
 
 
 def _by_setting(setting: LocalityLb, own: Place, *, fails_over: bool) -> Ranking:

@@ -14,7 +14,6 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct, field
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource
 from l4.discovery.objects import ROOT_NAMESPACE
@@ -23,6 +22,7 @@ from policies import wire_text
 from policies.attributes import ClusterName
 from policies.external_auth import ALL_NAMES, NO_NAMES, Authorizer, Names
 from waypoint.config.api_fields import HeaderName, is_path
+from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
 from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.gateway_api.external_auth import ALWAYS_TOLD, path_prefix_of
@@ -100,14 +100,14 @@ class Authorizers:
         if service is None:
             return
         if provider.name in self.by_name:
-            report.tell(place, f"a provider before it is named {provider.name!r}, too", Code.PROVIDER_INVALID)
+            report.tell(place, f"a provider before it is named {provider.name!r}, too", ConfigCode.PROVIDER_INVALID)
             return
         cluster = self._cluster(service)
         if cluster is None:
             sentence = (
                 f"no Service and no ServiceEntry has port {service.port} at {service.service}; what a policy asks"
             )
-            report.tell(f"{place}.service", f"{sentence} it about is denied", Code.PROVIDER_INVALID)
+            report.tell(f"{place}.service", f"{sentence} it about is denied", ConfigCode.PROVIDER_INVALID)
         self.by_name[provider.name] = _authorizer(provider.name, cluster, service, http)
 
     def _cluster(self, service: Service) -> ClusterName | None:
@@ -125,14 +125,14 @@ def _providers(text: str, report: Report) -> Iterator[tuple[str, ExtensionProvid
     its = _parsed(text)
     if its is None:
         sentence = f"is no YAML, or longer than {_MAX_TEXT} characters, so that no provider is known"
-        report.tell(place, sentence, Code.PROVIDER_INVALID)
+        report.tell(place, sentence, ConfigCode.PROVIDER_INVALID)
         return
     for index, it in enumerate(its):
         try:
             yield f"{place}.extensionProviders[{index}]", msgspec.convert(it, ExtensionProvider)
         except msgspec.ValidationError as error:
             sentence = f"the provider can't be used: {error}; what a policy asks it about is denied"
-            report.tell(f"{place}.extensionProviders[{index}]", sentence, Code.PROVIDER_INVALID)
+            report.tell(f"{place}.extensionProviders[{index}]", sentence, ConfigCode.PROVIDER_INVALID)
 
 
 @lru_cache(maxsize=4)

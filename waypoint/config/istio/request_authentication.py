@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct, field
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Strict, sentence_about
 from l4.config.shape import shape_of, unknown_fields
@@ -29,6 +28,7 @@ from policies import wire_text
 from policies.jwt import LISTS_OF_WORDS, Authentication, InlineKeys, JwtRule, RemoteKeys, plain_audience
 from policies.token_locations import DEFAULT_LOCATIONS, CookieLocation, HeaderLocation, Location, ParamLocation
 from waypoint.config.api_fields import HeaderName
+from waypoint.config.codes import ConfigCode
 from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, TargetRef, TargetRefs
 from waypoint.config.report import Report
@@ -143,7 +143,7 @@ class Authentications:
         report = Report(resource)
         if resource.value.spec.selector is not None and resource.value.spec.targets:
             sentence = "has no effect beside targetRefs: a policy is for pods or for a waypoint, not for both"
-            report.tell("spec.selector", sentence, Code.POLICY_NOT_TARGETED)
+            report.tell("spec.selector", sentence, ConfigCode.POLICY_NOT_TARGETED)
         hostnames = list(targets.of(resource, resource.value.spec.targets, report))
         if (
             hostnames or not resource.value.spec.targets
@@ -159,12 +159,12 @@ def _rule(content: Any, field: str, report: Report) -> JwtRule:
         rule = msgspec.convert(content, JWTRule)
     except msgspec.ValidationError as error:
         sentence = sentence_about(content, JWTRule, error)
-        report.tell(field, f"{sentence}; {_REFUSED}", Code.TOKENS_REFUSED)
+        report.tell(field, f"{sentence}; {_REFUSED}", ConfigCode.TOKENS_REFUSED)
         return _broken(content)
     if unknown := list(islice(unknown_fields(content, shape_of(JWTRule), field), _MAX_UNKNOWN)):
         for place in unknown:
             sentence = f"is not known here, and may be what keeps tokens out: is it spelled right? {_REFUSED}"
-            report.tell(place, sentence, Code.TOKENS_REFUSED)
+            report.tell(place, sentence, ConfigCode.TOKENS_REFUSED)
         return _broken(content)
     outputs = ((wire_text.header_name(it.header), it.claim) for it in rule.output_claim_to_headers)
     payload_header = rule.output_payload_to_header
@@ -220,6 +220,6 @@ def _keys(rule: JWTRule, field: str, report: Report) -> InlineKeys | RemoteKeys 
                 "it holds a private key, with which whoever reads this signs tokens: write the public half"
             )
     except InvalidKeys as error:
-        report.tell(f"{field}.jwks", f"{error}; {_REFUSED}", Code.TOKENS_REFUSED)
+        report.tell(f"{field}.jwks", f"{error}; {_REFUSED}", ConfigCode.TOKENS_REFUSED)
         return None
     return InlineKeys(hashlib.sha256(text).hexdigest()[:16], text)

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from l4.config.codes import Code
 from l4.config.resources import Resource
 from l4.discovery.authorization_policy import PolicyTargetRef
+from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
 from waypoint.config.api_fields import Group, Kind, Namespace, ObjectName
+from waypoint.config.codes import ConfigCode
 from waypoint.config.report import Report
 
 EVERYTHING = "*"
@@ -60,12 +61,12 @@ class SecurityTargets:
         """The hostnames of the services that the policy is for, EVERYTHING among them if it is for this waypoint."""
         if not refs:
             sentence = "names no target, so that no waypoint carries it out: add targetRefs"
-            report.tell("spec.targetRefs", sentence, Code.POLICY_NOT_TARGETED)
+            report.tell("spec.targetRefs", sentence, ConfigCode.POLICY_NOT_TARGETED)
         for index, ref in enumerate(refs):
             namespace, field = resource.key.namespace, f"spec.targetRefs[{index}]"
             if ref.namespace not in {None, namespace}:
                 sentence = f"a policy is for its own namespace {namespace} alone: move it to {ref.namespace}"
-                report.tell(field, sentence, Code.TARGET_NOT_FOUND)
+                report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
                 continue
             match ref.group, ref.kind:
                 case ("" | "core", "Service") | ("networking.istio.io", "ServiceEntry"):
@@ -76,23 +77,23 @@ class SecurityTargets:
                     yield from self._class(ref, namespace, field, report)
                 case _:
                     sentence = f"a policy can't be for {ref.kind} of group {ref.group!r}: name a Service, ServiceEntry,"
-                    report.tell(field, f"{sentence} Gateway or GatewayClass", Code.TARGET_NOT_FOUND)
+                    report.tell(field, f"{sentence} Gateway or GatewayClass", ConfigCode.TARGET_NOT_FOUND)
 
     def _services(self, ref: _Ref, namespace: str, field: str, report: Report) -> Iterator[str]:
         hostnames = self._hostnames.get((ref.kind, namespace, ref.name), ())
         if not hostnames:
             sentence = f"there is no {ref.kind} {namespace}/{ref.name}; the policy has no effect there"
-            report.tell(field, sentence, Code.TARGET_NOT_FOUND)
+            report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
         elif self._unbound.issuperset(hostnames):
             sentence = (
                 f"{ref.kind} {namespace}/{ref.name} is bound to no waypoint, so that nobody carries the policy out"
             )
-            report.tell(field, f"{sentence}; label it istio.io/use-waypoint", Code.POLICY_NOT_ENFORCED)
+            report.tell(field, f"{sentence}; label it istio.io/use-waypoint", DiscoveryCode.POLICY_NOT_ENFORCED)
         yield from hostnames
 
     def _class(self, ref: _Ref, namespace: str, field: str, report: Report) -> Iterator[str]:
         if namespace != ROOT_NAMESPACE:
             sentence = f"a policy for all waypoints of a class stands in the namespace {ROOT_NAMESPACE}"
-            report.tell(field, sentence, Code.TARGET_NOT_FOUND)
+            report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
         elif ref.name in self._classes:
             yield EVERYTHING

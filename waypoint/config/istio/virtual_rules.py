@@ -6,7 +6,7 @@ share of requests 503, as in Istio.
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 
-from l4.config.codes import Code
+from l4.config.codes import DocumentCode
 from l4.config.documents import ObjectKey
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
@@ -18,6 +18,7 @@ from policies.opaque import OpaqueRoute
 from policies.path_normalization import BASE, PathNormalization
 from policies.route import Match, Route, Rule, RuleSource, WeightedBackend
 from policies.timeout import NO_TIMEOUTS, Timeouts
+from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
 from waypoint.config.durations import seconds_of
 from waypoint.config.istio import virtual_service as api
@@ -91,7 +92,7 @@ class VirtualRules:
         resource = self._delegates.get((namespace, to.name))
         if resource is None:
             sentence = f"no VirtualService without hosts is named {namespace}/{to.name}; its requests are answered 500"
-            self._report.tell(field, sentence, Code.BACKEND_NOT_FOUND)
+            self._report.tell(field, sentence, ConfigCode.BACKEND_NOT_FOUND)
             yield from self._stopped(index, root)
             return
         exported = resource.value.spec.export_to
@@ -99,7 +100,7 @@ class VirtualRules:
             exported
         ):
             sentence = f"{resource.key} is not exported to {self._key.namespace}; its requests are answered 500"
-            self._report.tell(field, sentence, Code.REFERENCE_NOT_PERMITTED)
+            self._report.tell(field, sentence, ConfigCode.REFERENCE_NOT_PERMITTED)
             yield from self._stopped(index, root)
             return
         report = Report(resource)
@@ -109,15 +110,15 @@ class VirtualRules:
                 route = delegated(root, leaf)
             except ValueError as error:
                 sentence = f"does not go with {self._key} spec.http[{index}]: {error}; its requests are answered 500"
-                report.tell(f"spec.http[{number}]", sentence, Code.FILTER_INVALID)
+                report.tell(f"spec.http[{number}]", sentence, ConfigCode.FILTER_INVALID)
                 yield from rules._stopped(number, api.HTTPRoute(match=leaf.match or root.match, route=_ANYWHERE))
                 continue
             if route is None:
                 sentence = f"matches nothing of what {self._key} spec.http[{index}] passes on, and has no effect there"
-                report.tell(f"spec.http[{number}].match", sentence, Code.RULE_NEVER_MATCHES)
+                report.tell(f"spec.http[{number}].match", sentence, ConfigCode.RULE_NEVER_MATCHES)
             elif route.delegate is not None:
                 sentence = "a delegate can't delegate; its requests are answered 500"
-                report.tell(f"spec.http[{number}].delegate", sentence, Code.FILTER_INVALID)
+                report.tell(f"spec.http[{number}].delegate", sentence, ConfigCode.FILTER_INVALID)
                 yield from rules._stopped(number, route)
             else:
                 yield from rules._routes(number, route)
@@ -133,7 +134,7 @@ class VirtualRules:
     def _tell_harmless(self, field: str, match: api.HTTPMatch) -> None:
         if match.stat_prefix:
             sentence = "has no effect: there are no metrics by route here; ROUTE_NAME of the access log has its name"
-            self._report.tell(f"{field}.statPrefix", sentence, Code.NOT_CARRIED_OUT)
+            self._report.tell(f"{field}.statPrefix", sentence, DocumentCode.NOT_CARRIED_OUT)
 
     def opaque(self, section: str, routes: Sequence[api.TLSRoute | api.TCPRoute]) -> Iterator[OpaqueRoute]:
         for index, route in enumerate(routes):
@@ -144,7 +145,7 @@ class VirtualRules:
             for number, match in enumerate(route.match or (api.TCPMatch(),)):
                 if match.has_unread:
                     place, sentence = f"{field}.match[{number}]", "only sniHosts, port and gateways are looked at here"
-                    self._report.tell(place, f"has no effect: {sentence}", Code.NOT_CARRIED_OUT)
+                    self._report.tell(place, f"has no effect: {sentence}", DocumentCode.NOT_CARRIED_OUT)
                 elif self._is_for_us(match.gateways, match.port):
                     names = match.sni_hosts if isinstance(match, api.TLSMatch) else ("",)
                     yield from (OpaqueRoute("" if host == "*" else host.lower(), rule) for host in names)
@@ -180,7 +181,7 @@ class VirtualRules:
             return self._carried_out(index, route, prefix, name)
         except Refused as refused:
             sentence = f"{refused.sentence}; requests for the rule are answered with 500"
-            self._report.drop(f"spec.http[{index}].{refused.field}", sentence, Code.RULE_INVALID)
+            self._report.drop(f"spec.http[{index}].{refused.field}", sentence, ConfigCode.RULE_INVALID)
             return Rule(name, _NOWHERE, source=self._source(index, "http"))
 
     def _carried_out(self, index: int, route: api.HTTPRoute, prefix: bytes | None, name: str) -> Rule:
@@ -191,7 +192,7 @@ class VirtualRules:
             sentence = (
                 "has no effect: a retry goes where a first attempt would; see localityLbSetting of DestinationRule"
             )
-            self._report.tell(f"{field}.retries.retryRemoteLocalities", sentence, Code.NOT_CARRIED_OUT)
+            self._report.tell(f"{field}.retries.retryRemoteLocalities", sentence, DocumentCode.NOT_CARRIED_OUT)
         return Rule(
             name=name,
             backends=tuple(self._backends(field, route)),
@@ -243,7 +244,7 @@ class VirtualRules:
         if service is None:
             host = destination.host if "." in destination.host else f"{destination.host}.{self._key.namespace}.svc"
             sentence = f"{self._registry.why_no_host(host)}; {cost}"
-            self._report.tell(f"{field}.host", sentence, Code.BACKEND_NOT_FOUND)
+            self._report.tell(f"{field}.host", sentence, ConfigCode.BACKEND_NOT_FOUND)
             return None
         number = destination.port.number if destination.port is not None else None
         if number is None:
@@ -252,12 +253,12 @@ class VirtualRules:
         if port is None:
             known = ", ".join(str(it.port) for it in service.ports) or "none"
             sentence = f"{service.hostname} has no port {number}, but {known}; {cost}"
-            self._report.tell(f"{field}.port", sentence, Code.BACKEND_NOT_FOUND)
+            self._report.tell(f"{field}.port", sentence, ConfigCode.BACKEND_NOT_FOUND)
             return None
         cluster = self._clusters.of(service, port, destination.subset)
         if cluster is None:
             sentence = f"no DestinationRule for {service.hostname} has a subset {destination.subset}; {cost}"
-            self._report.tell(f"{field}.subset", sentence, Code.BACKEND_NOT_FOUND)
+            self._report.tell(f"{field}.subset", sentence, ConfigCode.BACKEND_NOT_FOUND)
         return cluster
 
     def _service(self, host: str) -> Service | None:

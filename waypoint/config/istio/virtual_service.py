@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from l4.config.resources import CLOSED, Ruled, RuleList
+from l4.config.resources import Ruled, RuleList
 from l4.discovery.objects import Metadata, PortNumber, is_ip
 from policies.grpc_status import CODES
 from policies.matching import Regex
@@ -18,6 +18,7 @@ from policies.retry import Condition
 from waypoint.config.api_fields import HeaderName
 from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.gateway_api.routes import decodes
+from waypoint.config.refused_rules import http_rules, l4_rules
 
 MESH = "mesh"
 _NOBODY = "-"
@@ -391,9 +392,9 @@ def _matches_in(rule: Mapping[str, Any], kind: type[Struct]) -> list[Any]:
 
 class VirtualService(Ruled, frozen=True):
     rule_lists: ClassVar[Mapping[str, RuleList]] = {
-        "http": RuleList(HTTPRoute, _http_stand_in),
-        "tls": RuleList(TLSRoute, _tls_stand_in, CLOSED, _check_tls),
-        "tcp": RuleList(TCPRoute, _tcp_stand_in, CLOSED),
+        "http": http_rules(HTTPRoute, _http_stand_in),
+        "tls": l4_rules(TLSRoute, _tls_stand_in, _check_tls),
+        "tcp": l4_rules(TCPRoute, _tcp_stand_in),
     }
 
     metadata: Metadata

@@ -10,7 +10,6 @@ https://istio.io/latest/docs/ops/best-practices/traffic-management/#split-virtua
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
@@ -19,6 +18,7 @@ from policies.opaque import OpaqueRoute
 from policies.path_match import PathKind
 from policies.path_normalization import BASE, PathNormalization
 from policies.route import Match, Route
+from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
 from waypoint.config.istio.virtual_rules import VirtualRules
 from waypoint.config.istio.virtual_service import MESH, HTTPMatch, VirtualService
@@ -79,10 +79,10 @@ class VirtualServices:
             resource = named.resource
             report, spec, consumer = Report(resource), resource.value.spec, self._consumer(resource, service)
             if not self._reach.sees(resource.key.namespace, spec.export_to, consumer):
-                report.tell("spec.exportTo", self._unseen(service, consumer), Code.NOT_ENTITLED)
+                report.tell("spec.exportTo", self._unseen(service, consumer), ConfigCode.NOT_ENTITLED)
             elif consumer in taken:
                 sentence = f"has no effect on port {port.port}: routes of the Gateway API are attached to "
-                report.tell(named.field, sentence + service.hostname, Code.POLICY_CONFLICTED)
+                report.tell(named.field, sentence + service.hostname, ConfigCode.POLICY_CONFLICTED)
             else:
                 rules = VirtualRules(
                     resource.key,
@@ -125,7 +125,7 @@ class VirtualServices:
             if host not in self._registry.services:
                 sentence = f"no Service and no ServiceEntry has the host {host}; the routes have no effect there"
                 origin, key = resource.origin, str(resource.key)
-                self.problems.append(Problem(origin, key, named.field, sentence, Code.PARENT_NOT_FOUND))
+                self.problems.append(Problem(origin, key, named.field, sentence, ConfigCode.PARENT_NOT_FOUND))
 
     def _of(self, service: Service) -> Iterator[_Named]:
         """Each object once, by the most particular of its hosts."""
@@ -147,7 +147,9 @@ class VirtualServices:
         for name, it in self._delegates.items():
             if name not in used:
                 sentence = "names no host, and no VirtualService delegates to it: it has no effect"
-                self.problems.append(Problem(it.origin, str(it.key), "spec.hosts", sentence, Code.PARENT_NOT_FOUND))
+                self.problems.append(
+                    Problem(it.origin, str(it.key), "spec.hosts", sentence, ConfigCode.PARENT_NOT_FOUND)
+                )
 
 
 def _matches(value: VirtualService) -> Iterator[HTTPMatch]:

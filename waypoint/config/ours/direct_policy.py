@@ -12,12 +12,13 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import to_builtins
 
-from l4.config.codes import CODES, Code, Level
+from l4.config.codes import Level
 from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.kubernetes import Gateway
 from l4.discovery.workload import Service, ServicePort
 from policies.route import Rule
+from waypoint.config.codes import ConfigCode
 from waypoint.config.gateway_api.attach import HTTP
 from waypoint.config.gateway_api.grpc_route import GRPCRoute
 from waypoint.config.gateway_api.http_route import HTTPRoute
@@ -134,21 +135,21 @@ class DirectPolicies(Generic[C]):
     def _attach(self, resource: Resource[Any], target: Target, field: str, report: Report) -> Condition | None:
         """None for what is another waypoint's."""
         if (sentence := self._targets.why_unknown(target)) is not None:
-            report.tell(field, sentence, Code.TARGET_NOT_FOUND)
+            report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
             return Condition("Accepted", False, "TargetNotFound", sentence)
         if not self._targets.is_ours(target):
             return None
         if (sentence := self._targets.why_without_effect(target)) is not None:
-            report.tell(field, sentence, Code.PROTOCOL_MISMATCH)
+            report.tell(field, sentence, ConfigCode.PROTOCOL_MISMATCH)
             return Condition("Accepted", False, "Invalid", sentence)
         owner = self._owners.setdefault(target, resource.key)
         if owner != resource.key:
             sentence = f"the older {owner} is in force at {target}; let one of them have the target"
-            report.tell(field, sentence, Code.POLICY_CONFLICTED)
+            report.tell(field, sentence, ConfigCode.POLICY_CONFLICTED)
             return Condition("Accepted", False, "Conflicted", sentence)
         known = len(report.problems)
         self.in_force[target] = self._compile(resource, target, report)
-        if (found := report.problems[known:]) and any(CODES[it.code].level is Level.ERROR for it in found):
+        if (found := report.problems[known:]) and any(it.code.level is Level.ERROR for it in found):
             return Condition("Accepted", False, "Invalid", "; ".join(f"{it.field}: {it.sentence}" for it in found))
         return Condition("Accepted", True, "Accepted", "the policy is in force")
 

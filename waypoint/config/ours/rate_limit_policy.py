@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from l4.config.codes import Code
 from l4.config.resources import Resource, Strict
 from l4.discovery.objects import Metadata, PortNumber
 from l4.discovery.registry import Registry
@@ -22,6 +21,7 @@ from policies.attributes import ClusterName
 from policies.path_normalization import PathNormalization
 from policies.rate_limit import Limit, LimitService, RateLimits, RateRule
 from waypoint.config.api_fields import ObjectName, SectionName, repeated
+from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
 from waypoint.config.durations import Duration, seconds_of
 from waypoint.config.ours.direct_policy import Target
@@ -163,7 +163,7 @@ class LimitCompiler:
         if service is None or its is None:
             consequence = "every request passes" if limit.fail_open else "every request is answered 500"
             sentence = f"there is no Service {namespace}/{name} with a port {port}; {consequence}"
-            report.tell("spec.global.service", sentence, Code.BACKEND_NOT_FOUND)
+            report.tell("spec.global.service", sentence, ConfigCode.BACKEND_NOT_FOUND)
             return f"{name}.{namespace}:{port}", None
         return f"{service.hostname}:{port}", self._clusters.of(service, its)
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from l4.config.codes import Code
 from tests.kit.lints import MESH, NAMESPACE, REVIEWS, WAYPOINT, lints, places
+from waypoint.ask.codes import LintCode
+from waypoint.config.codes import ConfigCode
 
 TO_REVIEWS = {"route": [{"destination": {"host": "reviews"}}]}
 
@@ -53,7 +54,7 @@ def prefix(path: str, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_a_rule_that_a_former_one_leaves_nothing_is_told(rules: tuple[dict[str, Any], ...]) -> None:
-    assert places(Code.RULE_NEVER_MATCHES, virtual(*rules)) == ["VirtualService default/it spec.http[1]"]
+    assert places(ConfigCode.RULE_NEVER_MATCHES, virtual(*rules)) == ["VirtualService default/it spec.http[1]"]
 
 
 @pytest.mark.parametrize(
@@ -72,13 +73,13 @@ def test_a_rule_that_a_former_one_leaves_nothing_is_told(rules: tuple[dict[str, 
     ],
 )
 def test_a_rule_that_still_gets_something_is_left_alone(rules: tuple[dict[str, Any], ...]) -> None:
-    assert places(Code.RULE_NEVER_MATCHES, virtual(*rules)) == []
+    assert places(ConfigCode.RULE_NEVER_MATCHES, virtual(*rules)) == []
 
 
 def test_of_a_rule_the_match_that_never_counts_is_told() -> None:
     later = {**TO_REVIEWS, "match": [{"uri": {"prefix": "/ab"}}, {"uri": {"prefix": "/b"}}]}
 
-    assert places(Code.RULE_NEVER_MATCHES, virtual(prefix("/a"), later)) == [
+    assert places(ConfigCode.RULE_NEVER_MATCHES, virtual(prefix("/a"), later)) == [
         "VirtualService default/it spec.http[1].match[0]"
     ]
 
@@ -92,23 +93,23 @@ def test_a_destination_of_several_ports_without_one_is_told() -> None:
     rule = {**TO_REVIEWS, "mirror": {"host": "reviews"}}
     chosen = {"route": [{"destination": {"host": "reviews", "port": {"number": 80}}}]}
 
-    found = places(Code.PORT_NOT_CHOSEN, virtual(rule, chosen), mesh=TWO_PORTS)
+    found = places(LintCode.PORT_NOT_CHOSEN, virtual(rule, chosen), mesh=TWO_PORTS)
 
     assert found == [
         "VirtualService default/it spec.http[0].mirror",
         "VirtualService default/it spec.http[0].route[0].destination",
     ]
-    assert places(Code.PORT_NOT_CHOSEN, virtual(rule)) == []
+    assert places(LintCode.PORT_NOT_CHOSEN, virtual(rule)) == []
 
 
 def test_a_virtual_service_of_a_service_without_a_waypoint_is_told() -> None:
     mesh = "---".join((NAMESPACE.replace(", istio.io/use-waypoint: waypoint", ""), REVIEWS))
 
-    assert places(Code.ROUTE_WITHOUT_WAYPOINT, virtual(TO_REVIEWS), mesh=mesh) == [
+    assert places(LintCode.ROUTE_WITHOUT_WAYPOINT, virtual(TO_REVIEWS), mesh=mesh) == [
         "VirtualService default/it spec.hosts[0]"
     ]
-    assert places(Code.ROUTE_WITHOUT_WAYPOINT, virtual(TO_REVIEWS, gateways=["front"]), mesh=mesh) == []
-    assert places(Code.ROUTE_WITHOUT_WAYPOINT, virtual(TO_REVIEWS)) == []
+    assert places(LintCode.ROUTE_WITHOUT_WAYPOINT, virtual(TO_REVIEWS, gateways=["front"]), mesh=mesh) == []
+    assert places(LintCode.ROUTE_WITHOUT_WAYPOINT, virtual(TO_REVIEWS)) == []
 
 
 # -- DestinationRule -----------------------------------------------------------------------------------------------
@@ -116,14 +117,14 @@ def test_a_virtual_service_of_a_service_without_a_waypoint_is_told() -> None:
 
 @pytest.mark.parametrize("host", ["nobody", "nobody.default.svc.cluster.local", "nobody.example.com"])
 def test_a_rule_for_a_host_that_there_is_not_is_told(host: str) -> None:
-    assert places(Code.TARGET_NOT_FOUND, istio("DestinationRule", {"host": host})) == [
+    assert places(ConfigCode.TARGET_NOT_FOUND, istio("DestinationRule", {"host": host})) == [
         "DestinationRule default/it spec.host"
     ]
 
 
 @pytest.mark.parametrize("host", ["reviews", "reviews.default.svc.cluster.local", "*.example.com"])
 def test_a_rule_for_a_host_that_there_may_be_is_left_alone(host: str) -> None:
-    assert places(Code.TARGET_NOT_FOUND, istio("DestinationRule", {"host": host})) == []
+    assert places(ConfigCode.TARGET_NOT_FOUND, istio("DestinationRule", {"host": host})) == []
 
 
 POD = """
@@ -144,7 +145,7 @@ def test_a_subset_that_selects_nothing_is_told_where_that_can_be_known(
     subsets = [{"name": "a", "labels": {"version": "v2"}}, {"name": "b", "labels": {"version": "v1"}}]
     rule = istio("DestinationRule", {"host": "reviews", "subsets": subsets})
 
-    found = places(Code.SUBSET_SELECTS_NOTHING, *running, rule)
+    found = places(LintCode.SUBSET_SELECTS_NOTHING, *running, rule)
 
     assert found == [f"DestinationRule default/it spec.subsets[{index}].labels" for index in empty]
 
@@ -153,7 +154,7 @@ def test_a_subset_of_a_service_whose_pods_are_not_known_is_left_alone() -> None:
     rule = istio("DestinationRule", {"host": "reviews", "subsets": [{"name": "a", "labels": {"version": "v1"}}]})
     mesh = "---".join((NAMESPACE, WAYPOINT, REVIEWS.split("---")[0]))
 
-    assert places(Code.SUBSET_SELECTS_NOTHING, rule, mesh=mesh) == []
+    assert places(LintCode.SUBSET_SELECTS_NOTHING, rule, mesh=mesh) == []
 
 
 # -- policies ------------------------------------------------------------------------------------------------------
@@ -167,7 +168,9 @@ def security(kind: str, spec: dict[str, Any], namespace: str = "default") -> str
 @pytest.mark.parametrize("namespace", ["default", "istio-system"])
 def test_a_policy_that_selects_no_pod_is_told(kind: str, namespace: str) -> None:
     def found(app: str) -> list[str]:
-        return places(Code.NO_WORKLOAD_SELECTED, security(kind, {"selector": {"matchLabels": {"app": app}}}, namespace))
+        return places(
+            LintCode.NO_WORKLOAD_SELECTED, security(kind, {"selector": {"matchLabels": {"app": app}}}, namespace)
+        )
 
     assert found("reviwes") == [f"{kind} {namespace}/it spec.selector"]
     assert found("reviews") == []
@@ -176,7 +179,7 @@ def test_a_policy_that_selects_no_pod_is_told(kind: str, namespace: str) -> None
 def test_where_no_pods_are_known_nothing_is_said_of_selectors() -> None:
     policy = security("AuthorizationPolicy", {"selector": {"matchLabels": {"app": "reviews"}}})
 
-    assert places(Code.NO_WORKLOAD_SELECTED, policy, mesh="---".join((NAMESPACE, WAYPOINT))) == []
+    assert places(LintCode.NO_WORKLOAD_SELECTED, policy, mesh="---".join((NAMESPACE, WAYPOINT))) == []
 
 
 def test_a_namespace_that_there_is_not_is_told() -> None:
@@ -184,14 +187,14 @@ def test_a_namespace_that_there_is_not_is_told() -> None:
     when = {"key": "source.namespace", "values": ["default", "nowhere"]}
     policy = security("AuthorizationPolicy", {"rules": [{"from": [source], "when": [when]}]})
 
-    found = places(Code.NAMESPACE_UNKNOWN, policy)
+    found = places(LintCode.NAMESPACE_UNKNOWN, policy)
 
     assert found == [
         "AuthorizationPolicy default/it spec.rules[0].from[0].source.namespaces[1]",
         "AuthorizationPolicy default/it spec.rules[0].from[0].source.notNamespaces[0]",
         "AuthorizationPolicy default/it spec.rules[0].when[0].values[1]",
     ]
-    assert places(Code.NAMESPACE_UNKNOWN, policy, mesh=REVIEWS) == []
+    assert places(LintCode.NAMESPACE_UNKNOWN, policy, mesh=REVIEWS) == []
 
 
 def test_a_waypoint_that_is_passed_by_is_told_once_however_many_pods_there_are() -> None:
@@ -205,14 +208,14 @@ def test_a_waypoint_that_is_passed_by_is_told_once_however_many_pods_there_are()
     target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"}
     policy = security("AuthorizationPolicy", {"targetRefs": [target], "rules": rules})
 
-    (problem,) = (it for it in lints(*pods, service, policy) if it.code is Code.WAYPOINT_PASSED_BY)
+    (problem,) = (it for it in lints(*pods, service, policy) if it.code is LintCode.WAYPOINT_PASSED_BY)
 
     assert "whoever calls reviews-1 (or 2 more) by its own address" in problem.sentence
 
 
 def test_a_label_that_is_there_is_not_advised() -> None:
     mesh = "---".join((NAMESPACE, REVIEWS))
-    (problem,) = (it for it in lints(virtual(TO_REVIEWS), mesh=mesh) if it.code is Code.ROUTE_WITHOUT_WAYPOINT)
+    (problem,) = (it for it in lints(virtual(TO_REVIEWS), mesh=mesh) if it.code is LintCode.ROUTE_WITHOUT_WAYPOINT)
 
     assert "the label istio.io/use-waypoint: waypoint of Namespace default leads to none" in problem.sentence
     assert "label it" not in problem.sentence

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from l4.config.codes import Code
 from l4.config.settings import Settings
 from policies.path_normalization import PathNormalization
 from policies.value_match import Paths
 from tests.kit.lints import MESH, lints, places
 from waypoint.ask.analyze import analyze
+from waypoint.ask.codes import LintCode
 from waypoint.ask.load import load
 from waypoint.http.settings import HttpSettings
 
@@ -45,14 +45,14 @@ spec:
     ],
 )
 def test_a_policy_is_told_that_another_spelling_gets_past_it(operation: str, action: str, is_open: bool) -> None:
-    found = places(Code.PATH_LEFT_OPEN, policy(operation, action))
+    found = places(LintCode.PATH_LEFT_OPEN, policy(operation, action))
 
     field = operation[1:].partition(":")[0]
     assert found == ([f"AuthorizationPolicy default/p spec.rules[0].to[0].operation.{field}[0]"] if is_open else [])
 
 
 def test_what_is_told_gets_past_indeed_and_the_setting_that_is_named_closes_it() -> None:
-    (it,) = [it for it in lints(policy("{paths: [/admin]}")) if it.code is Code.PATH_LEFT_OPEN]
+    (it,) = [it for it in lints(policy("{paths: [/admin]}")) if it.code is LintCode.PATH_LEFT_OPEN]
     told = it.sentence.removeprefix("requests for ").partition(" get past")[0].split(", ")
 
     assert set(told) == {"/%2Fadmin", "/ADMIN", "//admin"}
@@ -72,4 +72,4 @@ def test_with_the_setting_that_closes_it_nothing_is_told(mode: str, told: bool, 
 
     analysis = analyze(load([tmp_path], None, Settings(HttpSettings(path_normalization=mode)), stdin=text))
 
-    assert (Code.PATH_LEFT_OPEN in {it.code for it in analysis.problems}) is told
+    assert (LintCode.PATH_LEFT_OPEN in {it.code for it in analysis.problems}) is told

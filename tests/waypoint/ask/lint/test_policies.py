@@ -2,8 +2,9 @@
 
 import pytest
 
-from l4.config.codes import Code
+from l4.discovery.codes import DiscoveryCode
 from tests.kit.lints import places
+from waypoint.ask.codes import LintCode
 
 POD = """
 apiVersion: v1
@@ -27,7 +28,7 @@ WAYPOINT_ONLY = "rules: [{from: [{source: {serviceAccounts: [waypoint]}}]}]"
 
 
 def test_a_policy_that_clients_can_go_round_is_told() -> None:
-    found = places(Code.WAYPOINT_PASSED_BY, POD, _policy(GETS))
+    found = places(LintCode.WAYPOINT_PASSED_BY, POD, _policy(GETS))
 
     assert found == ["AuthorizationPolicy default/policy spec.targetRefs"]
 
@@ -44,18 +45,18 @@ def test_a_policy_that_clients_can_go_round_is_told() -> None:
     ids=["there is a companion", "no ztunnel", "AUDIT", "on trial", "it is the ztunnel's own"],
 )
 def test_a_policy_that_nobody_can_go_round_or_that_denies_nothing_is_left_alone(texts: list[str]) -> None:
-    assert places(Code.WAYPOINT_PASSED_BY, *texts) == []
+    assert places(LintCode.WAYPOINT_PASSED_BY, *texts) == []
 
 
 def test_a_companion_on_trial_guards_nothing() -> None:
     trial = _policy(WAYPOINT_ONLY, "companion", "istio.io/dry-run: 'true'")
 
-    assert places(Code.WAYPOINT_PASSED_BY, POD, _policy(GETS), trial) != []
+    assert places(LintCode.WAYPOINT_PASSED_BY, POD, _policy(GETS), trial) != []
 
 
 def test_what_a_ztunnel_cannot_carry_out_is_told() -> None:
     audit = _policy("action: AUDIT, rules: [{}]")
     modes = audit.replace("AuthorizationPolicy", "PeerAuthentication").replace("action: AUDIT, rules: [{}]", "mtls: 7")
 
-    assert places(Code.POLICY_NOT_ENFORCED, audit) == ["AuthorizationPolicy default/policy spec.action"]
-    assert places(Code.AUTHORIZATION_INVALID, modes) == ["PeerAuthentication default/policy spec.mtls"]
+    assert places(DiscoveryCode.POLICY_NOT_ENFORCED, audit) == ["AuthorizationPolicy default/policy spec.action"]
+    assert places(DiscoveryCode.AUTHORIZATION_INVALID, modes) == ["PeerAuthentication default/policy spec.mtls"]

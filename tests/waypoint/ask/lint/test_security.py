@@ -1,7 +1,7 @@
 import pytest
 
-from l4.config.codes import Code
 from tests.kit.lints import MESH, NAMESPACE, REVIEWS, WAYPOINT, places
+from waypoint.ask.codes import LintCode
 
 PATHS = "{to: [{operation: {paths: [/admin]}}]}"
 OUTSIDE = (
@@ -28,7 +28,7 @@ spec: {{{target}, action: ALLOW, rules: [{rule}]}}
     ],
 )
 def test_a_policy_with_http_fields_that_goes_to_ztunnels_is_told(rule: str, field: str) -> None:
-    found = places(Code.SELECTOR_POLICY_WITH_L7, authorization(rule))
+    found = places(LintCode.SELECTOR_POLICY_WITH_L7, authorization(rule))
 
     assert found == [f"AuthorizationPolicy default/policy spec.rules[0].{field}"]
 
@@ -38,22 +38,24 @@ def test_a_policy_that_ztunnels_can_judge_or_that_goes_to_a_waypoint_is_left_alo
     l4 = f"{{{who}, {where}, when: [{{key: source.ip, values: [a]}}]}}"
     to_waypoint = authorization(PATHS, "targetRefs: [{kind: Service, group: '', name: reviews}]")
 
-    assert places(Code.SELECTOR_POLICY_WITH_L7, authorization(l4)) == []
-    assert places(Code.SELECTOR_POLICY_WITH_L7, to_waypoint) == []
+    assert places(LintCode.SELECTOR_POLICY_WITH_L7, authorization(l4)) == []
+    assert places(LintCode.SELECTOR_POLICY_WITH_L7, to_waypoint) == []
 
 
 def test_outside_the_mesh_a_sidecar_may_judge_http() -> None:
-    assert places(Code.SELECTOR_POLICY_WITH_L7, authorization(PATHS), mesh=OUTSIDE) == []
+    assert places(LintCode.SELECTOR_POLICY_WITH_L7, authorization(PATHS), mesh=OUTSIDE) == []
 
 
 def test_claims_of_tokens_that_nobody_checks_are_told() -> None:
     principals = authorization("{from: [{source: {requestPrincipals: ['*']}}]}")
     claims = authorization("{when: [{key: 'request.auth.claims[group]', values: [a]}]}")
 
-    assert places(Code.CLAIMS_NOT_CHECKED, principals) == [
+    assert places(LintCode.CLAIMS_NOT_CHECKED, principals) == [
         "AuthorizationPolicy default/policy spec.rules[0].from[0].source.requestPrincipals"
     ]
-    assert places(Code.CLAIMS_NOT_CHECKED, claims) == ["AuthorizationPolicy default/policy spec.rules[0].when[0].key"]
+    assert places(LintCode.CLAIMS_NOT_CHECKED, claims) == [
+        "AuthorizationPolicy default/policy spec.rules[0].when[0].key"
+    ]
 
 
 @pytest.mark.parametrize("namespace", ["default", "istio-system"])
@@ -65,7 +67,7 @@ metadata: {{name: jwt, namespace: {namespace}}}
 """
     policy = authorization("{from: [{source: {requestPrincipals: ['*']}}]}")
 
-    assert places(Code.CLAIMS_NOT_CHECKED, policy, checked) == []
+    assert places(LintCode.CLAIMS_NOT_CHECKED, policy, checked) == []
 
 
 def network(spec: str, name: str = "policy") -> str:
@@ -85,7 +87,7 @@ CLOSED = ["NetworkPolicy default/policy spec.ingress"]
     ],
 )
 def test_a_network_policy_that_keeps_tunnels_out_is_told(spec: str) -> None:
-    assert places(Code.HBONE_PORT_BLOCKED, network(spec)) == CLOSED
+    assert places(LintCode.HBONE_PORT_BLOCKED, network(spec)) == CLOSED
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_a_network_policy_that_keeps_tunnels_out_is_told(spec: str) -> None:
     ],
 )
 def test_a_network_policy_that_lets_tunnels_in_or_selects_nobody_is_left_alone(spec: str) -> None:
-    assert places(Code.HBONE_PORT_BLOCKED, network(spec)) == []
+    assert places(LintCode.HBONE_PORT_BLOCKED, network(spec)) == []
 
 
 def test_a_policy_that_denies_everything_is_opened_by_one_beside_it() -> None:
@@ -109,8 +111,8 @@ def test_a_policy_that_denies_everything_is_opened_by_one_beside_it() -> None:
     reviews = network("podSelector: {matchLabels: {app: reviews}}, ingress: [{ports: [{port: 15008}]}]", name="open")
     ratings = network("podSelector: {matchLabels: {app: ratings}}, ingress: [{ports: [{port: 15008}]}]", name="open")
 
-    assert places(Code.HBONE_PORT_BLOCKED, deny, reviews) == []
-    assert places(Code.HBONE_PORT_BLOCKED, deny, ratings) == CLOSED
+    assert places(LintCode.HBONE_PORT_BLOCKED, deny, reviews) == []
+    assert places(LintCode.HBONE_PORT_BLOCKED, deny, ratings) == CLOSED
 
 
 def test_where_no_pods_are_known_only_what_nothing_opens_is_told() -> None:
@@ -118,12 +120,12 @@ def test_where_no_pods_are_known_only_what_nothing_opens_is_told() -> None:
     deny = network("podSelector: {matchLabels: {app: reviews}}, policyTypes: [Ingress]")
     opened = network("podSelector: {matchLabels: {app: x}}, ingress: [{ports: [{port: 15008}]}]", name="open")
 
-    assert places(Code.HBONE_PORT_BLOCKED, deny, mesh=mesh) == CLOSED
-    assert places(Code.HBONE_PORT_BLOCKED, deny, opened, mesh=mesh) == []
+    assert places(LintCode.HBONE_PORT_BLOCKED, deny, mesh=mesh) == CLOSED
+    assert places(LintCode.HBONE_PORT_BLOCKED, deny, opened, mesh=mesh) == []
 
 
 def test_outside_the_mesh_no_tunnels_come_in() -> None:
-    assert places(Code.HBONE_PORT_BLOCKED, network("podSelector: {}, policyTypes: [Ingress]"), mesh=OUTSIDE) == []
+    assert places(LintCode.HBONE_PORT_BLOCKED, network("podSelector: {}, policyTypes: [Ingress]"), mesh=OUTSIDE) == []
 
 
 @pytest.mark.parametrize(
@@ -132,4 +134,4 @@ def test_outside_the_mesh_no_tunnels_come_in() -> None:
 def test_nonsense_is_passed_over(spec: str) -> None:
     policy = f"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a}}\nspec: {{{spec}}}\n"
 
-    assert places(Code.SELECTOR_POLICY_WITH_L7, policy, network(spec), mesh=MESH) == []
+    assert places(LintCode.SELECTOR_POLICY_WITH_L7, policy, network(spec), mesh=MESH) == []

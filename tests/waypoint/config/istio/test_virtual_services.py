@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import yaml
 
-from l4.config.codes import Code
+from l4.config.codes import Code, DocumentCode
 from policies.attributes import Identity, Peer, RequestHead
 from policies.route import Rule
 from tests.kit.snapshots import compiled, documents_of
 from tests.waypoint.config.test_reach import MESH
+from waypoint.config.codes import ConfigCode
 from waypoint.config.snapshot import Snapshot
 
 REVIEWS = "reviews.default.svc.cluster.local"
@@ -108,7 +109,7 @@ def test_a_delegate_that_asks_for_something_else_has_no_effect_and_is_told() -> 
     snapshot = snapshot_of(virtual("a", ROOT, ALL), leaf(on("/elsewhere"), on("/shop/x")))
 
     assert [taken(snapshot, it) for it in ("/elsewhere", "/shop/x")] == ["a http[1]", "shop http[1]"]
-    assert problems(snapshot) == [("shop", "spec.http[0].match", Code.RULE_NEVER_MATCHES)]
+    assert problems(snapshot) == [("shop", "spec.http[0].match", ConfigCode.RULE_NEVER_MATCHES)]
 
 
 def test_what_the_root_says_of_a_request_counts_before_the_delegate() -> None:
@@ -129,11 +130,11 @@ def test_what_the_root_says_of_a_request_counts_before_the_delegate() -> None:
 @pytest.mark.parametrize(
     ("delegate", "code"),
     [
-        (virtual("other", ALL, hosts=()), Code.BACKEND_NOT_FOUND),
-        (leaf(ALL, namespace="other"), Code.BACKEND_NOT_FOUND),
-        (leaf(ALL, exportTo=["elsewhere"]), Code.REFERENCE_NOT_PERMITTED),
-        (leaf({"match": [], "delegate": {"name": "shop"}}), Code.FILTER_INVALID),
-        (virtual("shop", ALL, hosts=("nowhere.example",)), Code.BACKEND_NOT_FOUND),
+        (virtual("other", ALL, hosts=()), ConfigCode.BACKEND_NOT_FOUND),
+        (leaf(ALL, namespace="other"), ConfigCode.BACKEND_NOT_FOUND),
+        (leaf(ALL, exportTo=["elsewhere"]), ConfigCode.REFERENCE_NOT_PERMITTED),
+        (leaf({"match": [], "delegate": {"name": "shop"}}), ConfigCode.FILTER_INVALID),
+        (virtual("shop", ALL, hosts=("nowhere.example",)), ConfigCode.BACKEND_NOT_FOUND),
     ],
 )
 def test_requests_for_a_delegate_that_cannot_be_used_go_nowhere_else(delegate: str, code: Code) -> None:
@@ -159,7 +160,7 @@ def test_a_delegate_of_another_namespace_names_its_own_services() -> None:
 
 
 def test_a_delegate_that_nobody_uses_is_told() -> None:
-    assert problems(snapshot_of(leaf(ALL))) == [("shop", "spec.hosts", Code.PARENT_NOT_FOUND)]
+    assert problems(snapshot_of(leaf(ALL))) == [("shop", "spec.hosts", ConfigCode.PARENT_NOT_FOUND)]
 
 
 # -- what one rule says --------------------------------------------------------------------------------------------
@@ -217,6 +218,6 @@ def test_what_has_no_effect_is_told() -> None:
     rule = {**ROUTE, "match": [{"statPrefix": "a"}], "retries": {"attempts": 1, "retryRemoteLocalities": True}}
 
     assert problems(snapshot_of(virtual("a", rule))) == [
-        ("a", "spec.http[0].match[0].statPrefix", Code.NOT_CARRIED_OUT),
-        ("a", "spec.http[0].retries.retryRemoteLocalities", Code.NOT_CARRIED_OUT),
+        ("a", "spec.http[0].match[0].statPrefix", DocumentCode.NOT_CARRIED_OUT),
+        ("a", "spec.http[0].retries.retryRemoteLocalities", DocumentCode.NOT_CARRIED_OUT),
     ]

@@ -4,20 +4,17 @@ import asyncio
 import gc
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-import uvloop
-
-from l4 import signals, version
-from l4.admin import OperatorAddresses, OperatorPorts, PortUnavailable
+from l4 import program, signals, version
+from l4.admin import OperatorAddresses, OperatorPorts
 from l4.config.documents import Problem
 from l4.config.folder import FolderSource
 from l4.config.holder import Holder
-from l4.config.settings import InvalidSetting, Settings
+from l4.config.settings import Settings
 from l4.config.source import Answer, Source, in_a_thread
 from l4.configuration import ConfigurationReport
 from l4.discovery import kubernetes
@@ -29,11 +26,10 @@ from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.settings import DrainSettings
 from l4.identity.files import FolderStore
 from l4.identity.source import CertificateSource
-from l4.net import descriptors
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
 from l4.settings import SECTIONS
-from l4.telemetry.access_log import CannotOpenLog, open_access_log
+from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.ztunnel.node import Node
@@ -79,7 +75,7 @@ class Ztunnel:
         self._settings = settings
         self._mesh = settings.of(Mesh)
         self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
+        self._stopping = signals.Stopping()
         self._source = source
         self._discovery = Discovery(kubernetes.KINDS, self._mesh)
         self._registry = Holder(Registry())
@@ -91,12 +87,12 @@ class Ztunnel:
             self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
         self._pods = Pods(self._node, options.node, options.hbone_port)
-        self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.set)
+        self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.begin)
         self._report = ConfigurationReport(log, self._operators.readiness, self._metrics)
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
-        signals.follow(self._stop, self._access_log)
+        signals.follow(self._stopping, self._access_log)
         options = self._options
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._apply(self._prepare(await self._source.load()))
@@ -130,12 +126,6 @@ class Ztunnel:
             if (seconds := self._certificates.seconds_left) is not None:
                 self._metrics.certificate_expires(seconds)
             self._operators.readiness.concern("certificates", self._certificates.concern)
-
-    def _stop(self) -> None:
-        """The first signal starts draining; the second exits immediately."""
-        if self._stopping.is_set():
-            os._exit(1)
-        self._stopping.set()
 
     def _prepare(self, answer: Answer) -> "_Prepared":
         """Build the registry, the policies and the messages. Runs in a thread while nothing else decodes."""
@@ -209,17 +199,10 @@ class _Prepared:
 
 def run(options: RunOptions) -> None:
     """Run the program. If it cannot start, it exits with a message."""
-    with ProcessLog() as process_log:
-        logging.getLogger("hpack").setLevel(logging.WARNING)
-        descriptors.raise_limit()
 
-        async def main() -> None:
-            files = FolderStore(options.certificates, options.trust_bundle, options.revocations)
-            settings, source = Settings.from_environment(os.environ, SECTIONS), FolderSource(options.resources)
-            await Ztunnel(options, settings, process_log, files, source).run()
+    async def main(process_log: ProcessLog) -> None:
+        files = FolderStore(options.certificates, options.trust_bundle, options.revocations)
+        settings, source = Settings.from_environment(os.environ, SECTIONS), FolderSource(options.resources)
+        await Ztunnel(options, settings, process_log, files, source).run()
 
-        try:
-            uvloop.run(main())
-        except (InvalidSetting, PortUnavailable, CannotOpenLog) as error:
-            process_log.write(f"ztunnel: {error}")
-            sys.exit(1)
+    program.run("ztunnel", main)

@@ -14,26 +14,23 @@ import os
 import socket
 import sys
 
-import uvloop
-
-from l4 import signals, version
-from l4.admin import OperatorAddresses, PortUnavailable
+from l4 import program, signals, version
+from l4.admin import OperatorAddresses
 from l4.config.folder import FolderSource
-from l4.config.settings import InvalidSetting, Settings
+from l4.config.settings import Settings
 from l4.config.source import Source
 from l4.hbone.settings import DrainSettings
-from l4.identity.certificate import InvalidCertificate
 from l4.identity.files import FileStore
 from l4.identity.source import NoCertificate, OwnCertificate
-from l4.net import descriptors, pressure
-from l4.net.listener import CannotListen, bind
+from l4.net import pressure
+from l4.net.listener import bind
 from l4.net.memory import give_back, give_back_unused
 from l4.net.tasks import Tasks
-from l4.telemetry.access_log import CannotOpenLog, open_access_log
+from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.telemetry.tracing import start_tracer
-from l4.telemetry.tracing_settings import InvalidTracing, TracingSettings
+from l4.telemetry.tracing_settings import TracingSettings
 from waypoint.config.pipeline import Pipeline
 from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
@@ -71,7 +68,7 @@ class Waypoint:
         self._options = options
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
+        self._stopping = signals.Stopping()
 
         self._certificate = certificate
         self._metrics = MeshMetrics(COMPONENT, version.installed())
@@ -88,7 +85,7 @@ class Waypoint:
         parts = Parts(settings, certificate, options.own_ip, self._access_log, self._tracer, self._recorder)
         self._workers = (assemble(parts),)
         answering = [LocalWorker(f"worker {number}", it) for number, it in enumerate(self._workers, start=1)]
-        self._supervisor = Supervisor(answering, self._metrics, {"configuration", "certificate"}, self._stopping.set)
+        self._supervisor = Supervisor(answering, self._metrics, {"configuration", "certificate"}, self._stopping.begin)
         readiness = self._supervisor.readiness
         self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)
         gateway = options.gateway
@@ -104,7 +101,7 @@ class Waypoint:
 
     async def run(self) -> None:
         """Serve until told to stop, then drain. Raises what makes starting impossible."""
-        signals.follow(self._stop, self._access_log)
+        signals.follow(self._stopping, self._access_log)
         options = self._options
         sockets = [self._bind() for _ in self._workers]
         await self._supervisor.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
@@ -186,14 +183,6 @@ class Waypoint:
         else:
             readiness.done("certificate")
 
-    def _stop(self) -> None:
-        """The first signal drains, the second ends the process at once."""
-        if self._stopping.is_set():
-            log.warning("stopping at once")
-            logging.shutdown()
-            os._exit(1)
-        self._stopping.set()
-
 
 def certificate_of_files(options: RunOptions) -> OwnCertificate:
     """The certificate of the command line's files. Raises InvalidCertificate."""
@@ -203,27 +192,12 @@ def certificate_of_files(options: RunOptions) -> OwnCertificate:
 
 
 def run(options: RunOptions) -> None:
-    """The program. Ends the process with a sentence when it can't start."""
-    with ProcessLog() as process_log:
-        logging.getLogger("hpack").setLevel(logging.WARNING)
-        descriptors.raise_limit()
-        environment = dict(os.environ)
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it prints would wait for whoever reads standard error
+    """Run the program. If it cannot start, it exits with a message."""
+    environment = dict(os.environ)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error, and wait for its reader
 
-        async def main() -> None:
-            settings, source = Settings.from_environment(environment, SECTIONS), FolderSource(options.resources)
-            await Waypoint(options, settings, environment, process_log, certificate_of_files(options), source).run()
+    async def main(process_log: ProcessLog) -> None:
+        settings, source = Settings.from_environment(environment, SECTIONS), FolderSource(options.resources)
+        await Waypoint(options, settings, environment, process_log, certificate_of_files(options), source).run()
 
-        try:
-            uvloop.run(main())
-        except (
-            InvalidSetting,
-            InvalidTracing,
-            InvalidCertificate,
-            CannotListen,
-            CannotOpenLog,
-            CannotRecord,
-            PortUnavailable,
-        ) as error:
-            process_log.write(f"waypoint: {error}")
-            sys.exit(1)
+    program.run("waypoint", main, CannotRecord)

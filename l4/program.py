@@ -1,0 +1,43 @@
+"""How both programs start and end.
+
+The event loop is uvloop's, and standard error is a log that nobody waits for. What makes starting impossible ends the
+process with one sentence and exit status 1.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from l4.admin import PortUnavailable
+from l4.config.settings import InvalidSetting
+from l4.identity.certificate import InvalidCertificate
+from l4.net import descriptors
+from l4.net.listener import CannotListen
+from l4.telemetry.access_log import CannotOpenLog
+from l4.telemetry.process_log import ProcessLog
+from l4.telemetry.tracing_settings import InvalidTracing
+
+_CANNOT_START: tuple[type[Exception], ...] = (
+    InvalidSetting,
+    InvalidTracing,
+    InvalidCertificate,
+    CannotListen,
+    CannotOpenLog,
+    PortUnavailable,
+)
+
+
+def run(name: str, main: Callable[[ProcessLog], Coroutine[Any, Any, None]], *cannot_start: type[Exception]) -> None:
+    """Run `main` until it returns. The exceptions `cannot_start`, and those of l4, say why starting is impossible."""
+    reasons = _CANNOT_START + cannot_start
+    with ProcessLog() as process_log:
+        logging.getLogger("hpack").setLevel(logging.WARNING)
+        descriptors.raise_limit()
+        try:
+            uvloop.run(main(process_log))
+        except reasons as error:
+            process_log.write(f"{name}: {error}")
+            sys.exit(1)

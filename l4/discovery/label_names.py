@@ -11,6 +11,8 @@ USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace"
 WAYPOINT_FOR = "istio.io/waypoint-for"
 DATAPLANE_MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"
+XFCC_INCLUDES_CLIENT = "ambient.istio.io/xfcc-include-client-identity"
+"""On a waypoint's Gateway or pods."""
 TUNNEL = "networking.istio.io/tunnel"
 
 NETWORK = "topology.istio.io/network"

@@ -6,7 +6,7 @@ Names and precedence are istiod's.
 import re
 from collections.abc import Iterable, Mapping
 
-from l4.discovery.label_names import REDIRECTION, TUNNEL
+from l4.discovery.label_names import REDIRECTION, TUNNEL, XFCC_INCLUDES_CLIENT
 from l4.discovery.objects import Metadata, OwnerReference
 from l4.discovery.workload import TunnelProtocol
 
@@ -27,6 +27,11 @@ def tunnel_protocol(labels: Mapping[str, str], annotations: Mapping[str, str]) -
 def is_redirected(annotations: Mapping[str, str]) -> bool:
     """Whether the workload's connections are redirected to its node's ztunnel."""
     return annotations.get(REDIRECTION) == "enabled"
+
+
+def tells_client(annotations: Mapping[str, str]) -> bool:
+    """Whether a waypoint tells its destinations who the client is, in x-forwarded-client-cert."""
+    return annotations.get(XFCC_INCLUDES_CLIENT) == "true"
 
 
 def canonical_name(labels: Mapping[str, str], workload_name: str) -> str:

@@ -11,7 +11,16 @@ from typing import Any
 
 from l4.config.documents import ObjectKey
 from l4.config.resources import Resource, Resources
-from l4.discovery.labels import canonical_name, canonical_revision, entry_name, pod_name_and_kind, tunnel_protocol
+from l4.discovery.capture import capture_of
+from l4.discovery.labels import (
+    canonical_name,
+    canonical_revision,
+    entry_name,
+    is_redirected,
+    pod_name_and_kind,
+    tells_client,
+    tunnel_protocol,
+)
 from l4.discovery.mesh import Mesh
 from l4.discovery.objects import NodeObject, Pod, canonical_ip, is_ip
 from l4.discovery.service_entry import WorkloadEntry
@@ -197,10 +206,12 @@ class Members:
             cluster_id=self._mesh.cluster_id,
             network=self._mesh.network,
             labels=meta.labels,
-            annotations=meta.annotations,
             waypoint=self._bindings.of_workload(resource, meta.labels),
             ports=tuple(sorted({port.container_port for container in pod.spec.containers for port in container.ports})),
             locality=_locality(meta.labels, pod.spec.node_name, self.localities),
+            is_redirected=is_redirected(meta.annotations),
+            capture=capture_of(meta.annotations, f"{meta.namespace}/{meta.name}"),
+            tells_client=tells_client(meta.annotations),
         )
         order = (False, resource.key.namespace, resource.key.name)
         return Member(order, workload, meta.labels, pod.port_names, is_nameless=pod.spec.host_network)
@@ -231,11 +242,11 @@ class Members:
             cluster_id=self._mesh.cluster_id,
             network=spec.network or self._mesh.network,
             labels=labels,
-            annotations=meta.annotations,
             waypoint=self._bindings.of_workload(resource, labels),
             locality=spec.locality,
             capacity=max(spec.weight, 1),
             ports=tuple(sorted(set(spec.ports.values()))),
+            tells_client=tells_client(meta.annotations),
         )
         return Member(order, workload, labels, spec.ports, is_entry=True, name="" if address else spec.address.lower())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from functools import cached_property
 
+from l4.discovery.capture import NO_CAPTURE, Capture
 from policies.attributes import Identity
 from policies.balancing.endpoint import WorkloadLabels
 from policies.balancing.locality import NEAREST, Rank
@@ -65,7 +66,8 @@ class Workload:
     """One running instance.
 
     `ports` are declared by its containers. `locality` is `region/zone/subzone`, or the known parts. `is_leaving`:
-    terminating, but still serving.
+    terminating, but still serving. `is_redirected`: its connections go through its node's ztunnel, by a redirection or
+    by the `capture` that it asks for. `tells_client`: a waypoint that tells its destinations who the client is.
     """
 
     uid: str
@@ -83,12 +85,14 @@ class Workload:
     cluster_id: str = "Kubernetes"
     network: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
     waypoint: GatewayAddress | None = None
     capacity: int = 1
     ports: tuple[int, ...] = ()
     locality: str = ""
     is_leaving: bool = False
+    is_redirected: bool = False
+    capture: Capture = NO_CAPTURE
+    tells_client: bool = False
 
     @property
     def health(self) -> Health:

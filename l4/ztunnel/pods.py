@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from l4.discovery.labels import is_redirected
+from l4.discovery.capture import Address
 from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
@@ -18,7 +18,7 @@ from l4.identity.source import CertificateAwaited, NoCertificate, WorkloadCertif
 from l4.net.listener import CannotListen, Listener, bind
 from l4.telemetry.process_log import EACH
 from l4.ztunnel import capture
-from l4.ztunnel.capture import Address, InvalidCapture
+from l4.ztunnel.capture import InvalidCapture
 from l4.ztunnel.carry import reset
 from l4.ztunnel.node import Node
 from l4.ztunnel.proxy import inbound, passthrough
@@ -197,7 +197,7 @@ def _is_ours(registry: Registry, pod: Workload) -> bool:
     Other pods with HBONE listen on port 15008 themselves. Pods that share an address with their node or another pod
     cannot be identified by address.
     """
-    return is_redirected(pod.annotations) and all(registry.workload_at(address) is pod for address in pod.addresses)
+    return pod.is_redirected and all(registry.workload_at(address) is pod for address in pod.addresses)
 
 
 def _has_moved(before: Workload, after: Workload) -> bool:

@@ -13,6 +13,7 @@ from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.index import Update
 from l4.discovery.kubernetes import Gateway
+from l4.discovery.labels import tells_client
 from l4.discovery.registry import Moved, Registry
 from l4.discovery.waypoints import serves
 from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
@@ -47,7 +48,6 @@ from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, Destination
 from waypoint.config.status import AuthorizationStatus, PolicyStatus, RouteStatus
 from waypoint.config.version import Version
 
-TELLS_CLIENT = "ambient.istio.io/xfcc-include-client-identity"
 _KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
 
 
@@ -209,9 +209,8 @@ def _ready(workload: Workload) -> Workload:
 
 def _tells_client(ours: Iterable[Resource[Gateway]], registry: Registry, gateway: tuple[str, str]) -> bool:
     """By an annotation of the Gateway, or of its pods, as Istio has it."""
-    annotations = [it.annotations for it in registry.workloads.values() if serves(it, gateway)]
-    annotations += [it.value.metadata.annotations for it in ours]
-    return any(it.get(TELLS_CLIENT) == "true" for it in annotations)
+    pods = (it for it in registry.workloads.values() if serves(it, gateway))
+    return any(it.tells_client for it in pods) or any(tells_client(it.value.metadata.annotations) for it in ours)
 
 
 class _Finder(Protocol):

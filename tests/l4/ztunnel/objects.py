@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
+from l4.discovery.capture import capture_of
+from l4.discovery.label_names import OUTBOUND_CAPTURE
 from l4.discovery.registry import Registry
 from l4.discovery.workload import (
     AppProtocol,
@@ -35,9 +37,6 @@ def pod(
     waypoint: GatewayAddress | None = None,
 ) -> Workload:
     """A pod in namespace `default`, whose service account is called like itself."""
-    annotations = {"pywaypoint.dev/outbound-capture": capture} if capture else {}
-    if speaks_hbone:
-        annotations["ambient.istio.io/redirection"] = "enabled"
     return Workload(
         uid=f"Kubernetes//Pod/default/{name}",
         name=name,
@@ -50,7 +49,8 @@ def pod(
         workload_name=name,
         canonical_name=name,
         network=network,
-        annotations=annotations,
+        is_redirected=speaks_hbone,
+        capture=capture_of({OUTBOUND_CAPTURE: capture} if capture else {}, f"default/{name}"),
         capacity=capacity,
         waypoint=waypoint,
     )

@@ -1,4 +1,4 @@
-"""Where outbound capture listens, from the annotation of a pod."""
+"""Where a ztunnel listens for the connections that a pod asks it to capture."""
 
 import pytest
 

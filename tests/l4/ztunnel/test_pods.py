@@ -15,6 +15,7 @@ import pytest
 
 from l4.config.holder import Holder
 from l4.config.settings import Settings
+from l4.discovery.capture import NO_CAPTURE
 from l4.discovery.registry import Registry
 from l4.discovery.workload import GatewayAddress, Workload
 from l4.hbone.connect import Authority, ConnectRequest
@@ -351,7 +352,7 @@ def test_a_capture_that_is_taken_back_lets_nobody_in_and_cuts_nobody_off(tmp_pat
             writer.write(b"before")
             await reader.readexactly(6)
 
-            it.client = replace(it.client, annotations={"ambient.istio.io/redirection": "enabled"})
+            it.client = replace(it.client, capture=NO_CAPTURE)
             it.apply(it.known())
             writer.write_eof()
 
@@ -423,7 +424,7 @@ def test_a_pod_that_speaks_hbone_itself_keeps_its_port(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as it:
             native = replace(
-                pod("native", it.address(3)), annotations={}, labels={"networking.istio.io/tunnel": "http"}
+                pod("native", it.address(3)), is_redirected=False, labels={"networking.istio.io/tunnel": "http"}
             )
             it.pki.write(native.identity)
 

@@ -28,7 +28,7 @@ async def two_endpoints(
     async with world(folder, settings) as it:
         dead = pod("dead", it.address(3), node="elsewhere", speaks_hbone=not is_plain)
         if is_plain:
-            it.server = replace(it.server, tunnel_protocol=TunnelProtocol.NONE, annotations={})
+            it.server = replace(it.server, tunnel_protocol=TunnelProtocol.NONE, is_redirected=False)
         it.apply(_known(it, dead))
         yield it, dead
 
@@ -145,7 +145,7 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_who_has_connected_before_the_end_began_is_carried(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as it:
-            it.server = replace(it.server, tunnel_protocol=TunnelProtocol.NONE, annotations={})
+            it.server = replace(it.server, tunnel_protocol=TunnelProtocol.NONE, is_redirected=False)
             it.apply(it.known())
             with socket.create_connection(it.entry) as sock:  # in the backlog: the loop has had no turn since
                 draining = asyncio.ensure_future(it.pods.drain(10))

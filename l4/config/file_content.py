@@ -13,7 +13,7 @@ from l4.config import manifest
 from l4.config.codes import DocumentCode
 from l4.config.documents import Document, FileOrigin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
-from l4.config.known_kinds import is_policy, may_be_policy
+from l4.config.kinds import is_policy, may_be_policy
 from l4.config.rereading import Reader
 from l4.config.status import Kind, Version, kind_of
 

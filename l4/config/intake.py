@@ -7,7 +7,8 @@ from l4.config.difference import Difference
 from l4.config.documents import Document, Problem
 from l4.config.doubts import Doubt, Understanding
 from l4.config.inventory import Inventory
-from l4.config.resources import Change, Decoder, Kinds, Resources
+from l4.config.kinds import Kinds
+from l4.config.resources import Change, Decoder, Resources
 from l4.config.source import Answer
 
 

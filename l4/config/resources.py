@@ -23,21 +23,13 @@ from l4.config.codes import Code, DocumentCode
 from l4.config.difference import Difference, difference
 from l4.config.documents import Document, FileOrigin, ObjectKey, Origin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
-from l4.config.known_kinds import NearMiss, is_policy, near_miss
+from l4.config.kinds import Kind, Kinds, NearMiss, is_policy
 from l4.config.shape import meaning, shape_of, unknown_fields
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _MAX_UNKNOWN_FIELDS = 16  # told of one object
 _TOP_LEVEL = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
-_MORE_TOP_LEVEL = {
-    "ConfigMap": frozenset({"data", "binaryData", "immutable"}),
-    "EndpointSlice": frozenset({"addressType", "endpoints", "ports"}),
-    "Endpoints": frozenset({"subsets"}),
-}
-
-Kinds = Mapping[tuple[str, str], type[msgspec.Struct]]
-"""(API group, kind) → the Struct it decodes to."""
 
 
 class Strict(msgspec.Struct, frozen=True):
@@ -209,7 +201,7 @@ class Decoder:
         known, new_keys = {document.key for document in changed}, {it.key for old, it in found.changed if old is None}
         if len(known) < len(changed) or new_keys & self._good.keys() or new_keys & self._findings.keys():
             return None
-        if any(near_miss(it.content["apiVersion"], it.key.kind) is not None for it in changed):
+        if any(self._kinds.near_miss(it.content["apiVersion"], it.key.kind) is not None for it in changed):
             return None
         changes: list[Change] = []
         for key in found.gone:
@@ -239,7 +231,8 @@ class Decoder:
     def _decode(self, document: Document) -> tuple[_Good | None, _Finding | None]:
         """What of the object is in force now."""
         document, key = self._amend(document), document.key
-        kind, miss = self._kinds.get((key.group, key.kind)), near_miss(document.content["apiVersion"], key.kind)
+        kind = self._kinds.get((key.group, key.kind))
+        miss = self._kinds.near_miss(document.content["apiVersion"], key.kind)
         if kind is None:
             name = f"{key.kind}.{key.group}" if key.group else key.kind
             return None, _Finding(document, ignored="" if miss is not None else name, miss=miss)
@@ -250,7 +243,7 @@ class Decoder:
         doubts: list[Doubt] = []
         good: _Good | None
         try:
-            good = _decode(document, kind, known)
+            good = _decode(document, kind, known, self._kinds.fields(key.group, key.kind))
             problems.extend(_unknown(document, field) for field in good.unknown_fields)
         except msgspec.ValidationError as error:
             partly = _decode_partly(document, kind) if known is None else None
@@ -300,14 +293,13 @@ def _decoded(
     return Decoded(resources, tuple(problems), ignored, tuple(doubts), changes)
 
 
-def _decode(document: Document, kind: type[msgspec.Struct], known: _Good | None) -> _Good:
-    """Raises msgspec.ValidationError."""
+def _decode(document: Document, kind: Kind, known: _Good | None, more: frozenset[str]) -> _Good:
+    """`more` are the fields that the kind has beside metadata, spec and status. Raises msgspec.ValidationError."""
     if known is not None and known.document is document:
         return known
     if known is not None and known.document.content == document.content:
         return replace(known, document=document, resource=replace(known.resource, origin=document.origin))
-    known_names = _TOP_LEVEL | _MORE_TOP_LEVEL.get(document.key.kind, frozenset())
-    stray = [name for name in document.content if name not in known_names]
+    stray = [name for name in document.content if name not in _TOP_LEVEL and name not in more]
     if stray and is_policy(document.key.group, document.key.kind):
         raise msgspec.ValidationError(
             f"Stands beside spec, where it has no effect; move it below spec - at `$.{stray[0]}`"

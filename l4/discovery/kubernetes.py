@@ -4,7 +4,10 @@ Pure. Labels and annotations have the same meaning as in Istio ambient. As in is
 a waypoint stays unbound; a problem reports it.
 """
 
-from l4.config.resources import Kinds, Resources
+from collections.abc import Mapping
+
+from l4.config.kinds import Group, Kind, Kinds
+from l4.config.resources import Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.index import Index, Update
 from l4.discovery.mesh import Mesh
@@ -25,7 +28,7 @@ from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
 
 __all__ = ["KINDS", "Gateway", "Index", "Mesh", "Moved", "Update", "app_protocol", "registry_of"]
 
-KINDS: Kinds = {
+_READ: Mapping[tuple[str, str], Kind] = {
     ("", "Endpoints"): Endpoints,
     ("", "Namespace"): NamespaceObject,
     ("", "Node"): NodeObject,
@@ -39,6 +42,23 @@ KINDS: Kinds = {
     ("security.istio.io", "AuthorizationPolicy"): AuthorizationPolicy,
     ("security.istio.io", "PeerAuthentication"): PeerAuthentication,
 }
+_GROUPS = {
+    "": Group(
+        ("v1",),
+        (
+            *("Binding", "ComponentStatus", "ConfigMap", "Event", "LimitRange", "PersistentVolume"),
+            *("PersistentVolumeClaim", "PodTemplate", "ReplicationController", "ResourceQuota", "Secret"),
+            "ServiceAccount",
+        ),
+        fields={"Endpoints": frozenset({"subsets"})},
+    ),
+    "discovery.k8s.io": Group(
+        ("v1", "v1beta1"), fields={"EndpointSlice": frozenset({"addressType", "endpoints", "ports"})}
+    ),
+    "gateway.networking.k8s.io": Group(("v1", "v1beta1", "v1alpha2", "v1alpha3"), is_whole=False),
+    "networking.istio.io": Group(("v1", "v1beta1", "v1alpha3"), ("Gateway", "WorkloadGroup"), is_whole=False),
+}
+KINDS = Kinds(_READ, _GROUPS)
 
 
 def registry_of(resources: Resources, mesh: Mesh) -> Registry:

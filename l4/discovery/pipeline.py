@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from l4.config.documents import Document
 from l4.config.intake import Intake, Taken
-from l4.config.resources import Kinds
+from l4.config.kinds import Kinds
 from l4.config.source import Answer
 from l4.discovery.index import Index, Update
 from l4.discovery.mesh import Mesh

@@ -6,6 +6,7 @@ import msgspec
 
 from l4.config import manifest
 from l4.config.documents import Problem
+from l4.config.kinds import Kinds
 from l4.config.resources import Decoder
 from waypoint.config.codes import ConfigCode
 
@@ -32,5 +33,5 @@ def _decode(kind: type[T], spec: str) -> tuple[T | None, tuple[Problem, ...]]:
     text = f"apiVersion: example.com/v1\nkind: It\nmetadata: {{name: reviews}}\nspec: {spec}"
     documents, problems = manifest.parse("it.yaml", text.encode())
     assert not problems
-    decoded = Decoder({("example.com", "It"): kind}).decode(documents)
+    decoded = Decoder(Kinds({("example.com", "It"): kind})).decode(documents)
     return next((it.value for it in decoded.resources.of(kind)), None), decoded.problems

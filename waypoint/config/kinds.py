@@ -1,6 +1,8 @@
 """The kinds of objects that a waypoint reads; all others are counted and left alone."""
 
-from l4.config.resources import Kinds
+from collections.abc import Mapping
+
+from l4.config.kinds import Group, Kind, Kinds
 from l4.discovery import kubernetes
 from waypoint.config.gateway_api.backend_traffic_policy import XBackendTrafficPolicy
 from waypoint.config.gateway_api.grpc_route import GRPCRoute
@@ -18,8 +20,7 @@ _GATEWAY_API = "gateway.networking.k8s.io"
 _EXPERIMENTAL = "gateway.networking.x-k8s.io"
 _OWN = "pywaypoint.dev"
 
-KINDS: Kinds = {
-    **kubernetes.KINDS,
+_READ: Mapping[tuple[str, str], Kind] = {
     ("", "ConfigMap"): ConfigMap,
     (_GATEWAY_API, "HTTPRoute"): HTTPRoute,
     (_GATEWAY_API, "GRPCRoute"): GRPCRoute,
@@ -33,3 +34,15 @@ KINDS: Kinds = {
     (_OWN, "RateLimitPolicy"): RateLimitPolicy,
     ("security.istio.io", "RequestAuthentication"): RequestAuthentication,
 }
+_GROUPS = {
+    "": Group(("v1",), fields={"ConfigMap": frozenset({"data", "binaryData", "immutable"})}),
+    _GATEWAY_API: Group(
+        ("v1", "v1beta1", "v1alpha2", "v1alpha3"),
+        ("UDPRoute", "ListenerSet", "BackendTLSPolicy"),
+        old=("ReferencePolicy", "BackendLBPolicy"),
+    ),
+    _EXPERIMENTAL: Group(("v1alpha1",), ("XListenerSet", "XMesh")),
+    "networking.istio.io": Group(("v1", "v1beta1", "v1alpha3"), ("EnvoyFilter", "ProxyConfig", "Sidecar")),
+    _OWN: Group(("v1alpha1",)),
+}
+KINDS = kubernetes.KINDS.joined(Kinds(_READ, _GROUPS))

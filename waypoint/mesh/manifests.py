@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from waypoint.config import kinds
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -164,12 +166,14 @@ class Gateway(Struct, frozen=True, rename="camel"):
     spec: GatewaySpec
 
 
-KINDS: Mapping[tuple[str, str], type[Struct]] = {
-    ("apps", "Deployment"): PodSet,
-    ("apps", "StatefulSet"): PodSet,
-    ("apps", "ReplicaSet"): PodSet,
-    ("apps", "DaemonSet"): PodSet,
-    ("", "Pod"): BarePod,
-    ("", "Service"): Service,
-    ("gateway.networking.k8s.io", "Gateway"): Gateway,
-}
+KINDS = kinds.KINDS.reading(
+    {
+        ("apps", "Deployment"): PodSet,
+        ("apps", "StatefulSet"): PodSet,
+        ("apps", "ReplicaSet"): PodSet,
+        ("apps", "DaemonSet"): PodSet,
+        ("", "Pod"): BarePod,
+        ("", "Service"): Service,
+        ("gateway.networking.k8s.io", "Gateway"): Gateway,
+    }
+)

@@ -7,7 +7,8 @@ import pytest
 from l4.config import manifest
 from l4.config.codes import DocumentCode
 from l4.config.documents import FileOrigin
-from l4.config.resources import Decoded, Decoder, Kinds, Strict, locate
+from l4.config.kinds import Group, Kinds
+from l4.config.resources import Decoded, Decoder, Strict, locate
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -28,8 +29,8 @@ class StrictThing(Strict, frozen=True):
     spec: Spec
 
 
-KINDS: Kinds = {("example.com", "Thing"): Thing}
-STRICT: Kinds = {("example.com", "Thing"): StrictThing}
+KINDS = Kinds({("example.com", "Thing"): Thing})
+STRICT = Kinds({("example.com", "Thing"): StrictThing})
 
 
 def decode(decoder: Decoder, *texts: str) -> Decoded:
@@ -181,7 +182,7 @@ class Policy(msgspec.Struct, frozen=True):
     spec: object = None
 
 
-SECURED: Kinds = {("security.istio.io", "AuthorizationPolicy"): Policy}
+SECURED = Kinds({("security.istio.io", "AuthorizationPolicy"): Policy})
 
 
 def policy(kind: str = "AuthorizationPolicy", metadata: str = "{name: a, namespace: books}", more: str = "") -> str:
@@ -249,7 +250,8 @@ def test_a_key_beside_the_spec_of_any_other_kind_is_told() -> None:
 
 def test_a_key_beside_the_spec_is_told_of_kinds_that_are_read_in_part_too() -> None:
     config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nbinaryData: {}\nimmutable: true"
-    kinds: Kinds = {("", "ConfigMap"): Policy, ("example.com", "Thing"): Thing}
+    core = Group(("v1",), fields={"ConfigMap": frozenset({"binaryData", "immutable"})})
+    kinds = Kinds({("", "ConfigMap"): Policy, ("example.com", "Thing"): Thing}, {"": core})
 
     assert unknown(decode(Decoder(kinds), thing("a", "{port: 1}") + "\nselector: {app: a}")) == ["selector"]
     assert unknown(decode(Decoder(kinds), config_map)) == []

@@ -1,6 +1,7 @@
 import pytest
 
 from l4.config import manifest
+from l4.config.kinds import Kinds
 from l4.config.resources import Decoder
 from l4.discovery.registry import Registry
 from waypoint.config.clusters import ClusterConfigs
@@ -18,7 +19,7 @@ def authorizers(mesh: str, name: str = "istio", namespace: str = "istio-system")
     text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {metadata}\ndata:\n  mesh: |\n{lines}"
     documents, problems = manifest.parse("mesh.yaml", text.encode())
     assert not problems
-    decoded = Decoder({("", "ConfigMap"): ConfigMap}).decode(documents)
+    decoded = Decoder(Kinds({("", "ConfigMap"): ConfigMap})).decode(documents)
     clusters = ClusterConfigs(("default", "waypoint"), DestinationRules((), Registry(), Reach("default"), {}))
     return Authorizers(decoded.resources.of(ConfigMap), Registry(), clusters)
 

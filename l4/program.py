@@ -18,11 +18,9 @@ from l4.net import descriptors
 from l4.net.listener import CannotListen
 from l4.telemetry.access_log import CannotOpenLog
 from l4.telemetry.process_log import ProcessLog
-from l4.telemetry.tracing_settings import InvalidTracing
 
 _CANNOT_START: tuple[type[Exception], ...] = (
     InvalidSetting,
-    InvalidTracing,
     InvalidCertificate,
     CannotListen,
     CannotOpenLog,

@@ -22,7 +22,7 @@ from waypoint.upstream.originate import Originator
 from waypoint.upstream.settings import UpstreamSettings
 
 if TYPE_CHECKING:
-    from l4.telemetry.spans import Tracer
+    from waypoint.telemetry.spans import Tracer
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
-"""Headers of a CONNECT request that describe its origin: `traceparent`, `baggage`, `forwarded`.
+"""Headers of a CONNECT request that describe its origin: `baggage` and `forwarded`.
 
-Parses and formats W3C Trace Context, W3C Baggage with ztunnel's Kubernetes keys, and the part of RFC 7239 that ztunnel
-uses. The other side wrote these headers, so they may appear in metrics and logs but must not affect any decision.
-Malformed headers count as absent.
+Parses and formats W3C Baggage with ztunnel's Kubernetes keys, and the part of RFC 7239 that ztunnel uses. The other
+side wrote these headers, so they may appear in metrics and logs but must not affect any decision. Malformed headers
+count as absent.
 """
 
 import re
@@ -12,35 +12,9 @@ from typing import Protocol
 MAX_BAGGAGE_BYTES = 8192
 MAX_BAGGAGE_MEMBERS = 64
 
-SAMPLED = 0x01
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _WORKLOAD_KEY = re.compile(rb"k8s\.(deployment|cronjob|pod|job)\.name")
 # A Kubernetes name has at most 253 characters; longer or unprintable values are ignored.
 _VALUE = re.compile(rb"[!-~]{1,253}")
-
-
-@dataclass(frozen=True, slots=True)
-class TraceParent:
-    trace_id: int
-    span_id: int
-    flags: int
-
-    @property
-    def is_sampled(self) -> bool:
-        return bool(self.flags & SAMPLED)
-
-
-def parse_traceparent(value: bytes) -> TraceParent | None:
-    """Parse `<version>-<trace id>-<parent id>-<flags>`. Returns None if it is malformed or an id is zero."""
-    match = _TRACEPARENT.fullmatch(value)
-    if match is None:
-        return None
-    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
-    return TraceParent(trace_id, span_id, flags)
-
-
-def format_traceparent(parent: TraceParent) -> bytes:
-    return b"00-%032x-%016x-%02x" % (parent.trace_id, parent.span_id, parent.flags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,6 @@ from l4.net.tasks import Tasks
 from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
-from l4.telemetry.tracing import start_tracer
-from l4.telemetry.tracing_settings import TracingSettings
 from waypoint.config.pipeline import Pipeline
 from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
@@ -42,6 +40,8 @@ from waypoint.process.supervisor import Supervisor
 from waypoint.process.worker import Parts, assemble
 from waypoint.settings import SECTIONS, ProcessSettings
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
+from waypoint.telemetry.tracing import start_tracer
+from waypoint.telemetry.tracing_settings import InvalidTracing, TracingSettings
 
 log = logging.getLogger(__name__)
 
@@ -200,4 +200,4 @@ def run(options: RunOptions) -> None:
         settings, source = Settings.from_environment(environment, SECTIONS), FolderSource(options.resources)
         await Waypoint(options, settings, environment, process_log, certificate_of_files(options), source).run()
 
-    program.run("waypoint", main, CannotRecord)
+    program.run("waypoint", main, CannotRecord, InvalidTracing)

@@ -46,7 +46,7 @@ from waypoint.upstream.state import CLUSTER_STATE, show_numbers
 from waypoint.upstream.trials import try_unreachable
 
 if TYPE_CHECKING:
-    from l4.telemetry.spans import Tracer
+    from waypoint.telemetry.spans import Tracer
 
 
 @dataclass(frozen=True, slots=True)

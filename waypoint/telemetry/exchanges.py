@@ -31,7 +31,7 @@ from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabe
 from policies.verdict import ResponseFlag
 
 if TYPE_CHECKING:
-    from l4.telemetry.spans import Span
+    from waypoint.telemetry.spans import Span
 
 REPORTER = "waypoint"
 MUTUAL_TLS = "mutual_tls"

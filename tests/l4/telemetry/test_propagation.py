@@ -8,13 +8,10 @@ from l4.telemetry.propagation import (
     NO_BAGGAGE,
     Baggage,
     Forwarded,
-    TraceParent,
     format_baggage,
     format_forwarded,
-    format_traceparent,
     parse_baggage,
     parse_forwarded,
-    parse_traceparent,
 )
 
 
@@ -26,34 +23,6 @@ class _Workload:
     workload_type: str = "deployment"
     canonical_name: str = "reviews"
     canonical_revision: str = "v1"
-
-
-def test_traceparent_is_read_and_written_back_unchanged() -> None:
-    wire = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-    parent = parse_traceparent(wire)
-
-    assert parent == TraceParent(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7, 1)
-    assert parent.is_sampled
-    assert format_traceparent(parent) == wire
-
-
-@pytest.mark.parametrize(
-    "wire",
-    [
-        b"",
-        b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0",
-        b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n",
-        b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-        b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-        b"00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        b"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-        b"00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01",
-    ],
-)
-def test_malformed_traceparent_counts_as_absent(wire: bytes) -> None:
-    assert parse_traceparent(wire) is None
 
 
 def test_baggage_of_a_workload_is_what_a_ztunnel_would_send() -> None:
@@ -101,7 +70,6 @@ def test_baggage_that_cannot_describe_a_workload_is_ignored(wire: bytes) -> None
 def test_no_bytes_make_a_parser_fail(wire: bytes) -> None:
     parse_baggage(wire)
     parse_forwarded(wire)
-    parse_traceparent(wire)
 
 
 def test_forwarded_names_the_caller_and_the_service_it_asked_for() -> None:

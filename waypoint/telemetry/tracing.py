@@ -4,15 +4,15 @@ configured.
 
 from typing import TYPE_CHECKING
 
-from l4.telemetry.tracing_settings import TracingSettings
+from waypoint.telemetry.tracing_settings import TracingSettings
 
 if TYPE_CHECKING:
-    from l4.telemetry.spans import Tracer
+    from waypoint.telemetry.spans import Tracer
 
 
 def start_tracer(settings: TracingSettings | None) -> "Tracer | None":
     if settings is None:
         return None
-    from l4.telemetry.spans import Tracer
+    from waypoint.telemetry.spans import Tracer
 
     return Tracer(settings)

@@ -12,10 +12,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ExportedSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from l4.telemetry.propagation import TraceParent, parse_traceparent
-from l4.telemetry.tracing import start_tracer
-from l4.telemetry.tracing_settings import InvalidTracing, Sampler, TracingSettings
 from tests.kit.aio import run
+from waypoint.telemetry.trace_context import TraceParent, parse_traceparent
+from waypoint.telemetry.tracing import start_tracer
+from waypoint.telemetry.tracing_settings import InvalidTracing, Sampler, TracingSettings
 
 SAMPLED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSAMPLED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
@@ -220,6 +220,7 @@ def test_the_endpoint_for_traces_is_used_as_it_is_and_headers_are_not_shown() ->
 
 
 def test_the_sdk_is_not_loaded_unless_something_is_traced() -> None:
-    program = "import sys, l4.telemetry.tracing as t; t.start_tracer(None); sys.exit('opentelemetry' in sys.modules)"
+    start = "from waypoint.telemetry.tracing import start_tracer; start_tracer(None)"
+    program = f"import sys; {start}; sys.exit('opentelemetry' in sys.modules)"
 
     assert run_process([sys.executable, "-c", program], check=False).returncode == 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote
 
-from l4.telemetry.propagation import TraceParent
+from waypoint.telemetry.trace_context import TraceParent
 
 _TRACES_PATH = "/v1/traces"
 

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from l4.telemetry.propagation import TraceParent, format_traceparent, parse_traceparent
-from l4.telemetry.tracing_settings import TracingSettings
+from waypoint.telemetry.trace_context import TraceParent, format_traceparent, parse_traceparent
+from waypoint.telemetry.tracing_settings import TracingSettings
 
 _UNNAMED = "request"
 

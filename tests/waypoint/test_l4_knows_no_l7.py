@@ -1,0 +1,95 @@
+"""L4 is a ztunnel, and what a waypoint stands on. What only a waypoint does with requests is no matter of L4's.
+
+Three proofs: the words of L4's source, the modules that a ztunnel doesn't need, and what a running ztunnel shows. That
+its lists of settings and metrics hold nothing of a waypoint's is shown beside these lists.
+"""
+
+import re
+from pathlib import Path
+
+import grimp
+
+import l4
+from l4.config.settings import fields_of
+from l4.discovery import kubernetes
+from l4.telemetry import metrics as l4_metrics
+from tests.l4.ztunnel.test_cli import running
+from waypoint.config.kinds import KINDS
+from waypoint.settings import OWN
+
+ROOT = Path(l4.__file__).parent
+KINDS_OF_WAYPOINTS = {kind for _, kind in KINDS} - {kind for _, kind in kubernetes.KINDS}
+WORDS = (
+    *(rf"\b{kind}" for kind in sorted(KINDS_OF_WAYPOINTS)),
+    r"(?i:rate.?limit)",
+    r"(?i:\bretr(?:y|ies)\b)",
+    r"(?i:mirror)",
+    r"(?i:\bcors\b)",
+    r"(?i:\bjw(?:t|ks)\b)",
+    r"(?i:fault.?(?:injection|plan|policy))",
+    r"(?i:external.?auth)",
+    r"(?i:outlier|\bejection)",
+    r"(?i:circuit)",
+    r"(?i:cookie)",
+    r"(?i:websocket)",
+    r"(?i:\bgrpc)",
+    r"(?i:traceparent|opentelemetry)",
+)
+EXCEPTIONS = {
+    ("config/kinds.py", "RequestAuthentication"): "keeps somebody out, so that a misspelled one must be noticed",
+    ("config/folder.py", "ConfigMap"): "how a folder is mounted",
+    ("discovery/endpoints.py", "mirror"): "Kubernetes copies Endpoints into EndpointSlices",
+    ("discovery/kubernetes.py", "ConfigMap"): "a kind of Kubernetes' core group, of which L4 knows all kinds",
+    ("discovery/objects.py", "mirrors"): "Kubernetes copies Endpoints into EndpointSlices",
+    ("discovery/ports.py", "grpc"): "a port's protocol, as its Service declares it",
+    ("discovery/workload.py", "grpc"): "a port's protocol, as its Service declares it",
+    ("hbone/connect.py", "traceparent"): "a header of CONNECT, which L4 passes on unread",
+    ("hbone/errors.py", "retry"): "whether a tunnel's user may open another one",
+    ("http2/hpack_encoder.py", "cookie"): "RFC 7541 section 7.1.3: credentials are never indexed",
+    ("http2/hpack_table.py", "cookie"): "RFC 7541's table of common headers",
+    ("http2/hpack_table.py", "retry"): "RFC 7541's table of common headers",
+    ("net/tasks.py", "retry"): "a background loop that failed is started again",
+    ("telemetry/process_log.py", "rate-limit"): "of lines of the log",
+    ("ztunnel/app.py", "retry"): "a pod's listener that could not be opened is tried again",
+    ("ztunnel/pods.py", "retry"): "a pod's listener that could not be opened is tried again",
+}
+
+
+def words_of(path: Path) -> set[str]:
+    return {match[0].removesuffix("s").lower() for match in re.finditer("|".join(WORDS), path.read_text())}
+
+
+def test_the_source_of_l4_speaks_of_nothing_that_only_a_waypoint_does() -> None:
+    found = {(str(path.relative_to(ROOT)), word) for path in sorted(ROOT.rglob("*.py")) for word in words_of(path)}
+    excepted = {(path, word.removesuffix("s").lower()) for path, word in EXCEPTIONS}
+
+    assert found - excepted == set(), "declare it in the waypoint, beside its feature"
+    assert excepted - found == set(), "exceptions that are needed no more"
+
+
+ONLY_FOR_WAYPOINTS = {
+    "l4.identity.authority": "certificates for workloads are no matter of requests; the laptop mesh signs them",
+    "l4.identity.signing": "the same, on the side that asks",
+    "l4.net.client_hello": "which server a TLS connection is for, without ending it",
+    "l4.net.deadlines": "many timers at the price of one",
+    "l4.net.pressure": "how much memory is left",
+    "l4.net.proxy_protocol": "who a connection is from, told by a proxy before it",
+}
+
+
+def test_l4_has_no_module_that_only_a_waypoint_needs_but_for_what_is_about_connections() -> None:
+    graph = grimp.build_graph("l4")
+    modules = {it for it in graph.find_descendants("l4") if not graph.find_children(it)}
+    needed = graph.find_upstream_modules("l4.ztunnel", as_package=True) | graph.find_descendants("l4.ztunnel")
+
+    assert modules - needed == ONLY_FOR_WAYPOINTS.keys()
+
+
+def test_a_running_ztunnel_shows_and_reads_only_its_own(tmp_path: Path) -> None:
+    variables = {it.name.upper(): "what no setting may be" for section in OWN for it in fields_of(section)}
+
+    with running(tmp_path, **variables) as ztunnel:
+        shown = set(re.findall(r"^# TYPE (\S+)", ztunnel.metrics_text(), re.MULTILINE))
+
+    own = {f"{it.name}_total" if it.kind == "counter" else it.name for it in l4_metrics.METRICS}
+    assert {name for name in shown if not name.startswith("process_")} == own

@@ -104,16 +104,18 @@ async def waypoint_process(
     more: Iterable[Path] = (),
     gateway: str = "default/waypoint",
     prefix: Iterable[str] = (),
+    program: str = "waypoint.cli",
     ready: int = 200,
     text: str | None = None,
     gateway_status: str | None = None,
     **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
     """`port` is the name of the service's port; `log` takes what the process says; `nofile` is how many file
-    descriptors it may have, `soft_nofile` how many to begin with; the access log goes to a file, or to the descriptor
-    `out`; `more` are further resources; the `prefix` comes before the command. Begins when readiness answers `ready`.
-    `text` are other manifests than the usual ones, in which the Gateway has its address for a status, or
-    `gateway_status` in its place. When the block ends, the process is told to, and must end in order."""
+    descriptors it may have, `soft_nofile` how many to begin with; the access log goes to a file, or to the
+    descriptor `out`; `more` are further resources; the `prefix` comes before the command; `program` is the module
+    that is run. Begins when readiness answers `ready`. `text` are other manifests than the usual ones, in which the
+    Gateway has its address for a status, or `gateway_status` in its place. When the block ends, the process is told
+    to, and must end in order."""
     ip, vip, pod = address(), address(), address()
     usual = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
     if gateway_status is not None:
@@ -140,7 +142,7 @@ async def waypoint_process(
     environment = {"PYTHONPATH": ":".join(sys.path), "DRAIN_DELAY_SECONDS": "0", **environment}
     limits = (f"ulimit -n {nofile}" if nofile else "true", f"ulimit -S -n {soft_nofile}" if soft_nofile else "true")
     limited = ("sh", "-c", f'{" && ".join(limits)} && exec "$@"', "sh")
-    command = (*limited, *prefix, sys.executable, "-m", "waypoint.cli", "run", *arguments)
+    command = (*limited, *prefix, sys.executable, "-m", program, "run", *arguments)
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=out, stderr=log)
     pool = HbonePool(Settings())
     try:

@@ -1,7 +1,7 @@
 """The waypoint program: what a process has once, and the workers that it gives this to. Build, start, drain.
 
 A process has signals, operator ports, the configuration, the certificate, the logs and a memory limit. Its workers
-carry requests (`waypoint.process.worker`); there is one, in this process.
+carry requests (`waypoint.process.worker`). They share the event loop, so the command line starts one.
 
 Ready means: all of the configuration was understood, the Gateway and a certificate are there, and every worker accepts
 HBONE.
@@ -64,10 +64,10 @@ class Waypoint:
         process_log: ProcessLog,
         certificate: OwnCertificate,
         source: Source,
+        workers: int = 1,
     ) -> None:
         self._options = options
         self._settings = settings
-        self._loop = asyncio.get_running_loop()
         self._stopping = signals.Stopping()
 
         self._certificate = certificate
@@ -83,7 +83,7 @@ class Waypoint:
         if self._recorder is not None:
             self._metrics.show_dropped_lines("recording", self._recorder.drops.by_reason)
         parts = Parts(settings, certificate, options.own_ip, self._access_log, self._tracer, self._recorder)
-        self._workers = (assemble(parts),)
+        self._workers = [assemble(parts) for _ in range(workers)]
         answering = [LocalWorker(f"worker {number}", it) for number, it in enumerate(self._workers, start=1)]
         self._supervisor = Supervisor(answering, self._metrics, {"configuration", "certificate"}, self._stopping.begin)
         readiness = self._supervisor.readiness
@@ -191,13 +191,14 @@ def certificate_of_files(options: RunOptions) -> OwnCertificate:
     return OwnCertificate(files, files.current.identity)
 
 
-def run(options: RunOptions) -> None:
+def run(options: RunOptions, workers: int = 1) -> None:
     """Run the program. If it cannot start, it exits with a message."""
     environment = dict(os.environ)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error, and wait for its reader
 
     async def main(process_log: ProcessLog) -> None:
         settings, source = Settings.from_environment(environment, SECTIONS), FolderSource(options.resources)
-        await Waypoint(options, settings, environment, process_log, certificate_of_files(options), source).run()
+        certificate = certificate_of_files(options)
+        await Waypoint(options, settings, environment, process_log, certificate, source, workers).run()
 
     program.run("waypoint", main, CannotRecord, InvalidTracing)

@@ -1,3 +1,4 @@
+import ast
 import asyncio
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def test_workers_of_the_same_parts_share_no_state(tmp_path: Path) -> None:
             await other.close()
 
     run(scenario())
+
+
+def test_only_assemble_wires_a_worker() -> None:
+    """A second place would soon differ: a mesh that was wired for tests lacked the loops of the program."""
+    root = Path(__file__).parents[3]
+    files = (file for folder in ("waypoint", "tests", "bench") for file in (root / folder).rglob("*.py"))
+    calls = {
+        (str(file.relative_to(root)), node.func.id)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"DataPath", "Terminator"}
+    }
+
+    assert calls == {("waypoint/process/worker.py", "DataPath"), ("waypoint/process/worker.py", "Terminator")}
 
 
 def refusals(it: Mesh) -> str:

@@ -1,88 +1,117 @@
-"""The policies that ztunnels apply to a workload.
+"""The policies that ztunnels apply to a workload, wherever they come from.
 
-These are AuthorizationPolicies without `targetRefs`: those in the root namespace apply to the whole mesh, others to
-their namespace; with a selector, only to the selected workloads (of all namespaces for the root namespace). Conditions
-on HTTP are not evaluated. Callers that are waypoints of the workload, or of one of its services, need no ALLOW: the
-waypoint has already authorized the request, and connects with its own identity.
+Conditions on HTTP are not evaluated. Callers that are waypoints of the workload, or of one of its services, need no
+ALLOW: the waypoint has already authorized the request, and connects with its own identity.
 https://istio.io/latest/docs/ambient/usage/l4-policy/
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from l4.config.documents import Problem
-from l4.config.resources import Resource, Resources
-from l4.discovery.authorization_policy import AuthorizationPolicy, Targeting
-from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN, compile_policy, missing_policy
-from l4.discovery.codes import DiscoveryCode
-from l4.discovery.objects import ROOT_NAMESPACE
-from l4.discovery.peer_authentication import PeerAuthentication, PeerAuthentications
-from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress, Workload
+from l4.discovery.index import Update
+from l4.discovery.waypoints_ahead import WaypointsAhead
+from l4.discovery.workload import Workload
 from policies.access import Principal
-from policies.attributes import Identity
 from policies.authorization import Action, Authorization, Policy, Rule
 from policies.value_match import Texts
 
-_AT_WAYPOINTS = frozenset({Action.AUDIT, Action.CUSTOM})
+
+class Scope(Protocol):
+    def covers(self, workload: Workload) -> bool:
+        """Whether a policy is for the workload."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Scoped:
-    """A policy and its targets. `selector` is None if it applies to all workloads in scope."""
+class Area:
+    """The workloads of a namespace, or of the whole mesh if it is None; of them those with all these labels."""
 
+    namespace: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def covers(self, workload: Workload) -> bool:
+        return self.namespace in {None, workload.namespace} and self.labels.items() <= workload.labels.items()
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedPolicy:
     policy: Policy
-    selector: Mapping[str, str] | None
-
-    def holds_for(self, workload: Workload) -> bool:
-        is_near = self.policy.namespace in {ROOT_NAMESPACE, workload.namespace}
-        return is_near and (self.selector is None or self.selector.items() <= workload.labels.items())
+    scope: Scope
 
 
-class WorkloadPolicies:
-    """Immutable, except for a cache of workloads."""
+class Strictness(Protocol):
+    """Whom workloads keep out because they have no identity."""
 
-    def __init__(
-        self,
-        resources: Resources,
-        registry: Registry,
-        trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN}),
-        denied: frozenset[str] = frozenset(),
-    ) -> None:
-        """`denied` are namespaces of which a policy may be missing."""
-        self._registry = registry
-        self._authentications = PeerAuthentications(resources.of(PeerAuthentication), ROOT_NAMESPACE)
-        self._found: list[Problem] = []
-        self._scoped = [
-            scoped for resource in resources.of(AuthorizationPolicy) for scoped in self._read(resource, trust_domains)
-        ]
-        self._scoped += [_Scoped(missing_policy(namespace), None) for namespace in sorted(denied)]
-        self._by_uid: dict[str, Authorization | None] = {}
+    @property
+    def is_empty(self) -> bool:
+        """Whether no workload keeps anybody out."""
+
+    def policy(self, workload: Workload) -> Policy | None:
+        """The DENY policy for the workload's callers, or None if there is no restriction."""
+
+
+class Lenient:
+    """Nobody is kept out."""
+
+    is_empty = True
+
+    def policy(self, workload: Workload) -> Policy | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """All policies of the mesh that ztunnels apply."""
+
+    scoped: tuple[ScopedPolicy, ...] = ()
+    strictness: Strictness = field(default_factory=Lenient)
 
     @property
     def is_empty(self) -> bool:
         """Whether no policy applies to any workload."""
-        return not self._scoped and self._authentications.is_empty
+        return not self.scoped and self.strictness.is_empty
+
+
+class WorkloadPolicies:
+    """Immutable, except for a cache of the workloads that were asked about."""
+
+    def __init__(self, policies: PolicySet, waypoints: WaypointsAhead) -> None:
+        self.set = policies
+        self._waypoints = waypoints
+        self._by_uid: dict[str, tuple[Workload, Authorization | None]] = {}
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
-        return (*self._found, *self._authentications.problems)
+    def is_empty(self) -> bool:
+        """Whether no policy applies to any workload."""
+        return self.set.is_empty
 
     @property
     def policies(self) -> tuple[Policy, ...]:
         """Return all policies."""
-        return tuple(scoped.policy for scoped in self._scoped)
+        return tuple(scoped.policy for scoped in self.set.scoped)
 
     def of(self, workload: Workload) -> Authorization | None:
         """Return the workload's policies, or None if there are none."""
-        if workload.uid not in self._by_uid:
-            self._by_uid[workload.uid] = self._authorization(workload)
-        return self._by_uid[workload.uid]
+        known = self._by_uid.get(workload.uid)
+        if known is None or known[0] is not workload:
+            known = self._by_uid[workload.uid] = workload, self._authorization(workload)
+        return known[1]
+
+    def follow(self, update: Update) -> "WorkloadPolicies":
+        """The policies after some changes of workloads and services; the same object where nothing is different for
+        any workload that it is asked about."""
+        waypoints, concerns = self._waypoints.follow(update), self._waypoints.concerns
+        moved = {it.uid for both in update.workloads for it in (both.before, both.after) if it and concerns(it)}
+        if waypoints is self._waypoints and not moved:
+            return self
+        found = WorkloadPolicies(self.set, waypoints)
+        if waypoints is self._waypoints:
+            found._by_uid = {uid: its for uid, its in self._by_uid.items() if uid not in moved}
+        return found
 
     def _authorization(self, workload: Workload) -> Authorization | None:
-        policies = [it.policy for it in self._scoped if it.holds_for(workload)]
-        strict = self._authentications.policy(workload)
+        policies = [it.policy for it in self.set.scoped if it.scope.covers(workload)]
+        strict = self.set.strictness.policy(workload)
         if strict is not None:
             policies.append(strict)
         if not policies:
@@ -91,53 +120,10 @@ class WorkloadPolicies:
         return Authorization(tuple(policies), tuple(exempt)).for_bytes()
 
     def _exempt(self, workload: Workload) -> Iterator[Policy]:
-        waypoints = set(self._waypoints.get(workload.uid, ()))
-        if workload.waypoint is not None:
-            waypoints.add(workload.waypoint)
-        for waypoint in sorted(waypoints, key=lambda it: (it.namespace, it.gateway)):
-            principals = Texts(tuple(sorted(it.principal for it in _identities(self._registry, waypoint))))
+        for waypoint, identities in self._waypoints.of(workload):
+            principals = Texts(tuple(sorted(it.principal for it in identities)))
             name = f"istio_allow_waypoint_{waypoint.namespace}_{waypoint.gateway}"
             yield Policy(waypoint.namespace, name, Action.ALLOW, (Rule(0, (((Principal(principals),),),)),))
 
-    @cached_property
-    def _waypoints(self) -> Mapping[str, set[GatewayAddress]]:
-        """Return the waypoints of each workload's services."""
-        found: dict[str, set[GatewayAddress]] = {}
-        for service in self._registry.services.values():
-            for endpoint in service.endpoints if service.waypoint is not None else ():
-                assert service.waypoint is not None
-                found.setdefault(endpoint.workload.uid, set()).add(service.waypoint)
-        return found
 
-    def _read(self, resource: Resource[AuthorizationPolicy], trust_domains: frozenset[str]) -> Iterable[_Scoped]:
-        compiled = compile_policy(resource, trust_domains)
-        if compiled.targeting.refs:
-            return ()
-        self._found += compiled.problems
-        policy = compiled.policy
-        if policy is None:
-            return ()
-        if policy.action in _AT_WAYPOINTS:
-            sentence = f"ztunnels support only ALLOW and DENY; for {policy.action}, target a Service or a waypoint"
-            problem = Problem(
-                resource.origin, str(resource.key), "spec.action", sentence, DiscoveryCode.POLICY_NOT_ENFORCED
-            )
-            self._found.append(problem)
-            return ()
-        return (_Scoped(policy, _labels(compiled.targeting)),)
-
-
-def _labels(targeting: Targeting) -> Mapping[str, str] | None:
-    return targeting.selector.match_labels if targeting.selector is not None else None
-
-
-def _identities(registry: Registry, waypoint: GatewayAddress) -> frozenset[Identity]:
-    """Return the identities of the waypoint's pods."""
-    service = registry.services.get(waypoint.hostname) if waypoint.hostname else registry.service_at(waypoint.ip)
-    if service is not None:
-        return frozenset(endpoint.workload.identity for endpoint in service.endpoints)
-    workload = registry.workload_at(waypoint.ip) if waypoint.ip else None
-    return frozenset({workload.identity}) if workload is not None else frozenset()
-
-
-NO_POLICIES = WorkloadPolicies(Resources(), Registry())
+NO_POLICIES = WorkloadPolicies(PolicySet(), WaypointsAhead({}, {}))

@@ -21,6 +21,7 @@ from l4.discovery import kubernetes
 from l4.discovery.mesh import Mesh
 from l4.discovery.objects import NodeObject
 from l4.discovery.pipeline import Discovered, Discovery
+from l4.discovery.policy_objects import FollowedPolicies
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.settings import DrainSettings
@@ -78,6 +79,7 @@ class Ztunnel:
         self._stopping = signals.Stopping()
         self._source = source
         self._discovery = Discovery(kubernetes.KINDS, self._mesh)
+        self._policies = FollowedPolicies(self._mesh.trust_domains, lambda it: it.node == options.node)
         self._registry = Holder(Registry())
         self._certificates = certificates
         self._metrics = MeshMetrics("ztunnel", version.installed())
@@ -131,8 +133,8 @@ class Ztunnel:
         """Build the registry, the policies and the messages. Runs in a thread while nothing else decodes."""
         known = self._discovery.take(answer)
         taken, registry = known.taken, known.registry
-        policies = WorkloadPolicies(taken.resources, registry, self._mesh.trust_domains, taken.denied)
-        problems = taken.problems | {*registry.problems, *policies.problems}
+        policies = self._policies.take(known)
+        problems = taken.problems | {*registry.problems, *self._policies.problems}
         return _Prepared(known, policies, problems, self._lack(known))
 
     def _lack(self, known: Discovered) -> str:
@@ -151,7 +153,8 @@ class Ztunnel:
     def _apply(self, prepared: "_Prepared") -> None:
         registry = prepared.known.registry
         self._registry.swap(registry)
-        self._node.policies.swap(prepared.policies)
+        if prepared.policies is not self._node.policies.current:
+            self._node.policies.swap(prepared.policies)
         self._pods.update(registry)
         self._report.tell(prepared.known.taken, prepared.problems, prepared.lack)
 

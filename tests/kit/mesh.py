@@ -18,8 +18,8 @@ from l4.config.holder import Holder
 from l4.config.settings import Settings, fields_of
 from l4.config.source import Documents
 from l4.discovery.mesh import Mesh as MeshSettings
+from l4.discovery.policy_objects import FollowedPolicies
 from l4.discovery.registry import Registry
-from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
@@ -135,9 +135,11 @@ class Mesh:
     pools: dict[Identity, HbonePool] = field(default_factory=dict)
     text: str = ""
     pipeline: Pipeline = field(init=False)
+    policies: FollowedPolicies = field(init=False)
 
     def __post_init__(self) -> None:
         self.pipeline = Pipeline(GATEWAY, self.settings, self.waypoint)
+        self.policies = FollowedPolicies(self.settings.of(MeshSettings).trust_domains)
 
     @property
     def path(self) -> DataPath:
@@ -166,8 +168,7 @@ class Mesh:
         compiled = self.pipeline.compile(Documents(tuple(sorted(documents, key=lambda it: it.key)), tuple(problems)))
         snapshot, registry = compiled.snapshot, compiled.registry
         self.registry.swap(registry)
-        trust_domains = self.settings.of(MeshSettings).trust_domains
-        self.node.policies.swap(WorkloadPolicies(compiled.resources, registry, trust_domains))
+        self.node.policies.swap(self.policies.take(compiled.known))
         self.pods.update(registry)
         self.worker.put_in_force(snapshot)
         return snapshot

@@ -40,8 +40,7 @@ class Compiled:
     the way. `has_new_rules` is False where at most endpoints are other ones."""
 
     snapshots: Mapping[Gateway, Snapshot]
-    taken: Taken
-    registry: Registry
+    known: Discovered
     problems: tuple[Problem, ...]
     has_new_rules: bool
 
@@ -50,6 +49,14 @@ class Compiled:
         """Of the one Gateway."""
         (only,) = self.snapshots.values()
         return only
+
+    @property
+    def taken(self) -> Taken:
+        return self.known.taken
+
+    @property
+    def registry(self) -> Registry:
+        return self.known.registry
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -99,7 +106,7 @@ class Pipeline:
         snapshots = {gateway: it.snapshot for gateway, it in kept.compilations.items()}
         problems = _problems(list(snapshots.values()))
         snapshots.pop(_NOBODY, None)
-        return Compiled(snapshots, known.taken, known.registry, problems, has_new_rules=not is_followed)
+        return Compiled(snapshots, known, problems, has_new_rules=not is_followed)
 
     def _compilation(self, gateway: Gateway, known: Discovered) -> Compilation:
         own_ip = self._own_ip

@@ -7,6 +7,7 @@ import pytest
 from l4.config import manifest
 from l4.config.resources import Decoder
 from l4.discovery.kubernetes import KINDS
+from l4.discovery.policy_objects import PolicyObjects
 from l4.discovery.registry import Registry
 from l4.discovery.workload import GatewayAddress, Workload
 from l4.discovery.workload_policies import WorkloadPolicies
@@ -39,12 +40,14 @@ spec: {{{spec}}}
 """
 
 
-def policies(*texts: str, known: Registry | None = None) -> WorkloadPolicies:
+def objects(*texts: str, trust_domains: frozenset[str] = frozenset({"cluster.local"})) -> PolicyObjects:
     documents, problems = manifest.parse("p.yaml", "\n---\n".join(texts).encode())
     assert problems == []
-    return WorkloadPolicies(
-        Decoder(KINDS).decode(documents).resources, known or registry(SERVER), frozenset({"cluster.local"})
-    )
+    return PolicyObjects.of(Decoder(KINDS).decode(documents).resources, trust_domains)
+
+
+def policies(*texts: str, known: Registry | None = None) -> WorkloadPolicies:
+    return objects(*texts).on(known or registry(SERVER))
 
 
 def denial(it: WorkloadPolicies, peer: Peer = CLIENT, port: int = 8080, workload: Workload = SERVER) -> str:
@@ -158,7 +161,7 @@ def test_the_waypoint_is_denied_like_anybody_else() -> None:
 
 
 def test_what_a_ztunnel_cannot_carry_out_is_told() -> None:
-    it = policies(
+    it = objects(
         authorization("action: AUDIT, rules: [{}]", name="audit"),
         authorization("rules: [{form: []}]", name="broken"),
         authentication("mtls: {mode: STRCT}"),
@@ -173,9 +176,7 @@ def test_what_a_ztunnel_cannot_carry_out_is_told() -> None:
 
 def test_a_principal_of_one_of_our_trust_domains_is_meant_in_all_of_them() -> None:
     text = authorization("rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/client]}}]}]")
-    documents, _ = manifest.parse("p.yaml", text.encode())
-    domains = frozenset({"new.example", "old.example"})
-    it = WorkloadPolicies(Decoder(KINDS).decode(documents).resources, registry(SERVER), domains)
+    it = objects(text, trust_domains=frozenset({"new.example", "old.example"})).on(registry(SERVER))
 
     for domain, denied_by in (("new.example", ""), ("old.example", ""), ("evil.example", "none")):
         assert denial(it, Peer(Identity(domain, "default", "client"), "10.0.0.1", 1)) == denied_by

@@ -15,7 +15,7 @@ import yaml
 
 from l4.config.codes import DocumentCode
 from l4.config.shape import Shape, shape_of
-from l4.discovery.workload_policies import WorkloadPolicies
+from l4.discovery.policy_objects import PolicyObjects
 from tests.kit.snapshots import documents_of, followed
 from waypoint.config.istio.request_authentication import JWTRule
 from waypoint.config.kinds import KINDS
@@ -85,11 +85,12 @@ def outcome(kind: str, spec: dict[str, Any]) -> Outcome:
         "spec": spec,
     }
     found = followed(documents_of(mesh=MESH, case=json.dumps(document)))
-    policies = WorkloadPolicies(found.resources, found.registry)
+    objects = PolicyObjects.of(found.resources)
+    policies = objects.on(found.registry)
     of_workloads = [policies.of(it) for _, it in sorted(found.registry.workloads.items())]
     told = sorted(it for it in found.taken.problems if it.code is DocumentCode.INVALID)
     refusals = tuple(f"{it.field}: {it.sentence}" for it in told)
-    return Outcome((found.snapshot.version, found.registry.services, of_workloads, policies.problems), refusals)
+    return Outcome((found.snapshot.version, found.registry.services, of_workloads, objects.problems), refusals)
 
 
 def places(value: Any, path: str = "", steps: tuple[Any, ...] = ()) -> Iterator[tuple[str, tuple[Any, ...]]]:

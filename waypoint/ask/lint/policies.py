@@ -7,6 +7,7 @@ ztunnel lets nobody in but the waypoint.
 from collections.abc import Iterator
 
 from l4.config.documents import Problem
+from l4.discovery.policy_objects import PolicyObjects
 from l4.discovery.workload import Workload
 from l4.discovery.workload_policies import WorkloadPolicies
 from policies.authorization import Action, Policy
@@ -16,8 +17,9 @@ from waypoint.config.snapshot import Destination
 
 
 def lint(subject: Subject) -> Iterator[Problem]:
-    policies = WorkloadPolicies(subject.resources, subject.registry)
-    yield from policies.problems
+    objects = PolicyObjects.of(subject.resources)
+    yield from objects.problems
+    policies = objects.on(subject.registry)
     passed_by: dict[Policy, set[str]] = {}
     for destination in subject.destinations():
         open_to_all = _open_to_all(subject, destination, policies)

@@ -7,7 +7,7 @@ client's input may have been injected into it.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_authz_filter
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -77,6 +77,13 @@ class Authorizer:
         return Question(self, replace(head, headers=[*sent, *self.added], upgrade=b"", overrides=None))
 
 
+@dataclass(frozen=True, slots=True)
+class CustomAuthorizers:
+    """The authorizers that AuthorizationPolicies of action CUSTOM name, by the name of their provider."""
+
+    by_name: Mapping[str, Authorizer]
+
+
 @dataclass(slots=True)
 class Question:
     authorizer: Authorizer
@@ -95,6 +102,9 @@ class Allowed:
     def apply_to(self, head: RequestHead) -> None:
         if self.request_edit is not None:
             self.request_edit.apply_to(head)
+        self.edit_query(head)
+
+    def edit_query(self, head: RequestHead) -> None:
         if self.query_set or self.query_removed:
             head.query = b"&".join(self._query(head.query))
             head.has_query = bool(head.query)

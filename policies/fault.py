@@ -8,7 +8,7 @@ https://istio.io/latest/docs/reference/config/networking/virtual-service/#HTTPFa
 
 from dataclasses import dataclass
 
-from policies.chance import Chance, Roll
+from policies.chance import Chance, Strikes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Fault:
     delay: Delay | None = None
     abort: Abort | None = None
 
-    def strike(self, roll: Roll) -> tuple[float, Abort | None]:
+    def strike(self, strikes: Strikes) -> tuple[float, Abort | None]:
         """Return the seconds to delay the request, and the abort that follows, if any."""
         delay, abort = self.delay, self.abort
-        seconds = delay.seconds if delay is not None and roll(Chance.DELAY) < delay.chance else 0.0
-        return seconds, abort if abort is not None and roll(Chance.ABORT) < abort.chance else None
+        seconds = delay.seconds if delay is not None and strikes(Chance.DELAY, delay.chance) else 0.0
+        return seconds, abort if abort is not None and strikes(Chance.ABORT, abort.chance) else None

@@ -10,15 +10,11 @@ from dataclasses import dataclass
 
 from policies.attributes import ClusterName, Peer, RequestHead
 from policies.balancing import weighted
-from policies.fault import Fault
-from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
 from policies.matching import Regex, StringMatch
 from policies.path_match import ANY_PATH, PathKind, PathMatch
 from policies.query import parse_query
-from policies.rate_limit import RateLimits
 from policies.retry import RetryPolicy
-from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
 
 
@@ -144,10 +140,6 @@ class Rule:
     filters: Filters = NO_FILTERS
     timeouts: Timeouts = NO_TIMEOUTS
     retry: RetryPolicy | None = None
-    session: SessionPersistence | None = None
-    fault: Fault | None = None
-    fault_plan: FaultPlan | None = None
-    limits: RateLimits | None = None
     source: RuleSource | None = None
 
     @property

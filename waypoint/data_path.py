@@ -12,8 +12,8 @@ from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
+from waypoint.filters.live import LiveFilters
 from waypoint.http.settings import HttpSettings
-from waypoint.live import LivePolicies
 from waypoint.telemetry.exchanges import Telemetry
 from waypoint.telemetry.recorder import Recorder
 from waypoint.upstream.clusters import Clusters
@@ -39,10 +39,8 @@ class DataPath:
     settings: Settings
     spawn: Spawn
     loop: asyncio.AbstractEventLoop
-    live: LivePolicies
+    live: LiveFilters
     exchanges: int = 0
-    mirrors: int = 0
-    questions: int = 0
     recorder: Recorder | None = None
     opaque: "dict[Copy, tuple[Connection, str]]" = field(default_factory=dict)
     """The joined bytes that pass, with the server name that their client asked for."""

@@ -14,30 +14,25 @@ request that waits for a policy has a task, until it goes on.
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from random import getrandbits
-from time import perf_counter, time, time_ns
+from time import perf_counter
 
-from l4.discovery.workload import AppProtocol
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.last_look import Unwritable
 from policies.retry import DEFAULT_RETRIES
 from policies.route import Rule
-from policies.session import SessionPersistence
 from policies.verdict import ResponseFlag
+from waypoint.admission.arrival import arrive, new_request_id
 from waypoint.admission.decide import (
     UNDECIDED,
-    Answer,
     Decision,
-    complete,
     denial_of_request,
     request_trailers,
     response_trailers,
 )
-from waypoint.admission.held import Held, Steps, Wait, see_through
+from waypoint.admission.held import Held, Steps, see_through
 from waypoint.admission.order import Admission
-from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+from waypoint.config.snapshot import Destination
 from waypoint.data_path import Connection, DataPath
 from waypoint.errors import (
     AttemptFailed,
@@ -47,16 +42,16 @@ from waypoint.errors import (
     RequestTimeout,
     UnwritableHead,
 )
-from waypoint.filters.mirrored import MirroredRequest, MirrorSettings
+from waypoint.filters.filter import Answer, Wait
+from waypoint.filters.session import sticky
 from waypoint.http import grpc
-from waypoint.http.events import EMPTY, Body, Downstream
+from waypoint.http.events import EMPTY, STREAMED, Body, Downstream
 from waypoint.replies import finish, local_reply
 from waypoint.telemetry.exchanges import ClusterEvent, ExchangeRecord
-from waypoint.upstream.affinity import Affinity
+from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.branches import Branches
 from waypoint.upstream.cluster import Cluster
-from waypoint.upstream.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +76,11 @@ class Exchange:
         "_downstream",
         "_head",
         "_is_over",
-        "_mirrors",
         "_path",
         "_record",
         "_request_ended",
-        "_session",
         "_started",
+        "_sticky",
     )
 
     _admission: Admission
@@ -99,8 +93,7 @@ class Exchange:
         self._head = head
         self._body = body
         self._attempts: Attempts | None = None
-        self._mirrors: tuple[MirroredRequest, ...] = ()
-        self._session: Session | Affinity | None = None
+        self._sticky: Sticky | None = None
         self._deadline: float | None = None  # seconds
         self._started = perf_counter()
         self._request_ended = 0.0
@@ -115,28 +108,18 @@ class Exchange:
         snapshot = path.holder.current
         connection = self._connection
         destination: Destination | None = snapshot.destination(connection.authority)
-        record = self._record = ExchangeRecord(
-            time(),
-            connection.peer,
-            connection.source(snapshot),
-            connection.authority,
-            UNKNOWN_SERVICE if destination is None else destination.service,
-        )
+        head, body, protocol = self._head, self._body, self._downstream.protocol
+        record = self._record = arrive(connection, head, protocol, snapshot, destination)
         admission = self._admission = Admission()
-        self._describe(record)
-        if snapshot.tells_client:
-            self._tell_client()
-        authentication = destination.authentication if destination is not None else None
-        if authentication is not None:
-            record.original_target = authentication.concealed(self._head)
         if path.exchanges > path.max_exchanges:
             self._reply(Overloaded("max_exchanges" if path.max_exchanges else "memory_limit_bytes"))
             return
         taken = None
         if path.recorder is not None:
-            taken = path.recorder.take(self._head, authentication.secret_names if authentication is not None else NONE)
+            authentication = destination.authentication if destination is not None else None
+            taken = path.recorder.take(head, authentication.secret_names if authentication is not None else NONE)
         try:
-            steps = admission.steps(connection, self._head, record, snapshot, destination, taken)
+            steps = admission.steps(connection, head, body, protocol, record, snapshot, destination, taken)
             wait = next(steps, None)
             if wait is None:
                 self._carry_out()
@@ -162,9 +145,16 @@ class Exchange:
             self._pass_on_end(trailers)
 
     def _pass_on(self, data: bytes) -> None:
-        for mirror in self._mirrors:
-            mirror.send_body(data)
-        if self._attempts is not None and not self._attempts.send_body(data):
+        if self._attempts is None:
+            return
+        filtering = self._admission.decision.filtering
+        if filtering is not None:
+            try:
+                data = filtering.request_body(data)
+            except Exception as error:
+                self._stopped(error)
+                return
+        if data and not self._attempts.send_body(data):
             self._downstream.pause_request()
 
     def _pass_on_end(self, trailers: Headers) -> None:
@@ -172,16 +162,18 @@ class Exchange:
             return
         if trailers:
             trailers = self._wanted(trailers)
-        for mirror in self._mirrors:
-            mirror.send_end(trailers)
-        rule = self._admission.decision.rule
+        rule, filtering = self._admission.decision.rule, self._admission.decision.filtering
         if self._deadline is None and rule is not None and (seconds := rule.timeouts.request) is not None:
             self._deadline = seconds
             self._path.deadlines.begin(self, seconds)
         try:
+            if filtering is not None and (rest := filtering.request_end(trailers)):
+                self._attempts.send_body(rest)
             self._attempts.send_end(trailers)
         except Unwritable as error:
             self._give_up(UnwritableHead("request", str(error)))
+        except Exception as error:
+            self._stopped(error)
 
     def _wanted(self, trailers: Headers) -> Headers:
         if self._head.get(b"te") is None:
@@ -241,29 +233,50 @@ class Exchange:
         headers = head.headers
         if record.is_grpc:
             record.grpc_status = grpc.status_of(headers)
-        if self._session is not None and record.endpoint is not None:
-            self._session.mark(headers, record.endpoint, record.started_at)
+        if self._sticky is not None and record.endpoint is not None:
+            self._sticky.mark(headers, record.endpoint, record.started_at)
         headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
+        decision = self._admission.decision
+        if decision.filtering is not None and decision.filtering.changes_response_body and not body.is_empty:
+            head.headers = [header for header in headers if header[0] != b"content-length"]
+            body = STREAMED
         try:
-            self._send_head(head, body, self._admission.decision)
-        except Unwritable as error:
-            self._give_up(UnwritableHead("response", str(error)))
+            self._send_head(head, body, decision, record.endpoint)
+        except Exception as error:
+            self._refused(error)
         else:
             record.detail = "via_upstream"
 
     def response_body(self, data: bytes) -> None:
+        filtering = self._admission.decision.filtering
+        if filtering is not None:
+            try:
+                data = filtering.response_body(data)
+            except Exception as error:
+                self._refused(error)
+                return
         self._record.bytes_sent += len(data)
-        if not self._downstream.send_body(data) and self._attempts is not None:
+        if data and not self._downstream.send_body(data) and self._attempts is not None:
             self._attempts.pause_response()
 
     def response_end(self, trailers: Headers) -> None:
+        decision = self._admission.decision
+        if decision.filtering is not None:
+            try:
+                rest = decision.filtering.response_end(trailers)
+            except Exception as error:
+                self._refused(error)
+                return
+            if rest:
+                self._record.bytes_sent += len(rest)
+                self._downstream.send_body(rest)
         if self._attempts is not None:
             self._attempts.finished()
         if trailers and self._record.is_grpc:
             self._record.grpc_status = grpc.status_of(trailers)
         self._finish()
         try:
-            self._downstream.send_end(response_trailers(self._admission.decision, trailers) if trailers else trailers)
+            self._downstream.send_end(response_trailers(decision, trailers) if trailers else trailers)
         except Unwritable as error:
             self._path.telemetry.count_refusal(UnwritableHead("response", str(error)).limit)
             self._downstream.reset()
@@ -302,13 +315,13 @@ class Exchange:
 
     def _hold(self, steps: Steps, wait: Wait) -> None:
         """Keep the client back until one task has seen the request through."""
-        held = self._admission.held = Held(self._connection, self._downstream, self._head, self._body)
+        held = self._admission.held = Held(self._downstream, self._head, self._body)
         self._downstream.pause_request()
-        held.task = self._path.spawn(self._see_through(steps, wait))
+        held.task = self._path.spawn(self._see_through(steps, wait, held))
 
-    async def _see_through(self, steps: Steps, wait: Wait) -> None:
+    async def _see_through(self, steps: Steps, wait: Wait, held: Held) -> None:
         try:
-            await see_through(steps, wait)
+            await see_through(steps, wait, held)
             self._go_on()
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -364,50 +377,32 @@ class Exchange:
         if record.is_grpc:
             self._keep_grpc_deadline(rule)
         head.headers.append((b"x-envoy-attempt-count", b"1"))
-        policy = rule.session or cluster.config.session
-        source = cluster.config.balancing.key
-        if policy is not None:
-            self._session = self._find_session(policy, rule, cluster)
-        elif source is not None:
-            self._session = Affinity(cluster, source, source.find(head, self._connection.peer), new_request_id)
-        if self._admission.mirrors and not self._body.is_opaque:
-            self._mirrors = tuple(self._mirrored())
+        peer, body, filtering = self._connection.peer, self._body, self._admission.decision.filtering
+        if filtering is not None:
+            filtering.forwarded()
+            self._sticky = filtering.picker(cluster)
+            if filtering.changes_request_body and not body.is_empty:
+                body = STREAMED
+        if self._sticky is None:
+            self._sticky = sticky(cluster, rule, head, peer, record.started_at, new_request_id)
+        is_http2 = cluster.config.speaks_http2(self._downstream.protocol)
         self._attempts = Attempts(
             self,
             cluster,
             head,
-            self._body,
-            self._is_http2(cluster),
+            body,
+            is_http2,
             path.originator,
             path.spawn,
             path.upstream,
             retries,
-            self._session,
+            self._sticky,
         )
         self._attempts.start()
 
     def _branch(self, branches: Branches[Cluster]) -> Cluster:
         """Raises ExchangeError."""
         return branches.at(self._connection.authority[0], self._head.authority, self._path.holder.current.registry)
-
-    def _find_session(self, policy: SessionPersistence, rule: Rule, cluster: Cluster) -> Session:
-        head = self._head
-        tokens = (
-            self._admission.decision.tokens if rule.session is not None else policy.find(head, self._record.started_at)
-        )
-        is_secure = head.get(b"x-forwarded-proto") == b"https"
-        return Session(policy, rule.scope, tokens, cluster, is_secure=is_secure)
-
-    def _mirrored(self) -> Iterator[MirroredRequest]:
-        path = self._path
-        for cluster in self._admission.mirrors:
-            if cluster.branches is not None:
-                try:
-                    cluster = self._branch(cluster.branches)
-                except ExchangeError:
-                    continue
-            if path.mirrors < path.settings.of(MirrorSettings).max_mirrors:
-                yield MirroredRequest(path, cluster, self._head, self._body, self._is_http2(cluster))
 
     def _keep_grpc_deadline(self, rule: Rule) -> None:
         """The caller's own deadline counts from its head on, and is passed on no longer than the route's."""
@@ -421,45 +416,19 @@ class Exchange:
         self._deadline = seconds
         self._path.deadlines.begin(self, seconds)
 
-    def _describe(self, record: ExchangeRecord) -> None:
-        """Note for the log what the client said, and add what every application may rely on."""
-        head = self._head
-        headers = head.headers
-        fields = dict(headers)
-        record.request_id = complete(headers, fields, new_request_id)
-        record.method = head.method
-        record.original_target = head.target
-        record.protocol = self._downstream.protocol
-        record.authority = head.authority
-        record.user_agent = fields.get(b"user-agent")
-        record.x_forwarded_for = fields.get(b"x-forwarded-for")
-        record.is_grpc = grpc.is_grpc(fields.get(b"content-type"))
-        if self._path.tracer is not None:
-            self._begin_span(fields.get(b"traceparent"))
+    def _stopped(self, error: Exception) -> None:
+        """A filter refuses the request, or fails."""
+        if isinstance(error, ExchangeError):
+            self._give_up(error)
+        else:
+            self._failed(error)
 
-    def _tell_client(self) -> None:
-        """Say who the client is; what it says of itself has been taken out."""
-        identity = self._connection.peer.identity
-        if identity is not None:
-            text = f"By={self._path.originator.identity};URI={identity}"
-            self._head.headers.append((b"x-forwarded-client-cert", text.encode()))
-
-    def _is_http2(self, cluster: Cluster) -> bool:
-        """What the port declares; of an undeclared one we know only what its client took for granted."""
-        protocol = cluster.config.app_protocol
-        if cluster.config.pool.uses_client_protocol:
-            return self._downstream.protocol == "HTTP/2"
-        if protocol is AppProtocol.HTTP:
-            return False
-        return protocol is not AppProtocol.UNKNOWN or self._downstream.protocol == "HTTP/2"
-
-    def _begin_span(self, traceparent: bytes | None) -> None:
-        assert self._path.tracer is not None
-        self._record.span = span = self._path.tracer.begin(traceparent, time_ns())
-        if span is not None:
-            headers = self._head.headers
-            headers[:] = [header for header in headers if header[0] != b"traceparent"]
-            headers.append((b"traceparent", span.traceparent()))
+    def _refused(self, error: Exception) -> None:
+        """A response can't be sent: what was made of its head can't be written, or a filter refuses it, or fails. What
+        is answered in its place goes without filters."""
+        if self._admission.decision.filtering is not None:
+            self._admission.decision.filtering.is_mute = True
+        self._stopped(UnwritableHead("response", str(error)) if isinstance(error, Unwritable) else error)
 
     def _give_up(self, error: ExchangeError, *, is_late: bool = False) -> None:
         """Answer in the endpoint's place, or cut the response that is under way; once."""
@@ -503,9 +472,11 @@ class Exchange:
         record = self._record
         has_none = head.status in _BODILESS
         try:
+            if body and decision.filtering is not None:
+                body = decision.filtering.response_body(body) + decision.filtering.response_end([])
             self._send_head(head, EMPTY if has_none else Body(len(body)), decision)
-        except Unwritable as error:
-            self._reply(UnwritableHead("response", str(error)))
+        except Exception as error:
+            self._refused(error)
             return
         if body and not has_none and self._head.method != b"HEAD":
             record.bytes_sent = len(body)
@@ -513,11 +484,11 @@ class Exchange:
         self._finish()
         self._downstream.send_end([])
 
-    def _send_head(self, head: ResponseHead, body: Body, decision: Decision) -> None:
-        """The last step of every response's head. Raises Unwritable: then nothing was sent."""
+    def _send_head(self, head: ResponseHead, body: Body, decision: Decision, endpoint: Endpoint | None = None) -> None:
+        """The last step of every response's head. Raises Unwritable, and what filters raise: then nothing was sent."""
         if not 200 <= head.status <= 599 and not body.is_opaque:
             raise Unwritable(f"{head.status} is no status of a response")
-        finish(head, decision)
+        finish(head, decision, endpoint)
         self._record.response_bytes = self._downstream.send_head(head, body)
         self._record.status = head.status
 
@@ -534,8 +505,6 @@ class Exchange:
         self._is_over = True
         path, record = self._path, self._record
         path.exchanges -= 1
-        for mirror in self._mirrors:
-            mirror.abandon()
         if self._admission.held is not None:
             self._admission.held.close()
         self._attempts = None  # each holds the other: without this, only the garbage collector could free them
@@ -545,13 +514,5 @@ class Exchange:
         record.request_bytes += record.bytes_received
         record.response_bytes += record.bytes_sent
         path.telemetry.record(record)
-        decision = self._admission.decision
-        if decision.rule is not None and decision.rule.fault_plan is not None and decision.cluster is not None:
-            path.live.record(decision.rule.fault_plan, record.status, record.grpc_status)
-
-
-def new_request_id() -> bytes:
-    """A random UUID (RFC 9562 version 4); `uuid.uuid4` takes five times as long."""
-    text = getrandbits(128).to_bytes(16).hex()
-    variant = _VARIANT[text[16]]
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}".encode()
+        if self._admission.decision.filtering is not None:
+            self._admission.decision.filtering.end(record)

@@ -7,12 +7,11 @@ module of its feature, and named here.
 from typing import Any
 
 from l4.telemetry.metrics import MeshMetrics, Metric
-from waypoint.live import RATE_LIMIT_SERVICE, RATE_LIMITS, STOPPED_FAULTS
+from waypoint.filters import live as filters
 from waypoint.telemetry.exchanges import (
     AUTHORIZATION_DENIED,
     AUTHORIZATION_DRY_RUN,
     CLUSTER_EVENTS,
-    EXTERNAL_AUTH,
     REQUEST_BYTES,
     REQUEST_DURATION,
     REQUESTS,
@@ -29,10 +28,7 @@ METRICS: tuple[Metric[Any], ...] = (
     RESPONSE_BYTES,
     AUTHORIZATION_DENIED,
     AUTHORIZATION_DRY_RUN,
-    EXTERNAL_AUTH,
-    RATE_LIMITS,
-    RATE_LIMIT_SERVICE,
-    STOPPED_FAULTS,
+    *filters.METRICS,
     CLUSTER_EVENTS,
     CLUSTER_STATE,
 )

@@ -6,6 +6,7 @@ from email.utils import formatdate
 from functools import lru_cache
 
 from policies.attributes import ResponseHead
+from policies.balancing.endpoint import Endpoint
 from waypoint.admission.decide import UNDECIDED, Decision, edit_response
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
@@ -39,7 +40,7 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
     return head, body
 
 
-def finish(head: ResponseHead, decision: Decision) -> None:
+def finish(head: ResponseHead, decision: Decision, endpoint: Endpoint | None = None) -> None:
     """The one way by which heads of responses go to clients, those of endpoints and our own: with what a proxy says
     of itself, then with the changes that rules and policies want. How the body ends is for the codec to say."""
     headers = head.headers
@@ -49,7 +50,7 @@ def finish(head: ResponseHead, decision: Decision) -> None:
     else:
         headers.append((b"date", _http_date(int(time.time()))))  # RFC 9110 section 6.6.1
     headers.append((b"server", SERVER))
-    head.headers = edit_response(decision, headers)
+    edit_response(decision, head, endpoint)
 
 
 def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:

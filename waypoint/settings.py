@@ -9,8 +9,7 @@ from l4 import settings as l4_settings
 from l4.config.settings import Section
 from waypoint.authentication.settings import TokenSettings
 from waypoint.config.settings import ConfigSettings
-from waypoint.filters.external_auth import ExternalAuthSettings
-from waypoint.filters.mirrored import MirrorSettings
+from waypoint.filters import live as filters
 from waypoint.http.settings import HttpSettings
 from waypoint.inbound.sandwich import ProxyProtocolSettings
 from waypoint.inbound.terminate import SniffSettings
@@ -34,8 +33,7 @@ OWN: tuple[type[Section], ...] = (
     SniffSettings,
     HttpSettings,
     TokenSettings,
-    ExternalAuthSettings,
-    MirrorSettings,
+    *filters.SETTINGS,
     UpstreamSettings,
     DnsSettings,
     RecorderSettings,

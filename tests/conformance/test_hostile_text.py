@@ -19,7 +19,9 @@ from l4.config.documents import Document, FileOrigin, ObjectKey
 from l4.config.resources import Decoder, Resource, Resources
 from l4.discovery.kubernetes import Mesh, registry_of
 from l4.discovery.registry import Registry
-from policies.attributes import Header, Identity, Peer, RequestHead
+from policies.attributes import Header, Identity, Peer, RequestHead, ResponseHead
+from policies.external_auth import Authorizer
+from policies.session import SessionPersistence
 from tests.conformance.test_http_route import http_route
 from tests.conformance.test_virtual_service import virtual_service
 from tests.golden.test_golden import HERE
@@ -228,21 +230,26 @@ def _sent(snapshot: Snapshot, target: str) -> Iterator[tuple[str, str]]:
         for roll in (0.0, 0.99):
             head = RequestHead(method, b"reviews:9080", target.encode(), b"a=b", list(headers), has_query=True)
             decision = decide(destination, PEER, head, lambda chance, roll=roll: roll, now=1.0)  # type: ignore[misc]
+            rule = decision.rule
+            authorizer = rule.filters.get(Authorizer) if rule is not None else None
+            question = authorizer.question(head) if authorizer is not None else None
             edit_request(decision, head)
             yield "target", "" if _TARGET(head.target) else repr(head.target)
             yield "authority", "" if _HOST(head.authority) else repr(head.authority)
             yield from _fields("request", head.headers)
-            yield from _fields("response", edit_response(decision, [(b"x-own", b"1")]))
-            if decision.question is not None:
-                asked = (decision.question.authorizer.path_prefix or b"") + decision.question.head.target
+            response = ResponseHead(200, [(b"x-own", b"1")])
+            edit_response(decision, response)
+            yield from _fields("response", response.headers)
+            if question is not None:
+                asked = (question.authorizer.path_prefix or b"") + question.head.target
                 yield "question", "" if _TARGET(asked) else repr(asked)
-                yield from _fields("question", decision.question.head.headers)
+                yield from _fields("question", question.head.headers)
             if decision.answer is not None:
                 yield from _fields("answer", decision.answer.headers)
                 for name, value in decision.answer.headers:
                     if name == b"location":
                         yield "location", "" if _LOCATION(value) else repr(value)
-            session = decision.rule.session if decision.rule is not None else None
+            session = rule.filters.get(SessionPersistence) if rule is not None else None
             if session is not None and (header := session.header(None, (b"a", b"b"), 1.0, is_secure=True)) is not None:
                 yield from _fields("session", [header])
 

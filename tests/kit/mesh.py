@@ -32,6 +32,7 @@ from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
 from policies.attributes import Identity
+from policies.filters import in_order
 from policies.route import Match, Route, RouteTable
 from tests.kit.certificates import MeshPki
 from waypoint.config.pipeline import Pipeline
@@ -173,12 +174,13 @@ class Mesh:
         self.worker.put_in_force(snapshot)
         return snapshot
 
-    def rule(self, **fields: object) -> None:
-        """Let every request to a service fall under its first rule, with these fields changed."""
+    def rule(self, *policies: object, **fields: object) -> None:
+        """Let every request to a service fall under its first rule, with these policies and fields changed."""
         snapshot = self.holder.current
         destinations = {}
         for key, it in snapshot.destinations.items():
             rule = replace(it.routes.routes[0].rule, **fields)  # type: ignore[arg-type]
+            rule = replace(rule, filters=replace(rule.filters, policies=in_order(policies)))
             destinations[key] = replace(it, routes=RouteTable([Route(Match(), rule)]))
         self.holder.swap(replace(snapshot, destinations=destinations))
 

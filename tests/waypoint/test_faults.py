@@ -19,7 +19,7 @@ def test_an_aborted_request_never_reaches_the_endpoint(tmp_path: Path) -> None:
     async def scenario() -> None:
         at = Setting()
         async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
-            it.rule(fault=Fault(abort=Abort(503, 1.0)))
+            it.rule(Fault(abort=Abort(503, 1.0)))
             answer = await it.get(at.authority)
             await settled(lambda: "503 FI fault_filter_abort" in it.access_log)
 
@@ -34,7 +34,7 @@ def test_a_delayed_request_arrives_whole(tmp_path: Path) -> None:
     async def scenario() -> None:
         at = Setting()
         async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
-            it.rule(fault=Fault(Delay(0.2, 1.0)))
+            it.rule(Fault(Delay(0.2, 1.0)))
             reader, writer = await it.tunnel(at.authority)
             began = asyncio.get_running_loop().time()
             writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 11\r\nConnection: close\r\n\r\nhello ")
@@ -56,7 +56,7 @@ def test_the_delay_does_not_count_against_the_timeout(tmp_path: Path) -> None:
     async def scenario() -> None:
         at = Setting()
         async with origin(at.pod, answering()), at.mesh(tmp_path) as it:
-            it.rule(fault=Fault(Delay(0.5, 1.0)), timeouts=Timeouts(0.4))
+            it.rule(Fault(Delay(0.5, 1.0)), timeouts=Timeouts(0.4))
             answer = await it.get(at.authority)
 
         assert status(answer) == 200
@@ -68,7 +68,7 @@ def test_a_client_that_leaves_while_it_waits_is_forgotten(tmp_path: Path) -> Non
     async def scenario() -> None:
         at = Setting()
         async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
-            it.rule(fault=Fault(Delay(60.0, 1.0)))
+            it.rule(Fault(Delay(60.0, 1.0)))
             _, writer = await it.tunnel(at.authority)
             writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
             await settled(lambda: it.path.exchanges == 1)
@@ -85,7 +85,7 @@ def test_many_bytes_wait_at_the_client(tmp_path: Path) -> None:
         at = Setting()
         size = 8 << 20
         async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
-            it.rule(fault=Fault(Delay(0.3, 1.0)))
+            it.rule(Fault(Delay(0.3, 1.0)))
             reader, writer = await it.tunnel(at.authority)
             writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size)
             writer.write(bytes(size))
@@ -104,7 +104,7 @@ def test_many_bytes_wait_at_the_client(tmp_path: Path) -> None:
 def test_a_grpc_client_gets_the_status_that_was_asked_for(tmp_path: Path, abort: Abort, code: int) -> None:
     async def scenario() -> None:
         async with grpc_setting(tmp_path) as it:
-            it.mesh.rule(fault=Fault(abort=abort))
+            it.mesh.rule(Fault(abort=abort))
             with pytest.raises(grpc.RpcError) as caught:
                 await it.unary("Unary", b"hello")
 

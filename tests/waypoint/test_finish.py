@@ -117,7 +117,7 @@ def test_an_answer_of_ours_has_a_body_only_where_there_may_be_one(
 def test_a_fault_with_a_bodiless_status_has_no_body(tmp_path: Path, ask: Ask, status: int) -> None:
     async def scenario() -> None:
         async with _setting(tmp_path) as it:
-            it.mesh.rule(fault=Fault(abort=Abort(status, 1.0)))
+            it.mesh.rule(Fault(abort=Abort(status, 1.0)))
             answer = await ask(it)
 
         assert (answer.status, answer.body, answer.headers.get("content-length")) == (status, b"", None)
@@ -173,7 +173,7 @@ EDIT = HeaderEdit(set=((b"x-frame-options", b"DENY"),), add=((b"x-b", b"1"),))
 OURS = {
     "a redirect": (302, {"filters": Filters(redirect=Redirect(hostname=b"other"), response_edit=EDIT)}),
     "a direct response": (418, {"filters": Filters(direct=DirectResponse(418, b"tea"), response_edit=EDIT)}),
-    "a fault": (503, {"filters": Filters(response_edit=EDIT), "fault": Fault(abort=Abort(503, 1.0))}),
+    "a fault": (503, {"filters": Filters(response_edit=EDIT)}, Fault(abort=Abort(503, 1.0))),
     "no connection": (503, {"filters": Filters(response_edit=EDIT)}),
 }
 
@@ -181,11 +181,11 @@ OURS = {
 @both
 @pytest.mark.parametrize("answer", list(OURS))
 def test_an_answer_of_ours_has_the_headers_that_its_rule_wants(tmp_path: Path, ask: Ask, answer: str) -> None:
-    status, fields = OURS[answer]
+    status, fields, *policies = OURS[answer]
 
     async def scenario() -> Answer:
         async with _setting(tmp_path) as it:
-            it.mesh.rule(**fields)
+            it.mesh.rule(*policies, **fields)
             return await ask(it)
 
     got = run(scenario())

@@ -83,7 +83,7 @@ def test_a_grpc_client_is_told_in_its_own_way(tmp_path: Path, is_resource_exhaus
         nothing = RateRule("0", "bucket", Limit(1, 0.0, 1e-9))
         limits = RateLimits("policy", (nothing,), is_resource_exhausted=is_resource_exhausted)
         async with grpc_setting(tmp_path) as it:
-            it.mesh.rule(limits=limits)
+            it.mesh.rule(limits)
             with pytest.raises(grpc.RpcError) as caught:
                 await it.unary("Unary", b"hello")
 

@@ -11,6 +11,7 @@ import pytest
 
 from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Peer, RequestHead
+from policies.filters import Filters
 from policies.opaque import OpaqueTable
 from policies.path_match import PathMatch
 from policies.retry import retries_on_statuses
@@ -54,7 +55,7 @@ def test_a_client_stays_with_the_endpoint_that_answered_first(
 ) -> None:
     async def scenario() -> None:
         async with scene(tmp_path) as (it, authority, _):
-            it.rule(session=policy)
+            it.rule(policy)
             first = await it.get(authority)
             kept = field % token(first)
 
@@ -68,7 +69,7 @@ def test_a_client_stays_with_the_endpoint_that_answered_first(
 def test_a_cookie_is_secure_where_the_clients_own_connection_is(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with scene(tmp_path, 1) as (it, authority, _):
-            it.rule(session=COOKIE)
+            it.rule(COOKIE)
 
             assert b"; HttpOnly; SameSite=Strict\r\n" in await it.get(authority)
             assert b"; Secure\r\n" in await it.get(authority, headers="X-Forwarded-Proto: https\r\n")
@@ -79,7 +80,7 @@ def test_a_cookie_is_secure_where_the_clients_own_connection_is(tmp_path: Path) 
 def test_when_the_endpoint_is_gone_the_session_begins_anew_elsewhere(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with scene(tmp_path) as (it, authority, ips):
-            it.rule(session=COOKIE)
+            it.rule(COOKIE)
             first = await it.get(authority)
             gone = ips[int(first[-1:])]
             snapshot = it.holder.current
@@ -101,7 +102,7 @@ def test_when_the_endpoint_is_gone_the_session_begins_anew_elsewhere(tmp_path: P
 def test_a_forged_token_is_worth_nothing_and_replaced(tmp_path: Path, forged: str) -> None:
     async def scenario() -> None:
         async with scene(tmp_path) as (it, authority, _):
-            it.rule(session=COOKIE)
+            it.rule(COOKIE)
 
             answer = await it.get(authority, headers=f"Cookie: stay={forged}\r\n")
 
@@ -116,7 +117,7 @@ def test_the_sessions_of_two_rules_are_two(tmp_path: Path) -> None:
         async with scene(tmp_path) as (it, authority, _):
             snapshot, destinations = it.holder.current, {}
             for key, destination in snapshot.destinations.items():
-                rule = replace(destination.routes.routes[0].rule, session=COOKIE)
+                rule = replace(destination.routes.routes[0].rule, filters=Filters(policies=(COOKIE,)))
                 routes = RouteTable(
                     Route(Match(PathMatch(value=path)), replace(rule, name=path.decode())) for path in (b"/a", b"/b")
                 )
@@ -136,7 +137,7 @@ def test_a_retry_may_leave_the_session_and_the_client_hears_where_it_is_now(tmp_
         text = manifests(waypoint=waypoint, vip=vip, pods={"app-0": failing, "app-1": other})
         steps = scripted(reply(body=b"0"), reply("503 Service Unavailable"))
         async with origin(failing, steps), origin(other, answering(b"1")), mesh(tmp_path, text, waypoint) as it:
-            it.rule(session=COOKIE, retry=retries_on_statuses([503], backoff=0.001))
+            it.rule(COOKIE, retry=retries_on_statuses([503], backoff=0.001))
             while not (first := await it.get(f"{vip}:9080")).endswith(b"0"):
                 pass  # chance picks the endpoint of a new session
             second = await it.get(f"{vip}:9080", headers=f"Cookie: stay={token(first)}\r\n")
@@ -162,7 +163,7 @@ def test_a_service_of_its_own_may_keep_sessions_too(tmp_path: Path) -> None:
 
 def test_a_session_stays_with_its_backend_even_when_that_weighs_nothing_any_more() -> None:
     one, two = ClusterName("one"), ClusterName("two")
-    rule = Rule("rule", (WeightedBackend(one, 0), WeightedBackend(two, 1)), session=HEADER)
+    rule = Rule("rule", (WeightedBackend(one, 0), WeightedBackend(two, 1)), filters=Filters(policies=(HEADER,)))
     routes = RouteTable([Route(Match(), rule)])
     destination = Destination(UNKNOWN_SERVICE, 9080, AppProtocol.HTTP, routes, OpaqueTable())
 

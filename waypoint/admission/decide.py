@@ -1,88 +1,44 @@
 """What becomes of a request: the one place that says so, for the data path and for everybody who asks why.
 
-Pure: the same destination, peer, head and rolls give the same decision. The exchange carries it out; `waypoint explain`
-and `waypoint replay` only ask. `decide` leaves the head as it is. `edit_request` makes of it what the endpoint will
-see, after a rate limit service and authorizers have added to it.
+Pure: the same destination, peer, head and rolls give the same decision, and nothing is changed by deciding: no head, no
+bucket. What remains to be done stands in the decision. The exchange does it; `waypoint explain` and `waypoint replay`
+only ask. `edit_request` makes of the head what the endpoint will see, after the filters have added to it.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from policies.access import Access
-from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.attributes import ClusterName, Headers, Peer, RequestHead, ResponseHead
 from policies.authorization import Authorization, Verdict
+from policies.balancing.endpoint import Endpoint
 from policies.chance import Chance, Roll
 from policies.claims import Claims
-from policies.cors import preflight_method
-from policies.external_auth import Allowed, Question
-from policies.fault import Fault
-from policies.fault_plan import FaultPlan
 from policies.filters import NO_FILTERS, Filters
 from policies.header_format import Situation
-from policies.mirror import Mirror
 from policies.overrides import is_own_request, override
-from policies.rate_limit import Measured, Quota, RateLimits
 from policies.rewrite import HeaderEdit, Redirect
 from policies.route import Rule, WeightedBackend
-from policies.session import Token, cluster_mark
 from waypoint.config.snapshot import Destination
 from waypoint.errors import (
     BackendNotFound,
     Denied,
     ExchangeError,
-    FaultInjected,
     NoBackendWeight,
     NotAuthorized,
-    RateLimited,
     RouteNotFound,
 )
+from waypoint.filters.filter import Answer, Filtering
+from waypoint.filters.live import ASKING, LiveFilters
+from waypoint.http.events import EMPTY, Body
 from waypoint.http.trailers import without
-
-
-class Live(Protocol):
-    """What depends on the requests before this one."""
-
-    def take(self, limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
-        """Take what a request costs out of its buckets."""
-
-    def is_stopped(self, plan: FaultPlan) -> bool:
-        """Whether a fault plan was given up."""
-
-
-class _Untouched:
-    """For whoever only asks: no bucket is measured, no plan given up."""
-
-    def take(self, limits: RateLimits, head: RequestHead, peer: Peer) -> Quota | None:
-        return None
-
-    def is_stopped(self, plan: FaultPlan) -> bool:
-        return False
-
-
-UNTOUCHED = _Untouched()
-
-
-@dataclass(slots=True)
-class Answer:
-    """A response that needs no endpoint. `detail` goes to the access log."""
-
-    status: int
-    headers: Headers
-    detail: str
-    body: bytes = b""
 
 
 @dataclass(slots=True)
 class Decision:
     """Exactly one of `cluster`, `answer` and `error` is set. `verdict` is AuthorizationPolicies', if there are any.
-
-    `origin` is the page's origin that CORS lets read the response; `mirrors` get a copy of the request; `tokens` say
-    where the client's session is, if the rule keeps sessions; `quota` is what its limits left to the client; `fault`
-    is what the request was exposed to. Of what is `measured` a rate limit service is asked first; it can still refuse
-    the request, whatever was decided, and so can the authorizer that is asked the `question`. `allowed` are the answers
-    of authorizers that let the request go on. The request waits for `delay_seconds` first, whatever becomes of it.
-    `situation` is what formatted header values tell of; None when the rule has none.
+    `situation` is what formatted header values tell of; None when the rule has none. `filtering` is the request's way
+    through the filters; None when no policy of a filter is for it.
     """
 
     rule: Rule | None = None
@@ -90,23 +46,23 @@ class Decision:
     cluster: ClusterName | None = None
     answer: Answer | None = None
     error: ExchangeError | None = None
-    origin: bytes | None = None
-    mirrors: tuple[Mirror, ...] = ()
-    tokens: tuple[Token, ...] = ()
-    quota: Quota | None = None
-    measured: Measured = ()
-    fault: Fault | None = None
-    delay_seconds: float = 0.0
     verdict: Verdict | None = None
-    question: Question | None = None
-    allowed: tuple[Allowed, ...] = ()
     situation: Situation | None = None
+    filtering: Filtering | None = None
 
     @property
     def status(self) -> int:
         """What is answered in an endpoint's place; 0 when an endpoint is asked."""
         answer = self.answer or self.error
         return answer.status if answer is not None else 0
+
+    def end(self, ending: Answer | ExchangeError) -> None:
+        """Answer in the endpoint's place."""
+        self.cluster = None
+        if isinstance(ending, Answer):
+            self.answer, self.error = ending, None
+        else:
+            self.answer, self.error = None, ending
 
 
 UNDECIDED = Decision()
@@ -118,62 +74,77 @@ def decide(
     head: RequestHead,
     roll: Roll,
     now: float = 0.0,
-    live: Live = UNTOUCHED,
+    filters: LiveFilters = ASKING,
     claims: Claims | None = None,
     granted: Container[str] | None = None,
+    body: Body = EMPTY,
+    filtering: Filtering | None = None,
 ) -> Decision:
     """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives its chances;
-    `now` is wall-clock time, by which sessions expire; `live` knows what policies remember; `claims` are those of the
-    request's verified token; `granted` names the providers that policies of action CUSTOM wanted asked, and that let
-    the request go on; None for whoever only asks: then all of them do."""
+    `now` is wall-clock time, by which sessions expire; `claims` are those of the request's verified token; `granted`
+    names the providers that policies of action CUSTOM wanted asked, and that let the request go on; None for whoever
+    only asks: then all of them do. `filtering` is given where filters have met the request before."""
     if destination is None:
-        return Decision(error=RouteNotFound())
+        return Decision(error=RouteNotFound(), filtering=filtering)
     verdict = None
     if destination.authorization is not None:
         access = Access(peer, destination.addresses, destination.port, head, claims)
         verdict, error = _authorize(destination.authorization, access, destination.authorizers or {}, granted)
         if error is not None:
-            return Decision(error=error, verdict=verdict)
+            return Decision(error=error, verdict=verdict, filtering=filtering)
     if destination.hosts is not None and destination.hosts.name_of(head.authority) is None:
-        return Decision(error=RouteNotFound(), verdict=verdict)
+        return Decision(error=RouteNotFound(), verdict=verdict, filtering=filtering)
     rule: Rule | None = destination.routes_for(peer).find(head, peer)
     if rule is None:
-        return Decision(error=RouteNotFound(), verdict=verdict)
+        return Decision(error=RouteNotFound(), verdict=verdict, filtering=filtering)
     if head.overrides is not None and is_own_request(peer, head):
         rule = override(rule, head.overrides)
-    decision = Decision(rule, verdict=verdict)
-    if rule.filters.is_formatted:
-        decision.situation = _situation(destination, peer, head)
-    if rule.limits is not None and _is_over(decision, rule.limits, head, peer, live):
-        decision.error = RateLimited(is_resource_exhausted=rule.limits.is_resource_exhausted)
-        return decision
-    filters = rule.filters
-    if filters.authorizer is not None and not _is_answered_by_cors(filters, head):
-        decision.question = filters.authorizer.question(head)
-    fault = decision.fault = rule.fault if rule.fault_plan is None else _planned(rule, head, peer, now, live)
-    if fault is not None:
-        decision.delay_seconds, abort = fault.strike(roll)
-        if abort is not None:
-            decision.error = FaultInjected(abort)
-            return decision
-    if filters.cors is not None or filters.redirect is not None or filters.direct is not None:
-        decision.answer = _answer(decision, filters, head, destination.port)
-        if decision.answer is not None:
-            return decision
-    if rule.session is not None:
-        decision.tokens = rule.session.find(head, now)
-    backend = _pick(decision, rule, roll)
-    redirect = decision.backend.filters.redirect if decision.backend is not None else None
-    if redirect is not None:
-        decision.cluster, decision.error = None, None
-        decision.answer = _redirected(redirect, head, destination.port)
-    elif backend is not None:
-        if backend.filters.is_formatted and decision.situation is None:
+    decision = Decision(rule, verdict=verdict, filtering=filtering)
+    its = rule.filters
+    if its is not NO_FILTERS:
+        if its.is_formatted:
             decision.situation = _situation(destination, peer, head)
-        mirrors = filters.mirrors + backend.filters.mirrors
-        if mirrors:
-            decision.mirrors = tuple(mirror for mirror in mirrors if mirror.takes(roll(Chance.MIRROR)))
+        if its.policies:
+            if filtering is None:
+                decision.filtering = filtering = Filtering(filters.of, destination, peer, head, roll, now, body)
+            filtering.rule = rule
+            if _is_answered(decision, filtering, its.policies):
+                return decision
+        if its.redirect is not None or its.direct is not None:
+            decision.answer = _answer(its, head, destination.port)
+            return decision
+    backend = decision.backend = filtering.backend if filtering is not None else None
+    if backend is None:
+        backend = decision.backend = rule.pick(roll(Chance.BACKEND))
+        if backend is None:
+            decision.error = NoBackendWeight()
+            return decision
+    its = backend.filters
+    if its.redirect is not None:
+        decision.answer = _redirected(its.redirect, head, destination.port)
+    elif backend.cluster is None:
+        decision.error = BackendNotFound(backend.missing_status)
+    else:
+        decision.cluster = backend.cluster
+        if its is not NO_FILTERS:
+            if its.is_formatted and decision.situation is None:
+                decision.situation = _situation(destination, peer, head)
+            if its.policies:
+                if filtering is None:
+                    decision.filtering = filtering = Filtering(filters.of, destination, peer, head, roll, now, body)
+                filtering.rule, filtering.backend = rule, backend
+                _is_answered(decision, filtering, its.policies)
     return decision
+
+
+def _is_answered(decision: Decision, filtering: Filtering, policies: tuple[object, ...]) -> bool:
+    """Have the filters decide; whether one of them answers."""
+    filtering.run(policies)
+    if filtering.ending is None:
+        return False
+    decision.end(filtering.ending)
+    filtering.ending = None
+    return True
 
 
 def edit_request(decision: Decision, head: RequestHead) -> None:
@@ -208,39 +179,6 @@ def _filled(edit: HeaderEdit, situation: Situation | None) -> HeaderEdit:
     return edit.filled(situation) if situation is not None and edit.formatted else edit
 
 
-def _is_answered_by_cors(filters: Filters, head: RequestHead) -> bool:
-    is_allowed = filters.cors is not None and filters.cors.origin_of(head) is not None
-    return is_allowed and preflight_method(head) is not None
-
-
-def _is_over(decision: Decision, limits: RateLimits, head: RequestHead, peer: Peer, live: Live) -> bool:
-    """What a service counts is asked of it later, before anything else is done; the head is not edited yet."""
-    if limits.service is not None:
-        decision.measured = limits.measure(head, peer)
-        return False
-    quota = decision.quota = live.take(limits, head, peer)
-    return quota is not None and bool(quota.over)
-
-
-def _planned(rule: Rule, head: RequestHead, peer: Peer, now: float, live: Live) -> Fault | None:
-    """The plan's fault, if this request has one; else the rule's own."""
-    plan = rule.fault_plan
-    assert plan is not None
-    return (None if live.is_stopped(plan) else plan.find(head, peer, now)) or rule.fault
-
-
-def complete(headers: Headers, fields: Mapping[bytes, bytes], new_request_id: Callable[[], bytes]) -> bytes:
-    """Add what every application may rely on, and rules may ask for, before anything is decided; gives the request's
-    id. `fields` are the headers by name."""
-    request_id = fields.get(b"x-request-id")
-    if request_id is None:
-        request_id = new_request_id()
-        headers.append((b"x-request-id", request_id))
-    if b"x-forwarded-proto" not in fields:
-        headers.append((b"x-forwarded-proto", b"http"))
-    return request_id
-
-
 def decide_opaque(destination: Destination | None, peer: Peer, server_name: str, roll: Roll) -> Decision:
     """What becomes of a connection that is no HTTP; `server_name` is empty unless a TLS client named one."""
     if destination is None:
@@ -253,9 +191,12 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
     rule = destination.opaque_for(peer).find(server_name)
     if rule is None:
         return Decision(error=RouteNotFound(), verdict=verdict)
-    decision = Decision(rule, verdict=verdict)
-    _pick(decision, rule, roll)
-    return decision
+    backend = rule.pick(roll(Chance.BACKEND))
+    if backend is None:
+        return Decision(rule, error=NoBackendWeight(), verdict=verdict)
+    if backend.cluster is None:
+        return Decision(rule, backend, error=BackendNotFound(backend.missing_status), verdict=verdict)
+    return Decision(rule, backend, backend.cluster, verdict=verdict)
 
 
 def denial_of_bytes(destination: Destination | None, peer: Peer, server_name: str) -> ExchangeError | None:
@@ -272,20 +213,6 @@ def denial_of_request(
     head = RequestHead(method, authority, target.partition(b"?")[0], b"", [])
     verdict = destination.late_authorization.judge(Access(peer, destination.addresses, destination.port, head))
     return None if verdict.is_allowed else Denied(verdict)
-
-
-def first_question(
-    destination: Destination, peer: Peer, head: RequestHead, granted: Container[str] = ()
-) -> Question | None:
-    """What a policy of action CUSTOM wants to have asked next, before anything else, tokens included; None when
-    nothing, or when nobody knows one of the providers, so that it makes no difference what the others say."""
-    if destination.authorization is None or destination.authorizers is None:
-        return None
-    access = Access(peer, destination.addresses, destination.port, head)
-    providers = destination.authorization.custom_providers(access, granted)
-    if not providers or not destination.authorizers.keys() >= set(providers):
-        return None
-    return destination.authorizers[providers[0]].question(head)
 
 
 def _authorize(
@@ -309,27 +236,15 @@ def _authorize_bytes(
     return _authorize(destination.opaque_authorization, access, {}, ())
 
 
-def edit_response(decision: Decision, headers: Headers) -> Headers:
-    """A response's headers as the client gets them, whoever made it."""
+def edit_response(decision: Decision, head: ResponseHead, endpoint: Endpoint | None = None) -> None:
+    """Make of a response's head what the client gets, whoever made the response; an answer of ours has no endpoint."""
     rule, backend = decision.rule, decision.backend
     if backend is not None and backend.filters.response_edit is not None:
-        headers = _filled(backend.filters.response_edit, decision.situation).apply(headers)
+        head.headers = _filled(backend.filters.response_edit, decision.situation).apply(head.headers)
     if rule is not None and rule.filters.response_edit is not None:
-        headers = _filled(rule.filters.response_edit, decision.situation).apply(headers)
-    return _mark(decision, headers)
-
-
-def _mark(decision: Decision, headers: Headers) -> Headers:
-    """What a response says of the decision: what the client has left, what authorizers add, and that the page which
-    asked may read it."""
-    if decision.quota is not None:
-        decision.quota.mark(headers)
-    for it in decision.allowed:
-        if it.response_edit is not None:
-            headers = it.response_edit.apply(headers)
-    if decision.origin is None or decision.rule is None or decision.rule.filters.cors is None:
-        return headers
-    return decision.rule.filters.cors.mark(headers, decision.origin)
+        head.headers = _filled(rule.filters.response_edit, decision.situation).apply(head.headers)
+    if decision.filtering is not None:
+        decision.filtering.response_head(head, endpoint)
 
 
 def request_trailers(
@@ -340,6 +255,8 @@ def request_trailers(
     names = {name for name, _ in head.headers}
     if destination is not None:
         names |= destination.judged_names
+    if decision.filtering is not None:
+        names |= decision.filtering.replaced_names(of_response=False)
     for it in _edited_by(decision):
         if it.request_edit is not None:
             names |= it.request_edit.replaced_names
@@ -349,61 +266,28 @@ def request_trailers(
 def response_trailers(decision: Decision, trailers: Headers) -> Headers:
     """Those that don't bring back what was taken out of the head."""
     names: set[bytes] = set()
+    if decision.filtering is not None:
+        names |= decision.filtering.replaced_names(of_response=True)
     for it in _edited_by(decision):
         if it.response_edit is not None:
             names |= it.response_edit.replaced_names
     return without(trailers, names) if names else trailers
 
 
-def _edited_by(decision: Decision) -> Iterator[Allowed | Filters]:
-    """Whatever edits the request and its response."""
-    yield from decision.allowed
+def _edited_by(decision: Decision) -> Iterator[Filters]:
+    """Whatever edits the request and its response, beside filters."""
     if decision.rule is not None:
         yield decision.rule.filters
     if decision.backend is not None:
         yield decision.backend.filters
 
 
-def _pick(decision: Decision, rule: Rule, roll: Roll) -> WeightedBackend | None:
-    """The backend, if requests can go there."""
-    backend = _kept(rule, decision.tokens)
-    if backend is None:
-        backend = rule.pick(roll(Chance.BACKEND))
-    decision.backend = backend
-    if backend is None:
-        decision.error = NoBackendWeight()
-    elif backend.cluster is None:
-        decision.error = BackendNotFound(backend.missing_status)
-    else:
-        decision.cluster = backend.cluster
-        return backend
-    return None
-
-
-def _kept(rule: Rule, tokens: tuple[Token, ...]) -> WeightedBackend | None:
-    """The backend that a session is with, even when its weight is 0 by now."""
-    for token in tokens:
-        for backend in rule.backends:
-            if backend.cluster is not None and cluster_mark(rule.scope, backend.cluster) == token.cluster:
-                return backend
-    return None
-
-
-def _answer(decision: Decision, filters: Filters, head: RequestHead, port: int) -> Answer | None:
-    cors, redirect = filters.cors, filters.redirect
-    origin = cors.origin_of(head) if cors is not None else None
-    if cors is not None and origin is not None:
-        preflight = cors.preflight(head, origin)
-        if preflight is not None:
-            return Answer(200, preflight, "cors_response")
-        decision.origin = origin
-    elif cors is not None and not cors.forwards_unmatched and preflight_method(head) is not None:
-        return Answer(200, [], "cors_response")
-    if redirect is not None:
-        return _redirected(redirect, head, port)
+def _answer(filters: Filters, head: RequestHead, port: int) -> Answer:
+    """What the rule itself answers: it has a redirect, or a fixed response."""
+    if filters.redirect is not None:
+        return _redirected(filters.redirect, head, port)
     direct = filters.direct
-    if direct is None:
-        return None
+    assert direct is not None
     headers = [(b"content-type", b"text/plain")] if direct.body else []
     return Answer(direct.status, headers, "direct_response", direct.body)
 

@@ -5,31 +5,21 @@ body is asked about.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from collections.abc import Generator
 
 from policies.attributes import Headers, RequestHead, ResponseHead
-from policies.external_auth import Authorizer, Question
-from waypoint.data_path import Connection
-from waypoint.errors import PayloadTooLarge
-from waypoint.filters.external_auth import Asked, ask
+from waypoint.filters.filter import Wait
 from waypoint.http.events import Body, Downstream
-from waypoint.upstream.cluster import Cluster
 
-Wait = Callable[[], Awaitable[object]]
-"""A call whose result is waited for; not made yet, so that nothing is left of it when nobody waits after all."""
-Steps = Generator[Wait, Any, None]
+Steps = Generator[Wait, None, None]
 
 
-async def see_through(steps: Steps, wait: Wait) -> None:
+async def see_through(steps: Steps, wait: Wait, held: "Held") -> None:
     """Wait for `wait`, and for whatever else the steps behind it have to wait for."""
     following: Wait | None = wait
     while following is not None:
-        result = await following()
-        try:
-            following = steps.send(result)
-        except StopIteration:
-            return
+        await following(held)
+        following = next(steps, None)
 
 
 class Held:
@@ -38,7 +28,6 @@ class Held:
 
     __slots__ = (
         "_body",
-        "_connection",
         "_downstream",
         "_enough",
         "_gathered",
@@ -49,9 +38,8 @@ class Held:
         "trailers",
     )
 
-    def __init__(self, connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> None:
+    def __init__(self, downstream: Downstream, head: RequestHead, body: Body) -> None:
         self.task: asyncio.Task[None] | None = None
-        self._connection = connection
         self._downstream = downstream
         self._head = head
         self._body = body
@@ -71,29 +59,21 @@ class Held:
         self.trailers = trailers
         self._wake()
 
-    async def ask(self, question: Question, cluster: Cluster | None) -> Asked:
-        """Ask an authorizer, whose cluster it is."""
-        body = await self._told_of_body(question.authorizer)
-        if body is None:
-            return Asked(error=PayloadTooLarge())
-        return await ask(self._connection, question, cluster, body, self._body, self._downstream.protocol)
-
-    async def _told_of_body(self, authorizer: Authorizer) -> bytes | None:
-        """What an authorizer is told of the body; None when it wants all of one that is too long."""
-        length, most = self._body.length, authorizer.max_body_bytes
-        if not most or self._body.is_empty or self._body.is_opaque:
+    async def told_of_body(self, max_bytes: int, *, takes_part: bool) -> bytes | None:
+        length = self._body.length
+        if not max_bytes or self._body.is_empty or self._body.is_opaque:
             return b""
-        if length is not None and length > most and not authorizer.takes_part:
+        if length is not None and length > max_bytes and not takes_part:
             return None
         head = self._head
         if head.get(b"expect") is not None:  # the client waits to be told that we want it
             head.headers = [header for header in head.headers if header[0] != b"expect"]
             self._downstream.send_informational(ResponseHead(100, []))
         self._downstream.resume_request()
-        await self._gather(most if authorizer.takes_part else most + 1)
+        await self._gather(max_bytes if takes_part else max_bytes + 1)
         self._downstream.pause_request()
         body = b"".join(self.arrived)
-        return body[:most] if authorizer.takes_part or len(body) <= most else None
+        return body[:max_bytes] if takes_part or len(body) <= max_bytes else None
 
     async def _gather(self, enough: int) -> None:
         """Wait for so many bytes of the body, or for all of it."""

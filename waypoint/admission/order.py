@@ -1,13 +1,14 @@
 """The order in which a request meets the policies: `Admission.steps`, read from top to bottom.
 
-    external authorization by policies → tokens → decide → limits → the route's external authorization → delay → edits
+    external authorization by policies → tokens → decide → the rule's filters → edits
 
-Mirrors and the attempt at an endpoint come next: the exchange carries them out, with the clusters that are found here.
+The filters' own order is `policies.filters.ORDER`: limits → the route's external authorization → faults → … . `decide`
+asks them all; what they have to do before the request goes on, they do in the same order afterwards: take from buckets,
+wait for authorizers, delay. Their parts come along: the exchange passes bodies and the response through them.
 
 `steps` is a generator. It yields only what a request has to wait for: a call that has not been made yet. A request that
-waits for nothing reaches its end in one `next()`, without a task. For every other request, one task makes the calls and
-sends in what they return (`held.see_through`). A step that fails ends the generator with its exception; the exchange
-answers it.
+waits for nothing reaches its end in one `next()`, without a task. For every other request, one task makes the calls
+(`held.see_through`). A step that fails ends the generator with its exception; the exchange answers it.
 
 A request goes by the configuration that is in force when it is decided. A wait before that begins everything anew, by
 what is in force after the wait; only the authorizers that have allowed the request are not asked again. After that no
@@ -15,31 +16,23 @@ configuration is looked at: destination, rule and clusters stay those of the dec
 request waits. What outlives configurations (endpoints, buckets, keys) is used as it is found.
 """
 
-import asyncio
 from functools import partial
 from random import random
-from typing import TYPE_CHECKING
 
 from policies.attributes import RequestHead
-from policies.chance import Chance
 from policies.claims import Claims
-from policies.external_auth import Allowed, Question
 from policies.jwt import challenge
-from policies.rate_limit import Measured, RateLimits
-from policies.verdict import ResponseFlag
-from waypoint.admission.decide import UNDECIDED, Decision, decide, edit_request, first_question
-from waypoint.admission.held import Held, Steps, Wait
+from waypoint.admission.decide import UNDECIDED, Decision, decide, edit_request
+from waypoint.admission.held import Held, Steps
 from waypoint.authentication.tokens import Refusal
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.data_path import Connection, DataPath
 from waypoint.errors import ExchangeError, NotAuthenticated
-from waypoint.filters.external_auth import Asked
+from waypoint.filters.filter import Answer, Filtering, Wait, Waiting
+from waypoint.http.events import Body
 from waypoint.telemetry.exchanges import ExchangeRecord
 from waypoint.telemetry.recorder import Recorder, Taken
 from waypoint.upstream.cluster import Cluster
-
-if TYPE_CHECKING:
-    from waypoint.filters.rate_limit_service import Asked as Counted
 
 _MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
 
@@ -47,23 +40,24 @@ _MAX_WAITS = 2  # for keys: one fetch may have been under way already when they 
 class Admission:
     """What is known of a request by now. At the end of `steps` its `decision` has a cluster, an answer or an error.
 
-    `destination`, `cluster` and `mirrors` are those of the decision: the exchange looks nothing up by name. `held` is
-    where the request waits, while it does.
+    `destination` and `cluster` are those of the decision: the exchange looks nothing up by name. `held` is where the
+    request waits, while it does.
     """
 
-    __slots__ = ("cluster", "decision", "destination", "held", "mirrors")
+    __slots__ = ("cluster", "decision", "destination", "held")
 
     def __init__(self) -> None:
         self.decision: Decision = UNDECIDED
         self.destination: Destination | None = None
         self.cluster: Cluster | None = None
-        self.mirrors: tuple[Cluster, ...] = ()
         self.held: Held | None = None
 
     def steps(
         self,
         connection: Connection,
         head: RequestHead,
+        body: Body,
+        protocol: str,
         record: ExchangeRecord,
         snapshot: Snapshot,
         destination: Destination | None,
@@ -71,43 +65,47 @@ class Admission:
     ) -> Steps:
         """`snapshot` is the one in force, and has the destination; `taken` is what is to be recorded of the head."""
         path, peer = connection.path, connection.peer
-        granted: tuple[str, ...] = ()
-        allowed: tuple[Allowed, ...] = ()
+        filtering: Filtering | None = None
         found: Claims | Refusal | None = None
         waits = _MAX_WAITS
-        asked: Asked
 
         while destination is not None:
+            wait: Wait | None = None
             # External authorization by policies: of action CUSTOM, one authorizer after the other.
-            question = first_question(destination, peer, head, granted) if destination.authorizers is not None else None
-            if question is not None:
-                asked = yield partial(self._ask, question, _cluster_of(question, path))
-                if asked.allowed is None:
-                    self.decision = Decision(error=asked.error)
+            if destination.policies:
+                if filtering is None:
+                    filtering = Filtering(path.live.of, destination, peer, head, _roll, record.started_at, body)
+                    _complete(filtering, connection, record, protocol)
+                filtering.destination = destination
+                filtering.run(destination.policies)
+                wait = _next_wait(filtering, path)
+                if wait is not None:
+                    yield wait
+                if filtering.ending is not None:
+                    self.decision = Decision(filtering=filtering)
+                    self._refuse(filtering.ending)
                     return
-                asked.allowed.apply_to(head)
-                granted, allowed = (*granted, question.authorizer.name), (*allowed, asked.allowed)
             # Tokens.
-            elif destination.authentication is None:
-                break
-            else:
+            if wait is None:
+                if destination.authentication is None:
+                    break
                 found = path.tokens.authenticate(destination.authentication, head, record.started_at)
                 if not isinstance(found, Refusal) or found.fetching is None or not waits:
                     break
                 waits -= 1
-                yield found.fetching.wait
+                yield partial(_fetched, found)
                 found = None
             snapshot = path.holder.current
             destination = snapshot.destination(connection.authority)
 
         # Decide.
         if isinstance(found, Refusal):
-            decision = Decision(error=NotAuthenticated(found.failure, challenge(head)))
+            error = NotAuthenticated(found.failure, challenge(head))
+            decision = Decision(error=error, filtering=filtering)
         else:
-            decision = decide(
-                destination, peer, head, _roll, record.started_at, path.live, claims=found, granted=granted
-            )
-        decision.allowed = allowed
+            granted = filtering.granted if filtering is not None else ()
+            now = record.started_at
+            decision = decide(destination, peer, head, _roll, now, path.live, found, granted, body, filtering)
         self.decision, self.destination = decision, destination
         record.verdict = decision.verdict
         if decision.rule is not None:
@@ -116,75 +114,60 @@ class Admission:
             _write(path.recorder, taken, connection, record, decision, snapshot.version)
         if decision.cluster is not None:
             self.cluster = path.clusters[decision.cluster]
-        if decision.mirrors:
-            self.mirrors = tuple(path.clusters[mirror.cluster] for mirror in decision.mirrors)
-        question = decision.question
-        authorizer = _cluster_of(question, path) if question is not None else None
 
-        # Limits: those that a service counts. Buckets of our own are part of the decision.
-        if decision.measured:
-            assert decision.rule is not None
-            assert decision.rule.limits is not None
-            counted: Counted = yield _counting(path, decision.rule.limits, decision.measured)
-            decision.quota = counted.quota
-            head.headers += counted.request_headers
-            if counted.error is not None:
-                self._refuse(counted.error)
+        # The filters: what they have to do before the request goes on. An answer of our own waits, too.
+        if decision.filtering is not None:
+            its = decision.filtering
+            if its is not filtering:
+                _complete(its, connection, record, protocol)
+            its.cluster = self.cluster
+            while (wait := _next_wait(its, path)) is not None:
+                yield wait
+            if its.ending is not None:
+                self._refuse(its.ending)
                 return
-
-        # The route's external authorization.
-        if question is not None:
-            asked = yield partial(self._ask, question, authorizer)
-            if asked.allowed is None:
-                self._refuse(asked.error)
-                return
-            asked.allowed.apply_to(head)
-            decision.allowed = (*allowed, asked.allowed)
-
-        # Delay: an answer of our own waits, too.
-        if decision.delay_seconds:
-            record.flags += (ResponseFlag.DELAY_INJECTED,)
-            yield partial(asyncio.sleep, decision.delay_seconds)
 
         # Edits, also of what those who were asked have added.
         if self.cluster is not None:
             edit_request(decision, head)
 
-    async def _ask(self, question: Question, cluster: Cluster | None) -> Asked:
-        assert self.held is not None
-        return await self.held.ask(question, cluster)
-
-    def _refuse(self, error: ExchangeError | None) -> None:
-        """Somebody who was asked about what was decided says no."""
-        decision = self.decision
-        decision.cluster, decision.answer, decision.error = None, None, error
+    def _refuse(self, ending: Answer | ExchangeError) -> None:
+        """A filter answers what was decided in another way."""
+        self.decision.end(ending)
         self.cluster = None
+        if self.decision.filtering is not None:
+            self.decision.filtering.cluster = None
 
 
-def _roll(chance: Chance) -> float:
+def _roll(chance: str) -> float:
     return random()
 
 
-def _cluster_of(question: Question, path: DataPath) -> Cluster | None:
-    """None for an authorizer that leads nowhere."""
-    name = question.authorizer.cluster
-    return path.clusters[name] if name is not None else None
+def _complete(filtering: Filtering, connection: Connection, record: ExchangeRecord, protocol: str) -> None:
+    """Add what filters need to act."""
+    filtering.authority = connection.authority
+    filtering.record = record
+    filtering.protocol = protocol
 
 
-def _counting(path: DataPath, limits: RateLimits, measured: Measured) -> Wait:
-    """A question to the service that counts for all replicas, at the cluster of now."""
-    from waypoint.filters import rate_limit_service  # brings protobuf along, which few need
+def _next_wait(filtering: Filtering, path: DataPath) -> Wait | None:
+    """Let the filters act, up to one that has to wait; None when all have, or when one of them has answered."""
+    if filtering.wanted:
+        filtering.clusters.update((name, path.clusters[name]) for name in filtering.wanted)
+        filtering.wanted = ()
+    acts = filtering.acts
+    while acts and filtering.ending is None:
+        wait = acts.pop(0)()
+        if wait is not None:
+            return wait
+    acts.clear()  # each holds the request, and the request holds them
+    return None
 
-    service = limits.service
-    assert service is not None
-    cluster = path.clusters[service.cluster] if service.cluster is not None else None
 
-    async def ask() -> "Counted":
-        counted = await rate_limit_service.ask(path, cluster, path.live.breaker(service), limits, measured)
-        path.live.note_asked(service, counted.outcome)
-        return counted
-
-    return ask
+async def _fetched(refusal: Refusal, waiting: Waiting) -> None:
+    """Wait until other keys may be there."""
+    assert refusal.fetching is not None
+    await refusal.fetching.wait()
 
 
 def _write(

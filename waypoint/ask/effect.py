@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from policies.attributes import ClusterName, Peer, RequestHead
 from policies.retry import DEFAULT_RETRIES
+from policies.session import SessionPersistence
 from waypoint.ask.possibilities import Possibility, possibilities
-from waypoint.ask.words import cluster_name, filter_words, percent, rule_name, rule_words
+from waypoint.ask.words import filter_words, rule_name, rule_words
 from waypoint.config.snapshot import Destination
+from waypoint.config.words import cluster_name, percent
 
 NOT_SERVED = "no waypoint"
 
@@ -77,8 +79,10 @@ def _exact(it: Possibility) -> Hashable:
     if it.error is not None:
         parts.append(it.error.detail)
     if head is not None:
-        parts.append((head.method, head.authority, head.target, tuple(head.headers), it.mirrors))
-    parts += [(filters.response_edit, filters.cors) for filters in it.filters]
+        parts.append((head.method, head.authority, head.target, tuple(head.headers)))
+    parts += [(filters.response_edit, filters.policies) for filters in it.filters]
     if rule is not None and it.cluster is not None:
-        parts += [rule.timeouts, rule.retry or DEFAULT_RETRIES, rule.session and (rule.session, rule.scope), rule.fault]
+        parts += [rule.timeouts, rule.retry or DEFAULT_RETRIES]
+        if any(isinstance(policy, SessionPersistence) for policy in rule.filters.policies):
+            parts.append(rule.scope)
     return tuple(parts)

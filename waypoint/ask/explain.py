@@ -14,7 +14,6 @@ from l4.discovery.workload import Health, Service, Workload
 from policies.access import Access
 from policies.attributes import ClusterName, Headers, Identity, Peer, RequestHead
 from policies.route import Rule
-from waypoint.admission.decide import first_question
 from waypoint.ask.explanation import (
     Answer,
     Candidates,
@@ -31,18 +30,16 @@ from waypoint.ask.load import Loaded
 from waypoint.ask.possibilities import Possibility, is_opaque, possibilities
 from waypoint.ask.question import NEW_REQUEST_ID, Question, as_exchanged
 from waypoint.ask.words import (
-    authorizer_words,
-    cluster_name,
     filter_words,
-    percent,
     rule_name,
     rule_words,
-    text,
     token_words,
 )
 from waypoint.config.istio.authorization_words import rule_words as authorization_words
 from waypoint.config.snapshot import Destination, Snapshot, why_not_served
+from waypoint.config.words import cluster_name, percent, text
 from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, NoHealthyEndpoint, RouteNotFound
+from waypoint.filters.external_auth import authorizer_words, first_question
 
 _REASONS: dict[type[ExchangeError], str] = {
     RouteNotFound: "no match of any rule holds",

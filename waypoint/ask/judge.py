@@ -8,7 +8,8 @@ from policies.path_match import PathKind, PathMatch
 from policies.query import parse_query
 from policies.route import FieldMatch, Match, OrderedTable, Route, Table, precedence
 from waypoint.ask.explanation import MatchTold, Verdict
-from waypoint.ask.words import match_words, rule_name, text, wanted
+from waypoint.ask.words import match_words, rule_name
+from waypoint.config.words import text, wanted
 
 MAX_OTHERS = 50
 """How many matches with other paths are told."""
@@ -90,4 +91,4 @@ def _field(kind: str, field: FieldMatch, value: bytes | None) -> Iterator[str]:
     if value is None:
         yield f"{kind} {text(field.name)} is missing"
     elif not field.match.accepts(value):
-        yield f"{kind} {text(field.name)} is {text(value) or 'empty'}, not {wanted(field)}"
+        yield f"{kind} {text(field.name)} is {text(value) or 'empty'}, not {wanted(field.match)}"

@@ -11,11 +11,11 @@ from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.chance import Chance, Roll
 from policies.filters import Filters
-from policies.mirror import Mirror
 from policies.route import Rule
-from waypoint.admission.decide import Answer, Decision, decide, decide_opaque, edit_request
+from waypoint.admission.decide import Decision, decide, decide_opaque, edit_request
 from waypoint.config.snapshot import Destination
-from waypoint.errors import ExchangeError, FaultInjected
+from waypoint.errors import ExchangeError
+from waypoint.filters.filter import Answer
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
 _NEVER = 1 - 2**-53  # the last roll there is: what is not certain doesn't happen
@@ -41,11 +41,6 @@ class Possibility:
             return ()
         of_backend = () if self.backend is None else (self.rule.backends[self.backend].filters,)
         return (self.rule.filters, *of_backend)
-
-    @property
-    def mirrors(self) -> tuple[Mirror, ...]:
-        """Where copies may go."""
-        return tuple(mirror for filters in self.filters for mirror in filters.mirrors) if self.cluster else ()
 
 
 def is_opaque(destination: Destination | None) -> bool:
@@ -73,11 +68,13 @@ def possibilities(
 
 def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterator[Possibility]:
     first, head = ask(lambda chance: _NEVER)
-    rule, fault = first.rule, first.fault
+    rule = first.rule
     left = 1.0
-    if fault is not None and fault.abort is not None and 0 < fault.abort.chance < 1:
-        left -= fault.abort.chance
-        yield Possibility(fault.abort.chance, rule, None, None, None, FaultInjected(fault.abort), None)
+    for chance, share in _odds(first):
+        other, _ = ask(_striking(chance))
+        if other.cluster is None and (other.status, other.backend) != (first.status, first.backend):
+            yield Possibility(left * share, rule, None, None, other.answer, other.error, None)
+            left *= 1 - share
     if rule is None or first.backend is None:
         yield Possibility(left, rule, None, first.cluster, first.answer, first.error, head)
         return
@@ -91,6 +88,17 @@ def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterato
     for index, (decision, head) in found.items():
         its = decision.rule, index, decision.cluster, decision.answer, decision.error
         yield Possibility(left * shares[index], *its, head)
+
+
+def _odds(decision: Decision) -> list[tuple[str, float]]:
+    """What filters left to chance."""
+    odds = decision.filtering.odds if decision.filtering is not None else {}
+    return [(chance, share) for chance, share in odds.items() if 0 < share < 1]
+
+
+def _striking(chance: str) -> Roll:
+    """Only this happens of all that may happen."""
+    return lambda rolled: 0.0 if rolled == chance else _NEVER
 
 
 def _falling_on(point: float) -> Roll:

@@ -14,7 +14,7 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Service
 from policies.attributes import Headers, Identity, Peer, RequestHead
 from policies.rewrite import split_port
-from waypoint.admission.decide import complete
+from waypoint.admission.arrival import complete
 from waypoint.config.snapshot import Destination
 from waypoint.errors import BadRequest
 from waypoint.http.events import Body

@@ -18,8 +18,8 @@ from policies.rewrite import split_port
 from policies.route import Table
 from waypoint.ask.effect import Effect, Words, effect
 from waypoint.ask.load import Loaded
-from waypoint.ask.words import cluster_name, text
 from waypoint.config.snapshot import Destination
+from waypoint.config.words import cluster_name, text
 from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, RecordedHead
 
 MAX_GROUPS = 1000

@@ -17,7 +17,7 @@ from waypoint.ask.explanation import (
     RuleTold,
     Verdict,
 )
-from waypoint.ask.words import percent
+from waypoint.config.words import percent
 
 _WIDTH = 14
 _MAX_OBJECTS = 10

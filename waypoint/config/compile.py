@@ -18,6 +18,7 @@ from l4.discovery.registry import Moved, Registry
 from l4.discovery.waypoints import serves
 from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
 from policies.attributes import ClusterName
+from policies.external_auth import CustomAuthorizers
 from policies.host_pattern import HostPattern
 from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.path_normalization import PathNormalization
@@ -119,8 +120,7 @@ class Compilation:
                 *map(gateway_status, ours),
                 *_sorted(*routes.statuses, *policies.statuses, *security.authorizations.statuses),
             ),
-            limits=policies.limits,
-            fault_plans=policies.fault_plans,
+            policies=policies.attached,
             has_gateway=bool(ours),
             tells_client=_tells_client(ours, registry, gateway),
             path_normalization=options.path_normalization,
@@ -232,11 +232,13 @@ class _Security:
         authentication, authorization = self.tokens.of(service), self.authorizations.of(service)
         if authentication is None and authorization is None:
             return destination
+        authorizers = self.authorizations.asked(authorization) if authorization is not None else None
         return replace(
             destination,
             authentication=authentication,
             authorization=authorization,
-            authorizers=self.authorizations.asked(authorization) if authorization is not None else None,
+            authorizers=authorizers,
+            policies=(CustomAuthorizers(authorizers),) if authorizers is not None else (),
             opaque_authorization=authorization.for_bytes() if authorization is not None else None,
             late_authorization=authorization.for_those_under_way() if authorization is not None else None,
         )

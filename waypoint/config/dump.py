@@ -10,9 +10,10 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from policies.authorization import Authorization, Policy
-from policies.filters import NO_FILTERS
+from policies.filters import NO_FILTERS, ORDER
 from policies.jwt import Authentication
 from policies.matching import Prefix, Regex
+from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
 from policies.rewrite import HeaderEdit
 from policies.route import Match, Route, Rule, WeightedBackend
@@ -123,15 +124,29 @@ def _rule(rule: Rule) -> dict[str, object]:
         "backends": [_backend(backend) for backend in rule.backends],
         **_filters(rule),
         **_fields(rule, besides={"name", "source", "backends", "filters"}),
+        **_policies(rule),
     }
 
 
 def _backend(backend: WeightedBackend) -> dict[str, object]:
-    return {"cluster": backend.cluster or "unresolved", "weight": backend.weight, **_filters(backend)}
+    filters = {**_filters(backend), **_policies(backend)}
+    return {"cluster": backend.cluster or "unresolved", "weight": backend.weight, **filters}
 
 
 def _filters(owner: Rule | WeightedBackend) -> dict[str, object]:
-    return _fields(owner.filters) if owner.filters is not NO_FILTERS else {}
+    return _fields(owner.filters, besides={"policies"}) if owner.filters is not NO_FILTERS else {}
+
+
+def _policies(owner: Rule | WeightedBackend) -> dict[str, object]:
+    """By the name of their type; of mirrors there may be several."""
+    found: dict[str, object] = {}
+    for policy in owner.filters.policies:
+        name = ORDER[type(policy)]
+        if isinstance(policy, Mirror):
+            found.setdefault(name, []).append(_plain(policy))  # type: ignore[attr-defined]
+        else:
+            found[name] = _plain(policy)
+    return found
 
 
 def _edit(edit: HeaderEdit) -> dict[str, object]:

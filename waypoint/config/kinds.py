@@ -13,12 +13,10 @@ from waypoint.config.istio.destination_rule import DestinationRule
 from waypoint.config.istio.mesh_config import ConfigMap
 from waypoint.config.istio.request_authentication import RequestAuthentication
 from waypoint.config.istio.virtual_service import VirtualService
-from waypoint.config.ours.fault_policy import FaultPolicy
-from waypoint.config.ours.rate_limit_policy import RateLimitPolicy
+from waypoint.config.ours.attached import ATTACHED, GROUP
 
 _GATEWAY_API = "gateway.networking.k8s.io"
 _EXPERIMENTAL = "gateway.networking.x-k8s.io"
-_OWN = "pywaypoint.dev"
 
 _READ: Mapping[tuple[str, str], Kind] = {
     ("", "ConfigMap"): ConfigMap,
@@ -30,8 +28,7 @@ _READ: Mapping[tuple[str, str], Kind] = {
     ("networking.istio.io", "DestinationRule"): DestinationRule,
     ("networking.istio.io", "VirtualService"): VirtualService,
     (_EXPERIMENTAL, "XBackendTrafficPolicy"): XBackendTrafficPolicy,
-    (_OWN, "FaultPolicy"): FaultPolicy,
-    (_OWN, "RateLimitPolicy"): RateLimitPolicy,
+    **{(GROUP, it.name): it.schema for it in ATTACHED},
     ("security.istio.io", "RequestAuthentication"): RequestAuthentication,
 }
 _GROUPS = {
@@ -43,6 +40,6 @@ _GROUPS = {
     ),
     _EXPERIMENTAL: Group(("v1alpha1",), ("XListenerSet", "XMesh")),
     "networking.istio.io": Group(("v1", "v1beta1", "v1alpha3"), ("EnvoyFilter", "ProxyConfig", "Sidecar")),
-    _OWN: Group(("v1alpha1",)),
+    GROUP: Group(("v1alpha1",)),
 }
 KINDS = kubernetes.KINDS.joined(Kinds(_READ, _GROUPS))

@@ -2,25 +2,21 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 from l4.config.documents import Problem
 from l4.config.resources import Resources
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
-from policies.fault_plan import FaultPlan
+from policies.filters import in_order
 from policies.path_normalization import PathNormalization
-from policies.rate_limit import RateLimits
 from policies.route import Route, Rule
 from waypoint.config.destinations import Destinations
 from waypoint.config.gateway_api.backend_traffic_policy import BackendTraffic, XBackendTrafficPolicy, traffic_of
+from waypoint.config.ours.attached import ATTACHED, Compiling
 from waypoint.config.ours.direct_policy import DirectPolicies, Target, Targets, candidates
-from waypoint.config.ours.fault_policy import FaultPolicy, plan_of
-from waypoint.config.ours.rate_limit_policy import LimitCompiler, RateLimitPolicy
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.config.status import PolicyStatus
-
-C = TypeVar("C")
 
 
 class Policies:
@@ -34,31 +30,29 @@ class Policies:
         clusters: Destinations,
     ) -> None:
         self._gateway = Target("Gateway", *gateway)
-        self._limits: DirectPolicies[RateLimits] = DirectPolicies(
-            resources.of(RateLimitPolicy), targets, LimitCompiler(registry, gateway, normalization, clusters).limits
-        )
+        compiling = Compiling(registry, gateway, normalization, clusters)
+        self._attached: list[DirectPolicies[Any]] = [
+            DirectPolicies(resources.of(it.schema), targets, it.compiler(compiling)) for it in ATTACHED
+        ]
         self._traffic: DirectPolicies[BackendTraffic] = DirectPolicies(
             resources.of(XBackendTrafficPolicy), targets, lambda it, target, _: traffic_of(it.key, it.value.spec)
         )
-        self._faults: DirectPolicies[FaultPlan] = DirectPolicies(
-            resources.of(FaultPolicy), targets, lambda it, target, _: plan_of(it, target, normalization)
-        )
+        self._are_any = any(it.in_force for it in self._attached)
 
     @property
-    def limits(self) -> tuple[RateLimits, ...]:
-        return _by_target(self._limits)
-
-    @property
-    def fault_plans(self) -> tuple[FaultPlan, ...]:
-        return _by_target(self._faults)
+    def attached(self) -> tuple[object, ...]:
+        """What filters are to carry out."""
+        return tuple(policy for its in self._attached for policy in _by_target(its))
 
     @property
     def problems(self) -> Iterator[Problem]:
-        yield from (*self._limits.problems, *self._faults.problems, *self._traffic.problems)
+        for its in (*self._attached, self._traffic):
+            yield from its.problems
 
     @property
     def statuses(self) -> Iterator[PolicyStatus]:
-        yield from (*self._limits.statuses, *self._faults.statuses, *self._traffic.statuses)
+        for its in (*self._attached, self._traffic):
+            yield from its.statuses
 
     def cluster(self, config: ClusterConfig) -> ClusterConfig:
         """A destination with what the policies add to it."""
@@ -74,15 +68,17 @@ class Policies:
         self, routes: Iterable[Route], service: Service | None = None, port: ServicePort | None = None
     ) -> list[Route]:
         """The routes of a port, with what the policies add to their rules."""
-        if not self._limits.in_force and not self._faults.in_force:
+        if not self._are_any:
             return list(routes)
         return [replace(route, rule=self._rule(route.rule, service, port)) for route in routes]
 
     def _rule(self, rule: Rule, service: Service | None, port: ServicePort | None) -> Rule:
         targets = tuple(candidates(rule, service, port, self._gateway))
-        limits, plan = self._limits.on(targets), self._faults.on(targets)
-        return rule if limits is None and plan is None else replace(rule, limits=limits, fault_plan=plan)
+        found = [policy for its in self._attached if (policy := its.on(targets)) is not None]
+        if not found:
+            return rule
+        return replace(rule, filters=replace(rule.filters, policies=in_order([*rule.filters.policies, *found])))
 
 
-def _by_target(policies: DirectPolicies[C]) -> tuple[C, ...]:
-    return tuple(it for _, it in sorted(policies.in_force.items(), key=lambda pair: pair[0]))
+def _by_target(policies: DirectPolicies[Any]) -> list[object]:
+    return [it for _, it in sorted(policies.in_force.items(), key=lambda pair: pair[0])]

@@ -18,12 +18,10 @@ from policies.balancing.method import DEFAULT_BALANCING, Balancing
 from policies.circuit import NO_LIMITS, CircuitLimits
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool
 from policies.external_auth import Authorizer
-from policies.fault_plan import FaultPlan
 from policies.host_pattern import HostPattern
 from policies.jwt import Authentication
 from policies.opaque import OpaqueTable
 from policies.outlier import OutlierDetection
-from policies.rate_limit import RateLimits
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import Table
 from policies.session import SessionPersistence
@@ -64,6 +62,14 @@ class ClusterConfig:
     outlier: OutlierDetection | None = None
     balancing: Balancing = DEFAULT_BALANCING
 
+    def speaks_http2(self, client_protocol: str) -> bool:
+        """What the port declares; of an undeclared one we know only what its client took for granted."""
+        if self.pool.uses_client_protocol:
+            return client_protocol == "HTTP/2"
+        if self.app_protocol is AppProtocol.HTTP:
+            return False
+        return self.app_protocol is not AppProtocol.UNKNOWN or client_protocol == "HTTP/2"
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -92,6 +98,8 @@ class Destination:
     late_authorization: Authorization | None = None
     authorizers: Mapping[str, Authorizer] | None = None
     hosts: HostPattern | None = None
+    policies: tuple[object, ...] = field(default=(), repr=False)
+    """What filters carry out before tokens are looked at and a rule is found."""
 
     @property
     def judged_names(self) -> frozenset[bytes]:
@@ -125,9 +133,8 @@ class Snapshot:
     clusters: Mapping[ClusterName, ClusterConfig] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     statuses: tuple[RouteStatus | PolicyStatus | AuthorizationStatus | GatewayStatus, ...] = ()
-    limits: tuple[RateLimits, ...] = ()
-    fault_plans: tuple[FaultPlan, ...] = ()
-    """Both of all rules, for whoever keeps their live state."""
+    policies: tuple[object, ...] = ()
+    """Those of policy objects of our own kinds, for the filters that keep state for them."""
     has_gateway: bool = False
     """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""
     path_normalization: str = "BASE"

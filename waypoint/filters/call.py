@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
-from waypoint.data_path import DataPath
 from waypoint.errors import ExchangeError, UpstreamProtocolError
+from waypoint.filters.filter import Environment
 from waypoint.http.events import Body
 from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.attempts import Attempts
@@ -25,10 +25,10 @@ class Response:
 
 
 async def call(
-    path: DataPath, cluster: Cluster, head: RequestHead, body: bytes, *, is_http2: bool, most: int
+    environment: Environment, cluster: Cluster, head: RequestHead, body: bytes, *, is_http2: bool, most: int
 ) -> Response:
     """Raises ExchangeError, also when the answer's body is longer than `most` bytes."""
-    it = _Call(path, cluster, head, Body(len(body)), is_http2=is_http2, most=most)
+    it = _Call(environment, cluster, head, Body(len(body)), is_http2=is_http2, most=most)
     return await it.response(body)
 
 
@@ -38,16 +38,16 @@ class _Call:
     __slots__ = ("_attempts", "_chunks", "_done", "_head", "_most", "_size")
 
     def __init__(
-        self, path: DataPath, cluster: Cluster, head: RequestHead, body: Body, *, is_http2: bool, most: int
+        self, environment: Environment, cluster: Cluster, head: RequestHead, body: Body, *, is_http2: bool, most: int
     ) -> None:
-        self._done: asyncio.Future[Response] = path.loop.create_future()
+        self._done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._head: ResponseHead | None = None
         self._chunks: list[bytes] = []
         self._size = 0
         self._most = most
         head.headers.append((b"x-envoy-attempt-count", b"1"))
         self._attempts: Attempts | None = Attempts(
-            self, cluster, head, body, is_http2, path.originator, path.spawn, path.upstream
+            self, cluster, head, body, is_http2, environment.originator, environment.spawn, environment.upstream
         )
 
     async def response(self, body: bytes) -> Response:

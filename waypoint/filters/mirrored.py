@@ -4,14 +4,16 @@ A mirror never delays or fails the request it copies. It gets the body as the cl
 falls behind by more than a bound or takes too long, and only so many are under way at once.
 """
 
+import asyncio
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from l4.config.settings import Section, setting
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.rewrite import split_port
-from waypoint.data_path import DataPath
 from waypoint.errors import ExchangeError
+from waypoint.filters.filter import Environment, Filtering
 from waypoint.http.events import Body
 from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.attempts import Attempts
@@ -28,22 +30,38 @@ class MirrorSettings(Section):
     """Time for a mirrored request; nobody waits for it."""
 
 
+class Count(Protocol):
+    """How many copies are under way."""
+
+    count: int
+
+
 class MirroredRequest:
     """Implements `attempts.AttemptSink`."""
 
-    __slots__ = ("_attempts", "_deadline", "_is_ended", "_is_over", "_is_paused", "_lag", "_path")
+    __slots__ = ("_attempts", "_count", "_deadline", "_is_ended", "_is_over", "_is_paused", "_lag", "_max_lag")
 
-    def __init__(self, path: DataPath, cluster: Cluster, head: RequestHead, body: Body, is_http2: bool) -> None:
-        self._path = path
+    def __init__(self, count: Count, environment: Environment, cluster: Cluster, request: Filtering) -> None:
+        self._count = count
+        self._max_lag = environment.upstream.retry_buffer_bytes
         self._lag = 0
         self._is_paused = False
         self._is_ended = False
         self._is_over = False
-        self._deadline = path.loop.call_later(path.settings.of(MirrorSettings).mirror_seconds, self.abort)
+        seconds = environment.settings.of(MirrorSettings).mirror_seconds
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
+        is_http2 = cluster.config.speaks_http2(request.protocol)
         self._attempts = Attempts(
-            self, cluster, _shadow(head), body, is_http2, path.originator, path.spawn, path.upstream
+            self,
+            cluster,
+            _shadow(request.head),
+            request.body,
+            is_http2,
+            environment.originator,
+            environment.spawn,
+            environment.upstream,
         )
-        path.mirrors += 1
+        count.count += 1
         self._attempts.start()
 
     def send_body(self, data: bytes) -> None:
@@ -51,7 +69,7 @@ class MirroredRequest:
             return
         if self._is_paused:
             self._lag += len(data)
-            if self._lag > self._path.upstream.retry_buffer_bytes:
+            if self._lag > self._max_lag:
                 self.abort()
                 return
         if not self._attempts.send_body(data):
@@ -101,7 +119,7 @@ class MirroredRequest:
     def _end(self) -> None:
         if not self._is_over:
             self._is_over = True
-            self._path.mirrors -= 1
+            self._count.count -= 1
             self._deadline.cancel()
 
 

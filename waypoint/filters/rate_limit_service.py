@@ -22,10 +22,10 @@ from policies.attributes import Header, Headers
 from policies.breaker import Breaker
 from policies.rate_limit import LimitService, Measured, Quota, RateLimits
 from waypoint._proto.rate_limit_pb2 import Code, Descriptor, RateLimitRequest, RateLimitResponse, Unit
-from waypoint.data_path import DataPath
 from waypoint.errors import ExchangeError, RateLimited, RateLimitServiceFailed
 from waypoint.filters import grpc_call
 from waypoint.filters.call import call
+from waypoint.filters.filter import Environment
 from waypoint.upstream.cluster import Cluster
 
 _METHOD = b"/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
@@ -52,12 +52,12 @@ class Asked:
 
 
 async def ask(
-    path: DataPath, cluster: Cluster | None, breaker: Breaker, limits: RateLimits, measured: Measured
+    environment: Environment, cluster: Cluster | None, breaker: Breaker, limits: RateLimits, measured: Measured
 ) -> Asked:
     """`cluster` is the service's; None for one that leads nowhere."""
     service = limits.service
     assert service is not None
-    response = await _response(path, cluster, breaker, service, measured) if cluster is not None else None
+    response = await _response(environment, cluster, breaker, service, measured) if cluster is not None else None
     if response is not None:
         return answer(limits, measured, response)
     if service.is_fail_open:
@@ -66,17 +66,17 @@ async def ask(
 
 
 async def _response(
-    path: DataPath, cluster: Cluster, breaker: Breaker, service: LimitService, measured: Measured
+    environment: Environment, cluster: Cluster, breaker: Breaker, service: LimitService, measured: Measured
 ) -> RateLimitResponse | None:
     """None when there is none in time, or it isn't worth waiting for."""
-    if not breaker.take(path.loop.time()):
+    if not breaker.take(asyncio.get_running_loop().time()):
         return None
     seconds = service.timeout_seconds
     head = grpc_call.request(service.address, _METHOD, seconds)
     message = grpc_call.framed(_request(service, measured).SerializeToString())
     try:
         async with asyncio.timeout(seconds):
-            answered = await call(path, cluster, head, message, is_http2=True, most=_MAX_ANSWER_BYTES)
+            answered = await call(environment, cluster, head, message, is_http2=True, most=_MAX_ANSWER_BYTES)
         data = grpc_call.message_of(answered)
         response = RateLimitResponse.FromString(data) if data is not None else None
     except (TimeoutError, ExchangeError, DecodeError):

@@ -32,10 +32,11 @@ from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
 from waypoint.config.transitions import Transitions
 from waypoint.data_path import DataPath
+from waypoint.filters.filter import Environment
+from waypoint.filters.live import LiveFilters
 from waypoint.http.settings import HttpSettings
 from waypoint.inbound.sandwich import ProxyServer
 from waypoint.inbound.terminate import Terminator
-from waypoint.live import LivePolicies
 from waypoint.metrics import waypoint_metrics
 from waypoint.telemetry.exchanges import Telemetry
 from waypoint.telemetry.recorder import Recorder
@@ -173,9 +174,11 @@ def assemble(parts: Parts) -> Worker:
     pool = HbonePool(settings, metrics.count_refusal)
     originator = Originator(pool, parts.certificate, settings, parts.local_ip)
     holder.subscribe(originator.reconcile)
+    clusters = Clusters(settings, tasks.keep, telemetry.count_event)
+    upstream = settings.of(UpstreamSettings)
     path = DataPath(
         holder=holder,
-        clusters=Clusters(settings, tasks.keep, telemetry.count_event),
+        clusters=clusters,
         tokens=Tokens(settings.of(TokenSettings), tasks.keep),
         originator=originator,
         telemetry=telemetry,
@@ -183,7 +186,7 @@ def assemble(parts: Parts) -> Worker:
         settings=settings,
         spawn=tasks.spawn,
         loop=asyncio.get_running_loop(),
-        live=LivePolicies(metrics),
+        live=LiveFilters(Environment(metrics, settings, upstream, clusters, originator, tasks.spawn, holder)),
         recorder=parts.recorder,
     )
     worker = Worker(

@@ -60,7 +60,6 @@ CLUSTER_EVENTS = counter(
     "Events of a destination (retries, ejections, overflows), named as in Envoy.",
     ("event", "cluster_name"),
 )
-EXTERNAL_AUTH = counter("pywaypoint_external_auth", "Questions to an external authorizer.", ("provider", "outcome"))
 AUTHORIZATION_DENIED = counter(
     "pywaypoint_authorization_denied",
     "Requests that an AuthorizationPolicy denied; `none`: no ALLOW policy allowed them.",
@@ -199,9 +198,6 @@ class Telemetry:
         """See `MeshMetrics.count_refusal`; what was no refusal has no reason."""
         if reason:
             self._metrics.count_refusal(reason)
-
-    def count_answer(self, authorizer: str, outcome: str) -> None:
-        self._metrics.of(EXTERNAL_AUTH).labels((authorizer, outcome)).add()
 
     def count_event(self, event: ClusterEvent, cluster: ClusterName) -> None:
         self._metrics.of(CLUSTER_EVENTS).labels((event, cluster)).add()

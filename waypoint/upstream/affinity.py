@@ -1,12 +1,20 @@
 """An exchange that goes where others with the same key go, and gives its client a cookie as key where it has none."""
 
 from collections.abc import Callable, Container
+from typing import Protocol
 
 from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.hash_key import KeySource
+from waypoint.upstream.attempts import Picker
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.endpoint import LiveEndpoint
+
+
+class Sticky(Picker, Protocol):
+    """Who chooses an exchange's endpoint, and tells the client which one it was."""
+
+    def mark(self, headers: Headers, endpoint: Endpoint, now: float) -> None: ...
 
 
 class Affinity:

@@ -1,5 +1,7 @@
 """What is decided depends on nothing but what is asked about."""
 
+from dataclasses import replace
+
 import pytest
 
 from l4.discovery.workload import AppProtocol
@@ -15,16 +17,18 @@ from waypoint.admission.decide import Decision, decide, edit_request
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 
 V1, V2, V3 = (ClusterName(name) for name in ("v1", "v2", "v3"))
-MIRRORED = Filters(mirrors=(Mirror(V3, 1, 2),))
+MIRRORED = Filters(policies=(Mirror(V3, 1, 2),))
 
 
 def decided(
     head: RequestHead, dice: dict[Chance, float], fault: Fault | None = None, filters: Filters = NO_FILTERS
 ) -> Decision:
-    rule = Rule("rule", (WeightedBackend(V1), WeightedBackend(V2)), fault=fault, filters=filters)
+    policies = (*((fault,) if fault is not None else ()), *filters.policies)
+    filters = replace(filters, policies=policies) if policies else filters
+    rule = Rule("rule", (WeightedBackend(V1), WeightedBackend(V2)), filters=filters)
     routes = RouteTable([Route(Match(), rule)])
     destination = Destination(UNKNOWN_SERVICE, 80, AppProtocol.HTTP, routes, OpaqueTable())
-    return decide(destination, Peer(None, "127.0.0.1", 1), head, dice.__getitem__)
+    return decide(destination, Peer(None, "127.0.0.1", 1), head, lambda chance: dice[Chance(chance)])
 
 
 def a_head() -> RequestHead:
@@ -42,8 +46,9 @@ def test_what_else_rolls_changes_no_backend(
     decision = decided(a_head(), dice, fault, filters)
 
     assert decision.cluster == cluster
-    assert bool(decision.delay_seconds) == (fault is not None)
-    assert bool(decision.mirrors) == (filters is MIRRORED)
+    acts, wanted = ((), ()) if decision.filtering is None else (decision.filtering.acts, decision.filtering.wanted)
+    assert bool(acts) == (fault is not None)
+    assert wanted == ((V3,) if filters is MIRRORED else ())
 
 
 def test_the_head_stays_as_it_is_until_it_is_edited() -> None:

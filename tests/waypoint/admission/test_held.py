@@ -9,7 +9,6 @@ import pytest
 
 from policies.attributes import ClusterName
 from policies.fault import Delay, Fault
-from policies.filters import Filters
 from policies.mirror import Mirror
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, settled
@@ -29,7 +28,7 @@ def test_a_request_that_waits_while_its_mirror_disappears_is_answered(tmp_path: 
     async def scenario() -> None:
         at = Setting()
         async with origin(at.pod, answering()), at.mesh(tmp_path, SHADOW % address()) as it:
-            it.rule(fault=Fault(Delay(0.3, 1.0)), filters=Filters(mirrors=(MIRROR,)))
+            it.rule(Fault(Delay(0.3, 1.0)), MIRROR)
             asked = asyncio.create_task(it.get(at.authority))
             await settled(lambda: it.path.exchanges == 1)
             it.apply(at.manifests())
@@ -50,12 +49,12 @@ def _break_while_held(it: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
         raise _Broken
 
     monkeypatch.setattr("waypoint.exchange.Attempts", fail)
-    it.rule(fault=Fault(Delay(0.05, 1.0)))
+    it.rule(Fault(Delay(0.05, 1.0)))
 
 
 def _break_at_once(it: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     _break_while_held(it, monkeypatch)
-    it.rule(fault=None)
+    it.rule()
 
 
 def _break_while_connecting(it: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +117,9 @@ def test_a_step_that_waits_for_something_cancelled_is_a_fault_too(
     async def scenario() -> bytes:
         at = Setting()
         async with at.mesh(tmp_path) as it:
-            it.rule(fault=Fault(Delay(0.05, 1.0)))
+            it.rule(Fault(Delay(0.05, 1.0)))
             with monkeypatch.context() as patched:
-                patched.setattr("waypoint.admission.order.asyncio.sleep", cancelled)
+                patched.setattr("waypoint.filters.fault.asyncio.sleep", cancelled)
                 return await asyncio.wait_for(it.get(at.authority), 5)
 
     assert status(run(scenario())) == 500

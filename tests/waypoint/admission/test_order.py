@@ -42,8 +42,9 @@ class Kind:
     setting: Callable[[], Custom]
     authorizer: Authorizer | None = None
 
-    def filters(self, **fields: object) -> Filters:
-        return Filters(authorizer=self.authorizer, **fields)  # type: ignore[arg-type]
+    @property
+    def policies(self) -> tuple[object, ...]:
+        return () if self.authorizer is None else (self.authorizer,)
 
 
 POLICY = Kind(lambda: Custom(OVER_HTTP, "headersToUpstreamOnAllow: [x-user]", rule="{}"))
@@ -72,7 +73,7 @@ def test_a_policys_authorizer_is_asked_before_limits_and_a_routes_after_them(
             authorizer = origin(at.authorizer, scripted(allow))
             async with origin(at.pod, answering()) as seen, authorizer, at.mesh(tmp_path, policy(server_at)) as it:
                 delayed = Fault(Delay(0.05, 1.0))
-                it.rule(filters=Filters(authorizer=AUTHORIZER, request_edit=edit), limits=limits, fault=delayed)
+                it.rule(AUTHORIZER, limits, delayed, filters=Filters(request_edit=edit))
                 answer = await it.get(at.authority)
                 await settled(lambda: f" {expected} " in it.access_log)
 
@@ -96,7 +97,9 @@ def test_a_rule_edits_what_an_authorizer_has_added(tmp_path: Path, kind: Kind) -
         at = kind.setting()
         allow = answering(b"", headers="X-User: jason\r\n")
         async with origin(at.pod, answering()) as seen, origin(at.authorizer, allow), at.mesh(tmp_path) as it:
-            it.rule(filters=kind.filters(request_edit=edit, response_edit=HeaderEdit(formatted=edit.formatted)))
+            it.rule(
+                *kind.policies, filters=Filters(request_edit=edit, response_edit=HeaderEdit(formatted=edit.formatted))
+            )
             answer = await it.get(at.authority)
 
         assert status(answer) == 200
@@ -120,7 +123,7 @@ def test_what_is_decided_stays_and_what_is_not_goes_by_the_new_configuration(
 
         authorizer = origin(at.authorizer, scripted(allow))
         async with origin(at.pod, answering()), authorizer as asked, at.mesh(tmp_path) as it:
-            it.rule(filters=kind.filters())
+            it.rule(*kind.policies)
             got = asyncio.create_task(it.get(at.authority))
             await settled(lambda: len(asked.heads) == 1)
             it.rule(filters=Filters(direct=DirectResponse(418)))
@@ -143,9 +146,9 @@ def test_a_step_that_fails_is_one_answer(tmp_path: Path, monkeypatch: pytest.Mon
 
     async def scenario() -> None:
         at = kind.setting()
-        monkeypatch.setattr("waypoint.admission.held.ask", fail)
+        monkeypatch.setattr("waypoint.filters.external_auth.call", fail)
         async with origin(at.pod, answering()) as seen, at.mesh(tmp_path) as it:
-            it.rule(filters=kind.filters())
+            it.rule(*kind.policies)
             answer = await asyncio.wait_for(it.get(at.authority), 5)
             await settled(lambda: "internal_failure" in it.access_log)
 

@@ -42,13 +42,13 @@ def filtered(**filters: object) -> Callable[[Rule], Rule]:
         lambda rule: replace(rule, timeouts=Timeouts(1)),
         lambda rule: replace(rule, retry=retries_on_statuses([503])),
         lambda rule: replace(rule, retry=replace(DEFAULT_RETRIES, backoff=1.0)),
-        lambda rule: replace(rule, session=SessionPersistence(b"stay")),
+        filtered(policies=(SessionPersistence(b"stay"),)),
         filtered(request_edit=HeaderEdit(set=((b"a", b"1"),))),
         filtered(response_edit=HeaderEdit(set=((b"a", b"1"),))),
         filtered(rewrite=UrlRewrite(path=PathEdit(b"/b"))),
         filtered(redirect=Redirect(hostname=b"away")),
-        filtered(mirrors=(Mirror(ONE),)),
-        filtered(cors=Cors((OriginPattern(b"*"),))),
+        filtered(policies=(Mirror(ONE),)),
+        filtered(policies=(Cors((OriginPattern(b"*"),)),)),
     ],
 )
 def test_every_change_that_somebody_could_notice_makes_another_effect(change: Callable[[Rule], Rule]) -> None:
@@ -81,7 +81,7 @@ def test_an_effect_has_words() -> None:
 
 def test_a_session_leads_to_one_backend_alone() -> None:
     session = SessionPersistence(b"x-stay", is_cookie=False)
-    rule = replace(RULE, session=session)
+    rule = replace(RULE, filters=Filters(policies=(session,)))
 
     kept = of(rule, (b"x-stay", cluster_mark(rule.scope, ONE) + b"0" * 16))
 

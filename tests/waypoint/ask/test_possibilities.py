@@ -31,7 +31,9 @@ BACKENDS = (WeightedBackend(ClusterName("v1"), 3), WeightedBackend(ClusterName("
     ],
 )
 def test_an_abort_takes_its_share_before_the_backends(fault: Fault | None, shares: dict[str, float]) -> None:
-    routes = RouteTable([Route(Match(), Rule("rule", BACKENDS, fault=fault))])
+    routes = RouteTable(
+        [Route(Match(), Rule("rule", BACKENDS, filters=Filters(policies=(fault,) if fault is not None else ())))]
+    )
     destination = Destination(UNKNOWN_SERVICE, 80, AppProtocol.HTTP, routes, OpaqueTable())
     head = RequestHead(b"GET", b"app", b"/", b"", Headers())
 

@@ -27,7 +27,8 @@ from policies.selector import (
 )
 from policies.session import SessionPersistence
 from policies.timeout import Timeouts
-from waypoint.ask.words import cluster_name, filter_words, match_words, rule_name, rule_words, seconds, text
+from waypoint.ask.words import filter_words, match_words, rule_name, rule_words
+from waypoint.config.words import cluster_name, seconds, text
 
 CLUSTER = ClusterName("inbound-vip|9080|http|reviews.default.svc.cluster.local")
 EVERY_FILTER = Filters(
@@ -35,10 +36,12 @@ EVERY_FILTER = Filters(
     response_edit=HeaderEdit(remove=(b"server",)),
     rewrite=UrlRewrite(b"inner", PathEdit(b"/new", b"/old")),
     redirect=Redirect(b"https", b"away", PathEdit(b"/all"), 8443, 308),
-    mirrors=(Mirror(CLUSTER, 1, 8),),
-    cors=Cors((OriginPattern(b"https://a.example"),), has_credentials=True),
     direct=DirectResponse(418, b"tea"),
-    authorizer=Authorizer("auth", CLUSTER, is_grpc=True, max_body_bytes=64, is_fail_open=True),
+    policies=(
+        Authorizer("auth", CLUSTER, is_grpc=True, max_body_bytes=64, is_fail_open=True),
+        Cors((OriginPattern(b"https://a.example"),), has_credentials=True),
+        Mirror(CLUSTER, 1, 8),
+    ),
 )
 
 
@@ -46,8 +49,8 @@ def test_every_filter_has_words() -> None:
     words = filter_words(EVERY_FILTER)
 
     assert words == [
-        "CORS for pages of https://a.example, with credentials",
         "ask reviews.default:9080 by gRPC first, with 64 bytes of the body, and go on if it fails",
+        "CORS for pages of https://a.example, with credentials",
         "redirect with 308, scheme https, host away, port 8443, the path to /all",
         "answer 418 with 3 bytes",
         "request: set host to other",
@@ -72,14 +75,14 @@ def test_a_rule_tells_its_limits_retries_and_sessions() -> None:
         (),
         timeouts=Timeouts(10),
         retry=retries_on_statuses([503, 500], 3, per_try_timeout=0.25),
-        session=SessionPersistence(b"stay"),
+        filters=Filters(policies=(SessionPersistence(b"stay"),)),
     )
 
     assert rule_words(rule) == [
+        "sessions by cookie stay",
         "timeout 10 s for the whole exchange",
         "at most 3 retries, on connect-failure, refused-stream, reset, retriable-status-codes (500, 503), "
         "250 ms for each attempt",
-        "sessions by cookie stay",
     ]
     assert rule_words(Rule("r", (), retry=RetryPolicy(frozenset(), attempts=0))) == ["no retries"]
 
@@ -100,7 +103,7 @@ def test_a_rule_tells_whom_policies_limit_and_expose_to_faults() -> None:
     aborted = FaultRule("0", Fault(abort=Abort(500, 0.1)), (IdentityCondition(service_accounts=("default/page",)),))
     plan = FaultPlan("P", (aborted,), Schedule(0.0, 3600.0, "0 9 * * *", 1800.0), StopWhen(0.05, 20, 60.0))
 
-    words = rule_words(Rule("r", (), limits=RateLimits("L", (limited, shadow)), fault_plan=plan))
+    words = filter_words(Filters(policies=(RateLimits("L", (limited, shadow)), plan)))
 
     assert words == [
         "limit to 5 a minute, 5 at once for each client of default, header x not = 1, header y, each value, "

@@ -9,7 +9,6 @@ import pytest
 from policies.attributes import Peer, RequestHead
 from policies.claims import Claims
 from policies.external_auth import Authorizer
-from policies.filters import Filters
 from tests.kit.aio import run
 from tests.kit.authorizer import grpc_authorizer
 from tests.kit.mesh import Mesh, address, settled
@@ -18,7 +17,8 @@ from tests.kit.snapshots import compiled, documents_of
 from tests.waypoint.test_exchange import Setting, body, status
 from tests.waypoint.test_grpc import _setting as grpc_setting
 from waypoint._proto.external_auth_pb2 import CheckRequest, CheckResponse, HeaderValue
-from waypoint.admission.decide import decide, first_question
+from waypoint.admission.decide import decide
+from waypoint.filters.external_auth import ExternalAuthorization, first_question
 
 AUTHORIZER = """
 apiVersion: v1
@@ -356,7 +356,13 @@ def test_a_client_that_leaves_takes_its_question_along(tmp_path: Path) -> None:
             writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
             await settled(lambda: len(asked.heads) == 1)
             writer.transport.abort()
-            await settled(lambda: it.path.exchanges == 0 and it.path.questions == 0 and asked.closed == 1)
+            await settled(
+                lambda: (
+                    it.path.exchanges == 0
+                    and it.path.live.get(ExternalAuthorization).questions == 0
+                    and asked.closed == 1
+                )
+            )
 
     run(scenario())
 
@@ -639,7 +645,7 @@ def test_after_a_denial_the_connection_serves_the_next_request(tmp_path: Path) -
 def test_a_grpc_client_is_told_in_its_own_terms(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with grpc_setting(tmp_path) as it:
-            it.mesh.rule(filters=Filters(authorizer=Authorizer("nobody", None)))
+            it.mesh.rule(Authorizer("nobody", None))
             with pytest.raises(grpc.RpcError) as caught:
                 await it.unary("Unary", b"hello")
 
@@ -659,7 +665,7 @@ def test_a_body_in_http2_that_was_told_in_part_arrives_whole(tmp_path: Path, mos
             authorizer = Authorizer(
                 "app", name, is_grpc=True, is_fail_open=True, max_body_bytes=most, takes_part=True, packs_as_bytes=True
             )
-            it.mesh.rule(filters=Filters(authorizer=authorizer))
+            it.mesh.rule(authorizer)
             answer, _ = await it.unary("Unary", b"x" * 100_000)
 
             assert answer == b"x" * 100_000

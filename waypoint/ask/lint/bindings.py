@@ -9,9 +9,10 @@ from l4.discovery.objects import Gateway
 from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
 from waypoint.config.istio.virtual_service import MESH, VirtualService
+from waypoint.config.ours.attached import ATTACHED
 
 ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
-POLICIES = ("RateLimitPolicy", "FaultPolicy")
+POLICIES = tuple(it.name for it in ATTACHED)
 _CANARY = f"{USE_WAYPOINT}-canary"
 _CANARY_NAMESPACE = f"{USE_WAYPOINT}-canary-namespace"
 _LABELLED = ("Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry")

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 
 from l4.config.documents import ObjectKey, Problem
+from policies.cors import Cors
 from policies.retry import UNDELIVERED
 from policies.route import Match, Rule, RuleSource, Table
 from waypoint.ask.codes import LintCode
@@ -135,7 +136,7 @@ def _weights(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Probl
 
 
 def _cors(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]:
-    cors = rule.filters.cors
+    cors = rule.filters.get(Cors)
     if cors is None or not cors.has_credentials:
         return
     wide = [origin.value.decode() for origin in cors.origins if origin.value in {b"*", b"http://*", b"https://*"}]

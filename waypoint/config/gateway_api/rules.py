@@ -14,7 +14,7 @@ from policies import wire_text
 from policies.attributes import ClusterName
 from policies.cors import Cors, OriginPattern
 from policies.external_auth import Authorizer
-from policies.filters import NO_FILTERS, Filters
+from policies.filters import NO_FILTERS, Filters, in_order
 from policies.matching import ANYTHING, Exact, Regex, StringMatch
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
@@ -70,7 +70,7 @@ class Rules:
             matches = self._matches(index, rule)
             compiled = self._rule(index, rule, matches)
             yield from (Route(match, compiled) for match in matches)
-            if compiled.filters.cors is not None:
+            if compiled.filters.get(Cors) is not None:
                 yield from (Route(_preflight(it), compiled) for it in matches if it.method or it.headers)
 
     def grpc(self, rules: tuple[GRPCRouteRule, ...]) -> Iterator[Route]:
@@ -131,6 +131,9 @@ class Rules:
             return Rule(name, _NOWHERE, source=source)
         prefix = matches[0].path.prefix if matches[0].path.kind is PathKind.PREFIX else b""
         filters = self._filters(f"{field}.filters", rule.filters, prefix)
+        if rule.session_persistence:
+            session = _session(rule.session_persistence, source, matches)
+            filters = replace(filters, policies=in_order([*filters.policies, session]))
         backends = tuple(
             self._backend(f"{field}.backendRefs[{number}]", ref, prefix) for number, ref in enumerate(rule.backend_refs)
         )
@@ -142,7 +145,6 @@ class Rules:
             filters=filters,
             timeouts=_timeouts(timeouts, has_retry=retry is not None),
             retry=_retry(retry, timeouts),
-            session=_session(rule.session_persistence, source, matches) if rule.session_persistence else None,
             source=source,
         )
 
@@ -182,20 +184,24 @@ class Rules:
             response_edit=_edit([it.response_header_modifier for it in filters]),
             rewrite=_rewrite(rewrites[0], prefix) if rewrites else None,
             redirect=_redirect(redirects[0], prefix) if redirects else None,
-            mirrors=tuple(self._mirrors(field, filters)),
-            cors=_cors(cors[0]) if cors else None,
-            authorizer=self._authorizer(field, filters),
+            policies=in_order(
+                (
+                    *self._authorizers(field, filters),
+                    *(_cors(it) for it in cors[:1]),
+                    *self._mirrors(field, filters),
+                )
+            ),
         )
 
-    def _authorizer(self, field: str, filters: tuple[api.Filter, ...]) -> Authorizer | None:
+    def _authorizers(self, field: str, filters: tuple[api.Filter, ...]) -> Iterator[Authorizer]:
         """Named by whom it is about and whom it asks; one that leads nowhere denies."""
         for number, it in enumerate(filters):
             auth = it.external_auth
             if auth is not None:
                 place, key = f"{field}[{number}].externalAuth.backendRef", self._key
                 cluster = self._resolved(place, auth.backend_ref, "requests for it are denied")
-                return authorizer_of(f"{key.kind}/{key.namespace}/{key.name}", cluster, auth)
-        return None
+                yield authorizer_of(f"{key.kind}/{key.namespace}/{key.name}", cluster, auth)
+                return
 
     def _mirrors(self, field: str, filters: tuple[api.Filter, ...]) -> Iterator[Mirror]:
         for number, it in enumerate(filters):

@@ -12,7 +12,7 @@ from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
 from policies.attributes import ClusterName
-from policies.filters import NO_FILTERS, DirectResponse, Filters
+from policies.filters import NO_FILTERS, DirectResponse, Filters, in_order
 from policies.mirror import Mirror
 from policies.opaque import OpaqueRoute
 from policies.path_normalization import BASE, PathNormalization
@@ -199,7 +199,6 @@ class VirtualRules:
             filters=self._filters(field, route, prefix),
             timeouts=Timeouts(seconds) if seconds is not None else NO_TIMEOUTS,
             retry=retry_of(route.retries) if route.retries is not None else None,
-            fault=fault_of(route.fault) if route.fault is not None else None,
             source=self._source(index, "http"),
         )
 
@@ -218,10 +217,16 @@ class VirtualRules:
             response_edit=response_edit,
             rewrite=rewrite_of(rewrite, prefix) if rewrite is not None else None,
             redirect=redirect_of(redirect, prefix) if redirect is not None else None,
-            mirrors=tuple(self._mirrors(field, route)),
-            cors=cors_of(route.cors_policy) if route.cors_policy is not None else None,
             direct=DirectResponse(direct.status, body_of(direct.body)) if direct is not None else None,
+            policies=in_order(self._policies(field, route)),
         )
+
+    def _policies(self, field: str, route: api.HTTPRoute) -> Iterator[object]:
+        if route.fault is not None:
+            yield fault_of(route.fault)
+        if route.cors_policy is not None:
+            yield cors_of(route.cors_policy)
+        yield from self._mirrors(field, route)
 
     def _mirrors(self, field: str, route: api.HTTPRoute) -> Iterator[Mirror]:
         mirrors = [

@@ -185,7 +185,7 @@ def only_rule(rule: dict[str, Any]) -> Rule:
     ],
 )
 def test_a_share_of_requests_is_mirrored_however_it_is_said(said: dict[str, Any], share: float | None) -> None:
-    mirrors = only_rule({"mirror": {"host": "reviews"}, **said}).filters.mirrors
+    mirrors = only_rule({"mirror": {"host": "reviews"}, **said}).filters.policies
 
     assert [it.numerator / it.denominator for it in mirrors] == ([share] if share is not None else [])
 

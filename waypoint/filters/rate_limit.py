@@ -1,0 +1,104 @@
+"""Rate limits: the filter of RateLimitPolicies. It takes from the process's own buckets, or asks a service that counts
+for all replicas."""
+
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from l4.telemetry.metrics import counter
+from policies.attributes import ResponseHead
+from policies.balancing.endpoint import Endpoint
+from policies.breaker import Breaker
+from policies.rate_limit import Buckets, LimitService, Measured, Quota, RateLimits
+from waypoint.config.words import conditions_words
+from waypoint.errors import RateLimited
+from waypoint.filters.filter import Act, Environment, Filter, Filtering, Part, Waiting, waits
+
+RATE_LIMITS = counter("pywaypoint_rate_limit", "Requests that a rate limit counted.", ("policy", "rule", "outcome"))
+RATE_LIMIT_SERVICE = counter(
+    "pywaypoint_rate_limit_service", "Questions to a rate limit service.", ("service", "outcome")
+)
+
+
+class RateLimiting(Filter[RateLimits]):
+    types = (RateLimits,)
+    metrics = (RATE_LIMITS, RATE_LIMIT_SERVICE)
+
+    def __init__(self) -> None:
+        self._buckets = Buckets()
+        self._breakers: dict[LimitService, Breaker] = {}
+
+    def begin(self, environment: Environment) -> None:
+        self._environment = environment
+        self._limited = environment.metrics.of(RATE_LIMITS)
+        self._asked = environment.metrics.of(RATE_LIMIT_SERVICE)
+
+    def reconcile(self, policies: Iterable[RateLimits]) -> None:
+        """Forget rules and services that are gone; buckets keep their level."""
+        all_limits = list(policies)
+        self._buckets.keep(rule.bucket for limits in all_limits for rule in limits.rules)
+        services = {limits.service for limits in all_limits}
+        self._breakers = {service: breaker for service, breaker in self._breakers.items() if service in services}
+
+    def request_head(self, policy: RateLimits, request: Filtering) -> Act | None:
+        if policy.service is None:
+            request.attach(told := _Told())
+            return partial(self._take, policy, told, request)
+        measured = policy.measure(request.head, request.peer)
+        if not measured:
+            return None
+        if policy.service.cluster is not None:
+            request.want(policy.service.cluster)
+        request.attach(told := _Told())
+        return waits(partial(self._ask, policy, measured, told, request))
+
+    def _take(self, limits: RateLimits, told: "_Told", request: Filtering) -> None:
+        """Take what the request costs out of its buckets."""
+        quota = told.quota = self._buckets.take(limits, request.head, request.peer, time.monotonic())
+        if quota is None:
+            return
+        count = self._limited
+        for rule in quota.over:
+            count.labels((limits.policy, rule.name, "over_limit")).add()
+        for rule in quota.shadowed:
+            count.labels((limits.policy, rule.name, "shadow_over_limit")).add()
+        if quota.over:
+            request.answer(RateLimited(is_resource_exhausted=limits.is_resource_exhausted))
+        else:
+            count.labels((limits.policy, "", "ok")).add()
+
+    async def _ask(
+        self, limits: RateLimits, measured: Measured, told: "_Told", request: Filtering, waiting: Waiting
+    ) -> None:
+        from waypoint.filters import rate_limit_service  # brings protobuf along, which few need
+
+        service = limits.service
+        assert service is not None
+        cluster = request.clusters[service.cluster] if service.cluster is not None else None
+        breaker = self._breakers.get(service)
+        if breaker is None:
+            breaker = self._breakers[service] = Breaker()
+        asked = await rate_limit_service.ask(self._environment, cluster, breaker, limits, measured)
+        self._asked.labels((service.address, asked.outcome)).add()
+        told.quota = asked.quota
+        request.head.headers += asked.request_headers
+        if asked.error is not None:
+            request.answer(asked.error)
+
+    def words(self, policy: RateLimits) -> Iterator[str]:
+        for rule in policy.rules:
+            limit, verb = rule.limit, "count" if rule.is_shadow else "limit"
+            words = f"{verb} to {limit.requests} a {limit.unit}, {limit.capacity:g} at once"
+            words += f", counted by {policy.service.address}" if policy.service is not None else ""
+            yield f"{words}{conditions_words(rule.conditions)} ({policy.policy} rules[{rule.name}])"
+
+
+class _Told(Part):
+    """Tells the client what is left to it."""
+
+    def __init__(self) -> None:
+        self.quota: Quota | None = None
+
+    def response_head(self, head: ResponseHead, endpoint: Endpoint | None) -> None:
+        if self.quota is not None:
+            self.quota.mark(head.headers)

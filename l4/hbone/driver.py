@@ -1,13 +1,10 @@
 """Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, one write per loop turn.
 
-A Driver is the asyncio protocol of a TLS connection. It creates no tasks and never awaits. It has three timers:
+A Driver is the asyncio protocol of a TLS connection. It creates no tasks and never awaits. `ending` decides when the
+connection ends, `stalls` when a tunnel does whose peer opens no window, and `openings` has the CONNECTs of ours.
 
-- The keepalive PING: sent `ping_interval_seconds` after the start and after each answer. The connection ends if the
-  answer takes more than `ping_timeout_seconds`.
-- Stalled tunnels: a tunnel that cannot send a byte for `stall_seconds`, because the peer opens no window, is reset.
-- The expiry of the connection's certificates (`lifetime`).
-
-While the process stops, `drain_silence_seconds` replaces the first two times, so that no silent peer delays the exit.
+`waypoint.http.h2_connection` drives the same engines for inner connections. Both share what is rare (`l4.http2`), and
+not the way of a DATA frame: the compiled twin makes a C struct of each, which a class with a base can't be.
 
 `on_request` (server) receives new streams; `open` (client) creates them. New streams are reported after everything that
 was read with them, a limited number per turn: a stream that was reset in the same read is never reported
@@ -21,11 +18,14 @@ from collections.abc import Callable
 from typing import cast
 
 from l4.config.settings import Settings
-from l4.hbone.connect import ConnectRequest, InvalidConnect
-from l4.hbone.errors import ConnectFailed, NotTaken, TunnelError, TunnelRefused, TunnelReset
-from l4.hbone.lifetime import Lifetime
+from l4.hbone.connect import ConnectRequest
+from l4.hbone.ending import Ending
+from l4.hbone.errors import ConnectFailed, NotTaken, TunnelReset
 from l4.hbone.limits import hbone_limits_of, hbone_reason
+from l4.hbone.openings import Openings
+from l4.hbone.patience import Patience
 from l4.hbone.settings import DrainSettings, HboneSettings
+from l4.hbone.stalls import Stalls
 from l4.hbone.tunnel import Tunnel
 from l4.http2.connection import Connection
 from l4.http2.engines import Engine, connect
@@ -51,14 +51,8 @@ from policies.attributes import Headers, Peer
 
 log = logging.getLogger(__name__)
 
-_PING = b"waypoint"
-_HEARD = b"goaway 1"
-"""The answer to this PING shows that the peer has read the GOAWAY before it."""
 _ALIVE = b"alive???"
 """Nobody waits for the answer to this PING. It distinguishes a peer that is slow to answer CONNECT from a dead one."""
-_PROBE_SECONDS = 1.0
-_LAST_STREAM = 2**31 - 1
-_CUT_GRACE_SECONDS = 1.0
 
 
 class Driver(asyncio.Protocol):
@@ -73,24 +67,19 @@ class Driver(asyncio.Protocol):
         "_authenticate",
         "_blocked",
         "_dirty",
-        "_drain",
+        "_ending",
         "_is_begin_scheduled",
         "_is_closed",
         "_is_ending",
         "_is_flush_scheduled",
-        "_is_leaving",
-        "_is_stopping",
         "_is_write_paused",
-        "_keepalive",
-        "_lifetime",
         "_on_refused",
         "_on_request",
+        "_openings",
         "_requests",
         "_settings",
-        "_stall_timer",
-        "_stalled",
+        "_stalls",
         "_tunnels",
-        "_waiting",
         "engine",
         "has_been_used",
         "has_spoken",
@@ -126,28 +115,25 @@ class Driver(asyncio.Protocol):
         self.refusal: Exception | None = None
         self.on_idle: Callable[[Driver], None] | None = None
         self._settings = own
-        self._drain = settings.of(DrainSettings)
         self._authenticate = authenticate
         self._on_request = on_request
         self._on_refused = on_refused
         self.on_closed = on_closed
         self._tunnels: dict[int, Tunnel] = {}
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._openings = Openings()
         self._dirty: list[Tunnel] = []
         self._blocked: dict[int, Tunnel] = {}
-        self._stalled: dict[int, float] = {}  # blocked tunnels → time of their last progress
-        self._stall_timer: asyncio.TimerHandle | None = None
+        drain = settings.of(DrainSettings)
+        patience = Patience(own, drain)
+        self._stalls = Stalls(self.loop, patience, self._cut_stalled)
+        self._ending: Ending | None = Ending(self, patience, drain.drain_seconds)
         self._requests: deque[RequestReceived] = deque()
         self._is_begin_scheduled = False
         self._is_flush_scheduled = False
         self._is_write_paused = False
         self._is_closed = False
-        self._is_leaving = False  # the peer was told to open no more streams
-        self._is_stopping = False  # the process is about to exit
-        self._is_ending = False  # new streams are ignored
+        self._is_ending = False  # the connection closes with its last tunnel
         self.has_spoken = False  # whether the peer sent anything since our last PING or CONNECT
-        self._keepalive: asyncio.TimerHandle | None = None
-        self._lifetime: Lifetime | None = None
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
@@ -161,8 +147,9 @@ class Driver(asyncio.Protocol):
             return
         self.transport.set_write_buffer_limits(self._settings.hbone_write_buffer)
         self.engine.start()
-        self._schedule_flush()
-        self._keepalive = self.loop.call_later(self._settings.ping_interval_seconds, self._ping)
+        self.flush_soon()
+        if self._ending is not None:
+            self._ending.start()
 
     def data_received(self, data: bytes) -> None:
         self.has_spoken = True
@@ -174,7 +161,7 @@ class Driver(asyncio.Protocol):
         if self._requests and not self._is_begin_scheduled:
             self._begin_requests()
         if not self._is_flush_scheduled:
-            self._schedule_flush()
+            self.flush_soon()
 
     def eof_received(self) -> bool:
         return False
@@ -184,17 +171,15 @@ class Driver(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
-        self._schedule_flush()
+        self.flush_soon()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._is_closed = True
         self.is_draining = True
-        for timer in (self._keepalive, self._stall_timer):
-            if timer is not None:
-                timer.cancel()
-        if self._lifetime is not None:
-            self._lifetime.end()
-            self._lifetime = None  # breaks a reference cycle that only the garbage collector could free
+        self._stalls.stop()
+        if self._ending is not None:
+            self._ending.stop()
+            self._ending = None  # breaks a reference cycle that only the garbage collector could free
         why = f"the HBONE connection was lost: {error}" if error else "the HBONE connection was closed"
         for tunnel in list(self._tunnels.values()):
             self._fail(tunnel, TunnelReset(why), ConnectFailed(why))
@@ -217,35 +202,14 @@ class Driver(asyncio.Protocol):
         Raises TunnelRefused, ConnectFailed (the connection ended first), StreamUnavailable (no free stream), or
         TunnelError if the request is invalid.
         """
-        try:
-            headers = request.headers()
-        except InvalidConnect as error:
-            raise TunnelError(str(error)) from None
-        stream_id = self.engine.open_stream(headers, False)
-        self.has_been_used = True
-        tunnel = self._add(stream_id)
-        answered = self._waiting[stream_id] = self.loop.create_future()
-        self.has_spoken = False
-        self._schedule_flush()
-        probe = self.loop.call_later(_PROBE_SECONDS, self._probe)
-        try:
-            await answered
-        except BaseException:
-            if stream_id in self._tunnels:
-                tunnel.abort()
-            raise
-        finally:
-            probe.cancel()
-            self._waiting.pop(stream_id, None)
-        tunnel.start(protocol_factory())
-        return tunnel
+        return await self._openings.open(self, request, protocol_factory)
 
     def accept(self, stream_id: int, headers: Headers) -> Tunnel | None:
         """Answer a CONNECT with 200. Returns None if its stream has ended in the meantime."""
         tunnel = self._tunnels.get(stream_id)
         if tunnel is not None:
             self.engine.send_headers(stream_id, [(b":status", b"200"), *headers], False)
-            self._schedule_flush()
+            self.flush_soon()
         return tunnel
 
     def refuse(self, stream_id: int, status: int, headers: Headers) -> None:
@@ -255,7 +219,7 @@ class Driver(asyncio.Protocol):
             self.engine.send_headers(stream_id, [(b":status", b"%d" % status), *headers], True)
             self.engine.reset(stream_id, ErrorCode.NO_ERROR)
             tunnel.lost(None)
-            self._schedule_flush()
+            self.flush_soon()
 
     def drain(self, *, is_stopping: bool = False) -> None:
         """Accept no new streams, and close when the last one has ended.
@@ -263,18 +227,11 @@ class Driver(asyncio.Protocol):
         The peer is told first. Its streams are final when its answer to a PING shows that it has read the GOAWAY (RFC
         9113 section 6.8). `is_stopping`: the process is about to exit and does not wait for silent peers.
         """
-        if self._is_closed or self.transport.is_closing() or (self._is_leaving and self._is_stopping == is_stopping):
+        if self._ending is None or self.transport.is_closing():
             return
-        self._is_stopping = is_stopping or self._is_stopping
-        if not self._is_leaving:
-            self.is_draining = self._is_leaving = True
-            self.engine.goaway(ErrorCode.NO_ERROR, last_stream_id=_LAST_STREAM)
-        self._ping()
-        if self._is_stopping and self._stalled:
-            self._stalled = dict.fromkeys(self._stalled, self.loop.time())
-            if self._stall_timer is not None:
-                self._stall_timer.cancel()
-            self._stall_timer = self.loop.call_later(self._stall_seconds, self._cut_stalled)
+        self.is_draining = True
+        if self._ending.drain(is_stopping=is_stopping) and is_stopping:
+            self._stalls.begin_anew()
 
     def close(self, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """Close the connection now: send GOAWAY and end all tunnels."""
@@ -291,8 +248,8 @@ class Driver(asyncio.Protocol):
 
     def end_by(self, expires_at: float) -> None:
         """Limit the connection's lifetime to `expires_at`, in seconds of the wall clock."""
-        if not self._is_closed:
-            self._lifetime = Lifetime(expires_at, self._drain.drain_seconds, self._outdated, self._expired)
+        if self._ending is not None:
+            self._ending.end_by(expires_at)
 
     def cut_if_revoked(self, revocations: Revocations) -> None:
         """Close the connection if its peer's certificate has been revoked."""
@@ -312,27 +269,55 @@ class Driver(asyncio.Protocol):
 
     def reset(self, tunnel: Tunnel, code: ErrorCode) -> None:
         self.engine.reset(tunnel.stream_id, code)
-        self._schedule_flush()
+        self.flush_soon()
 
     def block(self, tunnel: Tunnel, has_progressed: bool) -> None:
         """Note that the windows did not allow sending all of the tunnel's data."""
-        now = self.loop.time()
         self._blocked[tunnel.stream_id] = tunnel
-        if has_progressed or tunnel.stream_id not in self._stalled:
-            self._stalled[tunnel.stream_id] = now
-        if self._stall_timer is None:
-            self._stall_timer = self.loop.call_at(now + self._stall_seconds, self._cut_stalled)
+        self._stalls.add(tunnel, has_progressed)
 
     def forget(self, tunnel: Tunnel) -> None:
         if self._tunnels.pop(tunnel.stream_id, None) is None:
             return
         self._blocked.pop(tunnel.stream_id, None)
-        self._stalled.pop(tunnel.stream_id, None)
+        self._stalls.since.pop(tunnel, None)
         if not self._tunnels:
             if self._is_ending:
-                self._schedule_flush()
+                self.flush_soon()
             elif self.on_idle is not None:
                 self.on_idle(self)
+
+    # -- for what opens and ends -----------------------------------------------------------------------------------
+
+    def begin(self, headers: Headers) -> Tunnel:
+        """Send a CONNECT. Raises StreamUnavailable."""
+        stream_id = self.engine.open_stream(headers, False)
+        self.has_been_used = True
+        self.has_spoken = False
+        self.flush_soon()
+        return self._add(stream_id)
+
+    def probe(self) -> None:
+        if not self._is_closed and not self.transport.is_closing():
+            self.engine.ping(_ALIVE)
+            self.flush_soon()
+
+    def flush_soon(self) -> None:
+        if not self._is_flush_scheduled and not self._is_closed:
+            self._is_flush_scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def announce_close(self) -> None:
+        for tunnel in list(self._tunnels.values()):
+            tunnel.announce_close()
+
+    def end_when_idle(self) -> None:
+        """Close the connection when its last tunnel has ended."""
+        self._is_ending = True
+        self.flush_soon()
+
+    def refused(self, reason: str) -> None:
+        self._on_refused(reason)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -341,11 +326,6 @@ class Driver(asyncio.Protocol):
         self._tunnels[stream_id] = tunnel
         return tunnel
 
-    def _schedule_flush(self) -> None:
-        if not self._is_flush_scheduled and not self._is_closed:
-            self._is_flush_scheduled = True
-            self.loop.call_soon(self._flush)
-
     def _flush(self) -> None:
         self._is_flush_scheduled = False
         if self._is_closed or self._is_write_paused:
@@ -353,10 +333,11 @@ class Driver(asyncio.Protocol):
         dirty = self._dirty
         if dirty:
             self._dirty = []
+            stalled = self._stalls.since
             tunnel: Tunnel
             for tunnel in dirty:
-                if tunnel.push() and self._stalled:
-                    self._stalled.pop(tunnel.stream_id, None)
+                if tunnel.push() and stalled:
+                    stalled.pop(tunnel, None)
         output = self.engine.take_output()
         if output:
             self.transport.write(output)
@@ -385,7 +366,8 @@ class Driver(asyncio.Protocol):
                 if event.end_stream:
                     self._end_of_stream(event.stream_id)
             case ResponseReceived():
-                self._response(event)
+                if self._openings.answer(event) and event.end_stream:
+                    self._end_of_stream(event.stream_id)
             case StreamReset():
                 if not event.by_peer:
                     self._on_refused(hbone_reason(event.reason))
@@ -397,8 +379,8 @@ class Driver(asyncio.Protocol):
             case GoawayReceived():
                 self._goaway(event)
             case PongReceived(payload=payload):
-                if payload in {_PING, _HEARD}:
-                    self._pong(payload)
+                if self._ending is not None:
+                    self._ending.pong(payload)
             case ConnectionFailed():
                 log.debug("HTTP/2 from %s: %s (%s)", self.peer, event.sentence, event.code.name)
                 self._on_refused(hbone_reason(event.reason))
@@ -419,18 +401,6 @@ class Driver(asyncio.Protocol):
         if self._requests:
             self.loop.call_soon(self._begin_requests)
 
-    def _response(self, event: ResponseReceived) -> None:
-        answered = self._waiting.get(event.stream_id)
-        if answered is None or answered.done():
-            return
-        status = int(dict(event.headers)[b":status"])
-        if 200 <= status < 300:
-            answered.set_result(None)
-            if event.end_stream:
-                self._end_of_stream(event.stream_id)
-        else:
-            answered.set_exception(TunnelRefused(f"the far side answered CONNECT with {status}", status))
-
     def _end_of_stream(self, stream_id: int) -> None:
         tunnel = self._tunnels.get(stream_id)
         if tunnel is not None:
@@ -438,9 +408,9 @@ class Driver(asyncio.Protocol):
 
     def _goaway(self, event: GoawayReceived) -> None:
         self.is_draining = True
-        self._announce_close()
+        self.announce_close()
         for stream_id, tunnel in list(self._tunnels.items()):
-            if stream_id > event.last_stream_id and stream_id in self._waiting:
+            if stream_id > event.last_stream_id and stream_id in self._openings:
                 why = "the peer is closing the connection and did not accept the tunnel"
                 self._fail(tunnel, TunnelReset(why), NotTaken(why))
         if not self._tunnels:
@@ -448,7 +418,7 @@ class Driver(asyncio.Protocol):
 
     def _reset_received(self, tunnel: Tunnel, event: StreamReset) -> None:
         why = f"the peer reset the tunnel with {event.code.name}"
-        if tunnel.stream_id in self._waiting:
+        if tunnel.stream_id in self._openings:
             is_taken = event.code is not ErrorCode.REFUSED_STREAM
             self._fail(tunnel, TunnelReset(why, event.code), ConnectFailed(why) if is_taken else NotTaken(why))
         elif self._on_request is not None and not tunnel.is_started:
@@ -457,83 +427,11 @@ class Driver(asyncio.Protocol):
             tunnel.reset_received(TunnelReset(why, event.code))
 
     def _fail(self, tunnel: Tunnel, error: TunnelReset, undelivered: ConnectFailed) -> None:
-        answered = self._waiting.get(tunnel.stream_id)
-        if answered is not None and not answered.done():
-            answered.set_exception(undelivered)
+        self._openings.fail(tunnel.stream_id, undelivered)
         tunnel.lost(error)
 
-    def _cut_stalled(self) -> None:
-        self._stall_timer = None
-        now, stall_seconds = self.loop.time(), self._stall_seconds
-        for stream_id, since in list(self._stalled.items()):
-            tunnel = self._tunnels[stream_id]
-            if not tunnel.get_write_buffer_size():  # reset by the peer, and not yet read to the end
-                del self._stalled[stream_id]
-            elif now - since >= stall_seconds:
-                log.info("tunnel with %s reset: its window stayed closed for %g s", self.peer, stall_seconds)
-                self._on_refused("stall_seconds")
-                self.reset(tunnel, ErrorCode.CANCEL)
-                tunnel.lost(TunnelReset(f"the peer opened no window for {stall_seconds:g} s", ErrorCode.CANCEL))
-        if self._stalled:
-            due = min(self._stalled.values()) + stall_seconds
-            self._stall_timer = self.loop.call_at(due, self._cut_stalled)
-
-    def _outdated(self) -> None:
-        self.drain()
-        self._announce_close()
-
-    def _announce_close(self) -> None:
-        for tunnel in list(self._tunnels.values()):
-            tunnel.announce_close()
-
-    def _expired(self) -> None:
-        log.info("HBONE connection with %s closed: its certificate or ours has expired", self.peer)
-        self._on_refused("expired_certificate")
-        self.close()
-        self.loop.call_later(_CUT_GRACE_SECONDS, self.abort)  # in case the peer reads nothing
-
-    def _last_goaway(self) -> None:
-        if not self._is_closed and not self._is_ending:
-            self.engine.goaway(ErrorCode.NO_ERROR)
-            self._is_ending = True
-            self._schedule_flush()
-
-    @property
-    def _stall_seconds(self) -> float:
-        return self._within(self._settings.stall_seconds)
-
-    def _within(self, seconds: float) -> float:
-        return min(seconds, self._drain.drain_silence_seconds) if self._is_stopping else seconds
-
-    def _probe(self) -> None:
-        if not self._is_closed and not self.transport.is_closing():
-            self.engine.ping(_ALIVE)
-            self._schedule_flush()
-
-    def _ping(self) -> None:
-        self.engine.ping(_HEARD if self._is_leaving else _PING)
-        self._schedule_flush()
-        self.has_spoken = False
-        self._expect(self._within(self._settings.ping_timeout_seconds), self._silence)
-
-    def _pong(self, payload: bytes) -> None:
-        if self._is_leaving and payload == _PING:
-            return  # this PING was sent before the GOAWAY
-        if payload == _HEARD:
-            self._last_goaway()
-        self._expect(self._within(self._settings.ping_interval_seconds), self._ping)
-
-    def _expect(self, seconds: float, call: Callable[[], None]) -> None:
-        if self._keepalive is not None:
-            self._keepalive.cancel()
-        self._keepalive = self.loop.call_later(seconds, call)
-
-    def _silence(self) -> None:
-        seconds = self._within(self._settings.ping_timeout_seconds)
-        if self._is_stopping and self.has_spoken:  # the peer is alive, and will see the PING after the data before it
-            self._last_goaway()
-            self.has_spoken = False
-            self._expect(seconds, self._silence)
-            return
-        log.info("HBONE connection with %s closed: no answer to PING within %g s", self.peer, seconds)
-        self.transport.abort()
+    def _cut_stalled(self, tunnel: Tunnel, seconds: float) -> None:
+        log.info("tunnel with %s reset: its window stayed closed for %g s", self.peer, seconds)
+        self._on_refused("stall_seconds")
+        self.reset(tunnel, ErrorCode.CANCEL)
+        tunnel.lost(TunnelReset(f"the peer opened no window for {seconds:g} s", ErrorCode.CANCEL))

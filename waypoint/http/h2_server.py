@@ -12,6 +12,7 @@ from l4.config.settings import Settings
 from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, Event, PongReceived, RequestReceived, StreamReset, TrailersReceived
+from l4.http2.farewell import Farewell
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, StreamStalled
 from waypoint.http import h2
@@ -21,8 +22,6 @@ from waypoint.http.h2_connection import Http2Connection, Http2Stream
 from waypoint.http.limits import inner_reason
 from waypoint.http.trailers import request_trailers
 
-_LAST_STREAM = 2**31 - 1
-_HEARD = b"goaway 1"
 _ROUND_TRIP_SECONDS = 5.0
 """For a client's answer to the PING; one that is frozen, or answers none, is waited for no longer."""
 _SWEEP_SECONDS = 5.0
@@ -147,12 +146,10 @@ class Http2Server(Http2Connection):
     __slots__ = (
         "_begin",
         "_drain_silence_seconds",
-        "_has_heard",
+        "_farewell",
         "_head_timer",
         "_idle_since",
-        "_is_announced",
         "_is_closing",
-        "_is_final",
         "_on_closed",
         "_refused",
         "_round_trip",
@@ -173,10 +170,8 @@ class Http2Server(Http2Connection):
         self._begin = begin
         self._refused = refused
         self._on_closed = on_closed
-        self._is_announced = False  # the client was told to open no more streams
-        self._has_heard = False  # and has heard it
+        self._farewell = Farewell(self.engine)
         self._is_closing = False  # the end needs not be waited for once it has
-        self._is_final = False  # what it opens now is not looked at
         self._round_trip: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -206,11 +201,10 @@ class Http2Server(Http2Connection):
 
     def announce_close(self) -> None:
         """Ask for no new streams; those that come nevertheless are served."""
-        if self._is_announced or self.is_gone:
+        if self._farewell.is_announced or self.is_gone:
             return
-        self._is_announced = True
-        self.engine.goaway(ErrorCode.NO_ERROR, last_stream_id=_LAST_STREAM)
-        self.engine.ping(_HEARD)
+        self._farewell.announce()
+        self._farewell.ask()
         self.flush()
 
     def close_when_idle(self) -> None:
@@ -219,7 +213,7 @@ class Http2Server(Http2Connection):
             return
         self._is_closing = True
         self.announce_close()
-        if self._has_heard:
+        if self._farewell.is_heard:
             self._last_goaway()
         else:
             self._round_trip = self.loop.call_later(_ROUND_TRIP_SECONDS, self._last_goaway)
@@ -250,10 +244,8 @@ class Http2Server(Http2Connection):
                 if isinstance(stream, ServerStream):
                     stream.lost()
             case PongReceived(payload=payload):
-                if payload == _HEARD and self._is_announced:
-                    self._has_heard = True
-                    if self._is_closing:
-                        self._last_goaway()
+                if self._farewell.hears(payload) and self._is_closing:
+                    self._last_goaway()
             case ConnectionFailed():
                 self._refused(BadRequest("http2.protocol_error", limit=inner_reason(event.reason)))
                 super().handle(event)
@@ -264,7 +256,7 @@ class Http2Server(Http2Connection):
         super().forget(stream)
         if not self.streams:
             self._idle_since = self.loop.time()
-            if self._is_final:
+            if self._farewell.is_final:
                 self.loop.call_soon(self._close_if_idle)
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -302,9 +294,7 @@ class Http2Server(Http2Connection):
         self.end()
 
     def _last_goaway(self) -> None:
-        if not self.is_gone and not self._is_final:
-            self._is_final = True
-            self.engine.goaway(ErrorCode.NO_ERROR)
+        if not self.is_gone and self._farewell.finish():
             self.flush()
             self._close_if_idle()
 

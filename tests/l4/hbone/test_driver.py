@@ -55,7 +55,7 @@ def serve(
     engine: Engine, scenario: Callable[[Served], Coroutine[Any, Any, None]], *, window: int = 65_535, **changes: object
 ) -> None:
     async def served() -> None:
-        settings: Settings = with_settings(http2_engine=engine.value, ping_interval_seconds=1e9, **changes)
+        settings: Settings = with_settings(**{"http2_engine": engine.value, "ping_interval_seconds": 1e9, **changes})
         wire = Wire()
         driver = Driver(
             settings,

@@ -1,0 +1,74 @@
+"""CONNECT requests of ours, from the request to the answer."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from l4.hbone.connect import ConnectRequest, InvalidConnect
+from l4.hbone.errors import ConnectFailed, TunnelError, TunnelRefused
+from l4.hbone.tunnel import Tunnel
+from l4.http2.events import ResponseReceived
+from policies.attributes import Headers
+
+_PROBE_SECONDS = 1.0
+
+
+class Opener(Protocol):
+    """The connection that opens the tunnels."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def begin(self, headers: Headers) -> Tunnel:
+        """Send a CONNECT. Raises StreamUnavailable."""
+
+    def probe(self) -> None:
+        """Send a PING that distinguishes a peer that is slow to answer from a dead one."""
+
+
+class Openings:
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._waiting
+
+    async def open(
+        self, opener: Opener, request: ConnectRequest, protocol_factory: Callable[[], asyncio.Protocol]
+    ) -> Tunnel:
+        try:
+            headers = request.headers()
+        except InvalidConnect as error:
+            raise TunnelError(str(error)) from None
+        tunnel = opener.begin(headers)
+        answered = self._waiting[tunnel.stream_id] = opener.loop.create_future()
+        probe = opener.loop.call_later(_PROBE_SECONDS, opener.probe)
+        try:
+            await answered
+        except BaseException:
+            tunnel.abort()
+            raise
+        finally:
+            probe.cancel()
+            self._waiting.pop(tunnel.stream_id, None)
+        tunnel.start(protocol_factory())
+        return tunnel
+
+    def answer(self, event: ResponseReceived) -> bool:
+        """Take the answer to a CONNECT. Returns whether the tunnel stands."""
+        answered = self._waiting.get(event.stream_id)
+        if answered is None or answered.done():
+            return False
+        status = int(dict(event.headers)[b":status"])
+        if 200 <= status < 300:
+            answered.set_result(None)
+            return True
+        answered.set_exception(TunnelRefused(f"the far side answered CONNECT with {status}", status))
+        return False
+
+    def fail(self, stream_id: int, error: ConnectFailed) -> None:
+        """The stream of a CONNECT has ended without an answer."""
+        answered = self._waiting.get(stream_id)
+        if answered is not None and not answered.done():
+            answered.set_exception(error)

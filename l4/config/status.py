@@ -21,7 +21,13 @@ def kind_of(path: Path) -> Kind:
     return look(path)[0]
 
 
-def look(path: Path) -> tuple[Kind, Version]:
+def version_of(path: Path | str) -> Version:
+    """Told by `stat`, because inotify misses what network file systems do. Differs after a write, after a rename over
+    the file, and when the file can no longer be looked at."""
+    return look(path)[1]
+
+
+def look(path: Path | str) -> tuple[Kind, Version]:
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from l4.config.status import Version, version_of
 from l4.identity.certificate import Certificate, InvalidCertificate, Pem
-from l4.identity.file_version import Version, version_of
 from l4.identity.revocation import Revocations
 from l4.identity.source import Clock, NoCertificate, WorkloadCertificate, joined
 from l4.telemetry.process_log import EACH

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cryptography import x509
 
+from l4.config.status import Version, version_of
 from l4.identity.certificate import InvalidCertificate
-from l4.identity.file_version import Version, version_of
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class RevocationFile:
         self.concern = ""
         """Why the file can't be used; empty while it can."""
         self._path = path
-        self._version: Version = None
+        self._version: Version | None = None
         self._current: Revocations | None = None
 
     @property
@@ -73,7 +73,7 @@ class RevocationFile:
     def refresh(self) -> None:
         """Reload the file if it has changed. A failure is retried at the next call, and logged once."""
         version = version_of(self._path)  # taken first, so that the next call sees a change during the load
-        if version is not None and version == self._version:
+        if version == self._version:
             return
         try:
             self._current = Revocations.load(self._path)

@@ -19,7 +19,7 @@ from typing import cast
 
 from cryptography import x509
 
-from l4.identity.file_version import Version, version_of
+from l4.config.status import Version, version_of
 from policies.upstream_tls import UpstreamTls
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 from itertools import permutations
 
 from l4.discovery.registry import Registry
-from tests.l4.ztunnel.objects import pod, service
+from tests.kit.workloads import pod, service
 
 
 def test_of_two_workloads_with_one_address_that_which_speaks_hbone_is_meant() -> None:

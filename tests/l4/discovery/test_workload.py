@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from policies.balancing.endpoint import WorkloadLabels
-from tests.l4.ztunnel.objects import pod
+from tests.kit.workloads import pod
 
 
 def test_metric_labels_are_what_istio_says_of_a_workload() -> None:

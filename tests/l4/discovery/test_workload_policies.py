@@ -13,7 +13,7 @@ from l4.discovery.workload import GatewayAddress, Workload
 from l4.discovery.workload_policies import WorkloadPolicies
 from policies.access import Access
 from policies.attributes import Identity, Peer
-from tests.l4.ztunnel.objects import pod, registry, service
+from tests.kit.workloads import pod, registry, service
 
 SERVER = replace(pod("server", "10.0.0.2"), labels={"app": "server"})
 WAYPOINT = pod("waypoint", "10.0.0.9")

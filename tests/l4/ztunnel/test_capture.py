@@ -3,7 +3,7 @@
 import pytest
 
 from l4.ztunnel.capture import InvalidCapture, listeners
-from tests.l4.ztunnel.objects import pod, registry, service
+from tests.kit.workloads import pod, registry, service
 
 REVIEWS = service("reviews", "127.96.0.4", ports={9080: 9080})
 RATINGS = service("ratings", "10.96.7.5", "fd00::5", ports={80: 9080, 81: 9081})

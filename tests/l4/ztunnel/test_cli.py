@@ -20,7 +20,7 @@ import pytest
 from l4.net.copy import reset_on_close
 from tests.kit.certificates import MeshPki
 from tests.kit.failing import vital_loops
-from tests.l4.ztunnel.objects import LOOPBACK
+from tests.kit.workloads import LOOPBACK
 
 POD = """
 apiVersion: v1

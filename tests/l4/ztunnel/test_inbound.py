@@ -4,7 +4,7 @@ import pytest
 
 from l4.hbone.connect import Authority
 from l4.ztunnel.inbound import Rejected, Target, target_of
-from tests.l4.ztunnel.objects import pod, registry, service
+from tests.kit.workloads import pod, registry, service
 
 SERVER = pod("server", "10.0.0.2")
 OTHER = pod("other", "10.0.0.3")

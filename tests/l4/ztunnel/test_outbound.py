@@ -8,7 +8,7 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import GatewayAddress, NamedEndpoint, Workload
 from l4.hbone.connect import Authority
 from l4.ztunnel.outbound import HboneHop, Hop, PlainHop, Refused, decide
-from tests.l4.ztunnel.objects import pod, registry, service
+from tests.kit.workloads import pod, registry, service
 
 CLIENT = pod("client", "10.0.0.1")
 SERVER = pod("server", "10.0.0.2")

@@ -4,11 +4,10 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,108 +15,24 @@ import pytest
 from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.discovery.capture import NO_CAPTURE
-from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress, Workload
+from l4.discovery.workload import GatewayAddress
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelRefused
 from l4.hbone.pool import HbonePool
 from l4.identity.authority import DevelopmentAuthority, SignedChain
-from l4.identity.files import FolderStore
 from l4.identity.signing import AuthoritySource
 from l4.identity.source import NoCertificate
 from l4.net.copy import reset_on_close
-from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
 from policies.attributes import Identity
 from tests.kit.aio import run
-from tests.kit.certificates import MeshPki, Pair
+from tests.kit.certificates import Pair
 from tests.kit.mesh import settled
-from tests.l4.ztunnel.objects import LOOPBACK, NODE, pod, registry, service
-
-HBONE_PORT = 15008
-
-_blocks = count(int(LOOPBACK.network_address), 256)
-"""A block of addresses for each test."""
-
-
-class World:
-    """A ztunnel with the pods client and server; the server echoes, and adds a line when its caller has finished."""
-
-    def __init__(self, folder: Path, settings: Settings, *, has_revocations: bool = False) -> None:
-        self._block = next(_blocks)
-        self.pki = MeshPki(folder)
-        self.vip = self.address(100)
-        self.entry = (self.address(200), 80)
-        self.client = pod("client", self.address(1), capture=f"{self.entry[0]}:80={self.vip}:80")
-        self.server = pod("server", self.address(2))
-        for it in (self.client, self.server):
-            self.pki.write(it.identity)
-        self.log_path = folder / "access.log"
-        self.metrics = MeshMetrics("ztunnel", "test")
-        self.log = AccessLog(str(self.log_path), flush_seconds=0.01)
-        revocations = self.pki.revoke() if has_revocations else None
-        self.store = FolderStore(folder, self.pki.bundle_path, revocations, poll_seconds=0.01)
-        self.node = Node(Holder(Registry()), self.store, Traffic(self.metrics, self.log), settings)
-        self.pods = Pods(self.node, NODE, HBONE_PORT)
-
-    def address(self, host: int) -> str:
-        return str(IPv4Address(self._block + host))
-
-    def known(self, *more: Workload, server: Workload | None = None) -> Registry:
-        server = server or self.server
-        echo = service("echo", self.vip, ports={80: 8080}, pods=[server])
-        return registry(self.client, server, echo, *more)
-
-    def apply(self, known: Registry) -> None:
-        self.node.registry.swap(known)
-        self.pods.update(known)
-
-    def lines(self) -> list[str]:
-        self.log.close()
-        return self.log_path.read_text().splitlines()
-
-    def counted(self, family: str, reporter: str) -> dict[str, int]:
-        """The values of a counter, by response flag."""
-        text = self.metrics.render("")[0].decode()
-        pattern = rf'^{family}_total{{reporter="{reporter}",.*response_flags="([^"]*)".*}} (\d+)$'
-        return {flag: int(value) for flag, value in re.findall(pattern, text, re.MULTILINE)}
-
-
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.write(b"|end")
-    writer.close()
-
-
-@asynccontextmanager
-async def world(
-    folder: Path, settings: Settings | None = None, *, has_revocations: bool = False
-) -> AsyncIterator[World]:
-    it = World(folder, settings or Settings(), has_revocations=has_revocations)
-    app = await asyncio.start_server(_echo, it.server.addresses[0], 8080)
-    try:
-        yield it
-    finally:
-        await it.pods.drain(0)
-        await asyncio.gather(*it.node.tasks, return_exceptions=True)
-        it.log.close()
-        app.close()
-
-
-async def ask(address: tuple[str, int], data: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(*address)
-    try:
-        writer.write(data)
-        writer.write_eof()
-        return await reader.read()
-    finally:
-        writer.close()
+from tests.kit.node import HBONE_PORT, World, ask, echo, new_block, world
+from tests.kit.workloads import NODE, pod, registry, service
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -388,7 +303,7 @@ def test_a_pod_that_comes_back_under_another_address_is_served_there(tmp_path: P
         async with world(tmp_path) as it:
             it.apply(it.known())
             moved = replace(it.server, addresses=(it.address(7),))
-            app = await asyncio.start_server(_echo, it.address(7), 8080)
+            app = await asyncio.start_server(echo, it.address(7), 8080)
 
             it.apply(it.known(server=moved))
 
@@ -474,7 +389,7 @@ def test_a_pod_whose_certificate_is_awaited_is_served_when_it_comes_and_forgotte
     async def scenario() -> None:
         authority = SlowAuthority(tmp_path)
         source = AuthoritySource(authority)
-        client = pod("client", str(IPv4Address(next(_blocks) + 1)))
+        client = pod("client", str(IPv4Address(new_block() + 1)))
         traffic = Traffic(MeshMetrics("ztunnel", "test"), None)
         node = Node(Holder(registry(client)), source, traffic, Settings())
         pods, watching = Pods(node, NODE, HBONE_PORT), asyncio.create_task(source.watch())

@@ -12,7 +12,7 @@ from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.traffic import Flow, Traffic, labels_of
 from policies.attributes import Identity
-from tests.l4.ztunnel.objects import pod
+from tests.kit.workloads import pod
 
 CLIENT = pod("client", "10.0.0.1")
 OUTSIDE = Flow(

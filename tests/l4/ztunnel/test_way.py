@@ -16,8 +16,8 @@ from l4.ztunnel.reaches import MAX_REMEMBERED, Reaches
 from tests.kit.aio import run
 from tests.kit.black_hole import black_hole
 from tests.kit.mesh import settled, with_settings
-from tests.l4.ztunnel.objects import pod, registry, service
-from tests.l4.ztunnel.test_pods import HBONE_PORT, World, ask, world
+from tests.kit.node import HBONE_PORT, World, ask, world
+from tests.kit.workloads import pod, registry, service
 
 
 @asynccontextmanager

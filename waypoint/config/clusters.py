@@ -80,6 +80,17 @@ class ClusterConfigs:
         self.by_name.update((it.name, it) for it in found)
         return found
 
+    def made_of(self, service: Service) -> list[ClusterConfig]:
+        """The clusters of a service that were asked for."""
+        return [self.by_name[it.name] for it in self._made.get(service.hostname, ())]
+
+    def forget(self, service: Service) -> list[ClusterName]:
+        """A service that is no more, or is another one; the names of its clusters."""
+        names = [it.name for it in self._made.pop(service.hostname, ())]
+        for name in names:
+            del self.by_name[name]
+        return names
+
     def _config(
         self, name: ClusterName, service: Service, port: ServicePort, subset: tuple[Subset, Part] | None
     ) -> ClusterConfig:

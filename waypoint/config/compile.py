@@ -4,9 +4,9 @@ A problem stays where it is: a rule with a filter or field that we don't carry o
 nowhere answers 500 for its share, and all the rest goes live. Problems say which object, which field, and what to do.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
@@ -41,6 +41,7 @@ from waypoint.config.istio.request_authentication import Authentications, Reques
 from waypoint.config.istio.security_targets import SecurityTargets
 from waypoint.config.istio.virtual_service import VirtualService
 from waypoint.config.istio.virtual_services import VirtualServices
+from waypoint.config.mentions import Mentions
 from waypoint.config.ours.direct_policy import Targets
 from waypoint.config.policies import Policies
 from waypoint.config.reach import Reach
@@ -49,6 +50,10 @@ from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, Destination
 from waypoint.config.status import AuthorizationStatus, PolicyStatus, RouteStatus
 from waypoint.config.version import Version
 
+Place = tuple[str, int]
+"""Where a destination is found: an address or a hostname, and a port."""
+K = TypeVar("K")
+V = TypeVar("V")
 _KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
 
 
@@ -92,24 +97,15 @@ class Compilation:
                 normalization,
             ),
         )
-        ours_by_service = {
-            service.hostname: {
-                port.port: security.on(_destination(service, port, clusters, routes, policies, virtual), service)
-                for port in service.ports
-            }
-            for service in registry.services.values()
-            if clusters.is_ours(service)
-        }
-        destinations = {
-            (host, port): destination
-            for service in map(registry.services.__getitem__, ours_by_service)
-            for host in (*(it for it in service.addresses if registry.service_at(it) is service), service.hostname)
-            for port, destination in ours_by_service[service.hostname].items()
-        }
+        made = _Made(clusters, routes, policies, virtual, security)
+        destinations: dict[Place, Destination] = {}
+        for service in registry.services.values():
+            if clusters.is_ours(service):
+                destinations.update(made.of(service, registry))
         for key, it in _workloads(registry, clusters, policies):
             destinations.setdefault(key, security.on(it, None))
-        found: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
-        own_problems = frozenset(problem for it in found for problem in it.problems)
+        self._finders: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
+        own_problems = self._found()
         snapshot = Snapshot(
             version="",
             registry=registry,
@@ -125,13 +121,15 @@ class Compilation:
             tells_client=_tells_client(ours, registry, gateway),
             path_normalization=options.path_normalization,
             is_open=any(
-                hostname.startswith("*") or registry.services[hostname].networks for hostname in ours_by_service
+                clusters.is_ours(it) and (it.hostname.startswith("*") or it.networks)
+                for it in registry.services.values()
             ),
         )
         self._gateway = gateway
         self._own_ip = options.own_ip
         self._clusters = clusters
-        self._policies = policies
+        self._made = made
+        self._mentions = Mentions(resources)
         self._problems = own_problems
         self._direct = frozenset(it.uid for it in registry.workloads.values() if clusters.is_ours(it))
         self._tells_clients_apart = virtual.has_source_labels
@@ -139,31 +137,67 @@ class Compilation:
         self.snapshot = replace(snapshot, version=self._version.name(snapshot))
 
     def follow(self, update: Update, problems: Iterable[Problem]) -> Snapshot | None:
-        """The snapshot after endpoints came, went, or changed; `problems` are those that were found on the way by now.
-        None where more than clusters depends on it, so that all must be compiled anew."""
+        """The snapshot after endpoints came, went, or changed, or services that no route and no policy speaks of;
+        `problems` are those that were found on the way by now. None where more depends on it, so that all must be
+        compiled anew."""
         if any(self._does_more(it) for it in update.workloads) or self._may_reach_others_directly(update):
             return None
-        changed: dict[ClusterName, ClusterConfig] = {}
-        for moved in update.services:
-            service = moved.after
-            if service is None or moved.before is None or not _differ_in_endpoints(moved.before, service):
+        changes = _Changes()
+        for service in update.services:
+            is_followed = self._follow_endpoints if _differs_in_endpoints(service) else self._follow_service
+            if not is_followed(service, update.registry, changes):
                 return None
-            configs = self._clusters.again(service)
-            if configs is None:
-                return None
-            changed.update((it.name, self._policies.cluster(it)) for it in configs)
         before = self.snapshot
-        others = [(before.clusters[name], it) for name, it in changed.items() if it != before.clusters[name]]
-        self._version.follow(others, ((it.before, it.after) for it in update.workloads))
+        others = [Moved(before.clusters.get(name), it) for name, it in changes.clusters.items()]
+        self._version.follow(others, update.workloads)
+        self._version.follow_destinations(changes.gone, changes.new)
         told = tuple(sorted({*problems, *update.registry.problems, *self._problems}))
         snapshot = replace(
             before,
             registry=update.registry,
-            clusters={**before.clusters, **{it.name: it for _, it in others}},
+            destinations=_with(before.destinations, {**dict.fromkeys(changes.gone), **changes.new}),
+            clusters=_with(before.clusters, changes.clusters),
             problems=before.problems if told == before.problems else told,
         )
         self.snapshot = replace(snapshot, version=self._version.name(snapshot))
         return self.snapshot
+
+    def _follow_endpoints(self, moved: Moved[Service], registry: Registry, changes: "_Changes") -> bool:
+        assert moved.after is not None
+        configs = self._clusters.again(moved.after)
+        if configs is None:
+            return False
+        before = self.snapshot.clusters
+        for it in map(self._made.policies.cluster, configs):
+            if it != before[it.name]:
+                changes.clusters[it.name] = it
+        return True
+
+    def _follow_service(self, moved: Moved[Service], registry: Registry, changes: "_Changes") -> bool:
+        """A service that came, went, or is another one."""
+        before, after = moved.before, moved.after
+        if any(it.is_entry or self._mentions.may_mean(it.name) for it in (before, after) if it is not None):
+            return False
+        if before is not None and self._clusters.is_ours(before):
+            if any(uid in self._direct for uid in _uids_at(before.addresses, registry)):
+                return False
+            changes.clusters.update(dict.fromkeys(self._clusters.forget(before)))
+            its = {(host, port.port) for host in (*before.addresses, before.hostname) for port in before.ports}
+            known = self.snapshot.destinations
+            changes.gone.update((it, known[it]) for it in its & known.keys())
+        if after is not None and self._clusters.is_ours(after):
+            if self._made.virtual.speaks_of(after):
+                return False
+            new = self._made.of(after, registry)
+            if not new.keys().isdisjoint(self.snapshot.destinations.keys() - changes.gone.keys()):
+                return False
+            changes.new.update(new)
+            configs = map(self._made.policies.cluster, self._clusters.made_of(after))
+            changes.clusters.update((it.name, it) for it in configs)
+        return self._found() == self._problems
+
+    def _found(self) -> frozenset[Problem]:
+        return frozenset(problem for it in self._finders for problem in it.problems)
 
     def _does_more(self, moved: Moved[Workload]) -> bool:
         """Whether a workload is more than an endpoint: a pod of the waypoint, one that is called by its own address, or
@@ -196,8 +230,33 @@ class Compilation:
         return False
 
 
-def _differ_in_endpoints(before: Service, after: Service) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What is another in a snapshot; None for clusters that are no more."""
+
+    clusters: dict[ClusterName, ClusterConfig | None] = field(default_factory=dict)
+    gone: dict[Place, Destination] = field(default_factory=dict)
+    new: dict[Place, Destination] = field(default_factory=dict)
+
+
+def _with(known: Mapping[K, V], changes: Mapping[K, V | None]) -> Mapping[K, V]:
+    """None for what is no more."""
+    if not changes:
+        return known
+    return {name: it for name, it in {**known, **changes}.items() if it is not None}
+
+
+def _uids_at(addresses: Iterable[str], registry: Registry) -> Iterator[str]:
+    for it in map(registry.workload_at, addresses):
+        if it is not None:
+            yield it.uid
+
+
+def _differs_in_endpoints(moved: Moved[Service]) -> bool:
     """And in nothing else that more than clusters are made of."""
+    before, after = moved.before, moved.after
+    if before is None or after is None:
+        return False
     its = replace(before, endpoints=after.endpoints, names=after.names, traffic_distribution=after.traffic_distribution)
     return its == after
 
@@ -302,6 +361,28 @@ class _Routes:
         for it in sorted(self.attached.get(service.hostname, ()), key=lambda it: it.age):
             if port.port in it.ports:
                 yield it
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """All that destinations are made of."""
+
+    clusters: ClusterConfigs
+    routes: _Routes
+    policies: Policies
+    virtual: VirtualServices
+    security: _Security
+
+    def of(self, service: Service, registry: Registry) -> dict[Place, Destination]:
+        """The ports of a service that is bound to this waypoint, wherever they are found."""
+        by_port = {
+            port.port: self.security.on(
+                _destination(service, port, self.clusters, self.routes, self.policies, self.virtual), service
+            )
+            for port in service.ports
+        }
+        own = (it for it in service.addresses if registry.service_at(it) is service)
+        return {(host, port): it for host in (*own, service.hostname) for port, it in by_port.items()}
 
 
 _Status = RouteStatus | PolicyStatus | AuthorizationStatus

@@ -10,6 +10,7 @@ anew. Either way comes out what all documents give that are there by now: a test
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_not
 
 from l4.config.documents import Document, Problem
 from l4.config.doubts import Doubt
@@ -26,7 +27,7 @@ from waypoint.config.compile import Compilation
 from waypoint.config.compile_options import options_of
 from waypoint.config.gateways import with_address
 from waypoint.config.kinds import KINDS
-from waypoint.config.snapshot import Snapshot
+from waypoint.config.snapshot import Destination, Snapshot
 
 Gateway = tuple[str, str]
 """Namespace and name of a waypoint's Gateway."""
@@ -37,7 +38,8 @@ _NOBODY = ("", "")
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """`snapshots` are those of all Gateways that were asked for; `problems` those of all of them, and of everything on
-    the way. `has_new_rules` is False where at most endpoints are other ones."""
+    the way. `has_new_rules` is False where at most endpoints are other ones, or services of other
+    waypoints."""
 
     snapshots: Mapping[Gateway, Snapshot]
     known: Discovered
@@ -91,6 +93,7 @@ class Pipeline:
     def compile(self, answer: Answer) -> Compiled:
         """After an exception the next call compiles everything anew."""
         kept, self._kept = self._kept, None
+        before = _destinations(kept)
         known = self._discovery.take(answer)
         gateways = [self.gateway] if self.gateway is not None else _serving(known.registry)
         is_followed = (
@@ -106,7 +109,9 @@ class Pipeline:
         snapshots = {gateway: it.snapshot for gateway, it in kept.compilations.items()}
         problems = _problems(list(snapshots.values()))
         snapshots.pop(_NOBODY, None)
-        return Compiled(snapshots, known, problems, has_new_rules=not is_followed)
+        after = _destinations(kept)
+        has_new_rules = len(before) != len(after) or any(map(is_not, before, after))
+        return Compiled(snapshots, known, problems, has_new_rules)
 
     def _compilation(self, gateway: Gateway, known: Discovered) -> Compilation:
         own_ip = self._own_ip
@@ -114,6 +119,10 @@ class Pipeline:
             own_ip = None
         options = options_of(self._settings, gateway, own_ip, known.taken.denied)
         return Compilation(known.taken.resources, known.registry, options, known.taken.problems)
+
+
+def _destinations(kept: _Kept | None) -> list[Mapping[tuple[str, int], Destination]]:
+    return [it.snapshot.destinations for it in kept.compilations.values()] if kept is not None else []
 
 
 def _follow(compilations: Iterable[Compilation], update: Update, problems: Iterable[Problem]) -> bool:

@@ -1,19 +1,25 @@
 """A short name for what a snapshot says; equal snapshots have equal names.
 
-Clusters and workloads are many, and change one by one: each has a digest, and the sum of these takes part, so that a
-change costs what changed.
+Destinations, clusters and workloads are many, and change one by one: each has a digest, and the sum of these takes
+part, so that a change costs what changed.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
+from l4.discovery.registry import Moved
 from l4.discovery.workload import Workload
-from waypoint.config.snapshot import ClusterConfig, Snapshot
+from waypoint.config.snapshot import ClusterConfig, Destination, Snapshot
 
 _MODULUS = 1 << 256
 _LENGTH = 12
+
+
+Destinations = Mapping[tuple[str, int], Destination]
+T = TypeVar("T")
 
 
 class Version:
@@ -23,19 +29,18 @@ class Version:
         self._fixed = _fixed(snapshot)
         self._sum = sum(map(_of_cluster, snapshot.clusters.values()))
         self._sum += sum(map(_of_workload, snapshot.registry.workloads.values()))
+        self._sum += _of_destinations(snapshot.destinations)
 
-    def follow(
-        self,
-        clusters: Iterable[tuple[ClusterConfig, ClusterConfig]],
-        workloads: Iterable[tuple[Workload | None, Workload | None]],
-    ) -> None:
-        """Others are in the place of some; None before it came, and after it went."""
-        for old, new in clusters:
-            self._sum += _of_cluster(new) - _of_cluster(old)
-        for before, after in workloads:
-            self._sum += (_of_workload(after) if after is not None else 0) - (
-                _of_workload(before) if before is not None else 0
-            )
+    def follow(self, clusters: Iterable[Moved[ClusterConfig]], workloads: Iterable[Moved[Workload]]) -> None:
+        """Others are in the place of some."""
+        for cluster in clusters:
+            self._sum += _of(_of_cluster, cluster.after) - _of(_of_cluster, cluster.before)
+        for workload in workloads:
+            self._sum += _of(_of_workload, workload.after) - _of(_of_workload, workload.before)
+
+    def follow_destinations(self, before: Destinations, after: Destinations) -> None:
+        """The destinations that are others now."""
+        self._sum += _of_destinations(after) - _of_destinations(before)
 
     def name(self, snapshot: Snapshot) -> str:
         digest = hashlib.sha256(self._fixed)
@@ -47,16 +52,24 @@ class Version:
 def _fixed(snapshot: Snapshot) -> bytes:
     """Of what no endpoint changes."""
     digest = hashlib.sha256()
-    places: dict[int, list[tuple[str, int]]] = {}
-    for place, destination in sorted(snapshot.destinations.items(), key=lambda it: it[0]):
-        places.setdefault(id(destination), []).append(place)
-    for its in places.values():  # one that is found in several places is written once
-        digest.update(repr((its, snapshot.destinations[its[0]])).encode())
     digest.update(repr(snapshot.statuses).encode())
     open_to = sorted((it.hostname, it.networks) for it in snapshot.registry.services.values() if it.networks)
     digest.update(repr(open_to).encode())
     digest.update(repr((snapshot.has_gateway, snapshot.tells_client)).encode())
     return digest.digest()
+
+
+def _of(digest: Callable[[T], int], it: T | None) -> int:
+    return digest(it) if it is not None else 0
+
+
+def _of_destinations(destinations: Destinations) -> int:
+    """One that is found at several places is looked at once."""
+    digests = {
+        id(it): hashlib.sha256(repr(it).encode()).hexdigest()
+        for it in {id(it): it for it in destinations.values()}.values()
+    }
+    return sum(_number(f"{host} {port} {digests[id(it)]}".encode()) for (host, port), it in destinations.items())
 
 
 def _of_cluster(config: ClusterConfig) -> int:

@@ -212,6 +212,36 @@ _OTHERS: dict[str, tuple[str, ...]] = {
         "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e}, spec: {hosts: [e.com], "
         "addresses: [10.0.0.3], ports: [{number: 80, name: http, protocol: HTTP}], resolution: NONE}}",
     ),
+    "service": (
+        "",
+        *(
+            f"{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}"
+            f", spec: {{clusterIP: {ip}, ports: [{ports}], selector: {{app: a}}}}}}"
+            for name, namespace, labels, ip, ports in (
+                ("e", "default", "", "10.1.0.9", "{port: 80}"),
+                ("e", "default", "", "10.1.0.9", "{port: 80}, {port: 81, appProtocol: tcp}"),
+                ("e", "default", "", "10.1.0.8", "{port: 80, appProtocol: http}"),
+                ("e", "default", "istio.io/use-waypoint: none", "10.1.0.8", "{port: 80}"),
+                ("e", "default", "istio.io/use-waypoint: nowhere", "10.1.0.8", "{port: 80}"),
+                ("e", "default", "", "10.0.0.1", "{port: 8080}"),
+                ("e", "other", "", "10.1.0.9", "{port: 80}"),
+                ("e", "default", "", "10.1.0.1", "{port: 80}"),
+                ("f", "default", "", "10.1.0.9", "{port: 80}"),
+            )
+        ),
+    ),
+    "speaks": (
+        "",
+        "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: s}, spec: {parentRefs: "
+        "[{group: '', kind: Service, name: a}], rules: [{backendRefs: [{name: f, port: 80}]}]}}",
+        "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: s}, spec: {hosts: "
+        "['*.svc.cluster.local'], http: [{route: [{destination: {host: d, port: {number: 80}}}]}]}}",
+        "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: s}, spec: {host: "
+        "'*.default.svc.cluster.local', trafficPolicy: {loadBalancer: "
+        "{localityLbSetting: {failover: [{from: a, to: b}]}}}}}",
+        "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: s}, spec: {targetRefs: "
+        "[{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}], rules: [{}]}}",
+    ),
     "broken": ("", "{apiVersion: v1, kind: Pod, metadata: {name: p9}, status: {podIP: 7}}", pod("p9", IPS[2])),
     "misspelled": ("", "{apiVersion: security.istio.io/v1, kind: AuthorizationPolice, metadata: {name: p}}"),
 }
@@ -273,6 +303,9 @@ def said(compiled: Compiled) -> object:
         [("s1", sliced("s1", "b"))],
     ]
 )
+@example([[("service", it)] for it in _OTHERS["service"]])
+@example([[("speaks", speaks), ("service", it)] for speaks in _OTHERS["speaks"] for it in _OTHERS["service"][:4]])
+@example([[("gateway", _OTHERS["gateway"][1]), ("p1", pod("p1"))], *([("service", it)] for it in _OTHERS["service"])])
 @example([[("s1", sliced("s1", "a", behind(IPS[0])))], [("s1", sliced("s1", "b", behind(IPS[0])))]])
 @given(_STEPS)
 @settings(max_examples=150, deadline=None)
@@ -337,3 +370,43 @@ def test_all_objects_of_these_tests_can_be_read() -> None:
         list(yaml.safe_load_all(text))
     first = compiled({"policies": POLICIES, "virtual": VIRTUAL, "p1": pod("p1")})[0]
     assert (first.doubts, first.taken.ignored) == ((), {})
+
+
+def test_a_service_that_nothing_speaks_of_compiles_no_route_and_no_policy() -> None:
+    around = {"policies": POLICIES, "virtual": VIRTUAL, "p1": pod("p1")}
+    name = "e.default.svc.cluster.local"
+    _, ours, changed, _, unbound, _, _, theirs, *_ = _OTHERS["service"]
+    theirs = theirs.replace("namespace: default", "namespace: other").replace("10.1.0.1", "10.1.0.7")
+
+    first, *others = compiled(around, *({**around, "service": it} for it in (ours, changed, unbound, theirs, "")))
+
+    assert [sorted(port for host, port in it.snapshot.destinations if host == name) for it in others] == [
+        [80],
+        [80, 81],
+        [],
+        [],
+        [],
+    ]
+    for key, destination in first.snapshot.destinations.items():
+        assert all(it.snapshot.destinations[key] is destination for it in others)
+    assert [it.has_new_rules for it in others] == [True, True, True, False, False]
+    assert others[-1].snapshot.version == first.snapshot.version
+
+
+def test_a_service_that_a_route_speaks_of_changes_what_becomes_of_the_route() -> None:
+    route, service = _OTHERS["speaks"][1], _OTHERS["service"][-1]
+
+    before, after = compiled({"speaks": route}, {"speaks": route, "service": service})
+
+    assert any("no Service default/f" in it.sentence for it in before.snapshot.problems)
+    assert not any("no Service default/f" in it.sentence for it in after.snapshot.problems)
+
+
+def test_a_node_and_a_workload_entry_compile_no_route_and_no_policy() -> None:
+    entry = _OTHERS["workload"][1].replace("labels", "ports: {web: 8080}, labels")
+    steps = ({}, {"node": node("n1", "z1")}, {"node": node("n1", "z2"), "workload": entry}, {"workload": entry})
+
+    first, *others = compiled(*({"policies": POLICIES, "p1": pod("p1"), **it} for it in steps))
+
+    assert all(it.snapshot.destinations is first.snapshot.destinations for it in others)
+    assert sorted(endpoints_of(others[-1], "a")) == [IPS[0], "10.0.0.2"]

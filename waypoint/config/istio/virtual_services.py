@@ -70,6 +70,10 @@ class VirtualServices:
         self._wildcards.sort(key=lambda it: -len(it[0]))
         self._tell_unused(ordered)
 
+    def speaks_of(self, service: Service) -> bool:
+        """Whether there is anything that may hold for a service."""
+        return next(self._of(service), None) is not None
+
     def on(self, service: Service, port: ServicePort, taken: Container[str | None]) -> Mapping[str | None, Merged]:
         """What holds for a port, by the namespace of the clients, None for everybody; nothing for those who have no
         VirtualService. `taken` are the clients that have routes of the Gateway API there."""

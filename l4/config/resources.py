@@ -12,7 +12,7 @@ comes along by itself.
 import itertools
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -84,13 +84,17 @@ class Resources:
             by_type.setdefault(type(resource.value), []).append(resource)
         self._by_type = {kind: tuple(its) for kind, its in by_type.items()}
 
+    def __iter__(self) -> Iterator[Resource[Any]]:
+        """All objects, kind by kind."""
+        return itertools.chain.from_iterable(self._by_type.values())
+
     def of(self, kind: type[T]) -> tuple[Resource[T], ...]:
         """All objects of a kind, sorted by key."""
         return cast(tuple[Resource[T], ...], self._by_type.get(kind, ()))
 
     def joined(self, others: Iterable[Resource[Any]]) -> "Resources":
         """These and others; of two with the same key both stay."""
-        return Resources((*itertools.chain.from_iterable(self._by_type.values()), *others))
+        return Resources((*self, *others))
 
     def changed(self, changes: Iterable[Change]) -> "Resources":
         """These as they are after some changes."""

@@ -14,7 +14,16 @@ from l4.discovery.endpoints import ServiceEndpoints, ServiceName, is_bare, tcp
 from l4.discovery.entries import Entries
 from l4.discovery.members import Member, Members, MovedMember
 from l4.discovery.mesh import Mesh
-from l4.discovery.objects import Endpoints, EndpointSlice, NodeObject, Pod, ServiceObject
+from l4.discovery.objects import (
+    Endpoints,
+    EndpointSlice,
+    Gateway,
+    GatewayClass,
+    NamespaceObject,
+    NodeObject,
+    Pod,
+    ServiceObject,
+)
 from l4.discovery.ports import app_protocol
 from l4.discovery.registry import Moved, Registry, meant
 from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
@@ -24,6 +33,8 @@ from l4.discovery.workload import Service, ServicePort, Workload
 _DISTRIBUTION = "networking.istio.io/traffic-distribution"
 _FOLLOWED = (NodeObject, Pod, WorkloadEntry, ServiceObject, EndpointSlice, Endpoints)
 """Processed in this order, because later kinds depend on earlier ones."""
+READ = frozenset({*_FOLLOWED, NamespaceObject, Gateway, GatewayClass, ServiceEntry})
+"""The kinds of which a registry is made."""
 
 _Holder = tuple[bool, str, str, str]
 """A service, in the order of services: whether it is a ServiceEntry's, its namespace, name and host."""
@@ -90,7 +101,9 @@ class Index:
         of_kinds: dict[type, list[Change]] = {kind: [] for kind in _FOLLOWED}
         touched = _Touched()
         for change in changes:
-            its = [it for it in (change.before, change.after) if it is not None]
+            its = _both(change)
+            if type(its[0].value) not in READ:
+                continue
             of_kind = of_kinds.get(type(its[0].value))
             if of_kind is None or not all(map(_stands_where_it_says, its)):
                 return None
@@ -241,6 +254,9 @@ class Index:
         if any(self._bindings.problem(key) != problem for key, problem in touched.problems.items()):
             problems = tuple(sorted({*self._bindings.problems, *self._entries.problems}))
         aliases = self.registry.aliases if self.registry.aliases == self._aliases else dict(self._aliases)
+        is_same = problems == self.registry.problems and aliases is self.registry.aliases
+        if not moved and not services and not addresses and is_same:
+            return Update(self.registry)
         self.registry = self.registry.updated(
             {it.uid: moved.after for moved in moved if (it := moved.after or moved.before) is not None},
             {address: self._meant_by(address) for address in addresses},

@@ -60,25 +60,34 @@ class ClusterConfigs:
         found = self._rules.subset(service, subset) if subset else None
         if subset and found is None:
             return None
-        told = len(self._rules.problems)
-        self.by_name[name] = self._config(name, service, port, found)
-        problems = tuple(self._rules.problems[told:])
-        self._made.setdefault(service.hostname, []).append(_Made(name, port, found, problems))
+        self._made.setdefault(service.hostname, []).append(self._make(name, service, port, found))
         return name
 
-    def again(self, service: Service) -> list[ClusterConfig] | None:
-        """The clusters of a service of which nothing but the endpoints is another one; None where other problems come
-        of it."""
-        found = []
+    def again(self, service: Service) -> list[ClusterConfig]:
+        """The clusters of a service of which nothing but the endpoints is another one."""
+        made = [self._make(it.name, service, it.port, it.subset) for it in self._made.get(service.hostname, ())]
+        if made:
+            self._made[service.hostname] = made
+        return [self.by_name[it.name] for it in made]
+
+    @property
+    def problems(self) -> Iterator[Problem]:
+        """What was found while making clusters."""
+        for made in self._made.values():
+            for it in made:
+                yield from it.problems
+
+    def problems_of(self, service: Service) -> list[Problem]:
+        return [problem for it in self._made.get(service.hostname, ()) for problem in it.problems]
+
+    def _make(
+        self, name: ClusterName, service: Service, port: ServicePort, subset: tuple[Subset, Part] | None
+    ) -> _Made:
         told = len(self._rules.problems)
-        for it in self._made.get(service.hostname, ()):
-            found.append(self._config(it.name, service, it.port, it.subset))
-            problems = tuple(self._rules.problems[told:])
-            del self._rules.problems[told:]
-            if problems != it.problems:
-                return None
-        self.by_name.update((it.name, it) for it in found)
-        return found
+        self.by_name[name] = self._config(name, service, port, subset)
+        problems = tuple(self._rules.problems[told:])
+        del self._rules.problems[told:]
+        return _Made(name, port, subset, problems)
 
     def made_of(self, service: Service) -> list[ClusterConfig]:
         """The clusters of a service that were asked for."""

@@ -104,7 +104,7 @@ class Compilation:
                 destinations.update(made.of(service, registry))
         for key, it in _workloads(registry, clusters, policies):
             destinations.setdefault(key, security.on(it, None))
-        self._finders: tuple[_Finder, ...] = (routes, rules, policies, virtual, security, authorizers)
+        self._finders: tuple[_Finder, ...] = (routes, rules, clusters, policies, virtual, security, authorizers)
         own_problems = self._found()
         snapshot = Snapshot(
             version="",
@@ -151,6 +151,8 @@ class Compilation:
         others = [Moved(before.clusters.get(name), it) for name, it in changes.clusters.items()]
         self._version.follow(others, update.workloads)
         self._version.follow_destinations(changes.gone, changes.new)
+        if changes.has_other_problems:
+            self._problems = self._found()
         told = tuple(sorted({*problems, *update.registry.problems, *self._problems}))
         snapshot = replace(
             before,
@@ -164,9 +166,9 @@ class Compilation:
 
     def _follow_endpoints(self, moved: Moved[Service], registry: Registry, changes: "_Changes") -> bool:
         assert moved.after is not None
+        problems = self._clusters.problems_of(moved.after)
         configs = self._clusters.again(moved.after)
-        if configs is None:
-            return False
+        changes.has_other_problems |= problems != self._clusters.problems_of(moved.after)
         before = self.snapshot.clusters
         for it in map(self._made.policies.cluster, configs):
             if it != before[it.name]:
@@ -194,7 +196,8 @@ class Compilation:
             changes.new.update(new)
             configs = map(self._made.policies.cluster, self._clusters.made_of(after))
             changes.clusters.update((it.name, it) for it in configs)
-        return self._found() == self._problems
+        changes.has_other_problems = True
+        return True
 
     def _found(self) -> frozenset[Problem]:
         return frozenset(problem for it in self._finders for problem in it.problems)
@@ -230,13 +233,14 @@ class Compilation:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Changes:
     """What is another in a snapshot; None for clusters that are no more."""
 
     clusters: dict[ClusterName, ClusterConfig | None] = field(default_factory=dict)
     gone: dict[Place, Destination] = field(default_factory=dict)
     new: dict[Place, Destination] = field(default_factory=dict)
+    has_other_problems: bool = False
 
 
 def _with(known: Mapping[K, V], changes: Mapping[K, V | None]) -> Mapping[K, V]:

@@ -13,7 +13,6 @@ from l4.config.resources import Resources
 from l4.discovery import kubernetes
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.service_entry import ServiceEntry
-from waypoint.config.kinds import KINDS
 
 _WORD = re.compile(rb"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)")
@@ -36,8 +35,6 @@ class Mentions:
         return name.encode() in self._words
 
     def _found(self) -> Iterator[bytes]:
-        for kind in KINDS.values():
-            if kind not in _OF_THE_MESH:
-                for resource in self._resources.of(kind):
-                    text = _ESCAPE.sub(b" ", _encode(resource.value))
-                    yield from _WORD.findall(text.lower())
+        for resource in self._resources:
+            if type(resource.value) not in _OF_THE_MESH:
+                yield from _WORD.findall(_ESCAPE.sub(b" ", _encode(resource.value)).lower())

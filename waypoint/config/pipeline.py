@@ -3,9 +3,10 @@
     documents → resources → registry → snapshot
 
 The process, the tools that are asked, and the tests all take these steps, so that they agree. Each step keeps what it
-made. Pods and EndpointSlices that come, go or change reach only the services that have them and the clusters of these;
-no route and no policy is looked at. Any other change, and any doubt whether more depends on it, compiles everything
-anew. Either way comes out what all documents give that are there by now: a test compares the two over random changes.
+made. Endpoints that come, go or change reach only the services that have them and the clusters of these; no route and
+no policy is looked at. A change of a route or a policy compiles all of them anew, but for the registry; and so does any
+doubt whether more depends on a change. Either way comes out what all documents give that are there by now: a test
+compares the two over random changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -99,6 +100,7 @@ class Pipeline:
         is_followed = (
             kept is not None
             and known.update is not None
+            and not known.has_other_changes
             and kept.denied == known.taken.denied
             and list(kept.compilations) == gateways
             and _follow(kept.compilations.values(), known.update, known.taken.problems)

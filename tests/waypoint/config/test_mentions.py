@@ -49,6 +49,6 @@ def test_whatever_names_a_service_mentions_it(name: str) -> None:
     assert Mentions(resources_of(TEXTS)).may_mean(name)
 
 
-@pytest.mark.parametrize("name", ["silent", "selected", "host", "back"])
+@pytest.mark.parametrize("name", ["silent", "selected", "default-svc", "back"])
 def test_services_and_who_is_behind_them_mention_nothing(name: str) -> None:
     assert not Mentions(resources_of(TEXTS)).may_mean(name)

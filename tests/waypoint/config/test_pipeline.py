@@ -410,3 +410,11 @@ def test_a_node_and_a_workload_entry_compile_no_route_and_no_policy() -> None:
 
     assert all(it.snapshot.destinations is first.snapshot.destinations for it in others)
     assert sorted(endpoints_of(others[-1], "a")) == [IPS[0], "10.0.0.2"]
+
+
+def test_a_route_that_changes_leaves_the_registry_as_it_is() -> None:
+    before, after = compiled({"p1": pod("p1")}, {"p1": pod("p1"), "policies": POLICIES})
+
+    assert after.snapshot.registry is before.snapshot.registry
+    assert after.has_new_rules
+    assert after.snapshot.version != before.snapshot.version

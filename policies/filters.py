@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from policies.authorizer import Authorizer, CustomAuthorizers
 from policies.cors import Cors
-from policies.external_auth import Authorizer, CustomAuthorizers
 from policies.fault import Fault
 from policies.fault_plan import FaultPlan
 from policies.mirror import Mirror

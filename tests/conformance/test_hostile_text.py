@@ -20,7 +20,7 @@ from l4.config.resources import Decoder, Resource, Resources
 from l4.discovery.kubernetes import Mesh, registry_of
 from l4.discovery.registry import Registry
 from policies.attributes import Header, Identity, Peer, RequestHead, ResponseHead
-from policies.external_auth import Authorizer
+from policies.authorizer import Authorizer
 from policies.session import SessionPersistence
 from tests.conformance.test_http_route import http_route
 from tests.conformance.test_virtual_service import virtual_service

@@ -18,11 +18,12 @@ from l4.discovery.registry import Moved, Registry
 from l4.discovery.waypoints import serves
 from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
 from policies.attributes import ClusterName
-from policies.external_auth import CustomAuthorizers
+from policies.authorizer import CustomAuthorizers
 from policies.host_pattern import HostPattern
 from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.path_normalization import PathNormalization
 from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
+from waypoint.config.attached_policies import AttachedPolicies
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.compile_options import CompileOptions
 from waypoint.config.gateway_api.attach import Attachment, Parents
@@ -43,7 +44,6 @@ from waypoint.config.istio.virtual_service import VirtualService
 from waypoint.config.istio.virtual_services import VirtualServices
 from waypoint.config.mentions import Mentions
 from waypoint.config.ours.direct_policy import Targets
-from waypoint.config.policies import Policies
 from waypoint.config.reach import Reach
 from waypoint.config.report import Report
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, Destination, Snapshot
@@ -78,7 +78,7 @@ class Compilation:
                 routes.add(resource)
         services = ((service, clusters.is_ours(service)) for service in registry.services.values())
         targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
-        policies = Policies(resources, registry, targets, gateway, normalization, clusters)
+        policies = AttachedPolicies(resources, registry, targets, gateway, normalization, clusters)
         virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach, normalization)
         rules.tell_unheard([service for service in registry.services.values() if clusters.is_ours(service)])
         ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
@@ -373,7 +373,7 @@ class _Made:
 
     clusters: ClusterConfigs
     routes: _Routes
-    policies: Policies
+    policies: AttachedPolicies
     virtual: VirtualServices
     security: _Security
 
@@ -414,7 +414,7 @@ def _destination(
     port: ServicePort,
     clusters: ClusterConfigs,
     routes: _Routes,
-    policies: Policies,
+    policies: AttachedPolicies,
     virtual: VirtualServices,
 ) -> Destination:
     """A port of a service that is bound to this waypoint."""
@@ -454,7 +454,7 @@ def _looks_up_hosts(service: Service) -> bool:
 
 
 def _workloads(
-    registry: Registry, clusters: ClusterConfigs, policies: Policies
+    registry: Registry, clusters: ClusterConfigs, policies: AttachedPolicies
 ) -> Iterator[tuple[tuple[str, int], Destination]]:
     """Workloads that are called by their own address, with every port that they or their services declare."""
     ports = {it.uid: set(it.ports) for it in registry.workloads.values() if clusters.is_ours(it) and it.addresses}
@@ -469,7 +469,7 @@ def _workloads(
 
 
 def _direct(
-    workload: Workload, own: tuple[str, ...], ports: Iterable[int], clusters: ClusterConfigs, policies: Policies
+    workload: Workload, own: tuple[str, ...], ports: Iterable[int], clusters: ClusterConfigs, policies: AttachedPolicies
 ) -> Iterator[tuple[tuple[str, int], Destination]]:
     """Routes are attached to services, so none applies, and of policies only the Gateway's; what a port carries is
     found out from its first bytes. `own` are the addresses that are no other workload's."""

@@ -13,11 +13,11 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Followed, NamedEndpoint
 from policies.attributes import ClusterName, Peer
 from policies.authorization import Authorization
+from policies.authorizer import Authorizer
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.method import DEFAULT_BALANCING, Balancing
 from policies.circuit import NO_LIMITS, CircuitLimits
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool
-from policies.external_auth import Authorizer
 from policies.host_pattern import HostPattern
 from policies.jwt import Authentication
 from policies.opaque import OpaqueTable

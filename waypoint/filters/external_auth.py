@@ -17,9 +17,7 @@ from l4.discovery.workload import AppProtocol
 from l4.telemetry.metrics import counter
 from policies.access import Access
 from policies.attributes import Peer, RequestHead, ResponseHead
-from policies.balancing.endpoint import Endpoint
-from policies.cors import Cors, preflight_method
-from policies.external_auth import (
+from policies.authorizer import (
     Allowed,
     Authorizer,
     CustomAuthorizers,
@@ -28,6 +26,8 @@ from policies.external_auth import (
     Worthless,
     read_http,
 )
+from policies.balancing.endpoint import Endpoint
+from policies.cors import Cors, preflight_method
 from waypoint.config.snapshot import Destination
 from waypoint.config.words import cluster_name
 from waypoint.errors import (

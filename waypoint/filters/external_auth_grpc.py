@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from google.protobuf.message import DecodeError
 
 from policies.attributes import Header, Headers, Peer, RequestHead
-from policies.external_auth import Allowed, Denied, Question, Worthless, denial, fit, removable
+from policies.authorizer import Allowed, Denied, Question, Worthless, denial, fit, removable
 from policies.rewrite import HeaderEdit
 from policies.wire_text import HeaderName
 from waypoint._proto.external_auth_pb2 import (

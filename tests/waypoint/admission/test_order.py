@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policies.attributes import ClusterName
-from policies.external_auth import Authorizer, Names
+from policies.authorizer import Authorizer, Names
 from policies.fault import Delay, Fault
 from policies.filters import DirectResponse, Filters
 from policies.header_format import FormattedHeader, HeaderFormat

@@ -4,8 +4,8 @@ from ipaddress import ip_network
 import pytest
 
 from policies.attributes import ClusterName
+from policies.authorizer import Authorizer
 from policies.cors import Cors, OriginPattern
-from policies.external_auth import Authorizer
 from policies.fault import Abort, Fault
 from policies.fault_plan import FaultPlan, FaultRule, StopWhen
 from policies.filters import DirectResponse, Filters

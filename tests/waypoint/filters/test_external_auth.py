@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from policies.attributes import Peer, RequestHead
+from policies.authorizer import Authorizer
 from policies.claims import Claims
-from policies.external_auth import Authorizer
 from tests.kit.aio import run
 from tests.kit.authorizer import grpc_authorizer
 from tests.kit.mesh import Mesh, address, settled

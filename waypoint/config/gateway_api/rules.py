@@ -12,8 +12,8 @@ from re import escape
 from l4.config.documents import ObjectKey
 from policies import wire_text
 from policies.attributes import ClusterName
+from policies.authorizer import Authorizer
 from policies.cors import Cors, OriginPattern
-from policies.external_auth import Authorizer
 from policies.filters import NO_FILTERS, Filters, in_order
 from policies.matching import ANYTHING, Exact, Regex, StringMatch
 from policies.mirror import Mirror
@@ -28,11 +28,11 @@ from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config.codes import ConfigCode
 from waypoint.config.durations import seconds_of
 from waypoint.config.gateway_api import routes as api
-from waypoint.config.gateway_api.external_auth import authorizer_of
 from waypoint.config.gateway_api.grpc_route import GRPCMethodMatch, GRPCRouteMatch, GRPCRouteRule
 from waypoint.config.gateway_api.http_route import HTTPRouteMatch, HTTPRouteRule, Retry
 from waypoint.config.gateway_api.l4_routes import L4Rule
 from waypoint.config.gateway_api.references import Reference, References, Unresolved
+from waypoint.config.gateway_api.route_authorizer import authorizer_of
 from waypoint.config.gateway_api.sessions import session_of
 from waypoint.config.report import Report
 

@@ -16,7 +16,7 @@ from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.workload import Service
 from policies.authorization import Action, Authorization, Policy
-from policies.external_auth import Authorizer
+from policies.authorizer import Authorizer
 from policies.path_normalization import BASE, PathNormalization
 from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets

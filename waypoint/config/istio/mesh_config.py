@@ -20,12 +20,12 @@ from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
 from policies import wire_text
 from policies.attributes import ClusterName
-from policies.external_auth import ALL_NAMES, NO_NAMES, Authorizer, Names
+from policies.authorizer import ALL_NAMES, NO_NAMES, Authorizer, Names
 from waypoint.config.api_fields import HeaderName, is_path
 from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
 from waypoint.config.durations import GoDuration, seconds_of
-from waypoint.config.gateway_api.external_auth import ALWAYS_TOLD, path_prefix_of
+from waypoint.config.gateway_api.route_authorizer import ALWAYS_TOLD, path_prefix_of
 from waypoint.config.report import Report
 
 _NAME, _KEY = "istio", "mesh"

@@ -1,7 +1,7 @@
 import pytest
 
 from policies.attributes import ClusterName, RequestHead, ResponseHead
-from policies.external_auth import (
+from policies.authorizer import (
     ALL_NAMES,
     Allowed,
     Authorizer,

@@ -1,4 +1,4 @@
-"""Policies that are attached directly, laid upon the rules and destinations that they are for."""
+"""Applies attached policies to compiled rules and clusters."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,7 +19,7 @@ from waypoint.config.snapshot import ClusterConfig
 from waypoint.config.status import PolicyStatus
 
 
-class Policies:
+class AttachedPolicies:
     def __init__(
         self,
         resources: Resources,

@@ -1,7 +1,8 @@
-"""HTTPRoute's ExternalAuth → who is asked (GEP-1494).
+"""Compiles the ExternalAuth filter of an HTTPRoute to its authorizer (GEP-1494).
 
-Over HTTP a question always tells Authorization; over gRPC all headers, unless a list says which. Without a list of what
-an answer may add to a request, all of it is: but what describes the answer itself (its length, type, date and server).
+A question over HTTP always includes the header Authorization. A question over gRPC includes all headers, unless a list
+names some. Without a list of headers that an answer may add to the request, it may add all, except those that describe
+the answer itself (its length, type, date and server).
 https://gateway-api.sigs.k8s.io/geps/gep-1494/
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 
 from policies import wire_text
 from policies.attributes import ClusterName
-from policies.external_auth import ALL_NAMES, Authorizer, Names
+from policies.authorizer import ALL_NAMES, Authorizer, Names
 from policies.wire_text import Path
 from waypoint.config.gateway_api import routes as api
 

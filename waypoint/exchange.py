@@ -47,11 +47,12 @@ from waypoint.filters.session import sticky
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, STREAMED, Body, Downstream
 from waypoint.replies import finish, local_reply
-from waypoint.telemetry.exchanges import ClusterEvent, ExchangeRecord
+from waypoint.telemetry.exchanges import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.branches import Branches
 from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.events import ClusterEvent
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +215,7 @@ class Exchange:
     def event_noted(self, event: ClusterEvent) -> None:
         record = self._record
         if record.cluster is not None:
-            self._path.telemetry.count_event(event, record.cluster)
+            self._path.clusters.note(event, record.cluster)
         if event in _RETRY_FLAGS:
             record.flags += (_RETRY_FLAGS[event],)
 

@@ -1,7 +1,7 @@
 """The metrics of a waypoint: one list of what its features declare, each beside the feature that counts it.
 
-`l4.telemetry.metrics` says how a metric is declared. A new one is declared in the
-module of its feature, and named here.
+`l4.telemetry.metrics` says how a metric is declared. A new one is declared in the module of its feature, and named
+here; a filter's is named in the filter's `metrics`, and is listed with it.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ from waypoint.filters import live as filters
 from waypoint.telemetry.exchanges import (
     AUTHORIZATION_DENIED,
     AUTHORIZATION_DRY_RUN,
-    CLUSTER_EVENTS,
     REQUEST_BYTES,
     REQUEST_DURATION,
     REQUESTS,
     RESPONSE_BYTES,
 )
+from waypoint.upstream.events import CLUSTER_EVENTS
 from waypoint.upstream.state import CLUSTER_STATE
 
 COMPONENT = "proxy"

@@ -1,6 +1,7 @@
 """The settings of a waypoint: one list of the sections that its features declare, each beside its feature.
 
-`l4.config.settings` says how a section is declared. A new one is declared in the module of its feature, and named here.
+`l4.config.settings` says how a section is declared. A new one is declared in the module of its feature, and named here;
+a filter's is named in the filter's `settings`, and is listed with it.
 """
 
 from dataclasses import dataclass

@@ -12,9 +12,9 @@ from policies.balancing.endpoint import Endpoint
 from waypoint.errors import ExchangeError, UpstreamProtocolError
 from waypoint.filters.filter import Environment
 from waypoint.http.events import Body
-from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.events import ClusterEvent
 
 
 @dataclass(slots=True)

@@ -15,9 +15,9 @@ from policies.rewrite import split_port
 from waypoint.errors import ExchangeError
 from waypoint.filters.filter import Environment, Filtering
 from waypoint.http.events import Body
-from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.events import ClusterEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from waypoint.admission.decide import decide_opaque, denial_of_bytes
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection, DataPath
 from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
-from waypoint.telemetry.exchanges import ClusterEvent, ExchangeRecord, TcpSeries
+from waypoint.telemetry.exchanges import ExchangeRecord, TcpSeries
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.endpoint import LiveEndpoint
+from waypoint.upstream.events import ClusterEvent
 from waypoint.upstream.settings import DnsSettings
 
 _REACHED = Outcome(Ending.RESPONSE, 200)
@@ -152,7 +153,7 @@ async def _reach(
         if live is None:
             raise NoHealthyEndpoint
         if not cluster.circuit.may_connect(own=1):
-            connection.path.telemetry.count_event(ClusterEvent.CONNECTION_OVERFLOW, cluster.config.name)
+            connection.path.clusters.note(ClusterEvent.CONNECTION_OVERFLOW, cluster.config.name)
             raise UpstreamOverflow
         record.endpoint = live.endpoint
         live.active += 1

@@ -41,6 +41,7 @@ from waypoint.metrics import waypoint_metrics
 from waypoint.telemetry.exchanges import Telemetry
 from waypoint.telemetry.recorder import Recorder
 from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.events import counted_in
 from waypoint.upstream.originate import Originator
 from waypoint.upstream.settings import UpstreamSettings
 from waypoint.upstream.state import CLUSTER_STATE, show_numbers
@@ -174,7 +175,7 @@ def assemble(parts: Parts) -> Worker:
     pool = HbonePool(settings, metrics.count_refusal)
     originator = Originator(pool, parts.certificate, settings, parts.local_ip)
     holder.subscribe(originator.reconcile)
-    clusters = Clusters(settings, tasks.keep, telemetry.count_event)
+    clusters = Clusters(settings, tasks.keep, counted_in(metrics))
     upstream = settings.of(UpstreamSettings)
     path = DataPath(
         holder=holder,

@@ -8,7 +8,6 @@ missing; whatever a client sent is escaped, so that nobody forges a line or a fi
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -55,11 +54,6 @@ REQUEST_DURATION = histogram(
 )
 REQUEST_BYTES = histogram("istio_request_bytes", "Size of requests with their heads, in bytes.", REQUEST_LABELS)
 RESPONSE_BYTES = histogram("istio_response_bytes", "Size of responses with their heads, in bytes.", REQUEST_LABELS)
-CLUSTER_EVENTS = counter(
-    "pywaypoint_cluster_events",
-    "Events of a destination (retries, ejections, overflows), named as in Envoy.",
-    ("event", "cluster_name"),
-)
 AUTHORIZATION_DENIED = counter(
     "pywaypoint_authorization_denied",
     "Requests that an AuthorizationPolicy denied; `none`: no ALLOW policy allowed them.",
@@ -70,23 +64,6 @@ AUTHORIZATION_DRY_RUN = counter(
     "What AuthorizationPolicies on trial would have decided.",
     ("authz_dry_run_action", "authz_dry_run_result", "policy"),
 )
-
-
-class ClusterEvent(StrEnum):
-    """Envoy's counters of a cluster, by their names."""
-
-    RETRY = "upstream_rq_retry"
-    BACKOFF_EXPONENTIAL = "upstream_rq_retry_backoff_exponential"
-    BACKOFF_RATELIMITED = "upstream_rq_retry_backoff_ratelimited"
-    SUCCESS = "upstream_rq_retry_success"
-    LIMIT_EXCEEDED = "upstream_rq_retry_limit_exceeded"
-    OVERFLOW = "upstream_rq_retry_overflow"
-    PER_TRY_TIMEOUT = "upstream_rq_per_try_timeout"
-    REQUEST_OVERFLOW = "upstream_rq_pending_overflow"
-    CONNECTION_OVERFLOW = "upstream_cx_overflow"
-    EJECTED = "outlier_detection.ejections_enforced_total"
-    EJECTION_OVERFLOW = "outlier_detection.ejections_overflow"
-    RETURNED = "outlier_detection.returned"
 
 
 @dataclass(slots=True)
@@ -198,9 +175,6 @@ class Telemetry:
         """See `MeshMetrics.count_refusal`; what was no refusal has no reason."""
         if reason:
             self._metrics.count_refusal(reason)
-
-    def count_event(self, event: ClusterEvent, cluster: ClusterName) -> None:
-        self._metrics.of(CLUSTER_EVENTS).labels((event, cluster)).add()
 
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
         """The counters for an opaque connection, to be updated while it lasts."""

@@ -33,11 +33,11 @@ from waypoint.errors import (
 from waypoint.http.client import Http1Client
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_client import ClientStream
-from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.connect import open_connection, open_stream
 from waypoint.upstream.connections import Spawn
 from waypoint.upstream.endpoint import LiveEndpoint
+from waypoint.upstream.events import ClusterEvent
 from waypoint.upstream.originate import Originator
 from waypoint.upstream.retrying import Retrying
 from waypoint.upstream.settings import DnsSettings, UpstreamSettings

@@ -14,7 +14,6 @@ from dataclasses import replace
 from random import random
 
 from policies import outlier
-from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Group, loads
 from policies.circuit import Circuit
@@ -22,14 +21,13 @@ from policies.outcome import Outcome
 from policies.retry_budget import Spending
 from policies.session import endpoint_mark
 from waypoint.config.snapshot import ClusterConfig
-from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.balancer import Balancer, Ranked, balancer
 from waypoint.upstream.branches import Branches
 from waypoint.upstream.endpoint import LiveEndpoint
+from waypoint.upstream.events import ClusterEvent, Note
 
 log = logging.getLogger(__name__)
 
-Note = Callable[[ClusterEvent, ClusterName], None]
 _MAX_SCOPES = 64  # rules with sessions that lead to one cluster; beyond it their tables are made anew
 _FULL_WEIGHT = 100  # of an endpoint with weight 1, so that a share of it is a whole number
 

@@ -11,7 +11,8 @@ from l4.net.tasks import Keep
 from policies.attributes import ClusterName
 from waypoint.config.snapshot import ClusterConfig, Snapshot
 from waypoint.upstream.branches import Branches
-from waypoint.upstream.cluster import Cluster, Note
+from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.events import Note
 from waypoint.upstream.settings import DnsSettings, UpstreamSettings
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ _SWEEP_SECONDS = 5.0
 
 
 class Clusters:
-    """`keep` runs loops; `note` is told of what befalls each."""
+    """`keep` runs loops; `note` is told what happens to each."""
 
     def __init__(self, settings: Settings, keep: Keep, note: Note = lambda event, name: None) -> None:
         self._settings = settings
         self._keep = keep
-        self._note = note
+        self.note = note
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
@@ -48,7 +49,7 @@ class Clusters:
         for name, config in snapshot.clusters.items():
             cluster = self._clusters.get(name)
             if cluster is None:
-                cluster = self._clusters[name] = Cluster(config, self._note, self._loop.time)
+                cluster = self._clusters[name] = Cluster(config, self.note, self._loop.time)
             elif cluster.config is not config and cluster.config != config:
                 cluster.reconcile(config)
             else:
@@ -69,7 +70,7 @@ class Clusters:
             trunk.branches = Branches(config, begin, self._change, self._retire, self._loop.time)
 
     def _branch(self, trunk: Cluster, config: ClusterConfig) -> Cluster:
-        cluster = Cluster(config, self._note, self._loop.time, trunk)
+        cluster = Cluster(config, self.note, self._loop.time, trunk)
         self._follow_names(cluster, self._bounds_of_asked, tells_each=False)
         return cluster
 

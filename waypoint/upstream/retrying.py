@@ -11,8 +11,8 @@ from random import random
 from policies.balancing.endpoint import Endpoint
 from policies.outcome import Outcome
 from policies.retry import LONGEST_RETRY_AFTER, RetryPolicy, retry_after
-from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.events import ClusterEvent
 
 
 class Retrying:

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, ClassVar, Self, TypeVar, cast
 
+from l4.config.durations import is_duration, seconds_of
+
 
 class InvalidSetting(ValueError):
     """Names the variable, what it holds, and what is expected."""
@@ -44,7 +46,6 @@ class _Rules:
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CUTOFF = 0.92  # one letter more, less or other
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _ANY = _Rules(-float("inf"), float("inf"), (), ())
 
 
@@ -155,16 +156,19 @@ def _check_names(environment: Mapping[str, str], sections: Iterable[type[Section
 
 
 def _parse(variable: str, text: str, default: object, *, is_time: bool) -> str | int | float | bool:
-    """A value of the default's type; times may carry a unit, as ztunnel's do (`5m`)."""
+    """A value of the default's type; times may be durations, as ztunnel's are (`5m`)."""
     if isinstance(default, str):
         return text
     if isinstance(default, bool):
         if text.lower() not in _BOOLEANS:
             raise InvalidSetting(f"{variable} is {text!r}; it must be true or false")
         return _BOOLEANS[text.lower()]
-    unit = next((unit for unit in _UNITS if is_time and text.endswith(unit)), "")
     try:
-        value = float(text.removesuffix(unit)) * _UNITS.get(unit, 1.0) if is_time else int(text)
+        if is_time and is_duration(text):
+            value = seconds_of(text) or 0.0
+        else:
+            digits = text.encode("ascii")  # int and float take the digits of all scripts
+            value = float(digits) if is_time else int(digits)
     except ValueError:
         expected = "seconds, or a time such as 5m" if is_time else "a whole number"
         raise InvalidSetting(f"{variable} is {text!r}; it must be {expected}") from None

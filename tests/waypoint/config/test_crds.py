@@ -13,8 +13,8 @@ import msgspec
 import pytest
 import yaml
 
+from l4.config.durations import seconds_of
 from l4.config.shape import Shape, shape_of
-from waypoint.config.durations import seconds_of
 from waypoint.config.ours.fault_policy import FaultPolicy
 from waypoint.config.ours.rate_limit_policy import RateLimitPolicy
 

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from l4.config.documents import ObjectKey
+from l4.config.durations import Duration, seconds_of
 from l4.config.resources import Strict
 from l4.discovery.objects import Metadata
 from policies.retry_budget import RetryBudget
 from policies.session import SessionPersistence
 from waypoint.config.api_fields import ObjectName
-from waypoint.config.durations import Duration, seconds_of
 from waypoint.config.gateway_api import routes as api
 from waypoint.config.gateway_api.sessions import session_of
 

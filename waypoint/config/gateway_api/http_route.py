@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from l4.config.durations import Duration
 from l4.config.resources import Ruled, RuleList
 from l4.discovery.objects import Metadata
 from policies.matching import Regex
 from waypoint.config.api_fields import Hostname, SectionName, is_path, repeated
-from waypoint.config.durations import Duration
 from waypoint.config.gateway_api.routes import (
     BackendRef,
     Filter,

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from l4.config.durations import Duration, seconds_of
 from l4.discovery.objects import PortNumber
 from policies import wire_text
 from policies.matching import Regex
@@ -29,7 +30,6 @@ from waypoint.config.api_fields import (
     is_path,
     repeated,
 )
-from waypoint.config.durations import Duration, seconds_of
 
 _ORIGIN = re.compile(r"\*|https?://(\*|(\*\.)?([a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+)(:[0-9]{1,5})?").fullmatch
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_|~`]+").fullmatch

@@ -10,6 +10,7 @@ from dataclasses import replace
 from re import escape
 
 from l4.config.documents import ObjectKey
+from l4.config.durations import seconds_of
 from policies import wire_text
 from policies.attributes import ClusterName
 from policies.authorizer import Authorizer
@@ -26,7 +27,6 @@ from policies.route import FieldMatch, Match, Route, Rule, RuleSource, WeightedB
 from policies.session import SessionPersistence
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config.codes import ConfigCode
-from waypoint.config.durations import seconds_of
 from waypoint.config.gateway_api import routes as api
 from waypoint.config.gateway_api.grpc_route import GRPCMethodMatch, GRPCRouteMatch, GRPCRouteRule
 from waypoint.config.gateway_api.http_route import HTTPRouteMatch, HTTPRouteRule, Retry

@@ -1,7 +1,7 @@
 """The Gateway API's `sessionPersistence`, of a rule or of a Service, as the data path has it (GEP-1619)."""
 
+from l4.config.durations import seconds_of
 from policies.session import SessionPersistence, generated_name
-from waypoint.config.durations import seconds_of
 from waypoint.config.gateway_api import routes as api
 
 

@@ -15,6 +15,7 @@ import yaml
 from msgspec import Meta, Struct, field
 
 from l4.config.documents import Problem
+from l4.config.durations import GoDuration, seconds_of
 from l4.config.resources import Resource
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
@@ -24,7 +25,6 @@ from policies.authorizer import ALL_NAMES, NO_NAMES, Authorizer, Names
 from waypoint.config.api_fields import HeaderName, is_path
 from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
-from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.gateway_api.route_authorizer import ALWAYS_TOLD, path_prefix_of
 from waypoint.config.report import Report
 

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from l4.config.documents import Problem
+from l4.config.durations import GoDuration, seconds_of
 from l4.config.resources import Resource, Strict, sentence_about
 from l4.config.shape import shape_of, unknown_fields
 from l4.discovery.objects import Metadata
@@ -29,7 +30,6 @@ from policies.jwt import LISTS_OF_WORDS, Authentication, InlineKeys, JwtRule, Re
 from policies.token_locations import DEFAULT_LOCATIONS, CookieLocation, HeaderLocation, Location, ParamLocation
 from waypoint.config.api_fields import HeaderName
 from waypoint.config.codes import ConfigCode
-from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, TargetRef, TargetRefs
 from waypoint.config.report import Report
 

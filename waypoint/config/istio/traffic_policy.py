@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from l4.config.durations import GoDuration, seconds_of
 from l4.discovery.objects import PortNumber
 from waypoint.config.api_fields import HeaderName, ParamName
-from waypoint.config.durations import GoDuration, seconds_of
 
 _MAX_TABLE_SIZE = 5_000_011  # Envoy's
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from l4.config.documents import Problem
+from l4.config.durations import seconds_of
 from l4.discovery.workload import AppProtocol
 from policies.balancing.hash_key import KeyKind, KeySource
 from policies.balancing.maglev import DEFAULT_TABLE_SIZE
@@ -16,7 +17,6 @@ from policies.connection_pool import ConnectionPool as Pool
 from policies.outlier import OutlierDetection as Detection
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.upstream_tls import UpstreamTls
-from waypoint.config.durations import seconds_of
 from waypoint.config.istio import traffic_policy as api
 from waypoint.config.istio.destination_rule import DestinationRules, Part, Policy
 from waypoint.config.snapshot import ClusterConfig

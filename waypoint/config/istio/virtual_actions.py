@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from l4.config.durations import seconds_of
 from policies import wire_text
 from policies.cors import Cors, OriginPattern
 from policies.fault import Abort, Delay, Fault
@@ -26,7 +27,6 @@ from policies.rewrite import (
     UrlRewrite,
 )
 from policies.wire_text import Authority, Field, HeaderName, HeaderValue, Query
-from waypoint.config.durations import seconds_of
 from waypoint.config.istio import virtual_service as api
 from waypoint.config.istio.virtual_matches import string_match
 

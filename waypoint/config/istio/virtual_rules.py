@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 
 from l4.config.codes import DocumentCode
 from l4.config.documents import ObjectKey
+from l4.config.durations import seconds_of
 from l4.config.resources import Resource
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
@@ -20,7 +21,6 @@ from policies.route import Match, Route, Rule, RuleSource, WeightedBackend
 from policies.timeout import NO_TIMEOUTS, Timeouts
 from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
-from waypoint.config.durations import seconds_of
 from waypoint.config.istio import virtual_service as api
 from waypoint.config.istio.delegates import delegated
 from waypoint.config.istio.virtual_actions import (

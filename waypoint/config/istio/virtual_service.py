@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from l4.config.durations import GoDuration, seconds_of
 from l4.config.resources import Ruled, RuleList
 from l4.discovery.objects import Metadata, PortNumber, is_ip
 from policies.grpc_status import CODES
 from policies.matching import Regex
 from policies.retry import Condition
 from waypoint.config.api_fields import HeaderName
-from waypoint.config.durations import GoDuration, seconds_of
 from waypoint.config.gateway_api.routes import decodes
 from waypoint.config.refused_rules import http_rules, l4_rules
 

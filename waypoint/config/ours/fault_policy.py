@@ -10,6 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from l4.config.durations import Duration, seconds_of
 from l4.config.resources import Resource, Strict
 from l4.discovery.objects import Metadata
 from policies.fault import Abort, Delay, Fault
@@ -18,7 +19,6 @@ from policies.grpc_status import CODES, HTTP_STATUSES, Failure
 from policies.path_normalization import PathNormalization
 from policies.schedule import MAX_LASTS_SECONDS, Schedule, check_cron
 from waypoint.config.api_fields import SectionName, repeated
-from waypoint.config.durations import Duration, seconds_of
 from waypoint.config.ours.direct_policy import Target
 from waypoint.config.ours.policy_api import ClientSelectors, TargetRefs
 from waypoint.config.ours.selectors import conditions_of

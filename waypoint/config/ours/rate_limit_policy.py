@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from l4.config.durations import Duration, seconds_of
 from l4.config.resources import Resource, Strict
 from l4.discovery.objects import Metadata, PortNumber
 from l4.discovery.registry import Registry
@@ -23,7 +24,6 @@ from policies.rate_limit import Limit, LimitService, RateLimits, RateRule
 from waypoint.config.api_fields import ObjectName, SectionName, repeated
 from waypoint.config.codes import ConfigCode
 from waypoint.config.destinations import Destinations
-from waypoint.config.durations import Duration, seconds_of
 from waypoint.config.ours.direct_policy import Target
 from waypoint.config.ours.policy_api import ClientSelectors, TargetRefs
 from waypoint.config.ours.selectors import labelled_conditions_of

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from waypoint.config.durations import Duration, GoDuration, seconds_of
+from l4.config.durations import Duration, GoDuration, seconds_of
 
 
 @pytest.mark.parametrize(

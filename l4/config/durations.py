@@ -1,10 +1,11 @@
-"""Durations as the APIs write them: the Gateway API's (GEP-2257), and Go's, which Istio takes."""
+"""Durations as the APIs write them: the Gateway API's (GEP-2257), and Go's, which Istio and settings take."""
 
 import re
 from typing import Annotated
 
 from msgspec import Meta
 
+_GO = r"(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|h|m|s))+)"
 _PARTS = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|h|m|s)").findall
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -16,10 +17,14 @@ GoDuration = Annotated[
     str,
     Meta(
         max_length=64,
-        pattern=r"^(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|h|m|s))+)\Z",
+        pattern=rf"^{_GO}\Z",
         description="a duration such as 10s, 500ms or 1h30m",
     ),
 ]
+
+
+is_duration = re.compile(_GO).fullmatch
+"""Whether a text is one of Go's durations."""
 
 
 def seconds_of(text: str | None) -> float | None:

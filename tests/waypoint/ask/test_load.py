@@ -2,6 +2,7 @@ from pathlib import Path
 
 from l4.config.settings import Settings
 from waypoint.ask.load import load
+from waypoint.config.settings import ConfigSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ROUTES = GOLDEN / "several-routes.in.yaml"
@@ -65,3 +66,50 @@ def test_kinds_that_a_waypoint_does_not_read_are_counted_and_kept_as_documents(t
 
     assert loaded.ignored == {"LimitRange": 1}
     assert [document.key.kind for document in loaded.documents] == ["LimitRange"]
+
+
+REPLICAS = """
+apiVersion: v1
+kind: Node
+metadata: {{name: {0}, labels: {{topology.kubernetes.io/region: {0}}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {0}, labels: {{gateway.networking.k8s.io/gateway-name: waypoint}}}}
+spec: {{nodeName: {0}}}
+status: {{podIP: {1}}}
+"""
+NEAR_FIRST = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: near-first}
+spec:
+  host: reviews
+  trafficPolicy: {outlierDetection: {}, loadBalancer: {localityLbSetting: {enabled: true}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: near, labels: {app: reviews}}
+spec: {nodeName: r1}
+status: {podIP: 10.9.1.1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: far, labels: {app: reviews}}
+spec: {nodeName: r2}
+status: {podIP: 10.9.1.2}
+"""
+
+
+def test_of_several_gateways_only_the_one_whose_pod_we_are_ranks_endpoints_by_where_we_are(tmp_path: Path) -> None:
+    replicas = (REPLICAS.format(*it) for it in (("r1", "10.9.0.1"), ("r2", "10.9.0.2")))
+    (tmp_path / "mesh.yaml").write_text("\n---\n".join((*replicas, NEAR_FIRST, OTHER)))
+    settings = Settings(ConfigSettings(instance_ip="10.9.0.2"))
+
+    def loaded(gateway: tuple[str, str] | None, its: Settings) -> dict[tuple[str, str], str]:
+        return {name: it.version for name, it in load([MESH, tmp_path], gateway, its).snapshots.items()}
+
+    ours, other = ("default", "waypoint"), ("shop", "other")
+    everywhere, here = loaded(None, Settings()), loaded(None, settings)
+    assert here[ours] == loaded(ours, settings)[ours] != everywhere[ours]
+    assert here[other] == everywhere[other]

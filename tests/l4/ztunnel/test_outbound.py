@@ -227,7 +227,7 @@ def test_endpoints_that_take_tunnels_and_are_names_are_not_passed_through_in_pla
     hop = decide(registry(CLIENT, entry), CLIENT, ("10.1.0.2", 80), 0)
 
     assert isinstance(hop, Refused)
-    assert "only a waypoint looks them up" in hop.reason
+    assert "which only a waypoint resolves" in hop.reason
 
 
 def test_any_address_of_a_services_networks_leads_to_its_waypoint() -> None:

@@ -130,7 +130,7 @@ def test_a_process_without_descriptors_loses_no_policy(tmp_path: Path) -> None:
             await asked.a_while()
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
             await asked.a_while()
-            await asked.concerns("watching memory failed and is tried again")
+            await asked.concerns("watching memory failed and is being restarted")
             await asked.concerns("cannot be", are_there=False)
             assert (await asked.it.readiness())[0] == 200
             assert 'pywaypoint_loop_failures_total{loop="watching memory"}' in await asked.it.metrics()

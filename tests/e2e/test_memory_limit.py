@@ -17,7 +17,7 @@ def test_a_process_at_its_memory_limit_lets_nobody_in(tmp_path: Path) -> None:
             async with waypoint_process(
                 tmp_path, log=file, MEMORY_LIMIT_BYTES="1", DRAIN_DELAY_SECONDS="0"
             ) as waypoint:
-                await settled(lambda: b"memory is exhausted" in log.read_bytes())
+                await settled(lambda: b"memory level exhausted" in log.read_bytes())
 
                 with pytest.raises(TunnelError):
                     await waypoint.open()

@@ -1,9 +1,9 @@
 """Documents from files and folders, followed as they change.
 
 Of several paths, a later one's object replaces an earlier one's with the same key, so that a few files can be laid over
-others. Within one path the same object twice is a problem, and the first stays. Changes are noticed by looking at the
-files every quarter of a second, which also survives editors that rename and ConfigMaps that swap links; only changed
-files are read again, in a thread.
+others. Within one path the same object twice is a problem, and the first stays. The kernel tells of changes, and
+looking at the files finds them too (see `alerts`), which survives editors that rename and ConfigMaps that swap links;
+only changed files are read again, in a thread.
 
 What can't be listed or read keeps what it held before, and is a doubt (see `doubts`). A removed file with policies
 counts for a moment longer, because it may be about to be replaced; see also `file_content`.
@@ -12,15 +12,17 @@ counts for a moment longer, because it may be about to be replaced; see also `fi
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from l4.config import collector, file_content
+from l4.config.alerts import ANYTHING, Alerts
 from l4.config.documents import Document, FileOrigin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.file_content import LOST_SECONDS, FileContent, held
 from l4.config.forms import Forms
 from l4.config.merging import Merged, Merging
+from l4.config.notices import Told
 from l4.config.rereading import Reader
 from l4.config.source import Answer, Changes, Documents, Take
 from l4.config.status import Kind, Version, kind_of, look
@@ -28,6 +30,8 @@ from l4.config.status import Kind, Version, kind_of, look
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _POLL_SECONDS = 0.25
 _SETTLE_POLLS = 10
+_ENDPOINTS_SETTLE = 2
+"""So much longer do endpoints settle, so that many that come and go at once are one change."""
 _ENDPOINTS = frozenset({"Pod", "EndpointSlice", "Endpoints"})
 
 _Children = tuple[list[str], list[tuple[Path, bool]]]
@@ -41,10 +45,12 @@ class FolderSource:
         self,
         paths: Iterable[Path],
         poll_seconds: float = _POLL_SECONDS,
+        settle_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._paths = [Path(path) for path in paths]
         self._poll_seconds = poll_seconds
+        self._settle_seconds = poll_seconds / 5 if settle_seconds is None else settle_seconds
         self._clock = clock
         self._files: dict[Path, FileContent] = {}
         self._readers: dict[Path, Reader] = {}
@@ -57,14 +63,23 @@ class FolderSource:
         self._merging = Merging()
         self._rewritten: set[Path] = set()
         self._looked_new: set[Path] = set()
+        self._surprises: set[Path] = set()
+        self._unsettled: set[Path] = set()
+        self._troubled: set[Path] = set()
         self._is_endpoints_only = True
         self._versions: dict[Path, Version] = {}
         self._unlisted: dict[Path, str] = {}
         self._is_taken = False
+        self._alerts: Alerts | None = None
 
     @property
     def lack(self) -> str:
         return f"there are no objects in {', '.join(map(str, self._paths))}; see --resources"
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the kernel tells of changes by now, so that files are looked at everywhere only now and then."""
+        return self._alerts is not None and self._alerts.is_enough
 
     def read(self) -> Documents:
         """All documents by now: read what is new or changed."""
@@ -78,23 +93,97 @@ class FolderSource:
         return self.read()
 
     async def watch(self, take: Take) -> None:
-        """A change is passed on once it has settled for a poll."""
-        while True:
-            if self._is_taken:
-                await asyncio.sleep(self._poll_seconds)
-            if not await asyncio.to_thread(self._refresh) and self._is_taken:
-                continue
-            for _ in range(_SETTLE_POLLS):  # somebody may still be writing
-                await asyncio.sleep(self._poll_seconds / 5)
-                if not await asyncio.to_thread(self._look_again if self._is_endpoints_only else self._refresh):
-                    break
-            self._is_endpoints_only = True
-            answer: Callable[[], Answer] = self._changes if self._is_taken else self._everything
-            self._is_taken = False
-            await take(await asyncio.to_thread(answer))
-            self._is_taken = True
+        """A change is passed on once it has settled for a moment."""
+        self._alerts = alerts = Alerts(self._poll_seconds)
+        try:
+            while True:
+                told = await alerts.next(is_pressing=self._is_pressing) if self._is_taken else ANYTHING
+                if not await self._look(told, alerts) and self._is_taken:
+                    continue
+                await self._settle(alerts)
+                answer: Callable[[], Answer] = self._changes if self._is_taken else self._everything
+                self._is_taken = False
+                await take(await asyncio.to_thread(answer))
+                self._is_taken = True
+        finally:
+            self._alerts = None
+            alerts.close()
+
+    async def _settle(self, alerts: Alerts) -> None:
+        """Somebody may still be writing. Endpoints come and go all the time, one file after another, so that waiting
+        until none does would keep each of them waiting: of them, only the files count that changed already."""
+        for _ in range(_SETTLE_POLLS):
+            was_endpoints_only = self._is_endpoints_only
+            await asyncio.sleep(self._settle_seconds * (_ENDPOINTS_SETTLE if was_endpoints_only else 1))
+            if was_endpoints_only:
+                is_changed = await asyncio.to_thread(self._look_again, self._told_files(alerts))
+            else:
+                is_changed = await self._look(ANYTHING, alerts)
+            if not is_changed and self._is_endpoints_only == was_endpoints_only:
+                break
+        self._is_endpoints_only = True
 
     # -- looking -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_pressing(self) -> bool:
+        """Whether anything must be looked at again though it doesn't change."""
+        return bool(self._unsettled or self._leaving or self._unlisted)
+
+    async def _look(self, told: Told, alerts: Alerts) -> bool:
+        """Whether anything changed, in the files that were told, else anywhere."""
+        files = await asyncio.to_thread(self._files_in, told)
+        if files is not None:
+            return bool(files) and await asyncio.to_thread(self._look_at_these, files)
+        self._surprises.clear()
+        is_changed = await asyncio.to_thread(self._refresh)
+        if alerts.looked(self._folders(), () if told.paths else [str(it) for it in self._surprises]):
+            is_changed |= await asyncio.to_thread(self._refresh)
+            alerts.looked(self._folders(), ())
+        return is_changed
+
+    def _folders(self) -> set[str]:
+        """Those that have our files in them, or may have."""
+        return {str(it) for it in (*self._children, *(it.parent for it in self._paths if it not in self._children))}
+
+    def _told_files(self, alerts: Alerts) -> Collection[Path]:
+        """The files that were told by now; what else was told is told again later."""
+        told = alerts.take()
+        files = self._files_in(told)
+        if files is None:
+            alerts.put_back(told)
+        return files or ()
+
+    def _files_in(self, told: Told) -> list[Path] | None:
+        """The files that were told; None where something else was told that may matter."""
+        if not told.is_all:
+            return None
+        files = []
+        for path in map(Path, told.paths):
+            if path in self._files and path not in self._leaving and kind_of(path) is Kind.FILE:
+                files.append(path)
+            elif self._may_matter(path):
+                return None
+        return files
+
+    def _may_matter(self, path: Path) -> bool:
+        """Whether files may come, go or be replaced by what has become of a path, which is no file of ours."""
+        if path in self._files or path in self._paths or path in self._children:
+            return True
+        if path.parent not in self._children:
+            return False  # it only stands beside a file that was named
+        if path.name.startswith("."):
+            return (
+                kind_of(path) is not Kind.FILE or path.is_symlink()
+            )  # a link by which ConfigMaps swap what others show
+        return path.suffix in _SUFFIXES or path in self._listed or kind_of(path) is Kind.FOLDER
+
+    def _look_at_these(self, paths: Iterable[Path]) -> bool:
+        now = self._clock()
+        self._versions.clear()
+        self._looked_new.clear()
+        changed = [path for path in paths if self._look_at(path, now)]
+        return bool(changed)
 
     def _refresh(self) -> bool:
         """Look everywhere, and read changed files; whether anything changed."""
@@ -119,18 +208,22 @@ class FolderSource:
         for path in self._files.keys() - wanted:
             del self._files[path]
             self._readers.pop(path, None)
+            self._unsettled.discard(path)
+            self._troubled.discard(path)
         for path in wanted - leaving.keys():
             is_changed |= self._look_at(path, now)
         return is_changed
 
-    def _look_again(self) -> bool:
-        """The same for the files alone in which something was new the last time. Endpoints come and go all the time,
-        one file after another, so that waiting until none does would keep each of them waiting."""
+    def _look_again(self, others: Iterable[Path]) -> bool:
+        """Look at the files in which something was new the last time; whether it is other than that by now. And at
+        others, of which that doesn't matter yet."""
         now = self._clock()
         self._versions.clear()
         paths = list(self._looked_new)
         self._looked_new.clear()
         changed = [path for path in paths if self._look_at(path, now)]
+        for path in others:
+            self._look_at(path, now)
         return bool(changed)
 
     def _files_of(self, path: Path, before: list[Path]) -> Iterator[Path]:
@@ -195,6 +288,10 @@ class FolderSource:
             found = file_content.read(path, version, known or FileContent(None), now, reader)
         self._files[path] = found
         self._looked_new.add(path)
+        if known is None or known.version is not None:
+            self._surprises.add(path)
+        _put(self._unsettled, path, found.version is None)
+        _put(self._troubled, path, bool(found.problems or found.doubts))
         if known is None:
             self._is_endpoints_only = False
             return True
@@ -226,12 +323,11 @@ class FolderSource:
         self._rewritten.clear()
         problems = list(merged.problems)
         doubts = [self._unlistable(folder, reason) for folder, reason in sorted(self._unlisted.items())]
-        for path in (path for layer in self._layers for path in layer):
-            file = self._files[path]
-            problems.extend(file.problems)
-            doubts.extend(file.doubts)
-            if path in self._leaving:
-                doubts.append(held(path, "is gone; what it held stays live for a moment, as it may be replaced"))
+        for path in self._troubled:
+            problems.extend(self._files[path].problems)
+            doubts.extend(self._files[path].doubts)
+        sentence = "is gone; what it held stays live for a moment, as it may be replaced"
+        doubts.extend(held(path, sentence) for path in self._leaving)
         problems.extend(doubt.problem for doubt in doubts)
         return merged, tuple(sorted(set(problems))), tuple(sorted(doubts))
 
@@ -239,6 +335,13 @@ class FolderSource:
         is_known = folder in self._listed
         sentence = f"cannot be listed: {reason}" + ("; what it held before stays live" if is_known else "")
         return Doubt(Problem(FileOrigin(str(folder)), str(folder), "", sentence), is_known, EVERYWHERE)
+
+
+def _put(paths: set[Path], path: Path, is_in: bool) -> None:
+    if is_in:
+        paths.add(path)
+    else:
+        paths.discard(path)
 
 
 def _differing(one: FileContent, other: FileContent) -> Iterator[Document]:

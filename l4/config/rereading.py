@@ -49,7 +49,7 @@ class Reader:
         """None where it must be read as a whole."""
         found: dict[Piece, tuple[Document, ...]] = {}
         for piece, text in pieces:
-            its = known.get(piece)
+            its = known.get(piece) if text.strip() else ()
             if its is None:
                 its = self._alike(piece[0], text)
             if its is None:

@@ -8,6 +8,7 @@ workers with `assemble`; nobody else wires these parts.
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -77,6 +78,7 @@ class Worker:
     terminator: Terminator
     capacity: Capacity
     transitions: Transitions = field(default_factory=Transitions)
+    _statuses: Sequence[object] | None = None
     _servers: list[HboneServer | ProxyServer] = field(default_factory=list)
     _loops: list["asyncio.Task[None]"] = field(default_factory=list)
 
@@ -161,6 +163,9 @@ class Worker:
             self.pool.cut_revoked(renewed.revocations)
 
     def _record(self, snapshot: Snapshot) -> None:
+        if snapshot.statuses is self._statuses:
+            return  # only endpoints are others: there are thousands of conditions, and the loop waits for each
+        self._statuses = snapshot.statuses
         conditions = (it for status in snapshot.statuses for it in status.conditions_by_place())
         self.transitions.record(conditions, datetime.now(UTC))
 

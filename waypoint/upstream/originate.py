@@ -45,9 +45,10 @@ class Originator:
 
     def reconcile(self, snapshot: Snapshot) -> None:
         """Forget what only other configurations said of TLS."""
+        configs = [it for it in snapshot.clusters.values() if it.tls is not None]
         self._contexts.keep(
-            {it.tls for config in snapshot.clusters.values() for it in config.endpoints if it.tls}
-            | {config.tls for config in snapshot.clusters.values() if config.tls}
+            {it.tls for it in configs if it.tls is not None}
+            | {it.tls for config in configs for it in config.endpoints if it.tls is not None}
         )
 
     async def follow_tls_files(self, concern: Callable[[str], None]) -> None:

@@ -31,6 +31,7 @@ from l4.readiness import Readiness
 from l4.readiness import merge as merge_readiness
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
+from policies.host_port import host_port
 
 T = TypeVar("T")
 
@@ -77,8 +78,7 @@ class PortUnavailable(Exception):
                 reason = "this machine does not have the address; add it"
             case _:
                 reason = f"{error.strerror or error}; fix that"
-        host, port = address
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        place = host_port(*address)
         super().__init__(f"{purpose} port {place} cannot be opened: {reason}, or choose another with --{purpose}")
 
 

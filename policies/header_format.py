@@ -12,6 +12,7 @@ from typing import Self
 
 from policies import wire_text
 from policies.attributes import Peer, RequestHead
+from policies.host_port import host_port
 from policies.wire_text import HeaderName, HeaderValue
 
 _COMMAND = re.compile(r"%([A-Z_]+)(?:\(([^()%]*)\))?%|%%")
@@ -29,7 +30,7 @@ class Situation:
 
 
 def _with_port(address: str, port: int) -> bytes:
-    return (f"[{address}]:{port}" if ":" in address else f"{address}:{port}").encode()
+    return host_port(address, port).encode()
 
 
 def _identity(it: Situation) -> bytes:

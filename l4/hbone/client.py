@@ -15,6 +15,7 @@ from l4.identity.tls import authenticate_server, peer_expires_at
 from l4.net import sockets
 from l4.net.descriptors import OutOfDescriptors
 from policies.attributes import Identity, Peer
+from policies.host_port import host_port
 
 
 async def connect(
@@ -36,7 +37,7 @@ async def connect(
         return Peer(found, *address)
 
     loop = asyncio.get_running_loop()
-    place = f"{address[0]}:{address[1]}"
+    place = host_port(*address)
     own = settings.of(HboneSettings)
     try:
         async with asyncio.timeout(own.connect_seconds):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from policies.attributes import Headers
+from policies.host_port import host_port
 from policies.last_look import Unwritable, check_fields, check_target
 
 
@@ -49,7 +50,7 @@ class Authority:
         return ":" in self.host or self.host.replace(".", "").isdigit()
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)

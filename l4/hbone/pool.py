@@ -23,6 +23,7 @@ from l4.http2.errors import StreamUnavailable
 from l4.identity.revocation import Revocations
 from l4.identity.source import WorkloadCertificate
 from policies.attributes import Identity
+from policies.host_port import host_port
 from policies.reach import SLOW_SECONDS
 
 _MAX_NOT_TAKEN = 3
@@ -95,8 +96,7 @@ class HbonePool:
             if driver is not None and not is_alive:
                 driver.is_draining = True  # let no other tunnel wait for this connection
             raise (Unanswered if is_alive else ConnectTimedOut)(
-                f"no tunnel to {request.authority} through {address[0]}:{address[1]} "
-                f"within {self._own.connect_seconds:g} s"
+                f"no tunnel to {request.authority} through {host_port(*address)} within {self._own.connect_seconds:g} s"
             ) from error
 
     def cut_revoked(self, revocations: Revocations) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from l4.net import descriptors
 from l4.net.sharing import is_shared
+from policies.host_port import host_port
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class CannotListen(Exception):
     """A socket cannot be opened. The message gives the address, the reason and the remedy."""
 
     def __init__(self, host: str, port: int, cause: OSError) -> None:
-        super().__init__(f"cannot listen on {host}:{port}: {_advice(cause)}")
+        super().__init__(f"cannot listen on {host_port(host, port)}: {_advice(cause)}")
         self.cause = cause
 
 

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
+from policies.host_port import host_port
+
 MAX_BAGGAGE_BYTES = 8192
 MAX_BAGGAGE_MEMBERS = 64
 
@@ -109,5 +111,5 @@ def parse_forwarded(value: bytes) -> Forwarded:
 
 
 def format_forwarded(source_ip: str, source_port: int, host: str = "") -> bytes:
-    address = f"[{source_ip}]:{source_port}" if ":" in source_ip else f"{source_ip}:{source_port}"
+    address = host_port(source_ip, source_port)
     return (f'for="{address}";host={host}' if host else f'for="{address}"').encode("ascii")

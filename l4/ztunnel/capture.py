@@ -10,6 +10,7 @@ from l4.discovery.label_names import INBOUND_CAPTURE, OUTBOUND_CAPTURE
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.ztunnel.outbound import OWN_PORTS, same_family
+from policies.host_port import host_port
 
 
 class InvalidCapture(ValueError):
@@ -30,7 +31,7 @@ def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:
         # A Service may be captured at its own address, because connections go to its endpoints.
         if (ip, port) in found and registry.service_at(ip) is None:
             place = f"{OUTBOUND_CAPTURE} of pod {pod.namespace}/{pod.name}"
-            raise InvalidCapture(f"{place}: the destination {ip}:{port} is a captured address itself")
+            raise InvalidCapture(f"{place}: the destination {host_port(ip, port)} is a captured address itself")
     return found
 
 

@@ -14,6 +14,7 @@ from l4.net.descriptors import OutOfDescriptors
 from l4.ztunnel.node import Node
 from l4.ztunnel.traffic import Flow, NotDrained
 from policies.access import Access
+from policies.host_port import host_port
 
 
 async def carry(
@@ -50,14 +51,14 @@ def drop(
     direction: str = "outbound",
 ) -> None:
     """Reset a connection whose source or destination is unknown."""
-    node.traffic.failed(direction, f"{source[0]}:{source[1]}", f"{to[0]}:{to[1]}", reason)
+    node.traffic.failed(direction, host_port(*source), host_port(*to), reason)
     reset(sock)
 
 
 async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, settings: HboneSettings) -> None:
     """Open a plain TCP connection. Raises ConnectFailed, OutOfDescriptors."""
     loop = asyncio.get_running_loop()
-    place = f"{address[0]}:{address[1]}"
+    place = host_port(*address)
     try:
         async with asyncio.timeout(settings.connect_seconds):
             sockets.ensure_room(address)

@@ -15,6 +15,7 @@ from l4.discovery.workload import GatewayAddress, Service, ServiceEndpoint, Work
 from l4.hbone.connect import Authority
 from policies.attributes import Identity
 from policies.balancing.weighted import pick
+from policies.host_port import host_port
 
 HBONE_PORT = 15008
 OWN_PORTS = frozenset({15001, 15006, HBONE_PORT})
@@ -134,7 +135,7 @@ def _to_endpoint(service: Service, destination: tuple[str, int], source: Workloa
     if endpoint is None and service.is_entry:
         return PlainHop(destination, None, service)
     if endpoint is None:
-        return Refused(f"no healthy upstream: {ip}:{port} ({service.hostname})")
+        return Refused(f"no healthy upstream: {host_port(ip, port)} ({service.hostname})")
     return _direct(endpoint.workload, same_family(endpoint.workload, ip), endpoint.ports[port], service, source)
 
 

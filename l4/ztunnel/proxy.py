@@ -16,6 +16,7 @@ from l4.ztunnel.node import Node
 from l4.ztunnel.traffic import Flow, NotDrained, PolicyRejected
 from policies.access import Access
 from policies.attributes import Peer
+from policies.host_port import host_port
 
 
 def inbound(node: Node, pod_uid: str, incoming: IncomingTunnel) -> None:
@@ -24,7 +25,7 @@ def inbound(node: Node, pod_uid: str, incoming: IncomingTunnel) -> None:
     if isinstance(target, Target):
         node.spawn(_into(node, incoming, target))
     else:
-        peer = f"{incoming.peer.ip}:{incoming.peer.port}"
+        peer = host_port(incoming.peer.ip, incoming.peer.port)
         node.traffic.failed("inbound", peer, str(incoming.request.authority), target.reason)
         incoming.refuse(target.status)
 

@@ -20,6 +20,7 @@ from policies.access import Access
 from policies.attributes import Identity
 from policies.authorization import Verdict
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
+from policies.host_port import host_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +145,12 @@ class Traffic:
         service = flow.service
         identities = flow.is_mutual_tls
         fields = _fields(
-            ("src.addr", _address(flow.source_address)),
+            ("src.addr", host_port(*flow.source_address)),
             ("src.workload", flow.source_pod),
             ("src.namespace", _known(flow.source.namespace)),
             ("src.identity", str(flow.source_identity or "") if identities else ""),
             ("src.cluster", _known(flow.source.cluster)),
-            ("dst.addr", _address(flow.destination_address)),
+            ("dst.addr", host_port(*flow.destination_address)),
             ("dst.hbone_addr", flow.authority),
             ("dst.service", service.hostname if service else ""),
             ("dst.workload", flow.destination_pod),
@@ -288,8 +289,3 @@ def _escaped(text: str) -> str:
 
 def _known(value: str) -> str:
     return "" if value == "unknown" else value
-
-
-def _address(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from policies.attributes import Identity
 from policies.balancing.locality import NEAREST, Rank
+from policies.host_port import host_port
 from policies.upstream_tls import UpstreamTls
 
 
@@ -47,4 +48,4 @@ class Endpoint:
         return str(self) if self.identity is None else f"envoy://connect_originate/{self}"
 
     def __str__(self) -> str:
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+        return host_port(self.ip, self.port)

@@ -13,6 +13,7 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import Health, Service, Workload
 from policies.access import Access
 from policies.attributes import ClusterName, Headers, Identity, Peer, RequestHead
+from policies.host_port import host_port
 from policies.route import Rule
 from waypoint.ask.explanation import (
     Answer,
@@ -118,7 +119,7 @@ def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destinat
     bound = service or registry.workload_at(host)
     waypoint = bound.waypoint if bound is not None else None
     name = f"{waypoint.namespace}/{waypoint.gateway}" if waypoint is not None else ""
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    place = host_port(host, port)
     if destination is not None:
         label = f" by the label istio.io/use-waypoint of {waypoint.bound_by}" if waypoint is not None else ""
         why = f"bound to the waypoint {name}{label}"
@@ -261,7 +262,7 @@ def _endpoints(snapshot: Snapshot, cluster: ClusterName) -> Iterator[EndpointTol
         workload = it.workload
         is_waiting = it.health is not Health.READY and picked.isdisjoint(workload.addresses)
         if is_waiting and workload.addresses and config.port in it.ports:
-            address = f"{workload.addresses[0]}:{it.ports[config.port]}"
+            address = host_port(workload.addresses[0], it.ports[config.port])
             yield _endpoint_told(address, workload.workload_name, workload.tunnel_identity, is_ready=False)
 
 

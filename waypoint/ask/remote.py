@@ -6,6 +6,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import msgspec
 
+from policies.host_port import host_port
 from waypoint.ask.explanation import Explanation
 from waypoint.ask.page import EXPLAIN_PATH
 from waypoint.ask.question import InvalidQuestion, Question
@@ -21,7 +22,7 @@ class CannotAsk(Exception):
 def ask(address: tuple[str, int], question: Question) -> Explanation:
     """Ask the waypoint whose administration port this is. Raises CannotAsk, and InvalidQuestion."""
     host, port = address
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    place = host_port(host, port)
     fields = [
         ("from", f"{question.namespace}/{question.account}"),
         ("to", question.to),

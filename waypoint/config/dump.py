@@ -11,6 +11,7 @@ from typing import Any
 
 from policies.authorization import Authorization, Policy
 from policies.filters import NO_FILTERS, ORDER
+from policies.host_port import host_port
 from policies.jwt import Authentication
 from policies.matching import Prefix, Regex
 from policies.mirror import Mirror
@@ -27,7 +28,7 @@ def dump(snapshot: Snapshot, since: Since = never) -> dict[str, object]:
     return {
         "version": snapshot.version,
         "destinations": {
-            f"{host}:{port}": _destination(destination)
+            host_port(host, port): _destination(destination)
             for (host, port), destination in sorted(snapshot.destinations.items(), key=lambda it: it[0])
         },
         "clusters": {name: _cluster(config) for name, config in sorted(snapshot.clusters.items())},

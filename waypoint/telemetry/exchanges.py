@@ -27,6 +27,7 @@ from l4.telemetry.source import SourceLabels
 from policies.attributes import ClusterName, Peer
 from policies.authorization import Verdict
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
+from policies.host_port import host_port
 from policies.verdict import ResponseFlag
 
 if TYPE_CHECKING:
@@ -339,7 +340,7 @@ def _upstream(endpoint: Endpoint | None) -> tuple[str, str]:
 
 @lru_cache(maxsize=4096)
 def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{_word(host)}:{port}"
+    return host_port(_word(host), port)
 
 
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})

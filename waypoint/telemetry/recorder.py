@@ -18,6 +18,7 @@ from l4.config.settings import Section, setting
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.line_writer import DroppedLines
 from policies.attributes import ClusterName, Header, Headers, Peer, RequestHead
+from policies.host_port import host_port
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class Recorder:
         line = msgspec.json.encode(
             RecordedHead(
                 time=round(now, 3),
-                destination=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                destination=host_port(host, port),
                 service=service,
                 peer=str(peer.identity or ""),
                 method=taken.method,

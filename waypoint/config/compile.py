@@ -1,12 +1,13 @@
-"""Resources and registry → a Snapshot and its problems. Pure: the same objects, in any order, give an equal snapshot.
+"""Compile resources and the registry into a Snapshot with its problems.
 
-A problem stays where it is: a rule with a filter or field that we don't carry out answers 500, a reference that leads
-nowhere answers 500 for its share, and all the rest goes live. Problems say which object, which field, and what to do.
+Pure: the same objects in any order give an equal snapshot. Problems stay local: a rule with an unsupported filter or
+field answers 500, an unresolved reference answers 500 for its share, and everything else goes live. Problems name the
+object, the field and the remedy.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
@@ -16,24 +17,17 @@ from l4.discovery.kubernetes import Gateway
 from l4.discovery.labels import tells_client
 from l4.discovery.registry import Moved, Registry
 from l4.discovery.waypoints import serves
-from l4.discovery.workload import AppProtocol, Follows, Service, ServicePort, Workload
+from l4.discovery.workload import Service, Workload
 from policies.attributes import ClusterName
-from policies.authorizer import CustomAuthorizers
-from policies.host_pattern import HostPattern
-from policies.opaque import OpaqueRoute, OpaqueTable
 from policies.path_normalization import PathNormalization
-from policies.route import Match, OrderedTable, Route, RouteTable, Rule, Table, WeightedBackend
 from waypoint.config.attached_policies import AttachedPolicies
+from waypoint.config.attached_routes import KINDS, AttachedRoutes
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.compile_options import CompileOptions
-from waypoint.config.gateway_api.attach import Attachment, Parents
-from waypoint.config.gateway_api.conditions import gateway_status, route_status
-from waypoint.config.gateway_api.grpc_route import GRPCRoute
-from waypoint.config.gateway_api.http_route import HTTPRoute
-from waypoint.config.gateway_api.l4_routes import TCPRoute, TLSRoute
+from waypoint.config.gateway_api.attach import Parents
+from waypoint.config.gateway_api.conditions import gateway_status
 from waypoint.config.gateway_api.reference_grant import ReferenceGrant
 from waypoint.config.gateway_api.references import References
-from waypoint.config.gateway_api.rules import Rules
 from waypoint.config.istio.authorization_policy import Authorizations
 from waypoint.config.istio.destination_rule import DestinationRule, DestinationRules
 from waypoint.config.istio.locality import place_of
@@ -44,17 +38,14 @@ from waypoint.config.istio.virtual_service import VirtualService
 from waypoint.config.istio.virtual_services import VirtualServices
 from waypoint.config.mentions import Mentions
 from waypoint.config.ours.direct_policy import Targets
+from waypoint.config.places import Place, Places, Security
 from waypoint.config.reach import Reach
-from waypoint.config.report import Report
-from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, Destination, Snapshot
+from waypoint.config.snapshot import ClusterConfig, Destination, Snapshot
 from waypoint.config.status import AuthorizationStatus, PolicyStatus, RouteStatus
 from waypoint.config.version import Version
 
-Place = tuple[str, int]
-"""Where a destination is found: an address or a hostname, and a port."""
 K = TypeVar("K")
 V = TypeVar("V")
-_KINDS = (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute)
 
 
 class Compilation:
@@ -72,8 +63,8 @@ class Compilation:
         grants = resources.of(ReferenceGrant)
         references = References(registry, clusters, grants, requires_grants=options.requires_reference_grants)
         gateways = {(it.key.namespace, it.key.name) for it in resources.of(Gateway)}
-        routes = _Routes(Parents(registry, clusters, gateways), references, reach, normalization)
-        for kind in _KINDS:
+        routes = AttachedRoutes(Parents(registry, clusters, gateways), references, reach, normalization)
+        for kind in KINDS:
             for resource in resources.of(kind):
                 routes.add(resource)
         services = ((service, clusters.is_ours(service)) for service in registry.services.values())
@@ -85,7 +76,7 @@ class Compilation:
         classes = frozenset(it.value.spec.gateway_class_name for it in ours)
         security_targets = SecurityTargets(registry, gateway, classes)
         authorizers = Authorizers(resources.of(ConfigMap), registry, clusters)
-        security = _Security(
+        security = Security(
             Authentications(resources.of(RequestAuthentication), security_targets),
             Authorizations(
                 resources.of(AuthorizationPolicy),
@@ -97,13 +88,13 @@ class Compilation:
                 normalization,
             ),
         )
-        made = _Made(clusters, routes, policies, virtual, security)
+        places = Places(clusters, routes, policies, virtual, security)
         destinations: dict[Place, Destination] = {}
         for service in registry.services.values():
             if clusters.is_ours(service):
-                destinations.update(made.of(service, registry))
-        for key, it in _workloads(registry, clusters, policies):
-            destinations.setdefault(key, security.on(it, None))
+                destinations.update(places.of_service(service, registry))
+        for where, it in places.of_workloads(registry):
+            destinations.setdefault(where, it)
         self._finders: tuple[_Finder, ...] = (routes, rules, clusters, policies, virtual, security, authorizers)
         own_problems = self._found()
         snapshot = Snapshot(
@@ -128,7 +119,7 @@ class Compilation:
         self._gateway = gateway
         self._own_ip = options.own_ip
         self._clusters = clusters
-        self._made = made
+        self._places = places
         self._mentions = Mentions(resources)
         self._problems = own_problems
         self._direct = frozenset(it.uid for it in registry.workloads.values() if clusters.is_ours(it))
@@ -170,7 +161,7 @@ class Compilation:
         configs = self._clusters.again(moved.after)
         changes.has_other_problems |= problems != self._clusters.problems_of(moved.after)
         before = self.snapshot.clusters
-        for it in map(self._made.policies.cluster, configs):
+        for it in map(self._places.policies.cluster, configs):
             if it != before[it.name]:
                 changes.clusters[it.name] = it
         return True
@@ -188,13 +179,13 @@ class Compilation:
             known = self.snapshot.destinations
             changes.gone.update((it, known[it]) for it in its & known.keys())
         if after is not None and self._clusters.is_ours(after):
-            if self._made.virtual.speaks_of(after):
+            if self._places.virtual.speaks_of(after):
                 return False
-            new = self._made.of(after, registry)
+            new = self._places.of_service(after, registry)
             if not new.keys().isdisjoint(self.snapshot.destinations.keys() - changes.gone.keys()):
                 return False
             changes.new.update(new)
-            configs = map(self._made.policies.cluster, self._clusters.made_of(after))
+            configs = map(self._places.policies.cluster, self._clusters.made_of(after))
             changes.clusters.update((it.name, it) for it in configs)
         changes.has_other_problems = True
         return True
@@ -203,8 +194,10 @@ class Compilation:
         return frozenset(problem for it in self._finders for problem in it.problems)
 
     def _does_more(self, moved: Moved[Workload]) -> bool:
-        """Whether a workload is more than an endpoint: a pod of the waypoint, one that is called by its own address, or
-        one of those by whose labels clients are told apart."""
+        """Whether a workload is more than an endpoint.
+
+        It may be a pod of the waypoint, be called by its own address, or have labels by which clients are matched.
+        """
         before, after = moved.before, moved.after
         its = [it for it in (before, after) if it is not None]
         if any(serves(it, self._gateway) or self._own_ip in it.addresses for it in its):
@@ -214,7 +207,7 @@ class Compilation:
         return (self._tells_clients_apart or is_called) and not is_as_ready
 
     def _may_reach_others_directly(self, update: Update) -> bool:
-        """Whether a workload that is called by its own address may have other ports or addresses now."""
+        """Whether ports or addresses of a directly called workload may have changed."""
         if not self._direct:
             return False
         before, after = self.snapshot.registry, update.registry
@@ -257,7 +250,7 @@ def _uids_at(addresses: Iterable[str], registry: Registry) -> Iterator[str]:
 
 
 def _differs_in_endpoints(moved: Moved[Service]) -> bool:
-    """And in nothing else that more than clusters are made of."""
+    """Whether the services differ only in what affects clusters alone."""
     before, after = moved.before, moved.after
     if before is None or after is None:
         return False
@@ -266,12 +259,12 @@ def _differs_in_endpoints(moved: Moved[Service]) -> bool:
 
 
 def _ready(workload: Workload) -> Workload:
-    """But for its health."""
+    """Return the workload without its health."""
     return replace(workload, is_healthy=True, is_leaving=False)
 
 
 def _tells_client(ours: Iterable[Resource[Gateway]], registry: Registry, gateway: tuple[str, str]) -> bool:
-    """By an annotation of the Gateway, or of its pods, as Istio has it."""
+    """Whether an annotation of the Gateway or its pods enables x-forwarded-client-cert, as in Istio."""
     pods = (it for it in registry.workloads.values() if serves(it, gateway))
     return any(it.tells_client for it in pods) or any(tells_client(it.value.metadata.annotations) for it in ours)
 
@@ -281,206 +274,8 @@ class _Finder(Protocol):
     def problems(self) -> Iterable[Problem]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Security:
-    tokens: Authentications
-    authorizations: Authorizations
-
-    @property
-    def problems(self) -> Iterable[Problem]:
-        return (*self.tokens.problems, *self.authorizations.problems)
-
-    def on(self, destination: Destination, service: Service | None) -> Destination:
-        """The destination, guarded; a workload that is called by its own address has no service."""
-        authentication, authorization = self.tokens.of(service), self.authorizations.of(service)
-        if authentication is None and authorization is None:
-            return destination
-        authorizers = self.authorizations.asked(authorization) if authorization is not None else None
-        return replace(
-            destination,
-            authentication=authentication,
-            authorization=authorization,
-            authorizers=authorizers,
-            policies=(CustomAuthorizers(authorizers),) if authorizers is not None else (),
-            opaque_authorization=authorization.for_bytes() if authorization is not None else None,
-            late_authorization=authorization.for_those_under_way() if authorization is not None else None,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Attached:
-    """The routes of one object on one of its parents. `consumer` is the namespace whose clients alone they are for."""
-
-    ports: frozenset[int]
-    age: tuple[str, str, str]
-    consumer: str | None
-    routes: tuple[Route, ...]
-    opaque: tuple[OpaqueRoute, ...]
-
-
-@dataclass
-class _Routes:
-    """Route objects, compiled and attached; by the hostname of their service."""
-
-    parents: Parents
-    references: References
-    reach: Reach
-    normalization: PathNormalization
-    attached: dict[str, list[_Attached]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    statuses: list[RouteStatus] = field(default_factory=list)
-
-    def add(self, resource: Resource[Any]) -> None:
-        """Rules are compiled only where they count: what is wrong with them is told by the waypoint they are for."""
-        report = Report(resource)
-        attachments = list(self.parents.of(resource, report))
-        if attachments:
-            rules = Rules(resource.key, self.references, report, resource.refused, self.normalization)
-            routes, opaque = _compiled(rules, resource.value)
-            for it in attachments:
-                self._attach(resource, it, routes, opaque)
-            is_all_dropped = bool(rules.dropped) and len(rules.dropped) == len(resource.value.spec.rules)
-            self.statuses.append(route_status(resource, report, attachments, is_all_dropped=is_all_dropped))
-        self.problems += report.problems
-
-    def _attach(
-        self,
-        resource: Resource[Any],
-        attachment: Attachment,
-        routes: tuple[Route, ...],
-        opaque: tuple[OpaqueRoute, ...],
-    ) -> None:
-        key, service = resource.key, attachment.service
-        it = _Attached(
-            ports=frozenset(port.port for port in attachment.ports),
-            age=(resource.value.metadata.creation_timestamp or "", key.namespace, key.name),
-            consumer=self.reach.consumer(key.namespace, service),
-            routes=routes,
-            opaque=opaque,
-        )
-        self.attached.setdefault(service.hostname, []).append(it)
-
-    def on(self, service: Service, port: ServicePort) -> Iterator[_Attached]:
-        """What is attached to a port, the oldest first."""
-        for it in sorted(self.attached.get(service.hostname, ()), key=lambda it: it.age):
-            if port.port in it.ports:
-                yield it
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """All that destinations are made of."""
-
-    clusters: ClusterConfigs
-    routes: _Routes
-    policies: AttachedPolicies
-    virtual: VirtualServices
-    security: _Security
-
-    def of(self, service: Service, registry: Registry) -> dict[Place, Destination]:
-        """The ports of a service that is bound to this waypoint, wherever they are found."""
-        by_port = {
-            port.port: self.security.on(
-                _destination(service, port, self.clusters, self.routes, self.policies, self.virtual), service
-            )
-            for port in service.ports
-        }
-        own = (it for it in service.addresses if registry.service_at(it) is service)
-        return {(host, port): it for host in (*own, service.hostname) for port, it in by_port.items()}
-
-
 _Status = RouteStatus | PolicyStatus | AuthorizationStatus
 
 
 def _sorted(*statuses: _Status) -> list[_Status]:
     return sorted(statuses, key=lambda it: it.key)
-
-
-def _compiled(rules: Rules, route: object) -> tuple[tuple[Route, ...], tuple[OpaqueRoute, ...]]:
-    match route:
-        case HTTPRoute():
-            return tuple(rules.http(route.spec.rules)), ()
-        case GRPCRoute():
-            return tuple(rules.grpc(route.spec.rules)), ()
-        case TLSRoute():
-            return (), tuple(rules.opaque(route.spec.rules, route.spec.hostnames))
-        case TCPRoute():
-            return (), tuple(rules.opaque(route.spec.rules))
-    raise TypeError(route)
-
-
-def _destination(
-    service: Service,
-    port: ServicePort,
-    clusters: ClusterConfigs,
-    routes: _Routes,
-    policies: AttachedPolicies,
-    virtual: VirtualServices,
-) -> Destination:
-    """A port of a service that is bound to this waypoint."""
-    cluster = clusters.of(service, port)
-    default = Rule("default", (WeightedBackend(cluster),))
-    http: dict[str | None, list[Route]] = {}
-    opaque: dict[str | None, list[OpaqueRoute]] = {}
-    for it in routes.on(service, port):
-        if it.routes:
-            http.setdefault(it.consumer, []).extend(it.routes)
-        if it.opaque:
-            opaque.setdefault(it.consumer, []).extend(it.opaque)
-    tables: dict[str | None, Table] = {
-        namespace: RouteTable(policies.lay_upon(its, service, port))
-        for namespace, its in ({None: [Route(Match(), default)]} | http).items()
-    }
-    for namespace, found in virtual.on(service, port, {*http, *opaque}).items():
-        if found.http:
-            tables[namespace] = OrderedTable(policies.lay_upon(found.http, service, port))
-        if found.opaque:
-            opaque[namespace] = list(found.opaque)
-    return Destination(
-        service=clusters.by_name[cluster].service,
-        port=port.port,
-        app_protocol=port.app_protocol,
-        routes=tables.pop(None),
-        opaque=OpaqueTable(opaque.pop(None, [OpaqueRoute("", default)])),
-        consumer_routes={namespace: table for namespace, table in tables.items() if namespace},
-        consumer_opaque={namespace: OpaqueTable(its) for namespace, its in opaque.items() if namespace},
-        addresses=service.addresses,
-        hosts=HostPattern(service.hostname) if _looks_up_hosts(service) else None,
-    )
-
-
-def _looks_up_hosts(service: Service) -> bool:
-    return service.followed is not None and service.followed.by is Follows.HOST
-
-
-def _workloads(
-    registry: Registry, clusters: ClusterConfigs, policies: AttachedPolicies
-) -> Iterator[tuple[tuple[str, int], Destination]]:
-    """Workloads that are called by their own address, with every port that they or their services declare."""
-    ports = {it.uid: set(it.ports) for it in registry.workloads.values() if clusters.is_ours(it) and it.addresses}
-    for service in registry.services.values() if ports else ():
-        for endpoint in service.endpoints:
-            if endpoint.workload.uid in ports:
-                ports[endpoint.workload.uid].update(endpoint.ports.values())
-    for uid, its in sorted(ports.items()):
-        workload = registry.workloads[uid]
-        own = tuple(it for it in workload.addresses if registry.workload_at(it) is workload)
-        yield from _direct(workload, own, sorted(its), clusters, policies)
-
-
-def _direct(
-    workload: Workload, own: tuple[str, ...], ports: Iterable[int], clusters: ClusterConfigs, policies: AttachedPolicies
-) -> Iterator[tuple[tuple[str, int], Destination]]:
-    """Routes are attached to services, so none applies, and of policies only the Gateway's; what a port carries is
-    found out from its first bytes. `own` are the addresses that are no other workload's."""
-    for port in ports:
-        rule = Rule("default", (WeightedBackend(clusters.direct(workload, port)),))
-        destination = Destination(
-            service=UNKNOWN_SERVICE,
-            port=port,
-            app_protocol=AppProtocol.UNKNOWN,
-            routes=RouteTable(policies.lay_upon([Route(Match(), rule)])),
-            opaque=OpaqueTable([OpaqueRoute("", rule)]),
-            addresses=workload.addresses,
-        )
-        yield from (((address, port), destination) for address in own)

@@ -121,7 +121,7 @@ def test_a_method_of_the_setting_is_judged(tmp_path: Path, ask: Ask) -> None:
 
 @pytest.mark.parametrize("text", ["delete", "GET POST", "A(", "CONNECT", "É"])
 def test_a_setting_takes_no_method_that_would_be_another_in_capitals(text: str) -> None:
-    with pytest.raises(InvalidSetting, match="EXTRA_METHODS holds"):
+    with pytest.raises(InvalidSetting, match="EXTRA_METHODS contains"):
         Settings.from_environment({"EXTRA_METHODS": text}, SECTIONS)
 
 

@@ -142,7 +142,7 @@ def test_what_was_loaded_stays_in_use_while_the_file_can_not_be(tmp_path: Path, 
                 roots.unlink()
             else:
                 roots.write_bytes(b"" if harm == "empty" else b"garbage")
-            await settled(lambda: f"{roots} can't be used for TLS to {HOST}" in concerns[-1] if concerns else False)
+            await settled(lambda: f"{roots} cannot be used for TLS to {HOST}" in concerns[-1] if concerns else False)
             during = await greeted(contexts, tls, ip)
             roots.write_bytes(pki.root_pem)
             await settled(lambda: concerns[-1] == "")

@@ -1,8 +1,8 @@
-"""The endpoint's side of HTTP/1.1: one connection, one exchange at a time, kept for the next when all was in order.
+"""HTTP/1.1 towards an endpoint: one connection with one exchange at a time, reused if everything was valid.
 
-A connection goes back to its endpoint only when request and response were both whole and both sides agreed to keep it;
-after anything odd it is cut, so that no byte of one exchange can turn up in another. Of a request that asks to upgrade
-only the head is sent before the endpoint has agreed: what follows would be another request to one that has not.
+A connection is reused only if request and response were complete and both sides agreed to keep it. After any
+irregularity it is closed, so that no byte of one exchange can appear in another. Of an upgrade request only the head is
+sent until the endpoint has agreed, because an endpoint that did not agree would read the rest as another request.
 """
 
 import asyncio
@@ -20,8 +20,11 @@ from waypoint.http.settings import HttpSettings
 
 
 class Http1Client(asyncio.Protocol):
-    """Implements `events.Upstream`. `on_free` is told when the connection may serve another exchange, `on_gone` when
-    it never will (also when it breaks while nobody uses it)."""
+    """Implements `events.Upstream`.
+
+    `on_free` is called when the connection can serve another exchange, `on_gone` when it no longer can (also when it
+    breaks while idle).
+    """
 
     __slots__ = (
         "_accept",
@@ -56,21 +59,21 @@ class Http1Client(asyncio.Protocol):
         self._sink: ResponseSink | None = None
         self._is_chunked = False
         self._is_opaque = False
-        self._is_holding = False  # until the endpoint has switched protocols
+        self._is_holding = False  # whether data is held until the endpoint has switched protocols
         self._held: list[bytes] = []
-        self._accept = b""  # the endpoint's answer to a key of ours
+        self._accept = b""  # expected answer to our WebSocket key
         self._is_write_paused = False
         self._is_kept_alive = True
         self._request_is_complete = True
         self._is_gone = False
-        self._is_retired = False  # what is under way is its last exchange
+        self._is_retired = False  # the current exchange is the last one
         self.is_reused = False
         self.idle_since = 0.0
-        self.served = 0  # how many exchanges
+        self.served = 0  # number of exchanges
 
     @property
     def has_answered(self) -> bool:
-        """A byte of the current response has come."""
+        """Whether a byte of the current response was received."""
         return self._reader.has_begun
 
     def get_extra_info(self, name: str) -> object:
@@ -83,7 +86,7 @@ class Http1Client(asyncio.Protocol):
             self._on_gone(self)
 
     def announce_close(self) -> None:
-        """Its tunnel will end: another connection takes the next exchange."""
+        """The connection's tunnel will end. Use another connection for the next exchange."""
         self._is_retired = True
         if self.is_reused and self._sink is None and self._request_is_complete:
             self.close()
@@ -141,7 +144,7 @@ class Http1Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._sink is not None and not self._reader.feed_eof():
-            self._fail(UpstreamClosed("the endpoint closed before the response was whole"))
+            self._fail(UpstreamClosed("the endpoint closed the connection before the response was complete"))
         self.close()
         return False
 
@@ -182,18 +185,19 @@ class Http1Client(asyncio.Protocol):
             return
         if self._is_kept_alive and self._request_is_complete and not self._is_gone and not self._is_retired:
             self.is_reused = True
-            self._transport.resume_reading()  # a client that couldn't take the last bytes at once had it paused
+            self._transport.resume_reading()  # paused if the client could not take the last bytes at once
             self._on_free(self)
         elif self._request_is_complete or self._is_opaque:
             self.close()
         else:
-            self.abort()  # it would wait for the rest of the request
+            self.abort()  # the endpoint would wait for the rest of the request
         sink.response_end(trailers)
 
     # -- upgrades --------------------------------------------------------------------------------------------------
 
     def _format_upgrade(self, head: RequestHead, body: Body) -> bytes:
-        """A client of HTTP/2 has sent no key (RFC 8441 section 5), so that it is ours to ask and to check."""
+        """Format an upgrade. An HTTP/2 client sends no key (RFC 8441 section 5), so we create one and check the
+        answer."""
         self._accept = b""
         if head.get(b"sec-websocket-key") is not None:
             return format_request(head, body)
@@ -213,11 +217,11 @@ class Http1Client(asyncio.Protocol):
         if not self._accept:
             return
         if head.get(b"sec-websocket-accept") != self._accept:
-            raise UpstreamProtocolError("the endpoint did not understand the WebSocket key")
+            raise UpstreamProtocolError("the endpoint's sec-websocket-accept does not match the key")
         head.headers = [header for header in head.headers if header[0] != b"sec-websocket-accept"]
 
     def _release(self) -> None:
-        """The endpoint has switched protocols: send what the client has sent meanwhile."""
+        """The endpoint has switched protocols. Send what the client has sent in the meantime."""
         self._is_holding = False
         held, self._held = self._held, []
         for data in held:

@@ -1,4 +1,4 @@
-"""What an HTTP message is made of on its way through, whichever version of HTTP carries it."""
+"""Interfaces between the client's and the endpoint's side of an exchange, the same for all HTTP versions."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,9 +9,11 @@ from waypoint.errors import ExchangeError
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """How the end of a body is known: `length` bytes, or, when that is None, from the framing (chunks or the end of
-    the stream). `EMPTY` says that there is none at all, and no content-length either; `OPAQUE` that what follows is
-    no HTTP any more, but another protocol's bytes up to the end of the stream (after an upgrade)."""
+    """How the end of a body is determined: by `length`, or by the framing (chunks or end of stream) if that is None.
+
+    `EMPTY` means no body and no content-length. `OPAQUE` means bytes of another protocol until the end of the stream
+    (after an upgrade).
+    """
 
     length: int | None = None
     is_empty: bool = False
@@ -24,50 +26,52 @@ OPAQUE = Body(is_opaque=True)
 
 
 class RequestSink(Protocol):
-    """Takes a request as it arrives."""
+    """Receives a request as it arrives."""
 
     def start(self) -> None:
-        """The head is there; everything else may be called after this only."""
+        """The head was received. No other method is called before this one."""
 
     def request_body(self, data: bytes) -> None: ...
 
     def request_end(self, trailers: Headers) -> None: ...
 
     def request_failed(self, error: ExchangeError) -> None:
-        """The rest of the request can't be understood, or doesn't come: answer that, or, when the response is already
-        under way, cut it."""
+        """The rest of the request is invalid or does not arrive. Answer with the error, or cut a response that has
+        begun."""
 
     def policies_changed(self) -> None:
-        """See whether the request is still allowed."""
+        """Check whether the request is still allowed."""
 
     def downstream_lost(self) -> None:
-        """The client is gone; nothing can be answered any more."""
+        """The client has disconnected. No response can be sent."""
 
     def resume_response(self) -> None:
-        """The client takes bytes again after `send_body` had returned False."""
+        """The client accepts data again, after `send_body` returned False."""
 
 
 class Downstream(Protocol):
-    """The client's side of one exchange: takes its response. Calls after the end, or after a loss, do nothing."""
+    """The client's side of one exchange. Calls after its end or loss have no effect."""
 
     protocol: str
-    """As in the access log: `HTTP/1.1`."""
+    """The protocol in the access log: `HTTP/1.1`."""
 
     def send_head(self, head: ResponseHead, body: Body) -> int:
-        """The response's head; how many bytes it is on the wire. Raises Unwritable, as do the two that send fields:
-        nothing was written then."""
+        """Send the response's head. Returns its size on the wire in bytes.
+
+        Raises Unwritable before anything is written, as do the two other methods that send fields.
+        """
 
     def send_informational(self, head: ResponseHead) -> None:
-        """A 1xx head in front of the response."""
+        """Send a 1xx head before the response."""
 
     def send_body(self, data: bytes) -> bool:
-        """False when the client is slower than this: wait for `resume_response`."""
+        """Send data. Returns False if the client is slower; then wait for `resume_response`."""
 
     def send_end(self, trailers: Headers) -> None:
-        """The response is whole."""
+        """Complete the response."""
 
     def reset(self) -> None:
-        """The response cannot be completed: cut it so that nobody takes it for whole."""
+        """The response cannot be completed. Cut it, so that it is not taken for complete."""
 
     def pause_request(self) -> None: ...
 
@@ -75,7 +79,7 @@ class Downstream(Protocol):
 
 
 class ResponseSink(Protocol):
-    """Takes the response to one attempt."""
+    """Receives the response of one attempt."""
 
     def response_informational(self, head: ResponseHead) -> None: ...
 
@@ -88,14 +92,15 @@ class ResponseSink(Protocol):
     def attempt_failed(self, error: ExchangeError) -> None: ...
 
     def resume_upstream(self) -> None:
-        """The endpoint takes bytes again after `send_body` had returned False."""
+        """The endpoint accepts data again, after `send_body` returned False."""
 
 
 class Upstream(Protocol):
     """The endpoint's side of one attempt."""
 
     def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int:
-        """How many bytes it is on the wire. Raises Unwritable, before anything was written."""
+        """Send the request's head. Returns its size on the wire in bytes. Raises Unwritable before anything is
+        written."""
 
     def send_body(self, data: bytes) -> bool: ...
 

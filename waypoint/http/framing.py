@@ -1,19 +1,19 @@
-"""Where the parts of an HTTP/1.1 message end, so that a parser is never fed bytes of two messages at once.
+"""Find the ends of HTTP/1.1 heads and chunked bodies, so that a parser never receives bytes of two messages at once.
 
-llhttp decides what is valid but does not say where it stands. These two find the end of a head and of a chunked body in
-what comes from a connection, and count what a peer may not send without bound.
+llhttp validates but does not report its position. These classes find the end of a head and of a chunked body in the
+received bytes, and enforce limits on what a peer could otherwise send without bound.
 """
 
 import re
 
 _MAX_DIGITS = 16
-"""Of a chunk's size, a 64-bit number; llhttp would take zeros in front of it without end."""
+"""Maximum digits of a chunk size, a 64-bit number. llhttp would accept any number of leading zeros."""
 _IS_SIZE = re.compile(rb"[0-9A-Fa-f]+").fullmatch
 _PLAIN_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
 
 
 class HeadCutter:
-    """`raw` begins with the head, as far as it has come; whoever has read it empties it. `size` is the head's alone."""
+    """Collects a head in `raw`, which the reader empties. `size` is the size of the head alone."""
 
     __slots__ = ("_max_bytes", "is_complete", "is_too_large", "raw", "size")
 
@@ -25,7 +25,8 @@ class HeadCutter:
         self.is_too_large = False
 
     def cut(self, data: bytes) -> bytes:
-        """What of `data` belongs to the head; of a head that is too large, what is within the limit."""
+        """Return the part of `data` that belongs to the head. Of a head that is too large, return the part within the
+        limit."""
         raw = self.raw
         known = len(raw)
         if known:
@@ -43,25 +44,25 @@ class HeadCutter:
 
 
 class ChunkScanner:
-    """Follows a chunked body through what is read, without looking at its data.
+    """Follows a chunked body through received data, without looking at its content.
 
-    `exceeded` is set when what comes next must not be read: the name of the setting that it went beyond, or
-    `malformed_http`. What is malformed otherwise is for the parser to say, which reads the same bytes.
+    `exceeded` is set if the following bytes must not be read: the name of the exceeded setting, or `malformed_http`.
+    Other errors are left to the parser, which reads the same bytes.
     """
 
     __slots__ = ("_extension_bytes", "_is_in_trailers", "_left", "_line", "_trailer_bytes", "exceeded", "is_complete")
 
     def __init__(self, max_extension_bytes: int, max_trailer_bytes: int) -> None:
-        self._extension_bytes = max_extension_bytes  # how many more may come
+        self._extension_bytes = max_extension_bytes  # bytes of extensions still allowed
         self._trailer_bytes = max_trailer_bytes
-        self._line = b""  # as far as it has come
-        self._left = 0  # of a chunk's data and the line end after it
+        self._line = b""  # the incomplete line
+        self._left = 0  # bytes left of a chunk's data and the line end after it
         self._is_in_trailers = False
         self.is_complete = False
         self.exceeded = ""
 
     def scan(self, data: bytes, start: int = 0) -> int:
-        """How far `data` belongs to the message, and may be read."""
+        """Return the position in `data` up to which it belongs to the message and may be parsed."""
         size = len(data)
         while start < size:
             if self._left:
@@ -103,7 +104,7 @@ class ChunkScanner:
             self._line = b""
 
     def _size(self, digits: bytes) -> None:
-        size = int(digits, 16) if _IS_SIZE(digits) else 1  # then the parser will not take it anyway
+        size = int(digits, 16) if _IS_SIZE(digits) else 1  # the parser will reject it anyway
         if size:
             self._left = size + 2
         else:

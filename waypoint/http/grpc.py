@@ -1,7 +1,6 @@
-"""What gRPC adds to HTTP/2: its status, its deadline, and how it wants to be told of an error.
+"""gRPC over HTTP/2: status, deadline, and error responses.
 
-https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. The mapping from HTTP statuses is Envoy's, which the
-clients of a mesh know.
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. HTTP statuses map to gRPC statuses as in Envoy.
 """
 
 import re
@@ -16,12 +15,12 @@ _UNPRINTABLE = re.compile(rb"[^\x20-\x24\x26-\x7e]")
 
 
 def is_grpc(content_type: bytes | None) -> bool:
-    """gRPC itself; gRPC-Web is HTTP of its own."""
+    """Whether the content type is gRPC. gRPC-Web does not count."""
     return content_type is not None and content_type[:16] == b"application/grpc" and content_type[16:17] in b"+;"
 
 
 def status_of(headers: Headers) -> str:
-    """`grpc-status` of trailers, or of a response that consists of trailers only; empty when there is none."""
+    """Return `grpc-status` of trailers or of a trailers-only response, or an empty text."""
     for name, value in headers:
         if name == b"grpc-status":
             return value.decode("latin-1")
@@ -29,7 +28,7 @@ def status_of(headers: Headers) -> str:
 
 
 def deadline_of(headers: Headers) -> float | None:
-    """Seconds that the caller waits; None without a `grpc-timeout`, or with one that cannot be understood."""
+    """Return the seconds that the caller waits. None if `grpc-timeout` is absent or invalid."""
     for name, value in headers:
         if name == b"grpc-timeout":
             match = _TIMEOUT(value)
@@ -43,8 +42,10 @@ def with_deadline(headers: Headers, seconds: float) -> Headers:
 
 
 def reply(head: ResponseHead, message: bytes, status: int | None = None) -> ResponseHead:
-    """A local reply for a gRPC client: 200, and the error as trailers without a body. `status` is the one to give, if
-    not that which the head's stands for."""
+    """Convert a local reply for a gRPC client: status 200, with the error in trailers and no body.
+
+    `status` is the gRPC status to send, if it is not the one that the HTTP status maps to.
+    """
     if status is None:
         status = _STATUSES.get(head.status, _UNKNOWN)
     headers = [header for header in head.headers if header[0] != b"content-type"]

@@ -1,8 +1,8 @@
-"""gRPC-Web (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md): gRPC for browsers, which know no trailers.
+"""gRPC-Web (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md): gRPC for browsers, which lack trailers.
 
-`GrpcWeb` stands between a client and its exchange and translates: to the endpoint goes plain gRPC; back come the same
-messages, the trailers as one more frame of the body (its flag is 0x80), and all of it in base64 for those who ask for
-text. Only ports that are declared to speak gRPC-Web get one.
+`GrpcWeb` translates between a client and its exchange. The endpoint receives plain gRPC. The client receives the same
+messages, with the trailers as one more frame of the body (flag 0x80), all in base64 if it asked for text. It is used
+only on ports that declare gRPC-Web.
 """
 
 import re
@@ -24,14 +24,14 @@ def is_grpc_web(head: RequestHead) -> bool:
 
 
 def make_grpc(head: RequestHead) -> None:
-    """Turn the head of a gRPC-Web request into that of plain gRPC."""
+    """Convert the head of a gRPC-Web request to plain gRPC."""
     content_type = _CONTENT_TYPE.sub(b"application/grpc", head.get(b"content-type") or b"")
     headers = [header for header in head.headers if header[0] not in (b"content-type", b"te")]
     head.headers = [*headers, (b"content-type", content_type), (b"te", b"trailers")]
 
 
 class GrpcWeb:
-    """A `RequestSink` for the client's side, a `Downstream` for the exchange. Makes the head plain gRPC in place."""
+    """A `RequestSink` for the client and a `Downstream` for the exchange. Converts the head in place."""
 
     __slots__ = ("_accepts_text", "_content_type", "_downstream", "_encoded", "_exchange", "_is_text", "protocol")
 
@@ -52,7 +52,7 @@ class GrpcWeb:
         make_grpc(head)
 
     def body(self, body: Body) -> Body:
-        """The request's body as the exchange is to know it: decoded, it is shorter."""
+        """Return the body for the exchange. Decoded text has an unknown length."""
         return STREAMED if self._is_text else body
 
     def translate(self, exchange: RequestSink) -> None:

@@ -1,5 +1,7 @@
-"""Writes HTTP/1.1 messages (RFC 9112). What is written here is canonical: nothing in a head can end it early, or it
-raises Unwritable."""
+"""Format HTTP/1.1 messages (RFC 9112) in canonical form.
+
+Raises Unwritable if something in a head would end it early.
+"""
 
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.last_look import (
@@ -31,7 +33,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 def format_request(head: RequestHead, body: Body) -> bytes:
-    """The head of a request; one that asks to upgrade has an opaque body."""
+    """Format a request's head. An upgrade request has an opaque body."""
     method, target, authority = head.method, head.target, head.authority
     check_target(method, target, authority)
     parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", authority]
@@ -46,7 +48,7 @@ def format_response(head: ResponseHead, body: Body, closes: bool) -> bytes:
 
 
 def format_response_http10(head: ResponseHead, body: Body, closes: bool) -> bytes:
-    """For a client of HTTP/1.0, which knows no chunks: where the length isn't known, the end is the connection's."""
+    """Format a response for HTTP/1.0, without chunks: if the length is unknown, the connection's end ends the body."""
     line = b"HTTP/1.0 %d %b\r\nconnection: %b"
     parts = [line % (head.status, _REASONS.get(head.status, b""), b"close" if closes else b"keep-alive")]
     written = EMPTY if body.length is None else body
@@ -54,7 +56,7 @@ def format_response_http10(head: ResponseHead, body: Body, closes: bool) -> byte
 
 
 def _format(parts: list[bytes], lines: int, headers: Headers, body: Body, allowed: frozenset[bytes]) -> bytes:
-    """The head that begins with these parts, in which so many lines end."""
+    """Format a head that begins with `parts`, which contain `lines` line ends."""
     for name, value in headers:
         if name not in KNOWN_NAMES:
             check_name(name, allowed)

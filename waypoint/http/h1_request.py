@@ -1,10 +1,10 @@
-"""HTTP/1.1 requests as they are read, without sockets (RFC 9112).
+"""Parse HTTP/1.1 requests, without I/O (RFC 9112).
 
-llhttp (httptools) reads heads and chunks, `hygiene` makes the canonical head. llhttp is strict about lengths, chunks,
-line ends and folding. What it leaves open is settled in `hygiene`, and where it is lenient (blanks in the request line,
-empty lines, odd versions, chunk extensions without end) here, with the help of `framing`: llhttp gets the bytes of one
-head, one line or one chunk at a time, and bodies of known length do not go through it. The reader pushes: it calls its
-consumer as parts arrive, and raises what the client did wrong.
+llhttp (httptools) parses heads and chunks, and `hygiene` builds the canonical head. llhttp is strict about lengths,
+chunks, line ends and folding. `hygiene` decides what llhttp leaves open. Where llhttp is lenient (spaces in the request
+line, empty lines, odd versions, endless chunk extensions), this module is strict, with the help of `framing`: llhttp
+gets the bytes of one head, line or chunk at a time, and bodies of known length bypass it. The reader calls its consumer
+as parts arrive, and raises the client's errors.
 """
 
 from typing import Protocol
@@ -34,7 +34,7 @@ class RequestConsumer(Protocol):
 
 
 class RequestReader:
-    """Reads the requests of one connection."""
+    """Parses the requests of one connection."""
 
     __slots__ = (
         "_chunks",
@@ -65,39 +65,41 @@ class RequestReader:
         self._consumer = consumer
         self._settings = settings
         self._extra_methods = settings.extra_method_names
-        self._method = b""  # of the request, where llhttp is told another
-        self._max_head_bytes = 0 if self._extra_methods else settings.head_bytes  # of heads that are read at once
+        self._method = b""  # the real method, if llhttp gets another one
+        self._max_head_bytes = (
+            0 if self._extra_methods else settings.head_bytes
+        )  # maximum size of a head for the fast path
         self._parser = HttpRequestParser(self)
         self._head = HeadCutter(settings.head_bytes)
-        self._chunks: ChunkScanner | None = None  # of the body that is being read
-        self._left = 0  # of the body that is being read, when its length is known
+        self._chunks: ChunkScanner | None = None  # of the current body
+        self._left = 0  # bytes left of the current body, if its length is known
         self._target = b""
         self._fields: list[Header] = []
         self._field_count = 0
         self._empty_lines = 0
         self._error: ExchangeError | None = None
-        self._is_between = True  # two requests, and another may come
+        self._is_between = True  # between two requests
         self._is_after_cr = False  # of an empty line
-        self._is_upgrade = False  # llhttp takes what follows for another protocol
-        self._is_opaque = False  # and so it is
+        self._is_upgrade = False  # llhttp treats what follows as another protocol
+        self._is_opaque = False  # what follows is another protocol
         self._is_ended = False  # the client asked to close after this request
         self.is_in_head = False
-        self.is_http10 = False  # the last head
+        self.is_http10 = False  # version of the last head
         self.head_count = 0
 
     @property
     def head_bytes(self) -> int:
-        """How large the last head was."""
+        """Size of the last head."""
         return self._head.size
 
     def release(self) -> None:
-        """There is nothing more to read: let go of what holds this reader in turn."""
+        """Release references to objects that refer to this reader, because there is nothing more to read."""
         del self._parser, self._consumer, self._error
 
     def feed(self, data: bytes) -> None:
-        """Take bytes from the client. Raises ExchangeError; the connection can't be read any further then."""
+        """Process bytes from the client. Raises ExchangeError; the connection cannot be read after that."""
         if self._is_between and data[0] > _CR and 3 < data.find(END_OF_HEAD) + 4 == len(data) <= self._max_head_bytes:
-            head = self._head  # a head and nothing else: by far the most frequent case, and handled as the others are
+            head = self._head  # exactly one head: by far the most frequent case; the result is the same
             head.raw = data
             head.size = len(data)
             self.head_count += 1
@@ -155,7 +157,7 @@ class RequestReader:
         return piece
 
     def _with_known_method(self, head: bytes) -> bytes:
-        """llhttp knows its methods and refuses all others: it reads POST in the place of one that a setting adds."""
+        """llhttp rejects unknown methods. Replace a method that a setting adds by POST."""
         method = head.partition(b" ")[0]
         self._method = method if method in self._extra_methods else b""
         return b"POST" + head[len(method) :] if self._method else head
@@ -164,7 +166,7 @@ class RequestReader:
         self._left -= len(piece)
         self._consumer.request_body(piece)
         if not self._left:
-            self._parser = HttpRequestParser(self)  # the one that read the head still waits for the body
+            self._parser = HttpRequestParser(self)  # the previous parser still expects the body
             self._consumer.request_end([])
 
     def _feed_chunks(self, chunks: ChunkScanner, data: bytes) -> bytes:
@@ -221,7 +223,7 @@ class RequestReader:
         if method == b"CONNECT":
             raise RouteNotFound
         head, body = canonical_request(method, self._target, fields, self._settings)
-        if self.is_http10:  # what that version has no word for
+        if self.is_http10:  # features that HTTP/1.0 lacks
             head.headers = [header for header in head.headers if header[0] not in _NOT_IN_HTTP10]
         if parser.should_upgrade():
             self._is_upgrade = True
@@ -246,7 +248,7 @@ class RequestReader:
         self._consumer.request_head(head, body, is_kept_alive)
 
     def _upgrade_passed(self) -> None:
-        """llhttp stops at every Upgrade. What follows one that we ignore is a body, and the next request."""
+        """Continue after an ignored Upgrade, at which llhttp stops: a body and the next request follow."""
         self._parser = HttpRequestParser(self)
         if self._is_opaque:
             return
@@ -283,7 +285,7 @@ class RequestReader:
 
 
 def _odd_request_line(version: str, *, has_coding: bool) -> BadRequest:
-    """llhttp has read it, but nobody should have written it."""
+    """Return the error for a request line that llhttp accepts but that is not valid."""
     if version == "1.1":
         return BadRequest("http1.invalid_request_line")
     if version > "1.1":
@@ -294,8 +296,11 @@ def _odd_request_line(version: str, *, has_coding: bool) -> BadRequest:
 
 
 def _upgrade(head: RequestHead, body: Body, fields: list[Header]) -> bytes:
-    """The protocol to change to. None for those that we don't know (h2c, TLS/1.2): a server is free to answer as if
-    nobody had asked (RFC 9110 section 7.8). Raises UpgradeRefused for half a WebSocket."""
+    """Return the protocol to switch to, or empty.
+
+    Unknown protocols (h2c, TLS/1.2) are ignored, as RFC 9110 section 7.8 allows. Raises UpgradeRefused for an
+    incomplete WebSocket handshake.
+    """
     values = (value for name, value in fields if name.lower() == b"upgrade")
     protocols = {it.partition(b"/")[0].strip(b" \t").lower() for value in values for it in value.split(b",")}
     if _WEBSOCKET not in protocols:

@@ -1,8 +1,7 @@
-"""HTTP/1.1 responses as they are read, without sockets (RFC 9112), one at a time.
+"""Parse HTTP/1.1 responses, without I/O (RFC 9112), one at a time.
 
-As in `h1_request`, llhttp reads heads and chunks, and `hygiene` makes the head. What comes behind a response before the
-next request is sent is an error: only the end of a body that the connection's end delimits is unknown beforehand. The
-reader pushes: it calls its consumer as parts arrive, and raises what the endpoint did wrong.
+As in `h1_request`, llhttp parses heads and chunks, and `hygiene` builds the head. Bytes after a response and before the
+next request are an error. The reader calls its consumer as parts arrive, and raises the endpoint's errors.
 """
 
 from typing import Protocol
@@ -32,7 +31,7 @@ class ResponseConsumer(Protocol):
 
 
 class ResponseReader:
-    """Reads the responses of one connection, one at a time: `expect` before each."""
+    """Parses the responses of one connection. Call `expect` before each."""
 
     __slots__ = (
         "_chunks",
@@ -64,28 +63,28 @@ class ResponseReader:
         self._max_head_bytes = settings.head_bytes
         self._parser = HttpResponseParser(self)
         self._head = HeadCutter(settings.head_bytes)
-        self._chunks: ChunkScanner | None = None  # of the body that is being read
-        self._left = 0  # of the body that is being read, when its length is known
+        self._chunks: ChunkScanner | None = None  # of the current body
+        self._left = 0  # bytes left of the current body, if its length is known
         self._ends_with_connection = False
         self._method = self._upgrade = b""
         self._fields: list[Header] = []
         self._field_count = 0
-        self._data = b""  # that has the end of the head in it
-        self._following = 0  # how many bytes come behind that
+        self._data = b""  # the data with the end of the head
+        self._following = 0  # number of bytes after it
         self._informational = 0
         self._is_informational = False
         self._is_parsed = False  # llhttp has seen the end
-        self._is_ended = False  # there is no more to come
+        self._is_ended = False  # nothing more may follow
         self._error: Exception | None = None
         self.is_complete = True
         self.has_begun = False
 
     def release(self) -> None:
-        """There is nothing more to read: let go of what holds this reader in turn."""
+        """Release references to objects that refer to this reader, because there is nothing more to read."""
         del self._parser, self._consumer, self._error
 
     def expect(self, method: bytes, upgrade: bytes = b"") -> None:
-        """A request with this method has been sent, which perhaps asked to upgrade; its response comes next."""
+        """Expect the response to a request with this method, which may have asked for an upgrade."""
         self._method = method
         self._upgrade = upgrade
         self._informational = 0
@@ -94,9 +93,9 @@ class ResponseReader:
         self.has_begun = False
 
     def feed(self, data: bytes) -> None:
-        """Take bytes from the endpoint. Raises UpstreamProtocolError."""
+        """Process bytes from the endpoint. Raises UpstreamProtocolError."""
         if self.is_complete:
-            raise UpstreamProtocolError("bytes without a request")
+            raise UpstreamProtocolError("received data without a request")
         self.has_begun = True
         while data:
             if self._left:
@@ -114,9 +113,10 @@ class ResponseReader:
             self._complete()
 
     def _feed_head(self, data: bytes) -> bytes:
-        """Up to the end of an informational head; else all: what comes behind a head is its body, or an error."""
+        """Process up to the end of an informational head, else everything: what follows a head is its body or
+        an error."""
         head = self._head
-        if not head.raw and data[0] != _H:  # llhttp would look past empty lines
+        if not head.raw and data[0] != _H:  # llhttp would skip empty lines
             raise UpstreamProtocolError("the response does not begin with HTTP")
         end = data.find(END_OF_HEAD) + 4
         if head.raw or not 4 <= end <= self._max_head_bytes:
@@ -142,7 +142,7 @@ class ResponseReader:
 
     def _feed_body(self, data: bytes) -> bytes:
         if len(data) > self._left:
-            raise UpstreamProtocolError("bytes beyond the response")
+            raise UpstreamProtocolError("received data after the response")
         self._left -= len(data)
         self._is_ended = not self._left
         self._consumer.response_body(data)
@@ -153,20 +153,20 @@ class ResponseReader:
             return
         if chunks.exceeded:
             raise UpstreamProtocolError(f"the chunks exceed {chunks.exceeded}", limit=chunks.exceeded)
-        raise UpstreamProtocolError("bytes beyond the response")
+        raise UpstreamProtocolError("received data after the response")
 
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            pass  # as was asked for: `_switched` has seen to it
+            pass  # as requested; `_switched` has handled it
         except HttpParserCallbackError as error:
             raise self._error or error from None
         except HttpParserError as error:
             raise UpstreamProtocolError(error_name(error)) from None
 
     def feed_eof(self) -> bool:
-        """The connection has ended: whether that was the proper end of a response."""
+        """The connection has ended. Returns whether the response was complete."""
         if self._ends_with_connection and not self.is_complete:
             self._complete()
         return self.is_complete
@@ -191,7 +191,7 @@ class ResponseReader:
             raise UpstreamProtocolError("too many response headers", limit="head_fields")
         raw = self._head.raw
         if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
-            raise UpstreamProtocolError("the response begins neither with HTTP/1.1 nor with HTTP/1.0")
+            raise UpstreamProtocolError("the response's version is neither HTTP/1.1 nor HTTP/1.0")
         parser = self._parser
         status = parser.get_status_code()
         head, body, is_chunked = canonical_response(status, fields, self._method)
@@ -202,7 +202,7 @@ class ResponseReader:
             if body.length is None:
                 self._begin_open_body(is_chunked)
             elif self._following > body.length:
-                raise UpstreamProtocolError("bytes beyond the response")
+                raise UpstreamProtocolError("received data after the response")
             else:
                 self._left = body.length
                 self._is_ended = not body.length
@@ -220,7 +220,7 @@ class ResponseReader:
             self._consumer.informational_head(head)
 
     def _begin_open_body(self, is_chunked: bool) -> None:
-        """Its end is in what comes, and not yet known."""
+        """Begin a body whose end is not known in advance."""
         if not is_chunked:
             self._ends_with_connection = True
             return
@@ -231,9 +231,9 @@ class ResponseReader:
 
     def _switched(self, head: ResponseHead, fields: list[Header]) -> None:
         if not self._upgrade:
-            raise UpstreamProtocolError("the endpoint switched protocols unasked")
+            raise UpstreamProtocolError("the endpoint switched protocols without being asked")
         if [value.lower() for name, value in fields if name.lower() == b"upgrade"] != [self._upgrade]:
-            raise UpstreamProtocolError("the endpoint did not switch to the protocol that it was asked for")
+            raise UpstreamProtocolError("the endpoint switched to another protocol than requested")
         self._ends_with_connection = True
         self._consumer.response_head(head, OPAQUE, False)
 
@@ -247,11 +247,11 @@ class ResponseReader:
             self._is_parsed = self._is_ended = True
 
     def _complete(self) -> None:
-        """Tell the end; only after a look at what comes behind it."""
+        """Report the end of the response, after checking that nothing follows it."""
         self.is_complete = True
         self._ends_with_connection = False
         self._chunks = None
-        if not self._is_parsed:  # llhttp did not see the body, or waits for one (HEAD)
+        if not self._is_parsed:  # llhttp did not see the body, or expects one (HEAD)
             self._parser = HttpResponseParser(self)
         fields = self._fields
         if not fields:

@@ -1,7 +1,7 @@
-"""HTTP/2 heads as the rest of the waypoint knows them (RFC 9113 section 8, RFC 8441), and back again; no sockets.
+"""Convert between HTTP/2 heads and the waypoint's heads (RFC 9113 section 8, RFC 8441), without I/O.
 
-The engine has checked what HTTP/2 itself asks of a head. What a request means is settled in `hygiene`, by the same
-rules as for HTTP/1.1, so that it makes no difference to a policy which version a client chose.
+The engine has checked HTTP/2's rules for heads. `hygiene` then applies the same rules as for HTTP/1.1, so that the HTTP
+version makes no difference to policies.
 """
 
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
@@ -17,7 +17,7 @@ _EMPTY_BODY = Body(0)
 
 
 def request_head(headers: Headers, end_stream: bool, settings: HttpSettings) -> tuple[RequestHead, Body]:
-    """The canonical head of a request. Raises BadRequest, RouteNotFound (CONNECT) or UpgradeRefused."""
+    """Return the canonical head of a request. Raises BadRequest, RouteNotFound (CONNECT) or UpgradeRefused."""
     pseudo: dict[bytes, bytes] = {}
     fields: list[Header] = []
     cookies: list[bytes] = []
@@ -51,7 +51,7 @@ def request_head(headers: Headers, end_stream: bool, settings: HttpSettings) -> 
 
 
 def response_head(headers: Headers, end_stream: bool, request: RequestHead) -> tuple[ResponseHead, Body]:
-    """The canonical head of a response, `:status` first as the engine gives it. Raises UpstreamProtocolError."""
+    """Return the canonical head of a response; `:status` must come first. Raises UpstreamProtocolError."""
     status = int(headers[0][1])
     head, body, _ = canonical_response(status, headers[1:], request.method)
     if request.upgrade and 200 <= status < 300 and not end_stream:
@@ -60,7 +60,7 @@ def response_head(headers: Headers, end_stream: bool, request: RequestHead) -> t
 
 
 def format_request(head: RequestHead, body: Body) -> Headers:
-    """Raises Unwritable, as both of these do."""
+    """Raises Unwritable, as does `format_response`."""
     target = head.target
     check_target(head.method, target, head.authority)
     check_fields(head.headers)
@@ -92,11 +92,11 @@ def format_response(head: ResponseHead, body: Body) -> Headers:
 
 
 def size_of(headers: Headers) -> int:
-    """As HTTP/1.1 would write them: compression makes a head's size a matter of what went before."""
+    """Size of the headers as HTTP/1.1, because the compressed size depends on earlier heads."""
     return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _accepted(request: RequestHead) -> Headers:
-    """What a WebSocket client of HTTP/1.1 must be shown; HTTP/2 has nothing like it (RFC 8441 section 5)."""
+    """The header that an HTTP/1.1 WebSocket client expects. HTTP/2 has no equivalent (RFC 8441 section 5)."""
     key = request.get(b"sec-websocket-key")
     return [] if key is None else [(b"sec-websocket-accept", websocket.accept_of(key))]

@@ -1,7 +1,7 @@
-"""The endpoint's side of HTTP/2: one connection that many exchanges share, each on a stream of its own.
+"""HTTP/2 towards an endpoint: one connection shared by many exchanges, each on its own stream.
 
-What a peer provably never looked at (a stream that it refused, or that its GOAWAY leaves out) counts as undelivered,
-and may be sent again elsewhere whatever its method (RFC 9113 section 8.7).
+A request that the peer provably never processed (a refused stream, or one excluded by its GOAWAY) counts as undelivered
+and may be retried elsewhere, whatever its method (RFC 9113 section 8.7).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
 from waypoint.http.trailers import response_trailers
 
-_MAX_STREAMS_IN_ALL = 2**30  # the ids of a connection run out at 2**31
+_MAX_STREAMS_IN_ALL = 2**30  # stream ids are used up at 2**31
 _MAX_INFORMATIONAL = 8
 
 
@@ -52,11 +52,13 @@ class ClientStream(Http2Stream):
         self._sink = sink
         self._has_ended = body.is_empty or body.length == 0
         if head.upgrade and not connection.engine.peer_allows_connect_protocol:
-            connection.loop.call_soon(self.fail, UpstreamProtocolError("the endpoint takes no extended CONNECT"))
+            connection.loop.call_soon(
+                self.fail, UpstreamProtocolError("the endpoint does not support extended CONNECT")
+            )
             return 0
         try:
             self.stream_id = connection.engine.open_stream(headers, self._has_ended)
-        except StreamUnavailable as error:  # the connection has failed in this very turn
+        except StreamUnavailable as error:  # the connection failed in this loop turn
             connection.loop.call_soon(self.fail, UpstreamConnectFailed(str(error)))
             return 0
         connection.streams[self.stream_id] = self
@@ -81,7 +83,7 @@ class ClientStream(Http2Stream):
 
     def received_end(self, trailers: Headers) -> None:
         sink, self._sink = self._sink, None
-        if not self._has_ended or self._waiting:  # the endpoint wants no more of the request
+        if not self._has_ended or self._waiting:  # the endpoint does not need the rest of the request
             self.cut(ErrorCode.NO_ERROR)
         elif not self.is_over:
             self.close()
@@ -121,12 +123,12 @@ class ClientStream(Http2Stream):
             self.end([])
 
     def _refuse(self, error: UpstreamProtocolError) -> None:
-        """What comes on this stream is not taken."""
+        """Reject the response on this stream."""
         self.cut(ErrorCode.PROTOCOL_ERROR)
         self.fail(error)
 
     def fail(self, error: AttemptFailed) -> None:
-        """The stream ended before its response was whole."""
+        """The stream ended before its response was complete."""
         if not self.is_over:
             self.close()
         sink, self._sink = self._sink, None
@@ -135,9 +137,12 @@ class ClientStream(Http2Stream):
 
 
 class Http2Client(Http2Connection):
-    """`on_gone` is told once, when the connection takes no further stream, and `on_room` whenever one has ended.
-    `is_ready` is done when the endpoint has said how many streams it takes, and has thereby shown that it speaks
-    HTTP/2: no request is sent before."""
+    """One connection to an endpoint.
+
+    `on_gone` is called once, when the connection accepts no further streams, and `on_room` whenever a stream has ended.
+    `is_ready` is done when the endpoint has sent SETTINGS, which gives its stream limit and proves that it speaks
+    HTTP/2. No request is sent before.
+    """
 
     __slots__ = ("_is_retired", "_on_gone", "_on_room", "_opened", "_pool", "idle_since", "is_ready", "is_used")
 
@@ -159,7 +164,7 @@ class Http2Client(Http2Connection):
         self.idle_since = self.loop.time()
 
     def stream(self) -> ClientStream | None:
-        """A stream for an exchange whose head is sent at once; None when there is no room for one now."""
+        """Return a stream for an exchange that sends its head at once, or None if there is no room."""
         engine, limit = self.engine, self._pool.max_concurrent_streams
         if self._is_retired or engine.own_stream_count >= engine.peer_max_concurrent_streams:
             return None
@@ -173,11 +178,11 @@ class Http2Client(Http2Connection):
         return stream
 
     def announce_close(self) -> None:
-        """Its tunnel will end: another connection takes the exchanges that come."""
+        """The connection's tunnel will end. Use another connection for new exchanges."""
         self.retire()
 
     def retire(self) -> None:
-        """Open no further streams; close when the last one has ended."""
+        """Open no further streams, and close when the last one has ended."""
         if not self._is_retired:
             self._is_retired = True
             self._on_gone(self)
@@ -210,7 +215,7 @@ class Http2Client(Http2Connection):
                 self.retire()
                 for stream_id in [it for it in self.streams if it > last]:
                     if stream := self._find(stream_id):
-                        stream.fail(UpstreamReset("the endpoint is going away", is_undelivered=True))
+                        stream.fail(UpstreamReset("the endpoint is closing the connection", is_undelivered=True))
             case SettingsChanged():
                 if not self.is_ready.done():
                     self.is_ready.set_result(None)
@@ -252,7 +257,7 @@ class Http2Client(Http2Connection):
     def _not_ready(self, why: str) -> None:
         if not self.is_ready.done():
             self.is_ready.set_exception(UpstreamConnectFailed(why))
-            self.is_ready.exception()  # taken note of, whether or not somebody still waits for it
+            self.is_ready.exception()  # mark as retrieved, whether or not somebody awaits it
 
     def _fail_all(self, error: AttemptFailed) -> None:
         for stream in list(self.streams.values()):

@@ -1,8 +1,8 @@
-"""What both sides of HTTP/2 share at run time: one connection over one transport, and the streams on it.
+"""An HTTP/2 connection over a transport with its streams, the common part of client and server.
 
-A stream sends what the windows and the transport take and keeps the rest, which its exchange is told about; received
-DATA is given back to the peer only while the stream is read. So a slow reader on either side stops the other side of
-its own exchange, and no other stream of the connection.
+A stream sends what windows and transport accept and keeps the rest; its exchange is then told to pause. Received DATA
+is returned to the window only while the stream is read. A slow reader thus stops only the other side of its own
+exchange, not other streams of the connection.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from waypoint.http.settings import HttpSettings
 
 
 class Http2Stream:
-    """One stream: the part that doesn't depend on who opened it. Calls after its end do nothing."""
+    """One stream. Calls after its end have no effect."""
 
     __slots__ = (
         "_connection",
@@ -38,20 +38,20 @@ class Http2Stream:
 
     def __init__(self, connection: "Http2Connection", stream_id: int) -> None:
         self.stream_id = stream_id
-        self.is_received = False  # the peer's last byte has come
+        self.is_received = False  # the peer's last byte was received
         self.is_over = False
-        self.pushed = 0  # bytes that the windows have taken
+        self.pushed = 0  # bytes sent to the engine
         self._connection = connection
         self._waiting: list[bytes] = []
         self._trailers: Headers = []
-        self._has_ended = False  # nothing will be added to what waits
+        self._has_ended = False  # nothing more will be queued
         self._is_paused = False
         self._unconsumed = 0
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
     def send_body(self, data: bytes) -> bool:
-        """False while some of it waits for the peer: its turn to go on comes with `resumed`."""
+        """Send data. Returns False while some of it waits for the peer; `resumed` is called when it is sent."""
         if self.is_over:
             return True
         connection = self._connection
@@ -64,7 +64,7 @@ class Http2Stream:
         return is_sent
 
     def send_end(self, trailers: Headers) -> None:
-        """Raises Unwritable for trailers that are."""
+        """End the stream. Raises Unwritable if the trailers are invalid."""
         if self.is_over or self._has_ended:
             return
         if trailers:
@@ -76,10 +76,10 @@ class Http2Stream:
             self._connection.flush()
 
     def push(self) -> bool:
-        """Give the engine as much as the windows take; whether that was all."""
+        """Give the engine as much as the windows allow. Returns whether that was everything."""
         try:
             return self._push()
-        except StreamUnavailable:  # the peer has cut it: the event that says so comes later in the same read
+        except StreamUnavailable:  # the peer has reset it; the event follows in the same read
             self._waiting.clear()
             return True
 
@@ -133,14 +133,14 @@ class Http2Stream:
             self.received_end(trailers)
 
     def cut(self, code: ErrorCode) -> None:
-        """Reset the stream and forget it."""
+        """Reset the stream."""
         if not self.is_over:
             self._connection.engine.reset(self.stream_id, code)
             self.close()
             self._connection.flush()
 
     def close(self) -> None:
-        """The stream is over: what was received and not yet given back belongs to the connection's window."""
+        """End the stream, and return its unconsumed data to the connection's window."""
         self.is_over = True
         self._waiting.clear()
         if self._unconsumed:
@@ -148,7 +148,7 @@ class Http2Stream:
             self._unconsumed = 0
         self._connection.forget(self)
 
-    # -- what the two sides do with it -----------------------------------------------------------------------------
+    # -- overridden by both sides ----------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
         raise NotImplementedError
@@ -157,11 +157,11 @@ class Http2Stream:
         raise NotImplementedError
 
     def sent(self) -> None:
-        """Everything is sent, END_STREAM too."""
+        """Everything was sent, including END_STREAM."""
         raise NotImplementedError
 
     def resumed(self) -> None:
-        """What waited has been sent."""
+        """All waiting data was sent."""
         raise NotImplementedError
 
 
@@ -176,7 +176,7 @@ class Http2Connection(asyncio.Protocol):
         engine = settings.of(HboneSettings).http2_engine
         self.engine = connect(Engine(engine), is_client=is_client, limits=inner_limits_of(settings))
         self.streams: dict[int, Http2Stream] = {}
-        self.blocked: dict[int, Http2Stream] = {}  # streams with something waiting, who waits longest first
+        self.blocked: dict[int, Http2Stream] = {}  # streams with waiting data, longest waiting first
         self.is_write_paused = False
         self.is_gone = False
 
@@ -212,19 +212,19 @@ class Http2Connection(asyncio.Protocol):
         self.flush()
 
     def close(self) -> None:
-        """End the connection now, whatever is under way."""
+        """Close the connection now, with all its streams."""
         if not self.is_gone:
             self._transport.abort()
 
     # -- for streams -----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Not while the transport is full: what the engine holds back is bounded by its flood guard."""
+        """Write, unless the transport is full. The flood guard bounds what the engine then holds back."""
         if not self.is_write_paused:
             self._write()
 
     def end(self) -> None:
-        """Send what there is, and close."""
+        """Send what is queued, and close."""
         self._write()
         self._transport.close()
 
@@ -243,7 +243,7 @@ class Http2Connection(asyncio.Protocol):
         return self.engine.receive(data, self.loop.time())
 
     def handle(self, event: Event) -> None:
-        """What both sides do; each side has events of its own before it."""
+        """Handle an event. Subclasses handle their own events first."""
         match event:
             case WindowOpened(stream_id=0) | SettingsChanged():
                 self.unblock()
@@ -263,6 +263,6 @@ class Http2Connection(asyncio.Protocol):
                 self.blocked[stream_id] = stream
             elif not stream.is_over:
                 is_sent = stream.push()
-                self.flush()  # so that the transport can say when it is enough
+                self.flush()  # so that the transport can pause us
                 if is_sent:
                     stream.resumed()

@@ -1,8 +1,8 @@
-"""The client's side of HTTP/2: every stream of an inner connection is an exchange of its own (RFC 9113).
+"""HTTP/2 from a client: each stream of an inner connection is one exchange (RFC 9113).
 
-A malformed request costs its stream, not its neighbours. A stream that its client resets in the same read in which it
-was opened never becomes an exchange (CVE-2023-44487). A connection ends in two steps (RFC 9113 section 6.8): the client
-is told first, and only when it has heard that, which its answer to a PING shows, are its streams counted.
+A malformed request resets its stream only. A stream that is opened and reset in one read never becomes an exchange
+(CVE-2023-44487). A connection closes in two steps (RFC 9113 section 6.8): the client is told first, and its streams are
+final only when its answer to a PING shows that it has read that.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from waypoint.http.limits import inner_reason
 from waypoint.http.trailers import request_trailers
 
 _ROUND_TRIP_SECONDS = 5.0
-"""For a client's answer to the PING; one that is frozen, or answers none, is waited for no longer."""
+"""Time limit for the client's answer to the PING."""
 _SWEEP_SECONDS = 5.0
 
 
 class ServerStream(Http2Stream):
-    """Implements `events.Downstream` for the one exchange it carries."""
+    """Implements `events.Downstream` for one exchange."""
 
     __slots__ = ("_body_bytes", "_body_since", "_pushed_before", "_stalled_since", "exchange", "has_deadlines")
 
@@ -37,7 +37,7 @@ class ServerStream(Http2Stream):
     def __init__(self, connection: "Http2Server", stream_id: int) -> None:
         super().__init__(connection, stream_id)
         self.exchange: RequestSink | None = None
-        self.has_deadlines = True  # for the request's body
+        self.has_deadlines = True  # whether the request's body has a deadline
         self._body_bytes = 0
         self._body_since = self._stalled_since = connection.loop.time()
         self._pushed_before = 0
@@ -57,7 +57,7 @@ class ServerStream(Http2Stream):
         self._send_headers(h2.format_response(head, EMPTY), False)
 
     def _send_headers(self, headers: Headers, end_stream: bool) -> bool:
-        """False when the stream is over."""
+        """Send headers. Returns False if the stream has ended."""
         if self.is_over:
             return False
         try:
@@ -101,7 +101,7 @@ class ServerStream(Http2Stream):
             self.end(trailers)
 
     def sent(self) -> None:
-        if not self.is_received:  # RFC 9113 section 8.1: the rest of the request is not wanted
+        if not self.is_received:  # RFC 9113 section 8.1: the rest of the request is not needed
             self._connection.engine.reset(self.stream_id, ErrorCode.NO_ERROR)
         self.close()
 
@@ -110,7 +110,7 @@ class ServerStream(Http2Stream):
             self.exchange.resume_response()
 
     def check(self, now: float, stall_seconds: float) -> None:
-        """End the stream when its client is too slow, sending or reading."""
+        """End the stream if its client is too slow, in sending or reading."""
         settings = self._connection.settings
         if not self._waiting or self.pushed != self._pushed_before:
             self._pushed_before = self.pushed
@@ -132,7 +132,7 @@ class ServerStream(Http2Stream):
             self.exchange.request_failed(error)
 
     def lost(self) -> None:
-        """The client has cut the stream, or is gone."""
+        """The client has reset the stream or disconnected."""
         self.close()
         if self.exchange is not None:
             exchange, self.exchange = self.exchange, None
@@ -140,8 +140,11 @@ class ServerStream(Http2Stream):
 
 
 class Http2Server(Http2Connection):
-    """`begin(stream, head, body)` makes an exchange, which is then started; `refused(error)` reports a request that
-    never became one, and gives its answer. The same as for `Http1Server`."""
+    """One connection from a client.
+
+    `begin(stream, head, body)` creates an exchange, which is then started. `refused(error)` reports a request that
+    never became an exchange, and returns its response. The same applies to `Http1Server`.
+    """
 
     __slots__ = (
         "_begin",
@@ -171,7 +174,7 @@ class Http2Server(Http2Connection):
         self._refused = refused
         self._on_closed = on_closed
         self._farewell = Farewell(self.engine)
-        self._is_closing = False  # the end needs not be waited for once it has
+        self._is_closing = False  # close as soon as it has
         self._round_trip: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -193,14 +196,14 @@ class Http2Server(Http2Connection):
             stream.lost()
 
     def policies_changed(self) -> None:
-        """Requests that are no longer allowed end."""
+        """End requests that are no longer allowed."""
         for stream in list(self.streams.values()):
             assert isinstance(stream, ServerStream)
             if stream.exchange is not None:
                 stream.exchange.policies_changed()
 
     def announce_close(self) -> None:
-        """Ask for no new streams; those that come nevertheless are served."""
+        """Ask the client to open no new streams. Those that it still opens are served."""
         if self._farewell.is_announced or self.is_gone:
             return
         self._farewell.announce()
@@ -208,7 +211,7 @@ class Http2Server(Http2Connection):
         self.flush()
 
     def close_when_idle(self) -> None:
-        """Ask for no new streams, and close when the last one has ended."""
+        """Ask the client to open no new streams, and close when the last one has ended."""
         if self._is_closing or self.is_gone:
             return
         self._is_closing = True
@@ -281,7 +284,7 @@ class Http2Server(Http2Connection):
             exchange.request_end([])
 
     def _check_head(self) -> None:
-        """End a connection whose head doesn't become whole: nobody else's frames may come before it does."""
+        """Close a connection with an incomplete head that is late, since it blocks all other frames."""
         self._head_timer = None
         since, now = self.engine.head_since, self.loop.time()
         if since is None:
@@ -311,5 +314,5 @@ class Http2Server(Http2Connection):
             stream.check(now, stall_seconds)
         if not self.streams and now - self._idle_since >= self.settings.idle_http_seconds:
             self.close_when_idle()
-        if not self.is_gone:  # streams may still come until the client has heard
+        if not self.is_gone:  # streams may still arrive until the client has read the GOAWAY
             self._timer = self.loop.call_later(_SWEEP_SECONDS, self._sweep)

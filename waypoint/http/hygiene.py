@@ -1,8 +1,8 @@
-"""Makes the one canonical head, or refuses: what routing and policies see is what is forwarded, byte for byte.
+"""Build the canonical head, or reject the message. Policies and routing see exactly what is forwarded.
 
-Everything that two programs could read differently is settled here, before any decision: where the message goes
-(authority, path), where it ends (framing), and which headers concern one hop only and stay behind (RFC 9110 7.6.1).
-Paths are normalised as Istio's BASE does unless a setting says otherwise (`policies.path_normalization`).
+Everything that two programs could interpret differently is decided here, before any policy: the message's destination
+(authority, path), its end (framing), and which headers are hop-by-hop and not forwarded (RFC 9110 7.6.1). Paths are
+normalized like Istio's BASE, unless a setting says otherwise (`policies.path_normalization`).
 """
 
 import re
@@ -28,7 +28,7 @@ _NORMALIZATIONS = {
     mode: PathNormalization(mode) for mode in ("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 }
 
-# Claims of identity or of a neighbouring proxy: never from a client, never to an application.
+# Headers that carry identity or come from a neighbouring proxy: never accepted from clients or sent to applications.
 _NEVER_FORWARDED = frozenset(
     {
         b"keep-alive",
@@ -41,8 +41,8 @@ _NEVER_FORWARDED = frozenset(
         b"x-forwarded-client-cert",
     }
 )
-# Those that HTTP/1.1's parser knows (its list is IANA's, without those of RTSP). Policies compare methods by their
-# letters and some applications don't, so that no other spelling gets past; others are a setting's (`extra_methods`).
+# The methods that the HTTP/1.1 parser knows (IANA's list, without RTSP). Policies compare methods case-sensitively
+# and some applications do not, so other spellings are rejected. The setting `extra_methods` adds methods.
 _METHODS = frozenset(
     {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"QUERY", b"PURGE", b"LINK", b"UNLINK"}
     | {b"COPY", b"LOCK", b"MKCOL", b"MOVE", b"PROPFIND", b"PROPPATCH", b"SEARCH", b"UNLOCK", b"ACL", b"REPORT"}
@@ -50,7 +50,7 @@ _METHODS = frozenset(
     | {b"M-SEARCH", b"NOTIFY", b"SUBSCRIBE", b"UNSUBSCRIBE"}
 )
 _WORKLOAD_BAGGAGE = (b"k8s.", b"service.name", b"service.version", b"app.name", b"app.version")
-# What a client asks of us: `policies.overrides`.
+# Headers that configure this proxy: `policies.overrides`.
 _OVERRIDES = frozenset(
     {
         b"x-envoy-retry-on",
@@ -66,7 +66,7 @@ _OVERRIDES = frozenset(
 
 
 def _with_underscores(names: Iterable[bytes]) -> frozenset[bytes]:
-    """These names with one or more of their hyphens as underscores."""
+    """Return the names with one or more hyphens replaced by underscores."""
     spellings = (
         b"".join(part + joint for part, joint in zip(parts, (*joints, b""), strict=True))
         for parts in (name.split(b"-") for name in names)
@@ -75,7 +75,7 @@ def _with_underscores(names: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(spelling for spelling in spellings if b"_" in spelling)
 
 
-# CGI and its heirs know no difference between `-` and `_`: these would be read as what was taken out.
+# CGI and its successors do not distinguish `-` and `_`, so these would be read as the removed headers.
 _DISGUISED = _with_underscores({*_NEVER_FORWARDED, b"content-length", b"transfer-encoding"})
 _REQUEST_SPECIAL = (
     _NEVER_FORWARDED
@@ -98,10 +98,10 @@ _RESPONSE_SPECIAL = _NEVER_FORWARDED | {
     b"transfer-encoding",
     b"connection",
     b"upgrade",
-    b"server",  # the proxy says its own
+    b"server",  # the proxy sets its own
     b"x-envoy-upstream-service-time",
 }
-# Connection may not take these away from us or from the application. `te` is rightly named there, and is our matter.
+# Connection must not remove these. `te` is listed there legitimately, and is handled separately.
 _NOT_NOMINABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
 _NOT_NOMINABLE_PREFIXES = (b":", b"x-forwarded-")
 
@@ -109,7 +109,7 @@ _NOT_NOMINABLE_PREFIXES = (b":", b"x-forwarded-")
 def canonical_request(
     method: bytes, target: bytes, raw: list[Header], settings: HttpSettings = _DEFAULTS
 ) -> tuple[RequestHead, Body]:
-    """The head of a request from the fields of its head, names in any case. Raises BadRequest."""
+    """Return the canonical head from a method, a target and raw fields. Raises BadRequest."""
     if method not in _METHODS and method not in settings.extra_method_names:
         raise _unknown_method(method)
     if settings.headers_with_underscores != "keep":
@@ -169,7 +169,7 @@ def canonical_request(
 
 
 def canonical_response(status: int, raw: list[Header], request_method: bytes) -> tuple[ResponseHead, Body, bool]:
-    """The head of a response, its body, and whether that is chunked. Raises UpstreamProtocolError."""
+    """Return the canonical head, the body, and whether it is chunked. Raises UpstreamProtocolError."""
     if not 100 <= status <= 599:
         raise UpstreamProtocolError(f"the response has status {status}")
     headers: Headers = []
@@ -206,7 +206,7 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
 
 
 def _unknown_method(method: bytes) -> BadRequest:
-    if method == b"TRACE":  # it would show to a script what the browser keeps from it
+    if method == b"TRACE":  # its response would reveal to scripts what browsers hide from them
         return BadRequest("http1.method_not_allowed", status=405)
     return BadRequest("http1.invalid_method_encountered")
 
@@ -219,7 +219,7 @@ def _without_underscores(raw: list[Header], settings: HttpSettings) -> list[Head
 
 
 def _without_workload(baggage: bytes) -> bytes:
-    """W3C baggage without the members by which proxies tell each other whose a request is."""
+    """Remove baggage members that describe a workload to other proxies."""
     members = (member.strip(b" \t") for member in baggage.split(b","))
     return b",".join(it for it in members if it and not it.lower().startswith(_WORKLOAD_BAGGAGE))
 
@@ -235,7 +235,7 @@ def _tokens(connection: bytes) -> set[bytes]:
 
 
 def _nominated(connection: bytes, most: int) -> set[bytes]:
-    """What a client's Connection names; raises BadRequest when that is a trick."""
+    """Return the names in a client's Connection header. Raises BadRequest if it must not name one of them."""
     if connection.count(b",") >= most:
         raise BadRequest("connection_header_sanitization", limit="nominated_headers")
     names = _tokens(connection)
@@ -251,7 +251,7 @@ def _without_nominated(headers: Headers, names: set[bytes]) -> Headers:
 
 
 def _other_form(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes, bytes | None]:
-    """Absolute form, whose authority wins over Host (RFC 9112 3.2.2), or `*` for OPTIONS."""
+    """Parse the absolute form, whose authority overrides Host (RFC 9112 3.2.2), or `*` for OPTIONS."""
     if target == b"*" and method == b"OPTIONS":
         return target, host
     absolute = _ABSOLUTE(target)
@@ -262,7 +262,7 @@ def _other_form(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes
 
 
 def _canonical_host(host: bytes) -> bytes:
-    """In lower case and without the dot that ends an absolute name."""
+    """Return the host in lower case and without a trailing dot."""
     match = _HOST(host)
     if match is None:
         raise BadRequest("invalid_host_header")
@@ -282,7 +282,7 @@ def _normal_target(target: bytes, normalization: str) -> tuple[bytes, bytes, byt
 
 
 def normal_path(path: bytes, normalization: str = "BASE") -> bytes:
-    """A path as the setting `path_normalization` wants it. Raises BadRequest for one that can be read in two ways."""
+    """Normalize a path according to the setting `path_normalization`. Raises BadRequest if it is ambiguous."""
     try:
         return _NORMALIZATIONS[normalization].of_request(path)
     except ValueError:

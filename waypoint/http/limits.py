@@ -1,4 +1,4 @@
-"""What we allow a peer on an HTTP/2 connection inside of a tunnel, out of the settings; see `l4.hbone.limits`."""
+"""HTTP/2 limits of connections inside a tunnel, taken from the settings. See `l4.hbone.limits`."""
 
 from l4.config.settings import Settings
 from l4.hbone.limits import MALFORMED
@@ -16,12 +16,12 @@ _NAMES = {
 
 
 def inner_limits_of(settings: Settings) -> Limits:
-    """A malformed head ends its own stream: requests of many authors share the connection."""
+    """Limits inside a tunnel. A malformed head resets its stream, since many clients share the connection."""
     own = settings.of(HttpSettings)
     sizes = {field: getattr(own, name) for field, name in _NAMES.items()}
     return Limits(**sizes, allow_connect_protocol=True, flood=settings.of(FloodLimits))
 
 
 def inner_reason(reason: str) -> str:
-    """What a refusal on such a connection is counted under, given the `reason` of the engine's event."""
+    """Return the metric label of a refusal inside a tunnel, given the engine's `reason`."""
     return _NAMES.get(reason, reason or MALFORMED)

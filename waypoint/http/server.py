@@ -1,8 +1,8 @@
-"""The client's side of HTTP/1.1: a tunnel's bytes become requests, one exchange after the other.
+"""HTTP/1.1 from a client: a tunnel's bytes become requests, handled one after the other.
 
-Requests that come while an exchange is under way (pipelining) wait here, in order and bounded; the tunnel is not read
-while any of them wait. Malformed requests are answered in their turn and end the connection. A connection that ends
-with an answer lingers: it is closed when the client has closed its side too, or after a while.
+Pipelined requests wait here, in order and bounded; while any waits, the tunnel is not read. Malformed requests are
+answered in their turn, and the connection then ends. A connection that ends with a response lingers: it is closed when
+the client has closed its side, or after some time.
 """
 
 import asyncio
@@ -19,14 +19,16 @@ from waypoint.http.h1_request import RequestReader
 from waypoint.http.settings import HttpSettings
 
 _PACE_SECONDS = 10.0
-"""How often the pace of a request's body is looked at."""
+"""Interval of checks of a request body's pace."""
 QUIET_SECONDS = 1.0
-"""A connection that was in use so lately is not closed by us, when we stop: its client may be sending at this moment.
-It gets `connection: close` with its next answer, or is closed when it has been quiet for so long."""
+"""While we stop: minimum idle time before we close a connection, since its client may be sending a request.
+
+Until then its next response carries `connection: close`.
+"""
 
 
 class _Waiting:
-    """A request that came before its turn."""
+    """A pipelined request."""
 
     __slots__ = ("body", "chunks", "head", "is_http10", "is_kept_alive", "size", "trailers")
 
@@ -41,10 +43,10 @@ class _Waiting:
 
 
 class Http1Server(asyncio.Protocol):
-    """Implements `events.Downstream` for the one exchange that is under way.
+    """Implements `events.Downstream` for the current exchange.
 
-    `begin(server, head, body)` makes an exchange, which is then started; `refused(error)` reports a request that never
-    became one, and gives its answer.
+    `begin(server, head, body)` creates an exchange, which is then started. `refused(error)` reports a request that
+    never became an exchange, and returns its response.
     """
 
     __slots__ = (
@@ -93,26 +95,26 @@ class Http1Server(asyncio.Protocol):
         self._on_closed = on_closed
         self._reader = RequestReader(self, self._settings)
         self._waiting: deque[_Waiting] = deque()
-        self._refusal: ExchangeError | None = None  # of the request after those that wait
+        self._refusal: ExchangeError | None = None  # error of the request after the waiting ones
         self._exchange: RequestSink | None = None
         self._head: RequestHead | None = None  # of the exchange's request
         self._request_is_complete = True
-        self._is_opaque = False  # what the client sends is no HTTP
+        self._is_opaque = False  # the client sends another protocol
         self._is_kept_alive = True
-        self._is_draining = False  # the next answer says that it is the last one
-        self._is_closing = False  # and without a next request, the connection is closed
+        self._is_draining = False  # the next response is the last one
+        self._is_closing = False  # and if no request arrives, the connection is closed
         self.protocol = "HTTP/1.1"  # of the exchange's request
         self._is_http10 = False
         self._is_chunked = False
         self._is_write_paused = False
         self._is_request_paused = False
-        self._is_ended = False  # no further request is read
+        self._is_ended = False  # read no further request
         self._timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._awaited_head = 0  # which one the timer is for
+        self._awaited_head = 0  # number of the head that the timer belongs to
         self._body_timer: asyncio.TimerHandle | None = None
-        self._watched_head = 0  # whose body the timer is for
+        self._watched_head = 0  # number of the head whose body the timer belongs to
         self._body_since = 0.0
         self._body_bytes = 0
         self._loop = asyncio.get_running_loop()
@@ -138,7 +140,7 @@ class Http1Server(asyncio.Protocol):
             self._watch_body()
 
     def eof_received(self) -> bool:
-        """The client will send nothing more; what it asked for is still answered."""
+        """The client sends nothing more. Requests received so far are still answered."""
         if self._is_opaque and self._exchange is not None:
             self.request_end([])
         elif not self._is_ended and (not self._request_is_complete or self._reader.is_in_head):
@@ -205,9 +207,9 @@ class Http1Server(asyncio.Protocol):
         if self._is_http10 and body.length is None:
             self._is_kept_alive = False
         if not self._request_is_complete:
-            self._is_kept_alive = False  # whether the rest of the request comes is uncertain
+            self._is_kept_alive = False  # the rest of the request may not arrive
         elif self._is_draining and not self._waiting and self._refusal is None:
-            self._is_kept_alive = False  # not before those that were sent ahead have been answered
+            self._is_kept_alive = False  # not before pipelined requests have been answered
         closes = not self._is_kept_alive and not body.is_opaque
         is_old = self._is_http10
         data = format_response_http10(head, body, closes) if is_old else format_response(head, body, closes)
@@ -261,16 +263,16 @@ class Http1Server(asyncio.Protocol):
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def policies_changed(self) -> None:
-        """A request that is no longer allowed ends; the connection stays, if its response had not begun."""
+        """End a request that is no longer allowed. The connection stays open if its response had not begun."""
         if self._exchange is not None:
             self._exchange.policies_changed()
 
     def announce_close(self) -> None:
-        """Say `connection: close` with the next answer, and close after it; meanwhile wait for the next request."""
+        """Send `connection: close` with the next response and close after it. Keep waiting for the next request."""
         self._is_draining = True
 
     def close_when_idle(self) -> None:
-        """The same, but don't wait for a next request for longer than a moment."""
+        """The same, but wait only briefly for the next request."""
         self._is_draining = self._is_closing = True
         self._close_if_quiet()
 
@@ -299,7 +301,7 @@ class Http1Server(asyncio.Protocol):
         self._exchange.start()
 
     def _next(self) -> None:
-        """The next pipelined request, as if it came now."""
+        """Start the next pipelined request."""
         if self._exchange is not None or self._transport.is_closing():
             return
         if not self._waiting:
@@ -328,13 +330,13 @@ class Http1Server(asyncio.Protocol):
             raise BadRequest("http1.too_many_pipelined_bytes", limit="pipelined_bytes")
 
     def _takes_trailers(self) -> bool:
-        return self._head is not None and self._head.get(b"te") is not None  # hygiene leaves no value but `trailers`
+        return self._head is not None and self._head.get(b"te") is not None  # hygiene allows only the value `trailers`
 
     def _refuse(self, error: ExchangeError) -> None:
-        """Answer what cannot be understood, after the exchanges before it, and end."""
+        """Answer an invalid request after the exchanges before it, and end the connection."""
         self._is_ended = True
         if self._waiting and self._waiting[-1].trailers is None:
-            self._waiting.pop()  # it is this one's body
+            self._waiting.pop()  # its body is the invalid part
         elif self._exchange is not None and not self._request_is_complete:
             self._is_kept_alive = False
             self._exchange.request_failed(error)
@@ -350,7 +352,7 @@ class Http1Server(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """End, but leave the client time to read: bytes that nobody reads could cost it the answer (RFC 9112 9.6)."""
+        """End, but give the client time to read: closing with unread data could lose the response (RFC 9112 9.6)."""
         self._is_ended = True
         self._refusal = None
         transport = self._transport
@@ -379,7 +381,7 @@ class Http1Server(asyncio.Protocol):
             self._await_head()
 
     def _watch_body(self) -> None:
-        """Look, after a while, whether the body still comes and at what pace."""
+        """Check later whether the body still arrives, and at what pace."""
         if self._settings.body_bytes_per_second and not self._is_opaque:
             self._watched_head = self._reader.head_count
             self._body_since = self._loop.time()

@@ -1,4 +1,4 @@
-"""The settings of HTTP between a client and the waypoint, and of what both sides read."""
+"""Settings of HTTP between a client and the waypoint, and of HTTP in general."""
 
 import re
 from dataclasses import dataclass
@@ -63,12 +63,12 @@ class HttpSettings(Section):
 
     @property
     def extra_method_names(self) -> frozenset[bytes]:
-        """Those of `extra_methods`."""
+        """The methods in `extra_methods`."""
         names = (name.strip() for name in self.extra_methods.split(","))
         return frozenset(name.encode() for name in names if name)
 
     def check(self) -> None:
         for method in self.extra_method_names:
             if not _METHOD(method) or method == b"CONNECT":
-                advice = "give names in capitals, such as REINDEX, separated by commas"
-                raise InvalidSetting(f"EXTRA_METHODS holds {method.decode()!r}; {advice}")
+                advice = "write method names in capitals, such as REINDEX, separated by commas"
+                raise InvalidSetting(f"EXTRA_METHODS contains {method.decode()!r}; {advice}")

@@ -1,7 +1,7 @@
-"""What an inner connection carries, from its first bytes: what a port doesn't declare, clients show by how they begin.
+"""Detect the protocol of an inner connection from its first bytes, for ports that do not declare one.
 
-Envoy's http_inspector looks at the same: the preface of HTTP/2, or a whole request line of HTTP/1. Anything that can't
-become either is opaque, at its first byte that can't be.
+Like Envoy's http_inspector, looks for the HTTP/2 preface or a complete HTTP/1 request line. A connection is opaque as
+soon as its bytes can be neither.
 """
 
 import re
@@ -24,7 +24,7 @@ class Sniffed(Enum):
 
 
 def sniff(data: bytes) -> Sniffed | None:
-    """None while it can't be told; never for more than a request line."""
+    """Return the protocol, or None if more bytes are needed. A request line is enough."""
     if is_http2(data) is not False:
         return Sniffed.HTTP2 if is_http2(data) else None
     line, end, _ = data.partition(b"\n")
@@ -34,7 +34,7 @@ def sniff(data: bytes) -> Sniffed | None:
 
 
 def is_http2(data: bytes) -> bool | None:
-    """Whether it begins with HTTP/2's preface; None while it still may."""
+    """Whether the data begins with the HTTP/2 preface. None if more bytes are needed."""
     if len(data) >= len(PREFACE):
         return data.startswith(PREFACE)
     return None if PREFACE.startswith(data) else False

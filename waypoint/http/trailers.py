@@ -1,9 +1,9 @@
-"""What may come after a body. Many programs read a trailer into the head (CGI, gRPC bridges, logs), and it comes when
-every decision has been made: so nothing that a decision could have looked at, or that only a proxy may say, is passed
-on in one (RFC 9110 section 6.5.1).
+"""Filter trailers. Many programs merge trailers into the head (CGI, gRPC bridges, logs), but trailers arrive after all
+decisions. Fields that a decision could depend on, or that only proxies set, are therefore removed (RFC 9110 section
+6.5.1).
 
-What remains is what trailers are for: digests, timings, signatures, and the status and metadata of gRPC. An underscore
-is taken for a hyphen, as CGI and its heirs do.
+What remains is what trailers are for: digests, timings, signatures, and gRPC status and metadata. An underscore counts
+as a hyphen, as in CGI and its successors.
 """
 
 from collections.abc import Container
@@ -12,7 +12,7 @@ from policies.attributes import Header, Headers
 from waypoint.errors import BadRequest
 from waypoint.http.settings import HttpSettings
 
-# Where a message ends, what its content is, who asks, where to go, and what only proxies say.
+# Framing, content, credentials, routing, and headers that only proxies set.
 _NEVER = frozenset(
     {b"transfer-encoding", b"content-length", b"host", b"connection", b"te", b"trailer", b"upgrade", b"keep-alive"}
     | {b"content-type", b"content-encoding", b"content-range", b"content-language", b"content-location"}
@@ -20,7 +20,7 @@ _NEVER = frozenset(
     | {b"authorization", b"www-authenticate", b"cookie", b"set-cookie", b"location", b"server", b"via", b"forwarded"}
 )
 _NEVER_BEGINS = (b":", b"proxy-", b"x-envoy-", b"x-forwarded-", b"access-control-")
-# What a request says about its client, which a response's metadata may well repeat.
+# Request headers about the client. Response metadata may legitimately repeat them.
 _NEVER_OF_REQUESTS = frozenset(
     {b"origin", b"referer", b"user-agent", b"baggage", b"traceparent", b"tracestate", b"x-request-id", b"x-real-ip"}
 )
@@ -28,7 +28,7 @@ _NEVER_BEGINS_OF_REQUESTS = (b"if-", b"sec-", b"x-istio-", b"x-b3-")
 
 
 def request_trailers(fields: list[Header], settings: HttpSettings) -> Headers:
-    """Raises BadRequest where a setting wants no underscores."""
+    """Return the trailers to forward. Raises BadRequest if a setting rejects underscores."""
     kept = []
     for name, value in response_trailers(fields):
         dashed = name.replace(b"_", b"-")
@@ -46,7 +46,7 @@ def response_trailers(fields: list[Header]) -> Headers:
 
 
 def without(trailers: Headers, names: Container[bytes]) -> Headers:
-    """Those that are none of these."""
+    """Return the trailers that have none of these names."""
     return [it for it in trailers if it[0] not in names and it[0].replace(b"_", b"-") not in names]
 
 

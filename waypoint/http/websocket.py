@@ -1,4 +1,4 @@
-"""The handshake of WebSocket (RFC 6455 section 1.3): a key that only a server which knows the protocol can answer."""
+"""The WebSocket handshake (RFC 6455 section 1.3): a key that only a WebSocket server can answer."""
 
 from base64 import b64encode
 from hashlib import sha1
@@ -12,5 +12,5 @@ def new_key() -> bytes:
 
 
 def accept_of(key: bytes) -> bytes:
-    """What `sec-websocket-accept` must be."""
+    """Return the `sec-websocket-accept` value for a key."""
     return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())

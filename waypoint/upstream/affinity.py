@@ -1,4 +1,4 @@
-"""An exchange that goes where others with the same key go, and gives its client a cookie as key where it has none."""
+"""Consistent hashing for one exchange. A client without a key gets one in a cookie."""
 
 from collections.abc import Callable, Container
 from typing import Protocol
@@ -18,7 +18,7 @@ class Sticky(Picker, Protocol):
 
 
 class Affinity:
-    """`key` is what the request brought; `new_key` is for a client that needs one."""
+    """`key` is the request's key. `new_key` creates one for a client without."""
 
     __slots__ = ("_cluster", "_cookie", "_key")
 
@@ -34,6 +34,6 @@ class Affinity:
         return self._cluster.pick(roll, avoid, self._key)
 
     def mark(self, headers: Headers, endpoint: Endpoint, now: float) -> None:
-        """Give the client its cookie."""
+        """Add the cookie for a client without a key."""
         if self._cookie is not None:
             headers.append((b"set-cookie", self._cookie))

@@ -1,11 +1,10 @@
-"""The attempts of one exchange: choose an endpoint, connect, send; and try again where the retry policy asks for it.
+"""Attempts of one exchange: select an endpoint, connect, send, and retry according to the retry policy.
 
-What is a reason to, and what the destination can bear, is decided in `retrying`. Most exchanges have a policy that asks
-for nothing of a response: then it goes straight to the exchange. Otherwise a `watch` looks at it, and one that is tried
-again is never seen by the exchange.
+`retrying` decides about retries. Most policies do not look at responses: the response then goes directly to the
+exchange. Otherwise `watch` examines it, and the exchange never sees a response that is retried.
 
-The request's body is kept for this up to a bound; beyond it, what was sent is gone, and there is no further attempt.
-Between two attempts the client is held back at the bound: Envoy, which lets it go on, must answer 507 there.
+The request's body is kept for retries up to a limit. Beyond it, the body cannot be sent again, and there is no further
+attempt. Between two attempts the client is paused at the limit. Envoy does not pause, and must answer 507 there.
 """
 
 import asyncio
@@ -46,11 +45,11 @@ from waypoint.upstream.watch import Discarded, Watch
 log = logging.getLogger(__name__)
 
 
-_DNS_GRACE_SECONDS = 1.0  # beyond what a look-up may take: by then it has told that it failed
+_DNS_GRACE_SECONDS = 1.0  # added to the lookup timeout, so that a failure is reported first
 
 
 class AttemptSink(ResponseSink, Protocol):
-    """The exchange: takes the response, or the error when no attempt is left."""
+    """The exchange, which receives the response, or the error if no attempt is left."""
 
     def attempt_began(self, endpoint: Endpoint, head_bytes: int) -> None: ...
 
@@ -64,7 +63,7 @@ class Picker(Protocol):
 
 
 class Attempts:
-    """`is_http2`: what the endpoint speaks. `picker`: who knows better than the cluster which endpoint to take."""
+    """`is_http2` is the endpoint's protocol. `picker` replaces the cluster's choice of an endpoint."""
 
     __slots__ = (
         "_body",
@@ -120,19 +119,19 @@ class Attempts:
         self._client: Http1Client | ClientStream | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._retrying: Retrying | None = None
-        self._chunks: list[bytes] = []  # the body so far, while it is needed
+        self._chunks: list[bytes] = []  # the body so far, while a retry may need it
         self._size = 0
         self._trailers: Headers | None = None  # None until the request is complete
         self._is_replayable = True
         self._judges = cluster.config.outlier is not None
         self._is_watched = policy.looks_at_responses or policy.per_try_timeout is not None or self._judges
-        self._timer: asyncio.TimerHandle | None = None  # the pause before an attempt, then the attempt's own limit
+        self._timer: asyncio.TimerHandle | None = None  # the delay before an attempt, then the attempt's time limit
         self._is_over = False
 
     # -- the request -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin an attempt: on an idle connection at once, else as soon as one stands."""
+        """Start an attempt: at once on an idle connection, else when a connection is established."""
         try:
             self._begin()
         except Exception as error:
@@ -169,7 +168,7 @@ class Attempts:
             self._overflow(ClusterEvent.REQUEST_OVERFLOW)
 
     def send_body(self, data: bytes) -> bool:
-        """Pass on a part of the body; False to be sent no more until `resume_upstream`."""
+        """Forward a part of the body. Returns False if no more may be sent until `resume_upstream`."""
         client = self._client
         if self._is_replayable:
             self._chunks.append(data)
@@ -188,13 +187,13 @@ class Attempts:
             self._client.send_end(trailers)
 
     def hold(self) -> None:
-        """The client has seen something of this attempt, or the body is too large to keep: there is no other."""
+        """Allow no further attempt: the client has seen a part of the response, or the body is too large to keep."""
         self._is_replayable = False
         self._chunks.clear()
 
     def abort(self, *, is_late: bool = False) -> None:
-        """Nobody waits for the answer any more: let go of connection, tunnel and endpoint. `is_late`: because it took
-        too long."""
+        """Nobody needs the response any more: release connection, tunnel and endpoint. `is_late`: because of a
+        timeout."""
         if not self._is_over:
             if is_late and self._judges and self._live is not None:
                 self._cluster.record(self._live, Outcome(Ending.TIMEOUT))
@@ -202,7 +201,7 @@ class Attempts:
             self._end()
 
     def finished(self) -> None:
-        """The response is whole."""
+        """The response is complete."""
         if self._retrying is not None:
             self._retrying.finished()
         self._end()
@@ -239,12 +238,12 @@ class Attempts:
             if task is not None and task.cancelling():
                 raise
             self._connected()
-            self.failed(UpstreamConnectFailed("what it waited for was cancelled"))
+            self.failed(UpstreamConnectFailed("the connection attempt was cancelled"))
         except Exception as error:
             self._broke(error)
 
     async def _await_names(self) -> None:
-        """Begin when it is known where the names of the endpoints lead, or when that has taken too long."""
+        """Start when the endpoints' names have been resolved, or when that has taken too long."""
         try:
             names = self._originator.settings.of(DnsSettings)
             await self._cluster.first_answer(names.dns_timeout_seconds + _DNS_GRACE_SECONDS)
@@ -258,14 +257,14 @@ class Attempts:
             self._broke(error)
 
     def _connected(self) -> None:
-        """Nothing is waited for any more."""
+        """Waiting for a connection has ended."""
         if self._connecting is not None:
             self._connecting = None
             self._cluster.circuit.pending -= 1
 
     def _send(self, client: Http1Client | ClientStream) -> None:
         assert self._live is not None
-        if not self._cluster.circuit.take_request():  # others were faster while this one waited
+        if not self._cluster.circuit.take_request():  # other requests took the room while this one waited
             if isinstance(client, Http1Client):
                 self._live.give_back(client)
             self._overflow(ClusterEvent.REQUEST_OVERFLOW)
@@ -290,13 +289,13 @@ class Attempts:
             self.hold()
             if takes_more:
                 self._sink.resume_upstream()
-        elif takes_more and self.count > 1:  # the endpoint before may have had no room
+        elif takes_more and self.count > 1:  # the previous endpoint may have had no room
             self._sink.resume_upstream()
         if self._trailers is not None:
             client.send_end(self._trailers)
 
     def _limit(self) -> None:
-        """Begin the time that one attempt has for its response, when there is an attempt and a whole request."""
+        """Start the attempt's time limit once an attempt runs and the request is complete."""
         if self._trailers is not None and self._live is not None and self._policy.per_try_timeout is not None:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_later(self._policy.per_try_timeout, self._timed_out)
@@ -310,7 +309,7 @@ class Attempts:
     # -- another one, or the end -----------------------------------------------------------------------------------
 
     def failed(self, error: ExchangeError) -> None:
-        """The attempt under way brought no response: try again, or tell the exchange."""
+        """The current attempt brought no response: retry, or report to the exchange."""
         if self._is_over:
             return
         client = self._client
@@ -328,7 +327,7 @@ class Attempts:
         self._sink.attempts_failed(error)
 
     def answered(self, head: ResponseHead, body: Body) -> Discarded | None:
-        """The response to a watched attempt. None: it is the one to show; otherwise what takes the rest of it."""
+        """Examine the response of a watched attempt. Returns None to show it, else a sink for the rest of it."""
         self._stop_timer()
         client = self._client
         assert client is not None
@@ -341,7 +340,7 @@ class Attempts:
         return None
 
     def _tries_again(self, outcome: Outcome) -> bool:
-        """Leave this attempt for another one, if there is a reason to and nothing against it."""
+        """Replace this attempt by a retry, if the policy asks for it and nothing prevents it."""
         policy, live = self._policy, self._live
         if live is None or not self._is_replayable:
             return False
@@ -357,8 +356,8 @@ class Attempts:
         return True
 
     def _broke(self, error: Exception) -> None:
-        """The program itself failed: log the trace, and tell the exchange, which would wait for ever."""
-        log.error("an attempt at %s failed inside of the waypoint", self._cluster.config.name, exc_info=error)
+        """A bug caused an exception: log the trace and tell the exchange, which would wait forever otherwise."""
+        log.error("internal error during an attempt at %s", self._cluster.config.name, exc_info=error)
         if not self._is_over:
             self._break_off()
             self._end()
@@ -378,7 +377,7 @@ class Attempts:
             self._client.abort()
 
     def _leave(self) -> None:
-        """The attempt is over, if there was one."""
+        """End the current attempt, if there is one."""
         if self._client is not None:
             self._cluster.circuit.requests -= 1
         live, self._live, self._client = self._live, None, None

@@ -1,4 +1,4 @@
-"""The balancer of one destination over the endpoints that may be picked now; made anew when these change."""
+"""Load balancer of one destination over its available endpoints. Rebuilt when these change."""
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Protocol
@@ -20,7 +20,7 @@ Roll = Callable[[], float]
 
 class Balancer(Protocol):
     def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
-        """One of at least one; one of those to avoid only when there is no other."""
+        """Pick an endpoint. One in `avoid` is picked only if there is no other."""
 
 
 def balancer(balancing: Balancing, candidates: Sequence[LiveEndpoint], roll: Roll) -> Balancer:
@@ -38,8 +38,7 @@ def balancer(balancing: Balancing, candidates: Sequence[LiveEndpoint], roll: Rol
 
 
 def prepare(config: ClusterConfig) -> None:
-    """Make the tables that a cluster will ask for, which takes up to 30 ms each: in the thread that compiles, so that
-    the loop finds them made."""
+    """Build a cluster's hash tables in advance, in the compiling thread, since each takes up to 30 ms."""
     make = {Method.RING_HASH: ring_of, Method.MAGLEV: maglev_of}.get(config.balancing.method)
     if make is not None:
         for rank in {endpoint.rank for endpoint in config.endpoints}:
@@ -47,18 +46,17 @@ def prepare(config: ClusterConfig) -> None:
 
 
 def _members(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int], ...]:
-    """By the names that Istio's waypoint gives to endpoints, so that keys meet the same ones as there."""
+    """Use the endpoint names of Istio's waypoint, so that keys map to the same endpoints as there."""
     return tuple((endpoint.name, endpoint.weight) for endpoint in endpoints)
 
 
 def _others(candidates: Sequence[LiveEndpoint], avoid: Container[Endpoint]) -> Sequence[LiveEndpoint]:
-    """Envoy rolls again, five times at most, and may end at an avoided endpoint although another one is there."""
+    """Exclude endpoints in `avoid`. Envoy instead retries up to five times and may pick one that it should avoid."""
     return [live for live in candidates if live.endpoint not in avoid] or candidates
 
 
 class Ranked:
-    """Over one balancer for each rank, with its share of all requests, the first one before the others. Requests with
-    one key meet one rank."""
+    """One balancer per rank, with its share of all requests, in order of rank. Equal keys select the same rank."""
 
     __slots__ = ("_balancers", "_shares")
 
@@ -121,7 +119,7 @@ class _InTurn:
 
 
 class _Hashed:
-    """Where a request has no key, or its endpoint is to be avoided, chance decides."""
+    """Pick by key. Requests without a key, or with an endpoint to avoid, are balanced randomly."""
 
     __slots__ = ("_candidates", "_table")
 

@@ -1,8 +1,8 @@
-"""Destinations that have no endpoints of their own: requests go on to the address that they called, or to the host that
-they name, which is looked up. Each such address or host gets a small cluster, a branch, when it is first asked for.
+"""Destinations without own endpoints, whose requests go to the called address or to the resolved host of the request.
 
-All branches of one destination share its circuit and its retry budget. There is a bound to how many there are; one that
-nobody has used for a while goes, and the one that was used longest ago goes first where room is needed.
+Each address or host gets a small cluster, a branch, on first use. All branches of a destination share its circuit
+breaker and retry budget. Their number is bounded: idle branches are removed after some time, and the least recently
+used first if room is needed.
 """
 
 import logging
@@ -23,17 +23,17 @@ from waypoint.errors import NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
 log = logging.getLogger(__name__)
 
 MAX_BRANCHES = 1024
-"""Of one destination; Envoy's bound for the names of a dynamic forward proxy."""
+"""Limit per destination; Envoy's limit for a dynamic forward proxy."""
 IDLE_SECONDS = 300.0
-_BUSY_SECONDS = 10.0  # longer than a name is waited for: who has just been given a branch may not have begun yet
-_MAX_LOOKS = 16  # for one that may go, where room is needed
+_BUSY_SECONDS = 10.0  # longer than a DNS lookup, since a request that just got its branch may not have started yet
+_MAX_LOOKS = 16  # branches examined for removal when room is needed
 _Key = tuple[str, str, str]
 
 
 class Live(Protocol):
     @property
     def is_busy(self) -> bool:
-        """Whether anything is under way to it."""
+        """Whether any attempt is active."""
 
 
 C = TypeVar("C", bound=Live)
@@ -52,7 +52,7 @@ class _Branch(Generic[C]):
 
 
 class Branches(Generic[C]):
-    """`begin` makes a live cluster of a configuration, `change` gives it another one, `end` lets go of it."""
+    """`begin` creates a live cluster for a configuration, `change` reconfigures it, and `end` releases it."""
 
     def __init__(
         self,
@@ -80,9 +80,12 @@ class Branches(Generic[C]):
         return len(self._branches)
 
     def at(self, called: str, host: bytes, registry: Registry) -> C:
-        """The branch for a request that called an address, or a name, and names a host, if it names any. Raises
-        RouteNotFound for hosts that are not the destination's, NoHealthyEndpoint for addresses that aren't, and
-        UpstreamOverflow."""
+        """Return the branch for a request to the address or name `called` with the authority `host`, which may be
+        empty.
+
+        Raises RouteNotFound for a host outside the destination, NoHealthyEndpoint for an address outside it, and
+        UpstreamOverflow.
+        """
         if self._followed.by is Follows.HOST:
             return self._of_host(host or called.encode())
         return self._of_address(called, host, registry)
@@ -92,7 +95,7 @@ class Branches(Generic[C]):
         return self._followed
 
     def follow(self, config: ClusterConfig) -> None:
-        """Take another configuration that follows the same: each branch stays, with what is known of it."""
+        """Apply a new configuration of the same kind. Branches keep their state."""
         self._config = config
         for branch in self._branches.values():
             self._change(branch.cluster, branch.config())
@@ -102,7 +105,7 @@ class Branches(Generic[C]):
             self._end(self._branches.popitem()[1].cluster)
 
     def sweep(self) -> None:
-        """Let those go that nobody uses; the ones used longest ago stand in front."""
+        """Remove idle branches, least recently used first."""
         since = self._clock() - IDLE_SECONDS
         for key, branch in list(self._branches.items()):
             if branch.used_at > since:
@@ -138,7 +141,7 @@ class Branches(Generic[C]):
     def _with(
         self, name: str | None, endpoints: tuple[Endpoint, ...] = (), names: tuple[NamedEndpoint, ...] = ()
     ) -> ClusterConfig:
-        """TLS asks for the host that the request names, where the rule gives no name of its own."""
+        """Return the configuration of a branch. TLS uses the request's host, unless the rule configures a name."""
         tls = self._config.tls
         if tls is not None and name is not None and tls.server_name == self._config.service.hostname:
             tls = replace(tls, host=name)

@@ -1,7 +1,7 @@
-"""One destination with its live state: its endpoints, what is under way to it, and which of them may be picked.
+"""A destination's live state: endpoints, active requests, and which endpoints are available.
 
-This outlives snapshots: `reconcile` takes a new configuration and keeps the state of the endpoints that stay. The
-configuration decides nothing here, and nothing here is ever read by it.
+The state outlives snapshots: `reconcile` applies a new configuration and keeps the state of remaining endpoints. The
+configuration never depends on this state.
 """
 
 import asyncio
@@ -28,14 +28,16 @@ from waypoint.upstream.events import ClusterEvent, Note
 
 log = logging.getLogger(__name__)
 
-_MAX_SCOPES = 64  # rules with sessions that lead to one cluster; beyond it their tables are made anew
-_FULL_WEIGHT = 100  # of an endpoint with weight 1, so that a share of it is a whole number
+_MAX_SCOPES = 64  # number of cached session tables (one per rule); all are rebuilt when it is exceeded
+_FULL_WEIGHT = 100  # scaled weight of an endpoint with weight 1, so that its shares are whole numbers
 
 
 class Cluster:
-    """`note` is told of what befalls it. `answered`: the names of its endpoints have been looked up once, with or
-    without success. `branches` are there for a destination without endpoints of its own, their `trunk`: they count
-    against the same bounds."""
+    """One live destination. `note` receives its events.
+
+    `answered` is set when the endpoints' names have been resolved once, successfully or not. A destination without own
+    endpoints has `branches`, and is their `trunk`; branches count against its limits.
+    """
 
     __slots__ = (
         "_balancer",
@@ -80,7 +82,7 @@ class Cluster:
         self._follow()
 
     def reconcile(self, config: ClusterConfig) -> None:
-        """Take a new configuration for the same name."""
+        """Apply a new configuration of the same cluster."""
         if config.retry_budget != self.config.retry_budget:
             self.retries.follow(config.retry_budget)
             self.counts_requests = self.retries.counts_requests
@@ -90,24 +92,23 @@ class Cluster:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is under way to it."""
+        """Whether any attempt is active."""
         return any(live.active for live in self.endpoints)
 
     @property
     def is_awaited(self) -> bool:
-        """Whether endpoints may come at once: their names are being looked up for the first time."""
+        """Whether endpoints may appear soon, because their names are being resolved for the first time."""
         return self.answered is not None and not self.answered.is_set()
 
     async def first_answer(self, seconds: float) -> None:
-        """Wait until the names have been looked up, those of a configuration that comes meanwhile, too; for so long at
-        most."""
+        """Wait at most `seconds` until all names have been resolved, including those of newer configurations."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.answered is not None and not self.answered.is_set():
                     await self.answered.wait()
 
     def resolve(self, endpoints: tuple[Endpoint, ...]) -> None:
-        """Where the names of the configuration lead by now."""
+        """Set the endpoints to which the configured names resolve."""
         self._resolved = endpoints
         self._follow()
 
@@ -116,11 +117,11 @@ class Cluster:
             live.retire()
 
     def take_retry(self, now: float) -> bool:
-        """Begin a retry, if the budget has room for it; `retries.release` ends it."""
+        """Start a retry if the budget allows it. `retries.release` ends it."""
         return self.retries.take(self.circuit.requests + self.circuit.pending, now)
 
     def marked(self, scope: str) -> dict[bytes, LiveEndpoint]:
-        """The endpoints by the marks that the sessions of a rule give them."""
+        """Return the endpoints by their marks in session tokens of a rule."""
         marked = self._marked.get(scope)
         if marked is None:
             if len(self._marked) >= _MAX_SCOPES:
@@ -133,14 +134,17 @@ class Cluster:
     def pick(
         self, roll: Callable[[], float], avoid: Container[Endpoint] = (), key: bytes | None = None
     ) -> LiveEndpoint | None:
-        """The next attempt's endpoint, one of those to avoid only when there is no other; None when there is none. By
-        their `key` requests stay together, where the destination has it so."""
+        """Pick an endpoint for the next attempt. One in `avoid` is picked only if there is no other. None if there is
+        none.
+
+        With consistent hashing, requests with equal `key` get the same endpoint.
+        """
         return self._balancer.pick(roll, avoid, key) if self._balancer is not None else None
 
     # -- health ----------------------------------------------------------------------------------------------------
 
     def record(self, live: LiveEndpoint, outcome: Outcome) -> None:
-        """Judge an endpoint by how an attempt ended; only where the destination has outlier detection."""
+        """Update outlier detection with the end of an attempt, if the destination has it."""
         policy = self.config.outlier
         if policy is None or outcome.is_stale:
             return
@@ -155,13 +159,13 @@ class Cluster:
         seconds = (live.health.ejected_until or now) - now
         name = live.endpoint.workload.workload
         log.warning(
-            "%s: %s (%s) gets no requests for %g s, because of %s in a row: see what it logs itself",
+            "%s: %s (%s) is ejected for %g s because of %s; check the endpoint's own log",
             *(self.config.name, live.endpoint, name, seconds, reached),
         )
         self._choose()
 
     def note_reach(self, live: LiveEndpoint, is_reached: bool) -> None:
-        """Remember whether a connection to an endpoint could be made."""
+        """Record whether a connection to an endpoint was established."""
         if is_reached:
             if live.reach.is_doubtful and live.reach.reached():
                 self._tell_reach(live)
@@ -169,8 +173,7 @@ class Cluster:
             self._tell_reach(live)
 
     def trials(self) -> list[LiveEndpoint]:
-        """The unreachable endpoints of which it is time to know whether they still are: the caller tries them, and
-        calls `note_trial`."""
+        """Return unreachable endpoints that are due for a trial. The caller tests them and calls `note_trial`."""
         now = self._clock()
         return [live for live in self._unreachable if live.reach.take_trial(now)]
 
@@ -186,10 +189,10 @@ class Cluster:
         where = self.config.name, live.endpoint, live.endpoint.workload.workload
         if live.reach.is_avoided:
             self._unreachable.add(live)
-            log.info("%s: %s (%s) can't be reached, and gets requests only where no other endpoint can", *where)
+            log.info("%s: %s (%s) is unreachable and gets requests only if all endpoints are", *where)
         else:
             self._unreachable.discard(live)
-            log.info("%s: %s (%s) can be reached again", *where)
+            log.info("%s: %s (%s) is reachable again", *where)
         self._choose()
 
     @property
@@ -197,7 +200,7 @@ class Cluster:
         return self.config.outlier is not None or self.config.balancing.warm_up is not None
 
     def tick(self) -> None:
-        """Once a second, where it is needed: let endpoints come back, and warm up."""
+        """Update ejections and slow start. Call it once a second if needed."""
         policy, now = self.config.outlier, self._clock()
         if policy is not None and now >= self._next_sweep:
             self._next_sweep = now + policy.interval
@@ -205,7 +208,7 @@ class Cluster:
             for live in self.endpoints if returned else ():
                 if live.health in returned:
                     self._note(ClusterEvent.RETURNED, self.config.name)
-                    log.info("%s: %s gets requests again; nothing is to be done", self.config.name, live.endpoint)
+                    log.info("%s: %s is no longer ejected", self.config.name, live.endpoint)
             if returned:
                 self._choose()
         if self.config.balancing.warm_up is not None and self._weigh(now):
@@ -236,8 +239,11 @@ class Cluster:
         self._choose()
 
     def _choose(self) -> None:
-        """Leave out who is ejected, unless so many are that it is better to ask them all; and of the rest those that
-        can't be reached, unless none of them can."""
+        """Determine the available endpoints.
+
+        Ejected endpoints are excluded, unless there are so many that all are used. Unreachable ones are excluded,
+        unless all are.
+        """
         policy = self.config.outlier
         self.available = self.endpoints
         if policy is not None and not outlier.panics(policy, [live.health for live in self.endpoints]):
@@ -246,7 +252,7 @@ class Cluster:
         self._balancer = self._balanced() if self.available else None
 
     def _balanced(self) -> Balancer:
-        """One balancer for all, or one for each rank where some endpoints are nearer than others."""
+        """Build one balancer, or one per rank if ranks differ."""
         balancing = self.config.balancing
         ranks = sorted({live.endpoint.rank for live in self.endpoints})
         if len(ranks) == 1:
@@ -261,7 +267,7 @@ class Cluster:
         )
 
     def _weigh(self, now: float) -> bool:
-        """Let endpoints count as much as they are warm; whether any counts otherwise than before."""
+        """Update weights during slow start. Returns whether any has changed."""
         warm_up = self.config.balancing.warm_up
         assert warm_up is not None
         before = [live.weight for live in self.endpoints]
@@ -272,5 +278,5 @@ class Cluster:
 
 
 def _anywhere(endpoint: Endpoint) -> Endpoint:
-    """What makes an endpoint the same one: its rank changes with rules, and its connections and health outlive that."""
+    """The endpoint's identity regardless of rank, which changes with rules while connections and health stay."""
     return replace(endpoint, rank=NEAREST)

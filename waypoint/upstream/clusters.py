@@ -1,4 +1,4 @@
-"""All live clusters, brought in line with each new snapshot; and the sweep that closes connections nobody uses."""
+"""All live clusters, reconciled with each new snapshot; closes idle connections."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _SWEEP_SECONDS = 5.0
 
 
 class Clusters:
-    """`keep` runs loops; `note` is told what happens to each."""
+    """`keep` runs loops. `note` receives the clusters' events."""
 
     def __init__(self, settings: Settings, keep: Keep, note: Note = lambda event, name: None) -> None:
         self._settings = settings
@@ -32,7 +32,7 @@ class Clusters:
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
-        # Of names that clients give: however many these are, there is room for those of the configuration.
+        # A separate limit for names that clients send, so that configured names are always resolved.
         self._bounds_of_asked = asyncio.Semaphore(max(lookups_at_once() // 2, 1)), self._lookups
         self._loop = asyncio.get_running_loop()
         self._next_sweep = self._loop.time() + _SWEEP_SECONDS
@@ -45,7 +45,7 @@ class Clusters:
         return iter(self._clusters.values())
 
     def reconcile(self, snapshot: Snapshot) -> None:
-        """Build what is new and update what stays; call it before the snapshot goes live."""
+        """Create and update clusters. Call it before the snapshot goes live."""
         for name, config in snapshot.clusters.items():
             cluster = self._clusters.get(name)
             if cluster is None:
@@ -81,7 +81,7 @@ class Clusters:
     def _follow_names(
         self, cluster: Cluster, bounds: tuple[asyncio.Semaphore, ...], *, tells_each: bool = True
     ) -> None:
-        """Look up what the configuration names, and nothing else any more."""
+        """Resolve exactly the names in the configuration."""
         names = self._names.get(cluster)
         if not cluster.config.names:
             if names is not None:
@@ -115,7 +115,7 @@ class Clusters:
             cluster.branches = None
 
     def retire_unknown(self, snapshot: Snapshot) -> None:
-        """Let go of what the live snapshot no longer names; exchanges under way keep their cluster."""
+        """Remove clusters that are not in the live snapshot. Active exchanges keep their cluster."""
         for name in self._clusters.keys() - snapshot.clusters.keys():
             self._retire(self._clusters.pop(name))
 
@@ -125,7 +125,7 @@ class Clusters:
             self._retire(cluster)
 
     def close_idle(self, seconds: float | None = None) -> None:
-        """Close the connections that nobody has used for so long; by default, for as long as is allowed."""
+        """Close connections idle for `seconds`, by default for the configured time."""
         now, usual = self._loop.time(), self._settings.of(UpstreamSettings).upstream_idle_http_seconds
         for cluster in self._all():
             allowed = cluster.config.pool.idle_seconds
@@ -134,7 +134,9 @@ class Clusters:
                 live.close_idle(before)
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)  # first: one failure must not end the ticks
+        self._timer = self._loop.call_later(
+            _TICK_SECONDS, self._tick
+        )  # scheduled first, so that a failure does not end the ticks
         for cluster in self._all():
             if cluster.needs_ticks:
                 cluster.tick()
@@ -146,7 +148,7 @@ class Clusters:
                     cluster.branches.sweep()
 
     def _all(self) -> Iterator[Cluster]:
-        """With their branches."""
+        """Yield all clusters with their branches."""
         for cluster in self._clusters.values():
             yield cluster
             if cluster.branches is not None:

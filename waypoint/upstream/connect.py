@@ -1,4 +1,4 @@
-"""Makes what an attempt needs when its endpoint has nothing idle: a connection of HTTP/1.1, or a stream of HTTP/2."""
+"""Open what an attempt needs if its endpoint has nothing idle: an HTTP/1.1 connection or an HTTP/2 stream."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from waypoint.upstream.originate import Originator
 
 
 async def open_connection(live: LiveEndpoint, originator: Originator, seconds: float) -> Http1Client:
-    """A new one, or, where there may be no more, one that has become free. Raises UpstreamConnectFailed, and
+    """Open a connection, or wait for an idle one if the limit is reached. Raises UpstreamConnectFailed,
     UpstreamOverflow."""
     while not live.may_connect:
         freed = await live.wait(seconds)
@@ -35,7 +35,7 @@ async def open_connection(live: LiveEndpoint, originator: Originator, seconds: f
 
 
 async def open_stream(live: LiveEndpoint, originator: Originator, seconds: float, spawn: Spawn) -> ClientStream:
-    """On a connection that others use too, or on a new one. Raises UpstreamConnectFailed, and UpstreamOverflow."""
+    """Open a stream on a shared or new connection. Raises UpstreamConnectFailed, UpstreamOverflow."""
 
     async def connect() -> Http2Client:
         client = Http2Client(originator.settings, live.http2.gone, live.http2.has_room, live.pool)
@@ -45,7 +45,7 @@ async def open_stream(live: LiveEndpoint, originator: Originator, seconds: float
             await asyncio.wait_for(client.is_ready, seconds)
         except TimeoutError:
             client.close()
-            raise UpstreamConnectFailed(f"{live.endpoint} sent no HTTP/2 within {seconds:g} s") from None
+            raise UpstreamConnectFailed(f"{live.endpoint} sent no HTTP/2 SETTINGS within {seconds:g} s") from None
         return client
 
     return await live.http2.open(connect, spawn, seconds)

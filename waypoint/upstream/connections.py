@@ -1,4 +1,4 @@
-"""The HTTP/2 connections to one endpoint, shared by all its exchanges; a further one is opened when they are full."""
+"""HTTP/2 connections to one endpoint, shared by all its exchanges. Another one is opened when all are full."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -8,7 +8,7 @@ from waypoint.errors import ExchangeError, UpstreamConnectFailed, UpstreamOverfl
 from waypoint.http.h2_client import ClientStream, Http2Client
 
 Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
-"""Starts a task that somebody else owns and ends."""
+"""Starts a task that another object owns and ends."""
 
 
 class Http2Connections:
@@ -20,14 +20,14 @@ class Http2Connections:
         self._clients: list[Http2Client] = []
         self._connecting: asyncio.Task[None] | None = None
         self._failure = ""
-        self._is_overflow = False  # that is why
+        self._is_overflow = False  # whether the failure is an overflow
 
     @property
     def count(self) -> int:
         return len(self._clients)
 
     def take(self) -> ClientStream | None:
-        """A stream on a connection that has room for one."""
+        """Return a stream on a connection with room, or None."""
         for client in self._clients:
             stream = client.stream()
             if stream is not None:
@@ -35,15 +35,18 @@ class Http2Connections:
         return None
 
     async def open(self, connect: Callable[[], Awaitable[Http2Client]], spawn: Spawn, seconds: float) -> ClientStream:
-        """A stream, on a new connection if need be. Who needs one while it is being made waits for the same, so that
-        a burst of requests doesn't make a burst of connections. Where there may be no further connection, waits
-        `seconds` for a stream at most. Raises UpstreamConnectFailed, and UpstreamOverflow."""
+        """Return a stream, on a new connection if needed.
+
+        Only one connection is opened at a time, and concurrent calls wait for it, so that a burst of requests does not
+        open a burst of connections. If the connection limit is reached, waits at most `seconds` for a stream. Raises
+        UpstreamConnectFailed, UpstreamOverflow.
+        """
         while (stream := self.take()) is None:
             if self._connecting is None and not self._circuit.may_connect(len(self._clients)):
                 await self._wait(seconds)
                 continue
             if self._connecting is None:
-                self._failure, self._is_overflow = "the connection was not made", False
+                self._failure, self._is_overflow = "the connection was not established", False
                 self._connecting = spawn(self._connect(connect))
             await asyncio.wait({self._connecting})
             if self._failure and self._connecting is None:
@@ -57,7 +60,7 @@ class Http2Connections:
             self.has_room()
 
     def has_room(self) -> None:
-        """A stream has ended, or a connection."""
+        """A stream or connection has ended."""
         room, self._room = self._room, None
         if room is not None:
             room.set_result(None)
@@ -67,7 +70,7 @@ class Http2Connections:
             client.retire()
 
     def close_idle(self, before: float) -> None:
-        """Close what nobody has used since then."""
+        """Close connections idle since `before`."""
         for client in list(self._clients):
             if not client.streams and client.idle_since < before:
                 client.retire()

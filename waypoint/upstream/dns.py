@@ -1,7 +1,7 @@
-"""Endpoints of which only the DNS name is known: looked up in the background. Only the first answer is waited for.
+"""Resolve endpoints that are DNS names, in the background. Requests wait only for the first answer.
 
-Each cluster with names has a task. Answers are kept for as long as they say, within bounds; while a name can't be
-looked up, its last answer stays for some minutes: a name server that is away is no reason to drop a service that isn't.
+Each cluster with names has a task. Answers are cached for their TTL, within bounds. If a lookup fails, the last answer
+stays valid for some minutes, so that a DNS outage does not affect reachable services.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ MAX_ADDRESSES = 32
 
 @dataclass(slots=True)
 class _Known:
-    """The last good answer, and until when it may be used without a new one."""
+    """The last successful answer, and until when it may be used."""
 
     addresses: tuple[str, ...] = ()
     usable_until: float = 0.0
@@ -38,8 +38,10 @@ class _Known:
 
 
 class Names:
-    """Looks up the names of one cluster until `close`; `on_change` gets all the endpoints they lead to. `answered` is
-    set when each has been looked up once, with or without success."""
+    """Resolves the names of one cluster until `close`. `on_change` receives all endpoints.
+
+    `answered` is set when each name has been resolved once, successfully or not.
+    """
 
     def __init__(
         self,
@@ -51,8 +53,8 @@ class Names:
         *,
         tells_each: bool = True,
     ) -> None:
-        """`lookups` bound how many names are looked up at once, of all clusters together. Names that clients give are
-        without number: not each of them may be told."""
+        """`lookups` limit concurrent lookups of all clusters. `tells_each` exempts log lines from sampling, for
+        configured names."""
         self._config = config
         self._settings = settings
         self._on_change = on_change
@@ -70,8 +72,10 @@ class Names:
         self._task = keep("looking names up", self._run)
 
     def follow(self, config: ClusterConfig) -> None:
-        """Take another configuration. What is known of a name stays, and gets at once what the configuration says now:
-        TLS that is asked for doesn't wait for a name server."""
+        """Apply a new configuration. Known answers are kept and get the new options at once.
+
+        New TLS options thus do not wait for a name server.
+        """
         self._config = config
         before, self._known = self._known, {it.name: self._known.get(it.name) or _Known() for it in config.names}
         self._show()
@@ -101,7 +105,7 @@ class Names:
             self._on_change(found)
 
     async def _look_up(self, name: str, now: float) -> float:
-        """How long the answer is good, in seconds."""
+        """Resolve a name. Returns how long the answer is valid, in seconds."""
         known = self._known[name]
         try:
             async with AsyncExitStack() as bounds:
@@ -111,19 +115,19 @@ class Names:
         except (dns.exception.DNSException, OSError) as error:
             if not known.is_failing:
                 log.warning(
-                    "%s can't be looked up: %s; its last answer stays for a while", name, error, extra=self._extra
+                    "cannot resolve %s: %s; the last answer stays in use for some time", name, error, extra=self._extra
                 )
             known.is_failing = True
             return self._settings.dns_min_seconds
         if known.is_failing:
-            log.info("%s is looked up again: %s", name, ", ".join(addresses), extra=self._extra)
+            log.info("%s resolves again: %s", name, ", ".join(addresses), extra=self._extra)
         known.is_failing = False
         known.addresses = addresses
         known.usable_until = now + ttl + self._settings.dns_stale_seconds
         return ttl
 
     async def _resolve(self, name: str) -> tuple[tuple[str, ...], float]:
-        """IPv4 first; a name that has only one family is fine, one that has neither isn't."""
+        """Query A and AAAA; IPv4 addresses come first. One family is enough."""
         if is_ip(name):
             return (name,), self._settings.dns_max_seconds
         answers = await asyncio.gather(
@@ -163,7 +167,7 @@ def _endpoint(config: ClusterConfig, named: NamedEndpoint, address: str) -> Endp
 
 
 def _servers(text: str) -> tuple[list[str], int]:
-    """`10.0.0.10,10.0.0.11` or `127.0.0.1:5353`; all of them at the last one's port."""
+    """Parse `10.0.0.10,10.0.0.11` or `127.0.0.1:5353`. All servers use the last port given."""
     hosts, port = [], 53
     for server in text.split(","):
         host, _, given = server.strip().partition(":")

@@ -1,8 +1,8 @@
-"""Sockets for look-ups of names, which are cancelled at any moment.
+"""Sockets for DNS lookups that may be cancelled at any time.
 
-A UDP socket is made here in one step. dnspython's own ways through an asyncio transport, for which it waits: a look-up
-that is cancelled meanwhile leaves it open for ever, and a loop of uvloop that has such a one never closes. TCP, for
-answers that were cut short, stays dnspython's.
+UDP sockets are created here in one step. dnspython's own implementation awaits an asyncio transport: a lookup that is
+cancelled during that leaks the transport, and a uvloop event loop with a leaked transport never closes. TCP, for
+truncated answers, uses dnspython's implementation.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _Address = tuple[Any, ...]
 
 
 class LookupSockets(Backend):
-    """Implements dnspython's backend; all but UDP is that for asyncio."""
+    """dnspython's asyncio backend, except for UDP."""
 
     def __init__(self) -> None:
         self._usual: Any = dns.asyncbackend.get_backend("asyncio")
@@ -72,7 +72,7 @@ class _UdpSocket(DatagramSocket):
         try:
             return self._socket.sendto(what, destination)
         except BlockingIOError:
-            return len(what)  # as if it was lost on the way
+            return len(what)  # treated as lost on the way
 
     async def recvfrom(self, size: int, timeout: float | None) -> tuple[bytes, _Address]:
         try:

@@ -1,7 +1,6 @@
-"""One endpoint with its live state: what is under way to it, its connections, how it has done lately.
+"""An endpoint's live state: active attempts, connections and health.
 
-Where the destination may have no further connection, who needs one waits here for that of another to become free, the
-first who came first.
+If the destination's connection limit is reached, attempts wait here for a free connection, in order.
 """
 
 import asyncio
@@ -23,8 +22,11 @@ _Waiting = asyncio.Future[Http1Client | None]
 
 
 class LiveEndpoint:
-    """`noted` is told whether a connection could be made. `active` counts attempts; of HTTP/1.1 connections, `idle`
-    are those that wait, the last used first. `weight` is the endpoint's while nothing makes it count less."""
+    """One live endpoint. `noted` is told whether a connection was established.
+
+    `active` counts attempts. `idle` holds idle HTTP/1.1 connections, most recently used first to be taken. `weight` may
+    be below the endpoint's weight during slow start.
+    """
 
     __slots__ = (
         "_clients",
@@ -67,7 +69,7 @@ class LiveEndpoint:
         self._waiting: deque[_Waiting] = deque()
 
     def take(self, is_http2: bool) -> Http1Client | ClientStream | None:
-        """Somewhere to send a request at once."""
+        """Return an idle connection or a stream for an immediate request, or None."""
         if is_http2:
             return self.http2.take()
         return self.idle.pop() if self.idle else None
@@ -78,7 +80,7 @@ class LiveEndpoint:
 
     @contextmanager
     def connecting(self) -> Iterator[None]:
-        """Around an attempt to connect: how it ends counts, and one that takes long counts before it has ended."""
+        """Surrounds a connection attempt and records its result. A slow attempt counts as failed before it ends."""
         timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self.noted, self, False)
         try:
             yield
@@ -94,7 +96,7 @@ class LiveEndpoint:
 
     @property
     def connection_count(self) -> int:
-        """Of every version of HTTP."""
+        """Number of connections of all HTTP versions."""
         return len(self._clients) + self.http2.count
 
     @property
@@ -102,12 +104,12 @@ class LiveEndpoint:
         return self.circuit.may_connect(len(self._clients))
 
     def opening(self, client: Http1Client) -> None:
-        """A connection is about to be made; `gone` ends it, however it goes."""
+        """Count a connection that is being opened. `gone` ends it in any case."""
         self._clients.add(client)
         self.circuit.connections += 1
 
     async def wait(self, seconds: float) -> Http1Client | None:
-        """A connection that somebody else is done with, or None when one may be made now. Raises UpstreamOverflow."""
+        """Wait for a free connection. Returns None if a new one may be opened. Raises UpstreamOverflow."""
         waiting: _Waiting = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         try:
@@ -123,16 +125,16 @@ class LiveEndpoint:
             if isinstance(error, TimeoutError):
                 raise UpstreamOverflow(f"no connection became free within {seconds:g} s") from None
             raise
-        return client if client in self._clients else None  # it may have broken before our turn came
+        return client if client in self._clients else None  # it may have broken in the meantime
 
     def free(self, client: Http1Client, now: float) -> None:
-        """A connection is done with its exchange: keep it for the next one."""
+        """Keep a connection whose exchange has ended for the next one."""
         client.served += 1
         client.idle_since = now
         self.give_back(client)
 
     def give_back(self, client: Http1Client) -> None:
-        """A connection is not needed after all, or no longer."""
+        """Return an unused connection."""
         limit = self.pool.max_requests_per_connection
         if self.is_retired or (limit and client.served >= limit):
             client.close()
@@ -148,20 +150,20 @@ class LiveEndpoint:
             self.idle.remove(client)
 
     def retire(self) -> None:
-        """The endpoint is no more: exchanges under way finish, nothing new goes there."""
+        """The endpoint was removed: active exchanges finish, and no new ones start."""
         self.is_retired = True
         for client in list(self.idle):
             client.close()
         self.http2.retire()
 
     def close_idle(self, before: float) -> None:
-        """Close what nobody has used since then; the oldest stand in front."""
+        """Close connections idle since `before`. `idle` is sorted from oldest to newest."""
         while self.idle and self.idle[0].idle_since < before:
             self.idle[0].close()
         self.http2.close_idle(before)
 
     def _wake(self, client: Http1Client | None) -> bool:
-        """Give the first who waits a connection, or word that one may be made; whether anybody waited."""
+        """Give the first waiter a connection, or None to open one. Returns whether there was a waiter."""
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():

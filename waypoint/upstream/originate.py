@@ -1,4 +1,4 @@
-"""Towards an endpoint: an HBONE tunnel to workloads that speak it, plain TCP to the others."""
+"""Connections to endpoints: an HBONE tunnel to workloads that support it, plain TCP to others."""
 
 import asyncio
 import socket
@@ -26,8 +26,10 @@ HBONE_PORT = 15008
 
 
 class Originator:
-    """Makes connections as the waypoint's own identity, from `local_ip` if that is given: by it, the ztunnel at the
-    other end knows which workload we are."""
+    """Opens connections with the waypoint's own identity, from `local_ip` if given.
+
+    The ztunnel at the other end identifies the waypoint's pod by that address.
+    """
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class Originator:
         self._contexts = TlsContexts()
 
     def reconcile(self, snapshot: Snapshot) -> None:
-        """Forget what only other configurations said of TLS."""
+        """Drop TLS contexts that no current configuration uses."""
         configs = [it for it in snapshot.clusters.values() if it.tls is not None]
         self._contexts.keep(
             {it.tls for it in configs if it.tls is not None}
@@ -57,15 +59,17 @@ class Originator:
 
     @property
     def identity(self) -> Identity:
-        """As whom connections are made."""
+        """The identity with which connections are opened."""
         return self._certificate.identity
 
     async def connect(
         self, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol], pool: ConnectionPool = DEFAULT_POOL
     ) -> None:
-        """Connect `factory`'s protocol to the endpoint's application. Raises UpstreamConnectFailed: then, for certain,
-        the application has not seen a byte (a tunnel counts as connected when its CONNECT was answered with 200).
-        Raises UpstreamOverflow when that is for want of file descriptors of ours."""
+        """Connect `factory`'s protocol to the endpoint's application.
+
+        Raises UpstreamConnectFailed, in which case the application has not received a byte (a tunnel counts as
+        connected when CONNECT was answered with 200). Raises UpstreamOverflow if we are out of file descriptors.
+        """
         seconds = pool.connect_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -96,7 +100,7 @@ class Originator:
             raise UpstreamConnectFailed(f"connect to {endpoint} failed: {error.strerror or error}") from error
 
     async def tries(self, endpoint: Endpoint, pool: ConnectionPool = DEFAULT_POOL) -> bool:
-        """Whether somebody accepts connections there by now."""
+        """Whether the endpoint accepts connections now."""
         is_tunnelled = endpoint.identity is not None and endpoint.tls is None
         return await accepts((endpoint.ip, HBONE_PORT if is_tunnelled else endpoint.port), pool.connect_seconds)
 
@@ -107,7 +111,7 @@ class Originator:
             raise InvalidTls(tls.problem)
         if endpoint.identity is not None:
             raise InvalidTls(
-                f"TLS inside the tunnel to {endpoint} is not carried out; set the DestinationRule's tls off"
+                f"TLS inside the tunnel to {endpoint} is not supported; disable tls in the DestinationRule"
             )
         loop = asyncio.get_running_loop()
         context = await self._contexts.get(tls)

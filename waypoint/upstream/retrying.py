@@ -1,7 +1,7 @@
-"""What an exchange whose first attempt failed keeps: where it has been, and what its destination's budget bears.
+"""Retry state of an exchange whose first attempt failed: endpoints tried, and the charge to the destination's budget.
 
-The policy says what is a reason to try again, the budget what the destination can bear. What was delivered to nobody is
-no load and free, and so is the one attempt for a connection that turned out closed when it was used again.
+The policy decides which outcomes are retried, and the budget limits the load on the destination. Undelivered requests
+are no load and free; so is the one extra attempt after a stale connection.
 """
 
 import time
@@ -16,7 +16,7 @@ from waypoint.upstream.events import ClusterEvent
 
 
 class Retrying:
-    """`note` is told of everything that is counted."""
+    """`note` receives every counted event."""
 
     __slots__ = ("_cluster", "_is_charged", "_note", "_policy", "has_given_up", "tried")
 
@@ -29,7 +29,7 @@ class Retrying:
         self.tried: set[Endpoint] = set()
 
     def pause(self, count: int, outcome: Outcome, endpoint: Endpoint) -> float | None:
-        """Seconds until the attempt that follows the `count`-th, which ended so; None when there is to be none."""
+        """Return the seconds to wait after attempt number `count`, or None if there is no retry."""
         if not self._policy.allows(count, outcome):
             self._give_up(ClusterEvent.LIMIT_EXCEEDED)
             return None
@@ -49,7 +49,7 @@ class Retrying:
         return 0.0 if outcome.is_stale else wish + self._policy.delay(count, random())
 
     def release(self) -> None:
-        """The attempt that the budget was charged for is over."""
+        """The attempt charged to the budget has ended."""
         if self._is_charged:
             self._is_charged = False
             self._cluster.retries.release()

@@ -1,4 +1,4 @@
-"""An exchange that belongs to a session: it goes to the session's endpoint, and its response says where that is."""
+"""Session persistence of one exchange: select the session's endpoint, and tell the client in the response."""
 
 from collections.abc import Callable, Container
 
@@ -10,7 +10,7 @@ from waypoint.upstream.endpoint import LiveEndpoint
 
 
 class Session:
-    """`tokens` are what the client brought; `scope` is the rule under which they are worth something."""
+    """`tokens` are those of the client. `scope` is the rule for which they are valid."""
 
     __slots__ = ("_cluster", "_is_secure", "_policy", "_scope", "_tokens")
 
@@ -24,7 +24,7 @@ class Session:
         self._is_secure = is_secure
 
     def pick(self, roll: Callable[[], float], avoid: Container[Endpoint]) -> LiveEndpoint | None:
-        """The session's endpoint while it is there and was not tried; otherwise the next attempt's, as for anybody."""
+        """Return the session's endpoint if it is available and untried, else pick as usual."""
         cluster = self._cluster
         mark = cluster_mark(self._scope, cluster.config.name)
         for token in self._tokens:
@@ -35,7 +35,7 @@ class Session:
         return cluster.pick(roll, avoid)
 
     def mark(self, headers: Headers, endpoint: Endpoint, now: float) -> None:
-        """Tell the client who has answered, unless its token says so."""
+        """Add the endpoint's token to the response, unless the client already has it."""
         name = self._cluster.config.name
         marks = cluster_mark(self._scope, name), endpoint_mark(self._scope, name, endpoint)
         kept = next((token for token in self._tokens if (token.cluster, token.endpoint) == marks), None)

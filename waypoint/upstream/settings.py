@@ -1,4 +1,4 @@
-"""The settings of connections to endpoints, and of the names that are looked up for them."""
+"""Settings of connections to endpoints, and of DNS."""
 
 from dataclasses import dataclass
 

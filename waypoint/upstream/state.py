@@ -1,7 +1,6 @@
-"""How the destinations are at this moment: numbers for the metrics, and everything else for whoever looks.
+"""The current state of all destinations: numbers for metrics, and full details for operators.
 
-The configuration says what may happen to them; this is what has: who is left alone and for how long, what is under
-way, which bound has been reached. The names are Envoy's.
+It shows ejections, active requests and exhausted limits, under Envoy's names.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from waypoint.upstream.endpoint import LiveEndpoint
 
 _SHOW_SECONDS = 1.0
 CLUSTERS_PATH = "/clusters"
-CLUSTERS_SHOWS = "each destination at this moment: its endpoints, who is ejected, what is under way; ?name= for one"
+CLUSTERS_SHOWS = "current state of each destination: endpoints, ejections, active requests; ?name= selects one"
 CLUSTER_STATE = gauge(
     "pywaypoint_cluster_state",
     "State of a destination that has policies, named as in Envoy.",
@@ -31,7 +30,7 @@ CLUSTER_STATE = gauge(
 
 
 def numbers(cluster: Cluster) -> dict[str, int]:
-    """Of what the destination's policies speak of, and of nothing else: most have none."""
+    """Return gauges for the policies that the destination has; most destinations have none."""
     found: dict[str, int] = {}
     if cluster.config.outlier is not None:
         found["outlier_detection.ejections_active"] = sum(it.health.is_ejected for it in cluster.endpoints)
@@ -42,7 +41,7 @@ def numbers(cluster: Cluster) -> dict[str, int]:
 
 
 async def show_numbers(clusters: Clusters, gauges: Family[Value]) -> None:
-    """Once a second, until cancelled; 0 for destinations that are gone, or whose policies are."""
+    """Update gauges every second until cancelled. Removed destinations and policies are set to 0."""
     shown: dict[tuple[str, ClusterName], int] = {}
     while True:
         found = {(state, it.config.name): value for it in clusters for state, value in numbers(it).items()}
@@ -53,20 +52,20 @@ async def show_numbers(clusters: Clusters, gauges: Family[Value]) -> None:
 
 
 def described(clusters: Iterable[Cluster], now: float, name: str | None) -> list[dict[str, object]]:
-    """Each destination at this moment, or the one whose name or service is `name`. `now` is by the clock by which
-    endpoints are ejected."""
+    """Describe all destinations, or those with this cluster name or service. `now` is from the clock used for
+    ejections."""
     wanted = (it for it in clusters if name is None or name in (it.config.name, it.config.service.hostname))
     return [_described(it, now) for it in wanted]
 
 
 def clusters_page(clusters: Callable[[str | None], Awaitable[list[dict[str, object]]]]) -> Page:
-    """`clusters` gives the destinations as `described` does."""
+    """Return the page. `clusters` returns destinations as `described` does."""
 
     async def page(request: web.Request) -> web.Response:
         wanted = request.query.get("name")
         found = await clusters(wanted)
         if wanted is not None and not found:
-            raise web.HTTPNotFound(text=f"no destination is called {wanted!r}; {CLUSTERS_PATH} has them all\n")
+            raise web.HTTPNotFound(text=f"there is no destination {wanted!r}; {CLUSTERS_PATH} lists all\n")
         body = msgspec.json.encode(found)
         return web.Response(body=msgspec.json.format(body, indent=2) + b"\n", content_type="application/json")
 

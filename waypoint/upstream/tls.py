@@ -1,9 +1,9 @@
-"""TLS towards an application outside the mesh that wants it: contexts, and whom the certificate must name.
+"""TLS towards applications outside the mesh: contexts, and checks of the certificate's names.
 
-A context is made once for each configuration, in a thread, because it reads files, and again when they change: new
-connections use it at once, those made before live on. What can't be made or verified fails closed: the attempt ends
-with a sentence, and nothing is sent. What was made before stays in use until the files can be loaded again, but no
-longer than its client certificate lasts.
+A context is created once per configuration, in a thread because it reads files, and again when the files change. New
+connections use the new context; existing ones continue. If a context cannot be created or a certificate cannot be
+verified, the attempt fails with a message and nothing is sent. If changed files are invalid, the previous context stays
+in use, but no longer than its client certificate is valid.
 """
 
 import asyncio
@@ -27,17 +27,21 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 _MAX_CONTEXTS = 256
 _CHECKS = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
-"""The same on every Python. From 3.13 on Python itself also asks for extensions that many private authorities leave out
-(VERIFY_X509_STRICT). Envoy doesn't; and, as here, a trusted intermediate authority may end the chain there."""
+"""The same on every Python version.
+
+From 3.13 on, Python also requires extensions that many private authorities omit (VERIFY_X509_STRICT). Envoy does not
+require them, and it also accepts a trusted intermediate authority as the end of the chain.
+"""
 _MAX_TOLD = 3
 
 
 class InvalidTls(Exception):
-    """Says what can't be read, or what the server's certificate lacks."""
+    """A file is invalid, or the server's certificate lacks a name. The message says which."""
 
 
 def client_context(authorities: str = "") -> ssl.SSLContext:
-    """Believes those authorities, else the machine's. Reads files: not for the event loop's thread. Raises OSError."""
+    """Return a context that trusts `authorities`, or the system's roots. Reads files, so call it in a thread. Raises
+    OSError."""
     context = ssl.create_default_context(cafile=authorities or None)
     context.verify_flags = _CHECKS
     return context
@@ -45,8 +49,10 @@ def client_context(authorities: str = "") -> ssl.SSLContext:
 
 @dataclass(slots=True)
 class _Loaded:
-    """`versions` are those of the files that the context was made of; `expires_at` is when its client certificate
-    expires, in seconds of the wall clock."""
+    """A context with the versions of its files.
+
+    `expires_at` is the expiry of its client certificate, in seconds of the wall clock.
+    """
 
     context: ssl.SSLContext
     versions: tuple[Version, ...]
@@ -54,7 +60,7 @@ class _Loaded:
 
 
 class TlsContexts:
-    """Made on first use, and again when one of their files has changed."""
+    """Contexts, created on first use and again when one of their files has changed."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -71,14 +77,17 @@ class TlsContexts:
         return loaded.context
 
     def keep(self, wanted: Collection[UpstreamTls]) -> None:
-        """Forget all others."""
+        """Drop all other contexts."""
         for kept in (self._loaded, self._failures):
             for gone in kept.keys() - wanted:
                 del kept[gone]
 
     async def watch(self, concern: Callable[[str], None]) -> None:
-        """Follow the files until cancelled: what can't be loaded leaves what was loaded before in use, is told once in
-        the log, and as long as it lasts to `concern`; an empty sentence says that nothing is wrong (any more)."""
+        """Follow the files until cancelled.
+
+        If changed files are invalid, the previous context stays in use; the failure is logged once and reported to
+        `concern`, which gets an empty text when there is none (any more).
+        """
         while True:
             await asyncio.sleep(POLL_SECONDS)
             for tls in await asyncio.to_thread(_changed, dict(self._loaded)):
@@ -112,7 +121,7 @@ def _changed(loaded: Mapping[UpstreamTls, _Loaded]) -> list[UpstreamTls]:
 
 
 def _load(tls: UpstreamTls) -> _Loaded:
-    versions = _versions(tls)  # taken first: a change meanwhile is seen by the next look
+    versions = _versions(tls)  # taken first, so that the next check sees a change during the load
     return _Loaded(_context(tls), versions, _expiry(tls))
 
 
@@ -121,13 +130,13 @@ def _versions(tls: UpstreamTls) -> tuple[Version, ...]:
 
 
 def _expiry(tls: UpstreamTls) -> float:
-    """Of the client certificate, or of the intermediate that expires before it."""
+    """Return the expiry of the client certificate's chain."""
     if not tls.client_certificate:
         return inf
     try:
         chain = x509.load_pem_x509_certificates(Path(tls.client_certificate).read_bytes())
     except (OSError, ValueError) as error:
-        raise InvalidTls(f"{tls.client_certificate} can't be read: {error}") from None
+        raise InvalidTls(f"{tls.client_certificate} is invalid: {error}") from None
     return min(it.not_valid_after_utc for it in chain).timestamp()
 
 
@@ -143,10 +152,10 @@ def _context(tls: UpstreamTls) -> ssl.SSLContext:
     try:
         context = client_context(tls.ca_certificates)
         if tls.client_certificate:
-            # An empty password, because OpenSSL asks the terminal for that of an encrypted key, and waits.
+            # An empty password, because OpenSSL would ask for that of an encrypted key on the terminal and block.
             context.load_cert_chain(tls.client_certificate, tls.private_key or None, password="")
     except OSError as error:
-        sentence = f"{_files(tls) or 'the roots'} can't be used for TLS to {tls.server_name}"
+        sentence = f"{_files(tls) or 'the roots'} cannot be used for TLS to {tls.server_name}"
         raise InvalidTls(f"{sentence}: {error.strerror or error}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"] if tls.is_http2 else ["http/1.1"])
@@ -156,8 +165,10 @@ def _context(tls: UpstreamTls) -> ssl.SSLContext:
 
 
 class Checking(asyncio.Protocol):
-    """The first protocol of a TLS connection: looks at the certificate's names before anything is sent, then hands the
-    connection over to that of `factory`. `checked` fails with InvalidTls."""
+    """The first protocol of a TLS connection. It checks the certificate's names before anything is sent.
+
+    It then hands the connection to the protocol of `factory`. `checked` fails with InvalidTls.
+    """
 
     def __init__(self, tls: UpstreamTls, factory: Callable[[], asyncio.Protocol]) -> None:
         self.checked: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
@@ -171,7 +182,7 @@ class Checking(asyncio.Protocol):
             names = _names(connection.get_extra_info("ssl_object").getpeercert(binary_form=True))
             if names.isdisjoint(tls.subject_alt_names):
                 wanted = ", ".join(tls.subject_alt_names)
-                self.checked.set_exception(InvalidTls(f"the certificate of {tls.asked_name} names none of {wanted}"))
+                self.checked.set_exception(InvalidTls(f"the certificate of {tls.asked_name} contains none of {wanted}"))
                 connection.abort()
                 return
         protocol = self._factory()
@@ -181,7 +192,7 @@ class Checking(asyncio.Protocol):
 
 
 def _names(certificate: bytes) -> set[str]:
-    """DNS names, URIs and addresses, as text."""
+    """Return the certificate's DNS names, URIs and addresses as text."""
     try:
         extension = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_class(
             x509.SubjectAlternativeName

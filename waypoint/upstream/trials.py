@@ -1,6 +1,6 @@
-"""Finds out whether endpoints that could not be reached can be by now, so that no request has to.
+"""Test unreachable endpoints with connections of our own, so that no request has to.
 
-How long each is left alone is for `policies.reach` to say; what is made of it, for its cluster.
+`policies.reach` decides when; the cluster handles the result.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _LOOK_SECONDS = 1.0
 
 
 async def try_unreachable(clusters: Iterable[Cluster], originator: Originator, spawn: Spawn) -> None:
-    """Until it is cancelled; `clusters` gives the live ones whenever it is asked."""
+    """Test endpoints until cancelled. `clusters` yields the live clusters on each iteration."""
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
         for cluster in clusters:

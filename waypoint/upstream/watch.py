@@ -1,7 +1,7 @@
-"""Stands between an endpoint and an exchange whose policy looks at responses, until it is clear who gets this one.
+"""Sits between an endpoint and an exchange if the retry policy looks at responses, until one is accepted.
 
-A response that nobody is shown, because the request is tried again, is read to its end when that is near, so that its
-connection can serve others, and cut off otherwise.
+A response that is discarded because of a retry is read to its end if it is short, so that the connection can be reused,
+and aborted otherwise.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from waypoint.http.client import Http1Client
 from waypoint.http.events import Body, ResponseSink
 from waypoint.http.h2_client import ClientStream
 
-MAX_DISCARDED_BYTES = 16 << 10  # a new connection with its handshakes costs about as much as reading this
+MAX_DISCARDED_BYTES = 16 << 10  # a new connection with its handshakes costs about as much as reading this many bytes
 DISCARD_SECONDS = 1.0
 
 
 class Judge(Protocol):
     def answered(self, head: ResponseHead, body: Body) -> "Discarded | None":
-        """None: this response is the one to show; otherwise what takes the rest of it."""
+        """Return None to show this response, else a sink for the rest of it."""
 
 
 class Watch:

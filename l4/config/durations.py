@@ -1,4 +1,4 @@
-"""Durations as the APIs write them: the Gateway API's (GEP-2257), and Go's, which Istio and settings take."""
+"""Durations in APIs: the Gateway API's format (GEP-2257), and Go's, which Istio and settings use."""
 
 import re
 from typing import Annotated
@@ -12,7 +12,7 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-
 Duration = Annotated[
     str, Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z", description="a duration such as 10s, 500ms or 1m30s")
 ]
-"""GEP-2257: every such duration is one of Go's, too."""
+"""GEP-2257. Every such duration is valid in Go's format too."""
 GoDuration = Annotated[
     str,
     Meta(
@@ -24,9 +24,12 @@ GoDuration = Annotated[
 
 
 is_duration = re.compile(_GO).fullmatch
-"""Whether a text is one of Go's durations."""
+"""Whether a text is a duration in Go's format."""
 
 
 def seconds_of(text: str | None) -> float | None:
-    """A duration of either kind in seconds; None for zero, which means "not set" or "no limit", and without one."""
+    """Return a duration of either format in seconds.
+
+    None if it is absent or zero, which means "not set" or "no limit".
+    """
     return sum(float(number) * _SECONDS[unit] for number, unit in _PARTS(text or "")) or None

@@ -274,7 +274,7 @@ def _construct(node: Node, seen: set[int]) -> Any:
         if not isinstance(key_node, ScalarNode) or key_node.tag.endswith(":merge"):
             raise _Refused(key_node, "a key must be plain text")
         if key_node.value in mapping:
-            raise _Refused(key_node, f"the key {key_node.value[:40]!r} stands twice; keep one of them")
+            raise _Refused(key_node, f"the key {key_node.value[:40]!r} is repeated; keep one of them")
         mapping[key_node.value] = _construct(value_node, seen)
     return {key: value for key, value in mapping.items() if value is not None}
 

@@ -33,5 +33,5 @@ def test_a_running_waypoint_is_asked_and_what_it_recorded_is_decided_again(tmp_p
 
     assert told.stdout.startswith("GET app/a from default/client → default route → app.default:9080\n")
     assert "hunter2" not in recording.read_text()
-    assert again.stdout == "1 request decided again: nothing would change, 1 stay as they are\n"
+    assert again.stdout == "1 request replayed: nothing would change, 1 unchanged\n"
     assert again.returncode == 0

@@ -187,7 +187,7 @@ def test_an_edit_that_opens_is_followed_all_the_same(tmp_path: Path) -> None:
         (POLICY.replace("AuthorizationPolicy", "Authorizationpolicy"), "did you mean AuthorizationPolicy?"),
         (POLICY.replace("security.istio.io", "security.isto.io"), "did you mean apiVersion: security.istio.io/v1?"),
         (POLICY.replace("  name: secrets", "  name: secrets\n  labels: 7"), "expected `object`"),
-        (POLICY.replace("  name: secrets", "  name: secrets\n  name: secrets"), "stands twice"),
+        (POLICY.replace("  name: secrets", "  name: secrets\n  name: secrets"), "is repeated"),
         (POLICY.replace("  rules:", "rules:").replace("  - to", "- to"), "move it below spec"),
     ],
 )

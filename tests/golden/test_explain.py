@@ -38,5 +38,5 @@ def test_an_explanation_reads_as_it_is_written_beside_it(
     if request.config.getoption("--update-golden", default=False):
         expected.write_text(answer.stdout)
     assert answer.exit_code == 0
-    assert answer.stderr == "1 problem in these files; `waypoint analyze` tells more\n"
+    assert answer.stderr == "1 problem in these files; run `waypoint analyze` for details\n"
     assert answer.stdout == expected.read_text()

@@ -178,7 +178,7 @@ def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(tmp_pa
         )
         files = str(tmp_path / "client.pem"), str(tmp_path / "client.key")
 
-        with pytest.raises(InvalidTls, match=r"client\.key can't be used"):
+        with pytest.raises(InvalidTls, match=r"client\.key cannot be used"):
             await TlsContexts().get(UpstreamTls(HOST, (), str(pki.bundle_path), *files))
 
     run(scenario())

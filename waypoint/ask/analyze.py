@@ -1,6 +1,6 @@
-"""What is wrong with a configuration, and what is valid and hardly meant, without running anything.
+"""Analyze a configuration without running it: problems, and valid parts that are probably not intended.
 
-The problems are those that a running waypoint would log, of all waypoints in the files, and the findings of the lints.
+Reports the problems that a running waypoint would log, for all waypoints in the files, and the findings of the lints.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from waypoint.ask.load import STDIN, Loaded
 from waypoint.ask.suppress import Suppression, annotated
 
 LEVELS = tuple(Level)
-"""The gravest first."""
+"""Most severe first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Analysis:
     ignored: Mapping[str, int]
 
     def reaches(self, threshold: Level) -> bool:
-        """Whether any problem is at least as grave."""
+        """Whether any problem is at least this severe."""
         return any(is_at_least(problem, threshold) for problem in self.problems)
 
     def counts(self) -> Mapping[Level, int]:
@@ -57,7 +57,7 @@ def analyze(loaded: Loaded, suppressions: Iterable[Suppression] = (), stdin: byt
 
 
 def findings(subject: Subject) -> list[Problem]:
-    """What the lints find of a configuration that runs, but for what its objects don't want to be told."""
+    """Return the lints' findings for a running configuration, without those suppressed by annotations."""
     unwanted = annotated(subject.documents)
     found = [problem for problem in lint(subject) if problem.code not in unwanted.get(problem.subject, ())]
     return Lines({}).located(found)

@@ -1,5 +1,7 @@
-"""What `waypoint explain` and `waypoint replay` do, once the command line has been read. Data goes to standard output,
-talk to standard error."""
+"""Run `waypoint explain` and `waypoint replay` after the command line was parsed.
+
+Results go to standard output, messages to standard error.
+"""
 
 import json
 import sys
@@ -32,7 +34,8 @@ def run_explain(
     settings: Settings,
     output: str,
 ) -> None:
-    """Ask files, or the waypoint at `admin`. Raises click.UsageError; ends the process when nobody can be asked."""
+    """Explain with files, or ask the waypoint at `admin`. Raises click.UsageError; exits if the waypoint cannot be
+    asked."""
     try:
         if admin is not None:
             explanation = ask(admin, question)
@@ -60,7 +63,7 @@ def run_replay(
     *,
     fails_on_change: bool,
 ) -> int:
-    """Gives the exit status. Raises click.UsageError."""
+    """Replay recordings. Returns the exit status. Raises click.UsageError."""
     candidate = loaded_from(paths, gateway, settings)
     replayed = replay(recordings, candidate, loaded_from(against, gateway, settings) if against else None)
     if output == "json":
@@ -73,12 +76,12 @@ def run_replay(
 def loaded_from(
     paths: Iterable[Path], gateway: Gateway | None, settings: Settings, *, makes_up_pods: bool = False
 ) -> Loaded:
-    """Files, with a word about their problems: `waypoint analyze` says which. Raises click.UsageError."""
+    """Load files, with a message if they have problems. Raises click.UsageError."""
     loaded = load(paths, gateway, settings, makes_up_pods=makes_up_pods)
     if gateway is not None and not loaded.snapshots[gateway].has_gateway:
         names = "/".join(gateway)
         raise click.BadParameter(f"there is no Gateway {names} in these files", param_hint="'--gateway'")
     if loaded.problems:
         count = "1 problem" if len(loaded.problems) == 1 else f"{len(loaded.problems)} problems"
-        click.echo(f"{count} in these files; `waypoint analyze` tells more", err=True)
+        click.echo(f"{count} in these files; run `waypoint analyze` for details", err=True)
     return loaded

@@ -1,6 +1,7 @@
-"""`waypoint analyze` and `waypoint compile`: files in, text out. Data goes to standard output, talk to standard error.
+"""Run `waypoint analyze` and `waypoint compile`: files in, text out. Results go to standard output, messages to
+standard error.
 
-Exit status: 0 nothing as grave as the threshold, 1 something is, 2 asked in a wrong way.
+Exit status: 0 no problem reaches the threshold, 1 some problem does, 2 wrong usage.
 """
 
 import json
@@ -30,14 +31,14 @@ _DASH = Path("-")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which files, and which of their waypoints; None is all of them."""
+    """The files, and the waypoint to look at; None means all."""
 
     paths: tuple[Path, ...]
     gateway: Gateway | None
     settings: Settings
 
     def read(self) -> tuple[Loaded, bytes | None]:
-        """What the files say, and the text of standard input if that is one of them."""
+        """Load the files. Also returns the text of standard input if it is among them."""
         stdin = sys.stdin.buffer.read() if _DASH in self.paths else None
         return load([path for path in self.paths if path != _DASH], self.gateway, self.settings, stdin), stdin
 
@@ -45,7 +46,7 @@ class Question:
 def run_analyze(
     question: Question, output: str, suppressions: Sequence[str], failure_threshold: Level, output_threshold: Level
 ) -> int:
-    """Gives the exit status."""
+    """Analyze. Returns the exit status."""
     try:
         unwanted = [Suppression.parse(text) for text in suppressions]
     except ValueError as error:
@@ -72,7 +73,7 @@ def run_compile(question: Question, output: str, *, only_status: bool) -> None:
     loaded, stdin = question.read()
     if question.gateway is None and len(loaded.snapshots) != 1:
         names = ", ".join("/".join(it) for it in loaded.snapshots) or "none"
-        raise click.UsageError(f"--gateway must say for which waypoint; in use are: {names}")
+        raise click.UsageError(f"use --gateway to select a waypoint; in use are: {names}")
     snapshot = _snapshot_of(loaded, question.gateway or next(iter(loaded.snapshots)))
     located = Lines({} if stdin is None else {STDIN: stdin}).located(snapshot.problems)
     dumped = dump(replace(snapshot, problems=tuple(sorted(located))))
@@ -85,7 +86,7 @@ def run_compile(question: Question, output: str, *, only_status: bool) -> None:
 
 class _Dumper(yaml.CSafeDumper):
     def ignore_aliases(self, data: object) -> bool:
-        """What two addresses of a service share is written twice."""
+        """Write shared values in full instead of using anchors."""
         return True
 
 
@@ -101,14 +102,14 @@ def _paint(text: str, level: Level) -> str:
 
 
 def _color(environment: Mapping[str, str]) -> bool | None:
-    """None leaves it to click, which colours on a terminal only."""
+    """None lets click decide; it colors on terminals only."""
     return False if environment.get("NO_COLOR") else None
 
 
 def _advice(analysis: Analysis, loaded: Loaded) -> str:
     if analysis.problems:
-        return "`waypoint analyze --list-codes` says what the codes mean; --suppress leaves out what is meant to be so."
+        return "`waypoint analyze --list-codes` explains the codes; --suppress hides intended findings."
     if loaded.snapshots:
         gateway = "/".join(next(iter(loaded.snapshots)))
-        return f"`waypoint compile … --gateway {gateway}` shows what that waypoint would do."
+        return f"`waypoint compile … --gateway {gateway}` shows what that waypoint would run."
     return "No waypoint is in use: label a namespace istio.io/use-waypoint with the name of its Gateway."

@@ -1,4 +1,4 @@
-"""What a configuration does to a request, so that two configurations can be compared: exactly, and in words."""
+"""The effect of a configuration on a request, to compare two configurations exactly and in words."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ NOT_SERVED = "no waypoint"
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """`rule` is empty when none took the request."""
+    """An effect in words. `rule` is empty if no rule matched."""
 
     rule: str
     where: str
@@ -28,8 +28,11 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Equal `exact` means that no client and no endpoint can tell the difference. `ends` are the ways in which it may
-    end: a cluster, or the status of an answer of ours."""
+    """The effect on one request.
+
+    If `exact` is equal, no client and no endpoint can notice a difference. `ends` are all possible ends: a cluster, or
+    the status of a local response.
+    """
 
     route: str
     words: Words

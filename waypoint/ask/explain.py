@@ -1,7 +1,7 @@
-"""Why a request goes where it goes: the destination, the routes that were asked, the one that won, what it does.
+"""Explain the routing of a request: the destination, the candidate routes, the winner and its effect.
 
-Which rule wins and what becomes of the request is what `decide` says; here that is put into words. What depends on the
-moment (ejected endpoints, requests under way) is not looked at: endpoints are those that could be picked.
+`decide` determines the rule and the outcome; this module puts them into words. Momentary state (ejections, active
+requests) is ignored: the endpoints shown are all that may be picked.
 """
 
 from collections.abc import Iterator
@@ -43,15 +43,15 @@ from waypoint.errors import BackendNotFound, ExchangeError, NoBackendWeight, NoH
 from waypoint.filters.external_auth import authorizer_words, first_question
 
 _REASONS: dict[type[ExchangeError], str] = {
-    RouteNotFound: "no match of any rule holds",
-    BackendNotFound: "the rule names a backend that can't be used",
+    RouteNotFound: "no rule matches",
+    BackendNotFound: "the rule refers to an unusable backend",
     NoBackendWeight: "the weights of the rule's backends add up to 0",
-    NoHealthyEndpoint: "no endpoint of it is ready, or none is known",
+    NoHealthyEndpoint: "it has no ready endpoint",
 }
 
 
 def snapshot_for(loaded: Loaded, question: Question) -> Snapshot:
-    """That of the waypoint which serves the service that is asked about. Raises InvalidQuestion."""
+    """Return the snapshot of the waypoint that serves the service in question. Raises InvalidQuestion."""
     authority = question.authority(loaded.registry)
     serving = (snapshot for snapshot in loaded.snapshots.values() if snapshot.destination(authority) is not None)
     others = iter(loaded.snapshots.values())
@@ -59,14 +59,14 @@ def snapshot_for(loaded: Loaded, question: Question) -> Snapshot:
 
 
 def explain(snapshot: Snapshot, question: Question, settings: Settings, now: float) -> Explanation:
-    """`now` is wall-clock time, by which sessions expire. Raises InvalidQuestion."""
+    """Explain a request. `now` is wall-clock time, for session expiry. Raises InvalidQuestion."""
     authority = question.authority(snapshot.registry)
     client = f"{question.namespace}/{question.account}"
     asked = f"{question.method} {question.to}{question.target} from {client}"
     destination = snapshot.destination(authority)
     service = _service_at(snapshot.registry, authority[0])
     if service is not None and not service.is_visible_in(question.namespace):
-        destination = None  # the client's ztunnel doesn't know it
+        destination = None  # the client's ztunnel cannot see it
     found = _found(snapshot, authority, destination)
     told = _Told(snapshot, client, found)
     if destination is None:
@@ -74,8 +74,8 @@ def explain(snapshot: Snapshot, question: Question, settings: Settings, now: flo
     try:
         head = as_exchanged(question.head(settings), destination)
     except ExchangeError as error:
-        refusal = Outcome(1.0, 0, "", answer=_answer(error, "refused before it is routed"))
-        return told.explanation(f"{asked} → {error.status}, refused before it is routed: {error.detail}", (refusal,))
+        refusal = Outcome(1.0, 0, "", answer=_answer(error, "rejected before routing"))
+        return told.explanation(f"{asked} → {error.status}, rejected before routing: {error.detail}", (refusal,))
     peer = question.peer(settings)
     possible = possibilities(destination, peer, head, now)
     outcomes = tuple(_outcome(it, snapshot) for it in possible)
@@ -92,7 +92,7 @@ def explain(snapshot: Snapshot, question: Question, settings: Settings, now: flo
 
 @dataclass(slots=True)
 class _Told:
-    """What is known by now."""
+    """What is known so far."""
 
     snapshot: Snapshot
     client: str
@@ -129,9 +129,9 @@ def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destinat
         tokens = tuple(token_words(destination.authentication)) if destination.authentication is not None else ()
         return Found(place, what, destination.app_protocol.value, name, True, why, tokens=tokens)
     if service is not None and snapshot.destination(authority) is not None:
-        why = f"no waypoint looks at it: {registry.why_no_host(service.hostname)}"
+        why = f"no waypoint handles it: {registry.why_no_host(service.hostname)}"
     elif waypoint is not None and service is not None and port in {it.port for it in service.ports}:
-        why = f"another waypoint looks at it: {service.hostname} is bound to {name}"
+        why = f"another waypoint handles it: {service.hostname} is bound to {name}"
     else:
         why = _unserved(snapshot, authority, service)
     return Found(place, service.hostname if service else "", "", name, False, why, _bindings(registry, service))
@@ -143,12 +143,12 @@ def _service_at(registry: Registry, host: str) -> Service | None:
 
 def _unserved(snapshot: Snapshot, authority: tuple[str, int], service: Service | None) -> str:
     if service is not None and service.waypoint is None:
-        return f"no waypoint looks at it: {service.hostname} is bound to none"
+        return f"no waypoint handles it: {service.hostname} is not bound to one"
     return f"no waypoint serves it: {why_not_served(snapshot, authority)}"
 
 
 def _bindings(registry: Registry, service: Service | None) -> tuple[str, ...]:
-    """Why a label that asks for a waypoint came to nothing."""
+    """Return the problems of labels that request a waypoint in vain."""
     if service is None:
         return ()
     subjects = {f"Service {service.namespace}/{service.name}", f"Namespace {service.namespace}"}
@@ -159,7 +159,7 @@ def _bindings(registry: Registry, service: Service | None) -> tuple[str, ...]:
 
 
 def _policies(destination: Destination, peer: Peer, head: RequestHead) -> Iterator[PolicyTold]:
-    """Every rule of AuthorizationPolicies, asked by itself; a token's claims are not known here."""
+    """Evaluate each AuthorizationPolicy rule separately. A token's claims are not known here."""
     addresses, port = destination.addresses, destination.port
     if is_opaque(destination):
         authorization, access = destination.opaque_authorization, Access(peer, addresses, port)
@@ -167,16 +167,16 @@ def _policies(destination: Destination, peer: Peer, head: RequestHead) -> Iterat
         authorization, access = destination.authorization, Access(peer, addresses, port, head)
     for policy in authorization.policies if authorization is not None else ():
         told = [(f"rules[{it.index}]: {authorization_words(it)}", it.matches(access)) for it in policy.rules]
-        for words, is_matching in told or [("no rule, which matches nothing", False)]:
+        for words, is_matching in told or [("no rules, so it matches nothing", False)]:
             yield PolicyTold(str(policy), policy.action.value, words, is_matching, policy.is_dry_run)
 
 
 def _asked_first(destination: Destination, peer: Peer, head: RequestHead) -> Iterator[str]:
-    """As if each provider let the request go on, and changed nothing of it."""
+    """Yield the authorizers, assuming that each allows the request unchanged."""
     granted: set[str] = set()
     while not is_opaque(destination) and (question := first_question(destination, peer, head, granted)) is not None:
         granted.add(question.authorizer.name)
-        yield f"{authorizer_words(question.authorizer)}, as AuthorizationPolicies want"
+        yield f"{authorizer_words(question.authorizer)}, because of AuthorizationPolicies"
 
 
 # -- the routes ----------------------------------------------------------------------------------------------------
@@ -184,23 +184,23 @@ def _asked_first(destination: Destination, peer: Peer, head: RequestHead) -> Ite
 
 def _candidates(destination: Destination, peer: Peer, head: RequestHead) -> Candidates:
     if is_opaque(destination):
-        why = f"the port carries {destination.app_protocol.value}: bytes pass without a look at them"
+        why = f"the port carries {destination.app_protocol.value}: bytes are forwarded without inspection"
         return Candidates("opaque", why, (), ())
     table = destination.routes_for(peer)
     sources = (route.rule.source for route in table.routes)
     objects = tuple(sorted({f"{it.kind} {it.namespace}/{it.name}" for it in sources if it is not None}))
     matches, left_out = judge(table, head, peer)
     if table is not destination.routes:
-        why = "the client's namespace has routes of its own to this service, which hold for its clients alone"
+        why = "the client's namespace has its own routes to this service, for its clients only"
         return Candidates("consumer", why, objects, matches, left_out)
     if not objects:
         return Candidates("default", "no route is attached to this port", objects, matches, left_out)
-    why = "those of the service's own namespace, for the client's has none for this service"
+    why = "routes of the service's namespace; the client's namespace has none for this service"
     return Candidates("producer", why, objects, matches, left_out)
 
 
 def _problems(snapshot: Snapshot, rule: Rule) -> Iterator[str]:
-    """What the compiler had to say of a rule, which is why its backends can't be used."""
+    """Yield the compiler's problems of a rule, which explain unusable backends."""
     source = rule.source
     if source is None:
         return
@@ -220,7 +220,7 @@ def _outcome(it: Possibility, snapshot: Snapshot) -> Outcome:
     does = tuple(filter_words(backend.filters)) if backend is not None else ()
     weight = backend.weight if backend is not None else 0
     if it.answer is not None:
-        why = "the route answers by itself"
+        why = "the route sends a fixed response"
         return Outcome(
             it.share,
             weight,
@@ -246,7 +246,7 @@ def _outcome(it: Possibility, snapshot: Snapshot) -> Outcome:
 
 
 def _endpoints(snapshot: Snapshot, cluster: ClusterName) -> Iterator[EndpointTold]:
-    """Those that could be picked, names that are looked up among them, then those of the service that are not ready."""
+    """Yield usable endpoints including DNS names, then the service's endpoints that are not ready."""
     config = snapshot.clusters[cluster]
     for endpoint in config.endpoints:
         yield _endpoint_told(str(endpoint), endpoint.workload.workload, endpoint.identity, is_ready=True)
@@ -284,7 +284,7 @@ def _pairs(headers: Headers) -> tuple[tuple[str, str], ...]:
 
 
 def _short(outcome: Outcome) -> str:
-    """For the first line: `90 % reviews-v2.default:9080`."""
+    """Format an outcome for the first line: `90 % reviews-v2.default:9080`."""
     share = f"{percent(outcome.share)} " if outcome.share < 1 else ""
     if outcome.backend:
         return f"{share}{outcome.backend}" + (" (503, no endpoint is ready)" if outcome.answer is not None else "")

@@ -1,4 +1,4 @@
-"""What `explain` answers: plain values, the same as JSON and, in `telling.py`, as text for people."""
+"""The answer of `explain` as plain values, used as JSON and, in `telling.py`, as text."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from enum import StrEnum
 class Verdict(StrEnum):
     WON = "won"
     WEAKER = "weaker"
-    """Matches too, behind the winner."""
+    """Matches too, but has lower precedence than the winner."""
     LOST = "lost"
 
 
@@ -23,8 +23,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the tunnel's authority names. `is_served` is False when no waypoint looks at the request; `why` says how it
-    came to that, either way. `tokens` say which tokens of HTTP requests are checked; explaining checks none."""
+    """The destination named by the tunnel's authority.
+
+    `is_served` is False if no waypoint handles the request; `why` gives the reason in either case. `tokens` describe
+    the token rules for HTTP requests; no token is verified here.
+    """
 
     authority: str
     service: str
@@ -38,7 +41,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class PolicyTold:
-    """One rule of an AuthorizationPolicy, or a policy without rules; whether it matches, and so whether it counts."""
+    """One rule of an AuthorizationPolicy, or a policy without rules, and whether it matches."""
 
     policy: str
     action: str
@@ -49,7 +52,7 @@ class PolicyTold:
 
 @dataclass(frozen=True, slots=True)
 class MatchTold:
-    """One match of one rule. `reasons` say why it lost, or by what it is weaker than the winner."""
+    """One match of one rule. `reasons` say why it did not match, or why it is weaker than the winner."""
 
     rule: str
     match: str
@@ -59,8 +62,10 @@ class MatchTold:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Which routes were asked. `matches` stand in their order of precedence; those whose paths differ are told only up
-    to a number, and `left_out` counts the rest."""
+    """The candidate routes.
+
+    `matches` are in order of precedence. The number of matches with other paths is limited; `left_out` counts the rest.
+    """
 
     whose: str
     why: str
@@ -71,7 +76,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class RuleTold:
-    """`problems` are what the compiler found wrong with this rule."""
+    """The winning rule. `problems` are those found by the compiler."""
 
     route_name: str
     rule: str
@@ -81,7 +86,7 @@ class RuleTold:
 
 @dataclass(frozen=True, slots=True)
 class EndpointTold:
-    """`identity` is whom its tunnel's certificate must name; empty for one that is dialled in plain TCP."""
+    """`identity` is the expected identity in the tunnel's certificate, or empty for plain TCP."""
 
     address: str
     workload: str
@@ -92,7 +97,7 @@ class EndpointTold:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What we answer in an endpoint's place."""
+    """A response by the waypoint itself."""
 
     status: int
     flag: str
@@ -103,8 +108,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One thing that may become of the request: it goes to `cluster`, or gets an `answer`. `sees` is the head that was
-    decided on; each attempt adds its number and timeout."""
+    """One possible outcome: the request goes to `cluster`, or gets `answer`.
+
+    `sees` is the head after all edits; each attempt adds its number and timeout.
+    """
 
     share: float
     weight: int
@@ -118,7 +125,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`assumptions` are what the files leave open and the answer rests on."""
+    """`assumptions` are those that the answer depends on, because the files leave them open."""
 
     summary: str
     client: str

@@ -1,5 +1,7 @@
-"""Each match of a table judged by itself: did it win, is it weaker than the winner and by what, or why does it not
-match. The table finds the winner by an index; this is the slow way round, which can give reasons."""
+"""Judge each match of a table separately: whether it won, why it is weaker than the winner, or why it does not match.
+
+The table itself finds the winner with an index; this slower way can give reasons.
+"""
 
 from collections.abc import Iterator
 
@@ -12,20 +14,20 @@ from waypoint.ask.words import match_words, rule_name
 from waypoint.config.words import text, wanted
 
 MAX_OTHERS = 50
-"""How many matches with other paths are told."""
+"""Maximum number of matches with other paths to report."""
 _CRITERIA = (
-    "the kind of its path counts less",
+    "its kind of path match has lower precedence",
     "its path is shorter",
-    "it asks for no method",
-    "it asks for fewer headers",
-    "it asks for fewer query parameters",
+    "it does not match on the method",
+    "it matches on fewer headers",
+    "it matches on fewer query parameters",
 )
-"""What `policies.route.precedence` compares, in its order."""
-_FURTHER_DOWN = "matches too, but stands further down"
+"""The criteria of `policies.route.precedence`, in its order."""
+_FURTHER_DOWN = "matches too, but comes later"
 
 
 def judge(table: Table, head: RequestHead, peer: Peer) -> tuple[tuple[MatchTold, ...], int]:
-    """The matches in the order in which they count, and how many are left out: of those with other paths."""
+    """Return the matches in order of precedence, and how many with other paths were left out."""
     told: list[MatchTold] = []
     winner: Route | None = None
     others = 0
@@ -49,13 +51,13 @@ def judge(table: Table, head: RequestHead, peer: Peer) -> tuple[tuple[MatchTold,
 def _weaker(match: Match, winner: Match) -> str:
     compared = zip(_CRITERIA, precedence(winner), precedence(match), strict=True)
     first = next(
-        (criterion for criterion, ours, its in compared if ours != its), "its route is younger, or further down"
+        (criterion for criterion, ours, its in compared if ours != its), "its route is newer, or it comes later"
     )
     return f"matches too, but {first}"
 
 
 def _reasons(match: Match, head: RequestHead, peer: Peer, *, has_path: bool) -> Iterator[str]:
-    """Why a match does not hold; nothing when it does."""
+    """Yield the reasons why a match does not hold; none if it holds."""
     if not has_path:
         yield _other_path(match.path, head.path)
     if match.method is not None and match.method != head.method:
@@ -68,7 +70,7 @@ def _reasons(match: Match, head: RequestHead, peer: Peer, *, has_path: bool) -> 
             told = "missing" if value is None else text(value) or "empty"
             yield f"header {text(field.name)} is {told}, and must not be"
     if match.source is not None and not match.source.accepts(peer):
-        yield "it is for other clients"
+        yield "it applies to other clients"
     if match.query:
         parameters = parse_query(head.query)
         for field in match.query:

@@ -1,4 +1,4 @@
-"""Problems with the lines of their own fields. There may be thousands of them: each file is read once."""
+"""Add line numbers of fields to problems. There may be thousands of problems, so each file is read once."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from l4.config.resources import locate_in
 
 
 class Lines:
-    """`texts` holds what is in no file, by the name that its documents' origins give it."""
+    """`texts` holds the content of sources that are not files, by the name in their documents' origin."""
 
     def __init__(self, texts: dict[str, bytes]) -> None:
         self._lines = {name: text.splitlines(keepends=True) for name, text in texts.items()}

@@ -1,7 +1,6 @@
-"""Problems as text for people and as JSON or YAML for programs, and the table of all codes.
+"""Format problems as text, JSON or YAML, and list all codes.
 
-Level, code and message have the names that `istioctl analyze -o json` gives them, so that what reads its output reads
-ours.
+Level, code and message have the same names as in `istioctl analyze -o json`, so that programs can read both.
 """
 
 import json
@@ -18,7 +17,7 @@ Paint = Callable[[str, Level], str]
 
 
 def log_lines(problems: Iterable[Problem], paint: Paint) -> Iterable[str]:
-    """`paint` may give a level its colour."""
+    """Yield one line per problem. `paint` may color the level."""
     for problem in problems:
         level = level_of(problem)
         place = f"{problem.subject} {problem.field}".rstrip()
@@ -59,7 +58,7 @@ def summary(analysis: Analysis) -> str:
         text += f"; {analysis.suppressed} suppressed"
     if analysis.ignored:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(analysis.ignored.items()))
-        text += f"; not read by a waypoint: {kinds}"
+        text += f"; kinds that waypoints ignore: {kinds}"
     return text + "."
 
 
@@ -68,7 +67,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def code_table() -> str:
-    """All codes, for a terminal."""
+    """Return a table of all codes for a terminal."""
     rows = [("CODE", "ISTIO", "LEVEL", "NAME", "MEANING")]
     rows += [(it, it.ist or "-", it.level, it.label, it.meaning) for it in CODES]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -1,4 +1,4 @@
-"""Files → what the waypoints of a mesh would make of them, by the steps of the running program, without running it."""
+"""Compile files for all waypoints of a mesh, by the same steps as the running program."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,13 +18,16 @@ from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
 
 STDIN = "stdin"
-"""What the origin of a document calls standard input."""
+"""Name of standard input in the origin of documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`documents` are as they were written; `ignored` counts those of kinds that a waypoint does not read. `stand_ins`
-    are the pods that were made up."""
+    """Loaded and compiled files.
+
+    `documents` are the original objects. `ignored` counts objects of kinds that waypoints do not read. `stand_ins` are
+    assumed pods.
+    """
 
     documents: tuple[Document, ...]
     resources: Resources
@@ -43,9 +46,11 @@ def load(
     *,
     makes_up_pods: bool = False,
 ) -> Loaded:
-    """The snapshot of one Gateway, or those of all that serve something. Later paths win over earlier ones, and what
-    came by standard input, if anything, over all of them. With `makes_up_pods`, Deployments stand for their pods where
-    none are known."""
+    """Compile for one Gateway, or for all Gateways that serve something.
+
+    Later paths override earlier ones, and standard input overrides all. With `makes_up_pods`, Deployments count as pods
+    where no pods are known.
+    """
     with paused():
         documents = FolderSource(paths).read()
         if stdin is not None:
@@ -79,6 +84,6 @@ def _with_stdin(documents: Documents, text: bytes) -> Documents:
 
 
 def gateways_in(paths: Iterable[Path]) -> list[str]:
-    """The names of all Gateways in files."""
+    """Return the names of all Gateways in files."""
     keys = (document.key for document in FolderSource(paths).read().documents)
     return [f"{key.namespace}/{key.name}" for key in keys if key.kind == "Gateway"]

@@ -1,4 +1,4 @@
-"""`/explain` on the administration port: the running waypoint is asked why, by the same code as files are."""
+"""The page `/explain` of the administration port: the running waypoint answers with the same code as for files."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,11 +11,11 @@ from waypoint.ask.explanation import Explanation
 from waypoint.ask.question import InvalidQuestion, Question
 
 EXPLAIN_PATH = "/explain"
-EXPLAIN_SHOWS = "why a request goes where it goes: ?from=NAMESPACE/ACCOUNT&to=HOST:PORT&method=&path=&header=NAME:VALUE"
+EXPLAIN_SHOWS = "explain how a request is routed: ?from=NAMESPACE/ACCOUNT&to=HOST:PORT&method=&path=&header=NAME:VALUE"
 
 
 def explain_page(explain: Callable[[Question], Awaitable[Explanation]]) -> Page:
-    """Answers one question at a time, because a table may have thousands of routes."""
+    """Answer one question at a time, because a table may have thousands of routes."""
     asking = asyncio.Lock()
 
     async def page(request: web.Request) -> web.Response:

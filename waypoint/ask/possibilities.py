@@ -1,6 +1,6 @@
-"""Everything that may become of a request, each with its share: what the data path leaves to chance, spelt out.
+"""All possible outcomes of a request with their probabilities.
 
-`decide` is asked once for each backend, with a roll that falls on it, so that nothing here decides by itself.
+`decide` is called once per backend, with a roll that selects it, so that this module decides nothing itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,13 +18,16 @@ from waypoint.errors import ExchangeError
 from waypoint.filters.filter import Answer
 
 _OPAQUE = frozenset({AppProtocol.TCP, AppProtocol.TLS})
-_NEVER = 1 - 2**-53  # the last roll there is: what is not certain doesn't happen
+_NEVER = 1 - 2**-53  # the largest roll: what is not certain does not happen
 
 
 @dataclass(frozen=True, slots=True)
 class Possibility:
-    """One thing that may become of a request. `backend` is the place among those of `rule`, the rule as the caller's
-    own wishes have changed it; `head` is what the endpoint would see, None when we answer ourselves or don't look."""
+    """One possible outcome.
+
+    `rule` includes the caller's overrides, and `backend` is an index in its backends. `head` is what the endpoint would
+    receive, or None if there is a local response or no inspection.
+    """
 
     share: float
     rule: Rule | None
@@ -36,7 +39,7 @@ class Possibility:
 
     @property
     def filters(self) -> tuple[Filters, ...]:
-        """Those of rule and backend, in their order."""
+        """Filters of the rule and of the backend, in order."""
         if self.rule is None:
             return ()
         of_backend = () if self.backend is None else (self.rule.backends[self.backend].filters,)
@@ -44,14 +47,14 @@ class Possibility:
 
 
 def is_opaque(destination: Destination | None) -> bool:
-    """Whether bytes pass there without a look at them."""
+    """Whether bytes are forwarded there without inspection."""
     return destination is not None and destination.app_protocol in _OPAQUE
 
 
 def possibilities(
     destination: Destination | None, peer: Peer, head: RequestHead, now: float
 ) -> tuple[Possibility, ...]:
-    """At least one; their shares add up to 1. `head` stays as it is."""
+    """Return at least one outcome; shares add up to 1. `head` is not changed."""
     if is_opaque(destination):
         return tuple(_each(lambda roll: (decide_opaque(destination, peer, "", roll), None)))
 
@@ -83,7 +86,7 @@ def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterato
     for share, point in _points(rule):
         decision, head = ask(_falling_on(point))
         index = next(index for index, it in enumerate(rule.backends) if it is decision.backend)
-        shares[index] = shares.get(index, 0.0) + share  # a session's backend takes them all
+        shares[index] = shares.get(index, 0.0) + share  # a session's backend takes every share
         found[index] = decision, head
     for index, (decision, head) in found.items():
         its = decision.rule, index, decision.cluster, decision.answer, decision.error
@@ -106,11 +109,11 @@ def _falling_on(point: float) -> Roll:
 
 
 def _points(rule: Rule) -> Iterator[tuple[float, float]]:
-    """For each backend that counts, its share and a point in the middle of it."""
+    """Yield the share of each backend with weight, and a roll in the middle of it."""
     weights = [backend.weight for backend in rule.backends]
     total = sum(weights)
     for weight, reached in zip(weights, accumulate(weights), strict=True):
         if weight:
             yield weight / total, (reached - weight / 2) / total
-    if not total:  # where a session leads all the same
+    if not total:  # a session may still select a backend
         yield 1.0, 0.0

@@ -1,7 +1,7 @@
-"""What somebody asks about: a request as its client would send it, and what the waypoint makes of its head.
+"""A request to ask about, as its client would send it.
 
-The head goes through the data path's own reader, with its limits and its hygiene, so that routes see what they would
-see; a request that would be refused there is refused here.
+The head goes through the data path's parser with its limits and hygiene, so that routes see what they would see. A
+request that the data path rejects is rejected here too.
 """
 
 from dataclasses import dataclass, replace
@@ -23,17 +23,17 @@ from waypoint.http.h1_request import RequestReader
 from waypoint.http.settings import HttpSettings
 
 NEW_REQUEST_ID = b"00000000-0000-4000-8000-000000000000"
-"""Stands for the one that the waypoint makes when a request brings none."""
+"""Stands for the id that the waypoint generates if a request has none."""
 MAX_TEXT = 64 << 10
 
 
 class InvalidQuestion(ValueError):
-    """A sentence for whoever asked."""
+    """The question is invalid. The message explains why to the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`to` is HOST or HOST:PORT as a client writes it: a short name is one of the client's own namespace."""
+    """`to` is HOST or HOST:PORT as a client writes it. A short name refers to the client's namespace."""
 
     namespace: str
     account: str
@@ -44,12 +44,12 @@ class Question:
 
     @classmethod
     def parse(cls, client: str, to: str, method: str, target: str, headers: tuple[str, ...]) -> "Question":
-        """`client` is NAMESPACE/SERVICEACCOUNT, each header `name: value`. Raises InvalidQuestion."""
+        """Parse a question. `client` is NAMESPACE/SERVICEACCOUNT, each header `name: value`. Raises InvalidQuestion."""
         namespace, _, account = client.partition("/")
         if not namespace or not account or "/" in account:
             raise InvalidQuestion(f"{client!r} is not of the form NAMESPACE/SERVICEACCOUNT")
         if not to:
-            raise InvalidQuestion("which service is meant? Give its name and port, such as reviews:9080")
+            raise InvalidQuestion("the service is missing; give its name and port, such as reviews:9080")
         pairs = []
         for text in headers:
             name, colon, value = text.partition(":")
@@ -58,16 +58,16 @@ class Question:
             pairs.append((name.strip(), value.strip()))
         texts = (to, method, target, *headers)
         if any(control in text for text in texts for control in "\r\n\0"):
-            raise InvalidQuestion("method, path and headers are one line each")
+            raise InvalidQuestion("method, path and headers must be single lines")
         if sum(map(len, texts)) > MAX_TEXT:
-            raise InvalidQuestion(f"a request's head of more than {MAX_TEXT} characters is refused in any case")
+            raise InvalidQuestion(f"the request's head has more than {MAX_TEXT} characters, which is always rejected")
         return cls(namespace, account, to, method, target, tuple(pairs))
 
     def peer(self, settings: Settings) -> Peer:
         return Peer(Identity(settings.of(Mesh).trust_domain, self.namespace, self.account), "0.0.0.0", 0)  # noqa: S104
 
     def head(self, settings: Settings) -> RequestHead:
-        """The canonical head. Raises ExchangeError when the request is refused."""
+        """Return the canonical head. Raises ExchangeError if the request is rejected."""
         fields = [(name.encode(), value.encode()) for name, value in self.headers]
         if not any(name.lower() == b"host" for name, _ in fields):
             fields.insert(0, (b"host", self.to.encode()))
@@ -81,8 +81,10 @@ class Question:
         return taken.head
 
     def authority(self, registry: Registry) -> tuple[str, int]:
-        """Where the client's tunnel leads: the service's address if it has one, else its hostname; what is no known
-        service stays as it is written. Raises InvalidQuestion when the port is left open and could be several."""
+        """Return the authority of the client's tunnel: the service's address if it has one, else its hostname.
+
+        An unknown host is returned unchanged. Raises InvalidQuestion if no port is given and the service has several.
+        """
         host, port = _split(self.to)
         service = self._service(host, registry)
         if service is None:
@@ -90,12 +92,12 @@ class Question:
         if port is None:
             if len(service.ports) != 1:
                 numbers = ", ".join(str(it.port) for it in service.ports) or "none"
-                raise InvalidQuestion(f"which port of {service.hostname} is meant? It has {numbers}")
+                raise InvalidQuestion(f"{service.hostname} has the ports {numbers}; give one as HOST:PORT")
             port = service.ports[0].port
         return (host if registry.service_at(host) else next(iter(service.addresses), service.hostname)), port
 
     def _service(self, host: str, registry: Registry) -> Service | None:
-        """By address, by its whole name, or by `name`, `name.namespace` and `name.namespace.svc`."""
+        """Find a service by address, full name, `name`, `name.namespace` or `name.namespace.svc`."""
         name, _, rest = host.partition(".")
         return (
             registry.service_at(host)
@@ -105,7 +107,7 @@ class Question:
 
 
 def as_exchanged(head: RequestHead, destination: Destination | None) -> RequestHead:
-    """The head as an exchange gets it: with what every application may rely on, and plain gRPC out of gRPC-Web."""
+    """Return the head as an exchange receives it: with standard headers, and gRPC-Web converted to gRPC."""
     head = replace(head, headers=Headers(head.headers))
     if destination is not None and destination.app_protocol is AppProtocol.GRPC_WEB and is_grpc_web(head):
         make_grpc(head)
@@ -114,7 +116,7 @@ def as_exchanged(head: RequestHead, destination: Destination | None) -> RequestH
 
 
 class _Taken:
-    """Takes the one head that there is; implements `h1_request.RequestConsumer`."""
+    """Stores the single head. Implements `h1_request.RequestConsumer`."""
 
     head: RequestHead | None = None
 
@@ -129,7 +131,7 @@ class _Taken:
 
 
 def _split(to: str) -> tuple[str, int | None]:
-    """Host in canonical form, and port if there is one. Raises InvalidQuestion."""
+    """Return the canonical host, and the port or None. Raises InvalidQuestion."""
     if to.count(":") > 1 and not to.startswith("["):
         host, port = to.encode(), b""
     else:

@@ -1,4 +1,4 @@
-"""Asks a running waypoint, over its administration port."""
+"""Ask a running waypoint through its administration port."""
 
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -16,11 +16,11 @@ _MAX_ANSWER = 64 << 20
 
 
 class CannotAsk(Exception):
-    """Why a running waypoint could not be asked."""
+    """The running waypoint could not be asked. The message says why."""
 
 
 def ask(address: tuple[str, int], question: Question) -> Explanation:
-    """Ask the waypoint whose administration port this is. Raises CannotAsk, and InvalidQuestion."""
+    """Ask the waypoint with this administration port. Raises CannotAsk, InvalidQuestion."""
     host, port = address
     place = host_port(host, port)
     fields = [
@@ -39,9 +39,11 @@ def ask(address: tuple[str, int], question: Question) -> Explanation:
         text = error.read(4096).decode(errors="replace").strip()
         if error.code == 400:
             raise InvalidQuestion(text) from None
-        raise CannotAsk(f"{place} answered {error.code}: {text}; is that a waypoint's administration port?") from None
+        raise CannotAsk(
+            f"{place} answered {error.code}: {text}; check that it is a waypoint's administration port"
+        ) from None
     except (URLError, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        raise CannotAsk(f"the administration port {place} cannot be asked: {reason}") from None
+        raise CannotAsk(f"the administration port {place} is not reachable: {reason}") from None
     except msgspec.DecodeError as error:
-        raise CannotAsk(f"{place} answered what is no explanation ({error}); is it another version?") from None
+        raise CannotAsk(f"{place} sent an unexpected answer ({error}); it may be another version") from None

@@ -1,9 +1,9 @@
-"""Recorded heads of requests decided again under a candidate configuration: what would change, grouped.
+"""Replay recorded request heads against a candidate configuration, and group the differences.
 
-A recording is read once, line by line; kept are only groups, up to a number, with one example each. Compared is either
-with what was recorded (the route's name, and where the request went or what was answered), or with what another
-configuration would do, which shows every change: of shares, edits, limits. Where a rule asks for a value that was left
-out of the recording, nobody can tell what it would do, and the head is counted as that.
+A recording is read once, line by line. Only a limited number of groups is kept, with one example each. The candidate is
+compared with the recording (route name, and destination or status), or with another configuration, which reveals every
+difference including shares, edits and limits. If a rule matches on a value that the recording redacted, the head is
+counted as undecided.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,12 +24,12 @@ from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, RecordedHead
 
 MAX_GROUPS = 1000
 MAX_UNREADABLE = 10
-"""How many lines that can't be read are told."""
+"""Maximum number of invalid lines to report."""
 
 
 @dataclass(slots=True)
 class Group:
-    """Requests for which the same changes in the same way. `example` is where the first of them stands."""
+    """Requests with the same change. `example` shows the first one."""
 
     before: Words
     after: Words
@@ -40,8 +40,11 @@ class Group:
 
 @dataclass(slots=True)
 class Replay:
-    """`renamed` requests are done the same to, by a rule in another place; `undecided` ones can't be judged, for the
-    reasons counted there."""
+    """The result of a replay.
+
+    `renamed` requests get the same effect from another rule. `undecided` counts requests that cannot be compared, by
+    reason.
+    """
 
     same: int = 0
     renamed: int = 0
@@ -58,7 +61,7 @@ class Replay:
 
 
 def replay(recordings: Iterable[BinaryIO], candidate: Loaded, against: Loaded | None) -> Replay:
-    """Without `against`, what was recorded is compared with."""
+    """Replay recordings. Without `against`, compare with the recorded results."""
     found = Replay()
     after = _Candidate(candidate)
     before = _Candidate(against) if against is not None else None
@@ -91,7 +94,7 @@ class _Candidate:
         return effect(self._destination(recorded), peer, head, recorded.time)
 
     def missing(self, recorded: RecordedHead, peer: Peer, head: RequestHead) -> str | None:
-        """The name of a redacted value for which a rule asks that could take the request."""
+        """Return the name of a redacted value that a rule for this request matches on, or None."""
         redacted = {name for name, value in head.headers if value == MARK}
         redacted |= {name for name, value in parse_query(head.query).items() if value == MARK}
         destination = self._destination(recorded) if redacted else None
@@ -107,7 +110,7 @@ class _Candidate:
         return None
 
     def _names(self, table: Table) -> frozenset[bytes]:
-        """What the rules of a table ask for."""
+        """Return the names of headers and parameters that the table's rules match on."""
         names = self._asked.get(id(table))
         if names is None:
             matches = [route.match for route in table.routes]
@@ -116,7 +119,7 @@ class _Candidate:
         return names
 
     def _destination(self, recorded: RecordedHead) -> Destination | None:
-        """By the address that the client's tunnel led to, else by the service's name: files may have no addresses."""
+        """Find the destination by the tunnel's address, else by service name, since files may lack addresses."""
         host, port = split_port(recorded.destination.encode())
         number = int(port or 0)
         for name in (host.decode().strip("[]"), recorded.service):
@@ -143,8 +146,10 @@ def _compare(found: Replay, recorded: RecordedHead, place: str, before: Effect |
 
 
 def _recorded_words(recorded: RecordedHead, after: Effect) -> Words:
-    """What was recorded, in words, which say nothing of edits and limits; a rule is called by its object when its name
-    says that it is the same one."""
+    """Return the recorded result in words, without edits and limits.
+
+    The rule is named by its object if the recorded name shows that it is the same.
+    """
     where = cluster_name(ClusterName(recorded.cluster)) if recorded.cluster else str(recorded.status)
     rule = after.words.rule if recorded.route == after.route else recorded.route
     return Words(_harmless(rule), _harmless(where))
@@ -164,7 +169,7 @@ def _group(found: Replay, recorded: RecordedHead, place: str, before: Words, aft
 
 
 def _harmless(recorded: str) -> str:
-    """Text from a file, for a terminal."""
+    """Escape text from a file for a terminal."""
     return text(recorded.encode("latin-1", "replace"))
 
 
@@ -174,7 +179,7 @@ def _peer(recorded: RecordedHead) -> Peer:
 
 
 def _lines(recordings: Iterable[BinaryIO]) -> Iterator[tuple[str, bytes]]:
-    """Each line with its place; of one that is too long, the beginning."""
+    """Yield each line with its position; of an overlong line, only the beginning."""
     for file in recordings:
         name, number = getattr(file, "name", "stdin"), 0
         while line := file.readline(2 * MAX_LINE_BYTES):

@@ -1,4 +1,4 @@
-"""What a replay found, as text for people and as plain values."""
+"""Format the result of a replay as text or plain values."""
 
 from collections.abc import Iterator
 
@@ -46,26 +46,26 @@ def _words_values(words: Words) -> dict[str, object]:
 
 
 def _sorted(replay: Replay) -> list[Group]:
-    """The largest first."""
+    """Return the groups, largest first."""
     return sorted(replay.groups.values(), key=lambda group: -group.count)
 
 
 def _lines(replay: Replay) -> Iterator[Line]:
     changes = "nothing would change" if not replay.changed else f"{replay.changed:,} would change"
-    yield f"{_heads(replay.heads)} decided again: {changes}, {replay.same + replay.renamed:,} stay as they are", "bold"
+    yield f"{_heads(replay.heads)} replayed: {changes}, {replay.same + replay.renamed:,} unchanged", "bold"
     if replay.renamed:
-        yield f"of those, {replay.renamed:,} would fall under a rule in another place that does the same", ""
+        yield f"{replay.renamed:,} of them would match another rule with the same effect", ""
     for name, count in sorted(replay.undecided.items()):
-        yield f"{_heads(count)} can't be judged: a rule asks for {name}, which was left out of the recording", "yellow"
+        yield f"{_heads(count)} cannot be compared: a rule matches on {name}, which the recording redacts", "yellow"
     if replay.unreadable:
         lines = "1 line" if replay.unreadable == 1 else f"{replay.unreadable:,} lines"
-        yield f"{lines} can't be read:", "yellow"
+        yield f"{lines} cannot be parsed:", "yellow"
         yield from ((f"  {line}", "yellow") for line in replay.unreadable_lines)
     for group in _sorted(replay):
         yield "", ""
         yield from _group(group)
     if replay.left_out:
-        yield f"and {_heads(replay.left_out)} more that change in other ways", "dim"
+        yield f"and {_heads(replay.left_out)} with other changes", "dim"
 
 
 def _group(group: Group) -> Iterator[Line]:
@@ -76,7 +76,7 @@ def _group(group: Group) -> Iterator[Line]:
     yield from ((f"  -   {words}", "red") for words in before if words not in after)
     yield from ((f"  +   {words}", "green") for words in after if words not in before)
     if group.before == group.after:
-        yield "  in details, such as a retry's pauses or a session's scope", ""
+        yield "  in details, such as retry delays or a session's scope", ""
     yield f"  {group.place}", "dim"
 
 

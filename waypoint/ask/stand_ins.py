@@ -1,7 +1,7 @@
-"""Manifests in a repository have Deployments and no pods. Each Deployment and its like then stands for one ready pod,
-so that a question about a request has an answer; what is assumed for it is told with the answer.
+"""Assume pods for manifests in a repository, which have Deployments but no pods.
 
-Only in namespaces where nobody is known to run: a dump of a cluster has its pods, or its EndpointSlices.
+Each Deployment or other controller then counts as one ready pod, so that a question about a request has an answer. The
+answer states this assumption. It is not made in namespaces with known pods or EndpointSlices, as in a cluster dump.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,16 +18,16 @@ from l4.discovery.objects import EndpointSlice, NamespaceObject, Pod
 from waypoint.ask.explanation import EndpointTold, Explanation
 from waypoint.ask.templates import Template, templates
 
-_FIRST_ADDRESS = IPv6Address("2001:db8::1")  # of the range that is for documentation: nobody has these
+_FIRST_ADDRESS = IPv6Address("2001:db8::1")  # from the documentation range, which nobody uses
 _MAX = 65_536
 _ASSUMPTION = (
-    "no running Pod is among these files: each Deployment and its like stands for one pod that is ready, and that is "
-    f"in the mesh where it or its Namespace has the label {DATAPLANE_MODE}: ambient"
+    "these files contain no running Pods: each Deployment or other controller counts as one ready pod, which is in the "
+    f"mesh if it or its Namespace has the label {DATAPLANE_MODE}: ambient"
 )
 
 
 class StandIns:
-    """`documents` are the Pods to be looked at like those of the files, with the origin of what they stand for."""
+    """`pods` are the assumed pods, to be treated like those of the files."""
 
     def __init__(self, documents: Iterable[Document], resources: Resources) -> None:
         busy = {it.key.namespace for it in resources.of(Pod) if it.value.addresses and not it.value.is_over}
@@ -38,7 +38,7 @@ class StandIns:
         self.documents = tuple(self._pods(promised))
 
     def told(self, explanation: Explanation) -> Explanation:
-        """With the stand-ins called what they are."""
+        """Return the explanation with the assumption stated and assumed pods marked."""
         outcomes = tuple(replace(it, endpoints=tuple(map(self._endpoint, it.endpoints))) for it in explanation.outcomes)
         if outcomes == explanation.outcomes:
             return explanation
@@ -66,7 +66,7 @@ class StandIns:
 
 
 def _pod(template: Template, ip: str, *, is_enrolled: bool) -> Document | None:
-    """None when a cluster would not take the template either."""
+    """Return a pod for the template, or None if the template is invalid."""
     key = template.key
     metadata: Mapping[str, Any] = template.content.get("metadata") or {}
     annotations = dict(metadata.get("annotations") or {})

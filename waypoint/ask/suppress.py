@@ -1,7 +1,7 @@
-"""Problems that somebody knows of and does not want to hear again.
+"""Suppress known problems.
 
-As with istioctl: `CODE=KIND NAME.NAMESPACE` with globs on the command line, or the annotation
-`galley.istio.io/analyze-suppress` on the object, with codes or `*`. An IST code stands for all codes that say the same.
+As in istioctl: `CODE=KIND NAME.NAMESPACE` with globs on the command line, or the annotation
+`galley.istio.io/analyze-suppress` on the object, with codes or `*`. An IST code stands for all equivalent codes.
 https://istio.io/latest/docs/ops/diagnostic-tools/istioctl-analyze/#ignoring-specific-analyzer-messages
 """
 
@@ -21,20 +21,20 @@ ALL = frozenset(CODES)
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """`resource` is a glob over `KIND NAME.NAMESPACE`, or `KIND NAME` where there is no namespace."""
+    """`resource` is a glob over `KIND NAME.NAMESPACE`, or `KIND NAME` without a namespace."""
 
     codes: frozenset[Code]
     resource: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError with a sentence."""
+        """Parse a suppression. Raises ValueError with an explanation."""
         name, equals, resource = text.partition("=")
         codes = codes_named(name)
         if not equals or not resource.strip():
             raise ValueError(f"{text!r} is not of the form CODE=KIND NAME.NAMESPACE, such as 'PWP0103=HTTPRoute a.*'")
         if not codes:
-            raise ValueError(f"{name!r} is no code; --list-codes has them")
+            raise ValueError(f"{name!r} is not a code; --list-codes lists all")
         return cls(codes, resource.strip())
 
     def covers(self, problem: Problem) -> bool:
@@ -42,7 +42,7 @@ class Suppression:
 
 
 def codes_named(name: str) -> frozenset[Code]:
-    """The codes that a name stands for: `PWP…`, `IST…` or `*`; none when it stands for nothing."""
+    """Return the codes for `PWP…`, `IST…` or `*`; empty if unknown."""
     name = name.strip()
     if name == "*":
         return ALL
@@ -50,7 +50,7 @@ def codes_named(name: str) -> frozenset[Code]:
 
 
 def annotated(documents: Iterable[Document]) -> Mapping[str, frozenset[Code]]:
-    """The codes that objects do not want to be told, by their subject."""
+    """Return the codes that objects suppress by annotation, by subject."""
     found: dict[str, frozenset[Code]] = {}
     for document in documents:
         text = mapping(mapping(document.content.get("metadata")).get("annotations")).get(ANNOTATION)
@@ -60,7 +60,7 @@ def annotated(documents: Iterable[Document]) -> Mapping[str, frozenset[Code]]:
 
 
 def _resource(subject: str) -> str:
-    """`HTTPRoute default/reviews` as istioctl writes it: `HTTPRoute reviews.default`."""
+    """Convert `HTTPRoute default/reviews` to istioctl's form `HTTPRoute reviews.default`."""
     kind, _, name = subject.partition(" ")
     namespace, slash, own = name.partition("/")
     return f"{kind} {own}.{namespace}" if slash else subject

@@ -1,5 +1,7 @@
-"""An explanation as text for people: the first line is the answer, the rest says why. rich follows NO_COLOR, TERM and
-whether there is a terminal by itself; lines are never cut, because names and addresses have to stay whole."""
+"""Format an explanation as text: the first line is the answer, the rest gives the reasons.
+
+rich respects NO_COLOR, TERM and terminals itself. Lines are never truncated, so that names and addresses stay whole.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -66,7 +68,7 @@ def _head(head: Head) -> Iterator[Line]:
 def _policies(policies: Iterable[PolicyTold]) -> Iterator[Line]:
     for it in policies:
         mark, style = _MARKS[Verdict.WON if it.is_matching else Verdict.LOST]
-        trial = " (on trial)" if it.is_dry_run else ""
+        trial = " (dry run)" if it.is_dry_run else ""
         yield f"{mark} {it.action} {it.policy}{trial} {it.words}", style
 
 
@@ -89,7 +91,7 @@ def _matches(candidates: Candidates) -> Iterator[Line]:
 
 
 def _rule(rule: RuleTold) -> Iterator[Line]:
-    yield f"{rule.rule}; in logs it is called {rule.route_name}", ""
+    yield f"{rule.rule}; its name in logs is {rule.route_name}", ""
     for words in rule.does:
         yield words, ""
     for problem in rule.problems:
@@ -122,5 +124,5 @@ def _outcome(outcome: Outcome) -> Iterator[Line]:
 
 def _endpoint(endpoint: EndpointTold) -> str:
     identity = f" as {endpoint.identity}" if endpoint.identity else ""
-    is_ready = "" if endpoint.is_healthy else "; it is not ready"
+    is_ready = "" if endpoint.is_healthy else "; not ready"
     return f"endpoint {endpoint.address}, {endpoint.workload}, by {endpoint.over}{identity}{is_ready}"

@@ -1,4 +1,4 @@
-"""The pods that Deployments and their like promise to run, as far as their templates say."""
+"""Pod templates of Deployments and other controllers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,13 +10,15 @@ _CONTROLLERS = frozenset(
     {"Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "DaemonSet", "Rollout", "Job"}
 )
 _MANY = 1_000_000
-"""A DaemonSet has as many as there are nodes."""
+"""For DaemonSets, which have as many pods as there are nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Pods of one sort. `key` is the object that promises them, `content` what each of them will be: metadata and spec.
-    `replicas` is how many of them there will be."""
+    """Pods of one kind. `key` is the object that creates them, `content` their metadata and spec.
+
+    `replicas` is their number.
+    """
 
     key: ObjectKey
     labels: Mapping[str, str]
@@ -26,7 +28,7 @@ class Template:
 
 
 def templates(documents: Iterable[Document]) -> Iterator[Template]:
-    """Of controllers, and of pods that nobody has started yet."""
+    """Yield templates of controllers, and of pods that have not started."""
     for document in documents:
         template = _template(document)
         if template is not None:
@@ -46,7 +48,7 @@ def _template(document: Document) -> Template | None:
                 replicas = _MANY if kind == "DaemonSet" else int(spec.get("replicas", 1))
                 return _of(document, spec["template"], replicas)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-        pass  # nothing that a cluster would take
+        pass  # invalid; a cluster would reject it
     return None
 
 

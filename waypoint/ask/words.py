@@ -1,4 +1,4 @@
-"""Routes in words, for people who ask why: short, in the API's own terms, on one line each."""
+"""Describe routes in short phrases, one line each, in the API's terms."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from waypoint.filters.live import ASKING
 
 
 def rule_name(rule: Rule) -> str:
-    """The object a rule stands in, and its own name if it has one."""
+    """Return the rule's object, and the rule's name if it has one."""
     source = rule.source
     if source is None:
         return f"{rule.name} route"
@@ -25,7 +25,7 @@ def rule_name(rule: Rule) -> str:
 
 
 def match_words(match: Match) -> str:
-    """`path prefix /v2, method GET, header end-user = jason`."""
+    """Describe a match: `path prefix /v2, method GET, header end-user = jason`."""
     return ", ".join(_parts(match))
 
 
@@ -55,7 +55,7 @@ def _field(field: FieldMatch) -> str:
 
 
 def rule_words(rule: Rule) -> list[str]:
-    """What a rule does beside choosing a backend."""
+    """Describe what a rule does in addition to selecting a backend."""
     words = filter_words(rule.filters)
     if rule.timeouts.request is not None:
         words.append(f"timeout {seconds(rule.timeouts.request)} for the whole exchange")
@@ -143,20 +143,20 @@ def _retry(retry: RetryPolicy) -> str:
 
 
 def token_words(authentication: Authentication) -> Iterator[str]:
-    """One line for each issuer."""
+    """Yield one line per issuer."""
     for rule in authentication.rules:
         places = ", ".join(map(_place, rule.locations))
-        who = f"tokens of {rule.issuer}" if rule.issuer else "tokens of an issuer that can't be told"
+        who = f"tokens of {rule.issuer}" if rule.issuer else "tokens of an unknown issuer"
         match rule.keys:
             case RemoteKeys(uri=uri):
                 keys = f"with the keys at {uri}"
             case InlineKeys():
                 keys = "with the keys of the policy"
             case None:
-                yield f"{who}, in {places}, are all refused: see the problems of the policy"
+                yield f"{who}, in {places}, are all rejected; see the problems of the policy"
                 continue
         audiences = f", for {' or '.join(rule.audiences)}" if rule.audiences else ""
-        yield f"{who}, in {places}{audiences}, are checked {keys}; without a token a request passes"
+        yield f"{who}, in {places}{audiences}, are verified {keys}; a request without a token passes"
 
 
 def _place(location: Location) -> str:

@@ -1,6 +1,6 @@
-"""The small types that fields of the Gateway API are made of: names, hosts, headers, paths.
+"""Field types of the Gateway API: names, hosts, headers, paths.
 
-Each pattern is the API's own; its `description` completes the sentence "… is not …" with which a value is refused.
+Each pattern is the API's. Its `description` completes the sentence "… is not …" for an invalid value.
 """
 
 import re
@@ -52,11 +52,11 @@ _PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*").fullma
 
 
 def is_path(text: str) -> bool:
-    """Whether it may stand as the path of a request; whether it is in normal form is another matter."""
+    """Whether the text is valid as a request path. It need not be normalized."""
     return text.startswith("/") and _PATH(text) is not None
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """The first name that stands there for the second time."""
+    """Return the first name that occurs twice, or None."""
     seen: set[str] = set()
     return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]

@@ -1,4 +1,4 @@
-"""Applies attached policies to compiled rules and clusters."""
+"""Apply attached policies to compiled rules and clusters."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -41,7 +41,7 @@ class AttachedPolicies:
 
     @property
     def attached(self) -> tuple[object, ...]:
-        """What filters are to carry out."""
+        """Return the policies that filters enforce."""
         return tuple(policy for its in self._attached for policy in _by_target(its))
 
     @property
@@ -55,7 +55,7 @@ class AttachedPolicies:
             yield from its.statuses
 
     def cluster(self, config: ClusterConfig) -> ClusterConfig:
-        """A destination with what the policies add to it."""
+        """Return the cluster configuration with policies applied."""
         service = config.service
         traffic = self._traffic.on([Target("Service", service.namespace, service.name)])
         if traffic is None:
@@ -67,7 +67,7 @@ class AttachedPolicies:
     def lay_upon(
         self, routes: Iterable[Route], service: Service | None = None, port: ServicePort | None = None
     ) -> list[Route]:
-        """The routes of a port, with what the policies add to their rules."""
+        """Return the routes of a port with policies applied to their rules."""
         if not self._are_any:
             return list(routes)
         return [replace(route, rule=self._rule(route.rule, service, port)) for route in routes]

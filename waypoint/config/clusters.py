@@ -1,4 +1,4 @@
-"""Services → clusters: one for each port of a service, or of a subset of it, to which a request may go."""
+"""Cluster configurations: one for each port of a service, or of a subset, that requests may go to."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ _NOBODY = Identity("", "", "")
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """How a cluster came about, and which problems were told of it."""
+    """How a cluster was built, and its problems."""
 
     name: ClusterName
     port: ServicePort
@@ -32,8 +32,10 @@ class _Made:
 
 
 class ClusterConfigs:
-    """Makes the cluster of a service's port when it is first asked for (`destinations.Destinations`). `gateway` is
-    (namespace, name) of ours, `place` is where it runs."""
+    """Builds cluster configurations on first use (`destinations.Destinations`).
+
+    `gateway` is the (namespace, name) of our Gateway, and `place` our locality.
+    """
 
     def __init__(self, gateway: tuple[str, str], rules: DestinationRules, place: Place = NOWHERE) -> None:
         self.by_name: dict[ClusterName, ClusterConfig] = {}
@@ -64,7 +66,7 @@ class ClusterConfigs:
         return name
 
     def again(self, service: Service) -> list[ClusterConfig]:
-        """The clusters of a service of which nothing but the endpoints is another one."""
+        """Rebuild the clusters of a service of which only the endpoints changed. None if its problems change too."""
         made = [self._make(it.name, service, it.port, it.subset) for it in self._made.get(service.hostname, ())]
         if made:
             self._made[service.hostname] = made
@@ -126,7 +128,8 @@ class ClusterConfigs:
         )
 
     def direct(self, workload: Workload, port: int) -> ClusterName:
-        """A workload that was called by its own address, and is healthy or not: nobody else can stand in for it."""
+        """Return the cluster of a workload that is called by its own address, healthy or not, as it has no
+        substitute."""
         name = ClusterName(f"direct|{port}||{workload.addresses[0]}")
         if name not in self.by_name:
             self.by_name[name] = ClusterConfig(
@@ -170,7 +173,7 @@ class ClusterConfigs:
 
 
 def _endpoints(service: Service, port: int, labels: Mapping[str, str], rank: Ranking) -> Iterator[Endpoint]:
-    """The service's usable endpoints that have the labels and a rank, in the order of their addresses."""
+    """Yield usable endpoints with these labels and a rank, sorted by address."""
     fitting = [
         it
         for it in service.endpoints

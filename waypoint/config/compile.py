@@ -49,7 +49,7 @@ V = TypeVar("V")
 
 
 class Compilation:
-    """A snapshot, and what it takes to follow endpoints without looking at a route or a policy."""
+    """A snapshot, with the state to update its endpoints without compiling routes and policies again. See `compile`."""
 
     def __init__(
         self, resources: Resources, registry: Registry, options: CompileOptions, problems: Iterable[Problem] = ()
@@ -128,9 +128,11 @@ class Compilation:
         self.snapshot = replace(snapshot, version=self._version.name(snapshot))
 
     def follow(self, update: Update, problems: Iterable[Problem]) -> Snapshot | None:
-        """The snapshot after endpoints came, went, or changed, or services that no route and no policy speaks of;
-        `problems` are those that were found on the way by now. None where more depends on it, so that all must be
-        compiled anew."""
+        """Return the snapshot after endpoints were added, removed or changed. `problems` are the current ones of
+        earlier steps.
+
+        Returns None if more than clusters is affected, so that everything must be compiled again.
+        """
         if any(self._does_more(it) for it in update.workloads) or self._may_reach_others_directly(update):
             return None
         changes = _Changes()

@@ -1,4 +1,4 @@
-"""What routes ask of the clusters that are being compiled. `clusters` gives the answers."""
+"""The interface through which routes refer to clusters while these are compiled. Implemented in `clusters`."""
 
 from typing import Literal, Protocol, overload
 
@@ -17,7 +17,7 @@ class Destinations(Protocol):
     def of(self, service: Service, port: ServicePort, subset: str) -> ClusterName | None: ...
 
     def of(self, service: Service, port: ServicePort, subset: str = "") -> ClusterName | None:
-        """The name that istiod gives Envoy's cluster; None when no DestinationRule has a subset of that name."""
+        """Return istiod's name of the cluster. None if no DestinationRule has this subset."""
 
     def at(self, host: str, port: int) -> ClusterName:
-        """An address or a DNS name that is nothing the mesh knows."""
+        """Return the cluster for an address or DNS name unknown to the mesh."""

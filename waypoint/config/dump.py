@@ -1,6 +1,6 @@
-"""A snapshot as plain values: what `/config_dump` shows of a running waypoint, and `waypoint compile` without one.
+"""Dump a snapshot as plain values, for `/config_dump` and `waypoint compile`.
 
-Policies are shown field by field, without what has its default, so that a new field shows by itself.
+Policies are dumped field by field without default values, so new fields are included automatically.
 """
 
 from collections.abc import Mapping, Set
@@ -24,7 +24,7 @@ from waypoint.config.transitions import Since, never
 
 
 def dump(snapshot: Snapshot, since: Since = never) -> dict[str, object]:
-    """The snapshot as plain values, for `/config_dump`."""
+    """Return the snapshot as plain values."""
     return {
         "version": snapshot.version,
         "destinations": {
@@ -165,7 +165,7 @@ def _unless_empty(name: str, value: object) -> dict[str, object]:
 
 
 def _fields(value: Any, besides: Set[str] = frozenset()) -> dict[str, object]:
-    """The fields of a dataclass that say something, and that its `repr` would show."""
+    """Return a dataclass's fields that are in its `repr` and differ from their defaults."""
     shown = (it for it in fields(value) if it.name not in besides and it.repr and not it.name.startswith("_"))
     return {it.name: _plain(getattr(value, it.name)) for it in shown if getattr(value, it.name) != _default(it)}
 

@@ -1,8 +1,7 @@
-"""The Gateways that documents name: the address of one that has none, and a hint for a name that is wrong.
+"""Gateways in documents: the address of a Gateway without one, and suggestions for a wrong name.
 
-A Gateway without a status, as everybody writes it by hand, counts as having the address that its waypoint's Service
-gives it. So does, whatever its status says, the one whose name was given: its waypoint is there, and serves what is
-bound to it, address or not.
+A Gateway without a status, as in hand-written manifests, gets the address of its waypoint's Service. The Gateway that
+the process serves gets it too, whatever its status says: its waypoint is running and serves what is bound to it.
 """
 
 from dataclasses import replace
@@ -18,7 +17,8 @@ _MAX_NAMES = 5
 
 
 def with_address(document: Document, settings: Settings, gateway: tuple[str, str] | None) -> Document:
-    """`gateway` is the namespace and name of the one that is served or asked about, None for all of them."""
+    """Return the document with an address. `gateway` is the (namespace, name) of the served Gateway, or None
+    for all."""
     key, content = document.key, document.content
     if key.kind != "Gateway" or key.group != "gateway.networking.k8s.io":
         return document
@@ -33,11 +33,11 @@ def with_address(document: Document, settings: Settings, gateway: tuple[str, str
 
 
 def why_no_gateway(resources: Resources, gateway: tuple[str, str]) -> str:
-    """A sentence for whoever named a Gateway that is not there."""
+    """Return a sentence that says that the Gateway does not exist, with suggestions."""
     name = "/".join(gateway)
     known = [f"{it.key.namespace}/{it.key.name}" for it in resources.of(Gateway)]
     if not known:
-        return f"there is no Gateway {name}, and no other one"
+        return f"there is no Gateway {name}, and no other Gateway either"
     close = get_close_matches(name, known, 1)
     if close:
         return f"there is no Gateway {name}; did you mean {close[0]}?"

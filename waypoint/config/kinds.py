@@ -1,4 +1,4 @@
-"""The kinds of objects that a waypoint reads; all others are counted and left alone."""
+"""Kinds of objects that a waypoint reads. Others are counted and ignored."""
 
 from collections.abc import Mapping
 

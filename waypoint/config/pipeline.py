@@ -1,12 +1,10 @@
-"""A source's answers → the snapshots of one waypoint or of several, again and again, at the cost of what changed.
+"""Compile documents to the snapshot of one waypoint, repeatedly, at the cost of what changed.
 
     documents → resources → registry → snapshot
 
-The process, the tools that are asked, and the tests all take these steps, so that they agree. Each step keeps what it
-made. Endpoints that come, go or change reach only the services that have them and the clusters of these; no route and
-no policy is looked at. A change of a route or a policy compiles all of them anew, but for the registry; and so does any
-doubt whether more depends on a change. Either way comes out what all documents give that are there by now: a test
-compares the two over random changes.
+Each step keeps its result. Added, removed or changed pods and EndpointSlices affect only their services and those
+services' clusters; routes and policies are not compiled again. Any other change, or doubt about what is affected,
+compiles everything anew. Both ways give the same result; a test compares them over random changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,9 +36,10 @@ _NOBODY = ("", "")
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """`snapshots` are those of all Gateways that were asked for; `problems` those of all of them, and of everything on
-    the way. `has_new_rules` is False where at most endpoints are other ones, or services of other
-    waypoints."""
+    """The result of a compilation.
+
+    `is_understood`: all documents were readable at least once. `has_new_rules` is False if at most endpoints changed.
+    """
 
     snapshots: Mapping[Gateway, Snapshot]
     known: Discovered
@@ -81,8 +80,7 @@ class _Kept:
 
 
 class Pipeline:
-    """For one Gateway, or, with None, for every Gateway to which a service or a workload is bound. `own_ip` is the
-    address of the waypoint's own pod."""
+    """`gateway` is the (namespace, name) of the waypoint's Gateway; `own_ip` is the waypoint's address."""
 
     def __init__(self, gateway: Gateway | None, settings: Settings, own_ip: str | None = None) -> None:
         self.gateway = gateway
@@ -92,7 +90,7 @@ class Pipeline:
         self._kept: _Kept | None = None
 
     def compile(self, answer: Answer) -> Compiled:
-        """After an exception the next call compiles everything anew."""
+        """Compile documents. After an exception, the next call compiles everything anew."""
         kept, self._kept = self._kept, None
         before = _destinations(kept)
         known = self._discovery.take(answer)

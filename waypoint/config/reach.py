@@ -1,8 +1,8 @@
-"""For whose requests to a service an object may speak: one rule for every kind that attaches to a host.
+"""The clients to which an object applies, the same for all kinds that attach to a host.
 
-Whoever writes to the service's own namespace, or to that of the waypoint before it, speaks for every client: the first
-owns the service, the second runs the waypoint. An object of any other namespace is a consumer's: it speaks for the
-clients of that namespace, by their identity, or for nobody where its kind knows no clients.
+Objects in the service's namespace, or in that of its waypoint, apply to all clients: their authors own the service or
+operate the waypoint. An object in any other namespace is a consumer's: it applies to clients of that namespace, by
+identity, or to nobody if its kind does not distinguish clients.
 https://gateway-api.sigs.k8s.io/geps/gep-1426/
 """
 
@@ -19,11 +19,13 @@ class Reach:
     waypoint: str
 
     def consumer(self, namespace: str, service: Service) -> str | None:
-        """The namespace for whose clients alone an object of `namespace` speaks; None: for everybody."""
+        """Return the namespace whose clients an object in `namespace` is limited to, or None for all clients."""
         return None if namespace in {self.waypoint, service.namespace} else namespace
 
     def sees(self, namespace: str, export_to: Collection[str], audience: str | None) -> bool:
-        """Whether an object of `namespace` is exported to the clients of `audience`; what is for everybody must be
-        exported to the waypoint's namespace."""
+        """Whether an object in `namespace` is exported to the clients of `audience`.
+
+        An object for all clients (`audience` None) must be exported to the waypoint's namespace.
+        """
         wanted = self.waypoint if audience is None else audience
         return not export_to or bool({"*", wanted, "." if namespace == wanted else "*"} & set(export_to))

@@ -1,7 +1,7 @@
-"""What the compiler has to say of one object: its problems for people, and its conditions for the API's `status`.
+"""The compiler's findings for one object: problems for users, and conditions for the API's `status`.
 
-A problem is a sentence with a place; a condition is one of the API's few reasons. Whoever finds something tells both
-at once, so that log, `analyze` and `status` never disagree.
+A problem is a sentence with a position; a condition has one of the API's reasons. Both are recorded together, so that
+log, `analyze` and `status` agree.
 https://gateway-api.sigs.k8s.io/reference/spec/#routestatus
 """
 
@@ -15,7 +15,7 @@ from waypoint.config.status import Condition
 
 
 class Report:
-    """Collects; `unresolved` and `dropped` hold (reason, message) of references and of rules that can't be used."""
+    """Collects findings. `unresolved` and `dropped` hold (reason, message) of unusable references and rules."""
 
     def __init__(self, resource: Resource[Any]) -> None:
         self.problems: list[Problem] = []
@@ -28,17 +28,17 @@ class Report:
         self.problems.append(Problem(resource.origin, str(resource.key), field, sentence, code))
 
     def unresolve(self, field: str, sentence: str, code: Code, reason: str) -> None:
-        """A reference leads nowhere."""
+        """Record an unresolved reference."""
         self.tell(field, sentence, code)
         self.unresolved.append((reason, f"{field}: {sentence}"))
 
     def drop(self, field: str, sentence: str, code: Code, reason: str = "UnsupportedValue") -> None:
-        """A rule can't be carried out, and answers 500."""
+        """Record a rule that cannot be applied and answers 500."""
         self.tell(field, sentence, code)
         self.dropped.append((reason, f"{field}: {sentence}"))
 
     def refuse(self, message: str) -> None:
-        """A rule that could not be read: that was told when it was."""
+        """Record a rule that could not be parsed, whose problem has been reported already."""
         self.dropped.append(("UnsupportedValue", message))
 
     @property
@@ -46,7 +46,7 @@ class Report:
         return any(problem.code.level is Level.ERROR for problem in self.problems)
 
     def conditions(self, *, is_all_dropped: bool) -> Iterator[Condition]:
-        """Those that speak of the object as a whole; the same for each of its parents."""
+        """Yield the conditions of the whole object, which are the same for each parent."""
         dropped = "; ".join(message for _, message in self.dropped)
         if is_all_dropped:
             yield Condition("Accepted", False, self.dropped[0][0], dropped)
@@ -58,4 +58,4 @@ class Report:
             messages = "; ".join(message for _, message in self.unresolved)
             yield Condition("ResolvedRefs", False, self.unresolved[0][0], messages)
         else:
-            yield Condition("ResolvedRefs", True, "ResolvedRefs", "all references lead somewhere")
+            yield Condition("ResolvedRefs", True, "ResolvedRefs", "all references are resolved")

@@ -1,4 +1,4 @@
-"""The settings of what the configuration is compiled for."""
+"""Settings of the compilation of configuration."""
 
 from dataclasses import dataclass
 

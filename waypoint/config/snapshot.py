@@ -1,8 +1,8 @@
-"""Everything the data path reads, compiled and immutable: one Snapshot per configuration.
+"""Everything that the data path reads, compiled and immutable: one Snapshot per configuration.
 
-An exchange reads `holder.current` once and keeps what it got to its last byte. Nothing in here is live state:
-connections, in-flight counts and the like belong to `waypoint.upstream.cluster`, which is reconciled with
-`clusters` on every swap.
+An exchange reads `holder.current` once, and uses that snapshot to its last byte. Snapshots contain no live state:
+connections, request counts and so on belong to `waypoint.upstream.cluster`, which is reconciled with `clusters` on
+every change.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from waypoint.config.status import AuthorizationStatus, GatewayStatus, PolicySta
 
 @dataclass(frozen=True, slots=True)
 class ServiceLabels:
-    """How metrics name a service: `reviews.default.svc.cluster.local`, `reviews`, `default`."""
+    """A service's names in metrics: `reviews.default.svc.cluster.local`, `reviews`, `default`."""
 
     hostname: str = "unknown"
     name: str = "unknown"
@@ -43,7 +43,7 @@ UNKNOWN_SERVICE = ServiceLabels()
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """One destination of requests: a port of a service, with its endpoints."""
+    """Configuration of one destination: a port of a service, with its endpoints."""
 
     name: ClusterName
     service: ServiceLabels
@@ -52,9 +52,9 @@ class ClusterConfig:
     endpoints: tuple[Endpoint, ...]
     pool: ConnectionPool = DEFAULT_POOL
     names: tuple[NamedEndpoint, ...] = ()
-    """More endpoints, of which only the DNS name is known; looked up by `upstream.dns`."""
+    """Further endpoints that are DNS names; `upstream.dns` resolves them."""
     followed: Followed | None = None
-    """In place of endpoints: they are what requests call, as `upstream.branches` has it."""
+    """Used instead of endpoints if requests go to the called address or host. See `upstream.branches`."""
     tls: UpstreamTls | None = None
     retry_budget: RetryBudget = DEFAULT_BUDGET
     session: SessionPersistence | None = None
@@ -73,15 +73,16 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What a CONNECT authority names: a port of a service this waypoint serves.
+    """What a CONNECT authority refers to: a port of a service that this waypoint serves.
 
-    `routes` is consulted for HTTP; `consumer_routes` in its place for clients of the namespaces that have routes of
-    their own to the service. `opaque` and `consumer_opaque` are the same for what is no HTTP.
-    `authentication` says which tokens of HTTP requests are checked, and how; None when none are. Before any route comes
-    `authorization`, or `opaque_authorization`; None where nobody has said anything. `late_authorization` is asked about
-    requests that went on before. `authorizers` are those that policies of action CUSTOM name, None where there are no
-    such policies. `addresses` are all those that the service is called by. `hosts` are those that requests may name,
-    where it is looked up what they name.
+    - `routes` are for HTTP. Clients in namespaces with consumer routes use `consumer_routes` instead. `opaque` and
+      `consumer_opaque` are the same for other protocols.
+    - `authentication` holds the token rules for HTTP requests, or None.
+    - `authorization` or `opaque_authorization` is evaluated before routing; None without policies. `late_authorization`
+      is evaluated for active requests when policies change.
+    - `authorizers` are those that CUSTOM policies name; None without CUSTOM policies.
+    - `addresses` are all addresses of the service. `hosts` limits the hosts that requests may name, if hosts are
+      resolved.
     """
 
     service: ServiceLabels
@@ -103,7 +104,7 @@ class Destination:
 
     @property
     def judged_names(self) -> frozenset[bytes]:
-        """Of headers that are looked at before any route, or tell endpoints what tokens say."""
+        """Names of headers that are read before routing, or that pass claims to endpoints."""
         names: frozenset[bytes] = frozenset()
         if self.authorization is not None:
             names |= self.authorization.header_names
@@ -112,7 +113,7 @@ class Destination:
         return names
 
     def routes_for(self, peer: Peer) -> Table:
-        """By the namespace of the client's identity; nobody gets another one's routes by a header."""
+        """Return the routes for a client, by the namespace of its identity. Headers have no influence."""
         if not self.consumer_routes or peer.identity is None:
             return self.routes
         return self.consumer_routes.get(peer.identity.namespace, self.routes)
@@ -125,7 +126,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`destinations` is keyed by (ip, port) of the CONNECT authority, and by (hostname, port) likewise."""
+    """`destinations` is keyed by (ip, port) and (hostname, port) of the CONNECT authority."""
 
     version: str
     registry: Registry
@@ -136,20 +137,20 @@ class Snapshot:
     policies: tuple[object, ...] = ()
     """Those of policy objects of our own kinds, for the filters that keep state for them."""
     has_gateway: bool = False
-    """False while the Gateway this waypoint serves is not in the configuration: it is not ready then."""
+    """False while the served Gateway is missing from the configuration. The waypoint is then not ready."""
     path_normalization: str = "BASE"
     tells_client: bool = False
-    """Whether endpoints are told, in x-forwarded-client-cert, who the client is."""
+    """Whether endpoints get the client's identity in x-forwarded-client-cert."""
     is_open: bool = False
-    """Whether some destination is called by any address of a network, or by any host below a name."""
+    """Whether some destination includes a network or a wildcard host."""
 
     def destination(self, authority: tuple[str, int]) -> Destination | None:
-        """What a CONNECT authority names; None when it is not ours."""
+        """Return the destination for a CONNECT authority, or None if it is not ours."""
         found = self.destinations.get(authority)
         return found if found is not None or not self.is_open else self._open(*authority)
 
     def _open(self, host: str, port: int) -> Destination | None:
-        """An address is then the one that was called, whatever others the service has."""
+        """Find a destination by network or wildcard. Its address is the one that was called."""
         if (service := self.registry.service_at(host)) is not None:
             found = self.destinations.get((service.hostname, port))
             return replace(found, addresses=(host,)) if found is not None else None
@@ -158,13 +159,13 @@ class Snapshot:
 
 
 def why_not_served(snapshot: Snapshot, authority: tuple[str, int]) -> str:
-    """A sentence for somebody who meant to be served."""
+    """Return a sentence that says why the authority is not served."""
     host, port = authority
     registry = snapshot.registry
     service = registry.service_at(host) or registry.service_with(host)
     if service is None:
         kind = (
-            "a workload; this waypoint doesn't serve that address, or not that port"
+            "a workload, but this waypoint does not serve that address or port"
             if registry.workload_at(host)
             else "no known service"
         )

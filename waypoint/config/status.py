@@ -1,7 +1,7 @@
-"""What the API's `status` would say of routes, policies and Gateways: conditions, computed here, written by others.
+"""Status conditions of routes, policies and Gateways for the API's `status`. They are computed here and not written.
 
-We speak only of parents that are ours, under a controller name of our own, so that Istio's entries beside it stay
-Istio's. Since when a condition holds is known to `transitions`, not here.
+Only our own parents are reported, under our own controller name, so that Istio's entries are not affected.
+`transitions` knows since when a condition holds.
 https://gateway-api.sigs.k8s.io/reference/spec/#routestatus
 """
 
@@ -37,7 +37,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ParentStatus:
-    """`ref` is the parentRef as the route has it, without what is empty."""
+    """`ref` is the route's parentRef, without empty fields."""
 
     ref: tuple[tuple[str, Any], ...]
     conditions: tuple[Condition, ...]
@@ -70,7 +70,7 @@ class RouteStatus:
 
 @dataclass(frozen=True, slots=True)
 class AncestorStatus:
-    """`ref` is the targetRef as the policy has it, without what is empty."""
+    """`ref` is the policy's targetRef, without empty fields."""
 
     ref: tuple[tuple[str, Any], ...]
     condition: Condition
@@ -78,7 +78,7 @@ class AncestorStatus:
 
 @dataclass(frozen=True, slots=True)
 class PolicyStatus:
-    """Of a policy of our own. Its ancestors are its targets (GEP-713)."""
+    """Status of one of our own policies. Its ancestors are its targets (GEP-713)."""
 
     key: ObjectKey
     generation: int
@@ -106,7 +106,7 @@ class PolicyStatus:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationStatus:
-    """Of an AuthorizationPolicy: Istio's objects have their conditions on their own, not by target."""
+    """Status of an AuthorizationPolicy. Istio's objects have conditions as a whole, not per target."""
 
     key: ObjectKey
     generation: int
@@ -121,7 +121,7 @@ class AuthorizationStatus:
 
 @dataclass(frozen=True, slots=True)
 class GatewayStatus:
-    """`listeners` are their names; to a waypoint's listeners no route attaches, but to services behind them."""
+    """`listeners` are their names. No routes attach to a waypoint's listeners, only to the services behind."""
 
     key: ObjectKey
     generation: int
@@ -133,7 +133,7 @@ class GatewayStatus:
 
     def dump(self, since: Since = never) -> dict[str, object]:
         conditions = [it.dump(self.generation, since(self.key, "", it.type)) for it in self.conditions]
-        resolved = Condition("ResolvedRefs", True, "ResolvedRefs", "a waypoint's listener refers to nothing")
+        resolved = Condition("ResolvedRefs", True, "ResolvedRefs", "a waypoint's listener has no references")
         listener = {
             "attachedRoutes": 0,
             "supportedKinds": [],

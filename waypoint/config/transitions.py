@@ -1,7 +1,7 @@
-"""Since when each condition of the `status` has been true or false: `lastTransitionTime`, which the API requires.
+"""Since when each condition has its status: `lastTransitionTime`, which the API requires.
 
-A snapshot knows no time. Whoever runs keeps this beside it, and has it record each new snapshot; where nothing runs,
-the time is the one that the API's own defaults have for what nobody has looked at yet.
+Snapshots have no time. The running process keeps this record and updates it with each new snapshot. Tools without a
+process use the API's default time.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ NEVER = "1970-01-01T00:00:00Z"
 
 class Since(Protocol):
     def __call__(self, key: ObjectKey, place: str, kind: str) -> str:
-        """For the condition `kind` of an object; `place` tells those of its parents or targets apart."""
+        """Return the time for the condition `kind` of an object. `place` identifies its parent or target."""
 
 
 def never(key: ObjectKey, place: str, kind: str) -> str:
@@ -23,7 +23,7 @@ def never(key: ObjectKey, place: str, kind: str) -> str:
 
 
 Placed = tuple[ObjectKey, str, str, bool]
-"""A condition: of which object, where, which kind, and whether it is true."""
+"""A condition: its object, position, kind, and whether it is true."""
 
 
 class Transitions:
@@ -31,7 +31,7 @@ class Transitions:
         self._since: dict[tuple[ObjectKey, str, str], tuple[bool, str]] = {}
 
     def record(self, conditions: Iterable[Placed], now: datetime) -> None:
-        """Those of the configuration in force; all others are forgotten. `now` is in UTC."""
+        """Record the conditions of the live configuration, and forget others. `now` is in UTC."""
         known, self._since = self._since, {}
         text = now.strftime("%Y-%m-%dT%H:%M:%SZ")
         for key, place, kind, is_true in conditions:

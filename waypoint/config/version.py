@@ -1,7 +1,7 @@
-"""A short name for what a snapshot says; equal snapshots have equal names.
+"""The version of a snapshot: a short digest of its content. Equal snapshots have equal versions.
 
-Destinations, clusters and workloads are many, and change one by one: each has a digest, and the sum of these takes
-part, so that a change costs what changed.
+Clusters and workloads are numerous and change one by one. The version includes the sum of their digests, so that an
+update costs as much as the change.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Version:
-    """Of a snapshot, and of those that come of it by `follow`."""
+    """The version of a snapshot and of snapshots derived from it with `follow`."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._fixed = _fixed(snapshot)
@@ -32,7 +32,7 @@ class Version:
         self._sum += _of_destinations(snapshot.destinations)
 
     def follow(self, clusters: Iterable[Moved[ClusterConfig]], workloads: Iterable[Moved[Workload]]) -> None:
-        """Others are in the place of some."""
+        """Replace some clusters and workloads. None stands for one that did not exist or was removed."""
         for cluster in clusters:
             self._sum += _of(_of_cluster, cluster.after) - _of(_of_cluster, cluster.before)
         for workload in workloads:
@@ -50,7 +50,7 @@ class Version:
 
 
 def _fixed(snapshot: Snapshot) -> bytes:
-    """Of what no endpoint changes."""
+    """Digest everything that endpoints do not affect."""
     digest = hashlib.sha256()
     digest.update(repr(snapshot.statuses).encode())
     open_to = sorted((it.hostname, it.networks) for it in snapshot.registry.services.values() if it.networks)
@@ -80,7 +80,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def _of_workload(workload: Workload) -> int:
-    """Encoded as JSON, which is ten times as fast as `repr`, and as good where each field has one type."""
+    """Uses JSON, which is ten times as fast as `repr` and equivalent, because each field has one type."""
     return _number(_encode(workload))
 
 

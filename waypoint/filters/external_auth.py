@@ -212,8 +212,8 @@ def _failed(authorizer: Authorizer, reason: str) -> Asked:
 
 def authorizer_words(authorizer: Authorizer) -> str:
     if authorizer.cluster is None:
-        return f"deny: the authorizer {authorizer.name} leads nowhere"
+        return f"deny: the authorizer {authorizer.name} cannot be resolved"
     protocol = "gRPC" if authorizer.is_grpc else "HTTP"
     body = f", with {authorizer.max_body_bytes} bytes of the body" if authorizer.max_body_bytes else ""
-    failing = ", and go on if it fails" if authorizer.is_fail_open else ""
+    failing = ", and continue if it fails" if authorizer.is_fail_open else ""
     return f"ask {cluster_name(authorizer.cluster)} by {protocol} first{body}{failing}"

@@ -126,7 +126,7 @@ def _plan_words(plan: FaultPlan) -> Iterator[str]:
     if plan.stop_when is not None:
         stop = plan.stop_when
         bound = f"{percent(stop.share)} of {stop.min_requests} or more requests in {seconds(stop.window_seconds)}"
-        yield f"no faults any more once over {bound} fail"
+        yield f"stop faults when more than {bound} fail"
 
 
 def _schedule(schedule: Schedule) -> str:

@@ -1,16 +1,16 @@
-"""Which loopback address stands for what on the laptop: all of 127.0.0.0/8 is ours, without root.
+"""Loopback addresses of the laptop mesh. All of 127.0.0.0/8 is available without root.
 
-| block | stands for |
+| block | used for |
 |---|---|
 | 127.64.0.0/16 | pods, waypoints and the ztunnel, each with the standard ports on its own address |
-| 127.96.0.0/16 | Services that bring no `clusterIP` |
+| 127.96.0.0/16 | Services without a `clusterIP` |
 | 127.128.0.0/16 … 127.254.0.0/16 | one block per pod: the Services as this pod sees them |
 
-A pod reaches a Service at its own block plus the low 16 bits of the Service's address. That is how the ztunnel knows
-whose connection it has accepted, and so whose identity to present, although all programs share one network.
+A pod reaches a Service at the pod's block plus the low 16 bits of the Service's address. The ztunnel thus knows whose
+connection it accepts, and whose identity to use, although all programs share one network.
 
-Addresses are stable: who has one keeps it while the mesh runs, also when it vanishes and comes back, because
-a connection pool or a browser may still remember it.
+Addresses are stable while the mesh runs, even if their owner disappears and returns, because connection pools or
+browsers may remember them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,12 +27,12 @@ _LOW_BITS = 0xFFFF
 
 
 class AddressesExhausted(Exception):
-    """A block has no address left; says whose."""
+    """A block has no free address. The message says for what."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """What was given out so far: `services` and `pods` map a name to an address, `views` to a block."""
+    """Assigned addresses: `services` and `pods` map names to addresses, `views` to blocks."""
 
     services: Mapping[str, str] = field(default_factory=dict)
     pods: Mapping[str, str] = field(default_factory=dict)
@@ -41,10 +41,10 @@ class Addresses:
     def including(
         self, *, services: Iterable[str], taken: Iterable[str], pods: Iterable[str], views: Iterable[str]
     ) -> Self:
-        """The same, and one for every name that has none yet.
+        """Return these addresses plus new ones for names without an address.
 
-        `taken` are addresses that Services brought with them: a block of a pod shows only the low 16 bits, so no
-        other Service may share these. Raises AddressesExhausted.
+        `taken` are addresses that Services set themselves. A pod's block maps only the low 16 bits, so no other Service
+        may have the same. Raises AddressesExhausted.
         """
         used = {low_bits(address) for address in chain(taken, self.services.values())}
         free = (str(address) for address in SERVICES.hosts() if low_bits(str(address)) not in used)
@@ -56,7 +56,7 @@ class Addresses:
 
 
 def in_view(view: str, address: str) -> str:
-    """Where the pod with this block reaches the Service with this address."""
+    """Return the address at which the pod with this block reaches a Service's address."""
     block = IPv4Network(view)
     return str(block.network_address + low_bits(address))
 

@@ -1,7 +1,7 @@
-"""Requests and programs as one of the mesh's pods: with its identity, through the mesh, to the Services that it sees.
+"""Send requests and run programs as one of the mesh's pods: with its identity, to the Services that it sees.
 
-A pod's connections are known by the addresses that it connects to, a block of 127.0.0.0/8 of its own. So whoever
-connects there is, for the mesh, that pod.
+A pod's connections are recognized by their destination, a block of 127.0.0.0/8 per pod. Whoever connects to that block
+is that pod for the mesh.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ TIMEOUT_SECONDS = 30.0
 
 
 class CannotCall(Exception):
-    """The pod sees no such Service, or the program cannot be started."""
+    """The pod does not see the Service, or the program cannot be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`target` is `HOST[:PORT][/PATH]`, as the pod itself would write it after `http://`."""
+    """`target` is `HOST[:PORT][/PATH]`, as the pod would write it after `http://`."""
 
     method: str
     target: str
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` 0: there was none, and `body` says why."""
+    """`status` 0 means no response; `reason` then says why."""
 
     status: int
     seconds: float
@@ -48,18 +48,20 @@ class Answer:
 
 
 def execute(pod: RunningPod, command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Become the command, with the pod's environment and Services' names in its arguments replaced by addresses. Raises
-    CannotCall."""
+    """Replace this process by the command, with the pod's environment.
+
+    Names of Services in its arguments are replaced by addresses. Raises CannotCall.
+    """
     program, *arguments = command
     resolved = [resolve_hosts(argument, pod.addresses, is_host=True) for argument in arguments]
     try:
-        os.execvpe(program, [program, *resolved], {**environment, **pod.environment})  # noqa: S606  no shell is wanted
+        os.execvpe(program, [program, *resolved], {**environment, **pod.environment})  # noqa: S606  intentionally without a shell
     except OSError as error:
         raise CannotCall(f"{program} cannot be started: {error.strerror}") from None
 
 
 async def call(pod: RunningPod, request: Request, count: int = 1, at_once: int = 1) -> list[Answer]:
-    """The answers to so many requests, at most `at_once` of them at a time. Raises CannotCall."""
+    """Send `count` requests, at most `at_once` concurrently, and return the answers. Raises CannotCall."""
     host, url = _place(pod, request.target)
     names_host = any(name.lower() == "host" for name, _ in request.headers)
     headers = [*([] if names_host else [("host", host)]), *request.headers]
@@ -93,7 +95,7 @@ async def _ask(
 
 
 def _place(pod: RunningPod, target: str) -> tuple[str, URL]:
-    """The host as the pod would name it, and where that is."""
+    """Return the host as the pod names it, and the URL at which it is reachable."""
     try:
         url = URL(f"http://{target}")
         service = pod.services.get(url.host or "")
@@ -106,7 +108,7 @@ def _place(pod: RunningPod, target: str) -> tuple[str, URL]:
 
 
 def _shortest(pod: RunningPod) -> set[str]:
-    """One name for each Service."""
+    """Return the shortest name of each Service."""
     names: dict[str, str] = {}
     for name, service in pod.services.items():
         names[service.address] = min(names.get(service.address, name), name, key=len)
@@ -114,7 +116,7 @@ def _shortest(pod: RunningPod) -> set[str]:
 
 
 def as_text(answers: Sequence[Answer]) -> str:
-    """One answer whole; of several, how many had which status and how long they took."""
+    """Return a single answer in full, or a summary of several: counts by status, and durations."""
     if len(answers) == 1:
         (answer,) = answers
         if not answer.status:
@@ -124,14 +126,12 @@ def as_text(answers: Sequence[Answer]) -> str:
     statuses = Counter(str(answer.status or f"no answer: {answer.reason}") for answer in answers)
     took = sorted(answer.seconds * 1000 for answer in answers)
     lines = [f"{count:>6} × {status}" for status, count in sorted(statuses.items())]
-    lines.append(
-        f"took {took[0]:.0f} ms at least, {took[len(took) // 2]:.0f} ms in the middle, {took[-1]:.0f} ms at most"
-    )
+    lines.append(f"duration: minimum {took[0]:.0f} ms, median {took[len(took) // 2]:.0f} ms, maximum {took[-1]:.0f} ms")
     return "\n".join(lines)
 
 
 def as_json(answers: Sequence[Answer]) -> str:
-    """A list with an object for each answer."""
+    """Return a list with an object per answer."""
     return json.dumps(
         [
             {

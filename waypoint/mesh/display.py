@@ -1,7 +1,7 @@
-"""What `mesh up` tells people: a spinner on a terminal, one plain line per change when piped.
+"""Output of `mesh up`: a spinner on a terminal, or one plain line per change.
 
-Talk goes to standard error, what somebody may want to pipe onwards (the addresses) to standard output. rich follows
-NO_COLOR, TERM=dumb and the terminal's width by itself.
+Messages go to standard error, and the addresses to standard output. rich respects NO_COLOR, TERM=dumb and the
+terminal's width itself.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Display:
         self._talk.print(Text(sentence, style=style))
 
     def show(self, ready: AbstractSet[str], wanted: AbstractSet[str]) -> None:
-        """Programs that are ready, of those that shall be."""
+        """Show which of the wanted programs are ready."""
         if not self._talk.is_terminal:
             for name in sorted(ready - self._ready):
                 self.say(f"{name} is ready ({len(ready)} of {len(wanted)})")
@@ -34,13 +34,13 @@ class Display:
         self._ready = ready
 
     def rest(self) -> None:
-        """No spinner any more."""
+        """Stop the spinner."""
         if self._progress:
             self._progress.stop()
             self._progress = None
 
     def table(self, rows: Sequence[tuple[str, str, str]]) -> None:
-        """Name, address, explanation. Never shortened to the terminal's width: an address has to stay whole."""
+        """Print name, address and explanation. Lines are never truncated, so that addresses stay whole."""
         names, addresses = (max(len(row[column]) for row in rows) for column in (0, 1))
         for name, address, explanation in rows:
             line = Text.assemble(

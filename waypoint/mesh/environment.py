@@ -1,9 +1,9 @@
-"""What a program finds in its environment: how it learns where the other Services are.
+"""Environment of a program, through which it finds other Services.
 
-Kubernetes' own service variables (`RATINGS_SERVICE_HOST`, `RATINGS_SERVICE_PORT`), `RATINGS_HOSTNAME`, and the
-manifest's variables, in which the name of a Service is replaced by its address: there is no cluster DNS here. A name is
-replaced where it stands for a host: in a `host:port` and in a URL; alone or in a list if its namespace qualifies it or
-the variable's own name says so (`RATINGS_HOST`, not `DB_NAME`); never inside a sentence.
+It contains Kubernetes' service variables (`RATINGS_SERVICE_HOST`, `RATINGS_SERVICE_PORT`), `RATINGS_HOSTNAME`, and the
+manifest's variables with names of Services replaced by addresses, because there is no cluster DNS. A name is replaced
+where it is a host: in `host:port` and in URLs; alone or in a list, if it is qualified by a namespace or if the
+variable's name implies it (`RATINGS_HOST`, not `DB_NAME`); never inside a sentence.
 """
 
 import re
@@ -31,7 +31,10 @@ _FIELDS = {
 
 
 def pod_variables(namespace: str, name: str, service_account: str, address: str) -> dict[str, str]:
-    """Who the pod is. All pods share one network, so a program has to listen on its own address: BIND_ADDRESS."""
+    """Return variables that describe the pod.
+
+    All pods share one network, so a program must listen on its own address: BIND_ADDRESS.
+    """
     return {
         "BIND_ADDRESS": address,
         "POD_IP": address,
@@ -42,7 +45,7 @@ def pod_variables(namespace: str, name: str, service_account: str, address: str)
 
 
 def service_variables(services: Iterable[tuple[Service, str]], namespace: str) -> dict[str, str]:
-    """What the kubelet would set for the Services of the pod's namespace, given with the addresses the pod uses."""
+    """Return the kubelet's variables for the Services of the namespace. `services` have the pod's addresses."""
     variables = {}
     for service, address in services:
         if service.metadata.namespace == namespace and service.spec.ports:
@@ -55,7 +58,7 @@ def service_variables(services: Iterable[tuple[Service, str]], namespace: str) -
 
 
 def service_names(services: Iterable[tuple[Service, str]], namespace: str) -> dict[str, str]:
-    """Every DNS name by which a pod of the namespace may call a Service, and the address behind it."""
+    """Return all DNS names by which pods of the namespace may call Services, with the addresses."""
     names = {}
     for service, address in services:
         name, home = service.metadata.name, service.metadata.namespace
@@ -70,7 +73,7 @@ def service_names(services: Iterable[tuple[Service, str]], namespace: str) -> di
 def container_variables(
     variables: Iterable[Variable], about: Mapping[str, str], names: Mapping[str, str]
 ) -> dict[str, str]:
-    """The manifest's variables with Services' names resolved, without those that need a cluster. `about` is the pod."""
+    """Return the manifest's variables, resolved, without those that need a cluster. `about` describes the pod."""
     return {
         variable.name: about[_FIELDS[variable.field]] if variable.field else resolve(variable, names)
         for variable in variables
@@ -79,17 +82,17 @@ def container_variables(
 
 
 def needs_cluster(variable: Variable) -> bool:
-    """True for a value from a Secret, a ConfigMap, or a field of the pod that only a cluster knows."""
+    """Whether the value comes from a Secret, a ConfigMap, or a pod field that only a cluster knows."""
     return variable.value_from is not None and variable.field not in _FIELDS
 
 
 def resolve(variable: Variable, names: Mapping[str, str]) -> str:
-    """The value with each Service's name that stands for a host replaced by its address."""
+    """Return the value with names of Services that are hosts replaced by addresses."""
     return resolve_hosts(variable.value, names, is_host=_NAMES_A_HOST.search(variable.name) is not None)
 
 
 def resolve_hosts(text: str, names: Mapping[str, str], *, is_host: bool) -> str:
-    """The text with each Service's name in it replaced by its address. `is_host` says that one alone is a host, too."""
+    """Replace names of Services in the text by addresses. `is_host`: a name alone is a host too."""
 
     def address(found: re.Match[str]) -> str:
         before, host = found.groups()

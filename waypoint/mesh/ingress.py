@@ -1,4 +1,4 @@
-"""Where a browser enters the mesh: an address of this machine that stands for a port of a Service."""
+"""Entry points for browsers: a local address that maps to a port of a Service."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -19,9 +19,9 @@ class Ingress:
 
     @classmethod
     def parse(cls, text: str, position: int = 0) -> Self:
-        """Read `[NAMESPACE/]SERVICE[:PORT][=ADDRESS:PORT]`; raises ValueError with a sentence.
+        """Parse `[NAMESPACE/]SERVICE[:PORT][=ADDRESS:PORT]`. Raises ValueError with an explanation.
 
-        Without an address, the first one listens on 127.0.0.1:9080, the next on 9081, and so on.
+        Without addresses, the first ingress listens on 127.0.0.1:9080, the next on 9081, and so on.
         """
         target, has_address, listen = text.partition("=")
         name, has_port, port = target.partition(":")
@@ -42,5 +42,5 @@ class Ingress:
 
 def _port(text: str, port: str) -> int:
     if not is_port(port):
-        raise ValueError(f"{text!r} has {port!r} where a port between 1 and 65535 is expected")
+        raise ValueError(f"{text!r} contains {port!r} instead of a port from 1 to 65535")
     return int(port)

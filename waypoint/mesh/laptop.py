@@ -1,4 +1,4 @@
-"""What runs now, and how it follows edits of the manifests and the readiness of the programs."""
+"""The running laptop mesh. It follows edits of the manifests and the readiness of the programs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -27,12 +27,14 @@ from waypoint.mesh.running import folder, pods_of, publish
 from waypoint.mesh.supervisor import Supervisor
 
 RENEW_SECONDS = 8 * 3600.0
-"""Certificates live for a day; a third of that leaves room for a laptop that sleeps."""
+"""Certificates are valid for a day; a third of it leaves time for a laptop that sleeps."""
 FOLLOW_SECONDS = 3.0
-"""For the proxies, which look at their files four times a second. A waypoint never knows a pod that none of its
-Services sends to, so it is no failure when the time is over."""
+"""Time limit for the proxies, which check their files four times a second.
+
+Exceeding it is not a failure, because a waypoint never learns of pods to which none of its Services routes.
+"""
 INGRESS_STOP_SECONDS = 1.5
-"""For the ztunnel to notice that the ingress is gone."""
+"""Time for the ztunnel to notice that the ingress was removed."""
 
 
 _PAUSE_SECONDS = 0.05
@@ -40,12 +42,12 @@ _NEVER_RUN = frozenset({"Job", "CronJob", "ReplicationController", "Rollout"})
 
 
 class CannotStart(Exception):
-    """Says why there is nothing to run."""
+    """There is nothing to run. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeshOptions:
-    """`environment` is that of the command itself; the programs inherit it."""
+    """`environment` is that of the command; the programs inherit it."""
 
     manifests: tuple[Path, ...]
     programs: tuple[Program, ...]
@@ -80,7 +82,7 @@ class Laptop:
 
     @property
     def route_files(self) -> frozenset[str]:
-        """Where the manifests keep routes: what somebody may want to edit first."""
+        """Files with routes, which users may want to edit first."""
         return self._route_files
 
     def read(self, answer: Answer) -> Taken:
@@ -88,7 +90,7 @@ class Laptop:
         return self._intake.take(answer)
 
     def follow(self, taken: Taken) -> None:
-        """The manifests were read, for the first time or after an edit. Each problem is said once."""
+        """Apply the manifests, initially and after each edit. Each problem is reported once."""
         try:
             mesh = plan(taken.resources, self._options.programs, self._options.ingresses, self._mesh.addresses)
         except AddressesExhausted as error:
@@ -103,7 +105,7 @@ class Laptop:
             self._apply()
 
     def start(self) -> None:
-        """Raises CannotStart; what is wrong with the manifests has been said by then."""
+        """Start all programs. Raises CannotStart, after problems of the manifests have been reported."""
         if not self._mesh.pods:
             raise CannotStart("nothing to run: no workload of the manifests has a program for its images")
         if self._mesh.unserved:
@@ -118,7 +120,7 @@ class Laptop:
         await _wait_for(self._is_known, FOLLOW_SECONDS)
 
     async def stop(self) -> None:
-        """The ingress, the proxies, the programs."""
+        """Stop the ingress, the proxies, then the programs."""
         self._mesh = replace(self._mesh, ingresses=())
         self._write_overlay()
         await _wait_for(self._is_closed, INGRESS_STOP_SECONDS)
@@ -126,7 +128,7 @@ class Laptop:
         await self._supervisor.stop(self._supervisor.wanted)
 
     async def tell_news(self) -> None:
-        """What the proxies find wrong with the manifests, and what became live, until cancelled."""
+        """Report problems and live changes from the proxies' logs until cancelled."""
         await self._news.follow(self._proxy_logs)
 
     def _proxy_logs(self) -> dict[str, Path]:
@@ -154,7 +156,7 @@ class Laptop:
         self._certified |= set(identities)
 
     def _schedule_refresh(self) -> None:
-        """Many programs become ready in one turn; the overlay is written once."""
+        """Write the overlay once per loop turn, even if many programs become ready."""
         if not self._is_refreshing:
             self._is_refreshing = True
             asyncio.get_running_loop().call_soon(self._refresh)
@@ -182,7 +184,7 @@ class Laptop:
                 yield waypoint.pod.key
 
     async def _is_known(self) -> bool:
-        """Whether each proxy's configuration has everything that is ready."""
+        """Whether every proxy's configuration contains everything that is ready."""
         mesh = self._mesh
         known = await get((mesh.ztunnel_address, ADMIN_PORT), "/config_dump") or "Unhealthy"
         for waypoint in mesh.waypoints:
@@ -209,7 +211,7 @@ def _not_run(documents: Iterable[Document]) -> Iterator[str]:
     for document in documents:
         if document.key.kind in _NEVER_RUN:
             yield (
-                f"{document.origin}: {document.key}: is left out; the laptop mesh runs Deployments, StatefulSets, "
+                f"{document.origin}: {document.key}: is ignored; the laptop mesh runs Deployments, StatefulSets, "
                 "ReplicaSets, DaemonSets and Pods"
             )
 
@@ -223,8 +225,8 @@ def _taken(ports: Iterable[tuple[str, int, str]]) -> Iterator[str]:
 
 
 async def _wait_for(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    """Until it holds, and no longer than that."""
+    """Wait until the condition holds, at most `seconds`."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while not await condition():  # noqa: ASYNC110  what is waited for happens in another process
+            while not await condition():  # noqa: ASYNC110  the condition depends on another process
                 await asyncio.sleep(_PAUSE_SECONDS)

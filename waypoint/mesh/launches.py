@@ -1,6 +1,6 @@
-"""The command lines of the mesh's programs, where their files are, and which ports they need. Pure.
+"""Command lines, files and ports of the mesh's programs. Pure.
 
-The ztunnel and each waypoint have an address of their own, and so the standard ports.
+The ztunnel and each waypoint have their own address, and therefore the standard ports.
 """
 
 import sys
@@ -21,12 +21,12 @@ READINESS_PATH = "/healthz/ready"
 ZTUNNEL = "ztunnel"
 
 _PROXY_SETTINGS = {"DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "3"}
-"""Nobody has to be told on a laptop that a proxy goes away, and Ctrl-C shall not take long."""
+"""On a laptop there are no load balancers to notify, and Ctrl-C should be fast."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The run directory."""
+    """Paths in the run directory."""
 
     folder: Path
 
@@ -52,7 +52,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """What all command lines share. `environment` is that of `mesh up` itself."""
+    """Common parts of all command lines. `environment` is that of `mesh up`."""
 
     layout: Layout
     manifests: Sequence[Path]
@@ -117,7 +117,7 @@ class Launcher:
 
 
 _PROXY = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from {{module}} import main; main()"
-"""The code that runs here, wherever it is installed: its packages are on no other program's import path."""
+"""Runs this installation's code, whose packages are not on the import path of other programs."""
 
 
 def proxy_name(waypoint: Waypoint) -> str:
@@ -125,13 +125,13 @@ def proxy_name(waypoint: Waypoint) -> str:
 
 
 def needed_ports(mesh: Mesh, ingresses: Iterable[Ingress]) -> Iterator[tuple[str, int, str]]:
-    """Every address and port that has to be free, and the sentence to add when it is not."""
+    """Yield every address and port that must be free, and advice if it is not."""
     for ingress in ingresses:
-        yield *ingress.listen, f"choose where the browser enters with --ingress {ingress}=ADDRESS:PORT"
+        yield *ingress.listen, f"choose another address with --ingress {ingress}=ADDRESS:PORT"
     operators = (ADMIN_PORT, METRICS_PORT, READINESS_PORT)
     own: list[tuple[str, tuple[int, ...]]] = [(mesh.ztunnel_address, operators)]
     own += [(waypoint.pod.address, (HBONE_PORT, *operators)) for waypoint in mesh.waypoints]
     own += [(pod.address, (HBONE_PORT, *(it.port for it in pod.processes if it.port))) for pod in mesh.pods]
     for address, ports in own:
         for port in ports:
-            yield address, port, "the laptop mesh needs it; perhaps another one is running"
+            yield address, port, "the laptop mesh needs it; another one may be running"

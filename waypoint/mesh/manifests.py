@@ -1,6 +1,6 @@
-"""The parts of Kubernetes objects that the laptop mesh itself acts on: what to run, under which names, as whom.
+"""The parts of Kubernetes objects that the laptop mesh uses: programs, names, service accounts.
 
-Everything else in a manifest (routes, policies, probes, volumes) is not read here; the ztunnel and the waypoint read
+Everything else in a manifest (routes, policies, probes, volumes) is ignored here; the ztunnel and the waypoints read
 the same files themselves.
 """
 
@@ -48,11 +48,13 @@ class Variable(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if not self.name or "=" in self.name or "\0" in self.name + self.value:
-            raise ValueError(f"{self.name!r} cannot be a variable: a name has no '=', and neither part a zero byte")
+            raise ValueError(
+                f"{self.name!r} is not a valid variable: its name must not contain '=', and name and value no zero byte"
+            )
 
     @property
     def field(self) -> str:
-        """The path of the pod's field that holds the value; empty when it comes from elsewhere."""
+        """Path of the pod field that provides the value, or empty."""
         ref = self.value_from and self.value_from.field_ref
         return ref.field_path if ref else ""
 
@@ -86,8 +88,7 @@ class PodSetSpec(Struct, frozen=True, rename="camel"):
 
 
 class PodSet(Struct, frozen=True, rename="camel"):
-    """A Deployment, a StatefulSet, a ReplicaSet or a DaemonSet: pods made from a template. A DaemonSet has no
-    `replicas`, and here one node."""
+    """A Deployment, StatefulSet, ReplicaSet or DaemonSet. A DaemonSet has no `replicas`, and one node here."""
 
     metadata: Metadata
     spec: PodSetSpec
@@ -102,7 +103,7 @@ class PodSet(Struct, frozen=True, rename="camel"):
 
 
 class BarePod(Struct, frozen=True, rename="camel"):
-    """A Pod of the manifests. One with an owner is its owner's business."""
+    """A Pod in the manifests. Pods with an owner are ignored."""
 
     metadata: Metadata
     spec: PodSpec
@@ -117,7 +118,7 @@ class BarePod(Struct, frozen=True, rename="camel"):
 
 
 PodSource = PodSet | BarePod
-"""What pods come from."""
+"""An object that pods come from."""
 
 
 class ServicePort(Struct, frozen=True, rename="camel"):
@@ -128,7 +129,7 @@ class ServicePort(Struct, frozen=True, rename="camel"):
 
     @property
     def target(self) -> int | str:
-        """A container port, by number or by name."""
+        """A container port, by number or name."""
         return self.target_port or self.port
 
 
@@ -149,7 +150,7 @@ class Service(Struct, frozen=True, rename="camel"):
 
     @property
     def has_address(self) -> bool:
-        """Headless Services and external names are reached without one."""
+        """Headless Services and external names have no address."""
         return self.spec.cluster_ip != "None" and self.spec.type != "ExternalName"
 
     def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:

@@ -1,7 +1,7 @@
-"""What the proxies' logs say of the configuration, for the terminal of `mesh up`, where its author looks.
+"""Report what the proxies log about the configuration on the terminal of `mesh up`.
 
-Each problem is shown once, whichever proxy finds it first, and once more when it is gone; so is each change that went
-live. What only the laptop mesh itself causes, pods that come and go, is left out.
+Each problem is shown once, whichever proxy finds it first, and once more when it is fixed. Each change that goes live
+is shown too, except pods that come and go, which the laptop mesh causes itself.
 """
 
 import asyncio
@@ -18,9 +18,10 @@ _LINE_NUMBER = re.compile(r":\d+: ")
 
 
 class News:
-    """`show` gets a sentence, and whether it is good news."""
+    """`show` receives a sentence, and whether it is good news."""
 
     def __init__(self, show: Callable[[str, bool], None]) -> None:
+        """The proxy that last reported a live change, and the text of its report."""
         self._show = show
         self._read: dict[Path, int] = {}
         self._told: set[str] = set()
@@ -28,11 +29,11 @@ class News:
         """The proxy that last said what became live, and what it said."""
 
     def already_told(self, sentences: Iterable[str]) -> None:
-        """Problems that were shown before a proxy could find them."""
+        """Note problems that were shown before a proxy could find them."""
         self._told |= {_same(sentence) for sentence in sentences}
 
     async def follow(self, logs: Callable[[], Mapping[str, Path]]) -> None:
-        """Show what is new in the logs, by the names of their proxies, until cancelled."""
+        """Show new log lines until cancelled. `logs` maps proxies to files."""
         while True:
             for name, path in logs().items():
                 for line in self._new_lines(path):
@@ -40,7 +41,7 @@ class News:
             await asyncio.sleep(POLL_SECONDS)
 
     def take(self, proxy: str, line: str) -> None:
-        """A line of a proxy's log."""
+        """Process a line of a proxy's log."""
         found = _LINE.match(line)
         if found is None:
             return
@@ -57,14 +58,14 @@ class News:
             self._show(text, False)
 
     def _tell_live(self, proxy: str, changes: str) -> None:
-        """Once, although every waypoint says the same."""
+        """Report a change once, although every waypoint logs it."""
         who, before = self._live
         if changes and (changes != before or who == proxy):
             self._live = proxy, changes
             self._show(f"live: {changes}", True)
 
     def _new_lines(self, path: Path) -> list[str]:
-        """Whole lines that were not there the last time."""
+        """Return complete lines added since the last call."""
         try:
             with path.open("rb") as log:
                 log.seek(self._read.get(path, 0))
@@ -77,12 +78,12 @@ class News:
 
 
 def _same(problem: str) -> str:
-    """The problem without its line, which moves with each edit above it."""
+    """Return the problem without its line number, which changes with each edit above it."""
     return _LINE_NUMBER.sub(": ", problem, count=1)
 
 
 def _of_people(changes: str) -> str:
-    """The changes without pods, which the laptop mesh itself makes."""
+    """Return the changes without pods, which the laptop mesh changes itself."""
     parts = []
     for part in changes.split("; "):
         word, _, names = part.partition(": ")

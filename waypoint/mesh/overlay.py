@@ -1,8 +1,8 @@
-"""The objects that a cluster's controllers would have made, as YAML above the user's manifests.
+"""YAML overlay over the user's manifests, with the objects that a cluster's controllers would create.
 
-The ztunnel and the waypoints read the user's files and then this one, whose objects replace those of the same name. So
-routes and policies are followed straight from the user's files; only what the laptop mesh decides (addresses, pods, who
-is ready) takes the way through here.
+The ztunnel and the waypoints read the user's files and then this file, whose objects replace those of the same name.
+Routes and policies thus come directly from the user's files; the overlay contains only what the laptop mesh decides:
+addresses, pods and readiness.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,12 +27,12 @@ Content = Mapping[str, Any]
 
 class _Dumper(yaml.CSafeDumper):
     def ignore_aliases(self, data: object) -> bool:
-        """Manifests are read without anchors; what two objects share is written twice."""
+        """Write shared values in full, because manifests are read without anchors."""
         return True
 
 
 def overlay(mesh: Mesh, contents: Mapping[ObjectKey, Content], ready: AbstractSet[str]) -> Iterator[Content]:
-    """The objects, given the user's own and the keys of the pods that are ready."""
+    """Yield the objects. `contents` are the user's; `ready` are keys of ready pods."""
     gateways = {waypoint.gateway for waypoint in mesh.waypoints}
     for key, address in mesh.services.items():
         if ObjectKey("gateway.networking.k8s.io", "Gateway", key.namespace, key.name) not in gateways:
@@ -50,14 +50,14 @@ def overlay(mesh: Mesh, contents: Mapping[ObjectKey, Content], ready: AbstractSe
 
 
 def write(path: Path, objects: Iterator[Content]) -> None:
-    """The file appears whole: a reader sees the old one or the new one."""
+    """Write the file atomically, so that a reader sees either the old or the new one."""
     draft = path.with_name(f".{path.name}")
     draft.write_text(yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
     draft.replace(path)
 
 
 def _completed(content: Content, **parts: Content) -> Content:
-    """The object with these fields set in its `spec` or `status`."""
+    """Return the object with these fields set in its `spec` or `status`."""
     return {**content, **{part: {**(content.get(part) or {}), **fields} for part, fields in parts.items()}}
 
 
@@ -82,7 +82,7 @@ def _pod(pod: Pod, *, is_ready: bool) -> Content:
         annotations |= {REDIRECTION: "enabled", OUTBOUND_CAPTURE: pod.capture}
     owner = pod.owner
     owners = [{"apiVersion": "apps/v1", "kind": owner.kind, "name": owner.name}] if owner is not None else []
-    node = {"nodeName": NODE} if pod.capture else {}  # on the node are the pods whose traffic its ztunnel carries
+    node = {"nodeName": NODE} if pod.capture else {}  # the node has the pods whose traffic its ztunnel carries
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -108,7 +108,7 @@ def _pod(pod: Pod, *, is_ready: bool) -> Content:
 
 
 def _container(container: Container) -> Content:
-    """What matters to the mesh: the names of the ports, which Services may use."""
+    """Return the parts that the mesh needs: the names of ports, which Services refer to."""
     ports = [
         {"name": port.name, "containerPort": port.container_port, "protocol": port.protocol} for port in container.ports
     ]

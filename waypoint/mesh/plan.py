@@ -1,7 +1,7 @@
-"""From manifests to what runs on the laptop: which pods and waypoints, under which addresses, as whom. Pure.
+"""Plan the laptop mesh from the manifests: pods and waypoints with their addresses and identities. Pure.
 
-The plan is made again after each edit; the addresses of the last one go in, so that nothing moves. What cannot be run
-(an image without a program, a Gateway of a foreign class) becomes a problem, and the rest goes on without it.
+The plan is made again after each edit, with the previous addresses as input, so that addresses are stable. What cannot
+run (an image without a program, a Gateway of another class) becomes a problem, and the rest runs without it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from waypoint.mesh.pods import Pod, images_without_program, pod_keys, replicas
 from waypoint.mesh.programs import Program
 
 Source = Resource[PodSet] | Resource[BarePod]
-"""What pods are made from."""
+"""An object that pods are created from."""
 
 WAYPOINT_CLASSES = ("pywaypoint", "istio-waypoint")
 INGRESS = "ingress"
@@ -41,9 +41,9 @@ class Waypoint:
 class Mesh:
     addresses: Addresses = field(default_factory=Addresses)
     services: Mapping[ObjectKey, str] = field(default_factory=dict)
-    """The address of every Service that brings none."""
+    """Addresses of the Services that have none of their own."""
     reachable: tuple[tuple[Service, str], ...] = ()
-    """Every Service that has an address, with it."""
+    """Every Service with an address, and the address."""
     pods: tuple[Pod, ...] = ()
     ingresses: tuple[Pod, ...] = ()
     waypoints: tuple[Waypoint, ...] = ()
@@ -53,7 +53,7 @@ class Mesh:
 
     @property
     def ztunnel_address(self) -> str:
-        """Of its operator ports; it has no pod, and accepts connections on its pods' addresses."""
+        """Address of the ztunnel's operator ports. It has no pod, and accepts connections on its pods' addresses."""
         return self.addresses.pods[ZTUNNEL]
 
     @property
@@ -90,7 +90,7 @@ def plan(resources: Resources, programs: Sequence[Program], ingresses: Sequence[
 
 
 def _sources(resources: Resources, programs: Sequence[Program]) -> tuple[list[Source], list[Problem]]:
-    """What pods are made from, and why some are not. A source that has an owner is made from it again."""
+    """Return the objects to create pods from, and the problems of others. Objects with an owner are skipped."""
     found: list[Source] = []
     problems: list[Problem] = []
     taken: dict[str, ObjectKey] = {}
@@ -100,11 +100,11 @@ def _sources(resources: Resources, programs: Sequence[Program]) -> tuple[list[So
             continue
         images = images_without_program(source.value, programs)
         for image in images:
-            sentence = f"no program stands in for the image {image}, so it does not run; give one with --programs"
+            sentence = f"no program is configured for the image {image}, so it does not run; add one with --programs"
             problems.append(_problem(source, f"{_template(source)}.containers", sentence))
         keys = pod_keys(source.value)
         if first := next((taken[key] for key in keys if key in taken), None):
-            sentence = f"its pods have the names of those of {first}, so it does not run; rename one of the two"
+            sentence = f"its pods have the same names as those of {first}, so it does not run; rename one of the two"
             problems.append(_problem(source, "metadata.name", sentence))
         elif not images:
             taken |= dict.fromkeys(keys, source.key)
@@ -113,14 +113,14 @@ def _sources(resources: Resources, programs: Sequence[Program]) -> tuple[list[So
 
 
 def _template(source: Source) -> str:
-    """The path of the field that describes a pod."""
+    """Return the path of the field with the pod's spec."""
     return "spec" if isinstance(source.value, BarePod) else "spec.template.spec"
 
 
 def _captures(
     ingresses: Iterable[Ingress], services: Iterable[tuple[Service, str]]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The capture entries of each namespace's ingress pod, and a sentence for each ingress that leads nowhere."""
+    """Return the capture entries of each namespace's ingress pod, and a sentence for each unusable ingress."""
     known = {(it.metadata.namespace, it.metadata.name): (it, address) for it, address in services}
     entries: dict[str, list[str]] = {}
     unserved = []
@@ -134,7 +134,7 @@ def _captures(
         elif service:
             unserved.append(f"--ingress {ingress}: the Service has no port {port}; it has {_listed(ports)}")
         else:
-            unserved.append(f"--ingress {ingress}: the manifests have no such Service")
+            unserved.append(f"--ingress {ingress}: the manifests do not contain this Service")
     return {namespace: ",".join(of_namespace) for namespace, of_namespace in entries.items()}, tuple(unserved)
 
 
@@ -150,7 +150,7 @@ def _ingress_pod(namespace: str, capture: str, addresses: Addresses) -> Pod:
 
 
 def _waypoint(gateway: ObjectKey, addresses: Addresses) -> Waypoint:
-    """Labelled the way Istio labels the pods that it makes for a Gateway."""
+    """Labeled like the pods that Istio creates for a Gateway."""
     labels = {
         GATEWAY_NAME: gateway.name,
         MANAGED: "istio.io-mesh-controller",
@@ -166,12 +166,12 @@ def _problems(resources: Resources, sources: Sequence[Source]) -> Iterator[Probl
     for gateway in resources.of(Gateway):
         if (name := gateway.value.spec.gateway_class_name) not in WAYPOINT_CLASSES:
             classes = " and ".join(WAYPOINT_CLASSES)
-            sentence = f"{name} is not one of the laptop mesh's classes, {classes}; it gets no waypoint"
+            sentence = f"{name} is not one of the laptop mesh's classes ({classes}); it gets no waypoint"
             yield _problem(gateway, "spec.gatewayClassName", sentence)
     for source in sources:
         for container in source.value.template.spec.containers:
             for variable in filter(needs_cluster, container.env):
-                sentence = f"{variable.name} comes from a place that only a cluster has, and is left out"
+                sentence = f"{variable.name} needs a source that only a cluster has, and is ignored"
                 yield _problem(source, f"{_template(source)}.containers[{container.name}].env", sentence)
     for service in resources.of(Service):
         for source in sources:
@@ -180,7 +180,7 @@ def _problems(resources: Resources, sources: Sequence[Source]) -> Iterator[Probl
 
 
 def _missing_ports(service: Resource[Service], source: Source) -> Iterator[Problem]:
-    """A Service that sends to a port where no program listens is the commonest reason for a 503."""
+    """A Service whose target port no program declares is the most common reason for a 503."""
     declared = [port for container in source.value.template.spec.containers for port in container.ports]
     offered: list[int | str] = [
         *(port.container_port for port in declared),
@@ -188,7 +188,9 @@ def _missing_ports(service: Resource[Service], source: Source) -> Iterator[Probl
     ]
     for index, port in enumerate(service.value.spec.ports):
         if port.target not in offered:
-            sentence = f"no container of {source.key} declares the port {port.target}; declared are {_listed(offered)}"
+            sentence = (
+                f"no container of {source.key} declares the port {port.target}; declared ports are {_listed(offered)}"
+            )
             yield _problem(service, f"spec.ports[{index}].targetPort", sentence)
 
 

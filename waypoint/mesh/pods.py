@@ -1,8 +1,6 @@
-"""From a Deployment, or what else makes pods, to pods on this machine: names, addresses, labels, a process per
-container. Pure.
+"""Convert Deployments and other pod sources to local pods: names, addresses, labels, and a process per container. Pure.
 
-Rolling updates are not modelled: a pod keeps its name for life, and its program is started again when its container
-changes.
+There are no rolling updates: a pod keeps its name, and its program is restarted when its container changes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,10 +19,10 @@ TRUST_DOMAIN = "cluster.local"
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A container, as the program that stands in for it. `port` is where it accepts connections once it is up.
+    """A container, run as a local program. `port` accepts connections once it is up.
 
-    Two are equal when they need not be told apart by starting again: a new Service alone doesn't do that, as in
-    Kubernetes, where a program finds in its environment what was there when it started.
+    Two processes are equal if a restart is not needed. A new Service alone needs no restart; as in Kubernetes, a
+    program's environment is set when it starts.
     """
 
     name: str
@@ -38,7 +36,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """`capture` says where its outgoing connections are accepted, in the words of the ztunnel's annotation."""
+    """`capture` configures where its outgoing connections are accepted, in the format of the ztunnel's annotation."""
 
     namespace: str
     name: str
@@ -70,7 +68,7 @@ def replicas(
     services: Iterable[tuple[Service, str]],
     addresses: Addresses,
 ) -> list[Pod]:
-    """The pods of a source whose images all have a program. `services` come with their addresses."""
+    """Return the pods of a source whose images all have a program. `services` have addresses."""
     owner = None if isinstance(source, BarePod) else key
     return [_pod(source, owner, name, programs, services, addresses) for name in pod_keys(source)]
 
@@ -81,7 +79,7 @@ def images_without_program(source: PodSource, programs: Sequence[Program]) -> li
 
 
 def port_of(container: Container) -> int | None:
-    """Where the program listens: the first TCP port that the container declares."""
+    """Return the port on which the program listens: the first TCP port that the container declares."""
     return next((port.container_port for port in container.ports if port.protocol == "TCP"), None)
 
 
@@ -114,7 +112,7 @@ def _pod(
 
 
 def _names(key: str, containers: Sequence[Container]) -> Iterator[tuple[str, Container]]:
-    """A process is called like its pod; only several in one pod need to be told apart."""
+    """A process has its pod's name; several containers in one pod add their own names."""
     for container in containers:
         yield (key if len(containers) == 1 else f"{key}/{container.name}"), container
 

@@ -1,4 +1,4 @@
-"""Small questions to programs on this machine: do you accept connections, what do you answer, what do you know?"""
+"""Probes of local programs: whether they accept connections, and what they answer."""
 
 import asyncio
 from contextlib import closing
@@ -19,7 +19,7 @@ async def accepts(address: Address) -> bool:
 
 
 async def get(address: Address, path: str) -> str | None:
-    """What an operator port answers; None when it does not answer soon, or not with 200."""
+    """Return the body of an operator port's page. None if there is no timely answer with status 200."""
     host, port = address
     try:
         async with asyncio.timeout(_PROBE_SECONDS):

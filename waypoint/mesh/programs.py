@@ -1,14 +1,14 @@
-"""Which program on this machine stands in for a container image.
+"""Programs that run instead of container images.
 
-The mapping is a YAML list; the first entry whose glob fits the image wins:
+The mapping is a YAML list. The first entry whose glob matches the image applies:
 
     - image: "example/reviews:*"
       command: ["{python}", "-m", "reviews"]
-      directory: .                   # relative to this file; its folder when left out
-      env: {SERVICE_VERSION: v1}     # what the image itself would set; the manifest's env goes above it
+      directory: .                   # relative to this file; default: this file's folder
+      env: {SERVICE_VERSION: v1}     # the image's defaults; the manifest's env overrides them
 
-`{python}` is the interpreter of the mesh, `{directory}` the folder of the mapping file, `{address}` and `{port}` where
-the program has to listen. A program that takes no arguments learns them from BIND_ADDRESS and the manifest.
+`{python}` is the mesh's interpreter, `{directory}` the folder of the mapping file, `{address}` and `{port}` where the
+program must listen. A program without arguments gets them from BIND_ADDRESS and the manifest.
 """
 
 import sys
@@ -23,7 +23,7 @@ import yaml
 
 
 class InvalidPrograms(Exception):
-    """A mapping cannot be used; names the file, the field and what is wrong."""
+    """A mapping is invalid. The message names the file, the field and the reason."""
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,7 +58,7 @@ class Program:
 
 
 def load_programs(paths: Iterable[Path]) -> tuple[Program, ...]:
-    """All entries in the order of the files. Raises InvalidPrograms."""
+    """Return all entries in the order of the files. Raises InvalidPrograms."""
     return tuple(program for path in paths for program in _load(path))
 
 
@@ -71,7 +71,9 @@ def _load(path: Path) -> Iterable[Program]:
     except yaml.YAMLError as error:
         raise InvalidPrograms(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     except msgspec.ValidationError as error:
-        raise InvalidPrograms(f"{path}: {error}; an entry has image, command, and perhaps directory and env") from error
+        raise InvalidPrograms(
+            f"{path}: {error}; an entry has image and command, and optionally directory and env"
+        ) from error
     folder = path.parent.resolve()
     for entry in entries:
         yield Program(entry.image, entry.command, (folder / entry.directory).resolve(), entry.env, folder)

@@ -1,7 +1,7 @@
-"""The mesh that runs on this machine: one at a time, and how other commands find its pods.
+"""The running mesh of this user. Only one may run at a time, and other commands find its pods here.
 
-Two files in a folder of the user's: `mesh.lock`, which the running mesh holds locked, and `mesh.json`, which says what
-each of its pods sees. A lock dies with its process, so that a crashed mesh is never taken for a running one.
+There are two files in a user folder: `mesh.lock`, which the running mesh locks, and `mesh.json`, which describes what
+each pod sees. A lock ends with its process, so a crashed mesh never counts as running.
 """
 
 import fcntl
@@ -23,25 +23,25 @@ class AlreadyRunning(Exception):
 
 
 class NotRunning(Exception):
-    """There is no mesh to ask, or it has no such pod; says what there is."""
+    """No mesh is running, or it has no such pod. The message lists the pods."""
 
 
 class SeenService(msgspec.Struct, frozen=True):
-    """A Service as a pod sees it. `port` is its first one; 0 when it has none."""
+    """A Service as a pod sees it. `port` is its first port, or 0."""
 
     address: str
     port: int
 
 
 class RunningPod(msgspec.Struct, frozen=True):
-    """`names` are all the names that the pod may call it, its sources, and the Services that select it by."""
+    """`names` are all names of the pod for commands: its own, its owner's, and those of Services that select it."""
 
     key: str
     names: tuple[str, ...]
     identity: str
     environment: dict[str, str]
     services: dict[str, SeenService]
-    """By every DNS name that the pod may use."""
+    """Services by every DNS name that the pod may use."""
 
     @property
     def addresses(self) -> Mapping[str, str]:
@@ -49,7 +49,7 @@ class RunningPod(msgspec.Struct, frozen=True):
 
 
 def folder(environment: Mapping[str, str]) -> Path:
-    """XDG_RUNTIME_DIR, which a login session has, or else the user's cache."""
+    """Return the folder in XDG_RUNTIME_DIR, which a login session sets, or in the user's cache."""
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "pywaypoint"
     return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pywaypoint"
@@ -57,7 +57,7 @@ def folder(environment: Mapping[str, str]) -> Path:
 
 @contextmanager
 def only_one(place: Path) -> Iterator[None]:
-    """Hold the lock meanwhile. Raises AlreadyRunning."""
+    """Hold the lock. Raises AlreadyRunning."""
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _open(place / "mesh.lock", creates=True) as lock:
         try:
@@ -66,7 +66,7 @@ def only_one(place: Path) -> Iterator[None]:
             holder = os.pread(lock.fileno(), 20, 0).decode(errors="replace").strip()
             who = f"process {holder}" if holder.isdecimal() else "another process"
             raise AlreadyRunning(
-                f"a laptop mesh is running already ({who}); stop it with Ctrl-C in its terminal, then try again"
+                f"a laptop mesh is already running ({who}); stop it with Ctrl-C in its terminal, then try again"
             ) from None
         os.ftruncate(lock.fileno(), 0)
         os.pwrite(lock.fileno(), f"{os.getpid()}\n".encode(), 0)
@@ -77,7 +77,7 @@ def only_one(place: Path) -> Iterator[None]:
 
 
 def publish(place: Path, pods: Sequence[RunningPod]) -> None:
-    """The file appears whole."""
+    """Write the file atomically."""
     draft = place / ".mesh.json"
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -86,7 +86,7 @@ def publish(place: Path, pods: Sequence[RunningPod]) -> None:
 
 
 def pods_of(mesh: Mesh) -> list[RunningPod]:
-    """What `publish` tells of a mesh."""
+    """Return what `publish` writes for a mesh."""
     found = []
     for pod in mesh.pods:
         selecting = [
@@ -105,17 +105,17 @@ def pods_of(mesh: Mesh) -> list[RunningPod]:
 
 
 def find(place: Path, wanted: str) -> RunningPod:
-    """The first pod that is called so, or made by or selected by what is: `[NAMESPACE/]NAME`. Raises NotRunning."""
+    """Return the first pod with this name, owner or selecting Service: `[NAMESPACE/]NAME`. Raises NotRunning."""
     namespace, _, name = wanted.rpartition("/")
     pods = _published(place)
     for pod in pods:
         if pod.key.startswith(f"{namespace or 'default'}/") and name in pod.names:
             return pod
-    raise NotRunning(f"the mesh runs nothing called {wanted}; it runs {', '.join(_names(pods))}")
+    raise NotRunning(f"the mesh has no pod {wanted}; it has {', '.join(_names(pods))}")
 
 
 def names(place: Path) -> list[str]:
-    """What `find` finds, for completion; nothing while no mesh runs."""
+    """Return all names for `find`, for shell completion. Empty if no mesh runs."""
     try:
         return _names(_published(place))
     except NotRunning:
@@ -123,7 +123,7 @@ def names(place: Path) -> list[str]:
 
 
 def _names(pods: Iterable[RunningPod]) -> list[str]:
-    """The default namespace needs no mention."""
+    """Names in the default namespace are written without it."""
     found = {(pod.key.partition("/")[0], name) for pod in pods for name in pod.names}
     return sorted(name if namespace == "default" else f"{namespace}/{name}" for namespace, name in found)
 

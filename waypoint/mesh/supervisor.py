@@ -1,8 +1,8 @@
-"""Runs programs, says when they are ready, starts them again when they crash, and leaves none behind. Linux only.
+"""Run programs: report readiness, restart crashed ones, and leave none behind. Linux only.
 
-Each child leads its own process group, so that Ctrl-C in the terminal reaches only us, and stopping a child reaches
-what it has started itself. The kernel kills it when we die, however we die (PR_SET_PDEATHSIG). Its output goes to a
-file; a crash is reported in one line with its last words.
+Each child leads its own process group: Ctrl-C in the terminal reaches only us, and stopping a child also stops what it
+started. If we die, the kernel kills it (PR_SET_PDEATHSIG). Its output goes to a file; a crash is reported in one line
+with its last output.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from pathlib import Path
 from waypoint.mesh.probes import accepts, get
 
 FIRST_PAUSE_SECONDS = 0.5
-"""Before a crashed program is started again; doubled with each crash."""
+"""Delay before the first restart; doubled with each crash."""
 MAX_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
-"""Having run for so long, a program's next crash counts as its first."""
+"""After running this long, the next crash counts as the first."""
 SLOW_START_SECONDS = 30.0
-"""Not ready by then is worth a line."""
+"""Report a program that is not ready after this time."""
 STOP_SECONDS = 5.0
-"""From SIGTERM to SIGKILL."""
+"""Time between SIGTERM and SIGKILL."""
 
 _PROBE_PAUSE_SECONDS = 0.1
 _LAST_WORDS_BYTES = 2048
@@ -36,15 +36,15 @@ _libc = ctypes.CDLL(None)
 
 
 class VitalProgramFailed(Exception):
-    """A program without which nothing works ended before it was ready once; starting it again would not help."""
+    """A vital program ended before it was ever ready. A restart would not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to run. Equal ones are the same program: it is left running, and finds a new environment at its next start.
+    """What to run. If two are equal, the running program is kept, and gets a new environment at its next start.
 
-    `ready` is where it accepts connections once it is up; None when running is enough. With `ready_path`, an HTTP GET
-    of that path there must also be answered with 200.
+    `ready` is where the program accepts connections once it is up, or None if running is enough. With `ready_path`, an
+    HTTP GET of that path must also return 200.
     """
 
     argv: tuple[str, ...]
@@ -55,7 +55,7 @@ class Launch:
     shows_output: bool = False
     is_vital: bool = False
     revision: object = None
-    """Whatever else makes it another program."""
+    """Anything else whose change requires a restart."""
     environment: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -67,10 +67,10 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps what is wanted running, in tasks of the group it is given.
+    """Keeps the wanted programs running, in tasks of the given group.
 
-    `report` gets a sentence for people; `changed` is called when `ready` has changed. A vital program's failure ends
-    the group with VitalProgramFailed.
+    `report` receives sentences for users; `changed` is called when `ready` has changed. If a vital program fails, the
+    group ends with VitalProgramFailed.
     """
 
     def __init__(self, tasks: asyncio.TaskGroup, report: Callable[[str], None], changed: Callable[[], None]) -> None:
@@ -89,7 +89,7 @@ class Supervisor:
         return frozenset(name for name, child in self._children.items() if child.is_ready)
 
     def apply(self, wanted: Mapping[str, Launch]) -> None:
-        """Start what is new, stop what is gone, start again what differs, and leave the rest alone."""
+        """Start new programs, stop removed ones, restart changed ones, and keep the rest."""
         for name in [name for name, child in self._children.items() if wanted.get(name) != child.launch]:
             self._dismiss(name)
         for name, launch in wanted.items():
@@ -100,7 +100,7 @@ class Supervisor:
                 self._tasks[name] = self._group.create_task(self._keep_running(name, child, self._tasks.get(name)))
 
     async def stop(self, names: Iterable[str]) -> None:
-        """Stop these and wait until they are gone: SIGTERM, and after STOP_SECONDS SIGKILL."""
+        """Stop programs and wait for their end: SIGTERM, and SIGKILL after STOP_SECONDS."""
         stopping = [self._dismiss(name) for name in self._children.keys() & set(names)]
         if stopping:
             await asyncio.wait(stopping)
@@ -122,12 +122,12 @@ class Supervisor:
                 raise VitalProgramFailed(f"{name} {ending}")
             if loop.time() - started > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            self._report(f"{name} {ending}; it is started again in {pause:g} s, its log is {child.launch.log}")
+            self._report(f"{name} {ending}; restarting in {pause:g} s; its log is {child.launch.log}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     async def _run_once(self, name: str, child: _Child) -> str:
-        """Returns how it ended."""
+        """Run the program once. Returns how it ended."""
         launch = child.launch
         try:
             launch.log.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ async def _spawn(launch: Launch, log: int) -> Process:
 
 
 async def _end(process: Process) -> None:
-    """The whole group, politely first. A leader that has ended may have left others in it."""
+    """Stop the whole process group, with SIGTERM first. If the leader has ended, others may remain."""
     if process.returncode is None:
         _signal(process, signal.SIGTERM)
         with suppress(TimeoutError):

@@ -1,11 +1,11 @@
-"""`waypoint mesh up`: a mesh on one machine, from manifests to a browser, until Ctrl-C.
+"""`waypoint mesh up`: run a mesh on one machine, from manifests to a browser, until Ctrl-C.
 
     manifests ──► plan ──► certificates, overlay ──► programs, ztunnel, waypoints
         ▲                          ▲                              │
-      edits                        └────────── who is ready ◄─────┘
+      edits                        └────────── readiness ◄────────┘
 
-Routes and policies don't take this way: the proxies read the manifests themselves. Stopping goes from the outside in:
-the ingress, so that no new request comes in; the proxies, which drain; the programs.
+Routes and policies do not take this path: the proxies read the manifests themselves. Stopping goes from the outside in:
+first the ingress, so that no new request arrives; then the proxies, which drain; then the programs.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from waypoint.mesh.running import AlreadyRunning, folder, only_one
 from waypoint.mesh.supervisor import VitalProgramFailed
 
 NEEDS_LINUX = (
-    "the laptop mesh needs Linux, where all of 127.0.0.0/8 is there without root; on this system analyze, compile, "
-    "explain --resources and replay work"
+    "the laptop mesh needs Linux, where all of 127.0.0.0/8 is available without root; on this system, analyze, "
+    "compile, explain --resources and replay work"
 )
 
 
 def run_mesh(options: MeshOptions) -> int:
-    """Returns the exit status: 0 after Ctrl-C, 1 when it could not start, 130 when Ctrl-C came twice."""
+    """Run the mesh. Returns the exit status: 0 after Ctrl-C, 1 if it could not start, 130 after a second Ctrl-C."""
     display = Display()
     if sys.platform != "linux":
         display.say(f"error: {NEEDS_LINUX}", "red")
@@ -94,7 +94,7 @@ async def _until_stopped(options: MeshOptions, layout: Layout, display: Display)
 
 
 def _stop_event(display: Display) -> asyncio.Event:
-    """Set by the first signal; the second one cuts the draining short."""
+    """Set by the first signal. The second signal aborts draining."""
     stopped = asyncio.Event()
     main = asyncio.current_task()
     assert main is not None
@@ -104,7 +104,7 @@ def _stop_event(display: Display) -> asyncio.Event:
             main.cancel()
         else:
             stopped.set()
-            display.say("stopping; Ctrl-C again to stop at once")
+            display.say("stopping; press Ctrl-C again to stop immediately")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, interrupt)
@@ -113,9 +113,9 @@ def _stop_event(display: Display) -> asyncio.Event:
 
 async def _announce(laptop: Laptop, options: MeshOptions, layout: Layout, display: Display) -> None:
     await laptop.ready()
-    display.table([*_addresses(laptop.mesh, options), ("logs", str(layout.logs), "a file per program")])
+    display.table([*_addresses(laptop.mesh, options), ("logs", str(layout.logs), "one file per program")])
     for file in sorted(laptop.route_files):
-        display.say(f"Try next: edit {file}; the next request follows the saved file.")
+        display.say(f"Try next: edit and save {file}; the next request uses the change.")
     display.say("Ctrl-C stops everything.")
 
 

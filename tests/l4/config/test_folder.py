@@ -546,7 +546,7 @@ def test_an_object_that_can_not_be_read_any_more_keeps_its_last_valid_version(tm
     assert documents.documents[0].content["x"] == 1
     assert documents.documents[1].content == before.documents[1].content
     assert sentences(documents) == [
-        "the key 'action' stands twice; keep one of them; "
+        "the key 'action' is repeated; keep one of them; "
         "the last valid version of AuthorizationPolicy default/deny stays live"
     ]
 

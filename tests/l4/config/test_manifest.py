@@ -135,8 +135,8 @@ def test_a_field_that_is_null_is_absent() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "sentence"),
     [
-        ("{a: 1, a: 2}", 4, "the key 'a' stands twice"),
-        ("{a: null, a: 2}", 4, "the key 'a' stands twice"),
+        ("{a: 1, a: 2}", 4, "the key 'a' is repeated"),
+        ("{a: null, a: 2}", 4, "the key 'a' is repeated"),
         ("[&it [1], *it]", 4, "alias"),
         ("&it [*it]", 4, "alias"),
         ("{<<: {a: 1}}", 4, "a key must be plain text"),

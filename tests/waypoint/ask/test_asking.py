@@ -29,7 +29,10 @@ def test_json_has_the_same_answer_as_the_text() -> None:
         (("--to", "reviews:9080"), "give either --resources"),
         ((*MESH, "--admin", "127.0.0.1:15000", "--to", "reviews:9080"), "give either --resources"),
         (MESH, "Missing option '--to'"),
-        ((*MESH, "--to", "reviews"), "which port of reviews.default.svc.cluster.local is meant? It has 9080, 9081"),
+        (
+            (*MESH, "--to", "reviews"),
+            "reviews.default.svc.cluster.local has the ports 9080, 9081; give one as HOST:PORT",
+        ),
         ((*MESH, "--to", "reviews:9080", "-H", "nonsense"), "header 'nonsense' is not of the form NAME: VALUE"),
         ((*MESH, "--to", "reviews:9080", "--gateway", "a/b"), "there is no Gateway a/b in these files"),
     ],
@@ -46,7 +49,7 @@ def test_a_waypoint_that_cannot_be_asked_is_exit_status_1() -> None:
     answer = waypoint("explain", "--admin", "127.0.0.1:1", "--to", "reviews:9080")
 
     assert answer.exit_code == 1
-    assert "the administration port 127.0.0.1:1 cannot be asked" in str(answer.output)
+    assert "the administration port 127.0.0.1:1 is not reachable" in str(answer.output)
 
 
 def test_a_wrong_setting_is_exit_status_2(monkeypatch: pytest.MonkeyPatch) -> None:

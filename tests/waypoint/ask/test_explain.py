@@ -64,9 +64,9 @@ def verdicts(explanation: Explanation) -> dict[str, tuple[Verdict, tuple[str, ..
             "/v2?a=b",
             "GET",
             "HTTPRoute default/reviews rules[1] → 90 % reviews.default:9080, "
-            "10 % 500 (the rule names a backend that can't be used)",
+            "10 % 500 (the rule refers to an unusable backend)",
         ),
-        ("reviews:9080", "/edit", "GET", "404 (no match of any rule holds)"),
+        ("reviews:9080", "/edit", "GET", "404 (no rule matches)"),
         (
             "reviews:9080",
             "/away/x",
@@ -75,9 +75,9 @@ def verdicts(explanation: Explanation) -> dict[str, tuple[Verdict, tuple[str, ..
         ),
         ("reviews:9081", "/", "GET", "default route → reviews.default:9081"),
         ("reviews-v2", "/", "GET", "default route → reviews-v2.default:9080"),
-        ("reviews:9080", "/%00", "GET", "400, refused before it is routed: path_normalization_failed"),
+        ("reviews:9080", "/%00", "GET", "400, rejected before routing: path_normalization_failed"),
         ("reviews:7", "/", "GET", "no waypoint serves it: service reviews.default.svc.cluster.local has no port 7"),
-        ("ratings.shop", "/", "GET", "no waypoint looks at it: ratings.shop.svc.cluster.local is bound to none"),
+        ("ratings.shop", "/", "GET", "no waypoint handles it: ratings.shop.svc.cluster.local is not bound to one"),
         ("nobody:80", "/", "GET", "no waypoint serves it: nobody is no known service"),
     ],
 )
@@ -98,7 +98,7 @@ def test_each_match_that_would_have_held_says_by_what_it_is_weaker() -> None:
     told = verdicts(explained("reviews:9080", "/v2", "end-user: jason"))
 
     assert told["path prefix /v2, header end-user = jason"] == (Verdict.WON, ())
-    assert told["path prefix /v2"] == (Verdict.WEAKER, ("matches too, but it asks for fewer headers",))
+    assert told["path prefix /v2"] == (Verdict.WEAKER, ("matches too, but it matches on fewer headers",))
 
 
 def test_clients_of_a_namespace_with_routes_of_its_own_get_those() -> None:
@@ -131,8 +131,8 @@ def test_whom_a_custom_policy_asks_is_told_and_not_asked(target: str, asks: bool
 
     assert rule is not None
     words = (
-        "ask reviews-v2.default:9080 by HTTP first, with 1024 bytes of the body, and go on if it fails, "
-        "as AuthorizationPolicies want"
+        "ask reviews-v2.default:9080 by HTTP first, with 1024 bytes of the body, and continue if it fails, "
+        "because of AuthorizationPolicies"
     )
     assert rule.does == ((words,) if asks else ())
 
@@ -147,7 +147,7 @@ def test_every_provider_that_policies_want_asked_is_told(tmp_path: Path) -> None
     assert rule is not None
     first, second = rule.does
     assert first.startswith("ask reviews-v2.default:9080 by HTTP first")
-    assert second == "deny: the authorizer over-grpc leads nowhere, as AuthorizationPolicies want"
+    assert second == "deny: the authorizer over-grpc cannot be resolved, because of AuthorizationPolicies"
 
 
 def test_an_outcome_has_its_endpoints_and_what_they_would_see() -> None:
@@ -381,7 +381,7 @@ def test_of_a_large_table_the_matches_with_the_same_path_are_told_and_the_others
 
 
 def test_a_port_that_is_left_open_must_be_the_only_one() -> None:
-    with pytest.raises(InvalidQuestion, match="which port of reviews"):
+    with pytest.raises(InvalidQuestion, match="has the ports"):
         explained("reviews")
 
 

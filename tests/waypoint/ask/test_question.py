@@ -60,11 +60,11 @@ def test_a_service_is_found_by_every_name_that_its_clients_may_use(
     [
         ("client", "a:80", "/", "a: b", "not of the form NAMESPACE/SERVICEACCOUNT"),
         ("a/b/c", "a:80", "/", "a: b", "not of the form NAMESPACE/SERVICEACCOUNT"),
-        ("a/b", "", "/", "a: b", "which service is meant"),
+        ("a/b", "", "/", "a: b", "the service is missing"),
         ("a/b", "a", "/", "no-colon", "not of the form NAME: VALUE"),
         ("a/b", "a", "/", ": value", "not of the form NAME: VALUE"),
-        ("a/b", "a", "/ HTTP/1.1\r\nx: y", "a: b", "one line each"),
-        ("a/b", "a", "/" + "x" * 70_000, "a: b", "is refused in any case"),
+        ("a/b", "a", "/ HTTP/1.1\r\nx: y", "a: b", "single lines"),
+        ("a/b", "a", "/" + "x" * 70_000, "a: b", "always rejected"),
     ],
 )
 def test_what_is_no_question_is_told_in_a_sentence(

@@ -225,8 +225,8 @@ def test_the_command_tells_what_changes_and_its_exit_status_is_for_machines(fold
 
     assert (told.exit_code, checked.exit_code) == (0, 1)
     assert told.stdout == (
-        "3 requests decided again: 2 would change, 1 stay as they are\n"
-        "1 line can't be read:\n"
+        "3 requests replayed: 2 would change, 1 unchanged\n"
+        "1 line cannot be parsed:\n"
         f"  {recording}:4: Object missing required field `time`\n"
         "\n"
         "2 requests, such as GET reviews:9080/v2 from default/client to 10.96.0.1:9080\n"
@@ -248,7 +248,7 @@ def test_without_a_change_the_exit_status_is_0_and_without_a_line_it_is_1() -> N
     nothing = waypoint(*asked, stdin=b"")
 
     assert (same.exit_code, nothing.exit_code) == (0, 1)
-    assert same.stdout.startswith("1 request decided again: nothing would change, 1 stay as they are\n")
+    assert same.stdout.startswith("1 request replayed: nothing would change, 1 unchanged\n")
 
 
 # -- from a mesh ---------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def test_what_runs_pods_stands_for_one(tmp_path: Path, kind: str) -> None:
 
     assert "default route → app.default:80" in told.splitlines()[0]
     assert f"endpoint (a pod of {kind} app):8080, app, by HBONE as spiffe://cluster.local/ns/default/sa/app" in told
-    assert "no running Pod is among these files" in told
+    assert "these files contain no running Pods" in told
 
 
 def test_a_pod_that_nobody_has_started_yet_stands_for_itself(tmp_path: Path) -> None:

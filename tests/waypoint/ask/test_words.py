@@ -49,7 +49,7 @@ def test_every_filter_has_words() -> None:
     words = filter_words(EVERY_FILTER)
 
     assert words == [
-        "ask reviews.default:9080 by gRPC first, with 64 bytes of the body, and go on if it fails",
+        "ask reviews.default:9080 by gRPC first, with 64 bytes of the body, and continue if it fails",
         "CORS for pages of https://a.example, with credentials",
         "redirect with 308, scheme https, host away, port 8443, the path to /all",
         "answer 418 with 3 bytes",
@@ -111,7 +111,7 @@ def test_a_rule_tells_whom_policies_limit_and_expose_to_faults() -> None:
         "count to 100 a second, 10 at once (L rules[spare])",
         "abort 10 % with 500 for clients of default/page from 1970-01-01T00:00:00+00:00 "
         "until 1970-01-01T01:00:00+00:00 at 0 9 * * * for 1800 s (P rules[0])",
-        "no faults any more once over 5 % of 20 or more requests in 60 s fail",
+        "stop faults when more than 5 % of 20 or more requests in 60 s fail",
     ]
 
 

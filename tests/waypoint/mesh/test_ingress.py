@@ -34,5 +34,5 @@ def test_each_further_ingress_has_the_next_port() -> None:
     ],
 )
 def test_anything_else_is_refused_with_a_sentence(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not of the form|where a port between"):
+    with pytest.raises(ValueError, match=r"is not of the form|instead of a port"):
         Ingress.parse(text)

@@ -56,7 +56,11 @@ def test_a_service_selects_pods_of_its_namespace_that_have_all_its_labels() -> N
     ("text", "field", "sentence"),
     [
         (SERVICE.replace("10.0.0.1", "here"), "spec", "'here' does not appear to be an IPv4 or IPv6 address"),
-        (DEPLOYMENT.replace("name: A", "name: A=B"), "spec.template.spec.containers[0].env[0]", "'A=B' cannot be"),
+        (
+            DEPLOYMENT.replace("name: A", "name: A=B"),
+            "spec.template.spec.containers[0].env[0]",
+            "'A=B' is not a valid variable",
+        ),
         (DEPLOYMENT.replace("containerPort: 80", "containerPort: 0"), "spec.template.spec.containers[0]", ">= 1"),
     ],
 )

@@ -94,7 +94,7 @@ def test_the_ingress_is_a_pod_that_captures_the_browsers_address() -> None:
 @pytest.mark.parametrize(
     ("ingress", "sentence"),
     [
-        ("revews", "--ingress default/revews: the manifests have no such Service"),
+        ("revews", "--ingress default/revews: the manifests do not contain this Service"),
         ("reviews:80", "--ingress default/reviews: the Service has no port 80; it has 9080"),
     ],
 )
@@ -121,24 +121,24 @@ def test_addresses_stay_when_the_manifests_grow() -> None:
         (
             REVIEWS.replace("bookinfo/reviews:1", "nginx"),
             "mesh.yaml: Deployment default/reviews-v1 spec.template.spec.containers: "
-            "no program stands in for the image nginx, so it does not run; give one with --programs",
+            "no program is configured for the image nginx, so it does not run; add one with --programs",
         ),
         (
             GATEWAY.replace("pywaypoint", "istio"),
             "mesh.yaml: Gateway default/waypoint spec.gatewayClassName: "
-            "istio is not one of the laptop mesh's classes, pywaypoint and istio-waypoint; it gets no waypoint",
+            "istio is not one of the laptop mesh's classes (pywaypoint and istio-waypoint); it gets no waypoint",
         ),
         (
             REVIEWS.replace("port: 9080}], sel", "port: 80, targetPort: web}], sel"),
             "mesh.yaml: Service default/reviews spec.ports[0].targetPort: "
-            "no container of Deployment default/reviews-v1 declares the port web; declared are 9080",
+            "no container of Deployment default/reviews-v1 declares the port web; declared ports are 9080",
         ),
         (
             REVIEWS.replace(
                 "ports: [{containerPort", "env: [{name: KEY, valueFrom: {secretKeyRef: {}}}], ports: [{containerPort"
             ),
             "mesh.yaml: Deployment default/reviews-v1 spec.template.spec.containers[reviews].env: "
-            "KEY comes from a place that only a cluster has, and is left out",
+            "KEY needs a source that only a cluster has, and is ignored",
         ),
     ],
 )
@@ -183,4 +183,4 @@ def test_pods_of_one_name_are_said_and_the_first_run() -> None:
     assert [pod.name for pod in mesh.pods] == ["reviews-v1-0", "reviews-v1-1", "tool"]
     (problem,) = mesh.problems
     assert problem.subject == "StatefulSet default/reviews-v1"
-    assert "have the names of those of Deployment default/reviews-v1" in problem.sentence
+    assert "have the same names as those of Deployment default/reviews-v1" in problem.sentence

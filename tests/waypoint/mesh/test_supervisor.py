@@ -131,8 +131,8 @@ def test_a_crash_is_one_line_with_the_last_words_and_a_new_start(tmp_path: Path)
             assert "\n" not in first
             assert first.startswith("default/details-0 exited with status 1, saying: ")
             assert "no such book" in first
-            assert first.endswith(f"; it is started again in 0.5 s, its log is {log}")
-            assert "; it is started again in 1 s" in second
+            assert first.endswith(f"; restarting in 0.5 s; its log is {log}")
+            assert "; restarting in 1 s" in second
 
     run(scenario())
 

@@ -60,7 +60,7 @@ def test_manifests_without_anything_to_run_are_said(tmp_path: Path) -> None:
 
     assert answer.returncode == 1
     problem, error = answer.stderr.splitlines()
-    assert "no program stands in for the image other" in problem
+    assert "no program is configured for the image other" in problem
     assert error == "error: nothing to run: no workload of the manifests has a program for its images"
 
 
@@ -71,13 +71,13 @@ def test_what_does_not_run_here_is_named_as_left_out(tmp_path: Path, kind: str) 
     answer = failing(tmp_path, f"{job}\n---\n{WEB.replace('image: web', 'image: other')}")
 
     name = kind.split()[-1]
-    assert f"{tmp_path}/manifests.yaml:1: {name} default/once: is left out; the laptop mesh runs" in answer.stderr
+    assert f"{tmp_path}/manifests.yaml:1: {name} default/once: is ignored; the laptop mesh runs" in answer.stderr
 
 
 @pytest.mark.parametrize(
     ("ingress", "sentence"),
     [
-        ("front", "error: --ingress default/front: the manifests have no such Service"),
+        ("front", "error: --ingress default/front: the manifests do not contain this Service"),
         ("web:80", "error: --ingress default/web: the Service has no port 80; it has 8080"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_second_mesh_says_in_one_sentence_that_one_is_running(tmp_path: Path) 
 
         assert answer.returncode == 1
         assert answer.stderr == (
-            f"error: a laptop mesh is running already (process {mesh.process.pid}); "
+            f"error: a laptop mesh is already running (process {mesh.process.pid}); "
             "stop it with Ctrl-C in its terminal, then try again\n"
         )
 
@@ -183,7 +183,7 @@ def test_a_command_runs_as_a_pod_and_calls_with_its_identity(tmp_path: Path) -> 
         assert 'source_principal="spiffe://cluster.local/ns/default/sa/tool"' in metrics
         assert (unknown.returncode, unknown.stderr) == (
             1,
-            "Error: the mesh runs nothing called nobody; it runs tool, web, web-0\n",
+            "Error: the mesh has no pod nobody; it has tool, web, web-0\n",
         )
         assert (unseen.returncode, unseen.stderr) == (1, "Error: default/tool sees no Service mail; it sees web\n")
 

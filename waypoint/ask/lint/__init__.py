@@ -1,7 +1,7 @@
-"""What is valid and yet hardly meant: pure functions over a configuration, each a module by what it looks at.
+"""Lints: valid configuration that is probably not intended. Pure functions, one module per subject.
 
-Nothing here changes what is carried out. A lint speaks up only where it is certain as far as the objects at hand tell:
-a rule that it calls unreachable never matches. Each kind of finding has its code in `l4.config.codes`.
+Lints do not change the configuration. A lint reports only what is certain as far as the given objects show: a rule that
+is reported as unreachable never matches. Each kind of finding has a code in `l4.config.codes`.
 """
 
 from l4.config.documents import Problem
@@ -29,5 +29,5 @@ _LINTS = (
 
 
 def lint(subject: Subject) -> list[Problem]:
-    """All that the lints find, each once, in no particular order."""
+    """Return all findings, without duplicates and unordered."""
     return list({problem: None for each in _LINTS for problem in each(subject)})

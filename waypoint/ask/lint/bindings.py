@@ -1,4 +1,4 @@
-"""Waypoints that nobody goes through: routes and policies without a waypoint, waypoints and labels without users."""
+"""Unused waypoints: routes and policies without a waypoint, waypoints and labels without users."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,7 @@ def _without_waypoint(subject: Subject, attached: Document, field: str) -> Itera
         service = subject.registry.service_named(namespace, name)
         if service is None or service.waypoint is not None:
             continue
-        sentence = f"has no effect: no waypoint stands before Service {namespace}/{name}; "
+        sentence = f"has no effect: Service {namespace}/{name} has no waypoint; "
         sentence += _remedy(subject, namespace, name)
         yield problem(attached, f"spec.{field}[{index}]", sentence, LintCode.ROUTE_WITHOUT_WAYPOINT)
 
@@ -50,21 +50,25 @@ def _virtual_without_waypoint(subject: Subject, resource: Resource[VirtualServic
         service = subject.service_of(resource.key.namespace, host)
         if service is not None and service.waypoint is None and not service.is_entry:
             remedy = _remedy(subject, service.namespace, service.name)
-            sentence = f"has no effect on {service.hostname}: no waypoint stands before it; {remedy}"
+            sentence = f"has no effect on {service.hostname}, which has no waypoint; {remedy}"
             field, origin = f"spec.hosts[{index}]", resource.origin
             yield Problem(origin, str(resource.key), field, sentence, LintCode.ROUTE_WITHOUT_WAYPOINT)
 
 
 def _remedy(subject: Subject, namespace: str, name: str) -> str:
-    """A label that is there already leads nowhere, and is told at its own place."""
+    """Return the remedy. If there is a label already, its own problem is reported elsewhere."""
     owner = subject.namespace(namespace)
     for labelled in (subject.named("Service", namespace, name), owner):
         value = labels(labelled).get(USE_WAYPOINT) if labelled is not None else None
         if labelled is not None and value is not None:
             label = f"the label {USE_WAYPOINT}: {value} of {labelled.key}"
-            return f"{label} says so" if value == "none" else f"{label} leads to none that can be used: see there"
-    unknown = f" (Namespace {namespace} is not among these files, so its labels are not known)"
-    return f"label it, or its namespace, {USE_WAYPOINT}: GATEWAY" + (unknown if owner is None else "")
+            return (
+                f"{label} disables it"
+                if value == "none"
+                else f"{label} names an unusable waypoint; see the problem of that label"
+            )
+    unknown = f" (Namespace {namespace} is not in these files, so its labels are unknown)"
+    return f"add the label {USE_WAYPOINT}: GATEWAY to it or its namespace" + (unknown if owner is None else "")
 
 
 def _unused_waypoints(subject: Subject) -> Iterator[Problem]:
@@ -81,13 +85,13 @@ def _unused_waypoints(subject: Subject) -> Iterator[Problem]:
         is_for_nothing = gateway.metadata.labels.get(WAYPOINT_FOR) == "none"
         if is_waypoint and not is_for_nothing and (key.namespace, key.name) not in used:
             sentence = (
-                f"no {USE_WAYPOINT} label names this waypoint, so nothing goes through it; label a namespace with it"
+                f"no {USE_WAYPOINT} label names this waypoint, so it gets no traffic; add the label to a namespace"
             )
             yield Problem(resource.origin, str(key), "", sentence, LintCode.WAYPOINT_WITHOUT_SERVICES)
 
 
 def _outside_the_mesh(subject: Subject, document: Document) -> Iterator[Problem]:
-    """Of a namespace that is not among the files nothing is known, and nothing said."""
+    """Nothing is reported for a namespace whose object is not among the files."""
     if labels(document).get(USE_WAYPOINT, "none") == "none":
         return
     name = document.key.namespace or document.key.name
@@ -95,7 +99,7 @@ def _outside_the_mesh(subject: Subject, document: Document) -> Iterator[Problem]
     if namespace is None or is_enrolled(namespace):
         return
     sentence = (
-        f"clients in namespace {name} go past the waypoint, because they are not in the mesh; label the namespace "
+        f"clients in namespace {name} bypass the waypoint, because they are not in the mesh; label the namespace "
         f"{DATAPLANE_MODE}: ambient"
     )
     yield problem(document, f"metadata.labels[{USE_WAYPOINT}]", sentence, LintCode.ENROLLED_WITHOUT_MESH)

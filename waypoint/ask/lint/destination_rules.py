@@ -1,4 +1,4 @@
-"""DestinationRules that are for nobody: a host that there isn't, a subset that no pod belongs to."""
+"""DestinationRules without effect: an unknown host, or a subset without pods."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
 def _subsets(
     subject: Subject, rule: Resource[DestinationRule], service: Service, selector: dict[str, str]
 ) -> Iterator[Problem]:
-    """Of a service without a selector, and of one whose pods are not known, nobody can tell."""
+    """Nothing is reported for a service without a selector, or if its pods are unknown."""
     members = [endpoint.workload for endpoint in service.endpoints] + [name.workload for name in service.names]
     for index, subset in enumerate(rule.value.spec.subsets):
         wanted = subset.labels.items()
@@ -45,6 +45,6 @@ def _subsets(
             )
         if is_empty:
             labels = ", ".join(f"{name}={value}" for name, value in wanted)
-            sentence = f"no endpoint of {service.hostname} has the labels {labels}; requests for it are answered 503"
+            sentence = f"no endpoint of {service.hostname} has the labels {labels}; requests to this subset get 503"
             field = f"spec.subsets[{index}].labels"
             yield Problem(rule.origin, str(rule.key), field, sentence, LintCode.SUBSET_SELECTS_NOTHING)

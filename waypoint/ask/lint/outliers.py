@@ -1,7 +1,7 @@
-"""Outlier detection that can take nobody out.
+"""Outlier detection that can never eject an endpoint.
 
-Envoy counts what would be ejected against `maxEjectionPercent` before it ejects the first, and the default is 10 %: of
-fewer than ten endpoints not one is ever ejected.
+Envoy compares the share including the new ejection with `maxEjectionPercent`, by default 10 %: with fewer than ten
+endpoints, none is ever ejected.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,18 +33,18 @@ def _ejecting_nobody(rule: Document, service: Service, count: int) -> Iterator[P
         detection = policy.get("outlierDetection")
         if not isinstance(detection, dict):
             continue
-        percent = detection.get("maxEjectionPercent") or _DEFAULT_PERCENT  # 0 is "not given", as in Istio
+        percent = detection.get("maxEjectionPercent") or _DEFAULT_PERCENT  # 0 means "not set", as in Istio
         if isinstance(percent, int) and 0 < percent * count < 100:
             given = "" if detection.get("maxEjectionPercent") else ", the default,"
             sentence = (
-                f"ejects nobody: {percent} %{given} of the {count} endpoints of {service.namespace}/{service.name} is "
-                f"less than one; set maxEjectionPercent to {-(-100 // count)} or more"
+                f"never ejects an endpoint: {percent} %{given} of the {count} endpoints of {service.namespace}/"
+                f"{service.name} is less than one; set maxEjectionPercent to {-(-100 // count)} or more"
             )
             yield problem(rule, f"{place}.outlierDetection", sentence, LintCode.EJECTS_NOBODY)
 
 
 def _policies(rule: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All traffic policies; a subset is no larger than its service, so that what holds there holds here."""
+    """Yield all traffic policies. A subset is no larger than its service, so the same conclusion applies."""
     spec = mapping(rule.content.get("spec"))
     owners = [("spec", spec), *((f"spec.subsets[{index}]", it) for index, it in items(spec.get("subsets")))]
     for place, owner in owners:

@@ -1,8 +1,8 @@
-"""Policies by path that another spelling of the path gets past, as Istio's BASE normalization leaves them.
+"""Path policies that can be evaded by another spelling of the path under Istio's BASE normalization.
 
-BASE keeps `//admin`, `/%2Fadmin` and `/Admin` apart from `/admin`; many applications don't. What is denied by its path
-can be had by such a spelling then, and below what is allowed by a prefix stands `/public/..%2fadmin`. Only where the
-setting merges slashes and decodes them is nothing told: letters of another case can be closed by no setting.
+BASE distinguishes `//admin`, `/%2Fadmin` and `/Admin` from `/admin`; many applications do not. Such spellings evade a
+DENY, and `/public/..%2fadmin` is below an allowed prefix `/public`. Nothing is reported if the setting merges and
+decodes slashes. No setting can prevent evasion by upper and lower case.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from waypoint.ask.lint.subject import Subject, items, mapping, problem
 _CLOSES = "PATH_NORMALIZATION=DECODE_AND_MERGE_SLASHES"
 _DENYING = frozenset({"DENY", "CUSTOM"})
 _EVERYTHING = frozenset({"/*", "/{**}", "/{*}"})
-"""Nobody can get past these, and nothing is left to allow."""
+"""These paths cannot be evaded, and leave nothing else to allow."""
 
 
 def lint(subject: Subject) -> Iterator[Problem]:
-    """Of each policy the first place is told: what closes it closes the others."""
+    """Report only the first place of each policy, because its remedy fixes the others."""
     normalization = PathNormalization(next((it.path_normalization for it in subject.snapshots), "BASE"))
     if normalization.mode == "DECODE_AND_MERGE_SLASHES":
         return
@@ -31,7 +31,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
 
 
 def _openings(policy: Document, normalization: PathNormalization) -> Iterator[tuple[str, str]]:
-    """Field and sentence. To deny what is not at a path is to allow what is, and the other way round."""
+    """Yield field and sentence. To deny all but a path means to allow that path, and vice versa."""
     spec = mapping(policy.content.get("spec"))
     action = str(spec.get("action", "ALLOW"))
     if action not in {"ALLOW", *_DENYING}:
@@ -56,17 +56,17 @@ def _denied(path: str, normalization: PathNormalization) -> str:
         spellings.append(upper)
     told = ", ".join(sorted(spellings))
     return (
-        f"requests for {told} get past it, and an application may take them for {begin}: set {_CLOSES}, which closes "
-        "all but other cases of letters; to close these, too, ALLOW what may be had instead of denying the rest"
+        f"requests for {told} are not covered, but an application may treat them as {begin}: set {_CLOSES}, which "
+        "covers all but upper and lower case; to cover that too, ALLOW the permitted paths instead of denying the rest"
     )
 
 
 def _allowed(path: str) -> str:
-    """By an exact path nothing else is allowed."""
+    """An exact path allows nothing else."""
     if not path.endswith("*") and "{**}" not in path:
         return ""
     begin = path.partition("*")[0].partition("{")[0].rpartition("/")[0]
     return (
-        f"it allows {begin}/..%2Fadmin, which an application may take for {begin.rpartition('/')[0]}/admin: set "
+        f"it allows {begin}/..%2Fadmin, which an application may treat as {begin.rpartition('/')[0]}/admin: set "
         f"{_CLOSES}"
     )

@@ -1,7 +1,7 @@
-"""Policies that ztunnels can't carry out, and those of a waypoint that clients can go round.
+"""Policies that ztunnels do not support, and waypoint policies that clients can bypass.
 
-Who calls a pod by its own address meets its ztunnel alone. What a waypoint denies is denied for good only where the
-ztunnel lets nobody in but the waypoint.
+A client that calls a pod by its own address passes only its ztunnel. What a waypoint denies is denied reliably only if
+the ztunnel admits nobody but the waypoint.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
         document = subject.named("AuthorizationPolicy", policy.namespace, policy.name)
         if document is not None:
             sentence = (
-                f"whoever calls {_some(names)} by its own address goes round the waypoint, which alone judges this; "
+                f"clients that call {_some(names)} by its own address bypass the waypoint and thus this policy; "
                 "add an AuthorizationPolicy for the pods that allows the waypoint's service account"
             )
             yield problem(document, "spec.targetRefs", sentence, LintCode.WAYPOINT_PASSED_BY)
@@ -50,7 +50,7 @@ def _some(names: set[str]) -> str:
 
 
 def _is_guarded(workload: Workload, policies: WorkloadPolicies) -> bool:
-    """Also where there is no ztunnel that could guard it."""
+    """Whether the workload's ztunnel restricts access. Also True if there is no ztunnel."""
     authorization = policies.of(workload)
     is_allowing = authorization is not None and any(
         it.action is Action.ALLOW and not it.is_dry_run for it in authorization.policies

@@ -1,7 +1,7 @@
-"""Redirects that lead a client round in a circle.
+"""Redirect loops.
 
-One request is made up for each match with a redirect, and followed as a browser would, for as long as it comes back to
-the same service. Matches by regular expression are left out: nobody can tell what they are meant to match.
+For each match with a redirect, a sample request is created and followed like a browser does while it returns to the
+same service. Matches by regular expression are skipped, because no sample can be derived.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
             if head is not None and table.find(head) is route.rule and _goes_round(table, destination, head):
                 told.add(source)
                 path = head.path.decode("latin-1")
-                sentence = f"a client that asks for {path} and follows comes back here, again and again"
+                sentence = f"a client that requests {path} and follows the redirect ends up here again, in a loop"
                 yield from subject.problem_of_rule(source, "filters", sentence, LintCode.REDIRECTS_TO_ITSELF)
 
 
@@ -59,7 +59,7 @@ def _is_own(scheme: bytes, host: bytes | None, port: int | None, destination: De
 
 
 def _sample(match: Match, destination: Destination) -> RequestHead | None:
-    """A request that the match accepts, if one is easily made up."""
+    """Return a request that the match accepts, if one can be derived."""
     if match.path.kind is PathKind.REGEX:
         return None
     authority = f"{destination.service.hostname}:{destination.port}".encode()

@@ -1,5 +1,6 @@
-"""Rules that are carried out as they are written, and hardly as they are meant: what never matches, never counts, ends
-early, or gives away too much."""
+"""Route rules that are probably not intended: rules that never match, have no weight, time out early, or allow too
+much.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
@@ -21,7 +22,7 @@ from waypoint.config.istio.virtual_service import HTTPMatch, VirtualService
 _MESH_PARENTS = frozenset({"Service", "ServiceEntry"})
 
 _Place = tuple[RuleSource, Match | str, int]
-"""A match of a rule, or a server name; the number tells equal ones of a rule apart."""
+"""A match of a rule, or a server name. The number distinguishes equal ones within a rule."""
 
 
 def lint(subject: Subject) -> Iterator[Problem]:
@@ -34,7 +35,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
 
 
 def _never_matching(subject: Subject) -> Iterator[Problem]:
-    """What is found in no table at all: a route that is attached to several services may matter in one of them."""
+    """Report matches that are dead in every table, since a route may be attached to several services."""
     takers: dict[_Place, RuleSource] = {}
     alive: set[_Place] = set()
     for place, taker in (*_http_places(subject), *_opaque_places(subject)):
@@ -51,12 +52,12 @@ def _never_matching(subject: Subject) -> Iterator[Problem]:
         field = field.replace("matches", "match") if source.section == "http" else field
         if (source, field) not in told and (field or source not in rules_alive):
             told.add((source, field))
-            sentence = f"never matches: all that it could take is taken by {taker}"
+            sentence = f"never matches: {taker} takes all of its requests"
             yield from subject.problem_of_rule(source, field, sentence, ConfigCode.RULE_NEVER_MATCHES)
 
 
 def _http_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None]]:
-    """Each match in each table, and which other rule takes everything away from it, if one does."""
+    """Yield each match in each table, and the rule that takes all of its requests, if any."""
     found: list[tuple[Table, Iterator[Shadow]]] = [(table, shadows(table)) for _, table in subject.tables()]
     found += [(table, ordered_shadows(table)) for table in subject.ordered_tables()]
     for table, its in found:
@@ -66,13 +67,13 @@ def _http_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None]]
             source, match = route.rule.source, route.match
             if source is not None:
                 taker = shadowed.get(id(route))
-                # A match that repeats another one of its own rule takes nothing away from it.
+                # A duplicate match of the same rule takes nothing away.
                 yield (source, match, count[source, match]), taker if taker != source else None
                 count[source, match] += 1
 
 
 def _opaque_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None]]:
-    """Of connections that ask for the same server name the first rule takes all."""
+    """Of rules for one server name, the first takes all connections."""
     for table in subject.opaque_tables():
         first: dict[str, RuleSource] = {}
         for route in table.routes:
@@ -83,7 +84,7 @@ def _opaque_places(subject: Subject) -> Iterator[tuple[_Place, RuleSource | None
 
 
 def _matches(subject: Subject, sources: Set[RuleSource]) -> Mapping[RuleSource, list[Match]]:
-    """The matches of rules in the order in which they are written, which tables do not keep."""
+    """Return the rules' matches in the written order, which tables do not preserve."""
     found: dict[RuleSource, list[Match]] = {}
     for it in subject.resources.of(VirtualService):
         for index, route in enumerate(it.value.spec.http):
@@ -114,7 +115,7 @@ def _hostnames(subject: Subject) -> Iterator[Problem]:
         spec = mapping(document.content.get("spec"))
         parents = {str(parent.get("kind", "Gateway")) for _, parent in items(spec.get("parentRefs"))}
         if spec.get("hostnames") and parents and parents <= _MESH_PARENTS:
-            sentence = "has no effect: behind a Service, requests are routed by the address that they go to"
+            sentence = "has no effect: requests to a Service are routed by their destination address"
             yield problem(document, "spec.hostnames", sentence, LintCode.HOSTNAMES_IGNORED)
 
 
@@ -123,15 +124,15 @@ def _weights(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Probl
         return
     weights = [backend.weight for backend in rule.backends]
     if not any(weights):
-        reason = "all its weights are 0" if weights else "it has neither a backend nor a redirect"
-        sentence = f"carries nothing, but answers 500 or resets: {reason}"
+        reason = "all its weights are 0" if weights else "it has neither backends nor a redirect"
+        sentence = f"forwards nothing and answers 500 or resets: {reason}"
         yield from subject.problem_of_rule(
             source, "backendRefs" if weights else "", sentence, LintCode.RULE_WITHOUT_BACKEND
         )
         return
     for index, weight in enumerate(weights):
         if not weight:
-            field, sentence = f"backendRefs[{index}].weight", "gets no request, because its weight is 0"
+            field, sentence = f"backendRefs[{index}].weight", "gets no requests, because its weight is 0"
             yield from subject.problem_of_rule(source, field, sentence, LintCode.BACKEND_NEVER_COUNTS)
 
 
@@ -141,7 +142,7 @@ def _cors(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem]
         return
     wide = [origin.value.decode() for origin in cors.origins if origin.value in {b"*", b"http://*", b"https://*"}]
     if wide:
-        sentence = f"allows credentials to {wide[0]}: any page may act as whoever looks at it; list the origins"
+        sentence = f"allows credentials for {wide[0]}: any web page can act on behalf of its visitors; list the origins"
         yield from subject.problem_of_rule(source, "filters", sentence, LintCode.CREDENTIALS_FOR_ANY_ORIGIN)
 
 
@@ -151,7 +152,5 @@ def _times(subject: Subject, source: RuleSource, rule: Rule) -> Iterator[Problem
         return
     attempts, attempt = retry.attempts + 1, retry.per_try_timeout
     if attempts * attempt > request:
-        sentence = (
-            f"{request:g} s end before {attempts} attempts of {attempt:g} s (backendRequest) do; give it more time"
-        )
+        sentence = f"{request:g} s are too short for {attempts} attempts of {attempt:g} s (backendRequest); increase it"
         yield from subject.problem_of_rule(source, "timeouts.request", sentence, LintCode.TIMEOUT_CUTS_RETRIES)

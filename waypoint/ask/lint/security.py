@@ -1,6 +1,6 @@
-"""Policies that do not do what they say: HTTP fields where nobody reads HTTP, tokens that nobody checks, a closed port.
+"""Security policies without the intended effect: HTTP fields at ztunnels, tokens that nothing verifies, a blocked port.
 
-AuthorizationPolicy as ztunnel takes it: https://istio.io/latest/docs/ambient/usage/l4-policy/
+AuthorizationPolicy in ztunnels: https://istio.io/latest/docs/ambient/usage/l4-policy/
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,8 +47,8 @@ def _http_at_ztunnel(subject: Subject, policy: Document) -> Iterator[Problem]:
     field = next(_http_fields(spec), None)
     if field is not None:
         sentence = (
-            "only a waypoint can judge this, and a policy without targetRefs goes to the ztunnels, which then deny "
-            "more than is written; target the Service or the waypoint's Gateway"
+            "only a waypoint can evaluate this, but a policy without targetRefs applies to ztunnels, which then deny "
+            "more than intended; target the Service or the waypoint's Gateway"
         )
         yield problem(policy, field, sentence, LintCode.SELECTOR_POLICY_WITH_L7)
 
@@ -74,8 +74,8 @@ def _unchecked_tokens(subject: Subject, policy: Document) -> Iterator[Problem]:
     field = next(_token_fields(mapping(policy.content.get("spec"))), None)
     if field is not None:
         sentence = (
-            f"no token is ever checked here: there is no RequestAuthentication in {policy.key.namespace} or "
-            f"{ROOT_NAMESPACE}, so that no request has a principal or claims"
+            f"no token is verified here: there is no RequestAuthentication in {policy.key.namespace} or "
+            f"{ROOT_NAMESPACE}, so no request has a principal or claims"
         )
         yield problem(policy, field, sentence, LintCode.CLAIMS_NOT_CHECKED)
 
@@ -92,14 +92,14 @@ def _token_fields(spec: Content) -> Iterator[str]:
 
 
 def _unknown_namespaces(subject: Subject, policy: Document) -> Iterator[Problem]:
-    """Where no Namespace is among the files, nobody can tell."""
+    """Nothing is reported if the files contain no Namespace objects."""
     known = {document.key.name for document in subject.of_kind("Namespace")}
     if not known:
         return
     known.update(document.key.namespace for document in subject.documents)
     for field, value in _namespaces(mapping(policy.content.get("spec"))):
         if "*" not in value and value not in known:
-            sentence = f"there is no namespace {value} among these files: is it spelled right?"
+            sentence = f"there is no namespace {value} in these files; check the spelling"
             yield problem(policy, field, sentence, LintCode.NAMESPACE_UNKNOWN)
 
 
@@ -122,7 +122,7 @@ def _texts(value: object, field: str) -> Iterator[tuple[str, str]]:
 
 
 def _selecting_nobody(subject: Subject, policy: Document) -> Iterator[Problem]:
-    """In the root namespace a policy is for the pods of all namespaces. The pods of waypoints are rarely known."""
+    """A policy in the root namespace applies to all namespaces. Pods of waypoints are rarely in the files."""
     selector = mapping(mapping(mapping(policy.content.get("spec")).get("selector")).get("matchLabels"))
     wanted = {str(name): str(value) for name, value in selector.items()}
     if not wanted or GATEWAY_NAME in wanted:
@@ -133,7 +133,7 @@ def _selecting_nobody(subject: Subject, policy: Document) -> Iterator[Problem]:
     if found and all(it is False for it in found):
         told = ", ".join(f"{name}={value}" for name, value in wanted.items())
         where = "" if own == ROOT_NAMESPACE else f" of namespace {own}"
-        sentence = f"no pod{where} has the labels {told}, so that the policy protects nothing"
+        sentence = f"no pod{where} has the labels {told}, so the policy protects nothing"
         yield problem(policy, "spec.selector", sentence, LintCode.NO_WORKLOAD_SELECTED)
 
 
@@ -141,8 +141,11 @@ def _selecting_nobody(subject: Subject, policy: Document) -> Iterator[Problem]:
 
 
 def _blocked_port(subject: Subject) -> Iterator[Problem]:
-    """Policies add up: a pod's port is closed when some select the pod and none of them lets the port in. Where no pods
-    are known, any policy of the namespace that lets it in is taken to be for them."""
+    """Report namespaces whose NetworkPolicies block tunnels.
+
+    Policies are additive: a pod's port is blocked if policies select the pod and none of them allows the port. If no
+    pods are known, any policy of the namespace that allows the port is assumed to apply to them.
+    """
     policies: dict[str, list[Document]] = {}
     for policy in subject.of_kind("NetworkPolicy"):
         namespace = subject.namespace(policy.key.namespace)
@@ -161,8 +164,8 @@ def _blocked_port(subject: Subject) -> Iterator[Problem]:
             ]
             if closed or not (pods or open_for):
                 sentence = (
-                    f"closes its pods, which are in the mesh, to tunnels, which come in on TCP {HBONE_PORT}; add an "
-                    "ingress rule that lets this port in"
+                    f"blocks tunnels to its pods, which are in the mesh and need TCP {HBONE_PORT}; add an "
+                    "ingress rule that allows this port"
                 )
                 yield problem(policy, "spec.ingress", sentence, LintCode.HBONE_PORT_BLOCKED)
 

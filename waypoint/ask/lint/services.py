@@ -1,4 +1,4 @@
-"""Services that lead to nobody, and ports that don't say what they carry."""
+"""Services without endpoints, and ports without a declared protocol."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def lint(subject: Subject) -> Iterator[Problem]:
 
 
 def _selects_nothing(subject: Subject, service: Resource[ServiceObject]) -> Iterator[Problem]:
-    """A waypoint's pods are made by the controller; they are rarely among the files."""
+    """Services of waypoints are skipped: a controller creates their pods, which are rarely in the files."""
     selector = service.value.spec.selector
     if not selector or GATEWAY_NAME in selector:
         return
@@ -33,7 +33,7 @@ def _selects_nothing(subject: Subject, service: Resource[ServiceObject]) -> Iter
 
 
 def _protocols(subject: Subject, service: Resource[ServiceObject]) -> Iterator[Problem]:
-    """Where no waypoint stands, nobody asks."""
+    """Only services with a waypoint need a declared protocol."""
     known = subject.registry.service_named(service.key.namespace, service.key.name)
     if known is None or known.waypoint is None:
         return
@@ -41,10 +41,13 @@ def _protocols(subject: Subject, service: Resource[ServiceObject]) -> Iterator[P
         if port.protocol != "TCP" or app_protocol(port) is not AppProtocol.UNKNOWN:
             continue
         if port.app_protocol is not None:
-            field, reason = "appProtocol", f"{port.app_protocol} is not known here"
+            field, reason = "appProtocol", f"{port.app_protocol} is not supported"
         else:
-            field, reason = "name", f"neither appProtocol nor the name {port.name!r} says what port {port.port} carries"
-        sentence = f"{reason}; it is found out from the first bytes, which fails when the server speaks first"
+            field, reason = (
+                "name",
+                f"neither appProtocol nor the name {port.name!r} declares the protocol of port {port.port}",
+            )
+        sentence = f"{reason}; it is detected from the first bytes, which fails if the server sends first"
         place = f"spec.ports[{index}].{field}"
         yield Problem(service.origin, str(service.key), place, sentence, LintCode.PORT_NAME_WITHOUT_PROTOCOL)
 
@@ -62,7 +65,7 @@ def _backends(
             if service is None or declared is None:
                 continue
             if subject.workloads.endpoints(service, declared.value.spec.selector) == 0:
-                sentence = f"Service {namespace}/{name} has no endpoint that is ready; its share is answered 503"
+                sentence = f"Service {namespace}/{name} has no ready endpoint; its share gets 503"
                 place = f"spec.rules[{number}].backendRefs[{index}]"
                 yield problem(route, place, sentence, LintCode.BACKEND_WITHOUT_ENDPOINTS)
 

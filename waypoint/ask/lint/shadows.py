@@ -1,13 +1,12 @@
-"""Routes of a table that no request can reach, because stronger ones take all that they could take.
+"""Find routes of a table that no request can reach, because stronger routes take all of their requests.
 
-A route covers another if it stands before it in the table's order, its path takes every path of the other's, and it
-asks for nothing that the other doesn't ask for in the same words. Whatever is told is true; not all that is true is
-told: that several routes together leave nothing over, or that one regular expression includes another, is not looked
-for.
+A route covers another if it comes first, its path covers every path of the other, and all of its conditions are also
+conditions of the other, in the same words. Findings are always correct but not complete: combinations of several routes
+and regular expressions that include others are not examined.
 
-Of one path, what is stronger and covers asks for exactly the same, so that a look-up finds it; only a prefix that is
-written with a slash, or that stands before a regular expression, covers by asking for less. How many forms of asking
-are compared there is bounded, so that the time stays linear.
+For equal paths, a stronger covering route has exactly the same conditions, so a lookup finds it. Only a prefix that is
+written with a slash, or one that comes before a regular expression, can cover with fewer conditions. The number of
+condition forms compared there is limited, so the time remains linear.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,19 +27,19 @@ Condition = tuple[str, bytes]
 Conditions = Mapping[Condition, StringMatch | SourceMatch | bytes]
 _Path = tuple[PathKind, bytes]
 _OrderedPath = tuple[PathKind, bytes, bool]
-"""With whether case is ignored, for a value in lower case."""
+"""With whether case is ignored; if so, the value is lower-case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """`route` is never found, because of `taker`."""
+    """`route` is unreachable because of `taker`."""
 
     route: Route
     taker: Route
 
 
 def shadows(table: RouteTable) -> Iterator[Shadow]:
-    """In the order of the table."""
+    """Yield unreachable routes in the order of the table."""
     takers: dict[_Path, _Takers] = {}
     for route in table.routes:
         path, conditions = route.match.path, _conditions(route.match)
@@ -54,7 +53,7 @@ def shadows(table: RouteTable) -> Iterator[Shadow]:
 
 
 def ordered_shadows(table: OrderedTable) -> Iterator[Shadow]:
-    """Where the first match wins."""
+    """Yield unreachable routes of a table in which the first match wins."""
     takers: dict[_OrderedPath, _Takers] = {}
     for route in table.routes:
         path, conditions = route.match.path, _all_conditions(route.match)
@@ -68,7 +67,7 @@ def ordered_shadows(table: OrderedTable) -> Iterator[Shadow]:
 
 
 def _wider(path: PathMatch) -> Iterator[_OrderedPath]:
-    """The paths that take all that this one takes, as far as that is plain to see."""
+    """Yield paths that cover this one, as far as they are easy to derive."""
     yield (path.kind, path.value, path.ignores_case)
     lower = path.value.lower()
     if path.kind is PathKind.REGEX:
@@ -85,7 +84,7 @@ def _wider(path: PathMatch) -> Iterator[_OrderedPath]:
 
 
 class _Takers:
-    """Routes of one path by what they ask for: by the form (which names), then by the values."""
+    """Routes with one path, indexed by the names and then the values of their conditions."""
 
     __slots__ = ("_by_form",)
 
@@ -96,7 +95,7 @@ class _Takers:
         self._by_form.setdefault(frozenset(conditions), {})[frozenset(conditions.items())] = route
 
     def find(self, conditions: Conditions) -> Route | None:
-        """One that takes everything for which the conditions hold."""
+        """Return a route that takes every request with these conditions, or None."""
         same = self._by_form.get(frozenset(conditions), {}).get(frozenset(conditions.items()))
         if same is not None:
             return same
@@ -128,7 +127,7 @@ def _key(path: PathMatch) -> _Path:
 
 
 def _prefixes_around(path: PathMatch) -> Iterator[_Path]:
-    """The prefixes under which every path lies that a regular expression takes: they are all stronger."""
+    """Yield prefixes that contain every path that a regular expression accepts; all are stronger."""
     if path.kind is PathKind.REGEX:
         folder = _literal_beginning(path.value)
         while b"/" in folder:
@@ -139,10 +138,10 @@ def _prefixes_around(path: PathMatch) -> Iterator[_Path]:
 
 
 def _literal_beginning(expression: bytes) -> bytes:
-    """What every accepted value begins with, as far as that is plain to see."""
+    """Return the literal start of all accepted values, as far as it is easy to derive."""
     if b"|" in expression:
         return b"/"
     end = next((index for index, byte in enumerate(expression) if byte in _SPECIAL), len(expression))
     if end < len(expression) and expression[end] in _QUANTIFIERS:
-        end -= 1  # what stands before may be left out
+        end -= 1  # the preceding character is optional
     return expression[: max(end, 0)] or b"/"

@@ -1,4 +1,4 @@
-"""What the lints look at: the objects as they were written, and what the mesh and its waypoints make of them."""
+"""Input of the lints: the original objects, and the mesh and waypoints compiled from them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,8 +15,11 @@ from waypoint.config.snapshot import Destination, Snapshot
 
 
 class Subject:
-    """`snapshots` are those of all waypoints. Many kinds are only linted, never carried out: they are looked at as
-    plain values, of which anything may be missing or of a wrong type."""
+    """The objects to lint. `snapshots` are those of all waypoints.
+
+    Many kinds are only linted and never compiled. They are plain values, in which anything may be missing or of a wrong
+    type.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class Subject:
         return self.named("Namespace", "", name)
 
     def service_of(self, namespace: str, host: str) -> Service | None:
-        """A host as Istio's kinds write it: a hostname, or a Service's short name in the object's namespace."""
+        """Return the service for a host in an Istio object: a hostname, or a Service's short name in its namespace."""
         if "." not in host:
             return self.registry.service_named(namespace, host)
         return self.registry.services.get(host.lower())
@@ -60,7 +63,7 @@ class Subject:
                     yield table
 
     def tables(self) -> Iterator[tuple[Destination, RouteTable]]:
-        """Each table of routes with a precedence once, with one of the destinations that it belongs to."""
+        """Yield each table with precedence once, with one of its destinations."""
         for destination in self.destinations():
             for table in (destination.routes, *destination.consumer_routes.values()):
                 if isinstance(table, RouteTable):
@@ -71,18 +74,18 @@ class Subject:
             yield from (destination.opaque, *destination.consumer_opaque.values())
 
     def rules(self) -> Mapping[RuleSource, Rule]:
-        """Each compiled rule once; the default routes, which nobody wrote, are left out."""
+        """Return each compiled rule once, without default routes."""
         of_http = (route.rule for _, table in self.tables() for route in table.routes)
         opaque = (route.rule for table in self.opaque_tables() for route in table.routes)
         return {rule.source: rule for rule in (*of_http, *opaque) if rule.source is not None}
 
     def destinations(self) -> Iterator[Destination]:
-        """Each once: a service has an entry for each of its addresses."""
+        """Yield each destination once, though a service has an entry per address."""
         for snapshot in self.snapshots:
             yield from {id(destination): destination for destination in snapshot.destinations.values()}.values()
 
     def problem_of_rule(self, source: RuleSource, field: str, sentence: str, code: Code) -> Iterator[Problem]:
-        """`field` is below the rule."""
+        """Yield a problem of a rule. `field` is relative to the rule."""
         document = self.named(source.kind, source.namespace, source.name)
         if document is not None:
             place = f"spec.{source.section}[{source.index}]{field and '.'}{field}"
@@ -99,11 +102,11 @@ def labels(document: Document) -> Mapping[str, str]:
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one."""
+    """Return the value if it is a mapping, else an empty mapping."""
     return value if isinstance(value, dict) else {}
 
 
 def items(value: object) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The mappings of a list with their places; nothing if it is no list."""
+    """Yield a list's mappings with their indexes; nothing if it is not a list."""
     if isinstance(value, list):
         yield from ((index, mapping(item)) for index, item in enumerate(value))

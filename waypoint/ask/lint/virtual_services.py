@@ -1,4 +1,4 @@
-"""VirtualServices that leave open where a request goes: to a Service of several ports, and none is named."""
+"""VirtualServices with an ambiguous destination: a Service with several ports, but no port given."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,8 @@ def lint(subject: Subject) -> Iterator[Problem]:
             if destination.port is None and service is not None and len(service.ports) > 1:
                 ports = ", ".join(str(port.port) for port in service.ports)
                 sentence = (
-                    f"{service.hostname} has the ports {ports}; without a port here each request goes to the one that "
-                    "it was sent to: add port"
+                    f"{service.hostname} has the ports {ports}; without a port here, each request goes to the port it "
+                    "was sent to; add port"
                 )
                 yield Problem(resource.origin, str(resource.key), field, sentence, LintCode.PORT_NOT_CHOSEN)
 

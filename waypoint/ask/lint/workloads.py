@@ -1,7 +1,7 @@
-"""How many endpoints a service has, or would have: what runs, and what Deployments and their like promise to run.
+"""Count a service's endpoints: running pods, or those that Deployments and other controllers would create.
 
-Manifests from a repository have Deployments and no pods, a dump of a cluster has both. In a namespace with running pods
-only they count; else each controller counts as its replicas. Where nothing is known, nothing is said.
+Manifests in a repository have controllers but no pods; a dump of a cluster has both. In namespaces with running pods,
+only these count; elsewhere, controllers count as their replicas. If nothing is known, nothing is reported.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,18 +30,18 @@ class Workloads:
                 self._by_label.setdefault((namespace, *label), []).append(template)
 
     def namespaces(self) -> Iterable[str]:
-        """Those with workloads."""
+        """Return the namespaces with workloads."""
         return self._by_namespace.keys()
 
     def of(self, namespace: str) -> Iterable[Template]:
         return self._by_namespace.get(namespace, ())
 
     def are_selected(self, namespace: str, selector: Mapping[str, str]) -> bool | None:
-        """Whether a Service's selector selects anything, with or without replicas; None when that can't be known."""
+        """Whether a Service's selector matches anything, with or without replicas. None if unknown."""
         return bool(self._selected(namespace, selector)) if self.of(namespace) else None
 
     def endpoints(self, service: Service, selector: Mapping[str, str]) -> int | None:
-        """How many are ready, or will be; None when that can't be known."""
+        """Return the number of endpoints that are or will be ready. None if unknown."""
         ready = len(usable(service.endpoints))
         if ready or service.namespace in self._sliced:
             return ready

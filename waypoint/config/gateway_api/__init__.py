@@ -1,1 +1,1 @@
-"""The kinds of the Gateway API: their schemas, and what the data path makes of them."""
+"""Gateway API kinds: schemas and compilation."""

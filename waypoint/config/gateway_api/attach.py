@@ -1,7 +1,7 @@
-"""To which ports of which services a route object applies.
+"""Attachment of routes: which ports of which services a route object applies to.
 
-A route in its service's own namespace is a producer's: it holds for every client. One in another namespace is a
-consumer's: it holds for the clients of that namespace, in place of the producer's.
+A route in the service's namespace is a producer route and applies to all clients. A route in another namespace is a
+consumer route and applies to clients of that namespace, in place of producer routes.
 https://gateway-api.sigs.k8s.io/geps/gep-1426/
 """
 
@@ -23,7 +23,7 @@ TCP = frozenset({AppProtocol.TCP, AppProtocol.TLS, AppProtocol.UNKNOWN})
 TLS = frozenset({AppProtocol.TLS})
 
 _GROUPS = {"": "Service", "networking.istio.io": "ServiceEntry"}
-"""The kinds of parents by their group."""
+"""Kinds of parents by group."""
 
 CARRIED: Mapping[str, frozenset[AppProtocol]] = {
     "HTTPRoute": HTTP,
@@ -31,12 +31,12 @@ CARRIED: Mapping[str, frozenset[AppProtocol]] = {
     "TCPRoute": TCP,
     "TLSRoute": TLS,
 }
-"""What a port must carry for a route of this kind to apply to it."""
+"""Protocols of ports to which routes of each kind apply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A parent of ours. `refusal` says why the route applies to none of its ports."""
+    """A parent that this waypoint serves. `refusal` says why the route applies to none of its ports."""
 
     ref: ParentRef
     service: Service
@@ -45,7 +45,7 @@ class Attachment:
 
 
 class Parents:
-    """`gateways` are (namespace, name) of all Gateways."""
+    """`gateways` are the (namespace, name) of all Gateways."""
 
     def __init__(self, registry: Registry, clusters: Destinations, gateways: Collection[tuple[str, str]] = ()) -> None:
         self._registry = registry
@@ -57,7 +57,7 @@ class Parents:
             self._by_name.setdefault((kind, service.namespace, service.name), []).append(service)
 
     def of(self, resource: Resource[Any], report: Report) -> Iterator[Attachment]:
-        """What is attached to services of other waypoints is for those to carry out, and to judge."""
+        """Yield attachments to our services. Other waypoints handle and judge theirs."""
         refs: tuple[ParentRef, ...] = resource.value.spec.parent_refs
         for index, ref in enumerate(refs):
             namespace = ref.namespace or resource.key.namespace
@@ -76,7 +76,7 @@ class Parents:
                     yield _attachment(resource.key.kind, ref, service, field, report)
 
     def _tell_misnamed(self, ref: ParentRef, namespace: str, field: str, report: Report) -> None:
-        """A reference without group and kind means a Gateway, though there is a Service of that name and no Gateway."""
+        """Report a reference without group and kind, which means a Gateway, if only a Service of that name exists."""
         if ref.kind in _GROUPS.values():
             meant: str | None = ref.kind
         elif (namespace, ref.name) in self._gateways:
@@ -86,8 +86,8 @@ class Parents:
         for group, kind in _GROUPS.items():
             if kind == meant:
                 sentence = (
-                    f"means {ref.kind} {namespace}/{ref.name} of the group {ref.group or 'core'}; "
-                    f'for the {kind}, write group: "{group}" and kind: {kind}'
+                    f"refers to {ref.kind} {namespace}/{ref.name} of the group {ref.group or 'core'}; "
+                    f'to refer to the {kind}, write group: "{group}" and kind: {kind}'
                 )
                 report.tell(field, sentence, ConfigCode.PARENT_NOT_FOUND)
 

@@ -1,5 +1,4 @@
-"""XBackendTrafficPolicy (gateway.networking.x-k8s.io/v1alpha1): how many retries a Service bears, and its clients'
-sessions.
+"""XBackendTrafficPolicy (gateway.networking.x-k8s.io/v1alpha1): retry budget and session persistence of a Service.
 
 https://gateway-api.sigs.k8s.io/geps/gep-3388/ and gep-1619
 """
@@ -28,7 +27,7 @@ class ServiceRef(Struct, frozen=True):
 
     @property
     def section_name(self) -> None:
-        """It is for all ports: the kind has no sections."""
+        """Always None, because the kind has no sections: it applies to all ports."""
         return None
 
 
@@ -82,7 +81,7 @@ def traffic_of(key: ObjectKey, spec: BackendTrafficSpec) -> BackendTraffic:
 
 
 def _budget(constraint: RetryConstraint) -> RetryBudget:
-    """The share is of a time, never of what is under way at the moment; so is the least rate."""
+    """The share and the minimum rate refer to intervals, never to active requests."""
     budget, least = constraint.budget, constraint.min_retry_rate
     return RetryBudget(
         percent=float(budget.percent),

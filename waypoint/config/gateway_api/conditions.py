@@ -1,4 +1,4 @@
-"""Which conditions a route or Gateway gets from what the compiler found."""
+"""Status conditions of routes and Gateways, from the compiler's results."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,8 @@ from waypoint.config.status import Condition, GatewayStatus, ParentStatus, Route
 def route_status(
     resource: Resource[Any], report: Report, attachments: Iterable[Attachment], *, is_all_dropped: bool
 ) -> RouteStatus:
-    """Of a parent that takes the route nowhere only that is said; of the others what holds for the whole route."""
+    """Return the status. A parent that refuses the route has only that condition; others have the route's
+    conditions."""
     accepted, *others = report.conditions(is_all_dropped=is_all_dropped)
     parents = tuple(
         ParentStatus(tuple(sorted(to_builtins(it.ref).items())), (it.refusal or accepted, *others))
@@ -25,10 +26,10 @@ def route_status(
 
 
 def gateway_status(resource: Resource[Gateway]) -> GatewayStatus:
-    """Programmed means that clients can find it: without an address in its status none does."""
+    """Return the status. Programmed means that clients can find the Gateway, so its status needs an address."""
     gateway = resource.value
     has_address = bool(gateway.status.addresses)
-    hint = "status.addresses has an address" if has_address else "there is no address in status.addresses yet"
+    hint = "status.addresses has an address" if has_address else "status.addresses has no address yet"
     conditions = (
         Condition("Accepted", True, "Accepted", "the Gateway is served"),
         Condition("Programmed", has_address, "Programmed" if has_address else "AddressNotAssigned", hint),

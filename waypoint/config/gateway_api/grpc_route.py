@@ -1,4 +1,4 @@
-"""GRPCRoute, standard and experimental channel, checked as the API server would.
+"""The schema of GRPCRoute, standard and experimental channel, validated like the API server does.
 
 https://gateway-api.sigs.k8s.io/reference/spec/#grpcroute
 """
@@ -39,15 +39,15 @@ class GRPCMethodMatch(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not self.service and not self.method:
-            raise ValueError("says nothing: add service or method, or leave the match out")
+            raise ValueError("is empty: add service or method, or omit the match")
         if self.type == "RegularExpression":
             for expression in filter(None, (self.service, self.method)):
                 Regex.parse(expression)
             return
         if self.service is not None and not _SERVICE(self.service):
-            raise ValueError(f"service: {self.service!r} is no gRPC service such as bookinfo.v1.Reviews")
+            raise ValueError(f"service: {self.service!r} is not a gRPC service such as bookinfo.v1.Reviews")
         if self.method is not None and not _METHOD(self.method):
-            raise ValueError(f"method: {self.method!r} is no gRPC method such as GetReview")
+            raise ValueError(f"method: {self.method!r} is not a gRPC method such as GetReview")
 
 
 class GRPCRouteMatch(Struct, frozen=True):
@@ -56,7 +56,7 @@ class GRPCRouteMatch(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if (name := repeated(it.name for it in self.headers)) is not None:
-            raise ValueError(f"{name} stands twice in one list; a match asks once for a name")
+            raise ValueError(f"{name} is repeated; a match may use each name once")
 
 
 class GRPCFilter(Filter, frozen=True, rename="camel"):
@@ -71,7 +71,7 @@ class GRPCBackendRef(BackendRef, frozen=True):
 
 
 class GRPCRouteRule(Struct, frozen=True, rename="camel"):
-    """Without matches it takes every request."""
+    """Without matches, it matches every request."""
 
     name: SectionName | None = None
     matches: Annotated[tuple[GRPCRouteMatch, ...], Meta(max_length=64)] = ()

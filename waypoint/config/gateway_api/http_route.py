@@ -1,4 +1,4 @@
-"""HTTPRoute, standard and experimental channel, checked as the API server would.
+"""The schema of HTTPRoute, standard and experimental channel, validated like the API server does.
 
 https://gateway-api.sigs.k8s.io/reference/spec/#httproute
 """
@@ -46,9 +46,11 @@ class PathMatch(Struct, frozen=True):
         if self.type == "RegularExpression":
             Regex.parse(self.value)
         elif not is_path(self.value):
-            raise ValueError(f"{self.value!r} is no absolute path: it begins with / and contains no spaces, ? or #")
+            raise ValueError(
+                f"{self.value!r} is not an absolute path: it must begin with / and contain no spaces, ? or #"
+            )
         elif any(bad in self.value for bad in _BAD_IN_PATH) or self.value.endswith(_BAD_PATH_ENDS):
-            raise ValueError(f"{self.value!r} is not in normal form: no //, /./, /../ or %2F")
+            raise ValueError(f"{self.value!r} is not in normal form: remove //, /./, /../ or %2F")
 
 
 class HTTPRouteMatch(Struct, frozen=True, rename="camel"):
@@ -60,11 +62,11 @@ class HTTPRouteMatch(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         for name in (repeated(it.name for it in self.headers), repeated(it.name for it in self.query_params)):
             if name is not None:
-                raise ValueError(f"{name} stands twice in one list; a match asks once for a name")
+                raise ValueError(f"{name} is repeated; a match may use each name once")
 
 
 class Retry(Struct, frozen=True):
-    """`attempts` are those after the first."""
+    """`attempts` counts retries after the first attempt."""
 
     codes: tuple[StatusCode, ...] = ()
     attempts: Annotated[int, Meta(ge=0)] | None = None
@@ -83,7 +85,7 @@ class HTTPRouteRule(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         check_filters(self.filters)
         if self.backend_refs and any(it.request_redirect is not None for it in self.filters):
-            raise ValueError("RequestRedirect answers by itself: take out the filter or backendRefs")
+            raise ValueError("RequestRedirect sends the response itself: remove the filter or backendRefs")
         has_prefix = len(self.matches) == 1 and self.matches[0].path.type == "PathPrefix"
         if not has_prefix and any(map(_replaces_prefix, (self.filters, *(ref.filters for ref in self.backend_refs)))):
             raise ValueError("ReplacePrefixMatch needs a rule with exactly one match, of type PathPrefix")

@@ -1,7 +1,6 @@
-"""TCPRoute and TLSRoute, checked as the API server would.
+"""The schemas of TCPRoute and TLSRoute, validated like the API server does.
 
-Both have a single rule, which has backends and nothing else. The versions before v1 allowed several rules, of which
-only the first could ever take a connection.
+Both have a single rule with backends only. Versions before v1 allowed several rules, but only the first could match.
 https://gateway-api.sigs.k8s.io/reference/spec/#tcproute
 """
 
@@ -24,7 +23,7 @@ class L4Rule(Struct, frozen=True, rename="camel"):
 
 
 def _stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes all that the rule would; its backend is never looked for."""
+    """Return a rule that matches the same connections. Its backend is never resolved."""
     name = {"name": rule["name"]} if "name" in rule and decodes(rule["name"], SectionName) else {}
     return {**name, "backendRefs": [{"name": "refused", "port": 1}]}
 
@@ -57,7 +56,9 @@ class TLSRouteSpec(Struct, frozen=True, rename="camel"):
         check_parents(self.parent_refs)
         for hostname in self.hostnames:
             if _is_ip(hostname):
-                raise ValueError(f"hostnames: {hostname} is an address, and server names are names (RFC 6066 3)")
+                raise ValueError(
+                    f"hostnames: {hostname} is an address, but server names must be DNS names (RFC 6066 3)"
+                )
 
 
 class TLSRoute(Ruled, frozen=True):

@@ -1,4 +1,4 @@
-"""ReferenceGrant: what objects of other namespaces may refer to in its own.
+"""ReferenceGrant: which objects of other namespaces may refer to objects in its namespace.
 
 https://gateway-api.sigs.k8s.io/reference/spec/#referencegrant
 """
@@ -36,7 +36,7 @@ class ReferenceGrant(Strict, frozen=True):
     spec: ReferenceGrantSpec
 
     def permits(self, group: str, kind: str, namespace: str, to_group: str, to_kind: str, to_name: str) -> bool:
-        """Whether objects of a kind in a namespace may refer to this object of the grant's own namespace."""
+        """Whether objects of this kind and namespace may refer to an object in the grant's namespace."""
         is_from = GrantFrom(group, kind, namespace) in self.spec.from_
         return is_from and any(
             (it.group, it.kind) == (to_group, to_kind) and it.name in {None, to_name} for it in self.spec.to

@@ -1,7 +1,7 @@
-"""Where a backendRef leads: to a port of a Service, or of a ServiceEntry's host; and whether it may.
+"""Resolve a backendRef to a port of a Service or of a ServiceEntry's host, if the reference is allowed.
 
-A reference into another namespace needs no ReferenceGrant there, for in a mesh clients reach that namespace anyway
-(GEP-1294). The setting `requires_reference_grants` asks for one all the same, as behind a Gateway.
+A reference to another namespace needs no ReferenceGrant, because clients in a mesh can reach that namespace anyway
+(GEP-1294). The setting `requires_reference_grants` demands one, as behind a Gateway.
 https://gateway-api.sigs.k8s.io/geps/gep-1294/
 """
 
@@ -37,7 +37,7 @@ class Reference(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """`field` is the part of the reference to blame; `reason` is that of the condition ResolvedRefs."""
+    """`field` is the faulty part of the reference; `reason` is that of the condition ResolvedRefs."""
 
     field: str
     sentence: str
@@ -60,7 +60,7 @@ class References:
         self._requires_grants = requires_grants
 
     def resolve(self, source: ObjectKey, reference: Reference) -> ClusterName | Unresolved:
-        """The cluster that an object's reference means."""
+        """Return the cluster of an object's reference."""
         found = self._service(source, reference)
         if isinstance(found, Unresolved):
             return found
@@ -84,7 +84,7 @@ class References:
                     sentence = self._registry.why_no_host(reference.name)
                     return Unresolved("name", sentence, ConfigCode.BACKEND_NOT_FOUND, "BackendNotFound")
                 return by_host
-        sentence = f"{reference.group or 'core'}/{reference.kind} is no kind of backend that is known here"
+        sentence = f"{reference.group or 'core'}/{reference.kind} is not a supported kind of backend"
         return Unresolved("kind", sentence, ConfigCode.BACKEND_KIND_UNKNOWN, "InvalidKind")
 
     def _grant(self, source: ObjectKey, target: Service) -> bool:
@@ -97,8 +97,8 @@ class References:
 
 def _not_granted(source: ObjectKey, target: Service) -> Unresolved:
     sentence = (
-        f"Service {target.namespace}/{target.name} may not be used from namespace {source.namespace}: a ReferenceGrant "
-        f"in {target.namespace} must say so"
+        f"Service {target.namespace}/{target.name} may not be used from namespace {source.namespace} without a "
+        f"ReferenceGrant in {target.namespace}"
     )
     return Unresolved("namespace", sentence, ConfigCode.REFERENCE_NOT_PERMITTED, "RefNotPermitted")
 
@@ -106,7 +106,7 @@ def _not_granted(source: ObjectKey, target: Service) -> Unresolved:
 def _no_such_port(service: Service, reference: Reference) -> Unresolved:
     ports = ", ".join(str(port.port) for port in service.ports) or "none"
     if reference.port is None:
-        sentence = f"is missing; {service.hostname} has {ports}"
+        sentence = f"is missing; {service.hostname} has the ports {ports}"
     else:
-        sentence = f"{service.hostname} has no port {reference.port}, but {ports}"
+        sentence = f"{service.hostname} has no port {reference.port}; its ports are {ports}"
     return Unresolved("port", sentence, ConfigCode.BACKEND_NOT_FOUND, "BackendNotFound")

@@ -1,8 +1,8 @@
-"""Compiles the ExternalAuth filter of an HTTPRoute to its authorizer (GEP-1494).
+"""Compile the ExternalAuth filter of an HTTPRoute to its authorizer (GEP-1494).
 
-A question over HTTP always includes the header Authorization. A question over gRPC includes all headers, unless a list
-names some. Without a list of headers that an answer may add to the request, it may add all, except those that describe
-the answer itself (its length, type, date and server).
+A question over HTTP always contains the header Authorization. A question over gRPC contains all headers, unless a list
+selects some. Without a list of response headers, all headers of an answer are added to the request, except those that
+describe the answer itself (length, type, date and server).
 https://gateway-api.sigs.k8s.io/geps/gep-1494/
 """
 
@@ -42,7 +42,7 @@ def authorizer_of(name: str, cluster: ClusterName | None, auth: api.ExternalAuth
 
 
 def path_prefix_of(text: str) -> Path | None:
-    """What is put before the path that is asked about; None for nothing."""
+    """Return the prefix for the path in the question, or None if empty."""
     prefix = text.rstrip("/")
     return wire_text.path(prefix) if prefix else None
 

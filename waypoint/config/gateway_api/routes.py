@@ -1,9 +1,9 @@
-"""What the route kinds of the Gateway API (gateway.networking.k8s.io, v1.6) share, checked as the API server would.
+"""Common schemas of the Gateway API's routes (gateway.networking.k8s.io, v1.6), validated like the API server does.
 
-https://gateway-api.sigs.k8s.io/reference/spec/. Types say what a field may hold; `__post_init__` says the rest, as a
-sentence. Fields that are not carried out are here too, so that nobody mistakes silence for obedience: the compiler
-reports them. We refuse a little more than the API server does: what could break a message, and expressions that RE2
-doesn't take.
+https://gateway-api.sigs.k8s.io/reference/spec/. Types define what a field may contain; `__post_init__` checks the rest
+and explains errors. Unsupported fields are included, so that the compiler can report them instead of ignoring them.
+Validation is slightly stricter than the API server's: it rejects text that could corrupt a message, and expressions
+that RE2 does not support.
 """
 
 import re
@@ -60,7 +60,7 @@ class LocalRef(Struct, frozen=True):
 
 
 class BackendObjectRef(Struct, frozen=True):
-    """What mirrors and external authorization refer to; of a Service it is always one port."""
+    """A reference of mirrors and external authorization. A Service needs a port."""
 
     name: ObjectName
     group: Group = ""
@@ -70,7 +70,7 @@ class BackendObjectRef(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.port is None and (self.group, self.kind) == ("", "Service"):
-            raise ValueError(f"Service {self.name} needs a port: add the number that the Service gives it")
+            raise ValueError(f"Service {self.name} needs a port: add one of the Service's port numbers")
 
 
 class PlainBackendRef(BackendObjectRef, frozen=True):
@@ -116,7 +116,7 @@ class HeaderValue(Struct, frozen=True):
 
 
 class HeaderModifier(Struct, frozen=True):
-    """Setting `Host` rewrites the authority. A request has exactly one, so it is neither added nor removed."""
+    """Setting `Host` rewrites the authority. A request has exactly one, so it cannot be added or removed."""
 
     set: Annotated[tuple[HeaderValue, ...], Meta(max_length=16)] = ()
     add: Annotated[tuple[HeaderValue, ...], Meta(max_length=16)] = ()
@@ -126,7 +126,7 @@ class HeaderModifier(Struct, frozen=True):
         for names in ([it.name for it in self.set], [it.name for it in self.add], list(self.remove)):
             lowered = [name.lower() for name in names]
             if (name := repeated(lowered)) is not None:
-                raise ValueError(f"{name} stands twice in one list; names don't depend on case, keep one of them")
+                raise ValueError(f"{name} is repeated; names are case-insensitive, so keep one of them")
             for name in lowered:
                 if name != "host":
                     wire_text.header_name(name)
@@ -135,7 +135,7 @@ class HeaderModifier(Struct, frozen=True):
 
 
 class PathModifier(Struct, frozen=True, rename="camel"):
-    """An empty prefix takes the matched one away."""
+    """An empty prefix removes the matched one."""
 
     type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
     replace_full_path: Annotated[str, Meta(max_length=1024)] | None = None
@@ -148,7 +148,9 @@ class PathModifier(Struct, frozen=True, rename="camel"):
         )
         path = self.replace_full_path or self.replace_prefix_match
         if path and not is_path(path):
-            raise ValueError(f"{path!r} is no path: it begins with /, and spaces, ? and # stand in it as %20, %3F, %23")
+            raise ValueError(
+                f"{path!r} is not a path: it must begin with /, and spaces, ? and # must be escaped as %20, %3F, %23"
+            )
 
 
 class RequestRedirect(Struct, frozen=True, rename="camel"):
@@ -170,11 +172,11 @@ class Fraction(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.numerator > self.denominator:
-            raise ValueError(f"{self.numerator}/{self.denominator} is more than all: lower the numerator")
+            raise ValueError(f"{self.numerator}/{self.denominator} is more than 1: lower the numerator")
 
 
 class RequestMirror(Struct, frozen=True, rename="camel"):
-    """Without percent and fraction every request is mirrored."""
+    """Without percent and fraction, every request is mirrored."""
 
     backend_ref: BackendObjectRef
     percent: Annotated[int, Meta(ge=0, le=100)] | None = None
@@ -182,7 +184,7 @@ class RequestMirror(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.percent is not None and self.fraction is not None:
-            raise ValueError("percent and fraction say the same thing twice: keep one of them")
+            raise ValueError("percent and fraction exclude each other: keep one of them")
 
 
 class CORS(Struct, frozen=True, rename="camel"):
@@ -197,7 +199,7 @@ class CORS(Struct, frozen=True, rename="camel"):
         for origin in self.allow_origins:
             if not _ORIGIN(origin):
                 raise ValueError(
-                    f"allowOrigins: {origin!r} is no origin such as https://a.example, https://*.a.example:8443 or *"
+                    f"allowOrigins: {origin!r} is not an origin, such as https://a.com, https://*.a.com:8443 or *"
                 )
         alone = (
             ("allowOrigins", self.allow_origins),
@@ -206,10 +208,10 @@ class CORS(Struct, frozen=True, rename="camel"):
         )
         for name, values in alone:
             if "*" in values and len(values) > 1:
-                raise ValueError(f"{name}: * means all of them; leave out the others, or the *")
+                raise ValueError(f"{name}: * includes all values; remove the others or the *")
         for name, values in (*alone, ("exposeHeaders", self.expose_headers)):
             if (value := repeated(values)) is not None:
-                raise ValueError(f"{name}: {value} stands twice; keep one of them")
+                raise ValueError(f"{name}: {value} is repeated; keep one of them")
 
 
 class GRPCAuth(Struct, frozen=True, rename="camel"):
@@ -223,7 +225,7 @@ class HTTPAuth(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.path and not is_path(self.path):
-            raise ValueError(f"path: {self.path!r} is no path; it begins with / and contains no spaces, ? or #")
+            raise ValueError(f"path: {self.path!r} is not a path; it must begin with / and contain no spaces, ? or #")
 
 
 class ForwardBody(Struct, frozen=True, rename="camel"):
@@ -240,7 +242,7 @@ class ExternalAuth(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         for name, value in (("GRPC", self.grpc), ("HTTP", self.http)):
             if (self.protocol == name) != (value is not None):
-                remedy = f"add {name.lower()}, {{}} is enough" if value is None else f"take {name.lower()} out"
+                remedy = f"add {name.lower()}, at least {{}}" if value is None else f"remove {name.lower()}"
                 raise ValueError(f"protocol is {self.protocol}: {remedy}")
 
 
@@ -287,12 +289,14 @@ Filters = Annotated[tuple[Filter, ...], Meta(max_length=16)]
 
 
 def check_filters(filters: Iterable[Filter]) -> None:
-    """What must hold for the filters of one list together. Raises ValueError."""
+    """Check the filters of one list together. Raises ValueError."""
     types = [it.type for it in filters if it.type not in {"RequestMirror", "ExtensionRef"}]
     if (kind := repeated(types)) is not None:
-        raise ValueError(f"{kind} stands twice in one list of filters; make one of them")
+        raise ValueError(f"{kind} is repeated in one list of filters; combine them")
     if {"RequestRedirect", "URLRewrite"} <= set(types):
-        raise ValueError("RequestRedirect and URLRewrite exclude each other: a redirect goes to no backend, keep one")
+        raise ValueError(
+            "RequestRedirect and URLRewrite exclude each other, because a redirect goes to no backend: keep one"
+        )
 
 
 class BackendRef(PlainBackendRef, frozen=True):
@@ -330,39 +334,41 @@ class SessionPersistence(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.session_name and not _TOKEN(self.session_name):
-            raise ValueError(f"sessionName: {self.session_name!r} can't name a cookie or header; take letters and -")
+            raise ValueError(
+                f"sessionName: {self.session_name!r} is not a valid cookie or header name; use letters and -"
+            )
         if self.session_name and self.type == "Header":
             wire_text.header_name(self.session_name)
         if self.cookie_config is None:
             return
         if self.type == "Header":
-            raise ValueError("cookieConfig is for sessions of type Cookie: take it out, or change the type")
+            raise ValueError("cookieConfig applies only to sessions of type Cookie: remove it, or change the type")
         if self.cookie_config.lifetime_type == "Permanent" and seconds_of(self.absolute_timeout) is None:
-            raise ValueError("a Permanent cookie needs an absoluteTimeout above 0, which says how long it lives")
+            raise ValueError("a Permanent cookie needs an absoluteTimeout above 0, which sets its lifetime")
 
 
 def check_parents(refs: tuple[ParentRef, ...]) -> None:
-    """A route names a parent once, or each time another of its ports. Raises ValueError."""
+    """A route may name a parent once, or once per port. Raises ValueError."""
     sections: dict[tuple[str, str, str | None, str], list[tuple[str | None, int | None]]] = {}
     for ref in refs:
         parent = (ref.group, ref.kind, ref.namespace, ref.name)
         sections.setdefault(parent, []).append((ref.section_name, ref.port))
     for (_, kind, _, name), named in sections.items():
         if len({(section is None, port is None) for section, port in named}) > 1:
-            raise ValueError(f"parentRefs: {kind} {name} stands there with and without sectionName or port; be alike")
-        if len(set(named)) < len(named):
             raise ValueError(
-                f"parentRefs: {kind} {name} stands there twice; give each a sectionName or port of its own"
+                f"parentRefs: {kind} {name} appears with and without sectionName or port; use the same form"
             )
+        if len(set(named)) < len(named):
+            raise ValueError(f"parentRefs: {kind} {name} is repeated; give each reference its own sectionName or port")
 
 
 def check_rule_names(names: Iterable[str | None]) -> None:
     if (name := repeated(name for name in names if name is not None)) is not None:
-        raise ValueError(f"rules: two have the name {name}; rename one")
+        raise ValueError(f"rules: two rules have the name {name}; rename one")
 
 
 def stand_in(rule: Mapping[str, Any], match_kind: type[Struct]) -> dict[str, Any]:
-    """For a rule that can't be decoded: its matches, as far as they can be; none, where it has some and none can."""
+    """For an invalid rule: keep its valid matches. If it has matches but none is valid, it matches nothing."""
     name, matches = rule.get("name"), rule.get("matches") or [{}]
     kept = [it for it in matches if decodes(it, match_kind)] if isinstance(matches, list) else []
     return {"matches": kept[:64], **({"name": name} if decodes(name, SectionName) else {})}
@@ -378,12 +384,12 @@ def decodes(value: object, kind: Any) -> bool:
 
 def check_matches(counts: Iterable[int]) -> None:
     if (count := sum(counts)) > 128:
-        raise ValueError(f"rules: {count} matches are more than the 128 that a route may have; split the route")
+        raise ValueError(f"rules: {count} matches exceed the limit of 128 per route; split the route")
 
 
 def _check_variant(kind: str, values: dict[str, object]) -> None:
-    """Of the fields for different types there must be the one of this type, and no other. Raises ValueError."""
+    """Exactly the field for this type must be set. Raises ValueError."""
     for name, value in values.items():
         if (kind == name) != (value is not None):
             field = _FIELDS.get(name) or name[0].lower() + name[1:]
-            raise ValueError(f"type is {kind}: " + (f"add {field}" if value is None else f"take {field} out"))
+            raise ValueError(f"type is {kind}: " + (f"add {field}" if value is None else f"remove {field}"))

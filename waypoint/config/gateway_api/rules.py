@@ -1,7 +1,7 @@
-"""Rules of HTTPRoute and GRPCRoute → rules of the data path.
+"""Compile rules of HTTPRoute and GRPCRoute.
 
-What can't be carried out stays a local matter: a filter that we don't know makes its rule answer 500, because the API
-forbids to act as if it were not there; a mirror that leads nowhere is left out, and the request goes on.
+Problems stay local: an unsupported filter makes its rule answer 500, because the API forbids ignoring it. An unresolved
+mirror is left out, and requests continue.
 """
 
 import re
@@ -47,8 +47,11 @@ _NOWHERE = (WeightedBackend(None),)
 
 
 class Rules:
-    """Compiles the rules of one route object; what is wrong with them goes into `report`, and the numbers of those that
-    can't be carried out into `dropped`. `refused` are those that could not even be read, which was told already."""
+    """Compiles the rules of one route object.
+
+    Problems go into `report`, and the indexes of rules that cannot be compiled into `dropped`. `refused` are rules that
+    could not be parsed, which has been reported already.
+    """
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class Rules:
             yield from (Route(match, compiled) for match in matches)
 
     def opaque(self, rules: tuple[L4Rule, ...], hostnames: tuple[str, ...] = ("",)) -> Iterator[OpaqueRoute]:
-        """Of TCPRoute; of TLSRoute with the names that it is for."""
+        """Compile rules of a TCPRoute, or of a TLSRoute with its host names."""
         for index, rule in enumerate(rules):
             name, source = self._named(index, rule.name)
             compiled = Rule(name, self._of_connections(index, rule), source=source)
@@ -95,7 +98,7 @@ class Rules:
         )
 
     def _is_refused(self, index: int) -> bool:
-        """Whether a stand-in is there, which then goes nowhere."""
+        """Whether this rule is a stand-in for an invalid one, and goes nowhere."""
         if index not in self._refused:
             return False
         self._report.refuse(self._refused[index])
@@ -118,12 +121,12 @@ class Rules:
         try:
             return self._carried_out(index, rule, matches)
         except ValueError as error:
-            self._report.drop(field, f"{error}; requests for it answer 500", ConfigCode.RULE_INVALID)
+            self._report.drop(field, f"{error}; its requests are answered with 500", ConfigCode.RULE_INVALID)
             self.dropped.add(index)
             return Rule(name, _NOWHERE, source=source)
 
     def _carried_out(self, index: int, rule: HTTPRouteRule | GRPCRouteRule, matches: list[Match]) -> Rule:
-        """Raises ValueError for text that can't become part of a message."""
+        """Raises ValueError for text that is not valid in a message."""
         field = f"spec.rules[{index}]"
         name, source = self._named(index, rule.name)
         if not self._are_known(f"{field}.filters", rule.filters, _FILTERS):
@@ -167,9 +170,9 @@ class Rules:
         for number, kind in unknown:
             place = f"{field}[{number}]"
             if kind in _FILTERS:
-                sentence = f"{kind} can't stand at a backend, only at a rule; its share answers 500"
+                sentence = f"{kind} is not supported on a backend, only on a rule; its share answers 500"
             else:
-                sentence = f"{kind} is not carried out; requests for it answer 500"
+                sentence = f"{kind} is not supported; its requests are answered with 500"
             self._report.drop(place, sentence, ConfigCode.FILTER_INVALID)
         return not unknown
 
@@ -199,7 +202,7 @@ class Rules:
             auth = it.external_auth
             if auth is not None:
                 place, key = f"{field}[{number}].externalAuth.backendRef", self._key
-                cluster = self._resolved(place, auth.backend_ref, "requests for it are denied")
+                cluster = self._resolved(place, auth.backend_ref, "its requests are denied")
                 yield authorizer_of(f"{key.kind}/{key.namespace}/{key.name}", cluster, auth)
                 return
 
@@ -222,7 +225,7 @@ class Rules:
 
 
 def matches_of(rule: HTTPRouteRule | GRPCRouteRule, normalization: PathNormalization = BASE) -> list[Match]:
-    """In the order in which they are written; a rule without any takes everything."""
+    """Return the matches in the written order. A rule without matches matches everything."""
     if isinstance(rule, HTTPRouteRule):
         return [_http_match(match, normalization) for match in rule.matches or (HTTPRouteMatch(),)]
     return [_grpc_match(match) for match in rule.matches or (GRPCRouteMatch(),)]
@@ -243,8 +246,11 @@ def _http_match(match: HTTPRouteMatch, normalization: PathNormalization) -> Matc
 
 
 def _preflight(match: Match) -> Match:
-    """What asks whether a page may send a request that matches, before it does. It names the method and the headers
-    that the page adds, without their values, and comes with the headers that the browser adds to every request."""
+    """Return the match for the preflight of a matching request.
+
+    A preflight names the method and the headers that the page adds, without their values. It carries the headers that
+    the browser adds to every request.
+    """
     method = FieldMatch(b"access-control-request-method", Exact(match.method) if match.method else ANYTHING)
     told = (_in_preflight(it) for it in match.headers if not _IS_UNTOLD(it.name))
     return replace(match, method=b"OPTIONS", headers=(method, *told))
@@ -261,13 +267,14 @@ _IS_OF_BROWSER = re.compile(
     rb"host|origin|referer|user-agent|accept|accept-(encoding|language)|sec-.*|access-control-request-(headers|method)"
 ).fullmatch
 _IS_UNTOLD = re.compile(rb"cookie|range|content-(language|length|type)").fullmatch
-"""A preflight says nothing, or nothing certain, of these.
+"""Headers that a preflight does not name reliably.
+
 https://fetch.spec.whatwg.org/#cors-unsafe-request-header-names
 """
 
 
 def _grpc_match(match: GRPCRouteMatch) -> Match:
-    """A method is a path: `/service/method` (gRPC over HTTP/2)."""
+    """A method is the path `/service/method` (gRPC over HTTP/2)."""
     path = _grpc_path(match.method) if match.method is not None else PathMatch()
     return Match(path=path, headers=tuple(_first_of_each(match.headers, lower=True)))
 
@@ -291,7 +298,7 @@ def _grpc_regex(service: str, method: str) -> PathMatch:
 
 
 def _first_of_each(matches: Iterable[api.HeaderMatch | api.QueryParamMatch], *, lower: bool) -> Iterator[FieldMatch]:
-    """Of several matches for one name only the first counts, says the API."""
+    """Of several matches for one name, only the first counts, according to the API."""
     seen: set[str] = set()
     for match in matches:
         name = match.name.lower() if lower else match.name
@@ -308,7 +315,7 @@ def _string_match(kind: str, value: str) -> StringMatch:
 
 
 def _timeouts(timeouts: api.Timeouts, *, has_retry: bool) -> Timeouts:
-    """Without configured retries, and without a time for the whole, it has the time of one attempt, as in Istio."""
+    """Without retries and request timeout, the timeout of one attempt applies to the request, as in Istio."""
     seconds = _seconds(timeouts.request)
     if seconds is None and not has_retry:
         seconds = _seconds(timeouts.backend_request)
@@ -327,13 +334,13 @@ def _seconds(duration: str | None) -> float | None:
 
 
 def _session(session: api.SessionPersistence, source: RuleSource, matches: list[Match]) -> SessionPersistence:
-    """A cookie's path is the route's where there is one (GEP-1619)."""
+    """A cookie's path is the route's, if the route has one (GEP-1619)."""
     paths = {match.path.value for match in matches if match.path.kind is not PathKind.REGEX}
     return session_of(session, str(source), paths.pop() if len(matches) == len(paths) == 1 else b"/")
 
 
 def _edit(modifiers: list[api.HeaderModifier | None]) -> HeaderEdit | None:
-    """All modifiers of one direction as one edit; None when there is none."""
+    """Combine all modifiers of one direction into one edit. None if there are none."""
     given = [it for it in modifiers if it is not None]
     if not given:
         return None
@@ -361,7 +368,7 @@ def _rewrite(rewrite: api.URLRewrite, prefix: bytes) -> UrlRewrite:
 
 
 def _redirect(redirect: api.RequestRedirect, prefix: bytes) -> Redirect:
-    """Without a port of its own it goes to the scheme's, if it names one, else to the port of the route's parent."""
+    """Without a configured port, use the scheme's port if a scheme is given, else the port of the route's parent."""
     return Redirect(
         scheme=redirect.scheme.encode() if redirect.scheme else None,
         hostname=wire_text.authority(redirect.hostname) if redirect.hostname else None,

@@ -1,1 +1,1 @@
-"""Istio's kinds: their schemas, and what the data path makes of them."""
+"""Istio's kinds: schemas and compilation."""

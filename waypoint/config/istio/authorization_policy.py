@@ -1,7 +1,7 @@
-"""AuthorizationPolicies of this waypoint, by what they target: Service, ServiceEntry, the Gateway, its GatewayClass.
+"""AuthorizationPolicies of this waypoint, by target: Service, ServiceEntry, Gateway or GatewayClass.
 
-All that are for a port's service hold together. A policy without `targetRefs` is the ztunnels', which carry it out for
-workloads. Where a policy can't be read so far as to say whom it is for, it denies everything in its namespace.
+All policies for a service apply together. Policies without `targetRefs` belong to ztunnels, which apply them to
+workloads. If a policy is so invalid that its targets are unknown, it denies everything in its namespace.
 https://istio.io/latest/docs/ambient/usage/l7-features/#authorization-policy
 """
 
@@ -31,7 +31,7 @@ _REASONS = {
 
 
 class Authorizations:
-    """`gateway_namespace` is that of ours; `denied` are the namespaces of which a policy may be missing."""
+    """`gateway_namespace` is our Gateway's. `denied` are namespaces of which a policy may be missing."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Authorizations:
                 self._by_namespace.setdefault(namespace, []).append(missing_policy(namespace))
 
     def of(self, service: Service | None) -> Authorization | None:
-        """What holds for a service of ours; None: for workloads that are called by their own address."""
+        """Return the policies of a service, or, for None, of workloads called by their own address."""
         policies = {*self._by_hostname.get(EVERYTHING, ()), *self._by_namespace.get(self._gateway_namespace, ())}
         if service is not None:
             policies.update(self._by_hostname.get(service.hostname, ()))
@@ -68,7 +68,7 @@ class Authorizations:
         return Authorization(tuple(sorted(policies, key=str))) if policies else None
 
     def asked(self, authorization: Authorization) -> Mapping[str, Authorizer] | None:
-        """The authorizers that its policies of action CUSTOM name, as far as they are known; None without such ones."""
+        """Return the known authorizers that CUSTOM policies name, or None without CUSTOM policies."""
         names = {it.provider for it in authorization.policies if it.action is Action.CUSTOM and not it.is_dry_run}
         return {name: self._authorizers[name] for name in sorted(names & self._authorizers.keys())} if names else None
 
@@ -84,9 +84,7 @@ class Authorizations:
                 self._by_hostname.setdefault(hostname, []).append(compiled.policy)
             provider = compiled.policy.provider
             if provider and provider not in self._authorizers:
-                sentence = (
-                    f"no extensionProvider of MeshConfig is named {provider!r}; what the policy matches is denied"
-                )
+                sentence = f"MeshConfig has no extensionProvider named {provider!r}; the requests it matches are denied"
                 report.tell("spec.provider.name", sentence, ConfigCode.PROVIDER_INVALID)
         is_ours = any(map(self._targets.is_ours, hostnames))
         if is_ours or not refs:

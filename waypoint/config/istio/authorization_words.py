@@ -1,11 +1,11 @@
-"""Rules of AuthorizationPolicies in words, for dumps and for people who ask why."""
+"""Describe AuthorizationPolicy rules in words, for dumps and `explain`."""
 
 from policies.access import Condition
 from policies.authorization import All, Rule
 
 
 def rule_words(rule: Rule) -> str:
-    """`request.method in GET, HEAD and (source.namespace in a or source.ip in 10.0.0.0/8)`."""
+    """Return e.g. `request.method in GET, HEAD and (source.namespace in a or source.ip in 10.0.0.0/8)`."""
     return " and ".join(_group(group) for group in rule.groups) or "everything"
 
 

@@ -1,7 +1,7 @@
-"""VirtualService `delegate`: the routes of another object in place of one route, for what that one matches.
+"""VirtualService `delegate`: replace one route by the routes of another object.
 
-A match of the delegate has to lie within one of the route's: it may ask for more, not for something else. What the
-route itself says of a request (timeout, retries, …) counts before what the delegate says.
+Each match of the delegate must be within a match of the route: it may only narrow it. Settings of the route itself
+(timeout, retries, …) take precedence over those of the delegate.
 https://istio.io/latest/docs/reference/config/networking/virtual-service/#Delegate
 """
 
@@ -18,8 +18,11 @@ _FIELDS = ("headers", "without_headers", "query_params")
 
 
 def delegated(root: HTTPRoute, leaf: HTTPRoute) -> HTTPRoute | None:
-    """A route of the delegate, as the root has it; None when none of its matches lies within the root's. Raises
-    ValueError where the two contradict each other."""
+    """Combine the root's route with a route of the delegate.
+
+    Returns None if no match of the delegate is within the root's matches. Raises ValueError if the two contradict each
+    other.
+    """
     matches = tuple(_matches(root.match, leaf.match))
     if not matches and (root.match or leaf.match):
         return None
@@ -68,7 +71,7 @@ def _agree(root: object, leaf: object) -> bool:
 
 
 def _is_narrower(root: StringMatch | None, leaf: StringMatch | None) -> bool:
-    """Nobody can tell of two expressions whether one lies within the other, unless they are the same."""
+    """Whether the leaf match is within the root match. Two different regular expressions cannot be compared."""
     if root is None or leaf is None or root in {leaf, StringMatch()}:
         return True
     text = leaf.exact if leaf.exact is not None else leaf.prefix

@@ -1,13 +1,12 @@
-"""DestinationRule (networking.istio.io), checked as istiod's validation would.
+"""The schema of DestinationRule (networking.istio.io), validated like istiod does, and the selection of rules.
 
-`DestinationRules` finds the rules that count for a service, and what they say together for one of its ports or subsets.
+`DestinationRules` finds the rules of a service and merges them for each port or subset. The first namespace with a rule
+for the host decides: the waypoint's, the service's, then the mesh's root. Rules of other namespaces are ignored,
+because rules here apply to all clients. Within a namespace, an exact host precedes wildcards, and longer wildcards
+precede shorter ones. Rules for the same host are merged: the oldest rule's policy, and the subsets of all. A host
+without dots is a Service in the rule's namespace.
 
-The first namespace that has a rule for the host decides: the waypoint's, the service's, the mesh's root. Rules of
-other namespaces are not used: a rule here applies to all clients. In that namespace the exact host counts
-before wildcards, of which the longest. Rules for the same host add up: the oldest one's policy, and everybody's
-subsets. A host without dots is a Service of the rule's own namespace.
-
-A subset's policy replaces the host's field by field; a port's replaces all of it, and inherits nothing.
+A subset's policy overrides the host's field by field. A port's policy replaces it entirely and inherits nothing.
 https://istio.io/latest/docs/reference/config/networking/destination-rule/
 """
 
@@ -37,7 +36,7 @@ from waypoint.config.reach import Reach
 
 
 class Subset(Struct, frozen=True, rename="camel"):
-    """Endpoints of the host that have all the labels; without labels, all of them."""
+    """Endpoints of the host with all of these labels. Without labels, all endpoints."""
 
     name: Annotated[
         str,
@@ -67,7 +66,7 @@ class DestinationRuleSpec(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if (name := repeated(subset.name for subset in self.subsets)) is not None:
-            raise ValueError(f"subsets: {name!r} is there twice")
+            raise ValueError(f"subsets: {name!r} is repeated")
 
 
 class DestinationRule(Strict, frozen=True):
@@ -80,7 +79,7 @@ Rule = Resource[DestinationRule]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Where a part of a policy is written, for whoever has something to say of it."""
+    """Position of a part of a policy, for problems."""
 
     rule: Rule
     field: str
@@ -92,7 +91,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What holds for one port of a service or subset; each part with the place it comes from."""
+    """The policy of a port of a service or subset. Each part has its position."""
 
     connection_pool: tuple[ConnectionPool, Part] | None = None
     load_balancer: tuple[LoadBalancer, Part] | None = None
@@ -124,7 +123,7 @@ class DestinationRules:
             hosts.sort(key=len, reverse=True)
 
     def of(self, service: Service) -> list[Rule]:
-        """Those that count for a service, the oldest first; if some are for our pods in particular, these alone."""
+        """Return the rules for a service, oldest first. If some select our pods, only these."""
         for namespace in self._heard(service):
             for host in self._hosts(namespace, service.hostname):
                 if (rules := self._by_place.get((namespace, host))) is not None:
@@ -132,7 +131,7 @@ class DestinationRules:
         return []
 
     def tell_unheard(self, services: Collection[Service]) -> None:
-        """Of the rules that name one of the services, and are not exported, or of a namespace that is not heard."""
+        """Report rules for these services that are not exported, or are in an ignored namespace."""
         by_host: dict[str, list[Rule]] = {}
         for (_, host), rules in self._by_place.items():
             by_host.setdefault(host, []).extend(rules)
@@ -140,7 +139,7 @@ class DestinationRules:
             for rule in by_host.get(service.hostname, ()):
                 if rule.key.namespace not in self._heard(service):
                     places = " or ".join(self._heard(service))
-                    sentence = f"has no effect: a rule for {service.hostname} stands in namespace {places}"
+                    sentence = f"has no effect: a rule for {service.hostname} must be in namespace {places}"
                     self._tell(rule, "spec.host", sentence)
         hosts = {service.hostname for service in services}
         for host, rule in self._hidden:
@@ -161,7 +160,7 @@ class DestinationRules:
         return None
 
     def policy(self, service: Service, port: ServicePort, subset: tuple[Subset, Part] | None = None) -> Policy:
-        """What holds for a port of the service, or of a subset of it."""
+        """Return the policy of a port of the service, or of one of its subsets."""
         policy = NO_POLICY
         for rule in self.of(service):
             if rule.value.spec.traffic_policy is not None:
@@ -188,7 +187,7 @@ class DestinationRules:
         return named.hostname if named is not None else host
 
     def _is_for_us(self, rule: Rule) -> bool:
-        """A selector means clients of the rule's own namespace, and to endpoints the waypoint is the client."""
+        """A selector selects clients in the rule's namespace; the waypoint is the client of endpoints."""
         spec, namespace = rule.value.spec, rule.key.namespace
         if spec.workload_selector is not None:
             return namespace == self._reach.waypoint and spec.workload_selector.selects(self._labels)
@@ -216,16 +215,16 @@ def _merged(inherited: Policy, policy: TrafficPolicy, own: Part, port: ServicePo
 
 
 def _not_carried_out(rule: Rule) -> Iterator[Problem]:
-    """What no port can have."""
+    """Yield problems of fields that no port supports."""
     spec = rule.value.spec
     places = [("spec", spec.traffic_policy)]
     places += [(f"spec.subsets[{index}]", subset.traffic_policy) for index, subset in enumerate(spec.subsets)]
     for place, policy in places:
         part = Part(rule, f"{place}.trafficPolicy")
         if policy is not None and policy.tunnel is not None:
-            yield part.problem("tunnel", "tunnels of its own are not carried out; leave it out")
+            yield part.problem("tunnel", "separate tunnels are not supported; remove it")
         if policy is not None and policy.proxy_protocol is not None:
-            yield part.problem("proxyProtocol", "is not carried out, and endpoints get no such header; leave it out")
+            yield part.problem("proxyProtocol", "is not supported, and endpoints get no such header; remove it")
 
 
 def _camel(name: str) -> str:

@@ -1,8 +1,8 @@
-"""Where we are, and what that means for the endpoints of a service: DestinationRule's `localityLbSetting`.
+"""The waypoint's locality, and the resulting rank of endpoints: DestinationRule's `localityLbSetting`.
 
-Without one, a Service's own `trafficDistribution` counts; and where outliers are detected, near endpoints come before
-far ones, as in Istio. Failing over needs outlier detection, because nobody would ever be found to have failed; a
-Service's distribution does without, for the sake of endpoints that are not there at all.
+Without that setting, a Service's `trafficDistribution` applies; and with outlier detection, near endpoints precede far
+ones, as in Istio. Failover requires outlier detection, since otherwise no endpoint would count as failed. A Service's
+distribution does not require it, because it also handles localities without endpoints.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ _DISTRIBUTIONS = {
 }
 
 Ranking = Callable[[Workload], Rank | None]
-"""The rank of a workload; None when it is to get nothing."""
+"""Returns the rank of a workload, or None if it gets no requests."""
 T = TypeVar("T")
 
 
@@ -47,7 +47,7 @@ def anywhere(workload: Workload) -> Rank:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the waypoint is, and its pod's labels; empty is what is not known, or not the same for all its pods."""
+    """The waypoint's locality and its pod's labels. What is unknown or differs between its pods is empty."""
 
     locality: Locality = ("", "", "")
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ NOWHERE = Place()
 
 
 def place_of(registry: Registry, gateway: tuple[str, str], own_ip: str | None) -> Place:
-    """By our own address if that is a pod's, else what all pods of the Gateway have in common."""
+    """Return the locality of the pod with `own_ip`, else what all pods of the Gateway have in common."""
     own = registry.workload_at(own_ip) if own_ip else None
     pods = [own] if own is not None else list(_pods(registry, gateway))
     if not pods:
@@ -77,7 +77,7 @@ def ranking(policy: Policy, service: Service, own: Place) -> Ranking:
 
 
 def problems(policy: Policy, own: Place) -> Iterator[Problem]:
-    """What makes a setting have no effect."""
+    """Yield problems of a setting that has no effect."""
     if policy.load_balancer is None:
         return
     balancer, part = policy.load_balancer
@@ -86,12 +86,10 @@ def problems(policy: Policy, own: Place) -> Iterator[Problem]:
         return
     place = "localityLbSetting"
     if not setting.failover_priority and not own.locality[0]:
-        sentence = (
-            "has no effect: where this waypoint is, is not known; give its Node the label topology.kubernetes.io/region"
-        )
+        sentence = "has no effect: this waypoint's locality is unknown; label its Node topology.kubernetes.io/region"
         yield part.problem(place, sentence, ConfigCode.LOCALITY_WITHOUT_EFFECT)
     elif not setting.distribute and policy.outlier_detection is None:
-        sentence = "has no effect without outlierDetection, by which endpoints are found to have failed; add it"
+        sentence = "has no effect without outlierDetection, which detects failed endpoints; add it"
         yield part.problem(place, sentence, ConfigCode.LOCALITY_WITHOUT_EFFECT)
 
 
@@ -127,7 +125,7 @@ def _pods(registry: Registry, gateway: tuple[str, str]) -> Iterator[Workload]:
 
 
 def _labels(workload: Workload) -> dict[str, str]:
-    """With those that say where it is."""
+    """Return the workload's labels with its locality."""
     region, zone, subzone = parse_locality(workload.locality)
     places = {NETWORK: workload.network, REGION: region, ZONE: zone, SUBZONE: subzone, _NODE: workload.node}
     return {**workload.labels, **places}

@@ -1,8 +1,8 @@
-"""MeshConfig's `extensionProviders`, as far as they are authorizers: whom AuthorizationPolicies of CUSTOM may ask.
+"""MeshConfig's `extensionProviders` that are authorizers, for AuthorizationPolicies of action CUSTOM.
 
-MeshConfig stands, as Istio has it, in the ConfigMap `istio` of the root namespace, as YAML under the key `mesh`. What
-else it says is settings of a process here. A provider that can't be understood is one nobody knows: what a policy would
-ask it about is denied. Providers for other purposes, such as tracing, are none of ours.
+As in Istio, MeshConfig is in the ConfigMap `istio` of the root namespace, as YAML under the key `mesh`. Its other
+fields are process settings here. An invalid provider counts as unknown: requests that would need it are denied.
+Providers for other purposes, such as tracing, are ignored.
 https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshConfig-ExtensionProvider
 """
 
@@ -29,7 +29,7 @@ from waypoint.config.gateway_api.route_authorizer import ALWAYS_TOLD, path_prefi
 from waypoint.config.report import Report
 
 _NAME, _KEY = "istio", "mesh"
-_MAX_BODY_BYTES = 1 << 20  # held for each request that waits
+_MAX_BODY_BYTES = 1 << 20  # kept in memory for each waiting request
 _MAX_TEXT = 64 << 10
 _STAR = "*"
 
@@ -47,7 +47,7 @@ class RequestBody(Struct, frozen=True, rename="camel"):
 
 
 class Service(Struct, frozen=True, rename="camel"):
-    """What both protocols have. `service` is a hostname of the mesh, with its namespace before it if need be."""
+    """Common fields of both protocols. `service` is a hostname of the mesh, optionally prefixed by its namespace."""
 
     service: Annotated[str, Meta(min_length=1, max_length=320)]
     port: Annotated[int, Meta(ge=1, le=65535)]
@@ -70,7 +70,7 @@ class HttpService(Service, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.path_prefix and not is_path(self.path_prefix):
-            raise ValueError(f"pathPrefix: {self.path_prefix!r} is no path; it begins with /")
+            raise ValueError(f"pathPrefix: {self.path_prefix!r} is not a path; it must begin with /")
         wire_text.fields(self.include_additional_headers_in_check)
 
 
@@ -81,7 +81,7 @@ class ExtensionProvider(Struct, frozen=True, rename="camel"):
 
 
 class Authorizers:
-    """By the names of their providers."""
+    """Authorizers by provider name."""
 
     def __init__(self, config_maps: Iterable[Resource[ConfigMap]], registry: Registry, clusters: Destinations) -> None:
         self.problems: list[Problem] = []
@@ -100,14 +100,12 @@ class Authorizers:
         if service is None:
             return
         if provider.name in self.by_name:
-            report.tell(place, f"a provider before it is named {provider.name!r}, too", ConfigCode.PROVIDER_INVALID)
+            report.tell(place, f"an earlier provider has the same name {provider.name!r}", ConfigCode.PROVIDER_INVALID)
             return
         cluster = self._cluster(service)
         if cluster is None:
-            sentence = (
-                f"no Service and no ServiceEntry has port {service.port} at {service.service}; what a policy asks"
-            )
-            report.tell(f"{place}.service", f"{sentence} it about is denied", ConfigCode.PROVIDER_INVALID)
+            sentence = f"no Service and no ServiceEntry has port {service.port} at {service.service}; its requests are"
+            report.tell(f"{place}.service", f"{sentence} denied", ConfigCode.PROVIDER_INVALID)
         self.by_name[provider.name] = _authorizer(provider.name, cluster, service, http)
 
     def _cluster(self, service: Service) -> ClusterName | None:
@@ -120,28 +118,28 @@ class Authorizers:
 
 
 def _providers(text: str, report: Report) -> Iterator[tuple[str, ExtensionProvider]]:
-    """Those that can be understood, with their places."""
+    """Yield the valid providers with their positions."""
     place = f"data.{_KEY}"
     its = _parsed(text)
     if its is None:
-        sentence = f"is no YAML, or longer than {_MAX_TEXT} characters, so that no provider is known"
+        sentence = f"is not YAML, or is longer than {_MAX_TEXT} characters, so no provider is known"
         report.tell(place, sentence, ConfigCode.PROVIDER_INVALID)
         return
     for index, it in enumerate(its):
         try:
             yield f"{place}.extensionProviders[{index}]", msgspec.convert(it, ExtensionProvider)
         except msgspec.ValidationError as error:
-            sentence = f"the provider can't be used: {error}; what a policy asks it about is denied"
+            sentence = f"the provider is invalid: {error}; requests that need it are denied"
             report.tell(f"{place}.extensionProviders[{index}]", sentence, ConfigCode.PROVIDER_INVALID)
 
 
 @lru_cache(maxsize=4)
 def _parsed(text: str) -> list[object] | None:
-    """The providers as they are written; None when nobody can tell. It takes milliseconds, and seldom changes."""
+    """Return the providers as written, or None if they cannot be parsed. Takes milliseconds, and changes are rare."""
     if len(text) > _MAX_TEXT:
         return None
     try:
-        config = yaml.safe_load(text)  # libyaml's own overflows the C stack on many brackets
+        config = yaml.safe_load(text)  # libyaml's own loader overflows the C stack on deep nesting
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
     its = config.get("extensionProviders") if isinstance(config, Mapping) else None
@@ -177,7 +175,7 @@ def _authorizer(name: str, cluster: ClusterName | None, service: Service, http: 
 
 
 def _names(patterns: Iterable[str]) -> Names:
-    """`abc`, `abc*` and `*abc`."""
+    """Parse `abc`, `abc*` and `*abc`."""
     its = sorted({pattern.lower() for pattern in patterns})
     if not its:
         return NO_NAMES

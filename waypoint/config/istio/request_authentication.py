@@ -1,12 +1,12 @@
-"""RequestAuthentication (security.istio.io), checked as istiod's validation would.
+"""RequestAuthentication (security.istio.io), validated like istiod does.
 
-A rule that breaks the API must not leave its tokens unchecked, nor take other rules along: `jwtRules` are therefore
-decoded one by one, by the compiler.
+An invalid rule must neither leave its tokens unchecked nor affect other rules. The compiler therefore parses `jwtRules`
+one by one.
 https://istio.io/latest/docs/reference/config/security/request_authentication/
 
-`Authentications` compiles the objects to what each destination asks of tokens. Objects for a service and objects for
-its waypoint hold together, their rules ordered by issuer. A rule that can't be used stays in place and accepts no
-token, so that its issuer's tokens are refused: a typing error lets nobody in.
+`Authentications` compiles the token rules of each destination. Objects for a service and for its waypoint apply
+together, with rules ordered by issuer. An unusable rule stays in effect and rejects all tokens of its issuer, so that a
+typing error admits nobody.
 """
 
 import hashlib
@@ -68,23 +68,23 @@ class JWTRule(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.jwks, self.jwks_uri, self.jwks_uri_snake))) > 1:
-            raise ValueError("keys come from one place: keep jwks or jwksUri")
+            raise ValueError("jwks and jwksUri exclude each other: keep one")
         uri = self.keys_uri or ("" if self.jwks else self.issuer)
         if uri and not is_fetchable(uri):
             what = "jwksUri" if self.keys_uri else "issuer, whose OpenID configuration is fetched without jwksUri,"
-            raise ValueError(f"{what} must be an address with http:// or https:// and without user or password")
+            raise ValueError(f"{what} must be a URL with http:// or https://, without user and password")
         if not 0 < self.timeout_seconds <= 60:
-            raise ValueError(f"timeout {self.timeout}: give more than 0, and at most 1m")
+            raise ValueError(f"timeout {self.timeout} must be more than 0 and at most 1m")
         outputs = [self.output_payload_to_header or "", *(it.header for it in self.output_claim_to_headers)]
         lowered = [name.lower() for name in outputs if name]
         if len(set(lowered)) < len(lowered):
-            raise ValueError("two outputs go to the same header: give each one of its own")
+            raise ValueError("two outputs have the same header: use different headers")
         for name in lowered:
             wire_text.header_name(name)
 
     @property
     def keys_uri(self) -> str:
-        """Both spellings are the API's."""
+        """The API allows both spellings."""
         return self.jwks_uri or self.jwks_uri_snake
 
     @property
@@ -118,9 +118,9 @@ def is_fetchable(uri: str) -> bool:
         return False
 
 
-_MAX_UNKNOWN = 16  # told of one rule
+_MAX_UNKNOWN = 16  # reported per rule
 _DISCOVERY = "/.well-known/openid-configuration"
-_REFUSED = "no token that could fall under it is accepted until that is mended"
+_REFUSED = "until this is fixed, no token that the rule may apply to is accepted"
 
 
 class Authentications:
@@ -132,7 +132,7 @@ class Authentications:
             self._add(resource, targets)
 
     def of(self, service: Service | None) -> Authentication | None:
-        """What holds for requests to a service, or to a workload's own address."""
+        """Return the token rules for a service, or for a workload's own address."""
         own = self._rules.get(service.hostname, []) if service is not None else []
         rules = tuple(sorted({*own, *self._rules.get(EVERYTHING, [])}, key=lambda it: (it.issuer, repr(it))))
         if not rules:
@@ -142,12 +142,10 @@ class Authentications:
     def _add(self, resource: Resource[RequestAuthentication], targets: SecurityTargets) -> None:
         report = Report(resource)
         if resource.value.spec.selector is not None and resource.value.spec.targets:
-            sentence = "has no effect beside targetRefs: a policy is for pods or for a waypoint, not for both"
+            sentence = "has no effect together with targetRefs: a policy applies to pods or to a waypoint"
             report.tell("spec.selector", sentence, ConfigCode.POLICY_NOT_TARGETED)
         hostnames = list(targets.of(resource, resource.value.spec.targets, report))
-        if (
-            hostnames or not resource.value.spec.targets
-        ):  # what is wrong is told by the waypoint that it is for, or by all
+        if hostnames or not resource.value.spec.targets:  # reported by the waypoint that it is for, or by all
             rules = [_rule(it, f"spec.jwtRules[{n}]", report) for n, it in enumerate(resource.value.spec.jwt_rules)]
             for hostname in hostnames:
                 self._rules.setdefault(hostname, []).extend(rules)
@@ -163,7 +161,7 @@ def _rule(content: Any, field: str, report: Report) -> JwtRule:
         return _broken(content)
     if unknown := list(islice(unknown_fields(content, shape_of(JWTRule), field), _MAX_UNKNOWN)):
         for place in unknown:
-            sentence = f"is not known here, and may be what keeps tokens out: is it spelled right? {_REFUSED}"
+            sentence = f"is unknown and may be an important restriction; check the spelling; {_REFUSED}"
             report.tell(place, sentence, ConfigCode.TOKENS_REFUSED)
         return _broken(content)
     outputs = ((wire_text.header_name(it.header), it.claim) for it in rule.output_claim_to_headers)
@@ -182,7 +180,7 @@ def _rule(content: Any, field: str, report: Report) -> JwtRule:
 
 
 def _broken(content: Any) -> JwtRule:
-    """Accepts nothing, and keeps for itself the headers by which it would tell what tokens say."""
+    """Return a rule that accepts nothing, and that reserves the headers for claims."""
     fields = content if isinstance(content, dict) else {}
     outputs = fields.get("outputClaimToHeaders")
     told = [it.get("header") for it in outputs if isinstance(it, dict)] if isinstance(outputs, list) else []
@@ -216,9 +214,7 @@ def _keys(rule: JWTRule, field: str, report: Report) -> InlineKeys | RemoteKeys 
     try:
         KeySet.parse(text)
         if KeySet.holds_private_key(text):
-            raise InvalidKeys(
-                "it holds a private key, with which whoever reads this signs tokens: write the public half"
-            )
+            raise InvalidKeys("it contains a private key, with which any reader could sign tokens: use the public key")
     except InvalidKeys as error:
         report.tell(f"{field}.jwks", f"{error}; {_REFUSED}", ConfigCode.TOKENS_REFUSED)
         return None

@@ -1,7 +1,8 @@
-"""What a security policy is for: by `targetRefs`, services of its own namespace, a waypoint, or a class of waypoints.
+"""Targets of security policies in `targetRefs`: services of the policy's namespace, a waypoint, or a class of
+waypoints.
 
-A policy that says nothing, or selects pods, is for ztunnels: a waypoint carries out only what names it. One for the
-class of waypoints holds for every one of them, and stands in the root namespace.
+Policies without targetRefs belong to ztunnels; a waypoint applies only policies that name it or its services. A policy
+for the GatewayClass applies to all waypoints of the class, and must be in the root namespace.
 https://istio.io/latest/docs/reference/config/type/workload-selector/#PolicyTargetReference
 """
 
@@ -20,7 +21,7 @@ from waypoint.config.codes import ConfigCode
 from waypoint.config.report import Report
 
 EVERYTHING = "*"
-"""In place of a hostname: all that this waypoint serves."""
+"""Used instead of a hostname: everything that this waypoint serves."""
 _GATEWAY_API = "gateway.networking.k8s.io"
 
 
@@ -36,7 +37,7 @@ TargetRefs = Annotated[tuple[TargetRef, ...], Meta(max_length=16)]
 
 
 class SecurityTargets:
-    """Of the waypoint `gateway` (namespace, name), whose Gateway is of one of `classes`."""
+    """Targets of the waypoint `gateway` (namespace, name), whose Gateway has one of `classes`."""
 
     def __init__(self, registry: Registry, gateway: tuple[str, str], classes: frozenset[str]) -> None:
         self._gateway = gateway
@@ -54,18 +55,18 @@ class SecurityTargets:
             self._hostnames.setdefault((kind, service.namespace, service.name), []).append(service.hostname)
 
     def is_ours(self, hostname: str) -> bool:
-        """Of what `of` gave: whether it is this waypoint that carries the policy out there."""
+        """Whether this waypoint applies policies at a target that `of` returned."""
         return hostname == EVERYTHING or hostname in self._ours
 
     def of(self, resource: Resource[Any], refs: tuple[_Ref, ...], report: Report) -> Iterator[str]:
-        """The hostnames of the services that the policy is for, EVERYTHING among them if it is for this waypoint."""
+        """Yield hostnames of the policy's services, and EVERYTHING if it targets this waypoint."""
         if not refs:
-            sentence = "names no target, so that no waypoint carries it out: add targetRefs"
+            sentence = "has no targets, so no waypoint applies it: add targetRefs"
             report.tell("spec.targetRefs", sentence, ConfigCode.POLICY_NOT_TARGETED)
         for index, ref in enumerate(refs):
             namespace, field = resource.key.namespace, f"spec.targetRefs[{index}]"
             if ref.namespace not in {None, namespace}:
-                sentence = f"a policy is for its own namespace {namespace} alone: move it to {ref.namespace}"
+                sentence = f"a policy can target only its own namespace {namespace}: move it to {ref.namespace}"
                 report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
                 continue
             match ref.group, ref.kind:
@@ -76,7 +77,7 @@ class SecurityTargets:
                 case (group, "GatewayClass") if group == _GATEWAY_API:
                     yield from self._class(ref, namespace, field, report)
                 case _:
-                    sentence = f"a policy can't be for {ref.kind} of group {ref.group!r}: name a Service, ServiceEntry,"
+                    sentence = f"a policy cannot target {ref.kind} of group {ref.group!r}: use a Service, ServiceEntry,"
                     report.tell(field, f"{sentence} Gateway or GatewayClass", ConfigCode.TARGET_NOT_FOUND)
 
     def _services(self, ref: _Ref, namespace: str, field: str, report: Report) -> Iterator[str]:
@@ -85,15 +86,13 @@ class SecurityTargets:
             sentence = f"there is no {ref.kind} {namespace}/{ref.name}; the policy has no effect there"
             report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
         elif self._unbound.issuperset(hostnames):
-            sentence = (
-                f"{ref.kind} {namespace}/{ref.name} is bound to no waypoint, so that nobody carries the policy out"
-            )
-            report.tell(field, f"{sentence}; label it istio.io/use-waypoint", DiscoveryCode.POLICY_NOT_ENFORCED)
+            sentence = f"{ref.kind} {namespace}/{ref.name} is not bound to a waypoint, so the policy is not applied"
+            report.tell(field, f"{sentence}; add the label istio.io/use-waypoint", DiscoveryCode.POLICY_NOT_ENFORCED)
         yield from hostnames
 
     def _class(self, ref: _Ref, namespace: str, field: str, report: Report) -> Iterator[str]:
         if namespace != ROOT_NAMESPACE:
-            sentence = f"a policy for all waypoints of a class stands in the namespace {ROOT_NAMESPACE}"
+            sentence = f"a policy for all waypoints of a class must be in the namespace {ROOT_NAMESPACE}"
             report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
         elif ref.name in self._classes:
             yield EVERYTHING

@@ -1,7 +1,7 @@
-"""DestinationRule's `trafficPolicy`, as far as it may be written: checked as istiod's validation would.
+"""The schema of DestinationRule's `trafficPolicy`, validated like istiod does.
 
-Fields that are not carried out are here too, so that `destination_rule` can say so. Numbers of 0 mean "not set", as
-in Istio, except where the type says otherwise.
+Unsupported fields are included, so that `destination_rule` can report them. A number 0 means "not set", as in Istio,
+unless the type says otherwise.
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#TrafficPolicy
 """
 
@@ -25,7 +25,7 @@ Locality = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class ClientTLS(Struct, frozen=True, rename="camel"):
-    """How a client of the host speaks TLS. ISTIO_MUTUAL is what tunnels do anyway."""
+    """TLS of clients of the host. ISTIO_MUTUAL is what tunnels do anyway."""
 
     mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
     sni: str = ""
@@ -43,7 +43,7 @@ class ClientTLS(Struct, frozen=True, rename="camel"):
         if self.mode == "MUTUAL" and not self.credential_name and not all(files):
             raise ValueError("mode MUTUAL needs clientCertificate and privateKey, or credentialName")
         if self.credential_name and any((*files, self.ca_certificates)):
-            raise ValueError("credentialName stands for the files: keep one or the other")
+            raise ValueError("credentialName and the files exclude each other: keep one")
         if self.ca_cert_credential_name and self.ca_certificates:
             raise ValueError("caCertCredentialName and caCertificates exclude each other: keep one")
         if self.mode == "ISTIO_MUTUAL":
@@ -54,17 +54,17 @@ class ClientTLS(Struct, frozen=True, rename="camel"):
     def _check_istio_mutual(self) -> None:
         own = (self.ca_certificates, self.client_certificate, self.private_key, self.credential_name)
         if any((*own, self.ca_cert_credential_name, self.ca_crl)):
-            raise ValueError("mode ISTIO_MUTUAL brings its own certificates: take them out, or change the mode")
+            raise ValueError("mode ISTIO_MUTUAL uses its own certificates: remove these, or change the mode")
 
     def _check_skipping(self) -> None:
-        """A server that nobody verifies can't be verified by something."""
+        """Without verification, the options for verification are contradictory."""
         for name in ("ca_certificates", "ca_crl", "ca_cert_credential_name", "subject_alt_names"):
             if getattr(self, name):
                 first, *rest = name.split("_")
                 told = first + "".join(word.capitalize() for word in rest)
-                raise ValueError(f"insecureSkipVerify verifies nothing, so that {told} has no meaning: keep one")
+                raise ValueError(f"insecureSkipVerify disables verification, so {told} has no effect: keep one")
         if self.mode == "SIMPLE" and self.credential_name:
-            raise ValueError("insecureSkipVerify verifies nothing, so that credentialName has no meaning: keep one")
+            raise ValueError("insecureSkipVerify disables verification, so credentialName has no effect: keep one")
 
 
 # -- connections ---------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class TcpSettings(Struct, frozen=True, rename="camel"):
 
 
 class RetryBudgetSettings(Struct, frozen=True, rename="camel"):
-    """The budget of retries under way; `percent` may have a fraction."""
+    """The budget of active retries. `percent` may be fractional."""
 
     percent: Annotated[float, Meta(ge=0, le=100)] | None = None
     min_retry_concurrency: UnsignedCount | None = None
@@ -126,7 +126,7 @@ class ConnectionPool(Struct, frozen=True):
 
 
 class OutlierDetection(Struct, frozen=True, rename="camel"):
-    """A threshold of 0 is off; one that is not given is Envoy's default."""
+    """A threshold of 0 disables a detector; a missing one has Envoy's default."""
 
     consecutive_errors: Annotated[int, Meta(ge=0)] | None = None
     consecutive_5xx_errors: UnsignedCount | None = field(default=None, name="consecutive5xxErrors")
@@ -155,7 +155,7 @@ class CookieAttribute(Struct, frozen=True):
 
 
 class HttpCookie(Struct, frozen=True):
-    """Without `ttl` a cookie is only read; with one, also of 0, it is given to clients that bring none."""
+    """Without `ttl`, the cookie is only read. With `ttl`, even 0, clients without the cookie get one."""
 
     name: HeaderName
     path: Annotated[str, Meta(max_length=1024, pattern=r"^[\x20-\x3a\x3c-\x7e]*\Z")] = ""
@@ -182,7 +182,7 @@ class ConsistentHash(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.use_source_ip is False:
-            raise ValueError("useSourceIp: false hashes nothing: take it out, or say true")
+            raise ValueError("useSourceIp: false has no effect: remove it or set it to true")
         keys = (self.http_header_name, self.http_cookie, self.use_source_ip, self.http_query_parameter_name)
         if sum(key is not None for key in keys) != 1:
             raise ValueError(
@@ -206,7 +206,7 @@ class Distribute(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if sum(self.to.values()) != 100:
-            raise ValueError(f"the weights to which {self.from_!r} is distributed must add up to 100")
+            raise ValueError(f"the weights for {self.from_!r} must add up to 100")
 
 
 class Failover(Struct, frozen=True):
@@ -215,7 +215,7 @@ class Failover(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.from_ == self.to:
-            raise ValueError(f"failover from {self.from_!r} to itself is none")
+            raise ValueError(f"failover from {self.from_!r} to itself is not allowed")
         if "/" in self.from_ or "/" in self.to:
             raise ValueError("failover is between regions; order zones with failoverPriority")
 

@@ -1,4 +1,4 @@
-"""What DestinationRules ask for, written into the configuration of a cluster."""
+"""Apply DestinationRules to cluster configurations."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,8 +22,10 @@ from waypoint.config.istio.destination_rule import DestinationRules, Part, Polic
 from waypoint.config.snapshot import ClusterConfig
 
 _HTTP2 = frozenset({AppProtocol.HTTP2, AppProtocol.GRPC, AppProtocol.GRPC_WEB})
-_NO_SECRETS = "secrets are not read, and nothing is sent; give caCertificates, clientCertificate, privateKey as files"
-_NO_REVOCATION = "revoked certificates can't be told, and nothing is sent; leave it out if that is acceptable"
+_NO_SECRETS = (
+    "secrets are not supported, and nothing is sent; use files for caCertificates, clientCertificate, privateKey"
+)
+_NO_REVOCATION = "revocation lists are not supported, and nothing is sent; remove it if that is acceptable"
 _METHODS = {"RANDOM": Method.RANDOM, "ROUND_ROBIN": Method.ROUND_ROBIN}
 
 
@@ -32,8 +34,10 @@ class UpstreamPolicies:
         self._rules = rules
 
     def applied(self, config: ClusterConfig, policy: Policy, subject_alt_names: tuple[str, ...]) -> ClusterConfig:
-        """The cluster with all that the policy says of it, but for where its endpoints are. `subject_alt_names` are
-        the service's, which count where the policy has none."""
+        """Return the cluster with the policy applied, except for locality.
+
+        `subject_alt_names` are the service's; they apply if the policy has none.
+        """
         self._rules.problems.extend(_not_carried_out(policy, config))
         if policy.connection_pool is not None:
             pool = policy.connection_pool[0]
@@ -81,34 +85,38 @@ def _not_carried_out(policy: Policy, config: ClusterConfig) -> Iterator[Problem]
     if policy.load_balancer is not None:
         balancer, part = policy.load_balancer
         if balancer.zone_aware_lb_setting is not None:
-            sentence = "is not carried out: near and far endpoints are alike; localityLbSetting tells them apart"
+            sentence = "is not supported: near and far endpoints are treated equally; use localityLbSetting"
             yield part.problem("zoneAwareLbSetting", sentence)
         if balancer.backend_utilization is not None:
-            yield part.problem("backendUtilization", "is not carried out: reports of load are not read; leave it out")
+            yield part.problem("backendUtilization", "is not supported, because load reports are not read; remove it")
     if policy.outlier_detection is not None:
         yield from _not_detected(*policy.outlier_detection)
     if policy.connection_pool is not None:
         pool, part = policy.connection_pool
         if pool.tcp.tcp_keepalive is not None and all(endpoint.identity for endpoint in config.endpoints):
-            sentence = "has no effect on tunnels, which are shared; KEEPALIVE_TIME and KEEPALIVE_RETRIES are for these"
+            sentence = "has no effect on tunnels, which are shared; use KEEPALIVE_TIME and KEEPALIVE_RETRIES for them"
             yield part.problem("tcp.tcpKeepalive", sentence)
         for name, value, instead in (
-            ("tcp.maxConnectionDuration", pool.tcp.max_connection_duration, "connections live while they are used"),
-            ("tcp.idleTimeout", pool.tcp.idle_timeout, "opaque connections may be silent"),
-            ("http.http2KeepAlive", pool.http.http2_keep_alive, "tunnels have pings of their own"),
+            (
+                "tcp.maxConnectionDuration",
+                pool.tcp.max_connection_duration,
+                "connections stay open while they are used",
+            ),
+            ("tcp.idleTimeout", pool.tcp.idle_timeout, "opaque connections may be idle"),
+            ("http.http2KeepAlive", pool.http.http2_keep_alive, "tunnels have their own PINGs"),
         ):
             if value is not None:
-                yield part.problem(name, f"is not carried out: {instead}")
+                yield part.problem(name, f"is not supported: {instead}")
 
 
 def _not_detected(detection: api.OutlierDetection, part: Part) -> Iterator[Problem]:
     for name, value, instead in (
-        ("consecutiveErrors", detection.consecutive_errors, "give consecutive5xxErrors or consecutiveGatewayErrors"),
-        ("failurePercentageThreshold", detection.failure_percentage_threshold, "only errors in a row are counted"),
+        ("consecutiveErrors", detection.consecutive_errors, "use consecutive5xxErrors or consecutiveGatewayErrors"),
+        ("failurePercentageThreshold", detection.failure_percentage_threshold, "only consecutive errors are counted"),
         ("outlierDetectionHttpErrorCodes", detection.outlier_detection_http_error_codes or None, "only 5xx count"),
     ):
         if value is not None:
-            yield part.problem(name, f"is not carried out: {instead}")
+            yield part.problem(name, f"is not supported: {instead}")
 
 
 # -- connections -----------------------------------------------------------------------------------------------------
@@ -174,7 +182,7 @@ def _outlier(detection: api.OutlierDetection) -> Detection:
 
 
 def _balancing(balancer: api.LoadBalancer) -> Balancing:
-    """PASSTHROUGH is for clients that know an address; those of a waypoint have named a service."""
+    """PASSTHROUGH is for clients that call an address; clients of a waypoint call a service."""
     if balancer.consistent_hash is not None:
         return _hashing(balancer.consistent_hash)
     return Balancing(method=_METHODS.get(balancer.simple or "", Method.LEAST_REQUEST), warm_up=_warm_up(balancer))

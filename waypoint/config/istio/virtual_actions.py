@@ -1,6 +1,6 @@
-"""What a VirtualService's HTTP route does to a request → edits, rewrites, redirects, retries, faults and CORS.
+"""Compile the actions of a VirtualService's HTTP route: edits, rewrites, redirects, retries, faults and CORS.
 
-Text that can't become part of a message raises Refused, which names the field within the rule.
+Text that is not valid in a message raises Refused, which names the field within the rule.
 """
 
 from base64 import b64decode
@@ -49,7 +49,7 @@ _PORT_SOURCES = {
 
 @dataclass
 class Refused(Exception):
-    """`sentence` says what is wrong with the text at `field`, a place in the rule."""
+    """`sentence` explains the error in `field`, a position in the rule."""
 
     field: str
     sentence: str
@@ -57,7 +57,7 @@ class Refused(Exception):
 
 @contextmanager
 def _in(field: str) -> Iterator[None]:
-    """Raise Refused with this field for a ValueError."""
+    """Convert ValueError into Refused with this field."""
     try:
         yield
     except ValueError as error:
@@ -79,13 +79,13 @@ def _target(
 
 
 def rewrite_of(rewrite: api.Rewrite, prefix: bytes | None) -> UrlRewrite:
-    """The rewrite of a route. `prefix` is the matched prefix that it replaces, None for the whole path."""
+    """Compile a rewrite. `prefix` is the matched prefix that it replaces, or None for the whole path."""
     edit, query = _target("rewrite", rewrite.uri, rewrite.uri_regex_rewrite, prefix)
     return UrlRewrite(_authority("rewrite.authority", rewrite.authority), edit, query)
 
 
 def redirect_of(redirect: api.Redirect, prefix: bytes | None) -> Redirect:
-    """The redirect of a route; `prefix` as for a rewrite."""
+    """Compile a redirect. `prefix` is as for a rewrite."""
     uri = redirect.prefix_rewrite or redirect.uri
     edit, query = _target("redirect", uri, None, prefix if redirect.prefix_rewrite else None)
     return Redirect(
@@ -105,14 +105,14 @@ def _authority(place: str, text: str) -> Authority | None:
 
 
 def body_of(body: api.DirectBody | None) -> bytes:
-    """The body of a direct response."""
+    """Return the body of a direct response."""
     if body is None:
         return b""
     return body.string.encode() if body.string is not None else b64decode(body.bytes or "")
 
 
 def edits_of(place: str, headers: api.Headers) -> tuple[HeaderEdit | None, HeaderEdit | None]:
-    """The header edits of a request and of its response, which has no authority."""
+    """Return the header edits of a request and of its response, which has no authority."""
     request, response = f"{place}.request", f"{place}.response"
     changed = headers.request.set
     host = next((value for name, value in changed.items() if name.lower() in _AUTHORITIES), "")
@@ -162,7 +162,7 @@ def _names(place: str, names: tuple[str, ...]) -> Iterator[HeaderName]:
 
 
 def retry_of(retries: api.Retries) -> RetryPolicy:
-    """The retries of a route."""
+    """Compile retries."""
     named = api.words(retries.retry_on)
     statuses = frozenset(int(word) for word in named if word.isdecimal())
     conditions = frozenset(Condition(word) for word in named if not word.isdecimal()) or (
@@ -183,7 +183,7 @@ def retry_of(retries: api.Retries) -> RetryPolicy:
 
 
 def fault_of(fault: api.Fault) -> Fault:
-    """The fault of a route. Without a percentage it never happens."""
+    """Compile a fault. Without a percentage, it never happens."""
     delay, abort = fault.delay, fault.abort
     return Fault(
         delay=Delay(seconds_of(delay.fixed_delay) or 0.0, _chance(delay.percentage, delay.percent)) if delay else None,
@@ -199,12 +199,12 @@ def _abort(abort: api.Abort) -> Abort:
 
 
 def _chance(percentage: api.Percent, percent: int | None = None) -> float:
-    """Where none is given it is never."""
+    """Without a percentage, the probability is 0."""
     return (percentage.value if percentage.value or percent is None else percent) / 100
 
 
 def cors_of(cors: api.CorsPolicy) -> Cors:
-    """The CORS policy of a route."""
+    """Compile a CORS policy."""
     lists = (("allowMethods", cors.allow_methods), ("allowHeaders", cors.allow_headers))
     methods, headers, expose = (
         tuple(_tokens(f"corsPolicy.{name}", values))
@@ -223,7 +223,7 @@ def cors_of(cors: api.CorsPolicy) -> Cors:
 
 
 def _tokens(place: str, values: tuple[str, ...]) -> Iterator[HeaderValue]:
-    """Names of headers are in lower case, those of methods as they are."""
+    """Header names become lower-case; methods are unchanged."""
     for value in values:
         with _in(place):
             yield wire_text.token(value if place.endswith("Methods") else value.lower())

@@ -1,4 +1,4 @@
-"""The matches of a VirtualService's HTTP route → matches of the data path."""
+"""Compile the matches of a VirtualService's HTTP route."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,7 +13,7 @@ _ANY_PATH = PathMatch(PathKind.TEXT_PREFIX, b"/")
 
 
 def match_of(match: api.HTTPMatch, registry: Registry, normalization: PathNormalization = BASE) -> Match:
-    """One match. Clients that it names by labels are the workloads of `registry`."""
+    """Compile one match. `registry` resolves clients that are selected by labels."""
     pseudo = ((b":scheme", match.scheme), (b":method", match.method), (b":authority", match.authority))
     return Match(
         path=_path(match, normalization),
@@ -38,7 +38,7 @@ def _clients(match: api.HTTPMatch, registry: Registry) -> SourceMatch | None:
 
 
 def string_match(match: api.StringMatch) -> StringMatch:
-    """A regular expression `*` is Istio's way to say that anything will do."""
+    """The regular expression `*` is Istio's way to match anything."""
     if match.exact is not None:
         return Exact(match.exact.encode())
     if match.prefix is not None:

@@ -1,7 +1,6 @@
-"""The routes of a VirtualService → rules of the data path.
+"""Compile the routes of a VirtualService.
 
-The order in which they are written is the order in which they are asked. A destination that can't be resolved costs its
-share of requests 503, as in Istio.
+Routes are matched in the written order. An unresolved destination answers 503 for its share, as in Istio.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -36,18 +35,18 @@ from waypoint.config.istio.virtual_actions import (
 from waypoint.config.istio.virtual_matches import match_of
 from waypoint.config.report import Report
 
-_PRECISION = 1_000_000  # of percentages, a ten-thousandth of a percent
+_PRECISION = 1_000_000  # resolution of percentages: a ten-thousandth of a percent
 _UNAVAILABLE = 503
 _NOWHERE = (WeightedBackend(None),)
 _ANYWHERE = (api.HTTPRouteDestination(api.Destination("anywhere")),)
 
 
 Delegates = Mapping[tuple[str, str], Resource[api.VirtualService]]
-"""The objects that name no host, by namespace and name."""
+"""VirtualServices without hosts, by namespace and name."""
 
 
 class VirtualRules:
-    """Compiles the routes of one object for one port of the service that they are for."""
+    """Compiles the routes of one object for one port of its service."""
 
     def __init__(
         self,
@@ -87,11 +86,13 @@ class VirtualRules:
                 yield Route(self._match(match), rules[prefix, match.name])
 
     def _delegated(self, index: int, root: api.HTTPRoute, to: api.Delegate) -> Iterator[Route]:
-        """Requests that the root takes and for which nothing can be found out are answered 500, and go nowhere else."""
+        """Yield the delegate's routes. If it is unusable, requests for the root are answered with 500."""
         namespace, field = to.namespace or self._key.namespace, f"spec.http[{index}].delegate"
         resource = self._delegates.get((namespace, to.name))
         if resource is None:
-            sentence = f"no VirtualService without hosts is named {namespace}/{to.name}; its requests are answered 500"
+            sentence = (
+                f"there is no VirtualService {namespace}/{to.name} without hosts; its requests are answered with 500"
+            )
             self._report.tell(field, sentence, ConfigCode.BACKEND_NOT_FOUND)
             yield from self._stopped(index, root)
             return
@@ -99,7 +100,7 @@ class VirtualRules:
         if exported and not {"*", self._key.namespace, "." if namespace == self._key.namespace else "*"} & set(
             exported
         ):
-            sentence = f"{resource.key} is not exported to {self._key.namespace}; its requests are answered 500"
+            sentence = f"{resource.key} is not exported to {self._key.namespace}; its requests are answered with 500"
             self._report.tell(field, sentence, ConfigCode.REFERENCE_NOT_PERMITTED)
             yield from self._stopped(index, root)
             return
@@ -109,15 +110,15 @@ class VirtualRules:
             try:
                 route = delegated(root, leaf)
             except ValueError as error:
-                sentence = f"does not go with {self._key} spec.http[{index}]: {error}; its requests are answered 500"
+                sentence = f"contradicts {self._key} spec.http[{index}]: {error}; its requests are answered with 500"
                 report.tell(f"spec.http[{number}]", sentence, ConfigCode.FILTER_INVALID)
                 yield from rules._stopped(number, api.HTTPRoute(match=leaf.match or root.match, route=_ANYWHERE))
                 continue
             if route is None:
-                sentence = f"matches nothing of what {self._key} spec.http[{index}] passes on, and has no effect there"
+                sentence = f"matches none of the requests of {self._key} spec.http[{index}] and has no effect there"
                 report.tell(f"spec.http[{number}].match", sentence, ConfigCode.RULE_NEVER_MATCHES)
             elif route.delegate is not None:
-                sentence = "a delegate can't delegate; its requests are answered 500"
+                sentence = "a delegate cannot delegate; its requests are answered with 500"
                 report.tell(f"spec.http[{number}].delegate", sentence, ConfigCode.FILTER_INVALID)
                 yield from rules._stopped(number, route)
             else:
@@ -125,7 +126,7 @@ class VirtualRules:
         self._report.problems += report.problems
 
     def _stopped(self, index: int, route: api.HTTPRoute) -> Iterator[Route]:
-        """Its place in the order stays: what it was to take must not go to the rules below."""
+        """Keep the route's position, so that its requests do not match later rules."""
         rule = Rule(self._name(index, route.name), _NOWHERE, source=self._source(index, "http"))
         for match in route.match or (api.HTTPMatch(),):
             if self._is_for_us(match.gateways, match.port):
@@ -133,7 +134,9 @@ class VirtualRules:
 
     def _tell_harmless(self, field: str, match: api.HTTPMatch) -> None:
         if match.stat_prefix:
-            sentence = "has no effect: there are no metrics by route here; ROUTE_NAME of the access log has its name"
+            sentence = (
+                "has no effect: there are no metrics per route; the access log has the route's name in ROUTE_NAME"
+            )
             self._report.tell(f"{field}.statPrefix", sentence, DocumentCode.NOT_CARRIED_OUT)
 
     def opaque(self, section: str, routes: Sequence[api.TLSRoute | api.TCPRoute]) -> Iterator[OpaqueRoute]:
@@ -144,7 +147,7 @@ class VirtualRules:
             rule = Rule(self._name(index), backends, source=self._source(index, section))
             for number, match in enumerate(route.match or (api.TCPMatch(),)):
                 if match.has_unread:
-                    place, sentence = f"{field}.match[{number}]", "only sniHosts, port and gateways are looked at here"
+                    place, sentence = f"{field}.match[{number}]", "only sniHosts, port and gateways are supported here"
                     self._report.tell(place, f"has no effect: {sentence}", DocumentCode.NOT_CARRIED_OUT)
                 elif self._is_for_us(match.gateways, match.port):
                     names = match.sni_hosts if isinstance(match, api.TLSMatch) else ("",)
@@ -168,7 +171,7 @@ class VirtualRules:
         return match_of(match, self._registry, self._normalization)
 
     def _replaced_prefix(self, route: api.HTTPRoute, match: api.HTTPMatch) -> bytes | None:
-        """The prefix that matched, where a rewrite or redirect puts something in its place; None for the whole path."""
+        """Return the matched prefix that a rewrite or redirect replaces, or None for the whole path."""
         replaces_it = route.rewrite is not None or (route.redirect is not None and route.redirect.prefix_rewrite)
         prefix = match.uri.prefix if replaces_it and match.uri is not None else None
         return self._normalization.of_prefix(prefix.encode()) if prefix is not None else None
@@ -180,18 +183,16 @@ class VirtualRules:
         try:
             return self._carried_out(index, route, prefix, name)
         except Refused as refused:
-            sentence = f"{refused.sentence}; requests for the rule are answered with 500"
+            sentence = f"{refused.sentence}; its requests are answered with 500"
             self._report.drop(f"spec.http[{index}].{refused.field}", sentence, ConfigCode.RULE_INVALID)
             return Rule(name, _NOWHERE, source=self._source(index, "http"))
 
     def _carried_out(self, index: int, route: api.HTTPRoute, prefix: bytes | None, name: str) -> Rule:
-        """Raises Refused for text that can't become part of a message."""
+        """Raises Refused for text that is not valid in a message."""
         field = f"spec.http[{index}]"
         seconds = seconds_of(route.timeout)
         if route.retries is not None and route.retries.retry_remote_localities:
-            sentence = (
-                "has no effect: a retry goes where a first attempt would; see localityLbSetting of DestinationRule"
-            )
+            sentence = "has no effect: retries use the same endpoints as first attempts; see localityLbSetting"
             self._report.tell(f"{field}.retries.retryRemoteLocalities", sentence, DocumentCode.NOT_CARRIED_OUT)
         return Rule(
             name=name,
@@ -257,7 +258,7 @@ class VirtualRules:
         port = service.port(number)
         if port is None:
             known = ", ".join(str(it.port) for it in service.ports) or "none"
-            sentence = f"{service.hostname} has no port {number}, but {known}; {cost}"
+            sentence = f"{service.hostname} has no port {number}; its ports are {known}; {cost}"
             self._report.tell(f"{field}.port", sentence, ConfigCode.BACKEND_NOT_FOUND)
             return None
         cluster = self._clusters.of(service, port, destination.subset)
@@ -273,5 +274,5 @@ class VirtualRules:
 
 
 def _weight(it: api.HTTPRouteDestination | api.L4RouteDestination, all_of_them: tuple[object, ...]) -> int:
-    """A single destination gets everything, whatever its weight."""
+    """A single destination gets all requests, whatever its weight."""
     return it.weight if len(all_of_them) > 1 else 1

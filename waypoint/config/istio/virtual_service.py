@@ -1,4 +1,4 @@
-"""VirtualService (networking.istio.io), checked as istiod's validation would.
+"""The schema of VirtualService (networking.istio.io), validated like istiod does.
 
 https://istio.io/latest/docs/reference/config/networking/virtual-service/
 """
@@ -38,7 +38,7 @@ class Percent(Struct, frozen=True):
 
 
 class StringMatch(Struct, frozen=True):
-    """At most one; none at all asks only that there is a value."""
+    """At most one field may be set. Without any, the value only has to be present."""
 
     exact: str | None = None
     prefix: str | None = None
@@ -113,7 +113,7 @@ class RegexRewrite(Struct, frozen=True):
 
 
 class Redirect(Struct, frozen=True, rename="camel"):
-    """`prefixRewrite` replaces the prefix that matched, where one did, else the whole path."""
+    """`prefixRewrite` replaces the matched prefix, if there is one, else the whole path."""
 
     uri: str = ""
     prefix_rewrite: str = ""
@@ -136,14 +136,14 @@ class DirectBody(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if (self.string is None) == (self.bytes is None):
-            raise ValueError("needs string or bytes, and not both")
+            raise ValueError("needs either string or bytes")
         if self.string is not None and len(self.string.encode()) > _MAX_BODY:
             raise ValueError("string is longer than 1 MiB")
         if self.bytes is not None:
             try:
                 b64decode(self.bytes, validate=True)
             except ValueError as error:
-                raise ValueError(f"bytes is no Base64 (RFC 4648 section 4): {error}") from None
+                raise ValueError(f"bytes is not Base64 (RFC 4648 section 4): {error}") from None
 
 
 class DirectResponse(Struct, frozen=True):
@@ -158,13 +158,13 @@ class Rewrite(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if not (self.uri or self.authority or self.uri_regex_rewrite):
-            raise ValueError("rewrites nothing: give uri, authority or uriRegexRewrite")
+            raise ValueError("rewrites nothing: set uri, authority or uriRegexRewrite")
         if self.uri and self.uri_regex_rewrite is not None:
             raise ValueError("uri and uriRegexRewrite exclude each other: keep one")
 
 
 class Retries(Struct, frozen=True, rename="camel"):
-    """`attempts` are those after the first. Without any, retries are switched off, and nothing else can be said."""
+    """`attempts` counts retries after the first attempt. 0 disables retries, and excludes other fields."""
 
     attempts: Annotated[int, Meta(ge=0, le=1024)] = 0
     per_try_timeout: GoDuration | None = None
@@ -176,17 +176,19 @@ class Retries(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         for word in words(self.retry_on):
             if word not in _CONDITIONS and not (word.isascii() and word.isdecimal() and 200 <= int(word) <= 599):
-                raise ValueError(f"retryOn: {word!r} is no reason to retry; known are {', '.join(sorted(_CONDITIONS))}")
+                raise ValueError(
+                    f"retryOn: {word!r} is not a retry condition; known are {', '.join(sorted(_CONDITIONS))}"
+                )
         for name, text in (("perTryTimeout", self.per_try_timeout), ("backoff", self.backoff)):
             if text is not None and (seconds_of(text) or 0.0) < 0.001:
                 raise ValueError(f"{name} must be 1ms or more")
         more = (self.per_try_timeout, self.retry_on or None, self.retry_remote_localities, self.backoff)
         if not self.attempts and any(it is not None for it in more):
-            raise ValueError("attempts is 0, or missing, which switches retries off: say how many")
+            raise ValueError("attempts is 0 or missing, which disables retries: set it")
 
 
 class Delay(Struct, frozen=True, rename="camel"):
-    """`exponentialDelay` is in the API, and nobody carries it out."""
+    """`exponentialDelay` is in the API, but no implementation supports it."""
 
     fixed_delay: GoDuration | None = None
     exponential_delay: GoDuration | None = None
@@ -195,9 +197,9 @@ class Delay(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.exponential_delay is not None:
-            raise ValueError("exponentialDelay is not carried out: give fixedDelay")
+            raise ValueError("exponentialDelay is not supported: use fixedDelay")
         if (seconds_of(self.fixed_delay) or 0.0) < 0.001:
-            raise ValueError("fixedDelay must be there, and 1ms or more")
+            raise ValueError("fixedDelay is required and must be 1ms or more")
 
 
 class Abort(Struct, frozen=True, rename="camel"):
@@ -208,11 +210,11 @@ class Abort(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.http2_error is not None:
-            raise ValueError("http2Error is not carried out: give httpStatus or grpcStatus")
+            raise ValueError("http2Error is not supported: use httpStatus or grpcStatus")
         if (self.http_status is None) == (self.grpc_status is None):
-            raise ValueError("needs httpStatus or grpcStatus, and not both")
+            raise ValueError("needs either httpStatus or grpcStatus")
         if self.grpc_status is not None and self.grpc_status.upper() not in CODES:
-            raise ValueError(f"grpcStatus {self.grpc_status!r} is none; known are {', '.join(CODES)}")
+            raise ValueError(f"grpcStatus {self.grpc_status!r} is unknown; known are {', '.join(CODES)}")
 
 
 class Fault(Struct, frozen=True):
@@ -237,7 +239,7 @@ class CorsPolicy(Struct, frozen=True, rename="camel"):
 
 
 class Delegate(Struct, frozen=True):
-    """Another VirtualService, without hosts; of the same namespace unless it says otherwise."""
+    """Another VirtualService without hosts, by default in the same namespace."""
 
     name: Annotated[str, Meta(min_length=1)]
     namespace: str = ""
@@ -269,13 +271,13 @@ class HTTPRoute(Struct, frozen=True, rename="camel"):
         if len(self.route) > 1 and not any(it.weight for it in self.route):
             raise ValueError("the weights of several destinations must not all be 0")
         if self.redirect is not None and (self.fault is not None or self.rewrite is not None):
-            raise ValueError("redirect goes with neither fault nor rewrite")
+            raise ValueError("redirect cannot be combined with fault or rewrite")
         if self.mirror is not None and self.mirrors:
             raise ValueError("mirror and mirrors exclude each other: keep one")
 
     @property
     def share_of_mirror(self) -> Percent | None:
-        """The older ways to say it count where `mirrorPercentage` is not given."""
+        """The older fields apply if `mirrorPercentage` is not set."""
         if self.mirror_percentage is not None:
             return self.mirror_percentage
         older = self.mirror_percent if self.mirror_percent is not None else self.mirror_percent_snake
@@ -291,7 +293,7 @@ class L4Match(Struct, frozen=True, rename="camel"):
 
     @property
     def has_unread(self) -> bool:
-        """Whether it asks for something that is not looked at here."""
+        """Whether it uses fields that are not supported here."""
         return bool(self.source_namespace or self.source_labels or self.destination_subnets)
 
 
@@ -327,7 +329,7 @@ class TLSRoute(Struct, frozen=True):
 
 
 class VirtualServiceSpec(Struct, frozen=True, rename="camel"):
-    """Without hosts it is a delegate: others pass requests on to its routes."""
+    """Without hosts, it is a delegate for routes of other VirtualServices."""
 
     hosts: Annotated[tuple[str, ...], Meta(max_length=_MAX_ROUTES)] = ()
     gateways: tuple[str, ...] = ()
@@ -340,17 +342,19 @@ class VirtualServiceSpec(Struct, frozen=True, rename="camel"):
         if not (self.http or self.tls or self.tcp):
             raise ValueError("needs http, tls or tcp")
         if not self.hosts and (self.tls or self.tcp or self.gateways):
-            raise ValueError("hosts is missing; only a delegate has none, and then neither gateways nor tls and tcp")
+            raise ValueError(
+                "hosts is missing; only a delegate has no hosts, and it must not have gateways, tls or tcp"
+            )
         for host in self.hosts:
             check_host("hosts", host)
             if host == "*" and (not self.gateways or MESH in self.gateways):
-                raise ValueError("hosts: '*' can't stand for the mesh, only for a gateway: name the hosts")
+                raise ValueError("hosts: '*' is valid only for gateways, not for the mesh: list the hosts")
         for route in self.tls:
             _check_names(route.match, self.hosts)
 
 
 def _http_stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers with 500 what it can be seen to match; where nothing can, it is for no gateway that there is."""
+    """Answer recognizable matches with 500. If no match is valid, match nothing."""
     kept: dict[str, Any] = {"directResponse": {"status": 500}}
     if isinstance(rule.get("name"), str):
         kept["name"] = rule["name"]
@@ -360,7 +364,7 @@ def _http_stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str
 
 
 _UNUSED = [{"destination": {"host": "refused"}}]
-"""What stands for the destinations of a refused rule, and is never looked for."""
+"""Destinations of an invalid rule's stand-in, which are never resolved."""
 
 
 def _tcp_stand_in(rule: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -402,15 +406,15 @@ class VirtualService(Ruled, frozen=True):
 
 
 def check_host(field: str, host: str) -> None:
-    """A name, `*` and a name, `*`, or an address. Raises ValueError."""
+    """Accept a name, `*.` and a name, `*`, or an address. Raises ValueError."""
     if host != "*" and not _HOST(host) and not is_ip(host):
-        raise ValueError(f"{field}: {host!r} is no host such as reviews, reviews.example.com or *.example.com")
+        raise ValueError(f"{field}: {host!r} is not a host such as reviews, reviews.example.com or *.example.com")
 
 
 def _check_names(matches: tuple[TLSMatch, ...], hosts: tuple[str, ...]) -> None:
     for name in (name for match in matches for name in match.sni_hosts):
         if not _is_covered(name, hosts):
-            raise ValueError(f"sniHosts: {name!r} lies within none of the object's hosts: add it there")
+            raise ValueError(f"sniHosts: {name!r} is not covered by the object's hosts: add it to hosts")
 
 
 def _is_covered(name: str, hosts: tuple[str, ...]) -> bool:

@@ -1,9 +1,9 @@
-"""Which VirtualServices are for a service: all that name its host, merged, as istiod merges those of a gateway.
+"""VirtualServices of a service: all that name its host, merged as istiod does for gateways.
 
-Those that name the host itself come before those for all hosts below a name (`*.example.com`), of which the longest;
-of equals the older. A host without dots is a Service of the object's own namespace. For whose clients an object is,
-`reach` says. What takes every request comes last, whichever object it stands in. Routes of the Gateway API for the same
-clients of the same port count before: Istio leaves open what comes of both, so it is told.
+Objects that name the host itself precede wildcards (`*.example.com`), longer wildcards precede shorter ones, and older
+objects precede newer ones. A host without dots is a Service in the object's namespace. `reach` determines the clients
+that an object applies to. Routes that match every request come last, in whichever object they are. Gateway API routes
+for the same port and clients take precedence: Istio does not define the combination, so it is reported.
 https://istio.io/latest/docs/ops/best-practices/traffic-management/#split-virtual-services
 """
 
@@ -30,7 +30,7 @@ _EVERYTHING = frozenset({b"/", b""})
 
 @dataclass(slots=True)
 class Merged:
-    """`http` is asked in its order."""
+    """Merged routes. `http` is in matching order."""
 
     http: list[Route] = field(default_factory=list)
     opaque: list[OpaqueRoute] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """An object, and the place in it that names the host."""
+    """An object, and the position in it that names the host."""
 
     resource: Resource[VirtualService]
     field: str
@@ -53,6 +53,7 @@ class VirtualServices:
         reach: Reach,
         normalization: PathNormalization = BASE,
     ) -> None:
+        """Whether routing depends on labels of clients, which are workloads."""
         self.problems: list[Problem] = []
         self._registry = registry
         self._clusters = clusters
@@ -75,8 +76,10 @@ class VirtualServices:
         return next(self._of(service), None) is not None
 
     def on(self, service: Service, port: ServicePort, taken: Container[str | None]) -> Mapping[str | None, Merged]:
-        """What holds for a port, by the namespace of the clients, None for everybody; nothing for those who have no
-        VirtualService. `taken` are the clients that have routes of the Gateway API there."""
+        """Return the routes of a port by namespace of the clients; None is for all clients.
+
+        Clients without a VirtualService are absent. `taken` are the clients with Gateway API routes.
+        """
         found: dict[str | None, Merged] = {}
         pieces: dict[str | None, list[tuple[int, Route]]] = {}
         for named in self._of(service):
@@ -112,7 +115,7 @@ class VirtualServices:
     def _unseen(self, service: Service, consumer: str | None) -> str:
         whose = consumer or self._reach.waypoint
         return (
-            f"has no effect on {service.hostname}: it is not exported to namespace {whose}, whose proxy carries it out"
+            f"has no effect on {service.hostname}: it is not exported to namespace {whose}, whose proxy would apply it"
         )
 
     def _add(self, resource: Resource[VirtualService]) -> None:
@@ -132,7 +135,7 @@ class VirtualServices:
                 self.problems.append(Problem(origin, key, named.field, sentence, ConfigCode.PARENT_NOT_FOUND))
 
     def _of(self, service: Service) -> Iterator[_Named]:
-        """Each object once, by the most particular of its hosts."""
+        """Yield each object once, by its most specific host."""
         told = set()
         below = (named for suffix, named in self._wildcards if service.hostname.endswith(suffix))
         for named in (*self._exact.get(service.hostname, ()), *below):
@@ -141,7 +144,7 @@ class VirtualServices:
                 yield named
 
     def _tell_unused(self, resources: Iterable[Resource[VirtualService]]) -> None:
-        """Of objects without a host, which hold only where another one delegates to them."""
+        """Report objects without hosts that no other object delegates to."""
         used = {
             (route.delegate.namespace or it.key.namespace, route.delegate.name)
             for it in resources
@@ -150,7 +153,7 @@ class VirtualServices:
         }
         for name, it in self._delegates.items():
             if name not in used:
-                sentence = "names no host, and no VirtualService delegates to it: it has no effect"
+                sentence = "has no hosts, and no VirtualService delegates to it, so it has no effect"
                 self.problems.append(
                     Problem(it.origin, str(it.key), "spec.hosts", sentence, ConfigCode.PARENT_NOT_FOUND)
                 )
@@ -162,7 +165,7 @@ def _matches(value: VirtualService) -> Iterator[HTTPMatch]:
 
 
 def _ranked(routes: Iterable[Route]) -> Iterator[tuple[int, Route]]:
-    """Of one object: what comes before its route for everything, this one, and what stands behind it in vain."""
+    """Rank an object's routes: those before its catch-all route, the catch-all, and unreachable ones after it."""
     rank = 0
     for route in routes:
         if rank == 1:

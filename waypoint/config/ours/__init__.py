@@ -1,1 +1,1 @@
-"""The kinds of `pywaypoint.dev`: their schemas, and what the data path makes of them."""
+"""The kinds of `pywaypoint.dev`: schemas and compilation."""

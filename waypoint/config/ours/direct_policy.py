@@ -1,8 +1,8 @@
-"""To which rules of the data path our own policies apply: direct attachment, for all kinds alike.
+"""Direct attachment of our own policies to rules, for all kinds alike.
 
-The most specific target wins: a rule of a route, the route, a port of a Service, the Service, the Gateway. It wins
-whole; nothing is merged. Of two policies for one target the older is in force, and the other is told so. What has its
-place at another waypoint is for that one to carry out, and to judge.
+The most specific target wins: a rule of a route, the route, a port of a Service, the Service, the Gateway. Policies are
+not merged. Of two policies for one target, the older one is in force, and the newer one gets a problem. Policies for
+targets of other waypoints are handled and judged by those.
 https://gateway-api.sigs.k8s.io/geps/gep-713/
 """
 
@@ -31,7 +31,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
-    """`section` is a rule's or port's name; empty when the whole object is meant."""
+    """`section` is the name of a rule or port, or empty for the whole object."""
 
     kind: str
     namespace: str
@@ -43,7 +43,7 @@ class Target:
 
 
 class Targets:
-    """What there is to attach to, and what of it is ours. `routes` are those that apply to services of ours."""
+    """All possible targets, and which of them are ours. `routes` are those that apply to our services."""
 
     def __init__(
         self,
@@ -75,19 +75,19 @@ class Targets:
         return replace(target, section="") in self._ours
 
     def why_unknown(self, target: Target) -> str | None:
-        """A sentence, unless it exists."""
+        """Return why the target does not exist, or None if it does."""
         sections = self._sections.get(whole := replace(target, section=""))
         if sections is None:
             return f"there is no {whole}; the policy has no effect there"
         if target.section and target.section not in sections:
             what = "rule" if target.kind.endswith("Route") else "port"
             if not sections:
-                return f"no {what} of {whole} has a name, so that {target.section} is none: name the {what} there"
-            return f"{whole} has no {what} named {target.section}; those with a name are {', '.join(sorted(sections))}"
+                return f"no {what} of {whole} has a name, so {target.section} does not exist: name the {what}"
+            return f"{whole} has no {what} named {target.section}; the named ones are {', '.join(sorted(sections))}"
         return None
 
     def why_without_effect(self, target: Target) -> str | None:
-        """A sentence, unless requests go there."""
+        """Return why a policy has no effect at the target, or None if it has."""
         ports = self._ports.get(replace(target, section=""), ())
         meant = [port for port in ports if target.section in {"", port.name}]
         if not meant or any(port.app_protocol in HTTP for port in meant):
@@ -97,7 +97,7 @@ class Targets:
 
 
 class DirectPolicies(Generic[C]):
-    """All policies of one kind, by their targets; each is compiled once for each target."""
+    """All policies of one kind by target. Each is compiled once per target."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class DirectPolicies(Generic[C]):
             self._add(resource)
 
     def on(self, candidates: Iterable[Target]) -> C | None:
-        """The policy of the first target that has one."""
+        """Return the policy of the first target that has one."""
         return next((self.in_force[target] for target in candidates if target in self.in_force), None)
 
     def _add(self, resource: Resource[Any]) -> None:
@@ -133,7 +133,7 @@ class DirectPolicies(Generic[C]):
         self.problems += report.problems
 
     def _attach(self, resource: Resource[Any], target: Target, field: str, report: Report) -> Condition | None:
-        """None for what is another waypoint's."""
+        """Return the condition, or None if the target belongs to another waypoint."""
         if (sentence := self._targets.why_unknown(target)) is not None:
             report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
             return Condition("Accepted", False, "TargetNotFound", sentence)
@@ -144,7 +144,7 @@ class DirectPolicies(Generic[C]):
             return Condition("Accepted", False, "Invalid", sentence)
         owner = self._owners.setdefault(target, resource.key)
         if owner != resource.key:
-            sentence = f"the older {owner} is in force at {target}; let one of them have the target"
+            sentence = f"the older {owner} is in force at {target}; remove the target from one of them"
             report.tell(field, sentence, ConfigCode.POLICY_CONFLICTED)
             return Condition("Accepted", False, "Conflicted", sentence)
         known = len(report.problems)
@@ -155,7 +155,7 @@ class DirectPolicies(Generic[C]):
 
 
 def candidates(rule: Rule, service: Service | None, port: ServicePort | None, gateway: Target) -> Iterator[Target]:
-    """Where a policy for the rule's requests to a port may be attached, the most specific first."""
+    """Yield targets to which a policy for the rule's requests may be attached, most specific first."""
     if rule.source is not None:
         route = Target(rule.source.kind, rule.source.namespace, rule.source.name)
         yield from (replace(route, section=rule.name), route)

@@ -1,8 +1,7 @@
-"""FaultPolicy (pywaypoint.dev/v1alpha1): faults on purpose, for whom and when, checked as its CRD does.
+"""FaultPolicy (pywaypoint.dev/v1alpha1): fault injection for selected clients and times, validated like its CRD.
 
-Delay and abort are those of Istio's VirtualService; a percentage must be given, because there the default is never.
-
-`plan_of` compiles the object to the fault plan of the data path.
+Delay and abort are those of Istio's VirtualService, but the percentage is required, since Istio's default is never.
+`plan_of` compiles the object.
 """
 
 from datetime import datetime
@@ -33,7 +32,7 @@ class FaultDelay(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if seconds_of(self.fixed_delay) is None:
-            raise ValueError("fixedDelay: give more than 0, or take the delay out")
+            raise ValueError("fixedDelay must be more than 0; otherwise remove the delay")
 
 
 class FaultAbort(Struct, frozen=True, rename="camel"):
@@ -43,7 +42,7 @@ class FaultAbort(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if (self.http_status is None) == (self.grpc_status is None):
-            raise ValueError("give one of httpStatus and grpcStatus; each is translated for clients of the other kind")
+            raise ValueError("set either httpStatus or grpcStatus; it is translated for clients of the other protocol")
 
 
 class FaultRuleSpec(Struct, frozen=True, rename="camel"):
@@ -54,9 +53,9 @@ class FaultRuleSpec(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if self.delay is None and self.abort is None:
-            raise ValueError("add delay or abort: without them the rule does nothing")
+            raise ValueError("add delay or abort: without them, the rule has no effect")
         if distinct := [name for selector in self.client_selectors for name in selector.distinct]:
-            raise ValueError(f"clientSelectors: {distinct[0]}: Distinct is for rate limits; a fault strikes all alike")
+            raise ValueError(f"clientSelectors: {distinct[0]}: Distinct is valid only for rate limits")
 
 
 class CronSchedule(Struct, frozen=True):
@@ -68,7 +67,7 @@ class CronSchedule(Struct, frozen=True):
     def __post_init__(self) -> None:
         check_cron(self.expression)
         if not 0 < (seconds_of(self.duration) or 0) <= MAX_LASTS_SECONDS:
-            raise ValueError("duration: give more than 0, and at most 24h")
+            raise ValueError("duration must be more than 0 and at most 24h")
 
 
 class FaultSchedule(Struct, frozen=True):
@@ -78,7 +77,7 @@ class FaultSchedule(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.from_ is not None and self.until is not None and self.from_ >= self.until:
-            raise ValueError("until must come after from")
+            raise ValueError("until must be after from")
 
 
 class StopWhenSpec(Struct, frozen=True, rename="camel"):
@@ -88,7 +87,7 @@ class StopWhenSpec(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if not 1 <= (seconds_of(self.window) or 0) <= 3600:
-            raise ValueError("window: give 1s to 1h")
+            raise ValueError("window must be from 1s to 1h")
 
 
 class FaultSpec(Struct, frozen=True, rename="camel"):
@@ -99,7 +98,7 @@ class FaultSpec(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if (name := repeated(rule.name for rule in self.rules if rule.name is not None)) is not None:
-            raise ValueError(f"rules: two have the name {name}; rename one")
+            raise ValueError(f"rules: two rules have the name {name}; rename one")
 
 
 class FaultPolicy(Strict, frozen=True, rename="camel"):

@@ -1,7 +1,7 @@
-"""What our own policies have in common: what they are attached to, and which requests they are for.
+"""Common schemas of our own policies: targets and selectors.
 
-Direct policy attachment as the Gateway API has it (GEP-713): a policy names objects of its own namespace, or a part of
-one: a rule of a route, a port of a Service. All that a selector asks for must hold.
+Uses the Gateway API's direct policy attachment (GEP-713): a policy names objects of its namespace, or a part of one: a
+rule of a route, or a port of a Service. All conditions of a selector must hold.
 https://gateway-api.sigs.k8s.io/geps/gep-713/
 """
 
@@ -41,7 +41,7 @@ Principal = Annotated[
 
 
 class TargetRef(Struct, frozen=True, rename="camel"):
-    """`section_name` is a rule's name in a route, and a port's name in a Service or ServiceEntry."""
+    """`section_name` is the name of a route's rule, or of a Service's or ServiceEntry's port."""
 
     group: Group
     kind: Literal["HTTPRoute", "GRPCRoute", "Gateway", "Service", "ServiceEntry"]
@@ -52,7 +52,9 @@ class TargetRef(Struct, frozen=True, rename="camel"):
         if self.group != TARGET_GROUPS[self.kind]:
             raise ValueError(f'{self.kind} is in the group "{TARGET_GROUPS[self.kind]}"')
         if self.kind == "Gateway" and self.section_name is not None:
-            raise ValueError("a waypoint's listener is no target: take sectionName out, or name a Service and its port")
+            raise ValueError(
+                "a waypoint's listener is not a valid target: remove sectionName, or target a Service and its port"
+            )
 
 
 TargetRefs = Annotated[tuple[TargetRef, ...], Meta(min_length=1, max_length=16)]
@@ -67,7 +69,7 @@ class HeaderSelector(Struct, frozen=True):
     def __post_init__(self) -> None:
         _check_value(self.type, self.value)
         if self.invert and self.type == "Distinct":
-            raise ValueError("invert has no meaning where each value is distinct; take it out")
+            raise ValueError("invert cannot be combined with Distinct; remove it")
 
 
 class QueryParamSelector(Struct, frozen=True):
@@ -86,11 +88,11 @@ class PathSelector(Struct, frozen=True):
     def __post_init__(self) -> None:
         _check_value(self.type, self.value)
         if self.type in {"Exact", "PathPrefix"} and not is_path(self.value or ""):
-            raise ValueError(f"value: {self.value!r} is no path; it begins with / and contains no spaces, ? or #")
+            raise ValueError(f"value: {self.value!r} is not a path; it must begin with / and contain no spaces, ? or #")
 
 
 class SourceCIDR(Struct, frozen=True):
-    """`Distinct`: each address of the range by itself."""
+    """With `Distinct`, each address of the range is counted separately."""
 
     value: Annotated[str, Meta(max_length=49)]
     type: Literal["Exact", "Distinct"] = "Exact"
@@ -99,11 +101,12 @@ class SourceCIDR(Struct, frozen=True):
         try:
             ipaddress.ip_network(self.value)
         except ValueError as error:
-            raise ValueError(f"value: {self.value!r} is no range such as 10.0.0.0/8: {error}") from None
+            raise ValueError(f"value: {self.value!r} is not a range such as 10.0.0.0/8: {error}") from None
 
 
 class ClientIdentity(Struct, frozen=True, rename="camel"):
-    """Of one list any may hold, of the lists all must. `Distinct`: each identity by itself."""
+    """Within a list, any value may match; all given lists must match. With `Distinct`, each identity is counted
+    separately."""
 
     type: Literal["Exact", "Distinct"] = "Exact"
     namespaces: Annotated[tuple[Namespace, ...], Meta(max_length=16)] = ()
@@ -113,7 +116,7 @@ class ClientIdentity(Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         if self.type == "Exact" and not (self.namespaces or self.service_accounts or self.principals):
             raise ValueError(
-                "give namespaces, serviceAccounts or principals; for each client by itself, type: Distinct"
+                "set namespaces, serviceAccounts or principals, or use type: Distinct to count each client separately"
             )
 
 
@@ -127,7 +130,7 @@ class ClientSelector(Struct, frozen=True, rename="camel"):
 
     @property
     def distinct(self) -> tuple[str, ...]:
-        """The fields that tell each value apart."""
+        """The fields that distinguish values."""
         fields = {
             "headers": any(it.type == "Distinct" for it in self.headers),
             "path": self.path is not None and self.path.type == "Distinct",
@@ -144,7 +147,7 @@ ClientSelectors = Annotated[tuple[ClientSelector, ...], Meta(max_length=8)]
 def _check_value(kind: str, value: str | None) -> None:
     """Raises ValueError."""
     if kind == "Distinct" and value is not None:
-        raise ValueError("value has no meaning where each value is distinct; take it out")
+        raise ValueError("value cannot be combined with Distinct; remove it")
     if kind != "Distinct" and value is None:
         raise ValueError(f"type {kind} needs a value")
     if kind == "RegularExpression":

@@ -1,11 +1,11 @@
-"""RateLimitPolicy (pywaypoint.dev/v1alpha1): how many requests may pass, checked as its CRD does.
+"""RateLimitPolicy (pywaypoint.dev/v1alpha1): limits on the number of requests, validated like its CRD.
 
-The list of rules is that of Envoy Gateway's rate limits in spirit; `clientIdentity` is the mesh's own. Every rule whose
-selectors all hold counts by itself.
+The rules resemble those of Envoy Gateway's rate limits; `clientIdentity` is specific to the mesh. Every rule whose
+selectors all hold counts separately.
 
-`LimitCompiler` compiles the object to the limits of the data path. Requests for one target of a policy share a limit;
-each target has its own. With the scope `DividedByReplicas` the ready pods of the Gateway share a limit evenly. Each pod
-has at least one token, so that many replicas lock nobody out.
+`LimitCompiler` compiles the object. Requests for one target of a policy share a limit; each target has its own. With
+the scope `DividedByReplicas`, the ready pods of the Gateway share a limit evenly. Each pod has at least one token, so
+that many replicas do not block all requests.
 """
 
 import re
@@ -36,7 +36,7 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
 class RateLimit(Struct, frozen=True):
-    """`burst` is how many may come at once; as many as `requests` unless it is given."""
+    """`burst` is the number of requests that may come at once, by default `requests`."""
 
     requests: Count
     unit: Literal["Second", "Minute", "Hour", "Day"]
@@ -51,16 +51,16 @@ class RateLimitRule(Struct, frozen=True, rename="camel"):
 
 
 class ServiceRef(Struct, frozen=True):
-    """A Service of the policy's own namespace."""
+    """A Service in the policy's namespace."""
 
     name: ObjectName
     port: PortNumber
 
 
 class GlobalRateLimit(Struct, frozen=True, rename="camel"):
-    """The service that counts: a Service, or the host and port of `address`, which may be those of a ServiceEntry.
+    """The rate limit service: a Service, or the host and port in `address`, which may belong to a ServiceEntry.
 
-    Without an answer in time requests pass, unless `fail_open` is false: they are answered 500 then.
+    If there is no answer in time, requests pass, or are answered with 500 if `fail_open` is false.
     """
 
     domain: Annotated[str, Meta(min_length=1, max_length=253)]
@@ -71,11 +71,11 @@ class GlobalRateLimit(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if (self.service is None) == (self.address is None):
-            raise ValueError("give one of service and address")
+            raise ValueError("set either service or address")
         if self.address is not None and not _ADDRESS(self.address):
-            raise ValueError(f"address: {self.address!r} is no address such as ratelimit.example.com:8081")
+            raise ValueError(f"address: {self.address!r} is not an address such as ratelimit.example.com:8081")
         if not 0 < (seconds_of(self.timeout) or 0) <= 5:
-            raise ValueError("timeout: give 1ms to 5s; every request waits as long when the service is slow")
+            raise ValueError("timeout must be from 1ms to 5s, because every request may wait that long")
 
 
 class RateLimitSpec(Struct, frozen=True, rename="camel"):
@@ -88,11 +88,11 @@ class RateLimitSpec(Struct, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         if (name := repeated(rule.name for rule in self.rules if rule.name is not None)) is not None:
-            raise ValueError(f"rules: two have the name {name}; rename one")
+            raise ValueError(f"rules: two rules have the name {name}; rename one")
         if (self.scope == "Global") != (self.global_ is not None):
-            raise ValueError("scope Global and the field global go together: add the other, or take it out")
+            raise ValueError("scope Global and the field global require each other: add the other, or remove it")
         if self.scope == "Global" and any(rule.limit.burst is not None for rule in self.rules):
-            raise ValueError("rules: burst has no meaning in scope Global, whose service counts in fixed windows")
+            raise ValueError("rules: burst has no effect in scope Global, whose service counts in fixed windows")
 
 
 class RateLimitPolicy(Strict, frozen=True, rename="camel"):
@@ -104,7 +104,7 @@ _SECONDS = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86400}
 
 
 class LimitCompiler:
-    """`gateway` is (namespace, name) of ours."""
+    """`gateway` is the (namespace, name) of our Gateway."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class LimitCompiler:
         )
 
     def _at(self, address: str, namespace: str) -> tuple[str, ClusterName]:
-        """An address that a Service or ServiceEntry of the mesh has is that one's; any other is reached as it is."""
+        """An address of a Service or ServiceEntry refers to it. Any other address is called directly."""
         host, _, port = address.rpartition(":")
         host, number = host.strip("[]").lower(), int(port)
         service = self._registry.visible(host, namespace)
@@ -161,7 +161,7 @@ class LimitCompiler:
         service = self._registry.service_named(namespace, name)
         its = service.port(port) if service is not None else None
         if service is None or its is None:
-            consequence = "every request passes" if limit.fail_open else "every request is answered 500"
+            consequence = "every request passes" if limit.fail_open else "every request is answered with 500"
             sentence = f"there is no Service {namespace}/{name} with a port {port}; {consequence}"
             report.tell("spec.global.service", sentence, ConfigCode.BACKEND_NOT_FOUND)
             return f"{name}.{namespace}:{port}", None
@@ -169,7 +169,7 @@ class LimitCompiler:
 
 
 def replicas_of(registry: Registry, gateway: tuple[str, str]) -> int:
-    """How many pods serve the Gateway; at least the one that asks."""
+    """Return the number of pods that serve the Gateway, at least 1."""
     return max(1, sum(it.is_healthy and serves(it, gateway) for it in registry.workloads.values()))
 
 

@@ -1,4 +1,4 @@
-"""Client selectors of our policies → the conditions that the data path asks."""
+"""Compile client selectors of our policies to conditions."""
 
 import ipaddress
 from collections.abc import Iterable, Iterator
@@ -21,11 +21,11 @@ _PATH_KINDS = {"Exact": PathKind.EXACT, "PathPrefix": PathKind.PREFIX}
 
 
 Labelled = tuple[Condition, str]
-"""A condition, and what it tells apart; empty when it tells nothing."""
+"""A condition with the value that it distinguishes, or an empty text."""
 
 
 def conditions_of(selectors: Iterable[ClientSelector], normalization: PathNormalization) -> tuple[Condition, ...]:
-    """All of them must hold."""
+    """All conditions must hold."""
     return tuple(condition for condition, _ in labelled_conditions_of(selectors, normalization))
 
 

@@ -17,7 +17,7 @@ def test_a_route_to_a_service_without_a_waypoint_has_no_effect() -> None:
 def test_where_the_namespace_is_not_known_its_labels_are_not_either() -> None:
     (problem,) = lints(ROUTE, mesh=REVIEWS)
 
-    assert "Namespace default is not among these files" in problem.sentence
+    assert "Namespace default is not in these files" in problem.sentence
 
 
 def test_a_policy_for_a_service_without_a_waypoint_has_no_effect() -> None:

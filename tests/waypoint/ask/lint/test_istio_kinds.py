@@ -210,12 +210,14 @@ def test_a_waypoint_that_is_passed_by_is_told_once_however_many_pods_there_are()
 
     (problem,) = (it for it in lints(*pods, service, policy) if it.code is LintCode.WAYPOINT_PASSED_BY)
 
-    assert "whoever calls reviews-1 (or 2 more) by its own address" in problem.sentence
+    assert "clients that call reviews-1 (or 2 more) by its own address" in problem.sentence
 
 
 def test_a_label_that_is_there_is_not_advised() -> None:
     mesh = "---".join((NAMESPACE, REVIEWS))
     (problem,) = (it for it in lints(virtual(TO_REVIEWS), mesh=mesh) if it.code is LintCode.ROUTE_WITHOUT_WAYPOINT)
 
-    assert "the label istio.io/use-waypoint: waypoint of Namespace default leads to none" in problem.sentence
+    assert (
+        "the label istio.io/use-waypoint: waypoint of Namespace default names an unusable waypoint" in problem.sentence
+    )
     assert "label it" not in problem.sentence

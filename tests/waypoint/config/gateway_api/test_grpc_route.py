@@ -36,21 +36,21 @@ def test_a_method_is_matched_by_service_or_name(method: str) -> None:
 @pytest.mark.parametrize(
     ("match", "field", "sentence"),
     [
-        ("method: {}", ".method", "says nothing: add service or method"),
-        ("method: {type: Exact}", ".method", "says nothing"),
-        ("method: {service: ''}", ".method", "says nothing"),
+        ("method: {}", ".method", "is empty: add service or method"),
+        ("method: {type: Exact}", ".method", "is empty: add service"),
+        ("method: {service: ''}", ".method", "is empty: add service"),
         ("method: {type: Prefix, service: a}", ".method.type", "is not one of Exact, RegularExpression"),
-        ("method: {service: a/b}", ".method", "service: 'a/b' is no gRPC service such as bookinfo.v1.Reviews"),
-        ("method: {service: a..b}", ".method", "is no gRPC service"),
-        ("method: {service: 2a}", ".method", "is no gRPC service"),
-        ("method: {service: '', method: Get}", ".method", "service: '' is no gRPC service"),
-        ("method: {method: a.b}", ".method", "method: 'a.b' is no gRPC method such as GetReview"),
-        ("method: {method: /Get}", ".method", "is no gRPC method"),
+        ("method: {service: a/b}", ".method", "service: 'a/b' is not a gRPC service such as bookinfo.v1.Reviews"),
+        ("method: {service: a..b}", ".method", "is not a gRPC service"),
+        ("method: {service: 2a}", ".method", "is not a gRPC service"),
+        ("method: {service: '', method: Get}", ".method", "service: '' is not a gRPC service"),
+        ("method: {method: a.b}", ".method", "method: 'a.b' is not a gRPC method such as GetReview"),
+        ("method: {method: /Get}", ".method", "is not a gRPC method"),
         ("method: {type: RegularExpression, service: (}", ".method", "is not a valid RE2 expression"),
         ("method: {type: RegularExpression, method: (}", ".method", "is not a valid RE2 expression"),
         (f"method: {{method: {'a' * 1025}}}", ".method.method", "length <= 1024"),
         ("headers: [{name: a b, value: x}]", ".headers[0].name", "is not a header name"),
-        ("headers: [{name: a, value: x}, {name: a, value: y}]", "", "a stands twice in one list"),
+        ("headers: [{name: a, value: x}, {name: a, value: y}]", "", "a is repeated"),
         (f"headers: [{items('{name: h#, value: x}', 17)}]", ".headers", "length <= 16"),
     ],
 )
@@ -93,8 +93,8 @@ def test_filters_of_http_are_refused(where: str, field: str, kind: str) -> None:
 def test_header_modifiers_stand_once_in_a_list() -> None:
     twice = ", ".join(["{type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}}"] * 2)
 
-    assert "stands twice" in told(GRPCRoute, rule(f"filters: [{twice}]"))[1]
-    assert "stands twice" in told(GRPCRoute, rule(f"backendRefs: [{{name: a, port: 1, filters: [{twice}]}}]"))[1]
+    assert "is repeated" in told(GRPCRoute, rule(f"filters: [{twice}]"))[1]
+    assert "is repeated" in told(GRPCRoute, rule(f"backendRefs: [{{name: a, port: 1, filters: [{twice}]}}]"))[1]
 
 
 MATCH = "{method: {service: s#}}"

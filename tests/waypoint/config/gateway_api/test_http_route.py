@@ -36,13 +36,13 @@ def test_a_route_without_rules_covers_everything_and_leads_nowhere() -> None:
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("x", "no absolute path"),
-        ("", "no absolute path"),
-        ("/a#b", "no absolute path"),
-        ("/a?b", "no absolute path"),
-        ("/a b", "no absolute path"),
-        ("/a%2", "no absolute path"),
-        ("/ä", "no absolute path"),
+        ("x", "not an absolute path"),
+        ("", "not an absolute path"),
+        ("/a#b", "not an absolute path"),
+        ("/a?b", "not an absolute path"),
+        ("/a b", "not an absolute path"),
+        ("/a%2", "not an absolute path"),
+        ("/ä", "not an absolute path"),
         ("/a//b", "not in normal form"),
         ("/a/./b", "not in normal form"),
         ("/a/../b", "not in normal form"),
@@ -78,7 +78,7 @@ def test_a_path_of_any_characters_that_a_path_may_have_is_taken(path: str) -> No
         ("headers: [{name: a, value: ''}]", ".headers[0].value", "length >= 1"),
         ("headers: [{name: a, value: 1}]", ".headers[0].value", "expected `str`, got `int`"),
         (f"headers: [{{name: a, value: {'v' * 4097}}}]", ".headers[0].value", "length <= 4096"),
-        ("headers: [{name: a, value: x}, {name: a, value: y}]", "", "a stands twice in one list"),
+        ("headers: [{name: a, value: x}, {name: a, value: y}]", "", "a is repeated"),
         (f"headers: [{items('{name: h#, value: x}', 17)}]", ".headers", "length <= 16"),
         (
             "queryParams: [{type: RegularExpression, name: a, value: (}]",
@@ -87,7 +87,7 @@ def test_a_path_of_any_characters_that_a_path_may_have_is_taken(path: str) -> No
         ),
         ("queryParams: [{name: 'a[]', value: x}]", ".queryParams[0].name", "'a[]' is not a parameter name that"),
         ("queryParams: [{name: '', value: x}]", ".queryParams[0].name", "is not a parameter name"),
-        ("queryParams: [{name: a, value: x}, {name: a, value: y}]", "", "a stands twice in one list"),
+        ("queryParams: [{name: a, value: x}, {name: a, value: y}]", "", "a is repeated"),
         (f"queryParams: [{{name: a, value: {'v' * 1025}}}]", ".queryParams[0].value", "length <= 1024"),
         (f"queryParams: [{items('{name: q#, value: x}', 17)}]", ".queryParams", "length <= 16"),
         ("method: get", ".method", "'get' is not one of CONNECT, DELETE, GET"),
@@ -150,7 +150,7 @@ def test_a_redirect_has_no_backends() -> None:
     assert load(HTTPRoute, rule(f"{redirect}, backendRefs: []"))
     assert told(HTTPRoute, rule(f"{redirect}, backendRefs: [{{name: a, port: 1}}]")) == (
         "spec.rules[0]",
-        "RequestRedirect answers by itself: take out the filter or backendRefs",
+        "RequestRedirect sends the response itself: remove the filter or backendRefs",
     )
 
 
@@ -220,11 +220,14 @@ def test_a_route_may_have_128_matches_together() -> None:
     two = items(f"{{matches: [{items(MATCH, 64)}]}}", 2)
 
     assert load(HTTPRoute, f"{{rules: [{two}]}}")
-    assert "129 matches are more than the 128" in told(HTTPRoute, f"{{rules: [{two}, {{}}]}}")[1]
+    assert "129 matches exceed the limit of 128" in told(HTTPRoute, f"{{rules: [{two}, {{}}]}}")[1]
 
 
 def test_names_of_rules_are_unique() -> None:
-    assert told(HTTPRoute, "{rules: [{name: a}, {}, {name: a}]}") == ("spec", "rules: two have the name a; rename one")
+    assert told(HTTPRoute, "{rules: [{name: a}, {}, {name: a}]}") == (
+        "spec",
+        "rules: two rules have the name a; rename one",
+    )
 
 
 @pytest.mark.parametrize("name", ["''", "a b", '"a\\n"', "'a\"'", "A", "-a", "a.", "a" * 254])

@@ -23,7 +23,7 @@ def test_a_rule_has_weighted_backends() -> None:
         ("rules: [{}]", "spec.rules[0]", "missing required field `backendRefs`"),
         ("rules: [{backendRefs: []}]", "spec.rules[0].backendRefs", "length >= 1"),
         ("rules: [{backendRefs: [{name: a}]}]", "spec.rules[0].backendRefs[0]", "Service a needs a port"),
-        (f"parentRefs: [{{name: a}}, {{name: a}}], {RULES}", "spec", "Gateway a stands there twice"),
+        (f"parentRefs: [{{name: a}}, {{name: a}}], {RULES}", "spec", "Gateway a is repeated"),
         ("rules: [{name: A, backendRefs: [{name: a, port: 1}]}]", "spec.rules[0].name", "'A' is not a name"),
     ],
 )

@@ -61,14 +61,17 @@ def test_a_parent_is_named_as_the_api_wants_it(ref: str, field: str, sentence: s
 @pytest.mark.parametrize(
     ("refs", "sentence"),
     [
-        ("{name: a}, {name: a}", "Gateway a stands there twice"),
-        ("{name: a, port: 1}, {name: a, port: 1}", "Gateway a stands there twice"),
-        ("{name: a, sectionName: x}, {name: a, sectionName: x}", "Gateway a stands there twice"),
+        ("{name: a}, {name: a}", "Gateway a is repeated"),
+        ("{name: a, port: 1}, {name: a, port: 1}", "Gateway a is repeated"),
+        ("{name: a, sectionName: x}, {name: a, sectionName: x}", "Gateway a is repeated"),
         ("{name: a, port: 1}, {name: a}", "with and without sectionName or port"),
         ("{name: a, sectionName: x}, {name: a}", "with and without sectionName or port"),
         ("{name: a, sectionName: x}, {name: a, port: 1}", "with and without sectionName or port"),
         ("{name: a, sectionName: x, port: 1}, {name: a, port: 1}", "with and without sectionName or port"),
-        ("{name: a, kind: Service, group: ''}, {name: b}, {name: a, kind: Service, group: ''}", "Service a stands"),
+        (
+            "{name: a, kind: Service, group: ''}, {name: b}, {name: a, kind: Service, group: ''}",
+            "Service a is repeated",
+        ),
     ],
 )
 def test_references_to_the_same_parent_mean_different_ports_of_it(refs: str, sentence: str) -> None:
@@ -103,7 +106,7 @@ def test_a_route_has_at_most_32_parents() -> None:
 @pytest.mark.parametrize(
     ("ref", "field", "sentence"),
     [
-        ("{name: a}", "", "Service a needs a port: add the number that the Service gives it"),
+        ("{name: a}", "", "Service a needs a port: add one of the Service's port numbers"),
         ("{name: a, port: 1, weight: -1}", ".weight", "`int` >= 0"),
         ("{name: a, port: 1, weight: 1000001}", ".weight", "`int` <= 1000000"),
         ("{name: a, port: 0}", ".port", "`int` >= 1"),
@@ -147,7 +150,7 @@ def test_a_filter_has_the_field_of_its_type_and_no_other(kind: str) -> None:
     assert told(HTTPRoute, filters(f"type: {kind}")) == ("spec.rules[0].filters[0]", f"type is {kind}: add {field}")
     assert told(HTTPRoute, filters(f"type: {other}, {FILTERS[other]}, {FILTERS[kind]}")) == (
         "spec.rules[0].filters[0]",
-        f"type is {other}: take {field} out",
+        f"type is {other}: remove {field}",
     )
 
 
@@ -167,7 +170,7 @@ def test_filters_of_one_type_stand_once_but_mirrors_and_extensions(kind: str, wh
     if kind in {"RequestMirror", "ExtensionRef"}:
         assert load(HTTPRoute, fields)
     else:
-        assert f"{kind} stands twice in one list of filters" in told(HTTPRoute, fields)[1]
+        assert f"{kind} is repeated in one list of filters" in told(HTTPRoute, fields)[1]
 
 
 def test_a_redirect_and_a_rewrite_exclude_each_other() -> None:
@@ -184,9 +187,9 @@ def test_a_list_has_at_most_16_filters() -> None:
 @pytest.mark.parametrize(
     ("lists", "field", "sentence"),
     [
-        ("set: [{name: a, value: x}, {name: A, value: x}]", "", "a stands twice in one list"),
-        ("add: [{name: a, value: x}, {name: a, value: x}]", "", "a stands twice in one list"),
-        ("remove: [a, A]", "", "a stands twice in one list"),
+        ("set: [{name: a, value: x}, {name: A, value: x}]", "", "a is repeated"),
+        ("add: [{name: a, value: x}, {name: a, value: x}]", "", "a is repeated"),
+        ("remove: [a, A]", "", "a is repeated"),
         ("remove: [Transfer-Encoding]", "", "transfer-encoding belongs to the connection"),
         ("set: [{name: Content-Length, value: '1'}]", "", "content-length belongs to the connection"),
         ("add: [{name: Host, value: a}]", "", "neither added nor removed"),
@@ -224,13 +227,13 @@ def test_host_may_be_set(host: str) -> None:
         ("{type: ReplaceFullPath}", "type is ReplaceFullPath: add replaceFullPath"),
         ("{type: ReplacePrefixMatch}", "type is ReplacePrefixMatch: add replacePrefixMatch"),
         ("{type: ReplaceFullPath, replacePrefixMatch: /}", "add replaceFullPath"),
-        ("{type: ReplacePrefixMatch, replaceFullPath: /}", "take replaceFullPath out"),
-        ("{type: ReplaceFullPath, replaceFullPath: /, replacePrefixMatch: /}", "take replacePrefixMatch out"),
-        ("{type: ReplaceFullPath, replaceFullPath: a}", "'a' is no path: it begins with /"),
-        ("{type: ReplaceFullPath, replaceFullPath: /a?b}", "'/a?b' is no path"),
-        ("{type: ReplaceFullPath, replaceFullPath: '/a b'}", "'/a b' is no path"),
-        ('{type: ReplacePrefixMatch, replacePrefixMatch: "/a\\r\\nb"}', "is no path"),
-        ("{type: ReplacePrefixMatch, replacePrefixMatch: /%2}", "is no path"),
+        ("{type: ReplacePrefixMatch, replaceFullPath: /}", "remove replaceFullPath"),
+        ("{type: ReplaceFullPath, replaceFullPath: /, replacePrefixMatch: /}", "remove replacePrefixMatch"),
+        ("{type: ReplaceFullPath, replaceFullPath: a}", "'a' is not a path: it must begin with /"),
+        ("{type: ReplaceFullPath, replaceFullPath: /a?b}", "'/a?b' is not a path"),
+        ("{type: ReplaceFullPath, replaceFullPath: '/a b'}", "'/a b' is not a path"),
+        ('{type: ReplacePrefixMatch, replacePrefixMatch: "/a\\r\\nb"}', "is not a path"),
+        ("{type: ReplacePrefixMatch, replacePrefixMatch: /%2}", "is not a path"),
     ],
 )
 @pytest.mark.parametrize("kind", ["RequestRedirect", "URLRewrite"])
@@ -282,7 +285,7 @@ def test_a_redirect_is_a_302_unless_it_says_otherwise() -> None:
         ("backendRef: {name: a, port: 1}, percent: 101", ".percent", "`int` <= 100"),
         ("backendRef: {name: a, port: 1}, percent: -1", ".percent", "`int` >= 0"),
         ("backendRef: {name: a, port: 1}, percent: 1, fraction: {numerator: 1}", "", "keep one of them"),
-        ("backendRef: {name: a, port: 1}, fraction: {numerator: 101}", ".fraction", "101/100 is more than all"),
+        ("backendRef: {name: a, port: 1}, fraction: {numerator: 101}", ".fraction", "101/100 is more than 1"),
         ("backendRef: {name: a, port: 1}, fraction: {numerator: -1}", ".fraction.numerator", "`int` >= 0"),
         ("backendRef: {name: a, port: 1}, fraction: {numerator: 0, denominator: 0}", ".fraction.denominator", ">= 1"),
     ],
@@ -305,23 +308,23 @@ def test_origins_are_those_that_browsers_send_with_at_most_one_star(origin: str)
 @pytest.mark.parametrize(
     ("text", "field", "sentence"),
     [
-        ("allowOrigins: [example.com]", "", "allowOrigins: 'example.com' is no origin such as"),
-        ("allowOrigins: ['https://']", "", "is no origin"),
-        ("allowOrigins: ['https://a/']", "", "is no origin"),
-        ("allowOrigins: ['https://a:b']", "", "is no origin"),
-        ("allowOrigins: ['https://*.*.a']", "", "is no origin"),
-        ("allowOrigins: ['http://*bar.com']", "", "is no origin"),
-        ("allowOrigins: ['http://bar.*.com']", "", "is no origin"),
-        ("allowOrigins: ['spiffe://a.example/x']", "", "is no origin"),
-        ("allowOrigins: ['app://localhost']", "", "is no origin"),
-        ("allowOrigins: ['*', 'https://a']", "", "allowOrigins: * means all of them"),
-        ("allowOrigins: ['https://a', 'https://a']", "", "allowOrigins: https://a stands twice"),
-        ("allowMethods: ['*', GET]", "", "allowMethods: * means all of them"),
-        ("allowMethods: [GET, GET]", "", "allowMethods: GET stands twice"),
+        ("allowOrigins: [example.com]", "", "allowOrigins: 'example.com' is not an origin, such as"),
+        ("allowOrigins: ['https://']", "", "is not an origin"),
+        ("allowOrigins: ['https://a/']", "", "is not an origin"),
+        ("allowOrigins: ['https://a:b']", "", "is not an origin"),
+        ("allowOrigins: ['https://*.*.a']", "", "is not an origin"),
+        ("allowOrigins: ['http://*bar.com']", "", "is not an origin"),
+        ("allowOrigins: ['http://bar.*.com']", "", "is not an origin"),
+        ("allowOrigins: ['spiffe://a.example/x']", "", "is not an origin"),
+        ("allowOrigins: ['app://localhost']", "", "is not an origin"),
+        ("allowOrigins: ['*', 'https://a']", "", "allowOrigins: * includes all values"),
+        ("allowOrigins: ['https://a', 'https://a']", "", "allowOrigins: https://a is repeated"),
+        ("allowMethods: ['*', GET]", "", "allowMethods: * includes all values"),
+        ("allowMethods: [GET, GET]", "", "allowMethods: GET is repeated"),
         ("allowMethods: [get]", ".allowMethods[0]", "'get' is not one of *, CONNECT"),
-        ("allowHeaders: ['*', a]", "", "allowHeaders: * means all of them"),
+        ("allowHeaders: ['*', a]", "", "allowHeaders: * includes all values"),
         ("allowHeaders: ['a b']", ".allowHeaders[0]", "is not a header name"),
-        ("exposeHeaders: [a, a]", "", "exposeHeaders: a stands twice"),
+        ("exposeHeaders: [a, a]", "", "exposeHeaders: a is repeated"),
         ("exposeHeaders: ['']", ".exposeHeaders[0]", "is not a header name"),
         (f"exposeHeaders: [{', '.join(f'h{number}' for number in range(65))}]", ".exposeHeaders", "length <= 64"),
         ("maxAge: 0", ".maxAge", "`int` >= 1"),
@@ -346,14 +349,14 @@ def test_browsers_remember_a_preflight_for_five_seconds_unless_told_otherwise() 
 @pytest.mark.parametrize(
     ("text", "field", "sentence"),
     [
-        (AUTH, "", "protocol is HTTP: add http, {} is enough"),
-        (f"{AUTH}, http: {{}}, grpc: {{}}", "", "protocol is HTTP: take grpc out"),
+        (AUTH, "", "protocol is HTTP: add http, at least {}"),
+        (f"{AUTH}, http: {{}}, grpc: {{}}", "", "protocol is HTTP: remove grpc"),
         ("protocol: GRPC, backendRef: {name: a, port: 1}", "", "protocol is GRPC: add grpc"),
         ("protocol: GRPC, http: {}, backendRef: {name: a, port: 1}", "", "protocol is GRPC: add grpc"),
         ("protocol: TCP, backendRef: {name: a, port: 1}", ".protocol", "'TCP' is not one of GRPC, HTTP"),
         ("protocol: HTTP, http: {}", "", "missing required field `backendRef`"),
         ("protocol: HTTP, http: {}, backendRef: {name: a}", ".backendRef", "needs a port"),
-        (f"{AUTH}, http: {{path: a b}}", ".http", "path: 'a b' is no path"),
+        (f"{AUTH}, http: {{path: a b}}", ".http", "path: 'a b' is not a path"),
         (f"{AUTH}, http: {{allowedHeaders: [':path']}}", ".http.allowedHeaders[0]", "is not a header name"),
         (f"{AUTH}, http: {{}}, forwardBody: {{maxSize: 65536}}", ".forwardBody.maxSize", "`int` <= 65535"),
     ],
@@ -377,13 +380,13 @@ def test_an_extension_is_named_as_the_api_wants_it(text: str) -> None:
     ("text", "field", "sentence"),
     [
         ("type: Address", ".type", "'Address' is not one of Cookie, Header"),
-        ("sessionName: 'a b'", "", "'a b' can't name a cookie or header"),
+        ("sessionName: 'a b'", "", "'a b' is not a valid cookie or header name"),
         (f"sessionName: {'a' * 129}", ".sessionName", "length <= 128"),
         ("absoluteTimeout: 1d", ".absoluteTimeout", "'1d' is not a duration such as 10s"),
         ("cookieConfig: {lifetimeType: Forever}", ".cookieConfig.lifetimeType", "is not one of Permanent, Session"),
         ("cookieConfig: {lifetimeType: Permanent}", "", "needs an absoluteTimeout above 0"),
         ("cookieConfig: {lifetimeType: Permanent}, absoluteTimeout: 0s", "", "needs an absoluteTimeout above 0"),
-        ("type: Header, cookieConfig: {}", "", "cookieConfig is for sessions of type Cookie"),
+        ("type: Header, cookieConfig: {}", "", "cookieConfig applies only to sessions of type Cookie"),
     ],
 )
 def test_a_session_is_kept_as_the_api_lets_it(text: str, field: str, sentence: str) -> None:

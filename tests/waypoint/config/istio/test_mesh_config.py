@@ -61,7 +61,7 @@ def test_of_two_with_one_name_the_first_counts() -> None:
     )
 
     assert found.by_name["a"].is_grpc
-    assert any("named 'a', too" in problem.sentence for problem in found.problems)
+    assert any("the same name 'a'" in problem.sentence for problem in found.problems)
 
 
 @pytest.mark.parametrize("mesh", ["", "a: 1", "[]", "extensionProviders: 1", "extensionProviders: []"])

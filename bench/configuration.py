@@ -21,7 +21,8 @@ import uvloop
 from bench.innocent import Innocent, application
 from l4.config import manifest
 from l4.config.resources import Decoder
-from l4.discovery.kubernetes import Mesh, registry_of
+from l4.discovery.index import Index
+from l4.discovery.mesh import Mesh
 from policies.attributes import RequestHead
 from policies.path_match import PathKind, PathMatch
 from policies.route import Match, Route, RouteTable, Rule
@@ -84,7 +85,7 @@ def _compile_cost(text: str) -> dict[str, float]:
     marks.append(time.perf_counter())
     decoded = Decoder(KINDS).decode(documents)
     marks.append(time.perf_counter())
-    registry = registry_of(decoded.resources, Mesh())
+    registry = Index(decoded.resources, Mesh()).registry
     marks.append(time.perf_counter())
     snapshot = Compilation(decoded.resources, registry, CompileOptions(("default", "waypoint"))).snapshot
     marks.append(time.perf_counter())

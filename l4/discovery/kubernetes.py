@@ -1,16 +1,9 @@
-"""Build the registry from Kubernetes objects: workloads, services, and the waypoints in front of them.
-
-Pure. Labels and annotations have the same meaning as in Istio ambient. As in istiod, an object that cannot be bound to
-a waypoint stays unbound; a problem reports it.
-"""
+"""The Kubernetes objects that the mesh is discovered from. Objects of kinds that are not among them are ignored."""
 
 from collections.abc import Mapping
 
 from l4.config.kinds import Group, Kind, Kinds
-from l4.config.resources import Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy
-from l4.discovery.index import Index, Update
-from l4.discovery.mesh import Mesh
 from l4.discovery.objects import (
     Endpoints,
     EndpointSlice,
@@ -22,11 +15,7 @@ from l4.discovery.objects import (
     ServiceObject,
 )
 from l4.discovery.peer_authentication import PeerAuthentication
-from l4.discovery.ports import app_protocol
-from l4.discovery.registry import Moved, Registry
 from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
-
-__all__ = ["KINDS", "Gateway", "Index", "Mesh", "Moved", "Update", "app_protocol", "registry_of"]
 
 _READ: Mapping[tuple[str, str], Kind] = {
     ("", "Endpoints"): Endpoints,
@@ -59,8 +48,3 @@ _GROUPS = {
     "networking.istio.io": Group(("v1", "v1beta1", "v1alpha3"), ("Gateway", "WorkloadGroup"), is_whole=False),
 }
 KINDS = Kinds(_READ, _GROUPS)
-
-
-def registry_of(resources: Resources, mesh: Mesh) -> Registry:
-    """Build the registry from all objects."""
-    return Index(resources, mesh).registry

@@ -17,7 +17,8 @@ from msgspec import inspect
 
 from l4.config.documents import Document, FileOrigin, ObjectKey
 from l4.config.resources import Decoder, Resource, Resources
-from l4.discovery.kubernetes import Mesh, registry_of
+from l4.discovery.index import Index
+from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 from policies.attributes import Header, Identity, Peer, RequestHead, ResponseHead
 from policies.authorizer import Authorizer
@@ -206,7 +207,7 @@ def _snapshot(content: dict[str, Any]) -> Snapshot:
 @cache
 def _mesh() -> tuple[list[Resource[Any]], Registry]:
     resources = Decoder(KINDS).decode(documents_of(mesh=MESH)).resources
-    return [it for kind in set(KINDS.values()) for it in resources.of(kind)], registry_of(resources, Mesh())
+    return [it for kind in set(KINDS.values()) for it in resources.of(kind)], Index(resources, Mesh()).registry
 
 
 PEER = Peer(Identity("cluster.local", "a", "a"), "10.0.0.9", 1)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from l4.config.resources import Decoder
-from l4.discovery.kubernetes import Mesh, registry_of
+from l4.discovery.index import Index
+from l4.discovery.mesh import Mesh
 from tests.kit.snapshots import GATEWAY, documents_of
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.istio.destination_rule import DestinationRule, DestinationRules
@@ -23,7 +24,7 @@ class Destinations:
     def __init__(self, *documents: str) -> None:
         text = "\n---\n".join((MESH, *documents))
         resources = Decoder(KINDS).decode(documents_of(mesh=text)).resources
-        self._registry = registry_of(resources, Mesh())
+        self._registry = Index(resources, Mesh()).registry
         place = place_of(self._registry, GATEWAY, None)
         self.rules = DestinationRules(resources.of(DestinationRule), self._registry, Reach(GATEWAY[0]), place.labels)
         self.clusters = ClusterConfigs(GATEWAY, self.rules, place)

@@ -4,7 +4,9 @@ from textwrap import dedent
 
 from l4.config import manifest
 from l4.config.resources import Decoder, Resources
-from l4.discovery.kubernetes import KINDS, Mesh, registry_of
+from l4.discovery.index import Index
+from l4.discovery.kubernetes import KINDS
+from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 
 
@@ -18,4 +20,4 @@ def resources_in(text: str) -> Resources:
 
 
 def registry_in(text: str, mesh: Mesh | None = None) -> Registry:
-    return registry_of(resources_in(text), mesh or Mesh())
+    return Index(resources_in(text), mesh or Mesh()).registry

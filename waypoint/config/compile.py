@@ -13,8 +13,8 @@ from l4.config.documents import Problem
 from l4.config.resources import Resource, Resources
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.index import Update
-from l4.discovery.kubernetes import Gateway
 from l4.discovery.labels import tells_client
+from l4.discovery.objects import Gateway
 from l4.discovery.registry import Moved, Registry
 from l4.discovery.waypoints import serves
 from l4.discovery.workload import Service, Workload

@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from l4.config.documents import Document
 from l4.config.resources import Resources
 from l4.config.settings import Settings
-from l4.discovery.kubernetes import Gateway
 from l4.discovery.mesh import Mesh
+from l4.discovery.objects import Gateway
 
 _MAX_NAMES = 5
 

@@ -10,7 +10,8 @@ from l4.config import manifest
 from l4.config.documents import Document
 from l4.config.resources import Decoder
 from l4.discovery.index import Index, Update
-from l4.discovery.kubernetes import KINDS, Mesh
+from l4.discovery.kubernetes import KINDS
+from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
 

@@ -1,7 +1,8 @@
 import pytest
 
-from l4.discovery.kubernetes import Mesh, app_protocol
+from l4.discovery.mesh import Mesh
 from l4.discovery.objects import ServicePortSpec
+from l4.discovery.ports import app_protocol
 from l4.discovery.workload import AppProtocol, ServicePort, TunnelProtocol, Workload, usable
 from policies.attributes import Identity
 from tests.kit.discovery import registry_in

@@ -6,7 +6,9 @@ import pytest
 
 from l4.config import manifest
 from l4.config.resources import Decoder
-from l4.discovery.kubernetes import KINDS, Mesh, registry_of
+from l4.discovery.index import Index
+from l4.discovery.kubernetes import KINDS
+from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol, Follows, Service
 from policies.attributes import Identity
@@ -22,7 +24,7 @@ spec: %s
 def registry(*texts: str) -> Registry:
     documents, problems = manifest.parse("mesh.yaml", "\n---\n".join(texts).encode())
     decoded = Decoder(KINDS).decode(documents)
-    found = registry_of(decoded.resources, Mesh())
+    found = Index(decoded.resources, Mesh()).registry
     return replace(found, problems=(*problems, *decoded.problems, *found.problems))
 
 

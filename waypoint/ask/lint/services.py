@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from l4.config.documents import Document, Problem
 from l4.config.resources import Resource
-from l4.discovery.kubernetes import app_protocol
 from l4.discovery.label_names import GATEWAY_NAME
 from l4.discovery.objects import ServiceObject
+from l4.discovery.ports import app_protocol
 from l4.discovery.workload import AppProtocol
 from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.bindings import ROUTES

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from l4.config.resources import Resource
-from l4.discovery.kubernetes import Gateway
+from l4.discovery.objects import Gateway
 from waypoint.config.gateway_api.attach import Attachment
 from waypoint.config.report import Report
 from waypoint.config.status import Condition, GatewayStatus, ParentStatus, RouteStatus

@@ -15,7 +15,7 @@ from msgspec import to_builtins
 from l4.config.codes import Level
 from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Resource, Resources
-from l4.discovery.kubernetes import Gateway
+from l4.discovery.objects import Gateway
 from l4.discovery.workload import Service, ServicePort
 from policies.route import Rule
 from waypoint.config.codes import ConfigCode

@@ -18,6 +18,7 @@ from l4.config.settings import Settings
 from l4.config.source import Answer, Source, in_a_thread
 from l4.configuration import ConfigurationReport
 from l4.discovery import kubernetes
+from l4.discovery.index import Update
 from l4.discovery.mesh import Mesh
 from l4.discovery.objects import NodeObject
 from l4.discovery.pipeline import Discovered, Discovery
@@ -79,6 +80,7 @@ class Ztunnel:
         self._stopping = signals.Stopping()
         self._source = source
         self._discovery = Discovery(kubernetes.KINDS, self._mesh)
+        self._is_applied = False
         self._policies = FollowedPolicies(self._mesh.trust_domains, lambda it: it.node == options.node)
         self._registry = Holder(Registry())
         self._certificates = certificates
@@ -131,32 +133,36 @@ class Ztunnel:
 
     def _prepare(self, answer: Answer) -> "_Prepared":
         """Build the registry, the policies and the messages. Runs in a thread while nothing else decodes."""
+        is_followed, self._is_applied = self._is_applied, False
         known = self._discovery.take(answer)
-        taken, registry = known.taken, known.registry
         policies = self._policies.take(known)
-        problems = taken.problems | {*registry.problems, *self._policies.problems}
-        return _Prepared(known, policies, problems, self._lack(known))
+        problems = known.taken.problems | {*known.registry.problems, *self._policies.problems}
+        return _Prepared(known, policies, problems, self._lack(known), known.update if is_followed else None)
 
     def _lack(self, known: Discovered) -> str:
         """Return why there is nothing to serve, or an empty text."""
         if not known.taken.documents:
             return self._source.lack
-        name = self._options.node
+        name, workloads = self._options.node, known.registry.workloads.values()
         nodes = {it.key.name for it in known.taken.resources.of(NodeObject)}
-        nodes |= {workload.node for workload in known.registry.workloads.values() if workload.node}
-        if name in nodes:
+        if name in nodes or any(workload.node == name for workload in workloads):
             return ""
+        nodes |= {workload.node for workload in workloads if workload.node}
         close = get_close_matches(name, sorted(nodes), 1)
         others = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(nodes)[:5]) or 'none'}"
         return f"there is no Node {name} and no pod on it; {others}; see --node"
 
     def _apply(self, prepared: "_Prepared") -> None:
-        registry = prepared.known.registry
+        registry, update = prepared.known.registry, prepared.update
         self._registry.swap(registry)
-        if prepared.policies is not self._node.policies.current:
+        if update is None or prepared.policies is not self._node.policies.current:
             self._node.policies.swap(prepared.policies)
-        self._pods.update(registry)
+        if update is None:
+            self._pods.update(registry)
+        else:
+            self._pods.follow(update)
         self._report.tell(prepared.known.taken, prepared.problems, prepared.lack)
+        self._is_applied = True
 
     async def _dump(self) -> Mapping[str, object]:
         registry = self._registry.current
@@ -192,12 +198,14 @@ class Ztunnel:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What goes live next, and the messages about it."""
+    """What goes live next, and the messages about it. `update` is what is different from what is live; None where
+    everything may be."""
 
     known: Discovered
     policies: WorkloadPolicies
     problems: frozenset[Problem]
     lack: str
+    update: Update | None
 
 
 def run(options: RunOptions) -> None:

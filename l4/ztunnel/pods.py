@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from functools import partial
 
 from l4.discovery.capture import Address
+from l4.discovery.index import Update
 from l4.discovery.mesh import Mesh
-from l4.discovery.registry import Registry
-from l4.discovery.workload import Workload
+from l4.discovery.registry import Moved, Registry
+from l4.discovery.workload import Service, Workload
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.identity.revocation import Revocations
@@ -125,11 +126,27 @@ class Pods:
         self._complaints: set[str] = set()
         self._identities: frozenset[Identity] = frozenset()
         self._unserved: dict[str, Workload] = {}
+        self._addresses: frozenset[str] = frozenset()
         node.certificates.on_change(self._renewed)
+
+    def follow(self, update: Update) -> None:
+        """Follow some changes of the registry. Changes that concern none of the node's pods cost next to nothing."""
+        if self._is_concerned(update):
+            self.update(update.registry)
+
+    def _is_concerned(self, update: Update) -> bool:
+        moved = (it for both in update.workloads for it in (both.before, both.after) if it is not None)
+        return (
+            any(workload.node == self._name for workload in moved)
+            or not self._addresses.isdisjoint(update.addresses)
+            or any(_is_reached_otherwise(service) for service in update.services)
+        )
 
     def update(self, registry: Registry) -> None:
         """Follow the registry: open listeners of new pods, and close those of removed pods at once."""
-        local = {it.uid: it for it in registry.workloads_on(self._name) if _is_ours(registry, it)}
+        on_node = registry.workloads_on(self._name)
+        self._addresses = frozenset(address for it in on_node for address in it.addresses)
+        local = {it.uid: it for it in on_node if _is_ours(registry, it)}
         for uid, proxy in list(self.proxies.items()):
             if uid not in local or _has_moved(proxy.pod, local[uid]):
                 del self.proxies[uid]
@@ -198,6 +215,12 @@ def _is_ours(registry: Registry, pod: Workload) -> bool:
     cannot be identified by address.
     """
     return pod.is_redirected and all(registry.workload_at(address) is pod for address in pod.addresses)
+
+
+def _is_reached_otherwise(service: Moved[Service]) -> bool:
+    """Whether clients reach a service at other addresses or ports than before."""
+    before, after = service.before, service.after
+    return before is None or after is None or (before.addresses, before.ports) != (after.addresses, after.ports)
 
 
 def _has_moved(before: Workload, after: Workload) -> bool:

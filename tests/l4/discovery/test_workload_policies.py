@@ -1,6 +1,6 @@
 """Whom a ztunnel lets in to a workload: scopes, selectors, PeerAuthentication, and the waypoint's own way."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -9,10 +9,12 @@ from l4.config.resources import Decoder
 from l4.discovery.kubernetes import KINDS
 from l4.discovery.policy_objects import PolicyObjects
 from l4.discovery.registry import Registry
+from l4.discovery.waypoints_ahead import waypoints_ahead
 from l4.discovery.workload import GatewayAddress, Workload
-from l4.discovery.workload_policies import WorkloadPolicies
+from l4.discovery.workload_policies import PolicySet, ScopedPolicy, WorkloadPolicies
 from policies.access import Access
 from policies.attributes import Identity, Peer
+from policies.authorization import Action, Policy, Rule
 from tests.kit.workloads import pod, registry, service
 
 SERVER = replace(pod("server", "10.0.0.2"), labels={"app": "server"})
@@ -180,3 +182,31 @@ def test_a_principal_of_one_of_our_trust_domains_is_meant_in_all_of_them() -> No
 
     for domain, denied_by in (("new.example", ""), ("old.example", ""), ("evil.example", "none")):
         assert denial(it, Peer(Identity(domain, "default", "client"), "10.0.0.1", 1)) == denied_by
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The scope of a policy as workload discovery tells it: by the workloads that list it."""
+
+    uids: frozenset[str]
+
+    def covers(self, workload: Workload) -> bool:
+        return workload.uid in self.uids
+
+
+def test_policies_of_workload_discovery_need_no_kubernetes_object() -> None:
+    nobody = Policy("default", "nobody", Action.DENY, (Rule(0),))
+    other, bound = pod("other", "10.0.0.3"), replace(pod("bound", "10.0.0.4"), waypoint=BOUND)
+    only_waypoints = Policy("default", "waypoints", Action.ALLOW, ())
+    its = PolicySet(
+        (
+            ScopedPolicy(nobody, _Listed(frozenset({SERVER.uid}))),
+            ScopedPolicy(only_waypoints, _Listed(frozenset({bound.uid}))),
+        )
+    )
+    it = WorkloadPolicies(its, waypoints_ahead(registry(SERVER, other, bound, WAYPOINT)))
+
+    assert denial(it) == "default/nobody"
+    assert denial(it, workload=other) == ""
+    assert denial(it, workload=bound) == "none"
+    assert denial(it, Peer(WAYPOINT.identity, "10.0.0.9", 1), workload=bound) == ""

@@ -12,9 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from l4.config import manifest
+from l4.config.folder import FolderSource
 from l4.config.holder import Holder
 from l4.config.settings import Settings
-from l4.discovery.capture import NO_CAPTURE
+from l4.config.source import Documents
+from l4.discovery.capture import NO_CAPTURE, Capture, View
+from l4.discovery.index import Update
+from l4.discovery.registry import Moved, Registry
 from l4.discovery.workload import GatewayAddress
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelRefused
@@ -24,6 +29,8 @@ from l4.identity.signing import AuthoritySource
 from l4.identity.source import NoCertificate
 from l4.net.copy import reset_on_close
 from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.process_log import ProcessLog
+from l4.ztunnel.app import RunOptions, Ztunnel
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -479,3 +486,96 @@ def test_a_pod_whose_certificate_is_revoked_loses_its_connections_and_gets_no_ot
             watching.cancel()
 
     run(scenario())
+
+
+def _follow(it: World, known: Registry, update: Update) -> None:
+    it.node.registry.swap(known)
+    it.pods.follow(update)
+
+
+def test_what_concerns_no_pod_of_the_node_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            monkeypatch.setattr(it.pods, "update", None)
+            before, after = (pod("far", it.address(9), node="elsewhere", is_healthy=ready) for ready in (True, False))
+            ready, other = (service("far", it.address(101), ports={80: 80}, pods=[its]) for its in (before, after))
+
+            known = it.known(after, server=it.server)
+            _follow(
+                it, known, Update(known, (Moved(before, after),), (Moved(ready, other),), frozenset(after.addresses))
+            )
+
+            assert await ask(it.entry, b"hello") == b"hello|end"
+
+    run(scenario())
+
+
+def test_a_service_that_comes_is_captured_by_a_view_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            prefix = f"{it.address(200)}/30"
+            it.client = replace(it.client, capture=Capture(outbound=(View(prefix),)))
+            it.apply(registry(it.client, it.server))
+            echoing = service("echo", it.address(103), ports={8081: 8080}, pods=[it.server])
+            known = registry(it.client, it.server, echoing)
+
+            _follow(it, known, Update(known, services=(Moved(None, echoing),)))
+
+            assert await ask((it.address(203), 8081), b"hello") == b"hello|end"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_told_of", ["workload", "address"])
+def test_a_pod_whose_address_another_one_takes_is_served_no_longer(tmp_path: Path, is_told_of: str) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            node = "here" if is_told_of == "workload" else "elsewhere"
+            taking = pod("a-taker", *it.client.addresses, node=node)
+            known = it.known(taking)
+            assert known.workload_at(it.client.addresses[0]) is taking
+
+            _follow(it, known, Update(known, (Moved(None, taking),), (), frozenset(taking.addresses)))
+
+            assert it.client.uid not in it.pods.proxies
+            assert not _accepts(it.entry)
+
+    run(scenario())
+
+
+def test_a_change_that_could_not_be_applied_is_applied_with_the_next_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            ports = [("127.0.0.1", 0)] * 3
+            options = RunOptions((tmp_path,), NODE, tmp_path, it.pki.bundle_path, *ports, "", HBONE_PORT)
+            with ProcessLog() as log:
+                program = Ztunnel(options, Settings(), log, it.store, FolderSource([]))
+            server = it.server.addresses[0]
+            program._apply(program._prepare(Documents()))
+
+            program._prepare(_pods(server))  # and nothing makes it live
+            program._apply(program._prepare(_pods(server, it.address(9))))
+
+            assert [proxy.pod.addresses for proxy in program._pods.proxies.values()] == [(server,)]
+            await program._pods.drain(0)
+
+    run(scenario())
+
+
+def _pods(here: str, elsewhere: str | None = None) -> Documents:
+    text = "\n---\n".join(
+        f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, annotations: {{ambient.istio.io/redirection: enabled}}}}
+spec: {{nodeName: {node}, serviceAccountName: server}}
+status: {{podIP: {ip}}}
+"""
+        for name, node, ip in (("server", NODE, here), ("other", "elsewhere", elsewhere))
+        if ip is not None
+    )
+    documents, problems = manifest.parse("pods.yaml", text.encode())
+    assert not problems
+    return Documents(tuple(sorted(documents, key=lambda it: it.key)))

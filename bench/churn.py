@@ -11,7 +11,6 @@ the event loop was held, which is how long a request may wait.
 import argparse
 import asyncio
 import cProfile
-import json
 import logging
 import pstats
 import random
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import uvloop
 
+from bench.figures import show
 from l4.config.folder import FolderSource
 from l4.config.settings import Settings
 from l4.identity.files import FileStore
@@ -264,11 +264,7 @@ def main() -> None:
             return
         print(f"about {options.seconds + 2 * _CALM_SECONDS + 15:.0f} s …", file=sys.stderr)
         result = uvloop.run(_churn(mesh, options.rate, options.seconds))
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, figures in result.items():
-        print(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in figures.items()))
+    show(result, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ every few seconds. Everything stops by itself.
 import argparse
 import asyncio
 import contextlib
-import json
 import multiprocessing
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import uvloop
 
+from bench.figures import show
 from bench.innocent import Innocent, application
 from l4.config import manifest
 from l4.config.resources import Decoder
@@ -156,11 +156,7 @@ def main() -> None:
         "finding a rule, µs": {f"{rules} rules": lookup_cost(rules) for rules in (10, 1_000, 10_000)},
         **uvloop.run(swap_cost(options.services, options.routes, options.swaps)),
     }
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, figures in result.items():
-        print(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in figures.items()))
+    show(result, as_json=options.json)
 
 
 if __name__ == "__main__":

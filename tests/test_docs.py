@@ -44,3 +44,17 @@ def test_every_page_is_linked_from_the_readme_or_from_another_page() -> None:
 
     assert {page.resolve() for page in DOCS.glob("*.md")} <= linked
     assert [path for path in linked if not path.exists()] == []
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
+
+
+def test_the_page_on_the_architecture_names_only_files_that_exist() -> None:
+    named = {it for it in re.findall(r"`([^`\s]*)`", ARCHITECTURE) if "/" in it or it.endswith(".py")}
+
+    assert len(named) > 50
+    assert sorted(it for it in named if not (DOCS.parent / it).exists()) == []
+
+
+def test_the_page_on_the_architecture_stays_short() -> None:
+    assert len(ARCHITECTURE.splitlines()) <= 150

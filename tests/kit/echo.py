@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from l4.config.settings import Settings
-from tests.kit.mesh import Mesh, address, mesh
+from tests.kit.mesh import Mesh, address, gateway, mesh
 from tests.kit.origin import Handler, Origin, origin
 
 _PORT = 9080
@@ -108,17 +108,7 @@ async def _exchange(tunnel: tuple[asyncio.StreamReader, asyncio.StreamWriter], r
 
 
 def manifests(vips: Mapping[str, str], pods: Mapping[str, str], waypoint: str, waypoint_for: str = "service") -> str:
-    text = f"""
-apiVersion: v1
-kind: Namespace
-metadata: {{name: default, labels: {{istio.io/use-waypoint: waypoint}}}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: waypoint, namespace: default, labels: {{istio.io/waypoint-for: {waypoint_for}}}}}
-spec: {{gatewayClassName: pywaypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
-status: {{addresses: [{{type: IPAddress, value: {waypoint}}}]}}
-"""
+    text = gateway(waypoint, labels=f"istio.io/waypoint-for: {waypoint_for}")
     for name, vip in vips.items():
         version = name.partition("-")[2]
         selector = f"app: {name}" if name == "far" else "app: echo" + (f", version: {version}" if version else "")

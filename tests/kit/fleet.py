@@ -19,7 +19,7 @@ import aiohttp
 from tests.kit.certificates import MeshPki
 from tests.kit.grpc_echo import echo_server
 from tests.kit.load import Log, Request
-from tests.kit.mesh import address
+from tests.kit.mesh import address, gateway
 
 HTTP_PORT, GRPC_PORT = 9080, 9081
 _START_SECONDS = 60.0
@@ -29,15 +29,6 @@ _NEWS_SECONDS = 1.0
 """In which a busy machine passes on that a connection is no more: milliseconds on a quiet one. A replica is away for
 longer, so that whoever goes on asking a dead one is noticed."""
 _MANIFESTS = """
-apiVersion: v1
-kind: Namespace
-metadata: {{name: default, labels: {{istio.io/use-waypoint: waypoint}}}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: waypoint}}
-spec: {{gatewayClassName: pywaypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
-status: {{addresses: [{{type: Hostname, value: waypoint.default.svc.cluster.local}}]}}
 ---
 apiVersion: v1
 kind: Service
@@ -210,7 +201,7 @@ async def fleet(folder: Path, *, propagation_seconds: float = 0.5, **settings: s
     """Two replicas before an application that speaks HTTP/1.1 and gRPC. The path of a request, and the message of a
     call, say how many milliseconds the answer is to take. `settings` are for all processes."""
     app, client, seen, vip = address(), address(), address(), address()
-    text = _MANIFESTS.format(
+    text = gateway("waypoint.default.svc.cluster.local", kind="Hostname") + _MANIFESTS.format(
         waypoint=address(),
         vip=vip,
         http=HTTP_PORT,

@@ -85,18 +85,24 @@ def _address(block: int, number: int) -> str:
 _addresses = _own_addresses()
 
 
-def manifests(*, waypoint: str, vip: str, pods: dict[str, str], port: int = 9080, more: str = "") -> str:
-    """A Service `app` at `vip` whose endpoints are `pods` (name → address), bound to a waypoint."""
-    text = f"""
+def gateway(value: str, *, kind: str = "IPAddress", labels: str = "") -> str:
+    """A namespace that uses a waypoint, and its Gateway, whose address is of the kind."""
+    return f"""
 apiVersion: v1
 kind: Namespace
 metadata: {{name: default, labels: {{istio.io/use-waypoint: waypoint}}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {{name: waypoint}}
+metadata: {{name: waypoint, namespace: default, labels: {{{labels}}}}}
 spec: {{gatewayClassName: pywaypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
-status: {{addresses: [{{type: IPAddress, value: {waypoint}}}]}}
+status: {{addresses: [{{type: {kind}, value: {value}}}]}}
+"""
+
+
+def manifests(*, waypoint: str, vip: str, pods: dict[str, str], port: int = 9080, more: str = "") -> str:
+    """A Service `app` at `vip` whose endpoints are `pods` (name → address), bound to a waypoint."""
+    text = f"""{gateway(waypoint)}
 ---
 apiVersion: v1
 kind: Pod

@@ -9,8 +9,8 @@ from policies.outcome import Ending, Outcome
 from policies.retry import Condition, RetryPolicy
 from policies.retry_budget import RetryBudget
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig
-from waypoint.telemetry.exchanges import ClusterEvent
 from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.events import ClusterEvent
 from waypoint.upstream.retrying import Retrying
 
 ONE, TWO = (Endpoint(f"10.0.0.{n}", 9080, None) for n in (1, 2))

@@ -108,13 +108,14 @@ class Ztunnel:
         tasks.keep("keeping house", self._keep_house)
         tasks.keep("giving memory back", give_back_unused)
         await self._stopping.wait()
-        self._operators.stopping()
-        await tasks.close()
-        await self._drain()
+        await self._drain(tasks)
 
-    async def _drain(self) -> None:
+    async def _drain(self, tasks: Tasks) -> None:
+        """Let connections finish. Policies, revocations and pods that are removed still end them."""
         log.info("stopping: %d connections are open", self._node.traffic.open_count)
+        self._operators.stopping()
         await self._pods.drain(self._settings.of(DrainSettings).drain_seconds)
+        await tasks.close()
         for task in self._node.tasks:
             task.cancel()
         await asyncio.gather(*self._node.tasks, return_exceptions=True)

@@ -127,6 +127,7 @@ class Pods:
         self._identities: frozenset[Identity] = frozenset()
         self._unserved: dict[str, Workload] = {}
         self._addresses: frozenset[str] = frozenset()
+        self._is_draining = False
         node.certificates.on_change(self._renewed)
 
     def follow(self, update: Update) -> None:
@@ -153,6 +154,8 @@ class Pods:
                 proxy.stop_capturing()
                 self._node.spawn(proxy.drain(0))
         self._want(frozenset(pod.identity for pod in local.values()))
+        if self._is_draining:
+            return
         self._unserved.clear()
         complaints = {sentence for pod in local.values() for sentence in self._update_pod(registry, pod)}
         self._log_new(complaints)
@@ -180,6 +183,8 @@ class Pods:
             for proxy in self.proxies.values():
                 if proxy.pod.identity == renewed.identity:
                     proxy.cut_revoked(renewed.revocations)
+        if self._is_draining:
+            return
         registry = self._node.registry.current
         waiting = [pod for pod in self._unserved.values() if pod.identity == renewed.identity]
         complaints = {sentence for pod in waiting for sentence in self._update_pod(registry, pod)}
@@ -205,6 +210,11 @@ class Pods:
         yield from proxy.update(registry, pod)
 
     async def drain(self, seconds: float) -> None:
+        """Let connections finish for `seconds`, then close the rest.
+
+        `update` still closes what is removed, but opens nothing from now on: that is for the process that takes over.
+        """
+        self._is_draining = True
         await asyncio.gather(*(proxy.drain(seconds) for proxy in self.proxies.values()))
 
 

@@ -261,6 +261,21 @@ def test_what_does_not_finish_in_time_is_cut(tmp_path: Path) -> None:
             assert ztunnel.process.wait(10) == 0
 
 
+def test_it_follows_the_configuration_while_it_drains(tmp_path: Path) -> None:
+    with running(tmp_path, DRAIN_SECONDS="60") as ztunnel:
+        client, server = ztunnel.carried()
+        with client, server:
+            ztunnel.process.send_signal(signal.SIGTERM)
+            _until(lambda: ztunnel.ready() == 503)
+
+            resources = tmp_path / "pod.yaml"
+            resources.write_text(resources.read_text().replace("nodeName: here", "nodeName: elsewhere"))
+
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+            assert ztunnel.process.wait(10) == 0
+
+
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with running(tmp_path, DRAIN_SECONDS="60") as ztunnel:
         client, server = ztunnel.carried()

@@ -441,6 +441,30 @@ def test_draining_lets_connections_of_both_directions_finish(tmp_path: Path) -> 
     run(scenario())
 
 
+def test_draining_opens_nothing_again_and_still_closes_what_is_removed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.apply(it.known())
+            reader, writer = await asyncio.open_connection(*it.entry)
+            writer.write(b"before")
+            await reader.readexactly(6)
+
+            draining = asyncio.create_task(it.pods.drain(60))
+            await until(lambda: not _accepts(it.entry))
+            it.apply(it.known())
+            it.pods.retry()
+            accepts = _accepts(it.entry)
+            it.apply(Registry())
+
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            await draining
+            assert not accepts
+            writer.close()
+
+    run(scenario())
+
+
 def test_draining_cuts_what_does_not_finish_in_time(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as it:

@@ -106,7 +106,7 @@ def decide(
             decision.situation = _situation(destination, peer, head)
         if its.policies:
             if filtering is None:
-                decision.filtering = filtering = Filtering(filters.of, destination, peer, head, roll, now, body)
+                decision.filtering = filtering = _filtering(filters, destination, peer, head, roll, now, body)
             filtering.rule = rule
             if _is_answered(decision, filtering, its.policies):
                 return decision
@@ -131,10 +131,18 @@ def decide(
                 decision.situation = _situation(destination, peer, head)
             if its.policies:
                 if filtering is None:
-                    decision.filtering = filtering = Filtering(filters.of, destination, peer, head, roll, now, body)
+                    decision.filtering = filtering = _filtering(filters, destination, peer, head, roll, now, body)
                 filtering.rule, filtering.backend = rule, backend
                 _is_answered(decision, filtering, its.policies)
     return decision
+
+
+def _filtering(
+    filters: LiveFilters, destination: Destination, peer: Peer, head: RequestHead, roll: Roll, now: float, body: Body
+) -> Filtering:
+    """Whoever only asks is told of the odds."""
+    odds: dict[str, float] | None = {} if filters is ASKING else None
+    return Filtering(filters.by_type, destination, peer, head, roll, now, body, odds)
 
 
 def _is_answered(decision: Decision, filtering: Filtering, policies: tuple[object, ...]) -> bool:

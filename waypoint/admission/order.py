@@ -74,7 +74,7 @@ class Admission:
             # External authorization by policies: of action CUSTOM, one authorizer after the other.
             if destination.policies:
                 if filtering is None:
-                    filtering = Filtering(path.live.of, destination, peer, head, _roll, record.started_at, body)
+                    filtering = Filtering(path.live.by_type, destination, peer, head, _roll, record.started_at, body)
                     _complete(filtering, connection, record, protocol)
                 filtering.destination = destination
                 filtering.run(destination.policies)
@@ -153,14 +153,16 @@ def _complete(filtering: Filtering, connection: Connection, record: ExchangeReco
 def _next_wait(filtering: Filtering, path: DataPath) -> Wait | None:
     """Let the filters act, up to one that has to wait; None when all have, or when one of them has answered."""
     if filtering.wanted:
-        filtering.clusters.update((name, path.clusters[name]) for name in filtering.wanted)
+        found = {name: path.clusters[name] for name in filtering.wanted}
+        filtering.clusters = {**filtering.clusters, **found}
         filtering.wanted = ()
-    acts = filtering.acts
-    while acts and filtering.ending is None:
-        wait = acts.pop(0)()
+    while filtering.acts and filtering.ending is None:
+        act, *following = filtering.acts
+        filtering.acts = tuple(following)
+        wait = act()
         if wait is not None:
             return wait
-    acts.clear()  # each holds the request, and the request holds them
+    filtering.acts = ()  # each holds the request, and the request holds them
     return None
 
 

@@ -95,8 +95,8 @@ def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterato
 
 def _odds(decision: Decision) -> list[tuple[str, float]]:
     """What filters left to chance."""
-    odds = decision.filtering.odds if decision.filtering is not None else {}
-    return [(chance, share) for chance, share in odds.items() if 0 < share < 1]
+    odds = decision.filtering.odds if decision.filtering is not None else None
+    return [(chance, share) for chance, share in (odds or {}).items() if 0 < share < 1]
 
 
 def _striking(chance: str) -> Roll:

@@ -34,6 +34,8 @@ class CrossOrigin(Filter[Cors]):
 class _Readable(Part):
     """Lets the page that asked read the response."""
 
+    __slots__ = ("_cors", "_origin")
+
     def __init__(self, cors: Cors, origin: bytes) -> None:
         self._cors = cors
         self._origin = origin

@@ -126,6 +126,8 @@ class ExternalAuthorization(Filter[Authorizer | CustomAuthorizers]):
 class _Answer(Part):
     """What an authorizer changes of the request and of its response."""
 
+    __slots__ = ("_allowed", "_request")
+
     def __init__(self, request: Filtering) -> None:
         self._request = request
         self._allowed: Allowed | None = None

@@ -91,6 +91,8 @@ class Faults(Filter[Fault | FaultPlan]):
 class _Watching(Part):
     """Counts the answers of a plan's target."""
 
+    __slots__ = ("_faults", "_plan", "_request")
+
     def __init__(self, faults: Faults, plan: FaultPlan, request: Filtering) -> None:
         self._faults = faults
         self._plan = plan

@@ -12,7 +12,7 @@ A request whose rule has no policies meets none of this.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -89,6 +89,8 @@ class Part:
     A part that changes a body says so, because the body's length is then known at its end only.
     """
 
+    __slots__ = ()
+
     changes_request_body: ClassVar[bool] = False
     changes_response_body: ClassVar[bool] = False
 
@@ -119,6 +121,9 @@ class Part:
         """The exchange is over, however it ended; called once."""
 
 
+_NO_CLUSTERS: Mapping[ClusterName, Cluster] = {}
+
+
 class Filtering:
     """One request on its way through the filters.
 
@@ -127,78 +132,55 @@ class Filtering:
     asks what may become of the request: by which chance, with which share.
     """
 
-    __slots__ = (
-        "_edited",
-        "_filters",
-        "_settled",
-        "acts",
-        "authority",
-        "backend",
-        "body",
-        "cluster",
-        "clusters",
-        "destination",
-        "ending",
-        "granted",
-        "head",
-        "is_mute",
-        "now",
-        "odds",
-        "parts",
-        "peer",
-        "protocol",
-        "record",
-        "roll",
-        "rule",
-        "wanted",
-    )
+    # What most requests never change stands in the class: it costs nothing to make.
+    rule: Rule | None = None
+    backend: WeightedBackend | None = None
+    ending: Answer | ExchangeError | None = None
+    acts: tuple[Act, ...] = ()
+    parts: tuple[Part, ...] = ()
+    wanted: tuple[ClusterName, ...] = ()
+    granted: tuple[str, ...] = ()
+    clusters: Mapping[ClusterName, Cluster] = _NO_CLUSTERS
+    cluster: Cluster | None = None  # that the request goes to; None when it is answered here
+    is_mute = False  # a filter has failed at the response: what is answered now goes without filters
+    # What only acts and parts need; whoever merely asks has none of it.
+    authority = ("", 0)
+    protocol = ""
+    record: ExchangeRecord | None = None
+    _settled: "tuple[Filter[Any], ...]" = ()
+    _edited: tuple[tuple[HeaderEdit, bool], ...] = ()
 
     def __init__(
         self,
-        filters: "Callable[[object], Filter[Any]]",
+        filters: "Mapping[type, Filter[Any]]",
         destination: Destination,
         peer: Peer,
         head: RequestHead,
         roll: Roll,
         now: float,
         body: Body = EMPTY,
+        odds: dict[str, float] | None = None,
     ) -> None:
         self._filters = filters
-        self._settled: tuple[Filter[Any], ...] = ()
-        self._edited: tuple[tuple[HeaderEdit, bool], ...] = ()
         self.destination = destination
         self.peer = peer
         self.head = head
         self.body = body
         self.roll = roll
         self.now = now  # wall-clock time
-        self.rule: Rule | None = None
-        self.backend: WeightedBackend | None = None
-        self.ending: Answer | ExchangeError | None = None
-        self.acts: list[Act] = []
-        self.parts: list[Part] = []
-        self.wanted: tuple[ClusterName, ...] = ()
-        self.granted: tuple[str, ...] = ()
-        self.odds: dict[str, float] = {}
-        # What only acts and parts need; whoever merely asks has none of it.
-        self.cluster: Cluster | None = None  # that the request goes to; None when it is answered here
-        self.clusters: dict[ClusterName, Cluster] = {}
-        self.authority = ("", 0)
-        self.protocol = ""
-        self.record: ExchangeRecord | None = None
-        self.is_mute = False  # a filter has failed at the response: what is answered now goes without filters
+        self.odds = odds
 
     # -- for the admission -----------------------------------------------------------------------------------------
 
     def run(self, policies: Iterable[object]) -> None:
         """Have the filters decide, up to one that answers."""
         for policy in policies:
-            it = self._filters(policy)
-            if it in self._settled:
+            it = self._filters[type(policy)]
+            if self._settled and it in self._settled:
                 continue
             act = it.request_head(policy, self)
             if act is not None:
-                self.acts.append(act)
+                self.acts += (act,)
             if self.ending is not None:
                 return
 
@@ -210,30 +192,31 @@ class Filtering:
 
     def attach(self, part: Part) -> None:
         """Have `part` follow the exchange."""
-        self.parts.append(part)
+        self.parts += (part,)
 
     def settle(self, filter: "Filter[Any]") -> None:
         """Of several policies of one filter, the one that is carried out is the last."""
-        self._settled = (*self._settled, filter)
+        self._settled += (filter,)
 
     def want(self, cluster: ClusterName) -> None:
         """Have the cluster found: acts and parts have it in `clusters`."""
-        self.wanted = (*self.wanted, cluster)
+        self.wanted += (cluster,)
 
     def strikes(self, chance: str, share: float) -> bool:
         """Roll whether something happens that happens to a share of the requests."""
-        self.odds[chance] = share
+        if self.odds is not None:
+            self.odds[chance] = share
         return self.roll(chance) < share
 
     def edit(self, edit: HeaderEdit) -> None:
         """Edit the request's head. No trailer of the request brings back what the edit replaces."""
         edit.apply_to(self.head)
-        self._edited = (*self._edited, (edit, False))
+        self._edited += ((edit, False),)
 
     def edit_response(self, head: ResponseHead, edit: HeaderEdit) -> None:
         """Edit a response's head. No trailer of the response brings back what the edit replaces."""
         head.headers = edit.apply(head.headers)
-        self._edited = (*self._edited, (edit, True))
+        self._edited += ((edit, True),)
 
     # -- for the exchange ------------------------------------------------------------------------------------------
 
@@ -290,7 +273,7 @@ class Filtering:
                 part.end(record)
             except Exception:
                 log.exception("%s failed at the end of an exchange", type(part).__qualname__)
-        self.parts.clear()  # each may hold the request, and the request holds them
+        self.parts = ()  # each may hold the request, and the request holds them
 
 
 class Filter(Generic[P]):

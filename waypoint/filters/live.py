@@ -33,15 +33,14 @@ class LiveFilters:
 
     def __init__(self, environment: Environment | None = None, filters: Iterable[type[Filter[Any]]] = FILTERS) -> None:
         self._filters = [it() for it in filters]
-        by_type = {policy: it for it in self._filters for policy in it.types}
-        self._by_type: dict[type, Filter[Any]] = by_type
+        self.by_type: dict[type, Filter[Any]] = {policy: it for it in self._filters for policy in it.types}
         if environment is not None:
             for it in self._filters:
                 it.begin(environment)
 
     def of(self, policy: object) -> Filter[Any]:
         """The filter that carries out the policy."""
-        return self._by_type[type(policy)]
+        return self.by_type[type(policy)]
 
     def get(self, kind: type[F]) -> F:
         return next(it for it in self._filters if isinstance(it, kind))

@@ -38,6 +38,8 @@ class Mirroring(Filter[Mirror]):
 class _Copy(Part):
     """Sends the copy what the endpoint gets. An upgraded connection is not copied."""
 
+    __slots__ = ("_copy", "_mirror", "_mirroring", "_request")
+
     def __init__(self, mirroring: Mirroring, mirror: Mirror, request: Filtering) -> None:
         self._mirroring = mirroring
         self._mirror = mirror

@@ -96,6 +96,8 @@ class RateLimiting(Filter[RateLimits]):
 class _Told(Part):
     """Tells the client what is left to it."""
 
+    __slots__ = ("quota",)
+
     def __init__(self) -> None:
         self.quota: Quota | None = None
 

@@ -34,6 +34,8 @@ class Sessions(Filter[SessionPersistence]):
 class _Kept(Part):
     """Chooses the session's endpoint."""
 
+    __slots__ = ("_head", "_policy", "_rule", "_tokens")
+
     def __init__(self, policy: SessionPersistence, tokens: tuple[Token, ...], rule: Rule, head: RequestHead) -> None:
         self._policy = policy
         self._tokens = tokens

@@ -14,55 +14,37 @@ request that waits for a policy has a task, until it goes on.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import perf_counter
+from typing import TypeVar
 
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.last_look import Unwritable
-from policies.retry import DEFAULT_RETRIES
-from policies.route import Rule
 from policies.verdict import ResponseFlag
 from waypoint.admission.arrival import arrive, new_request_id
-from waypoint.admission.decide import (
-    UNDECIDED,
-    Decision,
-    denial_of_request,
-    request_trailers,
-    response_trailers,
-)
+from waypoint.admission.decide import UNDECIDED, Decision, denial_of_request, request_trailers, response_trailers
+from waypoint.admission.departure import depart
 from waypoint.admission.held import Held, Steps, see_through
 from waypoint.admission.order import Admission
 from waypoint.config.snapshot import Destination
 from waypoint.data_path import Connection, DataPath
-from waypoint.errors import (
-    AttemptFailed,
-    ExchangeError,
-    InternalFailure,
-    Overloaded,
-    RequestTimeout,
-    UnwritableHead,
-)
+from waypoint.errors import ExchangeError, InternalFailure, Overloaded, RequestTimeout, UnwritableHead
 from waypoint.filters.filter import Answer, Wait
 from waypoint.filters.session import sticky
 from waypoint.http import grpc
-from waypoint.http.events import EMPTY, STREAMED, Body, Downstream
-from waypoint.replies import finish, local_reply
+from waypoint.http.events import EMPTY, Body, Downstream
+from waypoint.replies import finish, reply_to
 from waypoint.telemetry.exchanges import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.attempts import Attempts
-from waypoint.upstream.branches import Branches
 from waypoint.upstream.cluster import Cluster
-from waypoint.upstream.events import ClusterEvent
+from waypoint.upstream.events import FLAGS, ClusterEvent
 
 log = logging.getLogger(__name__)
 
-NONE: frozenset[bytes] = frozenset()
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _BODILESS = frozenset({204, 304})  # RFC 9110 section 6.4.1; there is no 1xx among our own
-_RETRY_FLAGS = {
-    ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
-    ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
-}
+T = TypeVar("T")
 
 
 class Exchange:
@@ -115,19 +97,15 @@ class Exchange:
         if path.exchanges > path.max_exchanges:
             self._reply(Overloaded("max_exchanges" if path.max_exchanges else "memory_limit_bytes"))
             return
-        taken = None
-        if path.recorder is not None:
-            authentication = destination.authentication if destination is not None else None
-            taken = path.recorder.take(head, authentication.secret_names if authentication is not None else NONE)
         try:
-            steps = admission.steps(connection, head, body, protocol, record, snapshot, destination, taken)
+            steps = admission.steps(connection, head, body, protocol, record, snapshot, destination)
             wait = next(steps, None)
             if wait is None:
                 self._carry_out()
             else:
                 self._hold(steps, wait)
         except Exception as error:
-            self._failed(error)
+            self._stopped(error)
 
     def request_body(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
@@ -149,20 +127,16 @@ class Exchange:
         if self._attempts is None:
             return
         filtering = self._admission.decision.filtering
-        if filtering is not None:
-            try:
-                data = filtering.request_body(data)
-            except Exception as error:
-                self._stopped(error)
-                return
-        if data and not self._attempts.send_body(data):
+        if filtering is not None and not (data := self._filtered(filtering.request_body, data)):
+            return
+        if not self._attempts.send_body(data):
             self._downstream.pause_request()
 
     def _pass_on_end(self, trailers: Headers) -> None:
         if self._is_over or self._attempts is None:
             return
         if trailers:
-            trailers = self._wanted(trailers)
+            trailers = request_trailers(self._admission.decision, self._admission.destination, self._head, trailers)
         rule, filtering = self._admission.decision.rule, self._admission.decision.filtering
         if self._deadline is None and rule is not None and (seconds := rule.timeouts.request) is not None:
             self._deadline = seconds
@@ -175,11 +149,6 @@ class Exchange:
             self._give_up(UnwritableHead("request", str(error)))
         except Exception as error:
             self._stopped(error)
-
-    def _wanted(self, trailers: Headers) -> Headers:
-        if self._head.get(b"te") is None:
-            return []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
-        return request_trailers(self._admission.decision, self._admission.destination, self._head, trailers)
 
     def request_failed(self, error: ExchangeError) -> None:
         self._give_up(error)
@@ -216,8 +185,8 @@ class Exchange:
         record = self._record
         if record.cluster is not None:
             self._path.clusters.note(event, record.cluster)
-        if event in _RETRY_FLAGS:
-            record.flags += (_RETRY_FLAGS[event],)
+        if event in FLAGS:
+            record.flags += (FLAGS[event],)
 
     def response_informational(self, head: ResponseHead) -> None:
         if self._attempts is not None:
@@ -238,9 +207,8 @@ class Exchange:
             self._sticky.mark(headers, record.endpoint, record.started_at)
         headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
         decision = self._admission.decision
-        if decision.filtering is not None and decision.filtering.changes_response_body and not body.is_empty:
-            head.headers = [header for header in headers if header[0] != b"content-length"]
-            body = STREAMED
+        if decision.filtering is not None:
+            body = decision.filtering.response_framing(head, body)
         try:
             self._send_head(head, body, decision, record.endpoint)
         except Exception as error:
@@ -250,23 +218,17 @@ class Exchange:
 
     def response_body(self, data: bytes) -> None:
         filtering = self._admission.decision.filtering
-        if filtering is not None:
-            try:
-                data = filtering.response_body(data)
-            except Exception as error:
-                self._refused(error)
-                return
+        if filtering is not None and not (data := self._filtered(filtering.response_body, data)):
+            return
         self._record.bytes_sent += len(data)
-        if data and not self._downstream.send_body(data) and self._attempts is not None:
+        if not self._downstream.send_body(data) and self._attempts is not None:
             self._attempts.pause_response()
 
     def response_end(self, trailers: Headers) -> None:
         decision = self._admission.decision
         if decision.filtering is not None:
-            try:
-                rest = decision.filtering.response_end(trailers)
-            except Exception as error:
-                self._refused(error)
+            rest = self._filtered(decision.filtering.response_end, trailers)
+            if self._is_over:
                 return
             if rest:
                 self._record.bytes_sent += len(rest)
@@ -330,7 +292,7 @@ class Exchange:
                 raise
             self._failed(error)  # something that it waited for was cancelled
         except Exception as error:
-            self._failed(error)
+            self._stopped(error)
 
     def _go_on(self) -> None:
         """The wait is over: carry out what was decided, with what has arrived meanwhile."""
@@ -360,65 +322,42 @@ class Exchange:
         """Send the head that was decided on, with what every application may rely on."""
         path, head, record = self._path, self._head, self._record
         if cluster.branches is not None:
+            registry = path.holder.current.registry
             try:
-                cluster = self._branch(cluster.branches)
+                cluster = cluster.branches.at(self._connection.authority[0], head.authority, registry)
             except ExchangeError as error:
                 self._reply(error)
                 return
         record.cluster = cluster.config.name
         record.service = cluster.config.service
-        rule = self._admission.decision.rule
+        decision, peer, body = self._admission.decision, self._connection.peer, self._body
+        rule, filtering = decision.rule, decision.filtering
         assert rule is not None
-        retries = rule.retry or DEFAULT_RETRIES
-        seconds = rule.timeouts.request
-        if retries.per_try_timeout is not None and (seconds is None or retries.per_try_timeout < seconds):
-            seconds = retries.per_try_timeout
-        if seconds is not None:
-            head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (seconds * 1000)))
-        if record.is_grpc:
-            self._keep_grpc_deadline(rule)
-        head.headers.append((b"x-envoy-attempt-count", b"1"))
-        peer, body, filtering = self._connection.peer, self._body, self._admission.decision.filtering
+        retries, deadline = depart(head, rule, is_grpc=record.is_grpc)
+        if deadline is not None:
+            self._deadline = deadline
+            path.deadlines.begin(self, deadline)
         if filtering is not None:
-            filtering.forwarded()
+            body = filtering.forwarded()
             self._sticky = filtering.picker(cluster)
-            if filtering.changes_request_body and not body.is_empty:
-                body = STREAMED
         if self._sticky is None:
             self._sticky = sticky(cluster, rule, head, peer, record.started_at, new_request_id)
         is_http2 = cluster.config.speaks_http2(self._downstream.protocol)
         self._attempts = Attempts(
-            self,
-            cluster,
-            head,
-            body,
-            is_http2,
-            path.originator,
-            path.spawn,
-            path.upstream,
-            retries,
-            self._sticky,
+            self, cluster, head, body, is_http2, path.originator, path.spawn, path.upstream, retries, self._sticky
         )
         self._attempts.start()
 
-    def _branch(self, branches: Branches[Cluster]) -> Cluster:
-        """Raises ExchangeError."""
-        return branches.at(self._connection.authority[0], self._head.authority, self._path.holder.current.registry)
-
-    def _keep_grpc_deadline(self, rule: Rule) -> None:
-        """The caller's own deadline counts from its head on, and is passed on no longer than the route's."""
-        headers = self._head.headers
-        seconds = grpc.deadline_of(headers)
-        if seconds is None:
-            return
-        if rule.timeouts.request is not None and rule.timeouts.request < seconds:
-            seconds = rule.timeouts.request
-            headers[:] = grpc.with_deadline(headers, seconds)
-        self._deadline = seconds
-        self._path.deadlines.begin(self, seconds)
+    def _filtered(self, hook: Callable[[T], bytes], part: T) -> bytes:
+        """What filters make of a part of a message; nothing when one of them refuses it, or fails."""
+        try:
+            return hook(part)
+        except Exception as error:
+            self._stopped(error)
+            return b""
 
     def _stopped(self, error: Exception) -> None:
-        """A filter refuses the request, or fails."""
+        """A filter refuses the request, or the program fails."""
         if isinstance(error, ExchangeError):
             self._give_up(error)
         else:
@@ -448,18 +387,8 @@ class Exchange:
 
     def _reply(self, error: ExchangeError) -> None:
         """Answer in the endpoint's place."""
-        record = self._record
         self._path.telemetry.count_refusal(error.limit)
-        record.detail = error.detail
-        record.upstream_transport_failure_reason = error.reason if isinstance(error, AttemptFailed) else ""
-        if error.flag is not None:
-            record.flags += (error.flag,)
-        if isinstance(error, UnwritableHead):
-            log.error("%s, by rule %s: %s", error.detail, record.route_name or "-", error.reason)
-        head, body = local_reply(error)
-        if record.is_grpc:
-            head, body = grpc.reply(head, error.body, error.grpc_status), b""
-            record.grpc_status = grpc.status_of(head.headers)
+        head, body = reply_to(error, self._record)
         # What made a head unwritable may be a change that its rule wants: this answer goes without.
         self._send(head, body, UNDECIDED if isinstance(error, UnwritableHead) else self._admission.decision)
 

@@ -1,6 +1,7 @@
 """How responses are finished, whoever made them; and what we answer ourselves: an error as a response, also to requests
 that never became an exchange."""
 
+import logging
 import time
 from email.utils import formatdate
 from functools import lru_cache
@@ -10,8 +11,11 @@ from policies.balancing.endpoint import Endpoint
 from waypoint.admission.decide import UNDECIDED, Decision, edit_response
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
-from waypoint.errors import ExchangeError
+from waypoint.errors import AttemptFailed, ExchangeError, UnwritableHead
+from waypoint.http import grpc
 from waypoint.telemetry.exchanges import ExchangeRecord
+
+log = logging.getLogger(__name__)
 
 SERVER = b"istio-envoy"
 _ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
@@ -51,6 +55,21 @@ def finish(head: ResponseHead, decision: Decision, endpoint: Endpoint | None = N
         headers.append((b"date", _http_date(int(time.time()))))  # RFC 9110 section 6.6.1
     headers.append((b"server", SERVER))
     edit_response(decision, head, endpoint)
+
+
+def reply_to(error: ExchangeError, record: ExchangeRecord) -> tuple[ResponseHead, bytes]:
+    """An error as the response to an exchange, which is noted in its report."""
+    record.detail = error.detail
+    record.upstream_transport_failure_reason = error.reason if isinstance(error, AttemptFailed) else ""
+    if error.flag is not None:
+        record.flags += (error.flag,)
+    if isinstance(error, UnwritableHead):
+        log.error("%s, by rule %s: %s", error.detail, record.route_name or "-", error.reason)
+    head, body = local_reply(error)
+    if record.is_grpc:
+        head, body = grpc.reply(head, error.body, error.grpc_status), b""
+        record.grpc_status = grpc.status_of(head.headers)
+    return head, body
 
 
 def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:

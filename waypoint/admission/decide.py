@@ -260,6 +260,8 @@ def request_trailers(
 ) -> Headers:
     """Those that add nothing to what the head says, nor bring what was judged or taken out of it. `head` is as it went
     to the endpoint."""
+    if head.get(b"te") is None:
+        return []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
     names = {name for name, _ in head.headers}
     if destination is not None:
         names |= destination.judged_names

@@ -61,10 +61,10 @@ class Admission:
         record: ExchangeRecord,
         snapshot: Snapshot,
         destination: Destination | None,
-        taken: Taken | None,
     ) -> Steps:
-        """`snapshot` is the one in force, and has the destination; `taken` is what is to be recorded of the head."""
+        """`snapshot` is the one in force, and has the destination."""
         path, peer = connection.path, connection.peer
+        taken = _taken(path.recorder, head, destination) if path.recorder is not None else None
         filtering: Filtering | None = None
         found: Claims | Refusal | None = None
         waits = _MAX_WAITS
@@ -76,13 +76,13 @@ class Admission:
                 if filtering is None:
                     filtering = Filtering(path.live.by_type, destination, peer, head, _roll, record.started_at, body)
                     _complete(filtering, connection, record, protocol)
+                    self.decision = Decision(filtering=filtering)
                 filtering.destination = destination
                 filtering.run(destination.policies)
                 wait = _next_wait(filtering, path)
                 if wait is not None:
                     yield wait
                 if filtering.ending is not None:
-                    self.decision = Decision(filtering=filtering)
                     self._refuse(filtering.ending)
                     return
             # Tokens.
@@ -137,6 +137,12 @@ class Admission:
         self.cluster = None
         if self.decision.filtering is not None:
             self.decision.filtering.cluster = None
+
+
+def _taken(recorder: Recorder, head: RequestHead, destination: Destination | None) -> Taken | None:
+    """What is to be recorded of the head, as the client sent it."""
+    authentication = destination.authentication if destination is not None else None
+    return recorder.take(head, authentication.secret_names if authentication is not None else frozenset())
 
 
 def _roll(chance: str) -> float:

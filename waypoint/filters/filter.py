@@ -26,7 +26,7 @@ from policies.rewrite import HeaderEdit
 from policies.route import Rule, WeightedBackend
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.errors import ExchangeError
-from waypoint.http.events import EMPTY, Body
+from waypoint.http.events import EMPTY, STREAMED, Body
 from waypoint.telemetry.exchanges import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.cluster import Cluster
@@ -228,17 +228,20 @@ class Filtering:
     def picker(self, cluster: Cluster) -> Sticky | None:
         return next((it for part in self.parts if (it := part.picker(cluster)) is not None), None)
 
-    def forwarded(self) -> None:
+    def forwarded(self) -> Body:
+        """Gives how the end of the body that parts let through is known."""
+        if not self.body.is_empty and any(part.changes_request_body for part in self.parts):
+            self.body = STREAMED
         for part in self.parts:
             part.forwarded()
+        return self.body
 
-    @property
-    def changes_request_body(self) -> bool:
-        return any(part.changes_request_body for part in self.parts)
-
-    @property
-    def changes_response_body(self) -> bool:
-        return any(part.changes_response_body for part in self.parts)
+    def response_framing(self, head: ResponseHead, body: Body) -> Body:
+        """How the end of the body that parts let through is known."""
+        if self.is_mute or body.is_empty or not any(part.changes_response_body for part in self.parts):
+            return body
+        head.headers = [header for header in head.headers if header[0] != b"content-length"]
+        return STREAMED
 
     def request_body(self, data: bytes) -> bytes:
         for part in self.parts:

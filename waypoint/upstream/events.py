@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from l4.telemetry.metrics import MeshMetrics, counter
 from policies.attributes import ClusterName
+from policies.verdict import ResponseFlag
 
 CLUSTER_EVENTS = counter(
     "pywaypoint_cluster_events",
@@ -29,6 +30,12 @@ class ClusterEvent(StrEnum):
     EJECTION_OVERFLOW = "outlier_detection.ejections_overflow"
     RETURNED = "outlier_detection.returned"
 
+
+FLAGS = {
+    ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
+    ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
+}
+"""What the report of an exchange says of an event that ended its retries."""
 
 Note = Callable[[ClusterEvent, ClusterName], None]
 

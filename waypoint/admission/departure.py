@@ -1,0 +1,28 @@
+"""What is added to the head of a request that goes to an endpoint: the times that the endpoint may rely on."""
+
+from policies.attributes import RequestHead
+from policies.retry import DEFAULT_RETRIES, RetryPolicy
+from policies.route import Rule
+from waypoint.http import grpc
+
+
+def depart(head: RequestHead, rule: Rule, *, is_grpc: bool) -> tuple[RetryPolicy, float | None]:
+    """Complete the head. Gives how attempts are repeated, and the seconds that a gRPC caller waits for the response."""
+    retries = rule.retry or DEFAULT_RETRIES
+    seconds = rule.timeouts.request
+    if retries.per_try_timeout is not None and (seconds is None or retries.per_try_timeout < seconds):
+        seconds = retries.per_try_timeout
+    if seconds is not None:
+        head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (seconds * 1000)))
+    deadline = _grpc_deadline(head, rule) if is_grpc else None
+    head.headers.append((b"x-envoy-attempt-count", b"1"))  # attempts count it up: it stays the last one
+    return retries, deadline
+
+
+def _grpc_deadline(head: RequestHead, rule: Rule) -> float | None:
+    """The caller's own deadline counts from its head on, and is passed on no longer than the route's."""
+    seconds = grpc.deadline_of(head.headers)
+    if seconds is not None and rule.timeouts.request is not None and rule.timeouts.request < seconds:
+        seconds = rule.timeouts.request
+        head.headers[:] = grpc.with_deadline(head.headers, seconds)
+    return seconds

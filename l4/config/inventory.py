@@ -12,7 +12,7 @@ class Inventory:
 
     def __init__(self) -> None:
         self._documents: list[Document] = []
-        self._keys: list[ObjectKey] = []
+        self._keys: list[ObjectKey] = []  # made when the first change comes
         self._given: tuple[Document, ...] | None = ()
 
     @property
@@ -27,13 +27,14 @@ class Inventory:
         match answer:
             case Documents(documents):
                 found = difference(self._documents, documents)
-                self._documents, self._keys = list(documents), [document.key for document in documents]
-                self._given = documents
+                self._documents, self._keys, self._given = list(documents), [], documents
             case Changes():
                 found = self._follow(answer)
         return found
 
     def _follow(self, changes: Changes) -> Difference:
+        if not self._keys:
+            self._keys = [document.key for document in self._documents]
         changed: list[tuple[Document | None, Document]] = []
         for document in changes.changed:
             place = self._place(document.key)

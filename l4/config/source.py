@@ -30,7 +30,7 @@ class Documents:
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What is different since the last answer: `changed` are the documents that came or changed, `gone` the keys of
-    those that went. `problems` and `doubts` are all that there are by now, for there are few."""
+    those that went; no key is in both. `problems` and `doubts` are all that there are by now, for there are few."""
 
     changed: tuple[Document, ...] = ()
     gone: tuple[ObjectKey, ...] = ()

@@ -29,7 +29,7 @@ class ConfigurationReport:
         """`lack` says why there is nothing to serve, if so; `ignored` counts the objects of kinds that are not read."""
         readiness = self._readiness
         readiness.concern("configuration", lack)
-        readiness.concern("configuration files", concern(taken.doubts))
+        readiness.concern("configuration source", concern(taken.doubts))
         if taken.is_understood and not lack:
             readiness.done("configuration")
         lines = frozenset(f"ignored: {count} objects of kind {kind}" for kind, count in (ignored or {}).items())

@@ -35,11 +35,13 @@ def with_address(document: Document, settings: Settings, gateway: tuple[str, str
 def why_no_gateway(resources: Resources, gateway: tuple[str, str]) -> str:
     """Return a sentence that says that the Gateway does not exist, with suggestions."""
     name = "/".join(gateway)
-    known = [f"{it.key.namespace}/{it.key.name}" for it in resources.of(Gateway)]
-    if not known:
+    keys = [it.key for it in resources.of(Gateway)]
+    if not keys:
         return f"there is no Gateway {name}, and no other Gateway either"
-    close = get_close_matches(name, known, 1)
+    known = [f"{key.namespace}/{key.name}" for key in keys]
+    close = get_close_matches(gateway[1], [key.name for key in keys], 1)  # namespaces are alike anyway
     if close:
-        return f"there is no Gateway {name}; did you mean {close[0]}?"
+        meant = next(full for full, key in zip(known, keys, strict=True) if key.name == close[0])
+        return f"there is no Gateway {name}; did you mean {meant}?"
     more = f" and {len(known) - _MAX_NAMES} more" if len(known) > _MAX_NAMES else ""
     return f"there is no Gateway {name}; there are {', '.join(known[:_MAX_NAMES])}{more}"

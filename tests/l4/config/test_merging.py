@@ -1,104 +1,52 @@
+"""Many files are one list, whichever of them changed since the last time."""
+
 from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from l4.config.documents import Document, FileOrigin, ObjectKey
 from l4.config.file_content import FileContent
-from l4.config.merging import Merging
+from l4.config.merging import Merged, Merging
 
-A, B = Path("a.yaml"), Path("b.yaml")
-
-
-def document(file: Path, name: str, says: int = 0) -> Document:
-    return Document(ObjectKey("", "Service", "default", name), {"says": says}, FileOrigin(str(file), 1))
+PATHS = [Path(name) for name in ("a.yaml", "b.yaml", "c.yaml")]
 
 
-def content(*documents: Document) -> FileContent:
-    return FileContent(None, documents=list(documents))
+def content(path: Path, objects: dict[str, int]) -> FileContent:
+    documents = [
+        Document(ObjectKey("", "Service", "default", name), {"x": value}, FileOrigin(str(path), line))
+        for line, (name, value) in enumerate(objects.items(), start=1)
+    ]
+    return FileContent((1,), documents=documents)
 
 
-def said(documents: object) -> list[tuple[str, int]]:
-    assert isinstance(documents, list | tuple)
-    return [(it.key.name, it.content["says"]) for it in documents]
+def said(merged: Merged) -> list[tuple[str, int, str]]:
+    return [(it.key.name, it.content["x"], str(it.origin)) for it in merged.documents]
 
 
-def test_documents_are_sorted_by_key_whatever_file_they_are_from() -> None:
-    merged = Merging().merge([[A, B]], {A: content(document(A, "z")), B: content(document(B, "a"))}, set(), [])
-
-    assert said(merged.documents) == [("a", 0), ("z", 0)]
-    assert len(merged.changed) == 2
-
-
-def test_a_later_layer_replaces_an_object_of_an_earlier_one() -> None:
-    files = {A: content(document(A, "x", 1)), B: content(document(B, "x", 2))}
-
-    merged = Merging().merge([[A], [B]], files, set(), [])
-
-    assert said(merged.documents) == [("x", 2)]
-    assert merged.problems == ()
+_FILES = st.fixed_dictionaries(
+    {path: st.dictionaries(st.sampled_from("pqrs"), st.integers(0, 2), max_size=3) for path in PATHS}
+)
+_LAYERS = st.sampled_from([(PATHS,), (PATHS[:2], PATHS[2:]), (PATHS[2:], PATHS[:2]), (PATHS[:1], PATHS[1:])])
 
 
-def test_the_same_object_twice_in_a_layer_is_a_problem_and_the_first_stays() -> None:
-    files = {A: content(document(A, "x", 1)), B: content(document(B, "x", 2))}
+@given(st.lists(st.tuples(_FILES, _LAYERS, st.sets(st.sampled_from(PATHS), max_size=1)), min_size=1, max_size=5))
+def test_files_that_change_give_what_they_give_at_once(
+    steps: list[tuple[dict[Path, dict[str, int]], tuple[list[Path], ...], set[Path]]],
+) -> None:
+    merging, files = Merging(), dict[Path, FileContent]()
+    known: dict[str, tuple[str, int, str]] = {}
 
-    merged = Merging().merge([[A, B]], files, set(), [])
+    for objects, layers, leaving in steps:
+        now = {path: content(path, its) for path, its in objects.items()}
+        rewritten = [path for path in PATHS if path in files and now[path] != files[path]]
+        files |= {path: now[path] for path in PATHS if path not in files or path in rewritten}
+        merged = merging.merge(layers, files, frozenset(leaving), rewritten)
+        anew = Merging().merge(layers, files, frozenset(leaving), [])
 
-    assert said(merged.documents) == [("x", 1)]
-    [problem] = merged.problems
-    assert str(problem.origin) == "b.yaml:1"
-    assert "a.yaml:1" in problem.sentence
-
-
-def test_a_file_on_its_way_out_stands_back_for_one_that_has_the_object_now() -> None:
-    files = {A: content(document(A, "x", 1)), B: content(document(B, "x", 2))}
-
-    merged = Merging().merge([[A, B]], files, {A}, [])
-
-    assert said(merged.documents) == [("x", 2)]
-    assert merged.problems == ()
-
-
-def test_a_rewritten_file_changes_what_is_different_and_nothing_else() -> None:
-    merging = Merging()
-    same = document(A, "same")
-    files = {A: content(same, document(A, "x", 1)), B: content(document(B, "y"))}
-    merging.merge([[A, B]], files, set(), [])
-
-    files[A] = content(same, document(A, "x", 2))
-    merged = merging.merge([[A, B]], files, set(), [A])
-
-    assert said(merged.changed) == [("x", 2)]
-    assert merged.gone == ()
-    assert said(merged.documents) == [("same", 0), ("x", 2), ("y", 0)]
-
-
-def test_a_rewritten_file_under_a_later_layer_changes_nothing_that_is_seen() -> None:
-    merging = Merging()
-    files = {A: content(document(A, "x", 1)), B: content(document(B, "x", 2))}
-    merging.merge([[A], [B]], files, set(), [])
-
-    files[A] = content(document(A, "x", 3))
-    merged = merging.merge([[A], [B]], files, set(), [A])
-
-    assert merged.changed == ()
-    assert said(merged.documents) == [("x", 2)]
-
-
-def test_an_object_that_its_file_no_longer_holds_is_gone() -> None:
-    merging = Merging()
-    files = {A: content(document(A, "x"), document(A, "y"))}
-    merging.merge([[A]], files, set(), [])
-
-    files[A] = content(document(A, "y"))
-    merged = merging.merge([[A]], files, set(), [A])
-
-    assert [it.name for it in merged.gone] == ["x"]
-
-
-def test_an_object_that_a_later_layer_no_longer_replaces_is_the_earlier_ones_again() -> None:
-    merging = Merging()
-    files = {A: content(document(A, "x", 1)), B: content(document(B, "x", 2), document(B, "y"))}
-    merging.merge([[A], [B]], files, set(), [])
-
-    files[B] = content(document(B, "y"))
-    merged = merging.merge([[A], [B]], files, set(), [B])
-
-    assert said(merged.changed) == [("x", 1)]
+        assert said(merged) == said(anew)
+        assert merged.problems == anew.problems
+        after = {it[0]: it for it in said(merged)}
+        assert {it.key.name for it in merged.changed} == {name for name, it in after.items() if known.get(name) != it}
+        assert {it.name for it in merged.gone} == known.keys() - after.keys()
+        known = after

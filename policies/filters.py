@@ -30,13 +30,12 @@ ORDER: dict[type, str] = {
 }
 """The types of policies that filters carry out, and their names in `/config_dump`."""
 
-
 P = TypeVar("P")
 
 
-def in_order(policies: Iterable[object], order: Iterable[type] = ORDER) -> tuple[object, ...]:
+def in_order(policies: Iterable[object]) -> tuple[object, ...]:
     """Sort policies. Several of one type keep their order."""
-    places = {it: place for place, it in enumerate(order)}
+    places = {it: place for place, it in enumerate(ORDER)}
     return tuple(sorted(policies, key=lambda policy: places[type(policy)]))
 
 

@@ -1,6 +1,5 @@
 """The filters of a process. A new one is named in `FILTERS`; the order is that of `policies.filters.ORDER`."""
 
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from l4.config.settings import Section
@@ -31,8 +30,8 @@ F = TypeVar("F", bound=Filter[Any])
 class LiveFilters:
     """One filter of each kind, with what it remembers. Without an environment they only decide."""
 
-    def __init__(self, environment: Environment | None = None, filters: Iterable[type[Filter[Any]]] = FILTERS) -> None:
-        self._filters = [it() for it in filters]
+    def __init__(self, environment: Environment | None = None) -> None:
+        self._filters = [it() for it in FILTERS]
         self.by_type: dict[type, Filter[Any]] = {policy: it for it in self._filters for policy in it.types}
         if environment is not None:
             for it in self._filters:

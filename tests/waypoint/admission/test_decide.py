@@ -11,10 +11,14 @@ from policies.fault import Abort, Delay, Fault
 from policies.filters import NO_FILTERS, Filters
 from policies.mirror import Mirror
 from policies.opaque import OpaqueTable
+from policies.rate_limit import Limit, RateLimits, RateRule
 from policies.rewrite import HeaderEdit
 from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
 from waypoint.admission.decide import Decision, decide, edit_request
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+from waypoint.filters.filter import Environment
+from waypoint.filters.live import LiveFilters
+from waypoint.metrics import waypoint_metrics
 
 V1, V2, V3 = (ClusterName(name) for name in ("v1", "v2", "v3"))
 MIRRORED = Filters(policies=(Mirror(V3, 1, 2),))
@@ -59,3 +63,22 @@ def test_the_head_stays_as_it_is_until_it_is_edited() -> None:
     assert head == a_head()
     edit_request(decision, head)
     assert head.headers == [(b"x-a", b"b")]
+
+
+def test_deciding_takes_nothing_out_of_a_bucket() -> None:
+    filters = LiveFilters(Environment(waypoint_metrics("test"), *[None] * 6))  # type: ignore[arg-type]
+    limits = RateLimits("limits", (RateRule("all", "all", Limit(1, 1.0, 1e-9)),))
+    rule = Rule("rule", (WeightedBackend(V1),), Filters(policies=(limits,)))
+    routes = RouteTable([Route(Match(), rule)])
+    destination = Destination(UNKNOWN_SERVICE, 80, AppProtocol.HTTP, routes, OpaqueTable())
+
+    requests = [
+        decide(destination, Peer(None, "127.0.0.1", 1), a_head(), lambda _: 0.5, filters=filters).filtering
+        for _ in range(3)
+    ]
+
+    assert all(it is not None and it.ending is None for it in requests)
+    for it in requests:
+        assert it is not None
+        it.acts[0]()
+    assert [it is not None and it.ending is not None for it in requests] == [False, True, True]

@@ -6,12 +6,17 @@ import pytest
 from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.cors import Cors, OriginPattern
+from policies.fault import Delay, Fault
+from policies.fault_plan import FaultPlan, FaultRule
 from policies.filters import Filters
+from policies.matching import Regex
 from policies.mirror import Mirror
 from policies.opaque import OpaqueTable
+from policies.rate_limit import Limit, RateLimits, RateRule
 from policies.retry import DEFAULT_RETRIES, retries_on_statuses
 from policies.rewrite import HeaderEdit, PathEdit, Redirect, UrlRewrite
 from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
+from policies.selector import HeaderCondition
 from policies.session import SessionPersistence, cluster_mark
 from policies.timeout import Timeouts
 from waypoint.ask.effect import Effect, effect
@@ -19,6 +24,7 @@ from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 
 ONE, TWO = (ClusterName(f"outbound|80||{name}.default.svc.cluster.local") for name in ("one", "two"))
 PEER = Peer(None, "10.0.0.1", 1)
+LIMIT = RateRule("all", "all", Limit(1, 1.0, 1.0), (HeaderCondition(b"x", Regex.parse("a.*")),))
 RULE = Rule("rule", (WeightedBackend(ONE, 1), WeightedBackend(TWO, 3)))
 
 
@@ -48,6 +54,8 @@ def filtered(**filters: object) -> Callable[[Rule], Rule]:
         filtered(rewrite=UrlRewrite(path=PathEdit(b"/b"))),
         filtered(redirect=Redirect(hostname=b"away")),
         filtered(policies=(Mirror(ONE),)),
+        filtered(policies=(RateLimits("limits", (LIMIT,)),)),
+        filtered(policies=(FaultPlan("plan", (FaultRule("0", Fault(Delay(1.0, 0.5))),)),)),
         filtered(policies=(Cors((OriginPattern(b"*"),)),)),
     ],
 )

@@ -1,6 +1,6 @@
 """All that may become of a request, with the shares that chance gives each."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -15,6 +15,8 @@ from policies.route import Match, Route, RouteTable, Rule, WeightedBackend
 from policies.wire_text import header_name
 from waypoint.ask.possibilities import possibilities
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+from waypoint.filters.filter import Answer, Filter, Filtering
+from waypoint.filters.live import ASKING
 
 BACKENDS = (WeightedBackend(ClusterName("v1"), 3), WeightedBackend(ClusterName("v2"), 1))
 
@@ -40,6 +42,34 @@ def test_an_abort_takes_its_share_before_the_backends(fault: Fault | None, share
     found = possibilities(destination, Peer(None, "127.0.0.1", 1), head, now=0.0)
 
     assert {str(it.cluster or (it.error and it.error.status)): pytest.approx(it.share) for it in found} == shares
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """Answers a share of the requests, by a chance that nothing but its filter knows."""
+
+    share: float
+
+
+class Chancy(Filter[Maybe]):
+    types = (Maybe,)
+
+    def request_head(self, policy: Maybe, request: Filtering) -> None:
+        if request.strikes("maybe", policy.share):
+            request.answer(Answer(418, [], "maybe"))
+
+
+def test_whatever_a_filter_leaves_to_chance_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ASKING.by_type, Maybe, Chancy())
+    policies = (Fault(abort=Abort(500, 0.5)), Maybe(0.5))
+    routes = RouteTable([Route(Match(), Rule("rule", BACKENDS, Filters(policies=policies)))])
+    destination = Destination(UNKNOWN_SERVICE, 80, AppProtocol.HTTP, routes, OpaqueTable())
+    head = RequestHead(b"GET", b"app", b"/", b"", Headers())
+
+    found = possibilities(destination, Peer(None, "127.0.0.1", 1), head, now=0.0)
+
+    shares = {str(it.cluster or (it.answer or it.error).status): it.share for it in found}  # type: ignore[union-attr]
+    assert shares == pytest.approx({"500": 0.5, "418": 0.25, "v1": 0.1875, "v2": 0.0625})
 
 
 def test_values_that_are_found_out_for_each_request_leave_the_backends_what_they_are() -> None:

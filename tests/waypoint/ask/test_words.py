@@ -28,7 +28,6 @@ from policies.selector import (
 from policies.session import SessionPersistence
 from policies.timeout import Timeouts
 from waypoint.ask.words import filter_words, match_words, rule_name, rule_words
-from waypoint.config.words import cluster_name, seconds, text
 
 CLUSTER = ClusterName("inbound-vip|9080|http|reviews.default.svc.cluster.local")
 EVERY_FILTER = Filters(
@@ -138,13 +137,3 @@ def test_a_rule_is_called_by_its_object_and_by_its_own_name_if_it_has_one() -> N
     assert rule_name(Rule("default.reviews.1", (), source=source)) == "HTTPRoute default/reviews rules[1]"
     assert rule_name(Rule("canary", (), source=source)) == "HTTPRoute default/reviews rules[1] (canary)"
     assert rule_name(Rule("default", ())) == "default route"
-
-
-def test_what_a_client_sent_cannot_move_the_cursor() -> None:
-    assert text(b"a\x1b[2Jb\xff") == "a\\x1b[2Jb\\xff"
-
-
-def test_clusters_and_times_are_short() -> None:
-    assert cluster_name(CLUSTER) == "reviews.default:9080"
-    assert cluster_name(ClusterName("outbound|443||api.example.com")) == "api.example.com:443"
-    assert [seconds(0.25), seconds(1.5), seconds(60)] == ["250 ms", "1.5 s", "60 s"]

@@ -1,20 +1,26 @@
 """What pods that become ready, and cease to be, cost a waypoint with a large configuration.
 
-    python -m bench.churn [--services 1000] [--routes 5] [--pods 10] [--rate 50] [--seconds 60] [--profile] [--json]
+    python -m bench.churn [--services 1000] [--routes 5] [--pods 10] [--rate 50] [--seconds 60] [--start] [--profile]
+        [--json]
 
 Follows a folder as the program does, in this process: one file for the services and their routes, one for the pods of
-each service. `--profile` prints where the time of a single change goes. Otherwise pods change their readiness at the
-rate, and the figures are: the CPU of following, the time from a file's change to its being live, and how long
-the event loop was held, which is how long a request may wait.
+each service. `--profile` prints where the time of a single change goes. Otherwise another process changes the readiness
+of pods at the rate, and the figures are: the CPU of following, the time from a file's change to its being live, and how
+long the event loop was held, which is how long a request may wait. The CPU of measuring is measured first, and left
+out. What a start takes, and what a pod takes of memory, is measured in processes that do nothing else.
 """
 
 import argparse
 import asyncio
 import cProfile
+import json
 import logging
+import multiprocessing
 import pstats
 import random
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,6 +45,7 @@ from waypoint.process.worker import Parts, assemble
 _NOBODY = ("127.0.0.1", 0)
 _BEAT_SECONDS = 0.002
 _CALM_SECONDS = 5.0
+_WINDOW = 500
 _PROFILED = 5
 _LINES = 45
 
@@ -89,6 +96,7 @@ class _Mesh:
     waiting: set[int] = field(default_factory=set)
 
     def write(self) -> None:
+        self.folder.mkdir()
         self.folder.joinpath("mesh.yaml").write_text("".join(self._services()))
         for service in range(self.services):
             self._write_pods(service)
@@ -98,9 +106,8 @@ class _Mesh:
         self.waiting ^= {pod}
         self._write_pods(pod // self.pods)
 
-    def is_live(self, pod: int, snapshot: Snapshot) -> bool:
-        uid = f"Kubernetes//Pod/default/s{pod // self.pods}-{pod % self.pods}"
-        return snapshot.registry.workloads[uid].is_healthy is (pod not in self.waiting)
+    def is_ready(self, pod: int, snapshot: Snapshot) -> bool:
+        return snapshot.registry.workloads[f"Kubernetes//Pod/default/s{pod // self.pods}-{pod % self.pods}"].is_healthy
 
     def _services(self) -> Iterator[str]:
         yield _AROUND
@@ -182,50 +189,56 @@ async def _profile(mesh: _Mesh) -> None:
 
 
 async def _churn(mesh: _Mesh, rate: float, seconds: float) -> dict[str, dict[str, float]]:
-    waypoint, beats = _Waypoint(mesh.folder), _Beats()
-    started = time.process_time()
-    await waypoint.following.begin()
-    ready = time.process_time() - started
-    waypoint.follow()
-    changed: dict[int, float] = {}
-    delays: list[float] = []
-
-    def is_live(snapshot: Snapshot) -> None:
-        now = time.perf_counter()
-        live = [pod for pod in changed if mesh.is_live(pod, snapshot)]
-        delays.extend(now - changed.pop(pod) for pod in live)
-
-    waypoint.holder.subscribe(is_live)
+    beats = _Beats()
     beating = asyncio.create_task(beats.run())
+    cpu = time.process_time()
+    await asyncio.sleep(_CALM_SECONDS)
+    measuring, control = (time.process_time() - cpu) / _CALM_SECONDS, beats.figures()
+    waypoint = _Waypoint(mesh.folder)
+    await waypoint.following.begin()
+    waypoint.follow()
+    # each pod once, and all are ready before
+    pods = random.Random(1).sample(range(mesh.services * mesh.pods), round(rate * seconds))
+    waiting, live = pods[::-1], dict[int, float]()
+
+    def see(snapshot: Snapshot) -> None:
+        seen = [pod for pod in waiting[-_WINDOW:] if not mesh.is_ready(pod, snapshot)]
+        live.update(dict.fromkeys(seen, time.perf_counter()))
+        waiting[-_WINDOW:] = [pod for pod in waiting[-_WINDOW:] if pod not in live]
+
     await asyncio.sleep(_CALM_SECONDS)
     beats.late = []
     cpu = time.process_time()
     await asyncio.sleep(_CALM_SECONDS)
     idle, calm = (time.process_time() - cpu) / _CALM_SECONDS, beats.figures()
-    cpu, began, dice = time.process_time(), time.perf_counter(), random.Random(1)
-    writing = 0.0
-    while (now := time.perf_counter()) - began < seconds:
-        pod = dice.randrange(mesh.services * mesh.pods)
-        if pod not in changed:
-            changed[pod] = now
-            writing += await asyncio.to_thread(_timed_flip, mesh, pod)
-        await asyncio.sleep(1 / rate)
-    spent, took = time.process_time() - cpu - writing, time.perf_counter() - began
+    waypoint.holder.subscribe(see)
+    log = mesh.folder.parent / "changes.log"
+    writer = multiprocessing.get_context("spawn").Process(target=_change, args=(mesh, pods, rate, log))
+    writer.start()
+    while not log.exists():  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(0.01)
+    beats.late = []
+    cpu, began = time.process_time(), time.perf_counter()
+    while writer.is_alive():  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    spent, took = time.process_time() - cpu, time.perf_counter() - began
     held = beats.figures()
     beating.cancel()
     for _ in range(100):
-        if not changed:
+        if not waiting:
             break
         await asyncio.sleep(0.1)
     await waypoint.close()
-    delays.sort()
+    changed = {int(pod): float(at) for pod, at in map(str.split, log.read_text().splitlines())}
+    delays = sorted(at - changed[pod] for pod, at in live.items())
     return {
-        "at the start": {"CPU s": round(ready, 2)},
-        "idle": {"CPU %": round(idle * 100, 1), **calm},
+        "without a waypoint": {"CPU %": round(measuring * 100, 1), **control},
+        "idle": {"CPU %": round((idle - measuring) * 100, 1), **calm},
         "changing": {
             "changes": len(delays),
-            "never live": len(changed),
-            "CPU %": round(spent / took * 100, 1),
+            "a second": round(len(changed) / took, 1),
+            "never live": len(waiting),
+            "CPU %": round((spent / took - measuring) * 100, 1),
             "live after, median ms": _ms(statistics.median(delays)),
             "live after, p99 ms": _ms(delays[len(delays) * 99 // 100]),
             "held, p99 ms": held["p99 ms"],
@@ -234,11 +247,42 @@ async def _churn(mesh: _Mesh, rate: float, seconds: float) -> dict[str, dict[str
     }
 
 
-def _timed_flip(mesh: _Mesh, pod: int) -> float:
-    """In a thread, because a disk may be slow; the CPU that it takes."""
-    before = time.thread_time()
-    mesh.flip(pod)
-    return time.thread_time() - before
+def _change(mesh: _Mesh, pods: list[int], rate: float, log: Path) -> None:
+    """In a process of its own: change the pods one after the other, and log when."""
+    with log.open("w") as file:
+        began = time.perf_counter()
+        for number, pod in enumerate(pods):
+            time.sleep(max(began + number / rate - time.perf_counter(), 0.0))
+            file.write(f"{pod} {time.perf_counter()}\n")
+            mesh.flip(pod)
+
+
+async def _start(mesh: _Mesh) -> dict[str, float]:
+    waypoint = _Waypoint(mesh.folder)
+    before, cpu = time.perf_counter(), time.process_time()
+    await waypoint.following.begin()
+    took, spent = time.perf_counter() - before, time.process_time() - cpu
+    figures = {"s": round(took, 2), "CPU s": round(spent, 2), "RSS KiB": _rss_kib()}
+    await waypoint.close()
+    return figures
+
+
+def _rss_kib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+
+def _starts(services: int, routes: int, pods: int) -> dict[str, float]:
+    """The same in processes of their own, and with twice the pods: so much more takes a pod."""
+    figures = []
+    for many in (pods, 2 * pods):
+        options = [f"--services={services}", f"--routes={routes}", f"--pods={many}", "--start", "--json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.churn", *options], capture_output=True, check=True, text=True
+        )
+        figures.append(json.loads(done.stdout)["a start"])
+    one, other = figures
+    one["KiB a pod"] = round((other["RSS KiB"] - one["RSS KiB"]) / (services * pods), 1)
+    return one
 
 
 def _ms(seconds: float) -> float:
@@ -252,18 +296,26 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=10, help="for each service")
     parser.add_argument("--rate", type=float, default=50.0, help="changes a second")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--start", action="store_true", help="say what a start takes")
     parser.add_argument("--profile", action="store_true", help="say where the time of one change goes")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="churn-") as folder:
-        mesh = _Mesh(Path(folder), options.services, options.routes, options.pods)
+        mesh = _Mesh(Path(folder, "mesh"), options.services, options.routes, options.pods)
         mesh.write()
         if options.profile:
             uvloop.run(_profile(mesh))
             return
-        print(f"about {options.seconds + 2 * _CALM_SECONDS + 15:.0f} s …", file=sys.stderr)
-        result = uvloop.run(_churn(mesh, options.rate, options.seconds))
+        if options.start:
+            show({"a start": uvloop.run(_start(mesh))}, as_json=options.json)
+            return
+        print(f"about {options.seconds + 3 * _CALM_SECONDS + 60:.0f} s …", file=sys.stderr)
+        result = {
+            "a start": _starts(options.services, options.routes, options.pods),
+            "a start with a route for each service": _starts(options.services, 1, options.pods),
+            **uvloop.run(_churn(mesh, options.rate, options.seconds)),
+        }
     show(result, as_json=options.json)
 
 

@@ -32,9 +32,9 @@ from waypoint.upstream.balancer import prepare as prepare_balancing
 
 log = logging.getLogger(__name__)
 
-_ANALYSIS_REST = 49
+_ANALYSIS_REST = 99
 """How long an analysis is rested from, in its own durations, before another one where only endpoints changed: it takes
-2 % of the CPU at most."""
+1 % of the CPU at most."""
 
 
 @dataclass(frozen=True, slots=True)

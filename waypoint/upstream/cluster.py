@@ -279,4 +279,4 @@ class Cluster:
 
 def _anywhere(endpoint: Endpoint) -> Endpoint:
     """The endpoint's identity regardless of rank, which changes with rules while connections and health stay."""
-    return replace(endpoint, rank=NEAREST)
+    return endpoint if endpoint.rank == NEAREST else replace(endpoint, rank=NEAREST)

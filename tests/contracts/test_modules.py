@@ -32,14 +32,14 @@ def place_of_tests(module: Path) -> Path:
     return Path("tests") / place.parent / f"test_{place.name.strip('_')}.py"
 
 
-def tested_elsewhere() -> dict[str, list[str]]:
+def read_table() -> dict[str, list[str]]:
     """The table: modules, and the tests that cover them."""
     lines = (line.partition("#")[0].split() for line in TABLE.read_text().splitlines())
     return {module.removesuffix(":"): tests for module, *tests in filter(None, lines)}
 
 
 MODULES = list(modules())
-ELSEWHERE = tested_elsewhere()
+ELSEWHERE = read_table()
 
 
 def test_every_module_has_its_test_module_or_says_which_tests_cover_it() -> None:

@@ -75,8 +75,9 @@ class Following:
 
     async def begin(self) -> None:
         """Take what the source says at first."""
+        documents = await self._source.load()
         with paused():
-            self._apply(self._prepare(await self._source.load()))
+            self._apply(self._prepare(documents))
 
     async def watch(self) -> None:
         """Take each change, until cancelled."""

@@ -12,7 +12,7 @@ counts for a moment longer, because it may be about to be replaced; see also `fi
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from l4.config import collector, file_content
@@ -116,7 +116,10 @@ class FolderSource:
             was_endpoints_only = self._is_endpoints_only
             await asyncio.sleep(self._settle_seconds * (_ENDPOINTS_SETTLE if was_endpoints_only else 1))
             if was_endpoints_only:
-                is_changed = await asyncio.to_thread(self._look_again, self._told_files(alerts))
+                told = alerts.take()
+                is_changed = await asyncio.to_thread(self._look_again, told)
+                if is_changed is None:
+                    alerts.put_back(told)
             else:
                 is_changed = await self._look(ANYTHING, alerts)
             if not is_changed and self._is_endpoints_only == was_endpoints_only:
@@ -132,9 +135,8 @@ class FolderSource:
 
     async def _look(self, told: Told, alerts: Alerts) -> bool:
         """Whether anything changed, in the files that were told, else anywhere."""
-        files = await asyncio.to_thread(self._files_in, told)
-        if files is not None:
-            return bool(files) and await asyncio.to_thread(self._look_at_these, files)
+        if told.is_all and (is_new := await asyncio.to_thread(self._look_where_told, told)) is not None:
+            return is_new
         self._surprises.clear()
         is_changed = await asyncio.to_thread(self._refresh)
         if alerts.looked(self._folders(), () if told.paths else [str(it) for it in self._surprises]):
@@ -146,21 +148,15 @@ class FolderSource:
         """Those that have our files in them, or may have."""
         return {str(it) for it in (*self._children, *(it.parent for it in self._paths if it not in self._children))}
 
-    def _told_files(self, alerts: Alerts) -> Collection[Path]:
-        """The files that were told by now; what else was told is told again later."""
-        told = alerts.take()
-        files = self._files_in(told)
-        if files is None:
-            alerts.put_back(told)
-        return files or ()
-
     def _files_in(self, told: Told) -> list[Path] | None:
         """The files that were told; None where something else was told that may matter."""
         if not told.is_all:
             return None
+        self._versions.clear()
         files = []
         for path in map(Path, told.paths):
-            if path in self._files and path not in self._leaving and kind_of(path) is Kind.FILE:
+            kind, self._versions[path] = look(path)
+            if path in self._files and path not in self._leaving and kind is Kind.FILE:
                 files.append(path)
             elif self._may_matter(path):
                 return None
@@ -172,17 +168,18 @@ class FolderSource:
             return True
         if path.parent not in self._children:
             return False  # it only stands beside a file that was named
-        if path.name.startswith("."):
-            return (
-                kind_of(path) is not Kind.FILE or path.is_symlink()
-            )  # a link by which ConfigMaps swap what others show
+        if path.name.startswith("."):  # ConfigMaps swap what their files show by a hidden link
+            return kind_of(path) is not Kind.FILE or path.is_symlink()
         return path.suffix in _SUFFIXES or path in self._listed or kind_of(path) is Kind.FOLDER
 
-    def _look_at_these(self, paths: Iterable[Path]) -> bool:
-        now = self._clock()
-        self._versions.clear()
+    def _look_where_told(self, told: Told) -> bool | None:
+        """None where one must look everywhere."""
+        files = self._files_in(told)
+        if files is None:
+            return None
+        now = self._clock() if files else 0.0
         self._looked_new.clear()
-        changed = [path for path in paths if self._look_at(path, now)]
+        changed = [path for path in files if self._look_at(path, now)]
         return bool(changed)
 
     def _refresh(self) -> bool:
@@ -214,17 +211,17 @@ class FolderSource:
             is_changed |= self._look_at(path, now)
         return is_changed
 
-    def _look_again(self, others: Iterable[Path]) -> bool:
+    def _look_again(self, told: Told) -> bool | None:
         """Look at the files in which something was new the last time; whether it is other than that by now. And at
-        others, of which that doesn't matter yet."""
-        now = self._clock()
-        self._versions.clear()
+        those that were told meanwhile, of which that doesn't matter yet; None where one must look everywhere, too."""
+        now, files = self._clock(), self._files_in(told)
+        self._versions = {path: self._versions[path] for path in files or ()}
         paths = list(self._looked_new)
         self._looked_new.clear()
         changed = [path for path in paths if self._look_at(path, now)]
-        for path in others:
+        for path in files or ():
             self._look_at(path, now)
-        return bool(changed)
+        return bool(changed) if files is not None else None
 
     def _files_of(self, path: Path, before: list[Path]) -> Iterator[Path]:
         """The files of a path that somebody named: while it can't be found, those of before, because a volume that is
@@ -261,7 +258,7 @@ class FolderSource:
                     yield child
 
     def _below_named(self, folder: Path, names: list[str]) -> list[tuple[Path, bool]]:
-        """What is not hidden, and whether it is named like a file of ours. It is looked at four times a second, and
+        """What is not hidden, and whether it is named like a file of ours. It is looked at again and again, and
         seldom differs."""
         known = self._known_children.get(folder)
         if known is not None and known[0] == names:

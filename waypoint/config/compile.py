@@ -204,9 +204,9 @@ class Compilation:
         its = [it for it in (before, after) if it is not None]
         if any(serves(it, self._gateway) or self._own_ip in it.addresses for it in its):
             return True
-        is_as_ready = before is not None and after is not None and _ready(before) == _ready(after)
-        is_called = any(map(self._clusters.is_ours, its))
-        return (self._tells_clients_apart or is_called) and not is_as_ready
+        if not self._tells_clients_apart and not any(map(self._clusters.is_ours, its)):
+            return False
+        return before is None or after is None or _ready(before) != _ready(after)
 
     def _may_reach_others_directly(self, update: Update) -> bool:
         """Whether ports or addresses of a directly called workload may have changed."""

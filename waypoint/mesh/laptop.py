@@ -29,7 +29,7 @@ from waypoint.mesh.supervisor import Supervisor
 RENEW_SECONDS = 8 * 3600.0
 """Certificates are valid for a day; a third of it leaves time for a laptop that sleeps."""
 FOLLOW_SECONDS = 3.0
-"""Time limit for the proxies, which check their files four times a second.
+"""Time limit for the proxies to see that their files have changed.
 
 Exceeding it is not a failure, because a waypoint never learns of pods to which none of its Services routes.
 """

@@ -110,4 +110,4 @@ def test_mesh_up_refuses_a_bad_mapping_and_a_bad_ingress_as_wrong_usage(tmp_path
 
     assert (mapping.returncode, ingress.returncode) == (2, 2)
     assert "missing required field `command`" in mapping.stderr
-    assert "a port between 1 and 65535 is expected" in ingress.stderr
+    assert "instead of a port from 1 to 65535" in ingress.stderr

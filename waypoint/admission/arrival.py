@@ -1,4 +1,4 @@
-"""What is noted of a request for its report, and added to its head, before anything is decided."""
+"""Begin the report of a request and complete its head, before anything is decided."""
 
 from collections.abc import Callable, Mapping
 from random import getrandbits
@@ -16,7 +16,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 def arrive(
     connection: Connection, head: RequestHead, protocol: str, snapshot: Snapshot, destination: Destination | None
 ) -> ExchangeRecord:
-    """Begin the report, and add to the head what every application may rely on."""
+    """Begin the report. Add the headers that every application may rely on."""
     record = ExchangeRecord(
         time(),
         connection.peer,

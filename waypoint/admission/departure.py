@@ -1,4 +1,4 @@
-"""What is added to the head of a request that goes to an endpoint: the times that the endpoint may rely on."""
+"""Add timeouts and the attempt count to the head of a request that goes to an endpoint."""
 
 from policies.attributes import RequestHead
 from policies.retry import DEFAULT_RETRIES, RetryPolicy
@@ -7,7 +7,7 @@ from waypoint.http import grpc
 
 
 def depart(head: RequestHead, rule: Rule, *, is_grpc: bool) -> tuple[RetryPolicy, float | None]:
-    """Complete the head. Gives how attempts are repeated, and the seconds that a gRPC caller waits for the response."""
+    """Complete the head. Return the retry policy, and how many seconds a gRPC caller waits for the response."""
     retries = rule.retry or DEFAULT_RETRIES
     seconds = rule.timeouts.request
     if retries.per_try_timeout is not None and (seconds is None or retries.per_try_timeout < seconds):
@@ -20,7 +20,7 @@ def depart(head: RequestHead, rule: Rule, *, is_grpc: bool) -> tuple[RetryPolicy
 
 
 def _grpc_deadline(head: RequestHead, rule: Rule) -> float | None:
-    """The caller's own deadline counts from its head on, and is passed on no longer than the route's."""
+    """Return the caller's deadline, at most the route's timeout. It counts from the request's head."""
     seconds = grpc.deadline_of(head.headers)
     if seconds is not None and rule.timeouts.request is not None and rule.timeouts.request < seconds:
         seconds = rule.timeouts.request

@@ -2,9 +2,9 @@
 
     external authorization by policies → tokens → decide → the rule's filters → edits
 
-The filters' own order is `policies.filters.ORDER`: limits → the route's external authorization → faults → … . `decide`
-asks them all; what they have to do before the request goes on, they do in the same order afterwards: take from buckets,
-wait for authorizers, delay. Their parts come along: the exchange passes bodies and the response through them.
+The filters have an order of their own, `policies.filters.ORDER`: limits → the route's external authorization → faults
+→ CORS → session → mirrors. `decide` asks all of them. Their acts follow in the same order: take from buckets, wait for
+authorizers, delay. The exchange then passes bodies and the response through their parts.
 
 `steps` is a generator. It yields only what a request has to wait for: a call that has not been made yet. A request that
 waits for nothing reaches its end in one `next()`, without a task. For every other request, one task makes the calls
@@ -115,13 +115,13 @@ class Admission:
         if decision.cluster is not None:
             self.cluster = path.clusters[decision.cluster]
 
-        # The filters: what they have to do before the request goes on. An answer of our own waits, too.
+        # The filters' acts, in their order. An answer of our own waits for them, too.
         if decision.filtering is not None:
             its = decision.filtering
             if its is not filtering:
                 _complete(its, connection, record, protocol)
             its.cluster = self.cluster
-            while (wait := _next_wait(its, path)) is not None:
+            while its.ending is None and (wait := _next_wait(its, path)) is not None:
                 yield wait
             if its.ending is not None:
                 self._refuse(its.ending)
@@ -132,15 +132,16 @@ class Admission:
             edit_request(decision, head)
 
     def _refuse(self, ending: Answer | ExchangeError) -> None:
-        """A filter answers what was decided in another way."""
+        """Replace the decision by a filter's answer."""
         self.decision.end(ending)
         self.cluster = None
         if self.decision.filtering is not None:
             self.decision.filtering.cluster = None
+            self.decision.filtering.acts = ()
 
 
 def _taken(recorder: Recorder, head: RequestHead, destination: Destination | None) -> Taken | None:
-    """What is to be recorded of the head, as the client sent it."""
+    """The head to record, as the client sent it."""
     authentication = destination.authentication if destination is not None else None
     return recorder.take(head, authentication.secret_names if authentication is not None else frozenset())
 
@@ -150,25 +151,27 @@ def _roll(chance: str) -> float:
 
 
 def _complete(filtering: Filtering, connection: Connection, record: ExchangeRecord, protocol: str) -> None:
-    """Add what filters need to act."""
+    """Set what acts and parts need."""
     filtering.authority = connection.authority
     filtering.record = record
     filtering.protocol = protocol
 
 
 def _next_wait(filtering: Filtering, path: DataPath) -> Wait | None:
-    """Let the filters act, up to one that has to wait; None when all have, or when one of them has answered."""
+    """Run the acts, up to one that has to wait. None: all have run, or one has answered."""
     if filtering.wanted:
         found = {name: path.clusters[name] for name in filtering.wanted}
         filtering.clusters = {**filtering.clusters, **found}
         filtering.wanted = ()
-    while filtering.acts and filtering.ending is None:
-        act, *following = filtering.acts
-        filtering.acts = tuple(following)
+    acts = filtering.acts
+    for done, act in enumerate(acts, start=1):
         wait = act()
         if wait is not None:
+            filtering.acts = acts[done:]
             return wait
-    filtering.acts = ()  # each holds the request, and the request holds them
+        if filtering.ending is not None:
+            break
+    filtering.acts = ()  # an act refers to the request, and the request to its acts
     return None
 
 

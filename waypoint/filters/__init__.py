@@ -1,1 +1,1 @@
-"""Services that take part in a request: authorizers, rate limit services, mirrors."""
+"""Filters: steps that requests and responses pass, and the calls that they make to other services."""

@@ -1,4 +1,4 @@
-"""CORS: the filter of HTTPRoute's CORS and of a VirtualService's `corsPolicy`."""
+"""The filter of HTTPRoute's CORS, and of a VirtualService's `corsPolicy`."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ class CrossOrigin(Filter[Cors]):
 
 
 class _Readable(Part):
-    """Lets the page that asked read the response."""
+    """Allows the page to read the response."""
 
     __slots__ = ("_cors", "_origin")
 

@@ -1,6 +1,6 @@
-"""External authorization: the filter of HTTPRoute's ExternalAuth and of AuthorizationPolicies of action CUSTOM. It asks
-an authorizer whether a request may go on, over HTTP or gRPC.
+"""The filter of HTTPRoute's ExternalAuth, and of AuthorizationPolicies of action CUSTOM.
 
+It asks an authorizer, over HTTP or gRPC, whether a request may go on.
 Questions go out like any request of a client's: to a cluster, by mTLS where its endpoints are in the mesh. None is
 waited for longer than the authorizer's timeout, and never longer than the setting `external_auth_seconds`: Istio's
 default of ten minutes would hold as many requests as there are. Nonsense in place of an answer denies even where none
@@ -65,7 +65,7 @@ class Asked:
 
 
 class ExternalAuthorization(Filter[Authorizer | CustomAuthorizers]):
-    """`questions` are under way."""
+    """`questions` is the number of questions under way."""
 
     types = (CustomAuthorizers, Authorizer)
     metrics = (EXTERNAL_AUTH,)

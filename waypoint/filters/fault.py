@@ -1,7 +1,7 @@
-"""Faults on purpose: the filter of a VirtualService's `fault` and of FaultPolicies.
+"""The filter of FaultPolicies, and of a VirtualService's `fault`.
 
-A FaultPolicy's fault comes first; where it has none for a request, the route's own strikes. A plan whose target fails
-too often is given up until somebody changes it (`policies.fault_plan`).
+The FaultPolicy comes first. The route's own fault applies to requests for which the policy has none. A plan whose
+target fails too often stops until somebody changes it (`policies.fault_plan`).
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Faults(Filter[Fault | FaultPlan]):
         self._stopped = environment.metrics.of(STOPPED_FAULTS)
 
     def reconcile(self, policies: Iterable[Fault | FaultPlan]) -> None:
-        """Forget plans that are gone, and the past of those that were changed."""
+        """Forget plans that are gone, and the state of those that changed."""
         before, self._watched = self._watched, {}
         for plan in policies:
             if isinstance(plan, FaultPlan) and plan.stop_when is not None:
@@ -71,7 +71,7 @@ class Faults(Filter[Fault | FaultPlan]):
         return waits(partial(_delay, request, delay_seconds)) if delay_seconds else None
 
     def record(self, plan: FaultPlan, status: int, grpc_status: str) -> None:
-        """How a request ended that was for the plan's target to answer; `status` is 0 when its client left."""
+        """Count the end of a request that was sent to the plan's target. `status` is 0 if the client left."""
         watched = self._watched.get(plan.name)
         if watched is None or watched[1].is_stopped or not status:
             return
@@ -89,7 +89,7 @@ class Faults(Filter[Fault | FaultPlan]):
 
 
 class _Watching(Part):
-    """Counts the answers of a plan's target."""
+    """Counts the responses of a plan's target."""
 
     __slots__ = ("_faults", "_plan", "_request")
 

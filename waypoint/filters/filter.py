@@ -1,14 +1,14 @@
-"""The seam for filters: what a filter is, and what it sees of a request. docs/filters.md shows how to write one.
+"""The interface of filters. docs/filters.md shows how to write one.
 
 A rule has policies: pure values, compiled from the configuration, in the order of `policies.filters.ORDER`. A filter
-carries out the policies of one or a few types. A process has one filter of each kind, so that what a filter remembers
-outlives configurations. A request meets a filter in three ways:
+enforces the policies of one or a few types. A worker has one filter of each kind, so that the filter's state outlives
+configurations. A filter has up to three things to do with a request:
 
-    Filter.request_head    decides, by the request alone. Pure: `waypoint explain` and `waypoint replay` ask the same.
-    Act                    does what has to be done before the request goes on: takes from a bucket, or waits.
-    Part                   follows this one exchange: its bodies, its response, its end.
+    Filter.request_head    decides, by the request alone. It is pure: `waypoint explain` and `waypoint replay` call it.
+    Act                    does what must be done before the request goes on: takes from a bucket, or waits.
+    Part                   follows one exchange: its bodies, its response, its end.
 
-A request whose rule has no policies meets none of this.
+A request whose rule has no policies causes none of this.
 """
 
 import logging
@@ -41,20 +41,20 @@ P = TypeVar("P")
 
 
 class Waiting(Protocol):
-    """The place where a request is held while a filter waits."""
+    """A request that is held while a filter waits."""
 
     async def told_of_body(self, max_bytes: int, *, takes_part: bool) -> bytes | None:
-        """The first `max_bytes` of the request's body; None for a longer one, unless a part of it is taken."""
+        """Return the body, at most `max_bytes` of it. A longer body is None, or its beginning if `takes_part`."""
 
 
 Wait = Callable[[Waiting], Awaitable[None]]
-"""A call that a request waits for. It has not been made yet, so that nothing is left of it if nobody waits."""
+"""A call that a request waits for. It has not been made yet."""
 Act = Callable[[], Wait | None]
-"""What is to be done before the request goes on: at once, or by waiting. It refuses with `Filtering.answer`."""
+"""Something to do before the request goes on. It may return a `Wait`, or answer the request."""
 
 
 def waits(wait: Wait) -> Act:
-    """For what can only be done by waiting."""
+    """Return the act that does nothing but wait."""
     return lambda: wait
 
 
@@ -70,7 +70,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What of the process a filter may use."""
+    """The parts of a worker that filters may use."""
 
     metrics: MeshMetrics
     settings: Settings
@@ -82,11 +82,11 @@ class Environment:
 
 
 class Part:
-    """What a filter does in one exchange after the request's head. What is not overridden costs nothing.
+    """A filter's part in one exchange, after the request's head. The methods do nothing unless overridden.
 
-    Requests pass the parts in the filters' order, responses in the reverse order. The methods must not wait. To refuse,
-    they raise ExchangeError: the client gets it as an answer, or, once its response has begun, a response that is cut.
-    A part that changes a body says so, because the body's length is then known at its end only.
+    Requests pass the parts in the order of the filters, responses in the reverse order. The methods do not wait. To
+    refuse, they raise ExchangeError: the client gets this error, or, if its response has begun, a response that is cut.
+    A part that changes a body must say so, because the length of that body is not known in advance.
     """
 
     __slots__ = ()
@@ -95,55 +95,51 @@ class Part:
     changes_response_body: ClassVar[bool] = False
 
     def forwarded(self) -> None:
-        """The request is about to go to an endpoint, with the head as the endpoint will see it."""
+        """Called before the request goes to an endpoint. The head is the one that the endpoint will get."""
 
     def request_body(self, data: bytes) -> bytes:
         return data
 
     def request_end(self, trailers: Headers) -> bytes:
-        """What is to be sent behind the body."""
+        """Return what to send behind the last piece of the body."""
         return b""
 
     def picker(self, cluster: Cluster) -> Sticky | None:
-        """Who chooses among the endpoints of the cluster, if it is this part."""
+        """Return a picker of the cluster's endpoints, if this part has one."""
 
     def response_head(self, head: ResponseHead, endpoint: Endpoint | None) -> None:
-        """A response's head, with the rule's edits made; an answer of our own has no endpoint."""
+        """Edit the head of a response, after the rule's edits. `endpoint` is None for an answer of our own."""
 
     def response_body(self, data: bytes) -> bytes:
         return data
 
     def response_end(self, trailers: Headers) -> bytes:
-        """What is to be sent behind the body."""
+        """Return what to send behind the last piece of the body."""
         return b""
 
     def end(self, record: ExchangeRecord) -> None:
-        """The exchange is over, however it ended; called once."""
+        """Called once, however the exchange ended."""
 
 
 _NO_CLUSTERS: Mapping[ClusterName, Cluster] = {}
 
 
 class Filtering:
-    """One request on its way through the filters.
+    """One request, as filters see it.
 
-    `destination` is what the request was sent to, `rule` and `backend` are those that the request falls under, as soon
-    as they are known. `clusters` has those that filters want, found at the time of the decision. `odds` is for whoever
-    asks what may become of the request: by which chance, with which share.
+    `rule` and `backend` are set as soon as they are known. `clusters` holds the clusters that filters want, as they are
+    at the time of the decision. `odds` collects the shares of random decisions for `explain`; it is None otherwise.
     """
 
-    # What most requests never change stands in the class: it costs nothing to make.
-    rule: Rule | None = None
+    # What most requests never change stands in the class, where it costs nothing.
     backend: WeightedBackend | None = None
     ending: Answer | ExchangeError | None = None
-    acts: tuple[Act, ...] = ()
-    parts: tuple[Part, ...] = ()
     wanted: tuple[ClusterName, ...] = ()
     granted: tuple[str, ...] = ()
     clusters: Mapping[ClusterName, Cluster] = _NO_CLUSTERS
-    cluster: Cluster | None = None  # that the request goes to; None when it is answered here
-    is_mute = False  # a filter has failed at the response: what is answered now goes without filters
-    # What only acts and parts need; whoever merely asks has none of it.
+    cluster: Cluster | None = None  # where the request goes; None if the waypoint answers
+    is_mute = False  # a filter failed at the response: the answer in its place bypasses the filters
+    # Acts and parts need these; they are not set for `explain`.
     authority = ("", 0)
     protocol = ""
     record: ExchangeRecord | None = None
@@ -168,12 +164,15 @@ class Filtering:
         self.body = body
         self.roll = roll
         self.now = now  # wall-clock time
+        self.rule: Rule | None = None
+        self.acts: tuple[Act, ...] = ()
+        self.parts: tuple[Part, ...] = ()
         self.odds = odds
 
     # -- for the admission -----------------------------------------------------------------------------------------
 
     def run(self, policies: Iterable[object]) -> None:
-        """Have the filters decide, up to one that answers."""
+        """Call `request_head` of the policies' filters, up to one that answers."""
         for policy in policies:
             it = self._filters[type(policy)]
             if self._settled and it in self._settled:
@@ -187,23 +186,23 @@ class Filtering:
     # -- for filters -----------------------------------------------------------------------------------------------
 
     def answer(self, ending: Answer | ExchangeError) -> None:
-        """Answer in the endpoint's place."""
+        """Answer the request in place of the endpoint."""
         self.ending = ending
 
     def attach(self, part: Part) -> None:
-        """Have `part` follow the exchange."""
+        """Let `part` follow the exchange."""
         self.parts += (part,)
 
     def settle(self, filter: "Filter[Any]") -> None:
-        """Of several policies of one filter, the one that is carried out is the last."""
+        """Skip the filter's further policies."""
         self._settled += (filter,)
 
     def want(self, cluster: ClusterName) -> None:
-        """Have the cluster found: acts and parts have it in `clusters`."""
+        """Ask for a cluster. Acts and parts find it in `clusters`."""
         self.wanted += (cluster,)
 
     def strikes(self, chance: str, share: float) -> bool:
-        """Roll whether something happens that happens to a share of the requests."""
+        """Decide at random whether this request is in the given share of requests."""
         if self.odds is not None:
             self.odds[chance] = share
         return self.roll(chance) < share
@@ -221,7 +220,7 @@ class Filtering:
     # -- for the exchange ------------------------------------------------------------------------------------------
 
     def replaced_names(self, *, of_response: bool) -> frozenset[bytes]:
-        """The names of headers that filters have replaced or taken out."""
+        """The names of headers that filters replaced or removed."""
         edits = (edit for edit, is_of_response in self._edited if is_of_response == of_response)
         return frozenset(name for edit in edits for name in edit.replaced_names)
 
@@ -229,7 +228,7 @@ class Filtering:
         return next((it for part in self.parts if (it := part.picker(cluster)) is not None), None)
 
     def forwarded(self) -> Body:
-        """Gives how the end of the body that parts let through is known."""
+        """Tell the parts that the request goes to an endpoint. Return the framing of the body that they pass on."""
         if not self.body.is_empty and any(part.changes_request_body for part in self.parts):
             self.body = STREAMED
         for part in self.parts:
@@ -237,7 +236,7 @@ class Filtering:
         return self.body
 
     def response_framing(self, head: ResponseHead, body: Body) -> Body:
-        """How the end of the body that parts let through is known."""
+        """Return the framing of the body that the parts pass on."""
         if self.is_mute or body.is_empty or not any(part.changes_response_body for part in self.parts):
             return body
         head.headers = [header for header in head.headers if header[0] != b"content-length"]
@@ -270,34 +269,36 @@ class Filtering:
         return rest
 
     def end(self, record: ExchangeRecord) -> None:
-        """A part that fails here harms nobody: the others and the report come all the same."""
+        """Call `end` of all parts, even if one of them fails."""
         for part in self.parts:
             try:
                 part.end(record)
             except Exception:
                 log.exception("%s failed at the end of an exchange", type(part).__qualname__)
-        self.parts = ()  # each may hold the request, and the request holds them
+        self.parts = ()  # a part may refer to the request, and the request to its parts
 
 
 class Filter(Generic[P]):
-    """Carries out the policies of `types`. One is made for each process, and one for whoever asks what would happen:
-    only the former begins."""
+    """Enforces the policies of `types`. Each worker has one, and `explain` has one that never begins."""
 
     types: ClassVar[tuple[type, ...]]
     metrics: ClassVar[tuple[Metric[Any], ...]] = ()
     settings: ClassVar[tuple[type[Section], ...]] = ()
     is_after_edits: ClassVar[bool] = False
-    """Whether it works on the request as the rule has edited it, and is told after that."""
+    """Whether it works on the request as the rule edited it. Its words follow those of the edits."""
 
     def begin(self, environment: Environment) -> None:
-        """Get what acts and parts need."""
+        """Called once, with what acts and parts may use."""
 
     def reconcile(self, policies: Iterable[P]) -> None:
-        """Another configuration is about to be in force: `policies` are those of policy objects of our own kinds."""
+        """Called before each new configuration, with its attached policies of these types. Forget what is gone."""
 
     def request_head(self, policy: P, request: Filtering) -> Act | None:
-        """Decide. Changes nothing but the decision: it may answer, attach a part, and give what is to be done."""
+        """Decide what happens to a request. It may answer the request, attach a part, and return an act.
+
+        It changes nothing else: not the head, and no state of the filter.
+        """
 
     def words(self, policy: P) -> Iterator[str]:
-        """What the policy does, for people: one short line each."""
+        """Describe the policy for people, in short lines."""
         yield f"{type(policy).__name__}"

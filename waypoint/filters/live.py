@@ -1,4 +1,4 @@
-"""The filters of a process. A new one is named in `FILTERS`; the order is that of `policies.filters.ORDER`."""
+"""All filters. A new one is listed in `FILTERS`; the order of filters is `policies.filters.ORDER`."""
 
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Filter[Any])
 
 
 class LiveFilters:
-    """One filter of each kind, with what it remembers. Without an environment they only decide."""
+    """One filter of each kind, with its state. Without an environment they can only decide."""
 
     def __init__(self, environment: Environment | None = None) -> None:
         self._filters = [it() for it in FILTERS]
@@ -38,17 +38,17 @@ class LiveFilters:
                 it.begin(environment)
 
     def of(self, policy: object) -> Filter[Any]:
-        """The filter that carries out the policy."""
+        """Return the filter that enforces the policy."""
         return self.by_type[type(policy)]
 
     def get(self, kind: type[F]) -> F:
         return next(it for it in self._filters if isinstance(it, kind))
 
     def reconcile(self, snapshot: Snapshot) -> None:
-        """Call it before the snapshot is in force."""
+        """Tell the filters of a new configuration, before it is in force."""
         for it in self._filters:
             it.reconcile([policy for policy in snapshot.policies if type(policy) in it.types])
 
 
 ASKING = LiveFilters()
-"""For whoever asks what would become of a request."""
+"""The filters of `explain` and `replay`."""

@@ -1,5 +1,4 @@
-"""Mirrors: the filter of HTTPRoute's RequestMirror and of a VirtualService's `mirrors`. Copies of requests go to
-another cluster; `mirrored` carries one copy."""
+"""The filter of HTTPRoute's RequestMirror, and of a VirtualService's `mirrors`. `mirrored` carries one copy."""
 
 from collections.abc import Iterator
 
@@ -14,7 +13,7 @@ from waypoint.telemetry.exchanges import ExchangeRecord
 
 
 class Mirroring(Filter[Mirror]):
-    """`count` copies are under way."""
+    """`count` is the number of copies under way."""
 
     types = (Mirror,)
     settings = (MirrorSettings,)
@@ -36,7 +35,7 @@ class Mirroring(Filter[Mirror]):
 
 
 class _Copy(Part):
-    """Sends the copy what the endpoint gets. An upgraded connection is not copied."""
+    """Gives the copy what the endpoint gets. Upgraded connections are not copied."""
 
     __slots__ = ("_copy", "_mirror", "_mirroring", "_request")
 

@@ -1,5 +1,5 @@
-"""Rate limits: the filter of RateLimitPolicies. It takes from the process's own buckets, or asks a service that counts
-for all replicas."""
+"""The filter of RateLimitPolicies. It takes from buckets of the worker, or asks a service that counts for all
+replicas."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ class RateLimiting(Filter[RateLimits]):
         self._asked = environment.metrics.of(RATE_LIMIT_SERVICE)
 
     def reconcile(self, policies: Iterable[RateLimits]) -> None:
-        """Forget rules and services that are gone; buckets keep their level."""
+        """Forget rules and services that are gone. Other buckets keep their level."""
         all_limits = list(policies)
         self._buckets.keep(rule.bucket for limits in all_limits for rule in limits.rules)
         services = {limits.service for limits in all_limits}
@@ -53,7 +53,7 @@ class RateLimiting(Filter[RateLimits]):
         return waits(partial(self._ask, policy, measured, told, request))
 
     def _take(self, limits: RateLimits, told: "_Told", request: Filtering) -> None:
-        """Take what the request costs out of its buckets."""
+        """Take a token from each bucket of the request."""
         quota = told.quota = self._buckets.take(limits, request.head, request.peer, time.monotonic())
         if quota is None:
             return
@@ -94,7 +94,7 @@ class RateLimiting(Filter[RateLimits]):
 
 
 class _Told(Part):
-    """Tells the client what is left to it."""
+    """Tells the client how much of its limit is left."""
 
     __slots__ = ("quota",)
 

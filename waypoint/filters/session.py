@@ -1,8 +1,7 @@
-"""Session persistence: the filter of a rule's `sessionPersistence`. What its token names is where the request goes, as
-long as that is there.
+"""The filter of a rule's `sessionPersistence`. The session's token chooses the backend and its endpoint.
 
-A Service's session persistence and a key for hashing belong to the cluster: they choose among its endpoints, and no
-backend. `sticky` has both.
+A Service's session persistence and consistent hashing belong to the cluster: they choose only the endpoint. `sticky`
+covers both.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ class Sessions(Filter[SessionPersistence]):
 
 
 class _Kept(Part):
-    """Chooses the session's endpoint."""
+    """Chooses the endpoint of the session."""
 
     __slots__ = ("_head", "_policy", "_rule", "_tokens")
 
@@ -49,7 +48,7 @@ class _Kept(Part):
 def sticky(
     cluster: Cluster, rule: Rule, head: RequestHead, peer: Peer, now: float, new_key: Callable[[], bytes]
 ) -> Sticky | None:
-    """Who chooses among the endpoints of a cluster by what the client has brought; None when nobody does."""
+    """Return the picker for a cluster's own sessions or hashing, if the cluster has any."""
     policy, source = cluster.config.session, cluster.config.balancing.key
     if policy is not None:
         return Session(policy, rule.scope, policy.find(head, now), cluster, is_secure=_is_secure(head))
@@ -57,7 +56,7 @@ def sticky(
 
 
 def _kept(rule: Rule, tokens: tuple[Token, ...]) -> WeightedBackend | None:
-    """The backend that a session is with, even when its weight is 0 by now."""
+    """Return the session's backend, even if its weight is 0 now."""
     for token in tokens:
         for backend in rule.backends:
             if backend.cluster is not None and cluster_mark(rule.scope, backend.cluster) == token.cluster:

@@ -1,4 +1,4 @@
-"""The kinds of `pywaypoint.dev` that are attached to rules, and carried out by filters. `ATTACHED` names them all."""
+"""The kinds of `pywaypoint.dev` that attach to rules and that filters enforce. `ATTACHED` lists them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Compile = Callable[[Resource[Any], Target, Report], object]
 
 @dataclass(frozen=True, slots=True)
 class Compiling:
-    """What kinds are compiled with. `gateway` is (namespace, name) of ours."""
+    """The inputs of a kind's compiler. `gateway` is the (namespace, name) of our Gateway."""
 
     registry: Registry
     gateway: tuple[str, str]

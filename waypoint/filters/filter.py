@@ -86,7 +86,8 @@ class Part:
 
     Requests pass the parts in the order of the filters, responses in the reverse order. The methods do not wait. To
     refuse, they raise ExchangeError: the client gets this error, or, if its response has begun, a response that is cut.
-    A part that changes a body must say so, because the length of that body is not known in advance.
+    A part that changes a body must say so, because the length of that body is not known in advance. What follows an
+    upgrade, such as a WebSocket's bytes, is no body.
     """
 
     __slots__ = ()
@@ -143,6 +144,7 @@ class Filtering:
     authority = ("", 0)
     protocol = ""
     record: ExchangeRecord | None = None
+    _is_opaque = False  # after an upgrade: the bytes are no bodies
     _settled: "tuple[Filter[Any], ...]" = ()
     _edited: tuple[tuple[HeaderEdit, bool], ...] = ()
 
@@ -229,7 +231,8 @@ class Filtering:
 
     def forwarded(self) -> Body:
         """Tell the parts that the request goes to an endpoint. Return the framing of the body that they pass on."""
-        if not self.body.is_empty and any(part.changes_request_body for part in self.parts):
+        self._is_opaque = self.body.is_opaque
+        if not self.body.is_empty and not self._is_opaque and any(part.changes_request_body for part in self.parts):
             self.body = STREAMED
         for part in self.parts:
             part.forwarded()
@@ -237,19 +240,22 @@ class Filtering:
 
     def response_framing(self, head: ResponseHead, body: Body) -> Body:
         """Return the framing of the body that the parts pass on."""
-        if self.is_mute or body.is_empty or not any(part.changes_response_body for part in self.parts):
+        self._is_opaque = body.is_opaque
+        if self.is_mute or body.is_empty or body.is_opaque:
+            return body
+        if not any(part.changes_response_body for part in self.parts):
             return body
         head.headers = [header for header in head.headers if header[0] != b"content-length"]
         return STREAMED
 
     def request_body(self, data: bytes) -> bytes:
-        for part in self.parts:
+        for part in self.parts if not self._is_opaque else ():
             data = part.request_body(data)
         return data
 
     def request_end(self, trailers: Headers) -> bytes:
         rest = b""
-        for part in self.parts:
+        for part in self.parts if not self._is_opaque else ():
             rest = (part.request_body(rest) if rest else b"") + part.request_end(trailers)
         return rest
 
@@ -258,13 +264,13 @@ class Filtering:
             part.response_head(head, endpoint)
 
     def response_body(self, data: bytes) -> bytes:
-        for part in reversed(self.parts) if not self.is_mute else ():
+        for part in reversed(self.parts) if not self.is_mute and not self._is_opaque else ():
             data = part.response_body(data)
         return data
 
     def response_end(self, trailers: Headers) -> bytes:
         rest = b""
-        for part in reversed(self.parts) if not self.is_mute else ():
+        for part in reversed(self.parts) if not self.is_mute and not self._is_opaque else ():
             rest = (part.response_body(rest) if rest else b"") + part.response_end(trailers)
         return rest
 
@@ -275,7 +281,7 @@ class Filtering:
                 part.end(record)
             except Exception:
                 log.exception("%s failed at the end of an exchange", type(part).__qualname__)
-        self.parts = ()  # a part may refer to the request, and the request to its parts
+        self.acts, self.parts = (), ()  # they may refer to the request, as it does to them
 
 
 class Filter(Generic[P]):

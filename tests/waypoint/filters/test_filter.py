@@ -22,6 +22,7 @@ from tests.kit.aio import run
 from tests.kit.mesh import Mesh, settled
 from tests.kit.origin import Origin, answering, hang, origin, scripted
 from tests.waypoint.test_exchange import Setting, body, status
+from tests.waypoint.test_websocket import UPGRADE
 from waypoint.admission.decide import decide
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 from waypoint.errors import PayloadTooLarge
@@ -110,6 +111,30 @@ def test_a_filter_changes_both_bodies_and_their_lengths(tmp_path: Path, monkeypa
         assert _joined(seen.heads[1]) == b"HELLO!"
 
     run(scenario())
+
+
+def test_what_follows_an_upgrade_is_no_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        upgraded = (
+            b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        )
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % upgraded)
+        while data := await reader.read(100):
+            writer.write(data)
+
+    async def scenario() -> bytes:
+        async with probed(tmp_path, Probe(part=Shout), monkeypatch=monkeypatch, handler=echo) as (it, authority, _):
+            reader, writer = await it.tunnel(authority)
+            writer.write(UPGRADE)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert status(head) == 101
+            writer.write(b"hello")
+            echoed = await reader.readexactly(5)
+            writer.close()
+            return echoed
+
+    assert run(scenario()) == b"hello"
 
 
 def _joined(chunks: bytes) -> bytes:

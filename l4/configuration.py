@@ -1,4 +1,4 @@
-"""What an operator sees of the configuration that is live: in readiness, in the log, and in the metrics."""
+"""Report the live configuration to operators: in readiness, the log and metrics."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ from l4.telemetry.process_log import EACH
 
 
 class ConfigurationReport:
-    """Each problem, each lack, and each kind that is not read, is logged once."""
+    """Logs each problem, each lack, and each ignored kind once."""
 
     def __init__(self, log: logging.Logger, readiness: Readiness, metrics: MeshMetrics) -> None:
         self._log = log
@@ -26,7 +26,7 @@ class ConfigurationReport:
     def tell(
         self, taken: Taken, problems: Collection[Problem], lack: str, ignored: Mapping[str, int] | None = None
     ) -> None:
-        """`lack` says why there is nothing to serve, if so; `ignored` counts the objects of kinds that are not read."""
+        """`lack` says why there is nothing to serve, or is empty. `ignored` counts objects of unread kinds."""
         readiness = self._readiness
         readiness.concern("configuration", lack)
         readiness.concern("configuration source", concern(taken.doubts))

@@ -1,7 +1,7 @@
-"""How both programs start and end.
+"""Start and end of both programs.
 
-The event loop is uvloop's, and standard error is a log that nobody waits for. What makes starting impossible ends the
-process with one sentence and exit status 1.
+They use uvloop, and a non-blocking log on standard error. If a program cannot start, it prints one sentence and exits
+with status 1.
 """
 
 import logging
@@ -29,7 +29,7 @@ _CANNOT_START: tuple[type[Exception], ...] = (
 
 
 def run(name: str, main: Callable[[ProcessLog], Coroutine[Any, Any, None]], *cannot_start: type[Exception]) -> None:
-    """Run `main` until it returns. The exceptions `cannot_start`, and those of l4, say why starting is impossible."""
+    """Run `main` until it returns. `cannot_start`, in addition to l4's own, are exceptions that prevent starting."""
     reasons = _CANNOT_START + cannot_start
     with ProcessLog() as process_log:
         logging.getLogger("hpack").setLevel(logging.WARNING)

@@ -79,7 +79,7 @@ class Authorizer:
 
 @dataclass(frozen=True, slots=True)
 class CustomAuthorizers:
-    """The authorizers that AuthorizationPolicies of action CUSTOM name, by the name of their provider."""
+    """The authorizers that CUSTOM AuthorizationPolicies name, by provider."""
 
     by_name: Mapping[str, Authorizer]
 

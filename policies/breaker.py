@@ -1,16 +1,16 @@
-"""Ask a service less while it fails, and spare those who would wait for it.
+"""A circuit breaker for services that policies call, so that requests do not wait for a failing service.
 
-After a few failures in a row only one question a second is asked, until one is answered.
+After several consecutive failures, only one question per second is sent, until one is answered.
 """
 
 MAX_OPEN = 1024
-"""Questions that may be open at once."""
+"""Maximum number of concurrent questions."""
 _MAX_FAILURES = 5
 _PAUSE_SECONDS = 1.0
 
 
 class Breaker:
-    """Times are those of a clock that never goes back."""
+    """Times come from a monotonic clock."""
 
     __slots__ = ("_failures", "_open", "_paused_until")
 
@@ -20,7 +20,7 @@ class Breaker:
         self._paused_until = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether the service may be asked; each question that is allowed ends with `release`."""
+        """Whether the service may be called. Each allowed question ends with `release`."""
         if self._open >= MAX_OPEN:
             return False
         if self._failures >= _MAX_FAILURES:

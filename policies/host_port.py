@@ -1,6 +1,6 @@
-"""How an address and a port are written together."""
+"""Format an address with a port."""
 
 
 def host_port(host: str, port: int) -> str:
-    """`HOST:PORT`, with brackets around an IPv6 address."""
+    """Return `HOST:PORT`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

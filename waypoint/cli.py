@@ -1,8 +1,7 @@
-"""The `waypoint` command: its subcommands are in `waypoint/commands`, grouped by what they do.
+"""The `waypoint` command. Its subcommands are in `waypoint/commands`, grouped by purpose.
 
-Each subcommand imports what it runs only when it runs, so that `--help` answers at once.
-
-Exit status: 0 done, 1 it could not be done, 2 it was asked for in a wrong way.
+A subcommand imports what it runs only when it runs, so that `--help` is fast. Exit status: 0 success, 1 failure, 2
+wrong usage.
 """
 
 import click

@@ -1,4 +1,4 @@
-"""What exchanges share: the parts of the process, and the inner connection they came on."""
+"""State that exchanges share: process-wide parts, and the inner connection of an exchange."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class DataPath:
-    """What every exchange of this process shares. `exchanges` counts those under way, and `max_exchanges` bounds them:
-    0 while memory is scarce."""
+    """Parts shared by all exchanges of a worker.
+
+    `exchanges` is the number of active exchanges, and `max_exchanges` its limit, which is 0 while memory is scarce.
+    """
 
     holder: Holder[Snapshot]
     clusters: Clusters
@@ -43,7 +45,7 @@ class DataPath:
     exchanges: int = 0
     recorder: Recorder | None = None
     opaque: "dict[Copy, tuple[Connection, str]]" = field(default_factory=dict)
-    """The joined bytes that pass, with the server name that their client asked for."""
+    """Active opaque connections, with the server name that the client requested."""
     max_exchanges: int = field(init=False)
     upstream: UpstreamSettings = field(init=False)
     deadlines: Deadlines = field(init=False)
@@ -55,7 +57,7 @@ class DataPath:
 
 
 class Connection:
-    """What the exchanges of one inner connection share: who is at the other end, and where it meant to go."""
+    """State shared by the exchanges of one inner connection: the peer and the CONNECT authority."""
 
     __slots__ = ("_baggage", "_labels", "_snapshot", "authority", "path", "peer")
 
@@ -68,7 +70,7 @@ class Connection:
         self._labels = WorkloadLabels()
 
     def source(self, snapshot: Snapshot) -> WorkloadLabels:
-        """The client workload as the snapshot knows it."""
+        """The client workload according to the snapshot."""
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._labels = self.path.telemetry.sources.find(self.peer, snapshot.registry, self._baggage)

@@ -1,7 +1,7 @@
-"""Every way in which an exchange can fail: its status, response flag, detail and body, as Envoy's router gives them.
+"""All errors of an exchange, with status, response flag, detail and body as in Envoy's router.
 
-Raise or pass these, never a status: `replies.local_reply` renders any of them. Bodies and details are byte for byte
-what Envoy sends (dashboards and tests of others match on them).
+Raise or pass these instead of statuses; `replies.local_reply` renders them. Bodies and details are byte for byte those
+of Envoy, because dashboards and tests match on them.
 """
 
 from policies.attributes import Header, Headers
@@ -15,9 +15,9 @@ _RESOURCE_EXHAUSTED = 8
 
 
 class ExchangeError(Exception):
-    """`status` goes to the client, the rest to the access log; `reason` says more to an operator.
+    """`status` goes to the client, the rest to the access log. `reason` explains the error to an operator.
 
-    `limit` is what the refusal is counted under: the name of the setting that was exceeded, where that is why.
+    `limit` is the label under which the refusal is counted: the name of the exceeded setting, if there is one.
     """
 
     status = 500
@@ -27,7 +27,7 @@ class ExchangeError(Exception):
     body = b""
     headers: tuple[Header, ...] = ()
     grpc_status: int | None = None
-    """For clients that speak gRPC; None: the one that `status` stands for."""
+    """Status for gRPC clients. None: the one that `status` maps to."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class ExchangeError(Exception):
 
 
 class BadRequest(ExchangeError):
-    """The request could mean two things, or nothing: the connection ends with the answer."""
+    """The request is ambiguous or invalid. The connection ends with the response."""
 
     status = 400
     flag = ResponseFlag.DOWNSTREAM_PROTOCOL_ERROR
@@ -49,7 +49,7 @@ class BadRequest(ExchangeError):
 
 
 class InternalFailure(ExchangeError):
-    """A fault of the program itself met this request. `reason` names it; its trace is in the log."""
+    """A bug affected this request. `reason` names the exception; its trace is in the log."""
 
     limit = "internal_failure"
     flag = ResponseFlag.LOCAL_RESET
@@ -57,8 +57,7 @@ class InternalFailure(ExchangeError):
 
 
 class UnwritableHead(ExchangeError):
-    """A rule, an authorizer or the program made a head of what must not be written; `message` is which of the two. It
-    is not written."""
+    """A rule, an authorizer or a bug produced a head that must not be written. `message` is `request` or `response`."""
 
     limit = "unwritable_head"
     flag = ResponseFlag.LOCAL_RESET
@@ -75,7 +74,7 @@ class RouteNotFound(ExchangeError):
 
 
 class BackendNotFound(ExchangeError):
-    """The rule names a backend that does not exist or may not be used."""
+    """The rule refers to a backend that does not exist or may not be used."""
 
     status = 500
     flag = ResponseFlag.NO_CLUSTER_FOUND
@@ -108,7 +107,7 @@ class RequestTimeout(ExchangeError):
 
 
 class StreamStalled(ExchangeError):
-    """The client takes nothing of what waits for it."""
+    """The client does not read its response."""
 
     limit = "stall_seconds"
     status = 408
@@ -118,7 +117,7 @@ class StreamStalled(ExchangeError):
 
 
 class Overloaded(ExchangeError):
-    """`limit` is the setting whose bound has been reached."""
+    """A limit was reached; `limit` is its setting."""
 
     status = 503
     flag = ResponseFlag.UPSTREAM_OVERFLOW
@@ -126,12 +125,12 @@ class Overloaded(ExchangeError):
     body = b"envoy overloaded"
 
     def __init__(self, limit: str) -> None:
-        super().__init__(f"{limit} is reached")
+        super().__init__(f"the limit {limit} is reached")
         self.limit = limit
 
 
 class Denied(ExchangeError):
-    """By AuthorizationPolicies; `reason` says which in a sentence."""
+    """Denied by AuthorizationPolicies. `reason` names the policy."""
 
     status = 403
     body = b"RBAC: access denied"
@@ -153,20 +152,20 @@ class NotAuthorized(ExchangeError):
 
 
 class ExternallyDenied(ExchangeError):
-    """An authorizer says no, in its own words."""
+    """An authorizer denied the request with this response."""
 
     flag = ResponseFlag.UNAUTHORIZED_EXTERNAL_SERVICE
     detail = "ext_authz_denied"
 
     def __init__(self, status: int, headers: Headers, body: bytes) -> None:
-        super().__init__("an authorizer said no")
+        super().__init__("an authorizer denied the request")
         self.status = status
         self.headers = tuple(headers)
         self.body = body
 
 
 class PayloadTooLarge(ExchangeError):
-    """An authorizer is to be told the whole body, and can't be."""
+    """An authorizer needs the whole body, which is too large."""
 
     status = 413
     detail = "request_payload_too_large"
@@ -179,13 +178,13 @@ class FaultInjected(ExchangeError):
     body = b"fault filter abort"
 
     def __init__(self, abort: Abort) -> None:
-        super().__init__("a fault was asked for")
+        super().__init__("a fault was injected")
         self.status = abort.status
         self.grpc_status = abort.grpc_status
 
 
 class RateLimited(ExchangeError):
-    """`is_resource_exhausted` is what gRPC calls it; else it is UNAVAILABLE, as in Envoy."""
+    """With `is_resource_exhausted`, gRPC clients get RESOURCE_EXHAUSTED; otherwise UNAVAILABLE, as in Envoy."""
 
     status = 429
     flag = ResponseFlag.RATE_LIMITED
@@ -204,14 +203,14 @@ class RateLimited(ExchangeError):
 
 
 class RateLimitServiceFailed(ExchangeError):
-    """It did not answer in time, and its policy lets nothing pass without it."""
+    """The rate limit service did not answer in time, and the policy fails closed."""
 
     flag = ResponseFlag.RATE_LIMIT_SERVICE_ERROR
     detail = "rate_limiter_error"
 
 
 class NotAuthenticated(ExchangeError):
-    """The request's token is not accepted. `challenge` is the value of `www-authenticate`."""
+    """The request's token was rejected. `challenge` is the value of `www-authenticate`."""
 
     def __init__(self, failure: Failure, challenge: bytes) -> None:
         super().__init__(failure.value)
@@ -227,8 +226,7 @@ class UpgradeRefused(ExchangeError):
 
 
 class UpstreamOverflow(ExchangeError):
-    """The destination has as much under way as its circuit breaker allows. Nobody is asked again, and no endpoint is to
-    blame."""
+    """The destination's circuit breaker is open. There is no retry, and no endpoint is at fault."""
 
     status = 503
     flag = ResponseFlag.UPSTREAM_OVERFLOW
@@ -242,7 +240,7 @@ class UpstreamOverflow(ExchangeError):
 
 
 class AttemptFailed(ExchangeError):
-    """One attempt at one endpoint did not bring a whole response; retries are decided by its `ending`."""
+    """One attempt brought no complete response. `ending` determines retries."""
 
     status = 503
     reset_reason = ""
@@ -266,8 +264,11 @@ class AttemptFailed(ExchangeError):
 
 
 class UpstreamConnectFailed(AttemptFailed):
-    """TCP, TLS or CONNECT failed: nothing was delivered. `is_ours`: because of our own certificate or configuration, or
-    a policy, so that it says nothing about whether the endpoint can be reached."""
+    """TCP, TLS or CONNECT failed; nothing was delivered.
+
+    `is_ours`: the reason is our own certificate or configuration, or a policy, so it says nothing about the endpoint's
+    reachability.
+    """
 
     flag = ResponseFlag.UPSTREAM_CONNECTION_FAILURE
     reset_reason = "remote connection failure"
@@ -283,7 +284,7 @@ class UpstreamConnectFailed(AttemptFailed):
 
 
 class UpstreamClosed(AttemptFailed):
-    """The connection ended before the response was whole."""
+    """The connection ended before the response was complete."""
 
     flag = ResponseFlag.UPSTREAM_CONNECTION_TERMINATION
     reset_reason = "connection termination"
@@ -299,7 +300,7 @@ class UpstreamReset(AttemptFailed):
 
 
 class AttemptTimeout(AttemptFailed):
-    """No response within the time that one attempt has."""
+    """There was no response within the time limit of one attempt."""
 
     status = 504
     flag = ResponseFlag.UPSTREAM_REQUEST_TIMEOUT
@@ -309,7 +310,7 @@ class AttemptTimeout(AttemptFailed):
 
 
 class UpstreamProtocolError(AttemptFailed):
-    """The response breaks HTTP's rules: it is not passed on, the connection is not used again."""
+    """The response is invalid. It is not forwarded, and the connection is not reused."""
 
     status = 502
     flag = ResponseFlag.UPSTREAM_PROTOCOL_ERROR
@@ -322,5 +323,5 @@ class UpstreamProtocolError(AttemptFailed):
 
 def _why_denied(verdict: Verdict) -> str:
     if verdict.rule is None:
-        return "there are policies that allow, and none of them allows this"
-    return f"denied by AuthorizationPolicy {verdict.rule.policy}, by {verdict.rule.name}"
+        return "there are ALLOW policies, but none allows this"
+    return f"denied by AuthorizationPolicy {verdict.rule.policy}, rule {verdict.rule.name}"

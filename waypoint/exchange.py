@@ -1,15 +1,14 @@
-"""One request and its response through the waypoint, from head to last byte. The file to read first.
+"""One request and its response, from the head to the last byte. Read this file first.
 
     client ──▶ Downstream ──▶ Exchange ──▶ Attempts ──▶ Upstream ──▶ endpoint
            ◀──            ◀──          ◀──────────────
 
-`start` has the request admitted (`admission.order`: the policies, in their order), and carries out what was decided;
-`Attempts` finds an endpoint and sends; the response comes back through `response_*`, and `_finish` reports the
-exchange, exactly once, however it ended. Bodies stream in both directions: a side that is slow pauses the other.
-Nothing here parses, matches, chooses or retries.
+`start` lets `admission.order` apply the policies, and carries out the decision. `Attempts` selects an endpoint and
+sends. The response comes back through `response_*`. `_finish` reports the exchange exactly once, however it ends.
+Bodies stream in both directions; a slow side pauses the other. Nothing here parses, matches, balances or retries.
 
-There is no task per request: everything is pushed, from the socket that has bytes to the socket that takes them. Only a
-request that waits for a policy has a task, until it goes on.
+There is no task per request: data is pushed from the socket that receives to the socket that sends. Only a request that
+waits for a policy has a task, until it continues.
 """
 
 import asyncio
@@ -43,12 +42,12 @@ from waypoint.upstream.events import FLAGS, ClusterEvent
 
 log = logging.getLogger(__name__)
 
-_BODILESS = frozenset({204, 304})  # RFC 9110 section 6.4.1; there is no 1xx among our own
+_BODILESS = frozenset({204, 304})  # RFC 9110 section 6.4.1; local responses are never 1xx
 T = TypeVar("T")
 
 
 class Exchange:
-    """Takes the request (`events.RequestSink`) and the response (`attempts.AttemptSink`)."""
+    """Receives the request (`events.RequestSink`) and the response (`attempts.AttemptSink`)."""
 
     __slots__ = (
         "_admission",
@@ -85,7 +84,7 @@ class Exchange:
     # -- the request -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Route, and begin the first attempt."""
+        """Admit the request, and start the first attempt."""
         path = self._path
         path.exchanges += 1
         snapshot = path.holder.current
@@ -165,7 +164,7 @@ class Exchange:
             self._give_up(denial)
 
     def downstream_lost(self) -> None:
-        """The client is gone: stop the work that was done for it."""
+        """The client has disconnected: stop working for it."""
         record = self._record
         record.flags += (ResponseFlag.DOWNSTREAM_CONNECTION_TERMINATION,)
         record.detail = "downstream_remote_disconnect"
@@ -248,7 +247,7 @@ class Exchange:
         self._downstream.resume_request()
 
     def attempt_failed(self, error: ExchangeError) -> None:
-        """The attempt broke off: before the response there may be another, after it the client must see the break."""
+        """The attempt failed. Before the response, there may be another; after it, the client must see the failure."""
         record = self._record
         if record.status == 0 and self._attempts is not None:
             self._attempts.failed(error)
@@ -266,7 +265,7 @@ class Exchange:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
-        """Do with an admitted request what was decided."""
+        """Carry out the decision on an admitted request."""
         admission = self._admission
         decision = admission.decision
         if admission.cluster is not None:
@@ -277,7 +276,7 @@ class Exchange:
             self._reply(decision.error)
 
     def _hold(self, steps: Steps, wait: Wait) -> None:
-        """Keep the client back until one task has seen the request through."""
+        """Pause the client until a task has admitted the request."""
         held = self._admission.held = Held(self._downstream, self._head, self._body)
         self._downstream.pause_request()
         held.task = self._path.spawn(self._see_through(steps, wait, held))
@@ -290,12 +289,12 @@ class Exchange:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            self._failed(error)  # something that it waited for was cancelled
+            self._failed(error)  # an awaited operation was cancelled
         except Exception as error:
             self._stopped(error)
 
     def _go_on(self) -> None:
-        """The wait is over: carry out what was decided, with what has arrived meanwhile."""
+        """The wait has ended: carry out the decision, with the data that arrived in the meantime."""
         held, self._admission.held = self._admission.held, None
         self._carry_out()
         if self._is_over or held is None:
@@ -307,19 +306,19 @@ class Exchange:
             self._pass_on_end(held.trailers)
 
     def _failed(self, error: BaseException) -> None:
-        """The program itself failed, wherever: log the trace, and answer, or cut the response that is under way."""
+        """A bug caused an exception: log the trace, and answer, or cut the active response."""
         record = self._record
         target = record.original_target.decode("latin-1")
-        log.error("%s %s failed inside of the waypoint", record.method.decode("latin-1"), target, exc_info=error)
+        log.error("internal error during %s %s", record.method.decode("latin-1"), target, exc_info=error)
         try:
             self._give_up(InternalFailure(f"{type(error).__name__}: {error}"))
-        except Exception:  # what failed stands in the way of the answer, too
-            log.exception("and it can't be answered: its connection or stream is reset")
+        except Exception:  # the same error may prevent the response
+            log.exception("no response can be sent either; the connection or stream is reset")
             self._cut()
             self._downstream.reset()
 
     def _forward(self, cluster: Cluster) -> None:
-        """Send the head that was decided on, with what every application may rely on."""
+        """Send the head to the cluster, with the headers that every application gets."""
         path, head, record = self._path, self._head, self._record
         if cluster.branches is not None:
             registry = path.holder.current.registry
@@ -357,21 +356,23 @@ class Exchange:
             return b""
 
     def _stopped(self, error: Exception) -> None:
-        """A filter refuses the request, or the program fails."""
+        """A filter rejects the request, or fails."""
         if isinstance(error, ExchangeError):
             self._give_up(error)
         else:
             self._failed(error)
 
     def _refused(self, error: Exception) -> None:
-        """A response can't be sent: what was made of its head can't be written, or a filter refuses it, or fails. What
-        is answered in its place goes without filters."""
+        """A response cannot be sent: its head is invalid, or a filter rejects it or fails.
+
+        The response that replaces it bypasses the filters.
+        """
         if self._admission.decision.filtering is not None:
             self._admission.decision.filtering.is_mute = True
         self._stopped(UnwritableHead("response", str(error)) if isinstance(error, Unwritable) else error)
 
     def _give_up(self, error: ExchangeError, *, is_late: bool = False) -> None:
-        """Answer in the endpoint's place, or cut the response that is under way; once."""
+        """Answer instead of the endpoint, or cut an active response; only once."""
         if self._is_over:
             return
         if self._record.status == 0:
@@ -386,19 +387,19 @@ class Exchange:
             self._downstream.reset()
 
     def _reply(self, error: ExchangeError) -> None:
-        """Answer in the endpoint's place."""
+        """Answer instead of the endpoint."""
         self._path.telemetry.count_refusal(error.limit)
         head, body = reply_to(error, self._record)
-        # What made a head unwritable may be a change that its rule wants: this answer goes without.
+        # An edit of the rule may have made the head invalid, so this response is sent without edits.
         self._send(head, body, UNDECIDED if isinstance(error, UnwritableHead) else self._admission.decision)
 
     def _answer(self, answer: Answer) -> None:
-        """A response that the route itself makes."""
+        """Send a response that the route itself defines."""
         self._record.detail = answer.detail
         self._send(ResponseHead(answer.status, answer.headers), answer.body, self._admission.decision)
 
     def _send(self, head: ResponseHead, body: bytes, decision: Decision) -> None:
-        """A whole response of our own."""
+        """Send a complete local response."""
         record = self._record
         has_none = head.status in _BODILESS
         try:
@@ -415,21 +416,22 @@ class Exchange:
         self._downstream.send_end([])
 
     def _send_head(self, head: ResponseHead, body: Body, decision: Decision, endpoint: Endpoint | None = None) -> None:
-        """The last step of every response's head. Raises Unwritable, and what filters raise: then nothing was sent."""
+        """The last step of every response head. Raises Unwritable or an exception of a filter; then nothing was
+        sent."""
         if not 200 <= head.status <= 599 and not body.is_opaque:
-            raise Unwritable(f"{head.status} is no status of a response")
+            raise Unwritable(f"{head.status} is not a valid response status")
         finish(head, decision, endpoint)
         self._record.response_bytes = self._downstream.send_head(head, body)
         self._record.status = head.status
 
     def _cut(self) -> None:
-        """End the exchange before its response is whole."""
+        """End the exchange before its response is complete."""
         if self._attempts is not None:
             self._attempts.abort()
         self._finish()
 
     def _finish(self) -> None:
-        """Report, exactly once."""
+        """Report the exchange, exactly once."""
         if self._is_over:
             return
         self._is_over = True
@@ -437,7 +439,7 @@ class Exchange:
         path.exchanges -= 1
         if self._admission.held is not None:
             self._admission.held.close()
-        self._attempts = None  # each holds the other: without this, only the garbage collector could free them
+        self._attempts = None  # breaks a reference cycle that only the garbage collector could free
         if self._deadline is not None:
             path.deadlines.end(self, self._deadline)
         record.duration_ms = (perf_counter() - self._started) * 1000

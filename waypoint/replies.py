@@ -1,5 +1,4 @@
-"""How responses are finished, whoever made them; and what we answer ourselves: an error as a response, also to requests
-that never became an exchange."""
+"""Finish response heads of endpoints and of our own, and create responses for errors, with or without an exchange."""
 
 import logging
 import time
@@ -22,7 +21,7 @@ _ALLOWED = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
 
 
 def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead, bytes]:
-    """Report a request that could not be understood, and answer it."""
+    """Report and answer a request that could not be parsed."""
     path = connection.path
     snapshot = path.holder.current
     destination = snapshot.destination(connection.authority)
@@ -45,8 +44,11 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
 
 
 def finish(head: ResponseHead, decision: Decision, endpoint: Endpoint | None = None) -> None:
-    """The one way by which heads of responses go to clients, those of endpoints and our own: with what a proxy says
-    of itself, then with the changes that rules and policies want. How the body ends is for the codec to say."""
+    """Complete a response head, from an endpoint or our own: add the proxy's headers, then apply the rule's and
+    policies' edits.
+
+    The codec determines how the body ends.
+    """
     headers = head.headers
     for name, _ in headers:
         if name == b"date":
@@ -73,7 +75,7 @@ def reply_to(error: ExchangeError, record: ExchangeRecord) -> tuple[ResponseHead
 
 
 def local_reply(error: ExchangeError) -> tuple[ResponseHead, bytes]:
-    """An error as a response, to be finished: its head and body."""
+    """Return an error as an unfinished response: head and body."""
     body = error.body
     has_type = any(name == b"content-type" for name, _ in error.headers)
     headers = [(b"content-type", b"text/plain")] if body and not has_type else []

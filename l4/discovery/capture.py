@@ -1,4 +1,4 @@
-"""Where a ztunnel accepts the connections of a pod that nothing redirects, as on a machine without root.
+"""Capture of a pod's connections without redirection, as on a machine without root.
 
 An annotation of each local pod maps loopback addresses to the Services that the pod sees:
 
@@ -25,14 +25,14 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Every Service, at the IPv4 prefix combined with the low bits of its VIP."""
+    """Every Service at the IPv4 prefix combined with the low bits of its VIP."""
 
     prefix: str
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Who connects to `listen` means `to`."""
+    """Connections to `listen` go to `to`."""
 
     listen: Address
     to: Address
@@ -40,7 +40,7 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """Who connects to `listen` means the pod's own `port`."""
+    """Connections to `listen` go to the pod's own `port`."""
 
     listen: Address
     port: int
@@ -48,7 +48,7 @@ class Entrance:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """`refusal` says why it can't be carried out; it has no entries then."""
+    """`refusal` says why the annotations are invalid; there are then no entries."""
 
     outbound: tuple[View | Redirect, ...] = ()
     inbound: tuple[Entrance, ...] = ()
@@ -59,7 +59,7 @@ NO_CAPTURE = Capture()
 
 
 def capture_of(annotations: Mapping[str, str], pod: str) -> Capture:
-    """What the annotations of a pod ask for; `pod` is its namespace and name, for a refusal."""
+    """Parse a pod's annotations. `pod` is its namespace and name, for messages."""
     if OUTBOUND_CAPTURE not in annotations and INBOUND_CAPTURE not in annotations:
         return NO_CAPTURE
     try:
@@ -71,7 +71,7 @@ def capture_of(annotations: Mapping[str, str], pod: str) -> Capture:
 
 
 def refused(annotation: str, pod: str, entry: str, why: object) -> str:
-    """The sentence about an entry that can't be carried out."""
+    """Return the message about an invalid entry."""
     return f"{annotation} of pod {pod}: {entry!r}: {why}"
 
 

@@ -1,7 +1,7 @@
-"""A source's answers → typed objects → the registry, at the cost of what changed.
+"""Convert a source's answers to typed objects and to the registry, at the cost of what changed.
 
-The first steps of every program and tool that follows a configuration; a waypoint compiles further, a ztunnel looks for
-the policies of its workloads.
+These are the first steps of every program and tool that follows a configuration. A waypoint then compiles; a ztunnel
+looks up policies of its workloads.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,10 @@ from l4.discovery.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """`update` is what is different in the registry since the last answer; None where all may be.
-    `has_other_changes`: objects that no registry is made of, such as policies, may be different too."""
+    """`update` is the change of the registry since the last answer, or None if everything may have changed.
+
+    `has_other_changes`: objects that are not part of the registry, such as policies, may have changed.
+    """
 
     taken: Taken
     registry: Registry
@@ -29,8 +31,8 @@ class Discovered:
 
 
 class Discovery:
-    """Follows the objects of which a registry is made, see `Index`. Where it can't be told what a change touches, and
-    after a failure, everything is indexed anew."""
+    """Follows the objects of the registry, see `Index`. After unclear changes and failures, everything is
+    indexed anew."""
 
     def __init__(
         self, kinds: Kinds, mesh: Mesh, amend: Callable[[Document], Document] = lambda document: document

@@ -1,6 +1,6 @@
-"""AuthorizationPolicies and PeerAuthentications → the policies that ztunnels apply.
+"""Compile AuthorizationPolicies and PeerAuthentications to the policies that ztunnels apply.
 
-Of AuthorizationPolicies, those without `targetRefs`: those in the root namespace apply to the whole mesh, others to
+These are AuthorizationPolicies without `targetRefs`: those in the root namespace apply to the whole mesh, others to
 their namespace; with a selector, only to the selected workloads (of all namespaces for the root namespace).
 """
 
@@ -29,7 +29,7 @@ _LOCAL = frozenset({LOCAL_TRUST_DOMAIN})
 
 @dataclass(frozen=True, slots=True)
 class PolicyObjects:
-    """Policies, and what is wrong with their objects."""
+    """Policies, and the problems of their objects."""
 
     policies: PolicySet
     problems: tuple[Problem, ...]
@@ -53,13 +53,16 @@ class PolicyObjects:
         return cls(PolicySet(tuple(scoped), authentications), (*problems, *authentications.problems))
 
     def on(self, registry: Registry) -> WorkloadPolicies:
-        """The policies of all workloads."""
+        """Return the policies of all workloads."""
         return WorkloadPolicies(self.policies, waypoints_ahead(registry))
 
 
 class FollowedPolicies:
-    """Policies of workloads, at the cost of what changed: policies are compiled again only after a change of their own
-    objects. `concerns` picks the workloads that are asked about."""
+    """Policies of workloads, updated at the cost of what changed: they are compiled again only if their own objects
+    changed.
+
+    `concerns` selects the workloads that matter.
+    """
 
     def __init__(self, trust_domains: frozenset[str] = _LOCAL, concerns: Concerns = everybody) -> None:
         self._trust_domains = trust_domains
@@ -69,7 +72,7 @@ class FollowedPolicies:
         self.problems: tuple[Problem, ...] = ()
 
     def take(self, known: Discovered) -> WorkloadPolicies:
-        """The policies by now; the same object where nothing is different for any of the workloads."""
+        """Return the current policies; the same object if nothing has changed for any of the workloads."""
         current, self._current = self._current, None
         taken = known.taken
         if current is None or known.update is None or self._may_differ(taken):

@@ -1,4 +1,4 @@
-"""Which waypoints stand ahead of a workload, and whose identities their pods have."""
+"""The waypoints in front of a workload, and the identities of their pods."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,15 +17,17 @@ def everybody(workload: Workload) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WaypointsAhead:
-    """Of the workloads that `concerns` picks, such as those of one node. `by_uid` are the waypoints of each workload's
-    services, `identities` those of the pods of all waypoints."""
+    """Waypoints of the workloads that `concerns` selects, such as those of one node.
+
+    `by_uid` are the waypoints of each workload's services, `identities` those of the pods of all waypoints.
+    """
 
     by_uid: Mapping[str, frozenset[GatewayAddress]]
     identities: Mapping[GatewayAddress, frozenset[Identity]]
     concerns: Concerns = everybody
 
     def of(self, workload: Workload) -> Iterator[tuple[GatewayAddress, frozenset[Identity]]]:
-        """The waypoints by which clients reach the workload, with the identities of their pods."""
+        """Yield the waypoints through which clients reach the workload, with the identities of their pods."""
         waypoints = set(self.by_uid.get(workload.uid, ()))
         if workload.waypoint is not None:
             waypoints.add(workload.waypoint)
@@ -33,7 +35,7 @@ class WaypointsAhead:
             yield waypoint, self.identities.get(waypoint, frozenset())
 
     def follow(self, update: Update) -> "WaypointsAhead":
-        """The waypoints after some changes; the same object where nobody has others ahead of it."""
+        """Return the waypoints after some changes; the same object if nothing has changed."""
         touched: set[str] = set()
         for moved in update.services:
             before, after = (_uids(it, self.concerns) for it in (moved.before, moved.after))
@@ -59,7 +61,7 @@ def _waypoint(bound: Service | Workload | None) -> GatewayAddress | None:
 
 
 def _uids(service: Service | None, concerns: Concerns) -> set[str]:
-    """The workloads of a service with a waypoint."""
+    """Return the workloads of a service with a waypoint."""
     if service is None or service.waypoint is None:
         return set()
     return {endpoint.workload.uid for endpoint in service.endpoints if concerns(endpoint.workload)}

@@ -49,7 +49,7 @@ class Ended(Protocol):
 
 
 class Ending:
-    """`drain_seconds` is how long before the certificates' expiry the connection is drained, at most."""
+    """The connection is drained at most `drain_seconds` before its certificates expire."""
 
     __slots__ = ("_connection", "_drain_seconds", "_farewell", "_lifetime", "_patience", "_timer")
 
@@ -65,7 +65,7 @@ class Ending:
         self._expect(self._patience.ping_interval, self._ping)
 
     def stop(self) -> None:
-        """The connection has ended."""
+        """Stop, because the connection has ended."""
         if self._timer is not None:
             self._timer.cancel()
         if self._lifetime is not None:

@@ -1,4 +1,4 @@
-"""CONNECT requests of ours, from the request to the answer."""
+"""Outgoing CONNECT requests, from the request to the answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class Openings:
         return tunnel
 
     def answer(self, event: ResponseReceived) -> bool:
-        """Take the answer to a CONNECT. Returns whether the tunnel stands."""
+        """Process the answer to a CONNECT. Returns whether the tunnel is established."""
         answered = self._waiting.get(event.stream_id)
         if answered is None or answered.done():
             return False

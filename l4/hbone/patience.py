@@ -1,10 +1,10 @@
-"""How long the peer of an HBONE connection may do nothing."""
+"""Time limits for a silent peer of an HBONE connection."""
 
 from l4.hbone.settings import DrainSettings, HboneSettings
 
 
 class Patience:
-    """All times are in seconds. While the process stops, none of them is longer than `drain_silence_seconds`."""
+    """All times are in seconds. While the process stops, none of them exceeds `drain_silence_seconds`."""
 
     __slots__ = ("_drain", "_settings", "is_stopping")
 

@@ -1,4 +1,4 @@
-"""Which tunnels wait for their peer to open a window, and for how long they have not sent a byte."""
+"""Tunnels that wait for their peer to open a window, and the time of their last progress."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from l4.hbone.tunnel import Tunnel
 
 
 class Stalls:
-    """Calls `cut` with each tunnel that made no progress for so many seconds. `since` is the time of a blocked tunnel's
-    last progress."""
+    """Calls `cut` for each tunnel without progress for too long. `since` maps blocked tunnels to their last
+    progress."""
 
     __slots__ = ("_cut", "_loop", "_patience", "_timer", "since")
 
@@ -31,7 +31,7 @@ class Stalls:
             self._timer = self._loop.call_at(now + self._patience.stall, self._look)
 
     def begin_anew(self) -> None:
-        """Give all of them their time from now on, which may be another one."""
+        """Restart the time limit of all tunnels, because it may have changed."""
         if not self.since:
             return
         now = self._loop.time()
@@ -42,7 +42,7 @@ class Stalls:
         self._timer = self._loop.call_at(now + self._patience.stall, self._look)
 
     def stop(self) -> None:
-        """The connection has ended."""
+        """Stop, because the connection has ended."""
         if self._timer is not None:
             self._timer.cancel()
         self._cut = _ignore  # breaks a reference cycle that only the garbage collector could free

@@ -1,7 +1,7 @@
-"""The end of an HTTP/2 connection in two steps (RFC 9113 section 6.8).
+"""Closing an HTTP/2 connection in two steps (RFC 9113 section 6.8).
 
-First the peer is told to open no more streams. Streams that it opened before it read that are still served. When its
-answer to a PING shows that it has read it, the streams are final, and the connection closes when the last one ends.
+First the peer is told to open no more streams. Streams that it opened before it read that are still served. Its answer
+to a PING shows that it has read that; the streams are then final, and the connection closes when the last one ends.
 """
 
 from l4.http2.connection import Connection
@@ -39,7 +39,7 @@ class Farewell:
         return False
 
     def finish(self) -> bool:
-        """Send the GOAWAY that names the last stream. Returns False if the streams were final before."""
+        """Send the GOAWAY that names the last stream. Returns False if the streams were already final."""
         if self.is_final:
             return False
         self.is_final = True

@@ -15,13 +15,15 @@ def cli() -> None:
 
 @cli.command(context_settings={"auto_envvar_prefix": "ZTUNNEL"})
 @resources
-@flag("--node", required=True, help="The node whose pods are served: their spec.nodeName.")
-@flag("--certificates", type=EXISTING, required=True, help="Folder of NAMESPACE.SERVICEACCOUNT.pem and .key.")
-@flag("--trust-bundle", type=EXISTING, required=True, help="The roots that peers' certificates must lead to, PEM.")
+@flag("--node", required=True, help="Name of the node whose pods are served (spec.nodeName).")
+@flag("--certificates", type=EXISTING, required=True, help="Folder with NAMESPACE.SERVICEACCOUNT.pem and .key files.")
+@flag("--trust-bundle", type=EXISTING, required=True, help="PEM file of the trusted roots for peers' certificates.")
 @flag("--revocations", type=EXISTING, help="PEM file of revocation lists: one from each authority that signs peers.")
 @operator_ports
-@flag("--access-log", default="-", metavar="PATH|-", help="A line per connection; - is standard output, empty is none.")
-@flag("--hbone-port", type=click.IntRange(1, 65535), default=15008, help="Where pods accept HBONE.")
+@flag(
+    "--access-log", default="-", metavar="PATH|-", help="One line per connection; - is standard output, empty is none."
+)
+@flag("--hbone-port", type=click.IntRange(1, 65535), default=15008, help="Port on which pods accept HBONE.")
 def run(
     resources: tuple[Path, ...],
     node: str,

@@ -1,1 +1,1 @@
-"""How a request is admitted: the order of the policies (`order`), and the room where a request waits (`held`)."""
+"""Admission of requests: the order of policies (`order`), and waiting requests (`held`)."""

@@ -1,4 +1,4 @@
-"""Begin the report of a request and complete its head, before anything is decided."""
+"""Prepare a request before any decision: begin its report, and add standard headers."""
 
 from collections.abc import Callable, Mapping
 from random import getrandbits
@@ -16,7 +16,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 def arrive(
     connection: Connection, head: RequestHead, protocol: str, snapshot: Snapshot, destination: Destination | None
 ) -> ExchangeRecord:
-    """Begin the report. Add the headers that every application may rely on."""
+    """Begin the report, and add the headers that every application gets."""
     record = ExchangeRecord(
         time(),
         connection.peer,
@@ -44,8 +44,10 @@ def arrive(
 
 
 def complete(headers: Headers, fields: Mapping[bytes, bytes], new_request_id: Callable[[], bytes]) -> bytes:
-    """Add what every application may rely on, and rules may ask for; gives the request's id. `fields` are the headers
-    by name."""
+    """Add the headers that every application gets, and that rules may match on. Returns the request's id.
+
+    `fields` are the headers by name.
+    """
     request_id = fields.get(b"x-request-id")
     if request_id is None:
         request_id = new_request_id()
@@ -65,7 +67,7 @@ def _begin_span(connection: Connection, head: RequestHead, record: ExchangeRecor
 
 
 def _tell_client(connection: Connection, head: RequestHead) -> None:
-    """Say who the client is; what it says of itself has been taken out."""
+    """Add the client's identity; what the client itself sent has been removed."""
     identity = connection.peer.identity
     if identity is not None:
         text = f"By={connection.path.originator.identity};URI={identity}"
@@ -73,7 +75,7 @@ def _tell_client(connection: Connection, head: RequestHead) -> None:
 
 
 def new_request_id() -> bytes:
-    """A random UUID (RFC 9562 version 4); `uuid.uuid4` takes five times as long."""
+    """Return a random UUID (RFC 9562 version 4). `uuid.uuid4` takes five times as long."""
     text = getrandbits(128).to_bytes(16).hex()
     variant = _VARIANT[text[16]]
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}".encode()

@@ -1,8 +1,8 @@
-"""What becomes of a request: the one place that says so, for the data path and for everybody who asks why.
+"""Decide how a request is handled, for the data path, `explain` and `replay` alike.
 
-Pure: the same destination, peer, head and rolls give the same decision, and nothing is changed by deciding: no head, no
-bucket. What remains to be done stands in the decision. The exchange does it; `waypoint explain` and `waypoint replay`
-only ask. `edit_request` makes of the head what the endpoint will see, after the filters have added to it.
+Pure: the same destination, peer, head and rolls give the same decision, and deciding changes nothing, neither heads nor
+buckets. The decision contains what remains to be done. The exchange does it; `waypoint explain` and `waypoint replay`
+only read it. `edit_request` produces the head for the endpoint, after filters have added to it.
 """
 
 from collections.abc import Container, Iterator
@@ -36,9 +36,10 @@ from waypoint.http.trailers import without
 
 @dataclass(slots=True)
 class Decision:
-    """Exactly one of `cluster`, `answer` and `error` is set. `verdict` is AuthorizationPolicies', if there are any.
-    `situation` is what formatted header values tell of; None when the rule has none. `filtering` is the request's way
-    through the filters; None when no policy of a filter is for it.
+    """Exactly one of `cluster`, `answer` and `error` is set.
+
+    `verdict` is that of AuthorizationPolicies, if there are any. `situation` holds the inputs of formatted header
+    values, None if the rule has none. `filtering` is the request's filter state, None if no filter applies.
     """
 
     rule: Rule | None = None
@@ -52,12 +53,12 @@ class Decision:
 
     @property
     def status(self) -> int:
-        """What is answered in an endpoint's place; 0 when an endpoint is asked."""
+        """Status of the local response, or 0 if an endpoint is called."""
         answer = self.answer or self.error
         return answer.status if answer is not None else 0
 
     def end(self, ending: Answer | ExchangeError) -> None:
-        """Answer in the endpoint's place."""
+        """Answer instead of calling an endpoint."""
         self.cluster = None
         if isinstance(ending, Answer):
             self.answer, self.error = ending, None
@@ -80,10 +81,14 @@ def decide(
     body: Body = EMPTY,
     filtering: Filtering | None = None,
 ) -> Decision:
-    """`destination` is what the tunnel's authority names, None when it is not ours; `roll` gives its chances;
-    `now` is wall-clock time, by which sessions expire; `claims` are those of the request's verified token; `granted`
-    names the providers that policies of action CUSTOM wanted asked, and that let the request go on; None for whoever
-    only asks: then all of them do. `filtering` is given where filters have met the request before."""
+    """Decide how to handle a request.
+
+    - `destination` is the one of the tunnel's authority, or None if it is not ours.
+    - `roll` provides random numbers. `now` is wall-clock time, for session expiry.
+    - `claims` are those of the request's verified token.
+    - `granted` names the providers of CUSTOM policies that have allowed the request. With None, all are assumed to.
+    - `filtering` is given if filters have processed the request before.
+    """
     if destination is None:
         return Decision(error=RouteNotFound(), filtering=filtering)
     verdict = None
@@ -146,7 +151,7 @@ def _filtering(
 
 
 def _is_answered(decision: Decision, filtering: Filtering, policies: tuple[object, ...]) -> bool:
-    """Have the filters decide; whether one of them answers."""
+    """Let the filters decide. Returns whether one of them answers."""
     filtering.run(policies)
     if filtering.ending is None:
         return False
@@ -156,8 +161,10 @@ def _is_answered(decision: Decision, filtering: Filtering, policies: tuple[objec
 
 
 def edit_request(decision: Decision, head: RequestHead) -> None:
-    """Make of the head what the endpoint that was decided on will see. Formatted values tell of the head as it is
-    before, with what authorizers have added."""
+    """Edit the head for the selected endpoint.
+
+    Formatted values use the head before edits, with what authorizers have added.
+    """
     if decision.situation is not None:
         decision.situation = replace(decision.situation, head=_copy(head))
     rule, backend = decision.rule, decision.backend
@@ -188,7 +195,7 @@ def _filled(edit: HeaderEdit, situation: Situation | None) -> HeaderEdit:
 
 
 def decide_opaque(destination: Destination | None, peer: Peer, server_name: str, roll: Roll) -> Decision:
-    """What becomes of a connection that is no HTTP; `server_name` is empty unless a TLS client named one."""
+    """Decide how to handle a non-HTTP connection. `server_name` is empty unless a TLS client sent SNI."""
     if destination is None:
         return Decision(error=RouteNotFound())
     verdict, error = _authorize_bytes(destination, peer, server_name)
@@ -208,14 +215,14 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
 
 
 def denial_of_bytes(destination: Destination | None, peer: Peer, server_name: str) -> ExchangeError | None:
-    """Why bytes that pass already may do so no longer."""
+    """Return why an active opaque connection is no longer allowed, or None."""
     return _authorize_bytes(destination, peer, server_name)[1] if destination is not None else None
 
 
 def denial_of_request(
     destination: Destination | None, peer: Peer, method: bytes, authority: bytes, target: bytes
 ) -> Denied | None:
-    """Why a request that went on before may do so no longer."""
+    """Return why an active request is no longer allowed, or None."""
     if destination is None or destination.late_authorization is None:
         return None
     head = RequestHead(method, authority, target.partition(b"?")[0], b"", [])
@@ -226,12 +233,15 @@ def denial_of_request(
 def _authorize(
     authorization: Authorization, access: Access, known: Container[str], granted: Container[str] | None
 ) -> tuple[Verdict, ExchangeError | None]:
-    """Before anything else is looked at; nobody learns from an answer which routes there are. A provider that could not
-    be asked denies: it is unknown, or a rule looks at tokens, which come later, or at bytes that are no HTTP."""
+    """Evaluate AuthorizationPolicies, before anything else, so that a response never reveals which routes exist.
+
+    A provider that cannot be asked denies: it is unknown, or its rule depends on tokens, which are checked later, or
+    the connection is not HTTP.
+    """
     verdict = authorization.judge(access)
     for provider in authorization.custom_providers(access, granted or ()):
         if provider not in known or granted is not None:
-            return verdict, NotAuthorized(f"{provider!r} is to be asked, and can't be")
+            return verdict, NotAuthorized(f"the authorizer {provider!r} cannot be asked")
     return verdict, None if verdict.is_allowed else Denied(verdict)
 
 
@@ -245,7 +255,7 @@ def _authorize_bytes(
 
 
 def edit_response(decision: Decision, head: ResponseHead, endpoint: Endpoint | None = None) -> None:
-    """Make of a response's head what the client gets, whoever made the response; an answer of ours has no endpoint."""
+    """Edit a response head for the client. A local response has no endpoint."""
     rule, backend = decision.rule, decision.backend
     if backend is not None and backend.filters.response_edit is not None:
         head.headers = _filled(backend.filters.response_edit, decision.situation).apply(head.headers)
@@ -258,8 +268,11 @@ def edit_response(decision: Decision, head: ResponseHead, endpoint: Endpoint | N
 def request_trailers(
     decision: Decision, destination: Destination | None, head: RequestHead, trailers: Headers
 ) -> Headers:
-    """Those that add nothing to what the head says, nor bring what was judged or taken out of it. `head` is as it went
-    to the endpoint."""
+    """Return the trailers to forward.
+
+    Removes names that the head has, that were evaluated, or that were removed from the head. `head` is as sent to the
+    endpoint.
+    """
     if head.get(b"te") is None:
         return []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
     names = {name for name, _ in head.headers}
@@ -274,7 +287,7 @@ def request_trailers(
 
 
 def response_trailers(decision: Decision, trailers: Headers) -> Headers:
-    """Those that don't bring back what was taken out of the head."""
+    """Return the trailers to forward, without names that were removed from the head."""
     names: set[bytes] = set()
     if decision.filtering is not None:
         names |= decision.filtering.replaced_names(of_response=True)
@@ -285,7 +298,7 @@ def response_trailers(decision: Decision, trailers: Headers) -> Headers:
 
 
 def _edited_by(decision: Decision) -> Iterator[Filters]:
-    """Whatever edits the request and its response, beside filters."""
+    """Yield everything that edits the request and its response, except filters."""
     if decision.rule is not None:
         yield decision.rule.filters
     if decision.backend is not None:
@@ -293,7 +306,7 @@ def _edited_by(decision: Decision) -> Iterator[Filters]:
 
 
 def _answer(filters: Filters, head: RequestHead, port: int) -> Answer:
-    """What the rule itself answers: it has a redirect, or a fixed response."""
+    """Return the rule's own response: a redirect or a fixed response."""
     if filters.redirect is not None:
         return _redirected(filters.redirect, head, port)
     direct = filters.direct

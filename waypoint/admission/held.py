@@ -1,7 +1,7 @@
-"""Where a request waits while somebody outside is asked about it, or because it was asked to be slow.
+"""A request that waits for an authorizer, a rate limit service, keys or an injected delay.
 
-Its client is held back meanwhile, so that what is kept here is no more than what was on its way already, or what of its
-body is asked about.
+Its client is paused meanwhile, so that only data already in flight is kept here, or the part of the body that an
+authorizer needs.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ Steps = Generator[Wait, None, None]
 
 
 async def see_through(steps: Steps, wait: Wait, held: "Held") -> None:
-    """Wait for `wait`, and for whatever else the steps behind it have to wait for."""
+    """Await `wait`, and all further waits of the remaining steps."""
     following: Wait | None = wait
     while following is not None:
         await following(held)
@@ -23,8 +23,10 @@ async def see_through(steps: Steps, wait: Wait, held: "Held") -> None:
 
 
 class Held:
-    """`task` is what sees the request through; of the body, `arrived` is what came meanwhile, and `trailers` are None
-    until the request is complete."""
+    """A waiting request. `task` admits it.
+
+    `arrived` is the body data received in the meantime. `trailers` is None until the request is complete.
+    """
 
     __slots__ = (
         "_body",
@@ -66,7 +68,7 @@ class Held:
         if length is not None and length > max_bytes and not takes_part:
             return None
         head = self._head
-        if head.get(b"expect") is not None:  # the client waits to be told that we want it
+        if head.get(b"expect") is not None:  # the client waits for 100 Continue
             head.headers = [header for header in head.headers if header[0] != b"expect"]
             self._downstream.send_informational(ResponseHead(100, []))
         self._downstream.resume_request()
@@ -76,14 +78,14 @@ class Held:
         return body[:max_bytes] if takes_part or len(body) <= max_bytes else None
 
     async def _gather(self, enough: int) -> None:
-        """Wait for so many bytes of the body, or for all of it."""
+        """Wait for `enough` bytes of the body, or for its end."""
         if self._size < enough and self.trailers is None:
             self._enough = enough
             self._gathered = asyncio.get_running_loop().create_future()
             await self._gathered
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """End the wait."""
         if self.task is not None:
             self.task.cancel()
         self.arrived.clear()

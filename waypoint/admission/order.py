@@ -1,19 +1,19 @@
-"""The order in which a request meets the policies: `Admission.steps`, read from top to bottom.
+"""The order in which policies apply to a request: read `Admission.steps` from top to bottom.
 
     external authorization by policies → tokens → decide → the rule's filters → edits
 
-The filters have an order of their own, `policies.filters.ORDER`: limits → the route's external authorization → faults
-→ CORS → session → mirrors. `decide` asks all of them. Their acts follow in the same order: take from buckets, wait for
-authorizers, delay. The exchange then passes bodies and the response through their parts.
+The order of filters is `policies.filters.ORDER`: limits → the route's external authorization → faults → … . `decide`
+queries all of them. What they must do before the request continues is done afterwards in the same order: take from
+buckets, wait for authorizers, delay. The exchange later passes bodies and the response through them.
 
-`steps` is a generator. It yields only what a request has to wait for: a call that has not been made yet. A request that
-waits for nothing reaches its end in one `next()`, without a task. For every other request, one task makes the calls
-(`held.see_through`). A step that fails ends the generator with its exception; the exchange answers it.
+`steps` is a generator. It yields only what a request must wait for: a call that has not been made yet. A request that
+waits for nothing finishes in one `next()`, without a task. For other requests, one task makes the calls
+(`held.see_through`). If a step fails, its exception ends the generator, and the exchange answers.
 
-A request goes by the configuration that is in force when it is decided. A wait before that begins everything anew, by
-what is in force after the wait; only the authorizers that have allowed the request are not asked again. After that no
-configuration is looked at: destination, rule and clusters stay those of the decision, whatever is swapped in while the
-request waits. What outlives configurations (endpoints, buckets, keys) is used as it is found.
+A request uses the configuration that is live when it is decided. After a wait before that, everything starts again with
+the configuration that is then live; only authorizers that have allowed the request are not asked again. After the
+decision, no configuration is read: destination, rule and clusters are those of the decision, whatever goes live in the
+meantime. State that outlives configurations (endpoints, buckets, keys) is used as it is.
 """
 
 from functools import partial
@@ -34,14 +34,14 @@ from waypoint.telemetry.exchanges import ExchangeRecord
 from waypoint.telemetry.recorder import Recorder, Taken
 from waypoint.upstream.cluster import Cluster
 
-_MAX_WAITS = 2  # for keys: one fetch may have been under way already when they changed
+_MAX_WAITS = 2  # waits for keys: a fetch may have been active already when they changed
 
 
 class Admission:
-    """What is known of a request by now. At the end of `steps` its `decision` has a cluster, an answer or an error.
+    """The state of admission. After `steps`, `decision` has a cluster, an answer or an error.
 
-    `destination` and `cluster` are those of the decision: the exchange looks nothing up by name. `held` is where the
-    request waits, while it does.
+    `destination` and `cluster` are those of the decision, so the exchange looks up nothing by name. `held` is set while
+    the request waits.
     """
 
     __slots__ = ("cluster", "decision", "destination", "held")
@@ -62,7 +62,7 @@ class Admission:
         snapshot: Snapshot,
         destination: Destination | None,
     ) -> Steps:
-        """`snapshot` is the one in force, and has the destination."""
+        """`snapshot` is live and has the destination. `taken` is the part of the head to record."""
         path, peer = connection.path, connection.peer
         taken = _taken(path.recorder, head, destination) if path.recorder is not None else None
         filtering: Filtering | None = None
@@ -127,7 +127,7 @@ class Admission:
                 self._refuse(its.ending)
                 return
 
-        # Edits, also of what those who were asked have added.
+        # Edits, including those of what authorizers have added.
         if self.cluster is not None:
             edit_request(decision, head)
 
@@ -151,14 +151,14 @@ def _roll(chance: str) -> float:
 
 
 def _complete(filtering: Filtering, connection: Connection, record: ExchangeRecord, protocol: str) -> None:
-    """Set what acts and parts need."""
+    """Add what filters need to act."""
     filtering.authority = connection.authority
     filtering.record = record
     filtering.protocol = protocol
 
 
 def _next_wait(filtering: Filtering, path: DataPath) -> Wait | None:
-    """Run the acts, up to one that has to wait. None: all have run, or one has answered."""
+    """Let filters act until one must wait, and return that wait. None if all have acted, or one has answered."""
     if filtering.wanted:
         found = {name: path.clusters[name] for name in filtering.wanted}
         filtering.clusters = {**filtering.clusters, **found}
@@ -176,7 +176,7 @@ def _next_wait(filtering: Filtering, path: DataPath) -> Wait | None:
 
 
 async def _fetched(refusal: Refusal, waiting: Waiting) -> None:
-    """Wait until other keys may be there."""
+    """Wait until other keys may be available."""
     assert refusal.fetching is not None
     await refusal.fetching.wait()
 

@@ -1,1 +1,1 @@
-"""Who vouches for a request's sender: tokens and the keys that they are checked with."""
+"""Authentication of requests: tokens and their keys."""

@@ -1,9 +1,8 @@
-"""The keys of tokens' issuers, fetched from where the configuration says and kept up to date.
+"""Keys of token issuers, fetched from configured addresses and kept up to date.
 
-A set is fetched as soon as a configuration asks for it, then every `jwks_refresh_seconds`, and out of turn when a token
-names a key that is not in it; not more often than `jwks_early_seconds`, whatever tokens there are. While it can't be
-fetched the last one is used. Redirects are not followed, so that nobody leads us from https to elsewhere, and proxies
-named in the environment are not used.
+A key set is fetched as soon as a configuration needs it, and then every `jwks_refresh_seconds`. A token with an unknown
+key causes an early fetch, at most every `jwks_early_seconds`. If a fetch fails, the last key set stays in use.
+Redirects are not followed, so that nobody can downgrade https, and proxies in environment variables are ignored.
 """
 
 import asyncio
@@ -27,15 +26,15 @@ log = logging.getLogger(__name__)
 
 
 class CannotFetch(Exception):
-    """A sentence."""
+    """A fetch failed. The message says why."""
 
 
 class FetchedKeys:
-    """`keys` are None until there are any. `fetching` is set when the fetch that is under way, or about to begin, is
-    over; None between fetches."""
+    """`keys` is None until the first fetch succeeds. `fetching` is set when the pending fetch ends; None if none is
+    pending."""
 
     def __init__(self, source: RemoteKeys, settings: TokenSettings, fetches: asyncio.Semaphore) -> None:
-        """`fetches` bounds how many issuers are asked at once."""
+        """`fetches` limits the number of concurrent fetches."""
         self.keys: KeySet | None = None
         self.fetching: asyncio.Event | None = asyncio.Event()
         self._source = source
@@ -48,7 +47,7 @@ class FetchedKeys:
         self._told = ""
 
     def ask(self) -> asyncio.Event | None:
-        """Wants them fetched out of turn; tells when that is over, None if they have been lately."""
+        """Request an early fetch. Returns the event of its end, or None if there was one recently."""
         now = self._loop.time()
         if self.fetching is None and now >= self._next_early:
             self._next_early = now + self._settings.jwks_early_seconds
@@ -83,11 +82,11 @@ class FetchedKeys:
             self._asked.clear()
 
     def _tell(self, failure: str) -> None:
-        """Each failure once, until it has gone well again."""
+        """Log each failure once until the next success."""
         if failure != self._told:
             self._told = failure
-            kept = "those fetched last stay in use" if self.keys is not None else "tokens they have signed are refused"
-            log.warning("keys of tokens can't be fetched from %s; %s: %s", self._source.uri, kept, failure, extra=EACH)
+            kept = "the last keys stay in use" if self.keys is not None else "tokens of this issuer are rejected"
+            log.warning("cannot fetch token keys from %s; %s: %s", self._source.uri, kept, failure, extra=EACH)
 
     async def _fetch(self) -> None:
         """Raises CannotFetch."""
@@ -102,7 +101,7 @@ class FetchedKeys:
                 text = await self._get(session, await self._address(session))
             if text != self._text:
                 self.keys, self._text = KeySet.parse(text), text
-                log.info("keys of tokens fetched from %s: %d", self._source.uri, len(self.keys.keys), extra=EACH)
+                log.info("fetched token keys from %s: %d", self._source.uri, len(self.keys.keys), extra=EACH)
         except TimeoutError:
             raise CannotFetch(f"it took longer than {self._source.timeout_seconds:g} s") from None
         except (aiohttp.ClientError, OSError, InvalidKeys, ValueError) as error:
@@ -117,11 +116,11 @@ class FetchedKeys:
         try:
             found = msgspec.json.decode(await self._get(session, uri))
         except (msgspec.DecodeError, RecursionError) as error:
-            raise CannotFetch(f"the OpenID configuration is no JSON: {error}") from None
+            raise CannotFetch(f"the OpenID configuration is not JSON: {error}") from None
         address = found.get("jwks_uri") if isinstance(found, dict) else None
         is_weaker = uri.startswith("https:") and not str(address).startswith("https:")
         if not isinstance(address, str) or not is_fetchable(address) or is_weaker:
-            raise CannotFetch(f"the OpenID configuration has the jwks_uri {address!r}, which can't be used")
+            raise CannotFetch(f"the OpenID configuration has an unusable jwks_uri {address!r}")
         return address
 
     async def _get(self, session: "aiohttp.ClientSession", uri: str) -> bytes:

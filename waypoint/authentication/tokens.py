@@ -1,7 +1,7 @@
-"""Checks the tokens of requests: the live side of `policies.jwt`, with the keys and with what has been verified before.
+"""Verification of tokens: the live counterpart of `policies.jwt`, with keys and a cache of verified tokens.
 
-A check never waits. Where keys are being fetched, a `Refusal` says what to wait for. A signature that was found good is
-remembered with the set of keys that said so: everything else about a token is looked at for each request.
+Verification never waits. If keys are being fetched, a `Refusal` says what to wait for. A valid signature is cached
+together with the key set that verified it; everything else about a token is checked for each request.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`fetching`, if there is one, ends when other keys may be there: then it is worth asking again."""
+    """If `fetching` is set, its end may bring other keys, and the token should be checked again."""
 
     failure: Failure
     fetching: asyncio.Event | None
@@ -45,7 +45,7 @@ class Tokens:
         self._digest = b""
 
     def reconcile(self, snapshot: Snapshot) -> None:
-        """Have the keys at hand that a snapshot asks for, and no others. To be called before it is swapped in."""
+        """Keep exactly the keys that a snapshot needs. Call it before the snapshot goes live."""
         wanted = {
             rule.keys: None
             for destination in snapshot.destinations.values()
@@ -106,7 +106,7 @@ def _parsed(source: InlineKeys) -> "KeySet":
 
 
 class Verified:
-    """Tokens by digest, those asked for last at the end."""
+    """Verified tokens by digest, least recently used first."""
 
     def __init__(self, max_tokens: int, max_bytes: int) -> None:
         self._max_tokens = max_tokens

@@ -1,4 +1,4 @@
-"""The subcommands that ask what a waypoint does, and send nothing: `analyze`, `compile`, `explain` and `replay`."""
+"""Subcommands that examine a configuration without sending requests: `analyze`, `compile`, `explain` and `replay`."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def _complete_codes(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def _settings() -> "Settings":
-    """The waypoint's own settings, as far as they are set here. Raises click.UsageError."""
+    """Return the waypoint's settings from the environment. Raises click.UsageError."""
     from l4.config.settings import InvalidSetting, Settings
     from waypoint.settings import SECTIONS
 
@@ -38,9 +38,13 @@ def _settings() -> "Settings":
 
 @click.command()
 @click.argument("paths", metavar="PATH...", type=MANIFESTS, nargs=-1)
-@click.option("--gateway", type=GatewayType(), help="Only for the waypoint of this Gateway; else for all of them.")
+@click.option("--gateway", type=GatewayType(), help="Only the waypoint of this Gateway; default: all.")
 @click.option(
-    "-R", "--recursive", is_flag=True, expose_value=False, help="As folders are always read; accepted from habit."
+    "-R",
+    "--recursive",
+    is_flag=True,
+    expose_value=False,
+    help="Accepted for compatibility; folders are always read recursively.",
 )
 @click.option("-o", "--output", type=click.Choice(["log", "json", "yaml"]), default="log", show_default=True)
 @click.option(
@@ -49,12 +53,12 @@ def _settings() -> "Settings":
     multiple=True,
     metavar="CODE=KIND NAME.NAMESPACE",
     shell_complete=_complete_codes,
-    help="Leave this out; * and ? are wildcards; repeatable. The annotation galley.istio.io/analyze-suppress does the "
-    "same for one object.",
+    help="Suppress this finding; * and ? are wildcards; repeatable. The annotation galley.istio.io/analyze-suppress "
+    "does the same for one object.",
 )
-@click.option("--failure-threshold", type=_LEVEL, default=Level.ERROR, help="From which level on to exit with 1.")
-@click.option("--output-threshold", type=_LEVEL, default=Level.INFO, help="From which level on to print.")
-@click.option("--list-codes", is_flag=True, help="Print all codes and what they mean, and nothing else.")
+@click.option("--failure-threshold", type=_LEVEL, default=Level.ERROR, help="Exit with 1 from this level on.")
+@click.option("--output-threshold", type=_LEVEL, default=Level.INFO, help="Print from this level on.")
+@click.option("--list-codes", is_flag=True, help="Print all codes with their meaning, and exit.")
 def analyze(
     paths: tuple[Path, ...],
     gateway: GatewayName | None,
@@ -64,10 +68,10 @@ def analyze(
     output_threshold: Level,
     list_codes: bool,
 ) -> None:
-    """Say what is wrong with manifests, and what is hardly meant, without running anything.
+    """Find errors and likely mistakes in manifests, without running anything.
 
-    PATH is a file, a folder, or - for standard input; later ones win. Exit status: 0 nothing as grave as the
-    threshold, 1 something is, 2 wrong usage.
+    PATH is a file, a folder, or - for standard input; later ones take precedence. Exit status: 0 no finding reaches
+    the threshold, 1 some finding does, 2 wrong usage.
     """
     from waypoint.ask import commands, listing
 
@@ -83,13 +87,13 @@ def analyze(
 
 @click.command("compile")
 @click.argument("paths", metavar="PATH...", type=MANIFESTS, nargs=-1, required=True)
-@click.option("--gateway", type=GatewayType(), help="For which waypoint; may be left out if there is only one.")
+@click.option("--gateway", type=GatewayType(), help="The Gateway of the waypoint; optional if there is only one.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-@click.option("--status", is_flag=True, help="Only the status that routes and the Gateway would get.")
+@click.option("--status", is_flag=True, help="Print only the status of routes, policies and the Gateway.")
 def compile_(paths: tuple[Path, ...], gateway: GatewayName | None, output: str, status: bool) -> None:
-    """Print what a waypoint would do with manifests: what /config_dump shows of a running one.
+    """Print the configuration that a waypoint would compile from manifests, like /config_dump of a running waypoint.
 
-    PATH is a file, a folder, or - for standard input; later ones win.
+    PATH is a file, a folder, or - for standard input; later ones take precedence.
     """
     from waypoint.ask import commands
 
@@ -98,25 +102,25 @@ def compile_(paths: tuple[Path, ...], gateway: GatewayName | None, output: str, 
 
 
 @click.command()
-@click.option("--resources", type=EXISTING, multiple=True, help="Kubernetes YAML to ask: a file or folder; repeatable.")
-@click.option("--gateway", type=GatewayType(), help="Which waypoint of those in the files; else the one that serves.")
-@click.option("--admin", type=AddressType(), help="Ask the running waypoint with this administration port instead.")
+@click.option("--resources", type=EXISTING, multiple=True, help="Kubernetes YAML to use: a file or folder; repeatable.")
+@click.option("--gateway", type=GatewayType(), help="The Gateway of the waypoint; default: the one that serves HOST.")
+@click.option("--admin", type=AddressType(), help="Ask the running waypoint with this administration port.")
 @click.option(
     "--from",
     "client",
     default="default/default",
     show_default=True,
     metavar="NAMESPACE/ACCOUNT",
-    help="Whose workload asks: its service account.",
+    help="Service account of the client workload.",
 )
 @click.option(
     "--to",
     required=True,
     metavar="HOST[:PORT]",
-    help="reviews:9080, reviews.default, a whole hostname or an address.",
+    help="Such as reviews:9080, reviews.default, a full hostname or an address.",
 )
 @click.option("--method", default="GET", show_default=True)
-@click.option("--path", "target", default="/", show_default=True, help="With its query.")
+@click.option("--path", "target", default="/", show_default=True, help="Path with query.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Repeatable.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def explain(
@@ -130,20 +134,20 @@ def explain(
     headers: tuple[str, ...],
     output: str,
 ) -> None:
-    """Say where a request goes and why: which routes were asked, which won, why the others lost, what the winner does.
+    """Explain how a request is routed: the candidate routes, which one wins, why others do not, and what it does.
 
     \b
     waypoint explain --resources manifests --from default/client --to reviews:9080 --path /x?y=1 -H 'end-user: jason'
     waypoint explain --admin 127.0.0.1:15000 --to reviews:9080
 
-    The first line is the answer. Exit status: 0 explained, whatever becomes of the request; 1 the waypoint could not be
-    asked; 2 wrong usage.
+    The first line is the answer. Exit status: 0 explained, whatever the answer; 1 the waypoint could not be asked;
+    2 wrong usage.
     """
     from waypoint.ask.asking import run_explain
     from waypoint.ask.question import InvalidQuestion, Question
 
     if bool(resources) is (admin is not None):
-        raise click.UsageError("give either --resources, to ask files, or --admin, to ask a running waypoint")
+        raise click.UsageError("use either --resources for files or --admin for a running waypoint")
     name = (gateway.namespace, gateway.name) if gateway else None
     try:
         question = Question.parse(client, to, method, target, headers)
@@ -159,24 +163,24 @@ def explain(
     type=click.File("rb"),
     multiple=True,
     required=True,
-    help="What `waypoint run --record` wrote; - is standard input; repeatable.",
+    help="Recording of `waypoint run --record`, or - for standard input; repeatable.",
 )
 @click.option(
     "--resources",
     type=EXISTING,
     multiple=True,
     required=True,
-    help="The candidate, Kubernetes YAML: a file or folder; repeatable, later ones win.",
+    help="Candidate Kubernetes YAML: a file or folder. Repeatable; later ones take precedence.",
 )
 @click.option(
     "--against",
     type=EXISTING,
     multiple=True,
-    help="Compare with what these files would do, instead of with what was recorded; repeatable.",
+    help="Compare with these files instead of the recorded results; repeatable.",
 )
-@click.option("--gateway", type=GatewayType(), help="Only the waypoint of this Gateway; else all that serve.")
+@click.option("--gateway", type=GatewayType(), help="Only the waypoint of this Gateway; default: all.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--fail-on-change", is_flag=True, help="Exit with 1 when something would change.")
+@click.option("--fail-on-change", is_flag=True, help="Exit with 1 if any request would change.")
 def replay(
     recordings: tuple[BinaryIO, ...],
     resources: tuple[Path, ...],
@@ -185,16 +189,16 @@ def replay(
     output: str,
     fail_on_change: bool,
 ) -> None:
-    """Decide recorded requests again under other manifests, and say for which of them something would change.
+    """Replay recorded requests against other manifests, and show which would be handled differently.
 
     \b
     waypoint run … --record heads.jsonl
     waypoint replay --recorded heads.jsonl --resources new
     waypoint replay --recorded heads.jsonl --resources new --against old --fail-on-change
 
-    What was recorded is the route's name and where the request went; --against shows changes of shares, edits and
-    limits, too. Nothing is sent anywhere. Exit status: 0 done; 1 something would change and --fail-on-change was given,
-    or no line could be read; 2 wrong usage.
+    A recording contains the name of the route and the destination; --against also shows changes of shares, edits and
+    limits. No requests are sent. Exit status: 0 done; 1 any request would change and --fail-on-change was given, or no
+    line could be read; 2 wrong usage.
     """
     from waypoint.ask.asking import run_replay
 

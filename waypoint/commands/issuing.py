@@ -1,7 +1,7 @@
-"""`waypoint certificate`: a development root, and certificates of workloads that it signs, in one folder.
+"""Create a development root, and workload certificates signed by it, in one folder.
 
-It is for laptops and tests: whoever can read the folder can be anybody in the mesh. Nothing that is there is replaced
-unless that is asked for.
+This is for laptops and tests: everyone who can read the folder can use any identity in the mesh. Existing files are
+replaced only on request.
 """
 
 import json
@@ -17,7 +17,7 @@ from policies.attributes import Identity
 
 
 class CannotMake(Exception):
-    """Why no certificate is made, and what to do about it."""
+    """No certificate can be created. The message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Made:
 
 
 def identity(trust_domain: str, account: str) -> Identity:
-    """Of a service account as people write it. Raises ValueError."""
+    """Return the identity of `NAMESPACE/SERVICEACCOUNT`. Raises ValueError."""
     namespace, slash, name = account.partition("/")
     if not slash:
         raise ValueError(f"{account!r} is not of the form NAMESPACE/SERVICEACCOUNT")
@@ -44,27 +44,27 @@ def make_root(folder: Path, days: int, *, replaces: bool) -> Made:
     existing = [path for path in DevelopmentAuthority.paths(folder) if path.exists()]
     if existing and not replaces:
         raise CannotMake(
-            f"{existing[0]} is there already; --force makes a new root in its place, and then every certificate that "
-            "the old one signed is worth nothing"
+            f"{existing[0]} already exists; --force replaces it by a new root, which makes every certificate that "
+            "the old root signed invalid"
         )
     try:
         DevelopmentAuthority.make_root(folder, timedelta(days=days))
     except OSError as error:
-        raise CannotMake(f"{folder} can't be written: {error.strerror or error}") from None
+        raise CannotMake(f"{folder} cannot be written: {error.strerror or error}") from None
     path, key = DevelopmentAuthority.paths(folder)
     return Made("", str(path), str(key), str(path), _end(path))
 
 
 def make_workloads(folder: Path, identities: Iterable[Identity], hours: int, *, replaces: bool) -> list[Made]:
-    """All of them, or none. Raises CannotMake."""
+    """Create all certificates or none. Raises CannotMake."""
     bundle, _ = DevelopmentAuthority.paths(folder)
     if not bundle.exists():
-        raise CannotMake(f"{bundle} is not there; make a root first: waypoint certificate root {folder}")
+        raise CannotMake(f"{bundle} does not exist; create a root first: waypoint certificate root {folder}")
     wanted = dict.fromkeys(identities)
     if not replaces:
         for path in (path for it in wanted for path in DevelopmentAuthority.pair(it, folder)):
             if path.exists():
-                raise CannotMake(f"{path} is there already; --force makes a new one in its place")
+                raise CannotMake(f"{path} already exists; --force replaces it")
     try:
         authority = DevelopmentAuthority(folder, hours * 3600)
         _check_life(authority, hours)
@@ -72,11 +72,11 @@ def make_workloads(folder: Path, identities: Iterable[Identity], hours: int, *, 
     except AuthorityError as error:
         raise CannotMake(str(error)) from None
     except OSError as error:
-        raise CannotMake(f"{folder} can't be written: {error.strerror or error}") from None
+        raise CannotMake(f"{folder} cannot be written: {error.strerror or error}") from None
 
 
 def as_text(made: Iterable[Made]) -> str:
-    """What was made, and what to do next."""
+    """List what was created, and the next steps."""
     made = list(made)
     lines = [
         f"{it.certificate} (and {Path(it.private_key).name}): {it.identity or 'development root'}, until {it.not_after}"
@@ -84,16 +84,16 @@ def as_text(made: Iterable[Made]) -> str:
     ]
     first = made[0]
     if not first.identity:
-        lines += ["next: certificates of workloads, by service account", f"  {_issuing(first)} default/waypoint"]
+        lines += ["next: create certificates of workloads, by service account", f"  {_issuing(first)} default/waypoint"]
     else:
         files = f"--certificate {first.certificate} --private-key {first.private_key}"
         lines += [
-            "next: a waypoint that is this workload",
+            "next: run a waypoint as this workload",
             f"  waypoint run {files} --trust-bundle {first.trust_bundle} --gateway NAMESPACE/NAME --resources PATH",
-            "or a ztunnel, which finds the certificates of its node's workloads in the folder by their names",
+            "or run a ztunnel, which finds the certificates of its node's workloads in the folder by name",
             f"  ztunnel run --certificates {Path(first.certificate).parent} --trust-bundle {first.trust_bundle} "
             "--node NAME --resources PATH",
-            "Programs that run take a new certificate by themselves: make it again, with --force, before it ends.",
+            "Running programs reload certificates: create a new one with --force before it expires.",
         ]
     return "\n".join(lines)
 
@@ -114,7 +114,9 @@ def _made(authority: DevelopmentAuthority, of: Identity, folder: Path) -> Made:
 def _check_life(authority: DevelopmentAuthority, hours: int) -> None:
     ends = x509.load_pem_x509_certificate(authority.bundle_path.read_bytes()).not_valid_after_utc
     if datetime.now(UTC) + timedelta(hours=hours) > ends:
-        sentence = f"{authority.bundle_path} ends before that, at {_shown(ends)}; ask for less, or make a new root"
+        sentence = (
+            f"{authority.bundle_path} expires earlier, at {_shown(ends)}; use a shorter validity, or create a new root"
+        )
         raise CannotMake(sentence)
 
 

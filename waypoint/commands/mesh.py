@@ -1,4 +1,4 @@
-"""`waypoint mesh`: run a mesh on this machine, and call through it."""
+"""`waypoint mesh`: run a mesh on this machine, and send requests through it."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from waypoint.commands.parameters import FILE, FOLDER
 
 
 def _complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The names in the running mesh."""
+    """Complete the names of pods in the running mesh."""
     from waypoint.mesh.running import folder, names
 
     return [CompletionItem(name) for name in names(folder(os.environ)) if name.startswith(incomplete)]
@@ -20,28 +20,24 @@ def _complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 @click.group()
 def mesh() -> None:
-    """A whole mesh on this machine, without root and without Kubernetes."""
+    """Run a whole mesh on this machine, without root and without Kubernetes."""
 
 
 @mesh.command()
 @click.argument("manifests", metavar="MANIFEST...", type=EXISTING, nargs=-1, required=True)
-@click.option(
-    "--programs", type=FILE, multiple=True, required=True, help="Which program stands in for which image; repeatable."
-)
+@click.option("--programs", type=FILE, multiple=True, required=True, help="Mapping of images to programs; repeatable.")
 @click.option(
     "--ingress",
     multiple=True,
     metavar="[NAMESPACE/]SERVICE[:PORT][=ADDRESS:PORT]",
-    help="Where a browser enters; the first one at 127.0.0.1:9080 unless given; repeatable.",
+    help="Address for browsers; by default, the first is 127.0.0.1:9080; repeatable.",
 )
 @click.option(
     "--run-directory",
     type=FOLDER,
-    help="Keep certificates, generated objects and logs here instead of in a temporary folder.",
+    help="Folder for certificates, generated objects and logs; default: a temporary folder.",
 )
-@click.option(
-    "--access-log", is_flag=True, help="Show the waypoints' access logs here instead of writing them to files."
-)
+@click.option("--access-log", is_flag=True, help="Print the waypoints' access logs instead of writing them to files.")
 def up(
     manifests: tuple[Path, ...],
     programs: tuple[Path, ...],
@@ -76,13 +72,13 @@ def up(
 @click.argument("workload", metavar="[NAMESPACE/]WORKLOAD", shell_complete=_complete_pods)
 @click.argument("command", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(workload: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND as a pod of the running mesh: with its environment, its identity, and the Services that it sees.
+    """Run COMMAND as a pod of the running mesh, with its environment, its identity, and its view of Services.
 
     \b
     waypoint mesh exec productpage -- curl -s http://reviews:9080/reviews/0
 
-    WORKLOAD is a pod, what made it (a Deployment, say), or a Service that selects it. Names of Services in the
-    arguments become the addresses by which the pod calls them.
+    WORKLOAD is a pod, its owner (such as a Deployment), or a Service that selects it. Names of Services in the
+    arguments are replaced by the addresses at which the pod calls them.
     """
     from waypoint.mesh.call import CannotCall, execute
     from waypoint.mesh.running import NotRunning, find, folder
@@ -101,13 +97,13 @@ def exec_(workload: str, command: tuple[str, ...]) -> None:
     required=True,
     metavar="[NAMESPACE/]WORKLOAD",
     shell_complete=_complete_pods,
-    help="Who calls: a pod, what made it, or a Service that selects it.",
+    help="The client: a pod, its owner, or a Service that selects it.",
 )
 @click.option("-X", "--method", default="GET", show_default=True)
 @click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Repeatable.")
 @click.option("-d", "--data", default="", help="The request's body.")
 @click.option("-n", "--requests", "count", type=click.IntRange(1, 100_000), default=1, show_default=True)
-@click.option("-c", "--at-once", type=click.IntRange(1, 256), default=1, show_default=True, help="How many at a time.")
+@click.option("-c", "--at-once", type=click.IntRange(1, 256), default=1, show_default=True, help="Concurrent requests.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def call(
     target: str,
@@ -119,14 +115,14 @@ def call(
     at_once: int,
     output: str,
 ) -> None:
-    """Send a request through the running mesh as one of its pods, and show the answer.
+    """Send a request through the running mesh as one of its pods, and show the response.
 
     \b
     waypoint mesh call reviews:9080/reviews/0 --as productpage
     waypoint mesh call ratings:9080/ratings/0 --as productpage -n 20 -c 8
 
-    One answer is shown whole, several are counted by status. Exit status: 0 every request was answered, 1 one was not,
-    2 wrong usage.
+    A single response is shown in full; several are counted by status. Exit status: 0 all requests got responses, 1 some
+    did not, 2 wrong usage.
     """
     import asyncio
 

@@ -1,4 +1,4 @@
-"""Types of arguments that several subcommands take."""
+"""Parameter types of several subcommands."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class GatewayType(click.ParamType[GatewayName]):
         return GatewayName(namespace, name)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The Gateways in the files that the command line names so far."""
+        """Complete the Gateways in files that the command line names so far."""
         from waypoint.ask.load import gateways_in
 
         names = gateways_in(ctx.params.get("resources") or ctx.params.get("paths") or ())

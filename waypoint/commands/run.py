@@ -1,4 +1,4 @@
-"""`waypoint run`."""
+"""The subcommand `waypoint run`."""
 
 from pathlib import Path
 
@@ -11,19 +11,22 @@ from waypoint.process.options import Address, GatewayName, RunOptions
 
 @click.command(context_settings={"auto_envvar_prefix": "WAYPOINT"})
 @resources
-@flag("--gateway", type=GatewayType(), required=True, help="The Gateway whose waypoint this is.")
+@flag("--gateway", type=GatewayType(), required=True, help="The Gateway that this waypoint serves.")
 @flag(
-    "--certificate", type=FILE, required=True, help="This workload's certificate chain, PEM; reloaded when it changes."
+    "--certificate",
+    type=FILE,
+    required=True,
+    help="PEM file of this workload's certificate chain; reloaded when it changes.",
 )
-@flag("--private-key", type=FILE, required=True, help="Its private key, PEM.")
-@flag("--trust-bundle", type=FILE, required=True, help="The roots that peers' certificates must lead to, PEM.")
-@flag("--revocations", type=FILE, help="Lists of revoked certificates, PEM, one of each authority that signs peers.")
-@flag("--listen", type=AddressType(), default="0.0.0.0:15008", help="Where HBONE is accepted.")
+@flag("--private-key", type=FILE, required=True, help="PEM file of its private key.")
+@flag("--trust-bundle", type=FILE, required=True, help="PEM file of the trusted roots for peers' certificates.")
+@flag("--revocations", type=FILE, help="PEM file of revocation lists: one from each authority that signs peers.")
+@flag("--listen", type=AddressType(), default="0.0.0.0:15008", help="Address on which to accept HBONE.")
 @flag(
     "--proxy-listen",
     type=AddressType(),
-    help="Where a ztunnel connects that ends the tunnels itself (waypoint-inbound-binding: PROXY); only from loopback "
-    "and from PROXY_TRUSTED_ADDRESSES.",
+    help="Address for a ztunnel that terminates tunnels itself (waypoint-inbound-binding: PROXY); only for loopback "
+    "and PROXY_TRUSTED_ADDRESSES.",
 )
 @operator_ports
 @flag("--access-log", default="-", metavar="PATH|-", help="One line per request; - is standard output, empty is none.")
@@ -31,7 +34,7 @@ from waypoint.process.options import Address, GatewayName, RunOptions
     "--record",
     default="",
     metavar="PATH",
-    help="Record heads of requests there, without secrets, for `waypoint replay`; RECORD_ONE_IN says how many.",
+    help="File for recording request heads without secrets, for `waypoint replay`; see RECORD_ONE_IN.",
 )
 def run(
     resources: tuple[Path, ...],

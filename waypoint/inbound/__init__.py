@@ -1,1 +1,1 @@
-"""How connections arrive: tunnels, the PROXY protocol, and bytes that are no HTTP."""
+"""Incoming connections: tunnels, the PROXY protocol, and non-HTTP bytes."""

@@ -1,7 +1,7 @@
-"""The other way in: a ztunnel before this waypoint ends the tunnels, and connects here with the PROXY protocol.
+"""Sandwich mode: a ztunnel terminates the tunnels, and connects to this waypoint with the PROXY protocol.
 
-It did the TLS; what it says about the client in the header is believed, so it is only listened to from loopback and
-from the addresses that `proxy_trusted_addresses` names. What follows the header is served exactly like a tunnel.
+The ztunnel has verified the client, and its header is trusted. Such connections are therefore accepted only from
+loopback and from `proxy_trusted_addresses`. What follows the header is served like a tunnel.
 """
 
 import asyncio
@@ -46,12 +46,12 @@ class ProxyProtocolSettings(Section):
         try:
             _ = self.proxy_trusted_networks
         except ValueError as error:
-            advice = "give addresses, or networks like 10.0.0.0/8"
+            advice = "use addresses or networks such as 10.0.0.0/8"
             raise InvalidSetting(f"PROXY_TRUSTED_ADDRESSES: {error}; {advice}") from None
 
 
 class ProxyServer:
-    """One listening socket. What it accepts counts against the same `capacity` as connections of HBONE do."""
+    """One listening socket. It shares `capacity` with HBONE connections."""
 
     def __init__(self, sock: socket.socket, path: DataPath, terminator: Terminator, capacity: Capacity) -> None:
         self.path = path
@@ -66,12 +66,12 @@ class ProxyServer:
         return sum(not it.is_closing() for it in self._transports)
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more, let connections finish for so long, then cut what is left."""
+        """Accept nothing more, let connections finish for `seconds`, then close the rest."""
         self._listener.finish()
         waiting: dict[asyncio.Transport, tuple[int, float]] = {}
         try:
             async with asyncio.timeout(seconds):
-                while self.connection_count:  # transports tell nobody but their protocol
+                while self.connection_count:  # transports report their end only to their protocol
                     await asyncio.sleep(_POLL_SECONDS)
                     self._cut_stalled(waiting)
         except TimeoutError:
@@ -80,8 +80,7 @@ class ProxyServer:
             transport.abort()
 
     def _cut_stalled(self, waiting: dict[asyncio.Transport, tuple[int, float]]) -> None:
-        """End connections whose other side has taken nothing for too long of what waits for it; `waiting` has how much
-        that was, and since when."""
+        """Close connections whose peer has not read for too long. `waiting` holds the amount, and since when."""
         now, seconds = self.path.loop.time(), self.path.settings.of(DrainSettings).drain_silence_seconds
         for transport in list(self._transports):
             size = 0 if transport.is_closing() else transport.get_write_buffer_size()
@@ -93,7 +92,7 @@ class ProxyServer:
 
     def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
         if not is_trusted_sender(address[0], self._trusted):
-            log.warning("PROXY connection from %s:%d refused: not among PROXY_TRUSTED_ADDRESSES", *address)
+            log.warning("PROXY connection from %s:%d refused: not in PROXY_TRUSTED_ADDRESSES", *address)
             self.path.telemetry.count_refusal("proxy_trusted_addresses")
             sock.close()
         elif not self._capacity.take():
@@ -108,7 +107,7 @@ class ProxyServer:
         except BaseException:
             self._capacity.give_back()
             raise
-        # Its protocol changes, so that none of them sees both ends of it; but nothing holds it longer than it lasts.
+        # The transport's protocol changes, so no protocol sees its whole life; weak references end with it.
         weakref.finalize(transport, self._capacity.give_back).atexit = False
         self._transports.add(transport)
 
@@ -119,7 +118,7 @@ def is_trusted_sender(ip: str, networks: Iterable[ipaddress.IPv4Network | ipaddr
 
 
 class _Greeting(asyncio.Protocol):
-    """Reads the header, and then stands aside."""
+    """Reads the header, and then hands over."""
 
     def __init__(self, server: ProxyServer) -> None:
         self._server = server
@@ -128,7 +127,9 @@ class _Greeting(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         seconds = self._server.path.settings.of(HboneSettings).handshake_seconds
-        self._timer = self._server.path.loop.call_later(seconds, self._refuse, "no header in time", "handshake_seconds")
+        self._timer = self._server.path.loop.call_later(
+            seconds, self._refuse, "the header did not arrive in time", "handshake_seconds"
+        )
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -167,7 +168,7 @@ class _Greeting(asyncio.Protocol):
             front.data_received(rest)
 
     def _identity(self, uri: str) -> Identity | None:
-        """Of whoever it was that the ztunnel let in; none, when that did not authenticate itself."""
+        """Return the client's identity, or None if it did not authenticate to the ztunnel."""
         if not uri:
             return None
         try:
@@ -175,7 +176,7 @@ class _Greeting(asyncio.Protocol):
         except ValueError as error:
             raise InvalidProxyHeader(f"the identity: {error}") from None
         if identity.trust_domain not in self._server.path.settings.of(Mesh).trust_domains:
-            raise InvalidProxyHeader(f"the identity's trust domain {identity.trust_domain!r} is none of ours")
+            raise InvalidProxyHeader(f"the identity's trust domain {identity.trust_domain!r} is not accepted")
         return identity
 
     def _refuse(self, why: str, reason: str) -> None:

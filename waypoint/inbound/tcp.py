@@ -1,4 +1,4 @@
-"""Opaque bytes: an inner connection that carries no HTTP is joined to one endpoint of its service, as it is."""
+"""Opaque connections: connect a non-HTTP inner connection to one endpoint of its service."""
 
 import asyncio
 import time
@@ -24,22 +24,24 @@ from waypoint.upstream.settings import DnsSettings
 
 _REACHED = Outcome(Ending.RESPONSE, 200)
 _MAX_REPLACED = 3
-"""Tunnels of one connection that may be lost unused."""
+"""Unused tunnels of one connection that may be lost."""
 
 
 class Near(Protocol):
-    """The client's connection, which waits until its destination has been reached."""
+    """The client's connection, which waits until its destination has been connected."""
 
     def accept(self, protocol: asyncio.Protocol) -> bool:
-        """Hand it over; False when the client has given up meanwhile."""
+        """Hand the connection over. Returns False if the client has given up."""
 
     def refuse(self, status: int) -> None:
-        """`status` is for whoever can be told one."""
+        """Refuse the connection. `status` is for clients that can receive one."""
 
 
 async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, server_name: str = "") -> None:
-    """Connect to an endpoint, to another one if that fails, and copy; refuse when none can be reached. `server_name` is
-    what a TLS client asked for, as far as it is known by now."""
+    """Connect to an endpoint, or to another one if that fails, and copy; refuse if none is reachable.
+
+    `server_name` is the SNI of a TLS client, if it is known yet.
+    """
     path = connection.path
     snapshot = path.holder.current
     destination = snapshot.destination(connection.authority)
@@ -76,7 +78,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         except ExchangeError:
             copy.abort(lost)
             return
-        if copy.is_over:  # told already
+        if copy.is_over:  # already reported
             let_go()
             return
         series.closed.add(1)
@@ -125,11 +127,11 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
     if path.holder.current is not snapshot:
         cut_denied(path)
     if not near.accept(copy.near):
-        copy.abort(ConnectionResetError("the client gave up before the connection stood"))
+        copy.abort(ConnectionResetError("the client gave up before the connection was established"))
 
 
 def cut_denied(path: DataPath) -> None:
-    """End what passes and may do so no longer."""
+    """Close opaque connections that are no longer allowed."""
     snapshot = path.holder.current
     for copy, (connection, server_name) in list(path.opaque.items()):
         denial = denial_of_bytes(snapshot.destination(connection.authority), connection.peer, server_name)
@@ -140,7 +142,7 @@ def cut_denied(path: DataPath) -> None:
 async def _reach(
     connection: Connection, cluster: Cluster, far: asyncio.Protocol, record: ExchangeRecord
 ) -> LiveEndpoint:
-    """Connect `far` to an endpoint, which counts as busy from then on."""
+    """Connect `far` to an endpoint, which then counts as active."""
     tried: set[Endpoint] = set()
     retries = 0
     source = cluster.config.balancing.key

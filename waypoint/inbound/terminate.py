@@ -1,9 +1,9 @@
-"""Where tunnels end: each CONNECT becomes an inner connection to a port of a service that this waypoint serves.
+"""Termination of tunnels: each CONNECT becomes an inner connection to a port of a service that this waypoint serves.
 
-The authority alone says which service is meant; no header of an inner request can change that. An authority that we
-do not serve is answered 404, with the reason in `proxy-status` (RFC 9209). A port that declares HTTP of any kind is
-served by the version with which its client begins; one that declares something else passes as it is; one that
-declares nothing is what its first bytes say, and opaque when none come.
+Only the authority selects the service; no header of an inner request can change it. An unknown authority is answered
+with 404 and the reason in `proxy-status` (RFC 9209). A port that declares HTTP is served in the version with which the
+client begins. A port that declares another protocol is opaque. A port that declares nothing is detected from its first
+bytes, and is opaque if there are none.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class SniffSettings(Section):
 
 
 class Terminator:
-    """Give its `connect` to an HboneServer. Knows the inner connections that stand, to drain them."""
+    """Pass its `connect` to an HboneServer. It keeps track of inner connections, to drain them."""
 
     def __init__(self, path: DataPath) -> None:
         self.path = path
@@ -58,7 +58,7 @@ class Terminator:
         path.holder.subscribe(lambda _: self._judge_again())
 
     def connect(self, incoming: IncomingTunnel) -> None:
-        """Decide about a CONNECT."""
+        """Decide on a CONNECT."""
         authority = (incoming.request.authority.host, incoming.request.authority.port)
         snapshot = self.path.holder.current
         destination = snapshot.destination(authority)
@@ -78,7 +78,7 @@ class Terminator:
                 self.closed(front)
 
     def front(self, connection: Connection, destination: Destination) -> "Undecided":
-        """The protocol for an inner connection that has been accepted."""
+        """Return the protocol for an accepted inner connection."""
         front = Undecided(self, connection, destination)
         self._fronts.add(front)
         if self._is_draining:
@@ -88,7 +88,7 @@ class Terminator:
     def serve(
         self, connection: Connection, destination: Destination, sniffed: Sniffed, *, is_announced: bool = False
     ) -> asyncio.Protocol:
-        """The HTTP server for an inner connection; `is_announced`: its client is to be told that we stop."""
+        """Return the HTTP server for an inner connection. `is_announced`: tell its client that we are stopping."""
         is_web = destination.app_protocol is AppProtocol.GRPC_WEB
         begin = partial(_begin_grpc_web if is_web else _begin, connection)
         kind = Http2Server if sniffed is Sniffed.HTTP2 else Http1Server
@@ -104,27 +104,31 @@ class Terminator:
         self._fronts.discard(front)
 
     def silent(self, authority: tuple[str, int]) -> None:
-        """A client of an undeclared port waits for the server to begin; told once."""
+        """Warn once that clients of an undeclared port wait for the server to send first."""
         if authority not in self._silent and len(self._silent) < _MAX_SILENT:
             self._silent.add(authority)
             seconds = self.sniff_seconds
-            advice = "declare appProtocol: tcp on the Service's port, and nobody waits"
-            log.warning("a client of %s:%d said nothing for %g s: it is taken for TCP; %s", *authority, seconds, advice)
+            advice = "declare appProtocol: tcp on the Service's port to avoid the wait"
+            log.warning(
+                "a client of %s:%d sent nothing for %g s and is treated as TCP; %s", *authority, seconds, advice
+            )
 
     def announce(self) -> None:
-        """Tell the clients of the connections that stand that we stop, and close none of them. Those that connect
-        afterwards are told nothing yet: where could they go, before everybody knows?"""
+        """Tell clients of existing connections that we are stopping, without closing them.
+
+        Clients that connect afterwards are not told yet, because they could not go elsewhere until all clients know.
+        """
         for front in list(self._fronts):
             front.announce_close()
 
     def drain(self) -> None:
-        """Let exchanges finish; connections without one are closed."""
+        """Let exchanges finish, and close idle connections."""
         self._is_draining = True
         for front in list(self._fronts):
             front.close_when_idle()
 
     def _judge_again(self) -> None:
-        """Policies count for the next request anyway; what is under way and is no longer allowed ends, too."""
+        """After a policy change, end active requests and connections that are no longer allowed."""
         for front in list(self._fronts):
             if not isinstance(front, Undecided):
                 front.policies_changed()
@@ -144,7 +148,7 @@ def _begin_grpc_web(connection: Connection, downstream: Downstream, head: Reques
 
 
 class _Tunnel:
-    """A CONNECT that is answered when its destination has been reached. Implements `tcp.Near`."""
+    """A CONNECT that is answered when its destination has been connected. Implements `tcp.Near`."""
 
     def __init__(self, incoming: IncomingTunnel) -> None:
         self._incoming = incoming
@@ -157,9 +161,9 @@ class _Tunnel:
 
 
 class Undecided(asyncio.Protocol):
-    """Holds the first bytes of an inner connection until they tell what it carries, which is a request line at most.
+    """Holds the first bytes of an inner connection until they reveal its protocol, at most a request line.
 
-    Implements `tcp.Near` for those that turn out to be opaque.
+    Implements `tcp.Near` for connections that turn out to be opaque.
     """
 
     __slots__ = (
@@ -258,7 +262,7 @@ class Undecided(asyncio.Protocol):
         self._is_announced = True
 
     def close_when_idle(self) -> None:
-        """A client that has begun is left to who will serve it; one that is new may be about to begin."""
+        """A connection with data is left to its server; a new one is given a moment to begin."""
         if self._timer is not None and not self._data:
             self._timer.cancel()
             self._timer = self._terminator.path.loop.call_at(self._since + QUIET_SECONDS, self._close)

@@ -1,7 +1,7 @@
-"""What a supervisor asks of a worker, and how a worker of the same process answers.
+"""The interface through which a supervisor queries a worker, and its implementation for workers of the same process.
 
-This is all that a supervisor needs of a worker. Every question waits for its answer, and answers are values, so that a
-worker may live in another process.
+The supervisor needs nothing else of a worker. All queries are awaited and answers are plain values, so that a worker
+may run in another process.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from waypoint.upstream.state import described
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What is under way, under the configuration with the version `configuration`."""
+    """Active connections and exchanges, and the version of the live configuration."""
 
     configuration: str
     connections: int
@@ -38,17 +38,17 @@ class Answering(Protocol):
     async def counts(self) -> Counts: ...
 
     async def config_dump(self) -> dict[str, object]:
-        """The configuration in force, without secrets."""
+        """Return the live configuration, without secrets."""
 
     async def clusters(self, name: str | None) -> list[dict[str, object]]:
-        """The state of each destination, or of the one that is called `name`."""
+        """Return the state of all destinations, or of the one called `name`."""
 
     async def explain(self, question: Question) -> Explanation:
-        """Why a request goes where it goes. Raises InvalidQuestion."""
+        """Explain a request. Raises InvalidQuestion."""
 
 
 class LocalWorker:
-    """Answers for a worker of this process."""
+    """Implements `Answering` for a worker of this process."""
 
     def __init__(self, name: str, worker: Worker) -> None:
         self.name = name

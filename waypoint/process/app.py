@@ -1,10 +1,8 @@
-"""The waypoint program: what a process has once, and the workers that it gives this to. Build, start, drain.
+"""The waypoint program: process-wide resources, and the workers that use them. It builds, starts and drains everything.
 
-A process has signals, operator ports, the configuration, the certificate, the logs and a memory limit. Its workers
-carry requests (`waypoint.process.worker`). They share the event loop, so the command line starts one.
-
-Ready means: all of the configuration was understood, the Gateway and a certificate are there, and every worker accepts
-HBONE.
+A process has signals, operator ports, the configuration, the certificate, logs and a memory limit. Its workers carry
+requests (`waypoint.process.worker`). They share the event loop, so the command line starts one. Ready means: the whole
+configuration was understood, the Gateway and a certificate exist, and every worker accepts HBONE.
 """
 
 import asyncio
@@ -46,15 +44,17 @@ from waypoint.telemetry.tracing_settings import InvalidTracing, TracingSettings
 log = logging.getLogger(__name__)
 
 _GC_THRESHOLDS = (20_000, 20, 20) if sys.version_info < (3, 14) else (20_000,)
-"""An exchange leaves no cycle behind, so there is little to find: look for it less often than Python does by itself.
-From 3.14 on old objects are looked at in steps: there the second number is a step's size, and Python's own is right."""
+"""Exchanges leave no reference cycles, so the garbage collector may run less often than by default.
+
+From Python 3.14 on, the second number is the size of an increment, for which the default is right.
+"""
 _LOOK_SECONDS = 1.0
 _SWITCH_SECONDS = 0.001
-"""How long the thread that compiles a configuration may keep requests waiting at each turn; Python's own is 5 ms."""
+"""Maximum time that the compiling thread holds the interpreter while requests wait; Python's default is 5 ms."""
 
 
 class Waypoint:
-    """One process that serves one Gateway. Made inside its event loop."""
+    """One process that serves one Gateway. Create it inside its event loop."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Waypoint:
         )
 
     async def run(self) -> None:
-        """Serve until told to stop, then drain. Raises what makes starting impossible."""
+        """Serve until told to stop, then drain. Raises an exception if it cannot start."""
         signals.follow(self._stopping, self._access_log)
         options = self._options
         sockets = [self._bind() for _ in self._workers]
@@ -117,7 +117,7 @@ class Waypoint:
         keep("giving memory back", give_back_unused)
         self._watch_memory()
         gc.collect()
-        gc.freeze()  # what is alive now stays; the collector need not look at it again
+        gc.freeze()  # exempt all long-lived objects from garbage collection
         gc.set_threshold(*_GC_THRESHOLDS)
         sys.setswitchinterval(_SWITCH_SECONDS)
         log.info("the waypoint of Gateway %s accepts HBONE on %s:%d", options.gateway, *options.listen)
@@ -125,7 +125,7 @@ class Waypoint:
         await self._drain()
 
     def _bind(self) -> tuple[socket.socket, socket.socket | None]:
-        """Listening sockets for one worker: the kernel spreads connections over those of all workers."""
+        """Return listening sockets for one worker. The kernel distributes connections over all workers."""
         listen, proxy_listen = self._options.listen, self._options.proxy_listen
         return bind(*listen, reuse_port=True), bind(*proxy_listen, reuse_port=True) if proxy_listen else None
 
@@ -134,8 +134,8 @@ class Waypoint:
             worker.put_in_force(snapshot)
 
     async def _drain(self) -> None:
-        """Not ready first; new connections for a while longer, until everybody knows; then finish what is under way."""
-        log.info("stopping: %d exchanges are under way", sum(worker.path.exchanges for worker in self._workers))
+        """Report not ready first, keep accepting for the drain delay, then finish active exchanges."""
+        log.info("stopping: %d exchanges are active", sum(worker.path.exchanges for worker in self._workers))
         self._supervisor.stopping()
         for worker in self._workers:
             worker.announce()
@@ -171,7 +171,7 @@ class Waypoint:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _show_certificate(self) -> None:
-        """Show how long our certificate is good for; without one we are not ready."""
+        """Report the validity of our certificate. Without a valid one, the process is not ready."""
         source, readiness = self._certificate.source, self._supervisor.readiness
         if (seconds := source.seconds_left) is not None:
             self._metrics.certificate_expires(seconds)
@@ -185,7 +185,7 @@ class Waypoint:
 
 
 def certificate_of_files(options: RunOptions) -> OwnCertificate:
-    """The certificate of the command line's files. Raises InvalidCertificate."""
+    """Return the certificate from the command line's files. Raises InvalidCertificate."""
     files = FileStore(options.certificate, options.private_key, options.trust_bundle, options.revocations)
     files.load()
     return OwnCertificate(files, files.current.identity)
@@ -194,7 +194,7 @@ def certificate_of_files(options: RunOptions) -> OwnCertificate:
 def run(options: RunOptions, workers: int = 1) -> None:
     """Run the program. If it cannot start, it exits with a message."""
     environment = dict(os.environ)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error, and wait for its reader
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error, which may block
 
     async def main(process_log: ProcessLog) -> None:
         settings, source = Settings.from_environment(environment, SECTIONS), FolderSource(options.resources)

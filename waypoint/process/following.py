@@ -1,10 +1,10 @@
-"""Follows the configuration: what a source says goes live, and whoever should know is told.
+"""Follow the configuration: apply what the source reports, and publish the results.
 
     documents → pipeline → put in force by each worker → analyze
 
-`prepare` compiles in a thread, while requests go on; `apply` makes it live between two loop turns, so that an exchange
-that has begun keeps what it read. What `waypoint analyze` finds beside the problems is looked for afterwards, so that
-nothing goes live any later for it; and where only endpoints change, seldom, so that it takes little of the CPU.
+`prepare` compiles in a thread while requests continue. `apply` makes the snapshot live between two loop turns, so that
+active exchanges keep their snapshot. The findings of `waypoint analyze` are computed afterwards, so that they delay
+nothing; if only endpoints change, rarely, so that they use little CPU.
 """
 
 import asyncio
@@ -33,14 +33,18 @@ from waypoint.upstream.balancer import prepare as prepare_balancing
 log = logging.getLogger(__name__)
 
 _ANALYSIS_REST = 99
-"""How long an analysis is rested from, in its own durations, before another one where only endpoints changed: it takes
-1 % of the CPU at most."""
+"""Pause after an analysis, in multiples of its duration, if only endpoints changed.
+
+Analyses thus use at most 2 % of the CPU.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A snapshot to go live, and what to tell of it. `words` say what changed; `lack` says why it is none to serve
-    with, if so."""
+    """A snapshot to go live, with its messages.
+
+    `words` describe the changes. `lack` says why there is nothing to serve, or is empty.
+    """
 
     compiled: Compiled
     words: str
@@ -62,7 +66,7 @@ class Following:
         readiness: Readiness,
         metrics: MeshMetrics,
     ) -> None:
-        """`pipeline` is one for a single Gateway."""
+        """`pipeline` must be for a single Gateway."""
         self._source = source
         self._pipeline = pipeline
         self._put_in_force = put_in_force
@@ -74,17 +78,17 @@ class Following:
         self._is_new, self._has_new_rules = asyncio.Event(), asyncio.Event()
 
     async def begin(self) -> None:
-        """Take what the source says at first."""
+        """Apply the initial state of the source."""
         documents = await self._source.load()
         with paused():
             self._apply(self._prepare(documents))
 
     async def watch(self) -> None:
-        """Take each change, until cancelled."""
+        """Apply every change until cancelled."""
         await self._source.watch(in_a_thread(self._prepare, self._apply))
 
     async def analyze(self) -> None:
-        """Look for what is hardly meant, after each change, until cancelled."""
+        """Analyze after every change until cancelled."""
         while True:
             await self._is_new.wait()
             self._is_new.clear()
@@ -95,7 +99,7 @@ class Following:
                 try:
                     found = await asyncio.to_thread(_found, latest)
                 except Exception:
-                    self._is_new.set()  # it is still to be analyzed, by the loop that begins again
+                    self._is_new.set()  # the restarted loop will analyze it
                     raise
                 if not self._has_new_rules.is_set():
                     self._findings.tell(found)
@@ -104,7 +108,7 @@ class Following:
                         await self._has_new_rules.wait()
 
     def _prepare(self, answer: Answer) -> Prepared:
-        """Compile. Runs in a thread while requests go on, and while nothing else compiles."""
+        """Compile. Runs in a thread while requests continue and nothing else compiles."""
         before = self._prepared
         compiled = self._pipeline.compile(answer)
         snapshot = compiled.snapshot
@@ -123,7 +127,7 @@ class Following:
         return self._prepared
 
     def _lack(self, compiled: Compiled) -> str:
-        """Why there is nothing to serve; empty when there is."""
+        """Return why there is nothing to serve, or an empty text."""
         if not compiled.documents:
             return self._source.lack
         if not compiled.snapshot.has_gateway:
@@ -132,7 +136,7 @@ class Following:
         return ""
 
     def _apply(self, prepared: Prepared) -> None:
-        """Make a new snapshot live. Nothing in here waits."""
+        """Make a new snapshot live, without awaiting anything."""
         snapshot = prepared.snapshot
         is_new = snapshot.version != self._version
         if is_new:

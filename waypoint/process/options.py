@@ -1,4 +1,4 @@
-"""What `waypoint run` is told on its command line, checked and typed. Timers and sizes are `l4.config.settings`."""
+"""Command-line options of `waypoint run`. Timers and sizes are settings."""
 
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -9,7 +9,7 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class GatewayName:
-    """The Gateway whose waypoint this process is."""
+    """The Gateway that this process serves."""
 
     namespace: str
     name: str
@@ -32,14 +32,14 @@ class RunOptions:
     access_log: str
     """A path, `-` for standard output, or empty for none."""
     record: str = ""
-    """Where heads of requests are recorded; empty for nowhere."""
+    """File for recorded request heads, or empty for none."""
     revocations: Path | None = None
-    """The certificates that count no more; None when nobody keeps such a list."""
+    """File of revocation lists, or None."""
     proxy_listen: Address | None = None
-    """Where a ztunnel that ends the tunnels itself connects with the PROXY protocol; nowhere by default."""
+    """Address for a ztunnel with the PROXY protocol, or None."""
 
     @property
     def own_ip(self) -> str | None:
-        """The address to connect from: the one that we listen on, unless that is any."""
+        """Source address of outgoing connections: the listening address, unless it is unspecified."""
         host = self.listen[0]
         return None if ip_address(host).is_unspecified else host

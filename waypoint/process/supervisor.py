@@ -1,8 +1,8 @@
-"""Answers operators for all workers of a waypoint, by the narrow interface of `waypoint.process.answering`.
+"""Answers operators for all workers, through the interface in `waypoint.process.answering`.
 
-Metrics are added up. The waypoint is ready when the process and each of its workers are. All workers are given the same
-configuration, so one of them tells what it is and explains what it does; with several, `/config_dump` names the version
-that each has in force. `/clusters` shows each worker's own view: each counts its own connections and ejections.
+Metrics are added up. The waypoint is ready if the process and each worker are. All workers have the same configuration,
+so one of them dumps and explains it; if there are several, `/config_dump` includes the live version of each.
+`/clusters` shows each worker separately, since each has its own connections and ejections.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -22,8 +22,11 @@ T = TypeVar("T")
 
 
 class Supervisor:
-    """`metrics` are the process's own; `pending` is what the process itself must do before it is ready. `stop` is
-    called when an operator asks the process to end."""
+    """Serves the operator ports.
+
+    `metrics` are the process's own; `pending` is what the process must do before it is ready. `stop` is called when an
+    operator asks the process to exit.
+    """
 
     def __init__(
         self, workers: Sequence[Answering], metrics: MeshMetrics, pending: Iterable[str], stop: Callable[[], None]
@@ -43,7 +46,7 @@ class Supervisor:
 
     @property
     def readiness(self) -> Readiness:
-        """The process's own share in it."""
+        """Readiness of the process itself."""
         return self._ports.readiness
 
     @property
@@ -55,7 +58,7 @@ class Supervisor:
         await self._ports.start(wanted)
 
     def stopping(self) -> None:
-        """Not ready from now on."""
+        """Report not ready from now on."""
         self._ports.stopping()
 
     async def close(self) -> None:
@@ -80,7 +83,7 @@ class Supervisor:
         return found
 
     async def _from_any(self, ask: Callable[[Answering], Awaitable[T]]) -> T:
-        """The answer of the first worker that gives one. Raises NoAnswer when none does."""
+        """Return the answer of the first worker that gives one. Raises NoAnswer if none does."""
         *others, last = self._workers
         for worker in others:
             try:

@@ -1,9 +1,8 @@
-"""A worker: everything that carries requests, from the listening socket to the connections to endpoints.
+"""A worker: everything that carries requests, from the listening socket to connections to endpoints.
 
-A process has what exists once (signals, operator ports, configuration, certificates, logs) and gives each of its
-workers the parts that they share. A worker has its own snapshot in force, clusters, buckets, tunnels, metrics,
-readiness and tasks, so that several of them never wait for each other. The program, the tests and the bench build
-workers with `assemble`; nobody else wires these parts.
+A process has what exists once (signals, operator ports, configuration, certificates, logs), and gives shared parts to
+its workers. Each worker has its own live snapshot, clusters, buckets, tunnels, metrics, readiness and tasks, so that
+workers never wait for each other. The program, the tests and the benchmarks all build workers with `assemble`.
 """
 
 import asyncio
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the workers of a process share. `local_ip` is the address from which a worker connects to endpoints."""
+    """Parts shared by the workers of a process. `local_ip` is the source address of connections to endpoints."""
 
     settings: Settings
     certificate: OwnCertificate
@@ -66,7 +65,8 @@ class Parts:
 
 @dataclass(eq=False)
 class Worker:
-    """Made by `assemble`. `serve` begins, `put_in_force` swaps the configuration, `drain` and `close` end."""
+    """Created by `assemble`. `serve` starts it, `put_in_force` changes the configuration, `drain` and `close`
+    end it."""
 
     parts: Parts
     readiness: Readiness
@@ -84,11 +84,11 @@ class Worker:
 
     @property
     def connection_count(self) -> int:
-        """Connections that clients have opened."""
+        """Number of connections from clients."""
         return sum(server.connection_count for server in self._servers)
 
     def put_in_force(self, snapshot: Snapshot) -> None:
-        """Requests that begin from now on go by this snapshot. Nothing in here waits, so no request sees half of it."""
+        """Use this snapshot for new requests. It does not await, so no request sees a partial change."""
         path = self.path
         path.clusters.reconcile(snapshot)
         path.live.reconcile(snapshot)
@@ -97,7 +97,7 @@ class Worker:
         path.clusters.retire_unknown(snapshot)
 
     def serve(self, sock: socket.socket, proxy_sock: socket.socket | None = None) -> HboneServer:
-        """Accept HBONE on `sock`, and connections with the PROXY protocol on `proxy_sock`."""
+        """Accept HBONE on `sock`, and the PROXY protocol on `proxy_sock`."""
         settings, path = self.parts.settings, self.path
         server = HboneServer(
             sock,
@@ -125,7 +125,7 @@ class Worker:
         return server
 
     def relieve(self, level: pressure.Level) -> None:
-        """Use less memory, and take on less, as the level of the process says."""
+        """Reduce memory use and load according to the memory level."""
         settings = self.parts.settings
         if level is not pressure.Level.CALM:
             self.path.clusters.close_idle(settings.of(UpstreamSettings).upstream_idle_http_seconds / 10)
@@ -133,22 +133,21 @@ class Worker:
         self.capacity.is_shut = level >= pressure.Level.EXHAUSTED
 
     def announce(self) -> None:
-        """Tell clients that the worker is about to stop; it goes on serving."""
+        """Tell clients that the worker will stop. It keeps serving."""
         self.terminator.announce()
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more, let exchanges finish for so long, then cut what is left."""
+        """Accept nothing more, let exchanges finish for `seconds`, then close the rest."""
         self.terminator.drain()
         await asyncio.gather(*(server.drain(seconds) for server in self._servers))
 
     async def close(self) -> None:
-        """Cancel what is still under way, and release everything."""
+        """Cancel active work, and release everything."""
         await self.tasks.close()
         await self.release()
 
     async def release(self) -> None:
-        """End the loops, and close the connections to endpoints and to services that policies ask. Tasks that a
-        request began are left to end by themselves."""
+        """End loops, and close connections to endpoints and policy services. Tasks of requests end by themselves."""
         for loop in self._loops:
             loop.cancel()
         self.path.clusters.close()
@@ -164,14 +163,14 @@ class Worker:
 
     def _record(self, snapshot: Snapshot) -> None:
         if snapshot.statuses is self._statuses:
-            return  # only endpoints are others: there are thousands of conditions, and the loop waits for each
+            return  # only endpoints changed; recording thousands of conditions would block the loop
         self._statuses = snapshot.statuses
         conditions = (it for status in snapshot.statuses for it in status.conditions_by_place())
         self.transitions.record(conditions, datetime.now(UTC))
 
 
 def assemble(parts: Parts) -> Worker:
-    """A worker that has no configuration and no listener yet. To be called in its event loop."""
+    """Return a worker without configuration and listener. Call it in its event loop."""
     settings = parts.settings
     metrics, readiness = waypoint_metrics(version.installed()), Readiness({"listener"})
     tasks = Tasks(metrics.count_loop_failure, readiness.concern)

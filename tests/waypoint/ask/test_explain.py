@@ -411,7 +411,7 @@ def test_it_says_which_rules_of_policies_match_and_why_a_request_is_denied(
 
     it = explained(f"reviews:{port}", method="POST", files=[MESH, file])
 
-    assert "403 (there are policies that allow, and none of them allows this)" in it.summary
+    assert "403 (there are ALLOW policies, but none allows this)" in it.summary
     assert [(told.policy, told.action, told.words, told.is_matching, told.is_dry_run) for told in it.policies] == [
         ("default/readers", "ALLOW", "rules[0]: request.method in GET", False, False),
         ("default/readers", "ALLOW", "rules[1]: source.namespace in admin", False, False),

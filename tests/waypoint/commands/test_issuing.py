@@ -91,7 +91,7 @@ def test_a_workloads_certificate_that_is_there_stays_and_none_is_made(folder: Pa
     refused = certificate("workload", folder, "default/other", "default/waypoint")
 
     assert refused.exit_code == 1
-    assert "default.waypoint.pem is there already; --force" in refused.stderr
+    assert "default.waypoint.pem already exists; --force" in refused.stderr
     assert (folder / "default.waypoint.pem").read_bytes() == before
     assert not (folder / "default.other.pem").exists()
     assert certificate("workload", folder, "default/waypoint", "--force").exit_code == 0
@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     refused = certificate("root", tmp_path / "file" / "pki")
 
     assert refused.exit_code == 1
-    assert "can't be written" in refused.stderr
+    assert "cannot be written" in refused.stderr
 
 
 def test_another_trust_domain_is_named(folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""When to look at files, and where: where the kernel tells of a change, and everywhere now and then.
+"""When and where to look at files: where inotify reports a change, and everywhere from time to time.
 
-As long as inotify has told of every change that looking everywhere found, looking everywhere is a safety net that is
-needed seldom. Once something was found that inotify did not tell of, as on a network's volume, it is done at each poll.
+While inotify has reported every change that a full look found, full looks are only a safety net and are rare. Once a
+full look finds a change that inotify did not report, as on a network volume, every poll is a full look.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _SELDOM = 8
 
 
 class Alerts:
-    """`open_notices` gives None where there is no inotify."""
+    """Decides where to look next. `open_notices` returns None where there is no inotify."""
 
     def __init__(self, poll_seconds: float, open_notices: Callable[[], Notices | None] = Notices.open) -> None:
         self._poll_seconds = poll_seconds
@@ -36,12 +36,12 @@ class Alerts:
 
     @property
     def is_enough(self) -> bool:
-        """Whether all that changes will be told."""
+        """Whether inotify reports all changes."""
         return self._is_complete and not self._has_missed
 
     async def next(self, *, is_pressing: bool) -> Told:
-        """Where to look next, when it is time. `is_pressing`: something must be looked at again soon, changed or
-        not."""
+        """Wait until it is time to look, and return where. `is_pressing`: something must be looked at again soon, even
+        if it has not changed."""
         polls = _SELDOM if self.is_enough and not is_pressing else 1
         seconds = self._looked_at + polls * self._poll_seconds - self._loop.time()
         if seconds <= 0:
@@ -53,19 +53,21 @@ class Alerts:
         return self.take() if is_told else ANYTHING
 
     def take(self) -> Told:
-        """What was told by now."""
+        """Return the changes reported so far."""
         told = self._notices.take() if self._notices is not None else Told()
         found = Told(told.paths | self._put_back.paths, told.is_all and self._put_back.is_all)
         self._put_back = Told()
         return found
 
     def put_back(self, told: Told) -> None:
-        """Tell it again, the next time."""
+        """Report `told` again with the next changes."""
         self._put_back = Told(told.paths | self._put_back.paths, told.is_all and self._put_back.is_all)
 
     def looked(self, folders: Collection[str], surprises: Collection[str]) -> bool:
-        """One has looked everywhere, and found these folders, and these files that were others than before without
-        having been told. Whether to look again, because folders are listened to only from now on."""
+        """Report a full look. It found `folders`, and in `surprises` the files that changed without a report.
+
+        Returns whether to look again, because some folders are watched only from now on.
+        """
         self._looked_at = self._loop.time()
         if self._notices is None:
             return False

@@ -1,8 +1,8 @@
-"""The stable names of everything that can be wrong with a configuration.
+"""The stable codes of configuration problems.
 
-People suppress, count and look up problems by code, so that a code never changes its meaning and is never used again.
-A code is declared once, in the module of its room: those of documents are here, those of discovery in
-`l4/discovery/codes.py`. `waypoint/ask/codes.py` lists all of them.
+People suppress, count and look up problems by code, so a code never changes its meaning and is never reused. A code is
+declared once, in the module of its area: codes of documents here, codes of discovery in `l4/discovery/codes.py`.
+`waypoint/ask/codes.py` lists all of them.
 """
 
 from enum import StrEnum
@@ -10,7 +10,11 @@ from typing import Self
 
 
 class Level(StrEnum):
-    """ERROR: something asked for is not done. WARNING: it is done, but hardly what was meant. INFO: good to know."""
+    """The severity of a problem.
+
+    ERROR: something requested is not done. WARNING: it is done, but is probably not what was meant. INFO: worth
+    knowing.
+    """
 
     ERROR = "Error"
     WARNING = "Warning"
@@ -18,8 +22,8 @@ class Level(StrEnum):
 
 
 class Code(StrEnum):
-    """A code, with its name for people, its level and its meaning. `ist` is the message of istioctl's analyzers that
-    says the same, where there is one."""
+    """A code with its readable name, its level and its meaning. `ist` is the equivalent message code of istioctl's
+    analyzers, if there is one."""
 
     label: str
     level: Level
@@ -37,7 +41,7 @@ class Code(StrEnum):
 
 
 class DocumentCode(Code):
-    """Files and documents."""
+    """Codes of files and documents."""
 
     INVALID = (
         "PWP0001",

@@ -1,8 +1,8 @@
 """Python's garbage collector, kept away from requests while a configuration is read.
 
-A large configuration is hundreds of thousands of new objects; the collector would look through all of them again and
-again, 100 to 200 ms each time at 5,000 routes, while no request moves. They contain no cycles and are freed when the
-next configuration takes their place, so that there is nothing to look for.
+A large configuration is hundreds of thousands of new objects. The collector would traverse all of them repeatedly, 100
+to 200 ms each time at 5,000 routes, while no request proceeds. The objects contain no cycles and are freed when the
+next configuration replaces them, so that the collector has nothing to find.
 """
 
 import gc
@@ -16,8 +16,11 @@ _readers = 0
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Nothing is looked for meanwhile, and what is alive afterwards is never looked at again. Where several threads
-    read at once, the last one to end lets the collector go on."""
+    """Disable the collector in the block, and afterwards freeze the objects that are alive, so that it never traverses
+    them.
+
+    If several threads read at once, the last one to finish enables the collector again.
+    """
     global _readers
     with _lock:
         _readers += 1

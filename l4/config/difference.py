@@ -1,4 +1,4 @@
-"""Which documents differ between two states of a source."""
+"""The difference between two states of a source's documents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from l4.config.documents import Document, ObjectKey
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`changed` are the new documents of those that differ, with the old one where there was one."""
+    """`changed` holds (old or None, new) for each document that differs, `gone` the keys of removed documents."""
 
     changed: tuple[tuple[Document | None, Document], ...] = ()
     gone: tuple[ObjectKey, ...] = ()
@@ -20,8 +20,11 @@ class Difference:
 
 
 def difference(before: Sequence[Document], now: Sequence[Document]) -> Difference:
-    """Of sequences in which each key stands once. A document that is the same object costs next to nothing, whatever
-    it holds, so that a source does well to give again what has not changed."""
+    """Return how `now` differs from `before`. Each key occurs once in each sequence.
+
+    A document that is the identical object costs almost nothing to compare, whatever its size. A source should
+    therefore return the same objects for what has not changed.
+    """
     if len(before) == len(now):
         pairs = list(compress(zip(before, now, strict=True), map(is_not, before, now)))
         if all(old.key == new.key for old, new in pairs):
@@ -35,7 +38,7 @@ def difference(before: Sequence[Document], now: Sequence[Document]) -> Differenc
 
 
 def _apart(before: Sequence[Document], now: Sequence[Document]) -> tuple[Sequence[Document], Sequence[Document]]:
-    """Both without what they have in common at their beginnings and ends, which is most where they are sorted."""
+    """Return both sequences without their common beginning and end, which is most of them where they are sorted."""
     shorter = min(len(before), len(now))
     begin = next(compress(count(), map(is_not, before, now)), shorter)
     end = next(compress(count(), map(is_not, reversed(before), reversed(now))), shorter)

@@ -1,4 +1,4 @@
-"""A configuration document: one YAML object, and where it came from; and what may be wrong with it."""
+"""A configuration document (one YAML object with its origin), and the problems it may have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from l4.config.codes import Code, DocumentCode
 
 
 class ObjectKey(NamedTuple):
-    """Kubernetes' name of an object. `group` is the API group without version, empty for the core group. A tuple,
-    because thousands are sorted and looked up on each change."""
+    """The Kubernetes name of an object. `group` is the API group without version, empty for the core group.
+
+    A tuple, because thousands are sorted and looked up on each change.
+    """
 
     group: str
     kind: str
@@ -21,7 +23,7 @@ class ObjectKey(NamedTuple):
 
 
 class _Sortable:
-    """Origins of both kinds stand in one list of problems, files first."""
+    """Makes origins of both kinds sortable in one list of problems, files first."""
 
     __slots__ = ()
 
@@ -45,15 +47,15 @@ class FileOrigin(_Sortable):
 
     @property
     def place(self) -> object:
-        """The origin without the part that other edits change: the file without the line."""
+        """The part of the origin that other edits do not change: the file without the line."""
         return self.file
 
     def beside(self, subject: str) -> str:
-        """What to write in parentheses after the name of `subject`, an object or a file."""
+        """Return the text for the parentheses after the name of `subject`, an object or a file."""
         return str(self)
 
     def heading(self, subject: str) -> str:
-        """How a sentence about `subject` begins."""
+        """Return the beginning of a sentence about `subject`."""
         return f"{self}: {subject}"
 
     @property
@@ -73,11 +75,11 @@ class ObjectOrigin(_Sortable):
 
     @property
     def place(self) -> object:
-        """The object, whatever its version."""
+        """The object without its version."""
         return self.key
 
     def beside(self, subject: str) -> str:
-        """Nothing is said twice: the subject is most often the object itself."""
+        """Return the text for the parentheses, without the object's name where the subject is that object."""
         version = f"resourceVersion {self.resource_version}"
         return version if subject == str(self.key) else f"{self.key}, {version}"
 
@@ -104,9 +106,9 @@ class Document:
 class Problem:
     """Why a resource, or part of one, is not live.
 
-    `subject` is `str(ObjectKey)`, or the file's name when the file could not be read at all; `field` is a path
-    such as `spec.rules[0].backendRefs[1]`, empty when it concerns the whole; `sentence` says what is wrong and
-    how to mend it.
+    `subject` is `str(ObjectKey)`, or the file's name if the file could not be read at all. `field` is a path such as
+    `spec.rules[0].backendRefs[1]`, empty if the problem concerns the whole subject. `sentence` says what is wrong and
+    how to correct it.
     """
 
     origin: Origin

@@ -1,9 +1,10 @@
-"""What could not be looked at or understood, and what follows from it.
+"""Objects whose state is unknown because they could not be read or understood, and the consequences.
 
-A source has three answers: here it is, it is gone, I don't know. Only the second removes anything. The third is a
-doubt: the last good state stays in force where there is one, and readiness and the log tell. Where there is none yet,
-at the start, a policy may be missing that keeps somebody out. Until everything was understood once, the program is not
-ready, and whoever such a policy could protect is denied to everybody.
+A source reports an object in one of three ways: it is present, it is gone, or its state is unknown. Only the second
+removes the object. The third is a doubt: the last valid version stays in force if there is one, and readiness and the
+log report the doubt. At start there may be no last valid version, and a policy that denies access may be missing. Until
+everything was understood once, the program is not ready, and it denies all access to the workloads that such a policy
+could protect.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,8 +18,12 @@ _MAX_TOLD = 5
 
 @dataclass(frozen=True, slots=True, order=True)
 class Doubt:
-    """`namespace` is the one that a missing policy could be for, EVERYWHERE where that can't be known, None where no
-    policy can be missing. `is_policy`: it is one for certain, and its namespace is denied for as long as it lasts."""
+    """An object or file whose state is unknown.
+
+    `namespace` is the namespace that a missing policy could apply to: EVERYWHERE if that is unknown, None if no policy
+    can be missing. `is_policy`: a policy is certainly missing, and its namespace is denied for as long as the doubt
+    lasts.
+    """
 
     problem: Problem
     has_last_good: bool
@@ -33,7 +38,7 @@ class Understanding:
         self.is_complete = False
 
     def take(self, doubts: Collection[Doubt]) -> frozenset[str]:
-        """Whom these doubts deny, by namespace: EVERYWHERE among them means all."""
+        """Return the namespaces to which these doubts deny access; EVERYWHERE among them means all namespaces."""
         if all(doubt.has_last_good for doubt in doubts):
             self.is_complete = True
         return frozenset(
@@ -44,7 +49,7 @@ class Understanding:
 
 
 def concern(doubts: Sequence[Doubt]) -> str:
-    """For readiness: the first of them, and how many more there are."""
+    """Return the first doubts, and the number of further ones, for the readiness report."""
     told = [str(doubt.problem) for doubt in doubts[:_MAX_TOLD]]
     if len(doubts) > _MAX_TOLD:
         told.append(f"and {len(doubts) - _MAX_TOLD} more that could not be read; see the log")

@@ -1,8 +1,8 @@
-"""What one file of manifests says, as far as it can be read and may be believed by now.
+"""The content of one manifest file, as far as it is readable and trusted so far.
 
-A file that can't be read or parsed keeps what it held before, and is a doubt (see `doubts`). So is an emptied file,
-until it has content again or is removed: many a writer truncates first. A file in which a policy is changed or lost
-must be left alone for a while before that counts, because it may be half written.
+A file that cannot be read or parsed keeps its previous content and is a doubt (see `doubts`). So does an emptied file,
+until it has content again or is removed: many programs truncate a file before they write it. A file in which a policy
+changed or disappeared takes effect only once it has not been written for a while, because it may be half written.
 """
 
 import time
@@ -19,14 +19,14 @@ from l4.config.status import Kind, Version, kind_of
 
 CHANGED_SECONDS = 1.0
 LOST_SECONDS = 2.0
-"""How long a file must be left alone in which a policy has changed, or in which less is than was."""
+"""How long a file must stay unwritten after a policy in it changed (the first) or objects disappeared (the second)."""
 _KEPT = "the file's last valid content stays live"
 
 
 @dataclass(slots=True)
 class FileContent:
-    """`version` is None while the file must be looked at again, changed or not. `waits` is since when it has been left
-    alone with content that doesn't count yet."""
+    """The content of one file. `version` is None while the file must be read again even if it does not change. `waits`
+    is the version that does not take effect yet, and the time since which the file has not been written."""
 
     version: Version | None
     size: int = 0
@@ -44,9 +44,9 @@ class FileContent:
 
 
 def read(path: Path, version: Version, known: FileContent, now: float, reader: Reader) -> FileContent:
-    """What the file says by now, where `known` is what it said before."""
+    """Return the file's content. `known` is its previous content, `now` the clock in seconds."""
     if kind_of(path) in {Kind.OTHER, Kind.FOLDER}:  # opening a named pipe would wait for its writer
-        sentence = "cannot be read: it is no file, or a folder that may not be listed"
+        sentence = "cannot be read: it is neither a regular file nor a folder that can be listed"
         return FileContent(version, problems=[Problem(FileOrigin(str(path)), str(path), "", sentence)])
     try:
         with open(path, "rb") as file:
@@ -89,7 +89,7 @@ def _emptied(path: Path, version: Version, known: FileContent) -> FileContent:
 
 
 def _empty(path: Path) -> Problem:
-    sentence = "holds no object; remove it, or write the objects that belong in it"
+    sentence = "contains no object; remove it, or add the objects that belong in it"
     return Problem(FileOrigin(str(path)), str(path), "", sentence, DocumentCode.FILE_EMPTY)
 
 
@@ -102,7 +102,7 @@ def held(path: Path, sentence: str) -> Doubt:
 
 
 def _kept(version: Version, size: int, known: FileContent, contents: manifest.Contents) -> FileContent:
-    """The file with the last valid versions of what can't be read in it now."""
+    """Return the file's content, with the last valid versions of the documents that are now unreadable."""
     documents, doubts = list(contents.documents), []
     told = {refusal.problem: refusal.problem for refusal in contents.refusals}
     for refusal in contents.refusals:
@@ -121,7 +121,7 @@ def _kept(version: Version, size: int, known: FileContent, contents: manifest.Co
 
 
 def _settled(path: Path, found: FileContent, known: FileContent, now: float) -> FileContent:
-    """What was found, or what is known for as long as a policy in it may be half written."""
+    """Return `found`, or `known` while a policy in the file may be half written."""
     by_key = {document.key: document for document in found.documents}
     changed = [
         it.key
@@ -138,5 +138,5 @@ def _settled(path: Path, found: FileContent, known: FileContent, now: float) -> 
     if now - since >= seconds:
         return found
     names = ", ".join(map(str, changed[:3])) + (" and others" if len(changed) > 3 else "")
-    sentence = f"changes {names}, which stays as it was until the file is left alone for {seconds:g} s"
+    sentence = f"changes {names}; the change takes effect once the file has not been written for {seconds:g} s"
     return replace(known, version=None, problems=[], doubts=[held(path, sentence)], waits=(version, since))

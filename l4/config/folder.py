@@ -1,12 +1,12 @@
 """Documents from files and folders, followed as they change.
 
-Of several paths, a later one's object replaces an earlier one's with the same key, so that a few files can be laid over
-others. Within one path the same object twice is a problem, and the first stays. The kernel tells of changes, and
-looking at the files finds them too (see `alerts`), which survives editors that rename and ConfigMaps that swap links;
-only changed files are read again, in a thread.
+Given several paths, an object of a later path replaces the object with the same key of an earlier path, so that a few
+files can overlay others. Within one path, a repeated object is a problem, and the first one stays. Changes are found by
+inotify and by looking at the files (see `alerts`). This handles editors that rename files and ConfigMaps that swap
+links. Only changed files are read again, in a thread.
 
-What can't be listed or read keeps what it held before, and is a doubt (see `doubts`). A removed file with policies
-counts for a moment longer, because it may be about to be replaced; see also `file_content`.
+A path that cannot be listed or read keeps its previous documents and is a doubt (see `doubts`). A removed file with
+policies stays in force for a moment, because it may be about to be replaced; see also `file_content`.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _POLL_SECONDS = 0.25
 _SETTLE_POLLS = 10
 _ENDPOINTS_SETTLE = 2
-"""So much longer do endpoints settle, so that many that come and go at once are one change."""
+"""Factor by which endpoints settle longer, so that many simultaneous changes become one."""
 _ENDPOINTS = frozenset({"Pod", "EndpointSlice", "Endpoints"})
 
 _Children = tuple[list[str], list[tuple[Path, bool]]]
-"""The names in a folder, and the paths that count, with whether they are named like files of ours."""
+"""The names in a folder, and its visible paths, each with whether it has a manifest's suffix."""
 
 
 class FolderSource:
-    """Reads `paths`, each a file or a folder with everything below it; hidden files and folders are left out."""
+    """Reads `paths`, each a file or a folder with everything below it except hidden files and folders."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class FolderSource:
 
     @property
     def is_told(self) -> bool:
-        """Whether the kernel tells of changes by now, so that files are looked at everywhere only now and then."""
+        """Whether inotify reports all changes, so that full looks are rare."""
         return self._alerts is not None and self._alerts.is_enough
 
     def read(self) -> Documents:
-        """All documents by now: read what is new or changed."""
+        """Read new and changed files, and return all documents."""
         self._refresh()
         self._is_endpoints_only, self._is_taken = True, False
         documents = self._everything()
@@ -93,7 +93,7 @@ class FolderSource:
         return self.read()
 
     async def watch(self, take: Take) -> None:
-        """A change is passed on once it has settled for a moment."""
+        """See `Source`. A change is passed on once it has settled for a moment."""
         self._alerts = alerts = Alerts(self._poll_seconds)
         try:
             while True:
@@ -110,8 +110,11 @@ class FolderSource:
             alerts.close()
 
     async def _settle(self, alerts: Alerts) -> None:
-        """Somebody may still be writing. Endpoints come and go all the time, one file after another, so that waiting
-        until none does would keep each of them waiting: of them, only the files count that changed already."""
+        """Wait until the files have stopped changing.
+
+        Endpoints change all the time, one file after another. Waiting for all of them would delay each of them, so that
+        of endpoints only the files that have already changed count.
+        """
         for _ in range(_SETTLE_POLLS):
             was_endpoints_only = self._is_endpoints_only
             await asyncio.sleep(self._settle_seconds * (_ENDPOINTS_SETTLE if was_endpoints_only else 1))
@@ -130,11 +133,11 @@ class FolderSource:
 
     @property
     def _is_pressing(self) -> bool:
-        """Whether anything must be looked at again though it doesn't change."""
+        """Whether something must be looked at again even if it does not change."""
         return bool(self._unsettled or self._leaving or self._unlisted)
 
     async def _look(self, told: Told, alerts: Alerts) -> bool:
-        """Whether anything changed, in the files that were told, else anywhere."""
+        """Look at the reported files, or else everywhere. Returns whether anything changed."""
         if told.is_all and (is_new := await asyncio.to_thread(self._look_where_told, told)) is not None:
             return is_new
         self._surprises.clear()
@@ -145,11 +148,11 @@ class FolderSource:
         return is_changed
 
     def _folders(self) -> set[str]:
-        """Those that have our files in them, or may have."""
+        """Return the folders that contain manifests, or may contain some."""
         return {str(it) for it in (*self._children, *(it.parent for it in self._paths if it not in self._children))}
 
     def _files_in(self, told: Told) -> list[Path] | None:
-        """The files that were told; None where something else was told that may matter."""
+        """Return the reported files; None if another reported change may matter."""
         if not told.is_all:
             return None
         self._versions.clear()
@@ -163,7 +166,7 @@ class FolderSource:
         return files
 
     def _may_matter(self, path: Path) -> bool:
-        """Whether files may come, go or be replaced by what has become of a path, which is no file of ours."""
+        """Whether a change at `path`, which is not a manifest, may add, remove or replace manifests."""
         if path in self._files or path in self._paths or path in self._children:
             return True
         if path.parent not in self._children:
@@ -183,7 +186,7 @@ class FolderSource:
         return bool(changed)
 
     def _refresh(self) -> bool:
-        """Look everywhere, and read changed files; whether anything changed."""
+        """Look everywhere and read changed files. Returns whether anything changed."""
         now, before = self._clock(), (self._layers, self._unlisted, self._leaving.keys())
         self._unlisted, leaving = {}, {}
         self._versions.clear()
@@ -212,8 +215,10 @@ class FolderSource:
         return is_changed
 
     def _look_again(self, told: Told) -> bool | None:
-        """Look at the files in which something was new the last time; whether it is other than that by now. And at
-        those that were told meanwhile, of which that doesn't matter yet; None where one must look everywhere, too."""
+        """Look again at the files that changed at the last look, and return whether they changed since.
+
+        `others` are files to look at too, whose changes do not count here.
+        """
         now, files = self._clock(), self._files_in(told)
         self._versions = {path: self._versions[path] for path in files or ()}
         paths = list(self._looked_new)
@@ -224,8 +229,10 @@ class FolderSource:
         return bool(changed) if files is not None else None
 
     def _files_of(self, path: Path, before: list[Path]) -> Iterator[Path]:
-        """The files of a path that somebody named: while it can't be found, those of before, because a volume that is
-        swapped loses nothing."""
+        """Yield the files of a path that was given to the source.
+
+        While the path does not exist, these are the previous files, so that a volume being swapped loses nothing.
+        """
         match kind_of(path):
             case Kind.FOLDER:
                 yield from self._below(path, before, ())
@@ -251,15 +258,15 @@ class FolderSource:
                 case Kind.FOLDER:
                     yield from self._below(child, before, (*above, place))
                 case Kind.UNKNOWN if not is_named_so:
-                    yield from self._cannot_list(child, before, "it can't be looked at")
+                    yield from self._cannot_list(child, before, "it cannot be inspected")
                 case Kind.GONE if not is_named_so:  # a link to a volume that is not there now
                     yield from (path for path in before if child in path.parents)
                 case _ if is_named_so:
                     yield child
 
     def _below_named(self, folder: Path, names: list[str]) -> list[tuple[Path, bool]]:
-        """What is not hidden, and whether it is named like a file of ours. It is looked at again and again, and
-        seldom differs."""
+        """Return the visible paths, each with whether it has a manifest's suffix. Cached, because folders are looked at
+        four times a second and rarely change."""
         known = self._known_children.get(folder)
         if known is not None and known[0] == names:
             self._children[folder] = known
@@ -276,7 +283,7 @@ class FolderSource:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def _look_at(self, path: Path, now: float) -> bool:
-        """Whether it says anything new."""
+        """Return whether the file's content changed."""
         known, version = self._files.get(path), self._versions.get(path) or look(path)[1]
         if known is not None and known.version == version:
             return False
@@ -323,14 +330,14 @@ class FolderSource:
         for path in self._troubled:
             problems.extend(self._files[path].problems)
             doubts.extend(self._files[path].doubts)
-        sentence = "is gone; what it held stays live for a moment, as it may be replaced"
+        sentence = "is gone; its objects stay live for a moment, because it may be replaced"
         doubts.extend(held(path, sentence) for path in self._leaving)
         problems.extend(doubt.problem for doubt in doubts)
         return merged, tuple(sorted(set(problems))), tuple(sorted(doubts))
 
     def _unlistable(self, folder: Path, reason: str) -> Doubt:
         is_known = folder in self._listed
-        sentence = f"cannot be listed: {reason}" + ("; what it held before stays live" if is_known else "")
+        sentence = f"cannot be listed: {reason}" + ("; its last objects stay live" if is_known else "")
         return Doubt(Problem(FileOrigin(str(folder)), str(folder), "", sentence), is_known, EVERYWHERE)
 
 
@@ -342,12 +349,12 @@ def _put(paths: set[Path], path: Path, is_in: bool) -> None:
 
 
 def _differing(one: FileContent, other: FileContent) -> Iterator[Document]:
-    """The documents that are in one of them alone."""
+    """Yield the documents that are in only one of the two."""
     common = set(map(id, one.documents)) & set(map(id, other.documents))
     yield from (it for it in (*one.documents, *other.documents) if id(it) not in common)
 
 
 def _free(documents: list[Document]) -> None:
-    """One by one: freed at once, thousands of documents would keep every other thread waiting."""
+    """Free documents one by one. Freeing thousands at once would block every other thread."""
     while documents:
         documents.pop()

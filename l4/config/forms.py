@@ -1,12 +1,12 @@
-"""Documents that are written alike: libyaml parses their form once, and the values of each are put into it.
+"""Documents that are written alike: libyaml parses their common form once, and each document only fills in its values.
 
-A mesh has thousands of pods whose manifests differ in names and addresses only, and parsing them is most of what a
-start takes. The *form* of a text is the text without its plainest values: words and quoted text between two
-delimiters, on one line. Such a value can be any other such value without anything around it being read differently. So
-a form is parsed with marks in place of the values, and is used where each mark turns out to be a whole value, once.
-Everything else is left to `manifest.read`: what has several objects or anchors around values, and all that is wrong.
+A mesh has thousands of pods whose manifests differ only in names and addresses, and parsing them is most of the time of
+a start. The *form* of a text is the text without its plainest values: words and quoted text between two delimiters, on
+one line. Replacing such a value by another one does not change how the text around it is parsed. So a form is parsed
+with marks in place of the values, and is used if each mark turns out to be one whole value.
 
-Objects of one form share what is the same in consecutive ones, down to single strings.
+`manifest.read` handles everything else: texts with several objects, anchors around values, and all errors. Objects of
+one form share what consecutive ones have in common, down to single strings.
 """
 
 import re
@@ -26,13 +26,13 @@ _MARK = "\ue000"
 _IS_MARK = re.compile(f"{_MARK}([0-9]+){_MARK}")
 _MAX_TEXT = 32 << 10
 _MAX_FORMS_TEXT = 1 << 20
-"""Of all forms that are remembered, together; the one that was used least recently goes first."""
+"""Bound on the text of all remembered forms together; the least recently used form is dropped first."""
 
 Content = dict[str, Any]
 
 
 class Forms:
-    """Remembers forms, within a bound."""
+    """A bounded cache of forms."""
 
     def __init__(self) -> None:
         self._forms: dict[str, _Form | None] = {}
@@ -42,8 +42,10 @@ class Forms:
         return len(self._forms)
 
     def read(self, text: str) -> tuple[Content, int] | None:
-        """The content of the one object in a text, and the number of lines before it. None where the text is anything
-        else, or is not as plain as that."""
+        """Return the content of the only object in a text, and the number of lines before it.
+
+        None if the text has no usable form.
+        """
         if len(text) > _MAX_TEXT or _MARK in text:
             return None
         parts = _VALUE.split(text)
@@ -76,7 +78,7 @@ class Forms:
 
 
 class _Part(Protocol):
-    """A part of a form: it gives its content from the values of a text. `first` and `last` bound those it needs."""
+    """A part of a form. It builds its content from the values `first` to `last` of a text."""
 
     first: int
     last: int
@@ -85,7 +87,7 @@ class _Part(Protocol):
 
 
 class _Word:
-    """A value, as the text has it."""
+    """A value, as written in the text."""
 
     __slots__ = ("_known", "_text", "first", "last")
 
@@ -114,7 +116,7 @@ class _Constant:
 
 
 class _Many:
-    """A mapping or a list. What it gave last is given again for the same values."""
+    """A mapping or a list. It returns its last content again for the same values."""
 
     __slots__ = ("_known", "_parts", "_values", "first", "last")
 
@@ -143,14 +145,14 @@ class _Mapping(_Many):
         self._names = names
 
     def _made(self, values: Sequence[str]) -> Any:
-        """Without fields that are null, as everywhere."""
+        """Return the mapping without null fields, as everywhere."""
         pairs = zip(self._names, self._parts, strict=True)
         return {name: its for name, part in pairs if (its := part.of(values)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What is parsed of a form. `line` is the number of lines before the object."""
+    """A parsed form. `line` is the number of lines before the object."""
 
     _root: _Part
     _line: int
@@ -163,7 +165,7 @@ class _Form:
 
 
 def _part(content: Any, marks: list[int]) -> _Part:
-    """Adds the marks that are in it. Raises ValueError where a mark is not a whole value."""
+    """Build the part for `content`, adding its marks to `marks`. Raises ValueError if a mark is not a whole value."""
     first = len(marks)
     match content:
         case str() if (mark := _IS_MARK.fullmatch(content)) is not None:

@@ -1,4 +1,4 @@
-"""Holds the one value that is in force, such as the current snapshot; swapping it is one assignment."""
+"""Holds the one value that is in force, such as the current snapshot. Swapping it is one assignment."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -12,12 +12,12 @@ class Holder(Generic[T]):
         self._subscribers: list[Callable[[T], None]] = []
 
     def swap(self, value: T) -> None:
-        """Put a new value in force, then tell the subscribers, in the order in which they came."""
+        """Put a new value in force, then notify the subscribers in the order of their subscription."""
         self.current = value
         for subscriber in self._subscribers:
             subscriber(value)
 
     def subscribe(self, subscriber: Callable[[T], None]) -> None:
-        """Call it with every value from now on, at once with the one that is in force."""
+        """Call `subscriber` now with the current value, and later with every new value."""
         self._subscribers.append(subscriber)
         subscriber(self.current)

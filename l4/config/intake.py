@@ -1,4 +1,4 @@
-"""A source's answers → typed objects, at the cost of what changed; and what is not known among them."""
+"""Turns a source's answers into typed objects at the cost of what changed, and reports unknown documents."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ from l4.config.source import Answer
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """All documents and objects by now, and what is different since the last answer: `difference` of the documents,
-    `changes` of the objects, None where all may be other ones. `denied` are the namespaces of which a policy may be
-    missing. `is_understood`: everything was, at least once. `ignored` counts the objects of kinds nobody asked for."""
+    """All documents and objects, and what changed since the last answer.
+
+    `difference` is the difference of the documents. `changes` are the changes of the objects, None if all of them may
+    have changed. `denied` are the namespaces that may lack a policy. `is_understood`: everything was understood at
+    least once. `ignored` counts the objects of kinds that the program does not read.
+    """
 
     documents: tuple[Document, ...]
     difference: Difference
@@ -30,7 +33,7 @@ class Taken:
 
 
 class Intake:
-    """See `Decoder` for `kinds` and `amend`."""
+    """Follows one source. See `Decoder` for `kinds` and `amend`."""
 
     def __init__(self, kinds: Kinds, amend: Callable[[Document], Document] = lambda document: document) -> None:
         self._inventory = Inventory()
@@ -38,7 +41,7 @@ class Intake:
         self._understanding = Understanding()
 
     def take(self, answer: Answer) -> Taken:
-        """After an exception the next answer must be Documents."""
+        """Take an answer. After an exception the next answer must be Documents."""
         found = self._inventory.take(answer)
         documents = self._inventory.documents
         decoded = self._decoder.decode(documents, found)

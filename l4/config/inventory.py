@@ -1,4 +1,4 @@
-"""All documents of a source as they are by now."""
+"""All current documents of a source."""
 
 from bisect import bisect_left
 
@@ -17,13 +17,13 @@ class Inventory:
 
     @property
     def documents(self) -> tuple[Document, ...]:
-        """Sorted by key."""
+        """All documents, sorted by key."""
         if self._given is None:
             self._given = tuple(self._documents)
         return self._given
 
     def take(self, answer: Answer) -> Difference:
-        """What the answer changes. An object that is the same as before is no change, whoever says it again."""
+        """Apply an answer and return what it changes. An object equal to the previous one is not a change."""
         match answer:
             case Documents(documents):
                 found = difference(self._documents, documents)

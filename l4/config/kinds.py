@@ -1,8 +1,8 @@
-"""Which kinds of objects a program reads, and what is almost one of them: an error, not an object of somebody else's.
+"""The kinds of objects that a program reads, and the detection of near misses.
 
-A misspelled policy protects nothing, and what isn't known is otherwise passed over in silence. A kind that a group
-doesn't have, a version it doesn't have, and a group that is almost one of these, are told with what was probably meant.
-Groups that have nothing to do with us are left alone: `policy.linkerd.io` has an AuthorizationPolicy, too.
+A misspelled policy protects nothing, and unknown objects are otherwise ignored silently. So a kind or version that a
+known group does not have, and a group that is almost a known one, are errors that name the probable intention.
+Unrelated groups are ignored: `policy.linkerd.io` has an AuthorizationPolicy, too.
 
 L4 declares its kinds in `l4.discovery.kubernetes`, a waypoint adds its own in `waypoint.config.kinds`.
 """
@@ -24,19 +24,19 @@ _GROUP_CUTOFF = 0.85
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is known of an API group, beside the kinds that are read."""
+    """An API group, apart from the kinds that are read."""
 
     versions: tuple[str, ...]
-    """The one to recommend first."""
+    """The known versions, the recommended one first."""
     others: tuple[str, ...] = ()
-    """Kinds that are left alone."""
+    """Kinds that are ignored."""
     old: tuple[str, ...] = ()
-    """Kinds that are left alone, and that nobody is led to."""
+    """Kinds that are ignored and never suggested."""
     is_whole: bool = True
-    """Whether these and those that are read are all kinds of the group. Any other kind is an error then; else only one
-    that is almost one of them."""
+    """Whether the known kinds are all kinds of the group. Then any other kind is an error; otherwise only a near miss
+    is."""
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Of kinds whose objects have other fields than metadata, spec and status: these."""
+    """By kind, the top-level fields of its objects beside metadata, spec and status."""
 
     def joined(self, other: "Group") -> "Group":
         return Group(
@@ -53,7 +53,8 @@ _POLICY_GROUP = Group(("v1", "v1beta1"), _POLICIES)
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """`field` is the one that is wrong. `meant` is the (group, kind) that was probably meant, where there is one."""
+    """An object that was probably meant to be of a known kind. `field` is the wrong field, `meant` the probable (group,
+    kind)."""
 
     field: str
     sentence: str
@@ -62,7 +63,7 @@ class NearMiss:
 
 
 class Kinds(Mapping[tuple[str, str], Kind]):
-    """(API group, kind) → the Struct it decodes to, of those that are read; and what is known of their groups."""
+    """Maps (API group, kind) to the Struct that it decodes to. Also knows the groups of these kinds."""
 
     def __init__(self, read: Mapping[tuple[str, str], Kind], groups: Mapping[str, Group] | None = None) -> None:
         self._read = dict(read)
@@ -82,14 +83,14 @@ class Kinds(Mapping[tuple[str, str], Kind]):
         return len(self._read)
 
     def joined(self, other: "Kinds") -> "Kinds":
-        """All kinds that either reads."""
+        """Return all kinds that either reads."""
         groups = dict(self._groups)
         for name, its in other._groups.items():
             groups[name] = groups[name].joined(its) if name in groups else its
         return Kinds({**self._read, **other._read}, groups)
 
     def reading(self, read: Mapping[tuple[str, str], Kind]) -> "Kinds":
-        """The same groups, of which only these are read; the others are left alone."""
+        """Return the same groups, of which only the kinds in `read` are read and the others are ignored."""
         groups = {
             name: Group(its.versions, (*self._names[name],), its.old, its.is_whole, its.fields)
             for name, its in self._groups.items()
@@ -97,12 +98,12 @@ class Kinds(Mapping[tuple[str, str], Kind]):
         return Kinds(read, groups)
 
     def fields(self, group: str, kind: str) -> frozenset[str]:
-        """The fields of the kind's objects beside metadata, spec and status."""
+        """Return the top-level fields of the kind's objects beside metadata, spec and status."""
         known = self._groups.get(group)
         return known.fields.get(kind, frozenset()) if known is not None else frozenset()
 
     def near_miss(self, api_version: str, kind: str) -> NearMiss | None:
-        """None for what is known, and for what has nothing to do with us."""
+        """Return the near miss. None for a known kind, and for one of an unrelated group."""
         group, _, version = api_version.rpartition("/")
         known = self._groups.get(group)
         if known is None:
@@ -153,12 +154,12 @@ class Kinds(Mapping[tuple[str, str], Kind]):
 
 
 def is_policy(group: str, kind: str) -> bool:
-    """Whether an object of this kind keeps somebody out."""
+    """Whether objects of this kind can deny access."""
     return group == _SECURITY and kind in _POLICIES
 
 
 def may_be_policy(api_version: str | None, kind: str | None) -> bool:
-    """Of an object of which not everything could be read: whether it may have been meant to keep somebody out."""
+    """Whether an object that was only partly readable may have been meant as a policy that denies access."""
     group = None if api_version is None else api_version.rpartition("/")[0]
     if kind is None:
         return group is None or _is_almost_security(group)
@@ -178,7 +179,7 @@ def _api_version(group: str, version: str) -> str:
 
 
 def _close(word: str, words: Iterable[str], cutoff: float = _CUTOFF) -> str | None:
-    """Case, plurals and typing errors are near; the nearest wins."""
+    """Return the nearest word, tolerating case, plurals and typing errors."""
     by_small = {it.casefold(): it for it in words}
     found = get_close_matches(word.casefold(), by_small, 1, cutoff)
     return by_small[found[0]] if found else None

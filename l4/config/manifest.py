@@ -1,9 +1,11 @@
-"""One file of Kubernetes YAML → documents and problems. Pure: takes text, knows no files.
+"""One file of Kubernetes YAML → documents and problems. Pure: takes text, opens no files.
 
-What kubectl takes is taken: several documents, `kind: List` and every `…List`, JSON. YAML is read as kubectl reads it:
-scalars are YAML 1.1's, `1e3` is a number, a field that is null is absent. A document that can't be used is one problem,
-with its line; the others of the file go on. Bounds: the size of a file and of an object, nesting, and no aliases, which
-no manifest needs and bombs are made of.
+Accepts what kubectl accepts: several documents, `kind: List` and every `…List`, JSON. YAML is read as kubectl reads it:
+scalars follow YAML 1.1, `1e3` is a number, a null field is absent. An unusable document is one problem with its line,
+and the file's other documents remain usable.
+
+Bounds: the size of a file and of an object, the nesting, and no aliases, which manifests do not need and "billion
+laughs" attacks are made of.
 """
 
 import re
@@ -29,12 +31,12 @@ CLUSTER_SCOPED = frozenset({"Namespace", "GatewayClass", "Node", "CustomResource
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 
 _FLOW = re.compile(r"""(?<!\S)\#.* | "(?:[^"\\]|\\[\s\S])*"? | (?<!\w)'[^']*'? | [][{}]""", re.VERBOSE)
-"""What opens and closes lists and mappings in flow style, and the comments and quoted text that may hold the same."""
+"""The brackets of flow style, and the comments and quoted text in which brackets do not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A document that can't be used, and what can be seen of its key; None for what can't be seen."""
+    """An unusable document, and the readable parts of its key; None for the unreadable parts."""
 
     problem: Problem
     api_version: str | None
@@ -42,10 +44,10 @@ class Refusal:
     namespace: str | None
     name: str | None
     is_object: bool
-    """False for YAML that has nothing of a Kubernetes object, such as the values of a chart."""
+    """False for YAML that is not a Kubernetes object at all, such as the values of a chart."""
 
     def may_be(self, key: ObjectKey) -> bool:
-        """Whether it may be meant to be the object of this key."""
+        """Whether the document may be meant as the object of this key."""
         group = None if self.api_version is None else self.api_version.rpartition("/")[0]
         seen = ((group, key.group), (self.kind, key.kind), (self.namespace, key.namespace), (self.name, key.name))
         return self.is_object and all(part is None or part == its for part, its in seen)
@@ -53,7 +55,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Contents:
-    """What a file holds. `problems` has those of the refusals, too."""
+    """The content of a file. `problems` includes those of the refusals."""
 
     documents: list[Document] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -72,8 +74,8 @@ _OBJECT_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec"})
 
 
 class _Loader(Composer, yaml.CSafeLoader):
-    """libyaml's parser under Python's composer: libyaml's own overflows the C stack on 100 000 brackets, and keeps the
-    event loop's thread waiting for a whole document, because it holds the GIL."""
+    """libyaml's parser under Python's composer. libyaml's own composer overflows the C stack on 100 000 brackets, and
+    blocks the event loop's thread for a whole document, because it holds the GIL."""
 
     def __init__(self, text: str) -> None:
         Composer.__init__(self)
@@ -95,14 +97,17 @@ _Loader.add_implicit_resolver(
 
 
 def parse(file: str, text: bytes) -> tuple[list[Document], list[Problem]]:
-    """`read`, for whoever has nothing of before to keep."""
+    """Like `read`, without the refusals."""
     contents = read(file, text)
     return contents.documents, contents.problems
 
 
 def read(file: str, text: bytes) -> Contents:
-    """The documents of a file in their order, and what is wrong with it. Raises ValueError with a sentence when the
-    file as a whole can't be read; its line, if known (else 0), is the exception's second argument."""
+    """Return the documents of a file in their order, and its problems.
+
+    Raises ValueError with a sentence if the file as a whole is unreadable; the exception's second argument is the line,
+    or 0 if that is unknown.
+    """
     if len(text) > MAX_FILE_BYTES:
         raise ValueError(f"the file has more than {MAX_FILE_BYTES} bytes; split it", 0)
     try:
@@ -118,8 +123,10 @@ def read(file: str, text: bytes) -> Contents:
 
 
 def plain(text: str) -> tuple[dict[str, Any], int] | None:
-    """The content of the one document in a text, and the number of lines before it; None where there are more or fewer
-    documents, and where anything is wrong with it."""
+    """Return the content of the only document in a text, and the number of lines before it.
+
+    None if there is not exactly one document, or if it has any error.
+    """
     try:
         roots = list(_roots(text))
         content = _construct(roots[0], set()) if len(roots) == 1 else None
@@ -129,7 +136,7 @@ def plain(text: str) -> tuple[dict[str, Any], int] | None:
 
 
 def scalar(text: str) -> Any:
-    """The value of a plain scalar. Raises ValueError."""
+    """Return the value of a plain scalar. Raises ValueError."""
     node = ScalarNode(_SCALARS.resolve(ScalarNode, text, (True, False)), text)  # type: ignore[no-untyped-call]
     try:
         return _scalar(node)
@@ -155,15 +162,17 @@ def _roots(text: str) -> Iterator[Node]:
 
 
 def _sentence(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or error.context or "it can't be parsed"
+    problem = error.problem or error.context or "it cannot be parsed"
     if problem == "found character that cannot start any token":
         problem = "a tab or a reserved character stands where a value should; indent with spaces, quote the value"
     return f"not YAML: {problem}"
 
 
 def _is_too_deep(text: str) -> bool:
-    """Whether text, up to where libyaml gave up, opens more lists and mappings than are read. libyaml looks ahead, and
-    has a limit of its own in some versions: it may give up before our composer has counted anything."""
+    """Whether the text, up to the place where libyaml failed, opens more lists and mappings than are allowed.
+
+    libyaml reads ahead, and some versions have a limit of their own: libyaml may fail before our composer has counted.
+    """
     depth = 0
     for token in _FLOW.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
@@ -182,7 +191,7 @@ def _fields(node: Node) -> dict[str, Node]:
 
 
 def _unfold(file: str, root: Node, contents: Contents) -> Iterator[Node]:
-    """The objects of a List, or the object itself."""
+    """Yield the objects of a List, or the object itself."""
     fields = _fields(root)
     kind, items = fields.get("kind"), fields.get("items")
     if not isinstance(kind, ScalarNode) or not kind.value.endswith("List") or ("metadata" in fields and items is None):
@@ -218,16 +227,16 @@ def _read(file: str, node: Node, contents: Contents) -> None:
 
 
 def key_of(content: Mapping[str, Any]) -> ObjectKey:
-    """Raises ValueError with the field that is wrong and a sentence about it."""
+    """Return the key of an object. Raises ValueError with the wrong field and a sentence about it."""
     metadata = content.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     version, kind, name = content.get("apiVersion"), content.get("kind"), metadata.get("name")
     for place, value in (("apiVersion", version), ("kind", kind), ("metadata.name", name)):
         if not isinstance(value, str) or not value:
-            raise ValueError(place, f"{place} is missing or no text; every object needs it")
+            raise ValueError(place, f"{place} is missing or not a string; every object needs it")
     namespace = "" if kind in CLUSTER_SCOPED else metadata.get("namespace") or "default"
     if not isinstance(namespace, str):
-        raise ValueError("metadata.namespace", "metadata.namespace must be text")
+        raise ValueError("metadata.namespace", "metadata.namespace must be a string")
     return ObjectKey(str(version).rpartition("/")[0], str(kind), namespace, str(name))
 
 
@@ -258,12 +267,12 @@ _SCALARS = _Loader("")
 
 
 def _construct(node: Node, seen: set[int]) -> Any:
-    """Plain values of a node; refuses aliases of lists and mappings, duplicate keys and keys that are no text."""
+    """Return a node's plain values. Refuses aliases of lists and mappings, duplicate keys and non-string keys."""
     if isinstance(node, ScalarNode):
         try:
             return _scalar(node)
         except (ValueError, yaml.YAMLError):
-            raise _Refused(node, f"{node.value[:40]!r} is no valid {node.tag.rpartition(':')[2]}") from None
+            raise _Refused(node, f"{node.value[:40]!r} is not a valid {node.tag.rpartition(':')[2]}") from None
     if id(node) in seen:
         raise _Refused(node, "used again by an alias (*name); write it out there")
     seen.add(id(node))
@@ -272,7 +281,7 @@ def _construct(node: Node, seen: set[int]) -> Any:
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         if not isinstance(key_node, ScalarNode) or key_node.tag.endswith(":merge"):
-            raise _Refused(key_node, "a key must be plain text")
+            raise _Refused(key_node, "a key must be a plain string")
         if key_node.value in mapping:
             raise _Refused(key_node, f"the key {key_node.value[:40]!r} is repeated; keep one of them")
         mapping[key_node.value] = _construct(value_node, seen)
@@ -291,8 +300,11 @@ def _scalar(node: ScalarNode) -> Any:
 
 
 def line_of(lines: Iterable[bytes], path: tuple[str | int, ...]) -> int:
-    """The line of a field, counted from 0, in text whose first line begins an object; as far down the path as the text
-    goes. Reads no further than the object. Raises ValueError when the text is no YAML (any more)."""
+    """Return the line of a field, counted from 0, in text whose first line begins an object; as far down the path as
+    the text goes.
+
+    Reads no further than the object. Raises ValueError if the text is not YAML (any more).
+    """
     loader = _Loader(_first_object(lines).decode("utf-8", "replace"))
     try:
         if not loader.check_node():
@@ -306,7 +318,7 @@ def line_of(lines: Iterable[bytes], path: tuple[str | int, ...]) -> int:
 
 
 def _first_object(lines: Iterable[bytes]) -> bytes:
-    """The lines that belong to the object beginning in the first; a list's dash before it becomes a blank."""
+    """Return the lines of the object that begins in the first line; a list's dash before it becomes a blank."""
     rest = iter(lines)
     first = next(rest, b"").removeprefix("\ufeff".encode())
     indent = len(first) - len(first.lstrip(b" -"))

@@ -1,4 +1,4 @@
-"""The documents of many files → one list, in which each object stands once."""
+"""The documents of many files → one list in which each object occurs once."""
 
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,7 +14,7 @@ Layers = Sequence[Sequence[Path]]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """All documents by now, sorted by key, and what is different since the last time; the problems of merging."""
+    """All documents, sorted by key, what changed since the last merge, and the problems of merging."""
 
     documents: Sequence[Document]
     changed: tuple[Document, ...]
@@ -24,7 +24,7 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Which documents each file holds, and which document is whose and where, for files that are rewritten."""
+    """Which documents each file holds, and the owner and position of each document, for files that are rewritten."""
 
     layers: Layers
     keys: Mapping[Path, list[ObjectKey]]
@@ -33,8 +33,11 @@ class _Places:
 
 
 class Merging:
-    """Of several layers, a later one's object replaces an earlier one's with the same key. Within one layer the same
-    object twice is a problem, and the first stays; that of a file on its way out stands back."""
+    """Merges layers of files. An object of a later layer replaces the object with the same key of an earlier layer.
+
+    Within one layer, a repeated object is a problem and the first one stays. An object of a file that is about to go
+    yields to any other.
+    """
 
     def __init__(self) -> None:
         self._documents: list[Document] = []
@@ -47,7 +50,7 @@ class Merging:
         leaving: AbstractSet[Path],
         rewritten: Collection[Path],
     ) -> Merged:
-        """`leaving` are the files that are gone and still count, `rewritten` those with other documents than before."""
+        """Merge. `leaving` are the gone files that still count, `rewritten` the files whose documents changed."""
         replaced = self._replace(layers, files, leaving, rewritten)
         return replaced if replaced is not None else self._merge_all(layers, files, leaving)
 
@@ -58,7 +61,7 @@ class Merging:
         leaving: AbstractSet[Path],
         rewritten: Collection[Path],
     ) -> Merged | None:
-        """Where files hold other documents by the same names; None where more is different than that."""
+        """Merge if files hold new documents with the same names; None if more has changed."""
         known = self._places
         if known is None or leaving or known.layers != layers:
             return None

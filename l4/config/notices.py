@@ -1,8 +1,9 @@
-"""What the kernel tells of changes in folders: Linux's inotify(7).
+"""Changes in folders, as reported by the kernel: Linux's inotify(7).
 
-It tells at once, and costs nothing while nothing changes, but it does not tell everything. It knows nothing of what
-other machines change on a network's volume, nor of the file that a link leads to; its queue overflows; and the number
-of watches is limited. So whoever listens must look for itself now and then, and wherever `Notices` can't be made.
+inotify reports at once and costs nothing while nothing changes, but it does not report everything. It does not know
+about changes that other machines make on a network volume, nor about the target of a link. Its queue overflows, and the
+number of watches is limited. So a user of this module must also look at the files from time to time, and always if
+`Notices` is not available.
 """
 
 import asyncio
@@ -34,12 +35,12 @@ _OF_THE_FOLDER = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED
 _HEAD = struct.Struct("iIII")
 _READ_BYTES = 64 << 10
 _MAX_PATHS = 4096
-"""More paths than these are told as "anything"."""
+"""More changed paths than these are reported as "anything"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The paths at which something changed. `is_all`: these are all; else anything may have changed anywhere."""
+    """The paths at which something changed. `is_all`: these are all; otherwise anything may have changed anywhere."""
 
     paths: frozenset[str] = frozenset()
     is_all: bool = True
@@ -49,7 +50,7 @@ class Told:
 
 
 class Notices:
-    """Open until `close`. Use it on one event loop. `is_on_each`: there is a watch on each folder that is followed."""
+    """The inotify watches of one event loop, open until `close`. `is_on_each`: each followed folder is watched."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -63,7 +64,7 @@ class Notices:
 
     @classmethod
     def open(cls) -> Self | None:
-        """None where the system has no inotify, or has no more of it for this user."""
+        """Return None if the system has no inotify, or this user has no inotify instances left."""
         functions = _functions()
         if functions is None:
             return None
@@ -75,7 +76,7 @@ class Notices:
         os.close(self._descriptor)
 
     def follow(self, folders: Collection[str]) -> bool:
-        """Listen to these folders and to no others; whether each was listened to already, so that nothing in it was
+        """Watch these folders and no others. Returns whether each was watched already, so that no change in it was
         missed."""
         functions = _functions()
         assert functions is not None
@@ -92,7 +93,7 @@ class Notices:
         return not new
 
     async def wait(self, seconds: float) -> bool:
-        """Whether there is anything to be taken, after so many seconds at the latest."""
+        """Wait for changes for at most `seconds`. Returns whether there are any."""
         try:
             async with asyncio.timeout(seconds):
                 await self._is_any.wait()
@@ -101,7 +102,7 @@ class Notices:
         return True
 
     def take(self) -> Told:
-        """What was told since the last time, up to this moment."""
+        """Return the changes reported since the last call, up to this moment."""
         self._read()
         told = Told(frozenset(self._paths), self._is_all)
         self._paths, self._is_all = set(), True

@@ -1,7 +1,7 @@
-"""A file that is read again and again: the documents in it that are written as before are not parsed once more.
+"""A file that is read repeatedly: documents whose text has not changed are not parsed again.
 
-Text between two lines `---` that stood at the same place is known again; other text is read by its form, or else by
-itself. Where lines can't be told apart so plainly, and where anything is wrong, `manifest.read` reads the file whole.
+A text between two lines `---` at the same place as before is recognized. Other text is read by its form, or else by
+itself. If lines cannot be split so plainly, and if there is any error, `manifest.read` reads the whole file.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from l4.config.manifest import Contents
 
 _MARKER = re.compile(r"^---(?=\s)", re.MULTILINE)
 _OTHER_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
-"""By which YAML counts lines, too; and the mark that may begin a file."""
+"""Further line breaks of YAML, and the byte order mark."""
 
 Piece = tuple[int, bytes]
-"""The number of lines before it, and a digest of its text."""
+"""The number of lines before the piece, and a digest of its text."""
 
 
 class Reader:
-    """`forms` are those that documents have, of this file and of others."""
+    """Reads one file repeatedly. `forms` is shared with the readers of other files."""
 
     def __init__(self, file: str, forms: Forms) -> None:
         self._file = file
@@ -46,7 +46,7 @@ class Reader:
     def _by_piece(
         self, pieces: list[tuple[Piece, str]], known: dict[Piece, tuple[Document, ...]]
     ) -> dict[Piece, tuple[Document, ...]] | None:
-        """None where it must be read as a whole."""
+        """Return the documents of each piece; None if the file must be read as a whole."""
         found: dict[Piece, tuple[Document, ...]] = {}
         for piece, text in pieces:
             its = known.get(piece) if text.strip() else ()
@@ -60,7 +60,7 @@ class Reader:
         return found or None
 
     def _alike(self, line: int, text: str) -> tuple[Document, ...] | None:
-        """The one document in a text, if it has a form."""
+        """Return the only document in a text that has a form."""
         filled = self._forms.read(text)
         if filled is None:
             return None
@@ -74,7 +74,7 @@ class Reader:
         return (Document(key, content, FileOrigin(self._file, line + its + 1)),)
 
     def _alone(self, line: int, text: str) -> tuple[Document, ...] | None:
-        """The documents in a text; None where anything is wrong with it."""
+        """Return the documents in a text; None if it has any error."""
         try:
             found = manifest.read(self._file, text.encode())
         except ValueError:
@@ -85,7 +85,7 @@ class Reader:
 
 
 def _pieces(text: bytes) -> Iterator[tuple[Piece, str]]:
-    """With their texts; none where it can't be told where lines end."""
+    """Yield the pieces with their texts; none if the ends of lines are not certain."""
     try:
         decoded = text.decode()
     except UnicodeDecodeError:

@@ -1,12 +1,11 @@
 """Documents → typed objects. A document that does not decode leaves its object's last valid version in force.
 
-Of an object that has no valid version yet, as at the start, as much is used as can be: where its kind is a list of
-rules, each rule that does not decode is refused by itself, and the others hold.
+An object without a valid version, as at start, is used as far as possible: if its kind is a list of rules, each rule
+that does not decode is refused on its own, and the other rules apply. An unchanged document is not decoded again, so
+that a change costs only what changed.
 
-A document that has not changed is not decoded again, so that a change costs what changed.
-
-Kinds are msgspec Structs; what a type can't say, they check in `__post_init__` with a ValueError, and the field's path
-comes along by itself.
+Kinds are msgspec Structs. What a type cannot express they check in `__post_init__` with a ValueError, and msgspec adds
+the field's path.
 """
 
 import itertools
@@ -33,16 +32,21 @@ _TOP_LEVEL = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 
 
 class Strict(msgspec.Struct, frozen=True):
-    """A kind whose `spec` is read whole: fields of it that the kind doesn't have are told, and the object loads all the
-    same. Of other kinds we read a part, so that unknown fields mean nothing."""
+    """A kind whose `spec` is read completely. Unknown fields in it are reported, and the object loads all the same.
+
+    Other kinds are read only in part, so that unknown fields mean nothing.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class RuleList:
-    """A list of rules in a `spec`. `stands_in` gives what takes the place of a rule that can't be decoded, from the
-    rule and the `spec`: a rule that decodes, and that the compiler refuses for what it still can be seen to match.
-    `consequence` says what becomes of requests or connections that it matches, and `code` is the problem's. `check`
-    raises ValueError for a rule that does not go with its `spec`."""
+    """A list of rules in a `spec`.
+
+    `stands_in` returns the replacement for a rule that does not decode, given the rule and the `spec`: a rule that
+    decodes, and that the compiler refuses for the traffic that matches its readable part. `consequence` says what
+    happens to that traffic, and `code` is the problem's code. `check` raises ValueError for a rule that conflicts with
+    its `spec`.
+    """
 
     kind: Any
     stands_in: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
@@ -59,7 +63,7 @@ class Ruled(Strict, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Resource(Generic[T]):
-    """`refused` says of rules, by their list and their number in it, why a stand-in is there."""
+    """An object. `refused` maps (list, index in it) to the reason why the rule there was replaced by a stand-in."""
 
     key: ObjectKey
     value: T
@@ -69,7 +73,7 @@ class Resource(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An object that came (`before` is None), went (`after` is None), or is another now."""
+    """An object that was added (`before` is None), removed (`after` is None) or changed."""
 
     before: Resource[Any] | None
     after: Resource[Any] | None
@@ -85,7 +89,7 @@ class Resources:
         self._by_type = {kind: tuple(its) for kind, its in by_type.items()}
 
     def __iter__(self) -> Iterator[Resource[Any]]:
-        """All objects, kind by kind."""
+        """Iterate over all objects, kind by kind."""
         return itertools.chain.from_iterable(self._by_type.values())
 
     def of(self, kind: type[T]) -> tuple[Resource[T], ...]:
@@ -93,11 +97,11 @@ class Resources:
         return cast(tuple[Resource[T], ...], self._by_type.get(kind, ()))
 
     def joined(self, others: Iterable[Resource[Any]]) -> "Resources":
-        """These and others; of two with the same key both stay."""
+        """Return these and other objects; of two with the same key both stay."""
         return Resources((*self, *others))
 
     def changed(self, changes: Iterable[Change]) -> "Resources":
-        """These as they are after some changes."""
+        """Return the objects after some changes."""
         changes = tuple(changes)
         if not changes:
             return self
@@ -125,8 +129,11 @@ def _place(resources: list[Resource[Any]], key: ObjectKey) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """`ignored` counts the objects of kinds nobody asked for, by `kind` and group as people write it. `problems` has
-    those of the doubts, too. `changes` are those since what was decoded before; None where all may be other ones."""
+    """The result of decoding. `ignored` counts the objects of kinds that are not read, by kind and group.
+
+    `problems` includes those of the doubts. `changes` are relative to the last result; None if everything may have
+    changed.
+    """
 
     resources: Resources
     problems: tuple[Problem, ...]
@@ -145,7 +152,7 @@ class _Good:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What is to be said of a document, of most nothing. `miss`: its kind looks like another one."""
+    """The findings about a document, usually none. `miss`: its kind is almost a known kind."""
 
     document: Document
     problems: tuple[Problem, ...] = ()
@@ -155,7 +162,7 @@ class _Finding:
 
 
 class Decoder:
-    """Remembers the last valid version of each object. `amend` adds to a document what nobody needs to write."""
+    """Remembers the last valid version of each object. `amend` adds defaults to a document."""
 
     def __init__(self, kinds: Kinds, amend: Callable[[Document], Document] = lambda document: document) -> None:
         self._kinds = kinds
@@ -166,8 +173,8 @@ class Decoder:
         self._resources = Resources()
 
     def decode(self, documents: Iterable[Document], found: Difference | None = None) -> Decoded:
-        """All objects that there are by now. `found` is what differs from the documents of the last call, where that is
-        known already."""
+        """Return all current objects. `found` is the difference to the documents of the last call, if it is known
+        already."""
         documents = tuple(documents)
         before, self._documents = self._documents, None
         decoded = None
@@ -199,8 +206,11 @@ class Decoder:
         return _decoded(self._resources, findings, meant, None)
 
     def _decode_changed(self, found: Difference) -> Decoded | None:
-        """None where all must be looked at: a key stands twice, or a kind is misspelled, whose meaning depends on what
-        else there is."""
+        """Decode only what changed.
+
+        None if everything must be looked at: a key occurs twice, or a kind is misspelled, whose meaning depends on the
+        other documents.
+        """
         changed = [document for _, document in found.changed]
         known, new_keys = {document.key for document in changed}, {it.key for old, it in found.changed if old is None}
         if len(known) < len(changed) or new_keys & self._good.keys() or new_keys & self._findings.keys():
@@ -233,7 +243,7 @@ class Decoder:
         return _decoded(self._resources, findings, [], tuple(changes))
 
     def _decode(self, document: Document) -> tuple[_Good | None, _Finding | None]:
-        """What of the object is in force now."""
+        """Return the version of the object that is in force, and the findings."""
         document, key = self._amend(document), document.key
         kind = self._kinds.get((key.group, key.kind))
         miss = self._kinds.near_miss(document.content["apiVersion"], key.kind)
@@ -266,7 +276,7 @@ class Decoder:
         return good, _Finding(document, tuple(problems), tuple(doubts), miss=miss)
 
     def _meant(self, document: Document, miss: NearMiss, good: dict[ObjectKey, _Good]) -> Doubt:
-        """Told, and the object that was meant stays as it was, if it was there."""
+        """Report a near miss. The object that was probably meant keeps its last valid version."""
         key, sentence, field = document.key, miss.sentence, miss.field
         is_kept = False
         if miss.meant is not None and key not in good:
@@ -275,7 +285,7 @@ class Decoder:
                 good[meant] = self._good[meant]
             is_kept = meant in good
         if is_kept:
-            sentence += " Until that is mended, the last valid version stays live"
+            sentence += " Until it is corrected, the last valid version stays live"
         problem = Problem(locate(document.origin, field), str(key), field, sentence, DocumentCode.KIND_UNKNOWN)
         is_missing = miss.is_policy and key not in good
         return Doubt(problem, is_kept, (key.namespace or EVERYWHERE) if is_missing else None)
@@ -298,7 +308,10 @@ def _decoded(
 
 
 def _decode(document: Document, kind: Kind, known: _Good | None, more: frozenset[str]) -> _Good:
-    """`more` are the fields that the kind has beside metadata, spec and status. Raises msgspec.ValidationError."""
+    """Decode a document. `more` are the kind's top-level fields beside metadata, spec and status.
+
+    Raises msgspec.ValidationError.
+    """
     if known is not None and known.document is document:
         return known
     if known is not None and known.document.content == document.content:
@@ -317,7 +330,7 @@ def _decode(document: Document, kind: Kind, known: _Good | None, more: frozenset
 
 
 def _decode_partly(document: Document, kind: type[msgspec.Struct]) -> tuple[_Good, list[Problem]] | None:
-    """The object without the rules that can't be decoded, and what is wrong with them; None where that isn't all."""
+    """Return the object without its undecodable rules, and their problems; None if other parts fail too."""
     spec = document.content.get("spec")
     if not issubclass(kind, Ruled) or not isinstance(spec, Mapping):
         return None
@@ -357,7 +370,7 @@ def _problem_of_rule(
             sentence = _in_words(document.content, kind, field, str(error)) or sentence
     except ValueError as error:
         sentence, field = str(error), place
-    sentence += f"; the rule is refused, and what it can be seen to match {its.consequence}"
+    sentence += f"; the rule is refused, and traffic that matches its readable part {its.consequence}"
     return Problem(locate(document.origin, field), str(document.key), field, sentence, its.code)
 
 
@@ -366,7 +379,7 @@ _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*)`)?$", re.DOTALL)
 
 
 def _unknown(document: Document, field: str) -> Problem:
-    sentence = "is not known here and has no effect: is it spelled right, and in its place?"
+    sentence = "is unknown and has no effect; check its spelling and its place"
     return Problem(locate(document.origin, field), str(document.key), field, sentence, DocumentCode.UNKNOWN_FIELD)
 
 
@@ -382,7 +395,7 @@ def _problem(
 
 
 def sentence_of(error: msgspec.ValidationError) -> tuple[str, str]:
-    """What is wrong, and the path of the field; msgspec's own words begin small, as ours do."""
+    """Return what is wrong, and the path of the field. msgspec's words are made to begin with a small letter."""
     match = _PATH.match(str(error))
     assert match is not None
     sentence, field = match[1], (match[2] or "").replace("[...]", "")
@@ -390,14 +403,14 @@ def sentence_of(error: msgspec.ValidationError) -> tuple[str, str]:
 
 
 def sentence_about(content: object, kind: type[msgspec.Struct], error: msgspec.ValidationError) -> str:
-    """The same as one sentence, for content that is a part of a document."""
+    """Return the error as one sentence, for content that is a part of a document."""
     sentence, field = sentence_of(error)
     told = _in_words(content, kind, field, str(error)) if error.__cause__ is None else None
     return f"{field}: {told or sentence}" if field else told or sentence
 
 
 def _in_words(content: Any, kind: type[msgspec.Struct], field: str, sentence: str) -> str | None:
-    """For what msgspec says of a pattern or of a choice, which is not what people need to know."""
+    """Return a plain sentence for msgspec's messages about patterns and choices, which mean little to people."""
     if not sentence.startswith(("Expected `str` matching regex", "Invalid enum value")):
         return None
     wanted = meaning(kind, _steps(field))
@@ -415,7 +428,7 @@ def _steps(field: str) -> tuple[str | int, ...]:
 
 
 def locate(origin: Origin, field: str) -> Origin:
-    """The origin of a field of an object. Reads the file again, so only where there is a problem to tell."""
+    """Return the origin of a field of an object. Reads the file again, so use it only to report a problem."""
     if not isinstance(origin, FileOrigin):
         return origin
     try:
@@ -426,7 +439,7 @@ def locate(origin: Origin, field: str) -> Origin:
 
 
 def locate_in(lines: Iterable[bytes], origin: FileOrigin, field: str) -> FileOrigin:
-    """The same in lines of which the first begins the object."""
+    """Like `locate`, for lines of which the first begins the object."""
     try:
         return replace(origin, line=origin.line + manifest.line_of(lines, _steps(field)))
     except ValueError:

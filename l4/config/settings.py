@@ -1,4 +1,4 @@
-"""What is fixed when a process starts: timers, sizes and names. Nothing else reads the environment.
+"""Values that are fixed when a process starts: timers, sizes and names. Nothing else reads the environment.
 
 A feature declares its settings in a section beside it. Each setting has a default, a unit and, in the docstring below
 it, a reason. Sizes are bytes, times are seconds:
@@ -13,8 +13,8 @@ it, a reason. Sizes are bytes, times are seconds:
 A setting's variable is its name in capitals; where ztunnel or Istio know the same setting, `aliases` names their
 variables. A program lists its sections once: those of both programs in `l4/settings.py`, a waypoint's own in
 `waypoint/settings.py`. A component that needs settings takes its section when it is made, `settings.of(DnsSettings)`,
-and keeps it: what follows is attribute access on a frozen object. `make docs` writes the titles, names, defaults and
-docstrings to `docs/settings.md`.
+and keeps it; reading a setting is attribute access on a frozen object. `make docs` writes the titles, names, defaults
+and docstrings to `docs/settings.md`.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from l4.config.durations import is_duration, seconds_of
 
 
 class InvalidSetting(ValueError):
-    """Names the variable, what it holds, and what is expected."""
+    """A bad setting. The message names the variable, its value, and what is expected."""
 
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ S = TypeVar("S", bound="Section")
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """What a setting may hold, beside the type of its default."""
+    """The bounds of a setting, beside the type of its default."""
 
     least: float
     most: float
@@ -57,19 +57,19 @@ def setting(
     choices: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
 ) -> T:
-    """A setting that has bounds, a choice of words, or other names. Any other one is a field with its default."""
+    """A setting with bounds, choices or aliases. Any other setting is a plain field with a default."""
     return field(default=default, metadata={_Rules: _Rules(least, most, choices, aliases)})
 
 
 class Section:
-    """Settings that belong together. Subclasses are frozen dataclasses, whose fields have docstrings."""
+    """Settings that belong together. Subclasses are frozen dataclasses whose fields have docstrings."""
 
     __slots__ = ()
     title: ClassVar[str]
     """The heading in `docs/settings.md`."""
 
     def __post_init__(self) -> None:
-        """Raises InvalidSetting for what is out of bounds."""
+        """Raises InvalidSetting if a value is out of bounds."""
         for it in fields_of(type(self)):
             rules, value = _rules(it), getattr(self, it.name)
             if rules.choices and value not in rules.choices:
@@ -82,7 +82,7 @@ class Section:
         self.check()
 
     def check(self) -> None:
-        """Raises InvalidSetting for what bounds and choices do not say."""
+        """Check what bounds and choices cannot express. Raises InvalidSetting."""
 
 
 def fields_of(section: type[Section]) -> "tuple[dataclasses.Field[Any], ...]":
@@ -90,7 +90,7 @@ def fields_of(section: type[Section]) -> "tuple[dataclasses.Field[Any], ...]":
 
 
 def variables_of(it: "dataclasses.Field[Any]") -> tuple[str, ...]:
-    """The environment variables of a field; the first that is set counts."""
+    """Return the environment variables of a field; the first that is set counts."""
     return (it.name.upper(), *_rules(it).aliases)
 
 
@@ -99,7 +99,7 @@ def _rules(it: "dataclasses.Field[Any]") -> _Rules:
 
 
 def read(section: type[S], environment: Mapping[str, str]) -> S:
-    """A section's defaults, overridden by variables. Raises InvalidSetting."""
+    """Return a section's defaults, overridden by environment variables. Raises InvalidSetting."""
     values = {}
     for it in fields_of(section):
         variable = next((name for name in variables_of(it) if name in environment), None)
@@ -110,7 +110,7 @@ def read(section: type[S], environment: Mapping[str, str]) -> S:
 
 
 class Settings:
-    """The sections of a program. `Settings(HttpSettings(head_bytes=100))` has the defaults for what is not given."""
+    """The sections of a program. `Settings(HttpSettings(head_bytes=100))` has defaults for all other settings."""
 
     __slots__ = ("_is_closed", "_sections")
 
@@ -120,7 +120,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], sections: Iterable[type[Section]]) -> Self:
-        """The sections of a program; defaults, overridden by variables. Raises InvalidSetting."""
+        """Return the defaults of a program's sections, overridden by variables. Raises InvalidSetting."""
         sections = tuple(sections)
         _check_names(environment, sections)
         settings = cls(*(read(it, environment) for it in sections))
@@ -128,19 +128,18 @@ class Settings:
         return settings
 
     def of(self, section: type[S]) -> S:
-        """The settings of a section. Raises LookupError for one that the program doesn't list."""
+        """Return the settings of a section. Raises LookupError if the program does not list it."""
         found = self._sections.get(section)
         if found is None:
             if self._is_closed:
-                raise LookupError(
-                    f"{section.__name__} is not among this program's sections; add it to the list of them"
-                )
+                raise LookupError(f"{section.__name__} is not one of this program's sections; add it to their list")
             found = self._sections[section] = section()
         return cast("S", found)
 
 
 def _check_names(environment: Mapping[str, str], sections: Iterable[type[Section]]) -> None:
-    """Raises InvalidSetting for a variable that is almost a setting's: a limit that was misspelled limits nothing."""
+    """Raises InvalidSetting for a variable whose name is almost a setting's, because a misspelled limit limits
+    nothing."""
     known = {name for section in sections for it in fields_of(section) for name in variables_of(it)}
     by_word: dict[str, set[str]] = {}
     for name in known:
@@ -156,7 +155,7 @@ def _check_names(environment: Mapping[str, str], sections: Iterable[type[Section
 
 
 def _parse(variable: str, text: str, default: object, *, is_time: bool) -> str | int | float | bool:
-    """A value of the default's type; times may be durations, as ztunnel's are (`5m`)."""
+    """Parse a value of the default's type. Times may be durations such as `5m`, as in ztunnel."""
     if isinstance(default, str):
         return text
     if isinstance(default, bool):
@@ -173,5 +172,5 @@ def _parse(variable: str, text: str, default: object, *, is_time: bool) -> str |
         expected = "seconds, or a time such as 5m" if is_time else "a whole number"
         raise InvalidSetting(f"{variable} is {text!r}; it must be {expected}") from None
     if not 0 <= value < float("inf"):
-        raise InvalidSetting(f"{variable} is {text!r}; it must not be negative or endless")
+        raise InvalidSetting(f"{variable} is {text!r}; it must be finite and not negative")
     return int(value) if isinstance(default, int) else value

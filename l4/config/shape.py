@@ -1,7 +1,7 @@
-"""What a kind's Struct says of the fields of its documents: which there are, and what they may hold.
+"""The fields of a kind's documents, and their permitted values, derived from its Struct.
 
-msgspec passes over fields that it doesn't know, and names a pattern rather than what is meant by it; people who write
-YAML need to hear of the first, and to understand the second.
+msgspec ignores unknown fields, and its messages show a pattern rather than its meaning. Authors of YAML need to know
+about the former, and to understand the latter.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect
 
 Shape: TypeAlias = "dict[str, Shape] | None"
-"""Names of fields → their shapes; lists have that of their items. None where anything goes."""
+"""Names of fields → their shapes. A list has the shape of its items. None where any content is permitted."""
 
 
 @cache
@@ -21,7 +21,7 @@ def shape_of(kind: type[msgspec.Struct]) -> Shape:
 
 
 def unknown_fields(content: Any, shape: Shape, path: str = "") -> Iterator[str]:
-    """The paths of fields that the shape doesn't have."""
+    """Yield the paths of fields that the shape does not have."""
     if shape is None:
         return
     if isinstance(content, list):
@@ -37,7 +37,7 @@ def unknown_fields(content: Any, shape: Shape, path: str = "") -> Iterator[str]:
 
 
 def meaning(kind: type[msgspec.Struct], steps: Iterable[str | int]) -> str | None:
-    """What a value at this place must be, as the end of a sentence; None when its type says it well enough."""
+    """Return what a value at this place must be, as the end of a sentence; None if its type is clear enough."""
     found: inspect.Type = inspect.type_info(kind)
     for step in steps:
         found = _plain(found)
@@ -66,7 +66,7 @@ def _told(found: inspect.Type) -> str | None:
 
 
 def _plain(found: inspect.Type) -> inspect.Type:
-    """Without annotations, and without the None that says that a field may be left out."""
+    """Return the type without annotations and without the None of an optional field."""
     if isinstance(found, inspect.Metadata):
         return _plain(found.type)
     if isinstance(found, inspect.UnionType):

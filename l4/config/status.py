@@ -1,4 +1,4 @@
-"""What a path is, and whether its content may be another one than before: one look at its status."""
+"""The type of a path, and a version that shows whether its content may have changed: one look at its status."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 Version = tuple[int, ...]
-"""Differs whenever a file's content may differ."""
+"""Changes whenever a file's content may have changed."""
 
 
 class Kind(Enum):
@@ -22,8 +22,10 @@ def kind_of(path: Path) -> Kind:
 
 
 def version_of(path: Path | str) -> Version:
-    """Told by `stat`, because inotify misses what network file systems do. Differs after a write, after a rename over
-    the file, and when the file can no longer be looked at."""
+    """Return the version of a path, from `stat`, because inotify misses changes on network file systems.
+
+    It changes after a write, after a rename over the file, and when the file becomes inaccessible.
+    """
     return look(path)[1]
 
 

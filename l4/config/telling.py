@@ -1,4 +1,4 @@
-"""What the log of a running program says of its configuration: each problem once, that it is gone, and what changed."""
+"""Log lines about the configuration of a running program: each problem once, its resolution, and changes."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -14,8 +14,10 @@ _MAX_CHANGES = 5
 
 
 class Telling:
-    """A problem in another line, or in another version of its object, is the same problem; one that was gone may come
-    again. `extra` goes to the log call of each line."""
+    """Logs problems. A problem in another line, or in another version of its object, is the same problem.
+
+    A resolved problem is logged again if it comes back. `extra` is passed to the log call of each line.
+    """
 
     def __init__(self, log: logging.Logger, extra: Mapping[str, object] | None = None) -> None:
         self._log = log
@@ -24,14 +26,14 @@ class Telling:
         self._last: Collection[Problem] | None = None
 
     def tell(self, problems: Collection[Problem]) -> None:
-        """`problems` are all that there are by now."""
+        """Log new and resolved problems. `problems` are all current ones."""
         if problems is self._last:
             return
         self._last = problems
         now = {_same(problem): problem for problem in sorted(problems)}
         for same, problem in self._told.items():
             if same not in now:
-                self._log.info("mended or removed: %s", problem, extra=self._extra)
+                self._log.info("resolved: %s", problem, extra=self._extra)
         for same, problem in now.items():
             if same not in self._told:
                 self._log.log(_LEVELS[problem.code.level], "%s", problem, extra=self._extra)
@@ -39,14 +41,13 @@ class Telling:
 
 
 def _same(problem: Problem) -> tuple[object, ...]:
-    """What two problems have in common that are one."""
+    """Return the key by which two problems count as the same one."""
     return problem.origin.place, problem.subject, problem.field, problem.sentence, problem.code
 
 
 @dataclass(slots=True)
 class _Pending:
-    """An object that is different by `now`. `was_there`: when changes were accepted last, with this content, as far as
-    that is known."""
+    """A changed object. `was_there`: it existed when changes were last accepted, with `content` if that is known."""
 
     was_there: bool
     content: Mapping[str, Any] | None
@@ -54,14 +55,14 @@ class _Pending:
 
 
 class ChangeWords:
-    """Which objects are new, changed or gone since what was accepted last, in words. The first time nothing is."""
+    """Describes the objects that were added, changed or removed since changes were last accepted."""
 
     def __init__(self) -> None:
         self._is_first = True
         self._pending: dict[ObjectKey, _Pending] = {}
 
     def note(self, found: Difference) -> None:
-        """What is different since the last call."""
+        """Note what changed since the last call. The first call accepts everything."""
         if self._is_first:
             return
         for old, new in found.changed:
@@ -71,7 +72,7 @@ class ChangeWords:
             self._pending.setdefault(key, _Pending(True, None)).now = None
 
     def words(self) -> str:
-        """Empty when nothing is different."""
+        """Return the description, empty if nothing changed."""
         # pods last: they are many
         its = sorted(self._pending.items(), key=lambda item: item[0].kind == "Pod")
         present = [(it, it.now) for _, it in its if it.now is not None]

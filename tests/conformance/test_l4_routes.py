@@ -146,7 +146,7 @@ def test_a_tcp_route_with_a_value_that_is_not_accepted_closes_its_connections(tm
 
     assert reached == "reset"
     assert [problem.field for problem in problems] == ["spec.rules[0].backendRefs[0].weight"]
-    assert problems[0].sentence.endswith("what it can be seen to match is closed at once")
+    assert problems[0].sentence.endswith("traffic that matches its readable part is closed at once")
 
 
 def test_a_tls_route_with_a_value_that_is_not_accepted_closes_its_connections_alone(tmp_path: Path) -> None:

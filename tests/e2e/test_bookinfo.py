@@ -219,7 +219,7 @@ def test_the_terminal_says_what_is_wrong_with_an_edit_and_when_it_is_mended(
     replaced(routes, lambda text: text.replace(old, new))
     until(lambda: re.search(rf"^{routes}:\d+: .*{said}", mesh.said[before:], re.MULTILINE) is not None, seconds=5)
     replaced(routes, lambda _: good)
-    until(lambda: f"mended or removed: {routes}:" in mesh.said[before:], seconds=5)
+    until(lambda: f"resolved: {routes}:" in mesh.said[before:], seconds=5)
 
     problems = [line for line in mesh.said[before:].splitlines() if line.startswith(str(routes)) and said in line]
     assert len(problems) == len(set(problems))

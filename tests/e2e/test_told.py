@@ -39,12 +39,12 @@ def test_every_problem_and_finding_is_told_once_with_its_line_and_when_it_is_gon
             async with waypoint_process(tmp_path, log=file, more=[path]):
                 await says(f"{path}:7: HTTPRoute default/app spec.rules[0].backendRefs[0]")
                 path.write_text(ROUTE)
-                await says(f"mended or removed: {path}:7: HTTPRoute default/app spec.rules[0].backendRefs[0]")
+                await says(f"resolved: {path}:7: HTTPRoute default/app spec.rules[0].backendRefs[0]")
                 await says(f"is live: 2 destinations; changed: HTTPRoute default/app ({path}:1)")
                 path.write_text(UNREACHABLE)
                 await says(f"{path}:10: HTTPRoute default/app spec.rules[2]: never matches")
                 path.write_text(ROUTE)
-                await says(f"mended or removed: {path}:10: HTTPRoute default/app spec.rules[2]")
+                await says(f"resolved: {path}:10: HTTPRoute default/app spec.rules[2]")
 
         warnings = log.read_text().count("WARNING waypoint.process.following: ")
         assert warnings == 3  # the third: the namespace is not in the mesh

@@ -25,7 +25,7 @@ def told(kind: type[T], spec: str) -> tuple[str, str]:
     """Field and sentence of the one problem for which the object is refused, or one of its rules."""
     found, (problem,) = _decode(kind, spec)
     assert (found is None) is (problem.code is not ConfigCode.RULE_INVALID)
-    sentence, _, _ = problem.sentence.partition("; the rule is refused, and what it can be seen to match ")
+    sentence, _, _ = problem.sentence.partition("; the rule is refused, and traffic that matches its readable part ")
     return problem.field, sentence
 
 

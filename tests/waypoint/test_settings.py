@@ -55,7 +55,7 @@ def test_no_variable_belongs_to_two_settings() -> None:
 def test_a_ztunnel_has_no_setting_of_a_waypoint_and_leaves_their_variables_alone() -> None:
     settings = Settings.from_environment(dict.fromkeys(variables(OWN), "?"), l4_settings.SECTIONS)
 
-    with pytest.raises(LookupError, match="HttpSettings is not among this program's sections"):
+    with pytest.raises(LookupError, match="HttpSettings is not one of this program's sections"):
         settings.of(HttpSettings)
 
 

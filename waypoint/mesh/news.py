@@ -12,7 +12,7 @@ from pathlib import Path
 POLL_SECONDS = 0.2
 
 _LINE = re.compile(r"^\S+ \S+ ([A-Z]+) (?:waypoint\.process\.following|l4\.ztunnel\.app): (.*)$")
-_MENDED = "mended or removed: "
+_MENDED = "resolved: "
 _LIVE = re.compile(r"^configuration \S+ is live: \d+ destinations?; (.*)$")
 _LINE_NUMBER = re.compile(r":\d+: ")
 

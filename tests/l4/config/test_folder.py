@@ -366,7 +366,7 @@ def test_without_a_descriptor_nothing_is_lost_and_every_folder_is_told(tmp_path:
     after = source.read()
 
     assert names(during) == ["a", "b"]
-    assert sentences(during) == ["cannot be listed: Too many open files; what it held before stays live"]
+    assert sentences(during) == ["cannot be listed: Too many open files; its last objects stay live"]
     assert all(doubt.has_last_good for doubt in during.doubts)
     assert (names(after), after.doubts, after.problems) == (["a", "b"], (), ())
 

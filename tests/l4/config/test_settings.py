@@ -67,7 +67,7 @@ def test_variables_of_others_are_left_alone(variable: str) -> None:
 
 
 def test_a_section_that_the_program_does_not_list_is_an_error_and_not_its_defaults() -> None:
-    with pytest.raises(LookupError, match="Kitchen is not among this program's sections"):
+    with pytest.raises(LookupError, match="Kitchen is not one of this program's sections"):
         Settings.from_environment({}, []).of(Kitchen)
 
 
@@ -116,9 +116,9 @@ def test_a_variable_overrides_a_default(
         ("HBONE_MAX_STREAMS", "٥٠", "HBONE_MAX_STREAMS is '٥٠'; it must be a whole number"),
         ("CONNECT_SECONDS", "٥s", "CONNECT_SECONDS is '٥s'; it must be seconds, or a time such as 5m"),
         ("CONNECT_SECONDS", "soon", "CONNECT_SECONDS is 'soon'; it must be seconds, or a time such as 5m"),
-        ("CONNECT_SECONDS", "-1", "CONNECT_SECONDS is '-1'; it must not be negative or endless"),
-        ("CONNECT_SECONDS", "inf", "CONNECT_SECONDS is 'inf'; it must not be negative or endless"),
-        ("CONNECT_SECONDS", "nan", "CONNECT_SECONDS is 'nan'; it must not be negative or endless"),
+        ("CONNECT_SECONDS", "-1", "CONNECT_SECONDS is '-1'; it must be finite and not negative"),
+        ("CONNECT_SECONDS", "inf", "CONNECT_SECONDS is 'inf'; it must be finite and not negative"),
+        ("CONNECT_SECONDS", "nan", "CONNECT_SECONDS is 'nan'; it must be finite and not negative"),
         ("HTTP2_FRAME_SIZE", "1", "HBONE_MAX_FRAME or HTTP2_FRAME_SIZE is 1; it must be from 16384 to 16777215"),
         ("RESUME_BYTES", "99999999", "RESUME_BYTES is 99999999; it must not exceed BUFFERED_BYTES"),
         ("HTTP2_ENGINE", "quick", "HTTP2_ENGINE is 'quick'; it must be express or h2"),

@@ -44,7 +44,7 @@ def test_each_problem_is_told_once_and_when_it_is_gone(caplog: pytest.LogCapture
     assert first == [("WARNING", "a.yaml:1: HTTPRoute default/a spec: is wrong [PWP0001]")]
     assert moved == []
     assert other == [
-        ("INFO", "mended or removed: a.yaml:7: HTTPRoute default/a spec: is wrong [PWP0001]"),
+        ("INFO", "resolved: a.yaml:7: HTTPRoute default/a spec: is wrong [PWP0001]"),
         ("WARNING", "a.yaml:1: HTTPRoute default/a spec: is wrong in another way [PWP0001]"),
     ]
     assert len(gone) == 1

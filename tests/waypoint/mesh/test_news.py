@@ -21,11 +21,11 @@ def test_a_problem_shows_once_whichever_proxies_find_it_and_once_more_when_it_is
 
     it.news.take("waypoint a", line(PROBLEM))
     it.news.take("ztunnel", line(MOVED, name="l4.ztunnel.app"))
-    it.news.take("waypoint a", line(f"mended or removed: {MOVED}", "INFO"))
-    it.news.take("ztunnel", line(f"mended or removed: {PROBLEM}", "INFO", "l4.ztunnel.app"))
+    it.news.take("waypoint a", line(f"resolved: {MOVED}", "INFO"))
+    it.news.take("ztunnel", line(f"resolved: {PROBLEM}", "INFO", "l4.ztunnel.app"))
     it.news.take("waypoint a", line(PROBLEM))
 
-    assert it.shown == [(PROBLEM, False), (f"mended or removed: {MOVED}", True), (PROBLEM, False)]
+    assert it.shown == [(PROBLEM, False), (f"resolved: {MOVED}", True), (PROBLEM, False)]
 
 
 def test_what_was_told_before_is_not_told_again() -> None:

@@ -26,8 +26,8 @@ def test_json_has_the_same_answer_as_the_text() -> None:
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("--to", "reviews:9080"), "give either --resources"),
-        ((*MESH, "--admin", "127.0.0.1:15000", "--to", "reviews:9080"), "give either --resources"),
+        (("--to", "reviews:9080"), "use either --resources"),
+        ((*MESH, "--admin", "127.0.0.1:15000", "--to", "reviews:9080"), "use either --resources"),
         (MESH, "Missing option '--to'"),
         (
             (*MESH, "--to", "reviews"),

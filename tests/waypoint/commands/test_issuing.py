@@ -137,7 +137,7 @@ def test_none_outlives_its_root(tmp_path: Path) -> None:
     refused = certificate("workload", tmp_path, "default/waypoint", "--hours", "48")
 
     assert refused.exit_code == 1
-    assert "ends before that" in refused.stderr
+    assert "expires earlier" in refused.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ async def _guarded(folder: Path, *policies: dict[str, Any], gateway: str = "") -
     """The same mesh with policies in force; `gateway` are annotations of its waypoint."""
     waypoint, ip = address(), address()
     text = manifests(waypoint=waypoint, vip=VIP, pods={"app": ip}, more=Case("", policies, Ask(), "").documents)
-    text = text.replace("metadata: {name: waypoint}", f"metadata: {{name: waypoint, annotations: {{{gateway}}}}}")
+    plain, annotated = "metadata: {name: waypoint}", f"metadata: {{name: waypoint, annotations: {{{gateway}}}}}"
+    assert plain in text
+    text = text.replace(plain, annotated)
     async with mesh(folder, text, waypoint) as it, origin(ip, answering(b"")) as seen:
         yield it, seen
 

@@ -346,7 +346,7 @@ def test_a_mirror_gets_a_copy_of_every_request(mesh: LaptopMesh, routes: Path) -
 
     assert {Browser().reviews_version() for _ in range(5)} == {"v1"}
 
-    until(lambda: log.read_text().count("GET /ratings/0 ") == before + 5, seconds=5)
+    until(lambda: log.read_text().count("GET /ratings/0 ") == before + 5, seconds=20)
 
 
 @pytest.mark.usefixtures("original_routes")

@@ -87,6 +87,7 @@ _addresses = _own_addresses()
 
 def gateway(value: str, *, kind: str = "IPAddress", labels: str = "") -> str:
     """A namespace that uses a waypoint, and its Gateway, whose address is of the kind."""
+    metadata = f"{{name: waypoint, labels: {{{labels}}}}}" if labels else "{name: waypoint}"
     return f"""
 apiVersion: v1
 kind: Namespace
@@ -94,7 +95,7 @@ metadata: {{name: default, labels: {{istio.io/use-waypoint: waypoint}}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {{name: waypoint, namespace: default, labels: {{{labels}}}}}
+metadata: {metadata}
 spec: {{gatewayClassName: pywaypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
 status: {{addresses: [{{type: {kind}, value: {value}}}]}}
 """

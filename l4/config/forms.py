@@ -17,11 +17,12 @@ from typing import Any, Protocol
 from l4.config import manifest
 
 _VALUE = re.compile(
-    r"""(?: (?<=:[ ]) | (?<=-[ ]) | (?<=,[ ]) | (?<=\[) )
-        ( "[ !#-\[\]-~]*" | '[ -&(-~]*' | [A-Za-z0-9_] (?: [\w./+-] | :(?=[\w:]) )* )
+    r"""( [:,-][ ] | \[ )
+        ( "[ !#-\[\]-~]*" | '[ -&(-~]*' | [A-Za-z0-9_] (?: [\w./+@=-]++ | :(?=[\w:/]) )*+ )
         (?= [,}\]\n] | \Z )""",
     re.VERBOSE | re.ASCII,
 )
+"""What stands before a value, and the value."""
 _MARK = "\ue000"
 _IS_MARK = re.compile(f"{_MARK}([0-9]+){_MARK}")
 _MAX_TEXT = 32 << 10
@@ -49,8 +50,8 @@ class Forms:
         if len(text) > _MAX_TEXT or _MARK in text:
             return None
         parts = _VALUE.split(text)
-        values = parts[1::2]
-        parts[1::2] = [f"{it[0]}{_MARK}{it[0]}" if it[0] in "\"'" else _MARK for it in values]
+        values = parts[2::3]
+        parts[2::3] = [f"{it[0]}{_MARK}{it[0]}" if it[0] in "\"'" else _MARK for it in values]
         key = "".join(parts)
         form = self._forms.pop(key, None) if key in self._forms else self._parsed(parts, values, len(key))
         self._forms[key] = form
@@ -63,7 +64,7 @@ class Forms:
     def _parsed(self, parts: list[str], values: list[str], size: int) -> "_Form | None":
         self._size += size
         for number in range(len(values)):
-            place = 2 * number + 1
+            place = 3 * number + 2
             parts[place] = parts[place].replace(_MARK, f"{_MARK}{number}{_MARK}")
         plain = manifest.plain("".join(parts))
         if plain is None:

@@ -137,6 +137,8 @@ def plain(text: str) -> tuple[dict[str, Any], int] | None:
 
 def scalar(text: str) -> Any:
     """Return the value of a plain scalar. Raises ValueError."""
+    if text[:1] not in _RESOLVED:
+        return text
     node = ScalarNode(_SCALARS.resolve(ScalarNode, text, (True, False)), text)  # type: ignore[no-untyped-call]
     try:
         return _scalar(node)
@@ -264,6 +266,8 @@ def _problem(file: str, node: Node, field: str, sentence: str) -> Problem:
 
 
 _SCALARS = _Loader("")
+_RESOLVED = frozenset(_Loader.yaml_implicit_resolvers)
+"""What a plain scalar begins with that may be other than text; the empty one is null."""
 
 
 def _construct(node: Node, seen: set[int]) -> Any:

@@ -90,7 +90,8 @@ def _pieces(text: bytes) -> Iterator[tuple[Piece, str]]:
         decoded = text.decode()
     except UnicodeDecodeError:
         return
-    if len(text) > manifest.MAX_FILE_BYTES or _OTHER_BREAKS.search(decoded):
+    is_odd = b"\r" in text if text.isascii() else _OTHER_BREAKS.search(decoded) is not None
+    if len(text) > manifest.MAX_FILE_BYTES or is_odd:
         return
     places = [0, *(it.start() for it in _MARKER.finditer(decoded) if it.start()), len(decoded)]
     line = 0

@@ -16,7 +16,8 @@ metadata: {{name: {0}, labels: {{app: "{1}", zone: 'a b'}}}}
 spec:
   containers:
   - name: web
-    image: nginx:1.25
+    image: nginx:1.25@sha256:0a{2}
+    id: containerd://8f{2}
     ports: [{{containerPort: {2}}}]
 status:
   podIP: {3}
@@ -137,6 +138,11 @@ def test_what_is_read_by_a_form_is_what_is_read_whole(first: list[str], second: 
 
 
 _TOKENS = (
+    "containerd://8f",
+    "x/y@sha256:0a",
+    "a=b",
+    "a:/",
+    "http://[::1]",
     "a",
     "yes",
     "null",

@@ -41,7 +41,7 @@ class DataPath:
     settings: Settings
     spawn: Spawn
     loop: asyncio.AbstractEventLoop
-    live: LiveFilters
+    filters: LiveFilters
     exchanges: int = 0
     recorder: Recorder | None = None
     opaque: "dict[Copy, tuple[Connection, str]]" = field(default_factory=dict)

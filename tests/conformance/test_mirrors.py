@@ -33,7 +33,7 @@ def test_a_copy_reaches_the_mirror_with_its_body_and_a_host_that_says_so(tmp_pat
             head = seen(it, "echo-v2").heads[0]
             assert head.startswith(b"POST /copied?a=b HTTP/1.1\r\nhost: echo-shadow:80\r\n")
             assert b"content-length: 5" in head
-            await settled(lambda: it.mesh.path.live.get(Mirroring).count == 0)
+            await settled(lambda: it.mesh.path.filters.get(Mirroring).count == 0)
 
     run(scenario())
 
@@ -56,7 +56,7 @@ def test_a_share_of_the_requests_is_copied(tmp_path: Path, share: dict[str, Any]
         async with echo_mesh(tmp_path, route) as it:
             for _ in range(300):
                 await it.ask()
-            await settled(lambda: it.mesh.path.live.get(Mirroring).count == 0)
+            await settled(lambda: it.mesh.path.filters.get(Mirroring).count == 0)
             return len(seen(it, "echo-v2").heads)
 
     assert abs(run(scenario()) - 90) < 36  # 4.5 standard deviations
@@ -83,7 +83,7 @@ def test_a_mirror_that_takes_nothing_is_given_up_and_the_request_goes_on(tmp_pat
             answer = await it.ask(method="POST", body=bytes(200_000).replace(b"\0", b"x"))
 
             assert (answer.pod, len(answer.seen["body"])) == ("echo-v1", 200_000)
-            await settled(lambda: it.mesh.path.live.get(Mirroring).count == 0)
+            await settled(lambda: it.mesh.path.filters.get(Mirroring).count == 0)
 
     run(scenario())
 
@@ -96,8 +96,8 @@ def test_no_more_copies_than_the_bound_are_under_way(tmp_path: Path) -> None:
             answers = await asyncio.gather(*(it.ask() for _ in range(5)))
 
             assert {answer.pod for answer in answers} == {"echo-v1"}
-            assert it.mesh.path.live.get(Mirroring).count == 2
+            assert it.mesh.path.filters.get(Mirroring).count == 2
             it.stuck.clear()
-            await settled(lambda: it.mesh.path.live.get(Mirroring).count == 0)
+            await settled(lambda: it.mesh.path.filters.get(Mirroring).count == 0)
 
     run(scenario())

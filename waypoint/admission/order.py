@@ -74,7 +74,7 @@ class Admission:
             # External authorization by policies: of action CUSTOM, one authorizer after the other.
             if destination.policies:
                 if filtering is None:
-                    filtering = Filtering(path.live.by_type, destination, peer, head, _roll, record.started_at, body)
+                    filtering = Filtering(path.filters.by_type, destination, peer, head, _roll, record.started_at, body)
                     _complete(filtering, connection, record, protocol)
                     self.decision = Decision(filtering=filtering)
                 filtering.destination = destination
@@ -105,7 +105,7 @@ class Admission:
         else:
             granted = filtering.granted if filtering is not None else ()
             now = record.started_at
-            decision = decide(destination, peer, head, _roll, now, path.live, found, granted, body, filtering)
+            decision = decide(destination, peer, head, _roll, now, path.filters, found, granted, body, filtering)
         self.decision, self.destination = decision, destination
         record.verdict = decision.verdict
         if decision.rule is not None:

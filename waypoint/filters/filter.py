@@ -30,7 +30,6 @@ from waypoint.http.events import EMPTY, STREAMED, Body
 from waypoint.telemetry.exchanges import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.cluster import Cluster
-from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.connections import Spawn
 from waypoint.upstream.originate import Originator
 from waypoint.upstream.settings import UpstreamSettings
@@ -75,7 +74,6 @@ class Environment:
     metrics: MeshMetrics
     settings: Settings
     upstream: UpstreamSettings
-    clusters: Clusters
     originator: Originator
     spawn: Spawn
     holder: Holder[Snapshot]

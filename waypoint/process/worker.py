@@ -91,7 +91,7 @@ class Worker:
         """Use this snapshot for new requests. It does not await, so no request sees a partial change."""
         path = self.path
         path.clusters.reconcile(snapshot)
-        path.live.reconcile(snapshot)
+        path.filters.reconcile(snapshot)
         path.tokens.reconcile(snapshot)
         self.holder.swap(snapshot)
         path.clusters.retire_unknown(snapshot)
@@ -191,7 +191,7 @@ def assemble(parts: Parts) -> Worker:
         settings=settings,
         spawn=tasks.spawn,
         loop=asyncio.get_running_loop(),
-        live=LiveFilters(Environment(metrics, settings, upstream, clusters, originator, tasks.spawn, holder)),
+        filters=LiveFilters(Environment(metrics, settings, upstream, originator, tasks.spawn, holder)),
         recorder=parts.recorder,
     )
     worker = Worker(

@@ -66,7 +66,7 @@ def test_the_head_stays_as_it_is_until_it_is_edited() -> None:
 
 
 def test_deciding_takes_nothing_out_of_a_bucket() -> None:
-    filters = LiveFilters(Environment(waypoint_metrics("test"), *[None] * 6))  # type: ignore[arg-type]
+    filters = LiveFilters(Environment(waypoint_metrics("test"), *[None] * 5))  # type: ignore[arg-type]
     limits = RateLimits("limits", (RateRule("all", "all", Limit(1, 1.0, 1e-9)),))
     rule = Rule("rule", (WeightedBackend(V1),), Filters(policies=(limits,)))
     routes = RouteTable([Route(Match(), rule)])

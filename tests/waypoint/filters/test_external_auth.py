@@ -359,7 +359,7 @@ def test_a_client_that_leaves_takes_its_question_along(tmp_path: Path) -> None:
             await settled(
                 lambda: (
                     it.path.exchanges == 0
-                    and it.path.live.get(ExternalAuthorization).questions == 0
+                    and it.path.filters.get(ExternalAuthorization).questions == 0
                     and asked.closed == 1
                 )
             )

@@ -59,7 +59,7 @@ async def probed(
     monkeypatch.setitem(ordered.ORDER, Probe, "probe")
     at = Setting()
     async with origin(at.pod, handler or answering()) as seen, at.mesh(folder) as it:  # type: ignore[arg-type]
-        it.path.live.by_type[Probe] = Probing()
+        it.path.filters.by_type[Probe] = Probing()
         it.rule(*probes)
         yield it, at.authority, seen
 

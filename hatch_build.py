@@ -1,8 +1,8 @@
-"""What the wheel is made of: the version, the folder that its packages lie in, and with PYWAYPOINT_TWIN=1 the compiled
-twin, for which the hot modules are also compiled, from the very same source (`twin`).
+"""Build hooks of the wheel: the version, the folder that contains its packages, and with PYWAYPOINT_TWIN=1 the compiled
+twin: the hot modules, also compiled from the same source (`twin`).
 
-The Python files stay in the wheel; the interpreter prefers the extension beside each. `make test-twin` builds it and
-runs the tests over it; without a compiler nothing is lost but speed.
+The Python files stay in the wheel, and the interpreter prefers the extension beside each. `make test-twin` builds the
+twin and runs the tests with it. Without a compiler, only speed is lost.
 """
 
 import os

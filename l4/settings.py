@@ -1,4 +1,4 @@
-"""The settings of both programs: one list of the sections that L4 declares, each beside its feature."""
+"""The settings of both programs: one list of the sections that L4 declares, each in the module of its feature."""
 
 from l4.config.settings import Section
 from l4.discovery.mesh import Mesh

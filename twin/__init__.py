@@ -88,7 +88,7 @@ def can_compile() -> bool:
 
 
 def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list[Path]:
-    """Compile copies of the hot modules; the extensions, below `folder/built` as below `root`."""
+    """Compile copies of the hot modules. Returns the extensions, in `folder/built` with the layout of `root`."""
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
@@ -118,7 +118,7 @@ def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list
 
 
 def read(root: Path, paths: Collection[str] = HOT) -> dict[str, "Module"]:
-    """The modules by name. Raises Refused."""
+    """Return the modules by name. Raises Refused."""
     modules = {it.name: it for it in (Module(path, (root / path).read_text()) for path in paths)}
     for module in modules.values():
         module.check_derived(modules)

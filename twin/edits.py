@@ -1,4 +1,4 @@
-"""Changes of a source text at the nodes of its syntax tree."""
+"""Edits of a source text at the nodes of its syntax tree."""
 
 import ast
 
@@ -6,7 +6,7 @@ from twin.refused import Refused
 
 
 class Edits:
-    """Changes of a text that leave each line where it is."""
+    """Edits of a text that keep every line in its place."""
 
     def __init__(self, path: str, source: str) -> None:
         self._path = path
@@ -18,7 +18,7 @@ class Edits:
         return "".join(it.decode() + "\n" for it in self._lines)
 
     def replace(self, node: ast.expr, text: str, before: ast.expr | None = None) -> None:
-        """A whole node, or its beginning before another one. Of several on a line, the last one first."""
+        """Replace a node, or its beginning up to another node. Of several nodes on a line, edit the last one first."""
         end_line, end = (before.lineno, before.col_offset) if before else (node.end_lineno, node.end_col_offset)
         if end_line != node.lineno:
             raise Refused(self._path, node, f"{ast.unparse(node)} is on several lines; write it on one")
@@ -26,7 +26,7 @@ class Edits:
         self._lines[node.lineno - 1] = line[: node.col_offset] + text.encode() + line[end:]
 
     def append(self, node: ast.ClassDef, text: str) -> None:
-        """Behind the end of a class, where the line must be empty; the file's end is."""
+        """Insert text after the end of a class, where the line must be empty or the end of the file."""
         number = node.end_lineno or 0
         if number == self._end:
             self._lines.append(b"")

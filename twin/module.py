@@ -1,4 +1,4 @@
-"""A module of the source, as it is compiled."""
+"""A source module in its compiled form."""
 
 import ast
 from collections import Counter
@@ -12,7 +12,7 @@ _BUILTIN = {"bytes", "list", "dict"}
 
 
 class Module:
-    """A hot module, as it is compiled: `source` beside `declarations`."""
+    """A hot module in its compiled form: `source` and `declarations`."""
 
     def __init__(self, path: str, source: str) -> None:
         self.path = path
@@ -40,29 +40,29 @@ class Module:
         for node in ast.walk(self.tree):
             match node:
                 case ast.Global():
-                    raise Refused(self.path, node, "a global that is assigned to; keep it in an object")
+                    raise Refused(self.path, node, "a function assigns to this global; keep the value in an object")
                 case ast.ImportFrom(names=[ast.alias(name="*")]):
                     raise Refused(self.path, node, "import * hides what names mean; import each by its name")
                 case ast.ImportFrom(module="dataclasses", names=names) if any(it.asname for it in names):
-                    raise Refused(self.path, node, "what is imported from dataclasses keeps its name")
+                    raise Refused(self.path, node, "import names from dataclasses without renaming them")
                 case ast.ClassDef(decorator_list=decorators) if id(node) not in structs and any(
                     "dataclass" in ast.unparse(it) for it in decorators
                 ):
                     raise Refused(
-                        self.path, node, f"dataclass {node.name} is no struct; take its bases away, and add slots=True"
+                        self.path, node, f"dataclass {node.name} is not a struct; remove its bases and add slots=True"
                     )
         for name, node in (*self.functions.items(), *((it.name, it.node) for it in self.structs.values())):
             if often[name] > 1:
                 raise Refused(self.path, node, f"{name} has several definitions in this module")
 
     def check_derived(self, modules: dict[str, "Module"]) -> None:
-        """Raises Refused where a class would miss a method of the interface that it goes without, or where an override
-        has default values of its own: the twin passes those of what is overridden."""
+        """Raises Refused if a class lacks a method of the interface that its struct drops, or if an override has
+        different default values: the compiled twin passes those of the overridden method."""
         for struct in self.structs.values():
             derived = list(self._derived(struct.name, modules))
             for missing in sorted(struct.lacks):
                 if not derived or not all(missing in methods_of(it) for _, it in derived):
-                    sentence = f"{struct.name} goes without asyncio's interface, and has no {missing}(); write it"
+                    sentence = f"{struct.name} loses asyncio's interface, and has no {missing}(); define it"
                     raise Refused(self.path, struct.node, sentence)
             for path, node in derived:
                 for name, method in struct.methods.items():
@@ -78,7 +78,7 @@ class Module:
                     yield module.path, node
 
     def declarations(self, modules: dict[str, "Module"]) -> str:
-        """The module's `.pxd`: its structs and functions, with the types of fields, parameters and locals."""
+        """Return the module's `.pxd`: its structs and functions, with the types of fields, parameters and locals."""
         types = _Types(self, modules)
         blocks = [
             "\n    ".join((f"cdef class {it.name}:", *(list(types.members(it)) or ["pass"])))
@@ -93,8 +93,10 @@ class Module:
         return "\n".join(("cimport cython", *forward, *imports, *blocks, ""))
 
     def find(self, annotation: ast.expr | None, modules: dict[str, "Module"]) -> tuple[str, str]:
-        """The struct that an annotation means, or a builtin that Cython knows, whether or not it may be None, and the
-        module it is from; everything else is an object."""
+        """Return the module and the struct, or the builtin known to Cython, that an annotation names, optional or not.
+
+        Everything else is `object`.
+        """
         match annotation:
             case ast.Constant(value=str(text)):
                 return self.find(ast.parse(text, mode="eval").body, modules)
@@ -115,7 +117,7 @@ class Module:
 
 
 class _Types:
-    """What Cython is told of one module's annotations; `needed` collects the structs that they name."""
+    """Translates one module's annotations for Cython; `needed` collects the structs that they name."""
 
     def __init__(self, module: Module, modules: dict[str, Module]) -> None:
         self._module = module
@@ -151,8 +153,7 @@ class _Types:
 
 
 def _bindings(statements: Iterable[ast.AST]) -> Iterator[tuple[str, ast.expr | tuple[str, str] | None]]:
-    """What each name of the module's own scope stands for, where that is known: an alias' value, or where it is
-    imported from."""
+    """Yield the names of the module's scope with their meaning, if known: an alias' value, or an import's origin."""
     for node in statements:
         match node:
             case ast.ImportFrom(module=str(origin), names=names):

@@ -1,4 +1,4 @@
-"""The classes that become C structs, and what a struct can't be."""
+"""Classes that become C structs, and the limits of structs."""
 
 import ast
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ _INTERFACES = {
     },
     "asyncio.Transport": {"get_extra_info"},
 }
-"""A struct can't inherit from them: the twin's goes without. So it, or each class derived from it, must have every
-method that isn't there only to be overridden."""
+"""A struct cannot inherit from these interfaces, so the twin's struct drops them. The struct, or each class derived
+from it, must define these methods; the interface's other methods exist only to be overridden."""
 
 _SAME_SPECIAL = {
     *("__init__", "__post_init__", "__repr__", "__str__", "__bytes__", "__bool__", "__len__", "__hash__"),
     *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__", "__iter__", "__next__"),
     *("__getitem__", "__call__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__await__"),
 }
-"""The special methods that mean the same in a struct."""
+"""The special methods that have the same meaning in a struct."""
 
 _SLOTS = {"slots": "True"}
 _FROZEN = {"frozen": "True"}
@@ -39,7 +39,7 @@ _INDIRECT = (
 
 
 class Struct:
-    """A class that becomes a C struct. Raises Refused for what a struct can't be."""
+    """A class that becomes a C struct. Raises Refused if it cannot."""
 
     def __init__(self, path: str, node: ast.ClassDef) -> None:
         self._path = path
@@ -74,7 +74,7 @@ class Struct:
             match statement:
                 case ast.Assign(targets=[ast.Name(id="__slots__")], value=ast.Tuple(elts=names)):
                     return [str(ast.literal_eval(it)) for it in names]
-        raise Refused(self._path, self.node, f"the __slots__ of {self.name} are no tuple of names")
+        raise Refused(self._path, self.node, f"the __slots__ of {self.name} are not a tuple of names")
 
     def _check(self, statement: ast.stmt) -> None:
         match statement:
@@ -88,13 +88,13 @@ class Struct:
                 pass
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation) if self.is_dataclass:
                 if any(it in ast.unparse(annotation) for it in ("ClassVar", "InitVar", "KW_ONLY")):
-                    raise Refused(self._path, statement, f"{name} of {self.name} is no field")
+                    raise Refused(self._path, statement, f"{name} of {self.name} is not a field")
                 self._check_field(statement)
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 self._check_method(statement)
             case _:
                 what = ast.unparse(statement).partition("\n")[0]
-                raise Refused(self._path, statement, f"{self.name} has a statement that a struct can't have: {what}")
+                raise Refused(self._path, statement, f"{self.name} has a statement that a struct cannot have: {what}")
 
     def _check_field(self, field: ast.AnnAssign) -> None:
         match field.value:
@@ -108,7 +108,7 @@ class Struct:
     def _check_method(self, method: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         name = method.name
         if name.startswith("__") and (not name.endswith("__") or name not in _SAME_SPECIAL):
-            raise Refused(self._path, method, f"{self.name}.{name} means something else in a struct")
+            raise Refused(self._path, method, f"{self.name}.{name} has another meaning in a struct")
         if name in self.methods:
             if method is not self.methods[name]:
                 raise Refused(self._path, method, f"{self.name}.{name} has several definitions")
@@ -117,7 +117,7 @@ class Struct:
         known = {id(call.func) for call, _, _ in _set_in_frozen(method)}
         for node in ast.walk(method):
             if isinstance(node, ast.Attribute) and node.attr == "__setattr__" and id(node) not in known:
-                raise Refused(self._path, node, f"{ast.unparse(node)} doesn't reach the fields of {self.name}")
+                raise Refused(self._path, node, f"{ast.unparse(node)} does not reach the fields of {self.name}")
 
     def edit(self, edits: Edits) -> None:
         for base in reversed(self.node.bases):
@@ -138,7 +138,7 @@ class Struct:
                 yield field.target.id
 
     def annotations(self) -> dict[str, ast.expr | None]:
-        """The annotations of the fields, given anywhere, and what `__init__` makes them without one."""
+        """The annotations of the fields, wherever they are, and types inferred from `__init__`."""
         found: dict[str, ast.expr | None] = {it.target.id: it.annotation for it in self.node.body if _is_field(it)}
         for function in (it for it in self.node.body if isinstance(it, ast.FunctionDef)):
             parameters = {it.arg: it.annotation for it in (*function.args.args, *function.args.kwonlyargs)}
@@ -155,7 +155,7 @@ class Struct:
 
 
 class _Field(ast.AnnAssign):
-    """A statement that gives a dataclass a field."""
+    """A statement that defines a field of a dataclass."""
 
     target: ast.Name
 
@@ -169,7 +169,7 @@ def _is_call(field: _Field) -> bool:
 
 
 def is_struct(node: ast.ClassDef) -> bool:
-    """No base but an interface, and fields that are known. Every other class remains one of Python's."""
+    """Whether a class has known fields and no base other than an interface. Other classes stay Python classes."""
     if node.keywords or any(ast.unparse(it) not in _INTERFACES for it in node.bases):
         return False
     has_slots = any(it.id == "__slots__" for statement in node.body for it in _assigned(statement))
@@ -182,7 +182,7 @@ def _assigned(statement: ast.stmt) -> Iterator[ast.Name]:
 
 
 def _set_in_frozen(method: ast.AST) -> Iterator[tuple[ast.Call, str, ast.expr]]:
-    """The statements `object.__setattr__(self, "name", value)`: a struct's own methods may just assign."""
+    """Yield the statements `object.__setattr__(self, "name", value)`, which a struct's own methods do not need."""
     for statement in ast.walk(method):
         match statement:
             case ast.Expr(
@@ -200,7 +200,7 @@ def methods_of(node: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFunct
 
 
 def is_direct(node: ast.FunctionDef) -> bool:
-    """Whether Cython can call it as C does: plain parameters, no decorator, and no scope inside."""
+    """Whether Cython can call the function like a C function: plain parameters, no decorator, no inner scope."""
     arguments = node.args
     is_plain = not (arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg)
     is_special = node.name.startswith("__") or bool(node.decorator_list)
@@ -209,7 +209,7 @@ def is_direct(node: ast.FunctionDef) -> bool:
 
 
 def _made(value: ast.expr, parameters: dict[str, ast.expr | None]) -> ast.expr | None:
-    """What is known of an expression without looking further."""
+    """Return the type of an expression, if it is obvious."""
     match value:
         case ast.Name(id=name):
             return parameters.get(name)

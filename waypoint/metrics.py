@@ -1,7 +1,7 @@
-"""The metrics of a waypoint: one list of what its features declare, each beside the feature that counts it.
+"""The metrics of a waypoint: one list of the metrics that its features declare.
 
-`l4.telemetry.metrics` says how a metric is declared. A new one is declared in the module of its feature, and named
-here; a filter's is named in the filter's `metrics`, and is listed with it.
+See `l4.telemetry.metrics` for how to declare a metric. Declare a new metric in the module of its feature and list it
+here; a filter lists its metrics in its own `metrics`.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from waypoint.upstream.events import CLUSTER_EVENTS
 from waypoint.upstream.state import CLUSTER_STATE
 
 COMPONENT = "proxy"
-"""What Istio calls a waypoint in its metrics."""
+"""The component label of a waypoint in Istio's metrics."""
 METRICS: tuple[Metric[Any], ...] = (
     REQUESTS,
     REQUEST_DURATION,
@@ -35,5 +35,5 @@ METRICS: tuple[Metric[Any], ...] = (
 
 
 def waypoint_metrics(tag: str) -> MeshMetrics:
-    """The families of one worker of a waypoint, whose version is `tag`."""
+    """Return the metric families of one worker of a waypoint. `tag` is its version."""
     return MeshMetrics(COMPONENT, tag, METRICS)

@@ -1,7 +1,7 @@
-"""The settings of a waypoint: one list of the sections that its features declare, each beside its feature.
+"""The settings of a waypoint: one list of the sections that its features declare.
 
-`l4.config.settings` says how a section is declared. A new one is declared in the module of its feature, and named here;
-a filter's is named in the filter's `settings`, and is listed with it.
+See `l4.config.settings` for how to declare a section. Declare a new section in the module of its feature and list it
+here; a filter lists its sections in its own `settings`.
 """
 
 from dataclasses import dataclass

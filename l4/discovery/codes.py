@@ -1,4 +1,4 @@
-"""The codes of what discovery finds wrong: services, waypoints, and who is let in."""
+"""The codes of discovery's problems: services, waypoints and access policies."""
 
 from l4.config.codes import Code, Level
 

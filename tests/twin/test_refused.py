@@ -21,20 +21,20 @@ BAD = {
     "an option switched off": (1, "@dataclass(slots=True, frozen=False)", "frozen=False", "class A:\n    x: int"),
     "a dataclass with another decorator": (1, "@final", "nothing else", "@dataclass(slots=True)\nclass A:\n    x: int"),
     "a dataclass on several lines": (1, "@dataclass(", "several lines", "    slots=True)\nclass A:\n    x: int\n"),
-    "a dataclass without slots": (2, "@dataclass", "A is no struct", "class A:\n    x: int"),
-    "a dataclass with a base": (2, "@dataclass(slots=True)", "A is no struct", "class A(B):\n    x: int"),
-    "a dataclass in a function": (3, "def f():", "A is no struct", "    @dataclass\n    class A:\n        x: int"),
+    "a dataclass without slots": (2, "@dataclass", "A is not a struct", "class A:\n    x: int"),
+    "a dataclass with a base": (2, "@dataclass(slots=True)", "A is not a struct", "class A(B):\n    x: int"),
+    "a dataclass in a function": (3, "def f():", "A is not a struct", "    @dataclass\n    class A:\n        x: int"),
     "slots beside a dataclass": (
         *(3, "@dataclass(slots=True)", "__slots__ = ("),
         "class A:\n    __slots__ = ('x',)\n    x: int",
     ),
-    "slots that are computed": (1, "class A:", "no tuple of names", "    __slots__ = tuple('ab')"),
-    "slots that are one text": (1, "class A:", "no tuple of names", "    __slots__ = 'ab'"),
-    "slots with an annotation": (1, "class A:", "no tuple of names", "    __slots__: tuple[str, ...] = ('x',)"),
+    "slots that are computed": (1, "class A:", "not a tuple of names", "    __slots__ = tuple('ab')"),
+    "slots that are one text": (1, "class A:", "not a tuple of names", "    __slots__ = 'ab'"),
+    "slots with an annotation": (1, "class A:", "not a tuple of names", "    __slots__: tuple[str, ...] = ('x',)"),
     "a slot for weak references": (1, "class A:", "__weakref__", "    __slots__ = ('__weakref__',)"),
     "a slot with a private name": (1, "class A:", "__x", "    __slots__ = ('__x',)"),
-    "a class variable": (3, "@dataclass(slots=True)", "x of A is no field", "class A:\n    x: ClassVar[int] = 1"),
-    "an init variable": (3, "@dataclass(slots=True)", "x of A is no field", "class A:\n    x: InitVar[int]"),
+    "a class variable": (3, "@dataclass(slots=True)", "x of A is not a field", "class A:\n    x: ClassVar[int] = 1"),
+    "an init variable": (3, "@dataclass(slots=True)", "x of A is not a field", "class A:\n    x: InitVar[int]"),
     "an option of a field": (3, "@dataclass(slots=True)", "kw_only", "class A:\n    x: int = field(kw_only=True)"),
     "a default beside slots": (3, "class A:", "x: int = 1", "    __slots__ = ('x',)\n    x: int = 1"),
     "a condition": (3, "class A:", "if DEBUG", "    __slots__ = ('x',)\n    if DEBUG:\n        y = 1"),
@@ -70,7 +70,7 @@ BAD = {
         *(3, "@dataclass(slots=True)", "field by its name"),
         "class A:\n    x: int = dataclasses.field(repr=False)",
     ),
-    "a name of dataclasses that is changed": (1, "from dataclasses import field as f", "keeps its name", ""),
+    "a name of dataclasses that is changed": (1, "from dataclasses import field as f", "without renaming them", ""),
     "names that are hidden": (1, "from x import *", "import *", ""),
 }
 
@@ -96,7 +96,7 @@ def folder_of(tmp_path: Path, **modules: str) -> Path:
 def test_a_protocol_without_a_method_that_asyncio_calls_is_refused(tmp_path: Path, missing: str) -> None:
     text = f"class A(asyncio.Protocol):\n    __slots__ = ('x',)\n{METHODS.replace(missing, 'other')}\n"
 
-    with pytest.raises(Refused, match=rf"it\.py:1: A goes without asyncio's interface, and has no {missing}\(\)"):
+    with pytest.raises(Refused, match=rf"it\.py:1: A loses asyncio's interface, and has no {missing}\(\)"):
         read(folder_of(tmp_path, it=text), ["it.py"])
 
 

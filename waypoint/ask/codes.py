@@ -1,6 +1,6 @@
-"""The codes of what the analyzer and the laptop mesh find, and the list of all codes.
+"""The codes of the analyzer's and the laptop mesh's findings, and the list of all codes.
 
-Those of L4 and of the compiler are declared in their rooms, and listed here.
+The codes of L4 and of the compiler are declared in their own modules and listed here.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The codes of what compiling finds wrong: routes, policies and what they refer to."""
+"""The codes of problems found while compiling: routes, policies and their references."""
 
 from l4.config.codes import Code, Level
 

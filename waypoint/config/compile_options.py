@@ -1,4 +1,4 @@
-"""What a snapshot is compiled for: whose it is, where that waypoint stands, and by which settings."""
+"""The options of a compilation: the waypoint, its location and its settings."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,12 @@ from waypoint.http.settings import HttpSettings
 
 @dataclass(frozen=True, slots=True)
 class CompileOptions:
-    """`gateway` is the namespace and name of the waypoint's Gateway. By `own_ip` the waypoint finds its own pod, and so
-    what is near. `denied` are the namespaces of which a policy may be missing. `path_normalization` is what
-    is done to requests before they are judged."""
+    """The options of a compilation.
+
+    `gateway` is the namespace and name of the waypoint's Gateway. `own_ip` identifies the waypoint's own pod, and so
+    the near endpoints. `denied` are the namespaces that may lack a policy. `path_normalization` is applied to requests
+    before policies judge them.
+    """
 
     gateway: tuple[str, str]
     own_ip: str | None = None

@@ -1,7 +1,8 @@
-"""Which services routes and policies may be speaking of.
+"""The services that routes and policies may refer to.
 
-A new Service changes what is made of an object that names it: a route that led nowhere leads somewhere. Who names what
-is spread over a dozen kinds, so this looks at words alone: whatever names a Service has the Service's name in it.
+A new Service changes how an object that names it compiles: a route to nowhere becomes a route to the Service. The
+references are spread over a dozen kinds, so this module compares words only: an object that refers to a Service
+contains the Service's name.
 """
 
 import re
@@ -17,19 +18,19 @@ from l4.discovery.service_entry import ServiceEntry
 _WORD = re.compile(rb"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)")
 _OF_THE_MESH = frozenset(kubernetes.KINDS.values()) - {AuthorizationPolicy, ServiceEntry}
-"""What says who is where, and names Services only to say so."""
+"""Kinds that describe the mesh itself, and name Services only for that purpose."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Mentions:
-    """Of one configuration."""
+    """The words of one configuration."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._words: frozenset[bytes] | None = None
 
     def may_mean(self, name: str) -> bool:
-        """Whether any object may speak of a Service of this name."""
+        """Whether any object may refer to a Service of this name."""
         if self._words is None:
             self._words = frozenset(self._found())
         return name.encode() in self._words

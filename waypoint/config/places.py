@@ -1,4 +1,4 @@
-"""The destinations of a waypoint, by the place where each is found: an address or a hostname, and a port.
+"""The destinations of a waypoint, by place: an address or a hostname, and a port.
 
 A destination is a port of a service that is bound to this waypoint, or of a workload that is called by its own address.
 """
@@ -54,7 +54,7 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Compiles destinations, from everything that they consist of."""
+    """Compiles destinations from all their parts."""
 
     clusters: ClusterConfigs
     routes: AttachedRoutes

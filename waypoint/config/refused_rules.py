@@ -1,6 +1,6 @@
-"""What becomes of a rule that can't be decoded: its requests get 500, or its connections are closed.
+"""Rules that cannot be decoded: their requests get 500, or their connections are closed.
 
-A route that lost a rule would send the rule's requests to where nobody meant them to go.
+Without the rule, the route would send its requests to an unintended destination.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What stands in a configuration, in words, for people who ask why: short, in the API's own terms."""
+"""Describe parts of a configuration in short texts, in the API's own terms."""
 
 from policies.attributes import ClusterName
 from policies.matching import Prefix, Regex, StringMatch
@@ -15,12 +15,12 @@ from policies.selector import (
 
 
 def text(value: bytes) -> str:
-    """What came from a client or goes to an endpoint; what is no printable ASCII is escaped."""
+    """Return text that comes from a client or goes to an endpoint. Everything but printable ASCII is escaped."""
     return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in value)
 
 
 def cluster_name(cluster: ClusterName) -> str:
-    """`reviews.default:9080`, out of Envoy's `inbound-vip|9080|http|reviews.default.svc.cluster.local`."""
+    """Shorten Envoy's `inbound-vip|9080|http|reviews.default.svc.cluster.local` to `reviews.default:9080`."""
     parts = cluster.split("|")
     return f"{parts[3].partition('.svc.')[0]}:{parts[1]}" if len(parts) == 4 else cluster
 
@@ -34,7 +34,7 @@ def seconds(value: float) -> str:
 
 
 def path_words(path: PathMatch) -> str:
-    """`path prefix /v2`."""
+    """Return, for example, `path prefix /v2`."""
     value = text(path.value)
     match path.kind:
         case PathKind.EXACT:
@@ -48,18 +48,18 @@ def path_words(path: PathMatch) -> str:
 
 
 def wanted(match: StringMatch) -> str:
-    """`= jason`."""
+    """Return, for example, `= jason`."""
     star = "*" if isinstance(match, Prefix) else ""
     return f"{'~' if isinstance(match, Regex) else '='} {text(match.value)}{star}"
 
 
 def conditions_words(conditions: tuple[Condition, ...]) -> str:
-    """` for clients of default/page`; empty where it is for everybody."""
+    """Return, for example, ` for clients of default/page`; empty if there are no conditions."""
     return f" for {', '.join(map(condition_words, conditions))}" if conditions else ""
 
 
 def condition_words(condition: Condition) -> str:
-    """Whom it is for; what is told apart is `each`."""
+    """Describe a condition. `each` marks a value that is counted separately."""
     match condition:
         case HeaderCondition(name, match, is_inverted):
             return f"header {_wanted(name, match, 'not ' if is_inverted else '')}"

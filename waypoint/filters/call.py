@@ -1,7 +1,7 @@
-"""A request of our own to a cluster, whose whole answer is waited for: through the same connections, tunnels, circuits
+"""A request of our own to a cluster, and its complete response. It uses the same connections, tunnels, circuit breakers
 and retries as the requests of clients.
 
-What its answer may hold is bounded; how long it may take is up to whoever waits.
+The size of the response is bounded; the caller bounds the time.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Response:
 async def call(
     environment: Environment, cluster: Cluster, head: RequestHead, body: bytes, *, is_http2: bool, most: int
 ) -> Response:
-    """Raises ExchangeError, also when the answer's body is longer than `most` bytes."""
+    """Send a request and return the response. Raises ExchangeError, also if the body is longer than `most` bytes."""
     it = _Call(environment, cluster, head, Body(len(body)), is_http2=is_http2, most=most)
     return await it.response(body)
 

@@ -58,7 +58,7 @@ class ExternalAuthSettings(Section):
 
 @dataclass(slots=True)
 class Asked:
-    """What became of a question; exactly one of both is set."""
+    """The result of a question: either `allowed` or `error` is set."""
 
     allowed: Allowed | None = None
     error: ExchangeError | None = None
@@ -101,10 +101,10 @@ class ExternalAuthorization(Filter[Authorizer | CustomAuthorizers]):
             request.answer(asked.error)
 
     async def _asked(self, question: Question, request: Filtering, told: bytes) -> Asked:
-        """`told` is what the authorizer is told of the request's body."""
+        """Ask the authorizer. `told` is the part of the request's body that it gets."""
         authorizer = question.authorizer
         cluster = request.clusters[authorizer.cluster] if authorizer.cluster is not None else None
-        asked, outcome = Asked(error=NotAuthorized(f"{authorizer.name} leads nowhere")), "error"
+        asked, outcome = Asked(error=NotAuthorized(f"{authorizer.name} cannot be resolved")), "error"
         if self.questions >= _MAX_QUESTIONS:
             asked = _failed(authorizer, f"{_MAX_QUESTIONS} questions are under way already")
         elif cluster is not None:
@@ -124,7 +124,7 @@ class ExternalAuthorization(Filter[Authorizer | CustomAuthorizers]):
 
 
 class _Answer(Part):
-    """What an authorizer changes of the request and of its response."""
+    """The authorizer's changes to the request and its response."""
 
     __slots__ = ("_allowed", "_request")
 
@@ -146,8 +146,10 @@ class _Answer(Part):
 def first_question(
     destination: Destination, peer: Peer, head: RequestHead, granted: Container[str] = ()
 ) -> Question | None:
-    """What a policy of action CUSTOM wants to have asked next, before anything else, tokens included; None when
-    nothing, or when nobody knows one of the providers, so that it makes no difference what the others say."""
+    """Return the first question that policies of action CUSTOM ask. It comes before everything else, tokens included.
+
+    None if there is no question, or if a provider is unknown: the request is then denied whatever the others answer.
+    """
     if destination.authorization is None or destination.authorizers is None:
         return None
     access = Access(peer, destination.addresses, destination.port, head)
@@ -158,7 +160,7 @@ def first_question(
 
 
 def _is_answered_by_cors(request: Filtering) -> bool:
-    """A preflight bears no credentials to judge."""
+    """Whether the CORS filter answers this preflight, which has no credentials to judge."""
     if request.rule is None or preflight_method(request.head) is None:
         return False
     cors = request.rule.filters.get(Cors)

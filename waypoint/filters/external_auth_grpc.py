@@ -1,6 +1,6 @@
-"""What is asked and answered over gRPC: `envoy.service.auth.v3.Authorization/Check`, one message each way.
+"""External authorization over gRPC: `envoy.service.auth.v3.Authorization/Check`, one message each way.
 
-What there is beside HTTP's matters, such as dynamic metadata, is ignored.
+Fields beyond those of HTTP authorization, such as dynamic metadata, are ignored.
 """
 
 import time
@@ -35,7 +35,8 @@ def request(hostname: str, seconds: float) -> RequestHead:
 
 
 def message(question: Question, source: Peer, destination: Peer, told: bytes, body: Body, protocol: str) -> bytes:
-    """As gRPC frames it. `told` is what is told of the request's body, whose length may not be known yet."""
+    """Return the request message, framed for gRPC. `told` is the part of the request's body that the authorizer gets;
+    the length of the body itself may be unknown."""
     head, authorizer = question.head, question.authorizer
     http = AttributeContext.HttpRequest(
         id=(head.get(b"x-request-id") or b"").decode("latin-1"),
@@ -64,14 +65,14 @@ def message(question: Question, source: Peer, destination: Peer, told: bytes, bo
 
 
 def read(response: Response) -> Allowed | Denied | None:
-    """None: the call failed. Raises Worthless."""
+    """Return the authorizer's answer, or None if the call failed. Raises Worthless."""
     data = grpc_call.message_of(response)
     if data is None:
         return None
     try:
         answer = CheckResponse.FromString(data)
     except DecodeError:
-        raise Worthless("the answer is no CheckResponse") from None
+        raise Worthless("the answer is not a CheckResponse") from None
     if answer.status.code == 0:
         return _allowed(answer.ok_response)
     denied = answer.denied_response
@@ -99,12 +100,13 @@ def _edit(
 
 
 def _appends(option: HeaderValueOption) -> bool:
-    """Without a word on it a request's header replaces what there is, as Envoy has it in this message."""
+    """Whether the option appends to a request header. The default is to replace, as in Envoy for this message."""
     return option.append.value
 
 
 def _appends_to_response(option: HeaderValueOption) -> bool:
-    """Without a word on it a response's header comes beside what there is: a cookie leaves the application's alone."""
+    """Whether the option appends to a response header. The default is to append: a cookie does not replace the
+    application's."""
     if option.HasField("append"):
         return option.append.value
     return option.append_action in {HeaderValueOption.APPEND_IF_EXISTS_OR_ADD, HeaderValueOption.ADD_IF_ABSENT}
@@ -116,7 +118,7 @@ def _pairs(options: Iterable[HeaderValueOption]) -> Iterator[Header]:
 
 
 def _merged(head: RequestHead) -> dict[str, str]:
-    """Fields of one name as one, the pseudo headers of HTTP/2 among them, as Envoy tells them."""
+    """Return header fields with repeated names merged, including the pseudo headers of HTTP/2, as Envoy does."""
     scheme = head.get(b"x-forwarded-proto") or b"http"
     fields: Headers = [(b":method", head.method), (b":scheme", scheme), (b":path", head.target)]
     fields.append((b":authority", head.authority))

@@ -78,7 +78,9 @@ class Faults(Filter[Fault | FaultPlan]):
         watched[1].record(is_error=status >= 500 or grpc_status in _GRPC_ERRORS, now=time.monotonic())
         if self._is_stopped(plan):
             self._stopped.labels((plan.name,)).value = 1
-            log.warning("%s: no more faults, for too many requests failed; change the policy to begin anew", plan.name)
+            log.warning(
+                "%s: faults stopped because too many requests failed; change the policy to start again", plan.name
+            )
 
     def _is_stopped(self, plan: FaultPlan) -> bool:
         watched = self._watched.get(plan.name)

@@ -1,7 +1,6 @@
-"""One message to a gRPC service and one back: what a call adds to a request of our own.
+"""A unary gRPC call as an HTTP/2 request: one message in each direction.
 
-A call is an HTTP/2 request whose body is the message behind its length (gRPC over HTTP/2), so that it goes out through
-our own clusters.
+The body is the message with its length prefix (gRPC over HTTP/2), so that the call uses our own clusters.
 """
 
 from policies.attributes import RequestHead
@@ -12,7 +11,7 @@ _PREFIX_BYTES = 5
 
 
 def request(authority: str, method: bytes, seconds: float) -> RequestHead:
-    """`method` is /SERVICE/METHOD. The service is told how long the caller waits."""
+    """Return the request head. `method` is /SERVICE/METHOD. `seconds` is sent as the deadline."""
     headers = [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
     return RequestHead(b"POST", authority.encode(), method, b"", grpc.with_deadline(headers, seconds))
 
@@ -22,7 +21,7 @@ def framed(message: bytes) -> bytes:
 
 
 def message_of(response: Response) -> bytes | None:
-    """None: the call failed, or the answer is not one whole message."""
+    """Return the message of a response. None if the call failed, or the body is not one whole message."""
     status = grpc.status_of(response.trailers) or grpc.status_of(response.head.headers)
     message = response.body[_PREFIX_BYTES:]
     prefix = b"\0" + len(message).to_bytes(_PREFIX_BYTES - 1, "big")

@@ -1,7 +1,7 @@
-"""A copy of a request for a mirror: it has its own attempt at its own endpoint, and whatever comes of it is dropped.
+"""A copy of a request for a mirror. It has its own attempt at its own endpoint, and its response is dropped.
 
-A mirror never delays or fails the request it copies. It gets the body as the client sends it, is given up when it
-falls behind by more than a bound or takes too long, and only so many are under way at once.
+A mirror never delays or fails the original request. The copy gets the body as the client sends it. It is aborted if it
+falls too far behind or takes too long. The number of simultaneous copies is bounded.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class MirrorSettings(Section):
 
 
 class Count(Protocol):
-    """How many copies are under way."""
+    """The number of copies under way."""
 
     count: int
 
@@ -81,7 +81,7 @@ class MirroredRequest:
             self._attempts.send_end(trailers)
 
     def abandon(self) -> None:
-        """The exchange is over; a copy that got only part of its body is worth nothing."""
+        """The exchange is over: abort the copy if it got only a part of the body."""
         if not self._is_ended:
             self.abort()
 
@@ -124,7 +124,7 @@ class MirroredRequest:
 
 
 def _shadow(head: RequestHead) -> RequestHead:
-    """As Envoy marks it, so that a service can tell: `reviews-shadow:9080`."""
+    """Return the head with Envoy's mark, `reviews-shadow:9080`, by which a service can recognize mirrored requests."""
     host, port = split_port(head.authority)
     authority = b"%b-shadow:%b" % (host, port) if port else host + b"-shadow"
     return replace(head, authority=authority, headers=list(head.headers))

@@ -43,7 +43,7 @@ _WINDOWS = {
 
 @dataclass(slots=True)
 class Asked:
-    """What the service said of a request. `outcome` is what is counted."""
+    """The service's answer about a request. `outcome` is a label of the metric."""
 
     outcome: str
     error: ExchangeError | None = None
@@ -54,7 +54,7 @@ class Asked:
 async def ask(
     environment: Environment, cluster: Cluster | None, breaker: Breaker, limits: RateLimits, measured: Measured
 ) -> Asked:
-    """`cluster` is the service's; None for one that leads nowhere."""
+    """Ask the service. `cluster` is the service's, or None if it cannot be resolved."""
     service = limits.service
     assert service is not None
     response = await _response(environment, cluster, breaker, service, measured) if cluster is not None else None
@@ -68,7 +68,7 @@ async def ask(
 async def _response(
     environment: Environment, cluster: Cluster, breaker: Breaker, service: LimitService, measured: Measured
 ) -> RateLimitResponse | None:
-    """None when there is none in time, or it isn't worth waiting for."""
+    """Return the service's answer, or None if it fails, is too late, or the breaker is open."""
     if not breaker.take(asyncio.get_running_loop().time()):
         return None
     seconds = service.timeout_seconds
@@ -91,7 +91,7 @@ async def _response(
 
 
 def answer(limits: RateLimits, measured: Measured, response: RateLimitResponse) -> Asked:
-    """What becomes of the request; a rule that is a shadow refuses nobody."""
+    """Return the result for the request. A shadow rule refuses nothing."""
     codes = [status.code for status in response.statuses]
     if len(codes) != len(measured):
         codes = [response.overall_code] * len(measured)
@@ -124,14 +124,14 @@ def _request(service: LimitService, measured: Measured) -> RateLimitRequest:
 
 
 def _text(value: bytes) -> str:
-    """A value as the service keeps it; of a long one the digest."""
+    """Return a value as text for the service; a long value as its digest."""
     if len(value) > _MAX_VALUE_BYTES:
         value = blake2b(value, digest_size=16).hexdigest().encode()
     return value.decode("latin-1")
 
 
 def _told(limits: RateLimits, measured: Measured, response: RateLimitResponse) -> Headers:
-    """What clients are told of the tightest limit, as Envoy writes it; of shadows nothing."""
+    """Return the response headers about the tightest limit that is not a shadow, as in Envoy."""
     pairs = zip(measured, response.statuses, strict=False)
     statuses = [it for (rule, _), it in pairs if it.HasField("current_limit") and not rule.is_shadow]
     if not limits.has_headers or not statuses:
@@ -153,7 +153,7 @@ def _headers(values: Iterable[RateLimitResponse.HeaderValue]) -> Headers:
 
 
 def _fields(values: Iterable[RateLimitResponse.HeaderValue]) -> Iterator[Header]:
-    """Those that can be header fields, and say nothing of how the message is framed."""
+    """Yield the valid header fields that do not affect framing."""
     for it in values:
         with suppress(ValueError):
             yield wire_text.field(it.key, (it.raw_value or it.value.encode()).strip(b" \t"))

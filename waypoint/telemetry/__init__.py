@@ -1,1 +1,1 @@
-"""What is recorded of exchanges: metrics, access log, spans, and request heads for replay."""
+"""Records about exchanges: metrics, access log, spans, and request heads for replay."""

@@ -1,10 +1,12 @@
-"""What the waypoint tells of an exchange when it is over: metrics, a line in the access log, and its span.
+"""Report an exchange when it is over: metrics, an access log line, and its span.
 
-An exchange fills an `ExchangeRecord` on its way and hands it to `Telemetry.record` exactly once, whatever happened.
-This runs on every request: what can be known before (label sets, the upstream's name) is found once per combination
-of source, endpoint, service and answer and kept. The line is Envoy's default text format
-(https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage), with `-` for what is
-missing; whatever a client sent is escaped, so that nobody forges a line or a field.
+An exchange fills an `ExchangeRecord` and passes it to `Telemetry.record` exactly once, however it ends. This runs on
+every request, so that everything constant (label sets, the upstream's name) is computed once per combination of source,
+endpoint, service and response, and cached.
+
+The line has Envoy's default text format
+(https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage), with `-` for missing values.
+All client-controlled text is escaped, so that a client cannot forge a line or a field.
 """
 
 from dataclasses import dataclass
@@ -69,12 +71,12 @@ AUTHORIZATION_DRY_RUN = counter(
 
 @dataclass(slots=True)
 class ExchangeRecord:
-    """One exchange, or one TCP connection, as Envoy's access-log operators name its parts.
+    """One exchange, or one TCP connection, with the parts named like Envoy's access-log operators.
 
-    Made when the request head has arrived; the exchange fills in the rest as it becomes known. `bytes_*` count
-    bodies, `request_bytes` and `response_bytes` heads too. `status` is 0 when no response was sent. `detail` is
-    `via_upstream` when the upstream answered, else why we did. `original_target` is the path and query before any
-    rewrite. `downstream_local` is where the client meant to go: the tunnel's authority.
+    Created when the request head has arrived; the exchange fills in the rest as it becomes known. `bytes_*` count
+    bodies, `request_bytes` and `response_bytes` heads too. `status` is 0 if no response was sent. `detail` is
+    `via_upstream` if the upstream responded, else the reason of the local response. `original_target` is the path and
+    query before any rewrite. `downstream_local` is the client's intended destination: the tunnel's authority.
     """
 
     started_at: float
@@ -83,7 +85,7 @@ class ExchangeRecord:
     source: WorkloadLabels
     downstream_local: tuple[str, int]
     service: NamedService
-    """The chosen cluster's service; the one named by the authority until there is a cluster."""
+    """The selected cluster's service; before there is one, the service that the authority names."""
     method: bytes = b""
     original_target: bytes = b""
     protocol: str = ""
@@ -108,11 +110,11 @@ class ExchangeRecord:
     response_bytes: int = 0
     duration_ms: float = 0.0
     requested_server_name: str = ""
-    """What a TLS client asked for, on a port that is declared to carry TLS."""
+    """The SNI of a TLS client, on a port that is declared to carry TLS."""
     verdict: Verdict | None = None
-    """What AuthorizationPolicies said; None where there are none."""
+    """The verdict of AuthorizationPolicies; None if there are none."""
     span: "Span | None" = None
-    """Where the request is traced: `tracer.begin(…)`; ended by `Telemetry.record`."""
+    """The span of a traced request, from `tracer.begin(…)`. `Telemetry.record` ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ class TcpSeries:
 
 @dataclass(slots=True)
 class _BoundSeries:
-    """The children one kind of answer updates. `owners` keeps alive the objects whose ids are its key."""
+    """The metric children that one kind of response updates. `owners` keeps the objects alive whose ids are the cache
+    key."""
 
     requests: Value
     duration: Histogram
@@ -145,7 +148,7 @@ _BoundKey = tuple[int, int, int, int, tuple[ResponseFlag, ...], str, bool]
 
 
 class Telemetry:
-    """Reports exchanges. `access_log` is None when no access log is wanted; `sources` finds who a caller is."""
+    """Reports exchanges. `access_log` is None if no access log is wanted; `sources` finds a caller's labels."""
 
     __slots__ = ("_access_log", "_bound", "_metrics", "_start_time", "sources")
 
@@ -173,12 +176,12 @@ class Telemetry:
             record.span.end(span_name(record), span_attributes(record), is_error, end_ns)
 
     def count_refusal(self, reason: str) -> None:
-        """See `MeshMetrics.count_refusal`; what was no refusal has no reason."""
+        """See `MeshMetrics.count_refusal`. Does nothing if `reason` is empty."""
         if reason:
             self._metrics.count_refusal(reason)
 
     def tcp_series(self, source: WorkloadLabels, endpoint: Endpoint | None, service: NamedService) -> TcpSeries:
-        """The counters for an opaque connection, to be updated while it lasts."""
+        """Return the counters of an opaque connection, to be updated while it lasts."""
         destination = endpoint.workload if endpoint else UNKNOWN_WORKLOAD
         labels = (REPORTER, *mesh_values(source, service, destination), "tcp", "-", MUTUAL_TLS)
         metrics = self._metrics
@@ -269,7 +272,7 @@ class Telemetry:
 
 
 def _noted(verdict: Verdict) -> str:
-    """Behind Envoy's fields, and only where a policy wants something noted."""
+    """Return the text behind Envoy's fields: audits and dry runs, if a policy requests them."""
     audited = f' audit="{_text(",".join(it.name for it in verdict.audited))}"' if verdict.audited else ""
     return audited + (f' dry_run="{_text(",".join(map(str, verdict.shadow)))}"' if verdict.shadow else "")
 
@@ -289,7 +292,7 @@ def _ends(
     server_name: str,
     route: str,
 ) -> str:
-    """The line's last fields, which stay the same from one request of a connection to the next."""
+    """Return the last fields of the line, which are the same for all requests of a connection."""
     addresses = f"{_address(local_ip, local_port)} {_address(peer_ip, peer_port)}"
     return f"{_word(cluster or '')} {upstream_local} {addresses} {_word(server_name)} {_word(route)}"
 
@@ -300,7 +303,7 @@ _ESCAPES = {byte: f"\\x{byte:02x}" for byte in _UNSAFE}
 
 
 def _escaped(value: bytes | None) -> str:
-    """What a client sent, made harmless; `-` when there is nothing."""
+    """Return client-controlled text, escaped; `-` if it is empty."""
     if not value:
         return "-"
     text = value.decode("latin-1")
@@ -308,22 +311,22 @@ def _escaped(value: bytes | None) -> str:
 
 
 _repeated = lru_cache(maxsize=256)(_escaped)
-"""For values that most requests of a connection share; few are kept, because each may be as large as a head."""
+"""For values that most requests of a connection share. The cache is small: a value may be as large as a head."""
 
 
 @lru_cache(maxsize=4096)
 def _text(text: str) -> str:
-    """Text of a quoted field: it may quote a peer's certificate or a resource's name."""
+    """Return the text of a quoted field, escaped: it may quote a peer's certificate or a resource's name."""
     return _escaped(text.encode())
 
 
 def _word(text: str) -> str:
-    """Text of a field without quotes; spaces become underscores as in Envoy, so that columns stay columns."""
+    """Return the text of an unquoted field. Spaces become underscores, as in Envoy, so that columns stay columns."""
     return _text(text).replace(" ", "_")
 
 
 def _grpc_status(record: ExchangeRecord) -> str:
-    """Empty, or one of the known codes: what a peer sends beside them is UNKNOWN to its caller, and no label value."""
+    """Return a known status code or an empty text. Other values count as UNKNOWN and must not become labels."""
     return record.grpc_status if record.grpc_status in _GRPC_STATUSES else _GRPC_UNKNOWN
 
 
@@ -332,7 +335,7 @@ def _flags(flags: tuple[ResponseFlag, ...]) -> str:
 
 
 def _upstream(endpoint: Endpoint | None) -> tuple[str, str]:
-    """UPSTREAM_HOST and UPSTREAM_LOCAL_ADDRESS, under the names that Istio's waypoint gives to tunnels."""
+    """Return UPSTREAM_HOST and UPSTREAM_LOCAL_ADDRESS, with the names that Istio's waypoint gives to tunnels."""
     if endpoint is None:
         return "-", "-"
     return endpoint.name, "-" if endpoint.identity is None else "envoy://internal_client_address/"
@@ -347,14 +350,15 @@ _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b
 
 
 def span_name(record: ExchangeRecord) -> str:
-    """As in Istio: `reviews.default.svc.cluster.local:9080/*`. A path would make as many names as there are books."""
+    """Return the span's name as in Istio: `reviews.default.svc.cluster.local:9080/*`. Paths would create too many
+    names."""
     return f"{record.service.hostname}:{record.downstream_local[1]}/*"
 
 
 def span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
-    """OpenTelemetry's stable HTTP attributes, and the tags by which mesh tools know Istio's spans.
+    """Return OpenTelemetry's stable HTTP attributes, and the tags by which mesh tools recognize Istio's spans.
 
-    The query is left out: it is where applications put secrets.
+    The query is omitted, because applications put secrets there.
     """
     r = record
     destination = r.endpoint.workload if r.endpoint else UNKNOWN_WORKLOAD
@@ -391,7 +395,7 @@ def span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
 
 
 def _error_type(record: ExchangeRecord) -> str | None:
-    """Why we answered, when an error was ours; the status, when it was the upstream's."""
+    """Return the reason of a local error, or the status of an upstream's error. None without an error."""
     if record.status and record.status < 500:
         return None
     return str(record.status) if record.detail == "via_upstream" else record.detail or "_OTHER"

@@ -1,9 +1,9 @@
-"""Records heads of requests, some of them, so that they can be decided again under another configuration: `replay`.
+"""Record a sample of request heads, so that `replay` can decide them again under another configuration.
 
-Off unless asked for. One JSON object a line; bodies are never recorded, and what is secret is gone before it reaches
-the file: values of headers, cookies and query parameters whose names sound like credentials, and names that a setting
-adds. What is in a path can't be told from a name, and stays. The file is bounded: when it is full it becomes `PATH.1`,
-in place of the one before.
+Recording is off by default. The file has one JSON object a line. Bodies are never recorded. Secrets are removed before
+they reach the file: values of headers, cookies and query parameters whose names suggest credentials, or that a setting
+names. Paths are recorded as they are, because a secret in a path cannot be recognized. The file is bounded: when it is
+full, it becomes `PATH.1` and replaces the previous one.
 """
 
 import logging
@@ -49,13 +49,16 @@ class RecorderSettings(Section):
 
 
 class CannotRecord(Exception):
-    """The file can't be written. A sentence."""
+    """The file cannot be written. The message is a sentence."""
 
 
 class RecordedHead(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line. Bytes are text in latin-1. `destination` is where the client's tunnel led, `service` the hostname of
-    what it found there. Of what was decided: `route` is ROUTE_NAME; the request went to `cluster`, or we answered with
-    `status`; `version` is the configuration's."""
+    """One line. Bytes are text in latin-1.
+
+    `destination` is the destination of the client's tunnel, `service` the hostname found there. The decision: `route`
+    is ROUTE_NAME, the request went to `cluster` or was answered locally with `status`, and `version` is the
+    configuration's.
+    """
 
     time: float
     destination: str
@@ -73,7 +76,7 @@ class RecordedHead(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def head(self) -> RequestHead:
-        """As it was decided on, but for what is redacted."""
+        """Return the head before the decision, without redacted values."""
         path, question, query = _bytes(self.target).partition(b"?")
         headers = [(_bytes(name), _bytes(value)) for name, value in self.headers]
         asked = None if self.overrides is None else [(_bytes(name), _bytes(value)) for name, value in self.overrides]
@@ -83,7 +86,7 @@ class RecordedHead(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A head, without its secrets, before it is edited."""
+    """A head without its secrets, before it is edited."""
 
     method: str
     authority: str
@@ -93,7 +96,7 @@ class Taken:
 
 
 class Recorder:
-    """Raises CannotRecord when `path` can't be opened."""
+    """Writes the recording. Raises CannotRecord if `path` cannot be opened."""
 
     def __init__(self, path: str, settings: RecorderSettings) -> None:
         self.dropped = 0
@@ -103,11 +106,13 @@ class Recorder:
         try:
             self._file = AccessLog(path, _MAX_LINES, name="recording", max_bytes=settings.record_bytes)
         except OSError as error:
-            raise CannotRecord(f"heads of requests can't be recorded in {path}: {error.strerror}") from None
+            raise CannotRecord(f"request heads cannot be recorded in {path}: {error.strerror}") from None
 
     def take(self, head: RequestHead, secrets: frozenset[bytes] = frozenset()) -> Taken | None:
-        """The head if chance wants it recorded. To be asked before the head is decided on, for that changes it.
-        `secrets` are more names of headers and parameters whose values are not recorded."""
+        """Return the head if it is selected at random, else None. Call it before the decision, which edits the head.
+
+        `secrets` are further names of headers and parameters whose values are redacted.
+        """
         if self._one_in > 1 and random() * self._one_in >= 1.0:
             return None
         hidden = self._redacted | secrets
@@ -125,7 +130,7 @@ class Recorder:
         decided: tuple[str, ClusterName | None, int],
         version: str,
     ) -> None:
-        """`decided` is the route's name, the cluster, and the status if we answer ourselves."""
+        """Write a head. `decided` is the route's name, the cluster, and the status of a local response."""
         host, port = authority
         route, cluster, status = decided
         line = msgspec.json.encode(
@@ -158,7 +163,9 @@ class Recorder:
         self._file.close()
         self.dropped += self._file.dropped
         if self.dropped:
-            log.warning("%d heads of requests were not recorded: they came too fast, or were too large", self.dropped)
+            log.warning(
+                "%d request heads were not recorded, because they arrived too fast or were too large", self.dropped
+            )
 
 
 def _texts(headers: Headers, hidden: frozenset[bytes]) -> tuple[tuple[str, str], ...]:
@@ -173,7 +180,7 @@ def _value(header: Header, hidden: frozenset[bytes]) -> bytes:
 
 
 def _without_secrets(head: RequestHead, hidden: frozenset[bytes]) -> bytes:
-    """The target, with the values of secret parameters redacted."""
+    """Return the target with the values of secret parameters redacted."""
     if not head.query:
         return head.target
     return b"%b?%b" % (head.path, b"&".join(_parameter(pair, hidden) for pair in head.query.split(b"&")))

@@ -1,4 +1,4 @@
-"""What happens to clusters, counted under Envoy's names."""
+"""Events of clusters, counted under Envoy's names."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -15,7 +15,7 @@ CLUSTER_EVENTS = counter(
 
 
 class ClusterEvent(StrEnum):
-    """Envoy's counters of a cluster, by their names."""
+    """Envoy's counters of a cluster, with their names."""
 
     RETRY = "upstream_rq_retry"
     BACKOFF_EXPONENTIAL = "upstream_rq_retry_backoff_exponential"
@@ -41,6 +41,6 @@ Note = Callable[[ClusterEvent, ClusterName], None]
 
 
 def counted_in(metrics: MeshMetrics) -> Note:
-    """Counts what it is told in these metrics."""
+    """Return a function that counts events in these metrics."""
     family = metrics.of(CLUSTER_EVENTS)
     return lambda event, cluster: family.labels((event, cluster)).add()

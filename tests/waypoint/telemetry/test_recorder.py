@@ -167,11 +167,11 @@ def test_a_head_that_is_too_large_for_a_line_is_left_out(tmp_path: Path, caplog:
     lines = recorded(tmp_path, head(b"/" + b"x" * MAX_LINE_BYTES), head(b"/small"))
 
     assert [json.loads(line)["target"] for line in lines] == ["/small"]
-    assert "1 heads of requests were not recorded" in caplog.text
+    assert "1 request heads were not recorded" in caplog.text
 
 
 def test_a_file_that_cannot_be_opened_is_told_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CannotRecord, match=r"can't be recorded in .*: No such file"):
+    with pytest.raises(CannotRecord, match=r"cannot be recorded in .*: No such file"):
         Recorder(str(tmp_path / "nowhere" / "heads"), RecorderSettings())
 
 

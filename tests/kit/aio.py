@@ -1,4 +1,4 @@
-"""Runs a scenario on uvloop, as production does, with a limit so that a lost wake-up fails instead of hanging."""
+"""Run a scenario on uvloop, as in production. A timeout makes a lost wake-up fail instead of hang."""
 
 import asyncio
 from collections.abc import Coroutine

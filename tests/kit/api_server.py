@@ -19,7 +19,7 @@ from l4.config.source import Answer, Changes, Documents, Take
 
 
 class ApiServer:
-    """`refused` holds the kinds that may not be listed, by group and kind."""
+    """Objects as an API server has them. `refused` holds the (group, kind) pairs that cannot be listed."""
 
     def __init__(self) -> None:
         self.objects: dict[ObjectKey, Document] = {}
@@ -28,7 +28,7 @@ class ApiServer:
         self.changed = asyncio.Event()
 
     def apply(self, text: str) -> None:
-        """As `kubectl apply` does."""
+        """Like `kubectl apply`."""
         for content in yaml.safe_load_all(text):
             key = _key(content)
             self.version += 1
@@ -41,7 +41,7 @@ class ApiServer:
         self.changed.set()
 
     def refuse(self, group: str, kind: str) -> None:
-        """From now on this kind can't be listed, and its watches end."""
+        """From now on, refuse to list this kind and end its watches."""
         self.refused.add((group, kind))
         self.changed.set()
 
@@ -51,7 +51,7 @@ class ApiServer:
 
 
 class ApiServerSource:
-    """Follows an ApiServer. Of a kind that it may not list, it says nothing new, and that it doesn't know."""
+    """Follows an ApiServer. It reports a kind that it cannot list as unknown, with no changes."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""An authorization service of the real grpcio, which says what it is told to say."""
+"""An authorization service on the real grpcio, which gives the answers that a test sets."""
 
 import threading
 from collections.abc import Callable, Iterator

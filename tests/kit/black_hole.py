@@ -1,4 +1,4 @@
-"""An address at which the kernel drops whoever wants to connect, as a firewall does: a listener with a full backlog."""
+"""An address at which the kernel drops new connections, as a firewall does: a listener with a full backlog."""
 
 import socket
 from collections.abc import Iterator

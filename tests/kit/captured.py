@@ -1,5 +1,8 @@
-"""What a node's ztunnel does for its applications: a TCP port whose connections become tunnels, for clients that know
-nothing of the mesh. Ends and resets pass as they are."""
+"""The capture of a node's ztunnel: a TCP port whose connections become tunnels, for clients without knowledge of the
+mesh.
+
+Ends and resets pass through.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +14,7 @@ from tests.kit.mesh import Mesh, address, settled
 
 @asynccontextmanager
 async def captured(mesh: Mesh, authority: str) -> AsyncIterator[tuple[str, int]]:
-    """Where to connect to reach `authority` through the waypoint."""
+    """Yield the address at which clients reach `authority` through the waypoint."""
     connections: set[asyncio.StreamWriter] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

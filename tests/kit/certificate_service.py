@@ -1,5 +1,6 @@
-"""An authority in another process, asked over TLS with the method and messages of Istio's
-(`istio.v1.auth.IstioCertificateService/CreateCertificate`): its server, and a client of it."""
+"""A certificate authority in another process, with the method and messages of Istio's
+(`istio.v1.auth.IstioCertificateService/CreateCertificate`) over TLS: its server, and a client.
+"""
 
 import asyncio
 import threading
@@ -55,7 +56,7 @@ _Request, _Response = _messages()
 
 @dataclass
 class CertificateService:
-    """Signs for whoever the token names, or, if the token is a node's, for whom it impersonates."""
+    """Signs for the identity in the token, or, if the token is a node's, for the identity it impersonates."""
 
     address: str
     root: Path
@@ -89,7 +90,7 @@ def certificate_service(folder: Path, address: str, leaf_seconds: float) -> Iter
 
 
 class ServiceClient:
-    """Made inside the event loop. The token is an identity, or `node` for whoever may impersonate."""
+    """Create it inside the event loop. The token is an identity, or `node` for a client that may impersonate."""
 
     def __init__(self, address: str, root: Path, token: str) -> None:
         credentials = grpc.ssl_channel_credentials(root.read_bytes())

@@ -1,4 +1,4 @@
-"""The tests' own mesh PKI: independent of the development CA, and able to sign certificates that no CA should."""
+"""The tests' own mesh PKI. It is independent of the development CA, and can sign invalid certificates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class MeshPki:
         return Identity(self.trust_domain, namespace, service_account)
 
     def certificate(self, identity: Identity, *, ends: timedelta = HOUR) -> WorkloadCertificate:
-        """A good certificate of `identity` with its TLS contexts, the same one each time."""
+        """Return the valid certificate of `identity` with its TLS contexts; the same one each time."""
         if identity not in self._certificates:
             chain = self.write(identity, self.leaf([str(identity)], ends=ends))
             loaded = load(chain, chain.with_suffix(".key"), self.bundle_path)
@@ -71,7 +71,7 @@ class MeshPki:
         return self._certificates[identity]
 
     def write(self, identity: Identity, pair: Pair | None = None) -> Path:
-        """Put a pair (a fresh good one by default) into `<namespace>.<service account>.pem` and `.key`."""
+        """Write a pair (by default a new valid one) to `<namespace>.<service account>.pem` and `.key`."""
         pair = pair or self.leaf([str(identity)])
         chain = self.folder / f"{identity.namespace}.{identity.service_account}.pem"
         chain.write_bytes(pair.chain_pem)
@@ -79,7 +79,7 @@ class MeshPki:
         return chain
 
     def revoke(self, *pairs: Pair) -> Path:
-        """A list of revoked certificates, in `revoked.pem`."""
+        """Write a list of revoked certificates to `revoked.pem`."""
         now = datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder(self._name, now - HOUR, now + HOUR)
         for pair in pairs:
@@ -102,7 +102,7 @@ class MeshPki:
         digital_signature: bool = True,
         public_key: CertificatePublicKeyTypes | None = None,
     ) -> Pair:
-        """With a `public_key`, which is somebody else's, the pair's own key means nothing."""
+        """Sign a certificate. With a foreign `public_key`, the pair's own key does not belong to it."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         builder = (

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 
 def client_hello(name: str | None) -> bytes:
-    """`name` is what it asks for."""
+    """Return a ClientHello with the SNI `name`."""
     outgoing = ssl.MemoryBIO()
     context = ssl.create_default_context()
     context.check_hostname = name is not None

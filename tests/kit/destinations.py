@@ -1,4 +1,4 @@
-"""The clusters that manifests lead to in the mesh of the golden cases, also those that no route asks for."""
+"""The clusters that manifests compile to in the mesh of the golden cases, including those that no route uses."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ RATINGS = "ratings.shop.svc.cluster.local"
 
 
 class Destinations:
-    """Asks for clusters as routes do."""
+    """Requests clusters as routes do."""
 
     def __init__(self, *documents: str) -> None:
         text = "\n---\n".join((MESH, *documents))
@@ -42,6 +42,6 @@ class Destinations:
 
 
 def rule(spec: str, name: str = "rule", namespace: str = "default", created: str = "") -> str:
-    """A DestinationRule; `spec` is what stands between the braces."""
+    """Return a DestinationRule; `spec` is the text between the braces."""
     meta = f"name: {name}, namespace: {namespace}" + (f", creationTimestamp: '{created}'" if created else "")
     return f"{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{{meta}}}, spec: {{{spec}}}}}"

@@ -11,7 +11,7 @@ from l4.discovery.registry import Registry
 
 
 def resources_in(text: str) -> Resources:
-    """The typed objects of a manifest in which nothing is wrong."""
+    """Return the typed objects of a manifest without problems."""
     documents, unreadable = manifest.parse("mesh.yaml", dedent(text).encode())
     decoded = Decoder(KINDS).decode(documents)
     assert not unreadable

@@ -1,4 +1,4 @@
-"""A name server on loopback, which answers as it is told."""
+"""A name server on loopback, which gives the answers that a test sets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Container, Iterable
@@ -17,8 +17,8 @@ from tests.kit.mesh import address
 
 @dataclass
 class NameServer(asyncio.DatagramProtocol):
-    """`answers` are IPv4 addresses by name; a name that is not there does not exist. Silent while `is_away`,
-    and about names that are `silent`. `asked` are those that were asked for."""
+    """`answers` maps names to IPv4 addresses; other names do not exist. The server is silent while `is_away`, and about
+    names in `silent`. `asked` are the names of the queries."""
 
     at: str
     answers: dict[str, Iterable[str]] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class NameServer(asyncio.DatagramProtocol):
     _held: list[tuple[bytes, tuple[str, int]]] = field(default_factory=list)
 
     def release(self) -> None:
-        """Answer what was left without an answer."""
+        """Answer the queries that are still unanswered."""
         self.silent = ()
         while self._held:
             self.datagram_received(*self._held.pop())

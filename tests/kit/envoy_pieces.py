@@ -12,7 +12,7 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Files of one identity, and of the roots that its peers must lead to."""
+    """The files of one identity, and of the roots that verify its peers."""
 
     chain: Path
     key: Path
@@ -37,7 +37,7 @@ def place(address: Address) -> Config:
 
 
 def listener(name: str, address: Address | None, filter_: Config, **chain: Any) -> Config:
-    """An internal listener when there is no address."""
+    """Return a listener; an internal one without an address."""
     where: Config = {"internal_listener": {}} if address is None else {"address": place(address)}
     return {"name": name, **where, "filter_chains": [{"filters": [filter_], **chain}]}
 
@@ -78,7 +78,7 @@ def cluster(name: str, where: Config, **extra: Any) -> Config:
 
 
 def internal_cluster(name: str, listener: str, passthrough: list[Config] | None = None, **extra: Any) -> Config:
-    """`passthrough` is what the listener is told of the endpoint."""
+    """`passthrough` is the endpoint metadata that the listener gets."""
     raw = named("raw", "extensions.transport_sockets.raw_buffer.v3.RawBuffer")
     kind = "extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport"
     where = {"envoy_internal_address": {"server_listener_name": listener}}
@@ -94,7 +94,7 @@ def hbone_cluster(certificate: Certificate, to: Address) -> Config:
 
 
 def http2(**options: bool) -> Config:
-    """Of a cluster whose endpoints speak HTTP/2."""
+    """Return the options of a cluster whose endpoints speak HTTP/2."""
     kind = "extensions.upstreams.http.v3.HttpProtocolOptions"
     explicit = typed(kind, explicit_http_config={"http2_protocol_options": options})
     return {"typed_extension_protocol_options": {f"envoy.{kind}": explicit}}

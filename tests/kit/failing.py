@@ -1,5 +1,7 @@
-"""Runs one of the programs with every vital loop failing once, a moment after it began:
-`python -m tests.kit.failing PYTHON -m MODULE ARGUMENT…`, so that it can stand before the usual command."""
+"""Run one of the programs and let each of its vital loops fail once, shortly after it began.
+
+Usage: `python -m tests.kit.failing PYTHON -m MODULE ARGUMENT…`, in front of the usual command.
+"""
 
 import ast
 import asyncio
@@ -15,7 +17,7 @@ _FAILS_AFTER_SECONDS = 0.3
 
 
 class MadeToFail(Exception):
-    """Whatever may go wrong in a loop."""
+    """The failure of a loop."""
 
 
 def failing_once(begin: Begin) -> Begin:
@@ -37,7 +39,7 @@ def failing_once(begin: Begin) -> Begin:
 
 
 def vital_loops(*folders: str) -> set[str]:
-    """The names of all loops that the source keeps."""
+    """Return the names of all loops that the source code keeps running."""
     found: set[str] = set()
     for path in _sources(folders):
         for node in ast.walk(ast.parse(path.read_text())):

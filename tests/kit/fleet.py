@@ -26,8 +26,8 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _ACCEPTS = " accepts HBONE on "
 _NEWS_SECONDS = 1.0
-"""In which a busy machine passes on that a connection is no more: milliseconds on a quiet one. A replica is away for
-longer, so that whoever goes on asking a dead one is noticed."""
+"""Time in which a busy machine reports a closed connection; milliseconds on an idle one. A replica is away for longer,
+so that requests to a dead replica are noticed."""
 _MANIFESTS = """
 ---
 apiVersion: v1
@@ -81,7 +81,7 @@ class Replica:
 
 @dataclass
 class Fleet:
-    """`seen` is the address of the Service as the client on this machine sees it."""
+    """`seen` is the address of the Service for the client on this machine."""
 
     folder: Path
     pki: MeshPki
@@ -101,7 +101,7 @@ class Fleet:
         return self.seen, GRPC_PORT
 
     async def roll_out(self) -> None:
-        """Replace every replica, one after the other, with one more meanwhile."""
+        """Replace every replica, one after the other, with one more replica meanwhile."""
         for old in list(self.replicas):
             self.replicas.append(await self._start(address()))
             self._publish()
@@ -115,7 +115,7 @@ class Fleet:
             self._publish()
 
     async def hand_over(self, number: int) -> None:
-        """Replace a replica by a new process on the same ports, which both listen on for a while."""
+        """Replace a replica by a new process on the same ports. Both listen for a while."""
         replica = self.replicas[number]
         log = self.folder / f"waypoint-{replica.ip}.log"
         before = log.read_text().count(_ACCEPTS)
@@ -127,7 +127,7 @@ class Fleet:
         assert await asyncio.wait_for(old.wait(), _STOP_SECONDS) == 0
 
     async def kill(self, number: int) -> None:
-        """End a replica without a word; it begins again where it was, and nobody is told of either."""
+        """Kill a replica without notice, and start it again at the same address, without announcing either."""
         replica = self.replicas[number]
         self.killed_at.append(asyncio.get_running_loop().time())
         replica.process.send_signal(signal.SIGKILL)
@@ -136,13 +136,13 @@ class Fleet:
         replica.process = (await self._start(replica.ip)).process
 
     def lost(self, log: Log) -> list[Request]:
-        """Those that failed and were not under way when a replica was killed, nor begun before anybody could know."""
+        """Return the failed requests, except those active when a replica was killed, or begun before that was known."""
         return [
             it for it in log.failed if not any(it.began < at + _NEWS_SECONDS and it.ended > at for at in self.killed_at)
         ]
 
     def last_to_know(self, log: Log) -> float:
-        """How long after a death the last of those began that it cost."""
+        """Return how long after a death the last request began that failed because of it."""
         since = [it.began - at for it in log.failed for at in self.killed_at if it.ended > at]
         return max((seconds for seconds in since if seconds < _NEWS_SECONDS), default=0.0)
 
@@ -198,8 +198,11 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(folder: Path, *, propagation_seconds: float = 0.5, **settings: str) -> AsyncIterator[Fleet]:
-    """Two replicas before an application that speaks HTTP/1.1 and gRPC. The path of a request, and the message of a
-    call, say how many milliseconds the answer is to take. `settings` are for all processes."""
+    """Run two replicas in front of an application that speaks HTTP/1.1 and gRPC.
+
+    The path of a request, and the message of a call, give the milliseconds that the response takes. `settings` apply to
+    all processes.
+    """
     app, client, seen, vip = address(), address(), address(), address()
     text = gateway("waypoint.default.svc.cluster.local", kind="Hostname") + _MANIFESTS.format(
         waypoint=address(),
@@ -263,7 +266,7 @@ async def _http_origin(ip: str) -> AsyncIterator[None]:
 
 
 async def ready(ip: str, process: asyncio.subprocess.Process, log: Path) -> None:
-    """Wait until the program whose operator ports these are says that it is ready."""
+    """Wait until the program with these operator ports reports that it is ready."""
     said = "nothing"
     try:
         async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:

@@ -1,4 +1,4 @@
-"""An inner connection without its tunnel: a plain TCP port on which clients that know no HBONE meet the HTTP front."""
+"""An inner connection without its tunnel: a plain TCP port at which clients without HBONE meet the HTTP front."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from waypoint.replies import refused
 
 @dataclass
 class Front:
-    """`at` is where HTTP/2 with prior knowledge is spoken."""
+    """`at` is the address for HTTP/2 with prior knowledge."""
 
     at: tuple[str, int]
     servers: set[Http2Server]
@@ -28,7 +28,7 @@ class Front:
 
 @asynccontextmanager
 async def http2_front(mesh: Mesh, authority: tuple[str, int]) -> AsyncIterator[Front]:
-    """Leads to the destination `authority`, as the service account `client`."""
+    """Forward to the destination `authority`, as the service account `client`."""
     servers: set[Http2Server] = set()
 
     def serve() -> Http2Server:

@@ -1,4 +1,4 @@
-"""A gRPC service of the real grpcio, all four kinds of call, without generated code: messages are bytes."""
+"""A gRPC service on the real grpcio with all four kinds of call, without generated code: messages are bytes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ SERVICE = "echo.Echo"
 
 @dataclass
 class Seen:
-    """What the service was told beside its messages."""
+    """The metadata, remaining seconds and number of cancellations that the service received."""
 
     metadata: list[dict[str, str | bytes]] = field(default_factory=list)
     seconds_left: list[float] = field(default_factory=list)

@@ -19,7 +19,7 @@ def grpc_server(
     stop: threading.Event,
     credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[None]:
-    """`method` is SERVICE/METHOD. `stop` is set first when the server is to end: a slow `handler` waits for it."""
+    """`method` is SERVICE/METHOD. `stop` is set before the server ends, and a slow `handler` should wait for it."""
     service, _, name = method.rpartition("/")
     server = grpc.server(ThreadPoolExecutor(8))
     called = grpc.unary_unary_rpc_method_handler(

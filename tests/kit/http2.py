@@ -1,4 +1,4 @@
-"""HTTP/2 clients and origins for tests, on the h2 library: they do what they are told, and remember what they saw."""
+"""HTTP/2 clients and origins for tests, on the h2 library. They do what a test sets, and record what they receive."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -22,7 +22,7 @@ AUTHORITY = b"app"
 
 @dataclass
 class Seen:
-    """One stream as the peer saw it."""
+    """One stream, as the peer received it."""
 
     headers: dict[bytes, bytes] = field(default_factory=dict)
     informational: list[dict[bytes, bytes]] = field(default_factory=list)
@@ -44,8 +44,8 @@ Act = Callable[["Http2Peer", int], None]
 
 
 class Http2Peer(asyncio.Protocol):
-    """`on_request` is called when a request's head has come, `on_end` when the whole request has. While `is_reading` is
-    False nothing is given back to the windows. `goaways` holds the last stream that each of them named."""
+    """`on_request` is called with a request's head, `on_end` at the end of the request. While `is_reading` is False, no
+    flow control window is given back. `goaways` holds the last stream of each GOAWAY."""
 
     def __init__(
         self,
@@ -103,7 +103,8 @@ class Http2Peer(asyncio.Protocol):
         *,
         is_open: bool = False,
     ) -> int:
-        """Send a request, with a body if there is one; without, its stream stays open for POST, or where it is said."""
+        """Send a request, with a body if there is one. Without a body, the stream stays open for POST or if
+        requested."""
         stream_id = self.h2.get_next_available_stream_id()
         head = [(b":method", method), (b":scheme", b"http"), (b":authority", AUTHORITY), (b":path", path), *headers]
         self.streams[stream_id] = Seen()
@@ -114,7 +115,7 @@ class Http2Peer(asyncio.Protocol):
         return stream_id
 
     def connect(self, headers: Headers) -> int:
-        """Send CONNECT; the stream stays open."""
+        """Send CONNECT. The stream stays open."""
         stream_id = self.h2.get_next_available_stream_id()
         self.streams[stream_id] = Seen()
         self.h2.send_headers(stream_id, [(b":method", b"CONNECT"), *headers])
@@ -130,7 +131,7 @@ class Http2Peer(asyncio.Protocol):
         self.flush()
 
     def send(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
-        """Send as the windows allow, now and later."""
+        """Send as much as the windows allow, now and later."""
         self._waiting[stream_id] = (self._waiting.get(stream_id, (b"", False))[0] + data, end)
         self._push(stream_id)
         self.flush()
@@ -144,7 +145,7 @@ class Http2Peer(asyncio.Protocol):
         self.flush()
 
     def read_on(self) -> None:
-        """Give back all that was not read, and read from now on."""
+        """Give back the window of all unread data, and read from now on."""
         self.is_reading = True
         for length, stream_id in self._unread:
             self._acknowledge(length, stream_id)
@@ -157,14 +158,14 @@ class Http2Peer(asyncio.Protocol):
             self.transport.write(data)
 
     async def answer(self, stream_id: int) -> Seen:
-        """The stream, once it is over."""
+        """Return the stream once it is over."""
         await settled(lambda: self.streams[stream_id].is_over, 10)
         return self.streams[stream_id]
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _without_goaways(self, data: bytes) -> bytes:
-        """The library takes a connection for closed at the first GOAWAY, but streams that are under way go on."""
+        """Hide GOAWAY from the library, which would treat the connection as closed; active streams go on."""
         if self._preface_left:
             preface, data = data[: self._preface_left], data[self._preface_left :]
             self._preface_left -= len(preface)
@@ -235,7 +236,7 @@ class Http2Peer(asyncio.Protocol):
 async def http2_client(
     at: tuple[str, int], *, settings: dict[SettingCodes, int] | None = None
 ) -> AsyncIterator[Http2Peer]:
-    """A client, when the other side's SETTINGS have come."""
+    """Yield a client that has received the server's SETTINGS."""
     loop = asyncio.get_running_loop()
     _, peer = await loop.create_connection(lambda: Http2Peer(is_client=True, settings=settings), *at)
     try:
@@ -248,7 +249,7 @@ async def http2_client(
 
 @dataclass
 class Http2Origin:
-    """`peers` holds the connections in the order in which they came."""
+    """`peers` holds the connections in order of arrival."""
 
     peers: list[Http2Peer] = field(default_factory=list)
 
@@ -266,7 +267,7 @@ async def http2_origin(
     settings: dict[SettingCodes, int] | None = None,
     port: int = 9080,
 ) -> AsyncIterator[Http2Origin]:
-    """An application that speaks HTTP/2 only; by default it answers 200 and `hello` when a request is whole."""
+    """An application that speaks only HTTP/2. By default it answers 200 and `hello` at the end of a request."""
     seen = Http2Origin()
     if on_request is None and on_end is None:
         on_end = Http2Peer.respond

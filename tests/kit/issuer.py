@@ -1,4 +1,4 @@
-"""Whoever issues tokens: keys of every kind, tokens signed by them, and a server that hands out the public parts."""
+"""A token issuer: keys of every kind, tokens signed by them, and a server for the public keys."""
 
 import asyncio
 import base64
@@ -48,7 +48,7 @@ class SigningKey:
         return cls(kid, algorithm, private, {**jwk, "kid": kid})
 
     def sign(self, claims: Any, **header: Any) -> str:
-        """A token; `header` replaces and adds, None takes away."""
+        """Return a token. `header` adds and replaces fields; None removes one."""
         fields = {"alg": self.algorithm, "kid": self.kid, "typ": "JWT", **header}
         head = json.dumps({name: value for name, value in fields.items() if value is not None})
         signed = base64url(head.encode()) + b"." + base64url(json.dumps(claims).encode())
@@ -61,7 +61,8 @@ def jwks(*keys: SigningKey) -> str:
 
 @dataclass
 class KeyServer:
-    """Answers `/jwks` with `text` and `/.well-known/openid-configuration` with its address, unless `status` is else."""
+    """Answers `/jwks` with `text`, and `/.well-known/openid-configuration` with the address of that, unless `status` is
+    not 200."""
 
     uri: str
     text: str

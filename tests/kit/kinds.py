@@ -1,4 +1,4 @@
-"""An object's `spec`, as people write it in YAML → the object, or what is told of it."""
+"""Decode an object's `spec` from YAML, or return its problem."""
 
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def load(kind: type[T], spec: str) -> T:
-    """The object of a spec that nothing is to be told of."""
+    """Return the object of a spec that has no problem."""
     found, problems = _decode(kind, spec)
     assert problems == ()
     assert found is not None
@@ -22,7 +22,7 @@ def load(kind: type[T], spec: str) -> T:
 
 
 def told(kind: type[T], spec: str) -> tuple[str, str]:
-    """Field and sentence of the one problem for which the object is refused, or one of its rules."""
+    """Return the field and the sentence of the only problem, for which the object or one of its rules is refused."""
     found, (problem,) = _decode(kind, spec)
     assert (found is None) is (problem.code is not ConfigCode.RULE_INVALID)
     sentence, _, _ = problem.sentence.partition("; the rule is refused, and traffic that matches its readable part ")

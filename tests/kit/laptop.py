@@ -1,4 +1,4 @@
-"""`waypoint mesh up` as a process. One at a time on a machine, because its addresses are fixed: others wait."""
+"""`waypoint mesh up` as a process. Only one runs on a machine at a time, because its addresses are fixed."""
 
 import fcntl
 import os
@@ -31,7 +31,7 @@ class LaptopMesh:
 
     @property
     def addresses(self) -> dict[tuple[str, str], str]:
-        """What it printed: by the name and explanation of a line, such as `("metrics", "ztunnel")`."""
+        """Return the printed addresses by the name and explanation of a line, such as `("metrics", "ztunnel")`."""
         lines = (self.folder / "stdout").read_text().splitlines()
         return {
             (name, explanation.strip()): address for name, address, explanation in (it.split(None, 2) for it in lines)
@@ -42,13 +42,13 @@ class LaptopMesh:
         return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
-        """A `waypoint mesh` command beside it."""
+        """Run a `waypoint mesh` command while the mesh is up."""
         command = [sys.executable, "-m", "waypoint.cli", "mesh", *args]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(self.folder))
 
     def shell(self, commands: str) -> str:
-        """What commands print that somebody types beside it, at the top of the repository: in a folder that looks like
-        it, so that what they leave behind is nobody's."""
+        """Return the output of shell commands that run beside the mesh, in a copy of the top folder of the repository,
+        so that their files do not end up in the repository."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         with tempfile.TemporaryDirectory() as top:
             for entry in TOP.iterdir():
@@ -66,7 +66,7 @@ class LaptopMesh:
         return ran.stdout
 
     def stop(self) -> int:
-        """Ctrl-C; returns the exit status."""
+        """Press Ctrl-C. Returns the exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(STOP_SECONDS)
 
@@ -75,7 +75,7 @@ class LaptopMesh:
 def mesh_up(
     folder: Path, *args: str, program: Sequence[str] = (sys.executable, "-m", "waypoint.cli")
 ) -> Iterator[LaptopMesh]:
-    """A mesh all of whose programs are ready; its run directory is `run` in the folder."""
+    """Yield a mesh whose programs are all ready. Its run directory is `run` in the folder."""
     command = [*program, "mesh", "up", "--run-directory", str(folder / "run"), *args]
     with (
         _LOCK.open("w") as lock,
@@ -94,7 +94,7 @@ def mesh_up(
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """In which commands find the mesh of this folder, and no other."""
+    """Return the environment in which commands find the mesh of this folder, and no other."""
     return {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
 
 

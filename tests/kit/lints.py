@@ -1,4 +1,4 @@
-"""Manifests → what the lints say of them, beside a small mesh in which nothing is to be said."""
+"""Return the findings of the lints about manifests, together with a small mesh that has none."""
 
 from l4.config.codes import Code
 from l4.config.documents import Problem
@@ -32,7 +32,7 @@ MESH = "---".join((NAMESPACE, WAYPOINT, REVIEWS))
 
 
 def route(rules: str, name: str = "reviews", parent: str = '{group: "", kind: Service, name: reviews}') -> str:
-    """An HTTPRoute; of two, that whose name comes first counts as the older one."""
+    """Return an HTTPRoute. The name that sorts first counts as older."""
     return f"""
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -42,7 +42,7 @@ spec: {{parentRefs: [{parent}], rules: [{rules}]}}
 
 
 def lints(*manifests: str, mesh: str = MESH) -> list[Problem]:
-    """Sorted by place: first what the manifests are told, then the mesh."""
+    """Return the findings, those about the manifests first, then those about the mesh."""
     documents = documents_of(mesh=mesh, case="\n---\n".join(manifests))
     found = followed(documents)
     assert found.taken.problems == frozenset()
@@ -50,5 +50,5 @@ def lints(*manifests: str, mesh: str = MESH) -> list[Problem]:
 
 
 def places(code: Code, *manifests: str, mesh: str = MESH) -> list[str]:
-    """Where the lints find what this code stands for: object and field."""
+    """Return the object and field of every finding with this code."""
     return [f"{it.subject} {it.field}".rstrip() for it in lints(*manifests, mesh=mesh) if it.code is code]

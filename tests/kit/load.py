@@ -33,7 +33,7 @@ Address = tuple[str, int]
 
 @dataclass(slots=True)
 class Request:
-    """`failure` is empty when it was answered as it should be."""
+    """`failure` is empty if the response was correct."""
 
     kind: str
     began: float
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass
 class Log:
-    """All requests; those that are under way have no end yet."""
+    """All requests. Active requests have no end yet."""
 
     requests: list[Request] = field(default_factory=list)
 
@@ -68,7 +68,7 @@ class Client(Protocol):
 
 @asynccontextmanager
 async def load(http: Address, rpc: Address, rate: float) -> AsyncIterator[Log]:
-    """`rate` requests a second for as long as the block lasts; then those under way are waited for."""
+    """Send `rate` requests a second during the block, and wait for the active ones at its end."""
     loop, roll, found = asyncio.get_running_loop(), Random(0), Log()
     kinds: tuple[tuple[str, Client], ...] = (
         ("HTTP/1.1", _Http1(http, roll)),
@@ -104,13 +104,13 @@ async def load(http: Address, rpc: Address, rate: float) -> AsyncIterator[Log]:
 
 
 def _milliseconds(roll: Random) -> int:
-    """Most answers come at once, some take a while, so that whatever happens, it happens to some that are under way."""
+    """Most responses are immediate. Some take a while, so that any event meets active requests."""
     chance = roll.random()
     return 0 if chance < 0.8 else 50 if chance < 0.99 else 1000
 
 
 class _Http1:
-    """One request after the other on each connection; a new connection where none is free."""
+    """One request after the other on each connection; a new connection if none is idle."""
 
     def __init__(self, address: Address, roll: Random) -> None:
         self._address = address
@@ -212,7 +212,7 @@ class _Answer:
 
 
 class _Grpc:
-    """The real grpcio; its calls end in threads of its own."""
+    """The real grpcio, whose calls end in its own threads."""
 
     def __init__(self, address: Address, roll: Random) -> None:
         options = [

@@ -49,12 +49,12 @@ _GUARD_PORT = 15_999
 
 
 def address() -> str:
-    """A loopback address that no other test uses, of this process or of those beside it."""
+    """Return a loopback address that no other test uses, in this process or in another."""
     return next(_addresses)
 
 
 def _own_addresses() -> Iterator[str]:
-    """Of blocks that this process has claimed: one at first, the next when all of it has been used."""
+    """Yield the addresses of claimed blocks. A further block is claimed when all are used."""
     begin, guards = os.getpid(), []
     for block in (it % _BLOCKS for it in range(begin, begin + _BLOCKS)):
         guard = _claim(block)
@@ -65,8 +65,8 @@ def _own_addresses() -> Iterator[str]:
 
 
 def _claim(block: int) -> socket.socket | None:
-    """A port on an address that no test gets is bound as long as the process lives: nobody else can bind it, and the
-    kernel forgets it whatever the process dies of."""
+    """Claim a block by binding a port at an address that no test gets. The port stays bound as long as the process
+    lives, and the kernel releases it however the process ends."""
     guard = socket.socket()
     try:
         guard.bind((f"127.{150 + block % 100}.{block // 100 * 10}.255", _GUARD_PORT))
@@ -86,7 +86,7 @@ _addresses = _own_addresses()
 
 
 def gateway(value: str, *, kind: str = "IPAddress", labels: str = "") -> str:
-    """A namespace that uses a waypoint, and its Gateway, whose address is of the kind."""
+    """Return a namespace that uses a waypoint, and its Gateway, whose address has the given kind."""
     metadata = f"{{name: waypoint, labels: {{{labels}}}}}" if labels else "{name: waypoint}"
     return f"""
 apiVersion: v1
@@ -102,7 +102,7 @@ status: {{addresses: [{{type: {kind}, value: {value}}}]}}
 
 
 def manifests(*, waypoint: str, vip: str, pods: dict[str, str], port: int = 9080, more: str = "") -> str:
-    """A Service `app` at `vip` whose endpoints are `pods` (name → address), bound to a waypoint."""
+    """Return a Service `app` at `vip` whose endpoints are `pods` (name → address), bound to a waypoint."""
     text = f"""{gateway(waypoint)}
 ---
 apiVersion: v1
@@ -227,7 +227,7 @@ class Mesh:
 async def mesh(
     folder: Path, text: str, waypoint: str, settings: Settings | None = None, *, has_revocations: bool = False
 ) -> AsyncIterator[Mesh]:
-    """With `has_revocations` the waypoint looks peers up in the list that `pki.revoke` writes."""
+    """Run a mesh. With `has_revocations`, the waypoint checks peers against the list that `pki.revoke` writes."""
     settings = settings or Settings()
     before = asyncio.all_tasks()
     pki = MeshPki(folder / "pki")
@@ -263,14 +263,14 @@ async def mesh(
 
 
 async def settled(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait until it holds, looking after every turn of the loop."""
+    """Wait until the condition holds, checking after every turn of the event loop."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)
 
 
 class _Certificates:
-    """A source of any identity's certificate, made when it is asked for."""
+    """A source of any identity's certificate, created on demand."""
 
     def __init__(self, pki: MeshPki) -> None:
         self._pki = pki
@@ -291,7 +291,7 @@ class _Certificates:
 
 
 def with_settings(**changes: object) -> Settings:
-    """The defaults of both programs with some changes, each in the section that has the setting."""
+    """Return the defaults of both programs with some changes, each in the section of the setting."""
     sections = []
     for section in SECTIONS:
         own = {it.name: changes.pop(it.name) for it in fields_of(section) if it.name in changes}

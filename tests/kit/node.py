@@ -1,4 +1,4 @@
-"""A ztunnel with real pods on loopback addresses, put together of its parts."""
+"""A ztunnel with real pods on loopback addresses, built from its parts."""
 
 import asyncio
 import re
@@ -28,12 +28,12 @@ _blocks = count(int(LOOPBACK.network_address), 256)
 
 
 def new_block() -> int:
-    """The number before the first address of a block that no other test uses."""
+    """Return the number before the first address of a block that no other test uses."""
     return next(_blocks)
 
 
 class World:
-    """A ztunnel with the pods client and server; the server echoes, and adds a line when its caller has finished."""
+    """A ztunnel with the pods client and server. The server echoes, and adds a line at the end of its caller's data."""
 
     def __init__(self, folder: Path, settings: Settings, *, has_revocations: bool = False) -> None:
         self._block = new_block()
@@ -69,14 +69,14 @@ class World:
         return self.log_path.read_text().splitlines()
 
     def counted(self, family: str, reporter: str) -> dict[str, int]:
-        """The values of a counter, by response flag."""
+        """Return the values of a counter, by response flag."""
         text = self.metrics.render("")[0].decode()
         pattern = rf'^{family}_total{{reporter="{reporter}",.*response_flags="([^"]*)".*}} (\d+)$'
         return {flag: int(value) for flag, value in re.findall(pattern, text, re.MULTILINE)}
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The application of the server."""
+    """The server's application."""
     with suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)

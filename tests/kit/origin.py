@@ -1,4 +1,4 @@
-"""Applications for tests: plain TCP servers that answer, or misbehave, as they are told, and count."""
+"""Applications for tests: plain TCP servers that answer or misbehave as a test sets, and count."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,8 +10,8 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @dataclass
 class Origin:
-    """What an origin saw: how many connections, the heads of its requests, the bodies it read by their length, and how
-    many connections are gone."""
+    """What an origin received: the number of connections, the heads of requests, the bodies read by their length, and
+    the number of closed connections."""
 
     connections: int = 0
     closed: int = 0
@@ -21,7 +21,7 @@ class Origin:
 
 @asynccontextmanager
 async def origin(ip: str, handler: Handler, port: int = 9080) -> AsyncIterator[Origin]:
-    """Runs `handler` for every connection; a peer that goes away ends it."""
+    """Run `handler` for every connection. The handler is cancelled if the peer disconnects."""
     seen = Origin()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,7 +43,7 @@ async def origin(ip: str, handler: Handler, port: int = 9080) -> AsyncIterator[O
 
 
 class _Noting(asyncio.StreamReader):
-    """A reader that notes what is read from it."""
+    """A reader that records what is read from it."""
 
     def __init__(self, reader: asyncio.StreamReader, seen: Origin) -> None:
         self._inner = reader
@@ -64,7 +64,7 @@ class _Noting(asyncio.StreamReader):
 
 
 def answering(body: bytes = b"hello", *, status: str = "200 OK", headers: str = "") -> Handler:
-    """Answers every request of a connection with the same response; bodies of requests are read by content-length."""
+    """Answer every request with the same response. Request bodies are read by their Content-Length."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -78,11 +78,11 @@ def answering(body: bytes = b"hello", *, status: str = "200 OK", headers: str = 
 
 
 Step = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""What becomes of one request whose head and body have been read."""
+"""Handles one request whose head and body have been read."""
 
 
 def scripted(*steps: Step) -> Handler:
-    """Every request, whatever its connection or server, meets the next step; the last one goes on for ever."""
+    """Give every request, whatever its connection or server, the next step. The last step repeats."""
     taken = 0
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,13 +117,13 @@ def raw(data: bytes) -> Step:
 
 
 async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Says nothing until the other side gives up."""
+    """Send nothing until the peer gives up."""
     await reader.read()
     raise ConnectionResetError
 
 
 def reset(after: bytes = b"") -> Step:
-    """Breaks the connection off, after this much of a response."""
+    """Return a step that resets the connection after this much of a response."""
 
     async def step(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if after:

@@ -1,4 +1,4 @@
-"""The waypoint as a process of its own, as an operator starts it; with a client and room for applications around it."""
+"""The waypoint as a separate process, started as an operator starts it, with a client and room for applications."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ _START_SECONDS = 20.0
 
 @dataclass
 class WaypointProcess:
-    """`authority` leads to the application that may listen on `pod`:9080, by plain TCP."""
+    """`authority` leads to an application that listens on `pod`:9080, by plain TCP."""
 
     process: asyncio.subprocess.Process
     pki: MeshPki
@@ -38,14 +38,14 @@ class WaypointProcess:
 
     @property
     def peak_rss(self) -> int:
-        """Since the last `forget_peak`."""
+        """The peak since the last `forget_peak`, in bytes."""
         return self._memory("VmHWM")
 
     def forget_peak(self) -> None:
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     async def refusals(self) -> dict[str, int]:
-        """What was refused so far, by reason."""
+        """Return the number of refusals so far, by reason."""
         text = await self.metrics()
         return {reason: int(count) for reason, count in re.findall(r'refused_total{reason="(\w+)"} (\d+)', text)}
 
@@ -68,7 +68,7 @@ class WaypointProcess:
             return answer.status, await answer.text()
 
     async def connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
-        """A tunnel to the application."""
+        """Return a tunnel to the application."""
         identity = self.pki.identity("default", "client")
         return await self.pool.connect(
             lambda: protocol,
@@ -79,7 +79,7 @@ class WaypointProcess:
         )
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A tunnel to the application, as streams."""
+        """Return a tunnel to the application, as streams."""
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         transport = await self.connect(protocol)

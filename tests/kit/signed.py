@@ -1,5 +1,7 @@
-"""Both programs with certificates that an authority signs, in place of files: `python -m tests.kit.signed` with the
-program's name, the authority's address and root, and the options, in JSON."""
+"""Run a program with certificates that an authority signs instead of files.
+
+Usage: `python -m tests.kit.signed` with the program's name, the authority's address and root, and the options, in JSON.
+"""
 
 import asyncio
 import json
@@ -65,7 +67,7 @@ async def ztunnel(ip: str, resources: Path, log: Path, address: str, root: Path,
 
 
 async def start(program: str, **arguments: Any) -> asyncio.subprocess.Process:
-    """In a process of its own."""
+    """Start the program in its own process."""
     environment = {"PYTHONPATH": ":".join(sys.path), "DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "1"}
     text = json.dumps({name: str(value) for name, value in arguments.items()})
     command = (sys.executable, "-m", "tests.kit.signed", program, text)

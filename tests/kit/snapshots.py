@@ -1,4 +1,4 @@
-"""Manifests → a snapshot, by all the steps of production but for reading files."""
+"""Compile manifests to a snapshot, by all steps of production except reading files."""
 
 from collections.abc import Iterable
 
@@ -15,8 +15,8 @@ _SETTINGS = Settings(ConfigSettings(requires_reference_grants=True))
 
 
 def documents_of(**files: str) -> list[Document]:
-    """The documents of files given by name (without suffix), an object of a later one in place of an earlier one's; a
-    file that can't be read fails the test."""
+    """Return the documents of files given by name (without suffix). An object of a later file replaces that of an
+    earlier one. An unreadable file fails the test."""
     documents: dict[ObjectKey, Document] = {}
     for name, text in files.items():
         read, problems = manifest.parse(f"{name}.yaml", text.encode())
@@ -28,7 +28,7 @@ def documents_of(**files: str) -> list[Document]:
 def followed(
     documents: Iterable[Document], problems: Iterable[Problem] = (), gateway: tuple[str, str] = GATEWAY
 ) -> Compiled:
-    """What a waypoint's pipeline makes of the documents, where ReferenceGrants are asked for."""
+    """Return the result of a waypoint's pipeline for the documents, with ReferenceGrants required."""
     ordered = sorted(documents, key=lambda it: it.key)
     return Pipeline(gateway, _SETTINGS).compile(Documents(tuple(ordered), tuple(problems)))
 

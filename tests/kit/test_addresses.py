@@ -1,4 +1,4 @@
-"""Test processes beside each other never share an address, whatever their ids are."""
+"""Concurrent test processes never share an address, whatever their process ids."""
 
 import subprocess
 import sys

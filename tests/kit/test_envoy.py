@@ -1,4 +1,4 @@
-"""The peers themselves, so that a failing test in front of or behind one of them speaks of ours."""
+"""Tests of the peers themselves, so that a failing test with one of them points to our code."""
 
 import http.client
 import socket

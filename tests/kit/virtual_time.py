@@ -1,5 +1,7 @@
-"""An event loop whose clock jumps to the next timer as soon as nothing else is left to do: minutes pass at once, and no
-test depends on how busy the machine is. For code without sockets."""
+"""An event loop whose clock jumps to the next timer as soon as nothing else is left to do.
+
+Minutes pass at once, and no test depends on the load of the machine. For code without sockets.
+"""
 
 import asyncio
 import selectors

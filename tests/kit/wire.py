@@ -1,4 +1,4 @@
-"""A transport that is a list: what a protocol writes is kept as bytes, for tests that play its peer by hand."""
+"""A transport that records the bytes that a protocol writes, for tests that play the peer by hand."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Small meshes to decide about."""
+"""Small meshes for tests of decisions."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -21,8 +21,8 @@ from policies.attributes import Identity
 NODE = "here"
 
 LOOPBACK = IPv4Network((f"127.{1 + os.getpid() % 60}.0.0", 16))
-"""Ports are fixed, so test processes that run side by side keep to addresses of their own; 127.64.0.0 and above belong
-to the laptop mesh."""
+"""Ports are fixed, so concurrent test processes use different addresses; 127.64.0.0 and above belong to the laptop
+mesh."""
 
 
 def pod(
@@ -36,7 +36,7 @@ def pod(
     capacity: int = 1,
     waypoint: GatewayAddress | None = None,
 ) -> Workload:
-    """A pod in namespace `default`, whose service account is called like itself."""
+    """Return a pod in namespace `default`, whose service account has the pod's name."""
     return Workload(
         uid=f"Kubernetes//Pod/default/{name}",
         name=name,
@@ -63,7 +63,7 @@ def service(
     pods: Iterable[Workload] = (),
     waypoint: GatewayAddress | None = None,
 ) -> Service:
-    """A service in namespace `default`; `ports` maps its ports to those of all its pods."""
+    """Return a service in namespace `default`; `ports` maps its ports to those of all its pods."""
     return Service(
         name=name,
         namespace="default",
@@ -76,7 +76,7 @@ def service(
 
 
 def registry(*objects: Workload | Service) -> Registry:
-    """Of these, and of all endpoints of the services."""
+    """Return a registry of these objects, and of all endpoints of the services."""
     services = [it for it in objects if isinstance(it, Service)]
     workloads = {it.uid: it for it in objects if isinstance(it, Workload)}
     workloads |= {it.workload.uid: it.workload for of_service in services for it in of_service.endpoints}

@@ -121,8 +121,10 @@ class Admission:
             if its is not filtering:
                 _complete(its, connection, record, protocol)
             its.cluster = self.cluster
-            while its.ending is None and (wait := _next_wait(its, path)) is not None:
-                yield wait
+            while (its.acts or its.wanted) and its.ending is None:
+                wait = _next_wait(its, path)
+                if wait is not None:
+                    yield wait
             if its.ending is not None:
                 self._refuse(its.ending)
                 return

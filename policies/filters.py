@@ -1,4 +1,4 @@
-"""What a rule, or one of its backends, does to requests and responses.
+"""The policies that a rule, or one of its backends, applies to requests and responses.
 
 Filters (`waypoint.filters`) carry out the policies. `ORDER` is their order: requests pass them in this order, responses
 in the reverse one. The rule's own answer (a redirect, a fixed response) and its edits of requests come after them all;
@@ -41,7 +41,7 @@ def in_order(policies: Iterable[object]) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DirectResponse:
-    """What is answered in an endpoint's place."""
+    """A fixed response, in place of the endpoint's."""
 
     status: int
     body: bytes = b""

@@ -78,7 +78,7 @@ _DIRECTIVES = {"language_level": 3, "annotation_typing": False, "nonecheck": Tru
 """`nonecheck`: without it, a struct's field of None is not an AttributeError but whatever lies in memory."""
 
 _FLAGS = ["-O3", "-g0", "-Werror=incompatible-pointer-types"]
-"""Of another module's method that is passed on as a value, Cython makes such a pointer: what does that can't be hot."""
+"""Cython creates such a pointer where a method of another module is used as a value: such code cannot be hot."""
 
 
 def can_compile() -> bool:

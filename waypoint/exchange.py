@@ -348,7 +348,7 @@ class Exchange:
         self._attempts.start()
 
     def _filtered(self, hook: Callable[[T], bytes], part: T) -> bytes:
-        """What filters make of a part of a message; nothing when one of them refuses it, or fails."""
+        """Return a part of a message after the filters; empty if a filter rejects it or fails."""
         try:
             return hook(part)
         except Exception as error:

@@ -92,7 +92,7 @@ class ObjectOrigin(_Sortable):
 
 
 Origin = FileOrigin | ObjectOrigin
-"""Where a document comes from."""
+"""The origin of a document."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ class FolderSource:
         return path.suffix in _SUFFIXES or path in self._listed or kind_of(path) is Kind.FOLDER
 
     def _look_where_told(self, told: Told) -> bool | None:
-        """None where one must look everywhere."""
+        """Look at the reported files. None if a full look is needed."""
         files = self._files_in(told)
         if files is None:
             return None

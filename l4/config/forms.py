@@ -22,7 +22,7 @@ _VALUE = re.compile(
         (?= [,}\]\n] | \Z )""",
     re.VERBOSE | re.ASCII,
 )
-"""What stands before a value, and the value."""
+"""The text that precedes a value, and the value."""
 _MARK = "\ue000"
 _IS_MARK = re.compile(f"{_MARK}([0-9]+){_MARK}")
 _MAX_TEXT = 32 << 10

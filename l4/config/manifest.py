@@ -267,7 +267,7 @@ def _problem(file: str, node: Node, field: str, sentence: str) -> Problem:
 
 _SCALARS = _Loader("")
 _RESOLVED = frozenset(_Loader.yaml_implicit_resolvers)
-"""What a plain scalar begins with that may be other than text; the empty one is null."""
+"""The first characters of plain scalars that may be something else than text; an empty scalar is null."""
 
 
 def _construct(node: Node, seen: set[int]) -> Any:

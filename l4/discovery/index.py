@@ -55,7 +55,7 @@ class Update:
 
 @dataclass(slots=True)
 class _Touched:
-    """What a set of changes affects."""
+    """The objects that a set of changes affects."""
 
     services: set[ServiceName] = field(default_factory=set)
     declared: set[ServiceName] = field(default_factory=set)

@@ -49,14 +49,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class MovedMember:
-    """None before it came, and after it went."""
+    """A change of a member. `before` is None for a new one, `after` for a removed one."""
 
     before: Member | None
     after: Member | None
 
 
 class Members:
-    """All members."""
+    """All pods and WorkloadEntries."""
 
     def __init__(self, resources: Resources, mesh: Mesh, bindings: Bindings) -> None:
         self._mesh = mesh
@@ -120,7 +120,7 @@ class Members:
         return member
 
     def add_entry(self, entry: Resource[WorkloadEntry]) -> Member:
-        """A WorkloadEntry that is new here; the pods must be here before."""
+        """Add a new WorkloadEntry. Its pods must have been added before."""
         for address in _addresses(entry):
             insort(self._entries_at.setdefault(address, []), entry, key=_key)
         return self._put_entry(entry)
@@ -134,16 +134,16 @@ class Members:
         return self._drop_entry(entry)
 
     def entries_at(self, addresses: Iterable[str]) -> list[Resource[WorkloadEntry]]:
-        """The WorkloadEntries that mean somebody else when a pod comes, goes or changes there."""
+        """Return the WorkloadEntries that may refer to another pod after a change of the pods at these addresses."""
         return [it for address in addresses for it in self._entries_at.get(address, ())]
 
     def put_again(self, entry: Resource[WorkloadEntry]) -> MovedMember:
-        """A WorkloadEntry after that."""
+        """Update a WorkloadEntry after such a change."""
         before = self._drop_entry(entry)
         return MovedMember(before, self._put_entry(entry))
 
     def locate(self, node: str, locality: str) -> Iterator[MovedMember]:
-        """The node is there; the pods on it that are there, too, and were elsewhere before."""
+        """Set a node's locality. Yields the members on it that moved."""
         if self.localities.get(node, "") == locality:
             return
         self.localities[node] = locality

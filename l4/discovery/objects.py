@@ -19,7 +19,7 @@ ROOT_NAMESPACE = "istio-system"
 
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _is_ipv4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}").fullmatch
-"""As it is written in one way only. Ten times as fast as `ipaddress`, and there are thousands."""
+"""Matches IPv4 addresses, which have only one spelling. Ten times as fast as `ipaddress`."""
 
 
 def canonical_ip(text: str) -> str:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Moved(Generic[T]):
-    """What is another now; None before it came, and after it went."""
+    """A change. `before` is None for a new object, `after` for a removed one."""
 
     before: T | None
     after: T | None

@@ -28,7 +28,7 @@ class Health(IntEnum):
 
 
 class Follows(Enum):
-    """Where connections to a service without own endpoints go."""
+    """The destination of connections to a service without its own endpoints."""
 
     ADDRESS = "the address that was called"
     HOST = "the host that the request names"

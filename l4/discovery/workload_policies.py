@@ -19,12 +19,12 @@ from policies.value_match import Texts
 
 class Scope(Protocol):
     def covers(self, workload: Workload) -> bool:
-        """Whether a policy is for the workload."""
+        """Whether the policy applies to the workload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """The workloads of a namespace, or of the whole mesh if it is None; of them those with all these labels."""
+    """The workloads of a namespace, or of the whole mesh if it is None, that have all these labels."""
 
     namespace: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -40,18 +40,18 @@ class ScopedPolicy:
 
 
 class Strictness(Protocol):
-    """Whom workloads keep out because they have no identity."""
+    """The policies that deny clients without an identity."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether no workload keeps anybody out."""
+        """Whether no workload has such a policy."""
 
     def policy(self, workload: Workload) -> Policy | None:
-        """The DENY policy for the workload's callers, or None if there is no restriction."""
+        """Return the DENY policy for the workload's callers, or None if there is no restriction."""
 
 
 class Lenient:
-    """Nobody is kept out."""
+    """No workload denies clients without an identity."""
 
     is_empty = True
 
@@ -73,7 +73,7 @@ class PolicySet:
 
 
 class WorkloadPolicies:
-    """Immutable, except for a cache of the workloads that were asked about."""
+    """The policies of each workload. Immutable, except for a cache of the workloads that were asked about."""
 
     def __init__(self, policies: PolicySet, waypoints: WaypointsAhead) -> None:
         self.set = policies
@@ -98,8 +98,8 @@ class WorkloadPolicies:
         return known[1]
 
     def follow(self, update: Update) -> "WorkloadPolicies":
-        """The policies after some changes of workloads and services; the same object where nothing is different for
-        any workload that it is asked about."""
+        """Return the policies after changes of workloads and services; the same object if nothing changes for the
+        workloads that it was asked about."""
         waypoints, concerns = self._waypoints.follow(update), self._waypoints.concerns
         moved = {it.uid for both in update.workloads for it in (both.before, both.after) if it and concerns(it)}
         if waypoints is self._waypoints and not moved:

@@ -1,10 +1,10 @@
 """Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, one write per loop turn.
 
 A Driver is the asyncio protocol of a TLS connection. It creates no tasks and never awaits. `ending` decides when the
-connection ends, `stalls` when a tunnel does whose peer opens no window, and `openings` has the CONNECTs of ours.
+connection ends, `stalls` when a tunnel ends whose peer opens no window, and `openings` holds our own CONNECT requests.
 
-`waypoint.http.h2_connection` drives the same engines for inner connections. Both share what is rare (`l4.http2`), and
-not the way of a DATA frame: the compiled twin makes a C struct of each, which a class with a base can't be.
+`waypoint.http.h2_connection` drives the same engines for inner connections. Both share the rare cases (`l4.http2`), but
+not the path of a DATA frame: the compiled twin makes a C struct of each class, which a class with a base cannot be.
 
 `on_request` (server) receives new streams; `open` (client) creates them. New streams are reported after everything that
 was read with them, a limited number per turn: a stream that was reset in the same read is never reported

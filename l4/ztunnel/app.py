@@ -199,8 +199,8 @@ class Ztunnel:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What goes live next, and the messages about it. `update` is what is different from what is live; None where
-    everything may be."""
+    """A configuration that is about to go live, and its messages. `update` is the difference to the live one; None if
+    everything may differ."""
 
     known: Discovered
     policies: WorkloadPolicies

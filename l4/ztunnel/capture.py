@@ -14,7 +14,7 @@ from policies.host_port import host_port
 
 
 class InvalidCapture(ValueError):
-    """What a pod asks for can't be carried out."""
+    """The capture that a pod requests is impossible."""
 
 
 def listeners(registry: Registry, pod: Workload) -> dict[Address, Address]:

@@ -15,7 +15,7 @@ from l4.ztunnel.outbound import OWN_PORTS
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect. `services` are those of which the pod is an endpoint with this port."""
+    """The destination of a connection. `services` are those that have the pod as an endpoint with this port."""
 
     workload: Workload
     address: tuple[str, int]

@@ -145,7 +145,7 @@ def decide(
 def _filtering(
     filters: LiveFilters, destination: Destination, peer: Peer, head: RequestHead, roll: Roll, now: float, body: Body
 ) -> Filtering:
-    """Whoever only asks is told of the odds."""
+    """Create the request's state for filters. `explain` also records the odds of random events."""
     odds: dict[str, float] | None = {} if filters is ASKING else None
     return Filtering(filters.by_type, destination, peer, head, roll, now, body, odds)
 
@@ -274,7 +274,7 @@ def request_trailers(
     endpoint.
     """
     if head.get(b"te") is None:
-        return []  # RFC 9110 section 6.5.1: nobody has said that they are wanted
+        return []  # RFC 9110 section 6.5.1: the client has not announced that it accepts trailers
     names = {name for name, _ in head.headers}
     if destination is not None:
         names |= destination.judged_names

@@ -12,7 +12,7 @@ from waypoint.config.codes import ConfigCode
 
 
 class LintCode(Code):
-    """What is valid, and hardly meant."""
+    """Findings about valid configurations that are probably not as intended."""
 
     ROUTE_WITHOUT_WAYPOINT = (
         "PWP0203",
@@ -156,7 +156,7 @@ class LintCode(Code):
 
 
 class LaptopCode(Code):
-    """What the laptop mesh can't do."""
+    """Limits of the laptop mesh."""
 
     NOT_RUN = (
         "PWP0401",

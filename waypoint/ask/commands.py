@@ -102,7 +102,7 @@ def _paint(text: str, level: Level) -> str:
 
 
 def _color(environment: Mapping[str, str]) -> bool | None:
-    """None lets click decide; it colors on terminals only."""
+    """Return whether to use colors. None lets click decide, which colors on terminals only."""
     return False if environment.get("NO_COLOR") else None
 
 

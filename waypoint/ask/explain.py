@@ -92,7 +92,7 @@ def explain(snapshot: Snapshot, question: Question, settings: Settings, now: flo
 
 @dataclass(slots=True)
 class _Told:
-    """What is known so far."""
+    """The results so far."""
 
     snapshot: Snapshot
     client: str

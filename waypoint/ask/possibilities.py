@@ -94,7 +94,7 @@ def _each(ask: Callable[[Roll], tuple[Decision, RequestHead | None]]) -> Iterato
 
 
 def _odds(decision: Decision) -> list[tuple[str, float]]:
-    """What filters left to chance."""
+    """Return the events that filters decide at random, with their probabilities."""
     odds = decision.filtering.odds if decision.filtering is not None else None
     return [(chance, share) for chance, share in (odds or {}).items() if 0 < share < 1]
 

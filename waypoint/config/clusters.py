@@ -74,7 +74,7 @@ class ClusterConfigs:
 
     @property
     def problems(self) -> Iterator[Problem]:
-        """What was found while making clusters."""
+        """The problems found while building clusters."""
         for made in self._made.values():
             for it in made:
                 yield from it.problems
@@ -92,11 +92,11 @@ class ClusterConfigs:
         return _Made(name, port, subset, problems)
 
     def made_of(self, service: Service) -> list[ClusterConfig]:
-        """The clusters of a service that were asked for."""
+        """Return the requested clusters of a service."""
         return [self.by_name[it.name] for it in self._made.get(service.hostname, ())]
 
     def forget(self, service: Service) -> list[ClusterName]:
-        """A service that is no more, or is another one; the names of its clusters."""
+        """Forget a removed or changed service. Returns the names of its clusters."""
         names = [it.name for it in self._made.pop(service.hostname, ())]
         for name in names:
             del self.by_name[name]

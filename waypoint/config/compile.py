@@ -230,7 +230,7 @@ class Compilation:
 
 @dataclass(slots=True)
 class _Changes:
-    """What is another in a snapshot; None for clusters that are no more."""
+    """The changes of a snapshot. A removed cluster is None."""
 
     clusters: dict[ClusterName, ClusterConfig | None] = field(default_factory=dict)
     gone: dict[Place, Destination] = field(default_factory=dict)
@@ -239,7 +239,7 @@ class _Changes:
 
 
 def _with(known: Mapping[K, V], changes: Mapping[K, V | None]) -> Mapping[K, V]:
-    """None for what is no more."""
+    """Return `known` with the changes applied. None removes an entry."""
     if not changes:
         return known
     return {name: it for name, it in {**known, **changes}.items() if it is not None}

@@ -139,7 +139,7 @@ def _filters(owner: Rule | WeightedBackend) -> dict[str, object]:
 
 
 def _policies(owner: Rule | WeightedBackend) -> dict[str, object]:
-    """By the name of their type; of mirrors there may be several."""
+    """Return the policies by the name of their type. There may be several mirrors."""
     found: dict[str, object] = {}
     for policy in owner.filters.policies:
         name = ORDER[type(policy)]

@@ -48,7 +48,7 @@ class Compiled:
 
     @property
     def snapshot(self) -> Snapshot:
-        """Of the one Gateway."""
+        """The snapshot of the only Gateway."""
         (only,) = self.snapshots.values()
         return only
 

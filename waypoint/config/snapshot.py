@@ -63,7 +63,7 @@ class ClusterConfig:
     balancing: Balancing = DEFAULT_BALANCING
 
     def speaks_http2(self, client_protocol: str) -> bool:
-        """What the port declares; of an undeclared one we know only what its client took for granted."""
+        """Whether to speak HTTP/2: as the port declares, or else as the client does."""
         if self.pool.uses_client_protocol:
             return client_protocol == "HTTP/2"
         if self.app_protocol is AppProtocol.HTTP:
@@ -73,7 +73,7 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What a CONNECT authority refers to: a port of a service that this waypoint serves.
+    """The target of a CONNECT authority: a port of a service that this waypoint serves.
 
     - `routes` are for HTTP. Clients in namespaces with consumer routes use `consumer_routes` instead. `opaque` and
       `consumer_opaque` are the same for other protocols.
@@ -100,7 +100,7 @@ class Destination:
     authorizers: Mapping[str, Authorizer] | None = None
     hosts: HostPattern | None = None
     policies: tuple[object, ...] = field(default=(), repr=False)
-    """What filters carry out before tokens are looked at and a rule is found."""
+    """Policies of filters that run before tokens are checked and a rule is selected."""
 
     @property
     def judged_names(self) -> frozenset[bytes]:
@@ -135,7 +135,7 @@ class Snapshot:
     problems: tuple[Problem, ...] = ()
     statuses: tuple[RouteStatus | PolicyStatus | AuthorizationStatus | GatewayStatus, ...] = ()
     policies: tuple[object, ...] = ()
-    """Those of policy objects of our own kinds, for the filters that keep state for them."""
+    """The policies of our own policy objects, for the filters that keep state for them."""
     has_gateway: bool = False
     """False while the served Gateway is missing from the configuration. The waypoint is then not ready."""
     path_normalization: str = "BASE"

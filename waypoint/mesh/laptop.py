@@ -86,7 +86,7 @@ class Laptop:
         return self._route_files
 
     def read(self, answer: Answer) -> Taken:
-        """What the manifests say by now, of the kinds that the laptop mesh itself acts on."""
+        """Return the objects in the manifests whose kinds the laptop mesh itself uses."""
         return self._intake.take(answer)
 
     def follow(self, taken: Taken) -> None:

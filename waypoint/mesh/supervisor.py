@@ -41,7 +41,7 @@ class VitalProgramFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to run. If two are equal, the running program is kept, and gets a new environment at its next start.
+    """A program to run. If two are equal, the running program is kept, and gets a new environment at its next start.
 
     `ready` is where the program accepts connections once it is up, or None if running is enough. With `ready_path`, an
     HTTP GET of that path must also return 200.

@@ -12,7 +12,7 @@ from waypoint.upstream.endpoint import LiveEndpoint
 
 
 class Sticky(Picker, Protocol):
-    """Who chooses an exchange's endpoint, and tells the client which one it was."""
+    """Selects an exchange's endpoint, and reports it to the client."""
 
     def mark(self, headers: Headers, endpoint: Endpoint, now: float) -> None: ...
 

@@ -35,7 +35,7 @@ FLAGS = {
     ClusterEvent.LIMIT_EXCEEDED: ResponseFlag.UPSTREAM_RETRY_LIMIT_EXCEEDED,
     ClusterEvent.OVERFLOW: ResponseFlag.UPSTREAM_OVERFLOW,
 }
-"""What the report of an exchange says of an event that ended its retries."""
+"""The response flag of an event that ended an exchange's retries."""
 
 Note = Callable[[ClusterEvent, ClusterName], None]
 

@@ -66,7 +66,7 @@ class XBackendTrafficPolicy(Strict, frozen=True):
 
 
 class BackendTraffic(Struct, frozen=True):
-    """What a policy adds to a destination."""
+    """The settings that a policy adds to a destination."""
 
     retry_budget: RetryBudget | None
     session: SessionPersistence | None

@@ -197,7 +197,7 @@ class Rules:
         )
 
     def _authorizers(self, field: str, filters: tuple[api.Filter, ...]) -> Iterator[Authorizer]:
-        """Named by whom it is about and whom it asks; one that leads nowhere denies."""
+        """Yield the rule's authorizer, named after the route. It denies all if its backend cannot be resolved."""
         for number, it in enumerate(filters):
             auth = it.external_auth
             if auth is not None:

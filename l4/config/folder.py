@@ -99,6 +99,7 @@ class FolderSource:
             while True:
                 told = await alerts.next(is_pressing=self._is_pressing) if self._is_taken else ANYTHING
                 if not await self._look(told, alerts) and self._is_taken:
+                    await asyncio.sleep(self._settle_seconds / 5)  # others may write beside our files all the time
                     continue
                 await self._settle(alerts)
                 answer: Callable[[], Answer] = self._changes if self._is_taken else self._everything

@@ -46,7 +46,7 @@ def test_what_stays_as_it_is_is_told_once(caplog: pytest.LogCaptureFixture) -> N
 
     assert first == ["ignored: 2 objects of kind Secret", "nothing to serve", f"{PROBLEM}"]
     assert second == []
-    assert lines(caplog) == ["ignored: 3 objects of kind Secret", f"mended or removed: {PROBLEM}"]
+    assert lines(caplog) == ["ignored: 3 objects of kind Secret", f"resolved: {PROBLEM}"]
 
 
 def test_readiness_waits_until_everything_was_understood_and_there_is_something_to_serve() -> None:

@@ -72,7 +72,7 @@ hostile: .venv/ready  ## What an innocent client gets beside 200 hostile ones, f
 swaps: .venv/ready  ## What a large configuration costs, and what a client feels of its swaps; a minute.
 	$(BIN)/python -m bench.configuration
 
-churn: .venv/ready  ## What endpoints that come and go cost a large configuration; a minute and a half.
+churn: .venv/ready  ## What endpoints that come and go cost a large configuration; two and a half minutes.
 	$(BIN)/python -m bench.churn
 
 soak: .venv/ready  ## What takes longer: memory, rotations of certificates, and rollouts and deaths of replicas under load (SOAK_RATE).

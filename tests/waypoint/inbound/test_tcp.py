@@ -95,7 +95,7 @@ def test_a_silent_client_of_an_undeclared_port_is_told_of_once(
     with caplog.at_level(logging.WARNING):
         run(scenario())
 
-    [line] = [record.getMessage() for record in caplog.records if "said nothing" in record.getMessage()]
+    [line] = [record.getMessage() for record in caplog.records if "sent nothing" in record.getMessage()]
     assert "declare appProtocol: tcp" in line
 
 
@@ -249,7 +249,7 @@ def test_who_begins_a_request_line_and_stops_was_not_silent(tmp_path: Path, capl
     with caplog.at_level(logging.WARNING):
         run(scenario())
 
-    assert not [record for record in caplog.records if "said nothing" in record.getMessage()]
+    assert not [record for record in caplog.records if "sent nothing" in record.getMessage()]
 
 
 def test_a_sniffed_connection_that_leads_nowhere_is_reset(tmp_path: Path) -> None:

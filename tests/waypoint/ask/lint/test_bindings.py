@@ -11,7 +11,7 @@ def test_a_route_to_a_service_without_a_waypoint_has_no_effect() -> None:
 
     assert (problem.code, problem.field) == (LintCode.ROUTE_WITHOUT_WAYPOINT, "spec.parentRefs[0]")
     assert "istio.io/use-waypoint" in problem.sentence
-    assert "not among these files" not in problem.sentence
+    assert "not in these files" not in problem.sentence
 
 
 def test_where_the_namespace_is_not_known_its_labels_are_not_either() -> None:

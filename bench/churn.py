@@ -45,7 +45,7 @@ from waypoint.process.worker import Parts, assemble
 _NOBODY = ("127.0.0.1", 0)
 _BEAT_SECONDS = 0.002
 _CALM_SECONDS = 5.0
-_WINDOW = 500
+_WINDOW = 100
 _PROFILED = 5
 _LINES = 45
 

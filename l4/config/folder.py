@@ -30,7 +30,7 @@ from l4.config.status import Kind, Version, kind_of, look
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _POLL_SECONDS = 0.25
 _SETTLE_POLLS = 10
-_ENDPOINTS_SETTLE = 2
+_ENDPOINTS_SETTLE = 2.5
 """Factor by which endpoints settle longer, so that many simultaneous changes become one."""
 _ENDPOINTS = frozenset({"Pod", "EndpointSlice", "Endpoints"})
 

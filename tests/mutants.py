@@ -1,4 +1,4 @@
-"""Takes the guards of the edge away, one at a time, and says which of them no test misses (`make mutants`).
+"""Removes the guards of the edge, one at a time, and lists those whose removal no test detects (`make mutants`).
 
 A guard is a condition under which something is refused (each alternative of it by itself), a `raise` that stands alone,
 or a name in a table of names. Every mutant is a copy of the tree with that one guard gone; the tests of its module run

@@ -1,7 +1,7 @@
 """The contract about circles of imports, tried on small packages that have one.
 
-A circle is one whether or not it is ever imported in full: where an import stands behind `TYPE_CHECKING` or inside of a
-function, the two modules still can't be understood apart.
+A circle counts even if it is never imported in full: if an import is behind `TYPE_CHECKING` or inside a function, the
+two modules still cannot be understood separately.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What an installation puts where, and that both programs run from it, in a venv, beside packages of others."""
+"""The files of an installation, and both programs run from it, in a venv, beside other packages."""
 
 import os
 import subprocess

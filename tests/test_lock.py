@@ -1,4 +1,4 @@
-"""The lock holds all that is declared, in the section that needs it, and says nothing of where to get it."""
+"""The lock contains all declared dependencies, in the section that needs them, and no index addresses."""
 
 import re
 import tomllib

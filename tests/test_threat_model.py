@@ -1,4 +1,4 @@
-"""What the threat model says is shown by a test, is."""
+"""Every test that the threat model names exists."""
 
 import ast
 import re

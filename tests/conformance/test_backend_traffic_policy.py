@@ -1,4 +1,4 @@
-"""What an XBackendTrafficPolicy asks for a Service, through real tunnels."""
+"""XBackendTrafficPolicies on a Service, through real tunnels."""
 
 import re
 from contextlib import AsyncExitStack

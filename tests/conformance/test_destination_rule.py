@@ -1,4 +1,4 @@
-"""What a DestinationRule asks for, through real tunnels, before endpoints that are slow, broken or picky."""
+"""DestinationRules, through real tunnels, with endpoints that are slow, broken or selective."""
 
 import asyncio
 import re

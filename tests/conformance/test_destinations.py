@@ -1,4 +1,4 @@
-"""What a waypoint serves, by what its Gateway says it is for, and by what a tunnel's authority names."""
+"""The destinations that a waypoint serves, by its Gateway's scope and by a tunnel's authority."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ServiceEntries behind a waypoint: static addresses, names that move, TLS that is begun here, and whom it trusts."""
+"""ServiceEntries behind a waypoint: static addresses, changing DNS names, TLS origination and its trusted roots."""
 
 import asyncio
 import os

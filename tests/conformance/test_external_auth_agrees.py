@@ -1,6 +1,8 @@
-"""The same answers of the same authorizers, to ours and to Envoy as istiod configures it: what the application sees and
-what the client gets, side by side. One difference is left out: a header for an allowed client stands beside the
-application's own of that name in Envoy, and in its place here, as Istio documents it."""
+"""The same answers of the same authorizers, to our waypoint and to Envoy as istiod configures it.
+
+The test compares the application's request and the client's response. One difference is accepted: a header for an
+allowed client is added to the application's own header in Envoy, and replaces it here, as Istio documents.
+"""
 
 import asyncio
 import re

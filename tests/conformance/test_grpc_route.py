@@ -1,4 +1,4 @@
-"""What the Gateway API's conformance tests ask of GRPCRoutes on a Service, with the real grpcio on both ends."""
+"""The Gateway API's conformance tests of GRPCRoutes on a Service, with the real grpcio on both ends."""
 
 import asyncio
 from collections import Counter

@@ -1,7 +1,7 @@
-"""No text of a route object reaches the wire as anything but what it stands for, whichever field it stands in.
+"""No text of a route object can change the structure of a message on the wire.
 
-Hostile text goes into every text field of every route kind, one after the other, and requests are decided on: what an
-endpoint or a client would be sent is then a message that says what it says and no more.
+Hostile text is put into every text field of every route kind, one after the other. The requests to endpoints and the
+responses to clients that result must contain it as a value only.
 """
 
 import copy

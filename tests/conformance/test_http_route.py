@@ -1,7 +1,7 @@
-"""What the Gateway API's conformance tests ask of HTTPRoutes on a Service, in our own words, through real tunnels.
+"""The Gateway API's conformance tests of HTTPRoutes on a Service, rewritten, through real tunnels.
 
-A case is a route's rules and what must come of requests. The mesh profile's tests are all here, and those of the
-gateway profile that make sense without a Gateway's listeners.
+A case consists of a route's rules, and requests with their expected results. It covers all tests of the mesh profile,
+and those of the gateway profile that make sense without a Gateway's listeners.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Who is let in, by their certificate: every kind of it in a real handshake, and not a byte of HTTP to the others."""
+"""Admission by client certificate: every kind of certificate in a real handshake, and no HTTP for refused clients."""
 
 import asyncio
 import ssl

@@ -1,5 +1,7 @@
-"""The authorization cases that Envoy's RBAC can express, through Envoy: where it says something else, a reason stands
-here. What it can't express: tokens, clients without a certificate, bytes, and policies that are broken."""
+"""The authorization cases that Envoy's RBAC can express, run with Envoy. Each difference has a reason in this file.
+
+RBAC cannot express tokens, clients without a certificate, opaque bytes, and broken policies.
+"""
 
 import asyncio
 

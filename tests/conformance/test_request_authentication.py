@@ -1,4 +1,4 @@
-"""RequestAuthentication through real tunnels: which tokens pass, what the endpoint sees, where keys come from."""
+"""RequestAuthentication through real tunnels: accepted tokens, the endpoint's request, and sources of keys."""
 
 import asyncio
 import time

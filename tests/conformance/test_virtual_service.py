@@ -1,4 +1,4 @@
-"""What a VirtualService asks for, through real tunnels: rules, requests, and what must come of them."""
+"""VirtualServices, through real tunnels: rules, and requests with their expected results."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""What any HTTP/2 engine promises, whoever wrote it: run by `tests/l4/http2/test_engines.py` over each of them.
+"""The contract of an HTTP/2 engine. `tests/l4/http2/test_engines.py` runs it over each implementation.
 
-`Peer` is the other side: it writes raw frames and reads what comes back, so that neither engine judges itself.
+`Peer` is the other side: it writes raw frames and reads the answers, so that no engine judges itself.
 """
 
 from collections.abc import Iterable

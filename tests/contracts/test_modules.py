@@ -1,4 +1,4 @@
-"""What holds for every module of the product: its size, its layer, and its tests."""
+"""Rules for every module of the product: its size, its layer, and its tests."""
 
 import ast
 import tomllib

@@ -1,4 +1,4 @@
-"""The program as an operator starts it: asked why by the command line, and its recording decided again."""
+"""The program as an operator starts it, with `explain` from the command line and `replay` of its recording."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""A ztunnel and a waypoint as processes whose certificates an authority signs, asked over TLS; no file holds any."""
+"""A ztunnel and a waypoint as processes, with certificates from an authority over TLS instead of files."""
 
 import asyncio
 from collections import Counter

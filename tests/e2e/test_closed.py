@@ -1,4 +1,4 @@
-"""What is closed stays closed: a real waypoint, its files, and a client that asks all the time."""
+"""Denied access stays denied: a real waypoint, its files, and a client that sends requests all the time."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Real Envoy as the peer of ours, in front and behind: HBONE as others speak it."""
+"""Real Envoy as the peer of our programs, in front and behind: HBONE as another implementation speaks it."""
 
 import asyncio
 from collections.abc import AsyncIterator

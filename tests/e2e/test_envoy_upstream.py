@@ -1,4 +1,4 @@
-"""Envoy and ours before the same endpoints, told the same: what each refuses, ejects, and where it sends a key."""
+"""Envoy and our waypoint with the same endpoints and configuration: refusals, ejections, and endpoints per hash key."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine

@@ -1,4 +1,4 @@
-"""A waypoint that is out of memory says so, and turns clients away instead of being killed."""
+"""A waypoint that runs out of memory reports it, and turns clients away instead of being killed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a restart costs the clients: nothing. Real processes: a ztunnel, and the replicas of a waypoint behind it."""
+"""Restarts fail no request. Real processes: a ztunnel, and the replicas of a waypoint behind it."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""What a running waypoint says of its configuration: in its log, and by its readiness."""
+"""A running waypoint's reports about its configuration, in its log and its readiness."""
 
 import asyncio
 from pathlib import Path

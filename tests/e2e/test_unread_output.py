@@ -1,4 +1,4 @@
-"""Nobody reads what a waypoint prints, and thousands of clients are refused: it goes on, and ends in order."""
+"""A waypoint whose output is not read goes on while thousands of clients are refused, and ends in order."""
 
 import asyncio
 import os

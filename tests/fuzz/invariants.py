@@ -1,4 +1,4 @@
-"""What holds for every input, however odd: checked by generated examples (hypothesis) and by coverage-guided ones.
+"""Properties of every input: checked by generated examples (hypothesis) and by coverage-guided ones.
 
 - Nothing is raised but what the codecs declare; anything else ends the check.
 - An input means the same however it is cut; only of two mistakes may the one or the other come first.

@@ -1,4 +1,4 @@
-"""What an operator sees of the configuration that is live."""
+"""An operator's view of the live configuration."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What signals do in a program; a second one that ends it: tests/l4/ztunnel/test_cli.py."""
+"""Effects of signals on a program; a second signal that ends it: tests/l4/ztunnel/test_cli.py."""
 
 import asyncio
 import logging

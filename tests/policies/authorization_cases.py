@@ -1,8 +1,8 @@
-"""Who may do what: policies, a request as its client writes it, and what must come of it.
+"""Authorization cases: policies, a request as its client writes it, and the expected verdict.
 
 The same table is judged by the policies alone and through real tunnels. A verdict is empty (allowed), `none` (nothing
-allowed it), `NAME[INDEX]` (the rule that denied it), or a status with which the request is refused before anybody
-judges it. All policies target the service `app` of the namespace `default`, whose port 9080 carries HTTP and whose
+allowed it), `NAME[INDEX]` (the rule that denied it), or a status with which the request is refused before policies
+judge it. All policies target the service `app` of the namespace `default`, whose port 9080 carries HTTP and whose
 port 9081 carries bytes; clients call from 127.0.0.1.
 """
 

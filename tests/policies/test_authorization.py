@@ -1,4 +1,4 @@
-"""Who is denied and why; against a slow model of the documentation for whatever policies and requests there may be."""
+"""Denials and their reasons, compared with a slow model of the documentation for arbitrary policies and requests."""
 
 import ipaddress
 from dataclasses import dataclass, replace

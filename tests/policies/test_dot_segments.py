@@ -1,4 +1,4 @@
-"""The examples of RFC 3986 section 5.2.4 and 5.4, and what stands at the ends."""
+"""The examples of RFC 3986 section 5.2.4 and 5.4, and dot segments at the ends of paths."""
 
 import pytest
 

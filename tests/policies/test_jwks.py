@@ -1,4 +1,4 @@
-"""Sets of keys as issuers publish them: what can be used is, what can't harms nothing else."""
+"""Sets of keys as issuers publish them: usable keys are used, and unusable ones do no harm."""
 
 import json
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What must not become bytes, and that nothing else is refused."""
+"""Heads that must not be written, and proof that no other head is refused."""
 
 import pytest
 from hypothesis import given

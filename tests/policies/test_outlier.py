@@ -1,4 +1,4 @@
-"""Lists of calls: how attempts end, when they do, and who is out by that."""
+"""Lists of calls: the results of attempts, their times, and the ejected endpoints."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What a caller may ask for its own request, and whose word counts."""
+"""Header overrides of a caller for its own request, and their limits."""
 
 import pytest
 from hypothesis import given

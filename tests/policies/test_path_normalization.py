@@ -1,4 +1,4 @@
-"""What policies are compiled from has the form that requests are given."""
+"""Paths in policies have the same normal form as those of requests."""
 
 import pytest
 from hypothesis import given

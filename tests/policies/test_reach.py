@@ -1,4 +1,4 @@
-"""How long an endpoint that can't be reached is left alone, and when it is tried."""
+"""The time for which an unreachable endpoint is avoided, and its next attempt."""
 
 from policies.reach import LONGEST_PAUSE, Reach
 

@@ -1,4 +1,4 @@
-"""Budgets by lists of calls at given times, and the share that holds whatever happens."""
+"""Budgets by lists of calls at given times, and the share that holds in every case."""
 
 import pytest
 from hypothesis import given

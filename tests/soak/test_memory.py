@@ -1,4 +1,4 @@
-"""Nothing is left behind by what comes and goes: a real process, minutes of tunnels that end in every way."""
+"""Ended tunnels leave no memory behind: a real process, and minutes of tunnels that end in every way."""
 
 import asyncio
 import os

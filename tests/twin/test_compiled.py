@@ -1,4 +1,4 @@
-"""A small package, run as it is and compiled: the same program says the same."""
+"""A small package, interpreted and compiled: both give the same results."""
 
 import json
 import os

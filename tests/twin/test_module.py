@@ -1,4 +1,4 @@
-"""What is made of a module's text, and what Cython is told of it."""
+"""The edited text of a module, and its declarations for Cython."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the transformation doesn't understand it refuses, and says where."""
+"""The transformation refuses code that it does not understand, and names the place."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What AuthorizationPolicies make of requests: the table of cases, compiled and decided, without a connection."""
+"""AuthorizationPolicies: the table of cases, compiled and decided, without a connection."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How responses leave, whoever made them: they end, carry what every response must, and nothing that breaks them."""
+"""Responses, local or not: they end, have all required headers, and nothing that breaks them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

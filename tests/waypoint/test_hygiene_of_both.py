@@ -1,4 +1,4 @@
-"""What one version of HTTP may not say, the other may not either: heads and trailers, requests and responses."""
+"""Both versions of HTTP refuse the same heads and trailers, of requests and responses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,7 @@
-"""L4 is a ztunnel, and what a waypoint stands on. What only a waypoint does with requests is no matter of L4's.
+"""L4 is a ztunnel, and the base of a waypoint. It contains nothing that only a waypoint does with requests.
 
-Three proofs: the words of L4's source, the modules that a ztunnel doesn't need, and what a running ztunnel shows. That
-its lists of settings and metrics hold nothing of a waypoint's is shown beside these lists.
+Three proofs: the words of L4's source, the modules that a ztunnel does not need, and the operator ports of a running
+ztunnel. The tests of L4's lists of settings and metrics show that the lists contain nothing of a waypoint's.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What a client leaves behind is gone when it is gone, without waiting for the garbage collector."""
+"""Everything that belongs to a client is freed when it leaves, without waiting for the garbage collector."""
 
 import gc
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is generated from our .proto files is what the compiler of protocol buffers makes of them: `make proto`."""
+"""The code generated from our .proto files is up to date: `make proto`."""
 
 from importlib.resources import files
 from pathlib import Path

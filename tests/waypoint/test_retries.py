@@ -1,4 +1,4 @@
-"""Retries through a whole mesh: real tunnels, and origins that refuse, hang, break off and fail as they are told."""
+"""Retries through a whole mesh: real tunnels, and origins that refuse, hang, disconnect and fail."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What flows through is never kept: large bodies, slow and fast sides, and a real process whose memory is looked at."""
+"""Streams are never buffered whole: large bodies, slow and fast sides, and the memory of a real process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

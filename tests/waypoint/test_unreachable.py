@@ -1,4 +1,4 @@
-"""Endpoints that can't be reached: what they cost the requests that meet them, and those that come after."""
+"""Unreachable endpoints, and their cost for the requests that meet them and for later ones."""
 
 import asyncio
 import re

@@ -1,8 +1,8 @@
-"""Every request of the corpus to a real Envoy: where its verdict is another than ours, README.md must say why.
+"""Every request of the corpus, sent to a real Envoy. README.md must give a reason for every different verdict.
 
-Ours is what the corpus says, and `test_requests.py` proves. Verdicts are the same when the same requests are answered
-with 200, others refused with any status, and the same bytes go upstream but for what a waypoint adds and the order of
-the fields.
+The expected verdict is the corpus', and `test_requests.py` proves it for our waypoint. Verdicts agree if the same
+requests are answered with 200, the others are refused with any status, and the same bytes go upstream, except for the
+order of fields and the additions of a waypoint.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What becomes of bytes in a codec: each kind has one function, to which they are given in pieces."""
+"""The verdict of a codec on bytes: each kind has one function, which gets the bytes in pieces."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any

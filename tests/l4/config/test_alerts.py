@@ -1,4 +1,4 @@
-"""Polls are made so long in here that nothing but inotify can be what told."""
+"""Polls are so rare in these tests that only inotify can report a change."""
 
 import asyncio
 from collections.abc import AsyncIterator

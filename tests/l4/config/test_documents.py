@@ -1,4 +1,4 @@
-"""Where a document comes from, a file or an API server, and how problems say it."""
+"""The origin of a document, a file or an API server, and its form in problems."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What one file says, given what it said before."""
+"""The content of one file, given its previous content."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is read by a form is what `manifest.read` reads, whatever the text looks like."""
+"""Reading by a form gives the same result as `manifest.read`, for any text."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Answers of a source become objects, with what is different and what is not known among them."""
+"""Answers of a source become objects, with the changes and the unknown documents among them."""
 
 from l4.config import manifest
 from l4.config.documents import Document, FileOrigin, Problem

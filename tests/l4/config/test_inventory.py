@@ -1,4 +1,4 @@
-"""All documents of a source as they are by now, after answers of both kinds."""
+"""All current documents of a source, after answers of both kinds."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What a path is, and whether it may have other content by now."""
+"""The type of a path, and the change of its version with its content."""
 
 import os
 from pathlib import Path

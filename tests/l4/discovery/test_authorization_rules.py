@@ -1,4 +1,4 @@
-"""What becomes of AuthorizationPolicies as they are written: understood, or a denial."""
+"""AuthorizationPolicies from YAML: parsed, or turned into a denial."""
 
 from typing import Any
 

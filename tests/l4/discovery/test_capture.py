@@ -1,4 +1,4 @@
-"""What a pod asks of the ztunnel in annotations, as values that need no annotation."""
+"""Pod annotations for the ztunnel's capture, including the defaults without annotations."""
 
 import pytest
 

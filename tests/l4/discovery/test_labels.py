@@ -1,4 +1,4 @@
-"""What labels, annotations and owners say of a workload; whole objects: test_kubernetes, test_service_entry."""
+"""Workload attributes from labels, annotations and owners; whole objects: test_kubernetes, test_service_entry."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""From a source's answers to the registry: followed where it can be, anew after a failure."""
+"""From a source's answers to the registry: incremental where possible, rebuilt after a failure."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Policies of workloads, followed change by change, are those that all objects give at once."""
+"""Following policy changes one by one gives the same policies as reading all objects at once."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a ServiceEntry may say, and what services it makes."""
+"""Valid ServiceEntries, and the services that they define."""
 
 from dataclasses import replace
 

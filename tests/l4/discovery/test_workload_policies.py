@@ -1,4 +1,4 @@
-"""Whom a ztunnel lets in to a workload: scopes, selectors, PeerAuthentication, and the waypoint's own way."""
+"""The clients that a ztunnel admits to a workload: scopes, selectors, PeerAuthentication, and waypoints."""
 
 from dataclasses import dataclass, replace
 

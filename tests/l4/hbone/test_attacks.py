@@ -1,6 +1,6 @@
-"""Attacks on an HBONE port by a client with a good certificate: over real sockets and real TLS, as they would come.
+"""Attacks on an HBONE port by a client with a valid certificate, over real sockets and real TLS.
 
-An innocent tunnel on another connection sees nothing of them, and nothing is left when they are over.
+An innocent tunnel on another connection is not affected, and nothing is left when an attack is over.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a driver does by its clock and by the turn of its loop; the peer is raw frames, the transport a list."""
+"""A driver's timers and the order of its work in a loop turn. The peer is raw frames, the transport a list."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""Which handshakes give way when there are too many; with real connections: test_attacks."""
+"""The handshakes that are ended when there are too many; with real connections: test_attacks."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
-"""Every limit of the flood guard, over both engines: what it allows passes, one more is refused by its name.
+"""Every limit of the flood guard, over both engines: the allowed number passes, one more is refused with its name.
 
-The attacks are frames of a raw peer; time is the peer's, and stands still unless a test moves it.
+The attacks are frames of a raw peer. The clock is the peer's, and moves only when a test moves it.
 """
 
 from collections.abc import Callable, Iterator

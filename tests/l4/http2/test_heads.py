@@ -1,4 +1,4 @@
-"""What makes a head malformed, case by case; that engines refuse it: test_engines, tests/wire."""
+"""Malformed heads, case by case; test_engines and tests/wire show that engines refuse them."""
 
 import pytest
 

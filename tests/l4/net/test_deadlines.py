@@ -1,4 +1,4 @@
-"""Who ends in time is never late; everybody else is, in order, and nothing is kept of either."""
+"""Entries that end in time are never late; all others are, in order. Nothing is kept of either."""
 
 import asyncio
 import gc

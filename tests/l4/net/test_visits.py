@@ -1,4 +1,4 @@
-"""Ports for short visits, over real sockets: who is let in, who is sent away, and when."""
+"""Ports for short visits, over real sockets: accepted and rejected connections, and their time limits."""
 
 import asyncio
 import socket

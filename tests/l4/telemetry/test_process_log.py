@@ -1,4 +1,4 @@
-"""The log of a program: what comes of it, in processes of their own, whose standard error is read or isn't."""
+"""The log of a program, in separate processes whose standard error is read or not read."""
 
 import subprocess
 import sys

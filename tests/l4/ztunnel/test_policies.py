@@ -1,4 +1,4 @@
-"""A ztunnel that lets in whom policies let in: real tunnels and plain connections to a pod, while policies change."""
+"""A ztunnel that enforces policies: real tunnels and plain connections to a pod, while policies change."""
 
 import asyncio
 from collections.abc import AsyncIterator

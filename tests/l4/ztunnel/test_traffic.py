@@ -1,4 +1,4 @@
-"""What is told of a connection that ended, by how it ended."""
+"""The report of a connection, by the way in which it ended."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The way out of a pod where an endpoint is dead, dies, or says nothing: another one, at once and from then on."""
+"""Connections out of a pod when an endpoint is dead, dies, or is silent: another one is used, at once and later."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The ring and Maglev's table: shares, and who moves when somebody comes or goes."""
+"""The ring and Maglev's table: shares, and the keys that move when an endpoint is added or removed."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What near and far endpoints get, and which of them are near."""
+"""The shares of near and far endpoints, and the distance of each endpoint."""
 
 import pytest
 from hypothesis import given

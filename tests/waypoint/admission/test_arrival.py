@@ -1,4 +1,4 @@
-"""What every application may rely on in a request's head, whoever sent it."""
+"""The properties of a request's head that every application may rely on, whoever sent it."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""What is decided depends on nothing but what is asked about."""
+"""A decision depends on nothing but its inputs."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What an endpoint may rely on in the head of a request."""
+"""The properties of a request's head that an endpoint may rely on."""
 
 import pytest
 

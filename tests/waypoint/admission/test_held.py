@@ -1,4 +1,4 @@
-"""What becomes of a request when a step that holds it back fails: always one answer, and nothing is left."""
+"""A failing step that holds a request: the client always gets one response, and nothing is left behind."""
 
 import asyncio
 import logging

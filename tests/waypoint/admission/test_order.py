@@ -1,4 +1,4 @@
-"""What a request meets first, and what later; which configuration a request that waits goes by; and how it ends."""
+"""The order of the steps for a request, the configuration that a waiting request uses, and its end."""
 
 import asyncio
 from collections.abc import Callable

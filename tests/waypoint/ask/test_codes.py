@@ -1,5 +1,6 @@
-"""A manifest for each code of the compiler that is told it, and one beside it that isn't. Lints are held to theirs in
-`lint/`."""
+"""A manifest for each code of the compiler that has the problem, and a similar one that has not. Lints are tested in
+`lint/`.
+"""
 
 from pathlib import Path
 

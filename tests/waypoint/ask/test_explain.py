@@ -1,4 +1,4 @@
-"""What `explain` says, and that it never says anything else than the data path does."""
+"""The output of `explain`, and its agreement with the data path."""
 
 import time
 from pathlib import Path

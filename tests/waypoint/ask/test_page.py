@@ -1,4 +1,4 @@
-"""The running waypoint is asked over a real administration port, by the client that the command line uses."""
+"""Queries to a running waypoint over a real administration port, by the client of the command line."""
 
 import asyncio
 from collections.abc import AsyncIterator

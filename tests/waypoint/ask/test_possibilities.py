@@ -1,4 +1,4 @@
-"""All that may become of a request, with the shares that chance gives each."""
+"""All possible results of a request, with their probabilities."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""What is remembered of tokens: only whose signature was good, by which keys, and not too many."""
+"""The cache of tokens: only those with a valid signature, by which keys, and a bounded number."""
 
 from l4.discovery.registry import Registry
 from l4.discovery.workload import AppProtocol

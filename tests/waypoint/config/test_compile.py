@@ -1,4 +1,4 @@
-"""What goldens don't show: keys, order, identity of configurations, health. Routes and problems: see tests/golden."""
+"""Properties that goldens do not show: keys, order, identity of configurations, health. See tests/golden for others."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What Istio's own validation refuses is refused here, too, with a sentence that says why."""
+"""Objects that Istio's own validation refuses are refused here, too, with a sentence that gives the reason."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""However a configuration came about, change by change, it is the one that its objects give when compiled at once."""
+"""A configuration built change by change equals the one that its objects compile to at once."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

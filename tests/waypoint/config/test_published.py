@@ -1,4 +1,4 @@
-"""Every field that the APIs publish is read, or told: without it, or with another value, something is different.
+"""Every published field of the APIs is read or reported: without it, or with another value, the result differs.
 
 The lists of fields are those of the CRDs of istio.io/api 1.32 and of the Gateway API 1.6, experimental channel.
 """

@@ -1,4 +1,4 @@
-"""What guides and examples show is taken as it is: no problem is told, no field unknown."""
+"""Manifests in guides and examples load without problems and unknown fields."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the filter of CORS makes of a request; `tests/policies/test_cors.py` has the policy."""
+"""The CORS filter; `tests/policies/test_cors.py` tests the policy."""
 
 import pytest
 

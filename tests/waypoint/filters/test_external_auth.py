@@ -1,4 +1,4 @@
-"""Requests that somebody else must allow, over HTTP or gRPC: through real tunnels, with real authorizers."""
+"""External authorization over HTTP and gRPC: through real tunnels, with real authorizers."""
 
 import asyncio
 from pathlib import Path

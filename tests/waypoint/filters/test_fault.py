@@ -1,4 +1,4 @@
-"""Requests that wait, or are answered with an error, because a fault was asked for: through real tunnels."""
+"""Injected faults: delayed and aborted requests, through real tunnels."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Faults that a FaultPolicy plans: for whom, when, and until when; through real tunnels."""
+"""FaultPolicies: their clients, schedules and end, through real tunnels."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

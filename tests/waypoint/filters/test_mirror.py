@@ -1,4 +1,4 @@
-"""Which requests are copied; `tests/conformance/test_mirrors.py` has what becomes of the copies."""
+"""The selection of requests to copy; `tests/conformance/test_mirrors.py` tests the copies."""
 
 import pytest
 

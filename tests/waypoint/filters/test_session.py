@@ -1,4 +1,4 @@
-"""Sessions through a whole mesh: clients stay with their endpoint while it is there, and move on when it is not."""
+"""Sessions through a whole mesh: clients stay with their endpoint while it exists, and change to another one then."""
 
 import re
 from collections import Counter

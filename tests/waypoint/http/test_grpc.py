@@ -1,4 +1,4 @@
-"""What gRPC adds to heads; calls through a whole mesh: tests/waypoint/test_grpc.py."""
+"""Headers of gRPC; calls through a whole mesh: tests/waypoint/test_grpc.py."""
 
 import pytest
 

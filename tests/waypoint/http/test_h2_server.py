@@ -1,4 +1,4 @@
-"""What the front of HTTP/2 refuses by itself, and under which name: raw frames in, reasons out."""
+"""Refusals of the HTTP/2 front, and their names: raw frames in, reasons out."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

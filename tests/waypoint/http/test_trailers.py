@@ -1,4 +1,4 @@
-"""What may stand in trailers; that both versions of HTTP ask: test_hygiene_of_both."""
+"""Valid trailers; test_hygiene_of_both shows that both versions of HTTP check them."""
 
 import pytest
 

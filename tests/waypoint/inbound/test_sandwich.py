@@ -1,4 +1,4 @@
-"""The PROXY-protocol listener: a ztunnel that stands before the waypoint, played by the test."""
+"""The PROXY-protocol listener behind a ztunnel, which the test plays."""
 
 import asyncio
 import socket

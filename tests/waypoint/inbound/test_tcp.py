@@ -1,4 +1,4 @@
-"""What is not HTTP, or doesn't say what it is: whole meshes before plain TCP and TLS servers."""
+"""Protocols other than HTTP, and undeclared ones: whole meshes in front of plain TCP and TLS servers."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Which endpoint the next attempt goes to."""
+"""The endpoint of the next attempt."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Who gets a stream on which HTTP/2 connection to one endpoint, and when another connection is made."""
+"""The assignment of streams to HTTP/2 connections of one endpoint, and the opening of further connections."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

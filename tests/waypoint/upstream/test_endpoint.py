@@ -1,4 +1,4 @@
-"""Who waits for a connection, when it is only nearly theirs."""
+"""Exchanges that wait for a connection that is not ready yet."""
 
 import asyncio
 

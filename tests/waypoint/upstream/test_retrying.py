@@ -1,4 +1,4 @@
-"""What follows an attempt that failed, for one exchange; through a whole mesh: tests/waypoint/test_retries.py."""
+"""The decision after a failed attempt, for one exchange; through a whole mesh: tests/waypoint/test_retries.py."""
 
 import pytest
 

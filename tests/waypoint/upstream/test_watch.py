@@ -1,4 +1,4 @@
-"""What becomes of a response that is shown to nobody; whole retries: tests/waypoint/test_retries.py."""
+"""Discarded responses of failed attempts; whole retries: tests/waypoint/test_retries.py."""
 
 import asyncio
 from typing import cast

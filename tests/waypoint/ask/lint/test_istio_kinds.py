@@ -1,4 +1,4 @@
-"""What Istio's analyzers say of its own kinds."""
+"""Lints that correspond to Istio's analyzers of its own kinds."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Lints look at kinds that nobody has checked: whatever stands in the place of a value, they pass over it."""
+"""Lints read kinds that nothing has validated, and skip values of any unexpected type."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Policies that ztunnels can't carry out, and those of a waypoint that clients can go round."""
+"""Policies that ztunnels cannot enforce, and those of a waypoint that clients can bypass."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What several kinds of routes share: what the API server would refuse is refused, with its field and a sentence."""
+"""Validation common to several kinds of routes: what the API server would refuse is a problem with a field."""
 
 import pytest
 

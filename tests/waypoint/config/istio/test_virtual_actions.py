@@ -1,4 +1,4 @@
-"""What a VirtualService's route does to a request, action by action; through a mesh: tests/conformance."""
+"""The actions of a VirtualService's route, one by one; through a mesh: tests/conformance."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every kind of ours that is attached to rules can be installed, read and carried out."""
+"""Every attached kind of our own can be installed, read and enforced."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ docs: .venv/ready  ## The pages that are written from the code.
 	$(BIN)/python .ci/reference.py
 
 proto: .venv/ready  ## What is generated from .proto files, which the repository holds.
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. waypoint/_proto/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. l4/_proto/*.proto waypoint/_proto/*.proto
 
 bench: .venv/ready  ## Side by side with Envoy; needs wrk. Measures the compiled twin where there is a C compiler.
 	@if command -v cc >/dev/null; then $(MAKE) build/twin; else echo "no C compiler: the plain version is measured"; fi

@@ -1,12 +1,14 @@
 """Command-line parts of both programs: flag style, the address type, and the flags for operator ports."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from l4.identity.options import AuthorityOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -14,6 +16,8 @@ Address = tuple[str, int]
 
 EXISTING = click.Path(exists=True, path_type=Path)
 flag = partial(click.option, show_envvar=True, show_default=True)
+CA_ROOT = Path("/var/run/secrets/istio/root-cert.pem")
+CA_TOKEN = Path("/var/run/secrets/tokens/istio-token")
 
 
 class AddressType(click.ParamType[Address]):
@@ -23,7 +27,7 @@ class AddressType(click.ParamType[Address]):
         if isinstance(value, tuple):
             return value
         host, _, port = value.rpartition(":")
-        if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        if not host or "/" in host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
             self.fail(f"{value!r} is not of the form ADDRESS:PORT, such as 127.0.0.1:15008", param, ctx)
         return host.strip("[]"), int(port)
 
@@ -50,6 +54,53 @@ def resources(command: F) -> F:
         required=True,
         help="Kubernetes YAML: a file or folder. Repeatable; later ones take precedence.",
     )(command)
+
+
+def authority(command: F) -> F:
+    """Add `--ca-address`, `--ca-root`, `--ca-token` and `--cluster-id` to a command, for `certificates_from`."""
+    path = click.Path(path_type=Path)
+    for name, kind, text in (
+        ("--cluster-id", str, "The cluster's name, for the authority.  [default: CLUSTER_ID, see docs/settings.md]"),
+        ("--ca-token", path, f"File with a service account token for the authority.  [default: {CA_TOKEN}]"),
+        ("--ca-root", path, f"PEM file of the roots of the authority's own certificate.  [default: {CA_ROOT}]"),
+        (
+            "--ca-address",
+            AddressType(),
+            "Authority that signs certificates, in place of files; it answers Istio's call.",
+        ),
+    ):
+        command = flag(name, type=kind, help=text)(command)
+    return command
+
+
+def certificates_from(
+    files: Mapping[str, Path | None],
+    ca_address: Address | None,
+    ca_root: Path | None,
+    ca_token: Path | None,
+    cluster_id: str | None,
+) -> AuthorityOptions | None:
+    """Return the authority, or None if all `files` are given. Raises click.UsageError if it is not one of both."""
+    *others, last = files
+    every = f"{', '.join(others)} and {last}"
+    given = [name for name, path in files.items() if path is not None]
+    missing = [name for name, path in files.items() if path is None]
+    if ca_address is not None:
+        if given:
+            raise click.UsageError(
+                f"{given[0]} and --ca-address exclude each other: certificates come from files ({every}) or from an "
+                "authority"
+            )
+        host, port = ca_address
+        at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return AuthorityOptions(at, ca_root or CA_ROOT, ca_token or CA_TOKEN, cluster_id or "")
+    if missing:
+        what = f"{' and '.join(missing)} missing" if given else "no certificates"
+        raise click.UsageError(f"{what}: give {every} for files, or --ca-address for an authority")
+    for name, value in (("--ca-root", ca_root), ("--ca-token", ca_token), ("--cluster-id", cluster_id)):
+        if value is not None:
+            raise click.UsageError(f"{name} is for an authority, but certificates come from files: give --ca-address")
+    return None
 
 
 def operator_ports(command: F) -> F:

@@ -5,6 +5,7 @@ with status 1.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -33,6 +34,7 @@ def run(name: str, main: Callable[[ProcessLog], Coroutine[Any, Any, None]], *can
     reasons = _CANNOT_START + cannot_start
     with ProcessLog() as process_log:
         logging.getLogger("hpack").setLevel(logging.WARNING)
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error, which may block
         descriptors.raise_limit()
         try:
             uvloop.run(main(process_log))

@@ -159,6 +159,18 @@ def test_what_the_installed_program_starts_is_installed_too(
     assert len([it for it in started if str(installed.packages / "pywaypoint") in it]) == 2  # ztunnel and waypoint
 
 
+def test_what_is_generated_from_proto_files_is_installed(installed: Venv) -> None:
+    packages = installed.packages / "pywaypoint"
+    code = (
+        f"import sys; sys.path.insert(0, {str(packages)!r}); from l4.identity import istio_ca; print(istio_ca.__file__)"
+    )
+    generated = sorted(it.relative_to(ROOT) for name in OTHERS for it in ROOT.glob(f"{name}/_proto/*_pb2.py"))
+
+    assert installed.run("python", "-c", code).startswith(str(packages))
+    assert generated
+    assert all((packages / it).exists() for it in generated)
+
+
 def test_an_editable_installation_runs_the_checkout(tmp_path: Path) -> None:
     editable = Venv.make(tmp_path)
 

@@ -27,6 +27,7 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.settings import DrainSettings
 from l4.identity.files import FolderStore
+from l4.identity.options import AuthorityOptions, CertificateFolder
 from l4.identity.source import CertificateSource
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
@@ -52,8 +53,7 @@ class RunOptions:
 
     resources: tuple[Path, ...]
     node: str
-    certificates: Path
-    trust_bundle: Path
+    certificates: CertificateFolder | AuthorityOptions
     metrics: Address
     readiness: Address
     admin: Address
@@ -209,12 +209,22 @@ class _Prepared:
     update: Update | None
 
 
+def certificates_of(options: RunOptions, cluster_id: str) -> CertificateSource:
+    """Return the source that the command line names."""
+    its = options.certificates
+    if isinstance(its, CertificateFolder):
+        return FolderStore(its.folder, its.trust_bundle, options.revocations)
+    from l4.identity.istio_ca import signed_by  # only now: gRPC takes time and memory to load
+
+    return signed_by(its, cluster_id, options.revocations, impersonates=True)
+
+
 def run(options: RunOptions) -> None:
     """Run the program. If it cannot start, it exits with a message."""
 
     async def main(process_log: ProcessLog) -> None:
-        files = FolderStore(options.certificates, options.trust_bundle, options.revocations)
         settings, source = Settings.from_environment(os.environ, SECTIONS), FolderSource(options.resources)
-        await Ztunnel(options, settings, process_log, files, source).run()
+        certificates = certificates_of(options, settings.of(Mesh).cluster_id)
+        await Ztunnel(options, settings, process_log, certificates, source).run()
 
     program.run("ztunnel", main)

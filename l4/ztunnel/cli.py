@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from l4.command_line import EXISTING, Address, flag, operator_ports, resources, version
+from l4.command_line import EXISTING, Address, authority, certificates_from, flag, operator_ports, resources, version
+from l4.identity.options import CertificateFolder
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -16,8 +17,9 @@ def cli() -> None:
 @cli.command(context_settings={"auto_envvar_prefix": "ZTUNNEL"})
 @resources
 @flag("--node", required=True, help="Name of the node whose pods are served (spec.nodeName).")
-@flag("--certificates", type=EXISTING, required=True, help="Folder with NAMESPACE.SERVICEACCOUNT.pem and .key files.")
-@flag("--trust-bundle", type=EXISTING, required=True, help="PEM file of the trusted roots for peers' certificates.")
+@flag("--certificates", type=EXISTING, help="Folder with NAMESPACE.SERVICEACCOUNT.pem and .key files.")
+@flag("--trust-bundle", type=EXISTING, help="PEM file of the trusted roots for peers' certificates.")
+@authority
 @flag("--revocations", type=EXISTING, help="PEM file of revocation lists: one from each authority that signs peers.")
 @operator_ports
 @flag(
@@ -27,8 +29,12 @@ def cli() -> None:
 def run(
     resources: tuple[Path, ...],
     node: str,
-    certificates: Path,
-    trust_bundle: Path,
+    certificates: Path | None,
+    trust_bundle: Path | None,
+    ca_address: Address | None,
+    ca_root: Path | None,
+    ca_token: Path | None,
+    cluster_id: str | None,
     revocations: Path | None,
     metrics: Address,
     readiness: Address,
@@ -37,10 +43,12 @@ def run(
     hbone_port: int,
 ) -> None:
     """Serve the pods of one node."""
+    files = {"--certificates": certificates, "--trust-bundle": trust_bundle}
+    signed_by = certificates_from(files, ca_address, ca_root, ca_token, cluster_id)
     from l4.ztunnel import app
 
-    ports = metrics, readiness, admin
-    app.run(app.RunOptions(resources, node, certificates, trust_bundle, *ports, access_log, hbone_port, revocations))
+    from_ = signed_by or CertificateFolder(*filter(None, files.values()))
+    app.run(app.RunOptions(resources, node, from_, metrics, readiness, admin, access_log, hbone_port, revocations))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A ztunnel and a waypoint as processes, with certificates from an authority over TLS instead of files."""
+"""A ztunnel and a waypoint as processes that get certificates from an authority over TLS, by their flags."""
 
 import asyncio
 from collections import Counter
@@ -95,8 +95,8 @@ async def signed_mesh(folder: Path) -> AsyncIterator[Signed]:
         try:
             async with origin(app, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")):
                 for program, ip in (("waypoint", waypoint), ("ztunnel", ztunnel)):
-                    more = {"address": authority.address, "root": authority.root, "log": folder / f"{program}.log"}
-                    processes.append(await signed.start(program, ip=ip, resources=it.resources, **more))
+                    paths = it.resources, folder / f"{program}.log"
+                    processes.append(await signed.start(program, ip, *paths, authority.address, authority.root))
                 await it.says(waypoint, 200)
                 await it.says(ztunnel, 200)
                 await it.answers()
@@ -107,6 +107,10 @@ async def signed_mesh(folder: Path) -> AsyncIterator[Signed]:
                     process.terminate()
             ended = [await asyncio.wait_for(process.wait(), 10) for process in processes]
     assert ended == [0, 0]
+    for program in ("waypoint", "ztunnel"):
+        said = (folder / f"{program}.stderr").read_text()
+        assert "Traceback" not in said
+        assert "BEGIN" not in said
 
 
 def test_certificates_that_are_renewed_under_load_fail_no_request(tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_without_the_authority_certificates_serve_until_they_expire_and_readines
                 await it.says(ip, 200, "cannot be renewed and expires at")
             assert await it.ask() == OK
 
-            await it.says(it.waypoint, 503, "UNAVAILABLE: the authority is at lunch")
+            await it.says(it.waypoint, 503, "the authority is at lunch (UNAVAILABLE)")
             await it.says(it.ztunnel, 200, "no connection is possible")
             assert await it.ask() != OK
 

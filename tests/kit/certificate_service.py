@@ -1,6 +1,5 @@
-"""A certificate authority in another process, with the method and messages of Istio's
-(`istio.v1.auth.IstioCertificateService/CreateCertificate`) over TLS: its server, and a client.
-"""
+"""An authority that is asked over TLS with the method and messages of Istio's
+(`istio.v1.auth.IstioCertificateService/CreateCertificate`), which are declared here once more, as a check."""
 
 import asyncio
 import threading
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2  # noqa: F401 - the pool's
 
-from l4.identity.authority import AuthorityError, DevelopmentAuthority, SignedChain
+from l4.identity.authority import AuthorityError, DevelopmentAuthority
 from policies.attributes import Identity
 from tests.kit.certificates import MeshPki
 from tests.kit.grpc_server import grpc_server
 
 METHOD = "istio.v1.auth.IstioCertificateService/CreateCertificate"
-NAME = "istiod.test"
 
 
 def _messages() -> tuple[Any, Any]:
@@ -51,12 +48,12 @@ def _messages() -> tuple[Any, Any]:
     return request_class, response_class
 
 
-_Request, _Response = _messages()
+Request, Response = _messages()
 
 
 @dataclass
 class CertificateService:
-    """Signs for the identity in the token, or, if the token is a node's, for the identity it impersonates."""
+    """Signs for whoever the token names, or, if the token is a node's, for whom it impersonates."""
 
     address: str
     root: Path
@@ -76,38 +73,14 @@ class CertificateService:
         except AuthorityError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         self.signed[identity.service_account] += 1
-        return _Response(cert_chain=[signed.chain_pem.decode(), signed.trust_bundle_pem.decode()])
+        return Response(cert_chain=[signed.chain_pem.decode(), signed.trust_bundle_pem.decode()])
 
 
 @contextmanager
 def certificate_service(folder: Path, address: str, leaf_seconds: float) -> Iterator[CertificateService]:
     pki = MeshPki(folder / "server")
-    pair = pki.leaf(dns=[NAME])
+    pair = pki.leaf(ips=[address.rpartition(":")[0]])
     credentials = grpc.ssl_server_credentials([(pair.key_pem, pair.chain_pem)])
     service = CertificateService(address, pki.bundle_path, DevelopmentAuthority(folder / "ca", leaf_seconds))
-    with grpc_server(address, METHOD, service.answer, _Request, threading.Event(), credentials):
+    with grpc_server(address, METHOD, service.answer, Request, threading.Event(), credentials):
         yield service
-
-
-class ServiceClient:
-    """Create it inside the event loop. The token is an identity, or `node` for a client that may impersonate."""
-
-    def __init__(self, address: str, root: Path, token: str) -> None:
-        credentials = grpc.ssl_channel_credentials(root.read_bytes())
-        options = [("grpc.ssl_target_name_override", NAME)]
-        self._token = token
-        self._channel = grpc.aio.secure_channel(address, credentials, options=options)
-        self._call = self._channel.unary_unary(
-            f"/{METHOD}", request_serializer=_Request.SerializeToString, response_deserializer=_Response.FromString
-        )
-
-    async def sign(self, identity: Identity, csr_pem: bytes) -> SignedChain:
-        request = _Request(csr=csr_pem.decode(), validity_duration=24 * 3600)
-        if self._token == "node":
-            request.metadata["ImpersonatedIdentity"] = str(identity)
-        try:
-            answer = await self._call(request, metadata=(("authorization", f"Bearer {self._token}"),))
-        except grpc.aio.AioRpcError as error:
-            raise AuthorityError(f"{error.code().name}: {error.details()}") from None
-        *chain, roots = answer.cert_chain or [""]
-        return SignedChain("".join(chain).encode(), roots.encode())

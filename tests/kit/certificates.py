@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -95,6 +96,7 @@ class MeshPki:
         uris: Sequence[str] = (),
         *,
         dns: Sequence[str] = (),
+        ips: Sequence[str] = (),
         starts: timedelta = -HOUR,
         ends: timedelta = HOUR,
         usages: Sequence[x509.ObjectIdentifier] | None = BOTH_SIDES,
@@ -113,7 +115,11 @@ class MeshPki:
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature), critical=True)
         )
-        names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, dns)]
+        names = [
+            *map(x509.UniformResourceIdentifier, uris),
+            *map(x509.DNSName, dns),
+            *(x509.IPAddress(ip_address(it)) for it in ips),
+        ]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
         if usages is not None:

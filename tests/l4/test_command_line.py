@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from l4.command_line import Address, AddressType, operator_ports, version
+from l4.command_line import Address, AddressType, authority, certificates_from, operator_ports, version
+from l4.identity.options import AuthorityOptions
 
 
 @click.command(name="program")
@@ -28,7 +31,9 @@ def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
     assert result.output.startswith(f"{address} ")
 
 
-@pytest.mark.parametrize("text", ["15008", ":15008", "localhost:", "localhost:65536", "localhost:-1", "localhost:٨"])
+@pytest.mark.parametrize(
+    "text", ["15008", ":15008", "https://istiod:15012", "localhost:", "localhost:65536", "localhost:-1", "localhost:٨"]
+)
 def test_any_other_text_is_refused_with_an_example(text: str) -> None:
     result = CliRunner().invoke(program, ["--at", text])
 
@@ -47,3 +52,72 @@ def test_the_version_is_printed_before_anything_else_is_looked_at() -> None:
 
     assert result.exit_code == 0
     assert result.output.startswith("program ")
+
+
+@click.command(name="certified")
+@authority
+@click.option("--chain", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path))
+@click.option("--roots", type=click.Path(path_type=Path))
+def certified(
+    chain: Path | None,
+    key: Path | None,
+    roots: Path | None,
+    ca_address: Address | None,
+    ca_root: Path | None,
+    ca_token: Path | None,
+    cluster_id: str | None,
+) -> None:
+    files = {"--chain": chain, "--key": key, "--roots": roots}
+    click.echo(repr(certificates_from(files, ca_address, ca_root, ca_token, cluster_id)))
+
+
+ISTIO = Path("/var/run/secrets")
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        ("--chain a --key b --roots c", None),
+        (
+            "--ca-address istiod.istio-system.svc:15012",
+            AuthorityOptions(
+                "istiod.istio-system.svc:15012", ISTIO / "istio/root-cert.pem", ISTIO / "tokens/istio-token", ""
+            ),
+        ),
+        (
+            "--ca-address [::1]:15012 --ca-root r --ca-token t --cluster-id east",
+            AuthorityOptions("[::1]:15012", Path("r"), Path("t"), "east"),
+        ),
+    ],
+)
+def test_certificates_come_from_files_or_from_an_authority(flags: str, options: AuthorityOptions | None) -> None:
+    result = CliRunner().invoke(certified, flags.split())
+
+    assert result.output == f"{options!r}\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("", "no certificates: give --chain, --key and --roots for files, or --ca-address for an authority"),
+        ("--ca-root r", "no certificates: give --chain, --key and --roots for files, or --ca-address for an authority"),
+        ("--chain a --roots c", "--key missing: give --chain, --key and --roots for files, or --ca-address"),
+        ("--chain a", "--key and --roots missing: give --chain, --key and --roots for files, or --ca-address"),
+        (
+            "--ca-address a:1 --key b",
+            "--key and --ca-address exclude each other: certificates come from files (--chain",
+        ),
+        ("--chain a --key b --roots c --ca-address a:1", "--chain and --ca-address exclude each other"),
+        (
+            "--chain a --key b --roots c --ca-token t",
+            "--ca-token is for an authority, but certificates come from files",
+        ),
+        ("--chain a --key b --roots c --cluster-id t", "--cluster-id is for an authority, but certificates come from"),
+    ],
+)
+def test_neither_both_nor_half_of_the_ways_to_certificates_is_wrong_usage(flags: str, sentence: str) -> None:
+    result = CliRunner().invoke(certified, flags.split(), terminal_width=1000)
+
+    assert result.exit_code == 2
+    assert sentence in result.output

@@ -68,7 +68,17 @@ def test_the_version_names_program_and_python() -> None:
 def test_every_flag_of_run_names_its_environment_variable() -> None:
     text = " ".join(waypoint("run", "--help").stdout.split())
 
-    for flag in ("resources", "gateway", "certificate", "private-key", "trust-bundle", "listen", "metrics", "admin"):
+    for flag in (
+        "resources",
+        "gateway",
+        "certificate",
+        "private-key",
+        "trust-bundle",
+        "ca-address",
+        "listen",
+        "metrics",
+        "admin",
+    ):
         assert f"--{flag}" in text
         assert f"env var: WAYPOINT_{flag.upper().replace('-', '_')}" in text
 
@@ -79,6 +89,7 @@ def test_every_flag_of_run_names_its_environment_variable() -> None:
         ((), "Missing option '--resources'"),
         (("--resources", "/nowhere"), "'/nowhere' does not exist"),
         (("--resources", "/", "--gateway", "waypoint"), "'waypoint' is not of the form NAMESPACE/NAME"),
+        (("--resources", "/", "--gateway", "a/b"), "or --ca-address for an authority"),
         (("--resources", "/", "--gateway", "a/b", "--listen", "15008"), "'15008' is not of the form ADDRESS:PORT"),
         (
             ("--resources", "/", "--gateway", "a/b", "--listen", "127.0.0.1:١٥٠٠٨"),

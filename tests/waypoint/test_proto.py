@@ -7,7 +7,7 @@ import pytest
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(path.relative_to(ROOT) for path in ROOT.glob("waypoint/_proto/*.proto"))
+SOURCES = sorted(path.relative_to(ROOT) for it in ("l4", "waypoint") for path in ROOT.glob(f"{it}/_proto/*.proto"))
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from l4.command_line import AddressType, flag, operator_ports, resources
+from l4.command_line import AddressType, authority, certificates_from, flag, operator_ports, resources
+from l4.identity.options import CertificateFiles
 from waypoint.commands.parameters import FILE, GatewayType
 from waypoint.process.options import Address, GatewayName, RunOptions
 
@@ -12,14 +13,10 @@ from waypoint.process.options import Address, GatewayName, RunOptions
 @click.command(context_settings={"auto_envvar_prefix": "WAYPOINT"})
 @resources
 @flag("--gateway", type=GatewayType(), required=True, help="The Gateway that this waypoint serves.")
-@flag(
-    "--certificate",
-    type=FILE,
-    required=True,
-    help="PEM file of this workload's certificate chain; reloaded when it changes.",
-)
-@flag("--private-key", type=FILE, required=True, help="PEM file of its private key.")
-@flag("--trust-bundle", type=FILE, required=True, help="PEM file of the trusted roots for peers' certificates.")
+@flag("--certificate", type=FILE, help="PEM file of this workload's certificate chain; reloaded when it changes.")
+@flag("--private-key", type=FILE, help="PEM file of its private key.")
+@flag("--trust-bundle", type=FILE, help="PEM file of the trusted roots for peers' certificates.")
+@authority
 @flag("--revocations", type=FILE, help="PEM file of revocation lists: one from each authority that signs peers.")
 @flag("--listen", type=AddressType(), default="0.0.0.0:15008", help="Address on which to accept HBONE.")
 @flag(
@@ -39,9 +36,13 @@ from waypoint.process.options import Address, GatewayName, RunOptions
 def run(
     resources: tuple[Path, ...],
     gateway: GatewayName,
-    certificate: Path,
-    private_key: Path,
-    trust_bundle: Path,
+    certificate: Path | None,
+    private_key: Path | None,
+    trust_bundle: Path | None,
+    ca_address: Address | None,
+    ca_root: Path | None,
+    ca_token: Path | None,
+    cluster_id: str | None,
     revocations: Path | None,
     listen: Address,
     proxy_listen: Address | None,
@@ -52,15 +53,15 @@ def run(
     record: str,
 ) -> None:
     """Serve one Gateway as its waypoint."""
+    files = {"--certificate": certificate, "--private-key": private_key, "--trust-bundle": trust_bundle}
+    signed_by = certificates_from(files, ca_address, ca_root, ca_token, cluster_id)
     from waypoint.process.app import run as serve
 
     serve(
         RunOptions(
             resources=resources,
             gateway=gateway,
-            certificate=certificate,
-            private_key=private_key,
-            trust_bundle=trust_bundle,
+            certificate=signed_by or CertificateFiles(*filter(None, files.values())),
             revocations=revocations,
             listen=listen,
             proxy_listen=proxy_listen,

@@ -18,7 +18,6 @@ from l4.config.folder import FolderSource
 from l4.config.settings import Settings
 from l4.config.source import Source
 from l4.hbone.settings import DrainSettings
-from l4.identity.files import FileStore
 from l4.identity.source import NoCertificate, OwnCertificate
 from l4.net import pressure
 from l4.net.listener import bind
@@ -32,6 +31,7 @@ from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
 from waypoint.metrics import COMPONENT
 from waypoint.process.answering import LocalWorker
+from waypoint.process.certificate import own_certificate
 from waypoint.process.following import Following
 from waypoint.process.options import RunOptions
 from waypoint.process.supervisor import Supervisor
@@ -184,21 +184,13 @@ class Waypoint:
             readiness.done("certificate")
 
 
-def certificate_of_files(options: RunOptions) -> OwnCertificate:
-    """Return the certificate from the command line's files. Raises InvalidCertificate."""
-    files = FileStore(options.certificate, options.private_key, options.trust_bundle, options.revocations)
-    files.load()
-    return OwnCertificate(files, files.current.identity)
-
-
 def run(options: RunOptions, workers: int = 1) -> None:
     """Run the program. If it cannot start, it exits with a message."""
     environment = dict(os.environ)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error, which may block
 
     async def main(process_log: ProcessLog) -> None:
         settings, source = Settings.from_environment(environment, SECTIONS), FolderSource(options.resources)
-        certificate = certificate_of_files(options)
+        certificate = own_certificate(options, settings)
         await Waypoint(options, settings, environment, process_log, certificate, source, workers).run()
 
     program.run("waypoint", main, CannotRecord, InvalidTracing)

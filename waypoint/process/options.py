@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from l4.identity.options import AuthorityOptions, CertificateFiles
+
 Address = tuple[str, int]
 
 
@@ -22,9 +24,7 @@ class GatewayName:
 class RunOptions:
     resources: tuple[Path, ...]
     gateway: GatewayName
-    certificate: Path
-    private_key: Path
-    trust_bundle: Path
+    certificate: CertificateFiles | AuthorityOptions
     listen: Address
     metrics: Address
     readiness: Address

@@ -469,12 +469,22 @@ def test_what_keeps_it_from_starting_is_one_sentence(
 def test_help_names_the_variable_of_each_flag_and_loads_nothing_heavy() -> None:
     code = (
         "import sys; from l4.ztunnel.cli import cli; cli(['run', '--help'], standalone_mode=False);"
-        "print({'asyncio', 'aiohttp', 'cryptography', 'yaml'} & sys.modules.keys())"
+        "print({'asyncio', 'aiohttp', 'cryptography', 'yaml', 'grpc'} & sys.modules.keys())"
     )
 
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
 
     text = " ".join(result.stdout.split())
-    for flag in ("RESOURCES", "NODE", "CERTIFICATES", "TRUST_BUNDLE", "METRICS", "READINESS", "ADMIN", "ACCESS_LOG"):
+    for flag in (
+        "RESOURCES",
+        "NODE",
+        "CERTIFICATES",
+        "TRUST_BUNDLE",
+        "METRICS",
+        "READINESS",
+        "ADMIN",
+        "ACCESS_LOG",
+        "CA_ADDRESS",
+    ):
         assert f"env var: ZTUNNEL_{flag}" in text
     assert text.endswith("set()")

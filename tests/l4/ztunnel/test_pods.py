@@ -25,6 +25,7 @@ from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelRefused
 from l4.hbone.pool import HbonePool
 from l4.identity.authority import DevelopmentAuthority, SignedChain
+from l4.identity.options import CertificateFolder
 from l4.identity.signing import AuthoritySource
 from l4.identity.source import NoCertificate
 from l4.net.copy import reset_on_close
@@ -573,7 +574,9 @@ def test_a_change_that_could_not_be_applied_is_applied_with_the_next_one(tmp_pat
     async def scenario() -> None:
         async with world(tmp_path) as it:
             ports = [("127.0.0.1", 0)] * 3
-            options = RunOptions((tmp_path,), NODE, tmp_path, it.pki.bundle_path, *ports, "", HBONE_PORT)
+            options = RunOptions(
+                (tmp_path,), NODE, CertificateFolder(tmp_path, it.pki.bundle_path), *ports, "", HBONE_PORT
+            )
             with ProcessLog() as log:
                 program = Ztunnel(options, Settings(), log, it.store, FolderSource([]))
             server = it.server.addresses[0]

@@ -1,6 +1,6 @@
 """Convert ServiceEntries to services, for hosts outside the cluster or without a Service.
 
-With resolution DNS, endpoints are names (`Service.names`), which whoever connects resolves. With resolution NONE, a
+With resolution DNS, endpoints are names (`Service.names`), resolved by the connecting proxy. With resolution NONE, a
 connection continues to the address that was called; with DYNAMIC_DNS, to the host in the request. Such services have no
 endpoints (`Service.followed`), except that NONE with a single address has that address as its endpoint.
 """
@@ -72,7 +72,7 @@ class Entries:
     def again(
         self, resource: Resource[ServiceEntry], known: Mapping[str, Service]
     ) -> Iterator[tuple[Service, Service]]:
-        """The services of an entry, as they were and with those who are selected by now."""
+        """Yield an entry's services, each as before and with the members that are selected now."""
         for host in resource.value.spec.hosts:
             before = known.get(_host(host))
             if before is None or not before.is_entry or _named(before) != str(resource.key):

@@ -150,7 +150,7 @@ class Ztunnel:
             return ""
         nodes |= {workload.node for workload in workloads if workload.node}
         close = get_close_matches(name, sorted(nodes), 1)
-        others = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(nodes)[:5]) or 'none'}"
+        others = f"did you mean {close[0]}?" if close else f"known nodes: {', '.join(sorted(nodes)[:5]) or 'none'}"
         return f"there is no Node {name} and no pod on it; {others}; see --node"
 
     def _apply(self, prepared: "_Prepared") -> None:

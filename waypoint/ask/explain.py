@@ -212,7 +212,7 @@ def _is_below(problem: Problem, field: str) -> bool:
     return problem.field == field or problem.field.startswith((f"{field}.", f"{field}["))
 
 
-# -- what becomes of it --------------------------------------------------------------------------------------------
+# -- the result ----------------------------------------------------------------------------------------------------
 
 
 def _outcome(it: Possibility, snapshot: Snapshot) -> Outcome:

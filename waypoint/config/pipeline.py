@@ -136,8 +136,8 @@ def _problems(snapshots: Sequence[Snapshot]) -> tuple[Problem, ...]:
 
 
 def _serving(registry: Registry) -> list[Gateway]:
-    """The Gateways to which a service or a workload is bound. Without any, routes are read all the same, for what is
-    wrong with them."""
+    """Return the Gateways to which a service or a workload is bound. Without any, routes are compiled all the same, to
+    report their problems."""
     of_services = (service.waypoint for service in registry.services.values())
     of_workloads = (workload.waypoint for workload in registry.workloads.values())
     found = {(it.namespace, it.gateway) for it in (*of_services, *of_workloads) if it is not None}

@@ -62,7 +62,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
             held = None
 
     def is_replaced(error: Exception | None) -> bool:
-        """The HBONE connection was lost before anybody had used the tunnel on it: connect another one."""
+        """The HBONE connection was lost before its tunnel was used: connect another one."""
         nonlocal replaced
         if not isinstance(error, TunnelReset) or error.code is not None or replaced == _MAX_REPLACED:
             return False

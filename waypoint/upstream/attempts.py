@@ -192,7 +192,7 @@ class Attempts:
         self._chunks.clear()
 
     def abort(self, *, is_late: bool = False) -> None:
-        """Nobody needs the response any more: release connection, tunnel and endpoint. `is_late`: because of a
+        """The response is no longer needed: release connection, tunnel and endpoint. `is_late`: because of a
         timeout."""
         if not self._is_over:
             if is_late and self._judges and self._live is not None:

@@ -137,7 +137,7 @@ def _write_files(folder: Path, outside: socket.socket) -> None:
     [
         ("", "there are no objects in"),
         ("here", "there is no Node heer and no pod on it; did you mean here?; see --node"),
-        ("elsewhere", "there is no Node heer and no pod on it; there are elsewhere; see --node"),
+        ("elsewhere", "there is no Node heer and no pod on it; known nodes: elsewhere; see --node"),
     ],
 )
 def test_where_it_has_nothing_to_serve_it_says_why_and_is_not_ready(tmp_path: Path, pod: str, reason: str) -> None:

@@ -291,16 +291,16 @@ spec:
 
 
 @pytest.mark.parametrize(
-    ("broken", "answered"),
+    ("broken", "answered", "more"),
     [
-        (scripted(hang), 504),
-        (scripted(reset()), 503),
-        (scripted(raw(b"nonsense\r\n\r\n")), 502),
+        (scripted(hang), 504, LATE),
+        (scripted(reset()), 503, ""),
+        (scripted(raw(b"nonsense\r\n\r\n")), 502, ""),
     ],
     ids=["hangs", "resets", "speaks no HTTP"],
 )
 def test_an_endpoint_that_misbehaves_is_ejected_like_one_that_answers_503(
-    tmp_path: Path, broken: Handler, answered: int
+    tmp_path: Path, broken: Handler, answered: int, more: str
 ) -> None:
     async def scenario() -> None:
         at = Setting(pods=2)
@@ -311,7 +311,7 @@ def test_an_endpoint_that_misbehaves_is_ejected_like_one_that_answers_503(
         async with (
             origin(good, answering(b"good")),
             origin(bad, broken) as seen,
-            at.mesh(tmp_path, rule + LATE) as it,
+            at.mesh(tmp_path, rule + more) as it,
         ):
             answers = Counter([status(await it.get(at.authority)) for _ in range(12)])
 

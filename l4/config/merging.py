@@ -71,7 +71,8 @@ class Merging:
         for path in rewritten:
             for document in files[path].documents:
                 place = known.places[document.key]
-                if known.owners[document.key] == path and self._documents[place] is not document:
+                before = self._documents[place]
+                if known.owners[document.key] == path and before is not document and before != document:
                     self._documents[place] = document
                     changed.append(document)
         return Merged(self._documents, tuple(changed))

@@ -34,7 +34,7 @@ class _ExecCredential(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class ExecPlugin:
-    """`where` names the entry of the kubeconfig. `cluster` is what the plug-in is told of the cluster, or None."""
+    """`where` names the entry of the kubeconfig. `cluster` describes the cluster to the plug-in; None leaves it out."""
 
     where: str
     version: str

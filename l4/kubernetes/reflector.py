@@ -1,8 +1,8 @@
 """Follows all objects of one kind: a list, then a watch that continues it, for as long as the process lives.
 
 The list is a stream of events that ends with a bookmark (`sendInitialEvents`, on by default since Kubernetes 1.34), and
-its connection goes on as the watch. Where the server has no such lists it comes in pages. The listener is told of each
-object that is new or changed, and of each object that is gone; after a new list as well, which makes up for what was
+its connection goes on as the watch. Where the server has no such lists it comes in pages. The listener gets each object
+that is new or changed, and the key of each object that is gone; after a new list as well, which makes up for what was
 missed. While the server can't be asked nothing is taken for gone: `silent_seconds` is the age of what is known.
 """
 
@@ -40,7 +40,7 @@ class Key(NamedTuple):
 
 
 class Listener(Protocol):
-    """Is told of the objects, in the order of the server's changes. `object` is JSON; in a page of a list an object has
+    """Receives the objects, in the order of the server's changes. `object` is JSON; in a page of a list an object has
     neither `apiVersion` nor `kind`, which `resource` says."""
 
     def changed(self, resource: ResourceType, key: Key, resource_version: str, object: msgspec.Raw) -> None:

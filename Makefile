@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo docs test test-twin test-pythons test-newest image-test check format lock proto bench hostile swaps churn
+.PHONY: bookinfo docs test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-down bench hostile swaps churn
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -60,6 +60,13 @@ test-newest:  ## The same tests with the newest of every dependency, whatever is
 
 image-test: .venv/ready  ## Build the image on Debian's own Python and run both programs from it. As root; minutes.
 	$(BIN)/python -m pytest -m image tests/image
+
+cluster: .venv/ready  ## A real Kubernetes of two nodes on this machine, with this checkout's images. As root, with Go; stays up.
+	$(BIN)/python -m tests.cluster up
+	$(BIN)/python -m tests.cluster image
+
+cluster-down: .venv/ready
+	$(BIN)/python -m tests.cluster down
 
 lock: python  ## Renew `requirements.lock`: the newest of everything that pyproject.toml allows.
 	$(PYTHON) -m venv build/lock

@@ -18,7 +18,7 @@ KEPT = ROOT / "build" / "image"
 
 SUITE, PYTHON = "bookworm", "3.11"
 _PACKAGES = {
-    "base": "python3,ca-certificates",
+    "base": "python3,ca-certificates,nftables,iproute2",
     "build-base": "python3,python3-dev,python3-venv,gcc,libc6-dev,ca-certificates",
 }
 _STEP_SECONDS = 2700
@@ -46,14 +46,15 @@ class Buildah:
         self("commit", "--quiet", "--rm", container, f"localhost/{name}")
         return f"localhost/{name}"
 
-    def build(self, name: str, arguments: Mapping[str, str]) -> None:
+    def build(self, name: str, arguments: Mapping[str, str], folder: Path = ROOT) -> None:
+        """Builds the Dockerfile of a folder."""
         (self.folder / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheelhouse\n")
         volumes = (f"{_wheels()}:/wheelhouse:ro", f"{self.folder / 'pip.conf'}:/etc/pip.conf:ro")
         self(
             *("build", "--isolation", "chroot", "--quiet", "--tag", name),
             *(word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")),
             *(word for volume in volumes for word in ("--volume", volume)),
-            str(ROOT),
+            str(folder),
         )
 
     def run_command(self, container: str, command: Sequence[str], *, mounted: Path | None = None) -> list[str]:

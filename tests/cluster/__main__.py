@@ -1,0 +1,71 @@
+"""`python -m tests.cluster up`, `image` and `down`."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.cluster import control_plane, images, kubelets, tools
+from tests.cluster.machine import NODES, STATE, end_all, make_network
+from tests.cluster.pki import Pki
+from tests.cluster.progress import step
+
+MANIFESTS = Path(__file__).parent / "manifests"
+_NODES_SECONDS = 120.0
+
+
+def up() -> None:
+    tools.install()
+    down()
+    STATE.mkdir(parents=True)
+    with step("make two nodes' network"):
+        make_network()
+    pki = Pki(STATE / "pki")
+    with step("start the control plane"):
+        control_plane.start(pki)
+    with step("start containerd, kubelet and kube-proxy of both nodes"):
+        for node in NODES:
+            kubelets.start(node, pki)
+        for reference, program in (
+            (kubelets.SANDBOX, "pause"),
+            ("coredns:cluster", "coredns"),
+            ("metrics-server:cluster", "metrics-server"),
+        ):
+            kubelets.import_image(images.of_program(reference, program, STATE / f"{program}.tar"))
+        kubectl("wait", "--for=condition=Ready", "nodes", "--all", f"--timeout={_NODES_SECONDS:.0f}s")
+    with step("start DNS"):
+        kubectl("apply", "-f", str(MANIFESTS / "coredns.yaml"))
+        kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
+    print(f"The cluster is up: export KUBECONFIG={control_plane.KUBECONFIG}")
+
+
+def image() -> None:
+    """Builds the images of this checkout, and gives them to the nodes."""
+    with step("build the images of this checkout"):
+        for archive in images.of_checkout(STATE, twin=os.environ.get("TWIN", "1") == "1"):
+            kubelets.import_image(archive)
+
+
+def down() -> None:
+    if STATE.exists():
+        with step("end the cluster that was here"):
+            end_all()
+            shutil.rmtree(STATE)
+
+
+def kubectl(*arguments: str) -> str:
+    deadline = time.monotonic() + _NODES_SECONDS
+    command = [str(tools.BIN / "kubectl"), f"--kubeconfig={control_plane.KUBECONFIG}", *arguments]
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * _NODES_SECONDS)
+        if done.returncode == 0:
+            return done.stdout
+        if "no matching resources found" not in done.stderr or time.monotonic() > deadline:
+            raise SystemExit(f"kubectl {' '.join(arguments)} failed:\n{done.stderr}")
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    {"up": up, "image": image, "down": down}[sys.argv[1]]()

@@ -1,0 +1,108 @@
+"""The programs of the cluster: Debian's packages, and Go programs built from the modules that `tools/*/go.mod` pin.
+
+What is built stays in a cache outside the checkout. A group is built again when its pins change.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.progress import step
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pywaypoint" / "cluster"
+BIN = CACHE / "bin"
+_GO_MODULES = Path(__file__).parent / "tools"
+_VERSION = "k8s.io/component-base/version"
+_BUILD_SECONDS = 3600
+
+PACKAGES = {
+    "etcd": "etcd-server",
+    "runc": "runc",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+}
+"""The Debian package of each program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Go programs of one `go.mod`: modules whose dependencies disagree can't share one."""
+
+    name: str
+    flags: tuple[str, ...] = ()
+    linked: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return _GO_MODULES / self.name
+
+    @property
+    def pins(self) -> str:
+        """A digest of what decides the programs."""
+        files = [it for it in sorted(self.folder.iterdir()) if it.suffix in (".mod", ".sum", ".go")]
+        said = b"".join(it.read_bytes() for it in files) + repr((self.flags, self.linked)).encode()
+        return hashlib.sha256(said).hexdigest()
+
+    @property
+    def is_built(self) -> bool:
+        stamp = CACHE / f"{self.name}.built"
+        return stamp.exists() and stamp.read_text() == self.pins
+
+    def build(self) -> None:
+        flags = ["-ldflags", f"-s -w {self.linked}".strip(), *self.flags]
+        what = "tool" if "\ntool" in (self.folder / "go.mod").read_text() else "."
+        environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(BIN), "GOFLAGS": "-buildvcs=false"}
+        run(["go", "install", *flags, what], at=self.folder, environment=environment)
+        (CACHE / f"{self.name}.built").write_text(self.pins)
+
+
+GROUPS = (
+    Group("pause"),
+    Group("containerd", ("-tags", "no_btrfs no_devmapper no_zfs")),
+    Group("kubernetes", (), f"-X {_VERSION}.gitVersion=v1.36.3 -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=36"),
+    Group("coredns"),
+    Group("helm"),
+    Group("metrics_server"),
+    Group("gateway_api"),
+)
+
+
+def install() -> None:
+    """Installs the packages that are missing, and builds what is not built yet.
+
+    Raises:
+        SystemExit: something is missing that can't be installed here; says what.
+    """
+    if os.geteuid() != 0:
+        raise SystemExit("The cluster makes network namespaces and runs containers: run it as root, such as by sudo.")
+    if shutil.which("go") is None:
+        raise SystemExit("The cluster's programs are built with Go: install Go 1.26 or newer (https://go.dev/dl).")
+    missing = sorted({package for it, package in PACKAGES.items() if shutil.which(it) is None})
+    if missing:
+        if shutil.which("apt-get") is None:
+            raise SystemExit(f"Missing here: {', '.join(missing)}. Debian's packages of these names have the programs.")
+        with step(f"install {', '.join(missing)}"):
+            run(["apt-get", "install", "--yes", "--no-install-recommends", *missing])
+    BIN.mkdir(parents=True, exist_ok=True)
+    for group in GROUPS:
+        if not group.is_built:
+            with step(f"build {group.name}"):
+                group.build()
+
+
+def run(command: Sequence[str], at: Path | None = None, environment: dict[str, str] | None = None) -> str:
+    """Runs a command to its end and gives its output; a failure shows what it said."""
+    done = subprocess.run(
+        command, cwd=at, env=environment, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout

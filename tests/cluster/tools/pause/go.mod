@@ -1,0 +1,3 @@
+module pywaypoint.dev/tests/cluster/pause
+
+go 1.26

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from l4.identity.options import AuthorityOptions
+from l4.kubernetes.options import KubernetesOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,14 +47,33 @@ def version(command: F) -> F:
     return click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)(command)
 
 
-def resources(command: F) -> F:
-    return flag(
-        "--resources",
-        type=EXISTING,
-        multiple=True,
-        required=True,
-        help="Kubernetes YAML: a file or folder. Repeatable; later ones take precedence.",
-    )(command)
+def source(command: F) -> F:
+    """Add `--resources`, `--kubernetes`, `--kubeconfig` and `--context` to a command, for `source_from`."""
+    for name, options in (
+        ("--context", {"default": "", "help": "Context of the kubeconfig; the current one by default."}),
+        ("--kubeconfig", {"type": EXISTING, "help": "Kubeconfig of the API server, outside of a pod."}),
+        ("--kubernetes", {"is_flag": True, "help": "Follow the objects of an API server, in place of files."}),
+        (
+            "--resources",
+            {
+                "type": EXISTING,
+                "multiple": True,
+                "help": "Kubernetes YAML: a file or folder. Repeatable; later ones take precedence.",
+            },
+        ),
+    ):
+        command = flag(name, **options)(command)
+    return command
+
+
+def source_from(
+    resources: tuple[Path, ...], kubernetes: bool, kubeconfig: Path | None, context: str
+) -> tuple[Path, ...] | KubernetesOptions:
+    """Return the files, or the API server. Raises click.UsageError if it is not one of both."""
+    is_server = kubernetes or kubeconfig is not None or bool(context)
+    if is_server is bool(resources):
+        raise click.UsageError("use either --resources for files or --kubernetes for an API server")
+    return KubernetesOptions(kubeconfig, context) if is_server else resources
 
 
 def authority(command: F) -> F:

@@ -1,15 +1,37 @@
-"""Report the live configuration to operators: in readiness, the log and metrics."""
+"""Where the configuration comes from, and the report on it to operators: in readiness, the log and metrics."""
 
 import logging
+import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from l4.config.documents import Problem
 from l4.config.doubts import concern
+from l4.config.folder import FolderSource
 from l4.config.intake import Taken
+from l4.config.kinds import Kinds
+from l4.config.source import Source
 from l4.config.telling import Telling
+from l4.discovery.objects import ROOT_NAMESPACE
+from l4.kubernetes.options import KubernetesOptions
 from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import EACH
+
+
+def source_of(options: tuple[Path, ...] | KubernetesOptions, kinds: Kinds) -> Source:
+    """Return the source that the command line names. Raises CredentialsError."""
+    if not isinstance(options, KubernetesOptions):
+        return FolderSource(options)
+    from l4.kubernetes import credentials, kubeconfig
+    from l4.kubernetes.client import ApiClient
+    from l4.kubernetes.reflector import Scope
+    from l4.kubernetes.source import KubernetesSource
+
+    is_pod = options == KubernetesOptions() and "KUBERNETES_SERVICE_HOST" in os.environ
+    own = credentials.in_cluster(os.environ) if is_pod else kubeconfig.load(options.kubeconfig, options.context)
+    mesh_config = Scope(ROOT_NAMESPACE, field_selector="metadata.name=istio")
+    return KubernetesSource(ApiClient(own), kinds, {("", "ConfigMap"): mesh_config})
 
 
 class ConfigurationReport:

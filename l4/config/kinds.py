@@ -102,6 +102,11 @@ class Kinds(Mapping[tuple[str, str], Kind]):
         known = self._groups.get(group)
         return known.fields.get(kind, frozenset()) if known is not None else frozenset()
 
+    def versions(self, group: str) -> tuple[str, ...]:
+        """Return the known versions of a group, the recommended one first."""
+        known = self._groups.get(group)
+        return known.versions if known is not None else ()
+
     def near_miss(self, api_version: str, kind: str) -> NearMiss | None:
         """Return the near miss. None for a known kind, and for one of an unrelated group."""
         group, _, version = api_version.rpartition("/")

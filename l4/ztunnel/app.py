@@ -12,11 +12,10 @@ from pathlib import Path
 from l4 import program, signals, version
 from l4.admin import OperatorAddresses, OperatorPorts
 from l4.config.documents import Problem
-from l4.config.folder import FolderSource
 from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.config.source import Answer, Source, in_a_thread
-from l4.configuration import ConfigurationReport
+from l4.configuration import ConfigurationReport, source_of
 from l4.discovery import kubernetes
 from l4.discovery.index import Update
 from l4.discovery.mesh import Mesh
@@ -29,6 +28,8 @@ from l4.hbone.settings import DrainSettings
 from l4.identity.files import FolderStore
 from l4.identity.options import AuthorityOptions, CertificateFolder
 from l4.identity.source import CertificateSource
+from l4.kubernetes.credentials import CredentialsError
+from l4.kubernetes.options import KubernetesOptions
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
 from l4.settings import SECTIONS
@@ -51,7 +52,7 @@ Address = tuple[str, int]
 class RunOptions:
     """Command-line options of `ztunnel run`."""
 
-    resources: tuple[Path, ...]
+    resources: tuple[Path, ...] | KubernetesOptions
     node: str
     certificates: CertificateFolder | AuthorityOptions
     metrics: Address
@@ -223,8 +224,11 @@ def run(options: RunOptions) -> None:
     """Run the program. If it cannot start, it exits with a message."""
 
     async def main(process_log: ProcessLog) -> None:
-        settings, source = Settings.from_environment(os.environ, SECTIONS), FolderSource(options.resources)
+        settings, source = (
+            Settings.from_environment(os.environ, SECTIONS),
+            source_of(options.resources, kubernetes.KINDS),
+        )
         certificates = certificates_of(options, settings.of(Mesh).cluster_id)
         await Ztunnel(options, settings, process_log, certificates, source).run()
 
-    program.run("ztunnel", main)
+    program.run("ztunnel", main, CredentialsError)

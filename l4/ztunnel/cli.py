@@ -4,7 +4,17 @@ from pathlib import Path
 
 import click
 
-from l4.command_line import EXISTING, Address, authority, certificates_from, flag, operator_ports, resources, version
+from l4.command_line import (
+    EXISTING,
+    Address,
+    authority,
+    certificates_from,
+    flag,
+    operator_ports,
+    source,
+    source_from,
+    version,
+)
 from l4.identity.options import CertificateFolder
 
 
@@ -15,7 +25,7 @@ def cli() -> None:
 
 
 @cli.command(context_settings={"auto_envvar_prefix": "ZTUNNEL"})
-@resources
+@source
 @flag("--node", required=True, help="Name of the node whose pods are served (spec.nodeName).")
 @flag("--certificates", type=EXISTING, help="Folder with NAMESPACE.SERVICEACCOUNT.pem and .key files.")
 @flag("--trust-bundle", type=EXISTING, help="PEM file of the trusted roots for peers' certificates.")
@@ -28,6 +38,9 @@ def cli() -> None:
 @flag("--hbone-port", type=click.IntRange(1, 65535), default=15008, help="Port on which pods accept HBONE.")
 def run(
     resources: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    context: str,
     node: str,
     certificates: Path | None,
     trust_bundle: Path | None,
@@ -48,7 +61,8 @@ def run(
     from l4.ztunnel import app
 
     from_ = signed_by or CertificateFolder(*filter(None, files.values()))
-    app.run(app.RunOptions(resources, node, from_, metrics, readiness, admin, access_log, hbone_port, revocations))
+    objects = source_from(resources, kubernetes, kubeconfig, context)
+    app.run(app.RunOptions(objects, node, from_, metrics, readiness, admin, access_log, hbone_port, revocations))
 
 
 def main() -> None:

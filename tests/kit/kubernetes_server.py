@@ -28,6 +28,10 @@ class KubernetesServer:
 
     address: str = ""
     served: set[str] = field(default_factory=lambda: {"configmaps", "leases"})
+    kinds: dict[str, dict[str, tuple[str, bool]]] = field(default_factory=dict)
+    """By path of an API group's version: the plural of a kind, its name, and whether its objects have a namespace."""
+    forbidden: set[str] = field(default_factory=set)
+    """Plurals that may not be listed or watched."""
     tokens: set[str] = field(default_factory=set)
     has_streaming_lists: bool = True
     """Without them the answer is 422, as where the feature is off."""
@@ -51,12 +55,19 @@ class KubernetesServer:
     peers: list[dict[str, Any] | None] = field(default_factory=list)
     watches: list[tuple[web.Request, "asyncio.Queue[Event]"]] = field(default_factory=list)
 
+    def serve(self, path: str, kind: str, *, is_namespaced: bool = True) -> str:
+        """Serves a kind at `/apis/GROUP/VERSION` or `/api/v1`, in discovery too. Returns the path of its objects."""
+        plural = f"{kind.lower().removesuffix('y')}{'ies' if kind.endswith('cy') else 'y' * kind.endswith('y') + 's'}"
+        self.kinds.setdefault(path, {})[plural] = kind, is_namespaced
+        self.served.add(plural)
+        return f"{path}/{plural}"
+
     def put(self, path: str, content: Object | None = None, *, is_told: bool = True) -> Object:
         """Stores an object, and tells the watches unless `is_told` is False, which no watch makes up for."""
         self.version += 1
         collection, _, name = path.rpartition("/")
         parts = collection.split("/")
-        place = {"namespace": parts[parts.index("namespaces") + 1]} if "namespaces" in parts else {}
+        place = {"namespace": parts[parts.index("namespaces") + 1]} if "namespaces" in parts[:-1] else {}
         before = self.objects.get(path)
         meta = (content or {}).get("metadata", {}) | {"name": name, "resourceVersion": str(self.version)} | place
         self.objects[path] = (content or {}) | {"metadata": meta}
@@ -115,6 +126,10 @@ class KubernetesServer:
             return web.Response(body=self.body)
         if request.method != "GET":
             return await self._write(request)
+        if request.path.rpartition("/")[2] in self.forbidden:
+            return _refuse(403, "Forbidden")
+        if (found := self._discovered(request.path)) is not None:
+            return web.json_response(found)
         if request.query.get("watch") == "true" and request.path.rpartition("/")[2] in self.served:
             return await self._watch(request)
         if request.path in self.objects:
@@ -122,6 +137,14 @@ class KubernetesServer:
         if request.path.rpartition("/")[2] not in self.served:
             return _refuse(404, "NotFound")
         return self._list(request)
+
+    def _discovered(self, path: str) -> Object | None:
+        """What kinds there are: of one version, or the versions of a group."""
+        if (kinds := self.kinds.get(path)) is not None:
+            its = [{"name": plural, "kind": kind, "namespaced": has} for plural, (kind, has) in kinds.items()]
+            return {"resources": [*its, {"name": "pods/status", "kind": "Pod", "namespaced": True}]}
+        versions = [it.rpartition("/")[2] for it in self.kinds if it.startswith(f"{path}/")]
+        return {"versions": [{"version": it} for it in versions]} if versions else None
 
     async def _write(self, request: web.Request) -> web.Response:
         path = request.path

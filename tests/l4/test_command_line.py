@@ -4,8 +4,18 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from l4.command_line import Address, AddressType, authority, certificates_from, operator_ports, version
+from l4.command_line import (
+    Address,
+    AddressType,
+    authority,
+    certificates_from,
+    operator_ports,
+    source,
+    source_from,
+    version,
+)
 from l4.identity.options import AuthorityOptions
+from l4.kubernetes.options import KubernetesOptions
 
 
 @click.command(name="program")
@@ -121,3 +131,23 @@ def test_neither_both_nor_half_of_the_ways_to_certificates_is_wrong_usage(flags:
 
     assert result.exit_code == 2
     assert sentence in result.output
+
+
+@click.command(name="configured")
+@source
+def configured(resources: tuple[Path, ...], kubernetes: bool, kubeconfig: Path | None, context: str) -> None:
+    click.echo(repr(source_from(resources, kubernetes, kubeconfig, context)))
+
+
+def test_objects_come_from_files_or_from_an_api_server(tmp_path: Path) -> None:
+    def given(*args: str) -> str:
+        return CliRunner().invoke(configured, args).output.strip()
+
+    path = str(tmp_path)
+
+    assert given("--resources", path, "--resources", "/") == repr((tmp_path, Path("/")))
+    assert given("--kubernetes") == repr(KubernetesOptions())
+    assert given("--kubeconfig", path) == repr(KubernetesOptions(tmp_path))
+    assert given("--context", "lab") == repr(KubernetesOptions(None, "lab"))
+    for wrong in ((), ("--resources", path, "--kubernetes"), ("--resources", path, "--context", "lab")):
+        assert "use either --resources for files or --kubernetes for an API server" in given(*wrong)

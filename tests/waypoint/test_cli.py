@@ -86,7 +86,9 @@ def test_every_flag_of_run_names_its_environment_variable() -> None:
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ((), "Missing option '--resources'"),
+        ((), "Missing option '--gateway'"),
+        (("--gateway", "a/b", "--ca-address", "a:1"), "use either --resources for files or --kubernetes"),
+        (("--gateway", "a/b", "--ca-address", "a:1", "--resources", "/", "--kubernetes"), "use either --resources"),
         (("--resources", "/nowhere"), "'/nowhere' does not exist"),
         (("--resources", "/", "--gateway", "waypoint"), "'waypoint' is not of the form NAMESPACE/NAME"),
         (("--resources", "/", "--gateway", "a/b"), "or --ca-address for an authority"),

@@ -38,6 +38,7 @@ WORDS = (
 EXCEPTIONS = {
     ("config/kinds.py", "RequestAuthentication"): "keeps somebody out, so that a misspelled one must be noticed",
     ("config/folder.py", "ConfigMap"): "how a folder is mounted",
+    ("configuration.py", "ConfigMap"): "which one of them a waypoint's kinds are about",
     ("discovery/endpoints.py", "mirror"): "Kubernetes copies Endpoints into EndpointSlices",
     ("discovery/kubernetes.py", "ConfigMap"): "a kind of Kubernetes' core group, of which L4 knows all kinds",
     ("discovery/objects.py", "mirrors"): "Kubernetes copies Endpoints into EndpointSlices",
@@ -48,8 +49,13 @@ EXCEPTIONS = {
     ("http2/hpack_encoder.py", "cookie"): "RFC 7541 section 7.1.3: credentials are never indexed",
     ("http2/hpack_table.py", "cookie"): "RFC 7541's table of common headers",
     ("http2/hpack_table.py", "retry"): "RFC 7541's table of common headers",
+    ("identity/istio_ca.py", "grpc"): "how an authority is asked for certificates",
+    ("kubernetes/client.py", "cookie"): "the client of API servers keeps none",
+    ("kubernetes/client.py", "retry"): "how long an API server wants to be left alone",
     ("net/tasks.py", "retry"): "a background loop that failed is started again",
+    ("program.py", "grpc"): "the authority's client must not write to standard error",
     ("telemetry/process_log.py", "rate-limit"): "of lines of the log",
+    ("ztunnel/app.py", "grpc"): "how an authority is asked for certificates",
     ("ztunnel/app.py", "retry"): "a pod's listener that could not be opened is tried again",
     ("ztunnel/pods.py", "retry"): "a pod's listener that could not be opened is tried again",
 }
@@ -68,8 +74,7 @@ def test_the_source_of_l4_speaks_of_nothing_that_only_a_waypoint_does() -> None:
 
 
 ONLY_FOR_WAYPOINTS = {
-    "l4.identity.authority": "certificates for workloads are no matter of requests; the laptop mesh signs them",
-    "l4.identity.signing": "the same, on the side that asks",
+    "l4.kubernetes.lease": "which of several controllers leads",
     "l4.net.client_hello": "which server a TLS connection is for, without ending it",
     "l4.net.deadlines": "many timers at the price of one",
     "l4.net.pressure": "how much memory is left",

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from l4.command_line import AddressType, authority, certificates_from, flag, operator_ports, resources
+from l4.command_line import AddressType, authority, certificates_from, flag, operator_ports, source, source_from
 from l4.identity.options import CertificateFiles
 from waypoint.commands.parameters import FILE, GatewayType
 from waypoint.process.options import Address, GatewayName, RunOptions
 
 
 @click.command(context_settings={"auto_envvar_prefix": "WAYPOINT"})
-@resources
+@source
 @flag("--gateway", type=GatewayType(), required=True, help="The Gateway that this waypoint serves.")
 @flag("--certificate", type=FILE, help="PEM file of this workload's certificate chain; reloaded when it changes.")
 @flag("--private-key", type=FILE, help="PEM file of its private key.")
@@ -35,6 +35,9 @@ from waypoint.process.options import Address, GatewayName, RunOptions
 )
 def run(
     resources: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    context: str,
     gateway: GatewayName,
     certificate: Path | None,
     private_key: Path | None,
@@ -59,7 +62,7 @@ def run(
 
     serve(
         RunOptions(
-            resources=resources,
+            resources=source_from(resources, kubernetes, kubeconfig, context),
             gateway=gateway,
             certificate=signed_by or CertificateFiles(*filter(None, files.values())),
             revocations=revocations,

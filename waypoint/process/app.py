@@ -14,11 +14,12 @@ import sys
 
 from l4 import program, signals, version
 from l4.admin import OperatorAddresses
-from l4.config.folder import FolderSource
 from l4.config.settings import Settings
 from l4.config.source import Source
+from l4.configuration import source_of
 from l4.hbone.settings import DrainSettings
 from l4.identity.source import NoCertificate, OwnCertificate
+from l4.kubernetes.credentials import CredentialsError
 from l4.net import pressure
 from l4.net.listener import bind
 from l4.net.memory import give_back, give_back_unused
@@ -26,6 +27,7 @@ from l4.net.tasks import Tasks
 from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
+from waypoint.config.kinds import KINDS
 from waypoint.config.pipeline import Pipeline
 from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
@@ -189,8 +191,8 @@ def run(options: RunOptions, workers: int = 1) -> None:
     environment = dict(os.environ)
 
     async def main(process_log: ProcessLog) -> None:
-        settings, source = Settings.from_environment(environment, SECTIONS), FolderSource(options.resources)
+        settings, source = Settings.from_environment(environment, SECTIONS), source_of(options.resources, KINDS)
         certificate = own_certificate(options, settings)
         await Waypoint(options, settings, environment, process_log, certificate, source, workers).run()
 
-    program.run("waypoint", main, CannotRecord, InvalidTracing)
+    program.run("waypoint", main, CannotRecord, CredentialsError, InvalidTracing)

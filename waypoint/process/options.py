@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from l4.identity.options import AuthorityOptions, CertificateFiles
+from l4.kubernetes.options import KubernetesOptions
 
 Address = tuple[str, int]
 
@@ -22,7 +23,7 @@ class GatewayName:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    resources: tuple[Path, ...]
+    resources: tuple[Path, ...] | KubernetesOptions
     gateway: GatewayName
     certificate: CertificateFiles | AuthorityOptions
     listen: Address

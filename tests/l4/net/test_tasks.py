@@ -115,7 +115,10 @@ def test_of_several_loops_with_one_name_those_that_still_fail_are_shown() -> Non
 _OWNERS = {
     "l4/hbone/pool.py": "dialling, which ends in time",
     "l4/hbone/server.py": "handshakes, which end in time",
+    "l4/identity/istio_ca.py": "closing a replaced channel, which ends in time",
     "l4/identity/signing.py": "a task group",
+    "l4/kubernetes/lease.py": "the leader's work, whose end the election notices",
+    "l4/kubernetes/source.py": "a task group, whose end the source's watch notices",
     "l4/net/tasks.py": "the owner",
     "l4/net/visits.py": "visits, which end in time",
     "l4/ztunnel/node.py": "connections",

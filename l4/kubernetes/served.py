@@ -1,0 +1,64 @@
+"""Which kinds an API server serves, under which version and name: the discovery API.
+
+https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from l4.kubernetes.client import ApiClient, ApiError, ResourceType
+
+T = TypeVar("T")
+
+
+class _Version(msgspec.Struct):
+    version: str = ""
+
+
+class _Group(msgspec.Struct):
+    versions: list[_Version] = []
+
+
+class _Resource(msgspec.Struct):
+    name: str = ""
+    kind: str = ""
+    namespaced: bool = True
+
+
+class _Resources(msgspec.Struct):
+    resources: list[_Resource] = []
+
+
+async def find(client: ApiClient, group: str, kind: str, versions: Sequence[str]) -> ResourceType | None:
+    """Return the kind in the first of `versions` that the server has it in; None if it has it in none of them.
+
+    Raises ApiError if the server cannot tell.
+    """
+    for version in await _served(client, group, versions):
+        path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        answer = await _get(client, path, _Resources)
+        for it in answer.resources if answer is not None else ():
+            if it.kind == kind and "/" not in it.name:
+                return ResourceType(group, version, it.name, kind, it.namespaced)
+    return None
+
+
+async def _served(client: ApiClient, group: str, versions: Sequence[str]) -> list[str]:
+    if not group:
+        return list(versions)
+    answer = await _get(client, f"/apis/{group}", _Group)
+    served = {it.version for it in answer.versions} if answer is not None else set()
+    return [it for it in versions if it in served]
+
+
+async def _get(client: ApiClient, path: str, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(await client.get(path), type=kind)
+    except ApiError as error:
+        if error.code == 404:
+            return None
+        raise
+    except msgspec.DecodeError as error:
+        raise ApiError(0, "Undecodable", f"{path}: the answer cannot be decoded: {error}") from None

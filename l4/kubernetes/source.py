@@ -1,0 +1,206 @@
+"""Objects of an API server as a source of configuration: only the kinds that the program reads.
+
+A kind that cannot be listed or watched is a doubt, and its last known objects stay in force. A kind that the server
+does not serve has no objects: its CRD may be installed later, so the server is asked again.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from random import uniform
+
+import msgspec
+
+from l4.config.codes import DocumentCode
+from l4.config.documents import Document, ObjectKey, ObjectOrigin, Problem
+from l4.config.doubts import EVERYWHERE, Doubt
+from l4.config.kinds import Kinds, is_policy
+from l4.config.source import Answer, Changes, Documents, Take
+from l4.kubernetes.client import ApiClient, ApiError, ResourceType
+from l4.kubernetes.reflector import Key, Reflector, Scope
+from l4.kubernetes.served import find
+
+LOAD_SECONDS = 20.0
+"""Maximum time that the first answer waits for lists."""
+SETTLE_SECONDS = 0.1
+ABSENT_SECONDS = 30.0
+"""Time after which a kind that is not served is looked for again."""
+RETRY_SECONDS = 2.0
+_LOOK_SECONDS = 1.0
+_SKIPPED = frozenset({("", "Endpoints")})
+"""EndpointSlices say the same, and API servers warn of Endpoints."""
+
+_Name = tuple[str, str]
+"""API group and kind."""
+
+
+class _Kind:
+    """One kind. `failure` is why its objects are not known or not up to date; empty if they are."""
+
+    def __init__(self, group: str, name: str) -> None:
+        self.group = group
+        self.name = name
+        self.reflector: Reflector | None = None
+        self.is_absent = False
+        self._search = "has not been looked for yet"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its objects were listed once, or the server does not serve it."""
+        return self.is_absent or (self.reflector is not None and self.reflector.is_listed)
+
+    @property
+    def failure(self) -> str:
+        if self.reflector is None:
+            return self._search
+        if self.reflector.failure is not None:
+            return str(self.reflector.failure)
+        return "" if self.reflector.is_listed else "is being listed"
+
+    def searched(self, failure: str) -> None:
+        self._search = failure
+
+
+class KubernetesSource:
+    """Follows `kinds` with `client`. `scopes` restrict kinds to a namespace or to selected objects."""
+
+    def __init__(self, client: ApiClient, kinds: Kinds, scopes: Mapping[_Name, Scope] | None = None) -> None:
+        self._client = client
+        self._kinds = kinds
+        self._scopes = scopes or {}
+        self._followed = {it: _Kind(*it) for it in sorted(kinds) if it not in _SKIPPED}
+        self._documents: dict[ObjectKey, Document] = {}
+        self._changed: dict[ObjectKey, Document] = {}
+        self._gone: set[ObjectKey] = set()
+        self._doubts: tuple[Doubt, ...] = ()
+        self._woken = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+        self._is_taken = False
+
+    @property
+    def lack(self) -> str:
+        return f"the API server {self._client.server} has no object of a kind that is read"
+
+    @property
+    def silent_seconds(self) -> float:
+        """The age of what is known: how long the server has sent nothing, for the kind of which that is longest."""
+        reflectors = [it.reflector for it in self._followed.values() if it.reflector is not None]
+        return max((it.silent_seconds for it in reflectors), default=0.0)
+
+    async def load(self) -> Documents:
+        following = self._begin()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOAD_SECONDS):
+                while not following.done() and not all(it.is_known for it in self._followed.values()):
+                    self._woken.clear()
+                    await self._woken.wait()
+        self._is_taken = True
+        return self._everything()
+
+    async def watch(self, take: Take) -> None:
+        following = self._begin()
+        try:
+            while not following.done():
+                await self._wait(following)
+                answer: Answer = self._changes() if self._is_taken else self._everything()
+                self._is_taken = False
+                await take(answer)
+                self._is_taken = True
+            following.result()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        await self._client.close()
+
+    # -- what a reflector reports --------------------------------------------------------------------------------------
+
+    def changed(self, resource: ResourceType, key: Key, resource_version: str, object: msgspec.Raw) -> None:
+        its = _key(resource, key)
+        content = msgspec.json.decode(object, type=dict)
+        content["apiVersion"], content["kind"] = resource.api_version, resource.kind
+        content.get("metadata", {}).pop("managedFields", None)
+        document = Document(its, content, ObjectOrigin(its, resource_version))
+        self._documents[its] = self._changed[its] = document
+        self._gone.discard(its)
+        self._woken.set()
+
+    def gone(self, resource: ResourceType, key: Key) -> None:
+        its = _key(resource, key)
+        if self._documents.pop(its, None) is not None:
+            self._changed.pop(its, None)
+            self._gone.add(its)
+            self._woken.set()
+
+    def listed(self, resource: ResourceType) -> None:
+        self._woken.set()
+
+    # -- answering -----------------------------------------------------------------------------------------------------
+
+    async def _wait(self, following: "asyncio.Task[None]") -> None:
+        """Wait until there is something to pass on, and until it has settled."""
+        while self._is_taken and not following.done() and self._find_doubts() == self._doubts:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._woken.wait()
+                    break
+        await asyncio.sleep(SETTLE_SECONDS)
+        self._woken.clear()
+
+    def _everything(self) -> Documents:
+        self._changed, self._gone, self._doubts = {}, set(), self._find_doubts()
+        return Documents(tuple(self._documents[key] for key in sorted(self._documents)), (), self._doubts)
+
+    def _changes(self) -> Changes:
+        changed, gone = tuple(self._changed.values()), tuple(self._gone)
+        self._changed, self._gone, self._doubts = {}, set(), self._find_doubts()
+        return Changes(changed, gone, (), self._doubts)
+
+    def _find_doubts(self) -> tuple[Doubt, ...]:
+        return tuple(_doubt(it) for it in self._followed.values() if not it.is_absent and it.failure)
+
+    # -- following -----------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> "asyncio.Task[None]":
+        if self._following is None or self._following.done():
+            self._following = asyncio.get_running_loop().create_task(self._follow_all())
+        return self._following
+
+    async def _follow_all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for kind in self._followed.values():
+                group.create_task(self._follow(kind))
+
+    async def _follow(self, kind: _Kind) -> None:
+        while kind.reflector is None:
+            pause = RETRY_SECONDS
+            try:
+                found = await find(self._client, kind.group, kind.name, self._kinds.versions(kind.group))
+            except ApiError as error:
+                kind.searched(f"cannot be looked for: {error}")
+            else:
+                kind.is_absent = found is None
+                if found is not None:
+                    scope = self._scopes.get((kind.group, kind.name))
+                    kind.reflector = Reflector(self._client, found, self, scope)
+                    break
+                pause = ABSENT_SECONDS
+            self._woken.set()
+            await asyncio.sleep(pause * uniform(0.5, 1.0))
+        await kind.reflector.run()
+
+
+def _key(resource: ResourceType, key: Key) -> ObjectKey:
+    return ObjectKey(resource.group, resource.kind, key.namespace, key.name)
+
+
+def _doubt(kind: _Kind) -> Doubt:
+    key = ObjectKey(kind.group, kind.name, "", "*")
+    kept = "; the objects that were known stay in force" if kind.is_known else ""
+    problem = Problem(ObjectOrigin(key, "unknown"), str(key), "", f"{kind.failure}{kept}", DocumentCode.CONTENT_HELD)
+    namespace = EVERYWHERE if is_policy(kind.group, kind.name) else None
+    return Doubt(problem, kind.is_known, namespace)

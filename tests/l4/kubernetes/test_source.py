@@ -1,0 +1,221 @@
+"""What a source passes on equals what the API server holds, and what cannot be looked at is a doubt."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from l4.config.documents import ObjectKey
+from l4.config.doubts import EVERYWHERE, Doubt
+from l4.config.inventory import Inventory
+from l4.config.source import Answer, Changes, Documents
+from l4.discovery.kubernetes import KINDS
+from l4.kubernetes import source
+from l4.kubernetes.client import ApiClient
+from l4.kubernetes.credentials import Credentials, Secrets, Trust
+from l4.kubernetes.reflector import Scope
+from l4.kubernetes.source import KubernetesSource
+from tests.kit.aio import run
+from tests.kit.kubernetes_server import KubernetesServer, kubernetes_server
+from tests.l4.kubernetes.test_client import Given
+
+PODS, SLICES = "/api/v1", "/apis/discovery.k8s.io/v1"
+SECURITY = "/apis/security.istio.io"
+GATEWAYS = "/apis/gateway.networking.k8s.io/v1"
+
+
+@dataclass
+class World:
+    server: KubernetesServer
+    source: KubernetesSource
+    answers: list[Answer] = field(default_factory=list)
+    inventory: Inventory = field(default_factory=Inventory)
+    failures: int = 0
+
+    async def take(self, answer: Answer) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("no memory is left")
+        self.answers.append(answer)
+        self.inventory.take(answer)
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{it.key.kind} {it.key.name}" for it in self.inventory.documents]
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        return self.answers[-1].doubts
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        await self.take(await self.source.load())
+        watching = asyncio.ensure_future(self.source.watch(self.take))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+@asynccontextmanager
+async def world(scopes: dict[tuple[str, str], Scope] | None = None) -> AsyncIterator[World]:
+    """A server with the kinds that every cluster has, and Istio's policies."""
+    async with kubernetes_server() as server:
+        for kind in ("Pod", "Service"):
+            server.serve(PODS, kind)
+        for kind in ("Namespace", "Node"):
+            server.serve(PODS, kind, is_namespaced=False)
+        server.serve(SLICES, "EndpointSlice")
+        server.serve(f"{SECURITY}/v1", "AuthorizationPolicy")
+        client = ApiClient(Credentials(server.address, Trust(), Given(Secrets())))
+        its = World(server, KubernetesSource(client, KINDS, scopes))
+        try:
+            yield its
+        finally:
+            await its.source.close()
+
+
+def pod(name: str) -> str:
+    return f"{PODS}/namespaces/default/pods/{name}"
+
+
+def test_all_objects_come_first_and_then_each_change() -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            it.server.put(pod("a"), {"spec": {"nodeName": "one"}, "metadata": {"managedFields": [{}]}})
+            it.server.put(f"{PODS}/namespaces/default")
+            async with it.watched():
+                (first,) = it.answers
+                assert isinstance(first, Documents)
+                assert it.names == ["Namespace default", "Pod a"]
+                _, document = first.documents
+                assert document.key == ObjectKey("", "Pod", "default", "a")
+                assert document.content["apiVersion"] == "v1"
+                assert document.content["spec"] == {"nodeName": "one"}
+                assert "managedFields" not in document.content["metadata"]
+                assert document.origin.resource_version == document.content["metadata"]["resourceVersion"]
+
+                it.server.put(pod("b"))
+                await it.until(lambda: "Pod b" in it.names)
+                it.server.remove(pod("a"))
+                await it.until(lambda: it.names == ["Namespace default", "Pod b"])
+
+                assert all(isinstance(answer, Changes) for answer in it.answers[1:])
+                assert it.doubts == ()
+
+    run(scenario())
+
+
+def test_a_kind_that_is_not_served_has_no_objects_and_is_found_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "ABSENT_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with world() as it, it.watched():
+            assert it.doubts == ()
+
+            path = it.server.serve(GATEWAYS, "Gateway")
+            it.server.put(f"{path.replace('/gateways', '/namespaces/default/gateways')}/waypoint")
+
+            await it.until(lambda: it.names == ["Gateway waypoint"])
+
+    run(scenario())
+
+
+def test_of_several_versions_the_recommended_one_that_is_served_is_read() -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            it.server.serve(f"{SECURITY}/v1beta1", "PeerAuthentication")
+            it.server.put(f"{SECURITY}/v1beta1/namespaces/default/peerauthentications/strict")
+            async with it.watched():
+                (document,) = it.inventory.documents
+                assert document.content["apiVersion"] == "security.istio.io/v1beta1"
+
+    run(scenario())
+
+
+def test_policies_that_may_not_be_listed_are_a_doubt_about_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LOAD_SECONDS", 0.5)
+
+    async def scenario() -> None:
+        async with world() as it:
+            it.server.forbidden.add("authorizationpolicies")
+            async with it.watched():
+                (doubt,) = it.doubts
+                assert (doubt.has_last_good, doubt.namespace) == (False, EVERYWHERE)
+                assert "AuthorizationPolicy *" in str(doubt.problem)
+                assert "403 Forbidden" in str(doubt.problem)
+
+                it.server.forbidden.clear()
+                await it.until(lambda: it.doubts == ())
+
+    run(scenario())
+
+
+def test_while_the_server_is_away_nothing_is_gone_and_the_doubt_says_so() -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            it.server.put(pod("a"))
+            async with it.watched():
+                it.server.forbidden.update(it.server.served)
+                it.server.cut()
+                await it.until(lambda: len(it.doubts) == 6)
+                assert it.names == ["Pod a"]
+                assert all(doubt.has_last_good for doubt in it.doubts)
+                assert "stay in force" in str(it.doubts[0].problem)
+                assert it.source.silent_seconds > 0
+
+                it.server.remove(pod("a"), is_told=False)
+                it.server.put(pod("b"), is_told=False)
+                it.server.forget()
+                it.server.forbidden.clear()
+                await it.until(lambda: it.names == ["Pod b"] and it.doubts == ())
+
+    run(scenario())
+
+
+def test_what_could_not_be_taken_comes_again_whole() -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            await it.take(await it.source.load())
+            it.failures = 1
+            it.server.put(pod("a"))
+            with pytest.raises(OSError, match="memory"):
+                await it.source.watch(it.take)
+            it.server.put(pod("b"))
+
+            watching = asyncio.ensure_future(it.source.watch(it.take))
+            await it.until(lambda: it.names == ["Pod a", "Pod b"])
+            assert isinstance(it.answers[1], Documents)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_a_scope_narrows_what_is_asked_for() -> None:
+    async def scenario() -> None:
+        async with world({("", "Pod"): Scope("default", field_selector="spec.nodeName=one")}) as it, it.watched():
+            asked = [line for line in it.server.requests if "pods" in line and "?" in line]
+            assert asked
+            assert all("/namespaces/default/pods?" in line for line in asked)
+            assert all("fieldSelector=spec.nodeName" in line for line in asked)
+
+    run(scenario())
+
+
+def test_endpoints_are_not_asked_for() -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            it.server.serve(PODS, "Endpoints")
+            async with it.watched():
+                assert not [line for line in it.server.requests if "endpointss?" in line or "/endpoints?" in line]
+
+    run(scenario())

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l4.config.documents import Problem
 from l4.config.doubts import concern
@@ -18,20 +19,29 @@ from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import EACH
 
+if TYPE_CHECKING:
+    from l4.kubernetes.client import ApiClient
+
 
 def source_of(options: tuple[Path, ...] | KubernetesOptions, kinds: Kinds) -> Source:
     """Return the source that the command line names. Raises CredentialsError."""
     if not isinstance(options, KubernetesOptions):
         return FolderSource(options)
-    from l4.kubernetes import credentials, kubeconfig
-    from l4.kubernetes.client import ApiClient
     from l4.kubernetes.reflector import Scope
     from l4.kubernetes.source import KubernetesSource
 
+    mesh_config = Scope(ROOT_NAMESPACE, field_selector="metadata.name=istio")
+    return KubernetesSource(client_of(options), kinds, {("", "ConfigMap"): mesh_config})
+
+
+def client_of(options: KubernetesOptions) -> "ApiClient":
+    """Return a client for the API server that the command line names. Raises CredentialsError."""
+    from l4.kubernetes import credentials, kubeconfig
+    from l4.kubernetes.client import ApiClient
+
     is_pod = options == KubernetesOptions() and "KUBERNETES_SERVICE_HOST" in os.environ
     own = credentials.in_cluster(os.environ) if is_pod else kubeconfig.load(options.kubeconfig, options.context)
-    mesh_config = Scope(ROOT_NAMESPACE, field_selector="metadata.name=istio")
-    return KubernetesSource(ApiClient(own), kinds, {("", "ConfigMap"): mesh_config})
+    return ApiClient(own)
 
 
 class ConfigurationReport:

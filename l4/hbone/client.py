@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from l4.config.settings import Settings
 from l4.hbone.driver import Driver
@@ -14,6 +15,7 @@ from l4.identity.source import WorkloadCertificate
 from l4.identity.tls import authenticate_server, peer_expires_at
 from l4.net import sockets
 from l4.net.descriptors import OutOfDescriptors
+from l4.net.network import Network
 from policies.attributes import Identity, Peer
 from policies.host_port import host_port
 
@@ -26,6 +28,7 @@ async def connect(
     local_ip: str | None,
     settings: Settings,
     on_refused: Callable[[str], None] = lambda reason: None,
+    network: Network | None = None,
 ) -> Driver:
     """Connect to `address` with `certificate`, where the server's identity must be one of `identities`.
 
@@ -41,15 +44,14 @@ async def connect(
     own = settings.of(HboneSettings)
     try:
         async with asyncio.timeout(own.connect_seconds):
-            sockets.ensure_room(address)
+            where = await _where(address, local_ip, network)
             transport, driver = await loop.create_connection(
                 lambda: Driver(settings, is_client=True, authenticate=authenticate, on_refused=on_refused),
-                *address,
+                **where,
                 ssl=certificate.client_context,
                 server_hostname="",
                 ssl_handshake_timeout=own.handshake_seconds,
                 ssl_shutdown_timeout=own.handshake_seconds,
-                local_addr=(local_ip, 0) if local_ip else None,
             )
     except TimeoutError as error:
         raise ConnectTimedOut(
@@ -69,6 +71,15 @@ async def connect(
     if not driver.is_closed:
         driver.end_by(min(peer_expires_at(transport.get_extra_info("ssl_object")), certificate.expires_at))
     return driver
+
+
+async def _where(address: tuple[str, int], local_ip: str | None, network: Network | None) -> dict[str, Any]:
+    """Return what tells the event loop where to connect: a socket that is connected in `network`, or an address."""
+    if network is not None:
+        return {"sock": await sockets.connect(address, local_ip, network)}
+    sockets.ensure_room(address)
+    host, port = address
+    return {"host": host, "port": port, "local_addr": (local_ip, 0) if local_ip else None}
 
 
 def keep_alive(sock: socket.socket, settings: HboneSettings) -> None:

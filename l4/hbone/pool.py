@@ -22,6 +22,7 @@ from l4.hbone.tunnel import Tunnel
 from l4.http2.errors import StreamUnavailable
 from l4.identity.revocation import Revocations
 from l4.identity.source import WorkloadCertificate
+from l4.net.network import Network
 from policies.attributes import Identity
 from policies.host_port import host_port
 from policies.reach import SLOW_SECONDS
@@ -45,10 +46,19 @@ class _Entry:
 
 
 class HbonePool:
-    """Owns its connections and the tasks that establish them; `close` ends both."""
+    """Owns its connections and the tasks that establish them; `close` ends both.
 
-    def __init__(self, settings: Settings, on_refused: Callable[[str], None] = lambda reason: None) -> None:
+    All connections are opened in `network`, or in the process's own namespace.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_refused: Callable[[str], None] = lambda reason: None,
+        network: Network | None = None,
+    ) -> None:
         self._settings = settings
+        self._network = network
         self._own = settings.of(HboneSettings)
         self._on_refused = on_refused
         self._entries: dict[_Key, _Entry] = {}
@@ -160,6 +170,7 @@ class HbonePool:
                 local_ip=key.local_ip,
                 settings=self._settings,
                 on_refused=self._on_refused,
+                network=self._network,
             )
         finally:
             entry.dialing = None

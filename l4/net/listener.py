@@ -12,7 +12,9 @@ import socket
 from collections.abc import Callable
 
 from l4.net import descriptors
+from l4.net.network import Network
 from l4.net.sharing import is_shared
+from l4.net.sockets import open_socket
 from policies.host_port import host_port
 
 log = logging.getLogger(__name__)
@@ -29,17 +31,21 @@ class CannotListen(Exception):
         self.cause = cause
 
 
-def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """Return a listening TCP socket. Port 0 selects a free port. Raises CannotListen."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def bind(host: str, port: int, *, reuse_port: bool = False, network: Network | None = None) -> socket.socket:
+    """Return a listening TCP socket, in `network` or the process's own namespace. Port 0 selects a free port.
+
+    Raises CannotListen.
+    """
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = open_socket(host, network)
     except OSError as error:
         raise CannotListen(host, port, error) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if sock.family == socket.AF_INET6 and network is not None:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a listener of its own
         sock.bind((host, port))
         sock.listen(_BACKLOG)
         sock.setblocking(False)

@@ -1,4 +1,4 @@
-"""Open outgoing connections, if traffic may use another file descriptor."""
+"""Open outgoing connections, in a pod's network namespace if asked to, if traffic may use another file descriptor."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ import socket
 
 from l4.net import descriptors
 from l4.net.descriptors import OUT_OF_FILES, OutOfDescriptors
+from l4.net.network import Network, set_transparent
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,22 @@ def ensure_room(address: Address) -> None:
         raise OutOfDescriptors
 
 
-async def connect(address: Address, local_ip: str | None = None) -> socket.socket:
+async def connect(
+    address: Address, local_ip: str | None = None, network: Network | None = None, *, is_foreign: bool = False
+) -> socket.socket:
     """Return a connected, non-blocking socket to a numeric address, from `local_ip` if given.
 
-    Raises OSError, or OutOfDescriptors before anything is sent.
+    Without a `network` it is in the process's own namespace. `is_foreign`: `local_ip` need not be an address of the
+    namespace. Raises OSError, or OutOfDescriptors before anything is sent.
     """
     loop = asyncio.get_running_loop()
     ensure_room(address)
-    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    sock = open_socket(address[0], network)
     try:
         sock.setblocking(False)
         if local_ip:
+            if is_foreign:
+                set_transparent(sock)
             sock.bind((local_ip, 0))
         await loop.sock_connect(sock, address)
     except OSError as error:
@@ -53,3 +59,9 @@ async def connect(address: Address, local_ip: str | None = None) -> socket.socke
         sock.close()
         raise
     return sock
+
+
+def open_socket(ip: str, network: Network | None = None) -> socket.socket:
+    """Return a TCP socket of the family of `ip`, in `network` or the process's own namespace. Raises OSError."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    return socket.socket(family, socket.SOCK_STREAM) if network is None else network.socket(family)

@@ -32,10 +32,13 @@ from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.options import KubernetesOptions
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
+from l4.node.receiver import Receiver
 from l4.settings import SECTIONS
 from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
+from l4.ztunnel.capture import OwnAddresses
+from l4.ztunnel.in_pod import InPods
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -61,6 +64,7 @@ class RunOptions:
     access_log: str
     hbone_port: int
     revocations: Path | None = None
+    agent: Path | None = None
 
 
 class Ztunnel:
@@ -91,8 +95,14 @@ class Ztunnel:
         if self._access_log is not None:
             self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
-        self._pods = Pods(self._node, options.node, options.hbone_port)
+        in_pods = None
+        if options.agent is not None:
+            in_pods = InPods(lambda: self._pods.update(self._registry.current), lambda *name: self._pods.serves(*name))
+        self._pods = Pods(self._node, options.node, in_pods or OwnAddresses(options.hbone_port))
         self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.begin)
+        self._receiver = None
+        if options.agent is not None and in_pods is not None:
+            self._receiver = Receiver(options.agent, in_pods, self._lacks_pods)
         self._report = ConfigurationReport(log, self._operators.readiness, self._metrics)
 
     async def run(self) -> None:
@@ -106,10 +116,21 @@ class Ztunnel:
         tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
         tasks.keep("following the configuration", lambda: self._source.watch(in_a_thread(self._prepare, self._apply)))
         tasks.keep("following the certificates", self._certificates.watch)
+        if self._receiver is not None:
+            tasks.keep("following the node's agent", self._receiver.follow)
         tasks.keep("keeping house", self._keep_house)
         tasks.keep("giving memory back", give_back_unused)
         await self._stopping.wait()
         await self._drain(tasks)
+
+    def _lacks_pods(self, sentence: str) -> None:
+        """Be ready only while all pods that the agent has announced are served."""
+        readiness = self._operators.readiness
+        readiness.concern("pods", sentence)
+        if sentence:
+            readiness.pending.add("pods")
+        else:
+            readiness.done("pods")
 
     async def _drain(self, tasks: Tasks) -> None:
         """Let connections finish. Policies, revocations and pods that are removed still end them."""
@@ -129,6 +150,8 @@ class Ztunnel:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             self._node.traffic.report()
             self._pods.retry()
+            if self._receiver is not None:
+                self._receiver.report()
             if (seconds := self._certificates.seconds_left) is not None:
                 self._metrics.certificate_expires(seconds)
             self._operators.readiness.concern("certificates", self._certificates.concern)

@@ -11,6 +11,7 @@ from l4.identity.source import NoCertificate
 from l4.net import sockets
 from l4.net.copy import Copy, reset_on_close
 from l4.net.descriptors import OutOfDescriptors
+from l4.net.network import Network
 from l4.ztunnel.node import Node
 from l4.ztunnel.traffic import Flow, NotDrained
 from policies.access import Access
@@ -55,14 +56,27 @@ def drop(
     reset(sock)
 
 
-async def connect_plain(address: tuple[str, int], protocol: asyncio.Protocol, settings: HboneSettings) -> None:
-    """Open a plain TCP connection. Raises ConnectFailed, OutOfDescriptors."""
+async def connect_plain(
+    address: tuple[str, int],
+    protocol: asyncio.Protocol,
+    settings: HboneSettings,
+    network: Network | None = None,
+    source_ip: str | None = None,
+) -> None:
+    """Open a plain TCP connection in `network`. With `source_ip` it comes from the client's address.
+
+    Raises ConnectFailed, OutOfDescriptors.
+    """
     loop = asyncio.get_running_loop()
     place = host_port(*address)
     try:
         async with asyncio.timeout(settings.connect_seconds):
-            sockets.ensure_room(address)
-            transport, _ = await loop.create_connection(lambda: protocol, *address)
+            if network is None:
+                sockets.ensure_room(address)
+                transport, _ = await loop.create_connection(lambda: protocol, *address)
+            else:
+                sock = await sockets.connect(address, source_ip, network, is_foreign=source_ip is not None)
+                transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
     except TimeoutError as error:
         raise ConnectTimedOut(f"connect to {place} timed out after {settings.connect_seconds:g} s") from error
     except OutOfDescriptors:

@@ -17,6 +17,8 @@ from l4.command_line import (
 )
 from l4.identity.options import CertificateFolder
 
+AGENT_SOCKET = Path("/var/run/ztunnel/ztunnel.sock")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @version
@@ -36,6 +38,12 @@ def cli() -> None:
     "--access-log", default="-", metavar="PATH|-", help="One line per connection; - is standard output, empty is none."
 )
 @flag("--hbone-port", type=click.IntRange(1, 65535), default=15008, help="Port on which pods accept HBONE.")
+@flag(
+    "--agent",
+    type=click.Path(path_type=Path),
+    metavar="SOCKET",
+    help="Serve the pods that the node's agent announces at this socket, in their network namespaces.",
+)
 def run(
     resources: tuple[Path, ...],
     kubernetes: bool,
@@ -54,6 +62,7 @@ def run(
     admin: Address,
     access_log: str,
     hbone_port: int,
+    agent: Path | None,
 ) -> None:
     """Serve the pods of one node."""
     files = {"--certificates": certificates, "--trust-bundle": trust_bundle}
@@ -61,8 +70,42 @@ def run(
     from l4.ztunnel import app
 
     from_ = signed_by or CertificateFolder(*filter(None, files.values()))
+    ports = metrics, readiness, admin
     objects = source_from(resources, kubernetes, kubeconfig, context)
-    app.run(app.RunOptions(objects, node, from_, metrics, readiness, admin, access_log, hbone_port, revocations))
+    app.run(app.RunOptions(objects, node, from_, *ports, access_log, hbone_port, revocations, agent))
+
+
+@cli.group()
+def agent() -> None:
+    """The agent of a node, which redirects the connections of pods to its ztunnel."""
+
+
+@agent.command("run", context_settings={"auto_envvar_prefix": "ZTUNNEL_AGENT"})
+@source
+@flag("--node", required=True, help="Name of the node whose pods are redirected (spec.nodeName).")
+@flag(
+    "--socket",
+    type=click.Path(path_type=Path),
+    default=AGENT_SOCKET,
+    help="Where the node's ztunnel connects to learn of the pods.",
+)
+@operator_ports
+def run_agent(
+    resources: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    context: str,
+    node: str,
+    socket: Path,
+    metrics: Address,
+    readiness: Address,
+    admin: Address,
+) -> None:
+    """Redirect the pods of one node whose labels ask for it. Needs root, the node's network and all its processes."""
+    from l4.node import app
+
+    objects = source_from(resources, kubernetes, kubeconfig, context)
+    app.run(app.AgentOptions(objects, node, socket, metrics, readiness, admin))
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from policies.attributes import Identity
 from policies.balancing.weighted import pick
 from policies.host_port import host_port
 
-HBONE_PORT = 15008
-OWN_PORTS = frozenset({15001, 15006, HBONE_PORT})
+OUTBOUND_PORT, INBOUND_PORT, HBONE_PORT = 15001, 15006, 15008
+OWN_PORTS = frozenset({OUTBOUND_PORT, INBOUND_PORT, HBONE_PORT})
 """Ports of the proxy. Applications must not call them, and our own connections to them would loop."""
 
 

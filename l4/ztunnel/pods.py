@@ -17,9 +17,10 @@ from l4.hbone.server import HboneServer
 from l4.identity.revocation import Revocations
 from l4.identity.source import CertificateAwaited, NoCertificate, WorkloadCertificate
 from l4.net.listener import CannotListen, Listener, bind
+from l4.net.network import Network
+from l4.net.original import original_destination
 from l4.telemetry.process_log import EACH
-from l4.ztunnel import capture
-from l4.ztunnel.capture import InvalidCapture
+from l4.ztunnel.capture import Captured, InvalidCapture, Place, Places
 from l4.ztunnel.carry import reset
 from l4.ztunnel.node import Node
 from l4.ztunnel.proxy import inbound, passthrough
@@ -35,16 +36,16 @@ class PodProxy:
     Pods share nothing, so that a connection of one pod never carries bytes of another.
     """
 
-    def __init__(self, node: Node, pod: Workload, hbone_port: int) -> None:
+    def __init__(self, node: Node, pod: Workload, place: Place) -> None:
         """Raises CannotListen."""
         self.pod = pod
+        self.place = place
         self._node = node
-        self.pool = HbonePool(node.settings, node.traffic.count_refusal)
+        self.pool = HbonePool(node.settings, node.traffic.count_refusal, place.network)
         self._listeners: dict[Address, Listener] = {}
-        self._originals: dict[Address, Address] = {}
-        self._entrances: dict[Address, Address] = {}
+        self._captured: dict[Address, Captured] = {}
         # During a hand-over, an old and a new ztunnel listen at the same time.
-        sockets = _bind_all([(address, hbone_port) for address in pod.addresses], reuse_port=True)
+        sockets = _bind_all(place.tunnel_addresses(pod), place.network)
         self.servers = [self._serve(sock) for sock in sockets]
 
     def _serve(self, sock: socket.socket) -> HboneServer:
@@ -53,7 +54,7 @@ class PodProxy:
             certificate=partial(self._node.certificates.get, self.pod.identity),
             trust_domains=self._node.settings.of(Mesh).trust_domains,
             settings=self._node.settings,
-            on_connect=partial(inbound, self._node, self.pod.uid),
+            on_connect=partial(inbound, self._node, self.pod.uid, self.place.network),
             on_refused=self._node.traffic.count_refusal,
             capacity=self._node.capacity,
         )
@@ -62,16 +63,17 @@ class PodProxy:
         """Listen for all destinations that the pod can reach now. Yields a sentence for each failure."""
         self.pod = pod
         try:
-            self._originals, self._entrances = capture.listeners(registry, pod), capture.inbound_listeners(pod)
+            self._captured = self.place.captured(registry, pod)
         except InvalidCapture as error:
             yield f"{error}; the previous capture stays in effect"
             return
-        captured = self._originals.keys() | self._entrances.keys()
+        captured, network = self._captured.keys(), self.place.network
         for address in self._listeners.keys() - captured:
             self._listeners.pop(address).close()
         for address in captured - self._listeners.keys():
             try:
-                sock = bind(*address)  # never shared, because the listener identifies the pod
+                # Never shared on the machine, because the listener identifies the pod. Its own namespace does too.
+                sock = bind(*address, reuse_port=network is not None, network=network)
             except CannotListen as error:
                 yield f"pod {pod.namespace}/{pod.name}: {error}"
             else:
@@ -83,11 +85,13 @@ class PodProxy:
         if traffic.open_count >= self._node.hbone.max_connections:
             traffic.count_refusal("max_connections")
             reset(sock)
-        elif (entrance := self._entrances.get(listening)) is not None:
-            self._node.spawn(passthrough(self._node, self.pod.uid, sock, source, entrance))
+            return
+        captured, network = self._captured[listening], self.place.network
+        to = captured.to or original_destination(sock)
+        if captured.is_inbound:
+            self._node.spawn(passthrough(self._node, self.pod.uid, network, sock, source, to))
         else:
-            to = self._originals[listening]
-            self._node.spawn(outbound(self._node, self.pod.uid, self.pool, sock, source, to))
+            self._node.spawn(outbound(self._node, self.pod.uid, network, self.pool, sock, source, to))
 
     def cut_revoked(self, revocations: Revocations) -> None:
         """Close the pod's connections with peers whose certificates have been revoked, in both directions."""
@@ -118,10 +122,10 @@ class Pods:
     certificate arrives.
     """
 
-    def __init__(self, node: Node, name: str, hbone_port: int) -> None:
+    def __init__(self, node: Node, name: str, places: Places) -> None:
         self._node = node
         self._name = name
-        self._hbone_port = hbone_port
+        self._places = places
         self.proxies: dict[str, PodProxy] = {}
         self._complaints: set[str] = set()
         self._identities: frozenset[Identity] = frozenset()
@@ -147,9 +151,10 @@ class Pods:
         """Follow the registry: open listeners of new pods, and close those of removed pods at once."""
         on_node = registry.workloads_on(self._name)
         self._addresses = frozenset(address for it in on_node for address in it.addresses)
-        local = {it.uid: it for it in on_node if _is_ours(registry, it)}
+        places = {it.uid: (it, place) for it in on_node if (place := self._places.place_of(registry, it)) is not None}
+        local = {uid: pod for uid, (pod, _) in places.items()}
         for uid, proxy in list(self.proxies.items()):
-            if uid not in local or _has_moved(proxy.pod, local[uid]):
+            if uid not in local or _has_moved(proxy.pod, local[uid]) or proxy.place != places[uid][1]:
                 del self.proxies[uid]
                 proxy.stop_capturing()
                 self._node.spawn(proxy.drain(0))
@@ -160,6 +165,9 @@ class Pods:
         complaints = {sentence for pod in local.values() for sentence in self._update_pod(registry, pod)}
         self._log_new(complaints)
         self._complaints = complaints
+
+    def serves(self, namespace: str, name: str) -> bool:
+        return any((it.pod.namespace, it.pod.name) == (namespace, name) for it in self.proxies.values())
 
     def retry(self) -> None:
         """Try again what failed: a port may have become free, or a certificate may have arrived."""
@@ -198,9 +206,12 @@ class Pods:
     def _update_pod(self, registry: Registry, pod: Workload) -> Iterator[str]:
         proxy = self.proxies.get(pod.uid)
         if proxy is None:
+            place = self._places.place_of(registry, pod)
+            if place is None:
+                return
             try:
                 self._node.certificates.get(pod.identity)
-                proxy = self.proxies[pod.uid] = PodProxy(self._node, pod, self._hbone_port)
+                proxy = self.proxies[pod.uid] = PodProxy(self._node, pod, place)
             except (CannotListen, NoCertificate) as error:
                 self._unserved[pod.uid] = pod
                 if not isinstance(error, CertificateAwaited):
@@ -218,15 +229,6 @@ class Pods:
         await asyncio.gather(*(proxy.drain(seconds) for proxy in self.proxies.values()))
 
 
-def _is_ours(registry: Registry, pod: Workload) -> bool:
-    """Whether the pod's connections are redirected to this proxy.
-
-    Other pods with HBONE listen on port 15008 themselves. Pods that share an address with their node or another pod
-    cannot be identified by address.
-    """
-    return pod.is_redirected and all(registry.workload_at(address) is pod for address in pod.addresses)
-
-
 def _is_reached_otherwise(service: Moved[Service]) -> bool:
     """Whether clients reach a service at other addresses or ports than before."""
     before, after = service.before, service.after
@@ -237,9 +239,9 @@ def _has_moved(before: Workload, after: Workload) -> bool:
     return (before.addresses, before.identity) != (after.addresses, after.identity)
 
 
-def _bind_all(addresses: Iterable[Address], *, reuse_port: bool) -> list[socket.socket]:
+def _bind_all(addresses: Iterable[Address], network: Network | None) -> list[socket.socket]:
     """Bind all addresses or none."""
     with ExitStack() as bound:
-        sockets = [bound.enter_context(bind(*address, reuse_port=reuse_port)) for address in addresses]
+        sockets = [bound.enter_context(bind(*it, reuse_port=True, network=network)) for it in addresses]
         bound.pop_all()
     return sockets

@@ -9,28 +9,30 @@ from l4.hbone.errors import ConnectFailed
 from l4.hbone.server import IncomingTunnel
 from l4.net.copy import Copy
 from l4.net.descriptors import OutOfDescriptors
+from l4.net.network import Network
 from l4.telemetry.propagation import format_baggage, parse_forwarded
 from l4.ztunnel.carry import carry, connect_plain, drop
 from l4.ztunnel.inbound import Target, services_with, target_of
 from l4.ztunnel.node import Node
+from l4.ztunnel.outbound import OWN_PORTS
 from l4.ztunnel.traffic import Flow, NotDrained, PolicyRejected
 from policies.access import Access
 from policies.attributes import Peer
 from policies.host_port import host_port
 
 
-def inbound(node: Node, pod_uid: str, incoming: IncomingTunnel) -> None:
+def inbound(node: Node, pod_uid: str, network: Network | None, incoming: IncomingTunnel) -> None:
     """Decide on a CONNECT to a pod."""
     target = target_of(node.registry.current, pod_uid, incoming.request.authority, incoming.local[0])
     if isinstance(target, Target):
-        node.spawn(_into(node, incoming, target))
+        node.spawn(_into(node, network, incoming, target))
     else:
         peer = host_port(incoming.peer.ip, incoming.peer.port)
         node.traffic.failed("inbound", peer, str(incoming.request.authority), target.reason)
         incoming.refuse(target.status)
 
 
-async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
+async def _into(node: Node, network: Network | None, incoming: IncomingTunnel, target: Target) -> None:
     peer = incoming.peer
     access = Access(peer, target.address[:1], target.address[1])
     service = target.service_for(parse_forwarded(incoming.request.forwarded).host)
@@ -42,7 +44,7 @@ async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
         incoming.refuse(401)
         return
     try:
-        await connect_plain(target.address, copy.far, node.hbone)
+        await connect_plain(target.address, copy.far, node.hbone, network, _kept(peer.ip, target.address))
     except (ConnectFailed, OutOfDescriptors) as error:
         copy.abort(error)
         incoming.refuse(503)
@@ -57,9 +59,17 @@ async def _into(node: Node, incoming: IncomingTunnel, target: Target) -> None:
 
 
 async def passthrough(
-    node: Node, pod_uid: str, sock: socket.socket, source: tuple[str, int], to: tuple[str, int]
+    node: Node,
+    pod_uid: str,
+    network: Network | None,
+    sock: socket.socket,
+    source: tuple[str, int],
+    to: tuple[str, int],
 ) -> None:
     """Carry a plain connection into a pod, if its policies allow a client without an identity."""
+    if to[1] in OWN_PORTS:
+        drop(node, sock, source, to, "attempted recursive call to ourselves", "inbound")
+        return
     registry, peer = node.registry.current, Peer(None, *source)
     pod = registry.workloads.get(pod_uid)
     if pod is None:
@@ -72,9 +82,14 @@ async def passthrough(
         verdict = node.judge(pod, access)
         if not verdict.is_allowed:
             raise PolicyRejected(verdict)
-        await connect_plain(to, copy.far, node.hbone)
+        await connect_plain(to, copy.far, node.hbone, network, _kept(source[0], to))
 
     await carry(node, flow, sock, enter, access)
+
+
+def _kept(client_ip: str, to: tuple[str, int]) -> str | None:
+    """Return the client's address, from which the application sees the connection, unless it is the pod's own."""
+    return None if client_ip == to[0] or (":" in client_ip) != (":" in to[0]) else client_ip
 
 
 def _flow(

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 
+from l4.net.network import Network
 from l4.net.trial import accepts
 from policies.reach import SLOW_SECONDS, Reach
 
@@ -28,12 +29,13 @@ class Reaches:
     def __len__(self) -> int:
         return len(self._reaches)
 
-    def is_avoided(self, address: Address) -> bool:
+    def is_avoided(self, address: Address, network: Network | None = None) -> bool:
+        """Whether to avoid the address. `network` is where a trial connection is opened."""
         reach = self._reaches.get(address)
         if reach is None or not reach.is_avoided:
             return False
         if reach.take_trial(asyncio.get_running_loop().time()):
-            self._spawn(self._try(address, reach))
+            self._spawn(self._try(address, reach, network))
         return True
 
     def failed(self, address: Address) -> None:
@@ -55,8 +57,8 @@ class Reaches:
         finally:
             timer.cancel()
 
-    async def _try(self, address: Address, reach: Reach) -> None:
-        if await accepts(address, self._trial_seconds):
+    async def _try(self, address: Address, reach: Reach, network: Network | None) -> None:
+        if await accepts(address, self._trial_seconds, network=network):
             reach.passed()
         else:
             reach.failed(asyncio.get_running_loop().time())

@@ -16,6 +16,7 @@ from l4.hbone.errors import ConnectFailed, HandshakeFailed, TunnelError, TunnelR
 from l4.hbone.pool import HbonePool
 from l4.identity.source import NoCertificate
 from l4.net.copy import Copy
+from l4.net.network import Network
 from l4.telemetry.propagation import format_baggage, format_forwarded
 from l4.ztunnel.carry import carry, connect_plain, drop
 from l4.ztunnel.node import Node
@@ -29,14 +30,20 @@ _MAX_REPLACED = 3
 
 
 async def outbound(
-    node: Node, pod_uid: str, pool: HbonePool, sock: socket.socket, source: Address, to: Address
+    node: Node,
+    pod_uid: str,
+    network: Network | None,
+    pool: HbonePool,
+    sock: socket.socket,
+    source: Address,
+    to: Address,
 ) -> None:
     """Carry a pod's accepted connection to its destination. Its bytes stay in the kernel until that is connected."""
     pod = node.registry.current.workloads.get(pod_uid)
     if pod is None:
         drop(node, sock, source, to, "the source workload is no longer known")
         return
-    way = _Way(node, pod, pool, source, to)
+    way = _Way(node, pod, network, pool, source, to)
     hop = way.decide()
     if isinstance(hop, Refused):
         drop(node, sock, source, to, hop.reason)
@@ -50,9 +57,12 @@ async def outbound(
 
 
 class _Way:
-    def __init__(self, node: Node, pod: Workload, pool: HbonePool, source: Address, to: Address) -> None:
+    def __init__(
+        self, node: Node, pod: Workload, network: Network | None, pool: HbonePool, source: Address, to: Address
+    ) -> None:
         self._node = node
         self._pod = pod
+        self._network = network
         self._pool = pool
         self._source = source
         self._to = to
@@ -61,8 +71,10 @@ class _Way:
 
     def decide(self) -> HboneHop | PlainHop | Refused:
         """Return the first hop."""
-        reaches = self._node.reaches
-        return self._decide(reaches.is_avoided if len(reaches) else avoid_none)
+        return self._decide(self._is_avoided if len(self._node.reaches) else avoid_none)
+
+    def _is_avoided(self, address: Address) -> bool:
+        return self._node.reaches.is_avoided(address, self._network)
 
     def _decide(self, avoid: Avoid) -> HboneHop | PlainHop | Refused:
         return decide(self._node.registry.current, self._pod, self._to, random(), avoid)
@@ -113,8 +125,7 @@ class _Way:
         """Return an untried endpoint, preferably one that is not known to be unreachable."""
         if len(self._tried) == _MAX_ENDPOINTS:
             return None
-        reaches = self._node.reaches
-        for avoid in (lambda it: it in self._tried or reaches.is_avoided(it), self._tried.__contains__):
+        for avoid in (lambda it: it in self._tried or self._is_avoided(it), self._tried.__contains__):
             hop = self._decide(avoid)
             if not isinstance(hop, Refused) and hop.address not in self._tried:
                 return hop
@@ -122,7 +133,7 @@ class _Way:
 
     async def _connect(self, copy: Copy, hop: HboneHop | PlainHop) -> None:
         if hop.workload is None:  # outside the mesh there is no other endpoint, so nothing needs to be remembered
-            await connect_plain(hop.address, copy.far, self._node.hbone)
+            await connect_plain(hop.address, copy.far, self._node.hbone, self._network)
             return
         reaches = self._node.reaches
         try:
@@ -141,7 +152,7 @@ class _Way:
                 await self._open_tunnel(copy, hop)
             case PlainHop():
                 with self._node.reaches.connecting(hop.address):
-                    await connect_plain(hop.address, copy.far, self._node.hbone)
+                    await connect_plain(hop.address, copy.far, self._node.hbone, self._network)
             case _:
                 assert_never(hop)
 

@@ -28,6 +28,7 @@ from l4.identity.source import OwnCertificate, WorkloadCertificate
 from l4.net.listener import bind
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
+from l4.ztunnel.capture import OwnAddresses
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -243,7 +244,7 @@ async def mesh(
     worker = assemble(Parts(settings, own, waypoint, access_log))
     registry = Holder(Registry())
     node = Node(registry, _Certificates(pki), Traffic(worker.metrics, access_log), settings)
-    pods = Pods(node, "node", 15008)
+    pods = Pods(node, "node", OwnAddresses(15008))
     server = worker.serve(bind(waypoint, 15008))
     it = Mesh(pki, settings, worker, registry, node, pods, log, waypoint, certificates, server)
     it.apply(text)

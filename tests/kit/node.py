@@ -15,6 +15,7 @@ from l4.discovery.workload import Workload
 from l4.identity.files import FolderStore
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
+from l4.ztunnel.capture import OwnAddresses
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -50,7 +51,7 @@ class World:
         revocations = self.pki.revoke() if has_revocations else None
         self.store = FolderStore(folder, self.pki.bundle_path, revocations, poll_seconds=0.01)
         self.node = Node(Holder(Registry()), self.store, Traffic(self.metrics, self.log), settings)
-        self.pods = Pods(self.node, NODE, HBONE_PORT)
+        self.pods = Pods(self.node, NODE, OwnAddresses(HBONE_PORT))
 
     def address(self, host: int) -> str:
         return str(IPv4Address(self._block + host))

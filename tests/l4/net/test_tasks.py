@@ -121,6 +121,7 @@ _OWNERS = {
     "l4/kubernetes/source.py": "a task group, whose end the source's watch notices",
     "l4/net/tasks.py": "the owner",
     "l4/net/visits.py": "visits, which end in time",
+    "l4/node/announcer.py": "two waits, of which the first ends both",
     "l4/ztunnel/node.py": "connections",
     "waypoint/mesh/supervisor.py": "a task group",
     "waypoint/mesh/up.py": "a task group",

@@ -221,7 +221,7 @@ def test_it_serves_shows_its_configuration_and_ends_when_asked(tmp_path: Path) -
 
 def test_each_vital_loop_that_fails_comes_back(tmp_path: Path) -> None:
     with running(tmp_path, prefix=(sys.executable, "-m", "tests.kit.failing")) as ztunnel:
-        loops = vital_loops("l4/ztunnel")
+        loops = vital_loops("l4/ztunnel") - {"following the node's agent"}  # pods on addresses of a machine have none
         _until(lambda: ztunnel.failed_loops() == dict.fromkeys(loops, 1))
 
         pki = MeshPki(tmp_path)

@@ -1,0 +1,98 @@
+"""The agent as a program: follows the pods of its node, and redirects those that their labels ask for."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from l4 import program, signals, version
+from l4.admin import OperatorAddresses, OperatorPorts
+from l4.config.intake import Intake
+from l4.config.source import Answer, Source, in_a_thread
+from l4.configuration import client_of, source_of
+from l4.kubernetes.credentials import CredentialsError
+from l4.kubernetes.options import KubernetesOptions
+from l4.net.network import Network, own
+from l4.net.tasks import Tasks
+from l4.node.agent import Agent, NodePod
+from l4.node.annotating import Annotating
+from l4.node.objects import KINDS, pods_of
+from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.process_log import ProcessLog
+
+log = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """Command-line options of `ztunnel agent run`."""
+
+    resources: tuple[Path, ...] | KubernetesOptions
+    node: str
+    socket: Path
+    metrics: Address
+    readiness: Address
+    admin: Address
+
+
+class AgentProgram:
+    """`annotating` writes which pods are redirected. Create it inside its event loop."""
+
+    def __init__(self, options: AgentOptions, source: Source, annotating: Annotating | None = None) -> None:
+        self._options = options
+        self._source = source
+        self._intake = Intake(KINDS)
+        self._annotating = annotating
+        on_redirected = annotating.redirected if annotating is not None else _nothing
+        self._agent = Agent(options.socket, Network(os.dup(own())), on_redirected, on_lack=self._lacks)
+        self._stopping = signals.Stopping()
+        self._metrics = MeshMetrics("ztunnel-agent", version.installed())
+        self._operators = OperatorPorts(self._metrics, {"pods"}, self._dump, self._stopping.begin)
+
+    async def run(self) -> None:
+        """Work until told to stop. Redirected pods stay redirected, for the agent that takes over."""
+        signals.follow(self._stopping, None)
+        options = self._options
+        await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
+        self._apply(self._prepare(await self._source.load()))
+        tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
+        tasks.keep("following the pods", lambda: self._source.watch(in_a_thread(self._prepare, self._apply)))
+        tasks.keep("announcing pods", self._agent.announcer.serve)
+        tasks.keep("redirecting pods", self._agent.follow)
+        if self._annotating is not None:
+            tasks.keep("annotating pods", self._annotating.follow)
+        await self._stopping.wait()
+        self._operators.stopping()
+        await tasks.close()
+        await self._operators.close()
+
+    def _prepare(self, answer: Answer) -> tuple[list[NodePod], list[NodePod]]:
+        return pods_of(self._intake.take(answer).resources, self._options.node)
+
+    def _apply(self, pods: tuple[list[NodePod], list[NodePod]]) -> None:
+        self._agent.want(*pods)
+        self._operators.readiness.done("pods")
+
+    def _lacks(self, sentence: str) -> None:
+        self._operators.readiness.concern("redirection", sentence)
+
+    async def _dump(self) -> Mapping[str, object]:
+        return {"redirected": sorted(self._agent.redirected), "lack": self._agent.lack}
+
+
+def _nothing(pod: NodePod, is_redirected: bool) -> None:
+    """Files have no annotations to write."""
+
+
+def run(options: AgentOptions) -> None:
+    """Run the program. If it cannot start, it exits with a message."""
+
+    async def main(process_log: ProcessLog) -> None:
+        its = options.resources
+        annotating = Annotating(client_of(its)) if isinstance(its, KubernetesOptions) else None
+        await AgentProgram(options, source_of(its, KINDS), annotating).run()
+
+    program.run("ztunnel", main, CredentialsError)

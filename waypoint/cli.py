@@ -9,6 +9,7 @@ import click
 from l4.command_line import version
 from waypoint.commands.ask import analyze, compile_, explain, replay
 from waypoint.commands.certificate import certificate
+from waypoint.commands.controller import controller
 from waypoint.commands.mesh import mesh
 from waypoint.commands.run import run
 
@@ -19,7 +20,7 @@ def cli() -> None:
     """An L7 waypoint proxy for Istio ambient meshes."""
 
 
-for command in (run, mesh, certificate, analyze, compile_, explain, replay):
+for command in (run, controller, mesh, certificate, analyze, compile_, explain, replay):
     cli.add_command(command)
 
 

@@ -1,1 +1,1 @@
-"""The mesh's control plane, which signs certificates. The data path never imports it."""
+"""The mesh's control plane: it makes waypoints of Gateways, and signs certificates. The data path never imports it."""

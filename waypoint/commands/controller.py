@@ -1,0 +1,80 @@
+"""`waypoint controller`: make waypoints of a cluster's Gateways."""
+
+from pathlib import Path
+
+import click
+
+from l4.command_line import Address, flag, operator_ports
+from waypoint.commands.parameters import FILE
+
+
+@click.group()
+def controller() -> None:
+    """Make and keep the waypoints of a cluster."""
+
+
+@controller.command("run", context_settings={"auto_envvar_prefix": "WAYPOINT_CONTROLLER"})
+@flag("--image", required=True, help="Image of waypoints.")
+@flag("--image-pull-policy", default="IfNotPresent", help="When nodes pull the image.")
+@flag("--ca-address", required=True, metavar="HOST:PORT", help="The authority that signs waypoints' certificates.")
+@flag("--cluster-id", default="Kubernetes", help="The cluster's name at the authority.")
+@flag("--trust-domain", default="cluster.local", envvar="TRUST_DOMAIN", help="Trust domain of the mesh.")
+@flag("--cluster-domain", default="cluster.local", help="Domain of the cluster's Services.")
+@flag("--controller-name", default="pywaypoint.dev/mesh-controller", help="GatewayClasses of this name are served.")
+@flag("--revision", default="default", help="Gateways with another label istio.io/rev are left alone.")
+@flag("--role", default="pywaypoint-waypoint", help="ClusterRole of waypoints; its ClusterRoleBinding has this name.")
+@flag("--lease", default="pywaypoint-controller", help="Lease by which one of several replicas leads.")
+@flag("--namespace", default="pywaypoint-system", envvar="POD_NAMESPACE", help="Namespace of the Lease.")
+@flag(
+    "--identity", default="", envvar="POD_NAME", help="This replica's name in the Lease; by default, host and number."
+)
+@flag(
+    "--kubeconfig", type=FILE, help="Kubeconfig; by default the pod's service account, or KUBECONFIG outside of pods."
+)
+@flag("--context", default="", help="Context of the kubeconfig; by default its current one.")
+@operator_ports
+def controller_run(
+    image: str,
+    image_pull_policy: str,
+    ca_address: str,
+    cluster_id: str,
+    trust_domain: str,
+    cluster_domain: str,
+    controller_name: str,
+    revision: str,
+    role: str,
+    lease: str,
+    namespace: str,
+    identity: str,
+    kubeconfig: Path | None,
+    context: str,
+    metrics: Address,
+    readiness: Address,
+    admin: Address,
+) -> None:
+    """Make a waypoint for each Gateway of a GatewayClass with the controller's name, and tell of it in the status.
+
+    Several replicas may run: one leads, the others stand by.
+    """
+    import os
+    import socket
+
+    from l4.admin import OperatorAddresses
+    from waypoint.controller.app import run
+    from waypoint.controller.options import ControllerOptions
+    from waypoint.controller.reconciling import Responsibility
+    from waypoint.controller.rendering import Installation
+
+    run(
+        ControllerOptions(
+            controller_name=controller_name,
+            installation=Installation(image, ca_address, image_pull_policy, cluster_id, trust_domain),
+            responsibility=Responsibility(revision, role, cluster_domain),
+            namespace=namespace,
+            lease=lease,
+            identity=identity or f"{socket.gethostname()}-{os.getpid()}",
+            addresses=OperatorAddresses(metrics=metrics, readiness=readiness, admin=admin),
+            kubeconfig=kubeconfig,
+            context=context,
+        )
+    )

@@ -1,0 +1,132 @@
+"""The controller's program: watches always, writes while it leads.
+
+A replica that stands by has read everything, so that it goes on at once when it becomes the leader. Ready means: the
+watches have listed all objects.
+"""
+
+import asyncio
+import logging
+import os
+
+from l4 import program, signals, version
+from l4.admin import OperatorPorts
+from l4.kubernetes import kubeconfig
+from l4.kubernetes.client import ApiClient, ApiError
+from l4.kubernetes.credentials import Credentials, CredentialsError, in_cluster
+from l4.kubernetes.lease import LeaderElection
+from l4.kubernetes.reflector import Reflector, Scope
+from l4.net.tasks import Tasks
+from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.process_log import ProcessLog
+from waypoint.controller.kinds import CONFIG_MAPS, GATEWAY_CLASSES, GATEWAYS, OWNED, ROLE_BINDINGS
+from waypoint.controller.options import ControllerOptions
+from waypoint.controller.queue import Queue
+from waypoint.controller.reconciling import Reconciler
+from waypoint.controller.store import Store
+
+log = logging.getLogger(__name__)
+
+_WORKERS = 4
+_CONCERN_SECONDS = 5.0
+_MANAGED = "gateway.istio.io/managed=istio.io-mesh-controller"
+
+
+class Controller:
+    """Create it inside its event loop."""
+
+    def __init__(self, options: ControllerOptions, credentials: Credentials) -> None:
+        self._options = options
+        self._client = ApiClient(credentials)
+        self._queue = Queue()
+        resources = (GATEWAY_CLASSES, GATEWAYS, CONFIG_MAPS, ROLE_BINDINGS, *OWNED.values())
+        self._store = Store(options.controller_name, resources, self._queue.add)
+        self._reconciler = Reconciler(self._client, self._store, options.installation, options.responsibility)
+        role = options.responsibility.role
+        self._reflectors = [
+            Reflector(self._client, GATEWAY_CLASSES, self._store),
+            Reflector(self._client, GATEWAYS, self._store),
+            Reflector(self._client, CONFIG_MAPS, self._store),
+            *(Reflector(self._client, it, self._store, Scope(label_selector=_MANAGED)) for it in OWNED.values()),
+            Reflector(self._client, ROLE_BINDINGS, self._store, Scope(field_selector=f"metadata.name={role}")),
+        ]
+        self._election = LeaderElection(self._client, options.namespace, options.lease, options.identity)
+        self._stopping = signals.Stopping()
+        self._metrics = MeshMetrics("controller", version.installed())
+        self._ports = OperatorPorts(self._metrics, {"objects"}, self._dump, self._stopping.begin)
+
+    async def run(self) -> None:
+        """Run until told to stop."""
+        signals.follow(self._stopping, None)
+        await self._ports.start(self._options.addresses)
+        tasks = Tasks(self._metrics.count_loop_failure, self._ports.readiness.concern)
+        for it in self._reflectors:
+            tasks.keep(f"following {it.resource}", it.run)
+        tasks.keep("telling of the objects' age", self._tell_concerns)
+        leading = asyncio.create_task(self._lead_when_listed())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([leading, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if leading.done():
+                leading.result()
+        finally:
+            leading.cancel()
+            stopping.cancel()
+            await asyncio.gather(leading, return_exceptions=True)
+            await tasks.close()
+            await self._ports.close()
+            await self._client.close()
+
+    async def _lead_when_listed(self) -> None:
+        """Whoever leads has read all: what isn't known yet must not be taken for missing."""
+        await self._store.wait()
+        self._ports.readiness.done("objects")
+        await self._election.run(self._lead)
+
+    async def _lead(self) -> None:
+        self._store.look_at_all()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_WORKERS):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            async with self._queue.next() as key:
+                try:
+                    is_well = await self._reconciler.reconcile(key)
+                except ApiError as error:
+                    pause = self._queue.failed(key)
+                    log.warning("%s/%s is looked at again in %g s: %s", *key, pause, error)
+                except Exception:
+                    log.exception("%s/%s cannot be reconciled, and is tried again", *key)
+                    self._queue.failed(key)
+                else:
+                    if is_well:
+                        self._queue.well(key)
+                    else:
+                        self._queue.failed(key)
+
+    async def _tell_concerns(self) -> None:
+        while True:
+            for it in self._reflectors:
+                self._ports.readiness.concern(str(it.resource), f"{it.resource}: {it.failure}" if it.failure else "")
+            await asyncio.sleep(_CONCERN_SECONDS)
+
+    async def _dump(self) -> object:
+        gateways = sorted(f"{key.namespace}/{key.name}" for key in self._store.gateways)
+        return {"leader": self._election.is_leader, "gateways": gateways}
+
+
+def run(options: ControllerOptions) -> None:
+    async def serve(process_log: ProcessLog) -> None:
+        await Controller(options, _credentials(options)).run()
+
+    program.run("waypoint controller", serve, CredentialsError)
+
+
+def _credentials(options: ControllerOptions) -> Credentials:
+    """Raises CredentialsError."""
+    environment = dict(os.environ)
+    is_in_pod = "KUBERNETES_SERVICE_HOST" in environment
+    if is_in_pod and options.kubeconfig is None and not options.context:
+        return in_cluster(environment)
+    return kubeconfig.load(options.kubeconfig, options.context, environment)

@@ -1,0 +1,60 @@
+"""Which Gateways are to be looked at, each once, however often it was named; again later after a failure."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from l4.kubernetes.reflector import Key
+
+FIRST_PAUSE_SECONDS = 0.5
+MAX_PAUSE_SECONDS = 60.0
+
+
+class Queue:
+    """Bounded by the number of keys. `next` gives a key to one worker at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Key, None] = {}
+        self._taken: set[Key] = set()
+        self._pauses: dict[Key, float] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._is_changed = asyncio.Event()
+
+    def add(self, key: Key) -> None:
+        self._waiting[key] = None
+        self._is_changed.set()
+
+    @asynccontextmanager
+    async def next(self) -> AsyncIterator[Key]:
+        """The key that waits longest; it may be added again meanwhile."""
+        key = await self._take()
+        self._taken.add(key)
+        try:
+            yield key
+        finally:
+            self._taken.discard(key)
+            self._is_changed.set()
+
+    def well(self, key: Key) -> None:
+        """Forget failures."""
+        self._pauses.pop(key, None)
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+
+    def failed(self, key: Key) -> float:
+        """Look again after a pause, which is returned."""
+        pause = self._pauses.get(key, FIRST_PAUSE_SECONDS)
+        self._pauses[key] = min(2 * pause, MAX_PAUSE_SECONDS)
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        self._timers[key] = asyncio.get_running_loop().call_later(pause, self.add, key)
+        return pause
+
+    async def _take(self) -> Key:
+        while True:
+            key = next((it for it in self._waiting if it not in self._taken), None)
+            if key is not None:
+                del self._waiting[key]
+                return key
+            self._is_changed.clear()
+            await self._is_changed.wait()

@@ -110,16 +110,56 @@ def overlay(name: str, **parts: object) -> dict[str, Any]:
     }
 
 
+def rule(group: str, resources: str, verbs: str, *names: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split()}
+    return {**made, "resourceNames": list(names)} if names else made
+
+
+MAY = [
+    rule("gateway.networking.k8s.io", "gatewayclasses gateways", "get list watch"),
+    rule("gateway.networking.k8s.io", "gatewayclasses/status gateways/status", "patch"),
+    rule("", "configmaps", "get list watch"),
+    rule("", "serviceaccounts services", "get list watch create patch"),
+    rule("apps", "deployments", "get list watch create patch"),
+    rule("autoscaling", "horizontalpodautoscalers", "get list watch create patch"),
+    rule("policy", "poddisruptionbudgets", "get list watch create patch"),
+    rule("rbac.authorization.k8s.io", "clusterrolebindings", "create"),
+    rule("rbac.authorization.k8s.io", "clusterrolebindings", "get list watch patch", ROLE),
+    rule("rbac.authorization.k8s.io", "clusterroles", "bind", ROLE),
+    rule("coordination.k8s.io", "leases", "get create patch"),
+]
+"""All that the controller needs. The Lease alone is in its own namespace."""
+
+
+def service_account(folder: Path) -> Path:
+    """A kubeconfig with which no more than this can be done."""
+    rbac = {"apiVersion": "rbac.authorization.k8s.io/v1"}
+    account = {"kind": "ServiceAccount", "name": "controller", "namespace": NAMESPACE}
+    metadata = {"name": f"{ROLE}-controller"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": metadata["name"]}
+    apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "controller", "namespace": NAMESPACE}},
+        {**rbac, "kind": "ClusterRole", "metadata": metadata, "rules": MAY},
+        {**rbac, "kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": reference, "subjects": [account]},
+    )
+    content = yaml.safe_load(KUBECONFIG.read_text())
+    token = kubectl("create", "token", "controller", "-n", NAMESPACE, "--duration=1h").strip()
+    content["users"][0]["user"] = {"token": token}
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 class Process:
     """One controller."""
 
-    def __init__(self, identity: str, log: Path) -> None:
+    def __init__(self, identity: str, log: Path, kubeconfig: Path) -> None:
         self.identity = identity
         self.log = log
         command = [
             sys.executable, "-m", "waypoint", "controller", "run", f"--image={IMAGE}", "--image-pull-policy=Never",
             "--ca-address=127.0.0.1:15012", f"--controller-name={CONTROLLER}", f"--role={ROLE}",
-            f"--namespace={NAMESPACE}", f"--identity={identity}", f"--kubeconfig={KUBECONFIG}",
+            f"--namespace={NAMESPACE}", f"--identity={identity}", f"--kubeconfig={kubeconfig}",
             "--metrics=127.0.0.1:0", "--readiness=127.0.0.1:0", "--admin=127.0.0.1:0",
         ]  # fmt: skip
         environment = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"}
@@ -158,12 +198,14 @@ def namespace() -> Iterator[None]:
     yield
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     kubectl("delete", "gatewayclass", CLASS)
-    kubectl("delete", "clusterrolebinding", ROLE, "--ignore-not-found")
+    kubectl("delete", "clusterrolebinding", ROLE, f"{ROLE}-controller", "--ignore-not-found")
+    kubectl("delete", "clusterrole", f"{ROLE}-controller", "--ignore-not-found")
 
 
 @pytest.fixture(scope="module")
 def controller(namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    process = Process("first", tmp_path_factory.mktemp("controller") / "first.log")
+    folder = tmp_path_factory.mktemp("controller")
+    process = Process("first", folder / "first.log", service_account(folder))
     until(process.leads)
     yield process
     process.end()
@@ -178,6 +220,7 @@ def test_a_gateway_is_programmed_once_a_replica_is_ready(controller: Process) ->
 
     assert seen["status"] == "False"
     assert get("deployment", "whole")["status"]["readyReplicas"] >= 1
+    assert get("deployment", "whole")["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
     found = get("gateway", "whole")
     ip = get("service", "whole")["spec"]["clusterIP"]
     assert found["status"]["addresses"] == [
@@ -328,7 +371,7 @@ def test_the_objects_go_with_the_gateway(controller: Process) -> None:
 
 
 def test_one_of_two_leads_and_the_other_takes_over(controller: Process, tmp_path: Path) -> None:
-    second = Process("second", tmp_path / "second.log")
+    second = Process("second", tmp_path / "second.log", service_account(tmp_path))
     try:
         time.sleep(5)
         assert not second.leads()

@@ -92,8 +92,15 @@ def _contains(live: Any, wanted: Any) -> bool:
             return not wanted and live is None
         return all(_contains(live.get(name), value) for name, value in wanted.items())
     if isinstance(wanted, list) and any(isinstance(it, dict) for it in wanted):
-        return isinstance(live, list) and all(any(_contains(its, it) for its in live) for it in wanted)
+        return isinstance(live, list) and all(_contains_item(live, it, index) for index, it in enumerate(wanted))
     return bool(live == wanted) or _is_same_quantity(live, wanted)
+
+
+def _contains_item(live: list[Any], item: Any, index: int) -> bool:
+    """It is most often at the same place, which spares looking through long lists."""
+    if index < len(live) and _contains(live[index], item):
+        return True
+    return any(_contains(its, item) for its in live)
 
 
 def _owns(fields: Fields, wanted: Any, live: Any) -> bool:

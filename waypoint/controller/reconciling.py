@@ -30,9 +30,8 @@ from waypoint.controller.store import CLUSTER, Store
 
 log = logging.getLogger(__name__)
 
-_REFUSALS = (400, 403, 404, 413, 415, 422, 500)
-"""Answers that tell of the object: a condition has them. After all others, the API server is asked again. Values of a
-wrong type are answered with 500 by server-side apply."""
+_REFUSALS = (400, 403, 404, 413, 415, 422)
+"""Answers that tell of the object: a condition has them. After all others, the API server is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,8 @@ class Reconciler:
     async def reconcile(self, key: Key) -> bool:
         """Whether all is as wanted, as far as it is in the controller's hands. Raises ApiError."""
         if key == CLUSTER:
-            await self._bind()
             await self._accept_classes()
+            await self._bind()
             return True
         gateway = self._store.gateways.get(key)
         if gateway is None or not self._is_ours(gateway):
@@ -103,7 +102,7 @@ class Reconciler:
                 try:
                     problems += await self._make_object(key, gateway, wanted, part)
                 except (ApiError, NotOurs) as error:
-                    if isinstance(error, ApiError) and error.code not in _REFUSALS:
+                    if isinstance(error, ApiError) and not _is_refusal(error):
                         raise
                     failures.append(f"{kind}: {_sentence(error)}")
         outcome = status.Outcome(
@@ -134,13 +133,21 @@ class Reconciler:
             live = await read(self._client, resource, *key)
             if live is not None and not _is_owned(live, gateway):
                 raise NotOurs(f"{resource.kind} {key.namespace}/{key.name} exists and is not this Gateway's")
+        if live is None and resource == DEPLOYMENTS and part is not None and "spec" in part:
+            # Its first pods are to be those of the overlay.
+            paused = {**wanted, "spec": {**wanted["spec"], "paused": True}}
+            made = await apply(self._client, resource, paused, live)
+            refusals = await self._overlay(resource, part, made)
+            await apply(self._client, resource, wanted, await read(self._client, resource, *key))
+            return refusals
         made = await apply(self._client, resource, wanted, live)
-        if part is None:
-            return []
+        return [] if part is None else await self._overlay(resource, part, made)
+
+    async def _overlay(self, resource: ResourceType, part: Object, made: Object) -> list[str]:
         try:
             await overlay(self._client, resource, part, made)
         except ApiError as error:
-            if error.code not in _REFUSALS:
+            if not _is_refusal(error):
                 raise
             return [f"the overlay of the {resource.kind} is refused: {_sentence(error)}"]
         return []
@@ -166,6 +173,11 @@ class Reconciler:
 def _is_owned(live: Mapping[str, Any], gateway: Gateway) -> bool:
     references = live["metadata"].get("ownerReferences") or ()
     return any(it.get("uid") == gateway.metadata.uid for it in references)
+
+
+def _is_refusal(error: ApiError) -> bool:
+    """Server-side apply answers with 500 for a field that doesn't exist, or a value of another type."""
+    return error.code in _REFUSALS or (error.code == 500 and "typed patch" in str(error))
 
 
 def _sentence(error: Exception) -> str:

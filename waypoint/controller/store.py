@@ -100,9 +100,10 @@ class Store:
             self._classes[key.name] = class_decoder.decode(object)
             self.look_at_all()
         elif resource == GATEWAYS:
-            self.gateways[key] = gateway_decoder.decode(object)
+            known, self.gateways[key] = self.gateways.get(key), gateway_decoder.decode(object)
             self._look_again(key)
-            self._look_again(CLUSTER)
+            if known is None or (known.metadata, known.spec) != (self.gateways[key].metadata, self.gateways[key].spec):
+                self._look_again(CLUSTER)
         elif resource == CONFIG_MAPS:
             self._take_config_map(key, config_map_decoder.decode(object))
         else:

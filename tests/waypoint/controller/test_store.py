@@ -47,6 +47,7 @@ def test_an_object_is_looked_at_with_its_gateway() -> None:
     told = Told()
 
     assert told.gateway() == [FRONT, CLUSTER]
+    assert told.gateway() == [FRONT], "its status alone is new"
     assert told.take(DEPLOYMENTS, FRONT, spec={}) == [FRONT]
     assert told.store.live(DEPLOYMENTS, FRONT) is not None
     told.store.gone(DEPLOYMENTS, FRONT)

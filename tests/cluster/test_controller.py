@@ -278,7 +278,8 @@ def test_nothing_is_written_while_nothing_changes(controller: Process) -> None:
 
 
 def test_an_overlay_comes_before_ours_and_goes_when_it_is_taken_back(controller: Process) -> None:
-    more = {"spec": {"template": {"spec": {"priorityClassName": "system-cluster-critical"}}, "minReadySeconds": 1}}
+    pod = {"priorityClassName": "system-cluster-critical", "containers": [{"name": "waypoint", "image": "mine:1"}]}
+    more = {"spec": {"template": {"spec": pod}, "minReadySeconds": 1}}
     apply(
         overlay("mine", deployment=more, service={"metadata": {"annotations": {"team": "a"}}}), overlaid("over", "mine")
     )
@@ -290,7 +291,9 @@ def test_an_overlay_comes_before_ours_and_goes_when_it_is_taken_back(controller:
 
     until(lambda: get("deployment", "over")["spec"]["revisionHistoryLimit"] == 3)
     until(lambda: get("deployment", "over")["spec"]["minReadySeconds"] == 5)
-    assert "priorityClassName" not in get("deployment", "over")["spec"]["template"]["spec"]
+    until(lambda: "priorityClassName" not in get("deployment", "over")["spec"]["template"]["spec"])
+    assert get("deployment", "over")["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+    assert condition("over", "Accepted")["status"] == "True"
     until(lambda: "team" not in get("service", "over")["metadata"]["annotations"])
 
 

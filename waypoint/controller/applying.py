@@ -34,9 +34,17 @@ async def read(client: ApiClient, resource: ResourceType, namespace: str, name: 
     return content
 
 
-async def apply(client: ApiClient, resource: ResourceType, wanted: Object, live: Mapping[str, Any] | None) -> Object:
-    """Returns the object as it is then. Raises ApiError."""
-    left = without_others(wanted, live or {}, [FIELD_MANAGER])
+async def apply(
+    client: ApiClient,
+    resource: ResourceType,
+    wanted: Object,
+    live: Mapping[str, Any] | None,
+    part: Object | None = None,
+) -> Object:
+    """Returns the object as it is then. Fields that leave the overlay's `part` are taken back first: without its image,
+    a container would be invalid. Raises ApiError."""
+    parts = {} if part is None else {OVERLAY_MANAGER: part}
+    left = without_others(wanted, live or {}, [FIELD_MANAGER], parts)
     if live is not None and is_applied(left, live, FIELD_MANAGER):
         return dict(live)
     try:
@@ -44,7 +52,7 @@ async def apply(client: ApiClient, resource: ResourceType, wanted: Object, live:
     except ApiError as error:
         if error.code != 409:
             raise
-    return await _force(client, resource, wanted, FIELD_MANAGER, [FIELD_MANAGER])
+    return await _force(client, resource, wanted, FIELD_MANAGER, [FIELD_MANAGER], parts)
 
 
 async def overlay(client: ApiClient, resource: ResourceType, part: Object, live: Mapping[str, Any]) -> None:
@@ -53,17 +61,22 @@ async def overlay(client: ApiClient, resource: ResourceType, part: Object, live:
     if has_nothing and not applied_by(live, OVERLAY_MANAGER):
         return
     if not is_applied(without_others(part, live, _OURS), live, OVERLAY_MANAGER):
-        await _force(client, resource, part, OVERLAY_MANAGER, _OURS)
+        await _force(client, resource, part, OVERLAY_MANAGER, _OURS, {})
 
 
 async def _force(
-    client: ApiClient, resource: ResourceType, wanted: Object, manager: str, ours: Iterable[str]
+    client: ApiClient,
+    resource: ResourceType,
+    wanted: Object,
+    manager: str,
+    ours: Iterable[str],
+    parts: Mapping[str, Object],
 ) -> Object:
     for attempt in range(1, _ATTEMPTS + 1):
         fresh = await read(client, resource, _namespace(wanted), wanted["metadata"]["name"])
         if fresh is None:
             raise ApiError(409, "Conflict", f"{_path(resource, wanted)}: the object was deleted meanwhile")
-        left = without_others(wanted, fresh, ours)
+        left = without_others(wanted, fresh, ours, parts)
         left["metadata"] = {**left["metadata"], "resourceVersion": fresh["metadata"]["resourceVersion"]}
         try:
             return _content(await client.apply(_path(resource, wanted), left, manager=manager, force=True))

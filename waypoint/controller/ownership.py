@@ -30,12 +30,19 @@ def applied_by(live: Mapping[str, Any], manager: str) -> Fields:
     return next((fields for name, fields in _appliers(live) if name == manager), {})
 
 
-def without_others(wanted: dict[str, Any], live: Mapping[str, Any], managers: Iterable[str]) -> dict[str, Any]:
-    """`wanted` without fields that others than `managers` own by server-side apply."""
+def without_others(
+    wanted: dict[str, Any],
+    live: Mapping[str, Any],
+    managers: Iterable[str],
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """`wanted` without fields that others than `managers` own by server-side apply. Of a manager in `parts`, only the
+    fields that its part still has count: it is about to give the others back."""
     ours = set(managers)
     for name, fields in _appliers(live):
         if name not in ours:
-            wanted = _without(wanted, fields)
+            part = (parts or {}).get(name)
+            wanted = _without(wanted, fields if part is None else _still_in(part, fields))
     return wanted
 
 
@@ -70,6 +77,23 @@ def _without(wanted: dict[str, Any], fields: Fields) -> dict[str, Any]:
         else:
             kept[name] = value
     return kept
+
+
+def _still_in(part: Any, fields: Fields) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, inner in fields.items():
+        sort, _, rest = name.partition(":")
+        if sort == "f":
+            if isinstance(part, dict) and rest in part:
+                kept[name] = _still_in(part[rest], inner)
+        elif sort == "k":
+            keys = json.loads(rest)
+            item = next((it for it in part if _has(it, keys)), None) if isinstance(part, list) else None
+            if item is not None:
+                kept[name] = _still_in({**keys, **item}, inner)
+        else:
+            kept[name] = inner
+    return kept if kept or not fields else {".": {}}  # nothing but itself: no leaf
 
 
 def _item_without(item: Any, fields: Fields) -> Any:

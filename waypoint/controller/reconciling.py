@@ -138,9 +138,9 @@ class Reconciler:
             paused = {**wanted, "spec": {**wanted["spec"], "paused": True}}
             made = await apply(self._client, resource, paused, live)
             refusals = await self._overlay(resource, part, made)
-            await apply(self._client, resource, wanted, await read(self._client, resource, *key))
+            await apply(self._client, resource, wanted, await read(self._client, resource, *key), part)
             return refusals
-        made = await apply(self._client, resource, wanted, live)
+        made = await apply(self._client, resource, wanted, live, part)
         return [] if part is None else await self._overlay(resource, part, made)
 
     async def _overlay(self, resource: ResourceType, part: Object, made: Object) -> list[str]:

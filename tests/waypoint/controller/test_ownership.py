@@ -37,6 +37,17 @@ def test_what_was_edited_or_is_ours_is_kept() -> None:
     assert without_others(wanted, live({}, (OURS, fields)), [OURS]) == wanted
 
 
+def test_what_leaves_an_overlay_is_taken_back() -> None:
+    wanted = {"size": 1, "time": 2, "containers": [{"name": "a", "image": "x", "args": ["b"]}]}
+    theirs = {"f:size": {}, "f:time": {}, "f:containers": {ITEM: {".": {}, "f:image": {}, "f:args": {}}}}
+    part = {"time": 9, "containers": [{"name": "a", "args": []}]}
+
+    left = without_others(wanted, live({}, (THEIRS, theirs)), [OURS], {THEIRS: part})
+
+    assert left == {"size": 1, "containers": [{"name": "a", "image": "x"}]}
+    assert without_others(wanted, live({}, (THEIRS, theirs)), [OURS], {THEIRS: {}}) == wanted
+
+
 WANTED = {"spec": {"size": 1, "containers": [{"name": "a", "cpu": "1000m"}], "list": [{"x": 1}]}}
 THERE = {"spec": {"size": 1, "more": 2, "containers": [{"name": "a", "cpu": "1", "b": 1}], "list": [{"x": 1, "y": 0}]}}
 FIELDS = {"f:spec": {"f:size": {}, "f:containers": {ITEM: {".": {}, "f:name": {}, "f:cpu": {}}}, "f:list": {}}}

@@ -52,7 +52,7 @@ def controller_run(
     readiness: Address,
     admin: Address,
 ) -> None:
-    """Make a waypoint for each Gateway of a GatewayClass with the controller's name, and tell of it in the status.
+    """Make a waypoint for each Gateway of a GatewayClass with the controller's name, and write its status.
 
     Several replicas may run: one leads, the others stand by.
     """

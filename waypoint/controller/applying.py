@@ -1,7 +1,7 @@
 """Server-side apply of whole objects and of overlays, only when something differs.
 
-Ours never take a field from somebody else who applies it. A field that was edited is put right, by force, but only in
-the very version of the object in which nobody else applied it.
+The controller never takes a field from another manager that applies it. It restores an edited field by force, but only
+in the very version of the object that it has read, so that no new owner is overlooked.
 """
 
 import json
@@ -56,7 +56,7 @@ async def apply(
 
 
 async def overlay(client: ApiClient, resource: ResourceType, part: Object, live: Mapping[str, Any]) -> None:
-    """Applies a part over the object; one that is empty takes the fields of before back. Raises ApiError."""
+    """Applies a part over the object; an empty part gives all fields back. Raises ApiError."""
     has_nothing = part.keys() <= {"apiVersion", "kind", "metadata"} and part["metadata"].keys() <= {"namespace", "name"}
     if has_nothing and not applied_by(live, OVERLAY_MANAGER):
         return

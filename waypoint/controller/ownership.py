@@ -1,7 +1,7 @@
-"""Who owns which fields of an object (`metadata.managedFields`), and what an application would change.
+"""The owners of an object's fields (`metadata.managedFields`), and whether applying would change the object.
 
-Somebody who applies fields by server-side apply owns them on purpose: they are left out of what we apply. Somebody who
-edits a field of ours takes it, too, but doesn't claim it: it is put right.
+A manager that applies fields by server-side apply owns them on purpose, so the controller leaves them out of what it
+applies. An edit takes ownership too, but claims nothing: the controller restores the field.
 https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
 

@@ -1,4 +1,4 @@
-"""Which Gateways are to be looked at, each once, however often it was named; again later after a failure."""
+"""The queue of Gateways to reconcile: each is in it once, and comes again after a pause when it failed."""
 
 import asyncio
 from collections.abc import AsyncIterator

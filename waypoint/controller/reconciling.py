@@ -1,6 +1,6 @@
-"""Makes the cluster's objects what one Gateway wants, and tells of it in the Gateway's status.
+"""Applies the objects of one Gateway, and writes the Gateway's status.
 
-Each object is applied for itself: what the API server refuses becomes part of a condition, and the rest goes on.
+Objects are independent: a refusal by the API server becomes part of a condition, and the other objects are applied.
 """
 
 import logging

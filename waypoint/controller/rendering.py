@@ -1,4 +1,4 @@
-"""The objects of one waypoint: what a Gateway of our class becomes. Pure: the same Gateway gives the same objects.
+"""The objects of one waypoint, made from its Gateway. Pure: the same Gateway gives the same objects.
 
 All are named like the Gateway and owned by it, so that they go when it goes. Pods carry the labels by which Istio's
 control plane, Kiali and Grafana know a waypoint.

@@ -1,6 +1,6 @@
-"""The status of a GatewayClass and of a Gateway, from what was applied and what the cluster says of it. Pure.
+"""The status of a GatewayClass and of a Gateway, computed from the outcome of applying and the live objects. Pure.
 
-Addresses are told once the first replica is ready, and kept from then on: whoever finds an address sends traffic there.
+A Gateway gets its addresses when the first replica is ready, and keeps them: ztunnels send traffic there from then on.
 A condition keeps its `lastTransitionTime` as long as its status stays.
 """
 
@@ -17,8 +17,8 @@ Given = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a Gateway. `problems` are of its parameters, `failures` of its objects; `service` and `deployment`
-    are the cluster's."""
+    """The result for one Gateway. `problems` concern its parameters, `failures` its objects. `service` and `deployment`
+    are live objects."""
 
     problems: Sequence[str] = ()
     failures: Sequence[str] = ()
@@ -142,7 +142,7 @@ def _status(condition: Condition) -> str:
 
 
 def _has_all(known: Sequence[Given], conditions: Sequence[Given]) -> bool:
-    """Others' conditions are none of our business."""
+    """Conditions of other controllers are ignored."""
     return all(it in known for it in conditions)
 
 

@@ -1,4 +1,4 @@
-"""What the watches tell, by name, and which Gateways are to be looked at again because of it."""
+"""The objects that the watches report, by name. Each change queues the Gateways that it concerns."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ CLUSTER = Key("", "")
 
 
 class Store:
-    """A listener of all reflectors, which are of `resources`. `look_again` is told of Gateways and of CLUSTER."""
+    """Listens to the reflectors of all `resources`. `look_again` gets the key of a Gateway, or CLUSTER."""
 
     def __init__(
         self, controller_name: str, resources: Iterable[ResourceType], look_again: Callable[[Key], None]
@@ -92,7 +92,7 @@ class Store:
         return self._all_listed.is_set()
 
     async def wait(self) -> None:
-        """Until all objects of all kinds were told of."""
+        """Wait until all objects of all kinds are known."""
         await self._all_listed.wait()
 
     def _take(self, resource: ResourceType, key: Key, object: msgspec.Raw) -> None:

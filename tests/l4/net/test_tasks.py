@@ -123,6 +123,7 @@ _OWNERS = {
     "l4/net/visits.py": "visits, which end in time",
     "l4/node/announcer.py": "two waits, of which the first ends both",
     "l4/ztunnel/node.py": "connections",
+    "waypoint/controller/app.py": "leading, whose end ends the program",
     "waypoint/mesh/supervisor.py": "a task group",
     "waypoint/mesh/up.py": "a task group",
 }

@@ -12,6 +12,7 @@ from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Change, Resource, Resources
 from l4.discovery.endpoints import ServiceEndpoints, ServiceName, is_bare, tcp
 from l4.discovery.entries import Entries
+from l4.discovery.label_names import TRAFFIC_DISTRIBUTION
 from l4.discovery.members import Member, Members, MovedMember
 from l4.discovery.mesh import Mesh
 from l4.discovery.objects import (
@@ -30,7 +31,6 @@ from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
 from l4.discovery.waypoints import Bindings
 from l4.discovery.workload import Service, ServicePort, Workload
 
-_DISTRIBUTION = "networking.istio.io/traffic-distribution"
 _FOLLOWED = (NodeObject, Pod, WorkloadEntry, ServiceObject, EndpointSlice, Endpoints)
 """Processed in this order, because later kinds depend on earlier ones."""
 READ = frozenset({*_FOLLOWED, NamespaceObject, Gateway, GatewayClass, ServiceEntry})
@@ -322,7 +322,7 @@ class Index:
             endpoints=self._endpoints.of(resource.value),
             waypoint=self._bindings.of_service(resource),
             names=self._endpoints.names(resource.value),
-            traffic_distribution=meta.annotations.get(_DISTRIBUTION, "") or spec.traffic_distribution,
+            traffic_distribution=meta.annotations.get(TRAFFIC_DISTRIBUTION, "") or spec.traffic_distribution,
         )
 
 

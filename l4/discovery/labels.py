@@ -6,14 +6,14 @@ Names and precedence are istiod's.
 import re
 from collections.abc import Iterable, Mapping
 
-from l4.discovery.label_names import REDIRECTION, TUNNEL, XFCC_INCLUDES_CLIENT
+from l4.discovery.label_names import CANONICAL_NAME, CANONICAL_REVISION, REDIRECTION, TUNNEL, XFCC_INCLUDES_CLIENT
 from l4.discovery.objects import Metadata, OwnerReference
 from l4.discovery.workload import TunnelProtocol
 
 _WORKLOAD_NAME = "service.istio.io/workload-name"
 _REGISTRATION_GROUP = "istio.io/autoRegistrationGroup"
-_CANONICAL_NAMES = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-_CANONICAL_REVISIONS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
+_CANONICAL_NAMES = (CANONICAL_NAME, "app.kubernetes.io/name", "app")
+_CANONICAL_REVISIONS = (CANONICAL_REVISION, "app.kubernetes.io/version", "version")
 _RUN_OF_CRON_JOB = re.compile(r"(.+)-\d{8,10}", re.ASCII).fullmatch
 _TEMPLATE_HASHES = ("pod-template-hash", "rollouts-pod-template-hash")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4.discovery.label_names import DATAPLANE_MODE, MANAGED
 from l4.net.network import CommandFailed, Network
 from l4.node import namespaces, rules
 from l4.node.announcer import Announced, Announcer
@@ -21,8 +22,6 @@ _RETRY_SECONDS = 1.0
 """How long a pod waits whose first process has not started, or whose rules could not be changed."""
 _LOOK_SECONDS = 10.0
 """How often to look whether pods have new network namespaces."""
-
-DATAPLANE_MODE = "istio.io/dataplane-mode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class NodePod:
 
 def is_wanted(labels: Mapping[str, str], namespace_labels: Mapping[str, str], *, is_host_network: bool) -> bool:
     """Whether a pod's labels, or those of its namespace, ask for redirection. Waypoints accept HBONE themselves."""
-    if is_host_network or "gateway.istio.io/managed" in labels:
+    if is_host_network or MANAGED in labels:
         return False
     return labels.get(DATAPLANE_MODE, namespace_labels.get(DATAPLANE_MODE)) == "ambient"
 

@@ -7,13 +7,13 @@ import asyncio
 import logging
 from random import uniform
 
+from l4.discovery.label_names import REDIRECTION
 from l4.kubernetes.client import ApiClient, ApiError, ResourceType
 from l4.node.agent import NodePod
 
 log = logging.getLogger(__name__)
 
 PODS = ResourceType("", "v1", "pods", "Pod")
-ANNOTATION = "ambient.istio.io/redirection"
 RETRY_SECONDS = 2.0
 
 
@@ -48,7 +48,7 @@ class Annotating:
                 self._failure = ""
 
     async def _write(self, namespace: str, name: str, is_redirected: bool) -> None:
-        change = {"metadata": {"annotations": {ANNOTATION: "enabled" if is_redirected else None}}}
+        change = {"metadata": {"annotations": {REDIRECTION: "enabled" if is_redirected else None}}}
         try:
             await self._client.merge(PODS.path(namespace, name), change)
         except ApiError as error:

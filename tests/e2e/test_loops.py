@@ -45,7 +45,7 @@ spec: {targetRefs: [{kind: Service, group: "", name: app}], action: DENY, rules:
 """
 
 
-LOOPS = vital_loops("waypoint")
+LOOPS = vital_loops("waypoint") - vital_loops("waypoint/controller")
 
 
 async def ask(it: WaypointProcess, token: str = "") -> str:

@@ -8,6 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from l4.discovery.label_names import (
+    CANONICAL_NAME,
+    CANONICAL_REVISION,
+    DATAPLANE_MODE,
+    HOSTNAME,
+    MANAGED,
+    TRAFFIC_DISTRIBUTION,
+    ZONE,
+)
 from waypoint.controller.kinds import OWNED
 
 GATEWAY_API = "gateway.networking.k8s.io"
@@ -81,7 +90,7 @@ def _labels(waypoint: Waypoint) -> dict[str, str]:
     return {
         GATEWAY_NAME: waypoint.name,
         GATEWAY_CLASS: waypoint.class_name,
-        "gateway.istio.io/managed": "istio.io-mesh-controller",
+        MANAGED: "istio.io-mesh-controller",
     }
 
 
@@ -92,17 +101,17 @@ def _service(waypoint: Waypoint) -> Object:
     ]
     spec = {"type": "ClusterIP", "selector": {GATEWAY_NAME: waypoint.name}, "ports": ports}
     made = _object("Service", waypoint, spec={**spec, "ipFamilyPolicy": "PreferDualStack"})
-    made["metadata"]["annotations"]["networking.istio.io/traffic-distribution"] = "PreferClose"
+    made["metadata"]["annotations"][TRAFFIC_DISTRIBUTION] = "PreferClose"
     return made
 
 
 def _deployment(waypoint: Waypoint, installation: Installation) -> Object:
     template_labels = {
         **_labels(waypoint),
-        "istio.io/dataplane-mode": "none",
+        DATAPLANE_MODE: "none",
         "sidecar.istio.io/inject": "false",
-        "service.istio.io/canonical-name": waypoint.name,
-        "service.istio.io/canonical-revision": "latest",
+        CANONICAL_NAME: waypoint.name,
+        CANONICAL_REVISION: "latest",
         **waypoint.labels,
     }
     scrape = {
@@ -134,7 +143,7 @@ def _pod(waypoint: Waypoint, installation: Installation) -> Object:
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": {GATEWAY_NAME: waypoint.name}},
         }
-        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        for key in (ZONE, HOSTNAME)
     ]
     token = {"audience": "istio-ca", "expirationSeconds": _TOKEN_SECONDS, "path": "istio-token"}
     return {

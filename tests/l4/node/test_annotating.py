@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
+from l4.discovery.label_names import REDIRECTION
 from l4.kubernetes.client import ApiClient
 from l4.kubernetes.credentials import Credentials, Secrets, Trust
 from l4.node import annotating
 from l4.node.agent import NodePod
-from l4.node.annotating import ANNOTATION, Annotating
+from l4.node.annotating import Annotating
 from tests.kit.aio import run
 from tests.kit.kubernetes_server import KubernetesServer, kubernetes_server
 from tests.kit.mesh import settled
@@ -20,7 +21,7 @@ GONE = NodePod(uid="2", name="gone", namespace="default", account="app", ips=("1
 
 
 def annotation(server: KubernetesServer) -> object:
-    return server.objects[PATH]["metadata"].get("annotations", {}).get(ANNOTATION)
+    return server.objects[PATH]["metadata"].get("annotations", {}).get(REDIRECTION)
 
 
 def test_the_annotation_follows_the_redirection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from l4.config.documents import Problem
-from l4.discovery.label_names import NETWORK, REGION, SUBZONE, ZONE
+from l4.discovery.label_names import HOSTNAME, NETWORK, REGION, SUBZONE, ZONE
 from l4.discovery.registry import Registry
 from l4.discovery.waypoints import serves
 from l4.discovery.workload import Service, Workload
@@ -28,12 +28,11 @@ from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.destination_rule import Policy
 from waypoint.config.istio.traffic_policy import LocalityLb
 
-_NODE = "kubernetes.io/hostname"
 _SAME_ZONE = (NETWORK, REGION, ZONE)
 _DISTRIBUTIONS = {
     "PreferClose": _SAME_ZONE,
     "PreferSameZone": _SAME_ZONE,
-    "PreferSameNode": (*_SAME_ZONE, SUBZONE, _NODE),
+    "PreferSameNode": (*_SAME_ZONE, SUBZONE, HOSTNAME),
 }
 
 Ranking = Callable[[Workload], Rank | None]
@@ -127,7 +126,7 @@ def _pods(registry: Registry, gateway: tuple[str, str]) -> Iterator[Workload]:
 def _labels(workload: Workload) -> dict[str, str]:
     """Return the workload's labels with its locality."""
     region, zone, subzone = parse_locality(workload.locality)
-    places = {NETWORK: workload.network, REGION: region, ZONE: zone, SUBZONE: subzone, _NODE: workload.node}
+    places = {NETWORK: workload.network, REGION: region, ZONE: zone, SUBZONE: subzone, HOSTNAME: workload.node}
     return {**workload.labels, **places}
 
 

@@ -1,10 +1,11 @@
 """Says at each Pod object whether the pod is redirected: the annotation `ambient.istio.io/redirection`.
 
-Ztunnels of other nodes send to a pod through a tunnel only where it stands.
+Ztunnels of other nodes send to a pod through a tunnel only if its annotation says that it is redirected.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from random import uniform
 
 from l4.discovery.label_names import REDIRECTION
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 PODS = ResourceType("", "v1", "pods", "Pod")
 RETRY_SECONDS = 2.0
+_GONE = (404, 409)
+"""The pod was deleted, or another pod has its name."""
 
 
 class Annotating:
@@ -22,40 +25,42 @@ class Annotating:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
-        self._wanted: dict[tuple[str, str], bool] = {}
+        self._wanted: dict[str, tuple[NodePod, bool]] = {}
         self._woken = asyncio.Event()
-        self._failure = ""
 
     def redirected(self, pod: NodePod, is_redirected: bool) -> None:
-        self._wanted[pod.namespace, pod.name] = is_redirected
+        self._wanted[pod.uid] = pod, is_redirected
         self._woken.set()
 
-    async def follow(self) -> None:
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def follow(self, concern: Callable[[str], None]) -> None:
+        """Write until cancelled. `concern` receives a sentence while an annotation is missing, else an empty text."""
+        told = ""
         while True:
             await self._woken.wait()
             self._woken.clear()
-            for pod, is_redirected in list(self._wanted.items()):
-                try:
-                    await self._write(*pod, is_redirected)
-                except ApiError as error:
-                    self._failed(f"the annotation of pod {'/'.join(pod)} cannot be written: {error}")
-                    await asyncio.sleep(RETRY_SECONDS * uniform(0.5, 1.0))
-                    self._woken.set()
-                    break
-                if self._wanted.get(pod) is is_redirected:
-                    del self._wanted[pod]
-            else:
-                self._failure = ""
+            failures = [it for uid in list(self._wanted) if (it := await self._write(uid))]
+            failure = "; ".join(failures)
+            if failure and failure != told:
+                log.warning("%s", failure)
+            told = failure
+            concern(failure)
+            if failures:
+                self._woken.set()
+                await asyncio.sleep(RETRY_SECONDS * uniform(0.5, 1.0))
 
-    async def _write(self, namespace: str, name: str, is_redirected: bool) -> None:
-        change = {"metadata": {"annotations": {REDIRECTION: "enabled" if is_redirected else None}}}
+    async def _write(self, uid: str) -> str:
+        """Return why the annotation of a pod could not be written, or an empty text."""
+        wanted = pod, is_redirected = self._wanted[uid]
+        annotations = {REDIRECTION: "enabled" if is_redirected else None}
+        change = {"metadata": {"uid": uid, "annotations": annotations}}
         try:
-            await self._client.merge(PODS.path(namespace, name), change)
+            await self._client.merge(PODS.path(pod.namespace, pod.name), change)
         except ApiError as error:
-            if error.code != 404:
-                raise
-
-    def _failed(self, failure: str) -> None:
-        if failure != self._failure:
-            log.warning("%s", failure)
-            self._failure = failure
+            if error.code not in _GONE:
+                return f"the annotation of pod {pod} cannot be written: {error}"
+        if self._wanted[uid] is wanted:
+            del self._wanted[uid]
+        return ""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from l4 import program, signals, version
 from l4.admin import OperatorAddresses, OperatorPorts
-from l4.config.intake import Intake
+from l4.config.intake import Intake, Taken
 from l4.config.source import Answer, Source, in_a_thread
-from l4.configuration import client_of, source_of
+from l4.configuration import ConfigurationReport, client_of, source_of
 from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.options import KubernetesOptions
 from l4.net.network import Network, own
@@ -50,7 +50,8 @@ class AgentProgram:
         self._agent = Agent(options.socket, Network(os.dup(own())), on_redirected, on_lack=self._lacks)
         self._stopping = signals.Stopping()
         self._metrics = MeshMetrics("ztunnel-agent", version.installed())
-        self._operators = OperatorPorts(self._metrics, {"pods"}, self._dump, self._stopping.begin)
+        self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.begin)
+        self._report = ConfigurationReport(log, self._operators.readiness, self._metrics)
 
     async def run(self) -> None:
         """Work until told to stop. Redirected pods stay redirected, for the agent that takes over."""
@@ -62,19 +63,28 @@ class AgentProgram:
         tasks.keep("following the pods", lambda: self._source.watch(in_a_thread(self._prepare, self._apply)))
         tasks.keep("announcing pods", self._agent.announcer.serve)
         tasks.keep("redirecting pods", self._agent.follow)
-        if self._annotating is not None:
-            tasks.keep("annotating pods", self._annotating.follow)
+        if (annotating := self._annotating) is not None:
+            tasks.keep("annotating pods", lambda: annotating.follow(self._lacks_annotations))
         await self._stopping.wait()
         self._operators.stopping()
         await tasks.close()
+        await self._source.close()
+        if self._annotating is not None:
+            await self._annotating.close()
         await self._operators.close()
 
-    def _prepare(self, answer: Answer) -> tuple[list[NodePod], list[NodePod]]:
-        return pods_of(self._intake.take(answer).resources, self._options.node)
+    def _prepare(self, answer: Answer) -> tuple[Taken, tuple[list[NodePod], list[NodePod]] | None]:
+        taken = self._intake.take(answer)
+        return taken, pods_of(taken, self._options.node)
 
-    def _apply(self, pods: tuple[list[NodePod], list[NodePod]]) -> None:
-        self._agent.want(*pods)
-        self._operators.readiness.done("pods")
+    def _apply(self, prepared: tuple[Taken, tuple[list[NodePod], list[NodePod]] | None]) -> None:
+        taken, pods = prepared
+        if pods is not None:
+            self._agent.want(*pods)
+        self._report.tell(taken, taken.problems, "" if taken.documents else self._source.lack)
+
+    def _lacks_annotations(self, sentence: str) -> None:
+        self._operators.readiness.concern("annotations", sentence)
 
     def _lacks(self, sentence: str) -> None:
         self._operators.readiness.concern("redirection", sentence)

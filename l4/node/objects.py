@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from l4.config.intake import Taken
 from l4.config.kinds import Group, Kind, Kinds
-from l4.config.resources import Resources
 from l4.discovery.labels import is_redirected
 from l4.node.agent import NodePod, is_wanted
 
@@ -54,8 +54,15 @@ _READ: Mapping[tuple[str, str], Kind] = {("", "Namespace"): Namespace, ("", "Pod
 KINDS = Kinds(_READ, {"": Group(("v1",), is_whole=False)})
 
 
-def pods_of(resources: Resources, node: str) -> tuple[list[NodePod], list[NodePod]]:
-    """Return the node's pods that are to be redirected, and those that no longer are but were by an earlier agent."""
+def pods_of(taken: Taken, node: str) -> tuple[list[NodePod], list[NodePod]] | None:
+    """Return the node's pods that are to be redirected, and those that no longer are but were by an earlier agent.
+
+    None until everything was understood once: before that, a label may be missing because it could not be read, and the
+    pod would be let go.
+    """
+    if not taken.is_understood:
+        return None
+    resources = taken.resources
     namespaces = {it.key.name: it.value.metadata.labels for it in resources.of(Namespace)}
     wanted: list[NodePod] = []
     former: list[NodePod] = []

@@ -143,7 +143,9 @@ class KubernetesServer:
         if (kinds := self.kinds.get(path)) is not None:
             its = [{"name": plural, "kind": kind, "namespaced": has} for plural, (kind, has) in kinds.items()]
             return {"resources": [*its, {"name": "pods/status", "kind": "Pod", "namespaced": True}]}
-        versions = [it.rpartition("/")[2] for it in self.kinds if it.startswith(f"{path}/")]
+        versions = [it.rpartition("/")[2] for it in self.kinds if it.rpartition("/")[0] == path]
+        if path == "/api":
+            return {"versions": versions} if versions else None
         return {"versions": [{"version": it} for it in versions]} if versions else None
 
     async def _write(self, request: web.Request) -> web.Response:
@@ -163,6 +165,9 @@ class KubernetesServer:
         elif content.get("metadata", {}).get("resourceVersion", version := self._version(path)) != version:
             return _refuse(409, "Conflict")
         if request.method == "PATCH":
+            uid = self.objects[path]["metadata"].get("uid")
+            if content.get("metadata", {}).get("uid", uid) != uid:
+                return _refuse(409, "Conflict")
             assert request.content_type == "application/merge-patch+json"
             content = _merged(self.objects[path], content)
         return web.json_response(self.put(path, content))

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from l4.config.documents import FileOrigin, Problem
+from l4.config.doubts import Doubt
 from l4.config.folder import FolderSource
 from l4.config.intake import Intake
+from l4.config.source import Changes, Documents
 from l4.node.agent import NodePod
 from l4.node.objects import KINDS, pods_of
 from tests.kit.aio import run
@@ -38,7 +41,9 @@ def both(folder: Path, **changed: str) -> tuple[list[NodePod], list[NodePod]]:
     (folder / "pods.yaml").write_text(_NAMESPACES + _POD.format(name="cart", **(_USUAL | changed)))
     taken = Intake(KINDS).take(run(FolderSource([folder]).load()))
     assert not taken.problems
-    return pods_of(taken.resources, "here")
+    found = pods_of(taken, "here")
+    assert found is not None
+    return found
 
 
 def redirected(folder: Path, **changed: str) -> list[NodePod]:
@@ -67,3 +72,17 @@ def test_a_pod_that_an_earlier_agent_redirected_is_told_apart(tmp_path: Path) ->
     wanted, former = both(tmp_path, labels="istio.io/dataplane-mode: none", annotations=annotations)
     assert (len(wanted), len(former)) == (0, 1)
     assert len(redirected(tmp_path, annotations=annotations)) == 1
+
+
+def test_nothing_is_decided_until_namespaces_and_pods_were_read_once(tmp_path: Path) -> None:
+    (tmp_path / "pods.yaml").write_text(_POD.format(name="cart", **_USUAL))
+    pods = run(FolderSource([tmp_path]).load()).documents
+    problem = Problem(FileOrigin("namespaces.yaml"), "Namespace *", "", "cannot be listed")
+    intake = Intake(KINDS)
+
+    unread = intake.take(Documents(pods, (), (Doubt(problem, False, None),)))
+    read = intake.take(Documents(pods))
+    kept = intake.take(Changes((), (), (), (Doubt(problem, True, None),)))
+
+    assert pods_of(unread, "here") is None
+    assert pods_of(read, "here") == pods_of(kept, "here") == ([], [])

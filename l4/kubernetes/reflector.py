@@ -243,5 +243,5 @@ class Reflector:
 def _meta(path: str, object: msgspec.Raw) -> _ObjectMeta:
     try:
         return _object.decode(object).metadata
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ApiError(0, "Undecodable", f"{path}: an object cannot be decoded: {error}") from None

@@ -20,6 +20,18 @@ class _Version(msgspec.Struct):
 class _Group(msgspec.Struct):
     versions: list[_Version] = []
 
+    @property
+    def names(self) -> list[str]:
+        return [it.version for it in self.versions]
+
+
+class _Core(msgspec.Struct):
+    versions: list[str] = []
+
+    @property
+    def names(self) -> list[str]:
+        return self.versions
+
 
 class _Resource(msgspec.Struct):
     name: str = ""
@@ -32,9 +44,9 @@ class _Resources(msgspec.Struct):
 
 
 async def find(client: ApiClient, group: str, kind: str, versions: Sequence[str]) -> ResourceType | None:
-    """Return the kind in the first of `versions` that the server has it in; None if it has it in none of them.
+    """Return the kind in the first of `versions` that the server has it in; None if the server does not have it.
 
-    Raises ApiError if the server cannot tell.
+    Raises ApiError if the server cannot tell, or if it has the group in other versions only.
     """
     for version in await _served(client, group, versions):
         path = f"/apis/{group}/{version}" if group else f"/api/{version}"
@@ -46,11 +58,15 @@ async def find(client: ApiClient, group: str, kind: str, versions: Sequence[str]
 
 
 async def _served(client: ApiClient, group: str, versions: Sequence[str]) -> list[str]:
-    if not group:
-        return list(versions)
-    answer = await _get(client, f"/apis/{group}", _Group)
-    served = {it.version for it in answer.versions} if answer is not None else set()
-    return [it for it in versions if it in served]
+    path = f"/apis/{group}" if group else "/api"
+    answer: _Group | _Core | None = await (_get(client, path, _Group) if group else _get(client, path, _Core))
+    if answer is None and not group:
+        raise ApiError(404, "NotFound", f"{path}: not found, which every API server has; is its address right?")
+    served = answer.names if answer is not None else []
+    known = [it for it in versions if it in served]
+    if served and not known:
+        raise ApiError(0, "UnknownVersion", f"{path}: served as {', '.join(served)}; known is {', '.join(versions)}")
+    return known
 
 
 async def _get(client: ApiClient, path: str, kind: type[T]) -> T | None:

@@ -112,6 +112,7 @@ class KubernetesSource:
             await asyncio.gather(following, return_exceptions=True)
 
     async def close(self) -> None:
+        """End the watches, also those of a `load` after which nobody called `watch`, and the connections."""
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)

@@ -141,6 +141,38 @@ def test_of_several_versions_the_recommended_one_that_is_served_is_read() -> Non
     run(scenario())
 
 
+def test_a_group_that_is_served_in_unknown_versions_only_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LOAD_SECONDS", 0.5)
+
+    async def scenario() -> None:
+        async with world() as it:
+            del it.server.kinds[f"{SECURITY}/v1"]
+            it.server.serve(f"{SECURITY}/v9", "AuthorizationPolicy")
+            async with it.watched():
+                doubts = {doubt.problem.subject: doubt for doubt in it.doubts}
+                assert doubts.keys() == {"AuthorizationPolicy *", "PeerAuthentication *"}
+                assert doubts["AuthorizationPolicy *"].namespace == EVERYWHERE
+                assert "served as v9; known is v1, v1beta1" in str(doubts["AuthorizationPolicy *"].problem)
+
+    run(scenario())
+
+
+def test_a_server_that_answers_404_to_everything_is_a_doubt_about_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LOAD_SECONDS", 0.5)
+
+    async def scenario() -> None:
+        async with world() as it:
+            it.server.kinds.clear()
+            it.server.served.clear()
+            async with it.watched():
+                kinds = {doubt.problem.subject for doubt in it.doubts}
+                assert {"Pod *", "Service *", "Namespace *"} <= kinds
+                assert not any(doubt.has_last_good for doubt in it.doubts)
+                assert "is its address right?" in str(it.doubts[0].problem)
+
+    run(scenario())
+
+
 def test_policies_that_may_not_be_listed_are_a_doubt_about_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "LOAD_SECONDS", 0.5)
 

@@ -92,6 +92,9 @@ class FolderSource:
     async def load(self) -> Documents:
         return self.read()
 
+    async def close(self) -> None:
+        """Nothing is held between calls of `watch`."""
+
     async def watch(self, take: Take) -> None:
         """See `Source`. A change is passed on once it has settled for a moment."""
         self._alerts = alerts = Alerts(self._poll_seconds)

@@ -63,6 +63,9 @@ class Source(Protocol):
         next call begins with Documents, because it is unknown what was taken.
         """
 
+    async def close(self) -> None:
+        """Let go of connections. Called once, after `watch` was cancelled."""
+
 
 def in_a_thread(prepare: Callable[[Answer], T], apply: Callable[[T], None]) -> Take:
     """Prepare each answer in a thread, then apply the result on the event loop, between two of its turns."""

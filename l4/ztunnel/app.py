@@ -138,6 +138,7 @@ class Ztunnel:
         self._operators.stopping()
         await self._pods.drain(self._settings.of(DrainSettings).drain_seconds)
         await tasks.close()
+        await self._source.close()
         for task in self._node.tasks:
             task.cancel()
         await asyncio.gather(*self._node.tasks, return_exceptions=True)

@@ -68,6 +68,9 @@ class ApiServerSource:
         self._is_taken = True
         return self._everything()
 
+    async def close(self) -> None:
+        """It holds nothing."""
+
     async def watch(self, take: Take) -> None:
         while True:
             if self._is_taken:

@@ -60,6 +60,7 @@ def controller_run(
     import socket
 
     from l4.admin import OperatorAddresses
+    from l4.kubernetes.options import KubernetesOptions
     from waypoint.controller.app import run
     from waypoint.controller.options import ControllerOptions
     from waypoint.controller.reconciling import Responsibility
@@ -74,7 +75,6 @@ def controller_run(
             lease=lease,
             identity=identity or f"{socket.gethostname()}-{os.getpid()}",
             addresses=OperatorAddresses(metrics=metrics, readiness=readiness, admin=admin),
-            kubeconfig=kubeconfig,
-            context=context,
+            kubernetes=KubernetesOptions(kubeconfig, context),
         )
     )

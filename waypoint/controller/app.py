@@ -6,13 +6,12 @@ watches have listed all objects.
 
 import asyncio
 import logging
-import os
 
 from l4 import program, signals, version
 from l4.admin import OperatorPorts
-from l4.kubernetes import kubeconfig
+from l4.configuration import client_of
 from l4.kubernetes.client import ApiClient, ApiError
-from l4.kubernetes.credentials import Credentials, CredentialsError, in_cluster
+from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.lease import LeaderElection
 from l4.kubernetes.reflector import Reflector, Scope
 from l4.net.tasks import Tasks
@@ -34,9 +33,9 @@ _MANAGED = "gateway.istio.io/managed=istio.io-mesh-controller"
 class Controller:
     """Create it inside its event loop."""
 
-    def __init__(self, options: ControllerOptions, credentials: Credentials) -> None:
+    def __init__(self, options: ControllerOptions, client: ApiClient) -> None:
         self._options = options
-        self._client = ApiClient(credentials)
+        self._client = client
         self._queue = Queue()
         resources = (GATEWAY_CLASSES, GATEWAYS, CONFIG_MAPS, ROLE_BINDINGS, *OWNED.values())
         self._store = Store(options.controller_name, resources, self._queue.add)
@@ -118,15 +117,6 @@ class Controller:
 
 def run(options: ControllerOptions) -> None:
     async def serve(process_log: ProcessLog) -> None:
-        await Controller(options, _credentials(options)).run()
+        await Controller(options, client_of(options.kubernetes)).run()
 
     program.run("waypoint controller", serve, CredentialsError)
-
-
-def _credentials(options: ControllerOptions) -> Credentials:
-    """Raises CredentialsError."""
-    environment = dict(os.environ)
-    is_in_pod = "KUBERNETES_SERVICE_HOST" in environment
-    if is_in_pod and options.kubeconfig is None and not options.context:
-        return in_cluster(environment)
-    return kubeconfig.load(options.kubeconfig, options.context, environment)

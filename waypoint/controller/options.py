@@ -1,17 +1,16 @@
 """Command-line options of `waypoint controller run`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from l4.admin import OperatorAddresses
+from l4.kubernetes.options import KubernetesOptions
 from waypoint.controller.reconciling import Responsibility
 from waypoint.controller.rendering import Installation
 
 
 @dataclass(frozen=True, slots=True)
 class ControllerOptions:
-    """`identity` is this process's in the Lease `namespace`/`lease`; without a kubeconfig or context, the pod's service
-    account is used where there is one."""
+    """`identity` is this process's in the Lease `namespace`/`lease`."""
 
     controller_name: str
     installation: Installation
@@ -20,5 +19,4 @@ class ControllerOptions:
     lease: str
     identity: str
     addresses: OperatorAddresses
-    kubeconfig: Path | None = None
-    context: str = ""
+    kubernetes: KubernetesOptions

@@ -145,6 +145,7 @@ class Waypoint:
         drain_seconds = self._settings.of(DrainSettings).drain_seconds
         await asyncio.gather(*(worker.drain(drain_seconds) for worker in self._workers))
         await self._tasks.close()
+        await self._following.close()
         await asyncio.gather(*(worker.close() for worker in self._workers))
         await self._supervisor.close()
         if self._access_log is not None:

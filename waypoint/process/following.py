@@ -87,6 +87,10 @@ class Following:
         """Apply every change until cancelled."""
         await self._source.watch(in_a_thread(self._prepare, self._apply))
 
+    async def close(self) -> None:
+        """Call after `watch` was cancelled."""
+        await self._source.close()
+
     async def analyze(self) -> None:
         """Analyze after every change until cancelled."""
         while True:

@@ -39,6 +39,11 @@ class FileContent:
     def has_policies(self) -> bool:
         return any(is_policy(it.key.group, it.key.kind) for it in self.documents)
 
+    @property
+    def never_understood(self) -> list[Doubt]:
+        """The doubts about what never had a valid version."""
+        return [doubt for doubt in self.doubts if not doubt.has_last_good]
+
     def says_the_same(self, other: "FileContent") -> bool:
         return (self.documents, self.problems, self.doubts) == (other.documents, other.problems, other.doubts)
 
@@ -47,7 +52,7 @@ def read(path: Path, version: Version, known: FileContent, now: float, reader: R
     """Return the file's content. `known` is its previous content, `now` the clock in seconds."""
     if kind_of(path) in {Kind.OTHER, Kind.FOLDER}:  # opening a named pipe would wait for its writer
         sentence = "cannot be read: it is neither a regular file nor a folder that can be listed"
-        return FileContent(version, problems=[Problem(FileOrigin(str(path)), str(path), "", sentence)])
+        return _doubtful(path, version, known, sentence)
     try:
         with open(path, "rb") as file:
             text = file.read(manifest.MAX_FILE_BYTES + 1)
@@ -69,7 +74,7 @@ def _doubtful(path: Path, version: Version | None, known: FileContent, sentence:
     if known.documents:
         sentence = f"{sentence}; {_KEPT}"
     problem = Problem(FileOrigin(str(path), line), str(path), "", sentence)
-    has_last_good = bool(known.documents) or known.size > 0
+    has_last_good = (bool(known.documents) or known.size > 0) and not known.never_understood
     return FileContent(version, known.size, known.documents, [], [Doubt(problem, has_last_good, EVERYWHERE)])
 
 
@@ -79,11 +84,14 @@ def _emptied(path: Path, version: Version, known: FileContent) -> FileContent:
             known,
             version=version,
             problems=[],
-            doubts=[held(path, f"is empty; {_KEPT} until it has other content; remove it to remove its objects")],
+            doubts=[
+                held(path, f"is empty; {_KEPT} until it has other content; remove it to remove its objects"),
+                *known.never_understood,
+            ],
             waits=None,
         )
     problem = _empty(path)
-    if known.version is None and _is_young(version):  # it may be about to be written
+    if (known.version is None or known.never_understood) and _is_young(version):  # it may be about to be written
         return FileContent(None, doubts=[Doubt(problem, False, EVERYWHERE)])
     return FileContent(version, problems=[problem])
 
@@ -139,4 +147,5 @@ def _settled(path: Path, found: FileContent, known: FileContent, now: float) -> 
         return found
     names = ", ".join(map(str, changed[:3])) + (" and others" if len(changed) > 3 else "")
     sentence = f"changes {names}; the change takes effect once the file has not been written for {seconds:g} s"
-    return replace(known, version=None, problems=[], doubts=[held(path, sentence)], waits=(version, since))
+    doubts = [held(path, sentence), *known.never_understood]
+    return replace(known, version=None, problems=[], doubts=doubts, waits=(version, since))

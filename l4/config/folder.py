@@ -263,8 +263,8 @@ class FolderSource:
                     yield from self._below(child, before, (*above, place))
                 case Kind.UNKNOWN if not is_named_so:
                     yield from self._cannot_list(child, before, "it cannot be inspected")
-                case Kind.GONE if not is_named_so:  # a link to a volume that is not there now
-                    yield from (path for path in before if child in path.parents)
+                case Kind.GONE if not is_named_so and child.is_symlink():  # to a volume that is not there now
+                    yield from self._cannot_list(child, before, "it is a link to nothing")
                 case _ if is_named_so:
                     yield child
 

@@ -41,7 +41,7 @@ class Reader:
         if len(pieces) > 1:
             self._known = found
         documents = [document for its in found.values() for document in its]
-        return Contents(documents, is_empty=not documents)
+        return Contents(documents, is_empty=False) if documents else manifest.read(self._file, text)
 
     def _by_piece(
         self, pieces: list[tuple[Piece, str]], known: dict[Piece, tuple[Document, ...]]

@@ -5,7 +5,7 @@ looks up policies of its workloads.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from l4.config.documents import Document
 from l4.config.intake import Intake, Taken
@@ -44,6 +44,8 @@ class Discovery:
     def take(self, answer: Answer) -> Discovered:
         index, self._index = self._index, None
         taken = self._intake.take(answer)
+        if index is None:  # after a failure, the changes of the failed answer have not been followed
+            taken = replace(taken, changes=None)
         update = index.update(taken.changes) if index is not None and taken.changes is not None else None
         if index is None or update is None:
             index = Index(taken.resources, self._mesh)

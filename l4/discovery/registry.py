@@ -90,15 +90,18 @@ class Registry:
         by_hostname, by_name = dict(self.services), dict(self._services_by_name)
         by_address = dict(self._services_by_ip)
         moved = tuple(services)
-        for before in (it.before for it in moved):
-            if before is not None:
-                for address in before.addresses:
-                    if by_address.get(address) is before:
-                        del by_address[address]
+        for before, after in ((it.before, it.after) for it in moved):
+            kept = after.addresses if after is not None else ()
+            for address in before.addresses if before is not None else ():
+                if by_address.get(address) is before and address not in kept:
+                    del by_address[address]
         for before, after in ((it.before, it.after) for it in moved):
             if after is not None:
                 by_hostname[after.hostname] = after
-                by_address.update((it, after) for it in after.addresses if it not in by_address)
+                for address in after.addresses:
+                    owner = by_address.get(address)
+                    if owner is None or owner is before:
+                        by_address[address] = after
                 if not after.is_entry:
                     by_name[after.namespace, after.name] = after
             elif before is not None:

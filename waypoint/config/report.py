@@ -8,7 +8,7 @@ https://gateway-api.sigs.k8s.io/reference/spec/#routestatus
 from collections.abc import Iterator
 from typing import Any
 
-from l4.config.codes import Code, Level
+from l4.config.codes import Code
 from l4.config.documents import Problem
 from l4.config.resources import Resource
 from waypoint.config.status import Condition
@@ -40,10 +40,6 @@ class Report:
     def refuse(self, message: str) -> None:
         """Record a rule that could not be parsed, whose problem has been reported already."""
         self.dropped.append(("UnsupportedValue", message))
-
-    @property
-    def has_errors(self) -> bool:
-        return any(problem.code.level is Level.ERROR for problem in self.problems)
 
     def conditions(self, *, is_all_dropped: bool) -> Iterator[Condition]:
         """Yield the conditions of the whole object, which are the same for each parent."""

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from l4.config import file_content
 from l4.config.file_content import CHANGED_SECONDS, LOST_SECONDS, FileContent
 from l4.config.forms import Forms
@@ -15,6 +17,8 @@ kind: AuthorizationPolicy
 metadata: {name: deny}
 spec: {action: DENY, rules: [{to: [{operation: {methods: [METHOD]}}]}]}
 """
+REFUSED = DENY.replace("name: deny", "namespace: a")
+REFUSED_AMONG_OTHERS = REFUSED + "---\n{apiVersion: v1, kind: Pod, metadata: {name: a}}"
 
 
 def read(path: Path, known: FileContent | None = None, now: float = 0.0) -> FileContent:
@@ -70,4 +74,47 @@ def test_a_named_pipe_is_no_file_and_is_not_opened(tmp_path: Path) -> None:
 
     content = read(tmp_path / "a.yaml")
 
-    assert [problem.sentence.partition(":")[0] for problem in content.problems] == ["cannot be read"]
+    assert [doubt.problem.sentence.partition(":")[0] for doubt in content.doubts] == ["cannot be read"]
+
+
+def test_a_file_that_becomes_a_named_pipe_keeps_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(DENY)
+    before = read(path)
+    path.unlink()
+    os.mkfifo(path)
+
+    after = read(path, before)
+    from_the_start = read(path)
+
+    assert after.documents == before.documents
+    assert [doubt.has_last_good for doubt in after.doubts] == [True]
+    assert [doubt.has_last_good for doubt in from_the_start.doubts] == [False]
+
+
+@pytest.mark.parametrize("text", ["a: [", REFUSED, REFUSED_AMONG_OTHERS])
+@pytest.mark.parametrize("then", ["", "a: ["])
+def test_what_was_never_understood_stays_a_doubt_while_the_file_is_written_anew(
+    tmp_path: Path, text: str, then: str
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    before = read(path)
+    path.write_text(then)
+
+    after = read(path, before)
+
+    assert before.never_understood
+    assert after.never_understood
+
+
+def test_what_was_never_understood_stays_a_doubt_while_another_policy_of_the_file_waits(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{REFUSED}---{DENY.replace('METHOD', 'GET')}")
+    before = read(path)
+    path.write_text(f"{REFUSED}---{DENY.replace('METHOD', 'POST')}")
+
+    waiting = read(path, before, 10.0)
+
+    assert waiting.waits is not None
+    assert waiting.never_understood == before.never_understood != []

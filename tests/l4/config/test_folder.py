@@ -150,6 +150,21 @@ def test_a_named_pipe_and_a_link_in_a_circle_hold_nobody_up(tmp_path: Path) -> N
     assert [problem.subject for problem in documents.problems] == [f"{tmp_path}/pipe.yaml"]
 
 
+def test_a_link_to_a_volume_that_is_not_there_is_a_doubt_until_it_is(tmp_path: Path) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "folder"
+    folder.mkdir()
+    (folder / "policies").symlink_to(volume)
+    source = FolderSource([folder])
+
+    missing = source.read()
+    volume.mkdir()
+    there = source.read()
+
+    assert [(it.has_last_good, it.namespace) for it in missing.doubts] == [(False, EVERYWHERE)]
+    assert "it is a link to nothing" in str(missing.doubts[0].problem)
+    assert there.doubts == ()
+
+
 def test_only_changed_files_are_parsed_again(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(pod("a"))
     (tmp_path / "b.yaml").write_text(pod("b"))

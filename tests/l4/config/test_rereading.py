@@ -13,6 +13,7 @@ PIECES = (
     "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: g}}\n"
     "- {apiVersion: v1, kind: Pod, metadata: {name: h}}\n",
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: i}\ndata:\n  a: |\n    ---\n    b\n",
+    "apiVersion: v1\nkind: List\nitems: []\n",
     "kind: Pod\n",
     "{a: [\n",
     "'text\n",

@@ -220,6 +220,27 @@ def test_changes_one_by_one_give_the_index_of_all_objects_at_once(steps: list[li
     follow(steps)
 
 
+SHARED = """
+apiVersion: v1
+kind: Service
+metadata: {name: NAME, namespace: SPACE}
+spec: {clusterIP: 10.2.0.7, selector: {app: a}, ports: [{port: 80}]}
+"""
+
+
+def test_an_address_of_two_services_stays_with_the_first_whoever_changes_first() -> None:
+    in_z, in_a = SHARED.replace("SPACE", "z"), SHARED.replace("SPACE", "a")
+    pods = [
+        ("pod1", pod("NAME").replace("name: NAME", "name: NAME, namespace: z")),
+        ("pod2", pod("NAME", IPS[1]).replace("name: NAME", "name: NAME, namespace: a")),
+    ]
+
+    updates = follow([[("aa", in_z), ("bb", in_a)], pods])
+
+    assert updates[1] is not None
+    assert len(updates[1].services) == 2
+
+
 ENTRY = service_entry("e.com", "STATIC", "workloadSelector: {labels: {app: a}}", "10.2.0.9")
 SLICE = sliced("slice1", "service1", "10.0.7.7", "n1", "")
 CHANGES = {

@@ -56,3 +56,20 @@ def test_after_a_failure_everything_is_indexed_anew(monkeypatch: pytest.MonkeyPa
     assert after.registry.workload_at("10.0.0.2") is not None
     (service,) = after.registry.services.values()
     assert [endpoint.workload.addresses for endpoint in service.endpoints] == [("10.0.0.2",)]
+
+
+def test_after_a_failure_every_object_may_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Discovery(KINDS, Mesh())
+    it.take(documents(SERVICE))
+    policy = (
+        "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: deny}, spec: {action: DENY}}"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "update", lambda self, changes: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            it.take(documents(SERVICE, policy))
+
+    after = it.take(documents(SERVICE, policy))
+
+    assert after.taken.changes is None
+    assert after.has_other_changes

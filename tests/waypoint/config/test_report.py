@@ -1,6 +1,5 @@
 from typing import Any
 
-from l4.config.codes import DocumentCode
 from l4.config.documents import FileOrigin, ObjectKey
 from l4.config.resources import Resource
 from waypoint.config.codes import ConfigCode
@@ -59,14 +58,3 @@ def test_a_route_all_of_whose_rules_are_dropped_is_not_accepted() -> None:
 
     assert conditions(it, is_all_dropped=True)["Accepted"] == (False, "UnsupportedValue")
     assert it.problems == []
-
-
-def test_only_errors_count_as_errors() -> None:
-    it = report()
-    it.tell("spec.rules[0]", "has no effect", DocumentCode.UNKNOWN_FIELD)
-    before = it.has_errors
-
-    it.tell("spec.rules[0]", "is odd", ConfigCode.RULE_INVALID)
-
-    assert not before
-    assert it.has_errors

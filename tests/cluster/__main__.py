@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tests.cluster import control_plane, images, kubelets, tools
+from tests.cluster.kubectl import KubectlFailed, kubectl
 from tests.cluster.machine import NODES, STATE, end_all, make_network
 from tests.cluster.pki import Pki
 from tests.cluster.progress import step
@@ -31,10 +31,11 @@ def up() -> None:
         for reference, program in (
             (kubelets.SANDBOX, "pause"),
             ("coredns:cluster", "coredns"),
-            ("metrics-server:cluster", "metrics-server"),
         ):
             kubelets.import_image(images.of_program(reference, program, STATE / f"{program}.tar"))
-        kubectl("wait", "--for=condition=Ready", "nodes", "--all", f"--timeout={_NODES_SECONDS:.0f}s")
+        _wait_for_nodes()
+    with step("install the Gateway API"):
+        kubectl("apply", "--server-side", "-k", str(tools.gateway_api_crds()))
     with step("start DNS"):
         kubectl("apply", "-f", str(MANIFESTS / "coredns.yaml"))
         kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
@@ -55,16 +56,16 @@ def down() -> None:
             shutil.rmtree(STATE)
 
 
-def kubectl(*arguments: str) -> str:
+def _wait_for_nodes() -> None:
     deadline = time.monotonic() + _NODES_SECONDS
-    command = [str(tools.BIN / "kubectl"), f"--kubeconfig={control_plane.KUBECONFIG}", *arguments]
     while True:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * _NODES_SECONDS)
-        if done.returncode == 0:
-            return done.stdout
-        if "no matching resources found" not in done.stderr or time.monotonic() > deadline:
-            raise SystemExit(f"kubectl {' '.join(arguments)} failed:\n{done.stderr}")
-        time.sleep(1)
+        try:
+            kubectl("wait", "--for=condition=Ready", "nodes", "--all", f"--timeout={_NODES_SECONDS:.0f}s")
+            return
+        except KubectlFailed as error:
+            if "no matching resources found" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 if __name__ == "__main__":

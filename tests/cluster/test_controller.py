@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.cluster.control_plane import KUBECONFIG
-from tests.cluster.tools import BIN
+from tests.cluster.kubectl import kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -49,14 +49,6 @@ STAND_IN = {
     }
 }
 """In place of the waypoint, so that what is tested is the controller alone."""
-
-
-def kubectl(*arguments: str, given: object = None) -> str:
-    command = [str(BIN / "kubectl"), f"--kubeconfig={KUBECONFIG}", *arguments]
-    text = None if given is None else json.dumps(given)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def apply(*objects: object) -> None:

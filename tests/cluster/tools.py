@@ -4,6 +4,7 @@ What is built stays in a cache outside the checkout. A group is built again when
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -69,9 +70,6 @@ GROUPS = (
     Group("containerd", ("-tags", "no_btrfs no_devmapper no_zfs")),
     Group("kubernetes", (), f"-X {_VERSION}.gitVersion=v1.36.3 -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=36"),
     Group("coredns"),
-    Group("helm"),
-    Group("metrics_server"),
-    Group("gateway_api"),
 )
 
 
@@ -96,6 +94,13 @@ def install() -> None:
         if not group.is_built:
             with step(f"build {group.name}"):
                 group.build()
+
+
+def gateway_api_crds() -> Path:
+    """The folder with the Gateway API's CRDs, of the experimental channel, which has all kinds."""
+    folder = _GO_MODULES / "gateway_api"
+    module = json.loads(run(["go", "mod", "download", "-json", "sigs.k8s.io/gateway-api"], at=folder))
+    return Path(module["Dir"]) / "config" / "crd" / "experimental"
 
 
 def run(command: Sequence[str], at: Path | None = None, environment: dict[str, str] | None = None) -> str:

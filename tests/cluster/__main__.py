@@ -1,4 +1,4 @@
-"""`python -m tests.cluster up`, `image` and `down`."""
+"""`python -m tests.cluster up`, `image`, `conformance` and `down`."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cluster import control_plane, images, kubelets, tools
+from tests.cluster import conformance, control_plane, images, kubelets, tools
 from tests.cluster.kubectl import KubectlFailed, kubectl
 from tests.cluster.machine import NODES, STATE, end_all, make_network
 from tests.cluster.pki import Pki
@@ -49,6 +49,17 @@ def image() -> None:
             kubelets.import_image(archive)
 
 
+def write_conformance() -> None:
+    """Runs the Gateway API's conformance suite, and keeps its report in docs/conformance."""
+    tools.install()
+    outcome = conformance.run(conformance.REPORT)
+    for name, result in sorted(outcome.tests.items()):
+        if name.startswith("Mesh"):
+            print(f"{result} {name}")
+    if "FAIL" in outcome.tests.values() or not outcome.tests:
+        raise SystemExit(f"{outcome.failures()}\nAll that the suite said: {conformance.LOG}")
+
+
 def down() -> None:
     if STATE.exists():
         with step("end the cluster that was here"):
@@ -69,4 +80,4 @@ def _wait_for_nodes() -> None:
 
 
 if __name__ == "__main__":
-    {"up": up, "image": image, "down": down}[sys.argv[1]]()
+    {"up": up, "image": image, "conformance": write_conformance, "down": down}[sys.argv[1]]()

@@ -5,7 +5,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.cluster.tools import BIN, CACHE
@@ -17,12 +17,17 @@ BOOKINFO = ("details:v1", "productpage:v1", "ratings:v1", "reviews:v1", "reviews
 
 def of_program(reference: str, program: str, archive: Path, *, command: tuple[str, ...] = ()) -> Path:
     """An image that holds one static program of the cluster's tools, as `/PROGRAM`."""
-    layer = _tar({program: (BIN / program).read_bytes()}, mode=0o755)
+    return of_files(reference, {program: BIN / program}, archive, command=(f"/{program}", *command))
+
+
+def of_files(reference: str, files: Mapping[str, Path], archive: Path, *, command: tuple[str, ...]) -> Path:
+    """An image that holds static programs, and files for them, in `/`."""
+    layer = _tar({name: path.read_bytes() for name, path in files.items()}, mode=0o755)
     config = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Entrypoint": [f"/{program}", *command], "Env": ["PATH=/"], "User": "65532:65532"},
+            "config": {"Entrypoint": command, "Env": ["PATH=/"], "User": "65532:65532"},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_digest(layer)}"]},
         }
     ).encode()

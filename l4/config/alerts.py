@@ -31,10 +31,6 @@ class Alerts:
             self._notices.close()
 
     @property
-    def is_listening(self) -> bool:
-        return self._notices is not None
-
-    @property
     def is_enough(self) -> bool:
         """Whether inotify reports all changes."""
         return self._is_complete and not self._has_missed

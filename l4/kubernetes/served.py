@@ -3,7 +3,7 @@
 https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -43,18 +43,23 @@ class _Resources(msgspec.Struct):
     resources: list[_Resource] = []
 
 
-async def find(client: ApiClient, group: str, kind: str, versions: Sequence[str]) -> ResourceType | None:
-    """Return the kind in the first of `versions` that the server has it in; None if the server does not have it.
+async def find(
+    client: ApiClient, group: str, kinds: Collection[str], versions: Sequence[str]
+) -> dict[str, ResourceType]:
+    """Return each of `kinds` in the first of `versions` that the server has it in, without those that it does not have.
 
     Raises ApiError if the server cannot tell, or if it has the group in other versions only.
     """
+    found: dict[str, ResourceType] = {}
     for version in await _served(client, group, versions):
+        if len(found) == len(kinds):
+            break
         path = f"/apis/{group}/{version}" if group else f"/api/{version}"
         answer = await _get(client, path, _Resources)
         for it in answer.resources if answer is not None else ():
-            if it.kind == kind and "/" not in it.name:
-                return ResourceType(group, version, it.name, kind, it.namespaced)
-    return None
+            if it.kind in kinds and "/" not in it.name:
+                found.setdefault(it.kind, ResourceType(group, version, it.name, it.kind, it.namespaced))
+    return found
 
 
 async def _served(client: ApiClient, group: str, versions: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ does not serve has no objects: its CRD may be installed later, so the server is 
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import groupby
 from random import uniform
 
 import msgspec
@@ -172,27 +173,32 @@ class KubernetesSource:
         return self._following
 
     async def _follow_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as tasks:
             for kind in self._followed.values():
-                group.create_task(self._follow(kind))
+                if kind.reflector is not None:
+                    tasks.create_task(kind.reflector.run())
+            for group, its in groupby(self._followed.values(), lambda it: it.group):
+                tasks.create_task(self._look_for(group, list(its), tasks))
 
-    async def _follow(self, kind: _Kind) -> None:
-        while kind.reflector is None:
+    async def _look_for(self, group: str, kinds: list[_Kind], tasks: asyncio.TaskGroup) -> None:
+        """Look for the kinds of one API group until each is found, and follow those that are."""
+        while missing := [it for it in kinds if it.reflector is None]:
             pause = RETRY_SECONDS
             try:
-                found = await find(self._client, kind.group, kind.name, self._kinds.versions(kind.group))
+                found = await find(self._client, group, [it.name for it in missing], self._kinds.versions(group))
             except ApiError as error:
-                kind.searched(f"cannot be looked for: {error}")
+                for kind in missing:
+                    kind.searched(f"cannot be looked for: {error}")
             else:
-                kind.is_absent = found is None
-                if found is not None:
-                    scope = self._scopes.get((kind.group, kind.name))
-                    kind.reflector = Reflector(self._client, found, self, scope)
-                    break
                 pause = ABSENT_SECONDS
+                for kind in missing:
+                    kind.is_absent = kind.name not in found
+                    if not kind.is_absent:
+                        scope = self._scopes.get((group, kind.name))
+                        kind.reflector = Reflector(self._client, found[kind.name], self, scope)
+                        tasks.create_task(kind.reflector.run())
             self._woken.set()
             await asyncio.sleep(pause * uniform(0.5, 1.0))
-        await kind.reflector.run()
 
 
 def _key(resource: ResourceType, key: Key) -> ObjectKey:

@@ -17,10 +17,11 @@ _LONG = 10_000.0
 @asynccontextmanager
 async def alerts_in(folder: Path) -> AsyncIterator[Alerts]:
     """Of somebody who has looked everywhere in the folder."""
-    alerts = Alerts(_LONG)
+    notices = Notices.open()
+    if notices is None:
+        pytest.skip("this system has no inotify")
+    alerts = Alerts(_LONG, lambda: notices)
     try:
-        if not alerts.is_listening:
-            pytest.skip("this system has no inotify")
         assert await alerts.next(is_pressing=False) == ANYTHING
         assert alerts.looked([str(folder)], [])
         assert not alerts.looked([str(folder)], [])

@@ -251,3 +251,16 @@ def test_endpoints_are_not_asked_for() -> None:
                 assert not [line for line in it.server.requests if "endpointss?" in line or "/endpoints?" in line]
 
     run(scenario())
+
+
+def test_each_group_and_version_is_asked_for_its_kinds_once() -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            it.server.serve(f"{SECURITY}/v1beta1", "PeerAuthentication")
+            async with it.watched():
+                await it.until(lambda: it.doubts == ())
+                asked = [line.removeprefix("GET ") for line in it.server.requests if "?" not in line]
+                assert {PODS, SLICES, f"{SECURITY}/v1", f"{SECURITY}/v1beta1"} <= set(asked)
+                assert len(asked) == len(set(asked))
+
+    run(scenario())

@@ -47,33 +47,40 @@ def version(command: F) -> F:
     return click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)(command)
 
 
-def source(command: F) -> F:
-    """Add `--resources`, `--kubernetes`, `--kubeconfig` and `--context` to a command, for `source_from`."""
+def api_server(command: F) -> F:
+    """Add `--kubernetes`, `--kubeconfig` and `--context` to a command, for `server_from`."""
     for name, options in (
         ("--context", {"default": "", "help": "Context of the kubeconfig; the current one by default."}),
         ("--kubeconfig", {"type": EXISTING, "help": "Kubeconfig of the API server, outside of a pod."}),
-        ("--kubernetes", {"is_flag": True, "help": "Follow the objects of an API server, in place of files."}),
-        (
-            "--resources",
-            {
-                "type": EXISTING,
-                "multiple": True,
-                "help": "Kubernetes YAML: a file or folder. Repeatable; later ones take precedence.",
-            },
-        ),
+        ("--kubernetes", {"is_flag": True, "help": "Use the objects of an API server, in place of files."}),
     ):
         command = flag(name, **options)(command)
     return command
 
 
-def source_from(
-    resources: tuple[Path, ...], kubernetes: bool, kubeconfig: Path | None, context: str
-) -> tuple[Path, ...] | KubernetesOptions:
-    """Return the files, or the API server. Raises click.UsageError if it is not one of both."""
+def source(command: F) -> F:
+    """Add `--resources`, `--kubernetes`, `--kubeconfig` and `--context` to a command, for `source_from`."""
+    text = "Kubernetes YAML: a file or folder. Repeatable; later ones take precedence."
+    return flag("--resources", type=EXISTING, multiple=True, help=text)(api_server(command))
+
+
+def server_from(kubernetes: bool, kubeconfig: Path | None, context: str) -> KubernetesOptions | None:
+    """Return the API server, or None if no flag names one."""
     is_server = kubernetes or kubeconfig is not None or bool(context)
-    if is_server is bool(resources):
-        raise click.UsageError("use either --resources for files or --kubernetes for an API server")
-    return KubernetesOptions(kubeconfig, context) if is_server else resources
+    return KubernetesOptions(kubeconfig, context) if is_server else None
+
+
+def source_from(
+    files: tuple[Path, ...], kubernetes: bool, kubeconfig: Path | None, context: str, name: str = "--resources"
+) -> tuple[Path, ...] | KubernetesOptions:
+    """Return the files, or the API server. `name` is the parameter that names files.
+
+    Raises click.UsageError if it is not one of both.
+    """
+    server = server_from(kubernetes, kubeconfig, context)
+    if (server is not None) is bool(files):
+        raise click.UsageError(f"use either {name} for files or --kubernetes for an API server")
+    return server or files
 
 
 def authority(command: F) -> F:

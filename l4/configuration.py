@@ -1,8 +1,9 @@
 """Where the configuration comes from, and the report on it to operators: in readiness, the log and metrics."""
 
+import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ from l4.config.doubts import concern
 from l4.config.folder import FolderSource
 from l4.config.intake import Taken
 from l4.config.kinds import Kinds
-from l4.config.source import Source
+from l4.config.source import CannotRead, Documents, Source
 from l4.config.telling import Telling
 from l4.discovery.objects import ROOT_NAMESPACE
+from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.options import KubernetesOptions
 from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
@@ -21,12 +23,44 @@ from l4.telemetry.process_log import EACH
 
 if TYPE_CHECKING:
     from l4.kubernetes.client import ApiClient
+    from l4.kubernetes.source import KubernetesSource
+
+READ_SECONDS = 30.0
+"""Maximum time of listing the objects of an API server once."""
 
 
 def source_of(options: tuple[Path, ...] | KubernetesOptions, kinds: Kinds) -> Source:
     """Return the source that the command line names. Raises CredentialsError."""
     if not isinstance(options, KubernetesOptions):
         return FolderSource(options)
+    return _server(options, kinds)
+
+
+def read(
+    options: Iterable[Path] | KubernetesOptions, kinds: Kinds, seconds: float = READ_SECONDS
+) -> tuple[Documents, str]:
+    """Return all objects as they are now, and where they are, in words. For commands that answer and end.
+
+    Raises CannotRead.
+    """
+    if not isinstance(options, KubernetesOptions):
+        return FolderSource(options).read(), "in these files"
+
+    async def listed() -> tuple[Documents, str]:
+        source = _server(options, kinds)
+        try:
+            return await source.read(seconds), f"at the API server {source.server}"
+        finally:
+            await source.close()
+
+    try:
+        return asyncio.run(listed())
+    except CredentialsError as error:
+        raise CannotRead(str(error)) from None
+
+
+def _server(options: KubernetesOptions, kinds: Kinds) -> "KubernetesSource":
+    """Raises CredentialsError."""
     from l4.kubernetes.reflector import Scope
     from l4.kubernetes.source import KubernetesSource
 

@@ -47,6 +47,10 @@ Answer = Documents | Changes
 Take = Callable[[Answer], Awaitable[None]]
 
 
+class CannotRead(Exception):
+    """The source could not be read now, so nothing may be said of its objects. The message is for an operator."""
+
+
 class Source(Protocol):
     @property
     def lack(self) -> str:

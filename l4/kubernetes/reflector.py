@@ -81,7 +81,7 @@ class Scope:
 
 
 class Reflector:
-    """`run` follows the objects until it is cancelled."""
+    """`run` follows the objects until it is cancelled; `list_pages` only lists them."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Reflector:
         elif self._has_streaming_lists and not self._next_is_paged:
             await self._stream()
         else:
-            await self._pages()
+            await self.list_pages()
             self._next_is_paged = False
 
     async def _watch(self) -> None:
@@ -173,7 +173,8 @@ class Reflector:
                 raise
             self._has_streaming_lists = False
 
-    async def _pages(self) -> None:
+    async def list_pages(self) -> None:
+        """List the objects as they are now. Raises ApiError."""
         found: set[Key] = set()
         version = ""
         async for page in self._client.pages(self._path, self._scope.query):

@@ -5,7 +5,7 @@ does not serve has no objects: its CRD may be installed later, so the server is 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby
 from random import uniform
@@ -16,7 +16,7 @@ from l4.config.codes import DocumentCode
 from l4.config.documents import Document, ObjectKey, ObjectOrigin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.kinds import Kinds, is_policy
-from l4.config.source import Answer, Changes, Documents, Take
+from l4.config.source import Answer, CannotRead, Changes, Documents, Take
 from l4.kubernetes.client import ApiClient, ApiError, ResourceType
 from l4.kubernetes.reflector import Key, Reflector, Scope
 from l4.kubernetes.served import find
@@ -28,6 +28,7 @@ ABSENT_SECONDS = 30.0
 """Time after which a kind that is not served is looked for again."""
 RETRY_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
+_MAX_NAMES = 5
 _SKIPPED = frozenset({("", "Endpoints")})
 """EndpointSlices say the same, and API servers warn of Endpoints."""
 
@@ -44,6 +45,12 @@ class _Kind:
         self.reflector: Reflector | None = None
         self.is_absent = False
         self._search = "has not been looked for yet"
+
+    def __str__(self) -> str:
+        """Return the name that RBAC has for it, or its kind while that is unknown."""
+        if self.reflector is not None:
+            return str(self.reflector.resource)
+        return f"{self.name}.{self.group}" if self.group else self.name
 
     @property
     def is_known(self) -> bool:
@@ -79,14 +86,30 @@ class KubernetesSource:
         self._is_taken = False
 
     @property
+    def server(self) -> str:
+        return self._client.server
+
+    @property
     def lack(self) -> str:
-        return f"the API server {self._client.server} has no object of a kind that is read"
+        return f"the API server {self.server} has no object of a kind that is read"
 
     @property
     def silent_seconds(self) -> float:
         """The age of what is known: how long the server has sent nothing, for the kind of which that is longest."""
         reflectors = [it.reflector for it in self._followed.values() if it.reflector is not None]
         return max((it.silent_seconds for it in reflectors), default=0.0)
+
+    async def read(self, seconds: float) -> Documents:
+        """List the objects once, without following them. Raises CannotRead if not all kinds can be listed in time."""
+        failures: dict[_Kind, ApiError] = {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(self._list_group(group, kinds, failures) for group, kinds in self._groups()))
+        late = ApiError(0, "Timeout", f"the API server {self.server} did not answer within {seconds:g} s")
+        failures |= {it: late for it in self._followed.values() if not it.is_known and it not in failures}
+        if failures:
+            raise CannotRead(_why_unlisted(self.server, failures))
+        return self._everything()
 
     async def load(self) -> Documents:
         following = self._begin()
@@ -177,28 +200,56 @@ class KubernetesSource:
             for kind in self._followed.values():
                 if kind.reflector is not None:
                     tasks.create_task(kind.reflector.run())
-            for group, its in groupby(self._followed.values(), lambda it: it.group):
-                tasks.create_task(self._look_for(group, list(its), tasks))
+            for group, kinds in self._groups():
+                tasks.create_task(self._look_for(group, kinds, tasks))
 
     async def _look_for(self, group: str, kinds: list[_Kind], tasks: asyncio.TaskGroup) -> None:
         """Look for the kinds of one API group until each is found, and follow those that are."""
         while missing := [it for it in kinds if it.reflector is None]:
             pause = RETRY_SECONDS
             try:
-                found = await find(self._client, group, [it.name for it in missing], self._kinds.versions(group))
+                found = await self._find(group, missing)
             except ApiError as error:
                 for kind in missing:
                     kind.searched(f"cannot be looked for: {error}")
             else:
                 pause = ABSENT_SECONDS
-                for kind in missing:
-                    kind.is_absent = kind.name not in found
-                    if not kind.is_absent:
-                        scope = self._scopes.get((group, kind.name))
-                        kind.reflector = Reflector(self._client, found[kind.name], self, scope)
-                        tasks.create_task(kind.reflector.run())
+                for reflector in found.values():
+                    tasks.create_task(reflector.run())
             self._woken.set()
             await asyncio.sleep(pause * uniform(0.5, 1.0))
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def _groups(self) -> Iterator[tuple[str, list[_Kind]]]:
+        """Return the kinds by API group."""
+        for group, its in groupby(self._followed.values(), lambda it: it.group):
+            yield group, list(its)
+
+    async def _find(self, group: str, kinds: list[_Kind]) -> dict[_Kind, Reflector]:
+        """Look which kinds of a group are served, and return the reflectors of those. Raises ApiError."""
+        found = await find(self._client, group, [it.name for it in kinds], self._kinds.versions(group))
+        reflectors: dict[_Kind, Reflector] = {}
+        for kind in kinds:
+            kind.is_absent = kind.name not in found
+            if not kind.is_absent:
+                scope = self._scopes.get((group, kind.name))
+                reflectors[kind] = kind.reflector = Reflector(self._client, found[kind.name], self, scope)
+        return reflectors
+
+    async def _list_group(self, group: str, kinds: list[_Kind], failures: dict[_Kind, ApiError]) -> None:
+        async def list_kind(kind: _Kind, reflector: Reflector) -> None:
+            try:
+                await reflector.list_pages()
+            except ApiError as error:
+                failures[kind] = error
+
+        try:
+            found = await self._find(group, kinds)
+        except ApiError as error:
+            failures |= dict.fromkeys(kinds, error)
+        else:
+            await asyncio.gather(*(list_kind(*it) for it in found.items()))
 
 
 def _key(resource: ResourceType, key: Key) -> ObjectKey:
@@ -211,3 +262,23 @@ def _doubt(kind: _Kind) -> Doubt:
     problem = Problem(ObjectOrigin(key, "unknown"), str(key), "", f"{kind.failure}{kept}", DocumentCode.CONTENT_HELD)
     namespace = EVERYWHERE if is_policy(kind.group, kind.name) else None
     return Doubt(problem, kind.is_known, namespace)
+
+
+def _why_unlisted(server: str, failures: Mapping[_Kind, ApiError]) -> str:
+    """Return a sentence with the kinds, the server's reason for the first of them, and what to do."""
+    names = sorted(map(str, failures))
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    first = min(failures, key=str)
+    error = failures[first]
+    at = "" if server in str(error) else f" at the API server {server}"
+    return f"cannot list {', '.join(names[:_MAX_NAMES])}{more}{at}: {error}{_remedy(error, first)}"
+
+
+def _remedy(error: ApiError, kind: _Kind) -> str:
+    if error.reason in ("Unreachable", "Timeout"):
+        return "; check that it is reachable from here, or choose another one with --kubeconfig or --context"
+    if error.reason == "Credentials" or error.code == 401:
+        return "; mend the credentials in the kubeconfig, or choose others with --kubeconfig or --context"
+    if error.code == 403:
+        return f"; grant the verb list on it, which `kubectl auth can-i list {kind} --all-namespaces` confirms"
+    return ""

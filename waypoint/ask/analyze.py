@@ -20,12 +20,13 @@ LEVELS = tuple(Level)
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """`problems` are sorted by level, file and line."""
+    """`problems` are sorted by level and origin. `place` says where the objects are."""
 
     problems: tuple[Problem, ...]
     suppressed: int
     objects: int
     files: int
+    place: str
     ignored: Mapping[str, int]
 
     def reaches(self, threshold: Level) -> bool:
@@ -52,6 +53,7 @@ def analyze(loaded: Loaded, suppressions: Iterable[Suppression] = (), stdin: byt
         suppressed=len(found) - len(told),
         objects=len(loaded.documents),
         files=len({origin.file for origin in origins if isinstance(origin, FileOrigin)}),
+        place=loaded.place,
         ignored=loaded.ignored,
     )
 

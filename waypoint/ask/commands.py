@@ -1,7 +1,7 @@
-"""Run `waypoint analyze` and `waypoint compile`: files in, text out. Results go to standard output, messages to
+"""Run `waypoint analyze` and `waypoint compile`: objects in, text out. Results go to standard output, messages to
 standard error.
 
-Exit status: 0 no problem reaches the threshold, 1 some problem does, 2 wrong usage.
+Exit status: 0 no problem reaches the threshold, 1 some problem does or the API server could not be read, 2 wrong usage.
 """
 
 import json
@@ -16,6 +16,8 @@ import yaml
 
 from l4.config.codes import Level
 from l4.config.settings import Settings
+from l4.config.source import CannotRead
+from l4.kubernetes.options import KubernetesOptions
 from waypoint.ask import listing
 from waypoint.ask.analyze import Analysis, analyze, is_at_least
 from waypoint.ask.lines import Lines
@@ -31,16 +33,23 @@ _DASH = Path("-")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The files, and the waypoint to look at; None means all."""
+    """The files or the API server, and the waypoint to look at; None means all."""
 
-    paths: tuple[Path, ...]
+    source: tuple[Path, ...] | KubernetesOptions
     gateway: Gateway | None
     settings: Settings
 
     def read(self) -> tuple[Loaded, bytes | None]:
-        """Load the files. Also returns the text of standard input if it is among them."""
-        stdin = sys.stdin.buffer.read() if _DASH in self.paths else None
-        return load([path for path in self.paths if path != _DASH], self.gateway, self.settings, stdin), stdin
+        """Load the objects. Also returns the text of standard input if it is among the files. Exits if the API server
+        cannot be read."""
+        source, stdin = self.source, None
+        if not isinstance(source, KubernetesOptions):
+            stdin = sys.stdin.buffer.read() if _DASH in source else None
+            source = tuple(path for path in source if path != _DASH)
+        try:
+            return load(source, self.gateway, self.settings, stdin), stdin
+        except CannotRead as error:
+            sys.exit(f"waypoint: {error}")
 
 
 def run_analyze(
@@ -93,7 +102,7 @@ class _Dumper(yaml.CSafeDumper):
 def _snapshot_of(loaded: Loaded, gateway: Gateway) -> Snapshot:
     snapshot = loaded.snapshots[gateway]
     if not snapshot.has_gateway:
-        raise click.BadParameter(f"there is no Gateway {'/'.join(gateway)} in these files", param_hint="'--gateway'")
+        raise click.BadParameter(f"there is no Gateway {'/'.join(gateway)} {loaded.place}", param_hint="'--gateway'")
     return snapshot
 
 

@@ -53,7 +53,8 @@ def summary(analysis: Analysis) -> str:
     counts = analysis.counts()
     parts = [_counted(counts.get(level, 0), level.lower()) for level in Level if counts.get(level, 0)]
     told = ", ".join(parts) or "✔ no problems"
-    text = f"{told} in {_counted(analysis.objects, 'object')} of {_counted(analysis.files, 'file')}"
+    place = f"of {_counted(analysis.files, 'file')}" if analysis.files else analysis.place
+    text = f"{told} in {_counted(analysis.objects, 'object')} {place}"
     if analysis.suppressed:
         text += f"; {analysis.suppressed} suppressed"
     if analysis.ignored:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 from click.shell_completion import CompletionItem
 
-from l4.command_line import EXISTING, AddressType
+from l4.command_line import EXISTING, AddressType, api_server, server_from, source, source_from
 from l4.config.codes import Level
 from waypoint.commands.parameters import MANIFESTS, GatewayType
 from waypoint.process.options import Address, GatewayName
@@ -16,6 +16,7 @@ from waypoint.process.options import Address, GatewayName
 if TYPE_CHECKING:
     from l4.config.settings import Settings
 
+_PATHS = "PATH (- is standard input)"
 _LEVEL = click.Choice(Level, case_sensitive=False)
 
 
@@ -37,7 +38,8 @@ def _settings() -> "Settings":
 
 
 @click.command()
-@click.argument("paths", metavar="PATH...", type=MANIFESTS, nargs=-1)
+@click.argument("paths", metavar="[PATH...]", type=MANIFESTS, nargs=-1)
+@api_server
 @click.option("--gateway", type=GatewayType(), help="Only the waypoint of this Gateway; default: all.")
 @click.option(
     "-R",
@@ -61,6 +63,9 @@ def _settings() -> "Settings":
 @click.option("--list-codes", is_flag=True, help="Print all codes with their meaning, and exit.")
 def analyze(
     paths: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    context: str,
     gateway: GatewayName | None,
     output: str,
     suppress: tuple[str, ...],
@@ -68,41 +73,52 @@ def analyze(
     output_threshold: Level,
     list_codes: bool,
 ) -> None:
-    """Find errors and likely mistakes in manifests, without running anything.
+    """Find errors and likely mistakes in manifests, or in what an API server has, without running anything.
 
     PATH is a file, a folder, or - for standard input; later ones take precedence. Exit status: 0 no finding reaches
-    the threshold, 1 some finding does, 2 wrong usage.
+    the threshold, 1 some finding does or the API server could not be read, 2 wrong usage.
     """
     from waypoint.ask import commands, listing
 
     if list_codes:
         click.echo(listing.code_table())
         return
-    if not paths:
-        raise click.UsageError("give at least one PATH, or - for standard input")
+    objects = source_from(paths, kubernetes, kubeconfig, context, _PATHS)
     name = (gateway.namespace, gateway.name) if gateway else None
-    question = commands.Question(paths, name, _settings())
+    question = commands.Question(objects, name, _settings())
     sys.exit(commands.run_analyze(question, output, suppress, failure_threshold, output_threshold))
 
 
 @click.command("compile")
-@click.argument("paths", metavar="PATH...", type=MANIFESTS, nargs=-1, required=True)
+@click.argument("paths", metavar="[PATH...]", type=MANIFESTS, nargs=-1)
+@api_server
 @click.option("--gateway", type=GatewayType(), help="The Gateway of the waypoint; optional if there is only one.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.option("--status", is_flag=True, help="Print only the status of routes, policies and the Gateway.")
-def compile_(paths: tuple[Path, ...], gateway: GatewayName | None, output: str, status: bool) -> None:
-    """Print the configuration that a waypoint would compile from manifests, like /config_dump of a running waypoint.
+def compile_(
+    paths: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    context: str,
+    gateway: GatewayName | None,
+    output: str,
+    status: bool,
+) -> None:
+    """Print the configuration that a waypoint would compile from manifests, or from what an API server has. It is like
+    /config_dump of a running waypoint.
 
-    PATH is a file, a folder, or - for standard input; later ones take precedence.
+    PATH is a file, a folder, or - for standard input; later ones take precedence. Exit status: 0 printed, 1 the API
+    server could not be read, 2 wrong usage.
     """
     from waypoint.ask import commands
 
+    objects = source_from(paths, kubernetes, kubeconfig, context, _PATHS)
     name = (gateway.namespace, gateway.name) if gateway else None
-    commands.run_compile(commands.Question(paths, name, _settings()), output, only_status=status)
+    commands.run_compile(commands.Question(objects, name, _settings()), output, only_status=status)
 
 
 @click.command()
-@click.option("--resources", type=EXISTING, multiple=True, help="Kubernetes YAML to use: a file or folder; repeatable.")
+@source
 @click.option("--gateway", type=GatewayType(), help="The Gateway of the waypoint; default: the one that serves HOST.")
 @click.option("--admin", type=AddressType(), help="Ask the running waypoint with this administration port.")
 @click.option(
@@ -125,6 +141,9 @@ def compile_(paths: tuple[Path, ...], gateway: GatewayName | None, output: str, 
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def explain(
     resources: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    context: str,
     gateway: GatewayName | None,
     admin: Address | None,
     client: str,
@@ -138,22 +157,26 @@ def explain(
 
     \b
     waypoint explain --resources manifests --from default/client --to reviews:9080 --path /x?y=1 -H 'end-user: jason'
+    waypoint explain --kubernetes --from default/client --to reviews:9080
     waypoint explain --admin 127.0.0.1:15000 --to reviews:9080
 
-    The first line is the answer. Exit status: 0 explained, whatever the answer; 1 the waypoint could not be asked;
-    2 wrong usage.
+    The first line is the answer. Exit status: 0 explained, whatever the answer; 1 the waypoint or the API server could
+    not be asked; 2 wrong usage.
     """
     from waypoint.ask.asking import run_explain
     from waypoint.ask.question import InvalidQuestion, Question
 
-    if bool(resources) is (admin is not None):
-        raise click.UsageError("use either --resources for files or --admin for a running waypoint")
+    server = server_from(kubernetes, kubeconfig, context)
+    if [bool(resources), server is not None, admin is not None].count(True) != 1:
+        raise click.UsageError(
+            "use either --resources for files, --kubernetes for an API server or --admin for a running waypoint"
+        )
     name = (gateway.namespace, gateway.name) if gateway else None
     try:
         question = Question.parse(client, to, method, target, headers)
     except InvalidQuestion as error:
         raise click.UsageError(str(error)) from None
-    run_explain(resources, name, admin, question, _settings(), output)
+    run_explain(server or resources, name, admin, question, _settings(), output)
 
 
 @click.command()
@@ -165,13 +188,7 @@ def explain(
     required=True,
     help="Recording of `waypoint run --record`, or - for standard input; repeatable.",
 )
-@click.option(
-    "--resources",
-    type=EXISTING,
-    multiple=True,
-    required=True,
-    help="Candidate Kubernetes YAML: a file or folder. Repeatable; later ones take precedence.",
-)
+@source
 @click.option(
     "--against",
     type=EXISTING,
@@ -184,12 +201,16 @@ def explain(
 def replay(
     recordings: tuple[BinaryIO, ...],
     resources: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    context: str,
     against: tuple[Path, ...],
     gateway: GatewayName | None,
     output: str,
     fail_on_change: bool,
 ) -> None:
-    """Replay recorded requests against other manifests, and show which would be handled differently.
+    """Replay recorded requests against other manifests, or against what an API server has, and show which would be
+    handled differently.
 
     \b
     waypoint run … --record heads.jsonl
@@ -198,9 +219,10 @@ def replay(
 
     A recording contains the name of the route and the destination; --against also shows changes of shares, edits and
     limits. No requests are sent. Exit status: 0 done; 1 any request would change and --fail-on-change was given, or no
-    line could be read; 2 wrong usage.
+    line or not the API server could be read; 2 wrong usage.
     """
     from waypoint.ask.asking import run_replay
 
+    candidate = source_from(resources, kubernetes, kubeconfig, context)
     name = (gateway.namespace, gateway.name) if gateway else None
-    sys.exit(run_replay(recordings, resources, against, name, _settings(), output, fails_on_change=fail_on_change))
+    sys.exit(run_replay(recordings, candidate, against, name, _settings(), output, fails_on_change=fail_on_change))

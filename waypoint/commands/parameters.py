@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from l4.command_line import server_from
 from waypoint.process.options import GatewayName
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -26,8 +27,10 @@ class GatewayType(click.ParamType[GatewayName]):
         return GatewayName(namespace, name)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Complete the Gateways in files that the command line names so far."""
+        """Complete the Gateways of the files or the API server that the command line names so far."""
         from waypoint.ask.load import gateways_in
 
-        names = gateways_in(ctx.params.get("resources") or ctx.params.get("paths") or ())
+        its = ctx.params
+        server = server_from(its.get("kubernetes", False), its.get("kubeconfig"), its.get("context") or "")
+        names = gateways_in(server or its.get("resources") or its.get("paths") or ())
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]

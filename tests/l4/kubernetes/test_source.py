@@ -114,6 +114,22 @@ def test_all_objects_come_first_and_then_each_change() -> None:
     run(scenario())
 
 
+def test_an_empty_list_that_the_server_writes_as_null_is_empty() -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            path = f"{SLICES}/namespaces/default/endpointslices/a"
+            endpoint = {"addresses": ["10.0.0.1"], "hostname": None}
+            it.server.put(path, {"endpoints": [endpoint], "ports": None})
+            async with it.watched():
+                assert it.inventory.documents[0].content["endpoints"] == [{"addresses": ["10.0.0.1"]}]
+                assert "ports" not in it.inventory.documents[0].content
+
+                it.server.put(path, {"endpoints": None})
+                await it.until(lambda: "endpoints" not in it.inventory.documents[0].content)
+
+    run(scenario())
+
+
 def test_a_kind_that_is_not_served_has_no_objects_and_is_found_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "ABSENT_SECONDS", 0.1)
 

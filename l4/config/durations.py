@@ -10,7 +10,12 @@ _PARTS = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|h|m|s)").finda
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 Duration = Annotated[
-    str, Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z", description="a duration such as 10s, 500ms or 1m30s")
+    str,
+    Meta(
+        max_length=28,
+        pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z",
+        description="a duration such as 10s, 500ms or 1m30s",
+    ),
 ]
 """GEP-2257. Every such duration is valid in Go's format too."""
 GoDuration = Annotated[

@@ -30,6 +30,14 @@ Account = Annotated[
     str,
     Meta(max_length=317, pattern=r"^[a-z0-9.-]+/[a-z0-9.-]+\Z", description="a service account as namespace/name"),
 ]
+Range = Annotated[
+    str,
+    Meta(
+        max_length=49,
+        pattern=r"^[0-9a-fA-F:.]+(/(0|[1-9][0-9]{0,2}))?\Z",
+        description="a range such as 10.0.0.0/8, or one address",
+    ),
+]
 Principal = Annotated[
     str,
     Meta(
@@ -40,7 +48,7 @@ Principal = Annotated[
 ]
 
 
-class TargetRef(Struct, frozen=True, rename="camel"):
+class TargetRef(Struct, frozen=True, rename="camel", omit_defaults=True):
     """`section_name` is the name of a route's rule, or of a Service's or ServiceEntry's port."""
 
     group: Group
@@ -94,14 +102,16 @@ class PathSelector(Struct, frozen=True):
 class SourceCIDR(Struct, frozen=True):
     """With `Distinct`, each address of the range is counted separately."""
 
-    value: Annotated[str, Meta(max_length=49)]
+    value: Range
     type: Literal["Exact", "Distinct"] = "Exact"
 
     def __post_init__(self) -> None:
         try:
-            ipaddress.ip_network(self.value)
+            network = ipaddress.ip_network(self.value)
         except ValueError as error:
             raise ValueError(f"value: {self.value!r} is not a range such as 10.0.0.0/8: {error}") from None
+        if network.version == 6 and network.network_address.ipv4_mapped is not None:
+            raise ValueError(f"value: {self.value!r} is a range of IPv4 addresses in IPv6; write it as 10.0.0.0/8")
 
 
 class ClientIdentity(Struct, frozen=True, rename="camel"):

@@ -73,6 +73,7 @@ class Agent:
         self._redirected: set[str] = set()
         self._probed: frozenset[str] | None = None
         self._changed = asyncio.Event()
+        self._done = asyncio.Event()
         self._complaints: set[str] = set()
 
     @property
@@ -89,7 +90,12 @@ class Agent:
         """Take the pods to redirect, and those that an earlier agent redirected and that are no longer wanted."""
         self._wanted = {it.uid: it for it in pods}
         self._former = {it.uid: it for it in former}
+        self._done.clear()
         self._changed.set()
+
+    async def done(self) -> None:
+        """Wait until all that is wanted is done."""
+        await self._done.wait()
 
     async def follow(self) -> None:
         """Do what is wanted, until cancelled."""
@@ -100,6 +106,8 @@ class Agent:
                 log.warning("%s", sentence)
             self._complaints = complaints
             self._on_lack(self.lack)
+            if not complaints and not self._changed.is_set():
+                self._done.set()
             try:
                 async with asyncio.timeout(_RETRY_SECONDS if complaints else _LOOK_SECONDS):
                     await self._changed.wait()

@@ -27,13 +27,17 @@ class Annotating:
         self._client = client
         self._wanted: dict[str, tuple[NodePod, bool]] = {}
         self._woken = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._tried.set()
 
     def redirected(self, pod: NodePod, is_redirected: bool) -> None:
         self._wanted[pod.uid] = pod, is_redirected
+        self._tried.clear()
         self._woken.set()
 
-    async def close(self) -> None:
-        await self._client.close()
+    async def tried(self) -> None:
+        """Wait until the API server was asked to write each annotation, whatever it answered."""
+        await self._tried.wait()
 
     async def follow(self, concern: Callable[[str], None]) -> None:
         """Write until cancelled. `concern` receives a sentence while an annotation is missing, else an empty text."""
@@ -42,6 +46,8 @@ class Annotating:
             await self._woken.wait()
             self._woken.clear()
             failures = [it for uid in list(self._wanted) if (it := await self._write(uid))]
+            if not self._woken.is_set():
+                self._tried.set()
             failure = "; ".join(failures)
             if failure and failure != told:
                 log.warning("%s", failure)

@@ -17,6 +17,21 @@ from l4.command_line import (
 )
 from l4.identity.options import CertificateFolder
 
+
+class NamespacedName(click.ParamType[tuple[str, str]]):
+    name = "namespace/name"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        namespace, _, name = value.partition("/")
+        if not namespace or not name or "/" in name:
+            self.fail(f"{value!r} is not of the form NAMESPACE/NAME, such as istio-system/agent", param, ctx)
+        return namespace, name
+
+
 AGENT_SOCKET = Path("/var/run/ztunnel/ztunnel.sock")
 
 
@@ -89,6 +104,11 @@ def agent() -> None:
     default=AGENT_SOCKET,
     help="Where the node's ztunnel connects to learn of the pods.",
 )
+@flag(
+    "--daemon-set",
+    type=NamespacedName(),
+    help="The agent's own DaemonSet in the API server. Once it is deleted, pods are no longer redirected.",
+)
 @operator_ports
 def run_agent(
     resources: tuple[Path, ...],
@@ -97,15 +117,20 @@ def run_agent(
     context: str,
     node: str,
     socket: Path,
+    daemon_set: tuple[str, str] | None,
     metrics: Address,
     readiness: Address,
     admin: Address,
 ) -> None:
     """Redirect the pods of one node whose labels ask for it. Needs root, the node's network and all its processes."""
+    objects = source_from(resources, kubernetes, kubeconfig, context)
+    if daemon_set is not None and resources:
+        raise click.UsageError("--daemon-set is looked up in an API server: give --kubernetes, or leave it out")
+    from l4.kubernetes.reflector import Key
     from l4.node import app
 
-    objects = source_from(resources, kubernetes, kubeconfig, context)
-    app.run(app.AgentOptions(objects, node, socket, metrics, readiness, admin))
+    own = Key(*daemon_set) if daemon_set is not None else None
+    app.run(app.AgentOptions(objects, node, socket, metrics, readiness, admin, own))
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 It serves the resources in `served`, and 404 for others. Emulated are: lists in pages with `limit` and `continue`,
 watches with `sendInitialEvents` and bookmarks, 410 as an ERROR event and as a status, 401 for other tokens, create,
-replace and merge with 409 for an old resource version, and delete. Not emulated: authorization, admission, schemas,
-selectors, server-side apply.
+replace and merge with 409 for an old resource version, delete, and field selectors with `=`. Not emulated:
+authorization, admission, schemas, selectors of labels, server-side apply.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class KubernetesServer:
     kinds: dict[str, dict[str, tuple[str, bool]]] = field(default_factory=dict)
     """By path of an API group's version: the plural of a kind, its name, and whether its objects have a namespace."""
     forbidden: set[str] = field(default_factory=set)
-    """Plurals that may not be listed or watched."""
+    """Plurals that may not be listed, watched or written from now on."""
     tokens: set[str] = field(default_factory=set)
     has_streaming_lists: bool = True
     """Without them the answer is 422, as where the feature is off."""
@@ -107,7 +107,7 @@ class KubernetesServer:
 
     def _send_all(self, event: Event) -> None:
         for request, queue in self.watches:
-            if not event[1] or _is_in(event[1], request.path):
+            if not event[1] or _is_asked(request, event[1], event[2]):
                 queue.put_nowait(event)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -150,6 +150,8 @@ class KubernetesServer:
 
     async def _write(self, request: web.Request) -> web.Response:
         path = request.path
+        if self.forbidden & {*path.split("/")[-2:]}:
+            return _refuse(403, "Forbidden")
         if request.method == "DELETE":
             if path not in self.objects:
                 return _refuse(404, "NotFound")
@@ -175,11 +177,11 @@ class KubernetesServer:
     def _version(self, path: str) -> str:
         return str(self.objects[path]["metadata"]["resourceVersion"])
 
-    def _of(self, collection: str) -> list[str]:
-        return sorted(it for it in self.objects if _is_in(it, collection))
+    def _asked(self, request: web.Request) -> list[str]:
+        return sorted(path for path, content in self.objects.items() if _is_asked(request, path, content))
 
     def _list(self, request: web.Request) -> web.Response:
-        paths = self._of(request.path)
+        paths = self._asked(request)
         begin = int(request.query.get("continue", "0"))
         end = begin + int(request.query.get("limit", "500"))
         meta = {"resourceVersion": str(self.version)} | ({"continue": str(end)} if end < len(paths) else {})
@@ -198,10 +200,10 @@ class KubernetesServer:
         if is_gone:
             queue.put_nowait(("ERROR", "", _status(410, "Expired")))
         elif is_list:
-            self._begin(request.path, queue)
+            self._begin(request, queue)
         else:
             for version, event in self.history:
-                if version > since and _is_in(event[1], request.path):
+                if version > since and _is_asked(request, event[1], event[2]):
                     queue.put_nowait(event)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         try:
@@ -222,8 +224,8 @@ class KubernetesServer:
         finally:
             self.watches.remove((request, queue))
 
-    def _begin(self, collection: str, queue: "asyncio.Queue[Event]") -> None:
-        for path in self._of(collection):
+    def _begin(self, request: web.Request, queue: "asyncio.Queue[Event]") -> None:
+        for path in self._asked(request):
             queue.put_nowait(("ADDED", path, self.objects[path]))
         meta = {"resourceVersion": str(self.version), "annotations": {END: "true"}}
         queue.put_nowait(("BOOKMARK", "", {"metadata": meta}))
@@ -245,6 +247,20 @@ async def kubernetes_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[
     finally:
         server.cut()
         await runner.cleanup()
+
+
+def _is_asked(request: web.Request, path: str, content: Object) -> bool:
+    """Whether a list or a watch is of the object."""
+    if not _is_in(path, request.path):
+        return False
+    for wanted in filter(None, request.query.get("fieldSelector", "").split(",")):
+        names, _, value = wanted.partition("=")
+        found: Any = content
+        for name in names.split("."):
+            found = found.get(name, {})
+        if found != value:
+            return False
+    return True
 
 
 def _is_in(path: str, collection: str) -> bool:

@@ -43,14 +43,15 @@ class World:
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
     async with kubernetes_server() as server:
-        it = World(server, Annotating(ApiClient(Credentials(server.address, Trust(), Given(Secrets())))))
+        client = ApiClient(Credentials(server.address, Trust(), Given(Secrets())))
+        it = World(server, Annotating(client))
         following = asyncio.ensure_future(it.annotating.follow(it.concerns.append))
         try:
             yield it
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-            await it.annotating.close()
+            await client.close()
 
 
 @pytest.fixture(autouse=True)

@@ -23,17 +23,25 @@ from l4.telemetry.process_log import EACH
 
 if TYPE_CHECKING:
     from l4.kubernetes.client import ApiClient
+    from l4.kubernetes.reflector import Scope
     from l4.kubernetes.source import KubernetesSource
 
 READ_SECONDS = 30.0
 """Maximum time of listing the objects of an API server once."""
 
 
-def source_of(options: tuple[Path, ...] | KubernetesOptions, kinds: Kinds) -> Source:
-    """Return the source that the command line names. Raises CredentialsError."""
+def source_of(
+    options: tuple[Path, ...] | KubernetesOptions,
+    kinds: Kinds,
+    scopes: "Mapping[tuple[str, str], Scope] | None" = None,
+) -> Source:
+    """Return the source that the command line names. Raises CredentialsError.
+
+    `scopes`, by API group and kind, are the objects that are asked for; files are read whole.
+    """
     if not isinstance(options, KubernetesOptions):
         return FolderSource(options)
-    return _server(options, kinds)
+    return _server(options, kinds, scopes or {})
 
 
 def read(
@@ -47,7 +55,7 @@ def read(
         return FolderSource(options).read(), "in these files"
 
     async def listed() -> tuple[Documents, str]:
-        source = _server(options, kinds)
+        source = _server(options, kinds, {})
         try:
             return await source.read(seconds), f"at the API server {source.server}"
         finally:
@@ -59,13 +67,13 @@ def read(
         raise CannotRead(str(error)) from None
 
 
-def _server(options: KubernetesOptions, kinds: Kinds) -> "KubernetesSource":
+def _server(options: KubernetesOptions, kinds: Kinds, scopes: "Mapping[tuple[str, str], Scope]") -> "KubernetesSource":
     """Raises CredentialsError."""
     from l4.kubernetes.reflector import Scope
     from l4.kubernetes.source import KubernetesSource
 
     mesh_config = Scope(ROOT_NAMESPACE, field_selector="metadata.name=istio")
-    return KubernetesSource(client_of(options), kinds, {("", "ConfigMap"): mesh_config})
+    return KubernetesSource(client_of(options), kinds, {("", "ConfigMap"): mesh_config, **scopes})
 
 
 def client_of(options: KubernetesOptions) -> "ApiClient":

@@ -14,7 +14,7 @@ from l4.configuration import ConfigurationReport, client_of, source_of
 from l4.kubernetes.client import ApiClient
 from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.options import KubernetesOptions
-from l4.kubernetes.reflector import Key
+from l4.kubernetes.reflector import Key, Scope
 from l4.net.network import Network, own
 from l4.net.tasks import Tasks
 from l4.node.agent import Agent, NodePod
@@ -125,6 +125,7 @@ def run(options: AgentOptions) -> None:
     async def main(process_log: ProcessLog) -> None:
         its = options.resources
         client = client_of(its) if isinstance(its, KubernetesOptions) else None
-        await AgentProgram(options, source_of(its, KINDS), client).run()
+        of_node = Scope(field_selector=f"spec.nodeName={options.node}")
+        await AgentProgram(options, source_of(its, KINDS, {("", "Pod"): of_node}), client).run()
 
     program.run("ztunnel", main, CredentialsError)

@@ -88,7 +88,7 @@ def test_the_ztunnel_is_not_ready_once_its_agent_has_gone(tmp_path: Path) -> Non
         assert f"the node's agent at {socket} announces nothing" in ztunnel.readiness_text()
 
 
-def test_an_agent_that_is_uninstalled_says_that_it_redirects_none(
+def test_an_agent_that_is_uninstalled_follows_only_pods_of_its_node_and_says_that_it_redirects_none(
     tmp_path: Path,
 ) -> None:
     async def scenario() -> None:
@@ -112,7 +112,7 @@ def test_an_agent_that_is_uninstalled_says_that_it_redirects_none(
                 await settled(lambda: any("daemonsets" in it.path for it, _ in server.watches), 20)
                 asked = {it.path: it.query.get("fieldSelector") for it, _ in server.watches}
                 assert asked == {
-                    "/api/v1/pods": None,
+                    "/api/v1/pods": "spec.nodeName=here",
                     "/api/v1/namespaces": None,
                     "/apis/apps/v1/namespaces/mesh/daemonsets": "metadata.name=agent",
                 }

@@ -240,7 +240,8 @@ class ApiClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 self._tls = None  # the file of the authorities may have been replaced
-            said = str(error) or type(error).__name__
+            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            said = str(cause) or type(cause).__name__
             sentence = f"the API server {self.server} gave no usable answer: {said}"
             raise ApiError(0, "Unreachable", sentence) from error
 

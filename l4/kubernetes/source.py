@@ -109,7 +109,7 @@ class KubernetesSource:
         late = ApiError(0, "Timeout", f"the API server {self.server} did not answer within {seconds:g} s")
         failures |= {it: late for it in self._followed.values() if not it.is_known and it not in failures}
         if failures:
-            raise CannotRead(_why_unlisted(self.server, failures))
+            raise CannotRead(self._why_unlisted(failures))
         return self._everything()
 
     async def load(self) -> Documents:
@@ -254,6 +254,26 @@ class KubernetesSource:
         else:
             await asyncio.gather(*(list_kind(*it) for it in found.items()))
 
+    def _why_unlisted(self, failures: Mapping[_Kind, ApiError]) -> str:
+        """Return a sentence with the kinds, the server's reason for the first of them, and what to do."""
+        names = sorted(map(str, failures))
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        first = min(failures, key=str)
+        error = failures[first]
+        at = "" if self.server in str(error) else f" at the API server {self.server}"
+        return f"cannot list {', '.join(names[:_MAX_NAMES])}{more}{at}: {error}{self._remedy(error, first)}"
+
+    def _remedy(self, error: ApiError, kind: _Kind) -> str:
+        if error.reason in ("Unreachable", "Timeout"):
+            return "; check that it is reachable from here, or choose another one with --kubeconfig or --context"
+        if error.reason == "Credentials" or error.code == 401:
+            return "; mend the credentials in the kubeconfig, or choose others with --kubeconfig or --context"
+        if error.code == 403:
+            namespace = self._scopes.get((kind.group, kind.name), Scope()).namespace
+            where = f"--namespace {namespace}" if namespace else "--all-namespaces"
+            return f"; grant the verb list on it, which `kubectl auth can-i list {kind} {where}` confirms"
+        return ""
+
 
 def _drop_nulls(content: Any) -> None:
     """Remove null fields: null is as good as absent. An API server writes an empty list as null in some fields, such as
@@ -279,23 +299,3 @@ def _doubt(kind: _Kind) -> Doubt:
     problem = Problem(ObjectOrigin(key, "unknown"), str(key), "", f"{kind.failure}{kept}", DocumentCode.CONTENT_HELD)
     namespace = EVERYWHERE if is_policy(kind.group, kind.name) else None
     return Doubt(problem, kind.is_known, namespace)
-
-
-def _why_unlisted(server: str, failures: Mapping[_Kind, ApiError]) -> str:
-    """Return a sentence with the kinds, the server's reason for the first of them, and what to do."""
-    names = sorted(map(str, failures))
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    first = min(failures, key=str)
-    error = failures[first]
-    at = "" if server in str(error) else f" at the API server {server}"
-    return f"cannot list {', '.join(names[:_MAX_NAMES])}{more}{at}: {error}{_remedy(error, first)}"
-
-
-def _remedy(error: ApiError, kind: _Kind) -> str:
-    if error.reason in ("Unreachable", "Timeout"):
-        return "; check that it is reachable from here, or choose another one with --kubeconfig or --context"
-    if error.reason == "Credentials" or error.code == 401:
-        return "; mend the credentials in the kubeconfig, or choose others with --kubeconfig or --context"
-    if error.code == 403:
-        return f"; grant the verb list on it, which `kubectl auth can-i list {kind} --all-namespaces` confirms"
-    return ""

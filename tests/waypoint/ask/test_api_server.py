@@ -157,6 +157,7 @@ def test_of_many_kinds_that_may_not_be_listed_a_few_are_named(tmp_path: Path) ->
             assert answer.exit_code == 1
             assert "cannot list configmaps, destinationrules.networking.istio.io, " in answer.output
             assert " and 2 more at the API server " in answer.output
+            assert "`kubectl auth can-i list configmaps --namespace istio-system` confirms" in answer.output
 
     run(scenario())
 

@@ -1,7 +1,8 @@
 """Objects of an API server as a source of configuration: only the kinds that the program reads.
 
 A kind that cannot be listed or watched is a doubt, and its last known objects stay in force. A kind that the server
-does not serve has no objects: its CRD may be installed later, so the server is asked again.
+does not serve has no objects: its CRD may be installed later, so the server is asked again. A change of an object's
+status is passed on only if the program reads what changed: nodes and pods report theirs all the time.
 """
 
 import asyncio
@@ -152,10 +153,26 @@ class KubernetesSource:
         content.get("metadata", {}).pop("managedFields", None)
         if b"null" in bytes(object):  # few objects have one, and looking at every field costs twice the decoding
             _drop_nulls(content)
+        known = self._documents.get(its)
+        if known is not None and self._reads_the_same(known.content, content, (resource.group, resource.kind)):
+            return
         document = Document(its, content, ObjectOrigin(its, resource_version))
         self._documents[its] = self._changed[its] = document
         self._gone.discard(its)
         self._woken.set()
+
+    def _reads_the_same(self, before: Mapping[str, Any], now: Mapping[str, Any], name: _Name) -> bool:
+        """Whether an object differs only in its version, and in those parts of its status that the program ignores."""
+        if _without_status(before) != _without_status(now):
+            return False
+        kind = {it.name: it.type for it in msgspec.structs.fields(self._kinds[name])}.get("status")
+        one, other = before.get("status"), now.get("status")
+        if kind is None or one == other:
+            return True
+        try:  # a Gateway without any status counts as one with an address
+            return bool(one and other) and msgspec.convert(one, kind) == msgspec.convert(other, kind)
+        except msgspec.ValidationError:
+            return False
 
     def gone(self, resource: ResourceType, key: Key) -> None:
         its = _key(resource, key)
@@ -287,6 +304,11 @@ def _drop_nulls(content: Any) -> None:
             rest.extend(its.values())
         elif isinstance(its, list):
             rest.extend(its)
+
+
+def _without_status(content: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {name: value for name, value in content.get("metadata", {}).items() if name != "resourceVersion"}
+    return {name: value for name, value in content.items() if name != "status"} | {"metadata": metadata}
 
 
 def _key(resource: ResourceType, key: Key) -> ObjectKey:

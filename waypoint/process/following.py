@@ -151,7 +151,9 @@ class Following:
         self._changes.accept()
         words, count = prepared.words, len(snapshot.destinations)
         if is_new or words:
-            log.info("configuration %s is live: %d destinations%s", snapshot.version, count, words and f"; {words}")
+            level = logging.INFO if is_new else logging.DEBUG
+            text = "configuration %s is live: %d destinations%s"
+            log.log(level, text, snapshot.version, count, words and f"; {words}")
         self._latest = prepared
         self._is_new.set()
         if prepared.compiled.has_new_rules:

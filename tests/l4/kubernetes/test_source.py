@@ -280,3 +280,65 @@ def test_each_group_and_version_is_asked_for_its_kinds_once() -> None:
                 assert len(asked) == len(set(asked))
 
     run(scenario())
+
+
+NODE = f"{PODS}/nodes/one"
+
+
+def heartbeat(at: int) -> dict[str, object]:
+    return {"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": at}]}}
+
+
+def ready(is_ready: bool, at: int) -> dict[str, object]:
+    condition = {"type": "Ready", "status": str(is_ready), "lastProbeTime": at}
+    return {"status": {"podIP": "10.0.0.1", "phase": "Running", "conditions": [condition], "qosClass": str(at)}}
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "same", "other"),
+    [
+        (NODE, heartbeat(1), heartbeat(2), {"metadata": {"labels": {"zone": "a"}}, **heartbeat(2)}),
+        (pod("a"), ready(True, 1), ready(True, 2), ready(False, 2)),
+        (pod("a"), ready(True, 1), ready(True, 2), {"status": {"podIP": "nonsense"}}),
+        (pod("a"), ready(True, 1), ready(True, 2), {"metadata": {"annotations": {"a": "b"}}, **ready(True, 2)}),
+        (
+            f"{SECURITY}/v1/namespaces/default/authorizationpolicies/a",
+            {"spec": {}},
+            {"spec": {}, "status": {"conditions": []}},
+            {"spec": {"unknown": 1}},
+        ),
+    ],
+)
+def test_a_change_of_what_is_not_read_wakes_nobody(
+    path: str, before: dict[str, object], same: dict[str, object], other: dict[str, object]
+) -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            it.server.put(path, before)
+            async with it.watched():
+                it.server.put(path, same)
+                it.server.put(f"{path.rpartition('/')[0]}/last")
+                await it.until(lambda: any(name.endswith(" last") for name in it.names))
+                told = [document.key.name for answer in it.answers[1:] for document in answer.changed]  # type: ignore[union-attr]
+                assert told == ["last"]
+
+                it.server.put(path, other)
+                await it.until(
+                    lambda: isinstance(it.answers[-1], Changes) and it.answers[-1].changed[0].key.name != "last"
+                )
+                (document,) = it.answers[-1].changed  # type: ignore[union-attr]
+                assert document.origin.resource_version == str(it.server.version)
+
+    run(scenario())
+
+
+def test_a_gateway_that_gets_its_first_status_has_changed() -> None:
+    async def scenario() -> None:
+        async with world() as it:
+            gateways = it.server.serve(GATEWAYS, "Gateway").replace("/gateways", "/namespaces/default/gateways")
+            it.server.put(f"{gateways}/a", {"spec": {}})
+            async with it.watched():
+                it.server.put(f"{gateways}/a", {"spec": {}, "status": {"conditions": []}})
+                await it.until(lambda: len(it.answers) == 2)
+
+    run(scenario())

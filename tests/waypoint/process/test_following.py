@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -110,3 +111,21 @@ def test_an_analysis_that_failed_is_made_again_without_waiting_for_a_change(
 
     monkeypatch.setattr(following, "findings", failing_at_first)
     asyncio.run(scenario())
+
+
+def test_a_change_that_alters_nothing_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    node = "{apiVersion: v1, kind: Node, metadata: {name: one, labels: {age: 'NUMBER'}}}"
+
+    async def scenario() -> None:
+        (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "80"))
+        (tmp_path / "node.yaml").write_text(node.replace("NUMBER", "1"))
+        async with followed(tmp_path):
+            (tmp_path / "node.yaml").write_text(node.replace("NUMBER", "2"))
+            await until(lambda: any("changed: Node one" in it.getMessage() for it in caplog.records))
+
+    asyncio.run(scenario())
+
+    live = [(it.levelno, it.getMessage()) for it in caplog.records if "is live" in it.getMessage()]
+    assert [level for level, _ in live] == [logging.INFO, logging.DEBUG]
+    assert len({text.split()[1] for _, text in live}) == 1

@@ -86,6 +86,19 @@ def named(name: str) -> dict[str, Any]:
     return {**LEAST.document, "metadata": {"name": name}}
 
 
+@pytest.mark.parametrize(("headers", "length"), [(16, 20), (2, 1000)])
+def test_the_rules_cost_less_than_the_api_server_allows_for_the_largest_policies(headers: int, length: int) -> None:
+    document = named("large")
+    fields = [{"name": f"x-{it}", "type": "RegularExpression", "value": "a" * length} for it in range(headers)]
+    path = {"type": "Exact", "value": "/" + "a" * length}
+    selector = {"headers": fields, "queryParams": fields, "path": path, "sourceCIDR": {"value": "10.0.0.0/8"}}
+    limit = {"requests": 1, "unit": "Second"}
+    rules = [{"name": f"{'a' * 240}-{it}", "limit": limit, "clientSelectors": [selector] * 8} for it in range(64)]
+    document["spec"]["rules"] = rules
+
+    assert refusal_of(document, "--server-side", "--dry-run=server") == ""
+
+
 def test_a_misspelt_field_is_refused() -> None:
     document = named("misspelt")
     document["spec"]["rules"][0]["limits"] = {}

@@ -100,6 +100,12 @@ def authority(command: F) -> F:
     return command
 
 
+def authority_text(address: Address) -> str:
+    """Return `host:port`, with brackets around an IPv6 address."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def certificates_from(
     files: Mapping[str, Path | None],
     ca_address: Address | None,
@@ -118,9 +124,7 @@ def certificates_from(
                 f"{given[0]} and --ca-address exclude each other: certificates come from files ({every}) or from an "
                 "authority"
             )
-        host, port = ca_address
-        at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return AuthorityOptions(at, ca_root or CA_ROOT, ca_token or CA_TOKEN, cluster_id or "")
+        return AuthorityOptions(authority_text(ca_address), ca_root or CA_ROOT, ca_token or CA_TOKEN, cluster_id or "")
     if missing:
         what = f"{' and '.join(missing)} missing" if given else "no certificates"
         raise click.UsageError(f"{what}: give {every} for files, or --ca-address for an authority")

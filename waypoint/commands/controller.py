@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from l4.command_line import Address, flag, operator_ports
+from l4.command_line import Address, AddressType, authority_text, flag, operator_ports
 from waypoint.commands.parameters import FILE
 
 
@@ -17,6 +17,15 @@ def controller() -> None:
 @flag("--image", required=True, help="Image of waypoints.")
 @flag("--image-pull-policy", default="IfNotPresent", help="When nodes pull the image.")
 @flag("--ca-address", required=True, metavar="HOST:PORT", help="The authority that signs waypoints' certificates.")
+@flag("--sign", type=AddressType(), help="Sign workload certificates at this address, in place of istiod.")
+@flag("--sign-name", multiple=True, metavar="DNS", help="DNS name of this authority.  [default: --ca-address's]")
+@flag(
+    "--node-account",
+    multiple=True,
+    default=["pywaypoint-system/ztunnel"],
+    metavar="NAMESPACE/NAME",
+    help="Service account of ztunnels, which get certificates for the pods of their nodes.",
+)
 @flag("--cluster-id", default="Kubernetes", help="The cluster's name at the authority.")
 @flag("--trust-domain", default="cluster.local", envvar="TRUST_DOMAIN", help="Trust domain of the mesh.")
 @flag("--cluster-domain", default="cluster.local", help="Domain of the cluster's Services.")
@@ -37,6 +46,9 @@ def controller_run(
     image: str,
     image_pull_policy: str,
     ca_address: str,
+    sign: Address | None,
+    sign_name: tuple[str, ...],
+    node_account: tuple[str, ...],
     cluster_id: str,
     trust_domain: str,
     cluster_domain: str,
@@ -65,16 +77,22 @@ def controller_run(
     from waypoint.controller.options import ControllerOptions
     from waypoint.controller.reconciling import Responsibility
     from waypoint.controller.rendering import Installation
+    from waypoint.controller.signing import SigningOptions
 
+    signing = None
+    if sign is not None:
+        names = sign_name or (ca_address.rpartition(":")[0],)
+        signing = SigningOptions(authority_text(sign), names, node_account)
     run(
         ControllerOptions(
             controller_name=controller_name,
-            installation=Installation(image, ca_address, image_pull_policy, cluster_id, trust_domain),
-            responsibility=Responsibility(revision, role, cluster_domain),
+            installation=Installation(image, ca_address, image_pull_policy, cluster_id, trust_domain, cluster_domain),
+            responsibility=Responsibility(revision, role),
             namespace=namespace,
             lease=lease,
             identity=identity or f"{socket.gethostname()}-{os.getpid()}",
             addresses=OperatorAddresses(metrics=metrics, readiness=readiness, admin=admin),
             kubernetes=KubernetesOptions(kubeconfig, context),
+            signing=signing,
         )
     )

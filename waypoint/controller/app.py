@@ -21,6 +21,7 @@ from waypoint.controller.kinds import CONFIG_MAPS, GATEWAY_CLASSES, GATEWAYS, OW
 from waypoint.controller.options import ControllerOptions
 from waypoint.controller.queue import Queue
 from waypoint.controller.reconciling import Reconciler
+from waypoint.controller.signing import Signing
 from waypoint.controller.store import Store
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,12 @@ class Controller:
         self._election = LeaderElection(self._client, options.namespace, options.lease, options.identity)
         self._stopping = signals.Stopping()
         self._metrics = MeshMetrics("controller", version.installed())
-        self._ports = OperatorPorts(self._metrics, {"objects"}, self._dump, self._stopping.begin)
+        pending = {"objects"} if options.signing is None else {"objects", "signing"}
+        self._ports = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin)
+        self._signing: Signing | None = None
+        if options.signing is not None:
+            trust_domain, done = options.installation.trust_domain, self._ports.readiness.done
+            self._signing = Signing(options.signing, client, options.namespace, trust_domain, lambda: done("signing"))
 
     async def run(self) -> None:
         """Run until told to stop."""
@@ -61,6 +67,8 @@ class Controller:
         for it in self._reflectors:
             tasks.keep(f"following {it.resource}", it.run)
         tasks.keep("telling of the objects' age", self._tell_concerns)
+        if (signing := self._signing) is not None:
+            tasks.keep("following the root", lambda: signing.follow(lambda: self._election.is_leader))
         leading = asyncio.create_task(self._lead_when_listed())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -72,6 +80,8 @@ class Controller:
             stopping.cancel()
             await asyncio.gather(leading, return_exceptions=True)
             await tasks.close()
+            if self._signing is not None:
+                await self._signing.close()
             await self._ports.close()
             await self._client.close()
 
@@ -108,11 +118,14 @@ class Controller:
         while True:
             for it in self._reflectors:
                 self._ports.readiness.concern(str(it.resource), f"{it.resource}: {it.failure}" if it.failure else "")
+            if self._signing is not None:
+                self._ports.readiness.concern("signing", self._signing.concern)
             await asyncio.sleep(_CONCERN_SECONDS)
 
     async def _dump(self) -> object:
         gateways = sorted(f"{key.namespace}/{key.name}" for key in self._store.gateways)
-        return {"leader": self._election.is_leader, "gateways": gateways}
+        signs_at = self._signing.port if self._signing is not None else None
+        return {"leader": self._election.is_leader, "gateways": gateways, "signsAt": signs_at}
 
 
 def run(options: ControllerOptions) -> None:

@@ -6,11 +6,12 @@ from l4.admin import OperatorAddresses
 from l4.kubernetes.options import KubernetesOptions
 from waypoint.controller.reconciling import Responsibility
 from waypoint.controller.rendering import Installation
+from waypoint.controller.signing import SigningOptions
 
 
 @dataclass(frozen=True, slots=True)
 class ControllerOptions:
-    """`identity` is this process's in the Lease `namespace`/`lease`."""
+    """`identity` is this process's in the Lease `namespace`/`lease`. Without `signing`, another authority signs."""
 
     controller_name: str
     installation: Installation
@@ -20,3 +21,4 @@ class ControllerOptions:
     identity: str
     addresses: OperatorAddresses
     kubernetes: KubernetesOptions
+    signing: SigningOptions | None = None

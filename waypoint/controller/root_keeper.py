@@ -7,7 +7,7 @@ without our label belongs to somebody else, such as Istio, and is left as it is.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
@@ -121,7 +121,7 @@ class RootKeeper:
             raise forbidden
         return written
 
-    async def follow(self, take: Callable[[RootAuthority], None], *, is_leader: Callable[[], bool]) -> None:
+    async def follow(self, take: Callable[[RootAuthority], Awaitable[None]], *, is_leader: Callable[[], bool]) -> None:
         """Give `take` every new authority, and publish its roots while this process leads. Runs until cancelled."""
         current = None
         while True:
@@ -129,8 +129,8 @@ class RootKeeper:
             try:
                 authority = await self.load()
                 if authority is not current:
+                    await take(authority)
                     current = authority
-                    take(authority)
             except (ApiError, AuthorityError) as error:
                 failure = f"the authority cannot be read: {error}"
             try:

@@ -219,6 +219,9 @@ def test_a_new_authority_is_taken_and_a_bad_one_is_not(server: AccountsServer, m
     namespace(server, "bookinfo")
     taken: list[RootAuthority] = []
 
+    async def take(authority: RootAuthority) -> None:
+        taken.append(authority)
+
     async def until(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
             while not condition():  # noqa: ASYNC110 - the keeper has no event
@@ -228,7 +231,7 @@ def test_a_new_authority_is_taken_and_a_bad_one_is_not(server: AccountsServer, m
         return str(server.objects.get(config_map("bookinfo"), {}).get("data", {}).get("root-cert.pem", "")).encode()
 
     async def body(keeper: RootKeeper) -> None:
-        following = asyncio.create_task(keeper.follow(taken.append, is_leader=lambda: True))
+        following = asyncio.create_task(keeper.follow(take, is_leader=lambda: True))
         await until(lambda: len(taken) == 1 and published() == taken[0].roots)
         server.objects[OPERATORS] = {"data": {}}
         await until(lambda: "Secret pywaypoint-system/cacerts: ca-cert.pem is missing" in keeper.concern)
@@ -250,9 +253,12 @@ def test_only_the_leader_publishes(server: AccountsServer, monkeypatch: pytest.M
     namespace(server, "bookinfo")
     is_leader = False
 
+    async def ignore(authority: RootAuthority) -> None:
+        pass
+
     async def body(keeper: RootKeeper) -> None:
         nonlocal is_leader
-        following = asyncio.create_task(keeper.follow(lambda authority: None, is_leader=lambda: is_leader))
+        following = asyncio.create_task(keeper.follow(ignore, is_leader=lambda: is_leader))
         async with asyncio.timeout(20):
             while sum(it.endswith("/secrets/cacerts") for it in server.asked) < 5:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

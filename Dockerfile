@@ -40,6 +40,9 @@ FROM $BASE
 LABEL org.opencontainers.image.title="pywaypoint" \
       org.opencontainers.image.description="An ambient mesh data plane: waypoint and ztunnel" \
       org.opencontainers.image.licenses="Apache-2.0"
+# A node's agent writes routes and nftables rules.
+RUN { command -v nft && command -v ip; } \
+ || { apt-get update && apt-get install --no-install-recommends --yes nftables iproute2 && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /opt/pywaypoint /opt/pywaypoint
 # Bytecode is there already, and the user may not write any.
 ENV PATH=/opt/pywaypoint/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

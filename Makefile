@@ -64,6 +64,7 @@ image-test: .venv/ready  ## Build the image on Debian's own Python and run both 
 cluster: .venv/ready  ## A real Kubernetes of two nodes on this machine, with this checkout's images. As root, with Go; stays up.
 	$(BIN)/python -m tests.cluster up
 	$(BIN)/python -m tests.cluster image
+	$(BIN)/python -m tests.cluster install
 
 cluster-test: cluster  ## The tests that need that cluster, and its end.
 	$(BIN)/python -m pytest -m cluster tests/cluster; status=$$?; $(BIN)/python -m tests.cluster down; exit $$status

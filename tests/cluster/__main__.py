@@ -1,4 +1,4 @@
-"""`python -m tests.cluster up`, `image`, `conformance` and `down`."""
+"""`python -m tests.cluster up`, `image`, `install`, `conformance` and `down`."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cluster import conformance, control_plane, images, kubelets, tools
+from tests.cluster import conformance, control_plane, images, kubelets, mesh, tools
 from tests.cluster.kubectl import KubectlFailed, kubectl
 from tests.cluster.machine import NODES, STATE, end_all, make_network
 from tests.cluster.pki import Pki
@@ -60,6 +60,11 @@ def write_conformance() -> None:
         raise SystemExit(f"{outcome.failures()}\nAll that the suite said: {conformance.LOG}")
 
 
+def install() -> None:
+    with step("install the chart of this checkout"):
+        mesh.install()
+
+
 def down() -> None:
     if STATE.exists():
         with step("end the cluster that was here"):
@@ -80,4 +85,5 @@ def _wait_for_nodes() -> None:
 
 
 if __name__ == "__main__":
-    {"up": up, "image": image, "conformance": write_conformance, "down": down}[sys.argv[1]]()
+    commands = {"up": up, "image": image, "install": install, "conformance": write_conformance, "down": down}
+    commands[sys.argv[1]]()

@@ -12,7 +12,8 @@ from tests.cluster.tools import BIN, CACHE
 from tests.image.buildah import ROOT, Buildah
 
 PYWAYPOINT = "localhost/pywaypoint:cluster"
-BOOKINFO = ("details:v1", "productpage:v1", "ratings:v1", "reviews:v1", "reviews:v2", "reviews:v3")
+BOOKINFO = {"details": ("v1",), "productpage": ("v1",), "ratings": ("v1",), "reviews": ("v1", "v2", "v3")}
+"""The tags of each service. All versions are one program."""
 
 
 def of_program(reference: str, program: str, archive: Path, *, command: tuple[str, ...] = ()) -> Path:
@@ -49,11 +50,12 @@ def of_checkout(folder: Path, *, twin: bool = True) -> Iterator[Path]:
     }
     buildah.build(PYWAYPOINT, arguments)
     yield _archive(buildah, PYWAYPOINT, folder / "pywaypoint.tar")
-    for image in BOOKINFO:
-        service = image.partition(":")[0]
-        name = f"docker.io/pywaypoint/bookinfo-{image}"
-        buildah.build(name, {"BASE": build_base, "SERVICE": service}, ROOT / "examples" / "bookinfo")
-        yield _archive(buildah, name, folder / f"bookinfo-{service}.tar")
+    for service, versions in BOOKINFO.items():
+        names = [f"docker.io/pywaypoint/bookinfo-{service}:{it}" for it in versions]
+        buildah.build(names[0], {"BASE": build_base, "SERVICE": service}, ROOT / "examples" / "bookinfo")
+        for name in names:
+            buildah("tag", names[0], name)
+            yield _archive(buildah, name, folder / "bookinfo.tar")
 
 
 def _archive(buildah: Buildah, name: str, archive: Path) -> Path:

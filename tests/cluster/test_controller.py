@@ -39,7 +39,6 @@ STAND_IN = {
                         "name": "waypoint",
                         "command": ["python3"],
                         "args": ["-m", "http.server", "15021", "--directory", "/opt"],
-                        "startupProbe": {"httpGet": {"path": "/"}},
                         "readinessProbe": {"httpGet": {"path": "/"}},
                         "resources": {"requests": {"cpu": "10m"}},
                     }

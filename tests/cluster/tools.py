@@ -79,6 +79,8 @@ GROUPS = (
     Group("coredns"),
     Group("gateway_api"),
     Group("echo", into=ECHO),
+    Group("helm"),
+    Group("metrics_server"),
 )
 
 

@@ -42,7 +42,7 @@ class Buildah:
         """A base image of Debian's packages; its name."""
         container = self("from", "scratch").strip()
         self("add", "--quiet", container, str(_file_system(name)), "/")
-        self("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
+        self("config", "--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", container)
         self("commit", "--quiet", "--rm", container, f"localhost/{name}")
         return f"localhost/{name}"
 

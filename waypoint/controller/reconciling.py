@@ -40,7 +40,6 @@ class Responsibility:
 
     revision: str = "default"
     role: str = "pywaypoint-waypoint"
-    cluster_domain: str = "cluster.local"
 
 
 def _now() -> str:
@@ -110,7 +109,7 @@ class Reconciler:
         )
         current = self._store.gateways.get(key, gateway)
         if current.metadata.uid == gateway.metadata.uid:
-            new = status.of_gateway(current, outcome, self._responsibility.cluster_domain, self._now())
+            new = status.of_gateway(current, outcome, self._installation.cluster_domain, self._now())
             if new is not None:
                 await self._tell(GATEWAYS, *key, new)
         self._log(key, (*problems, *failures))

@@ -39,6 +39,7 @@ class Installation:
     pull_policy: str = "IfNotPresent"
     cluster_id: str = "Kubernetes"
     trust_domain: str = "cluster.local"
+    cluster_domain: str = "cluster.local"
     resources: Mapping[str, Any] = field(
         default_factory=lambda: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     )
@@ -179,7 +180,6 @@ def _container(waypoint: Waypoint, installation: Installation) -> Object:
             f"--ca-address={installation.ca_address}",
             f"--ca-root={_CA_ROOT}/root-cert.pem",
             f"--ca-token={_CA_TOKEN}/istio-token",
-            f"--cluster-id={installation.cluster_id}",
         ],
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
@@ -187,10 +187,11 @@ def _container(waypoint: Waypoint, installation: Installation) -> Object:
             {"name": "INSTANCE_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "SERVICE_ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
             {"name": "TRUST_DOMAIN", "value": installation.trust_domain},
+            {"name": "CLUSTER_DOMAIN", "value": installation.cluster_domain},
+            {"name": "CLUSTER_ID", "value": installation.cluster_id},
         ],
         "ports": [{"name": name, "containerPort": port} for name, port in ports],
-        "startupProbe": {"httpGet": probe, "periodSeconds": 1, "failureThreshold": 60},
-        "readinessProbe": {"httpGet": probe, "periodSeconds": 5, "failureThreshold": 2},
+        "readinessProbe": {"httpGet": probe, "periodSeconds": 2, "failureThreshold": 3},
         "resources": dict(installation.resources),
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -1,0 +1,32 @@
+"""The mesh in the cluster: the chart of this checkout, installed by Helm as an operator installs it."""
+
+from pathlib import Path
+
+from tests.cluster.control_plane import KUBECONFIG
+from tests.cluster.images import PYWAYPOINT
+from tests.cluster.kubectl import kubectl
+from tests.cluster.tools import BIN, run
+from tests.image.buildah import ROOT
+
+CHART = ROOT / "deploy" / "chart"
+NAMESPACE = "pywaypoint-system"
+_TIMEOUT = "180s"
+
+
+def helm(*arguments: str) -> str:
+    """Runs Helm as the cluster's administrator and gives its output. A failure raises SystemExit with what it said."""
+    return run([str(BIN / "helm"), f"--kubeconfig={KUBECONFIG}", *arguments])
+
+
+def values() -> list[str]:
+    """Arguments of Helm: the images of the nodes, which no registry has."""
+    repository, _, tag = PYWAYPOINT.rpartition(":")
+    image = {"repository": repository, "tag": tag, "pullPolicy": "Never"}
+    return [f"--set=image.{name}={value}" for name, value in image.items()]
+
+
+def install(chart: Path = CHART) -> None:
+    """Installs the chart, or upgrades it, and waits until all is ready."""
+    helm("upgrade", "--install", "pywaypoint", str(chart), "-n", NAMESPACE, "--create-namespace", *values())
+    for it in ("deployment/pywaypoint-controller", "daemonset/ztunnel", "daemonset/pywaypoint-agent"):
+        kubectl("-n", NAMESPACE, "rollout", "status", it, f"--timeout={_TIMEOUT}")

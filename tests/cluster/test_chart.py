@@ -1,8 +1,14 @@
 """The chart, by the real Helm: what it refuses, and what it leaves behind."""
 
+import tarfile
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
 
 from tests.cluster.mesh import CHART, helm
+from tests.kit.policy_samples import KINDS, crd_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -29,3 +35,23 @@ def test_with_another_authority_the_controller_may_not_sign() -> None:
 
     assert "--ca-address=istiod.istio-system.svc:15012" in made
     assert not [it for it in ("--sign", "[secrets]", "tokenreviews", "pywaypoint-ca") if it in made]
+
+
+def crds_in(made: str) -> dict[str, Any]:
+    objects = [it for it in yaml.safe_load_all(made) if it and it["kind"] == "CustomResourceDefinition"]
+    return {it["spec"]["names"]["kind"]: it for it in objects}
+
+
+def test_the_chart_holds_the_crds_whose_home_is_elsewhere(tmp_path: Path) -> None:
+    helm("package", str(CHART), "--destination", str(tmp_path))
+    (package,) = tmp_path.glob("*.tgz")
+    with tarfile.open(package) as archive:
+        links = [it.name for it in archive.getmembers() if not it.isfile()]
+
+    assert links == []
+    for chart in (CHART, package):
+        assert crds_in(helm("template", "pywaypoint", str(chart))) == {kind: crd_of(kind) for kind in KINDS}
+
+
+def test_the_crds_can_be_left_out() -> None:
+    assert crds_in(helm("template", "pywaypoint", str(CHART), "--set=crds.install=false")) == {}

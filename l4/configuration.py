@@ -45,7 +45,7 @@ def source_of(
 
 
 def read(
-    options: Iterable[Path] | KubernetesOptions, kinds: Kinds, seconds: float = READ_SECONDS
+    options: Iterable[Path] | KubernetesOptions, kinds: Kinds, seconds: float | None = None
 ) -> tuple[Documents, str]:
     """Return all objects as they are now, and where they are, in words. For commands that answer and end.
 
@@ -57,7 +57,7 @@ def read(
     async def listed() -> tuple[Documents, str]:
         source = _server(options, kinds, {})
         try:
-            return await source.read(seconds), f"at the API server {source.server}"
+            return await source.read(READ_SECONDS if seconds is None else seconds), f"at the API server {source.server}"
         finally:
             await source.close()
 

@@ -77,6 +77,10 @@ class FolderSource:
         return f"there are no objects in {', '.join(map(str, self._paths))}; see --resources"
 
     @property
+    def silent_seconds(self) -> float:
+        return 0.0
+
+    @property
     def is_told(self) -> bool:
         """Whether inotify reports all changes, so that full looks are rare."""
         return self._alerts is not None and self._alerts.is_enough

@@ -56,6 +56,11 @@ class Source(Protocol):
     def lack(self) -> str:
         """A sentence for an operator if the source has no object at all. It says where the source looks."""
 
+    @property
+    def silent_seconds(self) -> float:
+        """The age of what is known: the time since the source last confirmed it. 0 if the source is always there, as
+        files are."""
+
     async def load(self) -> Documents:
         """Return all documents. What cannot be reached is a doubt and raises nothing; the wait for it has a
         deadline."""

@@ -9,7 +9,7 @@ missed. While the server can't be asked nothing is taken for gone: `silent_secon
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from random import uniform
 from typing import NamedTuple, Protocol
@@ -239,6 +239,12 @@ class Reflector:
         if self._failure is None or str(failure) != str(self._failure):
             log.warning("%s cannot be followed, and are tried again: %s", self.resource, failure)
         self._failure = failure
+
+
+def longest_silence(reflectors: Iterable[Reflector]) -> float:
+    """Return for how many seconds the server has said nothing of the kind for which that is longest. A kind that was
+    never listed does not count, because nothing is known of it."""
+    return max((it.silent_seconds for it in reflectors if it.is_listed), default=0.0)
 
 
 def _meta(path: str, object: msgspec.Raw) -> _ObjectMeta:

@@ -20,7 +20,7 @@ from l4.config.doubts import EVERYWHERE, Doubt
 from l4.config.kinds import Kinds, is_policy
 from l4.config.source import Answer, CannotRead, Changes, Documents, Take
 from l4.kubernetes.client import ApiClient, ApiError, ResourceType
-from l4.kubernetes.reflector import Key, Reflector, Scope
+from l4.kubernetes.reflector import Key, Reflector, Scope, longest_silence
 from l4.kubernetes.served import find
 
 LOAD_SECONDS = 20.0
@@ -98,8 +98,7 @@ class KubernetesSource:
     @property
     def silent_seconds(self) -> float:
         """The age of what is known: how long the server has sent nothing, for the kind of which that is longest."""
-        reflectors = [it.reflector for it in self._followed.values() if it.reflector is not None]
-        return max((it.silent_seconds for it in reflectors), default=0.0)
+        return longest_silence(it.reflector for it in self._followed.values() if it.reflector is not None)
 
     async def read(self, seconds: float) -> Documents:
         """List the objects once, without following them. Raises CannotRead if not all kinds can be listed in time."""

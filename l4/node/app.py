@@ -21,6 +21,7 @@ from l4.node.agent import Agent, NodePod
 from l4.node.annotating import Annotating
 from l4.node.objects import KINDS, pods_of
 from l4.node.uninstalling import Uninstalling
+from l4.silence import Silence
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 
@@ -60,6 +61,7 @@ class AgentProgram:
         self._metrics = MeshMetrics("ztunnel-agent", version.installed())
         self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.begin)
         self._report = ConfigurationReport(log, self._operators.readiness, self._metrics)
+        self._silence = Silence(log, self._operators.readiness, self._metrics, lambda: source.silent_seconds)
 
     async def run(self) -> None:
         """Work until told to stop. Redirected pods stay redirected, for the agent that takes over, unless the agent is
@@ -70,6 +72,7 @@ class AgentProgram:
         self._apply(self._prepare(await self._source.load()))
         tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
         tasks.keep("following the pods", lambda: self._source.watch(in_a_thread(self._prepare, self._apply)))
+        tasks.keep("telling the age of the configuration", self._silence.follow)
         tasks.keep("announcing pods", self._agent.announcer.serve)
         tasks.keep("redirecting pods", self._agent.follow)
         if (annotating := self._annotating) is not None:

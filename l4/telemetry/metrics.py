@@ -231,6 +231,13 @@ CONFIG_DOUBTS = gauge(
     (),
     Merging.MAX,
 )
+CONFIG_SILENCE = gauge(
+    "pywaypoint_config_source_silent_seconds",
+    "Time since the API server last confirmed the objects, in seconds; of several kinds, the longest. Up to 75 is "
+    "normal; always 0 with files.",
+    (),
+    Merging.MAX,
+)
 CERTIFICATE_EXPIRY = gauge(
     "istio_cert_expiry_seconds",
     "Time until our certificate expires, in seconds; of several, the first to expire.",
@@ -253,6 +260,7 @@ METRICS: tuple[Metric[Any], ...] = (
     DROPPED_LINES,
     CONFIG_PROBLEMS,
     CONFIG_DOUBTS,
+    CONFIG_SILENCE,
     CERTIFICATE_EXPIRY,
     BUILD,
     METRICS_OVERFLOW,
@@ -277,6 +285,7 @@ class MeshMetrics:
         self.sent_bytes = self.of(SENT_BYTES)
         self.config_problems = self.of(CONFIG_PROBLEMS).labels(())
         self.config_doubts = self.of(CONFIG_DOUBTS).labels(())
+        self.config_silence = self.of(CONFIG_SILENCE).labels(())
         self._refused = self.of(REFUSED)
         self.of(BUILD).labels((component, tag)).add()
         self.of(METRICS_OVERFLOW).adopt((), budget.refused)

@@ -34,6 +34,7 @@ from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
 from l4.node.receiver import Receiver
 from l4.settings import SECTIONS
+from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
@@ -104,6 +105,7 @@ class Ztunnel:
         if options.agent is not None and in_pods is not None:
             self._receiver = Receiver(options.agent, in_pods, self._lacks_pods)
         self._report = ConfigurationReport(log, self._operators.readiness, self._metrics)
+        self._silence = Silence(log, self._operators.readiness, self._metrics, lambda: source.silent_seconds)
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
@@ -115,6 +117,7 @@ class Ztunnel:
         gc.freeze()  # exempt all long-lived objects from garbage collection
         tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
         tasks.keep("following the configuration", lambda: self._source.watch(in_a_thread(self._prepare, self._apply)))
+        tasks.keep("telling the age of the configuration", self._silence.follow)
         tasks.keep("following the certificates", self._certificates.watch)
         if self._receiver is not None:
             tasks.keep("following the node's agent", self._receiver.follow)

@@ -63,6 +63,10 @@ class ApiServerSource:
     def lack(self) -> str:
         return "the API server has no objects"
 
+    @property
+    def silent_seconds(self) -> float:
+        return 0.0
+
     async def load(self) -> Documents:
         self._server.changed.clear()
         self._is_taken = True

@@ -13,8 +13,9 @@ from l4.configuration import client_of
 from l4.kubernetes.client import ApiClient, ApiError
 from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.lease import LeaderElection
-from l4.kubernetes.reflector import Reflector, Scope
+from l4.kubernetes.reflector import Reflector, Scope, longest_silence
 from l4.net.tasks import Tasks
+from l4.silence import Silence
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from waypoint.controller.kinds import CONFIG_MAPS, GATEWAY_CLASSES, GATEWAYS, OWNED, ROLE_BINDINGS
@@ -54,6 +55,7 @@ class Controller:
         self._metrics = MeshMetrics("controller", version.installed())
         pending = {"objects"} if options.signing is None else {"objects", "signing"}
         self._ports = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin)
+        self._silence = Silence(log, self._ports.readiness, self._metrics, lambda: longest_silence(self._reflectors))
         self._signing: Signing | None = None
         if options.signing is not None:
             trust_domain, done = options.installation.trust_domain, self._ports.readiness.done
@@ -66,7 +68,8 @@ class Controller:
         tasks = Tasks(self._metrics.count_loop_failure, self._ports.readiness.concern)
         for it in self._reflectors:
             tasks.keep(f"following {it.resource}", it.run)
-        tasks.keep("telling of the objects' age", self._tell_concerns)
+        tasks.keep("telling the age of the objects", self._silence.follow)
+        tasks.keep("telling why objects are not followed", self._tell_concerns)
         if (signing := self._signing) is not None:
             tasks.keep("following the root", lambda: signing.follow(lambda: self._election.is_leader))
         leading = asyncio.create_task(self._lead_when_listed())

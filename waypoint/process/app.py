@@ -24,6 +24,7 @@ from l4.net import pressure
 from l4.net.listener import bind
 from l4.net.memory import give_back, give_back_unused
 from l4.net.tasks import Tasks
+from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
@@ -90,6 +91,7 @@ class Waypoint:
         self._supervisor = Supervisor(answering, self._metrics, {"configuration", "certificate"}, self._stopping.begin)
         readiness = self._supervisor.readiness
         self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)
+        self._silence = Silence(log, readiness, self._metrics, lambda: source.silent_seconds)
         gateway = options.gateway
         self._following = Following(
             source,
@@ -112,6 +114,7 @@ class Waypoint:
             worker.serve(sock, proxy_sock)
         keep = self._tasks.keep
         keep("following the configuration", self._following.watch)
+        keep("telling the age of the configuration", self._silence.follow)
         keep("analyzing the configuration", self._following.analyze)
         self._certificate.source.on_change(lambda renewed: self._show_certificate())
         keep("following the certificate", self._certificate.source.watch)

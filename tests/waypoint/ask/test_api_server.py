@@ -15,7 +15,7 @@ import yaml
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-import l4.configuration
+from l4 import configuration
 from l4.config.manifest import CLUSTER_SCOPED
 from tests.kit.aio import run
 from tests.kit.kubernetes_server import KubernetesServer, kubernetes_server
@@ -194,7 +194,7 @@ def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline(
     async def scenario() -> None:
         async with world(tmp_path) as it:
             it.server.hangs = asyncio.Event()
-            monkeypatch.setattr(l4.configuration.read, "__defaults__", (0.3,))
+            monkeypatch.setattr(configuration, "READ_SECONDS", 0.3)
             answer = await it.waypoint("analyze")
 
             assert answer.exit_code == 1

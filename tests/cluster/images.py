@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from tests.cluster.tools import BIN, CACHE
 from tests.image.buildah import ROOT, Buildah
 
-PYWAYPOINT = "localhost/pywaypoint:cluster"
+PYWAYPOINT = os.environ.get("PYWAYPOINT_IMAGE", "localhost/pywaypoint:cluster")
 BOOKINFO = {"details": ("v1",), "productpage": ("v1",), "ratings": ("v1",), "reviews": ("v1", "v2", "v3")}
 """The tags of each service. All versions are one program."""
 

@@ -27,6 +27,8 @@ def values() -> list[str]:
 
 def install(chart: Path = CHART) -> None:
     """Installs the chart, or upgrades it, and waits until all is ready."""
-    helm("upgrade", "--install", "pywaypoint", str(chart), "-n", NAMESPACE, "--create-namespace", *values())
+    # Another test may have applied the CRDs before.
+    where = ("-n", NAMESPACE, "--create-namespace", "--take-ownership")
+    helm("upgrade", "--install", "pywaypoint", str(chart), *where, *values())
     for it in ("deployment/pywaypoint-controller", "daemonset/ztunnel", "daemonset/pywaypoint-agent"):
         kubectl("-n", NAMESPACE, "rollout", "status", it, f"--timeout={_TIMEOUT}")

@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo docs test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-down bench hostile swaps churn
+.PHONY: bookinfo docs test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -68,6 +68,10 @@ cluster: .venv/ready  ## A real Kubernetes of two nodes on this machine, with th
 
 cluster-test: cluster  ## The tests that need that cluster, and its end.
 	$(BIN)/python -m pytest -m cluster tests/cluster; status=$$?; $(BIN)/python -m tests.cluster down; exit $$status
+
+cluster-smoke: cluster  ## The shortest of them: Bookinfo in the mesh, and the Gateway API's conformance suite.
+	$(BIN)/python -m pytest -m cluster tests/cluster/test_bookinfo.py tests/cluster/test_conformance.py; status=$$?; \
+		$(BIN)/python -m tests.cluster down; exit $$status
 
 cluster-down: .venv/ready  ## End the cluster.
 	$(BIN)/python -m tests.cluster down

@@ -1,4 +1,4 @@
-"""`python -m tests.cluster up`, `image`, `install`, `conformance` and `down`."""
+"""`python -m tests.cluster check`, `up`, `image`, `install`, `conformance` and `down`."""
 
 import os
 import shutil
@@ -14,6 +14,12 @@ from tests.cluster.progress import step
 
 MANIFESTS = Path(__file__).parent / "manifests"
 _NODES_SECONDS = 120.0
+
+
+def check() -> None:
+    """Ends with a sentence if no cluster can be made here."""
+    if sentence := tools.lack():
+        raise SystemExit(sentence)
 
 
 def up() -> None:
@@ -85,5 +91,12 @@ def _wait_for_nodes() -> None:
 
 
 if __name__ == "__main__":
-    commands = {"up": up, "image": image, "install": install, "conformance": write_conformance, "down": down}
+    commands = {
+        "check": check,
+        "up": up,
+        "image": image,
+        "install": install,
+        "conformance": write_conformance,
+        "down": down,
+    }
     commands[sys.argv[1]]()

@@ -43,6 +43,7 @@ class Group:
     flags: tuple[str, ...] = ()
     linked: str = ""
     into: Path = BIN
+    is_always_needed: bool = True
 
     @property
     def folder(self) -> Path:
@@ -80,29 +81,44 @@ GROUPS = (
     Group("gateway_api"),
     Group("echo", into=ECHO),
     Group("helm"),
-    Group("metrics_server"),
+    Group("metrics_server", is_always_needed=False),
 )
 
 
-def install() -> None:
-    """Installs the packages that are missing, and builds what is not built yet.
+def lack() -> str:
+    """What is missing here that can't be installed, in a sentence; empty if nothing is."""
+    if os.geteuid() != 0:
+        return "The cluster makes network namespaces and runs containers: run it as root, such as by sudo."
+    if shutil.which("go") is None:
+        return "The cluster's programs are built with Go: install Go 1.26 or newer (https://go.dev/dl)."
+    if _missing() and shutil.which("apt-get") is None:
+        return f"Missing here: {', '.join(_missing())}. Debian's packages of these names have the programs."
+    if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False).returncode:
+        return "The cluster's nodes are network namespaces, which this process may not make: it needs CAP_SYS_ADMIN."
+    if not os.access("/sys/fs/cgroup", os.W_OK):
+        return "The cluster's kubelets need control groups, but /sys/fs/cgroup is read-only."
+    return ""
+
+
+def _missing() -> list[str]:
+    return sorted({package for it, package in PACKAGES.items() if shutil.which(it) is None})
+
+
+def install(*also: str) -> None:
+    """Installs the packages that are missing, and builds what is not built yet: what every cluster needs, and the
+    groups `also`.
 
     Raises:
         SystemExit: something is missing that can't be installed here; says what.
     """
-    if os.geteuid() != 0:
-        raise SystemExit("The cluster makes network namespaces and runs containers: run it as root, such as by sudo.")
-    if shutil.which("go") is None:
-        raise SystemExit("The cluster's programs are built with Go: install Go 1.26 or newer (https://go.dev/dl).")
-    missing = sorted({package for it, package in PACKAGES.items() if shutil.which(it) is None})
-    if missing:
-        if shutil.which("apt-get") is None:
-            raise SystemExit(f"Missing here: {', '.join(missing)}. Debian's packages of these names have the programs.")
+    if sentence := lack():
+        raise SystemExit(sentence)
+    if missing := _missing():
         with step(f"install {', '.join(missing)}"):
             run(["apt-get", "install", "--yes", "--no-install-recommends", *missing])
     BIN.mkdir(parents=True, exist_ok=True)
     for group in GROUPS:
-        if not group.is_built:
+        if (group.is_always_needed or group.name in also) and not group.is_built:
             with step(f"build {group.name}"):
                 group.build()
 

@@ -69,11 +69,21 @@ def read(
 
 def _server(options: KubernetesOptions, kinds: Kinds, scopes: "Mapping[tuple[str, str], Scope]") -> "KubernetesSource":
     """Raises CredentialsError."""
+    return kubernetes_source(client_of(options), kinds, scopes)
+
+
+def kubernetes_source(
+    client: "ApiClient",
+    kinds: Kinds,
+    scopes: "Mapping[tuple[str, str], Scope]",
+    whole: Collection[tuple[str, str]] = (),
+) -> "KubernetesSource":
+    """Return the source of all objects of `kinds`; of ConfigMaps only Istio's own. See KubernetesSource."""
     from l4.kubernetes.reflector import Scope
     from l4.kubernetes.source import KubernetesSource
 
     mesh_config = Scope(ROOT_NAMESPACE, field_selector="metadata.name=istio")
-    return KubernetesSource(client_of(options), kinds, {("", "ConfigMap"): mesh_config, **scopes})
+    return KubernetesSource(client, kinds, {("", "ConfigMap"): mesh_config, **scopes}, whole)
 
 
 def client_of(options: KubernetesOptions) -> "ApiClient":

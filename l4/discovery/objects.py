@@ -316,8 +316,13 @@ class Gateway(Struct, frozen=True, rename="camel"):
     status: GatewayStatus = GatewayStatus()
 
 
+class GatewayClassSpec(Struct, frozen=True, rename="camel"):
+    controller_name: str = ""
+
+
 class GatewayClass(Struct, frozen=True, rename="camel"):
     metadata: Metadata
+    spec: GatewayClassSpec = GatewayClassSpec()
 
 
 def is_port(text: str) -> bool:

@@ -8,6 +8,7 @@ one of the two is not a problem.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from l4.config.documents import ObjectKey, Origin, Problem
 from l4.config.resources import Resource, Resources
@@ -29,6 +30,25 @@ class _Wish:
     subject: str
     origin: Origin
     is_inherited: bool
+
+
+class Refusal(Enum):
+    """Why the waypoint that a label requests is not used."""
+
+    NO_GATEWAY = auto()
+    OTHER_TRAFFIC = auto()
+    NOT_ALLOWED = auto()
+    NO_ADDRESS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What comes of a label: the waypoint's address, or why it is not used. `gateway` is (namespace, name)."""
+
+    gateway: tuple[str, str]
+    address: GatewayAddress | None = None
+    refusal: Refusal | None = None
+    sentence: str = ""
 
 
 class Bindings:
@@ -63,30 +83,41 @@ class Bindings:
         """Return the workload's waypoint. `labels` are given separately, because WorkloadEntries have two sets."""
         return self._bound(workload, labels, "workload")
 
+    def judge_service(self, service: Resource[ServiceObject]) -> Binding | None:
+        """Return what comes of the label of a service or its namespace, or None if neither requests a waypoint."""
+        wish = self._wish(service, service.value.metadata.labels)
+        return self._judge(service.key.namespace, wish, "service") if wish is not None else None
+
     def _bound(self, resource: _Bindable, labels: Mapping[str, str], traffic: str) -> GatewayAddress | None:
         wish = self._wish(resource, labels)
-        if wish is None:
-            return None
-        client = resource.key.namespace
-        gateway = self._gateways.get((wish.namespace, wish.name))
+        binding = self._judge(resource.key.namespace, wish, traffic) if wish is not None else None
+        if wish is None or binding is None or binding.address is not None:
+            return binding.address if binding is not None else None
+        field = f"metadata.labels[{USE_WAYPOINT}]"
+        self._problems[resource.key] = Problem(
+            wish.origin, wish.subject, field, binding.sentence, DiscoveryCode.WAYPOINT_NOT_USED
+        )
+        return None
+
+    def _judge(self, client: str, wish: _Wish, traffic: str) -> Binding | None:
+        """Judge a label. `client` is the namespace of the object that is to be bound."""
+        named = (wish.namespace, wish.name)
+        gateway = self._gateways.get(named)
         if gateway is None:
-            reason = "the Gateway does not exist"
+            refusal, reason = Refusal.NO_GATEWAY, "the Gateway does not exist"
         elif (serves := self._serves(gateway)) not in {traffic, "all"}:
             if wish.is_inherited:
                 return None
-            reason = f"it serves {serves} traffic, not {traffic} traffic"
+            refusal, reason = Refusal.OTHER_TRAFFIC, f"it serves {serves} traffic, not {traffic} traffic"
         elif client != wish.namespace and not self._allows(gateway, client):
+            refusal = Refusal.NOT_ALLOWED
             reason = f"the allowedRoutes of its HBONE listener do not allow namespace {client}"
         elif (address := _address(gateway)) is not None:
-            return replace(address, bound_by=wish.subject)
+            return Binding(named, replace(address, bound_by=wish.subject))
         else:
-            reason = "it has no address in its status yet"
+            refusal, reason = Refusal.NO_ADDRESS, "it has no address in its status yet"
         sentence = f"waypoint {wish.namespace}/{wish.name} is not used: {reason}; traffic bypasses it"
-        field = f"metadata.labels[{USE_WAYPOINT}]"
-        self._problems[resource.key] = Problem(
-            wish.origin, wish.subject, field, sentence, DiscoveryCode.WAYPOINT_NOT_USED
-        )
-        return None
+        return Binding(named, None, refusal, sentence)
 
     def _wish(self, resource: _Bindable, labels: Mapping[str, str]) -> _Wish | None:
         own = resource.key.namespace

@@ -6,7 +6,7 @@ status is passed on only if the program reads what changed: nodes and pods repor
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby
 from random import uniform
@@ -72,12 +72,20 @@ class _Kind:
 
 
 class KubernetesSource:
-    """Follows `kinds` with `client`. `scopes` restrict kinds to a namespace or to selected objects."""
+    """Follows `kinds` with `client`. `scopes` restrict kinds to a namespace or to selected objects. Of the kinds
+    `whole`, every change is passed on, whatever the program reads of the status."""
 
-    def __init__(self, client: ApiClient, kinds: Kinds, scopes: Mapping[_Name, Scope] | None = None) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        kinds: Kinds,
+        scopes: Mapping[_Name, Scope] | None = None,
+        whole: Collection[_Name] = (),
+    ) -> None:
         self._client = client
         self._kinds = kinds
         self._scopes = scopes or {}
+        self._whole = frozenset(whole)
         self._followed = {it: _Kind(*it) for it in sorted(kinds) if it not in _SKIPPED}
         self._documents: dict[ObjectKey, Document] = {}
         self._changed: dict[ObjectKey, Document] = {}
@@ -153,7 +161,8 @@ class KubernetesSource:
         if b"null" in bytes(object):  # few objects have one, and looking at every field costs twice the decoding
             _drop_nulls(content)
         known = self._documents.get(its)
-        if known is not None and self._reads_the_same(known.content, content, (resource.group, resource.kind)):
+        name = resource.group, resource.kind
+        if known is not None and name not in self._whole and self._reads_the_same(known.content, content, name):
             return
         document = Document(its, content, ObjectOrigin(its, resource_version))
         self._documents[its] = self._changed[its] = document

@@ -5,19 +5,17 @@ the cluster is not in the way.
 """
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import yaml
 
-from tests.cluster.control_plane import KUBECONFIG
+from tests.cluster.controllers import IMAGE, Process, apply, service_account, until
 from tests.cluster.kubectl import kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -28,8 +26,6 @@ NAMESPACE = "controller-test"
 CLASS = "controller-test"
 CONTROLLER = "pywaypoint.dev/controller-test"
 ROLE = "controller-test"
-IMAGE = "localhost/pywaypoint:cluster"
-SECONDS = 90.0
 STAND_IN = {
     "spec": {
         "template": {
@@ -50,23 +46,10 @@ STAND_IN = {
 """In place of the waypoint, so that what is tested is the controller alone."""
 
 
-def apply(*objects: object) -> None:
-    kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": list(objects)})
-
-
 def get(kind: str, name: str) -> Any:
     """The object, or None."""
     text = kubectl("get", kind, name, "-n", NAMESPACE, "-o", "json", "--ignore-not-found")
     return json.loads(text) if text else None
-
-
-def until(what: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Waits until `what` is true and returns it."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s; last: {found!r}"
-        time.sleep(0.3)
-    return found
 
 
 def condition(name: str, kind: str) -> dict[str, Any]:
@@ -101,70 +84,6 @@ def overlay(name: str, **parts: object) -> dict[str, Any]:
     }
 
 
-def rule(group: str, resources: str, verbs: str, *names: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split()}
-    return {**made, "resourceNames": list(names)} if names else made
-
-
-MAY = [
-    rule("gateway.networking.k8s.io", "gatewayclasses gateways", "get list watch"),
-    rule("gateway.networking.k8s.io", "gatewayclasses/status gateways/status", "patch"),
-    rule("", "configmaps", "get list watch"),
-    rule("", "serviceaccounts services", "get list watch create patch"),
-    rule("apps", "deployments", "get list watch create patch"),
-    rule("autoscaling", "horizontalpodautoscalers", "get list watch create patch"),
-    rule("policy", "poddisruptionbudgets", "get list watch create patch"),
-    rule("rbac.authorization.k8s.io", "clusterrolebindings", "create"),
-    rule("rbac.authorization.k8s.io", "clusterrolebindings", "get list watch patch", ROLE),
-    rule("rbac.authorization.k8s.io", "clusterroles", "bind", ROLE),
-    rule("coordination.k8s.io", "leases", "get create patch"),
-]
-"""All that the controller needs. The Lease alone is in its own namespace."""
-
-
-def service_account(folder: Path) -> Path:
-    """A kubeconfig with which no more than this can be done."""
-    rbac = {"apiVersion": "rbac.authorization.k8s.io/v1"}
-    account = {"kind": "ServiceAccount", "name": "controller", "namespace": NAMESPACE}
-    metadata = {"name": f"{ROLE}-controller"}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": metadata["name"]}
-    apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "controller", "namespace": NAMESPACE}},
-        {**rbac, "kind": "ClusterRole", "metadata": metadata, "rules": MAY},
-        {**rbac, "kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": reference, "subjects": [account]},
-    )
-    content = yaml.safe_load(KUBECONFIG.read_text())
-    token = kubectl("create", "token", "controller", "-n", NAMESPACE, "--duration=1h").strip()
-    content["users"][0]["user"] = {"token": token}
-    path = folder / "kubeconfig"
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-class Process:
-    """One controller."""
-
-    def __init__(self, identity: str, log: Path, kubeconfig: Path) -> None:
-        self.identity = identity
-        self.log = log
-        command = [
-            sys.executable, "-m", "waypoint", "controller", "run", f"--image={IMAGE}", "--image-pull-policy=Never",
-            "--ca-address=127.0.0.1:15012", f"--controller-name={CONTROLLER}", f"--role={ROLE}",
-            f"--namespace={NAMESPACE}", f"--identity={identity}", f"--kubeconfig={kubeconfig}",
-            "--metrics=127.0.0.1:0", "--readiness=127.0.0.1:0", "--admin=127.0.0.1:0",
-        ]  # fmt: skip
-        environment = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"}
-        with log.open("w") as file:
-            self._process = subprocess.Popen(command, stderr=file, env=environment)
-
-    def leads(self) -> bool:
-        return "this process leads now" in self.log.read_text()
-
-    def end(self, number: int = signal.SIGTERM) -> None:
-        self._process.send_signal(number)
-        self._process.wait(20)
-
-
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[None]:
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=100s")
@@ -196,7 +115,7 @@ def namespace() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def controller(namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     folder = tmp_path_factory.mktemp("controller")
-    process = Process("first", folder / "first.log", service_account(folder))
+    process = Process(NAMESPACE, "first", folder / "first.log", service_account(NAMESPACE, folder))
     until(process.leads)
     yield process
     process.end()
@@ -365,7 +284,7 @@ def test_the_objects_go_with_the_gateway(controller: Process) -> None:
 
 
 def test_one_of_two_leads_and_the_other_takes_over(controller: Process, tmp_path: Path) -> None:
-    second = Process("second", tmp_path / "second.log", service_account(tmp_path))
+    second = Process(NAMESPACE, "second", tmp_path / "second.log", service_account(NAMESPACE, tmp_path))
     try:
         time.sleep(5)
         assert not second.leads()

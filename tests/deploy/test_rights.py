@@ -10,6 +10,8 @@ from l4.config.kinds import Kinds
 from l4.discovery import kubernetes
 from l4.node import objects
 from waypoint.config import kinds
+from waypoint.controller import concluding
+from waypoint.controller.kinds import TOLD
 
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "chart" / "templates" / "rights.yaml"
 READ = {"get", "list", "watch"}
@@ -48,6 +50,20 @@ def test_what_is_read_may_be_read(role: str, read: Kinds) -> None:
     }
 
     assert allowed == {(group, plural(kind)) for group, kind in read if (group, kind) != ("", "Endpoints")}
+
+
+def test_a_controller_may_read_what_statuses_depend_on_and_write_these_statuses() -> None:
+    allowed = {
+        (group, resource, verb)
+        for it in rules("pywaypoint-controller")
+        if "resourceNames" not in it
+        for group in it["apiGroups"]
+        for resource in it["resources"]
+        for verb in it["verbs"]
+    }
+
+    assert {(group, plural(kind), verb) for group, kind in concluding.READ for verb in READ} <= allowed
+    assert {(group, f"{name}/status", "patch") for (group, _), name in TOLD.items()} <= allowed
 
 
 @pytest.mark.parametrize("role", ["pywaypoint-waypoint", "pywaypoint-ztunnel"])

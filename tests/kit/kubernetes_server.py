@@ -2,8 +2,8 @@
 
 It serves the resources in `served`, and 404 for others. Emulated are: lists in pages with `limit` and `continue`,
 watches with `sendInitialEvents` and bookmarks, 410 as an ERROR event and as a status, 401 for other tokens, create,
-replace and merge with 409 for an old resource version, delete, and field selectors with `=`. Not emulated:
-authorization, admission, schemas, selectors of labels, server-side apply.
+replace and merge with 409 for an old resource version (of `status` too), delete, and field selectors with `=`. Not
+emulated: authorization, admission, schemas, selectors of labels, server-side apply.
 """
 
 import asyncio
@@ -149,7 +149,7 @@ class KubernetesServer:
         return {"versions": [{"version": it} for it in versions]} if versions else None
 
     async def _write(self, request: web.Request) -> web.Response:
-        path = request.path
+        path = request.path.removesuffix("/status")
         if self.forbidden & {*path.split("/")[-2:]}:
             return _refuse(403, "Forbidden")
         if request.method == "DELETE":

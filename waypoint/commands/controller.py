@@ -6,6 +6,7 @@ import click
 
 from l4.command_line import Address, AddressType, authority_text, flag, operator_ports
 from waypoint.commands.parameters import FILE
+from waypoint.config.status import CONTROLLER
 
 
 @click.group()
@@ -29,7 +30,7 @@ def controller() -> None:
 @flag("--cluster-id", default="Kubernetes", help="The cluster's name at the authority.")
 @flag("--trust-domain", default="cluster.local", envvar="TRUST_DOMAIN", help="Trust domain of the mesh.")
 @flag("--cluster-domain", default="cluster.local", help="Domain of the cluster's Services.")
-@flag("--controller-name", default="pywaypoint.dev/mesh-controller", help="GatewayClasses of this name are served.")
+@flag("--controller-name", default=CONTROLLER, help="GatewayClasses of this name are served.")
 @flag("--revision", default="default", help="Gateways with another label istio.io/rev are left alone.")
 @flag("--role", default="pywaypoint-waypoint", help="ClusterRole of waypoints; its ClusterRoleBinding has this name.")
 @flag("--lease", default="pywaypoint-controller", help="Lease by which one of several replicas leads.")

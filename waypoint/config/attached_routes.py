@@ -55,7 +55,8 @@ class AttachedRoutes:
             rules = Rules(resource.key, self.references, report, resource.refused, self.normalization)
             routes, opaque = _compiled(rules, resource.value)
             for it in attachments:
-                self._attach(resource, it, routes, opaque)
+                if it.service is not None:
+                    self._attach(resource, it, it.service, routes, opaque)
             is_all_dropped = bool(rules.dropped) and len(rules.dropped) == len(resource.value.spec.rules)
             self.statuses.append(route_status(resource, report, attachments, is_all_dropped=is_all_dropped))
         self.problems += report.problems
@@ -64,10 +65,11 @@ class AttachedRoutes:
         self,
         resource: Resource[Any],
         attachment: Attachment,
+        service: Service,
         routes: tuple[Route, ...],
         opaque: tuple[OpaqueRoute, ...],
     ) -> None:
-        key, service = resource.key, attachment.service
+        key = resource.key
         it = AttachedRoute(
             ports=frozenset(port.port for port in attachment.ports),
             age=(resource.value.metadata.creation_timestamp or "", key.namespace, key.name),

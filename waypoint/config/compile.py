@@ -41,7 +41,7 @@ from waypoint.config.ours.direct_policy import Targets
 from waypoint.config.places import Place, Places, Security
 from waypoint.config.reach import Reach
 from waypoint.config.snapshot import ClusterConfig, Destination, Snapshot
-from waypoint.config.status import AuthorizationStatus, PolicyStatus, RouteStatus
+from waypoint.config.status import ConditionsStatus, PolicyStatus, RouteStatus
 from waypoint.config.version import Version
 
 K = TypeVar("K")
@@ -63,7 +63,7 @@ class Compilation:
         grants = resources.of(ReferenceGrant)
         references = References(registry, clusters, grants, requires_grants=options.requires_reference_grants)
         gateways = {(it.key.namespace, it.key.name) for it in resources.of(Gateway)}
-        routes = AttachedRoutes(Parents(registry, clusters, gateways), references, reach, normalization)
+        routes = AttachedRoutes(Parents(registry, clusters, gateways, gateway), references, reach, normalization)
         for kind in KINDS:
             for resource in resources.of(kind):
                 routes.add(resource)
@@ -105,7 +105,7 @@ class Compilation:
             problems=tuple(sorted({*problems, *registry.problems, *own_problems})),
             statuses=(
                 *map(gateway_status, ours),
-                *_sorted(*routes.statuses, *policies.statuses, *security.authorizations.statuses),
+                *_sorted(*routes.statuses, *policies.statuses, *security.statuses),
             ),
             policies=policies.attached,
             has_gateway=bool(ours),
@@ -276,7 +276,7 @@ class _Finder(Protocol):
     def problems(self) -> Iterable[Problem]: ...
 
 
-_Status = RouteStatus | PolicyStatus | AuthorizationStatus
+_Status = RouteStatus | PolicyStatus | ConditionsStatus
 
 
 def _sorted(*statuses: _Status) -> list[_Status]:

@@ -7,13 +7,14 @@ services' clusters; routes and policies are not compiled again. Any other change
 compiles everything anew. Both ways give the same result; a test compares them over random changes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_not
 
 from l4.config.documents import Document, Problem
 from l4.config.doubts import Doubt
 from l4.config.intake import Taken
+from l4.config.kinds import Kinds
 from l4.config.resources import Resources
 from l4.config.settings import Settings
 from l4.config.source import Answer
@@ -32,6 +33,15 @@ Gateway = tuple[str, str]
 """Namespace and name of a waypoint's Gateway."""
 
 _NOBODY = ("", "")
+
+
+def bound_gateways(known: Discovered) -> list[Gateway]:
+    """Return the Gateways to which a service or a workload is bound. Without any, routes are compiled all the same, to
+    report their problems."""
+    of_services = (service.waypoint for service in known.registry.services.values())
+    of_workloads = (workload.waypoint for workload in known.registry.workloads.values())
+    found = {(it.namespace, it.gateway) for it in (*of_services, *of_workloads) if it is not None}
+    return sorted(found) or [_NOBODY]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +90,23 @@ class _Kept:
 
 
 class Pipeline:
-    """`gateway` is the (namespace, name) of the waypoint's Gateway; `own_ip` is the waypoint's address."""
+    """`gateway` is the (namespace, name) of the waypoint's Gateway; `own_ip` is the waypoint's address. Without
+    `gateway`, one snapshot is compiled for each Gateway that `serving` returns. `kinds` are those that are read."""
 
-    def __init__(self, gateway: Gateway | None, settings: Settings, own_ip: str | None = None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway | None,
+        settings: Settings,
+        own_ip: str | None = None,
+        *,
+        kinds: Kinds = KINDS,
+        serving: Callable[[Discovered], list[Gateway]] = bound_gateways,
+    ) -> None:
         self.gateway = gateway
+        self._serving = serving
         self._settings = settings
         self._own_ip = own_ip
-        self._discovery = Discovery(KINDS, settings.of(Mesh), lambda it: with_address(it, settings, gateway))
+        self._discovery = Discovery(kinds, settings.of(Mesh), lambda it: with_address(it, settings, gateway))
         self._kept: _Kept | None = None
 
     def compile(self, answer: Answer) -> Compiled:
@@ -94,7 +114,7 @@ class Pipeline:
         kept, self._kept = self._kept, None
         before = _destinations(kept)
         known = self._discovery.take(answer)
-        gateways = [self.gateway] if self.gateway is not None else _serving(known.registry)
+        gateways = [self.gateway] if self.gateway is not None else self._serving(known)
         is_followed = (
             kept is not None
             and known.update is not None
@@ -133,15 +153,6 @@ def _problems(snapshots: Sequence[Snapshot]) -> tuple[Problem, ...]:
     if len(snapshots) == 1:
         return snapshots[0].problems
     return tuple(sorted({problem for snapshot in snapshots for problem in snapshot.problems}))
-
-
-def _serving(registry: Registry) -> list[Gateway]:
-    """Return the Gateways to which a service or a workload is bound. Without any, routes are compiled all the same, to
-    report their problems."""
-    of_services = (service.waypoint for service in registry.services.values())
-    of_workloads = (workload.waypoint for workload in registry.workloads.values())
-    found = {(it.namespace, it.gateway) for it in (*of_services, *of_workloads) if it is not None}
-    return sorted(found) or [_NOBODY]
 
 
 def _is_pod_of(gateway: Gateway, ip: str | None, registry: Registry) -> bool:

@@ -20,6 +20,7 @@ from waypoint.config.istio.authorization_policy import Authorizations
 from waypoint.config.istio.request_authentication import Authentications
 from waypoint.config.istio.virtual_services import VirtualServices
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
+from waypoint.config.status import ConditionsStatus
 
 Place = tuple[str, int]
 
@@ -34,6 +35,10 @@ class Security:
     @property
     def problems(self) -> Iterable[Problem]:
         return (*self.tokens.problems, *self.authorizations.problems)
+
+    @property
+    def statuses(self) -> Iterable[ConditionsStatus]:
+        return (*self.tokens.statuses, *self.authorizations.statuses)
 
     def on(self, destination: Destination, service: Service | None) -> Destination:
         """Return the destination with security policies. A directly called workload has no service."""

@@ -26,7 +26,7 @@ from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import Table
 from policies.session import SessionPersistence
 from policies.upstream_tls import UpstreamTls
-from waypoint.config.status import AuthorizationStatus, GatewayStatus, PolicyStatus, RouteStatus
+from waypoint.config.status import ConditionsStatus, GatewayStatus, PolicyStatus, RouteStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Snapshot:
     destinations: Mapping[tuple[str, int], Destination] = field(default_factory=dict)
     clusters: Mapping[ClusterName, ClusterConfig] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    statuses: tuple[RouteStatus | PolicyStatus | AuthorizationStatus | GatewayStatus, ...] = ()
+    statuses: tuple[RouteStatus | PolicyStatus | ConditionsStatus | GatewayStatus, ...] = ()
     policies: tuple[object, ...] = ()
     """The policies of our own policy objects, for the filters that keep state for them."""
     has_gateway: bool = False

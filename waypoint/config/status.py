@@ -1,4 +1,4 @@
-"""Status conditions of routes, policies and Gateways for the API's `status`. They are computed here and not written.
+"""Status conditions of routes, policies and Gateways for the API's `status`. The controller writes them.
 
 Only our own parents are reported, under our own controller name, so that Istio's entries are not affected.
 `transitions` knows since when a condition holds.
@@ -12,7 +12,8 @@ from typing import Any
 from l4.config.documents import ObjectKey
 from waypoint.config.transitions import Placed, Since, never
 
-CONTROLLER = "pywaypoint.dev/waypoint"
+CONTROLLER = "pywaypoint.dev/mesh-controller"
+"""The controller's name by default. Tools tell it, and cannot know another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,8 @@ class PolicyStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class AuthorizationStatus:
-    """Status of an AuthorizationPolicy. Istio's objects have conditions as a whole, not per target."""
+class ConditionsStatus:
+    """Status of an object that has conditions as a whole, not per target, as Istio's policies and Services have."""
 
     key: ObjectKey
     generation: int

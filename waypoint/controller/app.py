@@ -1,4 +1,4 @@
-"""The controller's program: watches always, writes while it leads.
+"""The controller's program: watches and concludes always, writes while it leads.
 
 A replica that stands by has read everything, so that it goes on at once when it becomes the leader. Ready means: the
 watches have listed all objects.
@@ -9,21 +9,26 @@ import logging
 
 from l4 import program, signals, version
 from l4.admin import OperatorPorts
-from l4.configuration import client_of
+from l4.config.doubts import concern
+from l4.config.settings import Settings
+from l4.configuration import client_of, kubernetes_source
+from l4.discovery.mesh import Mesh
 from l4.kubernetes.client import ApiClient, ApiError
 from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.lease import LeaderElection
-from l4.kubernetes.reflector import Reflector, Scope, longest_silence
+from l4.kubernetes.reflector import Key, Reflector, Scope, longest_silence
 from l4.net.tasks import Tasks
 from l4.silence import Silence
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
-from waypoint.controller.kinds import CONFIG_MAPS, GATEWAY_CLASSES, GATEWAYS, OWNED, ROLE_BINDINGS
+from waypoint.controller.concluding import READ, Concluded, Concluding
+from waypoint.controller.kinds import CONFIG_MAPS, GATEWAY_CLASSES, GATEWAYS, OWNED, ROLE_BINDINGS, TOLD
 from waypoint.controller.options import ControllerOptions
 from waypoint.controller.queue import Queue
-from waypoint.controller.reconciling import Reconciler
+from waypoint.controller.reconciling import Reconciler, now
 from waypoint.controller.signing import Signing
 from waypoint.controller.store import Store
+from waypoint.controller.telling import Telling
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +43,7 @@ class Controller:
     def __init__(self, options: ControllerOptions, client: ApiClient) -> None:
         self._options = options
         self._client = client
-        self._queue = Queue()
+        self._queue: Queue[Key] = Queue()
         resources = (GATEWAY_CLASSES, GATEWAYS, CONFIG_MAPS, ROLE_BINDINGS, *OWNED.values())
         self._store = Store(options.controller_name, resources, self._queue.add)
         self._reconciler = Reconciler(self._client, self._store, options.installation, options.responsibility)
@@ -55,11 +60,16 @@ class Controller:
         self._metrics = MeshMetrics("controller", version.installed())
         pending = {"objects"} if options.signing is None else {"objects", "signing"}
         self._ports = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin)
-        self._silence = Silence(log, self._ports.readiness, self._metrics, lambda: longest_silence(self._reflectors))
+        self._silence = Silence(log, self._ports.readiness, self._metrics, self._silent_seconds)
         self._signing: Signing | None = None
         if options.signing is not None:
             trust_domain, done = options.installation.trust_domain, self._ports.readiness.done
             self._signing = Signing(options.signing, client, options.namespace, trust_domain, lambda: done("signing"))
+        self._telling = Telling(client, options.controller_name, self._ports.readiness.concern, now)
+        self._source = kubernetes_source(client, READ, {}, whole=TOLD)
+        made, its = options.installation, options.responsibility
+        mesh = Mesh(made.trust_domain, made.cluster_domain, made.cluster_id)
+        self._concluding = Concluding(self._source, Settings(mesh), options.controller_name, its.revision, self._learn)
 
     async def run(self) -> None:
         """Run until told to stop."""
@@ -68,6 +78,7 @@ class Controller:
         tasks = Tasks(self._metrics.count_loop_failure, self._ports.readiness.concern)
         for it in self._reflectors:
             tasks.keep(f"following {it.resource}", it.run)
+        tasks.keep("following routes and policies", self._concluding.run)
         tasks.keep("telling the age of the objects", self._silence.follow)
         tasks.keep("telling why objects are not followed", self._tell_concerns)
         if (signing := self._signing) is not None:
@@ -86,7 +97,7 @@ class Controller:
             if self._signing is not None:
                 await self._signing.close()
             await self._ports.close()
-            await self._client.close()
+            await self._source.close()
 
     async def _lead_when_listed(self) -> None:
         """Whoever leads has read all: what isn't known yet must not be taken for missing."""
@@ -96,9 +107,15 @@ class Controller:
 
     async def _lead(self) -> None:
         self._store.look_at_all()
+        self._telling.look_at_all()
         async with asyncio.TaskGroup() as group:
             for _ in range(_WORKERS):
                 group.create_task(self._work())
+                group.create_task(self._telling.work())
+
+    def _learn(self, concluded: Concluded) -> None:
+        self._telling.learn(concluded)
+        self._ports.readiness.concern("routes and policies", concern(concluded.doubts))
 
     async def _work(self) -> None:
         while True:
@@ -116,6 +133,9 @@ class Controller:
                         self._queue.well(key)
                     else:
                         self._queue.failed(key)
+
+    def _silent_seconds(self) -> float:
+        return max(longest_silence(self._reflectors), self._source.silent_seconds)
 
     async def _tell_concerns(self) -> None:
         while True:

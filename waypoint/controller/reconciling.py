@@ -42,7 +42,7 @@ class Responsibility:
     role: str = "pywaypoint-waypoint"
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -55,7 +55,7 @@ class Reconciler:
         store: Store,
         installation: Installation,
         responsibility: Responsibility,
-        now: Callable[[], str] = _now,
+        now: Callable[[], str] = now,
     ) -> None:
         self._client = client
         self._store = store

@@ -29,23 +29,23 @@ class Outcome:
 def of_class(known: GatewayClass, now: str) -> dict[str, Any] | None:
     """The new status, or None when it stays as it is."""
     accepted = Condition("Accepted", True, "Accepted", "Waypoints are made for the Gateways of this class.")
-    conditions = _dumped([accepted], known.metadata.generation, known.status.conditions, now)
-    return None if _has_all(known.status.conditions, conditions) else {"conditions": conditions}
+    conditions = dumped([accepted], known.metadata.generation, known.status.conditions, now)
+    return None if has_all(known.status.conditions, conditions) else {"conditions": conditions}
 
 
 def of_gateway(gateway: Gateway, outcome: Outcome, cluster_domain: str, now: str) -> dict[str, Any] | None:
     """The new status, or None when it stays as it is."""
     known, generation = gateway.status, gateway.metadata.generation
     programmed = _programmed(gateway, outcome)
-    conditions = _dumped([_accepted(gateway, outcome), programmed], generation, known.conditions, now)
+    conditions = dumped([_accepted(gateway, outcome), programmed], generation, known.conditions, now)
     addresses = _addresses(gateway, outcome, programmed.is_true, cluster_domain)
     listeners = []
     for it in gateway.spec.listeners:
         before = next((other for other in known.listeners if other.get("name") == it.name), {})
-        own = _dumped(_of_listener(it, programmed), generation, before.get("conditions") or [], now)
+        own = dumped(_of_listener(it, programmed), generation, before.get("conditions") or [], now)
         listeners.append({"name": it.name, "attachedRoutes": 0, "supportedKinds": [], "conditions": own})
     is_same = (
-        _has_all(known.conditions, conditions)
+        has_all(known.conditions, conditions)
         and known.addresses == addresses
         and len(known.listeners) == len(listeners)
         and all(_is_same_listener(*both) for both in zip(known.listeners, listeners, strict=True))
@@ -128,7 +128,8 @@ def _why_refused(listener: Listener) -> str:
     )
 
 
-def _dumped(conditions: Iterable[Condition], generation: int, known: Sequence[Given], now: str) -> list[dict[str, Any]]:
+def dumped(conditions: Iterable[Condition], generation: int, known: Sequence[Given], now: str) -> list[dict[str, Any]]:
+    """The conditions for the API. `known` are those of before."""
     made = []
     for it in conditions:
         before = next((other for other in known if other.get("type") == it.type), {})
@@ -141,7 +142,7 @@ def _status(condition: Condition) -> str:
     return "True" if condition.is_true else "False"
 
 
-def _has_all(known: Sequence[Given], conditions: Sequence[Given]) -> bool:
+def has_all(known: Sequence[Given], conditions: Sequence[Given]) -> bool:
     """Conditions of other controllers are ignored."""
     return all(it in known for it in conditions)
 
@@ -149,4 +150,4 @@ def _has_all(known: Sequence[Given], conditions: Sequence[Given]) -> bool:
 def _is_same_listener(known: Given, wanted: Given) -> bool:
     names = ("name", "attachedRoutes")
     same = all(known.get(name) == wanted[name] for name in names) and not known.get("supportedKinds")
-    return same and _has_all(known.get("conditions") or [], wanted["conditions"])
+    return same and has_all(known.get("conditions") or [], wanted["conditions"])

@@ -1,7 +1,7 @@
 """What a source passes on equals what the API server holds, and what cannot be looked at is a doubt."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -66,7 +66,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(scopes: dict[tuple[str, str], Scope] | None = None) -> AsyncIterator[World]:
+async def world(
+    scopes: dict[tuple[str, str], Scope] | None = None, whole: Collection[tuple[str, str]] = ()
+) -> AsyncIterator[World]:
     """A server with the kinds that every cluster has, and Istio's policies."""
     async with kubernetes_server() as server:
         for kind in ("Pod", "Service"):
@@ -76,7 +78,7 @@ async def world(scopes: dict[tuple[str, str], Scope] | None = None) -> AsyncIter
         server.serve(SLICES, "EndpointSlice")
         server.serve(f"{SECURITY}/v1", "AuthorizationPolicy")
         client = ApiClient(Credentials(server.address, Trust(), Given(Secrets())))
-        its = World(server, KubernetesSource(client, KINDS, scopes))
+        its = World(server, KubernetesSource(client, KINDS, scopes, whole))
         try:
             yield its
         finally:
@@ -339,6 +341,17 @@ def test_a_gateway_that_gets_its_first_status_has_changed() -> None:
             it.server.put(f"{gateways}/a", {"spec": {}})
             async with it.watched():
                 it.server.put(f"{gateways}/a", {"spec": {}, "status": {"conditions": []}})
+                await it.until(lambda: len(it.answers) == 2)
+
+    run(scenario())
+
+
+def test_every_change_of_a_kind_that_is_wanted_whole_is_passed_on() -> None:
+    async def scenario() -> None:
+        async with world(whole=[("", "Node")]) as it:
+            it.server.put(NODE, heartbeat(1))
+            async with it.watched():
+                it.server.put(NODE, heartbeat(2))
                 await it.until(lambda: len(it.answers) == 2)
 
     run(scenario())

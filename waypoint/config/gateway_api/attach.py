@@ -22,6 +22,7 @@ HTTP = frozenset({AppProtocol.HTTP, AppProtocol.HTTP2, AppProtocol.GRPC, AppProt
 TCP = frozenset({AppProtocol.TCP, AppProtocol.TLS, AppProtocol.UNKNOWN})
 TLS = frozenset({AppProtocol.TLS})
 
+_GATEWAY_API = "gateway.networking.k8s.io"
 _GROUPS = {"": "Service", "networking.istio.io": "ServiceEntry"}
 """Kinds of parents by group."""
 
@@ -36,19 +37,27 @@ CARRIED: Mapping[str, frozenset[AppProtocol]] = {
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A parent that this waypoint serves. `refusal` says why the route applies to none of its ports."""
+    """A parent that this waypoint serves. `refusal` says why the route applies to none of its ports. `service` is None
+    for the waypoint's own Gateway."""
 
     ref: ParentRef
-    service: Service
+    service: Service | None
     ports: tuple[ServicePort, ...]
     refusal: Condition | None = None
 
 
 class Parents:
-    """`gateways` are the (namespace, name) of all Gateways."""
+    """`gateways` are the (namespace, name) of all Gateways, `own` that of this waypoint's."""
 
-    def __init__(self, registry: Registry, clusters: Destinations, gateways: Collection[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        clusters: Destinations,
+        gateways: Collection[tuple[str, str]] = (),
+        own: tuple[str, str] | None = None,
+    ) -> None:
         self._registry = registry
+        self._own = own
         self._clusters = clusters
         self._gateways = gateways
         self._by_name: dict[tuple[str, str, str], list[Service]] = {}
@@ -63,6 +72,8 @@ class Parents:
             namespace = ref.namespace or resource.key.namespace
             field = f"spec.parentRefs[{index}]"
             if (ref.group, ref.kind) not in _GROUPS.items():
+                if (ref.group, ref.kind) == (_GATEWAY_API, "Gateway") and (namespace, ref.name) == self._own:
+                    yield _refused(resource.key.kind, ref, field, report)
                 self._tell_misnamed(ref, namespace, field, report)
                 continue
             services = self._by_name.get((ref.kind, namespace, ref.name), ())
@@ -90,6 +101,13 @@ class Parents:
                     f'to refer to the {kind}, write group: "{group}" and kind: {kind}'
                 )
                 report.tell(field, sentence, ConfigCode.PARENT_NOT_FOUND)
+
+
+def _refused(kind: str, ref: ParentRef, field: str, report: Report) -> Attachment:
+    """Routes of a waypoint name Services, not its Gateway."""
+    sentence = f"{kind} has no effect on the Gateway of a waypoint: refer to the Services behind it"
+    report.tell(field, sentence, ConfigCode.PROTOCOL_MISMATCH)
+    return Attachment(ref, None, (), Condition("Accepted", False, "NotAllowedByListeners", sentence))
 
 
 def _attachment(kind: str, ref: ParentRef, service: Service, field: str, report: Report) -> Attachment:

@@ -12,22 +12,15 @@ from l4.config.doubts import EVERYWHERE
 from l4.config.resources import Resource
 from l4.discovery.authorization_policy import AuthorizationPolicy
 from l4.discovery.authorization_rules import compile_policy, missing_policy
-from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.workload import Service
 from policies.authorization import Action, Authorization, Policy
 from policies.authorizer import Authorizer
 from policies.path_normalization import BASE, PathNormalization
 from waypoint.config.codes import ConfigCode
-from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets
+from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, waypoint_accepted
 from waypoint.config.report import Report
-from waypoint.config.status import AuthorizationStatus, Condition
-
-_REASONS = {
-    ConfigCode.TARGET_NOT_FOUND: "TargetNotFound",
-    DiscoveryCode.POLICY_NOT_ENFORCED: "AncestorNotBound",
-    DiscoveryCode.AUTHORIZATION_INVALID: "Invalid",
-}
+from waypoint.config.status import ConditionsStatus
 
 
 class Authorizations:
@@ -44,7 +37,7 @@ class Authorizations:
         normalization: PathNormalization = BASE,
     ) -> None:
         self.problems: list[Problem] = []
-        self.statuses: list[AuthorizationStatus] = []
+        self.statuses: list[ConditionsStatus] = []
         self._targets = targets
         self._authorizers = authorizers
         self._gateway_namespace = gateway_namespace
@@ -91,12 +84,5 @@ class Authorizations:
             report.problems += compiled.problems
         if is_ours or (refs and report.problems):
             generation = resource.value.metadata.generation
-            self.statuses.append(AuthorizationStatus(resource.key, generation, (_accepted(report),)))
+            self.statuses.append(ConditionsStatus(resource.key, generation, (waypoint_accepted(report),)))
         self.problems += report.problems
-
-
-def _accepted(report: Report) -> Condition:
-    if not report.problems:
-        return Condition("WaypointAccepted", True, "Accepted", "the policy is in force")
-    sentences = "; ".join(f"{it.field}: {it.sentence}" for it in report.problems)
-    return Condition("WaypointAccepted", False, _REASONS.get(report.problems[-1].code, "Invalid"), sentences)

@@ -30,8 +30,15 @@ from policies.jwt import LISTS_OF_WORDS, Authentication, InlineKeys, JwtRule, Re
 from policies.token_locations import DEFAULT_LOCATIONS, CookieLocation, HeaderLocation, Location, ParamLocation
 from waypoint.config.api_fields import HeaderName
 from waypoint.config.codes import ConfigCode
-from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, TargetRef, TargetRefs
+from waypoint.config.istio.security_targets import (
+    EVERYTHING,
+    SecurityTargets,
+    TargetRef,
+    TargetRefs,
+    waypoint_accepted,
+)
 from waypoint.config.report import Report
+from waypoint.config.status import ConditionsStatus
 
 Text = Annotated[str, Meta(min_length=1)]
 Texts = tuple[Text, ...]
@@ -126,6 +133,7 @@ _REFUSED = "until this is fixed, no token that the rule may apply to is accepted
 class Authentications:
     def __init__(self, resources: Iterable[Resource[RequestAuthentication]], targets: SecurityTargets) -> None:
         self.problems: list[Problem] = []
+        self.statuses: list[ConditionsStatus] = []
         self._rules: dict[str, list[JwtRule]] = {}
         self._made: dict[tuple[JwtRule, ...], Authentication] = {}
         for resource in resources:
@@ -149,6 +157,10 @@ class Authentications:
             rules = [_rule(it, f"spec.jwtRules[{n}]", report) for n, it in enumerate(resource.value.spec.jwt_rules)]
             for hostname in hostnames:
                 self._rules.setdefault(hostname, []).extend(rules)
+        is_ours = any(map(targets.is_ours, hostnames))
+        if is_ours or (resource.value.spec.targets and report.problems):
+            generation = resource.value.metadata.generation
+            self.statuses.append(ConditionsStatus(resource.key, generation, (waypoint_accepted(report),)))
         self.problems += report.problems
 
 

@@ -19,10 +19,16 @@ from l4.discovery.registry import Registry
 from waypoint.config.api_fields import Group, Kind, Namespace, ObjectName
 from waypoint.config.codes import ConfigCode
 from waypoint.config.report import Report
+from waypoint.config.status import Condition
 
 EVERYTHING = "*"
 """Used instead of a hostname: everything that this waypoint serves."""
 _GATEWAY_API = "gateway.networking.k8s.io"
+_REASONS = {
+    ConfigCode.TARGET_NOT_FOUND: "TargetNotFound",
+    DiscoveryCode.POLICY_NOT_ENFORCED: "AncestorNotBound",
+    DiscoveryCode.AUTHORIZATION_INVALID: "Invalid",
+}
 
 
 class TargetRef(Struct, frozen=True):
@@ -96,3 +102,11 @@ class SecurityTargets:
             report.tell(field, sentence, ConfigCode.TARGET_NOT_FOUND)
         elif ref.name in self._classes:
             yield EVERYTHING
+
+
+def waypoint_accepted(report: Report) -> Condition:
+    """Return istiod's condition of a policy that a waypoint applies."""
+    if not report.problems:
+        return Condition("WaypointAccepted", True, "Accepted", "the policy is in force")
+    sentences = "; ".join(f"{it.field}: {it.sentence}" for it in report.problems)
+    return Condition("WaypointAccepted", False, _REASONS.get(report.problems[-1].code, "Invalid"), sentences)

@@ -37,5 +37,5 @@ def merge(parts: Iterable[Readiness]) -> Readiness:
         merged.pending |= part.pending
         for subject, sentence in part.concerns.items():
             known = merged.concerns.get(subject, sentence)
-            merged.concerns[subject] = known if sentence in known.split("\n") else f"{known}\n{sentence}"
+            merged.concerns[subject] = "\n".join(dict.fromkeys(f"{known}\n{sentence}".split("\n")))
     return merged

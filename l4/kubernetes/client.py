@@ -242,6 +242,8 @@ class ApiClient:
                 self._tls = None  # the file of the authorities may have been replaced
             cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
             said = str(cause) or type(cause).__name__
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                said = "no connection in time"  # its own text has the query, which differs from one watch to the next
             sentence = f"the API server {self.server} gave no usable answer: {said}"
             raise ApiError(0, "Unreachable", sentence) from error
 

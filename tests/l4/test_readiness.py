@@ -13,6 +13,14 @@ def test_each_sentence_about_a_subject_is_kept_once() -> None:
     assert merge(parts).concerns == {"keys": "no keys of a\nno keys of b"}
 
 
+def test_several_sentences_about_a_subject_are_kept_once_each() -> None:
+    part = Readiness(concerns={"keys": "no keys of a\nno keys of b"})
+    other = Readiness(concerns={"keys": "no keys of b\nno keys of c"})
+
+    assert merge([part]).concerns == part.concerns
+    assert merge([part, other]).concerns == {"keys": "no keys of a\nno keys of b\nno keys of c"}
+
+
 def test_merging_leaves_the_parts_as_they_were() -> None:
     one, other = Readiness({"listener"}, {"keys": "no keys"}), Readiness()
 

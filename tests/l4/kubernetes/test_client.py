@@ -14,8 +14,10 @@ from l4.kubernetes import client as client_module
 from l4.kubernetes.client import ApiClient, ApiError, ResourceType
 from l4.kubernetes.credentials import ClientCertificate, Credentials, Provider, Secrets, TokenFile, Trust
 from tests.kit.aio import run
+from tests.kit.black_hole import black_hole
 from tests.kit.certificates import MeshPki
 from tests.kit.kubernetes_server import KubernetesServer, kubernetes_server
+from tests.kit.mesh import address
 
 CONFIGMAPS = ResourceType("", "v1", "configmaps", "ConfigMap")
 ROUTES = ResourceType("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
@@ -127,6 +129,24 @@ def test_a_request_without_an_answer_has_a_deadline() -> None:
 
         assert (await refusal(hasty.get(PATH))).reason == "Unreachable"
         await hasty.close()
+
+    scenario(test)
+
+
+def test_watches_that_get_no_connection_all_fail_with_the_same_sentence() -> None:
+    async def test(server: KubernetesServer, client: ApiClient) -> None:
+        ip = address()
+        with black_hole(ip, 6443):
+            away = ApiClient(Credentials(f"http://{ip}:6443", Trust(), Given()), request_seconds=0.2)
+            found = set()
+            for seconds in ("300", "301"):
+                with pytest.raises(ApiError) as caught:
+                    async with away.watch(PATH, {"timeoutSeconds": seconds}):
+                        pass
+                found.add(str(caught.value))
+            await away.close()
+
+        assert found == {f"the API server http://{ip}:6443 gave no usable answer: no connection in time"}
 
     scenario(test)
 

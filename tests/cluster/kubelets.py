@@ -67,7 +67,14 @@ def import_image(archive: Path) -> None:
 def _start_containerd(node: Node) -> None:
     for folder in ("cni", "cni-bin"):
         (node.folder / folder).mkdir(exist_ok=True)
-    ranges = {"type": "host-local", "ranges": [[{"subnet": node.pods}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    ranges = {
+        "type": "host-local",
+        # In one folder for all nodes, the address of the pod that ended last is given to the next one, while its
+        # neighbours still have the old link address: they can't reach it for ten seconds.
+        "dataDir": str(node.folder / "addresses"),
+        "ranges": [[{"subnet": node.pods}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
     bridge = {
         "type": "bridge",
         "bridge": "cni0",

@@ -1,9 +1,9 @@
 """Tells how old the knowledge of an API server's objects is: in a metric, in readiness and in the log.
 
 A program goes on with the last objects while the API server is away, so nothing else would show for how long. A watch
-brings a bookmark each minute, give or take a quarter, so a silence of up to 75 seconds is normal. The client takes a
-watch for dead after SILENT_SECONDS, and the new one gets REQUEST_SECONDS for its connection. Objects that are older
-than both together are stale.
+brings a bookmark about once a minute. For a kind without any change, an API server whose etcd does not report its
+progress sends none. The client begins a watch anew after SILENT_SECONDS, so a silence that long is normal, and the new
+one gets REQUEST_SECONDS for its connection. Objects that are older than both together are stale.
 """
 
 import asyncio

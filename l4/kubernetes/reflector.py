@@ -25,6 +25,8 @@ MAX_PAUSE_SECONDS = 30.0
 SHORT_WATCH_SECONDS = 1.0
 """A watch that ends sooner and says nothing counts as a failure: without a pause it would begin anew at once."""
 _JITTER = 0.5, 1.0
+_ANEW = {True: logging.INFO, False: logging.DEBUG}
+"""Levels of a new list and of a new watch; the latter is frequent where a server is silent for long."""
 _WATCH_SECONDS = 300, 600
 """The server ends a watch after about so long, at random, so that replicas do not begin anew together."""
 _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -126,7 +128,7 @@ class Reflector:
                 if error.is_gone:
                     self._resource_version = ""
                 if error.is_gone or was_cut:
-                    log.info("the watch of %s begins anew: %s", self.resource, error)
+                    log.log(_ANEW[error.is_gone], "the watch of %s begins anew: %s", self.resource, error)
                 else:
                     self._failed(error)
                 await asyncio.sleep(max(self._pause * uniform(*_JITTER), error.retry_seconds))
@@ -148,7 +150,11 @@ class Reflector:
         more = {"resourceVersion": self._resource_version, "allowWatchBookmarks": "true", "timeoutSeconds": seconds}
         async with self._client.watch(self._path, self._scope.query | more) as events:
             self._well()
-            has_events = await self._take_all(events, None)
+            try:
+                has_events = await self._take_all(events, None)
+            finally:
+                if self._clock() - began >= SHORT_WATCH_SECONDS:
+                    self._pause = self._first_pause  # a watch that was cut after a while was a good one
         if not has_events and self._clock() - began < SHORT_WATCH_SECONDS:
             raise ApiError(0, "ShortWatch", f"{self._path}: the server ended the watch at once")
         self._pause = self._first_pause

@@ -11,7 +11,7 @@ import pytest
 from l4 import silence
 from l4.config.source import Answer
 from l4.discovery.kubernetes import KINDS
-from l4.kubernetes.client import REQUEST_SECONDS, ApiClient
+from l4.kubernetes.client import REQUEST_SECONDS, SILENT_SECONDS, ApiClient
 from l4.kubernetes.credentials import Credentials, Secrets, Trust
 from l4.kubernetes.source import KubernetesSource
 from l4.readiness import Readiness
@@ -113,7 +113,7 @@ def test_one_kind_that_is_no_longer_heard_of_is_enough(monkeypatch: pytest.Monke
 
 
 def test_a_silence_that_is_normal_between_two_bookmarks_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    longest_pause = 75.0
+    longest_pause = SILENT_SECONDS
     ages = [0.0, longest_pause, longest_pause + REQUEST_SECONDS, STALE_SECONDS]
     readiness, metrics = Readiness(), MeshMetrics("ztunnel", "test")
     it = Silence(logging.getLogger("tests.silence"), readiness, metrics, iter(ages).__next__)

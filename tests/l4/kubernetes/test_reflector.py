@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from l4.kubernetes import reflector as reflector_module
 from l4.kubernetes.client import ApiClient, ResourceType
 from l4.kubernetes.credentials import Credentials, Trust
 from l4.kubernetes.reflector import Key, Reflector, Scope
@@ -212,6 +213,24 @@ def test_a_silent_watch_is_given_up_and_begun_anew() -> None:
         await asyncio.sleep(0)
         it.server.is_silent = False
         await it.until_names("a", "b", "c")
+
+    scenario(test, silent_seconds=0.3)
+
+
+def test_a_kind_of_which_nothing_is_ever_heard_is_watched_anew_each_time_without_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reflector_module, "SHORT_WATCH_SECONDS", 0.1)
+    failures = []
+
+    async def test(it: World) -> None:
+        def has_begun_anew() -> bool:
+            failures.append(it.reflector.failure)
+            return sum("resourceVersion=" in line for line in it.server.requests) >= 5
+
+        await it.until(has_begun_anew)
+        assert set(failures) == {None}
+        assert it.reflector.silent_seconds < 1
 
     scenario(test, silent_seconds=0.3)
 

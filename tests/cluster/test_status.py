@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.controllers import Process, apply, service_account, until
+from tests.cluster.controllers import Process, apply, may, service_account, until
 from tests.cluster.kubectl import kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -82,15 +82,59 @@ def condition(of: dict[str, Any], kind: str) -> dict[str, Any]:
     return found
 
 
+def bound(name: str) -> dict[str, Any]:
+    return condition(get("service", name).get("status") or {}, "istio.io/WaypointBound")
+
+
+def security_crds() -> list[dict[str, Any]]:
+    """As Istio's: the conditions are one field, which one manager owns."""
+    made = []
+    for kind in ("AuthorizationPolicy", "RequestAuthentication"):
+        plural = f"{kind.lower().removesuffix('y')}{'ies' if kind.endswith('y') else 's'}"
+        names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
+        whatever = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        items = {"type": "array", "items": whatever}
+        status = {"type": "object", "properties": {"conditions": items}}
+        schema = {"type": "object", "properties": {"spec": whatever, "status": status}}
+        version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+        made.append(
+            {
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": {"name": f"{plural}.security.istio.io"},
+                "spec": {
+                    "group": "security.istio.io",
+                    "names": names,
+                    "scope": "Namespaced",
+                    "versions": [{**version, "subresources": {"status": {}}}],
+                },
+            }
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def security() -> Iterator[None]:
+    """Istio's kinds, unless somebody has installed them."""
+    known = kubectl("get", "crds", "-o", "name")
+    missing = [it for it in security_crds() if it["metadata"]["name"] not in known]
+    for it in missing:
+        kubectl("create", "-f", "-", given=it)
+        kubectl("wait", "--for=condition=Established", f"crd/{it['metadata']['name']}", "--timeout=60s")
+    yield
+    for it in missing:
+        kubectl("delete", "crd", it["metadata"]["name"], "--timeout=60s")
+
+
 def write_status(kind: str, name: str, status: object) -> None:
     patch = json.dumps({"status": status})
     kubectl("patch", kind, name, "-n", NAME, "--subresource=status", "--type=merge", "-p", patch)
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def process(security: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     kubectl("delete", "namespace", NAME, "--ignore-not-found", "--timeout=100s")
-    kubectl("apply", "-f", str(CRDS))
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     gateway_class = {"apiVersion": f"{GATEWAY_API}/v1", "kind": "GatewayClass", "metadata": {"name": NAME}}
     apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}},
@@ -171,3 +215,145 @@ def test_no_status_is_written_while_nothing_changes(process: Process) -> None:
     before = versions()
     time.sleep(4)
     assert versions() == before
+
+
+def policy(kind: str, name: str, group: str, refs: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    return {"apiVersion": group, "kind": kind, "metadata": metadata(name), "spec": {"targetRefs": refs, **more}}
+
+
+def test_our_policies_are_told_for_each_of_our_targets(process: Process) -> None:
+    targets = [parent("reviews"), parent("alone"), parent("absent"), parent("waypoint", "Gateway")]
+    limit = {"limit": {"requests": 5, "unit": "Second"}}
+    fault = {"abort": {"httpStatus": 503, "percentage": 1}}
+
+    apply(
+        policy("RateLimitPolicy", "limits", "pywaypoint.dev/v1alpha1", targets, rules=[limit]),
+        policy("FaultPolicy", "faults", "pywaypoint.dev/v1alpha1", targets[:1], rules=[fault]),
+        policy("XBackendTrafficPolicy", "budget", "gateway.networking.x-k8s.io/v1alpha1", targets[:1]),
+    )
+
+    found = until(lambda: (it := entries("ratelimitpolicy", "limits", "ancestors")) and len(it) == 3 and it)
+    accepted = {it["ancestorRef"]["name"]: conditions(it)["Accepted"] for it in found}
+    assert accepted == {
+        "reviews": ("True", "Accepted"),
+        "waypoint": ("True", "Accepted"),
+        "absent": ("False", "TargetNotFound"),
+    }
+    for kind, name in (("faultpolicy", "faults"), ("xbackendtrafficpolicy", "budget")):
+        (only,) = until(lambda kind=kind, name=name: entries(kind, name, "ancestors"))  # type: ignore[misc]
+        assert conditions(only) == {"Accepted": ("True", "Accepted")}
+
+
+def test_istios_policies_have_one_condition_for_all_targets(process: Process) -> None:
+    group = "security.istio.io/v1"
+    rule = {"issuer": "https://example.com", "jwksUri": "http://example.com/keys", "misspelt": 1}
+
+    apply(
+        policy("AuthorizationPolicy", "good", group, [parent("reviews")], rules=[{}]),
+        policy("AuthorizationPolicy", "unbound", group, [parent("alone")], rules=[{}]),
+        policy("AuthorizationPolicy", "lost", group, [parent("absent")], rules=[{}]),
+        policy("RequestAuthentication", "tokens", group, [parent("reviews")], jwtRules=[rule]),
+    )
+
+    def told(kind: str, name: str) -> tuple[str, str] | None:
+        it = condition(get(kind, name).get("status") or {}, "WaypointAccepted")
+        return (it["status"], it["reason"]) if it else None
+
+    assert until(lambda: told("authorizationpolicy", "good")) == ("True", "Accepted")
+    assert until(lambda: told("authorizationpolicy", "unbound")) == ("False", "AncestorNotBound")
+    assert until(lambda: told("authorizationpolicy", "lost")) == ("False", "TargetNotFound")
+    assert until(lambda: told("requestauthentication", "tokens")) == ("False", "Invalid")
+
+
+def test_a_service_is_told_whether_it_is_bound(process: Process) -> None:
+    pending = gateway("pending")
+    del pending["spec"]["addresses"]
+    workloads = gateway("workloads", labels={"istio.io/waypoint-for": "workload"})
+    foreign = gateway("foreign", "somebody-elses")
+    apply(pending, workloads, foreign)
+    apply(*(service(f"of-{it}", it) for it in ("waypoint", "pending", "workloads", "foreign", "missing")))
+
+    assert until(lambda: bound("of-waypoint"))["message"] == f"Successfully attached to waypoint {NAME}/waypoint"
+    assert until(lambda: bound("of-pending"))["reason"] == "WaypointIsNotReady"
+    assert until(lambda: bound("of-workloads"))["reason"] == "UnsupportedTrafficType"
+    assert bound("of-foreign") == bound("of-missing") == bound("alone") == {}
+
+    kubectl("label", "service", "of-waypoint", "-n", NAME, "istio.io/use-waypoint-")
+    until(lambda: not bound("of-waypoint"))
+
+
+def test_a_namespaces_label_binds_its_services(process: Process) -> None:
+    apply(service("inherits"))
+    kubectl("label", "namespace", NAME, "istio.io/use-waypoint=waypoint")
+
+    assert until(lambda: bound("inherits"))["status"] == "True"
+
+    kubectl("label", "namespace", NAME, "istio.io/use-waypoint-")
+    until(lambda: not bound("inherits"))
+
+
+def test_what_somebody_takes_away_comes_back(process: Process) -> None:
+    apply(service("wiped", "waypoint"), route("wiped", parent("wiped"), backend={"name": "wiped", "port": 80}))
+    until(lambda: entries("httproute", "wiped") and bound("wiped"))
+
+    write_status("service", "wiped", {"conditions": []})
+    write_status("httproute", "wiped", {"parents": []})
+
+    until(lambda: bound("wiped"))
+    until(lambda: entries("httproute", "wiped"))
+
+
+def test_a_condition_that_another_manager_owns_stays_his(process: Process) -> None:
+    """istiod writes this condition for all waypoints, whoever runs them."""
+    apply(service("istiods"))
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata("istiods"),
+        "status": {
+            "conditions": [
+                {
+                    "type": "istio.io/WaypointBound",
+                    "status": "True",
+                    "reason": "WaypointAccepted",
+                    "message": "by istiod",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }
+            ]
+        },
+    }
+    flags = ("--server-side", "--subresource=status", "--field-manager=istiod")
+    kubectl("apply", *flags, "-f", "-", given=theirs)
+
+    kubectl("label", "service", "istiods", "-n", NAME, "istio.io/use-waypoint=waypoint")
+    apply(service("later", "waypoint"))
+    until(lambda: bound("later"))
+    until(lambda: f"the conditions of Service {NAME}/istiods are left" in process.log.read_text())
+
+    assert bound("istiods")["message"] == "by istiod"
+
+
+def test_a_verb_that_is_forbidden_is_told_and_the_rest_goes_on(process: Process, tmp_path: Path) -> None:
+    process.end()
+    rules = [
+        {**it, "resources": [name for name in it["resources"] if name != "grpcroutes/status"]}
+        for it in may(NAME)
+        if "requestauthentications" not in it["resources"]
+    ]
+    limited = Process(NAME, "limited", tmp_path / "limited.log", service_account(NAME, tmp_path, rules))
+    try:
+        until(limited.leads)
+        apply(route("denied", parent("reviews"), kind="GRPCRoute"), route("allowed", parent("reviews")))
+        apply(policy("RequestAuthentication", "unread", "security.istio.io/v1", [parent("reviews")]))
+
+        until(lambda: entries("httproute", "allowed"))
+        until(lambda: "needs the verb patch for grpcroutes/status" in limited.log.read_text())
+        assert not entries("grpcroute", "denied")
+        assert 'cannot watch resource "requestauthentications"' in limited.log.read_text()
+        assert not get("requestauthentication", "unread").get("status")
+
+        service_account(NAME, tmp_path)
+        until(lambda: entries("grpcroute", "denied"))
+    finally:
+        limited.end()
+        sys.stdout.write(limited.log.read_text())

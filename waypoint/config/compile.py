@@ -52,9 +52,14 @@ class Compilation:
     """A snapshot, with the state to update its endpoints without compiling routes and policies again. See `compile`."""
 
     def __init__(
-        self, resources: Resources, registry: Registry, options: CompileOptions, problems: Iterable[Problem] = ()
+        self,
+        resources: Resources,
+        registry: Registry,
+        options: CompileOptions,
+        problems: Iterable[Problem] = (),
+        mentions: Mentions | None = None,
     ) -> None:
-        """`problems` are those found earlier on the way."""
+        """`problems` are those found earlier on the way. `mentions` are those of `resources`, for several waypoints."""
         gateway, normalization = options.gateway, PathNormalization(options.path_normalization)
         place = place_of(registry, gateway, options.own_ip)
         reach = Reach(gateway[0])
@@ -120,7 +125,7 @@ class Compilation:
         self._own_ip = options.own_ip
         self._clusters = clusters
         self._places = places
-        self._mentions = Mentions(resources)
+        self._mentions = mentions or Mentions(resources)
         self._problems = own_problems
         self._direct = frozenset(it.uid for it in registry.workloads.values() if clusters.is_ours(it))
         self._tells_clients_apart = virtual.has_source_labels

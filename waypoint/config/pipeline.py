@@ -27,6 +27,7 @@ from waypoint.config.compile import Compilation
 from waypoint.config.compile_options import options_of
 from waypoint.config.gateways import with_address
 from waypoint.config.kinds import KINDS
+from waypoint.config.mentions import Mentions
 from waypoint.config.snapshot import Destination, Snapshot
 
 Gateway = tuple[str, str]
@@ -124,7 +125,8 @@ class Pipeline:
             and _follow(kept.compilations.values(), known.update, known.taken.problems)
         )
         if kept is None or not is_followed:
-            kept = _Kept({it: self._compilation(it, known) for it in gateways}, known.taken.denied)
+            mentions = Mentions(known.taken.resources)
+            kept = _Kept({it: self._compilation(it, known, mentions) for it in gateways}, known.taken.denied)
         self._kept = kept
         snapshots = {gateway: it.snapshot for gateway, it in kept.compilations.items()}
         problems = _problems(list(snapshots.values()))
@@ -133,12 +135,12 @@ class Pipeline:
         has_new_rules = len(before) != len(after) or any(map(is_not, before, after))
         return Compiled(snapshots, known, problems, has_new_rules)
 
-    def _compilation(self, gateway: Gateway, known: Discovered) -> Compilation:
+    def _compilation(self, gateway: Gateway, known: Discovered, mentions: Mentions) -> Compilation:
         own_ip = self._own_ip
         if self.gateway is None and not _is_pod_of(gateway, own_ip, known.registry):
             own_ip = None
         options = options_of(self._settings, gateway, own_ip, known.taken.denied)
-        return Compilation(known.taken.resources, known.registry, options, known.taken.problems)
+        return Compilation(known.taken.resources, known.registry, options, known.taken.problems, mentions)
 
 
 def _destinations(kept: _Kept | None) -> list[Mapping[tuple[str, int], Destination]]:

@@ -1,7 +1,8 @@
-"""The controller's program: watches and concludes always, writes while it leads.
+"""The controller's program: watches always, writes while it leads.
 
-A replica that stands by has read everything, so that it goes on at once when it becomes the leader. Ready means: the
-watches have listed all objects.
+A replica that stands by has read all that waypoints are made from, so that it goes on at once when it becomes the
+leader. Ready means: the watches have listed all these objects. What statuses depend on only the leader follows: it is
+much more, and less urgent.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _WORKERS = 4
 _CONCERN_SECONDS = 5.0
+_STATUSES = "what statuses depend on"
 _MANAGED = "gateway.istio.io/managed=istio.io-mesh-controller"
 
 
@@ -78,7 +80,6 @@ class Controller:
         tasks = Tasks(self._metrics.count_loop_failure, self._ports.readiness.concern)
         for it in self._reflectors:
             tasks.keep(f"following {it.resource}", it.run)
-        tasks.keep("following routes and policies", self._concluding.run)
         tasks.keep("telling the age of the objects", self._silence.follow)
         tasks.keep("telling why objects are not followed", self._tell_concerns)
         if (signing := self._signing) is not None:
@@ -107,15 +108,21 @@ class Controller:
 
     async def _lead(self) -> None:
         self._store.look_at_all()
-        self._telling.look_at_all()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_WORKERS):
-                group.create_task(self._work())
-                group.create_task(self._telling.work())
+        self._telling.forget()
+        tasks = Tasks(self._metrics.count_loop_failure, self._ports.readiness.concern)
+        tasks.keep("following routes and policies", self._concluding.run)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_WORKERS):
+                    group.create_task(self._work())
+                    group.create_task(self._telling.work())
+        finally:
+            await tasks.close()
+            self._ports.readiness.concern(_STATUSES, "")
 
     def _learn(self, concluded: Concluded) -> None:
         self._telling.learn(concluded)
-        self._ports.readiness.concern("routes and policies", concern(concluded.doubts))
+        self._ports.readiness.concern(_STATUSES, concern(concluded.doubts))
 
     async def _work(self) -> None:
         while True:
@@ -135,7 +142,8 @@ class Controller:
                         self._queue.failed(key)
 
     def _silent_seconds(self) -> float:
-        return max(longest_silence(self._reflectors), self._source.silent_seconds)
+        of_statuses = self._source.silent_seconds if self._election.is_leader else 0.0
+        return max(longest_silence(self._reflectors), of_statuses)
 
     async def _tell_concerns(self) -> None:
         while True:

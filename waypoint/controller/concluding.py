@@ -7,6 +7,9 @@ its object, in which the compiler would find nothing new: such changes are not c
 known, and nothing that depends on it is told.
 """
 
+import asyncio
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -43,6 +46,9 @@ _ALONE: Mapping[tuple[str, str], tuple[str, str]] = {
 }
 """Kinds on which the statuses of only one kind depend."""
 
+_MAX_REST_SECONDS = 30.0
+"""After each conclusion it rests for as long as that took, so that changes without end use at most half a CPU."""
+
 EVERYTHING = ("", "*")
 """Stands for all kinds."""
 
@@ -75,15 +81,26 @@ class Concluding:
         self._doubts: tuple[Doubt, ...] = ()
         self._wanted: dict[ObjectKey, Conclusion] = {}
         self._undecoded: frozenset[ObjectKey] = frozenset()
+        self._one_at_a_time = threading.Lock()
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        take = in_a_thread(self.conclude, self._take)
+        conclude_and_take = in_a_thread(self.conclude, self._take)
+
+        async def take(answer: Answer) -> None:
+            began = time.monotonic()
+            await conclude_and_take(answer)
+            await asyncio.sleep(min(time.monotonic() - began, _MAX_REST_SECONDS))
+
         await take(await self._source.load())
         await self._source.watch(take)
 
     def conclude(self, answer: Answer) -> Concluded:
-        """Runs in a thread, one call after the other."""
+        """Runs in a thread. One that is no longer waited for, because leading ended, may still run."""
+        with self._one_at_a_time:
+            return self._conclude(answer)
+
+    def _conclude(self, answer: Answer) -> Concluded:
         before, known = self._wanted, self._read.keys()
         read = self._reads(answer)
         if read is not None:

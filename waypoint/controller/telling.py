@@ -45,8 +45,7 @@ class _Written:
 
 
 class Telling:
-    """`learn` gets what is concluded, at any time. `work` writes, and is run by the leader alone. `concern` gets the
-    subject and the sentence for readiness."""
+    """`learn` gets what is concluded, and `work` writes. `concern` gets the subject and the sentence for readiness."""
 
     def __init__(
         self, client: ApiClient, controller_name: str, concern: Callable[[str, str], None], now: Callable[[], str]
@@ -92,10 +91,9 @@ class Telling:
                         self._queue.later(key, rest)
             await asyncio.sleep(0)
 
-    def look_at_all(self) -> None:
-        """What was known while another replica led may differ."""
-        for key in self._known:
-            self._queue.add(key)
+    def forget(self) -> None:
+        """Write nothing until the next conclusion: another replica has led meanwhile."""
+        self._unknown = frozenset({EVERYTHING})
 
     async def _tell(self, key: ObjectKey) -> float:
         """Returns the seconds after which to look again, or 0. Raises ApiError."""
@@ -116,6 +114,7 @@ class Telling:
             if error.code != 404:
                 self._failed(resource, error)
                 raise
+            self._known.pop(key, None)
         return 0.0
 
     async def _replace(

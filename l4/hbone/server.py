@@ -110,6 +110,10 @@ class HboneServer:
         for driver in list(self._drivers):
             driver.cut_if_revoked(revocations)
 
+    def leave(self) -> None:
+        """Leave new connections to another process's listener at this address: see `Listener.leave`."""
+        self._listener.leave()
+
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let tunnels finish for `seconds`, then close the rest."""
         self._is_draining = True

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from l4.net import descriptors
 from l4.net.network import Network
-from l4.net.sharing import is_shared
+from l4.net.sharing import is_shared, leave
 from l4.net.sockets import open_socket
 from policies.host_port import host_port
 
@@ -112,6 +112,14 @@ class Listener:
         if self._is_paused and not self._is_closed:
             self._is_paused = False
             self._loop.add_reader(self._sock, self._readable)
+
+    def leave(self) -> None:
+        """Take no new connections, which go to another process's listener at this address if there is one.
+
+        After `sharing.HANDSHAKE_SECONDS`, `finish` loses none.
+        """
+        if not self._is_closed:
+            leave(self._sock)
 
     def finish(self) -> None:
         """Close after accepting the connections that are already established, which closing would reset."""

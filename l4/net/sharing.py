@@ -1,14 +1,52 @@
-"""Detect whether another process listens at the same address, as during a hand-over to a new process.
+"""Listeners of several processes at one address, as during a hand-over to a new process.
 
 The kernel distributes connections over all listeners (SO_REUSEPORT), so the old process must notice and stop listening.
+When it does, its listener's unfinished handshakes would be reset: they are not moved to another listener, except where
+`net.ipv4.tcp_migrate_req` is set. So first it takes no part in new ones.
 """
 
+import ctypes
 import os
 import socket
+import struct
 from pathlib import Path
+
+HANDSHAKE_SECONDS = 0.5
+"""Time for handshakes under way to end: several round trips, and less than the second after which a SYN is repeated."""
 
 _LISTENS = "0A"
 _ADDRESS, _STATE, _INODE = 1, 3, 9
+_ATTACH_FILTER, _ATTACH_REUSEPORT_CBPF = 26, 51
+
+# Classic BPF (linux/filter.h): operation, jump if true, jump if false, operand.
+_Instruction = tuple[int, int, int, int]
+_LOAD_BYTE, _AND, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x54, 0x15, 0x06
+_TAKE_SECOND: list[_Instruction] = [(_RETURN, 0, 0, 1)]
+_FLAGS, _SYN, _ACK, _WHOLE = 13, 0x02, 0x10, 0xFFFFFFFF
+_DROP_SYN: list[_Instruction] = [
+    (_LOAD_BYTE, 0, 0, _FLAGS),
+    (_AND, 0, 0, _SYN | _ACK),
+    (_JUMP_IF_EQUAL, 0, 1, _SYN),
+    (_RETURN, 0, 0, 0),
+    (_RETURN, 0, 0, _WHOLE),
+]
+
+
+def leave(sock: socket.socket) -> None:
+    """Let a listening socket take no new connections. Handshakes that have begun still end there.
+
+    New connections go to the second listener at the address, because the one that leaves is the first, the oldest. If
+    it is not, or is the only one, it ignores them: clients try again after a second. A listener that cannot share its
+    address goes on as before.
+    """
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        _attach(sock, _ATTACH_REUSEPORT_CBPF, _TAKE_SECOND)
+        _attach(sock, _ATTACH_FILTER, _DROP_SYN)
+
+
+def _attach(sock: socket.socket, option: int, program: list[_Instruction]) -> None:
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *it) for it in program))
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@HP", len(program), ctypes.addressof(code)))
 
 
 def is_shared(sock: socket.socket) -> bool:

@@ -100,7 +100,8 @@ class Ztunnel:
         if options.agent is not None:
             in_pods = InPods(lambda: self._pods.update(self._registry.current), lambda *name: self._pods.serves(*name))
         self._pods = Pods(self._node, options.node, in_pods or OwnAddresses(options.hbone_port))
-        self._operators = OperatorPorts(self._metrics, {"configuration"}, self._dump, self._stopping.begin)
+        pending = {"configuration"} if options.agent is None else {"configuration", "pods"}
+        self._operators = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin)
         self._receiver = None
         if options.agent is not None and in_pods is not None:
             self._receiver = Receiver(options.agent, in_pods, self._lacks_pods)

@@ -19,6 +19,7 @@ from l4.identity.source import CertificateAwaited, NoCertificate, WorkloadCertif
 from l4.net.listener import CannotListen, Listener, bind
 from l4.net.network import Network
 from l4.net.original import original_destination
+from l4.net.sharing import HANDSHAKE_SECONDS
 from l4.telemetry.process_log import EACH
 from l4.ztunnel.capture import Captured, InvalidCapture, Place, Places
 from l4.ztunnel.carry import reset
@@ -105,7 +106,16 @@ class PodProxy:
         self._listeners.clear()
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing new, let connections finish for `seconds`, then close the rest."""
+        """Accept nothing new, let connections finish for `seconds`, then close the rest.
+
+        New connections are left to the ztunnel that takes over. One is not reset because its handshake is under way.
+        """
+        if seconds:
+            for listener in self._listeners.values():
+                listener.leave()
+            for server in self.servers:
+                server.leave()
+            await asyncio.sleep(HANDSHAKE_SECONDS)
         for listener in self._listeners.values():
             listener.finish()
         self._listeners.clear()

@@ -28,6 +28,7 @@ class Answer(socketserver.BaseRequestHandler):
         self.request.sendall(self.client_address[0].encode() + b" said " + self.request.recv(65536))
 
 socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer.request_queue_size = 128
 with socketserver.ThreadingTCPServer((sys.argv[1], int(sys.argv[2])), Answer) as server:
     print("ready", flush=True)
     server.serve_forever()

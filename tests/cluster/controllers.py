@@ -52,9 +52,9 @@ def _statuses(resources: str) -> str:
 def may(role: str) -> list[dict[str, Any]]:
     """All that the controller needs. The Lease alone is in its own namespace."""
     return [
-        rule("gateway.networking.k8s.io", "gatewayclasses gateways", "get list watch"),
+        rule("gateway.networking.k8s.io", "gatewayclasses gateways", "list watch"),
         rule("gateway.networking.k8s.io", "gatewayclasses/status gateways/status", "patch"),
-        rule("", "configmaps namespaces", "get list watch"),
+        rule("", "configmaps namespaces", "list watch"),
         rule("", "serviceaccounts services", "get list watch create patch"),
         rule("", "services/status", "patch"),
         rule("apps", "deployments", "get list watch create patch"),
@@ -64,15 +64,15 @@ def may(role: str) -> list[dict[str, Any]]:
         rule("rbac.authorization.k8s.io", "clusterrolebindings", "get list watch patch", role),
         rule("rbac.authorization.k8s.io", "clusterroles", "bind", role),
         rule("coordination.k8s.io", "leases", "get create patch"),
-        rule("gateway.networking.k8s.io", f"{_ROUTES} referencegrants", "get list watch"),
+        rule("gateway.networking.k8s.io", f"{_ROUTES} referencegrants", "list watch"),
         rule("gateway.networking.k8s.io", _statuses(_ROUTES), "patch"),
-        rule("gateway.networking.x-k8s.io", "xbackendtrafficpolicies", "get list watch"),
+        rule("gateway.networking.x-k8s.io", "xbackendtrafficpolicies", "list watch"),
         rule("gateway.networking.x-k8s.io", "xbackendtrafficpolicies/status", "patch"),
-        rule("pywaypoint.dev", "ratelimitpolicies faultpolicies", "get list watch"),
+        rule("pywaypoint.dev", "ratelimitpolicies faultpolicies", "list watch"),
         rule("pywaypoint.dev", "ratelimitpolicies/status faultpolicies/status", "patch"),
-        rule("security.istio.io", "authorizationpolicies requestauthentications", "get list watch"),
+        rule("security.istio.io", "authorizationpolicies requestauthentications", "list watch"),
         rule("security.istio.io", "authorizationpolicies/status requestauthentications/status", "patch"),
-        rule("networking.istio.io", "serviceentries", "get list watch"),
+        rule("networking.istio.io", "serviceentries", "list watch"),
     ]
 
 

@@ -14,7 +14,7 @@ from waypoint.controller import concluding
 from waypoint.controller.kinds import TOLD
 
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "chart" / "templates" / "rights.yaml"
-READ = {"get", "list", "watch"}
+READ = {"list", "watch"}
 
 
 def rules(role: str) -> list[dict[str, Any]]:
@@ -75,3 +75,16 @@ def test_of_config_maps_a_waypoint_may_read_one() -> None:
     assert [it["resourceNames"] for it in rules("pywaypoint-waypoint") if it["resources"] == ["configmaps"]] == [
         ["istio"]
     ]
+
+
+def test_nobody_may_change_what_a_pod_runs() -> None:
+    writes = [
+        resource
+        for role in ("pywaypoint-waypoint", "pywaypoint-ztunnel", "pywaypoint-agent", "pywaypoint-controller")
+        for it in rules(role)
+        if not set(it["verbs"]) <= {"get", "list", "watch"}
+        for resource in it["resources"]
+    ]
+
+    assert "pods/status" in writes
+    assert not [it for it in writes if it in {"pods", "pods/exec", "pods/ephemeralcontainers", "nodes/proxy", "*"}]

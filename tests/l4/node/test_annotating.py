@@ -85,7 +85,7 @@ def test_a_pod_that_is_refused_holds_up_no_other_and_is_a_concern_until_it_is_wr
             await settled(lambda: it.concerns[-1] == "", 20)
 
             assert "default/first cannot be written" in it.concerns[0]
-            assert len([line for line in it.server.requests if line.split("?")[0].endswith("second")]) == 1
+            assert len([line for line in it.server.requests if line.split("?")[0].endswith("second/status")]) == 1
 
     run(scenario())
 

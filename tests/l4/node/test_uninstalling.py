@@ -137,7 +137,7 @@ def test_rights_that_are_deleted_as_well_keep_no_pod_from_being_released(tmp_pat
 
             assert not has_rules(pod.network)
             assert it.annotation == "enabled"
-            assert f"PATCH {POD}" in it.server.requests[-1]
+            assert f"PATCH {POD}/status" in it.server.requests[-1]
 
     with pod_networks("10.99.0.1") as (pod,):
         run(scenario(pod), 60)

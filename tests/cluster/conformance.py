@@ -50,6 +50,7 @@ LABELS = {
     "istio.io/use-waypoint": "waypoint",
     "istio.io/use-waypoint-namespace": NAMESPACE,
 }
+_NAMESPACES = (NAMESPACE, "gateway-conformance-mesh", "gateway-conformance-mesh-consumer")
 _PROJECT = {"organization": "pywaypoint", "project": "pywaypoint", "url": "https://pywaypoint.dev"}
 _SECONDS = 1800
 
@@ -126,6 +127,8 @@ def _waypoint() -> Iterator[str]:
     }
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     with step("make a waypoint"):
+        # Of a run before, which may be ending still.
+        kubectl("delete", "namespace", *_NAMESPACES, "--ignore-not-found", "--timeout=120s")
         kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": [namespace, gateway]})
         kubectl("-n", NAMESPACE, "wait", "--for=condition=Programmed", "gateway/waypoint", "--timeout=120s")
         said = kubectl("-n", NAMESPACE, "exec", "deployment/waypoint", "--", "waypoint", "--version")

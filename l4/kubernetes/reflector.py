@@ -119,7 +119,9 @@ class Reflector:
         """For how long the server has said nothing of these objects."""
         return self._clock() - self._heard
 
-    async def run(self) -> None:
+    async def run(self, *, ends_if_missing: bool = False) -> None:
+        """Follow the objects until cancelled, or until the server answers 404 if that is wanted: perhaps it no longer
+        serves the kind."""
         while True:
             try:
                 await self._follow()
@@ -133,6 +135,9 @@ class Reflector:
                     self._failed(error)
                 await asyncio.sleep(max(self._pause * uniform(*_JITTER), error.retry_seconds))
                 self._pause = min(2 * self._pause, MAX_PAUSE_SECONDS)
+                if error.code == 404 and ends_if_missing:
+                    self._resource_version = ""
+                    return
 
     async def _follow(self) -> None:
         """One list, one watch, or both in one."""
@@ -210,6 +215,10 @@ class Reflector:
                 self._well()
                 self._pause = self._first_pause
         return has_events
+
+    def forget(self) -> None:
+        """All objects are gone, because the server no longer serves the kind."""
+        self._complete(set(), "")
 
     def _complete(self, found: set[Key], version: str) -> None:
         for key in self._versions.keys() - found:

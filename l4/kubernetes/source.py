@@ -46,6 +46,8 @@ class _Kind:
         self.name = name
         self.reflector: Reflector | None = None
         self.is_absent = False
+        self.is_lost = False
+        """Whether its reflector has ended, because the server answered 404."""
         self._search = "has not been looked for yet"
 
     def __str__(self) -> str:
@@ -227,13 +229,19 @@ class KubernetesSource:
         async with asyncio.TaskGroup() as tasks:
             for kind in self._followed.values():
                 if kind.reflector is not None:
-                    tasks.create_task(kind.reflector.run())
+                    tasks.create_task(self._follow(kind, kind.reflector, tasks))
             for group, kinds in self._groups():
                 tasks.create_task(self._look_for(group, kinds, tasks))
 
+    async def _follow(self, kind: _Kind, reflector: Reflector, tasks: asyncio.TaskGroup) -> None:
+        """Follow a kind for as long as it is served. After that, it is looked for again."""
+        await reflector.run(ends_if_missing=True)
+        kind.is_lost = True
+        tasks.create_task(self._look_for(kind.group, [kind], tasks))
+
     async def _look_for(self, group: str, kinds: list[_Kind], tasks: asyncio.TaskGroup) -> None:
         """Look for the kinds of one API group until each is found, and follow those that are."""
-        while missing := [it for it in kinds if it.reflector is None]:
+        while missing := [it for it in kinds if it.reflector is None or it.is_lost]:
             pause = RETRY_SECONDS
             try:
                 found = await self._find(group, missing)
@@ -242,8 +250,8 @@ class KubernetesSource:
                     kind.searched(f"cannot be looked for: {error}")
             else:
                 pause = ABSENT_SECONDS
-                for reflector in found.values():
-                    tasks.create_task(reflector.run())
+                for kind, reflector in found.items():
+                    tasks.create_task(self._follow(kind, reflector, tasks))
             self._woken.set()
             await asyncio.sleep(pause * uniform(0.5, 1.0))
 
@@ -259,10 +267,15 @@ class KubernetesSource:
         found = await find(self._client, group, [it.name for it in kinds], self._kinds.versions(group))
         reflectors: dict[_Kind, Reflector] = {}
         for kind in kinds:
-            kind.is_absent = kind.name not in found
-            if not kind.is_absent:
-                scope = self._scopes.get((group, kind.name))
-                reflectors[kind] = kind.reflector = Reflector(self._client, found[kind.name], self, scope)
+            resource = found.get(kind.name)
+            if kind.reflector is not None and kind.reflector.resource != resource:
+                kind.reflector.forget()
+                kind.reflector = None
+            kind.is_absent, kind.is_lost = resource is None, False
+            if resource is not None:
+                if kind.reflector is None:
+                    kind.reflector = Reflector(self._client, resource, self, self._scopes.get((group, kind.name)))
+                reflectors[kind] = kind.reflector
         return reflectors
 
     async def _list_group(self, group: str, kinds: list[_Kind], failures: dict[_Kind, ApiError]) -> None:

@@ -62,6 +62,14 @@ class KubernetesServer:
         self.served.add(plural)
         return f"{path}/{plural}"
 
+    def withdraw(self, collection: str) -> None:
+        """Serves a kind no longer, as when its CRD is deleted, and cuts all watches. `serve` returned `collection`."""
+        path, _, plural = collection.rpartition("/")
+        del self.kinds[path][plural]
+        self.served.discard(plural)
+        self.objects = {it: content for it, content in self.objects.items() if it.split("/")[-2] != plural}
+        self.cut()
+
     def put(self, path: str, content: Object | None = None, *, is_told: bool = True) -> Object:
         """Stores an object, and tells the watches unless `is_told` is False, which no watch makes up for."""
         self.version += 1

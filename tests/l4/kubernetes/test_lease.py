@@ -96,7 +96,7 @@ def test_one_leads_and_renews_and_the_other_waits() -> None:
 def test_an_orderly_end_gives_the_lease_to_the_next_at_once() -> None:
     async def test(server: KubernetesServer, first: Candidate, second: Candidate) -> None:
         await first.end()
-        assert "holderIdentity" not in server.objects[PATH]["spec"]
+        assert server.objects[PATH]["spec"].get("holderIdentity") != "first"  # the second may have it already
         await until(lambda: second.leads)
 
         assert server.objects[PATH]["spec"]["leaseTransitions"] == 1

@@ -147,6 +147,51 @@ def test_a_kind_that_is_not_served_has_no_objects_and_is_found_when_it_comes(mon
     run(scenario())
 
 
+def test_a_kind_that_is_no_longer_served_has_no_objects_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "ABSENT_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with world() as it:
+            path = it.server.serve(GATEWAYS, "Gateway")
+            it.server.serve(GATEWAYS, "GatewayClass", is_namespaced=False)
+            it.server.put(f"{path.replace('/gateways', '/namespaces/default/gateways')}/waypoint")
+            async with it.watched():
+                await it.until(lambda: it.names == ["Gateway waypoint"])
+
+                it.server.withdraw(path)
+                await it.until(lambda: it.names == [] and it.doubts == ())
+
+                it.server.serve(GATEWAYS, "Gateway")
+                it.server.put(f"{path.replace('/gateways', '/namespaces/default/gateways')}/other")
+                await it.until(lambda: it.names == ["Gateway other"] and it.doubts == ())
+
+    run(scenario())
+
+
+def test_an_answer_404_for_a_kind_that_is_served_takes_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "RETRY_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with world() as it:
+            path = it.server.serve(GATEWAYS, "Gateway")
+            it.server.put(f"{path.replace('/gateways', '/namespaces/default/gateways')}/waypoint")
+            async with it.watched():
+                await it.until(lambda: it.names == ["Gateway waypoint"])
+
+                it.server.served.discard("gateways")
+                it.server.cut()
+                await it.until(lambda: bool(it.doubts))
+                asked = sum("/gateways?" in line for line in it.server.requests)
+                await it.until(lambda: sum("/gateways?" in line for line in it.server.requests) > asked + 1)
+                assert it.names == ["Gateway waypoint"]
+
+                it.server.served.add("gateways")
+                await it.until(lambda: it.doubts == ())
+                assert it.names == ["Gateway waypoint"]
+
+    run(scenario())
+
+
 def test_of_several_versions_the_recommended_one_that_is_served_is_read() -> None:
     async def scenario() -> None:
         async with world() as it:

@@ -1,4 +1,4 @@
-"""`python -m tests.cluster check`, `up`, `image`, `install`, `conformance` and `down`."""
+"""`python -m tests.cluster check`, `up`, `image`, `install`, `conformance`, `scale` and `down`."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cluster import conformance, control_plane, images, kubelets, mesh, tools
+from tests.cluster import conformance, control_plane, images, kubelets, mesh, scale, tools
 from tests.cluster.kubectl import KubectlFailed, kubectl
 from tests.cluster.machine import NODES, STATE, end_all, make_network
 from tests.cluster.pki import Pki
@@ -97,6 +97,7 @@ if __name__ == "__main__":
         "image": image,
         "install": install,
         "conformance": write_conformance,
+        "scale": scale.measure,
         "down": down,
     }
     commands[sys.argv[1]]()

@@ -3,11 +3,12 @@
 PYTHON ?= $(shell for it in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$it -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$it; break; }; done)
 BIN := .venv/bin
+HELM ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pywaypoint/cluster/bin/helm
 PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo docs test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn
+.PHONY: bookinfo docs kustomize test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -30,6 +31,10 @@ format: .venv/ready
 
 docs: .venv/ready  ## The pages that are written from the code.
 	$(BIN)/python .ci/reference.py
+
+kustomize:  ## The chart as Helm renders it, for those who don't use Helm. HELM=… chooses another one than the cluster's.
+	$(HELM) template pywaypoint deploy/chart --namespace pywaypoint-system \
+		| grep -v -e 'helm.sh/chart:' -e 'managed-by: Helm' > deploy/kustomize/mesh.yaml
 
 proto: .venv/ready  ## What is generated from .proto files, which the repository holds.
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. l4/_proto/*.proto waypoint/_proto/*.proto

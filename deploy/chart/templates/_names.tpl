@@ -2,9 +2,10 @@
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{- /* host:port of the authority that signs workload certificates. */ -}}
+{{- /* host:port of the authority that signs workload certificates, as an argument of a program: Kubernetes replaces the
+namespace, so that kustomize can choose another. */ -}}
 {{- define "pywaypoint.ca" -}}
-{{ .Values.ca.address | default (printf "pywaypoint-ca.%s.svc:15012" .Release.Namespace) }}
+{{ .Values.ca.address | default "pywaypoint-ca.$(POD_NAMESPACE).svc:15012" }}
 {{- end }}
 
 {{- /* Labels of an object. Call it with (list $ COMPONENT). */ -}}

@@ -333,6 +333,32 @@ def test_a_condition_that_another_manager_owns_stays_his(process: Process) -> No
     assert bound("istiods")["message"] == "by istiod"
 
 
+def test_two_controllers_of_different_names_leave_each_other_alone(process: Process, tmp_path: Path) -> None:
+    other = f"{NAME}-other"
+    gateway_class = {"apiVersion": f"{GATEWAY_API}/v1", "kind": "GatewayClass", "metadata": {"name": other}}
+    apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}},
+        {**gateway_class, "spec": {"controllerName": f"pywaypoint.dev/{other}"}},
+    )
+    apply(gateway("others", other), service("ours", "waypoint"), route("both", parent("ours"), parent("theirs")))
+    until(lambda: bound("ours") and entries("httproute", "both"))
+    before = get("service", "ours")["metadata"]["resourceVersion"]
+    second = Process(other, "other", tmp_path / "other.log", service_account(other, tmp_path))
+    try:
+        apply(service("theirs", "others"))
+        until(lambda: bound("theirs"))
+        until(lambda: entries("httproute", "both", controller=f"pywaypoint.dev/{other}"))
+
+        assert len(entries("httproute", "both")) == 1
+        assert get("service", "ours")["metadata"]["resourceVersion"] == before
+    finally:
+        second.end()
+        kubectl("delete", "namespace", other, "--wait=false")
+        kubectl("delete", "gatewayclass", other)
+        kubectl("delete", "clusterrolebinding", other, f"{other}-controller", "--ignore-not-found")
+        kubectl("delete", "clusterrole", f"{other}-controller")
+
+
 def test_a_verb_that_is_forbidden_is_told_and_the_rest_goes_on(process: Process, tmp_path: Path) -> None:
     process.end()
     rules = [

@@ -3,8 +3,8 @@
 Others write the same statuses, so nothing is taken from them:
 - A list of entries is replaced in the very version of the object that was read; after a conflict it is read again.
 - Conditions of Istio's objects and of Services are applied without force: where another manager owns them, as istiod
-  does, they stay his.
-- Who finds his entries overwritten again and again waits longer each time.
+  does, they stay his. The manager is named like the controller, of which a cluster may have several.
+- What is overwritten again and again is written after a pause, which grows each time.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ Given = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What was written last to a list of entries, how often, and when it may be written again."""
+    """What was written last, how often, and when it may be written again."""
 
     wanted: Conclusion | None
     times: int
@@ -109,7 +109,7 @@ class Telling:
             if form is not None and not isinstance(wanted, ConditionsStatus):
                 return await self._replace(resource, key, known, wanted, form)
             assert wanted is None or isinstance(wanted, ConditionsStatus)
-            await self._apply(resource, key, known, wanted)
+            return await self._apply(resource, key, known, wanted)
         except ApiError as error:
             if error.code != 404:
                 self._failed(resource, error)
@@ -151,13 +151,15 @@ class Telling:
 
     async def _apply(
         self, resource: ResourceType, key: ObjectKey, known: Given, wanted: ConditionsStatus | None
-    ) -> None:
+    ) -> float:
         """Applies conditions, unless another manager owns them. Raises ApiError."""
         status = known.get("status") or {}
         new = conditions(wanted, status, self._now())
         seen = wanted, our_conditions(status)
         if new is None or self._left.get(key) == seen:
-            return
+            return 0.0
+        if (rest := self._rest(key, wanted)) > 0:
+            return rest
         content = {
             "apiVersion": resource.api_version,
             "kind": resource.kind,
@@ -166,7 +168,8 @@ class Telling:
         }
         self._left.pop(key, None)
         try:
-            await self._client.apply(resource.path(key.namespace, key.name, "status"), content)
+            path = resource.path(key.namespace, key.name, "status")
+            await self._client.apply(path, content, manager=self._controller_name)
         except ApiError as error:
             if error.code != 409:
                 raise
@@ -174,7 +177,9 @@ class Telling:
             log.info("the conditions of %s are left to another controller: %s", key, error)
         if not new:
             self._left[key] = seen  # what is still there is another controller's
+        self._note(key, wanted)
         self._succeeded(resource)
+        return 0.0
 
     def _rest(self, key: ObjectKey, wanted: Conclusion | None) -> float:
         """The seconds until the same may be written again: somebody overwrote it, or the watch has yet to show it."""
@@ -188,7 +193,7 @@ class Telling:
         rest = min(_FIRST_REST_SECONDS * 2.0 ** (times - 1), _MAX_REST_SECONDS)
         self._written[key] = _Written(wanted, times, now + rest)
         if times == _OVERWRITTEN:
-            log.warning("another controller overwrites our entries in the status of %s again and again", key)
+            log.warning("another controller overwrites our part of the status of %s again and again", key)
 
     def _succeeded(self, resource: ResourceType) -> None:
         self._forbidden.pop(resource, None)

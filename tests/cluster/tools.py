@@ -115,6 +115,7 @@ def install(*also: str) -> None:
         raise SystemExit(sentence)
     if missing := _missing():
         with step(f"install {', '.join(missing)}"):
+            run(["apt-get", "update"])
             run(["apt-get", "install", "--yes", "--no-install-recommends", *missing])
     BIN.mkdir(parents=True, exist_ok=True)
     for group in GROUPS:

@@ -2,7 +2,8 @@
 
 from l4.config.settings import Section
 from l4.discovery.mesh import Mesh
+from l4.discovery.own_pod import OwnPod
 from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.http2.flood_limits import FloodLimits
 
-SECTIONS: tuple[type[Section], ...] = (Mesh, HboneSettings, FloodLimits, DrainSettings)
+SECTIONS: tuple[type[Section], ...] = (Mesh, OwnPod, HboneSettings, FloodLimits, DrainSettings)

@@ -28,16 +28,6 @@ class ProcessSettings(Section):
     """Time after SIGTERM in which new connections are still accepted, until everybody knows; Istio's value."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadSettings(Section):
-    title = "Own identity"
-
-    pod_namespace: str = ""
-    """Namespace of this process's service account, from `metadata.namespace`. Only `--ca-address` needs it."""
-    service_account: str = ""
-    """Name of this process's service account, from `spec.serviceAccountName`. Only `--ca-address` needs it."""
-
-
 OWN: tuple[type[Section], ...] = (
     ConfigSettings,
     ProxyProtocolSettings,
@@ -49,6 +39,5 @@ OWN: tuple[type[Section], ...] = (
     DnsSettings,
     RecorderSettings,
     ProcessSettings,
-    WorkloadSettings,
 )
 SECTIONS = (*l4_settings.SECTIONS, *OWN)

@@ -14,6 +14,7 @@ from l4.config import collector
 from l4.config.documents import Document, ObjectKey, Problem
 from l4.config.doubts import Doubt
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -76,10 +77,10 @@ class Source(Protocol):
         """Let go of connections. Called once, after `watch` was cancelled."""
 
 
-def in_a_thread(prepare: Callable[[Answer], T], apply: Callable[[T], None]) -> Take:
+def in_a_thread(prepare: Callable[[A], T], apply: Callable[[T], None]) -> Callable[[A], Awaitable[None]]:
     """Prepare each answer in a thread, then apply the result on the event loop, between two of its turns."""
 
-    async def take(answer: Answer) -> None:
+    async def take(answer: A) -> None:
         with collector.paused():
             apply(await asyncio.to_thread(prepare, answer))
 

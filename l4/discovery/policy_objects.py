@@ -49,7 +49,7 @@ class PolicyObjects:
             for resource in resources.of(AuthorizationPolicy)
             for policy in _read(resource, trust_domains, problems)
         ]
-        scoped += [ScopedPolicy(policy, _area(policy.namespace)) for policy in map(missing_policy, sorted(denied))]
+        scoped += missing_policies(denied)
         return cls(PolicySet(tuple(scoped), authentications), (*problems, *authentications.problems))
 
     def on(self, registry: Registry) -> WorkloadPolicies:
@@ -93,6 +93,11 @@ class FollowedPolicies:
         found = PolicyObjects.of(taken.resources, self._trust_domains, taken.denied)
         self._denied, self.problems = taken.denied, found.problems
         return found.policies
+
+
+def missing_policies(denied: Iterable[str]) -> list[ScopedPolicy]:
+    """Return policies that deny everything in namespaces of which a policy may be missing."""
+    return [ScopedPolicy(policy, _area(policy.namespace)) for policy in map(missing_policy, sorted(denied))]
 
 
 def _both(change: Change) -> Iterator[Resource[Any]]:

@@ -105,7 +105,9 @@ class Registry:
                 if not after.is_entry:
                     by_name[after.namespace, after.name] = after
             elif before is not None:
-                del by_hostname[before.hostname], by_name[before.namespace, before.name]
+                del by_hostname[before.hostname]
+                if not before.is_entry:
+                    del by_name[before.namespace, before.name]
         is_sorted = all(it.before is not None or it.after is None for it in moved)
         has_networks = any(it.after is not None and it.after.networks for it in moved)
         if not is_sorted:

@@ -50,6 +50,19 @@ class WaypointsAhead:
         return WaypointsAhead(others | found, identities, self.concerns)
 
 
+@dataclass(frozen=True, slots=True)
+class NoWaypoints:
+    """Leaves it to the policies what waypoints may do: a control plane has decided that."""
+
+    concerns: Concerns
+
+    def of(self, workload: Workload) -> Iterator[tuple[GatewayAddress, frozenset[Identity]]]:
+        return iter(())
+
+    def follow(self, update: Update) -> "NoWaypoints":
+        return self
+
+
 def waypoints_ahead(registry: Registry, concerns: Concerns = everybody) -> WaypointsAhead:
     asked = {it.waypoint for it in registry.services.values() if it.waypoint is not None}
     asked |= {it.waypoint for it in registry.workloads.values() if it.waypoint is not None}

@@ -1,4 +1,4 @@
-"""Workloads and services, independent of their source (Kubernetes objects now, WDS later).
+"""Workloads and services, independent of their source: Kubernetes objects, or a control plane's discovery.
 
 Field names follow `istio.workload` (workload.proto) where it has an equivalent.
 """
@@ -44,6 +44,31 @@ class AppProtocol(Enum):
     GRPC_WEB = "grpc-web"
     TCP = "tcp"
     TLS = "tls"
+
+
+class Scope(Enum):
+    """What a client and an endpoint may have in common."""
+
+    NETWORK = "network"
+    REGION = "region"
+    ZONE = "zone"
+    SUBZONE = "subzone"
+    NODE = "node"
+    CLUSTER = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Nearness:
+    """Endpoints that have the first of these in common with the client come before others, then the next, and so on.
+
+    `is_strict`: endpoints that do not have all of them in common get nothing.
+    """
+
+    scopes: tuple[Scope, ...] = ()
+    is_strict: bool = False
+
+
+EVERYWHERE = Nearness()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +118,7 @@ class Workload:
     is_redirected: bool = False
     capture: Capture = NO_CAPTURE
     tells_client: bool = False
+    authorization_policies: tuple[str, ...] = ()
 
     @property
     def health(self) -> Health:
@@ -185,7 +211,8 @@ class Service:
     - `hostname` may be a wildcard. `networks` are called like `addresses`.
     - `waypoint` is set only if a waypoint is bound and has an address.
     - `is_entry`: the service comes from a ServiceEntry, which has one service per host.
-    - `traffic_distribution` is `PreferSameZone`, `PreferSameNode` or empty.
+    - `traffic_distribution` is `PreferSameZone`, `PreferSameNode` or empty. `nearness` says the same, and more, for
+      ztunnels.
     - `exported_to` names the namespaces that can see it; None means all.
     - `subject_alt_names` are names of which a server's certificate must have one.
     """
@@ -204,6 +231,7 @@ class Service:
     networks: tuple[str, ...] = ()
     followed: Followed | None = None
     exported_to: frozenset[str] | None = None
+    nearness: Nearness = EVERYWHERE
 
     def is_visible_in(self, namespace: str) -> bool:
         return self.exported_to is None or namespace in self.exported_to

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from l4.discovery.index import Update
-from l4.discovery.waypoints_ahead import WaypointsAhead
+from l4.discovery.waypoints_ahead import NoWaypoints, WaypointsAhead
 from l4.discovery.workload import Workload
 from policies.access import Principal
 from policies.authorization import Action, Authorization, Policy, Rule
@@ -75,7 +75,7 @@ class PolicySet:
 class WorkloadPolicies:
     """The policies of each workload. Immutable, except for a cache of the workloads that were asked about."""
 
-    def __init__(self, policies: PolicySet, waypoints: WaypointsAhead) -> None:
+    def __init__(self, policies: PolicySet, waypoints: WaypointsAhead | NoWaypoints) -> None:
         self.set = policies
         self._waypoints = waypoints
         self._by_uid: dict[str, tuple[Workload, Authorization | None]] = {}

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
-from cryptography import x509
 
 from l4._proto.istio_ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
+from l4.control_plane import AUDIENCE, CHANNEL_OPTIONS, CannotCall, read_roots, read_token
 from l4.identity.authority import AuthorityError, SignedChain
 from l4.identity.options import AuthorityOptions
 from l4.identity.signing import AuthoritySource
@@ -22,7 +22,6 @@ from policies.attributes import Identity
 log = logging.getLogger(__name__)
 
 METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
-AUDIENCE = "istio-ca"
 IMPERSONATED_IDENTITY = "ImpersonatedIdentity"
 VALID_SECONDS = 24 * 3600
 """The requested life, as ztunnel's. The authority may sign for less."""
@@ -30,13 +29,10 @@ REQUEST_SECONDS = 9.0
 """Less than a source waits for a signature, so that the failure names the authority."""
 MAX_ANSWER_BYTES = 1 << 20
 _OPTIONS = (
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    *CHANNEL_OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 10_000),  # gRPC's own two minutes delay the first success after an outage
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-    ("grpc.enable_http_proxy", 0),  # a proxy for the Internet does not know the cluster
-    ("grpc.use_local_subchannel_pool", 1),  # a new channel must not share a connection made with old roots
 )
 
 
@@ -74,8 +70,12 @@ class IstioCa:
         request = IstioCertificateRequest(csr=csr_pem.decode(), validity_duration=VALID_SECONDS)
         if self._impersonates:
             request.metadata.update({IMPERSONATED_IDENTITY: str(identity)})
-        metadata = (("authorization", f"Bearer {self._token()}"), ("clusterid", self._cluster_id))
-        call = self._opened().unary_unary(
+        try:
+            token, channel = read_token(self._token_path), self._opened()
+        except CannotCall as error:
+            raise AuthorityError(str(error)) from None
+        metadata = (("authorization", f"Bearer {token}"), ("clusterid", self._cluster_id))
+        call = channel.unary_unary(
             METHOD, IstioCertificateRequest.SerializeToString, IstioCertificateResponse.FromString
         )
         try:
@@ -93,31 +93,16 @@ class IstioCa:
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _token(self) -> str:
-        try:
-            token = self._token_path.read_bytes().strip().decode(errors="replace")
-        except OSError as error:
-            raise AuthorityError(f"the token {self._token_path} cannot be read: {error.strerror}") from None
-        if not token:
-            raise AuthorityError(f"the token {self._token_path} is empty")
-        if not (token.isascii() and token.isprintable()) or " " in token:
-            raise AuthorityError(f"{self._token_path} does not contain a service account token, but other bytes")
-        return token
-
     def _opened(self) -> grpc.aio.Channel:
-        """Return a channel that trusts the current roots."""
+        """Return a channel that trusts the current roots. Raises CannotCall."""
         try:
-            roots = self._root_path.read_bytes()
-            if roots != self._roots:
-                x509.load_pem_x509_certificates(roots)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it contains no valid PEM certificates"
-            failure = f"the roots {self._root_path} of the certificate authority cannot be used: {reason}"
+            roots = read_roots(self._root_path, "the certificate authority", self._roots)
+        except CannotCall as error:
             if self._channel is None:
-                raise AuthorityError(failure) from None
-            if failure != self._root_failure:
-                log.warning("%s; the previous roots stay in use", failure)
-            self._root_failure = failure
+                raise
+            if str(error) != self._root_failure:
+                log.warning("%s; the previous roots stay in use", error)
+            self._root_failure = str(error)
             return self._channel
         self._root_failure = ""
         if self._channel is None or roots != self._roots:

@@ -2,12 +2,12 @@
 
 from l4.config.settings import InvalidSetting, Settings
 from l4.discovery.mesh import Mesh
+from l4.discovery.own_pod import OwnPod
 from l4.identity.files import FileStore
 from l4.identity.options import CertificateFiles
 from l4.identity.source import OwnCertificate
 from policies.attributes import Identity
 from waypoint.process.options import RunOptions
-from waypoint.settings import WorkloadSettings
 
 
 def own_certificate(options: RunOptions, settings: Settings) -> OwnCertificate:
@@ -24,7 +24,7 @@ def own_certificate(options: RunOptions, settings: Settings) -> OwnCertificate:
 
 
 def _identity(settings: Settings) -> Identity:
-    workload = settings.of(WorkloadSettings)
+    workload = settings.of(OwnPod)
     values = {"POD_NAMESPACE": workload.pod_namespace, "SERVICE_ACCOUNT": workload.service_account}
     missing = [name for name, value in values.items() if not value]
     if missing:

@@ -6,6 +6,7 @@ import pytest
 
 from l4.config.settings import InvalidSetting, Settings
 from l4.discovery.mesh import Mesh
+from l4.discovery.own_pod import OwnPod
 from l4.identity.files import FileStore
 from l4.identity.options import AuthorityOptions, CertificateFiles
 from l4.identity.signing import AuthoritySource
@@ -13,7 +14,6 @@ from l4.identity.source import NoCertificate
 from tests.kit.certificates import MeshPki
 from waypoint.process.certificate import own_certificate
 from waypoint.process.options import GatewayName, RunOptions
-from waypoint.settings import WorkloadSettings
 
 AUTHORITY = AuthorityOptions("istiod:15012", Path("root"), Path("token"))
 
@@ -35,7 +35,9 @@ def test_files_are_loaded_and_say_who_it_is(tmp_path: Path) -> None:
 
 
 def test_an_authority_is_asked_for_the_service_accounts() -> None:
-    settings = Settings(Mesh(trust_domain="example.com"), WorkloadSettings("bookinfo", "reviews-waypoint"))
+    settings = Settings(
+        Mesh(trust_domain="example.com"), OwnPod(pod_namespace="bookinfo", service_account="reviews-waypoint")
+    )
 
     own = own_certificate(options(AUTHORITY), settings)
 
@@ -48,13 +50,16 @@ def test_an_authority_is_asked_for_the_service_accounts() -> None:
 @pytest.mark.parametrize(
     ("workload", "sentence"),
     [
-        (WorkloadSettings(), "POD_NAMESPACE and SERVICE_ACCOUNT must be set with --ca-address"),
-        (WorkloadSettings(pod_namespace="bookinfo"), "SERVICE_ACCOUNT must be set with --ca-address"),
-        (WorkloadSettings(service_account="waypoint"), "POD_NAMESPACE must be set with --ca-address"),
-        (WorkloadSettings("a/b", "waypoint"), "TRUST_DOMAIN, POD_NAMESPACE and SERVICE_ACCOUNT make no identity: "),
+        (OwnPod(), "POD_NAMESPACE and SERVICE_ACCOUNT must be set with --ca-address"),
+        (OwnPod(pod_namespace="bookinfo"), "SERVICE_ACCOUNT must be set with --ca-address"),
+        (OwnPod(service_account="waypoint"), "POD_NAMESPACE must be set with --ca-address"),
+        (
+            OwnPod(pod_namespace="a/b", service_account="waypoint"),
+            "TRUST_DOMAIN, POD_NAMESPACE and SERVICE_ACCOUNT make no identity: ",
+        ),
     ],
 )
-def test_without_a_service_account_there_is_nothing_to_ask_for(workload: WorkloadSettings, sentence: str) -> None:
+def test_without_a_service_account_there_is_nothing_to_ask_for(workload: OwnPod, sentence: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
         own_certificate(options(AUTHORITY), Settings(workload))
 

@@ -1,0 +1,114 @@
+"""Follow a control plane: addresses and authorization policies as they arrive.
+
+Nothing is given out before the first response of each type has come: without the policies, too much would be allowed.
+Later, what is known stays in force while the control plane is away.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+
+from l4.config.codes import DocumentCode
+from l4.config.documents import ObjectKey, ObjectOrigin, Problem
+from l4.config.doubts import Doubt
+from l4.discovery.mesh import Mesh
+from l4.discovery.workload_policies import ScopedPolicy
+from l4.xds import addresses, authorizations
+from l4.xds.addresses import Known
+from l4.xds.client import DeltaClient
+from l4.xds.discovered import Arrived
+from l4.xds.inbox import Inbox, Kind
+from l4.xds.resource import Receiver
+from l4.xds.server import DiscoveryServer
+
+SETTLE_SECONDS = 0.1
+"""A policy and the workloads that refer to it come in two responses, which should go live together."""
+LOAD_SECONDS = 20.0
+_LOOK_SECONDS = 1.0
+
+
+class DiscoveryFeed:
+    """Follows a control plane."""
+
+    def __init__(self, server: DiscoveryServer, mesh: Mesh) -> None:
+        self._woken = asyncio.Event()
+        self._addresses: Inbox[Known] = Inbox(
+            Kind(addresses.TYPE, partial(addresses.convert, mesh=mesh), addresses.name_of, is_policy=False), self._woken
+        )
+        self._policies: Inbox[ScopedPolicy] = Inbox(
+            Kind(authorizations.TYPE, authorizations.convert, authorizations.name_of, is_policy=True), self._woken
+        )
+        types: dict[str, Receiver] = {addresses.TYPE: self._addresses, authorizations.TYPE: self._policies}
+        self._client = DeltaClient(server, types, on_change=self._woken.set)
+        self._following: asyncio.Task[None] | None = None
+        self._doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"the discovery server {self._client.address}"
+
+    @property
+    def silent_seconds(self) -> float:
+        return self._client.silent_seconds
+
+    async def load(self) -> Arrived:
+        """Return the first state, or an empty one if it does not come in time."""
+        following = self._begin()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOAD_SECONDS):
+                while not following.done() and not self._client.is_complete:
+                    self._woken.clear()
+                    await self._woken.wait()
+        return self._arrived()
+
+    async def watch(self, take: Callable[[Arrived], Awaitable[None]]) -> None:
+        """Pass on what arrives, when it has settled, one after the other, until cancelled."""
+        following = self._begin()
+        while not following.done():
+            await self._wait(following)
+            await take(self._arrived())
+        following.result()
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    def _begin(self) -> "asyncio.Task[None]":
+        if self._following is None or self._following.done():
+            self._following = asyncio.get_running_loop().create_task(self._client.run())
+        return self._following
+
+    async def _wait(self, following: "asyncio.Task[None]") -> None:
+        while not following.done() and not self._has_news():
+            self._woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._woken.wait()
+        await asyncio.sleep(SETTLE_SECONDS)
+
+    def _has_news(self) -> bool:
+        is_complete, inboxes = self._client.is_complete, (self._addresses, self._policies)
+        has_arrived = is_complete and any(it.changed or it.gone for it in inboxes)
+        return has_arrived or self._find_doubts() != self._doubts
+
+    def _arrived(self) -> Arrived:
+        self._doubts = self._find_doubts()
+        if not self._client.is_complete:
+            return Arrived({}, (), {}, (), self._doubts)
+        return Arrived(*self._addresses.empty(), *self._policies.empty(), self._doubts)
+
+    def _find_doubts(self) -> tuple[Doubt, ...]:
+        refused = (*self._addresses.doubts.values(), *self._policies.doubts.values())
+        return (*self._lost(), *refused)
+
+    def _lost(self) -> Iterator[Doubt]:
+        is_complete = self._client.is_complete
+        if is_complete and not self._client.failure:
+            return
+        key = ObjectKey("", "DiscoveryServer", "", self._client.address)
+        sentence = self._client.failure or "it has not sent everything yet"
+        kept = "; what was known stays in force" if is_complete else ""
+        problem = Problem(ObjectOrigin(key, "none"), str(key), "", f"{sentence}{kept}", DocumentCode.CONTENT_HELD)
+        yield Doubt(problem, is_complete, None)

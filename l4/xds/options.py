@@ -1,0 +1,13 @@
+"""Command-line options for a discovery server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryOptions:
+    """A server at `address`, which is `host:port`, the roots of its certificate, and the token for it."""
+
+    address: str
+    root: Path
+    token: Path

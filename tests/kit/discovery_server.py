@@ -1,0 +1,168 @@
+"""A discovery server (delta xDS) over TLS, which tests tell what to send and how to fail.
+
+It keeps to the protocol as istiod does: the first response of a type has what the client does not know already, and
+removes what is gone meanwhile. Later responses have what changed.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from l4._proto.authorization_pb2 import Authorization
+from l4._proto.workload_pb2 import Address, Service, Workload
+from l4._proto.xds_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
+from l4.xds import addresses, authorizations
+from l4.xds.client import METHOD
+from l4.xds.server import DiscoveryServer as Server
+from tests.kit.certificates import MeshPki
+from tests.kit.mesh import address
+
+ADDRESS, AUTHORIZATION = addresses.TYPE, authorizations.TYPE
+
+
+@dataclass
+class Stream:
+    """One client's stream. `requests` are all that it has sent."""
+
+    metadata: dict[str, str]
+    context: Any
+    requests: list[DeltaDiscoveryRequest] = field(default_factory=list)
+
+    def of(self, type_url: str) -> list[DeltaDiscoveryRequest]:
+        return [it for it in self.requests if it.type_url == type_url]
+
+    def errors(self, type_url: str = ADDRESS) -> list[str]:
+        """What the client refused."""
+        return [it.error_detail.message for it in self.of(type_url) if it.error_detail.message]
+
+
+@dataclass
+class DiscoveryServer:
+    """`held` are types whose first response is not sent. `refuses` ends each stream at once."""
+
+    folder: Path
+    ip: str = field(default_factory=address)
+    held: set[str] = field(default_factory=set)
+    refuses: grpc.StatusCode | None = None
+    streams: list[Stream] = field(default_factory=list)
+    _resources: dict[str, dict[str, bytes]] = field(default_factory=lambda: {ADDRESS: {}, AUTHORIZATION: {}})
+    _nonce: int = 0
+
+    def __post_init__(self) -> None:
+        self.pki = MeshPki(self.folder / "server")
+        self.token_path = self.folder / "token"
+        self.token_path.write_text("secret-1\n")
+
+    @property
+    def address(self) -> str:
+        return f"{self.ip}:15012"
+
+    @property
+    def stream(self) -> Stream:
+        """The newest one."""
+        return self.streams[-1]
+
+    def server(self) -> Server:
+        return Server(
+            self.address, self.pki.bundle_path, self.token_path, "Kubernetes", Node(id="ztunnel~1.1.1.1~z.ns~d")
+        )
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        pair = self.pki.leaf(ips=[self.ip])
+        server = grpc.aio.server()
+        handler = grpc.stream_stream_rpc_method_handler(self._serve, DeltaDiscoveryRequest.FromString)
+        service, _, name = METHOD.removeprefix("/").partition("/")
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
+        server.add_secure_port(self.address, grpc.ssl_server_credentials([(pair.key_pem, pair.chain_pem)]))
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop(None)
+
+    # -- what the mesh has ---------------------------------------------------------------------------------------------
+
+    async def put(self, *resources: Workload | Service | Authorization) -> None:
+        """Set resources, and send them in one response of each type."""
+        await self.put_raw(ADDRESS, dict(map(_named, (it for it in resources if not isinstance(it, Authorization)))))
+        await self.put_raw(AUTHORIZATION, dict(map(_named, (it for it in resources if isinstance(it, Authorization)))))
+
+    async def put_raw(self, type_url: str, contents: dict[str, bytes]) -> None:
+        self._resources[type_url] |= contents
+        if contents:
+            await self._push(type_url, contents)
+
+    async def remove(self, type_url: str, *names: str) -> None:
+        for name in names:
+            del self._resources[type_url][name]
+        await self._push(type_url, (), names)
+
+    async def respond_to_held(self) -> None:
+        """Send the newest stream what was held."""
+        for type_url in self.held:
+            await self._first(self.stream, self.stream.of(type_url)[0])
+        self.held.clear()
+
+    async def send(self, response: DeltaDiscoveryResponse | bytes) -> None:
+        """Send any bytes on the newest stream."""
+        its = response if isinstance(response, bytes) else response.SerializeToString()
+        await self.stream.context.write(its)
+
+    async def end(self, code: grpc.StatusCode, details: str) -> None:
+        """End the newest stream."""
+        with suppress(grpc.aio.AbortError):
+            await self.stream.context.abort(code, details)
+
+    # -- the protocol --------------------------------------------------------------------------------------------------
+
+    async def _serve(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: Any) -> None:
+        stream = Stream(dict(context.invocation_metadata()), context)
+        self.streams.append(stream)
+        if self.refuses is not None:
+            await context.abort(self.refuses, "not today")
+        async for request in requests:
+            is_first = not stream.of(request.type_url)
+            stream.requests.append(request)
+            if is_first and request.type_url not in self.held:
+                await self._first(stream, request)
+
+    async def _first(self, stream: Stream, request: DeltaDiscoveryRequest) -> None:
+        its, known = self._resources[request.type_url], request.initial_resource_versions
+        changed = [name for name, content in its.items() if known.get(name) != _version(content)]
+        await self._respond(stream, request.type_url, changed, [name for name in known if name not in its])
+
+    async def _push(self, type_url: str, changed: Iterable[str], removed: Iterable[str] = ()) -> None:
+        for stream in self.streams[-1:]:
+            if stream.of(type_url) and not stream.context.done():
+                await self._respond(stream, type_url, changed, removed)
+
+    async def _respond(self, stream: Stream, type_url: str, names: Iterable[str], removed: Iterable[str] = ()) -> None:
+        self._nonce += 1
+        response = DeltaDiscoveryResponse(type_url=type_url, nonce=str(self._nonce), removed_resources=removed)
+        for name in names:
+            content = self._resources[type_url][name]
+            resource = response.resources.add(name=name, version=_version(content))
+            resource.resource.type_url, resource.resource.value = type_url, content
+        await stream.context.write(response.SerializeToString())
+
+
+def _version(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
+def _named(resource: Message) -> tuple[str, bytes]:
+    match resource:
+        case Workload():
+            return resource.uid, Address(workload=resource).SerializeToString()
+        case Service():
+            return f"{resource.namespace}/{resource.hostname}", Address(service=resource).SerializeToString()
+        case Authorization():
+            return f"{resource.namespace}/{resource.name}", resource.SerializeToString()
+    raise TypeError(resource)

@@ -10,6 +10,7 @@ import click
 
 from l4.identity.options import AuthorityOptions
 from l4.kubernetes.options import KubernetesOptions
+from l4.xds.options import DiscoveryOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,6 +63,28 @@ def source(command: F) -> F:
     """Add `--resources`, `--kubernetes`, `--kubeconfig` and `--context` to a command, for `source_from`."""
     text = "Kubernetes YAML: a file or folder. Repeatable; later ones take precedence."
     return flag("--resources", type=EXISTING, multiple=True, help=text)(api_server(command))
+
+
+def discovery(command: F) -> F:
+    """Add `--discovery`, `--discovery-root` and `--discovery-token` to a command, for `discovery_from`."""
+    path = click.Path(path_type=Path)
+    for name, kind, text in (
+        ("--discovery-token", path, f"File with a service account token for that server.  [default: {CA_TOKEN}]"),
+        ("--discovery-root", path, f"PEM file of the roots of that server's certificate.  [default: {CA_ROOT}]"),
+        ("--discovery", AddressType(), "Discovery server, such as istiod, in place of objects: incremental xDS."),
+    ):
+        command = flag(name, type=kind, help=text)(command)
+    return command
+
+
+def discovery_from(address: Address | None, root: Path | None, token: Path | None) -> DiscoveryOptions | None:
+    """Return the discovery server, or None if no flag names one. Raises click.UsageError."""
+    if address is not None:
+        return DiscoveryOptions(authority_text(address), root or CA_ROOT, token or CA_TOKEN)
+    for name, value in (("--discovery-root", root), ("--discovery-token", token)):
+        if value is not None:
+            raise click.UsageError(f"{name} is for a discovery server: give --discovery")
+    return None
 
 
 def server_from(kubernetes: bool, kubeconfig: Path | None, context: str) -> KubernetesOptions | None:

@@ -3,14 +3,13 @@
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from l4.config.documents import Problem
-from l4.config.doubts import concern
+from l4.config.doubts import Doubt, concern
 from l4.config.folder import FolderSource
-from l4.config.intake import Taken
 from l4.config.kinds import Kinds
 from l4.config.source import CannotRead, Documents, Source
 from l4.config.telling import Telling
@@ -96,6 +95,15 @@ def client_of(options: KubernetesOptions) -> "ApiClient":
     return ApiClient(own)
 
 
+class Understood(Protocol):
+    """`is_understood`: everything was understood at least once."""
+
+    @property
+    def doubts(self) -> Sequence[Doubt]: ...
+    @property
+    def is_understood(self) -> bool: ...
+
+
 class ConfigurationReport:
     """Logs each problem, each lack, and each ignored kind once."""
 
@@ -108,7 +116,7 @@ class ConfigurationReport:
         self._ignored: frozenset[str] = frozenset()
 
     def tell(
-        self, taken: Taken, problems: Collection[Problem], lack: str, ignored: Mapping[str, int] | None = None
+        self, taken: Understood, problems: Collection[Problem], lack: str, ignored: Mapping[str, int] | None = None
     ) -> None:
         """`lack` says why there is nothing to serve, or is empty. `ignored` counts objects of unread kinds."""
         readiness = self._readiness

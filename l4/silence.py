@@ -1,9 +1,10 @@
-"""Tells how old the knowledge of an API server's objects is: in a metric, in readiness and in the log.
+"""Tells how old the knowledge of a server's objects is: in a metric, in readiness and in the log.
 
-A program goes on with the last objects while the API server is away, so nothing else would show for how long. A watch
-brings a bookmark about once a minute. For a kind without any change, an API server whose etcd does not report its
-progress sends none. The client begins a watch anew after SILENT_SECONDS, so a silence that long is normal, and the new
-one gets REQUEST_SECONDS for its connection. Objects that are older than both together are stale.
+The server is an API server or a control plane. A program goes on with the last objects while it is away, so nothing
+else would show for how long. A watch of an API server brings a bookmark about once a minute. For a kind without any
+change, an API server whose etcd does not report its progress sends none. The client begins a watch anew after
+SILENT_SECONDS, so a silence that long is normal, and the new one gets REQUEST_SECONDS for its connection. Objects that
+are older than both together are stale.
 """
 
 import asyncio
@@ -27,11 +28,13 @@ class Silence:
         readiness: Readiness,
         metrics: MeshMetrics,
         silent_seconds: Callable[[], float],
+        server: str = "the API server",
     ) -> None:
         self._log = log
         self._readiness = readiness
         self._metrics = metrics
         self._silent_seconds = silent_seconds
+        self._server = server
         self._longest = 0.0
         """The greatest age since the objects became stale; 0 while they are not."""
 
@@ -50,11 +53,11 @@ class Silence:
         sentence = ""
         if self._longest:
             sentence = (
-                f"the API server last confirmed some objects {seconds:.0f} s ago; the last known ones stay live, and "
+                f"{self._server} last confirmed some objects {seconds:.0f} s ago; the last known ones stay live, and "
                 "their changes wait until it answers"
             )
             if not was:
                 self._log.warning("%s", sentence)
         elif was:
-            self._log.info("the API server confirms all objects again; they were up to %.0f s old", was)
+            self._log.info("%s confirms all objects again; they were up to %.0f s old", self._server, was)
         self._readiness.concern("age of the configuration", sentence)

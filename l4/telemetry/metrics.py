@@ -234,7 +234,7 @@ CONFIG_DOUBTS = gauge(
 CONFIG_SILENCE = gauge(
     "pywaypoint_config_source_silent_seconds",
     "Time since the API server last confirmed the objects, in seconds; of several kinds, the longest. Up to 90 is "
-    "normal; always 0 with files.",
+    "normal; always 0 with files, and with a discovery server that is connected.",
     (),
     Merging.MAX,
 )

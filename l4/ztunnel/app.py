@@ -6,24 +6,16 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from l4 import program, signals, version
 from l4.admin import OperatorAddresses, OperatorPorts
-from l4.config.documents import Problem
 from l4.config.holder import Holder
 from l4.config.settings import Settings
-from l4.config.source import Answer, Source, in_a_thread
 from l4.configuration import ConfigurationReport, source_of
 from l4.discovery import kubernetes
-from l4.discovery.index import Update
 from l4.discovery.mesh import Mesh
-from l4.discovery.objects import NodeObject
-from l4.discovery.pipeline import Discovered, Discovery
-from l4.discovery.policy_objects import FollowedPolicies
 from l4.discovery.registry import Registry
-from l4.discovery.workload_policies import WorkloadPolicies
 from l4.hbone.settings import DrainSettings
 from l4.identity.files import FolderStore
 from l4.identity.options import AuthorityOptions, CertificateFolder
@@ -38,8 +30,10 @@ from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
+from l4.xds.options import DiscoveryOptions
 from l4.ztunnel.capture import OwnAddresses
 from l4.ztunnel.in_pod import InPods
+from l4.ztunnel.knowing import FromObjects, Knowing, Known
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -56,7 +50,7 @@ Address = tuple[str, int]
 class RunOptions:
     """Command-line options of `ztunnel run`."""
 
-    resources: tuple[Path, ...] | KubernetesOptions
+    resources: tuple[Path, ...] | KubernetesOptions | DiscoveryOptions
     node: str
     certificates: CertificateFolder | AuthorityOptions
     metrics: Address
@@ -77,17 +71,15 @@ class Ztunnel:
         settings: Settings,
         process_log: ProcessLog,
         certificates: CertificateSource,
-        source: Source,
+        knowing: Knowing,
     ) -> None:
         self._options = options
         self._settings = settings
         self._mesh = settings.of(Mesh)
         self._loop = asyncio.get_running_loop()
         self._stopping = signals.Stopping()
-        self._source = source
-        self._discovery = Discovery(kubernetes.KINDS, self._mesh)
+        self._knowing = knowing
         self._is_applied = False
-        self._policies = FollowedPolicies(self._mesh.trust_domains, lambda it: it.node == options.node)
         self._registry = Holder(Registry())
         self._certificates = certificates
         self._metrics = MeshMetrics("ztunnel", version.installed())
@@ -106,18 +98,19 @@ class Ztunnel:
         if options.agent is not None and in_pods is not None:
             self._receiver = Receiver(options.agent, in_pods, self._lacks_pods)
         self._report = ConfigurationReport(log, self._operators.readiness, self._metrics)
-        self._silence = Silence(log, self._operators.readiness, self._metrics, lambda: source.silent_seconds)
+        readiness = self._operators.readiness
+        self._silence = Silence(log, readiness, self._metrics, lambda: knowing.silent_seconds, knowing.server)
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         signals.follow(self._stopping, self._access_log)
         options = self._options
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
-        self._apply(self._prepare(await self._source.load()))
+        self._apply(await self._knowing.load())
         gc.collect()
         gc.freeze()  # exempt all long-lived objects from garbage collection
         tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
-        tasks.keep("following the configuration", lambda: self._source.watch(in_a_thread(self._prepare, self._apply)))
+        tasks.keep("following the configuration", lambda: self._knowing.watch(self._apply))
         tasks.keep("telling the age of the configuration", self._silence.follow)
         tasks.keep("following the certificates", self._certificates.watch)
         if self._receiver is not None:
@@ -142,7 +135,7 @@ class Ztunnel:
         self._operators.stopping()
         await self._pods.drain(self._settings.of(DrainSettings).drain_seconds)
         await tasks.close()
-        await self._source.close()
+        await self._knowing.close()
         for task in self._node.tasks:
             task.cancel()
         await asyncio.gather(*self._node.tasks, return_exceptions=True)
@@ -161,37 +154,16 @@ class Ztunnel:
                 self._metrics.certificate_expires(seconds)
             self._operators.readiness.concern("certificates", self._certificates.concern)
 
-    def _prepare(self, answer: Answer) -> "_Prepared":
-        """Build the registry, the policies and the messages. Runs in a thread while nothing else decodes."""
-        is_followed, self._is_applied = self._is_applied, False
-        known = self._discovery.take(answer)
-        policies = self._policies.take(known)
-        problems = known.taken.problems | {*known.registry.problems, *self._policies.problems}
-        return _Prepared(known, policies, problems, self._lack(known), known.update if is_followed else None)
-
-    def _lack(self, known: Discovered) -> str:
-        """Return why there is nothing to serve, or an empty text."""
-        if not known.taken.documents:
-            return self._source.lack
-        name, workloads = self._options.node, known.registry.workloads.values()
-        nodes = {it.key.name for it in known.taken.resources.of(NodeObject)}
-        if name in nodes or any(workload.node == name for workload in workloads):
-            return ""
-        nodes |= {workload.node for workload in workloads if workload.node}
-        close = get_close_matches(name, sorted(nodes), 1)
-        others = f"did you mean {close[0]}?" if close else f"known nodes: {', '.join(sorted(nodes)[:5]) or 'none'}"
-        return f"there is no Node {name} and no pod on it; {others}; see --node"
-
-    def _apply(self, prepared: "_Prepared") -> None:
-        registry, update = prepared.known.registry, prepared.update
-        self._registry.swap(registry)
-        if update is None or prepared.policies is not self._node.policies.current:
-            self._node.policies.swap(prepared.policies)
+    def _apply(self, known: Known) -> None:
+        update, self._is_applied = known.update if self._is_applied else None, False
+        self._registry.swap(known.registry)
+        if update is None or known.policies is not self._node.policies.current:
+            self._node.policies.swap(known.policies)
         if update is None:
-            self._pods.update(registry)
+            self._pods.update(known.registry)
         else:
             self._pods.follow(update)
-        self._report.tell(prepared.known.taken, prepared.problems, prepared.lack)
+        self._report.tell(known.understood, known.problems, known.lack)
         self._is_applied = True
 
     async def _dump(self) -> Mapping[str, object]:
@@ -226,16 +198,17 @@ class Ztunnel:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A configuration that is about to go live, and its messages. `update` is the difference to the live one; None if
-    everything may differ."""
+def knowing_of(options: RunOptions, settings: Settings) -> Knowing:
+    """Return what the command line names. Raises CredentialsError."""
+    mesh = settings.of(Mesh)
+    if isinstance(options.resources, DiscoveryOptions):
+        from l4.xds.feed import DiscoveryFeed  # only now: gRPC takes time and memory to load
+        from l4.xds.server import server_of
+        from l4.ztunnel.discovering import FromControlPlane
 
-    known: Discovered
-    policies: WorkloadPolicies
-    problems: frozenset[Problem]
-    lack: str
-    update: Update | None
+        server = server_of(options.resources, settings, "ztunnel", options.node)
+        return FromControlPlane(DiscoveryFeed(server, mesh), mesh, options.node)
+    return FromObjects(source_of(options.resources, kubernetes.KINDS), mesh, options.node)
 
 
 def certificates_of(options: RunOptions, cluster_id: str) -> CertificateSource:
@@ -252,11 +225,9 @@ def run(options: RunOptions) -> None:
     """Run the program. If it cannot start, it exits with a message."""
 
     async def main(process_log: ProcessLog) -> None:
-        settings, source = (
-            Settings.from_environment(os.environ, SECTIONS),
-            source_of(options.resources, kubernetes.KINDS),
-        )
+        settings = Settings.from_environment(os.environ, SECTIONS)
+        knowing = knowing_of(options, settings)
         certificates = certificates_of(options, settings.of(Mesh).cluster_id)
-        await Ztunnel(options, settings, process_log, certificates, source).run()
+        await Ztunnel(options, settings, process_log, certificates, knowing).run()
 
     program.run("ztunnel", main, CredentialsError)

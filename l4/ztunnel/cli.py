@@ -9,8 +9,11 @@ from l4.command_line import (
     Address,
     authority,
     certificates_from,
+    discovery,
+    discovery_from,
     flag,
     operator_ports,
+    server_from,
     source,
     source_from,
     version,
@@ -43,6 +46,7 @@ def cli() -> None:
 
 @cli.command(context_settings={"auto_envvar_prefix": "ZTUNNEL"})
 @source
+@discovery
 @flag("--node", required=True, help="Name of the node whose pods are served (spec.nodeName).")
 @flag("--certificates", type=EXISTING, help="Folder with NAMESPACE.SERVICEACCOUNT.pem and .key files.")
 @flag("--trust-bundle", type=EXISTING, help="PEM file of the trusted roots for peers' certificates.")
@@ -64,6 +68,9 @@ def run(
     kubernetes: bool,
     kubeconfig: Path | None,
     context: str,
+    discovery: Address | None,
+    discovery_root: Path | None,
+    discovery_token: Path | None,
     node: str,
     certificates: Path | None,
     trust_bundle: Path | None,
@@ -86,7 +93,10 @@ def run(
 
     from_ = signed_by or CertificateFolder(*filter(None, files.values()))
     ports = metrics, readiness, admin
-    objects = source_from(resources, kubernetes, kubeconfig, context)
+    control_plane = discovery_from(discovery, discovery_root, discovery_token)
+    if control_plane is not None and (resources or server_from(kubernetes, kubeconfig, context) is not None):
+        raise click.UsageError("--discovery takes the place of --resources and --kubernetes: give one of them")
+    objects = control_plane or source_from(resources, kubernetes, kubeconfig, context)
     app.run(app.RunOptions(objects, node, from_, *ports, access_log, hbone_port, revocations, agent))
 
 

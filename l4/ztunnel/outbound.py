@@ -2,18 +2,19 @@
 
 In this order: a service with a waypoint goes to the waypoint, whatever its endpoints; a service without one goes to one
 of its healthy endpoints; a workload's address goes to the workload's waypoint or to the workload; anything else goes to
-its original destination. An unreachable waypoint is never bypassed. Endpoints to avoid are used only if there are no
-others.
+its original destination. An unreachable waypoint is never bypassed. Of the endpoints of a service, the nearest are used
+if it says so; those to avoid only if there are no others.
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress, Service, ServiceEndpoint, Workload, usable
+from l4.discovery.workload import GatewayAddress, Nearness, Scope, Service, ServiceEndpoint, Workload, usable
 from l4.hbone.connect import Authority
 from policies.attributes import Identity
+from policies.balancing.locality import parse_locality
 from policies.balancing.weighted import pick
 from policies.host_port import host_port
 
@@ -93,7 +94,7 @@ def _through(
     roll: float,
     avoid: Avoid,
 ) -> Hop:
-    found = _waypoint_endpoint(registry, waypoint, authority.host, roll, avoid)
+    found = _waypoint_endpoint(registry, waypoint, authority.host, source, roll, avoid)
     if found is None:
         name = waypoint.hostname or waypoint.ip
         return Refused(f"unknown waypoint: {name} has no healthy workload for port {waypoint.hbone_port}")
@@ -105,7 +106,7 @@ def _through(
 
 
 def _waypoint_endpoint(
-    registry: Registry, waypoint: GatewayAddress, ip: str, roll: float, avoid: Avoid
+    registry: Registry, waypoint: GatewayAddress, ip: str, source: Workload, roll: float, avoid: Avoid
 ) -> tuple[Workload, int] | None:
     port = waypoint.hbone_port
     service = registry.services.get(waypoint.hostname) if waypoint.hostname else registry.service_at(waypoint.ip)
@@ -114,7 +115,7 @@ def _waypoint_endpoint(
         def is_avoided(endpoint: ServiceEndpoint) -> bool:
             return avoid((same_family(endpoint.workload, ip), endpoint.ports[port]))
 
-        endpoint = _pick(service, port, roll, None if avoid is avoid_none else is_avoided)
+        endpoint = _pick(service, port, source, roll, None if avoid is avoid_none else is_avoided)
         return None if endpoint is None else (endpoint.workload, endpoint.ports[port])
     workload = registry.workload_at(waypoint.ip) if waypoint.ip else None
     return (workload, port) if workload is not None and workload.is_healthy else None
@@ -127,7 +128,7 @@ def _to_endpoint(service: Service, destination: tuple[str, int], source: Workloa
         is_plain = endpoint.workload.tunnel_identity is None
         return avoid((same_family(endpoint.workload, ip), endpoint.ports[port] if is_plain else HBONE_PORT))
 
-    endpoint = _pick(service, port, roll, None if avoid is avoid_none else is_avoided)
+    endpoint = _pick(service, port, source, roll, None if avoid is avoid_none else is_avoided)
     if endpoint is None and any(it.workload.tunnel_identity is not None for it in service.names):
         return Refused(
             f"the endpoints of {service.hostname} accept tunnels but are DNS names, which only a waypoint resolves"
@@ -148,13 +149,43 @@ def _direct(workload: Workload, ip: str, port: int, service: Service | None, sou
 
 
 def _pick(
-    service: Service, port: int, roll: float, is_avoided: Callable[[ServiceEndpoint], bool] | None
+    service: Service,
+    port: int,
+    source: Workload,
+    roll: float,
+    is_avoided: Callable[[ServiceEndpoint], bool] | None,
 ) -> ServiceEndpoint | None:
-    """Return a usable endpoint that has the port, at random by capacity."""
+    """Return a usable endpoint that has the port, near to the source if that matters, at random by capacity."""
     fit = usable(it for it in service.endpoints if port in it.ports and it.workload.addresses)
+    nearness = service.nearness
+    if nearness.is_strict:
+        fit = [it for it in fit if _rank(it.workload, source, nearness) == len(nearness.scopes)]
     if is_avoided is not None:
         fit = [it for it in fit if not is_avoided(it)] or fit
+    if nearness.scopes and fit:
+        ranks = [_rank(it.workload, source, nearness) for it in fit]
+        nearest = max(ranks)
+        fit = [it for it, rank in zip(fit, ranks, strict=True) if rank == nearest]
     return pick(fit, [it.workload.capacity for it in fit], roll)
+
+
+def _rank(workload: Workload, source: Workload, nearness: Nearness) -> int:
+    """Return how many scopes both have in common, up to the first that they do not."""
+    both = zip(_places(workload, nearness), _places(source, nearness), strict=True)
+    return next((number for number, (one, other) in enumerate(both) if one != other), len(nearness.scopes))
+
+
+def _places(workload: Workload, nearness: Nearness) -> Iterator[str]:
+    region, zone, subzone = parse_locality(workload.locality)
+    its = {
+        Scope.NETWORK: workload.network,
+        Scope.REGION: region,
+        Scope.ZONE: zone,
+        Scope.SUBZONE: subzone,
+        Scope.NODE: workload.node,
+        Scope.CLUSTER: workload.cluster_id,
+    }
+    return map(its.__getitem__, nearness.scopes)
 
 
 def same_family(workload: Workload, ip: str) -> str:

@@ -5,10 +5,14 @@ import pytest
 from click.testing import CliRunner
 
 from l4.command_line import (
+    CA_ROOT,
+    CA_TOKEN,
     Address,
     AddressType,
     authority,
     certificates_from,
+    discovery,
+    discovery_from,
     operator_ports,
     source,
     source_from,
@@ -16,6 +20,7 @@ from l4.command_line import (
 )
 from l4.identity.options import AuthorityOptions
 from l4.kubernetes.options import KubernetesOptions
+from l4.xds.options import DiscoveryOptions
 
 
 @click.command(name="program")
@@ -151,3 +156,21 @@ def test_objects_come_from_files_or_from_an_api_server(tmp_path: Path) -> None:
     assert given("--context", "lab") == repr(KubernetesOptions(None, "lab"))
     for wrong in ((), ("--resources", path, "--kubernetes"), ("--resources", path, "--context", "lab")):
         assert "use either --resources for files or --kubernetes for an API server" in given(*wrong)
+
+
+@click.command(name="discovering")
+@discovery
+def discovering(discovery: tuple[str, int] | None, discovery_root: Path | None, discovery_token: Path | None) -> None:
+    click.echo(repr(discovery_from(discovery, discovery_root, discovery_token)))
+
+
+def test_a_discovery_server_has_roots_and_a_token() -> None:
+    def given(flags: str) -> str:
+        return CliRunner().invoke(discovering, flags.split()).output.strip()
+
+    assert given("") == "None"
+    assert given("--discovery istiod:15012") == repr(DiscoveryOptions("istiod:15012", CA_ROOT, CA_TOKEN))
+    own = given("--discovery [::1]:15012 --discovery-root r --discovery-token t")
+    assert own == repr(DiscoveryOptions("[::1]:15012", Path("r"), Path("t")))
+    assert "--discovery-root is for a discovery server: give --discovery" in given("--discovery-root r")
+    assert "--discovery-token is for a discovery server: give --discovery" in given("--discovery-token t")

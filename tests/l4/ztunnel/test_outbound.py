@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress, NamedEndpoint, Workload
+from l4.discovery.workload import GatewayAddress, NamedEndpoint, Nearness, Scope, Workload
 from l4.hbone.connect import Authority
 from l4.ztunnel.outbound import HboneHop, Hop, PlainHop, Refused, decide
 from tests.kit.workloads import pod, registry, service
@@ -238,3 +238,53 @@ def test_any_address_of_a_services_networks_leads_to_its_waypoint() -> None:
     hop = decide(registry(CLIENT, waypoint, entry), CLIENT, ("10.7.1.2", 80), 0)
 
     assert through(hop) == (("10.0.0.9", 15008), "10.7.1.2:80", waypoint)
+
+
+NEAR = {
+    "subzone": replace(pod("a", "10.0.1.1"), locality="r/z/s"),
+    "zone": replace(pod("b", "10.0.1.2"), locality="r/z/other"),
+    "region": replace(pod("c", "10.0.1.3"), locality="r/other/s"),
+    "nowhere": replace(pod("d", "10.0.1.4"), locality="other/z/s", node="elsewhere", cluster_id="other"),
+}
+
+
+def picked(nearness: Nearness, *names: str, avoided: str = "") -> str:
+    """The endpoints that get connections of a client in r/z/s, in order."""
+    target = replace(service("t", "10.1.0.2", ports={80: 8080}, pods=[NEAR[it] for it in names]), nearness=nearness)
+    source = replace(CLIENT, locality="r/z/s")
+    known = registry(source, target)
+    addresses = {NEAR[it].addresses[0]: it for it in names}
+
+    def avoid(address: tuple[str, int]) -> bool:
+        return addresses[address[0]] == avoided
+
+    hops = [decide(known, source, ("10.1.0.2", 80), roll / 20, avoid) for roll in range(20)]
+    return " ".join(dict.fromkeys(addresses[it.address[0]] if isinstance(it, HboneHop) else "refused" for it in hops))
+
+
+FAILOVER = Nearness((Scope.NETWORK, Scope.REGION, Scope.ZONE, Scope.SUBZONE))
+
+
+@pytest.mark.parametrize(
+    ("nearness", "names", "expected"),
+    [
+        (Nearness(), "subzone zone nowhere", "subzone zone nowhere"),
+        (FAILOVER, "subzone zone region nowhere", "subzone"),
+        (FAILOVER, "zone region nowhere", "zone"),
+        (FAILOVER, "region nowhere", "region"),
+        (FAILOVER, "nowhere", "nowhere"),
+        (Nearness((Scope.NETWORK, Scope.REGION)), "subzone zone region nowhere", "subzone zone region"),
+        (Nearness((Scope.NODE,), is_strict=True), "zone nowhere", "zone"),
+        (Nearness((Scope.NODE,), is_strict=True), "nowhere", "refused"),
+        (Nearness((Scope.CLUSTER,)), "zone nowhere", "zone"),
+        (Nearness((Scope.REGION, Scope.ZONE), is_strict=True), "region nowhere", "refused"),
+    ],
+)
+def test_a_service_may_prefer_near_endpoints(nearness: Nearness, names: str, expected: str) -> None:
+    assert picked(nearness, *names.split()) == expected
+
+
+def test_an_endpoint_to_avoid_is_used_only_where_nearness_is_a_must() -> None:
+    assert picked(FAILOVER, "subzone", "zone", avoided="subzone") == "zone"
+    strict = Nearness((Scope.REGION, Scope.ZONE, Scope.SUBZONE), is_strict=True)
+    assert picked(strict, "subzone", "zone", avoided="subzone") == "subzone"

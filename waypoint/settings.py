@@ -1,4 +1,4 @@
-"""The settings of a waypoint: one list of the sections that its features declare.
+"""The settings of a waypoint: one list of the sections that its features declare, beside those of both programs.
 
 See `l4.config.settings` for how to declare a section. Declare a new section in the module of its feature and list it
 here; a filter lists its sections in its own `settings`.

@@ -122,6 +122,7 @@ _OWNERS = {
     "l4/net/tasks.py": "the owner",
     "l4/net/visits.py": "visits, which end in time",
     "l4/node/announcer.py": "two waits, of which the first ends both",
+    "l4/xds/feed.py": "the stream, whose end the watch notices",
     "l4/ztunnel/node.py": "connections",
     "waypoint/controller/app.py": "leading, whose end ends the program",
     "waypoint/mesh/supervisor.py": "a task group",

@@ -326,8 +326,8 @@ def test_a_condition_that_another_manager_owns_stays_his(process: Process) -> No
     kubectl("apply", *flags, "-f", "-", given=theirs)
 
     kubectl("label", "service", "istiods", "-n", NAME, "istio.io/use-waypoint=waypoint")
-    apply(service("later", "waypoint"))
-    until(lambda: bound("later"))
+    apply(service("after", "waypoint"))
+    until(lambda: bound("after"))
     until(lambda: f"the conditions of Service {NAME}/istiods are left" in process.log.read_text())
 
     assert bound("istiods")["message"] == "by istiod"
@@ -345,8 +345,9 @@ def test_two_controllers_of_different_names_leave_each_other_alone(process: Proc
     before = get("service", "ours")["metadata"]["resourceVersion"]
     second = Process(other, "other", tmp_path / "other.log", service_account(other, tmp_path))
     try:
-        apply(service("theirs", "others"))
-        until(lambda: bound("theirs"))
+        for name in ("theirs", "later"):  # before the later one, all that the first conclusion asks for is written
+            apply(service(name, "others"))
+            until(lambda name=name: bound(name))  # type: ignore[misc]
         until(lambda: entries("httproute", "both", controller=f"pywaypoint.dev/{other}"))
 
         assert len(entries("httproute", "both")) == 1

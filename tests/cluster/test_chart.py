@@ -23,6 +23,7 @@ def test_helm_finds_nothing_wrong() -> None:
         ("controller.replica=3", "additional properties 'replica' not allowed"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("trustDomain=Not a domain", "/trustDomain"),
+        ("ca.certificateSeconds=59", "/ca/certificateSeconds"),
     ],
 )
 def test_a_value_that_does_not_exist_is_refused_by_name(value: str, sentence: str) -> None:

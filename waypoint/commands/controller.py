@@ -1,5 +1,6 @@
 """`waypoint controller`: make waypoints of a cluster's Gateways."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -7,6 +8,8 @@ import click
 from l4.command_line import Address, AddressType, authority_text, flag, operator_ports
 from waypoint.commands.parameters import FILE
 from waypoint.config.status import CONTROLLER
+
+MIN_CERTIFICATE_SECONDS, DAY_SECONDS = 60, 86400
 
 
 @click.group()
@@ -26,6 +29,13 @@ def controller() -> None:
     default=["pywaypoint-system/ztunnel"],
     metavar="NAMESPACE/NAME",
     help="Service account of ztunnels, which get certificates for the pods of their nodes.",
+)
+@flag(
+    "--certificate-seconds",
+    type=click.IntRange(MIN_CERTIFICATE_SECONDS, DAY_SECONDS),
+    default=DAY_SECONDS,
+    metavar="N",
+    help="Longest life of the certificates that --sign signs.",
 )
 @flag("--cluster-id", default="Kubernetes", help="The cluster's name at the authority.")
 @flag("--trust-domain", default="cluster.local", envvar="TRUST_DOMAIN", help="Trust domain of the mesh.")
@@ -50,6 +60,7 @@ def controller_run(
     sign: Address | None,
     sign_name: tuple[str, ...],
     node_account: tuple[str, ...],
+    certificate_seconds: int,
     cluster_id: str,
     trust_domain: str,
     cluster_domain: str,
@@ -83,7 +94,8 @@ def controller_run(
     signing = None
     if sign is not None:
         names = sign_name or (ca_address.rpartition(":")[0],)
-        signing = SigningOptions(authority_text(sign), names, node_account)
+        life = timedelta(seconds=certificate_seconds)
+        signing = SigningOptions(authority_text(sign), names, node_account, life)
     run(
         ControllerOptions(
             controller_name=controller_name,

@@ -25,7 +25,6 @@ from l4.identity.authority import AuthorityError
 from policies.attributes import Identity
 
 ROOT_LIFE = timedelta(days=3650)
-DEFAULT_LIFE = timedelta(hours=24)
 MAX_LIFE = timedelta(hours=24)
 MIN_LIFE = timedelta(minutes=1)
 CLOCK_SKEW = timedelta(minutes=2)

@@ -5,10 +5,11 @@ All replicas sign with the same root. The one that leads publishes it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from l4.kubernetes.client import ApiClient
 from waypoint.controller.callers import Callers
-from waypoint.controller.root import RootAuthority
+from waypoint.controller.root import MAX_LIFE, RootAuthority
 from waypoint.controller.root_keeper import RootKeeper
 from waypoint.controller.signing_service import SigningService
 
@@ -16,11 +17,12 @@ from waypoint.controller.signing_service import SigningService
 @dataclass(frozen=True, slots=True)
 class SigningOptions:
     """`address` is `host:port`. `hosts` are the DNS names by which callers know the authority. `node_accounts` are the
-    `NAMESPACE/SERVICE_ACCOUNT` of ztunnels."""
+    `NAMESPACE/SERVICE_ACCOUNT` of ztunnels. `life` is the longest of a workload certificate."""
 
     address: str
     hosts: tuple[str, ...]
     node_accounts: tuple[str, ...]
+    life: timedelta = MAX_LIFE
 
 
 class Signing:
@@ -62,7 +64,7 @@ class Signing:
         if self._service is not None:
             self._service.authority = authority
             return
-        service = SigningService(authority, self._callers, self._options.hosts)
+        service = SigningService(authority, self._callers, self._options.hosts, self._options.life)
         await service.start(self._options.address)
         self._service = service
         self._on_ready()

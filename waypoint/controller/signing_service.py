@@ -16,7 +16,7 @@ from l4.identity.authority import AuthorityError
 from l4.identity.istio_ca import IMPERSONATED_IDENTITY, METHOD
 from l4.telemetry.process_log import EACH
 from waypoint.controller.callers import Caller, Callers, Denied, Unsure
-from waypoint.controller.root import DEFAULT_LIFE, InvalidRequest, RootAuthority, utc_now
+from waypoint.controller.root import MAX_LIFE, InvalidRequest, RootAuthority, utc_now
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("waypoint.controller.audit")
@@ -37,19 +37,22 @@ class Context(Protocol):
 
 
 class SigningService:
-    """Signs with `authority`, which may be replaced at any time. `hosts` are the DNS names by which callers know it."""
+    """Signs with `authority`, which may be replaced at any time. `hosts` are the DNS names by which callers know it.
+    `life` is the longest that it signs for."""
 
     def __init__(
         self,
         authority: RootAuthority,
         callers: Callers,
         hosts: Sequence[str],
+        life: timedelta = MAX_LIFE,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.authority = authority
         self.port = 0
         self._callers = callers
         self._hosts = hosts
+        self._life = life
         self._clock = clock
         self._server: grpc.aio.Server | None = None
         self._own: _OwnCertificate | None = None
@@ -75,9 +78,8 @@ class SigningService:
     async def _create_certificate(self, request: IstioCertificateRequest, context: Context) -> IstioCertificateResponse:
         caller: Caller | None = None
         authority = self.authority
-        life = (
-            timedelta(seconds=min(request.validity_duration, 10**9)) if request.validity_duration > 0 else DEFAULT_LIFE
-        )
+        wanted = request.validity_duration
+        life = min(self._life, timedelta(seconds=min(wanted, 10**9))) if wanted > 0 else self._life
         try:
             caller = await self._callers.identify(_token(context))
             identity = await self._callers.granted(caller, _wanted(request))

@@ -1,8 +1,12 @@
 """etcd, API server, controller manager and scheduler, in the network namespace of the first node."""
 
+import os
+import signal
 import ssl
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -27,7 +31,7 @@ def start(pki: Pki) -> None:
         "--listen-client-urls", _ETCD, "--advertise-client-urls", _ETCD, "--listen-peer-urls", "http://127.0.0.1:2380",
     )  # fmt: skip
     start_api_server(pki)
-    wait_until_ready(pki)
+    wait_until_ready(pki.folder)
     _start_controller("kube-scheduler", pki)
     _start_controller(
         "kube-controller-manager", pki,
@@ -66,9 +70,22 @@ def start_api_server(pki: Pki) -> None:
     )  # fmt: skip
 
 
-def wait_until_ready(pki: Pki) -> None:
-    context = ssl.create_default_context(cafile=str(pki.authority))
-    context.load_cert_chain(pki.folder / "admin.crt", pki.folder / "admin.key")
+@contextmanager
+def api_server_away() -> Iterator[None]:
+    """Ends the API server, and starts it again after the block."""
+    process = int((HOME.folder / "kube-apiserver.pid").read_text())
+    command = Path(f"/proc/{process}/cmdline").read_text().rstrip("\0").split("\0")
+    os.kill(process, signal.SIGKILL)
+    try:
+        yield
+    finally:
+        HOME.start("kube-apiserver", *command)
+        wait_until_ready(STATE / "pki")
+
+
+def wait_until_ready(pki: Path) -> None:
+    context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+    context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
     deadline, said = time.monotonic() + _READY_SECONDS, ""
     while time.monotonic() < deadline:
         try:

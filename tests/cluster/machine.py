@@ -87,6 +87,14 @@ def end_all() -> None:
     subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
 
 
+def kill_in_pod(name: str) -> None:
+    """Kills the programs of a pod that know its name as POD_NAME, by SIGKILL."""
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"POD_NAME={name}".encode() in entry.read_bytes().split(b"\0"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+
+
 def _below_state() -> list[int]:
     """The processes that are still there whose command line names the state folder: shims, above all."""
     found = []

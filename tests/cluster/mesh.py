@@ -25,10 +25,10 @@ def values() -> list[str]:
     return [f"--set=image.{name}={value}" for name, value in image.items()]
 
 
-def install(chart: Path = CHART) -> None:
-    """Installs the chart, or upgrades it, and waits until all is ready."""
+def install(chart: Path = CHART, *more: str) -> None:
+    """Installs the chart, or upgrades it, with `more` arguments of Helm, and waits until all is ready."""
     # Another test may have applied the CRDs before.
     where = ("-n", NAMESPACE, "--create-namespace", "--take-ownership")
-    helm("upgrade", "--install", "pywaypoint", str(chart), *where, *values())
+    helm("upgrade", "--install", "pywaypoint", str(chart), *where, *values(), *more)
     for it in ("deployment/pywaypoint-controller", "daemonset/ztunnel", "daemonset/pywaypoint-agent"):
         kubectl("-n", NAMESPACE, "rollout", "status", it, f"--timeout={_TIMEOUT}")

@@ -17,11 +17,10 @@ from typing import Any
 import aiohttp
 
 from tests.kit.certificates import MeshPki
-from tests.kit.grpc_echo import echo_server
 from tests.kit.load import Log, Request
 from tests.kit.mesh import address, gateway
+from tests.kit.timed import GRPC_PORT, HTTP_PORT, timed_application
 
-HTTP_PORT, GRPC_PORT = 9080, 9081
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _ACCEPTS = " accepts HBONE on "
@@ -198,11 +197,7 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(folder: Path, *, propagation_seconds: float = 0.5, **settings: str) -> AsyncIterator[Fleet]:
-    """Run two replicas in front of an application that speaks HTTP/1.1 and gRPC.
-
-    The path of a request, and the message of a call, give the milliseconds that the response takes. `settings` apply to
-    all processes.
-    """
+    """Run two replicas in front of a `timed_application`. `settings` apply to all processes."""
     app, client, seen, vip = address(), address(), address(), address()
     text = gateway("waypoint.default.svc.cluster.local", kind="Hostname") + _MANIFESTS.format(
         waypoint=address(),
@@ -218,8 +213,7 @@ async def fleet(folder: Path, *, propagation_seconds: float = 0.5, **settings: s
     it._publish()
     processes: list[asyncio.subprocess.Process] = []
     async with AsyncExitStack() as stack:
-        stack.enter_context(echo_server(app, GRPC_PORT, takes=_seconds))
-        await stack.enter_async_context(_http_origin(app))
+        await stack.enter_async_context(timed_application(app))
         try:
             it.replicas = [await it._start(address()) for _ in range(2)]
             it._publish()
@@ -231,38 +225,6 @@ async def fleet(folder: Path, *, propagation_seconds: float = 0.5, **settings: s
                 if process.returncode is None:
                     process.kill()
                 await process.wait()
-
-
-def _seconds(message: bytes) -> float:
-    return int(message) / 1000
-
-
-@asynccontextmanager
-async def _http_origin(ip: str) -> AsyncIterator[None]:
-    connections: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await asyncio.sleep(_seconds(head.split(b" ", 2)[1][1:]))
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            connections.discard(task)
-            writer.close()
-
-    server = await asyncio.start_server(serve, ip, HTTP_PORT)
-    try:
-        yield
-    finally:
-        server.close()
-        for task in list(connections):
-            task.cancel()
-        await server.wait_closed()
 
 
 async def ready(ip: str, process: asyncio.subprocess.Process, log: Path) -> None:

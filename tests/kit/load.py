@@ -1,4 +1,4 @@
-"""Steady load on what stands behind a Service: HTTP/1.1 on kept connections, HTTP/2, and gRPC.
+"""Steady load on what stands behind a Service: HTTP/1.1 on kept and on new connections, HTTP/2, and gRPC.
 
 Open loop: requests begin at their times, whether or not those before have been answered. Connections are taken from
 their pools so unevenly that some are busy and some rest for seconds. A client behaves as it should: it sends nothing on
@@ -71,7 +71,8 @@ async def load(http: Address, rpc: Address, rate: float) -> AsyncIterator[Log]:
     """Send `rate` requests a second during the block, and wait for the active ones at its end."""
     loop, roll, found = asyncio.get_running_loop(), Random(0), Log()
     kinds: tuple[tuple[str, Client], ...] = (
-        ("HTTP/1.1", _Http1(http, roll)),
+        ("HTTP/1.1", _Http1(http, roll, kept=_KEPT_CONNECTIONS)),
+        ("HTTP/1.1 anew", _Http1(http, roll, kept=0)),
         ("HTTP/2", _Http2(http, roll)),
         ("gRPC", _Grpc(rpc, roll)),
     )
@@ -110,11 +111,12 @@ def _milliseconds(roll: Random) -> int:
 
 
 class _Http1:
-    """One request after the other on each connection; a new connection if none is idle."""
+    """One request after the other on each connection, of which at most `kept` idle ones stay; a new one if none is."""
 
-    def __init__(self, address: Address, roll: Random) -> None:
+    def __init__(self, address: Address, roll: Random, *, kept: int) -> None:
         self._address = address
         self._roll = roll
+        self._kept = kept
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def get(self, milliseconds: int) -> None:
@@ -127,7 +129,7 @@ class _Http1:
         except BaseException:
             writer.transport.abort()
             raise
-        if b"connection: close" in head or len(self._idle) >= _KEPT_CONNECTIONS:
+        if b"connection: close" in head or len(self._idle) >= self._kept:
             writer.close()
         else:
             self._idle.append((reader, writer))

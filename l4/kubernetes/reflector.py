@@ -251,6 +251,8 @@ class Reflector:
             self._failure = None
 
     def _failed(self, failure: ApiError) -> None:
+        if failure.code == 404:
+            failure = ApiError(404, failure.reason, f"{failure}; is the CRD of {self.resource} installed?")
         if self._failure is None or str(failure) != str(self._failure):
             log.warning("%s cannot be followed, and are tried again: %s", self.resource, failure)
         self._failure = failure

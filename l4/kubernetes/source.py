@@ -6,6 +6,7 @@ status is passed on only if the program reads what changed: nodes and pods repor
 """
 
 import asyncio
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby
@@ -22,6 +23,8 @@ from l4.config.source import Answer, CannotRead, Changes, Documents, Take
 from l4.kubernetes.client import ApiClient, ApiError, ResourceType
 from l4.kubernetes.reflector import Key, Reflector, Scope, longest_silence
 from l4.kubernetes.served import find
+
+log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 20.0
 """Maximum time that the first answer waits for lists."""
@@ -96,6 +99,8 @@ class KubernetesSource:
         self._woken = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._is_taken = False
+        self._told: dict[str, str] = {}
+        """By API group: why its kinds cannot be looked for or are not served, as the log has it."""
 
     @property
     def server(self) -> str:
@@ -248,12 +253,25 @@ class KubernetesSource:
             except ApiError as error:
                 for kind in missing:
                     kind.searched(f"cannot be looked for: {error}")
+                self._tell(logging.WARNING, group, f"kinds cannot be looked for, and are looked for again: {error}")
             else:
                 pause = ABSENT_SECONDS
+                absent = ", ".join(str(it) for it in missing if it.is_absent)
+                self._tell(
+                    logging.INFO,
+                    group,
+                    absent and f"the API server does not serve {absent}: none exist until their CRDs are installed",
+                )
                 for kind, reflector in found.items():
                     tasks.create_task(self._follow(kind, reflector, tasks))
             self._woken.set()
             await asyncio.sleep(pause * uniform(0.5, 1.0))
+
+    def _tell(self, level: int, group: str, sentence: str) -> None:
+        """Log a sentence once, however many groups have it: `load` waits long before a doubt tells of a failure."""
+        if sentence and sentence not in self._told.values():
+            log.log(level, "%s", sentence)
+        self._told[group] = sentence
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

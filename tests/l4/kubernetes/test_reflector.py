@@ -274,6 +274,7 @@ def test_a_kind_that_is_not_served_yet_is_found_when_it_is() -> None:
         await it.until(lambda: it.reflector.failure is not None)
         assert it.reflector.failure is not None
         assert it.reflector.failure.code == 404
+        assert "is the CRD of configmaps installed?" in str(it.reflector.failure)
 
         it.server.served.add("configmaps")
         await it.until_names("a", "b")

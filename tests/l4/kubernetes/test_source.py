@@ -132,8 +132,11 @@ def test_an_empty_list_that_the_server_writes_as_null_is_empty() -> None:
     run(scenario())
 
 
-def test_a_kind_that_is_not_served_has_no_objects_and_is_found_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_that_is_not_served_has_no_objects_and_is_found_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(source, "ABSENT_SECONDS", 0.1)
+    caplog.set_level("INFO", source.__name__)
 
     async def scenario() -> None:
         async with world() as it, it.watched():
@@ -145,6 +148,9 @@ def test_a_kind_that_is_not_served_has_no_objects_and_is_found_when_it_comes(mon
             await it.until(lambda: it.names == ["Gateway waypoint"])
 
     run(scenario())
+
+    told = [it.getMessage() for it in caplog.records if it.name == source.__name__]
+    assert len([it for it in told if "does not serve" in it and "Gateway.gateway.networking.k8s.io" in it]) == 1
 
 
 def test_a_kind_that_is_no_longer_served_has_no_objects_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +240,25 @@ def test_a_server_that_answers_404_to_everything_is_a_doubt_about_every_kind(mon
                 assert "is its address right?" in str(it.doubts[0].problem)
 
     run(scenario())
+
+
+def test_a_server_that_cannot_be_reached_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(source, "LOAD_SECONDS", 0.5)
+    monkeypatch.setattr(source, "RETRY_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        its = KubernetesSource(ApiClient(Credentials("http://127.0.0.1:1", Trust(), Given(Secrets()))), KINDS)
+        try:
+            await its.load()
+        finally:
+            await its.close()
+
+    run(scenario())
+
+    (line,) = [it.getMessage() for it in caplog.records if it.name == source.__name__]
+    assert "the API server http://127.0.0.1:1 gave no usable answer" in line
 
 
 def test_policies_that_may_not_be_listed_are_a_doubt_about_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ ANSWER_SECONDS = 5.0
 PROBE_SECONDS = 0.8
 """Time limit for the readiness of a program part. The kubelet waits one second."""
 _LEVELS = ("debug", "info", "warning", "error", "critical")
+_ISTIOCTLS_LEVELS = {"warn": "warning", "trace": "debug"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,7 @@ class OperatorPorts:
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/stats", self._stats)
         app.router.add_get("/config_dump", self._config_dump)
-        app.router.add_post("/logging", _set_log_level)
+        app.router.add_post("/logging", _log_level)
         app.router.add_post("/quitquitquit", self._quit)
         for path, (_, page) in self._pages.items():
             app.router.add_get(path, page)
@@ -265,13 +266,14 @@ class OperatorPorts:
             "/healthz": "whether the process is alive",
             "/stats": "metrics",
             "/config_dump": "the live configuration and its problems",
-            "/logging": f"POST ?level= one of {', '.join(_LEVELS)}",
+            "/logging": f"POST: the log level; ?level= changes it to one of {', '.join(_LEVELS)}",
             "/quitquitquit": "POST to drain and exit",
         } | {path: shows for path, (shows, _) in self._pages.items()}
         return web.Response(text="".join(f"{path:<16} {shows}\n" for path, shows in pages.items()))
 
     async def _config_dump(self, _: web.Request) -> web.Response:
-        text = json.dumps(await self._dump(), indent=2, default=str)
+        found = await self._dump()
+        text = await asyncio.to_thread(json.dumps, found, indent=2, default=str)  # many megabytes for a large mesh
         return web.Response(text=text + "\n", content_type="application/json")
 
     async def _quit(self, _: web.Request) -> web.Response:
@@ -309,10 +311,14 @@ async def _alive(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-async def _set_log_level(request: web.Request) -> web.Response:
-    level = request.query.get("level", "")
+async def _log_level(request: web.Request) -> web.Response:
+    """Change the log level, or only name it, as istioctl asks."""
+    root, level = logging.getLogger(), request.query.get("level", "")
+    if not level:
+        return web.Response(text=f"log level is {logging.getLevelName(root.level).lower()}\n")
+    level = _ISTIOCTLS_LEVELS.get(level, level)
     if level not in _LEVELS:
-        raise web.HTTPBadRequest(text=f"level={level!r} is not one of {', '.join(_LEVELS)}\n")
-    logging.getLogger().setLevel(level.upper())
+        raise web.HTTPBadRequest(text=f"level={level!r} is not one of {', '.join(_LEVELS)}, for the whole process\n")
+    root.setLevel(level.upper())
     log.warning("log level changed to %s through the administration port", level)
     return web.Response(text=f"log level is now {level}\n")

@@ -32,6 +32,7 @@ from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.xds.options import DiscoveryOptions
 from l4.ztunnel.capture import OwnAddresses
+from l4.ztunnel.dump import dump, state_of
 from l4.ztunnel.in_pod import InPods
 from l4.ztunnel.knowing import FromObjects, Knowing, Known
 from l4.ztunnel.node import Node
@@ -75,7 +76,6 @@ class Ztunnel:
     ) -> None:
         self._options = options
         self._settings = settings
-        self._mesh = settings.of(Mesh)
         self._loop = asyncio.get_running_loop()
         self._stopping = signals.Stopping()
         self._knowing = knowing
@@ -167,35 +167,7 @@ class Ztunnel:
         self._is_applied = True
 
     async def _dump(self) -> Mapping[str, object]:
-        registry = self._registry.current
-        return {
-            "workloads": [
-                {
-                    "uid": workload.uid,
-                    "name": workload.name,
-                    "namespace": workload.namespace,
-                    "workloadIps": list(workload.addresses),
-                    "protocol": workload.tunnel_protocol.value,
-                    "node": workload.node,
-                    "serviceAccount": workload.identity.service_account,
-                    "status": "Healthy" if workload.is_healthy else "Unhealthy",
-                }
-                for workload in registry.workloads.values()
-            ],
-            "services": [
-                {
-                    "hostname": service.hostname,
-                    "vips": [f"{self._mesh.network}/{address}" for address in service.addresses],
-                    "endpoints": [endpoint.workload.uid for endpoint in service.endpoints],
-                    "waypoint": service.waypoint.hostname or service.waypoint.ip if service.waypoint else None,
-                }
-                for service in registry.services.values()
-            ],
-            "policies": [
-                {"name": str(policy), "action": policy.action.value, "dryRun": policy.is_dry_run}
-                for policy in self._node.policies.current.policies
-            ],
-        }
+        return await asyncio.to_thread(dump, state_of(self._node, self._pods))
 
 
 def knowing_of(options: RunOptions, settings: Settings) -> Knowing:

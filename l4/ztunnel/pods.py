@@ -139,7 +139,7 @@ class Pods:
         self.proxies: dict[str, PodProxy] = {}
         self._complaints: set[str] = set()
         self._identities: frozenset[Identity] = frozenset()
-        self._unserved: dict[str, Workload] = {}
+        self.unserved: dict[str, Workload] = {}
         self._addresses: frozenset[str] = frozenset()
         self._is_draining = False
         node.certificates.on_change(self._renewed)
@@ -171,7 +171,7 @@ class Pods:
         self._want(frozenset(pod.identity for pod in local.values()))
         if self._is_draining:
             return
-        self._unserved.clear()
+        self.unserved.clear()
         complaints = {sentence for pod in local.values() for sentence in self._update_pod(registry, pod)}
         self._log_new(complaints)
         self._complaints = complaints
@@ -181,7 +181,7 @@ class Pods:
 
     def retry(self) -> None:
         """Try again what failed: a port may have become free, or a certificate may have arrived."""
-        if self._complaints or self._unserved:
+        if self._complaints or self.unserved:
             self.update(self._node.registry.current)
 
     def _want(self, identities: frozenset[Identity]) -> None:
@@ -204,7 +204,7 @@ class Pods:
         if self._is_draining:
             return
         registry = self._node.registry.current
-        waiting = [pod for pod in self._unserved.values() if pod.identity == renewed.identity]
+        waiting = [pod for pod in self.unserved.values() if pod.identity == renewed.identity]
         complaints = {sentence for pod in waiting for sentence in self._update_pod(registry, pod)}
         self._log_new(complaints)
         self._complaints |= complaints
@@ -223,11 +223,11 @@ class Pods:
                 self._node.certificates.get(pod.identity)
                 proxy = self.proxies[pod.uid] = PodProxy(self._node, pod, place)
             except (CannotListen, NoCertificate) as error:
-                self._unserved[pod.uid] = pod
+                self.unserved[pod.uid] = pod
                 if not isinstance(error, CertificateAwaited):
                     yield f"pod {pod.namespace}/{pod.name} is not served: {error}"
                 return
-            self._unserved.pop(pod.uid, None)
+            self.unserved.pop(pod.uid, None)
         yield from proxy.update(registry, pod)
 
     async def drain(self, seconds: float) -> None:

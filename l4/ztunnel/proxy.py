@@ -36,7 +36,7 @@ async def _into(node: Node, network: Network | None, incoming: IncomingTunnel, t
     peer = incoming.peer
     access = Access(peer, target.address[:1], target.address[1])
     service = target.service_for(parse_forwarded(incoming.request.forwarded).host)
-    flow = _flow(node, target.workload, peer, incoming.local, service, incoming.request)
+    flow = _flow(node, target.workload, peer, incoming.local, target.address, service, incoming.request)
     copy = node.traffic.opened(flow, access)
     verdict = node.judge(target.workload, access)
     if not verdict.is_allowed:
@@ -76,7 +76,7 @@ async def passthrough(
         drop(node, sock, source, to, "the destination workload is no longer known", "inbound")
         return
     access = Access(peer, to[:1], to[1])
-    flow = _flow(node, pod, peer, to, next(services_with(registry, pod, to[1]), None))
+    flow = _flow(node, pod, peer, to, to, next(services_with(registry, pod, to[1]), None))
 
     async def enter(copy: Copy) -> None:
         verdict = node.judge(pod, access)
@@ -97,6 +97,7 @@ def _flow(
     pod: Workload,
     peer: Peer,
     to: tuple[str, int],
+    application: tuple[str, int],
     service: Service | None,
     tunnel: ConnectRequest | None = None,
 ) -> Flow:
@@ -110,6 +111,7 @@ def _flow(
         source=node.sources.find(peer, registry, tunnel.baggage if tunnel is not None else b""),
         source_pod=source.name if source is not None else "",
         source_identity=peer.identity,
+        original_destination=application,
         destination_address=to,
         authority=str(tunnel.authority) if tunnel is not None else "",
         destination=pod.metric_labels,

@@ -28,7 +28,8 @@ class Flow:
     """One connection, as described in logs and metrics.
 
     `pod_uid` is the pod whose listener accepted it; `direction` is inbound or outbound. Identities are None without
-    mutual TLS. `destination_address` is the next hop, `authority` the target of a tunnel.
+    mutual TLS. `destination_address` is the next hop, `authority` the target of a tunnel. `original_destination` is
+    the application's address, as called by a pod, or where the connection enters one.
     """
 
     pod_uid: str
@@ -37,6 +38,7 @@ class Flow:
     source: WorkloadLabels
     source_pod: str
     source_identity: Identity | None
+    original_destination: tuple[str, int]
     destination_address: tuple[str, int]
     authority: str
     destination: WorkloadLabels
@@ -99,6 +101,13 @@ class Traffic:
         for connection in list(self._open.values()):
             if connection.access is not None and is_denied(connection.flow.pod_uid, connection.access):
                 connection.copy.abort(PolicyChanged())
+
+    def flows(self) -> dict[str, list[Flow]]:
+        """Return the open connections of each pod, by its uid."""
+        found: dict[str, list[Flow]] = {}
+        for connection in self._open.values():
+            found.setdefault(connection.flow.pod_uid, []).append(connection.flow)
+        return found
 
     def report(self) -> None:
         """Count the bytes transferred since the last call."""

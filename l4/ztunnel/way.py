@@ -182,6 +182,7 @@ class _Way:
             source=pod.metric_labels,
             source_pod=pod.name,
             source_identity=pod.identity,
+            original_destination=self._to,
             destination_address=hop.address,
             authority=str(hop.authority) if isinstance(hop, HboneHop) else "",
             destination=labels_of(workload),

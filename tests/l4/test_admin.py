@@ -169,8 +169,12 @@ def test_the_log_level_changes_while_running(root_level: None) -> None:
             assert (await operator.ask("admin", "/logging?level=debug", "POST"))[0] == 200
             assert logging.getLogger().level == logging.DEBUG
 
+            assert (await operator.ask("admin", "/logging?level=", "POST"))[2] == "log level is debug\n"
+            assert (await operator.ask("admin", "/logging?level=warn", "POST"))[2] == "log level is now warning\n"
+            assert (await operator.ask("admin", "/logging?level=trace", "POST"))[2] == "log level is now debug\n"
             status, _, text = await operator.ask("admin", "/logging?level=loud", "POST")
-            assert (status, text) == (400, "level='loud' is not one of debug, info, warning, error, critical\n")
+            assert status == 400
+            assert text == "level='loud' is not one of debug, info, warning, error, critical, for the whole process\n"
             assert logging.getLogger().level == logging.DEBUG
 
     run(scenario())

@@ -328,7 +328,7 @@ def test_idle_connections_by_anybody_leave_operators_and_traffic_alone(tmp_path:
             metrics = _read(ztunnel.metrics, "/stats/prometheus")
         pod = tmp_path / "pod.yaml"
         pod.write_text(pod.read_text() + DENY)
-        _until(lambda: '"default/nobody"' in _read(ztunnel.admin, "/config_dump"))
+        _until(lambda: '"name": "nobody"' in _read(ztunnel.admin, "/config_dump"))
 
         assert _samples(metrics, "pywaypoint_refused_total")
 
@@ -413,7 +413,7 @@ def test_policies_are_followed_and_cut_off_who_is_no_longer_let_in(tmp_path: Pat
 
             assert _is_cut(client)
         with urllib.request.urlopen(f"{ztunnel.admin}/config_dump", timeout=5) as answer:
-            assert '"default/nobody"' in answer.read().decode()
+            assert '"name": "nobody"' in answer.read().decode()
 
 
 def _spoken_to(client: socket.socket, app: socket.socket) -> socket.socket:

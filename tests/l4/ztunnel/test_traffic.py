@@ -22,6 +22,7 @@ OUTSIDE = Flow(
     source=CLIENT.metric_labels,
     source_pod="client",
     source_identity=CLIENT.identity,
+    original_destination=("fd00::1", 443),
     destination_address=("fd00::1", 443),
     authority="",
     destination=labels_of(None),

@@ -82,6 +82,7 @@ GROUPS = (
     Group("echo", into=ECHO),
     Group("helm"),
     Group("metrics_server", is_always_needed=False),
+    Group("istiod", is_always_needed=False),
 )
 
 
@@ -126,9 +127,13 @@ def install(*also: str) -> None:
 
 def gateway_api_crds() -> Path:
     """The folder with the Gateway API's CRDs, of the experimental channel, which has all kinds."""
-    folder = _GO_MODULES / "gateway_api"
-    module = json.loads(run(["go", "mod", "download", "-json", "sigs.k8s.io/gateway-api"], at=folder))
-    return Path(module["Dir"]) / "config" / "crd" / "experimental"
+    return module_folder("gateway_api", "sigs.k8s.io/gateway-api") / "config" / "crd" / "experimental"
+
+
+def module_folder(group: str, module: str) -> Path:
+    """The folder with all files of a Go module that a group pins."""
+    found = json.loads(run(["go", "mod", "download", "-json", module], at=_GO_MODULES / group))
+    return Path(found["Dir"])
 
 
 def run(command: Sequence[str], at: Path | None = None, environment: dict[str, str] | None = None) -> str:

@@ -15,6 +15,7 @@ from waypoint.ask.explain import explain
 from waypoint.ask.explanation import Explanation
 from waypoint.ask.question import Question
 from waypoint.config.dump import dump
+from waypoint.process.as_envoy import configs
 from waypoint.process.worker import Worker
 from waypoint.upstream.state import described
 
@@ -65,7 +66,9 @@ class LocalWorker:
         return Counts(worker.holder.current.version, worker.connection_count, worker.path.exchanges)
 
     async def config_dump(self) -> dict[str, object]:
-        return dump(self._worker.holder.current, self._worker.transitions.since)
+        snapshot = self._worker.holder.current
+        found = dump(snapshot, self._worker.transitions.since)
+        return found | {"configs": configs(snapshot.clusters, self._worker.parts.certificate)}
 
     async def clusters(self, name: str | None) -> list[dict[str, object]]:
         path = self._worker.path

@@ -16,6 +16,7 @@ from waypoint.ask.explanation import Explanation
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.ask.question import Question
 from waypoint.process.answering import Answering
+from waypoint.process.as_envoy import cluster_statuses
 from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class Supervisor:
             stop,
             {
                 EXPLAIN_PATH: (EXPLAIN_SHOWS, explain_page(self._explain)),
-                CLUSTERS_PATH: (CLUSTERS_SHOWS, clusters_page(self._clusters)),
+                CLUSTERS_PATH: (CLUSTERS_SHOWS, clusters_page(self._clusters, cluster_statuses)),
             },
             workers,
         )

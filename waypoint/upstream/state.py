@@ -58,15 +58,19 @@ def described(clusters: Iterable[Cluster], now: float, name: str | None) -> list
     return [_described(it, now) for it in wanted]
 
 
-def clusters_page(clusters: Callable[[str | None], Awaitable[list[dict[str, object]]]]) -> Page:
-    """Return the page. `clusters` returns destinations as `described` does."""
+def clusters_page(
+    clusters: Callable[[str | None], Awaitable[list[dict[str, object]]]],
+    as_envoy: Callable[[list[dict[str, object]]], object],
+) -> Page:
+    """Return the page. `clusters` returns destinations as `described` does, and `as_envoy` makes of them what Envoy
+    answers to `?format=json`."""
 
     async def page(request: web.Request) -> web.Response:
         wanted = request.query.get("name")
         found = await clusters(wanted)
         if wanted is not None and not found:
             raise web.HTTPNotFound(text=f"there is no destination {wanted!r}; {CLUSTERS_PATH} lists all\n")
-        body = msgspec.json.encode(found)
+        body = msgspec.json.encode(as_envoy(found) if request.query.get("format") == "json" else found)
         return web.Response(body=msgspec.json.format(body, indent=2) + b"\n", content_type="application/json")
 
     return page

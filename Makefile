@@ -8,7 +8,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo docs kustomize test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn
+.PHONY: bookinfo boards docs kustomize observability-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -31,6 +31,9 @@ format: .venv/ready
 
 docs: .venv/ready  ## The pages that are written from the code.
 	$(BIN)/python .ci/reference.py
+
+boards: .venv/ready  ## Grafana's boards, from deploy/grafana/boards.yaml.
+	$(BIN)/python .ci/boards.py
 
 kustomize:  ## The chart as Helm renders it, for those who don't use Helm. HELM=… chooses another one than the cluster's.
 	$(HELM) template pywaypoint deploy/chart --namespace pywaypoint-system \
@@ -80,6 +83,13 @@ cluster-smoke: cluster  ## The shortest of them: Bookinfo in the mesh, and the G
 
 cluster-down: .venv/ready  ## End the cluster.
 	$(BIN)/python -m tests.cluster down
+
+observability-test: .venv/ready  ## A real Prometheus beside the laptop mesh: boards, alerts, Kiali's queries. Under five minutes.
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -qq --no-install-recommends prometheus; } || { \
+		echo "Prometheus and promtool are not here. Install Debian's package prometheus (apt install prometheus)," \
+		"or a release from https://prometheus.io/download, and put both in PATH." >&2; exit 1; }
+	$(BIN)/python -m pytest -m observability tests/observability
 
 lock: python  ## Renew `requirements.lock`: the newest of everything that pyproject.toml allows.
 	$(PYTHON) -m venv build/lock

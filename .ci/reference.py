@@ -11,6 +11,7 @@ from l4 import settings as l4_settings
 from l4.config.settings import Section, fields_of, variables_of
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
+from l4.ztunnel.metrics import ztunnel_metrics
 from waypoint.metrics import waypoint_metrics
 from waypoint.settings import OWN
 
@@ -28,7 +29,8 @@ METRICS = """# Metrics
 Both programs serve metrics on port 15020, in Prometheus' text format or in OpenMetrics. A label without a value is
 `unknown`. Prometheus' own metrics of a process (`process_…`) come with them.
 
-`make docs` writes this page from the lists in `l4/telemetry/metrics.py` and `waypoint/metrics.py`.
+`make docs` writes this page from the lists in `l4/telemetry/metrics.py`, `l4/ztunnel/metrics.py` and
+`waypoint/metrics.py`.
 """
 METRIC_COLUMNS = "| metric | type | meaning | labels |\n|---|---|---|---|\n"
 COLUMNS = "| variable | default | meaning |\n|---|---|---|\n"
@@ -71,10 +73,10 @@ def _shown(value: object) -> str:
 
 
 def metrics_page() -> str:
-    """One table for what both programs have, one for the waypoint's own: from what a scraper of a new process gets."""
-    both = MeshMetrics("ztunnel", "").snapshot()
-    own = waypoint_metrics("").snapshot()[len(both) :]
-    tables = (("Both programs", both), ("Waypoint", own))
+    """One table for what both programs have, one for each one's own: from what a scraper of a new process gets."""
+    both = MeshMetrics("", "").snapshot()
+    ztunnel, waypoint = (it("").snapshot()[len(both) :] for it in (ztunnel_metrics, waypoint_metrics))
+    tables = (("Both programs", both), ("Ztunnel", ztunnel), ("Waypoint", waypoint))
     return METRICS + "".join(f"\n## {title}\n\n{METRIC_COLUMNS}{metric_rows(its)}" for title, its in tables)
 
 

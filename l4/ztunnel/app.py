@@ -28,13 +28,13 @@ from l4.node.receiver import Receiver
 from l4.settings import SECTIONS
 from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
-from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.xds.options import DiscoveryOptions
 from l4.ztunnel.capture import OwnAddresses
 from l4.ztunnel.dump import dump, state_of
 from l4.ztunnel.in_pod import InPods
 from l4.ztunnel.knowing import FromObjects, Knowing, Known
+from l4.ztunnel.metrics import show_counts, ztunnel_metrics
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -82,7 +82,7 @@ class Ztunnel:
         self._is_applied = False
         self._registry = Holder(Registry())
         self._certificates = certificates
-        self._metrics = MeshMetrics("ztunnel", version.installed())
+        self._metrics = ztunnel_metrics(version.installed())
         self._access_log = open_access_log(options.access_log)
         self._metrics.show_dropped_lines("process", process_log.drops.by_reason)
         if self._access_log is not None:
@@ -147,6 +147,7 @@ class Ztunnel:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             self._node.traffic.report()
+            show_counts(self._metrics, self._pods, self._node.traffic)
             self._pods.retry()
             if self._receiver is not None:
                 self._receiver.report()

@@ -13,6 +13,7 @@ import l4
 from l4.config.settings import fields_of
 from l4.discovery import kubernetes
 from l4.telemetry import metrics as l4_metrics
+from l4.ztunnel.metrics import METRICS
 from tests.l4.ztunnel.test_cli import running
 from waypoint.config.kinds import KINDS
 from waypoint.settings import OWN
@@ -96,5 +97,5 @@ def test_a_running_ztunnel_shows_and_reads_only_its_own(tmp_path: Path) -> None:
     with running(tmp_path, **variables) as ztunnel:
         shown = set(re.findall(r"^# TYPE (\S+)", ztunnel.metrics_text(), re.MULTILINE))
 
-    own = {f"{it.name}_total" if it.kind == "counter" else it.name for it in l4_metrics.METRICS}
+    own = {f"{it.name}_total" if it.kind == "counter" else it.name for it in (*l4_metrics.METRICS, *METRICS)}
     assert {name for name in shown if not name.startswith("process_")} == own

@@ -8,10 +8,11 @@ import l4
 import waypoint
 from l4.telemetry import metrics as l4_metrics
 from l4.telemetry.metrics import MeshMetrics, Metric
+from l4.ztunnel import metrics as ztunnel_metrics
 from waypoint.metrics import METRICS, waypoint_metrics
 from waypoint.telemetry.exchanges import REQUEST_LABELS
 
-L4_NAMES = {it.name for it in l4_metrics.METRICS}
+L4_NAMES = {it.name for it in (*l4_metrics.METRICS, *ztunnel_metrics.METRICS)}
 
 
 def declared(package: object) -> set[str]:
@@ -30,7 +31,7 @@ def test_each_metric_that_a_feature_declares_is_listed_once() -> None:
 
     assert declared(l4) == L4_NAMES
     assert declared(waypoint) | L4_NAMES == {*names, *L4_NAMES}
-    assert len({*names, *L4_NAMES}) == len(METRICS) + len(l4_metrics.METRICS)
+    assert len({*names, *L4_NAMES}) == len(METRICS) + len(l4_metrics.METRICS) + len(ztunnel_metrics.METRICS)
 
 
 def test_a_waypoint_shows_what_it_lists_from_the_start() -> None:
@@ -38,9 +39,9 @@ def test_a_waypoint_shows_what_it_lists_from_the_start() -> None:
 
 
 def test_a_ztunnel_shows_no_metric_of_a_waypoint() -> None:
-    process = {name for name in shown(MeshMetrics("ztunnel", "1")) if name.startswith("process_")}
+    its = shown(ztunnel_metrics.ztunnel_metrics("1"))
 
-    assert shown(MeshMetrics("ztunnel", "1")) - process == L4_NAMES
+    assert {name for name in its if not name.startswith("process_")} == L4_NAMES
 
 
 def test_labels_of_requests_have_istios_names_and_order() -> None:

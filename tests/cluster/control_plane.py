@@ -72,15 +72,23 @@ def start_api_server(pki: Pki) -> None:
 
 @contextmanager
 def api_server_away() -> Iterator[None]:
-    """Ends the API server, and starts it again after the block."""
-    process = int((HOME.folder / "kube-apiserver.pid").read_text())
-    command = Path(f"/proc/{process}/cmdline").read_text().rstrip("\0").split("\0")
-    os.kill(process, signal.SIGKILL)
+    """Ends the API server, and starts it again after the block.
+
+    So do controller manager and scheduler: in a cluster of several control planes they end when they can't renew their
+    Leases. A controller manager that lived on would find all nodes silent, and make all their pods unready.
+    """
+    commands = {}
+    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+        process = int((HOME.folder / f"{name}.pid").read_text())
+        commands[name] = Path(f"/proc/{process}/cmdline").read_text().rstrip("\0").split("\0")
+        os.kill(process, signal.SIGKILL)
     try:
         yield
     finally:
-        HOME.start("kube-apiserver", *command)
+        HOME.start("kube-apiserver", *commands.pop("kube-apiserver"))
         wait_until_ready(STATE / "pki")
+        for name, command in commands.items():
+            HOME.start(name, *command)
 
 
 def wait_until_ready(pki: Path) -> None:

@@ -16,6 +16,8 @@ from tests.cluster.tools import BIN, CACHE, run
 STATE = CACHE / "state"
 BRIDGE, HOST_IP = "pw-cluster", "10.88.0.1"
 _END_SECONDS = 20.0
+_STARTED: list["subprocess.Popen[bytes]"] = []
+"""They outlive this process. Python would warn of one that is forgotten while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Node:
                 start_new_session=True,
             )  # fmt: skip
         (self.folder / f"{name}.pid").write_text(str(process.pid))
+        _STARTED.append(process)
 
 
 NODES = (Node("node-a", "10.88.0.2", "10.244.0.0/24"), Node("node-b", "10.88.0.3", "10.244.1.0/24"))

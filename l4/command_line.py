@@ -77,10 +77,12 @@ def discovery(command: F) -> F:
     return command
 
 
-def discovery_from(address: Address | None, root: Path | None, token: Path | None) -> DiscoveryOptions | None:
+def discovery_from(
+    address: Address | None, root: Path | None, token: Path | None, is_on_demand: bool = False
+) -> DiscoveryOptions | None:
     """Return the discovery server, or None if no flag names one. Raises click.UsageError."""
     if address is not None:
-        return DiscoveryOptions(authority_text(address), root or CA_ROOT, token or CA_TOKEN)
+        return DiscoveryOptions(authority_text(address), root or CA_ROOT, token or CA_TOKEN, is_on_demand)
     for name, value in (("--discovery-root", root), ("--discovery-token", token)):
         if value is not None:
             raise click.UsageError(f"{name} is for a discovery server: give --discovery")

@@ -2,7 +2,8 @@
 
     envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources
 
-- Each type is subscribed to as a whole: a wildcard.
+- Each type is subscribed to as a whole: a wildcard. A type that is `on_demand` has only the resources that somebody
+  wants, by their names or by other keys that the server knows.
 - A response is acknowledged after it was taken. Resources that cannot be understood are refused by name and reason; the
   others of the same response count.
 - After a connection is lost, the next one tells the server which versions are known, so that it sends only the
@@ -16,6 +17,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import uniform
 from typing import Any
@@ -40,6 +42,7 @@ FIRST_SECONDS = 30.0
 _PROVEN_SECONDS = 1.0
 """A stream that has lasted this long is accepted by the server."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 15.0
+_WILDCARD = "*"
 _INVALID_ARGUMENT = 3
 _MAX_TOLD = 20
 """Refused resources that one answer names."""
@@ -57,8 +60,12 @@ class StreamLost(Exception):
 @dataclass(slots=True)
 class _Type:
     receiver: Receiver
+    is_on_demand: bool
     versions: dict[str, str] = field(default_factory=dict)
     """Of known resources, by name. Empty for refused ones: the next stream's server sends them again."""
+    wanted: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
+    """Of those that are wanted."""
     is_known: bool = False
 
 
@@ -73,16 +80,19 @@ class DeltaClient:
         server: DiscoveryServer,
         types: Mapping[str, Receiver],
         *,
+        on_demand: frozenset[str] = frozenset(),
         on_change: Callable[[], None] = lambda: None,
         connect_seconds: float = CONNECT_SECONDS,
         first_seconds: float = FIRST_SECONDS,
     ) -> None:
         self._server = server
-        self._types = {url: _Type(receiver) for url, receiver in types.items()}
+        self._types = {url: _Type(receiver, url in on_demand) for url, receiver in types.items()}
         self._on_change = on_change
         self._connect_seconds = connect_seconds
         self._first_seconds = first_seconds
         self._call: Any = None
+        self._writing = asyncio.Lock()
+        self._answered = asyncio.Condition()
         self._confirmed = time.monotonic()
         self.failure = "the server has not been connected to yet"
 
@@ -116,6 +126,34 @@ class DeltaClient:
             pause = _FIRST_PAUSE if time.monotonic() - begun > _PROVEN_SECONDS else min(2 * pause, _LONGEST_PAUSE)
             await asyncio.sleep(uniform(0.5, 1.0) * pause)
 
+    async def want(self, type_url: str, name: str, seconds: float) -> bool:
+        """Subscribe to a resource on demand, and wait until the server has sent it, or has said that there is none.
+
+        Returns whether the server answered in time.
+        """
+        its = self._types[type_url]
+        if name not in its.wanted:
+            its.wanted.add(name)
+            await self._ask(DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=[name]))
+        try:
+            async with asyncio.timeout(seconds), self._answered:
+                await self._answered.wait_for(lambda: name in its.answered)
+        except TimeoutError:
+            return False
+        return True
+
+    async def unwant(self, type_url: str, name: str) -> None:
+        its = self._types[type_url]
+        its.wanted.discard(name)
+        its.answered.discard(name)
+        await self._ask(DeltaDiscoveryRequest(type_url=type_url, resource_names_unsubscribe=[name]))
+
+    async def _ask(self, request: DeltaDiscoveryRequest) -> None:
+        """Send a request, unless there is no stream: the next one begins with all that is wanted."""
+        if self._call is not None:
+            with suppress(StreamLost):
+                await self._send(self._call, request)
+
     # -- one stream ----------------------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
@@ -141,7 +179,7 @@ class DeltaClient:
     async def _converse(self, call: Any) -> None:
         """Raises StreamLost."""
         for number, (type_url, its) in enumerate(self._types.items()):
-            first = DeltaDiscoveryRequest(type_url=type_url, initial_resource_versions=its.versions)
+            first = _first_request(type_url, its)
             if number == 0:
                 first.node.CopyFrom(self._server.node)
             await self._send(call, first, self._connect_seconds)
@@ -165,7 +203,7 @@ class DeltaClient:
     async def _send(self, call: Any, request: DeltaDiscoveryRequest, seconds: float = WRITE_SECONDS) -> None:
         """Raises StreamLost."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self._writing:
                 await call.write(request)
         except TimeoutError:
             raise StreamLost(f"{self._name} accepted no request within {seconds:g} s") from None
@@ -209,6 +247,9 @@ class DeltaClient:
                 more = [f"and {len(refused) - _MAX_TOLD} more"] if len(refused) > _MAX_TOLD else []
                 answer.error_detail.code = _INVALID_ARGUMENT
                 answer.error_detail.message = "; ".join(told + more)
+            async with self._answered:
+                its.answered |= its.wanted & _names(response)
+                self._answered.notify_all()
         await self._send(call, answer)
 
     # -- words ---------------------------------------------------------------------------------------------------------
@@ -235,3 +276,18 @@ class DeltaClient:
                 f"{AUDIENCE}, and POD_NAMESPACE must be its namespace: {said}"
             )
         return f"{self._name} ended the stream: {said}"
+
+
+def _first_request(type_url: str, its: _Type) -> DeltaDiscoveryRequest:
+    request = DeltaDiscoveryRequest(type_url=type_url, initial_resource_versions=its.versions)
+    if its.is_on_demand:  # both wildcards together mean: nothing but what is named
+        request.resource_names_subscribe.extend([_WILDCARD, *sorted(its.wanted)])
+        request.resource_names_unsubscribe.append(_WILDCARD)
+        request.initial_resource_versions.update(dict.fromkeys(its.wanted - its.answered, ""))
+    return request
+
+
+def _names(response: DeltaDiscoveryResponse) -> set[str]:
+    """Return all names under which a response says something."""
+    names = {it.name for it in response.resources} | set(response.removed_resources)
+    return names.union(*(it.aliases for it in response.resources))

@@ -29,9 +29,10 @@ _LOOK_SECONDS = 1.0
 
 
 class DiscoveryFeed:
-    """Follows a control plane."""
+    """Follows a control plane. With `is_on_demand` it has no addresses but those that were asked for by `find`."""
 
-    def __init__(self, server: DiscoveryServer, mesh: Mesh) -> None:
+    def __init__(self, server: DiscoveryServer, mesh: Mesh, *, is_on_demand: bool = False) -> None:
+        self.is_on_demand = is_on_demand
         self._woken = asyncio.Event()
         self._addresses: Inbox[Known] = Inbox(
             Kind(addresses.TYPE, partial(addresses.convert, mesh=mesh), addresses.name_of, is_policy=False), self._woken
@@ -40,7 +41,12 @@ class DiscoveryFeed:
             Kind(authorizations.TYPE, authorizations.convert, authorizations.name_of, is_policy=True), self._woken
         )
         types: dict[str, Receiver] = {addresses.TYPE: self._addresses, authorizations.TYPE: self._policies}
-        self._client = DeltaClient(server, types, on_change=self._woken.set)
+        on_demand = frozenset({addresses.TYPE}) if is_on_demand else frozenset()
+        self._client = DeltaClient(server, types, on_demand=on_demand, on_change=self._woken.set)
+        self._begun, self._done = 0, 0
+        """Numbers of the newest answer that `watch` has passed on, and of the newest that was taken."""
+        self._waiting = 0
+        self._applied = asyncio.Condition()
         self._following: asyncio.Task[None] | None = None
         self._doubts: tuple[Doubt, ...] = ()
 
@@ -67,8 +73,32 @@ class DiscoveryFeed:
         following = self._begin()
         while not following.done():
             await self._wait(following)
+            self._begun += 1
             await take(self._arrived())
+            self._done = self._begun
+            async with self._applied:
+                self._applied.notify_all()
         following.result()
+
+    async def find(self, name: str, seconds: float) -> bool:
+        """Ask for an address, and wait until it is known, or known not to exist. Returns False if that takes longer."""
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                if not await self._client.want(addresses.TYPE, name, seconds):
+                    return False
+                number = self._begun + 1 if self._addresses.has_news else self._begun
+                async with self._applied:
+                    await self._applied.wait_for(lambda: self._done >= number)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+        return True
+
+    async def forget(self, name: str) -> None:
+        """End the subscription to an address that does not exist."""
+        await self._client.unwant(addresses.TYPE, name)
 
     async def close(self) -> None:
         if self._following is not None:
@@ -86,11 +116,12 @@ class DiscoveryFeed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._woken.wait()
-        await asyncio.sleep(SETTLE_SECONDS)
+        if not self._waiting:
+            await asyncio.sleep(SETTLE_SECONDS)
 
     def _has_news(self) -> bool:
         is_complete, inboxes = self._client.is_complete, (self._addresses, self._policies)
-        has_arrived = is_complete and any(it.changed or it.gone for it in inboxes)
+        has_arrived = is_complete and any(it.has_news for it in inboxes)
         return has_arrived or self._find_doubts() != self._doubts
 
     def _arrived(self) -> Arrived:

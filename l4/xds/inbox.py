@@ -55,6 +55,10 @@ class Inbox(Generic[K]):
         self.gone: set[str] = set()
         self.doubts: dict[str, Doubt] = {}
 
+    @property
+    def has_news(self) -> bool:
+        return bool(self.changed or self.gone)
+
     async def take(self, changed: Sequence[Sent], removed: Sequence[str]) -> Mapping[str, str]:
         found = await asyncio.to_thread(self._read, changed) if len(changed) > _MANY else self._read(changed)
         refused: dict[str, str] = {}

@@ -88,9 +88,10 @@ class Ztunnel:
         if self._access_log is not None:
             self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
         self._node = Node(self._registry, self._certificates, Traffic(self._metrics, self._access_log), settings)
+        self._node.finder = knowing.finder(self._registry)
         in_pods = None
         if options.agent is not None:
-            in_pods = InPods(lambda: self._pods.update(self._registry.current), lambda *name: self._pods.serves(*name))
+            in_pods = InPods(lambda: self._announced(in_pods), lambda *name: self._pods.serves(*name))
         self._pods = Pods(self._node, options.node, in_pods or OwnAddresses(options.hbone_port))
         pending = {"configuration"} if options.agent is None else {"configuration", "pods"}
         self._operators = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin)
@@ -119,6 +120,12 @@ class Ztunnel:
         tasks.keep("giving memory back", give_back_unused)
         await self._stopping.wait()
         await self._drain(tasks)
+
+    def _announced(self, in_pods: InPods | None) -> None:
+        """The agent has announced other pods than before."""
+        self._pods.update(self._registry.current)
+        if self._node.finder is not None and in_pods is not None:
+            self._node.spawn(self._node.finder.pods(in_pods.names))
 
     def _lacks_pods(self, sentence: str) -> None:
         """Be ready only while all pods that the agent has announced are served."""
@@ -180,7 +187,8 @@ def knowing_of(options: RunOptions, settings: Settings) -> Knowing:
         from l4.ztunnel.discovering import FromControlPlane
 
         server = server_of(options.resources, settings, "ztunnel", options.node)
-        return FromControlPlane(DiscoveryFeed(server, mesh), mesh, options.node)
+        feed = DiscoveryFeed(server, mesh, is_on_demand=options.resources.is_on_demand)
+        return FromControlPlane(feed, mesh, options.node)
     return FromObjects(source_of(options.resources, kubernetes.KINDS), mesh, options.node)
 
 

@@ -63,6 +63,7 @@ def cli() -> None:
     metavar="SOCKET",
     help="Serve the pods that the node's agent announces at this socket, in their network namespaces.",
 )
+@flag("--on-demand", is_flag=True, help="Ask the discovery server for addresses when they are needed; with --agent.")
 def run(
     resources: tuple[Path, ...],
     kubernetes: bool,
@@ -85,6 +86,7 @@ def run(
     access_log: str,
     hbone_port: int,
     agent: Path | None,
+    on_demand: bool,
 ) -> None:
     """Serve the pods of one node."""
     files = {"--certificates": certificates, "--trust-bundle": trust_bundle}
@@ -93,9 +95,11 @@ def run(
 
     from_ = signed_by or CertificateFolder(*filter(None, files.values()))
     ports = metrics, readiness, admin
-    control_plane = discovery_from(discovery, discovery_root, discovery_token)
+    control_plane = discovery_from(discovery, discovery_root, discovery_token, on_demand)
     if control_plane is not None and (resources or server_from(kubernetes, kubeconfig, context) is not None):
         raise click.UsageError("--discovery takes the place of --resources and --kubernetes: give one of them")
+    if on_demand and (control_plane is None or agent is None):
+        raise click.UsageError("--on-demand needs --discovery, and --agent, which tells the pods of the node")
     objects = control_plane or source_from(resources, kubernetes, kubeconfig, context)
     app.run(app.RunOptions(objects, node, from_, *ports, access_log, hbone_port, revocations, agent))
 

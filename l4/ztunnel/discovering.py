@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+from l4.config.holder import Holder
 from l4.config.source import in_a_thread
 from l4.discovery.mesh import Mesh
+from l4.discovery.registry import Registry
 from l4.xds.discovered import Arrived, DiscoveredMesh
 from l4.xds.feed import DiscoveryFeed
 from l4.ztunnel.knowing import Known, lack_of
+from l4.ztunnel.on_demand import OnDemand
 
 
 class FromControlPlane:
@@ -15,6 +18,7 @@ class FromControlPlane:
     def __init__(self, feed: DiscoveryFeed, mesh: Mesh, node: str) -> None:
         self._feed = feed
         self._node = node
+        self._settings = mesh
         self._mesh = DiscoveredMesh(mesh, lambda it: it.node == node)
         self.server = feed.name
 
@@ -31,9 +35,13 @@ class FromControlPlane:
     async def close(self) -> None:
         await self._feed.close()
 
+    def finder(self, registry: Holder[Registry]) -> OnDemand | None:
+        return OnDemand(self._feed, registry, self._settings) if self._feed.is_on_demand else None
+
     def _prepare(self, arrived: Arrived) -> Known:
         state = self._mesh.take(arrived)
-        lack = f"{self.server} has sent no workload"
-        if state.registry.workloads:
-            lack = lack_of(self._node, state.registry, ())
+        lack = ""
+        if not self._feed.is_on_demand:
+            sent = state.registry.workloads
+            lack = lack_of(self._node, state.registry, ()) if sent else f"{self.server} has sent no workload"
         return Known(state.registry, state.update, state.policies, state, state.problems, lack)

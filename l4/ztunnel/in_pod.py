@@ -70,6 +70,11 @@ class InPods:
             self._forget(uid)
             self._update()
 
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """Namespaces and names of the announced pods."""
+        return tuple(self._by_name)
+
     def uids(self) -> set[str]:
         return set(self._announced)
 

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Protocol
 
 from l4.config.documents import Problem
+from l4.config.holder import Holder
 from l4.config.source import Answer, Source, in_a_thread
 from l4.configuration import Understood
 from l4.discovery import kubernetes
@@ -16,6 +17,7 @@ from l4.discovery.pipeline import Discovery
 from l4.discovery.policy_objects import FollowedPolicies
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
+from l4.ztunnel.node import Finder
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class Knowing(Protocol):
 
     async def close(self) -> None: ...
 
+    def finder(self, registry: Holder[Registry]) -> Finder | None:
+        """Return what asks for addresses, if not all are known. `registry` is the one in force."""
+
 
 class FromObjects:
     """Objects of a source."""
@@ -74,6 +79,9 @@ class FromObjects:
 
     async def close(self) -> None:
         await self._source.close()
+
+    def finder(self, registry: Holder[Registry]) -> None:
+        return None
 
     def _prepare(self, answer: Answer) -> Known:
         known = self._discovery.take(answer)

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from l4.config.holder import Holder
 from l4.config.settings import Settings
@@ -22,6 +23,16 @@ from policies.authorization import ALLOWED, Verdict
 log = logging.getLogger(__name__)
 
 
+class Finder(Protocol):
+    """Asks for addresses where the registry does not hold the whole mesh."""
+
+    async def pods(self, names: Collection[tuple[str, str]]) -> None:
+        """Ask for the pods of the node, by namespace and name."""
+
+    async def destination(self, ip: str) -> bool:
+        """Ask for all that decides where a connection to `ip` goes. Returns False if there is no answer in time."""
+
+
 @dataclass(slots=True)
 class Node:
     """State used by every pod's listeners. `spawn` starts a task that the program owns."""
@@ -30,6 +41,7 @@ class Node:
     certificates: CertificateSource
     traffic: Traffic
     settings: Settings
+    finder: Finder | None = None
     sources: SourceLabels = field(default_factory=SourceLabels)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     policies: Holder[WorkloadPolicies] = field(default_factory=lambda: Holder(NO_POLICIES))

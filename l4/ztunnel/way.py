@@ -18,7 +18,7 @@ from l4.identity.source import NoCertificate
 from l4.net.copy import Copy
 from l4.net.network import Network
 from l4.telemetry.propagation import format_baggage, format_forwarded
-from l4.ztunnel.carry import carry, connect_plain, drop
+from l4.ztunnel.carry import carry, connect_plain, drop, reset
 from l4.ztunnel.node import Node
 from l4.ztunnel.outbound import Address, Avoid, HboneHop, PlainHop, Refused, avoid_none, decide, same_family
 from l4.ztunnel.traffic import Flow, NotDrained, labels_of
@@ -43,6 +43,9 @@ async def outbound(
     if pod is None:
         drop(node, sock, source, to, "the source workload is no longer known")
         return
+    if not await _is_told(node, sock, to[0]):
+        drop(node, sock, source, to, "the discovery server has not told in time what the destination is")
+        return
     way = _Way(node, pod, network, pool, source, to)
     hop = way.decide()
     if isinstance(hop, Refused):
@@ -54,6 +57,17 @@ async def outbound(
         await way.go(copy, hop)
 
     await carry(node, way.flow(hop), sock, connect)
+
+
+async def _is_told(node: Node, sock: socket.socket, ip: str) -> bool:
+    """Whether the registry has all that is known of the destination."""
+    if node.finder is None:
+        return True
+    try:
+        return await node.finder.destination(ip)
+    except asyncio.CancelledError:
+        reset(sock)
+        raise
 
 
 class _Way:

@@ -5,6 +5,7 @@ removes what is gone meanwhile. Later responses have what changed.
 """
 
 import hashlib
+import ipaddress
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ class Stream:
     metadata: dict[str, str]
     context: Any
     requests: list[DeltaDiscoveryRequest] = field(default_factory=list)
+    wanted: set[str] = field(default_factory=set)
+    """Addresses that the client asked for, if it is `is_on_demand`."""
+    is_on_demand: bool = False
 
     def of(self, type_url: str) -> list[DeltaDiscoveryRequest]:
         return [it for it in self.requests if it.type_url == type_url]
@@ -44,12 +48,14 @@ class Stream:
 
 @dataclass
 class DiscoveryServer:
-    """`held` are types whose first response is not sent. `refuses` ends each stream at once."""
+    """`held` are types whose first response is not sent. `refuses` ends each stream at once. `is_mute`
+    answers nothing that is asked on demand."""
 
     folder: Path
     ip: str = field(default_factory=address)
     held: set[str] = field(default_factory=set)
     refuses: grpc.StatusCode | None = None
+    is_mute: bool = False
     streams: list[Stream] = field(default_factory=list)
     _resources: dict[str, dict[str, bytes]] = field(default_factory=lambda: {ADDRESS: {}, AUTHORIZATION: {}})
     _nonce: int = 0
@@ -132,29 +138,64 @@ class DiscoveryServer:
             stream.requests.append(request)
             if is_first and request.type_url not in self.held:
                 await self._first(stream, request)
+            elif request.resource_names_subscribe and not self.is_mute:
+                await self._answer(stream, request.resource_names_subscribe)
+            stream.wanted -= set(request.resource_names_unsubscribe)
 
     async def _first(self, stream: Stream, request: DeltaDiscoveryRequest) -> None:
+        if "*" in request.resource_names_unsubscribe:
+            stream.is_on_demand = True
+            await self._answer(stream, [it for it in request.resource_names_subscribe if it != "*"])
+            return
         its, known = self._resources[request.type_url], request.initial_resource_versions
         changed = [name for name, content in its.items() if known.get(name) != _version(content)]
         await self._respond(stream, request.type_url, changed, [name for name in known if name not in its])
 
+    async def _answer(self, stream: Stream, keys: Iterable[str]) -> None:
+        """Send the addresses that the keys stand for; a key without any is removed."""
+        stream.wanted |= set(keys)
+        found = {key: self._found_by(key) for key in keys}
+        names = {name for its in found.values() for name in its}
+        await self._respond(stream, ADDRESS, sorted(names), [key for key, its in found.items() if not its])
+
+    def _found_by(self, key: str) -> list[str]:
+        """A service brings its workloads."""
+        its = self._resources[ADDRESS]
+        found = [name for name, content in its.items() if key in _keys(name, content)]
+        members = [
+            name for name, content in its.items() if set(found) & set(Address.FromString(content).workload.services)
+        ]
+        return found + members
+
     async def _push(self, type_url: str, changed: Iterable[str], removed: Iterable[str] = ()) -> None:
         for stream in self.streams[-1:]:
             if stream.of(type_url) and not stream.context.done():
-                await self._respond(stream, type_url, changed, removed)
+                names = list(changed)
+                if stream.is_on_demand and type_url == ADDRESS:
+                    wanted = {name for key in stream.wanted for name in self._found_by(key)}
+                    names = [it for it in names if it in wanted]
+                await self._respond(stream, type_url, names, removed)
 
     async def _respond(self, stream: Stream, type_url: str, names: Iterable[str], removed: Iterable[str] = ()) -> None:
         self._nonce += 1
         response = DeltaDiscoveryResponse(type_url=type_url, nonce=str(self._nonce), removed_resources=removed)
         for name in names:
             content = self._resources[type_url][name]
-            resource = response.resources.add(name=name, version=_version(content))
+            aliases = _keys(name, content) - {name} if stream.is_on_demand and type_url == ADDRESS else ()
+            resource = response.resources.add(name=name, version=_version(content), aliases=aliases)
             resource.resource.type_url, resource.resource.value = type_url, content
         await stream.context.write(response.SerializeToString())
 
 
 def _version(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:8]
+
+
+def _keys(name: str, content: bytes) -> set[str]:
+    """The keys by which a client may ask for an address: its name, and its IP addresses in the default network."""
+    its = Address.FromString(content)
+    raw = its.workload.addresses or [it.address for it in its.service.addresses]
+    return {name, *(f"/{ipaddress.ip_address(it)}" for it in raw)}
 
 
 def _named(resource: Message) -> tuple[str, bytes]:

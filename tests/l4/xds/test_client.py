@@ -314,3 +314,75 @@ def test_a_server_whose_certificate_leads_to_no_root_is_not_spoken_to(tmp_path: 
             assert server.streams == []
 
     run(scenario())
+
+
+# -- on demand ---------------------------------------------------------------------------------------------------------
+
+ON_DEMAND = {"on_demand": frozenset({ADDRESS})}
+
+
+def test_on_demand_nothing_comes_but_what_somebody_wants(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with following(tmp_path, **ON_DEMAND) as it, it.server.serving():
+            await it.server.put(*pods("a", "b"))
+            await it.until(lambda: it.client.is_complete)
+            first = it.server.stream.of(ADDRESS)[0]
+            assert (list(first.resource_names_subscribe), list(first.resource_names_unsubscribe)) == (["*"], ["*"])
+            assert it.addresses.sent == {}
+
+            assert await it.client.want(ADDRESS, "a", 5)
+            assert list(it.addresses.sent) == ["a"]
+            await it.server.put(*pods("a", "b", node="n"))
+            await it.until(lambda: len(it.addresses.calls) == 3)
+            assert it.addresses.calls[-1] == (["a"], [])
+
+            await it.client.unwant(ADDRESS, "a")
+            await it.until(lambda: not it.server.stream.wanted)
+
+    run(scenario())
+
+
+def test_on_demand_another_key_of_a_resource_is_an_answer_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with following(tmp_path, **ON_DEMAND) as it, it.server.serving():
+            await it.server.put(Workload(uid="a", addresses=[bytes([10, 0, 0, 1])]))
+            await it.until(lambda: it.client.is_complete)
+
+            assert await it.client.want(ADDRESS, "/10.0.0.1", 5)
+            assert list(it.addresses.sent) == ["a"]
+
+    run(scenario())
+
+
+def test_on_demand_what_does_not_exist_is_answered_and_may_come_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with following(tmp_path, **ON_DEMAND) as it, it.server.serving():
+            await it.until(lambda: it.client.is_complete)
+
+            assert await it.client.want(ADDRESS, "a", 5)
+            assert it.addresses.calls[-1] == ([], ["a"])
+            await it.server.put(*pods("a"))
+            await it.until(lambda: "a" in it.addresses.sent)
+
+    run(scenario())
+
+
+def test_on_demand_a_new_stream_asks_for_all_that_is_wanted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = DiscoveryServer(tmp_path)
+        async with following(tmp_path, server, **ON_DEMAND) as it:
+            async with server.serving():
+                await server.put(*pods("a", "b"))
+                await it.until(lambda: it.client.is_complete)
+                assert await it.client.want(ADDRESS, "a", 5)
+            assert not await it.client.want(ADDRESS, "b", 0.1)
+            async with server.serving():
+                assert await it.client.want(ADDRESS, "b", 20)
+
+                first = server.stream.of(ADDRESS)[0]
+                assert list(first.resource_names_subscribe) == ["*", "a", "b"]
+                versions = dict(first.initial_resource_versions)
+                assert versions.keys() == {"a", "b"}
+                assert (bool(versions["a"]), versions["b"]) == (True, "")
+
+    run(scenario())

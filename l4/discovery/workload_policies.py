@@ -5,14 +5,15 @@ ALLOW: the waypoint has already authorized the request, and connects with its ow
 https://istio.io/latest/docs/ambient/usage/l4-policy/
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from l4.discovery.index import Update
 from l4.discovery.waypoints_ahead import NoWaypoints, WaypointsAhead
-from l4.discovery.workload import Workload
+from l4.discovery.workload import GatewayAddress, Workload
 from policies.access import Principal
+from policies.attributes import Identity
 from policies.authorization import Action, Authorization, Policy, Rule
 from policies.value_match import Texts
 
@@ -77,7 +78,7 @@ class WorkloadPolicies:
 
     def __init__(self, policies: PolicySet, waypoints: WaypointsAhead | NoWaypoints) -> None:
         self.set = policies
-        self._waypoints = waypoints
+        self.waypoints = waypoints
         self._by_uid: dict[str, tuple[Workload, Authorization | None]] = {}
 
     @property
@@ -100,12 +101,12 @@ class WorkloadPolicies:
     def follow(self, update: Update) -> "WorkloadPolicies":
         """Return the policies after changes of workloads and services; the same object if nothing changes for the
         workloads that it was asked about."""
-        waypoints, concerns = self._waypoints.follow(update), self._waypoints.concerns
+        waypoints, concerns = self.waypoints.follow(update), self.waypoints.concerns
         moved = {it.uid for both in update.workloads for it in (both.before, both.after) if it and concerns(it)}
-        if waypoints is self._waypoints and not moved:
+        if waypoints is self.waypoints and not moved:
             return self
         found = WorkloadPolicies(self.set, waypoints)
-        if waypoints is self._waypoints:
+        if waypoints is self.waypoints:
             found._by_uid = {uid: its for uid, its in self._by_uid.items() if uid not in moved}
         return found
 
@@ -120,10 +121,14 @@ class WorkloadPolicies:
         return Authorization(tuple(policies), tuple(exempt)).for_bytes()
 
     def _exempt(self, workload: Workload) -> Iterator[Policy]:
-        for waypoint, identities in self._waypoints.of(workload):
-            principals = Texts(tuple(sorted(it.principal for it in identities)))
-            name = f"istio_allow_waypoint_{waypoint.namespace}_{waypoint.gateway}"
-            yield Policy(waypoint.namespace, name, Action.ALLOW, (Rule(0, (((Principal(principals),),),)),))
+        return (exempt_policy(*it) for it in self.waypoints.of(workload))
+
+
+def exempt_policy(waypoint: GatewayAddress, identities: Iterable[Identity]) -> Policy:
+    """Return the policy that lets a waypoint in, where policies allow only some clients."""
+    principals = Texts(tuple(sorted(it.principal for it in identities)))
+    name = f"istio_allow_waypoint_{waypoint.namespace}_{waypoint.gateway}"
+    return Policy(waypoint.namespace, name, Action.ALLOW, (Rule(0, (((Principal(principals),),),)),))
 
 
 NO_POLICIES = WorkloadPolicies(PolicySet(), WaypointsAhead({}, {}))

@@ -17,16 +17,15 @@ from l4.discovery.mesh import Mesh
 from l4.discovery.objects import canonical_ip
 from l4.discovery.workload import (
     EVERYWHERE,
-    AppProtocol,
     GatewayAddress,
     Nearness,
-    Scope,
     Service,
     ServicePort,
     TunnelProtocol,
     Workload,
 )
 from l4.xds.resource import Refused
+from l4.xds.wire_values import DISTRIBUTIONS, PROTOCOLS, SCOPES, TUNNELS, TYPES
 from policies.attributes import Identity
 
 T = TypeVar("T")
@@ -34,30 +33,7 @@ T = TypeVar("T")
 TYPE = "type.googleapis.com/istio.workload.Address"
 HBONE_PORT = 15008
 
-_TUNNELS = {wire.TunnelProtocol.NONE: TunnelProtocol.NONE, wire.TunnelProtocol.HBONE: TunnelProtocol.HBONE}
-_TYPES = {wire.DEPLOYMENT: "deployment", wire.CRONJOB: "cronjob", wire.POD: "pod", wire.JOB: "job"}
-_PROTOCOLS = {
-    wire.UNKNOWN: AppProtocol.UNKNOWN,
-    wire.HTTP11: AppProtocol.HTTP,
-    wire.HTTP2: AppProtocol.HTTP2,
-    wire.GRPC: AppProtocol.GRPC,
-    wire.TCP: AppProtocol.TCP,
-    wire.TLS: AppProtocol.TLS,
-}
 _VERSIONS = {wire.AUTOMATIC: None, wire.IPV4_ONLY: 4, wire.IPV6_ONLY: 6, wire.DUAL: None}
-_SCOPES = {
-    wire.LoadBalancing.REGION: Scope.REGION,
-    wire.LoadBalancing.ZONE: Scope.ZONE,
-    wire.LoadBalancing.SUBZONE: Scope.SUBZONE,
-    wire.LoadBalancing.NODE: Scope.NODE,
-    wire.LoadBalancing.CLUSTER: Scope.CLUSTER,
-    wire.LoadBalancing.NETWORK: Scope.NETWORK,
-}
-_DISTRIBUTIONS = {
-    (Scope.NETWORK, Scope.REGION, Scope.ZONE): "PreferSameZone",
-    (Scope.NETWORK, Scope.REGION, Scope.ZONE, Scope.SUBZONE, Scope.NODE): "PreferSameNode",
-}
-"""The preferences that istiod makes of a traffic distribution."""
 
 
 class _Mode(Enum):
@@ -143,7 +119,7 @@ def _workload(it: wire.Workload, mesh: Mesh) -> KnownWorkload:
     if not it.uid:
         raise Refused("uid: it is empty")
     unsupported: list[Unsupported] = []
-    tunnel = _of(_TUNNELS, it.tunnel_protocol, "tunnel_protocol")
+    tunnel = _of(TUNNELS, it.tunnel_protocol, "tunnel_protocol")
     status = _of({wire.HEALTHY: True, wire.UNHEALTHY: False}, it.status, "status")
     is_on_node = _of({wire.STANDARD: False, wire.HOST_NETWORK: True}, it.network_mode, "network_mode")
     if it.HasField("application_tunnel"):
@@ -161,7 +137,7 @@ def _workload(it: wire.Workload, mesh: Mesh) -> KnownWorkload:
         node=it.node,
         is_healthy=status,
         workload_name=it.workload_name,
-        workload_type=_of(_TYPES, it.workload_type, "workload_type"),
+        workload_type=_of(TYPES, it.workload_type, "workload_type"),
         canonical_name=it.canonical_name,
         canonical_revision=it.canonical_revision or "latest",
         cluster_id=it.cluster_id or "Kubernetes",
@@ -206,7 +182,7 @@ def _service(it: wire.Service, mesh: Mesh) -> KnownService:
     unsupported: list[Unsupported] = []
     exact, networks = _vips(it.addresses, mesh)
     balancing = it.load_balancing
-    scopes = tuple(_of(_SCOPES, it, "load_balancing.routing_preference") for it in balancing.routing_preference)
+    scopes = tuple(_of(SCOPES, it, "load_balancing.routing_preference") for it in balancing.routing_preference)
     mode = _of(_MODES, balancing.mode, "load_balancing.mode")
     health = {wire.LoadBalancing.ONLY_HEALTHY: False, wire.LoadBalancing.ALLOW_ALL: True}
     takes_unhealthy = _of(health, balancing.health_policy, "load_balancing.health_policy")
@@ -224,7 +200,7 @@ def _service(it: wire.Service, mesh: Mesh) -> KnownService:
         waypoint=_gateway(it, "waypoint", mesh, unsupported),
         is_entry=hostname != f"{it.name}.{it.namespace}.svc.{mesh.cluster_domain}",
         nearness=Nearness(scopes, mode is _Mode.STRICT) if mode in (_Mode.STRICT, _Mode.FAILOVER) else EVERYWHERE,
-        traffic_distribution=_DISTRIBUTIONS.get(scopes, "") if mode is _Mode.FAILOVER else "",
+        traffic_distribution=DISTRIBUTIONS.get(scopes, "") if mode is _Mode.FAILOVER else "",
         subject_alt_names=tuple(it.subject_alt_names),
         networks=networks,
         exported_to=frozenset({it.namespace}) if it.visibility == wire.NAMESPACE else None,
@@ -260,7 +236,7 @@ def _vips(addresses: Iterable[wire.NetworkAddress], mesh: Mesh) -> tuple[tuple[s
 
 def _ports(ports: Iterable[wire.Port]) -> Iterator[ServicePort]:
     for it in ports:
-        protocol = _of(_PROTOCOLS, it.app_protocol, "app_protocol")
+        protocol = _of(PROTOCOLS, it.app_protocol, "app_protocol")
         yield ServicePort(it.service_port, "", protocol)
 
 

@@ -140,7 +140,7 @@ _EDIT = st.sampled_from(sorted(_KINDS)).flatmap(
         st.sampled_from([f"{kind}{number + 1}" for number in range(_NAMES[kind])]), st.one_of(_KINDS[kind], _NOTHING)
     )
 ) | st.tuples(st.just("mirrored"), st.builds(mirrored, any_of("service1", "slice1"), _IP, _NODE) | _NOTHING)
-_STEPS = st.lists(st.lists(_EDIT, min_size=1, max_size=3), min_size=1, max_size=8)
+STEPS = st.lists(st.lists(_EDIT, min_size=1, max_size=3), min_size=1, max_size=8)
 
 
 class Objects:
@@ -214,7 +214,7 @@ def assert_told(before: Registry, update: Update) -> None:
 @example([[("service1", service("NAME"))], [("service1", service("NAME", "10.1.0.3"))], [("service1", "")]])
 @example([[("entry1", entry("NAME", more=", istio.io/use-waypoint: nowhere"))], [("pod1", pod("NAME"))]])
 @example([[("pod1", pod("NAME", spec=", hostNetwork: true"))], [("pod1", pod("NAME"))]])
-@given(_STEPS)
+@given(STEPS)
 @settings(max_examples=300, deadline=None)
 def test_changes_one_by_one_give_the_index_of_all_objects_at_once(steps: list[list[tuple[str, str]]]) -> None:
     follow(steps)

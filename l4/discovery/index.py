@@ -29,12 +29,21 @@ from l4.discovery.ports import app_protocol
 from l4.discovery.registry import Moved, Registry, meant
 from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
 from l4.discovery.waypoints import Bindings
-from l4.discovery.workload import Service, ServicePort, Workload
+from l4.discovery.workload import EVERYWHERE, Nearness, Scope, Service, ServicePort, Workload
 
 _FOLLOWED = (NodeObject, Pod, WorkloadEntry, ServiceObject, EndpointSlice, Endpoints)
 """Processed in this order, because later kinds depend on earlier ones."""
 READ = frozenset({*_FOLLOWED, NamespaceObject, Gateway, GatewayClass, ServiceEntry})
 """The kinds of which a registry is made."""
+
+_ZONE = (Scope.NETWORK, Scope.REGION, Scope.ZONE)
+_NEAR = {
+    "PreferClose": Nearness(_ZONE),
+    "PreferSameZone": Nearness(_ZONE),
+    "PreferSameNode": Nearness((*_ZONE, Scope.SUBZONE, Scope.NODE)),
+}
+"""What istiod makes of a traffic distribution."""
+_ON_NODE = Nearness((Scope.NODE,), is_strict=True)
 
 _Holder = tuple[bool, str, str, str]
 """A service, in the order of services: whether it is a ServiceEntry's, its namespace, name and host."""
@@ -313,6 +322,7 @@ class Index:
 
     def _service(self, resource: Resource[ServiceObject]) -> Service:
         meta, spec = resource.value.metadata, resource.value.spec
+        distribution = meta.annotations.get(TRAFFIC_DISTRIBUTION, "") or spec.traffic_distribution
         return Service(
             name=meta.name,
             namespace=meta.namespace,
@@ -322,7 +332,8 @@ class Index:
             endpoints=self._endpoints.of(resource.value),
             waypoint=self._bindings.of_service(resource),
             names=self._endpoints.names(resource.value),
-            traffic_distribution=meta.annotations.get(TRAFFIC_DISTRIBUTION, "") or spec.traffic_distribution,
+            traffic_distribution=distribution,
+            nearness=_ON_NODE if spec.internal_traffic_policy == "Local" else _NEAR.get(distribution, EVERYWHERE),
         )
 
 

@@ -168,6 +168,7 @@ class ServiceSpec(Struct, frozen=True, rename="camel"):
     ports: tuple[ServicePortSpec, ...] = ()
     selector: dict[str, str] = field(default_factory=dict)
     traffic_distribution: str = ""
+    internal_traffic_policy: str = "Cluster"
     external_name: str = ""
     publish_not_ready_addresses: bool = False
 

@@ -91,6 +91,8 @@ OBJECTS: list[dict[str, Any]] = [
         ports=[{"name": "web", "port": 80, "targetPort": "web"}, {"name": "grpc-x", "port": 90, "targetPort": 9090}],
     ),
     service("near", trafficDistribution="PreferSameZone"),
+    service("near-node", trafficDistribution="PreferSameNode"),
+    service("on-node", internalTrafficPolicy="Local"),
     service("bound", labels={"istio.io/use-waypoint": "waypoint"}),
     service("empty", selector={"app": "nobody"}),
     {
@@ -254,6 +256,7 @@ def said_of(it: Workload | Service | GatewayAddress | None) -> Any:
                 "endpoints": {end.workload.uid: (dict(end.ports), end.health) for end in it.endpoints},
                 "waypoint": said_of(it.waypoint),
                 "traffic_distribution": it.traffic_distribution,
+                "nearness": it.nearness,
                 "exported_to": it.exported_to,
             }
         case GatewayAddress():
@@ -293,9 +296,10 @@ def test_istiod_and_objects_tell_the_same_registry(followed: Followed) -> None:
     settles(lambda: followed.differences(own), {})
 
     known, _ = followed.both()
-    assert {f"{it}.{NAME}.svc.cluster.local" for it in ("plain", "headless", "named", "near", "bound")} <= own(
-        known
-    ).keys()
+    assert {
+        f"{it}.{NAME}.svc.cluster.local"
+        for it in ("plain", "headless", "named", "near", "near-node", "on-node", "bound")
+    } <= own(known).keys()
     assert "static.example.com" in own(known)
     bound = known.registry.services[f"bound.{NAME}.svc.cluster.local"].waypoint
     assert bound is not None
@@ -304,7 +308,6 @@ def test_istiod_and_objects_tell_the_same_registry(followed: Followed) -> None:
 
 @pytest.mark.parametrize("which", POLICIES)
 def test_istiod_and_objects_allow_the_same(followed: Followed, which: str) -> None:
-    kubectl("delete", "authorizationpolicies,peerauthentications", "--all", "-n", NAME)
     settles(lambda: [all(verdicts(it).values()) for it in followed.both()], [True, True])
 
     if POLICIES[which]:
@@ -313,6 +316,7 @@ def test_istiod_and_objects_allow_the_same(followed: Followed, which: str) -> No
     settles(lambda: [all(verdicts(it).values()) for it in followed.both()], [which == "none"] * 2)
     settles(lambda: followed.differences(verdicts), {})
     assert len(verdicts(followed.both()[0])) >= 24
+    kubectl("delete", "authorizationpolicies,peerauthentications", "--all", "-n", NAME)
 
 
 def test_changes_come_as_deltas_and_after_a_restart_only_the_difference(istiod: Istiod) -> None:
@@ -342,7 +346,7 @@ def test_changes_come_as_deltas_and_after_a_restart_only_the_difference(istiod: 
             assert found.update is not None
             assert {moved.after.name for moved in found.update.workloads if moved.after} <= {"late"}
             hosts = {moved.after.hostname.partition(".")[0] for moved in found.update.services if moved.after}
-            assert hosts == {"plain", "headless", "named", "near", "bound"}
+            assert hosts == {"plain", "headless", "named", "near", "near-node", "on-node", "bound"}
 
             await asyncio.to_thread(istiod.end)
             await learns(lambda it: any("stays in force" in str(doubt.problem) for doubt in it.understood.doubts))
@@ -363,6 +367,7 @@ def test_changes_come_as_deltas_and_after_a_restart_only_the_difference(istiod: 
 
 
 def test_on_demand_it_learns_what_a_connection_needs(istiod: Istiod, followed: Followed) -> None:
+    settles(lambda: f"Kubernetes//Pod/{NAME}/late" in own(followed.both()[0]), False)
     whole = followed.both()[0].registry
 
     async def scenario() -> None:

@@ -261,8 +261,8 @@ def _differs_in_endpoints(moved: Moved[Service]) -> bool:
     before, after = moved.before, moved.after
     if before is None or after is None:
         return False
-    its = replace(before, endpoints=after.endpoints, names=after.names, traffic_distribution=after.traffic_distribution)
-    return its == after
+    its = replace(before, endpoints=after.endpoints, names=after.names, nearness=after.nearness)
+    return replace(its, traffic_distribution=after.traffic_distribution) == after
 
 
 def _ready(workload: Workload) -> Workload:

@@ -3,7 +3,7 @@ import pytest
 from l4.discovery.mesh import Mesh
 from l4.discovery.objects import ServicePortSpec
 from l4.discovery.ports import app_protocol
-from l4.discovery.workload import AppProtocol, ServicePort, TunnelProtocol, Workload, usable
+from l4.discovery.workload import AppProtocol, Nearness, Scope, ServicePort, TunnelProtocol, Workload, usable
 from policies.attributes import Identity
 from tests.kit.discovery import registry_in
 
@@ -538,3 +538,29 @@ def test_how_a_service_distributes_is_its_field_or_its_annotation() -> None:
 
     found = {it.name: it.traffic_distribution for it in registry.services.values()}
     assert found == {"one": "PreferClose", "two": "PreferSameNode"}
+
+
+NEAR = Scope.NETWORK, Scope.REGION, Scope.ZONE
+
+
+@pytest.mark.parametrize(
+    ("spec", "nearness"),
+    [
+        ("ports: [{port: 80}]", Nearness()),
+        ("trafficDistribution: PreferClose, ports: [{port: 80}]", Nearness(NEAR)),
+        ("trafficDistribution: PreferSameZone, ports: [{port: 80}]", Nearness(NEAR)),
+        (
+            "trafficDistribution: PreferSameNode, ports: [{port: 80}]",
+            Nearness((*NEAR, Scope.SUBZONE, Scope.NODE)),
+        ),
+        ("internalTrafficPolicy: Cluster, ports: [{port: 80}]", Nearness()),
+        (
+            "internalTrafficPolicy: Local, trafficDistribution: PreferClose, ports: [{port: 80}]",
+            Nearness((Scope.NODE,), is_strict=True),
+        ),
+    ],
+)
+def test_a_service_says_which_endpoints_are_near(spec: str, nearness: Nearness) -> None:
+    (it,) = registry_in(service("one", spec)).services.values()
+
+    assert it.nearness == nearness

@@ -38,6 +38,18 @@ def test_with_another_authority_the_controller_may_not_sign() -> None:
     assert not [it for it in ("--sign", "[secrets]", "tokenreviews", "pywaypoint-ca") if it in made]
 
 
+def test_with_a_discovery_server_ztunnels_have_no_rights_at_the_api_server() -> None:
+    value = "--set=ztunnel.discovery.address=istiod.istio-system.svc:15012"
+    made = [it for it in yaml.safe_load_all(helm("template", "pywaypoint", str(CHART), value)) if it]
+
+    (ztunnel,) = (it for it in made if (it["kind"], it["metadata"]["name"]) == ("DaemonSet", "ztunnel"))
+    arguments = ztunnel["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--discovery=istiod.istio-system.svc:15012" in arguments
+    assert not {"--kubernetes", "--on-demand"} & set(arguments)
+    assert not [it for it in made if it["metadata"]["name"] == "pywaypoint-ztunnel"]
+    assert "--on-demand" in helm("template", "pywaypoint", str(CHART), value, "--set=ztunnel.discovery.onDemand=true")
+
+
 def crds_in(made: str) -> dict[str, Any]:
     objects = [it for it in yaml.safe_load_all(made) if it and it["kind"] == "CustomResourceDefinition"]
     return {it["spec"]["names"]["kind"]: it for it in objects}

@@ -18,13 +18,14 @@ from l4.xds.addresses import Known
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What has arrived since the last time, and the doubts of all that is known."""
+    """What has arrived since the last time, and all doubts and problems."""
 
     changed: Mapping[str, Known]
     gone: Collection[str]
     policies: Mapping[str, ScopedPolicy]
     gone_policies: Collection[str]
     doubts: tuple[Doubt, ...]
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class DiscoveredMesh:
         if policies is not before:
             self._unknown = frozenset(self._find_unknown(registry))
         self._denied, self._policies = denied, policies
-        told = {*registry.problems, *(it.problem for it in arrived.doubts), *self._unknown}
+        told = {*registry.problems, *arrived.problems, *(it.problem for it in arrived.doubts), *self._unknown}
         is_understood = self._understanding.is_complete
         return MeshState(registry, update, policies, frozenset(told), arrived.doubts, is_understood)
 

@@ -49,6 +49,7 @@ class DiscoveryFeed:
         self._applied = asyncio.Condition()
         self._following: asyncio.Task[None] | None = None
         self._doubts: tuple[Doubt, ...] = ()
+        self._problems: tuple[Problem, ...] = ()
 
     @property
     def name(self) -> str:
@@ -122,17 +123,16 @@ class DiscoveryFeed:
     def _has_news(self) -> bool:
         is_complete, inboxes = self._client.is_complete, (self._addresses, self._policies)
         has_arrived = is_complete and any(it.has_news for it in inboxes)
-        return has_arrived or self._find_doubts() != self._doubts
+        return has_arrived or (self._find_doubts(), self._addresses.problems) != (self._doubts, self._problems)
 
     def _arrived(self) -> Arrived:
-        self._doubts = self._find_doubts()
+        self._doubts, self._problems = self._find_doubts(), self._addresses.problems
         if not self._client.is_complete:
             return Arrived({}, (), {}, (), self._doubts)
-        return Arrived(*self._addresses.empty(), *self._policies.empty(), self._doubts)
+        return Arrived(*self._addresses.empty(), *self._policies.empty(), self._doubts, self._problems)
 
     def _find_doubts(self) -> tuple[Doubt, ...]:
-        refused = (*self._addresses.doubts.values(), *self._policies.doubts.values())
-        return (*self._lost(), *refused)
+        return (*self._lost(), *self._policies.doubts)
 
     def _lost(self) -> Iterator[Doubt]:
         is_complete = self._client.is_complete

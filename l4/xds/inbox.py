@@ -1,7 +1,8 @@
 """What has arrived of one type of resource and was not used yet, and what had to be refused.
 
-A refused resource is a doubt (`l4.config.doubts`): its last good version stays in force. It is kept until the server
-sends it again or removes it.
+The last good version of a refused resource stays in force, until the server sends it again or removes it. A refused
+policy is a doubt (`l4.config.doubts`), because without it too much may be allowed; any other resource is a problem. So
+one odd workload of a large mesh keeps no ztunnel from being ready.
 """
 
 import asyncio
@@ -53,11 +54,20 @@ class Inbox(Generic[K]):
         self._good: set[str] = set()
         self.changed: dict[str, K] = {}
         self.gone: set[str] = set()
-        self.doubts: dict[str, Doubt] = {}
+        self._refused: dict[str, Doubt] = {}
 
     @property
     def has_news(self) -> bool:
         return bool(self.changed or self.gone)
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        return tuple(self._refused.values()) if self._kind.is_policy else ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Those of refused resources that are no policies."""
+        return () if self._kind.is_policy else tuple(it.problem for it in self._refused.values())
 
     async def take(self, changed: Sequence[Sent], removed: Sequence[str]) -> Mapping[str, str]:
         found = await asyncio.to_thread(self._read, changed) if len(changed) > _MANY else self._read(changed)
@@ -65,15 +75,15 @@ class Inbox(Generic[K]):
         for sent, it in found:
             if isinstance(it, Refused):
                 refused[sent.name] = str(it)
-                self.doubts[sent.name] = self._doubt(sent, it)
+                self._refused[sent.name] = self._doubt(sent, it)
             else:
                 self.changed[sent.name] = it
                 self._good.add(sent.name)
                 self.gone.discard(sent.name)
-                self.doubts.pop(sent.name, None)
+                self._refused.pop(sent.name, None)
         for name in removed:
             self.changed.pop(name, None)
-            self.doubts.pop(name, None)
+            self._refused.pop(name, None)
             if name in self._good:
                 self._good.discard(name)
                 self.gone.add(name)

@@ -180,7 +180,7 @@ def test_it_serves_the_pods_of_its_node_and_applies_what_changes(tmp_path: Path)
             assert status == 200
             (workload,), (service,) = dump["workloads"], dump["services"]
             assert (workload["uid"], workload["protocol"]) == (UID, "HBONE")
-            assert (service["vips"], service["endpoints"]) == ([f"/{it.vip}"], [UID])
+            assert (service["vips"], list(service["endpoints"])) == ([f"/{it.vip}"], [UID])
 
             await it.server.remove(ADDRESS, UID)
             await it.answers("nobody")
@@ -245,6 +245,21 @@ def test_while_the_server_is_away_all_goes_on_and_then_only_the_difference_comes
                 assert sorted(first.initial_resource_versions) == [UID, "default/echo.default.svc.cluster.local"]
                 await it.answers("hello|end")
                 await until(lambda: it.get(15021, "healthz/ready"), lambda found: "not available" not in found[1])
+
+    run(scenario(), 60)
+
+
+def test_an_odd_workload_is_told_and_keeps_nothing_from_being_ready(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as it:
+            await it.server.put_raw(ADDRESS, {"odd": b"\xff"})
+            await it.server.put(it.workload())
+            async with it.server.serving():
+                await it.says(200)
+                await it.answers("hello|end")
+
+            assert "Address odd" in it.log.read_text()
+            assert it.server.streams[0].errors() == ["odd: its bytes are no istio.workload.Address"]
 
     run(scenario(), 60)
 

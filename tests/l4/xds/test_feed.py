@@ -122,17 +122,18 @@ def test_a_policy_and_the_workloads_that_name_it_go_live_together(tmp_path: Path
     run(scenario())
 
 
-def test_a_refused_resource_is_a_doubt_until_it_is_good(tmp_path: Path) -> None:
+def test_a_refused_address_is_a_problem_and_a_refused_policy_a_doubt_until_they_are_good(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with watching(tmp_path) as it:
-            await it.server.put_raw(ADDRESS, {"a": b"\xff", "b": b"\xff"})
-            doubtful = await it.until(lambda it: len(it.doubts) == 2)
-            assert sorted(it.has_last_good for it in doubtful.doubts) == [False, True]
+            await it.server.put_raw(ADDRESS, {"a": b"\xff"})
+            await it.server.put_raw(AUTHORIZATION, {"ns/p": b"\xff"})
+            refused = await it.until(lambda it: bool(it.doubts) and bool(it.problems))
+            assert [problem.subject for problem in refused.problems] == ["Address a"]
+            assert [doubt.problem.subject for doubt in refused.doubts] == ["Authorization ns/p"]
 
             it.arrived.clear()
-            await it.server.put(pod("a"), pod("b"))
-            good = await it.until(lambda it: not it.doubts)
-            assert sorted(good.changed) == ["a", "b"]
+            await it.server.put(pod("a"), Authorization(name="p", namespace="ns"))
+            await it.until(lambda it: not it.doubts and not it.problems)
 
     run(scenario())
 

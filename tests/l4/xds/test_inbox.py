@@ -66,39 +66,46 @@ def test_refused_resources(resource: Sent, reason: str) -> None:
 
     assert it.take(resource, sent("ns/ab", b"goodb")) == {resource.name: reason}
     assert it.inbox.changed == {"ns/ab": "goodb"}
-    (doubt,) = it.inbox.doubts.values()
-    assert str(doubt.problem).startswith(
-        f"Thing {resource.name} (resourceVersion v1): it cannot be understood: {reason}"
-    )
+    (problem,) = it.inbox.problems
+    assert str(problem).startswith(f"Thing {resource.name} (resourceVersion v1): it cannot be understood: {reason}")
 
 
-@pytest.mark.parametrize(("is_policy", "namespace"), [(False, None), (True, "ns")])
-def test_what_a_doubt_denies(is_policy: bool, namespace: str | None) -> None:
-    it = World(is_policy=is_policy)
+def test_a_refused_policy_is_a_doubt_that_denies_its_namespace() -> None:
+    it = World(is_policy=True)
 
     it.take(sent("ns/a", b"bad"))
 
-    (doubt,) = it.inbox.doubts.values()
-    assert (doubt.has_last_good, doubt.namespace, doubt.is_policy) == (False, namespace, is_policy)
-    assert ("is denied" in doubt.problem.sentence) is is_policy
+    (doubt,) = it.inbox.doubts
+    assert (doubt.has_last_good, doubt.namespace, doubt.is_policy) == (False, "ns", True)
+    assert "all access to the workloads of its namespace is denied" in doubt.problem.sentence
+    assert it.inbox.problems == ()
+
+
+def test_any_other_refused_resource_is_a_problem_and_no_doubt() -> None:
+    it = World()
+
+    it.take(sent("ns/a", b"bad"))
+
+    assert it.inbox.doubts == ()
+    assert len(it.inbox.problems) == 1
 
 
 def test_a_last_good_version_stays_and_the_doubt_ends_with_the_next_one_or_a_removal() -> None:
-    it = World()
+    it = World(is_policy=True)
     it.take(sent("ns/a"))
     it.inbox.empty()
 
     it.take(sent("ns/a", b"bad"))
-    (doubt,) = it.inbox.doubts.values()
+    (doubt,) = it.inbox.doubts
     assert doubt.has_last_good
     assert doubt.problem.sentence.endswith("; its last good version stays in force")
     assert it.inbox.empty() == ({}, set())
 
     it.take(sent("ns/a"))
-    assert it.inbox.doubts == {}
+    assert it.inbox.doubts == ()
     it.take(sent("ns/a", b"bad"))
     it.take(removed=("ns/a",))
-    assert it.inbox.doubts == {}
+    assert it.inbox.doubts == ()
     assert it.inbox.gone == {"ns/a"}
 
 

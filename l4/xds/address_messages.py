@@ -15,20 +15,17 @@ from l4.discovery.workload import (
     EVERYWHERE,
     AppProtocol,
     GatewayAddress,
-    Nearness,
     Scope,
     Service,
     TunnelProtocol,
     Workload,
 )
-from l4.xds.wire_values import DISTRIBUTIONS, PROTOCOLS, SCOPES, TUNNELS, TYPES
+from l4.xds.wire_values import PROTOCOLS, SCOPES, TUNNELS, TYPES
 
 _TUNNELS = {its: theirs for theirs, its in TUNNELS.items()}
 _TYPES = {its: theirs for theirs, its in TYPES.items()}
 _PROTOCOLS = {its: theirs for theirs, its in PROTOCOLS.items()} | {AppProtocol.GRPC_WEB: wire.HTTP11}
 _SCOPES = {its: theirs for theirs, its in SCOPES.items()}
-_PREFERENCES = {name: Nearness(scopes) for scopes, name in DISTRIBUTIONS.items()}
-_PREFERENCES["PreferClose"] = _PREFERENCES["PreferSameZone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +104,11 @@ def _balancing(it: Service, *, takes_unhealthy: bool) -> wire.LoadBalancing | No
     health = wire.LoadBalancing.ALLOW_ALL if takes_unhealthy else wire.LoadBalancing.ONLY_HEALTHY
     if it.followed is not None:
         return wire.LoadBalancing(mode=wire.LoadBalancing.PASSTHROUGH, health_policy=wire.LoadBalancing.ALLOW_ALL)
-    nearness = it.nearness
-    if nearness == EVERYWHERE:
-        nearness = _PREFERENCES.get(it.traffic_distribution, EVERYWHERE)
-    if nearness == EVERYWHERE:
+    if it.nearness == EVERYWHERE:
         return wire.LoadBalancing(health_policy=health) if takes_unhealthy else None
     return wire.LoadBalancing(
-        routing_preference=list(map(_scope, nearness.scopes)),
-        mode=wire.LoadBalancing.STRICT if nearness.is_strict else wire.LoadBalancing.FAILOVER,
+        routing_preference=list(map(_scope, it.nearness.scopes)),
+        mode=wire.LoadBalancing.STRICT if it.nearness.is_strict else wire.LoadBalancing.FAILOVER,
         health_policy=health,
     )
 

@@ -41,7 +41,7 @@ class Served:
     def take(self, answer: Answer) -> Taken:
         known = self._discovery.take(answer)
         self.registry, self.effective = known.registry, self._following.take(known)
-        described = self._describing.take(known.registry, known.update, self.effective)
+        self.description = described = self._describing.take(known.registry, known.update, self.effective)
         self.addresses.put(described.addresses)
         if described.policies is not None:
             self.policies.put(described.policies)
@@ -131,6 +131,7 @@ def _service(it: Service) -> object:
         names,
         ports,
         it.exported_to is None,
+        it.nearness,
     )
 
 

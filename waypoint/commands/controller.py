@@ -37,6 +37,11 @@ def controller() -> None:
     metavar="N",
     help="Longest life of the certificates that --sign signs.",
 )
+@flag(
+    "--serve-discovery",
+    is_flag=True,
+    help="Serve discovery (xDS) to ztunnels at the address of --sign, in place of istiod.",
+)
 @flag("--cluster-id", default="Kubernetes", help="The cluster's name at the authority.")
 @flag("--trust-domain", default="cluster.local", envvar="TRUST_DOMAIN", help="Trust domain of the mesh.")
 @flag("--cluster-domain", default="cluster.local", help="Domain of the cluster's Services.")
@@ -61,6 +66,7 @@ def controller_run(
     sign_name: tuple[str, ...],
     node_account: tuple[str, ...],
     certificate_seconds: int,
+    serve_discovery: bool,
     cluster_id: str,
     trust_domain: str,
     cluster_domain: str,
@@ -82,15 +88,29 @@ def controller_run(
     """
     import os
     import socket
+    from dataclasses import replace
 
     from l4.admin import OperatorAddresses
+    from l4.config.settings import InvalidSetting, Settings
+    from l4.discovery.mesh import Mesh
     from l4.kubernetes.options import KubernetesOptions
+    from l4.settings import SECTIONS
     from waypoint.controller.app import run
     from waypoint.controller.options import ControllerOptions
     from waypoint.controller.reconciling import Responsibility
     from waypoint.controller.rendering import Installation
     from waypoint.controller.signing import SigningOptions
 
+    if serve_discovery and sign is None:
+        raise click.UsageError("--serve-discovery needs --sign: both are served at one address")
+    discovery = None
+    if serve_discovery:
+        try:
+            mesh = Settings.from_environment(os.environ, SECTIONS).of(Mesh)
+        except InvalidSetting as error:
+            raise click.UsageError(str(error)) from None
+        names_of_mesh = {"trust_domain": trust_domain, "cluster_domain": cluster_domain, "cluster_id": cluster_id}
+        discovery = replace(mesh, **names_of_mesh)
     signing = None
     if sign is not None:
         names = sign_name or (ca_address.rpartition(":")[0],)
@@ -107,5 +127,6 @@ def controller_run(
             addresses=OperatorAddresses(metrics=metrics, readiness=readiness, admin=admin),
             kubernetes=KubernetesOptions(kubeconfig, context),
             signing=signing,
+            discovery=discovery,
         )
     )

@@ -22,7 +22,12 @@ from l4.net.tasks import Tasks
 from l4.silence import Silence
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
+from l4.xds.description import Description
+from waypoint.controller.callers import Callers
 from waypoint.controller.concluding import READ, Concluded, Concluding
+from waypoint.controller.discovering import READ as DISCOVERED
+from waypoint.controller.discovering import Discovering
+from waypoint.controller.discovery_service import DiscoveryService
 from waypoint.controller.kinds import CONFIG_MAPS, GATEWAY_CLASSES, GATEWAYS, OWNED, ROLE_BINDINGS, TOLD
 from waypoint.controller.options import ControllerOptions
 from waypoint.controller.queue import Queue
@@ -60,13 +65,22 @@ class Controller:
         self._election = LeaderElection(self._client, options.namespace, options.lease, options.identity)
         self._stopping = signals.Stopping()
         self._metrics = MeshMetrics("controller", version.installed())
-        pending = {"objects"} if options.signing is None else {"objects", "signing"}
+        served = {"signing": options.signing, "discovery": options.discovery}
+        pending = {"objects", *(name for name, its in served.items() if its is not None)}
         self._ports = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin)
         self._silence = Silence(log, self._ports.readiness, self._metrics, self._silent_seconds)
+        self._discovery: DiscoveryService | None = None
+        self._discovering: Discovering | None = None
+        if options.discovery is not None:
+            self._discovery = DiscoveryService(Callers(client, options.installation.trust_domain, ()))
+            self._discovering = Discovering(kubernetes_source(client, DISCOVERED, {}), options.discovery, self._publish)
         self._signing: Signing | None = None
         if options.signing is not None:
             trust_domain, done = options.installation.trust_domain, self._ports.readiness.done
-            self._signing = Signing(options.signing, client, options.namespace, trust_domain, lambda: done("signing"))
+            others = () if self._discovery is None else (self._discovery,)
+            self._signing = Signing(
+                options.signing, client, options.namespace, trust_domain, lambda: done("signing"), others
+            )
         self._telling = Telling(client, options.controller_name, self._ports.readiness.concern, now)
         self._source = kubernetes_source(client, READ, {}, whole=TOLD)
         made, its = options.installation, options.responsibility
@@ -84,6 +98,8 @@ class Controller:
         tasks.keep("telling why objects are not followed", self._tell_concerns)
         if (signing := self._signing) is not None:
             tasks.keep("following the root", lambda: signing.follow(lambda: self._election.is_leader))
+        if self._discovering is not None:
+            tasks.keep("following the mesh", self._discovering.follow)
         leading = asyncio.create_task(self._lead_when_listed())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -99,6 +115,8 @@ class Controller:
                 await self._signing.close()
             await self._ports.close()
             await self._source.close()
+            if self._discovering is not None:
+                await self._discovering.close()
 
     async def _lead_when_listed(self) -> None:
         """Whoever leads has read all: what isn't known yet must not be taken for missing."""
@@ -124,6 +142,11 @@ class Controller:
         self._telling.learn(concluded)
         self._ports.readiness.concern(_STATUSES, concern(concluded.doubts))
 
+    def _publish(self, description: Description) -> None:
+        assert self._discovery is not None
+        self._discovery.publish(description)
+        self._ports.readiness.done("discovery")
+
     async def _work(self) -> None:
         while True:
             async with self._queue.next() as key:
@@ -143,7 +166,8 @@ class Controller:
 
     def _silent_seconds(self) -> float:
         of_statuses = self._source.silent_seconds if self._election.is_leader else 0.0
-        return max(longest_silence(self._reflectors), of_statuses)
+        of_the_mesh = self._discovering.silent_seconds if self._discovering is not None else 0.0
+        return max(longest_silence(self._reflectors), of_statuses, of_the_mesh)
 
     async def _tell_concerns(self) -> None:
         while True:
@@ -151,12 +175,20 @@ class Controller:
                 self._ports.readiness.concern(str(it.resource), f"{it.resource}: {it.failure}" if it.failure else "")
             if self._signing is not None:
                 self._ports.readiness.concern("signing", self._signing.concern)
+            if self._discovering is not None:
+                self._ports.readiness.concern("discovery", self._discovering.concern)
             await asyncio.sleep(_CONCERN_SECONDS)
 
     async def _dump(self) -> object:
         gateways = sorted(f"{key.namespace}/{key.name}" for key in self._store.gateways)
         signs_at = self._signing.port if self._signing is not None else None
-        return {"leader": self._election.is_leader, "gateways": gateways, "signsAt": signs_at}
+        discovery = self._discovery.counts if self._discovery is not None else None
+        return {
+            "leader": self._election.is_leader,
+            "gateways": gateways,
+            "signsAt": signs_at,
+            "discovery": discovery,
+        }
 
 
 def run(options: ControllerOptions) -> None:

@@ -3,12 +3,13 @@
 All replicas sign with the same root. The one that leads publishes it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from l4.kubernetes.client import ApiClient
 from waypoint.controller.callers import Callers
+from waypoint.controller.calls import Service
 from waypoint.controller.root import MAX_LIFE, RootAuthority
 from waypoint.controller.root_keeper import RootKeeper
 from waypoint.controller.signing_service import SigningService
@@ -26,7 +27,7 @@ class SigningOptions:
 
 
 class Signing:
-    """`on_ready` is called once it signs. `namespace` has the root's Secret."""
+    """`on_ready` is called once it signs. `namespace` has the root's Secret. `others` are served at its address."""
 
     def __init__(
         self,
@@ -35,9 +36,11 @@ class Signing:
         namespace: str,
         trust_domain: str,
         on_ready: Callable[[], None],
+        others: Sequence[Service] = (),
     ) -> None:
         self._options = options
         self._callers = Callers(client, trust_domain, options.node_accounts)
+        self._others = others
         self._keeper = RootKeeper(client, namespace, trust_domain)
         self._service: SigningService | None = None
         self._on_ready = on_ready
@@ -58,13 +61,13 @@ class Signing:
 
     async def close(self) -> None:
         if self._service is not None:
-            await self._service.close()
+            await self._service.stop()
 
     async def _take(self, authority: RootAuthority) -> None:
         if self._service is not None:
             self._service.authority = authority
             return
         service = SigningService(authority, self._callers, self._options.hosts, self._options.life)
-        await service.start(self._options.address)
+        await service.start(self._options.address, *self._others)
         self._service = service
         self._on_ready()

@@ -4,18 +4,20 @@ A caller learns that it was refused, not why: the audit log has the reason. That
 certificate, and one for each refusal.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import NoReturn, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from l4._proto.istio_ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from l4.identity.authority import AuthorityError
 from l4.identity.istio_ca import IMPERSONATED_IDENTITY, METHOD
 from l4.telemetry.process_log import EACH
 from waypoint.controller.callers import Caller, Callers, Denied, Unsure
+from waypoint.controller.calls import CallServer, Context, Service, token_of
 from waypoint.controller.root import MAX_LIFE, InvalidRequest, RootAuthority, utc_now
 
 log = logging.getLogger(__name__)
@@ -23,22 +25,14 @@ audit = logging.getLogger("waypoint.controller.audit")
 
 MAX_CALLS = 64
 MAX_REQUEST_BYTES = 256 << 10
-SERVER_LIFE = timedelta(hours=24)
-
-
-class Context(Protocol):
-    """What gRPC says about a call."""
-
-    def peer(self) -> str: ...
-
-    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None: ...
-
-    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
+READ_SECONDS = 10.0
 
 
 class SigningService:
     """Signs with `authority`, which may be replaced at any time. `hosts` are the DNS names by which callers know it.
     `life` is the longest that it signs for."""
+
+    max_calls, max_request_bytes = MAX_CALLS, MAX_REQUEST_BYTES
 
     def __init__(
         self,
@@ -54,34 +48,48 @@ class SigningService:
         self._hosts = hosts
         self._life = life
         self._clock = clock
-        self._server: grpc.aio.Server | None = None
-        self._own: _OwnCertificate | None = None
+        self._server: CallServer | None = None
+        self._active = 0
 
-    async def start(self, address: str) -> None:
-        """Listen at `address`, which is `host:port`. Raises RuntimeError if the port is taken."""
-        handler = grpc.unary_unary_rpc_method_handler(
-            self._create_certificate, IstioCertificateRequest.FromString, IstioCertificateResponse.SerializeToString
-        )
+    @property
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Its request is read as a stream: not before the caller is known, and not more than is allowed."""
         service, _, method = METHOD.removeprefix("/").partition("/")
-        options = (("grpc.max_receive_message_length", MAX_REQUEST_BYTES), ("grpc.so_reuseport", 0))
-        self._server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CALLS, options=options)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
-        credentials = grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration)
-        self.port = self._server.add_secure_port(address, credentials)
-        await self._server.start()
+        handler = grpc.stream_unary_rpc_method_handler(
+            self._answer, response_serializer=IstioCertificateResponse.SerializeToString
+        )
+        return grpc.method_handlers_generic_handler(service, {method: handler})
 
-    async def close(self, grace_seconds: float = 5.0) -> None:
-        """Finish active calls within the grace time."""
+    async def start(self, address: str, *others: Service) -> None:
+        """Listen at `address`, which is `host:port`, for `others` too. Raises RuntimeError if the port is taken."""
+        self._server = CallServer((self, *others), lambda: self.authority, self._hosts, self._clock)
+        self.port = await self._server.start(address)
+
+    def close(self) -> None:
+        """Calls are short; they may finish."""
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Finish active calls within the grace time, also those of the others."""
         if self._server is not None:
-            await self._server.stop(grace_seconds)
+            await self._server.close(grace_seconds)
 
-    async def _create_certificate(self, request: IstioCertificateRequest, context: Context) -> IstioCertificateResponse:
+    async def _answer(self, requests: AsyncIterator[bytes], context: Context) -> IstioCertificateResponse:
+        if self._active == MAX_CALLS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the authority is busy; try again")
+        self._active += 1
+        try:
+            return await self._create_certificate(requests, context)
+        finally:
+            self._active -= 1
+
+    async def _create_certificate(self, requests: AsyncIterator[bytes], context: Context) -> IstioCertificateResponse:
         caller: Caller | None = None
         authority = self.authority
-        wanted = request.validity_duration
-        life = min(self._life, timedelta(seconds=min(wanted, 10**9))) if wanted > 0 else self._life
         try:
-            caller = await self._callers.identify(_token(context))
+            caller = await self._callers.identify(token_of(context))
+            request = await _read(requests)
+            wanted = request.validity_duration
+            life = min(self._life, timedelta(seconds=min(wanted, 10**9))) if wanted > 0 else self._life
             identity = await self._callers.granted(caller, _wanted(request))
             signed = authority.sign(identity, request.csr.encode(), life, self._clock())
         except Denied as error:
@@ -105,29 +113,20 @@ class SigningService:
     def _audit(self, what: str, caller: Caller | None, context: Context, error: Exception) -> None:
         audit.warning("%s %s at %s: %s", what, caller or "an unknown caller", context.peer(), error)
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        """Return the server's own certificate, for each handshake. It is renewed at half of its life. gRPC calls this
-        from its own threads, and keeps the previous one if this raises an exception."""
-        now, authority, own = self._clock(), self.authority, self._own
-        if own is None or own.authority is not authority or now >= own.due:
-            life = min(SERVER_LIFE, authority.not_after - now)
-            pair = authority.serve(self._hosts, life, now)
-            own = _OwnCertificate(authority, now + life / 2, grpc.ssl_server_certificate_configuration([pair]))
-            self._own = own
-        return own.configuration
 
-
-class _OwnCertificate:
-    """`due` is when it is to be renewed."""
-
-    __slots__ = ("authority", "configuration", "due")
-
-    def __init__(
-        self, authority: RootAuthority, due: datetime, configuration: grpc.ServerCertificateConfiguration
-    ) -> None:
-        self.authority = authority
-        self.due = due
-        self.configuration = configuration
+async def _read(requests: AsyncIterator[bytes]) -> IstioCertificateRequest:
+    """Raises InvalidRequest."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            content = await anext(requests, b"")
+    except TimeoutError:
+        raise InvalidRequest(f"the request did not come within {READ_SECONDS:g} s") from None
+    if len(content) > MAX_REQUEST_BYTES:
+        raise InvalidRequest(f"the request has {len(content)} bytes, and {MAX_REQUEST_BYTES} are allowed")
+    try:
+        return IstioCertificateRequest.FromString(content)
+    except DecodeError:
+        raise InvalidRequest("its bytes are no IstioCertificateRequest") from None
 
 
 def _wanted(request: IstioCertificateRequest) -> str:
@@ -135,11 +134,3 @@ def _wanted(request: IstioCertificateRequest) -> str:
     if not isinstance(wanted, str):
         raise Denied("the wanted identity is malformed: it is no text")
     return wanted
-
-
-def _token(context: Context) -> str:
-    given = next((value for name, value in context.invocation_metadata() or () if name == "authorization"), "")
-    scheme, _, token = (given if isinstance(given, str) else "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Denied("the call has no bearer token")
-    return token

@@ -125,6 +125,7 @@ _OWNERS = {
     "l4/xds/feed.py": "the stream, whose end the watch notices",
     "l4/ztunnel/node.py": "connections",
     "waypoint/controller/app.py": "leading, whose end ends the program",
+    "waypoint/controller/discovery_service.py": "a task group",
     "waypoint/mesh/supervisor.py": "a task group",
     "waypoint/mesh/up.py": "a task group",
 }

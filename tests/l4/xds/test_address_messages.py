@@ -76,16 +76,3 @@ def test_a_service_comes_back() -> None:
     assert found.takes_unhealthy
     assert found.is_canonical
     assert key_of(it) == "default/s.default.svc.cluster.local"
-
-
-@pytest.mark.parametrize(
-    ("distribution", "scopes"),
-    [("PreferClose", 3), ("PreferSameZone", 3), ("PreferSameNode", 5), ("", 0), ("Nonsense", 0)],
-)
-def test_a_traffic_distribution_is_a_preference(distribution: str, scopes: int) -> None:
-    it = replace(service("s", ports={80: 80}), traffic_distribution=distribution)
-
-    found = convert(Address(service=service_message(it, (), "here", takes_unhealthy=False)).SerializeToString(), MESH)
-
-    assert isinstance(found, KnownService)
-    assert len(found.service.nearness.scopes) == scopes

@@ -76,7 +76,7 @@ async def world(folder: Path, root: RootAuthority | None = None, life: timedelta
         finally:
             for client in it.clients:
                 await client.close()
-            await service.close(0)
+            await service.stop(0)
 
 
 async def certificate(client: IstioCa, identity: Identity) -> Certificate:

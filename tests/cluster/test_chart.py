@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from l4.discovery.kubernetes import KINDS as KINDS_OF_ZTUNNELS
 from tests.cluster.mesh import CHART, helm
+from tests.deploy.test_rights import plural
 from tests.kit.policy_samples import KINDS, crd_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -48,6 +50,32 @@ def test_with_a_discovery_server_ztunnels_have_no_rights_at_the_api_server() -> 
     assert not {"--kubernetes", "--on-demand"} & set(arguments)
     assert not [it for it in made if it["metadata"]["name"] == "pywaypoint-ztunnel"]
     assert "--on-demand" in helm("template", "pywaypoint", str(CHART), value, "--set=ztunnel.discovery.onDemand=true")
+
+
+def test_the_controller_can_be_the_discovery_server() -> None:
+    made = [
+        it for it in yaml.safe_load_all(helm("template", "pywaypoint", str(CHART), "--set=discovery.serve=true")) if it
+    ]
+    workloads = {it["metadata"]["name"]: it for it in made if it["kind"] in ("DaemonSet", "Deployment")}
+    arguments = {name: set(it["spec"]["template"]["spec"]["containers"][0]["args"]) for name, it in workloads.items()}
+
+    assert "--discovery=pywaypoint-ca.$(POD_NAMESPACE).svc:15012" in arguments["ztunnel"]
+    assert "--serve-discovery" in arguments["pywaypoint-controller"]
+    assert not [it for it in made if it["metadata"]["name"] == "pywaypoint-ztunnel"]
+    (role,) = (it for it in made if (it["kind"], it["metadata"]["name"]) == ("ClusterRole", "pywaypoint-controller"))
+    read = {
+        (group, resource)
+        for rule in role["rules"]
+        if {"list", "watch"} <= set(rule["verbs"])
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert {(group, plural(kind)) for group, kind in KINDS_OF_ZTUNNELS if kind != "Endpoints"} <= read
+
+
+def test_discovery_is_served_only_where_the_controller_signs() -> None:
+    with pytest.raises(SystemExit, match="needs an empty ca"):
+        helm("template", "pywaypoint", str(CHART), "--set=discovery.serve=true", "--set=ca.address=istiod:15012")
 
 
 def crds_in(made: str) -> dict[str, Any]:

@@ -8,6 +8,18 @@ namespace, so that kustomize can choose another. */ -}}
 {{ .Values.ca.address | default "pywaypoint-ca.$(POD_NAMESPACE).svc:15012" }}
 {{- end }}
 
+{{- /* Where ztunnels know the mesh from; empty for the API server. */ -}}
+{{- define "pywaypoint.discovery" -}}
+{{- if and .Values.discovery.serve .Values.ca.address -}}
+{{- fail "discovery.serve needs an empty ca.address: the controller serves discovery where it signs" -}}
+{{- end -}}
+{{- if .Values.ztunnel.discovery.address -}}
+{{ .Values.ztunnel.discovery.address }}
+{{- else if .Values.discovery.serve -}}
+{{ include "pywaypoint.ca" . }}
+{{- end -}}
+{{- end }}
+
 {{- /* Labels of an object. Call it with (list $ COMPONENT). */ -}}
 {{- define "pywaypoint.labels" -}}
 {{- $ := index . 0 -}}

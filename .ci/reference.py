@@ -27,7 +27,8 @@ are bytes. Flags have variables, too: `--help` names them.
 METRICS = """# Metrics
 
 Both programs serve metrics on port 15020, in Prometheus' text format or in OpenMetrics. A label without a value is
-`unknown`. Prometheus' own metrics of a process (`process_…`) come with them.
+`unknown`; only `grpc_response_status` is empty without gRPC, as Istio's. Prometheus' own metrics of a process
+(`process_…`) come with them.
 
 `make docs` writes this page from the lists in `l4/telemetry/metrics.py`, `l4/ztunnel/metrics.py` and
 `waypoint/metrics.py`.

@@ -1,5 +1,6 @@
 """The chart, by the real Helm: what it refuses, and what it leaves behind."""
 
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,37 @@ def test_the_chart_holds_the_crds_whose_home_is_elsewhere(tmp_path: Path) -> Non
 
 def test_the_crds_can_be_left_out() -> None:
     assert crds_in(helm("template", "pywaypoint", str(CHART), "--set=crds.install=false")) == {}
+
+
+def monitoring(*values: str) -> dict[tuple[str, str], Any]:
+    """What the chart makes for Prometheus and Grafana, by kind and name."""
+    made = yaml.safe_load_all(helm("template", "pywaypoint", str(CHART), *(f"--set={it}" for it in values)))
+    kinds = ("PodMonitor", "PrometheusRule", "ConfigMap")
+    return {(it["kind"], it["metadata"]["name"]): it for it in made if it and it["kind"] in kinds}
+
+
+def test_monitors_rules_and_boards_are_those_of_the_files_with_the_labels_that_are_asked_for() -> None:
+    deploy = CHART.parent
+    made = monitoring(
+        *("podMonitor.create=true", "podMonitor.labels.release=one"),
+        *("prometheusRule.create=true", "prometheusRule.labels.release=two"),
+        "grafanaDashboards.create=true",
+    )
+
+    monitors = list(yaml.safe_load_all((deploy / "prometheus" / "monitors.yaml").read_text()))
+    for it in monitors:
+        of_chart = made.pop(("PodMonitor", it["metadata"]["name"]))
+        assert of_chart["spec"] == it["spec"]
+        assert of_chart["metadata"]["labels"]["release"] == "one"
+    rule = made.pop(("PrometheusRule", "pywaypoint"))
+    assert rule["spec"] == yaml.safe_load((deploy / "prometheus" / "alerts.yaml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "two"
+    for path in (deploy / "grafana").glob("*.json"):
+        board = made.pop(("ConfigMap", f"pywaypoint-board-{path.stem}"))
+        assert json.loads(board["data"][f"pywaypoint-{path.name}"]) == json.loads(path.read_text())
+        assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert made == {}
+
+
+def test_without_being_asked_the_chart_makes_nothing_for_prometheus_and_grafana() -> None:
+    assert monitoring() == {}

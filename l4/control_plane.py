@@ -13,6 +13,8 @@ AUDIENCE = "istio-ca"
 CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # else gRPC waits a minute for the answer, whatever the line above says
+    ("grpc.http2.max_pings_without_data", 0),  # else gRPC stops asking a stream that is idle for long
     ("grpc.enable_http_proxy", 0),  # a proxy for the Internet does not know the cluster
     ("grpc.use_local_subchannel_pool", 1),  # a new channel must not share a connection made with old roots
 )

@@ -27,6 +27,7 @@ from google.protobuf.message import DecodeError
 
 from l4._proto.xds_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from l4.control_plane import AUDIENCE, CHANNEL_OPTIONS, CannotCall, read_roots, read_token
+from l4.xds.metrics import BROKEN, ENDED, UNREACHED, Counts
 from l4.xds.resource import Receiver, Sent
 from l4.xds.server import DiscoveryServer
 
@@ -54,7 +55,11 @@ _OPTIONS = (
 
 
 class StreamLost(Exception):
-    """The message says what failed, and what to look at."""
+    """The message says what failed, and what to look at. `reason` is a value of the metric."""
+
+    def __init__(self, message: str, reason: str = BROKEN) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -94,6 +99,7 @@ class DeltaClient:
         self._writing = asyncio.Lock()
         self._answered = asyncio.Condition()
         self._confirmed = time.monotonic()
+        self.counts = Counts(tuple(types))
         self.failure = "the server has not been connected to yet"
 
     @property
@@ -119,8 +125,10 @@ class DeltaClient:
                 await self._connect()
             except StreamLost as error:
                 if self._call is None:
+                    self.counts.terminations[UNREACHED].add()
                     self._failed(str(error))
                 else:  # servers end streams from time to time; only a connection that cannot be made is a failure
+                    self.counts.terminations[error.reason].add()
                     self._call, self._confirmed = None, time.monotonic()
                     log.info("the stream to %s has ended and is opened again: %s", self._server.address, error)
             pause = _FIRST_PAUSE if time.monotonic() - begun > _PROVEN_SECONDS else min(2 * pause, _LONGEST_PAUSE)
@@ -218,7 +226,7 @@ class DeltaClient:
             async with asyncio.timeout(seconds):
                 read = await call.read()
             if read is grpc.aio.EOF:
-                raise StreamLost(f"{self._name} has ended the stream")
+                raise StreamLost(f"{self._name} has ended the stream", ENDED)
             return DeltaDiscoveryResponse.FromString(read)
         except TimeoutError:
             missing = ", ".join(url for url, its in self._types.items() if not its.is_known)
@@ -235,6 +243,8 @@ class DeltaClient:
         if its is None:
             log.warning("%s sent resources of the type %r, which nobody asked for", self._name, url)
         else:
+            self.counts.messages[url].add()
+            self.counts.bytes[url].add(sum(len(it.resource.value) for it in response.resources))
             changed = [Sent(it.name, it.version, it.resource.type_url, it.resource.value) for it in response.resources]
             refused = await its.receiver.take(changed, response.removed_resources)
             for sent in changed:

@@ -19,6 +19,7 @@ from l4.xds.addresses import Known
 from l4.xds.client import DeltaClient
 from l4.xds.discovered import Arrived
 from l4.xds.inbox import Inbox, Kind
+from l4.xds.metrics import Counts
 from l4.xds.resource import Receiver
 from l4.xds.server import DiscoveryServer
 
@@ -58,6 +59,10 @@ class DiscoveryFeed:
     @property
     def silent_seconds(self) -> float:
         return self._client.silent_seconds
+
+    @property
+    def counts(self) -> Counts:
+        return self._client.counts
 
     async def load(self) -> Arrived:
         """Return the first state, or an empty one if it does not come in time."""

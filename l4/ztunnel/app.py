@@ -83,6 +83,7 @@ class Ztunnel:
         self._registry = Holder(Registry())
         self._certificates = certificates
         self._metrics = ztunnel_metrics(version.installed())
+        knowing.show(self._metrics)
         self._access_log = open_access_log(options.access_log)
         self._metrics.show_dropped_lines("process", process_log.drops.by_reason)
         if self._access_log is not None:

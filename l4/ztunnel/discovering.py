@@ -6,6 +6,7 @@ from l4.config.holder import Holder
 from l4.config.source import in_a_thread
 from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
+from l4.telemetry.metrics import MeshMetrics
 from l4.xds.discovered import Arrived, DiscoveredMesh
 from l4.xds.feed import DiscoveryFeed
 from l4.ztunnel.knowing import Known, lack_of
@@ -34,6 +35,9 @@ class FromControlPlane:
 
     async def close(self) -> None:
         await self._feed.close()
+
+    def show(self, metrics: MeshMetrics) -> None:
+        self._feed.counts.show(metrics)
 
     def finder(self, registry: Holder[Registry]) -> OnDemand | None:
         return OnDemand(self._feed, registry, self._settings) if self._feed.is_on_demand else None

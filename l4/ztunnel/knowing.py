@@ -17,6 +17,7 @@ from l4.discovery.pipeline import Discovery
 from l4.discovery.policy_objects import FollowedPolicies
 from l4.discovery.registry import Registry
 from l4.discovery.workload_policies import WorkloadPolicies
+from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.node import Finder
 
 
@@ -52,6 +53,9 @@ class Knowing(Protocol):
 
     async def close(self) -> None: ...
 
+    def show(self, metrics: MeshMetrics) -> None:
+        """Export what it counts."""
+
     def finder(self, registry: Holder[Registry]) -> Finder | None:
         """Return what asks for addresses, if not all are known. `registry` is the one in force."""
 
@@ -79,6 +83,9 @@ class FromObjects:
 
     async def close(self) -> None:
         await self._source.close()
+
+    def show(self, metrics: MeshMetrics) -> None:
+        """It counts nothing of its own."""
 
     def finder(self, registry: Holder[Registry]) -> None:
         return None

@@ -4,6 +4,7 @@ from typing import Any
 
 from l4.telemetry.metrics import MeshMetrics, Metric, gauge
 from l4.telemetry.samples import Merging
+from l4.xds.metrics import METRICS as XDS
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
 
@@ -20,7 +21,7 @@ SOCKETS = gauge(
     ("reporter",),
     Merging.SUM,
 )
-METRICS: tuple[Metric[Any], ...] = (ACTIVE_PODS, PENDING_PODS, SOCKETS)
+METRICS: tuple[Metric[Any], ...] = (ACTIVE_PODS, PENDING_PODS, SOCKETS, *XDS)
 
 
 def ztunnel_metrics(tag: str) -> MeshMetrics:

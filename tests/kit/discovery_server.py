@@ -37,6 +37,8 @@ class Stream:
     wanted: set[str] = field(default_factory=set)
     """Addresses that the client asked for, if it is `is_on_demand`."""
     is_on_demand: bool = False
+    is_over: bool = False
+    """The stream ends in order with the next request."""
 
     def of(self, type_url: str) -> list[DeltaDiscoveryRequest]:
         return [it for it in self.requests if it.type_url == type_url]
@@ -80,8 +82,9 @@ class DiscoveryServer:
         )
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        pair = self.pki.leaf(ips=[self.ip])
+    async def serving(self, *also: str) -> AsyncIterator[None]:
+        """The certificate is for the server's own address, and for `also`."""
+        pair = self.pki.leaf(ips=[self.ip, *also])
         server = grpc.aio.server()
         handler = grpc.stream_stream_rpc_method_handler(self._serve, DeltaDiscoveryRequest.FromString)
         service, _, name = METHOD.removeprefix("/").partition("/")
@@ -134,6 +137,8 @@ class DiscoveryServer:
         if self.refuses is not None:
             await context.abort(self.refuses, "not today")
         async for request in requests:
+            if stream.is_over:
+                return
             is_first = not stream.of(request.type_url)
             stream.requests.append(request)
             if is_first and request.type_url not in self.held:

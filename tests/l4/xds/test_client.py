@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ import pytest
 
 from l4._proto.workload_pb2 import Workload
 from l4._proto.xds_pb2 import DeltaDiscoveryResponse
+from l4.telemetry.metrics import MeshMetrics
 from l4.xds.client import DeltaClient
+from l4.xds.metrics import METRICS
 from l4.xds.resource import Sent
 from tests.kit.aio import run
+from tests.kit.black_hole import black_hole
 from tests.kit.discovery_server import ADDRESS, AUTHORIZATION, DiscoveryServer
+from tests.kit.mesh import address
 
 
 @dataclass
@@ -314,6 +318,102 @@ def test_a_server_whose_certificate_leads_to_no_root_is_not_spoken_to(tmp_path: 
             assert server.streams == []
 
     run(scenario())
+
+
+def counted(it: World) -> dict[str, int]:
+    return {reason: value.value for reason, value in it.client.counts.terminations.items() if value.value}
+
+
+def test_responses_and_the_ends_of_streams_are_counted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = DiscoveryServer(tmp_path)
+        async with following(tmp_path, server) as it:
+            await it.until(lambda: counted(it).get("ConnectionError"))
+            async with server.serving():
+                await server.put(*pods("a"))
+                await it.acknowledged(1)
+                await it.acknowledged(1, AUTHORIZATION)
+                metrics = MeshMetrics("ztunnel", "", METRICS)
+                it.client.counts.show(metrics)
+                text = metrics.render("")[0].decode()
+                assert f'istio_xds_message_total{{url="{ADDRESS}"}} 1' in text
+                assert f'istio_xds_message_bytes_total{{url="{ADDRESS}"}} {len(it.addresses.sent["a"])}' in text
+                server.stream.is_over = True
+                await server.put(*pods("b"))
+                await it.until(lambda: counted(it).get("Complete") == 1)
+                await it.until(lambda: len(server.streams) > 1 and server.stream.of(ADDRESS))
+                await server.send(b"\xff")
+                await it.until(lambda: counted(it).get("Error") == 1)
+
+    run(scenario())
+
+
+def test_a_server_that_drops_connections_is_a_failure_in_time(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = DiscoveryServer(tmp_path)
+        with black_hole(server.ip, 15012):
+            async with following(tmp_path, server, connect_seconds=0.5) as it:
+                await it.until(lambda: "accepted no request within 0.5 s" in it.client.failure)
+
+    run(scenario())
+
+
+def test_a_server_that_accepts_connections_and_says_nothing_is_a_failure_in_time(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = DiscoveryServer(tmp_path)
+
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async with (
+            await asyncio.start_server(say_nothing, server.ip, 15012),
+            following(tmp_path, server, connect_seconds=0.5) as it,
+        ):
+            await it.until(lambda: "accepted no request within 0.5 s" in it.client.failure)
+
+    run(scenario())
+
+
+@asynccontextmanager
+async def relay(of: DiscoveryServer, ip: str, is_frozen: asyncio.Event) -> AsyncIterator[None]:
+    """Pass bytes on between clients of `ip` and the server, until it is frozen: connections then stay open, silent."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not is_frozen.is_set():
+                writer.write(data)
+        writer.close()
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(of.ip, 15012)
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer), return_exceptions=True)
+
+    async with await asyncio.start_server(accepted, ip, 15012):
+        yield
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120)
+def test_a_server_that_goes_silent_is_lost_after_forty_seconds(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server, is_frozen = DiscoveryServer(tmp_path), asyncio.Event()
+        through = replace(server.server(), address=f"{address()}:15012")
+        it = DeltaClient(through, {ADDRESS: Taken(), AUTHORIZATION: Taken()})
+        async with server.serving(through.address.partition(":")[0]), relay(server, through.address[:-6], is_frozen):
+            following = asyncio.get_running_loop().create_task(it.run())
+            async with asyncio.timeout(60):
+                while not it.is_complete:  # noqa: ASYNC110 - the client tells nobody
+                    await asyncio.sleep(0.01)
+                is_frozen.set()
+                begun = asyncio.get_running_loop().time()
+                while not it.silent_seconds:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+                assert asyncio.get_running_loop().time() - begun < 45
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    run(scenario(), 100)
 
 
 # -- on demand ---------------------------------------------------------------------------------------------------------

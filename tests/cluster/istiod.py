@@ -100,6 +100,6 @@ class Istiod:
 
 def crds(*names: str) -> list[dict[str, object]]:
     """The CRDs of Istio with these names, from the module that istiod is built of."""
-    folder = tools.module_folder("istiod", "istio.io/istio")
+    folder = tools.module_folder("istio", "istio.io/istio")
     text = (folder / "manifests" / "charts" / "base" / "files" / "crd-all.gen.yaml").read_text()
     return [it for it in yaml.safe_load_all(text) if it and it["metadata"]["name"] in names]

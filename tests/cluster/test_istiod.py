@@ -151,7 +151,7 @@ POLICIES: dict[str, list[dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def istiod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Istiod]:
-    tools.install("istiod")
+    tools.install("istio")
     present = kubectl("get", "crd", "-o", "name").split()
     missing = [it for it in NEEDED if f"customresourcedefinition.apiextensions.k8s.io/{it}" not in present]
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}
@@ -436,16 +436,27 @@ def dumped(admin: str) -> dict[str, Any]:
     return its | {it["uid"]: it for it in found["workloads"] if it["namespace"] == NAME}
 
 
-def test_the_program_outside_of_the_cluster_knows_the_same_either_way(istiod: Istiod, tmp_path: Path) -> None:
-    discovery = (
+def discovery(istiod: Istiod) -> tuple[str, ...]:
+    return (
         f"--discovery={istiod.address}",
         f"--discovery-root={istiod.root}",
         f"--discovery-token={istiod.token}",
     )
+
+
+def test_the_program_outside_of_the_cluster_knows_the_same_either_way(istiod: Istiod, tmp_path: Path) -> None:
     with (
-        ztunnel(tmp_path, 25100, *discovery) as by_discovery,
+        ztunnel(tmp_path, 25100, *discovery(istiod)) as by_discovery,
         ztunnel(tmp_path, 25110, f"--kubeconfig={KUBECONFIG}") as by_api_server,
     ):
         settles(lambda: differences(dumped(by_discovery), dumped(by_api_server)), {})
 
         assert len(dumped(by_discovery)) >= 11
+
+
+def test_istioctl_lists_the_program_among_those_of_istiod(istiod: Istiod, tmp_path: Path) -> None:
+    with ztunnel(tmp_path, 25120, *discovery(istiod)):
+        command = [str(tools.BIN / "istioctl"), f"--kubeconfig={KUBECONFIG}", f"--istioNamespace={NAME}"]
+        said = tools.run([*command, "proxy-status", "--insecure", f"--xds-address={istiod.address}"])
+
+    assert f"ztunnel.{NAME}" in said

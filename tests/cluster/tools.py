@@ -82,7 +82,7 @@ GROUPS = (
     Group("echo", into=ECHO),
     Group("helm"),
     Group("metrics_server", is_always_needed=False),
-    Group("istiod", is_always_needed=False),
+    Group("istio", is_always_needed=False),
 )
 
 

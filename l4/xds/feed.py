@@ -47,6 +47,8 @@ class DiscoveryFeed:
         self._begun, self._done = 0, 0
         """Numbers of the newest answer that `watch` has passed on, and of the newest that was taken."""
         self._waiting = 0
+        self._found: set[str] = set()
+        """Names that were asked for, and whose answers are in force; changes of them come by themselves."""
         self._applied = asyncio.Condition()
         self._following: asyncio.Task[None] | None = None
         self._doubts: tuple[Doubt, ...] = ()
@@ -88,6 +90,8 @@ class DiscoveryFeed:
 
     async def find(self, name: str, seconds: float) -> bool:
         """Ask for an address, and wait until it is known, or known not to exist. Returns False if that takes longer."""
+        if name in self._found:
+            return True
         self._waiting += 1
         try:
             async with asyncio.timeout(seconds):
@@ -100,10 +104,12 @@ class DiscoveryFeed:
             return False
         finally:
             self._waiting -= 1
+        self._found.add(name)
         return True
 
     async def forget(self, name: str) -> None:
         """End the subscription to an address that does not exist."""
+        self._found.discard(name)
         await self._client.unwant(addresses.TYPE, name)
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo boards docs kustomize observability-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn
+.PHONY: bookinfo boards docs kustomize observability-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn discovery
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -104,6 +104,9 @@ swaps: .venv/ready  ## What a large configuration costs, and what a client feels
 
 churn: .venv/ready  ## What endpoints that come and go cost a large configuration; two and a half minutes.
 	$(BIN)/python -m bench.churn
+
+discovery: .venv/ready  ## What discovery costs the controller, and how long a change takes to reach 20 ztunnels; a minute and a half.
+	$(BIN)/python -m bench.discovery
 
 soak: .venv/ready  ## What takes longer: memory, rotations of certificates, and rollouts and deaths of replicas under load (SOAK_RATE).
 	$(BIN)/python -m pytest -m soak

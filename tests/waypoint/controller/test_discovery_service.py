@@ -262,6 +262,34 @@ def test_on_demand(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_our_client_learns_on_demand_what_it_asks_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            it.put(SERVICE, A, B, DENY)
+            feed = DiscoveryFeed(it.server(), MESH, is_on_demand=True)
+            mesh = DiscoveredMesh(MESH, lambda workload: True)
+            state = mesh.take(await feed.load())
+            assert (state.registry.workloads, len(state.policies.policies)) == ({}, 1)
+
+            async def take(arrived: Any) -> None:
+                nonlocal state
+                state = mesh.take(arrived)
+
+            watching = asyncio.create_task(feed.watch(take))
+            async with asyncio.timeout(20):
+                assert await feed.find("/10.1.0.1", 10)
+                assert_same(it.served, state, MESH)
+                assert await feed.find("/10.9.9.9", 10)
+                it.put(SERVICE, A, DENY)
+                await it.until(lambda: UID.format("b") not in state.registry.workloads)
+            assert_same(it.served, state, MESH)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await feed.close()
+
+    run(scenario())
+
+
 def test_what_is_refused_is_logged_and_not_sent_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as it:

@@ -40,8 +40,8 @@ NOT_OURS = {
     "CPU Usage": "the kubelet's metric, of a container called istio-proxy",
     "Memory Usage": "the kubelet's metric, of a container called istio-proxy",
     "DNS Request": "ztunnels here resolve no names for pods",
-    "XDS Connections": "only with an istiod",
-    "XDS Pushes": "only with an istiod",
+    "XDS Connections": "only with a discovery server",
+    "XDS Pushes": "only with a discovery server",
 }
 KIALI = (
     "source_cluster, source_workload_namespace, source_workload, source_canonical_service, source_canonical_revision, "

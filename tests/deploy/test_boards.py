@@ -41,7 +41,7 @@ def alerts() -> list[dict[str, Any]]:
 
 def metrics_of(query: str) -> set[str]:
     selectors = re.sub(r"\b(by|on|group_left) \([^)]*\)|\{[^}]*\}", "", re.sub(r'"[^"]*"', "", query))
-    return set(re.findall(r"\b(?:istio|pywaypoint|process|kube|container)_\w+|\bup\b", selectors))
+    return set(re.findall(r"\b(?:istio|pywaypoint|workload_manager|process|kube|container)_\w+|\bup\b", selectors))
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -235,7 +235,7 @@ def test_istios_dashboard_of_the_mesh_shows_the_rates_of_the_load(judge: Prometh
 
 # -- our boards and alerts ---------------------------------------------------------------------------------------------
 
-AT_REST = {"Failures of background loops", "Age of the configuration"}
+AT_REST = {"Failures of background loops", "Age of the configuration", "Pods"}
 """What is 0 in a mesh that works, and cannot be provoked from outside."""
 VARIABLES = {
     "$__rate_interval": "20s",

@@ -18,6 +18,7 @@ from l4._proto.xds_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Nod
 from l4.config import manifest
 from l4.config.source import Documents
 from l4.discovery.mesh import Mesh
+from l4.identity.istio_ca import METHOD as SIGN
 from l4.identity.istio_ca import IstioCa
 from l4.xds import addresses, authorizations
 from l4.xds.client import METHOD
@@ -29,7 +30,7 @@ from tests.kit.aio import run
 from tests.kit.served import Served, assert_same
 from tests.waypoint.controller.accounts import AccountsServer, accounts_server
 from tests.waypoint.controller.test_signing_service import NODE_ACCOUNTS, authority, certificate
-from waypoint.controller import discovery_service, discovery_stream
+from waypoint.controller import discovery_service, discovery_stream, signing_service
 from waypoint.controller.callers import Callers
 from waypoint.controller.discovery_service import DiscoveryService
 from waypoint.controller.signing_service import SigningService
@@ -493,3 +494,54 @@ def test_a_type_that_is_not_served_is_told(tmp_path: Path, caplog: pytest.LogCap
             assert any("asks for the type 'type.googleapis.com/other'" in it.getMessage() for it in caplog.records)
 
     run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("token", "content", "code"),
+    [
+        (True, bytes(300 << 10), grpc.StatusCode.INVALID_ARGUMENT),
+        (True, b"\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        (False, bytes(300 << 10), grpc.StatusCode.UNAUTHENTICATED),
+    ],
+)
+def test_the_authority_takes_no_longer_requests_beside_discovery(
+    tmp_path: Path, token: bool, content: bytes, code: grpc.StatusCode
+) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            assert await refusal(it, it.token if token else "unknown", content) is code
+
+    run(scenario())
+
+
+def test_the_authority_signs_only_so_many_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing_service, "MAX_CALLS", 0)
+
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            assert await refusal(it, it.token, b"") is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    run(scenario())
+
+
+def test_a_request_for_a_certificate_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing_service, "READ_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            credentials = grpc.ssl_channel_credentials(it.roots.read_bytes())
+            async with grpc.aio.secure_channel(f"localhost:{it.signing.port}", credentials) as channel:
+                call = channel.stream_unary(SIGN)(metadata=(("authorization", f"Bearer {it.token}"),))
+                async with asyncio.timeout(20):
+                    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    run(scenario())
+
+
+async def refusal(it: World, token: str, content: bytes) -> grpc.StatusCode:
+    """The answer of the authority to some bytes."""
+    credentials = grpc.ssl_channel_credentials(it.roots.read_bytes())
+    async with grpc.aio.secure_channel(f"localhost:{it.signing.port}", credentials) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await channel.unary_unary(SIGN)(content, metadata=(("authorization", f"Bearer {token}"),))
+        return raised.value.code()

@@ -79,7 +79,8 @@ class Ztunnel:
         self._loop = asyncio.get_running_loop()
         self._stopping = signals.Stopping()
         self._knowing = knowing
-        self._is_applied = False
+        self._applied = 0
+        """The number of the configuration that is live."""
         self._registry = Holder(Registry())
         self._certificates = certificates
         self._metrics = ztunnel_metrics(version.installed())
@@ -164,7 +165,7 @@ class Ztunnel:
             self._operators.readiness.concern("certificates", self._certificates.concern)
 
     def _apply(self, known: Known) -> None:
-        update, self._is_applied = known.update if self._is_applied else None, False
+        update = known.update if known.number == self._applied + 1 else None
         self._registry.swap(known.registry)
         if update is None or known.policies is not self._node.policies.current:
             self._node.policies.swap(known.policies)
@@ -173,7 +174,7 @@ class Ztunnel:
         else:
             self._pods.follow(update)
         self._report.tell(known.understood, known.problems, known.lack)
-        self._is_applied = True
+        self._applied = known.number
 
     async def _dump(self) -> Mapping[str, object]:
         return await asyncio.to_thread(dump, state_of(self._node, self._pods))

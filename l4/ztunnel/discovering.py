@@ -19,6 +19,7 @@ class FromControlPlane:
     def __init__(self, feed: DiscoveryFeed, mesh: Mesh, node: str) -> None:
         self._feed = feed
         self._node = node
+        self._number = 0
         self._settings = mesh
         self._mesh = DiscoveredMesh(mesh, lambda it: it.node == node)
         self.server = feed.name
@@ -43,9 +44,10 @@ class FromControlPlane:
         return OnDemand(self._feed, registry, self._settings) if self._feed.is_on_demand else None
 
     def _prepare(self, arrived: Arrived) -> Known:
+        self._number += 1
         state = self._mesh.take(arrived)
         lack = ""
         if not self._feed.is_on_demand:
             sent = state.registry.workloads
             lack = lack_of(self._node, state.registry, ()) if sent else f"{self.server} has sent no workload"
-        return Known(state.registry, state.update, state.policies, state, state.problems, lack)
+        return Known(self._number, state.registry, state.update, state.policies, state, state.problems, lack)

@@ -25,10 +25,11 @@ from l4.ztunnel.node import Finder
 class Known:
     """A configuration that is about to go live, and its messages.
 
-    `update` is the difference to the one before; None if everything may differ. `lack` says why there is nothing to
-    serve, or is empty.
+    `update` is the difference to the one with the `number` before; None if everything may differ. `lack` says why there
+    is nothing to serve, or is empty.
     """
 
+    number: int
     registry: Registry
     update: Update | None
     policies: WorkloadPolicies
@@ -68,6 +69,7 @@ class FromObjects:
     def __init__(self, source: Source, mesh: Mesh, node: str) -> None:
         self._source = source
         self._node = node
+        self._number = 0
         self._discovery = Discovery(kubernetes.KINDS, mesh)
         self._policies = FollowedPolicies(mesh.trust_domains, lambda it: it.node == node)
 
@@ -91,12 +93,13 @@ class FromObjects:
         return None
 
     def _prepare(self, answer: Answer) -> Known:
+        self._number += 1
         known = self._discovery.take(answer)
         policies = self._policies.take(known)
         problems = known.taken.problems | {*known.registry.problems, *self._policies.problems}
         nodes = {it.key.name for it in known.taken.resources.of(NodeObject)}
         lack = lack_of(self._node, known.registry, nodes) if known.taken.documents else self._source.lack
-        return Known(known.registry, known.update, policies, known.taken, problems, lack)
+        return Known(self._number, known.registry, known.update, policies, known.taken, problems, lack)
 
 
 def lack_of(name: str, registry: Registry, nodes: Collection[str]) -> str:

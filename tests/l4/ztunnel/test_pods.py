@@ -19,6 +19,7 @@ from l4.config.settings import Settings
 from l4.config.source import Documents
 from l4.discovery.capture import NO_CAPTURE, Capture, View
 from l4.discovery.index import Update
+from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Moved, Registry
 from l4.discovery.workload import GatewayAddress
 from l4.hbone.connect import Authority, ConnectRequest
@@ -33,6 +34,7 @@ from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.ztunnel.app import RunOptions, Ztunnel
 from l4.ztunnel.capture import OwnAddresses
+from l4.ztunnel.knowing import FromObjects
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -579,12 +581,13 @@ def test_a_change_that_could_not_be_applied_is_applied_with_the_next_one(tmp_pat
                 (tmp_path,), NODE, CertificateFolder(tmp_path, it.pki.bundle_path), *ports, "", HBONE_PORT
             )
             with ProcessLog() as log:
-                program = Ztunnel(options, Settings(), log, it.store, FolderSource([]))
+                knowing = FromObjects(FolderSource([]), Mesh(), NODE)
+                program = Ztunnel(options, Settings(), log, it.store, knowing)
             server = it.server.addresses[0]
-            program._apply(program._prepare(Documents()))
+            program._apply(knowing._prepare(Documents()))
 
-            program._prepare(_pods(server))  # and nothing makes it live
-            program._apply(program._prepare(_pods(server, it.address(9))))
+            knowing._prepare(_pods(server))  # and nothing makes it live
+            program._apply(knowing._prepare(_pods(server, it.address(9))))
 
             assert [proxy.pod.addresses for proxy in program._pods.proxies.values()] == [(server,)]
             await program._pods.drain(0)

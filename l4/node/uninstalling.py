@@ -4,8 +4,8 @@ When an agent ends, its pods stay redirected: another agent takes over, after a 
 uninstall none does, and the pods must get plain networking back. Only the API server's own word counts. While the
 DaemonSet cannot be looked at, it is taken to exist.
 
-A watch tells it, because one that stands outlives the agent's rights, which are deleted with the DaemonSet. A request
-at SIGTERM would be refused.
+A watch tells it, because one that stands outlives the agent's rights, if they are deleted with the DaemonSet: a request
+at SIGTERM would be refused. So are the requests that take the annotations away; the chart keeps the rights for them.
 """
 
 import asyncio

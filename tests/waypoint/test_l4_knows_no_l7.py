@@ -40,6 +40,7 @@ EXCEPTIONS = {
     ("config/kinds.py", "RequestAuthentication"): "keeps somebody out, so that a misspelled one must be noticed",
     ("config/folder.py", "ConfigMap"): "how a folder is mounted",
     ("configuration.py", "ConfigMap"): "which one of them a waypoint's kinds are about",
+    ("control_plane.py", "grpc"): "how an authority and a discovery server are asked",
     ("discovery/endpoints.py", "mirror"): "Kubernetes copies Endpoints into EndpointSlices",
     ("discovery/kubernetes.py", "ConfigMap"): "a kind of Kubernetes' core group, of which L4 knows all kinds",
     ("discovery/objects.py", "mirrors"): "Kubernetes copies Endpoints into EndpointSlices",
@@ -56,6 +57,9 @@ EXCEPTIONS = {
     ("net/tasks.py", "retry"): "a background loop that failed is started again",
     ("program.py", "grpc"): "the authority's client must not write to standard error",
     ("telemetry/process_log.py", "rate-limit"): "of lines of the log",
+    ("xds/address_messages.py", "grpc"): "a port's protocol, as its Service declares it",
+    ("xds/client.py", "grpc"): "how a discovery server is asked",
+    ("xds/wire_values.py", "grpc"): "a port's protocol, as its Service declares it",
     ("ztunnel/app.py", "grpc"): "how an authority is asked for certificates",
     ("ztunnel/app.py", "retry"): "a pod's listener that could not be opened is tried again",
     ("ztunnel/pods.py", "retry"): "a pod's listener that could not be opened is tried again",
@@ -80,6 +84,17 @@ ONLY_FOR_WAYPOINTS = {
     "l4.net.deadlines": "many timers at the price of one",
     "l4.net.pressure": "how much memory is left",
     "l4.net.proxy_protocol": "who a connection is from, told by a proxy before it",
+    **dict.fromkeys(
+        (
+            "l4.xds.address_messages",
+            "l4.xds.applying_policies",
+            "l4.xds.authorization_messages",
+            "l4.xds.description",
+            "l4.xds.offer",
+            "l4.xds.subscription",
+        ),
+        "what a discovery server tells ztunnels, which the controller is",
+    ),
 }
 
 

@@ -5,7 +5,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any
 import yaml
 
 START_SECONDS = 30.0
-_ADDRESS = "127.0.0.1:19190"
+_PORT = 19190
+
+METRICS_PATH = "/stats/prometheus"
 
 Labels = dict[str, str]
 
@@ -39,24 +41,33 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, targets: Mapping[str, Labels], rules: Path) -> Iterator[Prometheus]:
-    """Yield a Prometheus that scrapes /stats/prometheus of the targets, which have these labels."""
+def prometheus(
+    folder: Path,
+    jobs: Iterable[Mapping[str, Any]],
+    *rules: Path,
+    ip: str = "127.0.0.1",
+    wrapped: Callable[..., list[str]] = lambda *command: list(command),
+) -> Iterator[Prometheus]:
+    """Yield a Prometheus with these scrape configs and rule files. Its own files are in the folder.
+
+    It serves `ip`; `wrapped` returns the command that runs it elsewhere, such as in another network namespace.
+    """
+    address = f"{ip}:{_PORT}"
     config = folder / "prometheus.yaml"
-    groups = [{"targets": [address], "labels": labels} for address, labels in targets.items()]
-    scraped = {"job_name": "mesh", "metrics_path": "/stats/prometheus", "static_configs": groups}
     settings = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config.write_text(yaml.safe_dump({"global": settings, "rule_files": [str(rules)], "scrape_configs": [scraped]}))
-    command = [
+    content = {"global": settings, "rule_files": [str(it) for it in rules], "scrape_configs": list(jobs)}
+    config.write_text(yaml.safe_dump(content))
+    command = wrapped(
         "prometheus",
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={_ADDRESS}",
-    ]
+        f"--web.listen-address={address}",
+    )
     log = folder / "prometheus.log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             _await_ready(process, log)
-            yield Prometheus(f"http://{_ADDRESS}")
+            yield Prometheus(f"http://{address}")
         finally:
             process.terminate()
 

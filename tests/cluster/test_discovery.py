@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from google.protobuf.struct_pb2 import Struct
 
 from l4._proto.xds_pb2 import Node
@@ -21,14 +22,35 @@ from l4.xds.feed import DiscoveryFeed
 from l4.xds.server import DiscoveryServer
 from tests.cluster.bare import BareServer, bare_server
 from tests.cluster.controllers import until
+from tests.cluster.istiod import crds
+from tests.cluster.mesh import CHART, helm
 from tests.cluster.programs import Program, commands, free_port, running
 from tests.kit.aio import run
 from tests.kit.served import Served, assert_same
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-NAME = "mesh"
+NAME, ROLE = "mesh", "pywaypoint-waypoint"
 MESH = Mesh()
+ISTIO = (
+    "authorizationpolicies.security.istio.io",
+    "peerauthentications.security.istio.io",
+    "serviceentries.networking.istio.io",
+    "workloadentries.networking.istio.io",
+)
+
+
+def rights() -> Iterator[dict[str, Any]]:
+    """What the chart lets a controller do that serves discovery."""
+    made = [it for it in yaml.safe_load_all(helm("template", "mesh", str(CHART), "--set=discovery.serve=true")) if it]
+    for it in made:
+        if it["kind"] in ("ClusterRole", "Role") and it["metadata"]["name"] == "pywaypoint-controller":
+            yield from it["rules"]
+
+
+def policy(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    about = {"name": "app", "namespace": NAME}
+    return {"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": about, "spec": spec}
 
 
 class World:
@@ -83,10 +105,13 @@ def world(folder: Path) -> Iterator[World]:
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "ztunnel", "namespace": NAME}},
             {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}},
         )
+        api.apply(*crds(*ISTIO))
+        api.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         port = free_port()
-        more = [f"--ca-address=localhost:{port}", f"--sign=127.0.0.1:{port}", "--serve-discovery"]
-        command = [it for it in commands(NAME, folder)["controller"] if "--ca-address" not in it]
-        program = stack.enter_context(running([*command, *more], folder / "controller.log", api.kubeconfig))
+        more = [f"--ca-address=localhost:{port}", f"--sign=127.0.0.1:{port}", "--serve-discovery", f"--role={ROLE}"]
+        command = [it for it in commands(NAME, folder)["controller"] if not it.startswith(("--ca-address", "--role"))]
+        account = api.account(NAME, list(rights()))
+        program = stack.enter_context(running([*command, *more], folder / "controller.log", account))
         program.becomes_ready()
         it = World(api, folder, port, program)
         it.credentials()
@@ -121,6 +146,15 @@ def test_both_ways_agree_and_a_ztunnel_becomes_ready(tmp_path: Path, monkeypatch
 
         it.api.kubectl("delete", "pod", "app-1", "-n", NAME, "--force", "--grace-period=0")
         until(lambda: len(it.same().registry.workloads) == 2)
+
+        selected = {"selector": {"matchLabels": {"app": "app"}}}
+        it.api.apply(
+            policy("AuthorizationPolicy", {**selected, "rules": [{"from": [{"source": {"namespaces": ["admin"]}}]}]}),
+            policy("PeerAuthentication", {"mtls": {"mode": "STRICT"}}),
+        )
+        until(lambda: len(it.same().policies.policies) == 2)
+        (workload, _) = it.same().registry.workloads.values()
+        assert workload.authorization_policies == ("istio-system/istio_converted_static_strict", f"{NAME}/app")
 
         ztunnel = [part for part in commands(NAME, tmp_path)["ztunnel"] if "--kube" not in part]
         where = [f"--discovery=localhost:{it.port}", f"--discovery-root={it.roots}", f"--discovery-token={it.token}"]

@@ -15,7 +15,7 @@ import uvloop
 from l4.admin import PortUnavailable
 from l4.config.settings import InvalidSetting
 from l4.identity.certificate import InvalidCertificate
-from l4.net import descriptors
+from l4.net import descriptors, memory
 from l4.net.listener import CannotListen
 from l4.telemetry.access_log import CannotOpenLog
 from l4.telemetry.process_log import ProcessLog
@@ -36,6 +36,7 @@ def run(name: str, main: Callable[[ProcessLog], Coroutine[Any, Any, None]], *can
         logging.getLogger("hpack").setLevel(logging.WARNING)
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error, which may block
         descriptors.raise_limit()
+        memory.keep_for_buffers()
         try:
             uvloop.run(main(process_log))
         except reasons as error:

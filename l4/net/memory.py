@@ -1,6 +1,6 @@
-"""Return unused memory to the operating system.
+"""Memory that is kept for the next buffer, and unused memory that is returned to the operating system.
 
-glibc does this only for the end of its heap. After a burst of connections most free memory lies between used blocks: 45
+glibc returns only the end of its heap. After a burst of connections most free memory lies between used blocks: 45
 of 56 MiB after two hundred hostile clients had come and gone, in a process of 61 MiB. A call costs 0.05 ms if there is
 nothing to return, and 1 ms for that much. With other allocators this does nothing.
 """
@@ -9,7 +9,22 @@ import asyncio
 import ctypes
 
 _SECONDS = 10.0
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
+_LIBC = ctypes.CDLL(None)
+_TRIM = getattr(_LIBC, "malloc_trim", None)
+_MALLOPT = getattr(_LIBC, "mallopt", None)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 8 << 20
+_MAPPED_BYTES = 4 << 20
+
+
+def keep_for_buffers() -> None:
+    """Let the heap hold the buffers of bulk transfers, a few hundred KiB each, and keep its end for the next one.
+
+    By default glibc takes and returns the memory of each such buffer, and every page of it costs a page fault.
+    """
+    if _MALLOPT is not None:
+        _MALLOPT(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        _MALLOPT(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 async def give_back_unused() -> None:

@@ -8,6 +8,7 @@ from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.net.copy import Copy
 from l4.net.deadlines import Deadlines
+from l4.telemetry.tally import Tally
 from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
 from waypoint.authentication.tokens import Tokens
@@ -44,8 +45,8 @@ class DataPath:
     filters: LiveFilters
     exchanges: int = 0
     recorder: Recorder | None = None
-    opaque: "dict[Copy, tuple[Connection, str]]" = field(default_factory=dict)
-    """Active opaque connections, with the server name that the client requested."""
+    opaque: "dict[Copy, Opaque]" = field(default_factory=dict)
+    """Active opaque connections."""
     max_exchanges: int = field(init=False)
     upstream: UpstreamSettings = field(init=False)
     deadlines: Deadlines = field(init=False)
@@ -75,3 +76,18 @@ class Connection:
             self._snapshot = snapshot
             self._labels = self.path.telemetry.sources.find(self.peer, snapshot.registry, self._baggage)
         return self._labels
+
+
+@dataclass(slots=True)
+class Opaque:
+    """An open connection of other bytes than HTTP. `server_name` is what the client asked for in TLS."""
+
+    connection: Connection
+    server_name: str
+    received: Tally
+    sent: Tally
+
+    def report(self, copy: Copy) -> None:
+        """Count the bytes that have passed since the last time."""
+        self.received.reach(copy.received)
+        self.sent.reach(copy.sent)

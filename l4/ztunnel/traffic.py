@@ -16,6 +16,7 @@ from l4.identity.source import NoCertificate
 from l4.net.copy import Copy, SideLost
 from l4.telemetry.access_log import AccessLog, StartTime
 from l4.telemetry.metrics import MeshMetrics, Value, mesh_values
+from l4.telemetry.tally import Tally
 from policies.access import Access
 from policies.attributes import Identity
 from policies.authorization import Verdict
@@ -204,13 +205,13 @@ class _Connection:
         self.access = access
         self.copy = Copy(self._done)
         self.started = time.perf_counter()
-        self._received = _Tally(received)
-        self._sent = _Tally(sent)
+        self._received = Tally(received)
+        self._sent = Tally(sent)
         self._on_closed = on_closed
 
     def move(self, flow: Flow, received: Value, sent: Value) -> None:
         self.flow = flow
-        self._received, self._sent = _Tally(received), _Tally(sent)
+        self._received, self._sent = Tally(received), Tally(sent)
 
     def report(self) -> None:
         self._received.reach(self.copy.received)
@@ -218,20 +219,6 @@ class _Connection:
 
     def _done(self, error: Exception | None) -> None:
         self._on_closed(self, error)
-
-
-class _Tally:
-    """Adds the growth of one connection's total to a shared counter."""
-
-    __slots__ = ("_counter", "_told")
-
-    def __init__(self, counter: Value) -> None:
-        self._counter = counter
-        self._told = 0
-
-    def reach(self, total: int) -> None:
-        self._counter.add(total - self._told)
-        self._told = total
 
 
 class NotDrained(ConnectionAbortedError):

@@ -8,13 +8,14 @@ from typing import Protocol
 from l4.hbone.errors import TunnelReset
 from l4.net.client_hello import ClientHello
 from l4.net.copy import Copy
+from l4.telemetry.tally import Tally
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.hash_key import KeyKind
 from policies.outcome import Ending, Outcome
 from policies.retry import DEFAULT_RETRIES
 from waypoint.admission.decide import decide_opaque, denial_of_bytes
 from waypoint.config.snapshot import UNKNOWN_SERVICE
-from waypoint.data_path import Connection, DataPath
+from waypoint.data_path import Connection, DataPath, Opaque
 from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
 from waypoint.telemetry.exchanges import ExchangeRecord, TcpSeries
 from waypoint.upstream.cluster import Cluster
@@ -23,6 +24,8 @@ from waypoint.upstream.events import ClusterEvent
 from waypoint.upstream.settings import DnsSettings
 
 _REACHED = Outcome(Ending.RESPONSE, 200)
+REPORT_SECONDS = 5.0
+"""Istio's interval (`tcpReportingDuration`)."""
 _MAX_REPLACED = 3
 """Unused tunnels of one connection that may be lost."""
 
@@ -84,13 +87,13 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         series.closed.add(1)
         series = path.telemetry.tcp_series(source, held.endpoint, cluster.config.service)
         series.opened.add(1)
+        carried.received.counter, carried.sent.counter = series.received, series.sent
 
     def done(error: Exception | None) -> None:
         del path.opaque[copy]
         let_go()
         series.closed.add(1)
-        series.received.add(copy.received)
-        series.sent.add(copy.sent)
+        carried.report(copy)
         record.bytes_received, record.bytes_sent = copy.received, copy.sent
         record.requested_server_name = server_name or (hello.server_name if hello else "")
         record.duration_ms = (time.perf_counter() - started) * 1000
@@ -122,8 +125,9 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         return
     series = path.telemetry.tcp_series(source, held.endpoint, cluster.config.service)
     series.opened.add(1)
+    carried = Opaque(connection, server_name, Tally(series.received), Tally(series.sent))
     copy.on_unused_lost = is_replaced
-    path.opaque[copy] = connection, server_name
+    path.opaque[copy] = carried
     if path.holder.current is not snapshot:
         cut_denied(path)
     if not near.accept(copy.near):
@@ -133,10 +137,18 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
 def cut_denied(path: DataPath) -> None:
     """Close opaque connections that are no longer allowed."""
     snapshot = path.holder.current
-    for copy, (connection, server_name) in list(path.opaque.items()):
-        denial = denial_of_bytes(snapshot.destination(connection.authority), connection.peer, server_name)
+    for copy, it in list(path.opaque.items()):
+        denial = denial_of_bytes(snapshot.destination(it.connection.authority), it.connection.peer, it.server_name)
         if denial is not None:
             copy.abort(ConnectionAbortedError(denial.detail))
+
+
+async def report_bytes(path: DataPath) -> None:
+    """Count the bytes of open connections every few seconds, until cancelled."""
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        for copy, it in path.opaque.items():
+            it.report(copy)
 
 
 async def _reach(

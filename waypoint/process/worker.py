@@ -36,6 +36,7 @@ from waypoint.filters.filter import Environment
 from waypoint.filters.live import LiveFilters
 from waypoint.http.settings import HttpSettings
 from waypoint.inbound.sandwich import ProxyServer
+from waypoint.inbound.tcp import report_bytes
 from waypoint.inbound.terminate import Terminator
 from waypoint.metrics import waypoint_metrics
 from waypoint.telemetry.exchanges import Telemetry
@@ -118,6 +119,7 @@ class Worker:
                 "following TLS files",
                 lambda: originator.follow_tls_files(lambda sentence: self.readiness.concern("TLS files", sentence)),
             ),
+            keep("counting bytes of open connections", lambda: report_bytes(path)),
             keep("showing destinations' numbers", lambda: show_numbers(clusters, self.metrics.of(CLUSTER_STATE))),
             keep("trying unreachable endpoints", lambda: try_unreachable(clusters, originator, self.tasks.spawn)),
         )

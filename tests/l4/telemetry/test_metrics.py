@@ -94,7 +94,7 @@ def test_the_same_labels_give_the_same_child() -> None:
 
 
 def test_label_sets_beyond_the_limit_are_counted_together() -> None:
-    metrics = MeshMetrics("proxy", "1.2.3", max_series=6)
+    metrics = MeshMetrics("proxy", "1.2.3", max_series=7)
 
     for reason in map(str, range(100)):
         metrics.of(REFUSED).labels((reason,)).add()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from policies.attributes import Identity
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
 from tests.kit.origin import answering, origin
+from waypoint.inbound import tcp
 
 IMPATIENT = with_settings(sniff_seconds=0.05)
 PATIENT = with_settings(sniff_seconds=3600.0)
@@ -331,5 +333,29 @@ def test_a_client_that_leaves_while_its_tunnel_is_replaced_leaves_nothing_behind
 
             await settled(lambda: all(not live.active for cluster in it.clusters for live in cluster.endpoints))
             assert all(cluster.circuit.connections == 0 for cluster in it.clusters)
+
+    run(scenario())
+
+
+def test_bytes_are_counted_while_the_connection_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "REPORT_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with _setting(tmp_path, "tcp", PATIENT) as (it, authority, [pod]), origin(pod, _echo):
+
+            def counted() -> list[str]:
+                text = it.metrics.render("")[0].decode()
+                return re.findall(r'istio_tcp_(?:received|sent)_bytes_total\{reporter="waypoint".*\} (\d+)', text)
+
+            reader, writer = await it.tunnel(authority)
+            writer.write(b"12345")
+            await reader.readexactly(5)
+            await settled(lambda: counted() == ["5", "5"])
+
+            writer.write(b"6789")
+            await reader.readexactly(4)
+            writer.close()
+            await settled(lambda: not it.path.opaque)
+            assert counted() == ["9", "9"]
 
     run(scenario())

@@ -22,8 +22,6 @@ from tests.cluster.machine import NODES, STATE, kill_in_pod
 from waypoint.controller.root import CERTIFICATE, KEY, ROOTS, RootAuthority, utc_now
 from waypoint.controller.root_keeper import OWN, POLL_SECONDS
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
-
 T = TypeVar("T")
 
 NAMESPACE = "rollouts"
@@ -31,6 +29,7 @@ RATE = float(os.environ.get("SOAK_RATE", "300"))
 ROLLOUTS = int(os.environ.get("SOAK_ROLLOUTS", "10"))
 AWAY_SECONDS = float(os.environ.get("SOAK_AWAY", "60"))
 SECONDS = 120.0
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(340 + AWAY_SECONDS)]
 NEWS_SECONDS = 1.0
 """Time in which a busy machine tells of a closed connection."""
 LEASE = "pywaypoint-controller"

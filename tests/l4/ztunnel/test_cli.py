@@ -339,7 +339,7 @@ def test_one_connection_more_than_the_limit_is_reset(tmp_path: Path) -> None:
             for end in ztunnel.carried():
                 open_.enter_context(end)
 
-        with socket.create_connection(LISTEN, timeout=5) as surplus, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), socket.create_connection(LISTEN, timeout=5) as surplus:
             surplus.recv(1)
 
         samples = _samples(_read(ztunnel.metrics, "/stats/prometheus"), "pywaypoint_refused_total")

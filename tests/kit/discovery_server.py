@@ -4,6 +4,7 @@ It keeps to the protocol as istiod does: the first response of a type has what t
 removes what is gone meanwhile. Later responses have what changed.
 """
 
+import asyncio
 import hashlib
 import ipaddress
 from collections.abc import AsyncIterator, Iterable
@@ -39,6 +40,8 @@ class Stream:
     is_on_demand: bool = False
     is_over: bool = False
     """The stream ends in order with the next request."""
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """gRPC takes one message of a stream at a time."""
 
     def of(self, type_url: str) -> list[DeltaDiscoveryRequest]:
         return [it for it in self.requests if it.type_url == type_url]
@@ -189,7 +192,8 @@ class DiscoveryServer:
             aliases = _keys(name, content) - {name} if stream.is_on_demand and type_url == ADDRESS else ()
             resource = response.resources.add(name=name, version=_version(content), aliases=aliases)
             resource.resource.type_url, resource.resource.value = type_url, content
-        await stream.context.write(response.SerializeToString())
+        async with stream.writing:
+            await stream.context.write(response.SerializeToString())
 
 
 def _version(content: bytes) -> str:

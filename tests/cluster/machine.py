@@ -86,6 +86,8 @@ def end_all() -> None:
     for mount in sorted((it for it in mounts if it.startswith(f"{STATE}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=False)
     for node in NODES:
+        # The kernel ends a namespace later than this says, and its links with it: another cluster could not have them.
+        subprocess.run(["ip", "link", "delete", node.port], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "delete", node.name], capture_output=True, check=False)
     subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
 

@@ -78,10 +78,12 @@ def make_network() -> None:
 
 
 def end_all() -> None:
-    """Ends every process, unmounts what lies under the state folder, and removes the network."""
+    """Ends every process, those of pods too, unmounts what lies under the state folder, and removes the networks."""
+    pods = _of_pods()
+    networks = _networks_of(pods)
     pids = [int(it.read_text()) for it in STATE.glob("*/*.pid")]
     _end(pids, signal.SIGTERM)
-    _end(_below_state(), signal.SIGKILL)
+    _end([*_below_state(), *pods], signal.SIGKILL)
     mounts = [it.split()[1] for it in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((it for it in mounts if it.startswith(f"{STATE}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=False)
@@ -89,6 +91,8 @@ def end_all() -> None:
         # The kernel ends a namespace later than this says, and its links with it: another cluster could not have them.
         subprocess.run(["ip", "link", "delete", node.port], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "delete", node.name], capture_output=True, check=False)
+    for name in networks:
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
     subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
 
 
@@ -98,6 +102,25 @@ def kill_in_pod(name: str) -> None:
         with contextlib.suppress(OSError):
             if f"POD_NAME={name}".encode() in entry.read_bytes().split(b"\0"):
                 os.kill(int(entry.parent.name), signal.SIGKILL)
+
+
+def _of_pods() -> list[int]:
+    """The first process of each container, as containerd knows it. Its end is that of the container's others."""
+    found = []
+    for node in NODES:
+        command = [str(BIN / "ctr"), "-a", str(node.folder / "containerd.sock"), "-n", "k8s.io", "tasks", "list"]
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=_END_SECONDS, check=False).stdout
+        found += [int(line.split()[1]) for line in listed.splitlines()[1:]]
+    return [it for it in found if it]
+
+
+def _networks_of(pods: list[int]) -> list[str]:
+    """The names of the pods' network namespaces."""
+    own = set()
+    for pid in pods:
+        with contextlib.suppress(OSError):
+            own.add(Path(f"/proc/{pid}/ns/net").stat().st_ino)
+    return [it.name for it in Path("/var/run/netns").glob("cni-*") if it.stat().st_ino in own]
 
 
 def _below_state() -> list[int]:

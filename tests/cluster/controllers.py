@@ -8,33 +8,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from tests.cluster.control_plane import KUBECONFIG
 from tests.cluster.kubectl import kubectl
 
-T = TypeVar("T")
-
 IMAGE = "localhost/pywaypoint:cluster"
-SECONDS = 90.0
 
 
 def apply(*objects: object) -> None:
     kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": list(objects)})
-
-
-def until(what: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Waits until `what` is true and returns it."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s; last: {found!r}"
-        time.sleep(0.3)
-    return found
 
 
 def rule(group: str, resources: str, verbs: str, *names: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.cluster.controllers import IMAGE, until
+from tests.cluster.controllers import IMAGE
+from tests.cluster.waiting import until
 from tests.kit.certificates import MeshPki
 
 

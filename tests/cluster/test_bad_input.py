@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from tests.cluster.bare import BareServer, bare_server
-from tests.cluster.controllers import may, until
+from tests.cluster.controllers import may
 from tests.cluster.mesh import CHART, helm
 from tests.cluster.programs import Door, Program, commands, led_through, running
+from tests.cluster.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -8,9 +8,9 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import yaml
@@ -20,25 +20,15 @@ from tests.cluster.control_plane import KUBECONFIG
 from tests.cluster.kubectl import kubectl
 from tests.cluster.machine import NODES
 from tests.cluster.tools import BIN
+from tests.cluster.waiting import until
 from tests.cluster.wire import captured
 from tests.image.buildah import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-T = TypeVar("T")
-
 BOOKINFO = ROOT / "examples" / "bookinfo"
 NAMESPACE = "bookinfo"
 SECONDS = 120.0
-
-
-def until(what: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Waits until `what` is true and returns it."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s; last: {found!r}"
-        time.sleep(0.2)
-    return found
 
 
 def pods(selector: str = "app") -> list[Any]:
@@ -95,7 +85,7 @@ def bookinfo() -> Iterator[None]:
         kubectl("apply", "-n", NAMESPACE, *files)
         kubectl("wait", "-n", NAMESPACE, "--for=condition=Programmed", "gateway/waypoint", "--timeout=180s")
         annotation = "ambient.istio.io/redirection"
-        until(lambda: all(it["metadata"].get("annotations", {}).get(annotation) == "enabled" for it in pods()))
+        until(lambda: all(it["metadata"].get("annotations", {}).get(annotation) == "enabled" for it in pods()), SECONDS)
         assert restarts() == before
         yield
     finally:
@@ -133,7 +123,7 @@ def test_jason_is_sent_to_v2_and_sees_black_stars(port: int) -> None:
 @pytest.mark.usefixtures("bookinfo")
 def test_gateway_and_route_say_that_they_work() -> None:
     assert conditions("gateway", "waypoint") == {"Accepted": "True", "Programmed": "True"}
-    assert until(lambda: conditions("httproute", "reviews")) == {"Accepted": "True", "ResolvedRefs": "True"}
+    assert until(lambda: conditions("httproute", "reviews"), SECONDS) == {"Accepted": "True", "ResolvedRefs": "True"}
 
 
 def test_between_nodes_there_is_only_hbone_in_tls(port: int) -> None:
@@ -158,7 +148,7 @@ def test_metrics_and_access_log_of_the_waypoint_prove_the_path(port: int) -> Non
     jason.get("/productpage")
 
     selector = ("-n", NAMESPACE, "-l", "gateway.networking.k8s.io/gateway-name=waypoint")
-    until(lambda: '"GET /ratings/0 HTTP/1.1" 200' in kubectl("logs", *selector, "--tail=-1"))
+    until(lambda: '"GET /ratings/0 HTTP/1.1" 200' in kubectl("logs", *selector, "--tail=-1"), SECONDS)
     names = json.loads(kubectl("get", "pods", *selector, "-o", "json"))["items"]
     paths = [f"/api/v1/namespaces/{NAMESPACE}/pods/{it['metadata']['name']}:15020/proxy/metrics" for it in names]
     text = "\n".join(kubectl("get", "--raw", path) for path in paths)

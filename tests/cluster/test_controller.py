@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 
-from tests.cluster.controllers import IMAGE, Process, apply, service_account, until
+from tests.cluster.controllers import IMAGE, Process, apply, service_account
 from tests.cluster.kubectl import kubectl
+from tests.cluster.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

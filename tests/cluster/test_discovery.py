@@ -21,10 +21,10 @@ from l4.xds.discovered import DiscoveredMesh, MeshState
 from l4.xds.feed import DiscoveryFeed
 from l4.xds.server import DiscoveryServer
 from tests.cluster.bare import BareServer, bare_server
-from tests.cluster.controllers import until
 from tests.cluster.istiod import crds
 from tests.cluster.mesh import CHART, helm
 from tests.cluster.programs import Program, commands, free_port, running
+from tests.cluster.waiting import until
 from tests.kit.aio import run
 from tests.kit.served import Served, assert_same
 

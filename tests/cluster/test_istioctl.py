@@ -13,9 +13,10 @@ import pytest
 from tests.cluster import mesh, tools
 from tests.cluster.applications import HOLDS_CONNECTIONS, metadata, objects
 from tests.cluster.control_plane import KUBECONFIG
-from tests.cluster.controllers import apply, until
+from tests.cluster.controllers import apply
 from tests.cluster.istiod import crds
 from tests.cluster.kubectl import kubectl
+from tests.cluster.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -30,10 +30,11 @@ from policies.access import Access
 from policies.attributes import Identity, Peer
 from tests.cluster import tools
 from tests.cluster.control_plane import KUBECONFIG
-from tests.cluster.controllers import apply, until
+from tests.cluster.controllers import apply
 from tests.cluster.istiod import Istiod, crds
 from tests.cluster.kubectl import kubectl
 from tests.cluster.kubelets import SANDBOX
+from tests.cluster.waiting import until
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.bare import BareServer, bare_server
-from tests.cluster.controllers import until
 from tests.cluster.mesh import CHART
 from tests.cluster.programs import commands, running
 from tests.cluster.tools import BIN
+from tests.cluster.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -21,9 +21,10 @@ import yaml
 
 from tests.cluster import mesh, tools
 from tests.cluster.applications import ASKS, objects
-from tests.cluster.controllers import apply, until
+from tests.cluster.controllers import apply
 from tests.cluster.kubectl import kubectl
 from tests.cluster.machine import NODES
+from tests.cluster.waiting import until
 
 pytestmark = [
     pytest.mark.cluster,

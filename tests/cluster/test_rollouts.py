@@ -8,9 +8,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -19,10 +19,9 @@ from tests.cluster.control_plane import api_server_away
 from tests.cluster.kubectl import kubectl
 from tests.cluster.load import Load
 from tests.cluster.machine import NODES, STATE, kill_in_pod
+from tests.cluster.waiting import until
 from waypoint.controller.root import CERTIFICATE, KEY, ROOTS, RootAuthority, utc_now
 from waypoint.controller.root_keeper import OWN, POLL_SECONDS
-
-T = TypeVar("T")
 
 NAMESPACE = "rollouts"
 RATE = float(os.environ.get("SOAK_RATE", "300"))
@@ -37,15 +36,6 @@ METRICS_SERVER = Path(__file__).parent / "manifests" / "metrics-server.yaml"
 LIFE = 60
 """Seconds that certificates are good for while the root is replaced."""
 WAYPOINT = "gateway.networking.k8s.io/gateway-name=waypoint"
-
-
-def until(what: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Waits until `what` is true and returns it."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s; last: {found!r}"
-        time.sleep(0.3)
-    return found
 
 
 def pods(namespace: str = NAMESPACE, selector: str = WAYPOINT, *, and_ending: bool = False) -> list[Any]:
@@ -97,7 +87,7 @@ def load() -> Iterator[Load]:
         kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": [namespace, gateway]})
         scale(least=2, most=2)
         kubectl("wait", "-n", NAMESPACE, "--for=condition=Programmed", "gateway/waypoint", "--timeout=120s")
-        until(lambda: len(pods()) == 2)
+        until(lambda: len(pods()) == 2, SECONDS)
         rolled_out("deployment/waypoint")
         made = Load(NAMESPACE, RATE)
         made.start()
@@ -142,7 +132,7 @@ def test_a_node_is_drained(load: Load) -> None:
     with load.watched("node drained") as seen:
         try:
             kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={SECONDS:.0f}s")
-            until(lambda: {it["spec"]["nodeName"] for it in pods()} == {NODES[0].name})
+            until(lambda: {it["spec"]["nodeName"] for it in pods()} == {NODES[0].name}, SECONDS)
             rolled_out("deployment/waypoint")
         finally:
             kubectl("uncordon", node)
@@ -161,7 +151,7 @@ def test_the_leader_of_the_controllers_is_killed(load: Load) -> None:
     with load.watched("leader killed") as seen:
         kill_in_pod(leader)
         scale(least=2, most=2, percent=71)
-        until(lambda: target() == "71")
+        until(lambda: target() == "71", SECONDS)
         restart("deployment/waypoint")
         rolled_out("deployment/pywaypoint-controller", mesh.NAMESPACE)
 
@@ -184,7 +174,7 @@ def test_a_replica_is_killed(load: Load) -> None:
         time.sleep(2)
         killed = time.time()
         kill_in_pod(victim)
-        until(lambda: any(it["restartCount"] for each in pods() for it in each["status"]["containerStatuses"]))
+        until(lambda: any(it["restartCount"] for each in pods() for it in each["status"]["containerStatuses"]), SECONDS)
         rolled_out("deployment/waypoint")
         time.sleep(5)
 
@@ -209,12 +199,12 @@ def test_the_waypoint_is_scaled_up_and_down(load: Load) -> None:
     """By its autoscaler: first the target is far below what the load costs, and then far above."""
     with load.watched("2 to 4 to 2 replicas") as seen:
         scale(least=2, most=4, percent=1)
-        until(lambda: len(pods()) == 4)
+        until(lambda: len(pods()) == 4, SECONDS)
         rolled_out("deployment/waypoint")
-        until(lambda: all(carried(it) for it in pods()))
+        until(lambda: all(carried(it) for it in pods()), SECONDS)
         scale(least=2, most=4, percent=1000)
-        until(lambda: len(pods()) == 2)
-        until(lambda: len(pods(and_ending=True)) == 2)
+        until(lambda: len(pods()) == 2, SECONDS)
+        until(lambda: len(pods(and_ending=True)) == 2, SECONDS)
 
     assert not seen.failed
 
@@ -231,7 +221,7 @@ def test_rollout_of_the_ztunnels(load: Load) -> None:
     succeed throughout."""
     with load.watched("rollout of the ztunnels") as seen:
         restart("daemonset/ztunnel", mesh.NAMESPACE)
-        until(lambda: len(pods(mesh.NAMESPACE, "app=ztunnel", and_ending=True)) == len(NODES))
+        until(lambda: len(pods(mesh.NAMESPACE, "app=ztunnel", and_ending=True)) == len(NODES), SECONDS)
     with load.watched("thereafter") as then:
         time.sleep(5)
 
@@ -258,13 +248,13 @@ def test_the_root_is_replaced(load: Load) -> None:
     new = RootAuthority.make("cluster.local", utc_now())
     with load.watched("root replaced") as seen:
         replace(secret={ROOTS: old[ROOTS] + new[ROOTS]})
-        until(lambda: all(new[ROOTS].decode() in mounted(it) for it in proxies()))
+        until(lambda: all(new[ROOTS].decode() in mounted(it) for it in proxies()), SECONDS)
         until_renewed()
         replace(secret={CERTIFICATE: new[CERTIFICATE], KEY: new[KEY]})
         until_renewed()
         replace(secret={ROOTS: new[ROOTS]})
         until_renewed()
-        until(lambda: all(old[ROOTS].decode() not in mounted(it) for it in proxies()))
+        until(lambda: all(old[ROOTS].decode() not in mounted(it) for it in proxies()), SECONDS)
 
     assert not seen.failed
 
@@ -298,4 +288,4 @@ def until_renewed() -> None:
     def is_new(seconds_left: float) -> bool:
         return began + LIFE - time.time() < seconds_left <= LIFE
 
-    until(lambda: all(is_new(it) for pod in proxies() for it in values(pod, "istio_cert_expiry_seconds")))
+    until(lambda: all(is_new(it) for pod in proxies() for it in values(pod, "istio_cert_expiry_seconds")), SECONDS)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.controllers import Process, apply, may, service_account, until
+from tests.cluster.controllers import Process, apply, may, service_account
 from tests.cluster.kubectl import kubectl
+from tests.cluster.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.cluster import mesh
-from tests.cluster.controllers import until
 from tests.cluster.images import PYWAYPOINT
 from tests.cluster.kubectl import KubectlFailed, kubectl
 from tests.cluster.machine import NODES
 from tests.cluster.tools import BIN, run
+from tests.cluster.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

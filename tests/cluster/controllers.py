@@ -19,8 +19,9 @@ from tests.cluster.kubectl import kubectl
 IMAGE = "localhost/pywaypoint:cluster"
 
 
-def apply(*objects: object) -> None:
-    kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": list(objects)})
+def apply(*objects: object, kubeconfig: Path = KUBECONFIG) -> None:
+    given = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+    kubectl(f"--kubeconfig={kubeconfig}", "apply", "-f", "-", given=given)
 
 
 def rule(group: str, resources: str, verbs: str, *names: str) -> dict[str, Any]:
@@ -62,8 +63,10 @@ def may(role: str) -> list[dict[str, Any]]:
     ]
 
 
-def service_account(name: str, folder: Path, rules: list[dict[str, Any]] | None = None) -> Path:
-    """A kubeconfig with which no more than this can be done."""
+def service_account(
+    name: str, folder: Path, rules: list[dict[str, Any]] | None = None, kubeconfig: Path = KUBECONFIG
+) -> Path:
+    """A kubeconfig with which no more than this can be done. `kubeconfig` is an administrator's."""
     rbac = {"apiVersion": "rbac.authorization.k8s.io/v1"}
     account = {"kind": "ServiceAccount", "name": "controller", "namespace": name}
     metadata = {"name": f"{name}-controller"}
@@ -72,9 +75,11 @@ def service_account(name: str, folder: Path, rules: list[dict[str, Any]] | None 
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "controller", "namespace": name}},
         {**rbac, "kind": "ClusterRole", "metadata": metadata, "rules": may(name) if rules is None else rules},
         {**rbac, "kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": reference, "subjects": [account]},
+        kubeconfig=kubeconfig,
     )
-    content = yaml.safe_load(KUBECONFIG.read_text())
-    token = kubectl("create", "token", "controller", "-n", name, "--duration=1h").strip()
+    content = yaml.safe_load(kubeconfig.read_text())
+    create = ("create", "token", "controller", "-n", name, "--duration=1h")
+    token = kubectl(f"--kubeconfig={kubeconfig}", *create).strip()
     content["users"][0]["user"] = {"token": token}
     path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump(content))

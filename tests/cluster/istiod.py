@@ -1,7 +1,8 @@
-"""istiod on this machine, for the test cluster: it may read everything and write nothing outside of its namespace.
+"""istiod on this machine, with the API server of the test cluster or another: it may read everything and write nothing.
 
 So it neither answers in place of the mesh's own controller, nor replaces the roots in its ConfigMaps. Its certificate
-is a test's, for 127.0.0.1.
+is a test's, for 127.0.0.1. With `is_authority`, it also signs certificates, by an intermediate below the same root, for
+whoever has a token of the API server; accounts called `ztunnel` may ask for the pods of their nodes.
 """
 
 import os
@@ -13,12 +14,18 @@ import urllib.request
 from pathlib import Path
 
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from l4._proto.xds_pb2 import Node
 from l4.xds.server import DiscoveryServer
 from tests.cluster import tools
+from tests.cluster.control_plane import KUBECONFIG
 from tests.cluster.controllers import rule, service_account
 from tests.cluster.kubectl import kubectl
+from tests.cluster.programs import free_port
 from tests.kit.certificates import MeshPki
 
 _READY_SECONDS = 120.0
@@ -28,7 +35,6 @@ _MAY = [
     rule("authorization.k8s.io", "subjectaccessreviews", "create"),
 ]
 _OFF = (
-    "ENABLE_CA_SERVER",
     "AMBIENT_ENABLE_STATUS",
     "PILOT_ENABLE_GATEWAY_API_STATUS",
     "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER",
@@ -39,23 +45,41 @@ _OFF = (
 
 
 class Istiod:
-    """Serves discovery at `address`. `namespace` exists, and is that of its service account and of its clients'."""
+    """Serves discovery at `address`, and with `is_authority` signs there, too.
 
-    def __init__(self, namespace: str, folder: Path) -> None:
+    `namespace` exists, and is that of its service account and of its clients'. `kubeconfig` is an administrator's.
+    """
+
+    def __init__(
+        self, namespace: str, folder: Path, kubeconfig: Path = KUBECONFIG, *, is_authority: bool = False
+    ) -> None:
         self.namespace = namespace
+        self.is_authority = is_authority
         self._folder = folder
-        self._pki = MeshPki(folder / "istiod")
-        pair = self._pki.leaf(ips=["127.0.0.1"])
+        self._admin = kubeconfig
+        pki = MeshPki(folder / "istiod")
+        pair = pki.leaf(ips=["127.0.0.1"])
         self._chain, self._key = folder / "istiod.pem", folder / "istiod.key"
         self._chain.write_bytes(pair.chain_pem)
         self._key.write_bytes(pair.key_pem)
-        self.root, self.token = self._pki.bundle_path, folder / "token"
-        self.token.write_text(kubectl("create", "token", "default", "-n", namespace, "--audience=istio-ca"))
-        self._kubeconfig = service_account(namespace, folder, _MAY)
+        self.root = pki.bundle_path
+        self._plugged_in = folder / "cacerts"
+        if is_authority:
+            plug_in(pki, self._plugged_in)
+        self._kubeconfig = service_account(namespace, folder, _MAY, kubeconfig)
+        self.token = self.token_of("controller")
         (folder / "mesh.yaml").write_text("trustDomain: cluster.local\n")
-        self._port = 25010
-        self.address = f"127.0.0.1:{self._port + 2}"
+        self._ports = {name: free_port() for name in ("grpcAddr", "httpAddr", "secureGRPCAddr", "monitoringAddr")}
+        self.address = f"127.0.0.1:{self._ports['secureGRPCAddr']}"
         self._process: subprocess.Popen[bytes] | None = None
+
+    def token_of(self, account: str, pod: str = "") -> Path:
+        """A file with a token of an account in the namespace, as the kubelet mounts it: for `pod`, if it is named."""
+        its = ("-n", self.namespace, "--audience=istio-ca")
+        bound = (f"--bound-object-name={pod}", "--bound-object-kind=Pod") if pod else ()
+        path = self._folder / f"token-{account}"
+        path.write_text(kubectl(f"--kubeconfig={self._admin}", "create", "token", account, *its, *bound))
+        return path
 
     def server(self) -> DiscoveryServer:
         """What a ztunnel of the namespace needs to call it."""
@@ -65,16 +89,17 @@ class Istiod:
 
     def start(self) -> None:
         """Starts it and waits until it is ready."""
-        addresses = ("grpcAddr", "httpAddr", "secureGRPCAddr", "monitoringAddr")
         command = [
             "nice", "-n", "19", str(tools.BIN / "pilot-discovery"), "discovery",
             f"--kubeconfig={self._kubeconfig}", f"--meshConfig={self._folder / 'mesh.yaml'}", "--clusterID=Kubernetes",
             f"--tlsCertFile={self._chain}", f"--tlsKeyFile={self._key}", f"--caCertFile={self.root}",
-            *(f"--{name}=127.0.0.1:{self._port + number}" for number, name in enumerate(addresses)),
+            *(f"--{name}=127.0.0.1:{port}" for name, port in self._ports.items()),
             "--httpsAddr=", "--ctrlz_port=0",
         ]  # fmt: skip
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._folder), "PILOT_ENABLE_AMBIENT": "true"}
         environment |= {"POD_NAME": "istiod", "POD_NAMESPACE": self.namespace, "CLUSTER_ID": "Kubernetes"}
+        environment |= {"ROOT_CA_DIR": str(self._plugged_in), "ENABLE_CA_SERVER": str(self.is_authority).lower()}
+        environment |= {"CA_TRUSTED_NODE_ACCOUNTS": f"{self.namespace}/ztunnel"}
         environment |= dict.fromkeys(_OFF, "false")
         with (self._folder / "istiod.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -92,10 +117,22 @@ class Istiod:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port + 1}/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['httpAddr']}/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+
+def plug_in(pki: MeshPki, folder: Path) -> None:
+    """Writes an authority below the root, in the files that istiod looks for instead of making a root of its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "istiod")])
+    chain = pki.sign_authority(name, key.public_key())
+    folder.mkdir()
+    (folder / "ca-cert.pem").write_bytes(chain)
+    (folder / "ca-key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / "cert-chain.pem").write_bytes(chain)
+    (folder / "root-cert.pem").write_bytes(pki.root_pem)
 
 
 def crds(*names: str) -> list[dict[str, object]]:

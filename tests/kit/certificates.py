@@ -113,7 +113,7 @@ class MeshPki:
             .not_valid_before(now + starts)
             .not_valid_after(now + ends)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(_key_usage(digital_signature), critical=True)
+            .add_extension(_key_usage(digital_signature=digital_signature), critical=True)
         )
         names = [
             *map(x509.UniformResourceIdentifier, uris),
@@ -127,16 +127,29 @@ class MeshPki:
         chain = builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
         return Pair(chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
+    def sign_authority(self, name: x509.Name, key: ec.EllipticCurvePublicKey) -> bytes:
+        """Sign an intermediate that signs leaves, as PEM."""
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder(self._name, name, key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - HOUR)
+            .not_valid_after(now + 24 * HOUR)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(digital_signature=False, is_authority=True), critical=True)
+        )
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
 
-def _key_usage(digital_signature: bool) -> x509.KeyUsage:
+
+def _key_usage(*, digital_signature: bool, is_authority: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,
         key_encipherment=True,
         data_encipherment=False,
         key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
         encipher_only=False,
         decipher_only=False,
     )

@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 Address = tuple[str, int]
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
+STREAMS: web.RequestKey[Callable[[], None]] = web.RequestKey("streams")
+"""Call it in a page whose answer lasts as long as the client listens: the visit then has no time limit. Such a page
+limits the number of its answers, and the time for each write."""
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +209,7 @@ class OperatorPorts:
         """Handle one request per connection, so that no connection stays open to a process that is about to exit."""
         for server in self._servers:
             server.asked(request.transport)
+        request[STREAMS] = lambda: self._streams(request.transport)
         try:
             response = await handler(request)
         except NoAnswer as error:
@@ -215,6 +219,10 @@ class OperatorPorts:
             raise
         response.force_close()
         return response
+
+    def _streams(self, transport: asyncio.BaseTransport | None) -> None:
+        for server in self._servers:
+            server.streams(transport)
 
     def _metrics_app(self) -> web.Application:
         app = web.Application()

@@ -70,6 +70,12 @@ class VisitServer:
             if visit.transport is transport:
                 visit.asked()
 
+    def streams(self, transport: asyncio.BaseTransport | None) -> None:
+        """Note that the answer lasts as long as the client listens, without a time limit."""
+        for visit in self._visits:
+            if visit.transport is transport:
+                visit.streams()
+
     def gone(self, visit: "_Visit") -> None:
         self._visits.pop(visit, None)
         self._listener.resume()
@@ -114,6 +120,9 @@ class _Visit(asyncio.Protocol):
         self.has_asked = True
         self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._late)
+
+    def streams(self) -> None:
+        self._timer.cancel()
 
     def end(self) -> None:
         self.is_over = True

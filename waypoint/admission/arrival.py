@@ -24,7 +24,7 @@ def arrive(
         connection.authority,
         UNKNOWN_SERVICE if destination is None else destination.service,
     )
-    headers = head.headers
+    headers = record.headers = head.headers
     fields = dict(headers)
     record.request_id = complete(headers, fields, new_request_id)
     record.method = head.method

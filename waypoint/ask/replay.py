@@ -20,7 +20,8 @@ from waypoint.ask.effect import Effect, Words, effect
 from waypoint.ask.load import Loaded
 from waypoint.config.snapshot import Destination
 from waypoint.config.words import cluster_name, text
-from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, RecordedHead
+from waypoint.telemetry.recorder import MAX_LINE_BYTES, RecordedHead
+from waypoint.telemetry.redaction import MARK
 
 MAX_GROUPS = 1000
 MAX_UNREADABLE = 10

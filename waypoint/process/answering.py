@@ -6,6 +6,7 @@ may run in another process.
 
 import asyncio
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,9 @@ from waypoint.ask.question import Question
 from waypoint.config.dump import dump
 from waypoint.process.as_envoy import configs
 from waypoint.process.worker import Worker
+from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.recorder import RecorderSettings
+from waypoint.telemetry.tap import Watcher
 from waypoint.upstream.state import described
 
 
@@ -46,6 +50,9 @@ class Answering(Protocol):
 
     async def explain(self, question: Question) -> Explanation:
         """Explain a request. Raises InvalidQuestion."""
+
+    def watched_by(self, watcher: Watcher) -> AbstractContextManager[None]:
+        """Let `watcher` look at each request that ends."""
 
 
 class LocalWorker:
@@ -79,3 +86,14 @@ class LocalWorker:
         snapshot, settings = worker.holder.current, worker.parts.settings
         # In a thread, because a table may have thousands of routes.
         return await asyncio.to_thread(explain, snapshot, question, settings, time.time())
+
+    def watched_by(self, watcher: Watcher) -> AbstractContextManager[None]:
+        worker = self._worker
+        always = worker.parts.settings.of(RecorderSettings).redacted_names
+
+        def take(record: ExchangeRecord) -> None:
+            destination = worker.holder.current.destination(record.downstream_local)
+            tokens = destination.authentication if destination is not None else None
+            watcher.take(record, always | tokens.secret_names if tokens is not None else always)
+
+        return worker.path.telemetry.watched_by(take)

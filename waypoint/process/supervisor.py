@@ -5,7 +5,8 @@ so one of them dumps and explains it; if there are several, `/config_dump` inclu
 `/clusters` shows each worker separately, since each has its own connections and ejections.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -17,6 +18,8 @@ from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.ask.question import Question
 from waypoint.process.answering import Answering
 from waypoint.process.as_envoy import cluster_statuses
+from waypoint.process.streams import TAP_PATH, TAP_SHOWS, TOP_PATH, TOP_SHOWS, Streams
+from waypoint.telemetry.tap import Watcher
 from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page
 
 T = TypeVar("T")
@@ -33,6 +36,7 @@ class Supervisor:
         self, workers: Sequence[Answering], metrics: MeshMetrics, pending: Iterable[str], stop: Callable[[], None]
     ) -> None:
         self._workers = workers
+        streams = Streams(self._watched_by)
         self._ports = OperatorPorts(
             metrics,
             pending,
@@ -41,6 +45,8 @@ class Supervisor:
             {
                 EXPLAIN_PATH: (EXPLAIN_SHOWS, explain_page(self._explain)),
                 CLUSTERS_PATH: (CLUSTERS_SHOWS, clusters_page(self._clusters, cluster_statuses)),
+                TAP_PATH: (TAP_SHOWS, streams.tap),
+                TOP_PATH: (TOP_SHOWS, streams.top),
             },
             workers,
         )
@@ -82,6 +88,13 @@ class Supervisor:
         for worker in self._workers:
             found += ({"worker": worker.name, **it} for it in await answer(worker.name, worker.clusters(name)))
         return found
+
+    @contextmanager
+    def _watched_by(self, watcher: Watcher) -> Iterator[None]:
+        with ExitStack() as stack:
+            for worker in self._workers:
+                stack.enter_context(worker.watched_by(watcher))
+            yield
 
     async def _from_any(self, ask: Callable[[Answering], Awaitable[T]]) -> T:
         """Return the answer of the first worker that gives one. Raises NoAnswer if none does."""

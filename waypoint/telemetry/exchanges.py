@@ -9,6 +9,8 @@ The line has Envoy's default text format
 All client-controlled text is escaped, so that a client cannot forge a line or a field.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -26,7 +28,7 @@ from l4.telemetry.metrics import (
     mesh_values,
 )
 from l4.telemetry.source import SourceLabels
-from policies.attributes import ClusterName, Peer
+from policies.attributes import ClusterName, Header, Peer
 from policies.authorization import Verdict
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
 from policies.host_port import host_port
@@ -113,8 +115,13 @@ class ExchangeRecord:
     """The SNI of a TLS client, on a port that is declared to carry TLS."""
     verdict: Verdict | None = None
     """The verdict of AuthorizationPolicies; None if there are none."""
+    headers: Sequence[Header] = ()
+    """The request's headers. The route's edits and the filters show."""
     span: "Span | None" = None
     """The span of a traced request, from `tracer.begin(…)`. `Telemetry.record` ends it."""
+
+
+Watcher = Callable[[ExchangeRecord], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,7 @@ _BoundKey = tuple[int, int, int, int, tuple[ResponseFlag, ...], str, bool]
 class Telemetry:
     """Reports exchanges. `access_log` is None if no access log is wanted; `sources` finds a caller's labels."""
 
-    __slots__ = ("_access_log", "_bound", "_metrics", "_start_time", "sources")
+    __slots__ = ("_access_log", "_bound", "_metrics", "_start_time", "_watchers", "sources")
 
     def __init__(self, metrics: MeshMetrics, access_log: AccessLog | None) -> None:
         self.sources = SourceLabels()
@@ -158,6 +165,16 @@ class Telemetry:
         self._access_log = access_log
         self._start_time = StartTime()
         self._bound: dict[_BoundKey, _BoundSeries] = {}
+        self._watchers: tuple[Watcher, ...] | None = None  # None, because nearly always nobody looks
+
+    @contextmanager
+    def watched_by(self, watcher: Watcher) -> Iterator[None]:
+        """Call `watcher` with each exchange or connection that has ended."""
+        self._watchers = (*(self._watchers or ()), watcher)
+        try:
+            yield
+        finally:
+            self._watchers = tuple(it for it in self._watchers if it is not watcher) or None
 
     def record(self, record: ExchangeRecord) -> None:
         """Report an exchange that has ended; call it exactly once."""
@@ -174,6 +191,8 @@ class Telemetry:
             end_ns = int(record.started_at * 1e9 + record.duration_ms * 1e6)
             is_error = record.status >= 500 or not record.status
             record.span.end(span_name(record), span_attributes(record), is_error, end_ns)
+        if self._watchers is not None:
+            self._show(record, self._watchers)
 
     def count_refusal(self, reason: str) -> None:
         """See `MeshMetrics.count_refusal`. Does nothing if `reason` is empty."""
@@ -198,6 +217,12 @@ class Telemetry:
             self._count(record.verdict)
         if self._access_log is not None:
             self._access_log.write(self._line(record, _flags(record.flags), _upstream(record.endpoint)))
+        if self._watchers is not None:
+            self._show(record, self._watchers)
+
+    def _show(self, record: ExchangeRecord, watchers: tuple[Watcher, ...]) -> None:
+        for watcher in watchers:
+            watcher(record)
 
     def _count(self, verdict: Verdict) -> None:
         if not verdict.is_allowed:

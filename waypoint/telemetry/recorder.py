@@ -7,9 +7,7 @@ full, it becomes `PATH.1` and replaces the previous one.
 """
 
 import logging
-import re
 from dataclasses import dataclass
-from functools import lru_cache
 from random import random
 
 import msgspec
@@ -17,22 +15,14 @@ import msgspec
 from l4.config.settings import Section, setting
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.line_writer import DroppedLines
-from policies.attributes import ClusterName, Header, Headers, Peer, RequestHead
+from policies.attributes import ClusterName, Peer, RequestHead
 from policies.host_port import host_port
+from waypoint.telemetry.redaction import redacted_headers, redacted_target
 
 log = logging.getLogger(__name__)
 
-MARK = b"(redacted)"
 MAX_LINE_BYTES = 64 << 10
 _MAX_LINES = 1000  # that wait for being written
-_SECRET = re.compile(
-    rb"authoriz|authent|oauth|(?:^|[-_.])auth(?:$|[-_.])|cookie|token|secret|passw|pwd|api[-_]?key|access[-_]?key|"
-    rb"credential|signature|session|jwt|saml|assertion|client-cert|^(?:code|key|sig|pass|pin|otp)$",
-    re.IGNORECASE,
-).search
-_WITH_QUERY = frozenset({b"referer", b"x-original-url", b"x-rewrite-url", b"x-forwarded-uri"})
-_QUERY = re.compile(rb"[?#].*", re.DOTALL)
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +36,11 @@ class RecorderSettings(Section):
     record_redacted_names: str = ""
     """Headers and query parameters, separated by commas, whose values are left out of recordings. Those whose names
     sound like credentials always are."""
+
+    @property
+    def redacted_names(self) -> frozenset[bytes]:
+        names = (name.strip().lower().encode() for name in self.record_redacted_names.split(","))
+        return frozenset(name for name in names if name)
 
 
 class CannotRecord(Exception):
@@ -101,8 +96,7 @@ class Recorder:
     def __init__(self, path: str, settings: RecorderSettings) -> None:
         self.dropped = 0
         self._one_in = settings.record_one_in
-        names = (name.strip().lower().encode() for name in settings.record_redacted_names.split(","))
-        self._redacted = frozenset(name for name in names if name)
+        self._redacted = settings.redacted_names
         try:
             self._file = AccessLog(path, _MAX_LINES, name="recording", max_bytes=settings.record_bytes)
         except OSError as error:
@@ -116,9 +110,11 @@ class Recorder:
         if self._one_in > 1 and random() * self._one_in >= 1.0:
             return None
         hidden = self._redacted | secrets
-        overrides = None if head.overrides is None else _texts(head.overrides, hidden)
-        target = _text(_without_secrets(head, hidden))
-        return Taken(_text(head.method), _text(head.authority), target, _texts(head.headers, hidden), overrides)
+        overrides = None if head.overrides is None else redacted_headers(head.overrides, hidden)
+        target = _text(redacted_target(head.target, hidden))
+        return Taken(
+            _text(head.method), _text(head.authority), target, redacted_headers(head.headers, hidden), overrides
+        )
 
     def write(
         self,
@@ -166,36 +162,6 @@ class Recorder:
             log.warning(
                 "%d request heads were not recorded, because they arrived too fast or were too large", self.dropped
             )
-
-
-def _texts(headers: Headers, hidden: frozenset[bytes]) -> tuple[tuple[str, str], ...]:
-    return tuple((_text(name), _text(_value((name, value), hidden))) for name, value in headers)
-
-
-def _value(header: Header, hidden: frozenset[bytes]) -> bytes:
-    name, value = header
-    if name in hidden or _is_secret(name):
-        return MARK
-    return _QUERY.sub(b"?" + MARK, value) if name in _WITH_QUERY else value
-
-
-def _without_secrets(head: RequestHead, hidden: frozenset[bytes]) -> bytes:
-    """Return the target with the values of secret parameters redacted."""
-    if not head.query:
-        return head.target
-    return b"%b?%b" % (head.path, b"&".join(_parameter(pair, hidden) for pair in head.query.split(b"&")))
-
-
-def _parameter(pair: bytes, hidden: frozenset[bytes]) -> bytes:
-    name, equals, _ = pair.partition(b"=")
-    plain = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), name)
-    is_hidden = plain in hidden or plain.lower() in hidden or _is_secret(plain)
-    return b"%b=%b" % (name, MARK) if equals and is_hidden else pair
-
-
-@lru_cache(maxsize=1024)
-def _is_secret(name: bytes) -> bool:
-    return _SECRET(name) is not None
 
 
 def _text(value: bytes) -> str:

@@ -11,7 +11,6 @@ from tests.kit.mesh import settled
 from tests.kit.origin import answering, origin
 from tests.waypoint.test_exchange import Setting, route, status
 from waypoint.telemetry.recorder import (
-    MARK,
     MAX_LINE_BYTES,
     CannotRecord,
     RecordedHead,
@@ -19,6 +18,7 @@ from waypoint.telemetry.recorder import (
     RecorderSettings,
     Taken,
 )
+from waypoint.telemetry.redaction import MARK
 
 PEER = Peer(Identity("cluster.local", "default", "client"), "10.0.0.9", 1234)
 AUTHORITY = ("10.96.0.1", 9080)

@@ -1,0 +1,94 @@
+"""Rates of finished requests, for `waypoint top` and the page `/top`: counts and durations per group and interval.
+
+Unlike the metrics, they exist only while an operator looks, and can be grouped by route. Groups are bounded; further
+ones are added up as `other`.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import ceil, exp2, log2
+
+from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.tap import EVERYTHING, Filter, InvalidFilter, is_tcp
+
+MAX_GROUPS = 500
+DEFAULT_GROUPING = "destination,route"
+_STEPS = 8
+"""Steps of durations per doubling: a percentile is exact to five percent."""
+
+GROUPINGS: dict[str, Callable[[ExchangeRecord], str]] = {
+    "source": lambda record: f"{record.source.namespace}/{record.source.workload}",
+    "destination": lambda record: f"{record.service.hostname}:{record.downstream_local[1]}",
+    "workload": lambda record: (
+        f"{record.endpoint.workload.namespace}/{record.endpoint.workload.workload}"
+        if record.endpoint is not None
+        else ""
+    ),
+    "route": lambda record: record.route_name,
+    "method": lambda record: record.method.decode("latin-1")[:32],
+}
+
+
+@dataclass(slots=True)
+class _Group:
+    statuses: Counter[str] = field(default_factory=Counter)
+    durations: Counter[int] = field(default_factory=Counter)
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+class Rates:
+    """Counts requests until `rows` is called. `grouping` names keys of GROUPINGS, separated by commas.
+
+    Raises InvalidFilter.
+    """
+
+    def __init__(self, grouping: str = DEFAULT_GROUPING, wanted: Filter = EVERYTHING) -> None:
+        self._filter = wanted
+        self._names = tuple(dict.fromkeys(grouping.split(",")))
+        if unknown := [it for it in self._names if it not in GROUPINGS]:
+            raise InvalidFilter(f"requests cannot be grouped by {unknown[0]!r}, but by {', '.join(GROUPINGS)}")
+        self._groups: dict[tuple[str, ...], _Group] = {}
+
+    def take(self, record: ExchangeRecord, hidden: frozenset[bytes]) -> None:
+        if is_tcp(record) or not self._filter.wants(record):
+            return
+        key = tuple(GROUPINGS[name](record) for name in self._names)
+        group = self._groups.get(key)
+        if group is None:
+            key = key if len(self._groups) < MAX_GROUPS else ("other",) * len(self._names)
+            group = self._groups.setdefault(key, _Group())
+        group.statuses[f"{record.status // 100}xx" if record.status else "none"] += 1
+        group.durations[ceil(log2(max(record.duration_ms, 0.001)) * _STEPS)] += 1
+        group.bytes_received += record.bytes_received
+        group.bytes_sent += record.bytes_sent
+
+    def rows(self, seconds: float) -> list[dict[str, object]]:
+        """Return one row per group with requests since the last call, which was `seconds` ago; busiest first."""
+        groups, self._groups = self._groups, {}
+        ordered = sorted(groups.items(), key=lambda it: (-it[1].statuses.total(), it[0]))
+        return [dict(zip(self._names, key, strict=True)) | _row(group, seconds) for key, group in ordered]
+
+
+def _row(group: _Group, seconds: float) -> dict[str, object]:
+    count = group.statuses.total()
+    return {
+        "requests": count,
+        "per_second": round(count / seconds, 2),
+        "errors": group.statuses["5xx"] + group.statuses["none"],
+        "statuses": dict(sorted(group.statuses.items())),
+        **{f"p{it}_ms": _percentile(group.durations, count, it) for it in (50, 90, 99)},
+        "bytes_received": group.bytes_received,
+        "bytes_sent": group.bytes_sent,
+    }
+
+
+def _percentile(durations: Counter[int], count: int, percent: int) -> float:
+    """Return the middle of the step that has the request at this rank."""
+    rank = ceil(count * percent / 100)
+    for step in sorted(durations):
+        rank -= durations[step]
+        if rank <= 0:
+            return round(exp2((step - 0.5) / _STEPS), 3)
+    return 0.0

@@ -31,6 +31,12 @@ class DiscoveryCode(Code):
         Level.WARNING,
         "A use-waypoint label names no waypoint that exists. Traffic goes without a waypoint.",
     )
+    CANARY_NOT_USED = (
+        "PWP0205",
+        "CanaryNotUsed",
+        Level.WARNING,
+        "A use-waypoint-canary label has no effect. All traffic goes to the waypoint of the use-waypoint label.",
+    )
     SERVICE_NOT_REACHABLE = (
         "PWP0202",
         "ServiceNotReachable",

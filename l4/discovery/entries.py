@@ -122,9 +122,9 @@ class Entries:
     def _service(self, resource: Resource[ServiceEntry], host: str, networks: tuple[str, ...]) -> Service:
         entry, key = resource.value, resource.key
         addresses = tuple(dict.fromkeys(map(canonical_ip, entry.addresses_of(host))))
-        waypoint = self._bindings.of_entry(resource)
+        bound = self._bindings.of_service(resource)
         is_single = len(addresses) == 1 and not networks
-        if not addresses and not networks and waypoint is not None:
+        if not addresses and not networks and bound.waypoint is not None:
             sentence = f"{host} has no address, so only tunnels can reach it by name; add one to spec.addresses"
             self._tell(resource, "spec.addresses", sentence, DiscoveryCode.SERVICE_NOT_REACHABLE)
         return Service(
@@ -134,7 +134,8 @@ class Entries:
             addresses=addresses,
             ports=tuple(_port(port) for port in entry.spec.ports),
             endpoints=tuple(self._endpoints(resource, addresses if is_single else ())),
-            waypoint=waypoint,
+            waypoint=bound.waypoint,
+            shares=bound.shares,
             is_entry=True,
             subject_alt_names=entry.spec.subject_alt_names,
             names=tuple(self._names(resource, host)),

@@ -322,6 +322,7 @@ class Index:
 
     def _service(self, resource: Resource[ServiceObject]) -> Service:
         meta, spec = resource.value.metadata, resource.value.spec
+        bound = self._bindings.of_service(resource)
         distribution = meta.annotations.get(TRAFFIC_DISTRIBUTION, "") or spec.traffic_distribution
         return Service(
             name=meta.name,
@@ -330,7 +331,8 @@ class Index:
             addresses=spec.addresses,
             ports=tuple(ServicePort(port.port, port.name, app_protocol(port)) for port in tcp(spec.ports)),
             endpoints=self._endpoints.of(resource.value),
-            waypoint=self._bindings.of_service(resource),
+            waypoint=bound.waypoint,
+            shares=bound.shares,
             names=self._endpoints.names(resource.value),
             traffic_distribution=distribution,
             nearness=_ON_NODE if spec.internal_traffic_policy == "Local" else _NEAR.get(distribution, EVERYWHERE),

@@ -39,9 +39,9 @@ class WaypointsAhead:
         touched: set[str] = set()
         for moved in update.services:
             before, after = (_uids(it, self.concerns) for it in (moved.before, moved.after))
-            touched |= before ^ after if _waypoint(moved.before) == _waypoint(moved.after) else before | after
-        asked = {it for moved in update.services if (it := _waypoint(moved.after)) is not None}
-        asked |= {it for moved in update.workloads if (it := _waypoint(moved.after)) is not None}
+            touched |= before ^ after if _waypoints(moved.before) == _waypoints(moved.after) else before | after
+        asked = {it for moved in update.services for it in _waypoints(moved.after)}
+        asked |= {it for moved in update.workloads for it in _waypoints(moved.after)}
         identities = _identities(update.registry, asked | self.identities.keys())
         if not touched and identities == self.identities:
             return self
@@ -64,13 +64,15 @@ class NoWaypoints:
 
 
 def waypoints_ahead(registry: Registry, concerns: Concerns = everybody) -> WaypointsAhead:
-    asked = {it.waypoint for it in registry.services.values() if it.waypoint is not None}
-    asked |= {it.waypoint for it in registry.workloads.values() if it.waypoint is not None}
+    asked = {it for bound in registry.services.values() for it in _waypoints(bound)}
+    asked |= {it for bound in registry.workloads.values() for it in _waypoints(bound)}
     return WaypointsAhead(_by_uid(registry, concerns), _identities(registry, asked), concerns)
 
 
-def _waypoint(bound: Service | Workload | None) -> GatewayAddress | None:
-    return bound.waypoint if bound is not None else None
+def _waypoints(bound: Service | Workload | None) -> tuple[GatewayAddress, ...]:
+    if isinstance(bound, Service):
+        return bound.waypoints
+    return (bound.waypoint,) if bound is not None and bound.waypoint is not None else ()
 
 
 def _uids(service: Service | None, concerns: Concerns) -> set[str]:
@@ -84,8 +86,7 @@ def _by_uid(registry: Registry, concerns: Concerns) -> dict[str, frozenset[Gatew
     found: dict[str, frozenset[GatewayAddress]] = {}
     for service in registry.services.values():
         for uid in _uids(service, concerns):
-            assert service.waypoint is not None
-            found[uid] = found.get(uid, frozenset()) | {service.waypoint}
+            found[uid] = found.get(uid, frozenset()) | frozenset(service.waypoints)
     return found
 
 

@@ -86,6 +86,14 @@ class GatewayAddress:
     bound_by: str = field(default="", compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class WaypointShare:
+    """A waypoint of a service, and its weight among the service's waypoints. Connections are divided by weight."""
+
+    waypoint: GatewayAddress
+    weight: int
+
+
 @dataclass(frozen=True)
 class Workload:
     """One running instance.
@@ -209,7 +217,8 @@ class Service:
     """A name that clients call.
 
     - `hostname` may be a wildcard. `networks` are called like `addresses`.
-    - `waypoint` is set only if a waypoint is bound and has an address.
+    - `waypoint` is set only if a waypoint is bound and has an address. `shares` are set only if it has a canary: they
+      are the waypoint and its canary.
     - `is_entry`: the service comes from a ServiceEntry, which has one service per host.
     - `traffic_distribution` is `PreferSameZone`, `PreferSameNode` or empty. `nearness` says the same, and more, for
       ztunnels.
@@ -232,6 +241,14 @@ class Service:
     followed: Followed | None = None
     exported_to: frozenset[str] | None = None
     nearness: Nearness = EVERYWHERE
+    shares: tuple[WaypointShare, ...] = ()
+
+    @property
+    def waypoints(self) -> tuple[GatewayAddress, ...]:
+        """All waypoints that serve it, its own first, also those without weight at the moment."""
+        if self.waypoint is None:
+            return ()
+        return tuple(dict.fromkeys((self.waypoint, *(it.waypoint for it in self.shares))))
 
     def is_visible_in(self, namespace: str) -> bool:
         return self.exported_to is None or namespace in self.exported_to

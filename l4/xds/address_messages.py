@@ -94,6 +94,10 @@ def service_message(it: Service, addresses: Iterable[str], network: str, *, take
         ports=[wire.Port(service_port=port.port, app_protocol=_PROTOCOLS[port.app_protocol]) for port in it.ports],
         subject_alt_names=it.subject_alt_names,
         waypoint=_gateway(it.waypoint, network),
+        weighted_waypoints=[
+            wire.WeightedWaypoint(destination=_gateway(share.waypoint, network), weight=share.weight)
+            for share in it.shares
+        ],
         load_balancing=_balancing(it, takes_unhealthy=takes_unhealthy),
         canonical=True,
         visibility=wire.PUBLIC if it.exported_to is None else wire.NAMESPACE,

@@ -22,6 +22,7 @@ from l4.discovery.workload import (
     Service,
     ServicePort,
     TunnelProtocol,
+    WaypointShare,
     Workload,
 )
 from l4.xds.resource import Refused
@@ -142,7 +143,7 @@ def _workload(it: wire.Workload, mesh: Mesh) -> KnownWorkload:
         canonical_revision=it.canonical_revision or "latest",
         cluster_id=it.cluster_id or "Kubernetes",
         network=it.network,
-        waypoint=_gateway(it, "waypoint", mesh, unsupported),
+        waypoint=_gateway(it.waypoint, "waypoint", mesh, unsupported) if it.HasField("waypoint") else None,
         capacity=it.capacity.value if it.HasField("capacity") else 1,
         locality="/".join((it.locality.region, it.locality.zone, it.locality.subzone)).rstrip("/"),
         is_redirected=tunnel is TunnelProtocol.HBONE and not it.native_tunnel,
@@ -186,9 +187,10 @@ def _service(it: wire.Service, mesh: Mesh) -> KnownService:
     mode = _of(_MODES, balancing.mode, "load_balancing.mode")
     health = {wire.LoadBalancing.ONLY_HEALTHY: False, wire.LoadBalancing.ALLOW_ALL: True}
     takes_unhealthy = _of(health, balancing.health_policy, "load_balancing.health_policy")
-    if it.weighted_waypoints:
-        sentence = "a share of connections for another waypoint is not carried out; all go to the first one"
-        unsupported.append(("weighted_waypoints", sentence))
+    shares = [
+        WaypointShare(_gateway(share.destination, "weighted_waypoints", mesh, unsupported), share.weight)
+        for share in it.weighted_waypoints
+    ]
     hostname, target_ports = it.hostname.lower(), _targets(it.ports, "ports")
     service = Service(
         name=it.name,
@@ -197,13 +199,14 @@ def _service(it: wire.Service, mesh: Mesh) -> KnownService:
         addresses=exact,
         ports=tuple(_ports(it.ports)),
         endpoints=(),
-        waypoint=_gateway(it, "waypoint", mesh, unsupported),
+        waypoint=_gateway(it.waypoint, "waypoint", mesh, unsupported) if it.HasField("waypoint") else None,
         is_entry=hostname != f"{it.name}.{it.namespace}.svc.{mesh.cluster_domain}",
         nearness=Nearness(scopes, mode is _Mode.STRICT) if mode in (_Mode.STRICT, _Mode.FAILOVER) else EVERYWHERE,
         traffic_distribution=DISTRIBUTIONS.get(scopes, "") if mode is _Mode.FAILOVER else "",
         subject_alt_names=tuple(it.subject_alt_names),
         networks=networks,
         exported_to=frozenset({it.namespace}) if it.visibility == wire.NAMESPACE else None,
+        shares=tuple(shares),
     )
     return KnownService(
         service,
@@ -252,12 +255,7 @@ def _targets(ports: Iterable[wire.Port], place: str) -> dict[int, int]:
     return found
 
 
-def _gateway(
-    it: wire.Workload | wire.Service, name: str, mesh: Mesh, unsupported: list[Unsupported]
-) -> GatewayAddress | None:
-    if not it.HasField(name):
-        return None
-    address: wire.GatewayAddress = getattr(it, name)
+def _gateway(address: wire.GatewayAddress, name: str, mesh: Mesh, unsupported: list[Unsupported]) -> GatewayAddress:
     port = address.hbone_mtls_port or HBONE_PORT
     if port > 0xFFFF:
         raise Refused(f"{name}.hbone_mtls_port: {port} is no port")

@@ -172,6 +172,9 @@ def _service(it: Service, places: _Places) -> Dumped:
         "cidrVips": [{"network": places.network, "cidr": network} for network in it.networks],
         "subjectAltNames": list(it.subject_alt_names),
         "waypoint": places.gateway(it.waypoint) if it.waypoint is not None else None,
+        "weightedWaypoints": [
+            {"waypoint": places.gateway(share.waypoint), "weight": share.weight} for share in it.shares
+        ],
         "loadBalancer": {
             "routingPreferences": [scope.value.capitalize() for scope in it.nearness.scopes],
             "mode": "Strict" if it.nearness.is_strict else "Failover",

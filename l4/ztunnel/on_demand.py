@@ -46,8 +46,12 @@ class OnDemand:
         if not await self._ip(ip):
             return False
         registry = self._registry.current
-        found = registry.workload_at(ip) or registry.service_at(ip)
-        return found is None or found.waypoint is None or await self._waypoint(found.waypoint)
+        workload = registry.workload_at(ip)
+        service = registry.service_at(ip) if workload is None else None
+        waypoints = service.waypoints if service is not None else ()
+        if workload is not None and workload.waypoint is not None:
+            waypoints = (workload.waypoint,)
+        return all([await self._waypoint(it) for it in waypoints])
 
     async def _waypoint(self, waypoint: GatewayAddress) -> bool:
         if waypoint.hostname:

@@ -4,6 +4,9 @@ In this order: a service with a waypoint goes to the waypoint, whatever its endp
 of its healthy endpoints; a workload's address goes to the workload's waypoint or to the workload; anything else goes to
 its original destination. An unreachable waypoint is never bypassed. Of the endpoints of a service, the nearest are used
 if it says so; those to avoid only if there are no others.
+
+A service with a canary divides its connections between its waypoint and the canary, by weight. The waypoint takes those
+of a canary that is unreachable.
 """
 
 import ipaddress
@@ -75,17 +78,46 @@ def decide(
     if service is not None and not service.is_visible_in(source.namespace):
         service = None
     if service is not None and service.waypoint is not None:
-        return _through(registry, service.waypoint, Authority(ip, port), service, source, roll, avoid)
+        chosen, rest = _share(service, service.waypoint, roll)
+        waypoints = (chosen,) if chosen == service.waypoint else (chosen, service.waypoint)
+        return _through(registry, waypoints, Authority(ip, port), service, source, rest, avoid)
     if service is not None:
         return _to_endpoint(service, destination, source, roll, avoid)
     if workload is None:
         return PlainHop(destination, None, None)
     if workload.waypoint is not None:
-        return _through(registry, workload.waypoint, Authority(ip, port), None, source, roll, avoid)
+        return _through(registry, (workload.waypoint,), Authority(ip, port), None, source, roll, avoid)
     return _direct(workload, ip, port, None, source)
 
 
+def _share(service: Service, waypoint: GatewayAddress, roll: float) -> tuple[GatewayAddress, float]:
+    """Return the waypoint in whose share `roll` falls, and where in the share that is, which selects its endpoint."""
+    point = roll * sum(it.weight for it in service.shares)
+    for it in service.shares:
+        if point < it.weight:
+            return it.waypoint, point / it.weight
+        point -= it.weight
+    return waypoint, roll
+
+
 def _through(
+    registry: Registry,
+    waypoints: tuple[GatewayAddress, ...],
+    authority: Authority,
+    service: Service | None,
+    source: Workload,
+    roll: float,
+    avoid: Avoid,
+) -> Hop:
+    """Return the hop to the first of `waypoints` that can be used and needs not be avoided, or else to the last."""
+    for waypoint in waypoints:
+        hop = _to_waypoint(registry, waypoint, authority, service, source, roll, avoid)
+        if isinstance(hop, HboneHop) and not avoid(hop.address):
+            break
+    return hop
+
+
+def _to_waypoint(
     registry: Registry,
     waypoint: GatewayAddress,
     authority: Authority,
@@ -93,7 +125,7 @@ def _through(
     source: Workload,
     roll: float,
     avoid: Avoid,
-) -> Hop:
+) -> HboneHop | Refused:
     found = _waypoint_endpoint(registry, waypoint, authority.host, source, roll, avoid)
     if found is None:
         name = waypoint.hostname or waypoint.ip

@@ -122,7 +122,7 @@ def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destinat
     place = host_port(host, port)
     if destination is not None:
         label = f" by the label istio.io/use-waypoint of {waypoint.bound_by}" if waypoint is not None else ""
-        why = f"bound to the waypoint {name}{label}"
+        why = f"bound to the waypoint {name}{label}{_shares(service)}"
         what = (
             f"workload {bound.name}.{bound.namespace}" if isinstance(bound, Workload) else destination.service.hostname
         )
@@ -135,6 +135,13 @@ def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destinat
     else:
         why = _unserved(snapshot, authority, service)
     return Found(place, service.hostname if service else "", "", name, False, why, _bindings(registry, service))
+
+
+def _shares(service: Service | None) -> str:
+    if service is None or not service.shares:
+        return ""
+    shares = (f"{it.waypoint.namespace}/{it.waypoint.gateway} gets {it.weight} %" for it in service.shares)
+    return f"; of its connections, {' and '.join(shares)}"
 
 
 def _service_at(registry: Registry, host: str) -> Service | None:

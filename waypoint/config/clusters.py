@@ -46,8 +46,8 @@ class ClusterConfigs:
         self._made: dict[str, list[_Made]] = {}
 
     def is_ours(self, bound: Service | Workload) -> bool:
-        waypoint = bound.waypoint
-        return waypoint is not None and (waypoint.namespace, waypoint.gateway) == self._gateway
+        waypoints = bound.waypoints if isinstance(bound, Service) else (bound.waypoint,)
+        return any(it is not None and (it.namespace, it.gateway) == self._gateway for it in waypoints)
 
     @overload
     def of(self, service: Service, port: ServicePort, subset: Literal[""] = "") -> ClusterName: ...

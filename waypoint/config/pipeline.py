@@ -39,7 +39,7 @@ _NOBODY = ("", "")
 def bound_gateways(known: Discovered) -> list[Gateway]:
     """Return the Gateways to which a service or a workload is bound. Without any, routes are compiled all the same, to
     report their problems."""
-    of_services = (service.waypoint for service in known.registry.services.values())
+    of_services = (it for service in known.registry.services.values() for it in service.waypoints)
     of_workloads = (workload.waypoint for workload in known.registry.workloads.values())
     found = {(it.namespace, it.gateway) for it in (*of_services, *of_workloads) if it is not None}
     return sorted(found) or [_NOBODY]

@@ -11,7 +11,7 @@ from l4.config.documents import ObjectKey
 from l4.config.resources import Resource
 from l4.discovery.objects import Gateway, GatewayClass, ServiceObject
 from l4.discovery.pipeline import Discovered
-from l4.discovery.waypoints import Binding, Bindings, Refusal
+from l4.discovery.waypoints import Bindings, Refusal, ServiceBinding
 from waypoint.config.pipeline import Compiled
 from waypoint.config.status import AncestorStatus, Condition, ConditionsStatus, ParentStatus, PolicyStatus, RouteStatus
 from waypoint.controller.gateways import REVISION_LABEL
@@ -50,7 +50,7 @@ def conclude(compiled: Compiled) -> dict[ObjectKey, Conclusion]:
     bindings = Bindings(compiled.resources)
     for service in compiled.resources.of(ServiceObject):
         binding = bindings.judge_service(service)
-        if binding is not None and binding.gateway in compiled.snapshots:
+        if binding is not None and binding.first.gateway in compiled.snapshots:
             condition = _bound(binding)
             wanted[service.key] = ConditionsStatus(service.key, service.value.metadata.generation, (condition,))
     return wanted
@@ -66,11 +66,14 @@ def _name(gateway: Resource[Gateway]) -> tuple[str, str]:
     return gateway.key.namespace, gateway.key.name
 
 
-def _bound(binding: Binding) -> Condition:
-    if binding.refusal is None:
-        sentence = f"Successfully attached to waypoint {'/'.join(binding.gateway)}"
-        return Condition(BOUND, True, "WaypointAccepted", sentence)
-    return Condition(BOUND, False, _UNBOUND[binding.refusal], binding.sentence)
+def _bound(binding: ServiceBinding) -> Condition:
+    first, canary = binding.first, binding.canary
+    if first.refusal is not None:
+        return Condition(BOUND, False, _UNBOUND[first.refusal], first.sentence)
+    sentence = f"Successfully attached to waypoint {'/'.join(first.gateway)}"
+    if canary is not None and canary.refusal is not None:
+        sentence += f". Canary waypoint not attached: {canary.sentence}"
+    return Condition(BOUND, True, "WaypointAccepted", sentence)
 
 
 def _merged(them: list[Conclusion]) -> Conclusion:

@@ -176,3 +176,85 @@ def test_a_namespaces_label_may_name_a_waypoint_of_another_namespace() -> None:
     )
 
     assert bound(registry)[0] == GatewayAddress(ip="10.2.0.1", namespace="infra", gateway="w")
+
+
+# -- canaries ----------------------------------------------------------------------------------------------------------
+
+CANARY = "istio.io/use-waypoint-canary: c"
+WEIGHT = "istio.io/use-waypoint-canary-weight"
+
+
+def shares(
+    *, service: str = "", namespace: str = "", weights: tuple[str, str] = ("", ""), canary: str = ""
+) -> tuple[dict[str, int], list[str]]:
+    """What a service's Gateways `w` and `c` get, and the problems. `weights` are annotations of both objects, and
+    `canary` are labels of Gateway `c`."""
+    gateways = "".join(
+        f"""
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {{name: {name}, labels: {{{labels}}}}}
+        spec: {{gatewayClassName: any, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
+        status: {{addresses: [{{value: 10.2.0.{number}}}]}}
+        """
+        for number, (name, labels) in enumerate((("w", ""), ("c", canary)))
+    )
+    own, inherited = (f'{WEIGHT}: "{it}"' if it else "" for it in weights)
+    registry = registry_in(f"""\
+        apiVersion: v1
+        kind: Namespace
+        metadata: {{name: default, labels: {{{namespace}}}, annotations: {{{inherited}}}}}
+        ---
+        apiVersion: v1
+        kind: Service
+        metadata: {{name: s, labels: {{{service}}}, annotations: {{{own}}}}}
+        {gateways}""")
+    (found,) = registry.services.values()
+    assert found.waypoint is None or found.waypoint.gateway == "w"
+    return {it.waypoint.gateway: it.weight for it in found.shares}, [it.sentence for it in registry.problems]
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "expected"),
+    [
+        ({"service": f"{USE}, {CANARY}"}, ("", ""), {"w": 100, "c": 0}),
+        ({"service": f"{USE}, {CANARY}"}, ("10", ""), {"w": 90, "c": 10}),
+        ({"service": f"{USE}, {CANARY}"}, ("100", ""), {"w": 0, "c": 100}),
+        ({"namespace": f"{USE}, {CANARY}"}, ("", "10"), {"w": 90, "c": 10}),
+        ({"namespace": f"{USE}, {CANARY}"}, ("20", "10"), {"w": 80, "c": 20}),
+        ({"namespace": USE, "service": CANARY}, ("", "10"), {"w": 90, "c": 10}),
+        ({"namespace": f"{USE}, {CANARY}", "service": "istio.io/use-waypoint-canary: none"}, ("", "10"), {}),
+        ({"namespace": f"{USE}, {CANARY}", "service": USE}, ("", "10"), {}),
+        ({"namespace": f"{USE}, {CANARY}", "service": "istio.io/use-waypoint: none"}, ("", "10"), {}),
+        ({"service": CANARY}, ("10", ""), {}),
+        ({"service": USE}, ("10", ""), {}),
+    ],
+)
+def test_a_canary_gets_its_weight_of_a_service(
+    labels: dict[str, str], weights: tuple[str, str], expected: dict[str, int]
+) -> None:
+    assert shares(**labels, weights=weights) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("label", "weight", "gateway", "reason"),
+    [
+        ("c", "101", "", "its weight, the annotation istio.io/use-waypoint-canary-weight, is not between 0 and 100"),
+        ("c", "ten", "", "its weight, the annotation istio.io/use-waypoint-canary-weight, is not between 0 and 100"),
+        ("w", "10", "", "it is the waypoint itself"),
+        ("missing", "10", "", "the Gateway does not exist"),
+        ("c", "10", "istio.io/waypoint-for: workload", "it serves workload traffic, not service traffic"),
+    ],
+)
+@pytest.mark.parametrize("level", ["service", "namespace"])
+def test_a_canary_that_cannot_be_used_leaves_all_to_the_waypoint(
+    level: str, label: str, weight: str, gateway: str, reason: str
+) -> None:
+    labels = {level: f"{USE}, istio.io/use-waypoint-canary: {label}"}
+    weights = (weight, "") if level == "service" else ("", weight)
+
+    found, problems = shares(**labels, weights=weights, canary=gateway)
+
+    assert found == {}
+    assert problems == [f"canary default/{label} is not used: {reason}; all traffic goes to the waypoint"]

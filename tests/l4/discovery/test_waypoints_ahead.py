@@ -5,7 +5,7 @@ from dataclasses import replace
 from l4.discovery.index import Update
 from l4.discovery.registry import Moved
 from l4.discovery.waypoints_ahead import WaypointsAhead, waypoints_ahead
-from l4.discovery.workload import GatewayAddress, Workload
+from l4.discovery.workload import GatewayAddress, WaypointShare, Workload
 from tests.kit.workloads import pod, registry, service
 
 BOUND = GatewayAddress(hostname="waypoint.default.svc.cluster.local", namespace="default", gateway="waypoint")
@@ -70,3 +70,13 @@ def test_a_waypoint_that_comes_after_its_service_is_found() -> None:
 
     assert ahead(it) == [("waypoint", [])]
     assert ahead(after) == [("waypoint", ["proxy"])]
+
+
+def test_a_canary_stands_ahead_too_from_when_it_is_named() -> None:
+    canary = GatewayAddress(ip="10.0.0.8", namespace="default", gateway="canary")
+    shared = replace(APP, shares=(WaypointShare(BOUND, 100), WaypointShare(canary, 0)))
+    it, known = waypoints_ahead(registry(APP, WAYPOINT)), registry(shared, WAYPOINT, pod("c", "10.0.0.8"))
+
+    after = it.follow(Update(known, (), (Moved(APP, shared),)))
+
+    assert ahead(after) == ahead(waypoints_ahead(known)) == [("canary", ["c"]), ("waypoint", ["proxy"])]

@@ -237,6 +237,9 @@ def test_after_an_exception_everything_is_indexed_anew(monkeypatch: pytest.Monke
     assert sorted(endpoints(it)) == ["a", "b"]
 
 
+CANARY = wire.GatewayAddress(hostname=wire.NamespacedHostname(namespace="ns", hostname="canary.ns.svc.cluster.local"))
+
+
 def random_resource(chance: random.Random) -> tuple[str, Known]:
     keys = [f"{ns}/{name}.{end}" for ns in ("a", "b") for name, end in (("s", f"{ns}.svc.cluster.local"), ("e", "com"))]
     if chance.random() < 0.6:
@@ -260,7 +263,7 @@ def random_resource(chance: random.Random) -> tuple[str, Known]:
         addresses=[*(wire.NetworkAddress(address=ip(vip)) for vip in vips), *networks],
         canonical=chance.random() < 0.3,
         ip_families=chance.choice([wire.AUTOMATIC, wire.IPV4_ONLY]),
-        weighted_waypoints=[wire.WeightedWaypoint()] if chance.random() < 0.1 else [],
+        weighted_waypoints=[wire.WeightedWaypoint(destination=CANARY, weight=1)] if chance.random() < 0.1 else [],
     )
 
 

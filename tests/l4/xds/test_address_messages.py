@@ -13,6 +13,7 @@ from l4.discovery.workload import (
     Scope,
     ServicePort,
     TunnelProtocol,
+    WaypointShare,
     Workload,
 )
 from l4.xds.address_messages import About, key_of, service_message, workload_message
@@ -61,6 +62,10 @@ def test_a_service_comes_back() -> None:
         subject_alt_names=("spiffe://a",),
         exported_to=frozenset({"default"}),
         waypoint=GatewayAddress("w.default.svc", "default", "w"),
+        shares=(
+            WaypointShare(GatewayAddress("w.default.svc", "default", "w"), 90),
+            WaypointShare(GatewayAddress(ip="10.1.0.7"), 10),
+        ),
         nearness=Nearness((Scope.NODE, Scope.CLUSTER), is_strict=True),
     )
 

@@ -10,7 +10,15 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from l4._proto import workload_pb2 as wire
 from l4.discovery.mesh import Mesh
-from l4.discovery.workload import AppProtocol, GatewayAddress, Nearness, Scope, ServicePort, TunnelProtocol
+from l4.discovery.workload import (
+    AppProtocol,
+    GatewayAddress,
+    Nearness,
+    Scope,
+    ServicePort,
+    TunnelProtocol,
+    WaypointShare,
+)
 from l4.xds.addresses import KnownService, KnownWorkload, convert, name_of
 from l4.xds.resource import Refused
 from policies.attributes import Identity
@@ -178,7 +186,10 @@ THERE = wire.GatewayAddress(address=wire.NetworkAddress(network="there", address
         ),
         (workload(waypoint=THERE), "waypoint"),
         (service(waypoint=THERE), "waypoint"),
-        (service(weighted_waypoints=[wire.WeightedWaypoint(weight=1)]), "weighted_waypoints"),
+        (
+            service(weighted_waypoints=[wire.WeightedWaypoint(destination=THERE, weight=1)]),
+            "weighted_waypoints",
+        ),
     ],
 )
 def test_what_is_not_carried_out_is_noted(known: KnownWorkload | KnownService, field: str) -> None:
@@ -261,3 +272,21 @@ def test_garbage_is_refused_or_understood_and_raises_nothing_else() -> None:
             bytes_[chance.randrange(len(bytes_))] = chance.randrange(256)
         with suppress(Refused):
             convert(bytes(bytes_), MESH)
+
+
+def test_a_service_has_its_waypoint_and_its_canary_with_their_weights() -> None:
+    first, canary = (
+        wire.GatewayAddress(hostname=wire.NamespacedHostname(namespace="ns", hostname=f"{it}.ns.svc.x"))
+        for it in ("w", "c")
+    )
+    weighted = [
+        wire.WeightedWaypoint(destination=first, weight=90),
+        wire.WeightedWaypoint(destination=canary, weight=10),
+    ]
+
+    it = service(waypoint=first, weighted_waypoints=weighted)
+
+    its = [GatewayAddress(f"{name}.ns.svc.x", "ns", name) for name in ("w", "c")]
+    assert it.service.shares == (WaypointShare(its[0], 90), WaypointShare(its[1], 10))
+    assert it.service.waypoints == tuple(its)
+    assert it.unsupported == ()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from l4.discovery.workload import AppProtocol, GatewayAddress, NamedEndpoint, Service, ServicePort
+from l4.discovery.workload import AppProtocol, GatewayAddress, NamedEndpoint, Service, ServicePort, WaypointShare
 from l4.ztunnel.dump import dump, state_of
 from tests.kit.aio import run
 from tests.kit.mesh import settled
@@ -48,6 +48,10 @@ def test_workloads_and_services_have_what_the_tables_of_istioctl_show(tmp_path: 
         tmp_path,
         service("waypoint", "10.1.0.9", ports={15008: 15008}, pods=[waypoint]),
         service("app", "10.1.0.1", "fd01::1", ports={80: 8080}, pods=[app, ill], waypoint=bound),
+        replace(
+            service("shared", "10.1.0.2", ports={80: 8080}, waypoint=bound),
+            shares=(WaypointShare(bound, 90), WaypointShare(GatewayAddress(ip="10.1.0.8"), 10)),
+        ),
     )
 
     workloads, services = by_name(found["workloads"]), by_name(found["services"])
@@ -87,6 +91,11 @@ def test_workloads_and_services_have_what_the_tables_of_istioctl_show(tmp_path: 
         "waypoint": to_waypoint,
         "ipFamilies": "Dual",
     }
+    to_canary = {"destination": "/10.1.0.8", "hboneMtlsPort": 15008}
+    assert services["shared"]["weightedWaypoints"] == [
+        {"waypoint": to_waypoint, "weight": 90},
+        {"waypoint": to_canary, "weight": 10},
+    ]
 
 
 def test_a_waypoint_without_a_name_is_shown_by_its_address(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from l4._proto.workload_pb2 import GatewayAddress, NamespacedHostname, NetworkAddress, Port, PortList, Service, Workload
+from l4._proto.workload_pb2 import (
+    GatewayAddress,
+    NamespacedHostname,
+    NetworkAddress,
+    Port,
+    PortList,
+    Service,
+    WeightedWaypoint,
+    Workload,
+)
 from l4.config.holder import Holder
 from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
@@ -73,7 +82,7 @@ def pod(name: str, ip: str, *services: str) -> Workload:
     return Workload(uid=f"Kubernetes//Pod/ns/{name}", name=name, namespace="ns", addresses=[packed(ip)], services=its)
 
 
-def service(name: str, vip: str, waypoint: GatewayAddress | None = None) -> Service:
+def service(name: str, vip: str, waypoint: GatewayAddress | None = None, *more: WeightedWaypoint) -> Service:
     return Service(
         name=name,
         namespace="ns",
@@ -81,6 +90,7 @@ def service(name: str, vip: str, waypoint: GatewayAddress | None = None) -> Serv
         addresses=[NetworkAddress(address=packed(vip))],
         ports=[Port(service_port=80, target_port=8080)],
         waypoint=waypoint,
+        weighted_waypoints=more,
     )
 
 
@@ -128,6 +138,27 @@ def test_a_waypoint_may_be_named_by_its_address(tmp_path: Path) -> None:
             assert await it.finder.destination("10.1.0.1")
 
             assert it.registry.current.service_at("10.1.0.2") is not None
+
+    run(scenario())
+
+
+def test_a_service_comes_with_its_canary(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            first, canary = (
+                GatewayAddress(hostname=NamespacedHostname(namespace="ns", hostname=f"{name}.ns.svc.cluster.local"))
+                for name in ("waypoint", "canary")
+            )
+            weighted = [WeightedWaypoint(destination=first, weight=9), WeightedWaypoint(destination=canary, weight=1)]
+            await it.server.put(
+                service("echo", "10.1.0.1", first, *weighted),
+                service("waypoint", "10.1.0.2"),
+                service("canary", "10.1.0.3"),
+            )
+
+            assert await it.finder.destination("10.1.0.1")
+
+            assert {host.partition(".")[0] for host in it.registry.current.services} == {"echo", "waypoint", "canary"}
 
     run(scenario())
 

@@ -1,13 +1,14 @@
 """The next hop of a captured connection; the cases are those that ztunnel's own tests prove."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress, NamedEndpoint, Nearness, Scope, Workload
+from l4.discovery.workload import GatewayAddress, NamedEndpoint, Nearness, Scope, WaypointShare, Workload
 from l4.hbone.connect import Authority
-from l4.ztunnel.outbound import HboneHop, Hop, PlainHop, Refused, decide
+from l4.ztunnel.outbound import Avoid, HboneHop, Hop, PlainHop, Refused, avoid_none, decide
 from tests.kit.workloads import pod, registry, service
 
 CLIENT = pod("client", "10.0.0.1")
@@ -288,3 +289,44 @@ def test_an_endpoint_to_avoid_is_used_only_where_nearness_is_a_must() -> None:
     assert picked(FAILOVER, "subzone", "zone", avoided="subzone") == "zone"
     strict = Nearness((Scope.REGION, Scope.ZONE, Scope.SUBZONE), is_strict=True)
     assert picked(strict, "subzone", "zone", avoided="subzone") == "subzone"
+
+
+# -- canaries ----------------------------------------------------------------------------------------------------------
+
+CANARIES = (pod("canary-1", "10.0.0.10"), pod("canary-2", "10.0.0.11"))
+CANARY = GatewayAddress(hostname="canary.default.svc.cluster.local", namespace="default", gateway="canary")
+
+
+def with_canary(weight: int, *pods: Workload, total: int = 100) -> Registry:
+    canary = service("canary", "10.1.0.10", ports={15008: 15008}, pods=pods)
+    shares = (WaypointShare(BY_HOSTNAME, total - weight), WaypointShare(CANARY, weight))
+    target = replace(service("server", "10.1.0.2", ports={80: 8080}, waypoint=BY_HOSTNAME), shares=shares)
+    return registry(CLIENT, target, WAYPOINT_SERVICE, canary)
+
+
+def shared(known: Registry, avoid: Avoid = avoid_none) -> list[str]:
+    hops = (decide(known, CLIENT, ("10.1.0.2", 80), permille / 1000, avoid) for permille in range(1000))
+    return [through(hop)[2].name for hop in hops]
+
+
+@pytest.mark.parametrize("weight", [0, 1, 10, 50, 100])
+def test_a_canary_gets_its_share_of_connections_divided_among_its_pods(weight: int) -> None:
+    found = Counter(shared(with_canary(weight, *CANARIES)))
+
+    assert found == Counter({"waypoint": 1000 - weight * 10, "canary-1": weight * 5, "canary-2": weight * 5})
+
+
+def test_without_any_weight_the_waypoint_gets_all() -> None:
+    assert set(shared(with_canary(0, *CANARIES, total=0))) == {"waypoint"}
+
+
+@pytest.mark.parametrize("pods", [[], [replace(CANARIES[0], is_healthy=False)]], ids=["no pod", "no ready pod"])
+def test_the_waypoint_takes_the_share_of_a_canary_that_is_not_ready(pods: list[Workload]) -> None:
+    assert set(shared(with_canary(100, *pods))) == {"waypoint"}
+
+
+def test_a_canary_whose_pods_are_unreachable_is_replaced_by_the_waypoint_if_that_is_reachable() -> None:
+    known, all_of_it = with_canary(100, *CANARIES), {("10.0.0.10", 15008), ("10.0.0.11", 15008)}
+
+    assert set(shared(known, lambda it: it == ("10.0.0.10", 15008))) == {"canary-2"}
+    assert set(shared(known, all_of_it.__contains__)) == {"waypoint"}

@@ -51,6 +51,10 @@ EXAMPLES = {
         f"{FINE}---{REVIEWS.replace('name: http', 'name: tcp')}",
         f"{FINE}---{REVIEWS.replace('name: http', 'name: grpc')}",
     ),
+    DiscoveryCode.CANARY_NOT_USED: (
+        NAMESPACE.replace("use-waypoint: waypoint", "use-waypoint: waypoint, istio.io/use-waypoint-canary: waypoint"),
+        NAMESPACE,
+    ),
     DiscoveryCode.WAYPOINT_NOT_USED: (NAMESPACE.replace("use-waypoint: waypoint", "use-waypoint: nobody"), NAMESPACE),
 }
 

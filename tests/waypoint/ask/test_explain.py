@@ -237,6 +237,23 @@ def test_of_several_waypoints_the_one_that_serves_the_service_is_asked_and_anoth
     assert elsewhere.found.why.endswith("ratings.shop.svc.cluster.local is bound to default/a-second")
 
 
+def test_a_canary_serves_and_the_shares_of_both_are_told(tmp_path: Path) -> None:
+    mesh = MESH.read_text()
+    second = mesh.split("\n---\n")[0].replace("name: waypoint,", "name: a-second,")
+    canary = mesh.replace(
+        "istio.io/use-waypoint: waypoint",
+        "istio.io/use-waypoint: waypoint, istio.io/use-waypoint-canary: a-second",
+    )
+    (tmp_path / "mesh.yaml").write_text(f"{canary}\n---\n{second}")
+    question = Question.parse("default/client", "reviews:9080", "GET", "/", ())
+    loaded = load([tmp_path], None, Settings())
+
+    for name in ("waypoint", "a-second"):
+        found = explain(loaded.snapshots["default", name], question, Settings(), now=0).found
+        assert found.is_served
+        assert found.why.endswith("of its connections, default/waypoint gets 100 % and default/a-second gets 0 %")
+
+
 # -- never anything else than the data path does -------------------------------------------------------------------
 
 PATHS = ["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/b"]

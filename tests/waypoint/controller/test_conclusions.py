@@ -116,6 +116,32 @@ def test_a_service_is_told_why_it_is_not_bound() -> None:
     assert bound(other, namespace="other") == (False, "AttachmentDenied")
 
 
+def canary(name: str, weight: str, *, of: str) -> str:
+    annotations = f"annotations: {{istio.io/use-waypoint-canary-weight: '{weight}'}}"
+    return service("cart", of).replace("labels: {", f"{annotations}, labels: {{istio.io/use-waypoint-canary: {name}, ")
+
+
+def test_a_route_is_told_by_the_waypoint_that_is_only_the_canary_of_anothers() -> None:
+    both = gateway("east"), gateway("foreign", "theirs")
+
+    wanted = concluded(*both, canary("east", "0", of="foreign"), route("front", "name: cart"))
+
+    assert parents(wanted[ROUTE])["cart"].is_true
+    assert bound(wanted) is None  # that of the first waypoint's controller
+
+
+def test_a_service_is_told_why_its_canary_gets_nothing() -> None:
+    wanted = concluded(gateway("east"), gateway("west"), canary("west", "101", of="east"))
+
+    (only,) = wanted[ObjectKey("", "Service", "shop", "cart")].conditions  # type: ignore[union-attr]
+    assert (only.is_true, only.reason) == (True, "WaypointAccepted")
+    assert "Canary waypoint not attached: canary shop/west is not used: its weight" in only.message
+    assert bound(concluded(gateway("east"), gateway("west"), canary("west", "1", of="east"))) == (
+        True,
+        "WaypointAccepted",
+    )
+
+
 def test_of_two_findings_for_one_parent_the_worse_is_told() -> None:
     """A ServiceEntry with several hosts is several services, and one parent."""
     entry = """

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from l4.config.documents import Document, Problem
 from l4.config.resources import Resource
-from l4.discovery.label_names import DATAPLANE_MODE, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR
+from l4.discovery.label_names import (
+    DATAPLANE_MODE,
+    USE_WAYPOINT,
+    USE_WAYPOINT_CANARY,
+    USE_WAYPOINT_CANARY_NAMESPACE,
+    USE_WAYPOINT_NAMESPACE,
+    WAYPOINT_FOR,
+)
 from l4.discovery.objects import Gateway
 from waypoint.ask.codes import LintCode
 from waypoint.ask.lint.subject import Subject, items, labels, mapping, problem
@@ -13,8 +20,6 @@ from waypoint.config.ours.attached import ATTACHED
 
 ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
 POLICIES = tuple(it.name for it in ATTACHED)
-_CANARY = f"{USE_WAYPOINT}-canary"
-_CANARY_NAMESPACE = f"{USE_WAYPOINT}-canary-namespace"
 _LABELLED = ("Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry")
 
 
@@ -76,7 +81,10 @@ def _unused_waypoints(subject: Subject) -> Iterator[Problem]:
     for document in subject.of_kind(*_LABELLED):
         own = labels(document)
         namespace = document.key.namespace or document.key.name
-        for label, where in ((USE_WAYPOINT, USE_WAYPOINT_NAMESPACE), (_CANARY, _CANARY_NAMESPACE)):
+        for label, where in (
+            (USE_WAYPOINT, USE_WAYPOINT_NAMESPACE),
+            (USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_NAMESPACE),
+        ):
             if label in own:
                 used.add((own.get(where, namespace), own[label]))
     for resource in subject.resources.of(Gateway):

@@ -52,10 +52,9 @@ class SecurityTargets:
         self._ours: set[str] = set()
         self._unbound: set[str] = set()
         for service in registry.services.values():
-            waypoint = service.waypoint
-            if waypoint is None:
+            if service.waypoint is None:
                 self._unbound.add(service.hostname)
-            elif (waypoint.namespace, waypoint.gateway) == gateway:
+            elif any((it.namespace, it.gateway) == gateway for it in service.waypoints):
                 self._ours.add(service.hostname)
             kind = "ServiceEntry" if service.is_entry else "Service"
             self._hostnames.setdefault((kind, service.namespace, service.name), []).append(service.hostname)

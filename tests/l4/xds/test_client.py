@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -362,15 +363,9 @@ def test_a_server_that_accepts_connections_and_says_nothing_is_a_failure_in_time
     async def scenario() -> None:
         server = DiscoveryServer(tmp_path)
 
-        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
-
-        async with (
-            await asyncio.start_server(say_nothing, server.ip, 15012),
-            following(tmp_path, server, connect_seconds=0.5) as it,
-        ):
-            await it.until(lambda: "accepted no request within 0.5 s" in it.client.failure)
+        with socket.create_server((server.ip, 15012)):
+            async with following(tmp_path, server, connect_seconds=0.5) as it:
+                await it.until(lambda: "accepted no request within 0.5 s" in it.client.failure)
 
     run(scenario())
 

@@ -18,6 +18,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ from l4.readiness import Readiness
 from l4.readiness import merge as merge_readiness
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
+from l4.vitals import vitals
 from policies.host_port import host_port
 
 T = TypeVar("T")
@@ -56,6 +58,7 @@ ANSWER_SECONDS = 5.0
 """Time limit for the answer of a program part. Prometheus waits ten seconds."""
 PROBE_SECONDS = 0.8
 """Time limit for the readiness of a program part. The kubelet waits one second."""
+_DRAINING = "draining"
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _ISTIOCTLS_LEVELS = {"warn": "warning", "trace": "debug"}
 
@@ -118,7 +121,8 @@ class OperatorPorts:
 
     `readiness` and `metrics` belong to the process itself; `parts` add theirs. `dump` returns the content of
     `/config_dump`, without secrets. POST `/quitquitquit` calls `stop`, which returns at once. `pages` extend the
-    administration port; they map a path to its description and handler.
+    administration port; they map a path to its description and handler. `about` says on the page `/status` what the
+    program is and does. With `drain`, POST `/drain` makes the process not ready, and calls it.
     """
 
     def __init__(
@@ -129,6 +133,8 @@ class OperatorPorts:
         stop: Callable[[], None],
         pages: Mapping[str, tuple[str, Page]] | None = None,
         parts: Sequence[Part] = (),
+        about: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
+        drain: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.readiness = Readiness(set(pending))
         self.addresses = OperatorAddresses()
@@ -137,6 +143,8 @@ class OperatorPorts:
         self._stop = stop
         self._pages = pages or {}
         self._parts = parts
+        self._about = about
+        self._drain = drain
         self._scraping = asyncio.Lock()
         self._next_scrape = 0.0
         self._runners: list[web.AppRunner] = []
@@ -242,7 +250,10 @@ class OperatorPorts:
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/stats", self._stats)
         app.router.add_get("/config_dump", self._config_dump)
+        app.router.add_get("/status", self._status)
         app.router.add_post("/logging", _log_level)
+        if self._drain is not None:
+            app.router.add_post("/drain", self._begin_or_end_drain)
         app.router.add_post("/quitquitquit", self._quit)
         for path, (_, page) in self._pages.items():
             app.router.add_get(path, page)
@@ -261,22 +272,60 @@ class OperatorPorts:
             self._next_scrape = began + (loop.time() - began) / _SCRAPING_SHARE
         return web.Response(body=body, headers={"Content-Type": content_type})
 
+    async def _whole_readiness(self) -> Readiness:
+        return merge_readiness((self.readiness, *await asyncio.gather(*map(_readiness_of, self._parts))))
+
     async def _ready(self, _: web.Request) -> web.Response:
-        readiness = merge_readiness((self.readiness, *await asyncio.gather(*map(_readiness_of, self._parts))))
+        readiness = await self._whole_readiness()
         concerns = "".join(f"{sentence}\n" for _, sentence in sorted(readiness.concerns.items()))
         if readiness.is_ready:
             return web.Response(text=f"ready\n{concerns}")
         pending = ", ".join(sorted(readiness.pending))
         return web.Response(status=503, text=f"not ready, pending: {pending}\n{concerns}")
 
+    async def _status(self, _: web.Request) -> web.Response:
+        readiness = await self._whole_readiness()
+        found = {
+            **(await self._about() if self._about is not None else {}),
+            "ready": readiness.is_ready,
+            "pending": sorted(readiness.pending),
+            "concerns": readiness.concerns,
+            "log_level": logging.getLevelName(logging.getLogger().level).lower(),
+            **vitals(),
+        }
+        return web.json_response(found, dumps=lambda it: json.dumps(it, indent=2) + "\n")
+
+    async def _begin_or_end_drain(self, request: web.Request) -> web.Response:
+        """Not being ready keeps new clients away, and connected ones are told. Everything is still served."""
+        assert self._drain is not None
+        wanted = request.query.get("on", "true")
+        if wanted not in ("true", "false"):
+            raise web.HTTPBadRequest(text=f"on={wanted!r} is not true or false\n")
+        if wanted == "false":
+            self.readiness.done(_DRAINING)
+            self.readiness.concern(_DRAINING, "")
+            log.warning("no longer draining, through the administration port")
+            return web.Response(text="no longer draining\n")
+        if _DRAINING not in self.readiness.pending:
+            self.readiness.pending.add(_DRAINING)
+            self.readiness.concern(
+                _DRAINING, f"draining since {datetime.now(UTC):%H:%M:%S} UTC: an operator asked for it"
+            )
+            log.warning("draining, through the administration port: not ready, and connected clients are told to leave")
+        await self._drain()
+        return web.Response(text="draining: not ready, and connected clients are told to leave\n")
+
     async def _index(self, _: web.Request) -> web.Response:
         pages = {
             "/healthz": "whether the process is alive",
             "/stats": "metrics",
+            "/status": "version, readiness, connections, memory, as JSON",
             "/config_dump": "the live configuration and its problems",
             "/logging": f"POST: the log level; ?level= changes it to one of {', '.join(_LEVELS)}",
             "/quitquitquit": "POST to drain and exit",
         } | {path: shows for path, (shows, _) in self._pages.items()}
+        if self._drain is not None:
+            pages["/drain"] = "POST to be not ready and tell connected clients to leave; ?on=false ends that"
         return web.Response(text="".join(f"{path:<16} {shows}\n" for path, shows in pages.items()))
 
     async def _config_dump(self, _: web.Request) -> web.Response:

@@ -96,7 +96,7 @@ class Ztunnel:
             in_pods = InPods(lambda: self._announced(in_pods), lambda *name: self._pods.serves(*name))
         self._pods = Pods(self._node, options.node, in_pods or OwnAddresses(options.hbone_port))
         pending = {"configuration"} if options.agent is None else {"configuration", "pods"}
-        self._operators = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin)
+        self._operators = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin, about=self._about)
         self._receiver = None
         if options.agent is not None and in_pods is not None:
             self._receiver = Receiver(options.agent, in_pods, self._lacks_pods)
@@ -175,6 +175,19 @@ class Ztunnel:
             self._pods.follow(update)
         self._report.tell(known.understood, known.problems, known.lack)
         self._applied = known.number
+
+    async def _about(self) -> Mapping[str, object]:
+        registry, flows = self._registry.current, self._node.traffic.flows()
+        return {
+            "program": "ztunnel",
+            "version": version.installed(),
+            "node": self._options.node,
+            "pods": len(self._pods.proxies),
+            "pods_pending": len(self._pods.unserved),
+            "connections": sum(map(len, flows.values())),
+            "workloads": len(registry.workloads),
+            "services": len(registry.services),
+        }
 
     async def _dump(self) -> Mapping[str, object]:
         return await asyncio.to_thread(dump, state_of(self._node, self._pods))

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -26,10 +27,19 @@ async def _dump() -> object:
     return {"version": "7", "problems": ()}
 
 
+async def _about() -> dict[str, object]:
+    return {"program": "proxy", "version": "1.2.3"}
+
+
+async def _note(drains: list[str]) -> None:
+    drains.append("now")
+
+
 class Operator:
     """Operator ports that run, and a client to ask them."""
 
-    def __init__(self, ports: OperatorPorts, stops: list[str], client: ClientSession) -> None:
+    def __init__(self, ports: OperatorPorts, stops: list[str], client: ClientSession, drains: list[str]) -> None:
+        self.drains = drains
         self.ports = ports
         self.stops = stops
         self._client = client
@@ -45,6 +55,7 @@ class Operator:
 @asynccontextmanager
 async def _operator(*pending: str, parts: Sequence[Part] = ()) -> AsyncIterator[Operator]:
     stops: list[str] = []
+    drains: list[str] = []
     ports = OperatorPorts(
         MeshMetrics("proxy", "1.2.3"),
         pending,
@@ -52,11 +63,13 @@ async def _operator(*pending: str, parts: Sequence[Part] = ()) -> AsyncIterator[
         stop=lambda: stops.append("now"),
         pages={"/hello": ("a greeting", _hello)},
         parts=parts,
+        about=_about,
+        drain=lambda: _note(drains),
     )
     await ports.start(ANYWHERE)
     async with ClientSession() as client:
         try:
-            yield Operator(ports, stops, client)
+            yield Operator(ports, stops, client, drains)
         finally:
             await ports.close()
 
@@ -323,4 +336,40 @@ def test_a_part_that_does_not_answer_is_not_ready_and_gives_no_wrong_sums(monkey
 
     monkeypatch.setattr(admin, "PROBE_SECONDS", 0.1)
     monkeypatch.setattr(admin, "ANSWER_SECONDS", 0.2)
+    run(scenario())
+
+
+def test_the_status_says_who_the_process_is_and_what_is_pending() -> None:
+    async def scenario() -> None:
+        async with _operator("certificate") as operator:
+            operator.ports.readiness.concern("certificate", "it expires in a minute")
+
+            status, kind, text = await operator.ask("admin", "/status")
+
+            found = json.loads(text)
+            assert (status, kind.partition(";")[0]) == (200, "application/json")
+            assert (found["program"], found["version"], found["ready"]) == ("proxy", "1.2.3", False)
+            assert found["pending"] == ["certificate"]
+            assert found["concerns"] == {"certificate": "it expires in a minute"}
+            assert found["uptime_seconds"] > 0
+
+    run(scenario())
+
+
+def test_an_operator_drains_a_process_and_ends_that() -> None:
+    async def scenario() -> None:
+        async with _operator() as operator:
+            status, _, _ = await operator.ask("admin", "/drain", "POST")
+            during = await operator.ask("readiness", "/healthz/ready?verbose")
+            await operator.ask("admin", "/drain?on=false", "POST")
+            after = await operator.ask("readiness", "/healthz/ready")
+
+            assert (status, operator.drains) == (200, ["now"])
+            assert during[0] == 503
+            assert during[2].startswith("not ready, pending: draining\ndraining since ")
+            assert after[::2] == (200, "ready\n")
+            assert (await operator.ask("admin", "/drain"))[0] == 405
+            assert (await operator.ask("admin", "/drain?on=perhaps", "POST"))[0] == 400
+            assert (await operator.ask("admin", "/drain", "POST", {"Origin": "http://evil"}))[0] == 403
+
     run(scenario())

@@ -17,6 +17,7 @@ from waypoint.ask.explanation import Explanation
 from waypoint.ask.question import Question
 from waypoint.config.dump import dump
 from waypoint.process.as_envoy import configs
+from waypoint.process.facts import Rows, table
 from waypoint.process.worker import Worker
 from waypoint.telemetry.exchanges import ExchangeRecord
 from waypoint.telemetry.recorder import RecorderSettings
@@ -26,9 +27,10 @@ from waypoint.upstream.state import described
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Active connections and exchanges, and the version of the live configuration."""
+    """Active connections and exchanges, and the version of the live configuration with the number of its problems."""
 
     configuration: str
+    problems: int
     connections: int
     exchanges: int
 
@@ -51,6 +53,12 @@ class Answering(Protocol):
     async def explain(self, question: Question) -> Explanation:
         """Explain a request. Raises InvalidQuestion."""
 
+    async def table(self, name: str) -> Rows:
+        """Return one of `waypoint.process.facts.TABLES`."""
+
+    async def announce(self) -> None:
+        """Tell connected clients that the waypoint will stop. It keeps serving."""
+
     def watched_by(self, watcher: Watcher) -> AbstractContextManager[None]:
         """Let `watcher` look at each request that ends."""
 
@@ -70,7 +78,8 @@ class LocalWorker:
 
     async def counts(self) -> Counts:
         worker = self._worker
-        return Counts(worker.holder.current.version, worker.connection_count, worker.path.exchanges)
+        snapshot = worker.holder.current
+        return Counts(snapshot.version, len(snapshot.problems), worker.connection_count, worker.path.exchanges)
 
     async def config_dump(self) -> dict[str, object]:
         snapshot = self._worker.holder.current
@@ -86,6 +95,12 @@ class LocalWorker:
         snapshot, settings = worker.holder.current, worker.parts.settings
         # In a thread, because a table may have thousands of routes.
         return await asyncio.to_thread(explain, snapshot, question, settings, time.time())
+
+    async def table(self, name: str) -> Rows:
+        return table(self._worker, name)
+
+    async def announce(self) -> None:
+        self._worker.announce()
 
     def watched_by(self, watcher: Watcher) -> AbstractContextManager[None]:
         worker = self._worker

@@ -28,6 +28,7 @@ from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
+from policies.host_port import host_port
 from waypoint.config.kinds import KINDS
 from waypoint.config.pipeline import Pipeline
 from waypoint.config.settings import ConfigSettings
@@ -88,7 +89,18 @@ class Waypoint:
         parts = Parts(settings, certificate, options.own_ip, self._access_log, self._tracer, self._recorder)
         self._workers = [assemble(parts) for _ in range(workers)]
         answering = [LocalWorker(f"worker {number}", it) for number, it in enumerate(self._workers, start=1)]
-        self._supervisor = Supervisor(answering, self._metrics, {"configuration", "certificate"}, self._stopping.begin)
+        self._supervisor = Supervisor(
+            answering,
+            self._metrics,
+            {"configuration", "certificate"},
+            self._stopping.begin,
+            {
+                "version": version.installed(),
+                "gateway": str(options.gateway),
+                "identity": str(certificate.identity),
+                "listen": host_port(*options.listen),
+            },
+        )
         readiness = self._supervisor.readiness
         self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)
         self._silence = Silence(log, readiness, self._metrics, lambda: source.silent_seconds)

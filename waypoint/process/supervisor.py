@@ -2,10 +2,11 @@
 
 Metrics are added up. The waypoint is ready if the process and each worker are. All workers have the same configuration,
 so one of them dumps and explains it; if there are several, `/config_dump` includes the live version of each.
-`/clusters` shows each worker separately, since each has its own connections and ejections.
+`/clusters`, `/endpoints` and `/connections` show each worker separately, since each has its own connections and
+ejections.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TypeVar
@@ -18,6 +19,7 @@ from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.ask.question import Question
 from waypoint.process.answering import Answering
 from waypoint.process.as_envoy import cluster_statuses
+from waypoint.process.facts import OF_EACH_WORKER, TABLES, Rows, merged, table_page
 from waypoint.process.streams import TAP_PATH, TAP_SHOWS, TOP_PATH, TOP_SHOWS, Streams
 from waypoint.telemetry.tap import Watcher
 from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page
@@ -29,13 +31,19 @@ class Supervisor:
     """Serves the operator ports.
 
     `metrics` are the process's own; `pending` is what the process must do before it is ready. `stop` is called when an
-    operator asks the process to exit.
+    operator asks the process to exit. `names` say who the process is, on the page `/status`.
     """
 
     def __init__(
-        self, workers: Sequence[Answering], metrics: MeshMetrics, pending: Iterable[str], stop: Callable[[], None]
+        self,
+        workers: Sequence[Answering],
+        metrics: MeshMetrics,
+        pending: Iterable[str],
+        stop: Callable[[], None],
+        names: Mapping[str, object] | None = None,
     ) -> None:
         self._workers = workers
+        self._names = names or {}
         streams = Streams(self._watched_by)
         self._ports = OperatorPorts(
             metrics,
@@ -47,8 +55,11 @@ class Supervisor:
                 CLUSTERS_PATH: (CLUSTERS_SHOWS, clusters_page(self._clusters, cluster_statuses)),
                 TAP_PATH: (TAP_SHOWS, streams.tap),
                 TOP_PATH: (TOP_SHOWS, streams.top),
+                **{f"/{name}": (shows, table_page(name, self._table)) for name, shows in TABLES.items()},
             },
             workers,
+            about=self._about,
+            drain=self._drain,
         )
 
     @property
@@ -77,6 +88,29 @@ class Supervisor:
             counts = [(it.name, await answer(it.name, it.counts())) for it in self._workers]
             found["workers"] = {name: asdict(it) for name, it in counts}
         return found
+
+    async def _about(self) -> dict[str, object]:
+        counts = [(it.name, await answer(it.name, it.counts())) for it in self._workers]
+        first = counts[0][1]
+        return {
+            "program": "waypoint",
+            **self._names,
+            "configuration": first.configuration,
+            "problems": first.problems,
+            "connections": sum(it.connections for _, it in counts),
+            "exchanges": sum(it.exchanges for _, it in counts),
+            "workers": [{"name": name, **asdict(it)} for name, it in counts],
+        }
+
+    async def _drain(self) -> None:
+        for worker in self._workers:
+            await answer(worker.name, worker.announce())
+
+    async def _table(self, name: str) -> Rows:
+        if name not in OF_EACH_WORKER:
+            return merged([await answer(it.name, it.table(name)) for it in self._workers])
+        rows = [(it.name, await answer(it.name, it.table(name))) for it in self._workers]
+        return [row | {"worker": worker} for worker, its in rows for row in its]
 
     async def _explain(self, question: Question) -> Explanation:
         return await self._from_any(lambda worker: worker.explain(question))

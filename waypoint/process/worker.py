@@ -17,6 +17,7 @@ from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
+from l4.hbone.driver import Driver
 from l4.hbone.pool import HbonePool
 from l4.hbone.server import HboneServer
 from l4.hbone.settings import HboneSettings
@@ -87,6 +88,11 @@ class Worker:
     def connection_count(self) -> int:
         """Number of connections from clients."""
         return sum(server.connection_count for server in self._servers)
+
+    @property
+    def drivers(self) -> list[Driver]:
+        """HBONE connections from clients."""
+        return [driver for server in self._servers if isinstance(server, HboneServer) for driver in server.drivers]
 
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Use this snapshot for new requests. It does not await, so no request sees a partial change."""

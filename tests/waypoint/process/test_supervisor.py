@@ -149,8 +149,8 @@ def test_each_worker_counts_its_own_connections_and_ejections(tmp_path: Path) ->
             version = it.holder.current.version
 
             assert found["workers"] == {
-                "worker 1": {"configuration": version, "connections": 0, "exchanges": 0},
-                "worker 2": {"configuration": version, "connections": 1, "exchanges": 2},
+                "worker 1": {"configuration": version, "problems": 0, "connections": 0, "exchanges": 0},
+                "worker 2": {"configuration": version, "problems": 0, "connections": 1, "exchanges": 2},
             }
             assert found["version"] == version
             assert found["destinations"].keys() == {f"{host}:{port}" for host, port in it.holder.current.destinations}

@@ -14,8 +14,10 @@ ports thus answer even during a flood of connections.
 
 import asyncio
 import errno
+import gzip
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,6 +56,8 @@ MAX_SCRAPES = 16
 """Maximum connections to the metrics port. A response can have 20 MB, which a slow client keeps in memory."""
 _SCRAPING_SHARE = 0.25
 """Maximum share of time spent on rendering metrics, however frequent the scrapes."""
+_GZIP = re.compile(r"(?:^|[\s,])gzip(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+_GZIP_LEVEL = 1  # 20 MB of metrics become 0.7 MB in 0.1 s; the default level takes five times as long for 0.4 MB
 ANSWER_SECONDS = 5.0
 """Time limit for the answer of a program part. Prometheus waits ten seconds."""
 PROBE_SECONDS = 0.8
@@ -269,8 +273,12 @@ class OperatorPorts:
             others = await asyncio.gather(*(answer(part.name, part.metrics()) for part in self._parts))
             accept = request.headers.get("Accept", "")
             body, content_type = await asyncio.to_thread(self._metrics.render, accept, others)
+            headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+            if _GZIP.search(request.headers.get("Accept-Encoding", "")):
+                body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL)
+                headers["Content-Encoding"] = "gzip"
             self._next_scrape = began + (loop.time() - began) / _SCRAPING_SHARE
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        return web.Response(body=body, headers=headers)
 
     async def _whole_readiness(self) -> Readiness:
         return merge_readiness((self.readiness, *await asyncio.gather(*map(_readiness_of, self._parts))))

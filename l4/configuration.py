@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -134,3 +135,5 @@ class ConfigurationReport:
         self._telling.tell(problems)
         self._metrics.config_problems.value = len(problems)
         self._metrics.config_doubts.value = len(taken.doubts)
+        if problems or taken.doubts:
+            self._metrics.config_failed(time.time())

@@ -34,7 +34,7 @@ from waypoint.filters.session import sticky
 from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.replies import finish, reply_to
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.attempts import Attempts
 from waypoint.upstream.cluster import Cluster
@@ -107,7 +107,7 @@ class Exchange:
             self._stopped(error)
 
     def request_body(self, data: bytes) -> None:
-        self._record.bytes_received += len(data)
+        self._record.received(data)
         held = self._admission.held
         if held is not None:
             held.put(data)
@@ -177,8 +177,11 @@ class Exchange:
     # -- the response ----------------------------------------------------------------------------------------------
 
     def attempt_began(self, endpoint: Endpoint, head_bytes: int) -> None:
-        self._record.endpoint = endpoint
-        self._record.request_bytes = head_bytes
+        record = self._record
+        record.endpoint = endpoint
+        record.request_bytes = head_bytes
+        if record.messages is not None:
+            self._path.telemetry.count_messages(record, record.messages)
 
     def event_noted(self, event: ClusterEvent) -> None:
         record = self._record
@@ -219,7 +222,7 @@ class Exchange:
         filtering = self._admission.decision.filtering
         if filtering is not None and not (data := self._filtered(filtering.response_body, data)):
             return
-        self._record.bytes_sent += len(data)
+        self._record.sent(data)
         if not self._downstream.send_body(data) and self._attempts is not None:
             self._attempts.pause_response()
 
@@ -230,7 +233,7 @@ class Exchange:
             if self._is_over:
                 return
             if rest:
-                self._record.bytes_sent += len(rest)
+                self._record.sent(rest)
                 self._downstream.send_body(rest)
         if self._attempts is not None:
             self._attempts.finished()
@@ -252,12 +255,8 @@ class Exchange:
         if record.status == 0 and self._attempts is not None:
             self._attempts.failed(error)
         elif not self._is_over:
-            record.flags += (error.flag,) if error.flag else ()
-            record.detail = error.detail.replace("before_response_started", "after_response_started")
             record.upstream_transport_failure_reason = error.reason
-            self._path.telemetry.count_refusal(error.limit)
-            self._cut()
-            self._downstream.reset()
+            self._break_off(error)
 
     def attempts_failed(self, error: ExchangeError) -> None:
         self._reply(error)
@@ -322,11 +321,7 @@ class Exchange:
         path, head, record = self._path, self._head, self._record
         if cluster.branches is not None:
             registry = path.holder.current.registry
-            try:
-                cluster = cluster.branches.at(self._connection.authority[0], head.authority, registry)
-            except ExchangeError as error:
-                self._reply(error)
-                return
+            cluster = cluster.branches.at(self._connection.authority[0], head.authority, registry)
         record.cluster = cluster.config.name
         record.service = cluster.config.service
         decision, peer, body = self._admission.decision, self._connection.peer, self._body
@@ -380,11 +375,16 @@ class Exchange:
                 self._attempts.abort(is_late=is_late)
             self._reply(error)
         else:
-            self._record.flags += (error.flag,) if error.flag else ()
-            self._record.detail = error.detail
-            self._path.telemetry.count_refusal(error.limit)
-            self._cut()
-            self._downstream.reset()
+            self._break_off(error)
+
+    def _break_off(self, error: ExchangeError) -> None:
+        """End an active response before it is complete."""
+        record = self._record
+        record.flags += (error.flag,) if error.flag else ()
+        record.detail = error.detail.replace("before_response_started", "after_response_started")
+        self._path.telemetry.count_refusal(error.limit)
+        self._cut()
+        self._downstream.reset()
 
     def _reply(self, error: ExchangeError) -> None:
         """Answer instead of the endpoint."""

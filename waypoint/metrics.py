@@ -9,12 +9,16 @@ from typing import Any
 from l4.telemetry.metrics import MeshMetrics, Metric
 from waypoint.filters import live as filters
 from waypoint.telemetry.exchanges import (
+    ACTIVE_CONNECTIONS,
+    ACTIVE_REQUESTS,
     AUTHORIZATION_DENIED,
     AUTHORIZATION_DRY_RUN,
     REQUEST_BYTES,
     REQUEST_DURATION,
+    REQUEST_MESSAGES,
     REQUESTS,
     RESPONSE_BYTES,
+    RESPONSE_MESSAGES,
 )
 from waypoint.upstream.events import CLUSTER_EVENTS
 from waypoint.upstream.state import CLUSTER_STATE
@@ -26,6 +30,10 @@ METRICS: tuple[Metric[Any], ...] = (
     REQUEST_DURATION,
     REQUEST_BYTES,
     RESPONSE_BYTES,
+    REQUEST_MESSAGES,
+    RESPONSE_MESSAGES,
+    ACTIVE_REQUESTS,
+    ACTIVE_CONNECTIONS,
     AUTHORIZATION_DENIED,
     AUTHORIZATION_DRY_RUN,
     *filters.METRICS,

@@ -12,7 +12,7 @@ from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection
 from waypoint.errors import AttemptFailed, ExchangeError, UnwritableHead
 from waypoint.http import grpc
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 
 log = logging.getLogger(__name__)
 

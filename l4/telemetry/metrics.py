@@ -17,7 +17,15 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from l4.telemetry.samples import BUCKETS, FamilySnapshot, HistogramCounts, Merging, MetricsSnapshot, merge
+from l4.telemetry.samples import (
+    BUCKETS,
+    Exemplar,
+    FamilySnapshot,
+    HistogramCounts,
+    Merging,
+    MetricsSnapshot,
+    merge,
+)
 from policies.balancing.endpoint import WorkloadLabels
 
 SOURCE_LABELS = (
@@ -113,20 +121,25 @@ class Value:
 
 
 class Histogram:
-    __slots__ = ("counts", "sum")
+    __slots__ = ("counts", "exemplars", "sum")
     series = len(BUCKETS) + 3
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS) + 1)
         self.sum = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float) -> None:
         # comparing a float with an integer takes several times as long as with a float
         self.counts[bisect_left(_WHOLE if type(value) is int else _FRACTIONS, value)] += 1
         self.sum += value
 
+    def exemplify(self, value: float, labels: str, at: float) -> None:
+        """Make an observed value the exemplar of its bucket."""
+        self.exemplars[bisect_left(_FRACTIONS, value)] = Exemplar(labels, value, at)
+
     def sample(self) -> HistogramCounts:
-        return HistogramCounts(tuple(self.counts), self.sum)
+        return HistogramCounts(tuple(self.counts), self.sum, self.exemplars.copy())
 
 
 class SeriesBudget:
@@ -176,7 +189,7 @@ def gauge(name: str, help_text: str, label_names: tuple[str, ...], merging: Merg
     return Metric(name, "gauge", help_text, label_names, Value, merging)
 
 
-def histogram(name: str, help_text: str, label_names: tuple[str, ...]) -> Metric[Histogram]:
+def histogram(name: str, help_text: str, label_names: tuple[str, ...] = ()) -> Metric[Histogram]:
     return Metric(name, "histogram", help_text, label_names, Histogram)
 
 
@@ -197,6 +210,12 @@ class Family(Generic[Child]):
             if not self._budget.take(self.metric.child.series):
                 values = self._overflow
             child = self._children.setdefault(values, self.metric.child())
+        return child
+
+    def only(self, values: tuple[str, ...]) -> Child:
+        """Return the child with these label values, and forget all others."""
+        child = self._children.get(values) or self.metric.child()
+        self._children = {values: child}
         return child
 
     def adopt(self, values: tuple[str, ...], child: Child) -> None:
@@ -238,6 +257,28 @@ CONFIG_SILENCE = gauge(
     (),
     Merging.MAX,
 )
+CONFIG_VERSION = gauge(
+    "pywaypoint_config_version",
+    "A waypoint's live configuration, in the label `version`; always 1.",
+    ("version",),
+    Merging.MAX,
+)
+CONFIG_CHANGED = gauge(
+    "pywaypoint_config_changed_timestamp_seconds",
+    "When the live configuration went live, in seconds since 1970.",
+    (),
+    Merging.MAX,
+)
+CONFIG_FAILED = gauge(
+    "pywaypoint_config_failed_timestamp_seconds",
+    "When the configuration last had a problem or a doubt, in seconds since 1970.",
+    (),
+    Merging.MAX,
+)
+LOOP_LAG = histogram(
+    "pywaypoint_event_loop_lag_milliseconds",
+    "How late the event loop runs what is due, in milliseconds; measured four times a second.",
+)
 CERTIFICATE_EXPIRY = gauge(
     "istio_cert_expiry_seconds",
     "Time until our certificate expires, in seconds; of several, the first to expire.",
@@ -261,6 +302,10 @@ METRICS: tuple[Metric[Any], ...] = (
     CONFIG_PROBLEMS,
     CONFIG_DOUBTS,
     CONFIG_SILENCE,
+    CONFIG_VERSION,
+    CONFIG_CHANGED,
+    CONFIG_FAILED,
+    LOOP_LAG,
     CERTIFICATE_EXPIRY,
     BUILD,
     METRICS_OVERFLOW,
@@ -311,6 +356,16 @@ class MeshMetrics:
 
     def count_loop_failure(self, loop: str) -> None:
         self.of(LOOP_FAILURES).labels((loop,)).add()
+
+    def config_changed(self, now: float, version: str = "") -> None:
+        """Another configuration is live since `now`, in wall-clock seconds."""
+        self.of(CONFIG_CHANGED).labels(()).value = int(now)
+        if version:
+            self.of(CONFIG_VERSION).only((version,)).value = 1
+
+    def config_failed(self, now: float) -> None:
+        """The configuration has a problem or a doubt at `now`, in wall-clock seconds."""
+        self.of(CONFIG_FAILED).labels(()).value = int(now)
 
     def certificate_expires(self, seconds: float) -> None:
         """Set the seconds until expiry. There is no value before the first call."""

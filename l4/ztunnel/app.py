@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from l4.node.receiver import Receiver
 from l4.settings import SECTIONS
 from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
+from l4.telemetry.loop_lag import measure
+from l4.telemetry.metrics import LOOP_LAG
 from l4.telemetry.process_log import ProcessLog
 from l4.xds.options import DiscoveryOptions
 from l4.ztunnel.capture import OwnAddresses
@@ -119,6 +122,7 @@ class Ztunnel:
         if self._receiver is not None:
             tasks.keep("following the node's agent", self._receiver.follow)
         tasks.keep("keeping house", self._keep_house)
+        tasks.keep("measuring the event loop", lambda: measure(self._metrics.of(LOOP_LAG).labels(())))
         tasks.keep("giving memory back", give_back_unused)
         await self._stopping.wait()
         await self._drain(tasks)
@@ -174,6 +178,7 @@ class Ztunnel:
         else:
             self._pods.follow(update)
         self._report.tell(known.understood, known.problems, known.lack)
+        self._metrics.config_changed(time.time())
         self._applied = known.number
 
     async def _about(self) -> Mapping[str, object]:

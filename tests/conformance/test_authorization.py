@@ -92,6 +92,14 @@ async def _answer(it: Mesh, ask: Ask) -> bytes:
     return head
 
 
+BETWEEN = (
+    'source_workload="unknown",source_workload_namespace="default",'
+    'source_principal="spiffe://cluster.local/ns/default/sa/client",'
+    'destination_service_name="app",destination_service_namespace="default"'
+)
+"""The source and the destination of a judged request, in metrics."""
+
+
 def test_what_audit_and_trials_note_stands_in_the_log_and_trials_are_counted(tmp_path: Path) -> None:
     audit = policy(operation(paths=["/a"]), action="AUDIT", name="watch")
     trial = deny(operation(paths=["/a"]), name="trial")
@@ -111,8 +119,8 @@ def test_what_audit_and_trials_note_stands_in_the_log_and_trials_are_counted(tmp
 
     assert notes == [' audit="deny:denied:ns[default]-policy[trial]-rule[0]"', '"deny:allowed:none"']
     family = 'pywaypoint_authorization_dry_run_total{authz_dry_run_action="deny",authz_dry_run_result='
-    assert f'{family}"denied",policy="default/trial"}} 1' in metrics
-    assert f'{family}"allowed",policy="none"}} 1' in metrics
+    assert f'{family}"denied",policy="default/trial",{BETWEEN}}} 1' in metrics
+    assert f'{family}"allowed",policy="none",{BETWEEN}}} 1' in metrics
 
 
 def test_a_denial_is_counted_under_its_policy(tmp_path: Path) -> None:
@@ -121,7 +129,7 @@ def test_a_denial_is_counted_under_its_policy(tmp_path: Path) -> None:
             await _answer(it, Ask())
             return it.metrics.render("")[0].decode()
 
-    assert 'pywaypoint_authorization_denied_total{policy="default/no"} 1' in run(scenario())
+    assert f'pywaypoint_authorization_denied_total{{policy="default/no",{BETWEEN}}} 1' in run(scenario())
 
 
 def test_a_grpc_client_is_told_in_its_own_way(tmp_path: Path) -> None:

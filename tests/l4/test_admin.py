@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import json
 import logging
 import socket
@@ -131,6 +132,24 @@ def test_metrics_come_as_text_or_as_openmetrics(path: str) -> None:
             assert 'istio_build{component="proxy",tag="1.2.3"} 1\n' in text
             assert openmetrics_type.startswith("application/openmetrics-text; version=1.0.0")
             assert openmetrics.endswith("# EOF\n")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("accepts", "encoding"),
+    [("gzip", "gzip"), ("br, gzip;q=0.5", "gzip"), ("identity", None), ("gzip;q=0, br", None), ("x-gzipped", None)],
+)
+def test_metrics_are_compressed_for_who_accepts_it(accepts: str, encoding: str | None) -> None:
+    async def scenario() -> None:
+        async with _operator() as operator, ClientSession(auto_decompress=False) as client:
+            host, number = operator.ports.addresses.metrics
+            address, headers = f"http://{host}:{number}/stats/prometheus", {"Accept-Encoding": accepts}
+            async with client.get(address, headers=headers) as response:
+                body = await response.read()
+
+            assert response.headers.get("Content-Encoding") == encoding
+            assert b"istio_build" in (gzip.decompress(body) if encoding else body)
 
     run(scenario())
 

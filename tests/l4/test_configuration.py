@@ -66,6 +66,10 @@ def test_readiness_waits_until_everything_was_understood_and_there_is_something_
 def test_problems_and_doubts_are_counted() -> None:
     world = World()
 
+    world.report.tell(taken(), [], "")
+    before = world.metrics.render("")[0]
     world.report.tell(taken(DOUBT), [PROBLEM, DOUBT.problem], "")
 
+    assert b"\npywaypoint_config_failed_timestamp_seconds" not in before
+    assert b"\npywaypoint_config_failed_timestamp_seconds 1" in world.metrics.render("")[0]
     assert (world.metrics.config_problems.value, world.metrics.config_doubts.value) == (2, 1)

@@ -35,6 +35,7 @@ PATHS = {
     "ratings-v1": "/ratings/0",
     "sealed": "/ratings/0",
 }
+GRPC = "application/grpc"
 PAGES = 40
 WINDOW_SECONDS = 60
 
@@ -92,12 +93,13 @@ def becomes(wanted: object, value: Callable[[], object], seconds: float) -> None
         time.sleep(0.2)
 
 
-def get(service: str) -> int:
+def get(service: str, content_type: str = "text/plain") -> int:
     """The status of a request through the ingress; 0 if the connection broke off."""
+    url = f"http://{INGRESSES[service]}{PATHS.get(service, '/reviews/0')}"
+    body = b"\0\0\0\0\0" if content_type == GRPC else None
+    request = urllib.request.Request(url, body, {"Content-Type": content_type})
     try:
-        with urllib.request.urlopen(
-            f"http://{INGRESSES[service]}{PATHS.get(service, '/reviews/0')}", timeout=10
-        ) as answer:
+        with urllib.request.urlopen(request, timeout=10) as answer:
             answer.read()
             return int(answer.status)
     except urllib.error.HTTPError as error:
@@ -267,6 +269,7 @@ def load(mesh: LaptopMesh) -> Iterator[None]:
     def ask(service: str) -> None:
         while not is_over.is_set():
             get(service)
+            get(service, GRPC)
             is_over.wait(0.1)
 
     def knock(address: str) -> None:

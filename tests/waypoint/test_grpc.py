@@ -84,6 +84,13 @@ def test_messages_stream_in_every_direction(tmp_path: Path) -> None:
             assert collected == b"a,b,c"
             assert repeated == [b"500"] * 500
             assert chatted == big
+            metrics = it.mesh.metrics.render("")[0].decode()
+            counts = dict(re.findall(r"(istio_\w+_messages)_total\{.*\} (\d+)", metrics))
+            assert counts == {"istio_request_messages": "24", "istio_response_messages": "521"}
+            assert (
+                'destination_service_name="app"'
+                in metrics.partition("istio_request_messages_total{")[2].partition("}")[0]
+            )
 
     run(scenario())
 

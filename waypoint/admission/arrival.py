@@ -8,7 +8,8 @@ from policies.attributes import Headers, RequestHead
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.data_path import Connection
 from waypoint.http import grpc
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.messages import Messages
+from waypoint.telemetry.record import ExchangeRecord
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
@@ -33,7 +34,9 @@ def arrive(
     record.authority = head.authority
     record.user_agent = fields.get(b"user-agent")
     record.x_forwarded_for = fields.get(b"x-forwarded-for")
-    record.is_grpc = grpc.is_grpc(fields.get(b"content-type"))
+    if grpc.is_grpc(fields.get(b"content-type")):
+        record.is_grpc = True
+        record.messages = Messages()
     if connection.path.tracer is not None:
         _begin_span(connection, head, record, fields.get(b"traceparent"))
     if snapshot.tells_client:

@@ -30,7 +30,7 @@ from waypoint.data_path import Connection, DataPath
 from waypoint.errors import ExchangeError, NotAuthenticated
 from waypoint.filters.filter import Answer, Filtering, Wait, Waiting
 from waypoint.http.events import Body
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.recorder import Recorder, Taken
 from waypoint.upstream.cluster import Cluster
 

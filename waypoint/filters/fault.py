@@ -21,7 +21,7 @@ from policies.verdict import ResponseFlag
 from waypoint.config.words import conditions_words, percent, seconds
 from waypoint.errors import FaultInjected
 from waypoint.filters.filter import Act, Environment, Filter, Filtering, Part, Waiting, waits
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 
 log = logging.getLogger(__name__)
 

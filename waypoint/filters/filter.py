@@ -27,7 +27,7 @@ from policies.route import Rule, WeightedBackend
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.errors import ExchangeError
 from waypoint.http.events import EMPTY, STREAMED, Body
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.connections import Spawn

@@ -9,7 +9,7 @@ from waypoint.config.words import cluster_name, percent
 from waypoint.errors import ExchangeError
 from waypoint.filters.filter import Environment, Filter, Filtering, Part
 from waypoint.filters.mirrored import MirroredRequest, MirrorSettings
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 
 
 class Mirroring(Filter[Mirror]):

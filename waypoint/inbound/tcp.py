@@ -17,7 +17,8 @@ from waypoint.admission.decide import decide_opaque, denial_of_bytes
 from waypoint.config.snapshot import UNKNOWN_SERVICE
 from waypoint.data_path import Connection, DataPath, Opaque
 from waypoint.errors import AttemptFailed, ExchangeError, NoHealthyEndpoint, RouteNotFound, UpstreamOverflow
-from waypoint.telemetry.exchanges import ExchangeRecord, TcpSeries
+from waypoint.telemetry.exchanges import TcpSeries
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.endpoint import LiveEndpoint
 from waypoint.upstream.events import ClusterEvent
@@ -120,6 +121,9 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         record.requested_server_name = server_name
         record.detail = error.detail
         record.upstream_transport_failure_reason = error.reason
+        series = path.telemetry.tcp_series(source, record.endpoint, record.service, record.flags)
+        series.opened.add(1)
+        series.closed.add(1)
         path.telemetry.record_tcp(record)
         near.refuse(error.status)
         return

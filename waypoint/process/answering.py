@@ -19,7 +19,7 @@ from waypoint.config.dump import dump
 from waypoint.process.as_envoy import configs
 from waypoint.process.facts import Rows, table
 from waypoint.process.worker import Worker
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.recorder import RecorderSettings
 from waypoint.telemetry.tap import Watcher
 from waypoint.upstream.state import described
@@ -74,7 +74,7 @@ class LocalWorker:
         return self._worker.readiness
 
     async def metrics(self) -> MetricsSnapshot:
-        return await asyncio.to_thread(self._worker.metrics.snapshot)
+        return await asyncio.to_thread(self._worker.snapshot)
 
     async def counts(self) -> Counts:
         worker = self._worker

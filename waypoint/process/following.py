@@ -71,6 +71,7 @@ class Following:
         self._pipeline = pipeline
         self._put_in_force = put_in_force
         self._version = ""
+        self._metrics = metrics
         self._report = ConfigurationReport(log, readiness, metrics)
         self._findings, self._changes = Telling(log, EACH), ChangeWords()
         self._prepared: Prepared | None = None
@@ -146,6 +147,7 @@ class Following:
         if is_new:
             self._put_in_force(snapshot)
             self._version = snapshot.version
+            self._metrics.config_changed(time.time(), snapshot.version)
         taken = prepared.compiled.taken
         self._report.tell(taken, prepared.problems, prepared.lack, taken.ignored)
         self._changes.accept()

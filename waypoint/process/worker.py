@@ -27,7 +27,9 @@ from l4.net.capacity import Capacity
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from l4.telemetry.access_log import AccessLog
-from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.loop_lag import measure
+from l4.telemetry.metrics import LOOP_LAG, MeshMetrics
+from l4.telemetry.samples import MetricsSnapshot
 from waypoint.authentication.settings import TokenSettings
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
@@ -40,7 +42,7 @@ from waypoint.inbound.sandwich import ProxyServer
 from waypoint.inbound.tcp import report_bytes
 from waypoint.inbound.terminate import Terminator
 from waypoint.metrics import waypoint_metrics
-from waypoint.telemetry.exchanges import Telemetry
+from waypoint.telemetry.exchanges import ACTIVE_CONNECTIONS, ACTIVE_REQUESTS, Telemetry
 from waypoint.telemetry.recorder import Recorder
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.events import counted_in
@@ -94,6 +96,12 @@ class Worker:
         """HBONE connections from clients."""
         return [driver for server in self._servers if isinstance(server, HboneServer) for driver in server.drivers]
 
+    def snapshot(self) -> MetricsSnapshot:
+        """Take a snapshot of the metrics. May be called from any thread."""
+        self.metrics.of(ACTIVE_REQUESTS).labels(()).value = self.path.exchanges
+        self.metrics.of(ACTIVE_CONNECTIONS).labels(()).value = self.connection_count
+        return self.metrics.snapshot()
+
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Use this snapshot for new requests. It does not await, so no request sees a partial change."""
         path = self.path
@@ -127,6 +135,7 @@ class Worker:
             ),
             keep("counting bytes of open connections", lambda: report_bytes(path)),
             keep("showing destinations' numbers", lambda: show_numbers(clusters, self.metrics.of(CLUSTER_STATE))),
+            keep("measuring the event loop", lambda: measure(self.metrics.of(LOOP_LAG).labels(()))),
             keep("trying unreachable endpoints", lambda: try_unreachable(clusters, originator, self.tasks.spawn)),
         )
         self.readiness.done("listener")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil, exp2, log2
 
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.tap import EVERYTHING, Filter, InvalidFilter, is_tcp
 
 MAX_GROUPS = 500

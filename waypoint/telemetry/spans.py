@@ -36,6 +36,12 @@ class Span:
         context = self._span.get_span_context()
         return format_traceparent(TraceParent(context.trace_id, context.span_id, context.trace_flags))
 
+    @property
+    def exemplar(self) -> str:
+        """The labels by which a metric's exemplar names this span."""
+        context = self._span.get_span_context()
+        return f'trace_id="{context.trace_id:032x}",span_id="{context.span_id:016x}"'
+
     def end(self, name: str, attributes: Mapping[str, str | int], is_error: bool, end_ns: int) -> None:
         self._span.update_name(name)
         self._span.set_attributes(attributes)

@@ -16,7 +16,7 @@ from typing import Protocol
 from l4.telemetry.access_log import StartTime
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
 from policies.host_port import host_port
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.redaction import redacted_headers, redacted_target
 from waypoint.telemetry.trace_context import parse_traceparent
 

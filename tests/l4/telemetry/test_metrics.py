@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from l4.telemetry.metrics import (
     BUCKETS,
     DESTINATION_LABELS,
+    LOOP_LAG,
     REFUSED,
     SOURCE_LABELS,
     TCP_LABELS,
@@ -60,6 +61,50 @@ def test_a_histogram_counts_a_value_equal_to_a_bound_below_it() -> None:
     assert samples[f"{name}_bucket", "+Inf"] == samples[f"{name}_count", ""] == 4
     assert samples[f"{name}_sum", ""] == pytest.approx(5_000_002.1)
     assert sum(1 for sample, bound in samples if sample == f"{name}_bucket" and bound) == len(BUCKETS) + 1
+
+
+def test_only_openmetrics_shows_the_trace_of_a_value() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3", [DURATION])
+    durations = metrics.of(DURATION).labels(("request",))
+
+    for milliseconds in (3.0, 4.0, 7.0):
+        durations.observe(milliseconds)
+    durations.exemplify(3.0, 'trace_id="a"', 1.0)
+    durations.exemplify(4.0, 'trace_id="b"', 2.5)
+
+    families = parse_openmetrics(metrics.render(OPENMETRICS)[0].decode())  # type: ignore[no-untyped-call]
+    exemplars = {
+        sample.labels["le"]: sample.exemplar
+        for family in families
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert {bound: (it.labels, it.value, float(it.timestamp)) for bound, it in exemplars.items()} == {
+        "5.0": ({"trace_id": "b"}, 4.0, 2.5)
+    }
+    assert b"trace_id" not in metrics.render("")[0]
+
+
+def test_a_histogram_without_labels_can_be_read() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3")
+
+    metrics.of(LOOP_LAG).labels(()).observe(3.0)
+
+    name = "pywaypoint_event_loop_lag_milliseconds"
+    samples = _samples(metrics)
+    assert samples[f"{name}_bucket", "1.0"] == 0
+    assert samples[f"{name}_bucket", "5.0"] == samples[f"{name}_count", ""] == 1
+
+
+def test_of_the_configurations_only_the_live_one_is_shown() -> None:
+    metrics = MeshMetrics("proxy", "1.2.3")
+
+    metrics.config_changed(10.0, "one")
+    metrics.config_changed(20.0, "other")
+
+    text = metrics.render("")[0].decode()
+    assert re.findall(r"pywaypoint_config_version\{(.*)\} 1\n", text) == ['version="other"']
+    assert "pywaypoint_config_changed_timestamp_seconds 20\n" in text
 
 
 def test_the_scraper_chooses_between_text_and_openmetrics() -> None:

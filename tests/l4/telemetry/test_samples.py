@@ -35,6 +35,18 @@ def test_counters_are_added_up_by_their_labels() -> None:
     assert text.count("# TYPE pywaypoint_refused_total counter\n") == 1
 
 
+def test_of_two_exemplars_the_later_one_remains() -> None:
+    one, other = metrics(), metrics()
+    for it, trace, at in ((one, "early", 1.0), (other, "late", 2.0)):
+        it.of(DURATION).labels(VALUES).observe(3.0)
+        it.of(DURATION).labels(VALUES).exemplify(3.0, f'trace_id="{trace}"', at)
+
+    for pair in permutations((one, other)):
+        (merged,) = merge((it.of(DURATION).snapshot(),) for it in pair)
+        assert '# {trace_id="late"} 3.0 2.000\n' in merged.render(is_openmetrics=True)
+        assert "early" not in merged.render(is_openmetrics=True)
+
+
 @given(st.lists(st.floats(0, 1e8)), st.lists(st.floats(0, 1e8)))
 def test_merged_histograms_are_what_one_histogram_of_all_values_is(here: list[float], there: list[float]) -> None:
     one, other, both = metrics(), metrics(), metrics()

@@ -28,7 +28,7 @@ from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 from waypoint.errors import PayloadTooLarge
 from waypoint.filters.filter import Act, Answer, Filter, Filtering, Part, Waiting, waits
 from waypoint.filters.live import FILTERS, LiveFilters
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 
 UPPER = HeaderEdit(set=((b"x-case", b"upper"),))
 

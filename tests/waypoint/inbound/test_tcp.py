@@ -187,6 +187,9 @@ def test_without_an_endpoint_the_connect_of_a_declared_port_is_answered_503(tmp_
 
             assert caught.value.status == 503
             await settled(lambda: " UF " in it.access_log)
+            metrics = it.metrics.render("")[0].decode()
+            for event in ("opened", "closed"):
+                assert re.search(rf'istio_tcp_connections_{event}_total\{{.*response_flags="UF".*\}} 1\n', metrics)
 
     run(scenario())
 

@@ -14,7 +14,9 @@ from policies.balancing.endpoint import Endpoint, WorkloadLabels
 from policies.verdict import ResponseFlag
 from waypoint.metrics import waypoint_metrics
 from waypoint.telemetry import exchanges as telemetry
-from waypoint.telemetry.exchanges import ExchangeRecord, Telemetry, span_attributes, span_name
+from waypoint.telemetry.exchanges import Telemetry
+from waypoint.telemetry.record import ExchangeRecord
+from waypoint.telemetry.span_tags import span_attributes, span_name
 
 PRODUCTPAGE = Identity("cluster.local", "default", "productpage")
 REVIEWS = Identity("cluster.local", "default", "reviews")

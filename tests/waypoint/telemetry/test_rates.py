@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from tests.waypoint.telemetry.test_exchanges import ANSWERED
-from waypoint.telemetry.exchanges import ExchangeRecord
 from waypoint.telemetry.rates import MAX_GROUPS, Rates
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.tap import Filter, InvalidFilter
 
 

@@ -6,7 +6,7 @@ from policies.authorization import Verdict
 from policies.verdict import ResponseFlag
 from tests.kit.aio import run
 from tests.waypoint.telemetry.test_exchanges import ANSWERED, ENDPOINT
-from waypoint.telemetry.exchanges import ExchangeRecord
+from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.tap import MAX_CONDITIONS, MAX_WAITING, Filter, InvalidFilter, Tap, event
 
 RECORD = replace(

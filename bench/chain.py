@@ -9,7 +9,7 @@ import subprocess
 import sysconfig
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,14 @@ class System:
 class Chain:
     """The destination and the application; `system` puts a waypoint and a source in front of them."""
 
-    def __init__(self, folder: Path, stack: ExitStack, python: str) -> None:
-        """Starts them, until the stack is closed; `python` runs ours. Raises CannotStart."""
+    def __init__(self, folder: Path, stack: ExitStack, python: str, under: Sequence[str] = ()) -> None:
+        """Starts them, until the stack is closed. `python` runs ours, and `under` runs each waypoint, as valgrind does.
+
+        Raises CannotStart.
+        """
         self._folder = folder
         self._python = python
+        self._under = under
         authority = DevelopmentAuthority(folder / "ca")
         (folder / "certs").mkdir()
         self._certificates = {
@@ -104,7 +108,7 @@ class Chain:
     def _envoy(self, listen: envoy.Address, access_log: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
         certificate = self._certificates["waypoint"]
         config = envoy.waypoint(certificate, listen=listen, to=_DEST, authority=_ENDPOINT, access_log=access_log)
-        return envoy.run(config, ready=listen)
+        return envoy.run(config, ready=listen, under=self._under)
 
     @contextmanager
     def _ours(self, listen: envoy.Address, access_log: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -121,7 +125,8 @@ class Chain:
             "admin": f"{host}:15000",
             "access-log": access_log,
         }
-        command = [self._python, "-m", "waypoint", "run", *(f"--{key}={value}" for key, value in options.items())]
+        command = [*self._under, self._python, "-m", "waypoint", "run"]
+        command += (f"--{key}={value}" for key, value in options.items())
         environment = os.environ | {"DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "1"}
         environment["PYTHONPATH"] = sysconfig.get_path("purelib")  # another interpreter has no libraries of its own
         errors = self._folder / "ours.log"

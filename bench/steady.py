@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-_REQUEST = b"GET / HTTP/1.1\r\nHost: app\r\nUser-Agent: steady\r\n\r\n"
+REQUEST = b"GET / HTTP/1.1\r\nHost: app\r\nUser-Agent: steady\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CONNECTIONS = 16
 _ANSWER_SECONDS = 10
@@ -54,12 +54,12 @@ def _request(sock: socket.socket, schedule: list[float], found: list[float]) -> 
     with contextlib.suppress(OSError):
         for due in schedule:
             time.sleep(max(0, due - time.perf_counter()))
-            sock.sendall(_REQUEST)
-            if _is_answered(sock):
+            sock.sendall(REQUEST)
+            if is_answered(sock):
                 found.append((time.perf_counter() - due) * 1000)
 
 
-def _is_answered(sock: socket.socket) -> bool:
+def is_answered(sock: socket.socket) -> bool:
     """Read one answer, which must say its length; is it a 200?"""
     answer = b""
     while (end := answer.find(b"\r\n\r\n")) < 0:

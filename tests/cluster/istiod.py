@@ -2,7 +2,8 @@
 
 So it neither answers in place of the mesh's own controller, nor replaces the roots in its ConfigMaps. Its certificate
 is a test's, for 127.0.0.1. With `is_authority`, it also signs certificates, by an intermediate below the same root, for
-whoever has a token of the API server; accounts called `ztunnel` may ask for the pods of their nodes.
+whoever has a token of the API server; accounts called `ztunnel` may ask for the pods of their nodes. With `is_writing`,
+it also does what it does in a cluster of its own: it writes statuses, and makes classes and waypoints.
 """
 
 import os
@@ -39,9 +40,9 @@ _OFF = (
     "PILOT_ENABLE_GATEWAY_API_STATUS",
     "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER",
     "PILOT_ENABLE_GATEWAY_API_GATEWAYCLASS_CONTROLLER",
-    "ENABLE_LEADER_ELECTION",
 )
 """What would write."""
+_ALONE = "ENABLE_LEADER_ELECTION"
 
 
 class Istiod:
@@ -51,7 +52,13 @@ class Istiod:
     """
 
     def __init__(
-        self, namespace: str, folder: Path, kubeconfig: Path = KUBECONFIG, *, is_authority: bool = False
+        self,
+        namespace: str,
+        folder: Path,
+        kubeconfig: Path = KUBECONFIG,
+        *,
+        is_authority: bool = False,
+        is_writing: bool = False,
     ) -> None:
         self.namespace = namespace
         self.is_authority = is_authority
@@ -66,7 +73,9 @@ class Istiod:
         self._plugged_in = folder / "cacerts"
         if is_authority:
             plug_in(pki, self._plugged_in)
-        self._kubeconfig = service_account(namespace, folder, _MAY, kubeconfig)
+        self._off = (_ALONE,) if is_writing else (_ALONE, *_OFF)
+        may = [rule("*", "*", "*")] if is_writing else _MAY
+        self._kubeconfig = service_account(namespace, folder, may, kubeconfig)
         self.token = self.token_of("controller")
         (folder / "mesh.yaml").write_text("trustDomain: cluster.local\n")
         self._ports = {name: free_port() for name in ("grpcAddr", "httpAddr", "secureGRPCAddr", "monitoringAddr")}
@@ -100,7 +109,7 @@ class Istiod:
         environment |= {"POD_NAME": "istiod", "POD_NAMESPACE": self.namespace, "CLUSTER_ID": "Kubernetes"}
         environment |= {"ROOT_CA_DIR": str(self._plugged_in), "ENABLE_CA_SERVER": str(self.is_authority).lower()}
         environment |= {"CA_TRUSTED_NODE_ACCOUNTS": f"{self.namespace}/ztunnel"}
-        environment |= dict.fromkeys(_OFF, "false")
+        environment |= dict.fromkeys(self._off, "false")
         with (self._folder / "istiod.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + _READY_SECONDS

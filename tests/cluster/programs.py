@@ -9,9 +9,10 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -94,13 +95,16 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class Program:
-    """One process. Its readiness and its log are what an operator sees of it."""
+    """One process. Its readiness and its log are what an operator sees of it; `admin` is a port of this machine.
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    `more` are variables of its environment.
+    """
+
+    def __init__(self, command: list[str], log: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
         self._log = log
-        self._port = free_port()
-        ports = [f"--readiness=127.0.0.1:{self._port}", "--metrics=127.0.0.1:0", "--admin=127.0.0.1:0"]
-        environment = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"}
+        self._port, self.admin = free_port(), free_port()
+        ports = [f"--readiness=127.0.0.1:{self._port}", "--metrics=127.0.0.1:0", f"--admin=127.0.0.1:{self.admin}"]
+        environment = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"} | more
         with log.open("w") as file:
             self._process = subprocess.Popen(
                 [Path(sys.executable).with_name(command[0]), *command[1:], *ports],

@@ -10,7 +10,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo boards docs kustomize observability-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn discovery
+.PHONY: bookinfo boards docs kustomize observability-test browser-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn discovery
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -93,6 +93,15 @@ observability-test: .venv/ready  ## A real Prometheus beside the laptop mesh: bo
 		"or a release from https://prometheus.io/download, and put both in PATH." >&2; exit 1; }
 	$(BIN)/python -m pytest -m observability tests/observability
 
+browser-test: .venv/ready  ## The console in a real browser, over the laptop mesh; a minute.
+	@command -v $${CHROMIUM:-chromium} >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -qq --no-install-recommends chromium fonts-dejavu-core; } || { \
+		echo "Chromium is not here. Install Debian's package chromium (apt install chromium)," \
+		"or name another one: make browser-test CHROMIUM=/path/to/chrome" >&2; exit 1; }
+	mkdir -p build && sed '/^# section: fuzz/,$$d' requirements.lock > build/browser.lock
+	$(BIN)/python $(PIP) install --require-hashes --requirement build/browser.lock
+	$(BIN)/python -m pytest -m browser tests/browser
+
 lock: python  ## Renew `requirements.lock`: the newest of everything that pyproject.toml allows.
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python $(PIP) install --upgrade uv
@@ -124,7 +133,7 @@ mutants: .venv/ready  ## Take the guards away, one at a time: each must be misse
 .venv/ready: pyproject.toml requirements.lock
 	@$(MAKE) --no-print-directory python
 	$(PYTHON) -m venv .venv
-	sed '/^# section: fuzz/,$$d' requirements.lock > .venv/requirements.lock
+	sed '/^# section: browser/,$$d' requirements.lock > .venv/requirements.lock
 	$(BIN)/python $(PIP) install --require-hashes --requirement .venv/requirements.lock
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@

@@ -19,7 +19,7 @@ COMPILE = (
 )
 HEAD = """\
 # Made by `make lock`, from pyproject.toml. Install with `pip install --require-hashes`, a section and those above it:
-# run (the two programs), build (the wheel and its compiled twin), dev (checks and tests), fuzz.
+# run (the two programs), build (the wheel and its compiled twin), dev (checks and tests), browser, fuzz.
 """
 
 

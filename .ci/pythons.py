@@ -66,7 +66,7 @@ def _run(name: str, python: Path, handed_on: list[str]) -> str:
         (*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    lock.write_text((ROOT / "requirements.lock").read_text().partition("# section: fuzz")[0])
+    lock.write_text((ROOT / "requirements.lock").read_text().partition("# section: browser")[0])
     print(f"== Python {name}: {python}", flush=True)
     for step in steps:
         if subprocess.run(step, cwd=ROOT).returncode != 0:

@@ -2,8 +2,8 @@
 
 Port numbers and paths are Istio's: `:15020/stats/prometheus`, `:15021/healthz/ready`, `127.0.0.1:15000/config_dump`.
 Both programs serve all three ports, and add pages to the administration port. That port changes state without
-authentication. It therefore listens on loopback by default, and rejects requests that a web page could make a browser
-send.
+authentication. It therefore listens on loopback by default, and rejects requests that a web page of others could make a
+browser send (`l4.web_pages`).
 
 A program may have parts with their own metrics and readiness, such as workers. The ports answer for all parts: metrics
 are added up, and the program is ready when each part is.
@@ -18,13 +18,13 @@ import gzip
 import json
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Protocol, TypeVar
-from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 
 from l4.net.descriptors import visits_per_operator_port
@@ -33,8 +33,10 @@ from l4.net.visits import VisitServer
 from l4.readiness import Readiness
 from l4.readiness import merge as merge_readiness
 from l4.telemetry.metrics import MeshMetrics
-from l4.telemetry.samples import MetricsSnapshot
+from l4.telemetry.samples import MetricsSnapshot, merge
+from l4.telemetry.traffic import traffic
 from l4.vitals import vitals
+from l4.web_pages import serve_own_pages_only
 from policies.host_port import host_port
 
 T = TypeVar("T")
@@ -249,10 +251,12 @@ class OperatorPorts:
         return app
 
     def _admin_app(self) -> web.Application:
-        app = web.Application(middlewares=[_refuse_browsers_errands])
+        app = web.Application()
+        serve_own_pages_only(app)
         app.router.add_get("/", self._index)
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/stats", self._stats)
+        app.router.add_get("/traffic", self._traffic)
         app.router.add_get("/config_dump", self._config_dump)
         app.router.add_get("/status", self._status)
         app.router.add_post("/logging", _log_level)
@@ -264,21 +268,36 @@ class OperatorPorts:
         return app
 
     async def _stats(self, request: web.Request) -> web.Response:
-        # In a thread, because rendering 20,000 label sets would delay requests; one at a time and with pauses, because
-        # that thread competes with requests for the interpreter.
+        accept = request.headers.get("Accept", "")
+        is_compressed = _GZIP.search(request.headers.get("Accept-Encoding", "")) is not None
+
+        def rendered(others: Sequence[MetricsSnapshot]) -> tuple[bytes, str]:
+            body, content_type = self._metrics.render(accept, others)
+            return gzip.compress(body, _GZIP_LEVEL) if is_compressed else body, content_type
+
+        body, content_type = await self._measured(rendered)
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        if is_compressed:
+            headers["Content-Encoding"] = "gzip"
+        return web.Response(body=body, headers=headers)
+
+    async def _traffic(self, _: web.Request) -> web.Response:
+        def counted(others: Sequence[MetricsSnapshot]) -> bytes:
+            return msgspec.json.encode(traffic(merge((self._metrics.snapshot(), *others)), time.monotonic()))
+
+        return web.Response(body=await self._measured(counted), content_type="application/json")
+
+    async def _measured(self, render: Callable[[Sequence[MetricsSnapshot]], T]) -> T:
+        """Render the metrics of all parts, in a thread, because 20,000 label sets would delay requests; one at a time
+        and with pauses, because that thread competes with requests for the interpreter."""
         loop = asyncio.get_running_loop()
         async with self._scraping:
             await asyncio.sleep(self._next_scrape - loop.time())
             began = loop.time()
             others = await asyncio.gather(*(answer(part.name, part.metrics()) for part in self._parts))
-            accept = request.headers.get("Accept", "")
-            body, content_type = await asyncio.to_thread(self._metrics.render, accept, others)
-            headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-            if _GZIP.search(request.headers.get("Accept-Encoding", "")):
-                body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL)
-                headers["Content-Encoding"] = "gzip"
+            rendered = await asyncio.to_thread(render, others)
             self._next_scrape = began + (loop.time() - began) / _SCRAPING_SHARE
-        return web.Response(body=body, headers=headers)
+        return rendered
 
     async def _whole_readiness(self) -> Readiness:
         return merge_readiness((self.readiness, *await asyncio.gather(*map(_readiness_of, self._parts))))
@@ -327,11 +346,12 @@ class OperatorPorts:
         pages = {
             "/healthz": "whether the process is alive",
             "/stats": "metrics",
+            "/traffic": "the metrics of traffic as a graph: callers, services, workloads",
             "/status": "version, readiness, connections, memory, as JSON",
             "/config_dump": "the live configuration and its problems",
             "/logging": f"POST: the log level; ?level= changes it to one of {', '.join(_LEVELS)}",
             "/quitquitquit": "POST to drain and exit",
-        } | {path: shows for path, (shows, _) in self._pages.items()}
+        } | {path.partition("{")[0]: shows for path, (shows, _) in self._pages.items() if shows}
         if self._drain is not None:
             pages["/drain"] = "POST to be not ready and tell connected clients to leave; ?on=false ends that"
         return web.Response(text="".join(f"{path:<16} {shows}\n" for path, shows in pages.items()))
@@ -352,24 +372,6 @@ async def _readiness_of(part: Part) -> Readiness:
         return await answer(part.name, part.readiness(), PROBE_SECONDS)
     except NoAnswer as error:
         return Readiness({part.name}, {part.name: str(error)})
-
-
-@web.middleware
-async def _refuse_browsers_errands(request: web.Request, handler: Page) -> web.StreamResponse:
-    # Browsers send Origin with a cross-site POST, and DNS rebinding shows in Host. Operators' tools do neither.
-    if "Origin" in request.headers or not _is_plain_host(request.headers.get("Host", "localhost")):
-        raise web.HTTPForbidden(
-            text="the administration port rejects requests from web pages; use curl with its IP address\n"
-        )
-    return await handler(request)
-
-
-def _is_plain_host(header: str) -> bool:
-    try:
-        host = urlsplit(f"//{header}").hostname or ""
-        return host == "localhost" or bool(ip_address(host))
-    except ValueError:
-        return False
 
 
 async def _alive(_: web.Request) -> web.Response:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from l4.command_line import EXISTING
+from l4.command_line import EXISTING, Address, AddressType
 from waypoint.commands.parameters import FILE, FOLDER
 
 
@@ -37,12 +37,20 @@ def mesh() -> None:
     type=FOLDER,
     help="Folder for certificates, generated objects and logs; default: a temporary folder.",
 )
+@click.option(
+    "--console",
+    type=AddressType(),
+    default="127.0.0.1:9070",
+    show_default=True,
+    help="Address of the console, a page that shows what the mesh does.",
+)
 @click.option("--access-log", is_flag=True, help="Print the waypoints' access logs instead of writing them to files.")
 def up(
     manifests: tuple[Path, ...],
     programs: tuple[Path, ...],
     ingress: tuple[str, ...],
     run_directory: Path | None,
+    console: Address,
     access_log: bool,
 ) -> None:
     """Run Deployments of MANIFEST... as programs, with a ztunnel and a waypoint per Gateway, until Ctrl-C.
@@ -62,6 +70,7 @@ def up(
             run_directory=run_directory,
             shows_access_log=access_log,
             environment=dict(os.environ),
+            console=console,
         )
     except (InvalidPrograms, ValueError) as error:
         raise click.UsageError(str(error)) from None

@@ -55,6 +55,8 @@ class MeshOptions:
     run_directory: Path | None
     shows_access_log: bool
     environment: Mapping[str, str]
+    console: tuple[str, int]
+    """Where the console listens."""
 
 
 class Laptop:

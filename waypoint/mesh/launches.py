@@ -25,6 +25,17 @@ _PROXY_SETTINGS = {"DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "3"}
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy of the mesh: `kind` is waypoint or ztunnel, `workload` what a waypoint is called in metrics, `admin` its
+    administration port."""
+
+    name: str
+    kind: str
+    workload: str
+    admin: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """Paths in the run directory."""
 
@@ -118,6 +129,14 @@ class Launcher:
 
 _PROXY = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from {{module}} import main; main()"
 """Runs this installation's code, whose packages are not on the import path of other programs."""
+
+
+def proxies_of(mesh: Mesh) -> list[Proxy]:
+    waypoints = [
+        Proxy(proxy_name(it), "waypoint", f"{it.pod.namespace}/{it.gateway.name}", (it.pod.address, ADMIN_PORT))
+        for it in mesh.waypoints
+    ]
+    return [Proxy(ZTUNNEL, "ztunnel", "", (mesh.ztunnel_address, ADMIN_PORT)), *waypoints]
 
 
 def proxy_name(waypoint: Waypoint) -> str:

@@ -15,18 +15,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from l4.config.folder import FolderSource
 from l4.config.source import in_a_thread
 from l4.identity.authority import AuthorityError
+from l4.net.listener import CannotListen
+from policies.host_port import host_port
 from waypoint.mesh.display import Display
 from waypoint.mesh.laptop import CannotStart, Laptop, MeshOptions
-from waypoint.mesh.launches import ADMIN_PORT, METRICS_PORT, ZTUNNEL, Layout, proxy_name
+from waypoint.mesh.launches import METRICS_PORT, Layout, proxies_of
 from waypoint.mesh.plan import Mesh
 from waypoint.mesh.running import AlreadyRunning, folder, only_one
 from waypoint.mesh.supervisor import VitalProgramFailed
+
+if TYPE_CHECKING:
+    from waypoint.mesh.console import Console
 
 NEEDS_LINUX = (
     "the laptop mesh needs Linux, where all of 127.0.0.0/8 is available without root; on this system, analyze, "
@@ -80,6 +86,7 @@ async def _until_stopped(options: MeshOptions, layout: Layout, display: Display)
         source = FolderSource(options.manifests)
         laptop.follow(laptop.read(await source.load()))
         laptop.start()
+        console = await _console(laptop, options)
         background = [
             tasks.create_task(source.watch(in_a_thread(laptop.read, laptop.follow))),
             tasks.create_task(laptop.renew_certificates()),
@@ -89,8 +96,20 @@ async def _until_stopped(options: MeshOptions, layout: Layout, display: Display)
         await stopped.wait()
         for task in background:
             task.cancel()
+        await console.close()
         await laptop.stop()
         display.rest()
+
+
+async def _console(laptop: Laptop, options: MeshOptions) -> "Console":
+    from waypoint.mesh.console import Console  # only now: its HTTP client cannot be loaded on every system
+
+    console = Console(lambda: proxies_of(laptop.mesh))
+    try:
+        await console.start(options.console)
+    except CannotListen as error:
+        raise CannotStart(f"{error} (choose another address with --console)") from None
+    return console
 
 
 def _stop_event(display: Display) -> asyncio.Event:
@@ -123,7 +142,8 @@ def _addresses(mesh: Mesh, options: MeshOptions) -> Iterator[tuple[str, str, str
     for ingress in options.ingresses:
         host, port = ingress.listen
         yield "page", f"http://{host}:{port}/", f"{ingress}, through the mesh"
-    proxies = [(ZTUNNEL, mesh.ztunnel_address), *((proxy_name(it), it.pod.address) for it in mesh.waypoints)]
-    for name, address in proxies:
-        yield "metrics", f"http://{address}:{METRICS_PORT}/metrics", name
-        yield "admin", f"http://{address}:{ADMIN_PORT}/", name
+    yield "console", f"http://{host_port(*options.console)}/", "what the mesh does now"
+    for proxy in proxies_of(mesh):
+        address, port = proxy.admin
+        yield "metrics", f"http://{address}:{METRICS_PORT}/metrics", proxy.name
+        yield "admin", f"http://{address}:{port}/", proxy.name

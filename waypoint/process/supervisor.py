@@ -17,6 +17,7 @@ from l4.telemetry.metrics import MeshMetrics
 from waypoint.ask.explanation import Explanation
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.ask.question import Question
+from waypoint.console.page import console_pages
 from waypoint.process.answering import Answering
 from waypoint.process.as_envoy import cluster_statuses
 from waypoint.process.facts import OF_EACH_WORKER, TABLES, Rows, merged, table_page
@@ -56,6 +57,7 @@ class Supervisor:
                 TAP_PATH: (TAP_SHOWS, streams.tap),
                 TOP_PATH: (TOP_SHOWS, streams.top),
                 **{f"/{name}": (shows, table_page(name, self._table)) for name, shows in TABLES.items()},
+                **console_pages("waypoint", "waypoint"),
             },
             workers,
             about=self._about,

@@ -134,7 +134,12 @@ class Tunnel(asyncio.Transport):
             self.write_eof()
 
     def abort(self) -> None:
+        """Reset the stream. What was written before is sent as far as the windows allow, as TCP would have by now: the
+        peer may get a response's head and its reset from the same loop turn."""
         if not self._is_lost:
+            for data in self._outgoing:
+                if self._engine.send_data(self.stream_id, data, False) < len(data):
+                    break
             self._carrier.reset(self, ErrorCode.CANCEL)
             self.lost(None)
 

@@ -61,6 +61,25 @@ class Echo(asyncio.Protocol):
         self.transport.resume_reading()
 
 
+class Noting(asyncio.Protocol):
+    """Keeps what it gets, and how it ended."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.is_lost = False
+        self.error: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, Tunnel)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_lost, self.error = True, error
+
+
 class Lab:
     """A server as workload `server`, and pools as workload `client`."""
 
@@ -71,6 +90,7 @@ class Lab:
         self.server_identity = self.pki.identity("default", "server")
         self.incoming: list[IncomingTunnel] = []
         self.refused: list[str] = []
+        self.protocols: dict[int, asyncio.Protocol] = {}
 
     def accept(self, incoming: IncomingTunnel) -> None:
         self.incoming.append(incoming)
@@ -78,6 +98,8 @@ class Lab:
             incoming.accept(Echo())
         elif incoming.request.authority.port == 81:
             incoming.refuse(503)
+        elif (protocol := self.protocols.get(incoming.request.authority.port)) is not None:
+            incoming.accept(protocol)
 
     @asynccontextmanager
     async def server(self) -> AsyncIterator[HboneServer]:
@@ -289,6 +311,31 @@ def test_what_a_peer_aborts_is_lost_on_the_other_side(tmp_path: Path, engine: En
             writer.write(b"x")
             writer.transport.abort()
             await settled(lambda: server.tunnel_count == 0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_what_was_written_in_the_same_turn_as_an_abort_arrives_before_it(tmp_path: Path, engine: Engine) -> None:
+    async def scenario() -> None:
+        lab = Lab(tmp_path, with_settings(http2_engine=engine.value))
+        async with lab.server(), pool_of(lab.settings) as pool:
+            breaking, got = Noting(), Noting()
+            lab.protocols[83] = breaking
+            await pool.connect(
+                lambda: got,
+                certificate=lab.pki.certificate(lab.client),
+                identities=frozenset({lab.server_identity}),
+                address=lab.address,
+                request=ConnectRequest(Authority("10.0.0.1", 83)),
+            )
+            breaking.transport.write(b"first ")
+            breaking.transport.write(b"last")
+            breaking.transport.abort()
+            await settled(lambda: got.is_lost)
+
+            assert got.data == b"first last"
+            assert isinstance(got.error, TunnelReset)
 
     run(scenario())
 

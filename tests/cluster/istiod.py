@@ -64,15 +64,15 @@ class Istiod:
         self.is_authority = is_authority
         self._folder = folder
         self._admin = kubeconfig
-        pki = MeshPki(folder / "istiod")
-        pair = pki.leaf(ips=["127.0.0.1"])
+        self.pki = MeshPki(folder / "istiod")
+        pair = self.pki.leaf(ips=["127.0.0.1"])
         self._chain, self._key = folder / "istiod.pem", folder / "istiod.key"
         self._chain.write_bytes(pair.chain_pem)
         self._key.write_bytes(pair.key_pem)
-        self.root = pki.bundle_path
+        self.root = self.pki.bundle_path
         self._plugged_in = folder / "cacerts"
         if is_authority:
-            plug_in(pki, self._plugged_in)
+            plug_in(self.pki, self._plugged_in)
         self._off = (_ALONE,) if is_writing else (_ALONE, *_OFF)
         may = [rule("*", "*", "*")] if is_writing else _MAY
         self._kubeconfig = service_account(namespace, folder, may, kubeconfig)

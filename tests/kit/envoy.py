@@ -268,7 +268,9 @@ class CannotStart(Exception):
 
 
 @contextmanager
-def run(config: Config, *, ready: Address, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+def run(
+    config: Config, *, ready: Address, under: Sequence[str] = (), options: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run Envoy with this configuration for the block, which begins when Envoy listens at `ready`.
 
     `under` is a command that runs it, such as valgrind.
@@ -279,7 +281,7 @@ def run(config: Config, *, ready: Address, under: Sequence[str] = ()) -> Iterato
     with tempfile.TemporaryDirectory(prefix="envoy-") as folder:
         file, errors = Path(folder, "envoy.json"), Path(folder, "errors")
         file.write_text(json.dumps(config))
-        command = [*under, str(BINARY), "-c", str(file), *_OPTIONS]
+        command = [*under, str(BINARY), "-c", str(file), *_OPTIONS, *options]
         with errors.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
                 wait_until_listening(process, ready, errors)

@@ -1,5 +1,6 @@
 """Pieces of Envoy's configuration: listeners, clusters, tunnels, TLS."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The files of one identity, and of the roots that verify its peers."""
+    """The files of one identity, and of the roots that verify its peers. `peers` are the only identities that it talks
+    to, if there are any."""
 
     chain: Path
     key: Path
     roots: Path
+    peers: tuple[str, ...] = ()
 
 
 def typed(kind: str, **fields: Any) -> Config:
@@ -66,9 +69,18 @@ def terminate(cluster: str) -> Config:
     )
 
 
-def tunnel(cluster: str, authority: str) -> Config:
+def tunnel(cluster: str, authority: str, headers: Mapping[str, str] | None = None, **extra: Any) -> Config:
+    """`headers` are those of the CONNECT request."""
     kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
-    return named("tunnel", kind, stat_prefix="tunnel", cluster=cluster, tunneling_config={"hostname": authority})
+    added = [{"header": {"key": name, "value": value}} for name, value in (headers or {}).items()]
+    config = {"hostname": authority, "headers_to_add": added}
+    return named("tunnel", kind, stat_prefix="tunnel", cluster=cluster, tunneling_config=config, **extra)
+
+
+def json_log(path: Path, **fields: str) -> Config:
+    """An access log of one JSON object a line."""
+    kind = "extensions.access_loggers.file.v3.FileAccessLog"
+    return named("file", kind, path=str(path), log_format={"json_format": fields})
 
 
 def cluster(name: str, where: Config, **extra: Any) -> Config:
@@ -86,11 +98,11 @@ def internal_cluster(name: str, listener: str, passthrough: list[Config] | None 
     return cluster(name, where, transport_socket=socket_, **extra)
 
 
-def hbone_cluster(certificate: Certificate, to: Address) -> Config:
+def hbone_cluster(certificate: Certificate, to: Address, *, name: str = "hbone", **extra: Any) -> Config:
     tls = named(
         "tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context=common_tls(certificate)
     )
-    return cluster("hbone", place(to), transport_socket=tls, **http2(allow_connect=True))
+    return cluster(name, place(to), transport_socket=tls, **http2(allow_connect=True), **extra)
 
 
 def http2(**options: bool) -> Config:
@@ -106,6 +118,7 @@ def server_tls(certificate: Certificate) -> Config:
 
 
 def common_tls(certificate: Certificate) -> Config:
+    names = [{"san_type": "URI", "matcher": {"exact": it}} for it in certificate.peers]
     return {
         "alpn_protocols": ["h2"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
@@ -115,5 +128,8 @@ def common_tls(certificate: Certificate) -> Config:
                 "private_key": {"filename": str(certificate.key)},
             }
         ],
-        "validation_context": {"trusted_ca": {"filename": str(certificate.roots)}},
+        "validation_context": {
+            "trusted_ca": {"filename": str(certificate.roots)},
+            "match_typed_subject_alt_names": names,
+        },
     }

@@ -1,0 +1,399 @@
+"""Every pair of peers around our waypoint, under istiod's certificates: see `tests.cluster.matrix`."""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from policies.attributes import Identity
+from tests.cluster import hbone_peers
+from tests.cluster.echo import call
+from tests.cluster.matrix import SOURCES, Matrix, matrix
+from tests.cluster.matrix_objects import DESTINATIONS, HBONE, IMPOSTORS, NAME, PORTS, SERVICES, identity
+from tests.cluster.waiting import until
+from tests.kit.aio import run
+from tests.kit.certificates import MeshPki, Pair
+from tests.kit.origin import answering, origin
+
+pytestmark = [pytest.mark.cluster, pytest.mark.istio, pytest.mark.timeout(180)]
+each_pair = pytest.mark.parametrize(("source", "destination"), [(a, b) for a in SOURCES for b in DESTINATIONS])
+CLIENT, WAYPOINT, APP = (str(identity(it)) for it in ("client", "waypoint", "app"))
+SENT = {
+    "x-own": "kept",
+    "forwarded": "for=192.0.2.7",
+    "x-forwarded-for": "192.0.2.7",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "baggage": "user=7,k8s.namespace.name=made-up",
+    "x-forwarded-client-cert": "URI=spiffe://made/up",
+    "x-envoy-peer-metadata": "made-up",
+    "x-envoy-attempt-count": "9",
+    "x-envoy-upstream-rq-timeout-ms": "9000",
+}
+SEEN = {
+    "x-own": "kept",
+    "forwarded": "for=192.0.2.7",
+    "x-forwarded-for": "192.0.2.7",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "baggage": "user=7",
+    "x-forwarded-client-cert": f"By={WAYPOINT};URI={CLIENT}",
+    "x-forwarded-proto": "http",
+    "x-envoy-attempt-count": "1",
+    "x-envoy-expected-rq-timeout-ms": "9000",
+}
+"""What the application gets of it, and what the waypoint adds, besides an id."""
+BY_CLIENTS = {"accept-encoding", "user-agent", "content-type", ":authority", "connection", "upgrade", "content-length"}
+"""What the clients of each protocol send by themselves."""
+PROTOCOLS = {
+    "HTTP/1.1": ("http", (), "HTTP/1.1"),
+    "HTTP/2 to an application of HTTP/1.1": ("http", ("--http2",), "HTTP/1.1"),
+    "HTTP/2": ("h2c", ("--http2",), "HTTP/2.0"),
+    "gRPC": ("grpc", (), "GRPC"),
+    "WebSocket": ("ws", (), "HTTP/1.1"),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    with matrix(tmp_path_factory.mktemp("matrix")) as it:
+        yield it
+
+
+# -- what passes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@each_pair
+def test_a_request_and_its_headers(world: Matrix, source: str, destination: str, protocol: str) -> None:
+    port, flags, version = PROTOCOLS[protocol]
+    headers = [f'--header="{name}:{value}"' for name, value in SENT.items()]
+
+    answer = call(world.url(source, destination, port), *flags, *headers)
+
+    assert answer.ok, answer.text
+    assert answer.one("ServiceVersion") == destination
+    assert answer.one("Proto") == version
+    assert answer.one("Host") == world.url(source, destination, port).partition("//")[2]
+    its = {name: value for name, value in answer.seen.items() if not name.startswith(("sec-", "testweb"))}
+    assert len(its.pop("x-request-id")) == 36
+    assert {name: value for name, value in its.items() if name not in BY_CLIENTS} == SEEN
+
+
+@each_pair
+def test_many_requests_on_one_connection(world: Matrix, source: str, destination: str) -> None:
+    for port, flags in (("http", ()), ("h2c", ("--http2",)), ("grpc", ())):
+        answer = call(world.url(source, destination, port), "--count=200", *flags)
+
+        assert answer.ok, answer.text[-2000:]
+        assert answer.statuses == [200] * 200
+
+
+@each_pair
+def test_bodies_stream_both_ways_at_once(world: Matrix, source: str, destination: str) -> None:
+    async def echo_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while (size := int(await reader.readuntil(b"\r\n"), 16)) or writer.write(b"0\r\n\r\n"):
+            writer.write(b"%x\r\n%b" % (size, await reader.readexactly(size + 2)))
+            await writer.drain()
+        await reader.readuntil(b"\r\n")
+
+    async def scenario() -> None:
+        parts = [b"first", b"x" * 300_000, b"last"]
+        async with origin(world.pods[destination], echo_chunks, PORTS["own"].pod):
+            reader, writer = await opened(world, source, destination)
+            with closing(writer):
+                writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for part in parts:
+                    writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+                    if part is parts[0]:
+                        head = await reader.readuntil(b"\r\n\r\n")
+                    assert await exactly(reader, len(part)) == part  # before the next part is sent
+                writer.write(b"0\r\n\r\n")
+                assert await reader.readuntil(b"\r\n\r\n") == b"0\r\n\r\n"
+
+        assert head.startswith(b"HTTP/1.1 200")
+
+    run(scenario(), 30)
+
+
+async def exactly(reader: asyncio.StreamReader, length: int) -> bytes:
+    """So many bytes of a chunked body."""
+    body = b""
+    while len(body) < length:
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        body += (await reader.readexactly(size + 2))[:-2]
+    return body
+
+
+async def opened(
+    world: Matrix, source: str, service: str, port: str = "own"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(world.entries[source, "client", service], PORTS[port].service)
+
+
+@each_pair
+def test_bytes_and_their_end_pass_in_both_directions(world: Matrix, source: str, destination: str) -> None:
+    async def answers_at_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello|" + await reader.read())
+
+    async def scenario() -> None:
+        async with origin(world.pods[destination], answers_at_the_end, PORTS["tcp"].pod):
+            reader, writer = await opened(world, source, destination, "tcp")
+            with closing(writer):
+                writer.write(b"z" * 200_000)
+                writer.write_eof()
+                assert await reader.read() == b"hello|" + b"z" * 200_000
+
+    run(scenario(), 30)
+
+
+# -- who is at the other end -------------------------------------------------------------------------------------------
+
+
+@each_pair
+def test_each_border_knows_who_is_behind_it(world: Matrix, source: str, destination: str) -> None:
+    before = {name: len(lines(world, name)) for name in ("ztunnel-near", "ztunnel-far", "envoy-client", "envoy-server")}
+
+    answer = call(world.url(source, destination, "ws"))  # its tunnels end with it, so that ztunnels tell of them
+
+    def told(name: str, *parts: str) -> bool:
+        return any(all(part in line for part in parts) for line in lines(world, name)[before[name] :])
+
+    assert answer.seen["x-forwarded-client-cert"] == f"By={WAYPOINT};URI={CLIENT}"
+    if source == "ztunnel":
+        vip = f"{SERVICES[destination].vip}:{PORTS['http'].service}"
+        own = [f'src.identity="{CLIENT}"', f'dst.identity="{WAYPOINT}"', f'dst.hbone_addr="{vip}"']
+        until(lambda: told("ztunnel-near", *own), 10)
+    else:
+        entry = world.url(source, destination).removeprefix("http://")
+        until(lambda: told("envoy-client", entry, f'"peer":"{WAYPOINT}"'), 10)
+    pod = f"{world.pods[destination]}:{PORTS['http'].pod}"
+    if destination == "behind-ztunnel":
+        own = [f'src.identity="{WAYPOINT}"', f'dst.identity="{APP}"', f'dst.hbone_addr="{pod}"']
+        until(lambda: told("ztunnel-far", *own), 10)
+    else:
+        until(lambda: told("envoy-server", f'"authority":"{pod}"', f'"peer":"{WAYPOINT}"'), 10)
+        for it in map(json.loads, lines(world, "envoy-server")):
+            headers = {it[name] for name in hbone_peers.CONNECT_HEADERS}
+            assert headers == {None}  # as Istio's waypoint, ours says nothing of anybody
+
+
+def lines(world: Matrix, name: str) -> list[str]:
+    log = world.log(name)
+    return log.read_text().splitlines() if log.exists() else []
+
+
+# -- who may -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@each_pair
+def test_the_waypoint_lets_in_by_the_client_s_identity(
+    world: Matrix, source: str, destination: str, protocol: str
+) -> None:
+    port, flags, _ = PROTOCOLS[protocol]
+    guarded = "--header=x-guarded:yes"
+
+    assert call(world.url(source, destination, port), guarded, *flags).ok
+    assert call(world.url(source, destination, port, account="stranger"), *flags).ok
+    denied = call(world.url(source, destination, port, account="stranger"), guarded, *flags)
+
+    if port == "http" or port == "h2c":
+        assert denied.one("StatusCode") == "403"
+        assert "RBAC: access denied" in denied.text
+    else:
+        assert not denied.ok
+        assert ("PermissionDenied" if port == "grpc" else "bad handshake") in denied.text
+
+
+@each_pair
+def test_the_destination_lets_in_the_waypoint_alone(world: Matrix, source: str, destination: str) -> None:
+    before = world.log("ztunnel-far").read_text()
+
+    straight = call(world.url(source, f"pod-{destination}"))
+
+    assert not straight.ok
+    if destination == "behind-ztunnel":
+        refused = [f'src.identity="{CLIENT}"', "connection closed due to policy rejection"]
+        until(lambda: all(it in world.log("ztunnel-far").read_text().removeprefix(before) for it in refused), 10)
+
+
+# -- certificates ------------------------------------------------------------------------------------------------------
+
+
+def shown(world: Matrix) -> dict[str, Pair | None]:
+    pki, other = world.istiod.pki, MeshPki(world.folder / "root-of-a-client")
+    right = world.certificate("client")
+    return {
+        "istiod's": Pair(right.chain.read_bytes(), right.key.read_bytes()),
+        "none": None,
+        "of another root": other.leaf([CLIENT]),
+        "of another trust domain": pki.leaf([str(Identity("elsewhere.local", NAME, "client"))]),
+        "expired": pki.leaf([CLIENT], ends=timedelta(minutes=-1)),
+        "without an identity": pki.leaf(dns=["client.example"]),
+        "of two identities": pki.leaf([CLIENT, WAYPOINT]),
+        "for servers": pki.leaf([CLIENT], usages=[ExtendedKeyUsageOID.SERVER_AUTH]),
+    }
+
+
+@pytest.mark.parametrize("pod", ["waypoint", "behind-ztunnel"])
+def test_our_servers_talk_to_certificates_of_the_mesh_alone(world: Matrix, pod: str) -> None:
+    talks = {
+        name: talks_http2(world.pods[pod], pair, world.folder / "shown.pem") for name, pair in shown(world).items()
+    }
+
+    assert talks == {name: name == "istiod's" for name in talks}
+
+
+def talks_http2(ip: str, pair: Pair | None, file: Path) -> bool:
+    """Whether the server at the HBONE port answers the first bytes of HTTP/2 after the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    if pair is not None:
+        file.write_bytes(pair.chain_pem + pair.key_pem)
+        context.load_cert_chain(file)
+    try:
+        with (
+            socket.create_connection((ip, HBONE), timeout=5) as raw,
+            context.wrap_socket(raw) as connection,
+        ):
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            return connection.recv(9)[3:4] == b"\x04"
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
+WHY = {
+    "other-account": f"has the wrong identity: the server is {identity('stranger')}",
+    "other-root": "CERTIFICATE_VERIFY_FAILED",
+    "other-domain": "has the wrong identity: the server is spiffe://elsewhere.local",
+}
+"""In the waypoint's log."""
+
+
+@pytest.mark.parametrize("kind", IMPOSTORS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_waypoint_sends_nothing_to_an_impostor(world: Matrix, source: str, kind: str) -> None:
+    before = len(lines(world, "waypoint"))
+
+    answer = call(world.url(source, f"to-{kind}"))
+
+    if kind == "right":
+        assert answer.one("ServiceVersion") == "behind-envoy"
+    else:
+        assert answer.one("StatusCode") == "503"
+        until(lambda: any(WHY[kind] in line for line in lines(world, "waypoint")[before:]), 10)
+
+
+@pytest.mark.parametrize("kind", IMPOSTORS)
+def test_our_ztunnel_sends_nothing_to_an_impostor(world: Matrix, kind: str) -> None:
+    answer = call(world.url("ztunnel", f"straight-to-{kind}"))
+
+    assert answer.ok == (kind == "right")
+    if kind == "right":
+        assert answer.one("ServiceVersion") == "behind-envoy"
+
+
+def test_our_ztunnel_sends_nothing_to_an_impostor_of_the_waypoint(world: Matrix) -> None:
+    assert not call(world.url("ztunnel", "misled")).ok
+
+
+# -- what fails --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alive", DESTINATIONS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_request_that_a_border_refuses_goes_to_another_endpoint(world: Matrix, source: str, alive: str) -> None:
+    async def scenario() -> None:
+        async with origin(world.pods[alive], answering(alive.encode()), PORTS["own"].pod) as seen:
+            for _ in range(20):
+                reader, writer = await opened(world, source, "either")
+                with closing(writer):
+                    writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc")
+                    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                    assert (head[:12], body) == (b"HTTP/1.1 200", alive.encode())
+        assert len(seen.heads) == 20
+
+    run(scenario(), 30)
+
+
+@each_pair
+def test_an_application_that_is_away_is_503(world: Matrix, source: str, destination: str) -> None:
+    answer = call(world.url(source, destination, "own"))
+
+    assert answer.one("StatusCode") == "503"
+
+
+@each_pair
+def test_a_request_that_lasts_too_long_is_504_and_the_connection_goes_on(
+    world: Matrix, source: str, destination: str
+) -> None:
+    late = call(world.url(source, destination, path="/slow?delay=1s"), "--count=2")
+    good = call(world.url(source, destination, path="/quick?delay=1s"))
+
+    assert late.statuses == [504, 504]
+    assert good.statuses == [200]
+
+
+@each_pair
+def test_a_response_that_breaks_off_is_not_taken_for_whole(world: Matrix, source: str, destination: str) -> None:
+    async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await writer.drain()
+
+    async def scenario() -> None:
+        async with origin(world.pods[destination], breaks_off, PORTS["own"].pod):
+            answer = await asyncio.to_thread(until_it_ends, world.entries[source, "client", destination])
+
+        assert b"\r\n0\r\n\r\n" not in answer
+        if source == "ztunnel":  # Envoy drops what it has not passed on when a tunnel is reset
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert answer.endswith(b"3\r\nabc\r\n")
+
+    run(scenario(), 30)
+
+
+def until_it_ends(ip: str) -> bytes:
+    """All of an answer that comes, also if a reset comes after it."""
+    answer = b""
+    with socket.create_connection((ip, PORTS["own"].service), timeout=10) as connection, suppress(ConnectionError):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+@each_pair
+def test_a_request_that_breaks_off_is_not_taken_for_whole(world: Matrix, source: str, destination: str) -> None:
+    ended = asyncio.Event()
+    got = b""
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        with suppress(ConnectionError):
+            while part := await reader.read(65536):
+                got += part
+        ended.set()
+
+    async def scenario() -> None:
+        async with origin(world.pods[destination], listens, PORTS["own"].pod):
+            _, writer = await opened(world, source, destination)
+            writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            async with asyncio.timeout(10):
+                while b"abc" not in got:  # noqa: ASYNC110 - it passes three processes
+                    await asyncio.sleep(0.01)
+                writer.close()
+                await ended.wait()
+
+        assert b"\r\n0\r\n\r\n" not in got
+
+    run(scenario(), 30)

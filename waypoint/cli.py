@@ -6,12 +6,16 @@ wrong usage.
 
 import click
 
+from l4.asking.common import log_level_of, status_of
 from l4.command_line import version
 from waypoint.commands.ask import analyze, compile_, explain, replay
 from waypoint.commands.certificate import certificate
 from waypoint.commands.controller import controller
+from waypoint.commands.drain import drain
+from waypoint.commands.live import tap, top
 from waypoint.commands.mesh import mesh
 from waypoint.commands.run import run
+from waypoint.commands.tables import COMMANDS as TABLES
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -20,7 +24,8 @@ def cli() -> None:
     """An L7 waypoint proxy for Istio ambient meshes."""
 
 
-for command in (run, controller, mesh, certificate, analyze, compile_, explain, replay):
+ASKING = (status_of("waypoint"), *TABLES, tap, top, log_level_of("waypoint"), drain)
+for command in (run, controller, mesh, certificate, analyze, compile_, explain, replay, *ASKING):
     cli.add_command(command)
 
 

@@ -169,6 +169,25 @@ class ApiClient:
         async with self._send("GET", path, dict(query) | {"watch": "true"}, timeout=self._watch_timeout) as answer:
             yield self._events(path, answer.content)
 
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, query: Mapping[str, str], protocol: str
+    ) -> AsyncIterator["aiohttp.ClientWebSocketResponse[bool]"]:
+        """A WebSocket with this subprotocol. Raises ApiError, if the server refuses it as well."""
+        with self._answering():
+            secrets = await self._credentials.current()
+            headers = {"User-Agent": "pywaypoint"}
+            if secrets.token:
+                headers["Authorization"] = f"Bearer {secrets.token}"
+            try:
+                async with self._opened().ws_connect(
+                    URL(self.server + path).update_query(query), protocols=(protocol,), headers=headers,
+                    ssl=self._context(secrets), server_hostname=self._credentials.trust.server_name or None,
+                ) as socket:  # fmt: skip
+                    yield socket
+            except aiohttp.WSServerHandshakeError as error:
+                raise ApiError(error.status, error.message, f"{path}: refused ({error.status})") from None
+
     async def _ask(
         self, method: str, path: str, query: Mapping[str, str] | None, body: bytes = b"", content_type: str = ""
     ) -> bytes:

@@ -19,6 +19,7 @@ from l4.command_line import (
     version,
 )
 from l4.identity.options import CertificateFolder
+from l4.ztunnel.asking import COMMANDS
 
 
 class NamespacedName(click.ParamType[tuple[str, str]]):
@@ -145,6 +146,10 @@ def run_agent(
 
     own = Key(*daemon_set) if daemon_set is not None else None
     app.run(app.AgentOptions(objects, node, socket, metrics, readiness, admin, own))
+
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 It serves the resources in `served`, and 404 for others. Emulated are: lists in pages with `limit` and `continue`,
 watches with `sendInitialEvents` and bookmarks, 410 as an ERROR event and as a status, 401 for other tokens, create,
-replace and merge with 409 for an old resource version (of `status` too), delete, and field selectors with `=`. Not
-emulated: authorization, admission, schemas, selectors of labels, server-side apply.
+replace and merge with 409 for an old resource version (of `status` too), delete, selectors of fields and labels with
+`=`, and port-forwarding over WebSockets. Not emulated: authorization, admission, schemas, server-side apply.
 """
 
 import asyncio
@@ -53,6 +53,8 @@ class KubernetesServer:
     requests: list[str] = field(default_factory=list)
     seen_tokens: list[str] = field(default_factory=list)
     peers: list[dict[str, Any] | None] = field(default_factory=list)
+    forwards: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Where connections to the ports of a pod go, by path of the pod; with port 0 the pod refuses them."""
     watches: list[tuple[web.Request, "asyncio.Queue[Event]"]] = field(default_factory=list)
 
     def serve(self, path: str, kind: str, *, is_namespaced: bool = True) -> str:
@@ -140,6 +142,9 @@ class KubernetesServer:
             return web.json_response(found)
         if request.query.get("watch") == "true" and request.path.rpartition("/")[2] in self.served:
             return await self._watch(request)
+        pod, _, subresource = request.path.rpartition("/")
+        if subresource == "portforward" and pod in self.forwards:
+            return await _forward(request, self.forwards[pod])
         if request.path in self.objects:
             return web.json_response(self.objects[request.path])
         if request.path.rpartition("/")[2] not in self.served:
@@ -261,6 +266,11 @@ def _is_asked(request: web.Request, path: str, content: Object) -> bool:
     """Whether a list or a watch is of the object."""
     if not _is_in(path, request.path):
         return False
+    labels = content["metadata"].get("labels", {})
+    for wanted in filter(None, request.query.get("labelSelector", "").split(",")):
+        name, equals, value = wanted.partition("=")
+        if name not in labels or (equals and labels[name] != value):
+            return False
     for wanted in filter(None, request.query.get("fieldSelector", "").split(",")):
         names, _, value = wanted.partition("=")
         found: Any = content
@@ -269,6 +279,33 @@ def _is_asked(request: web.Request, path: str, content: Object) -> bool:
         if found != value:
             return False
     return True
+
+
+async def _forward(request: web.Request, to: tuple[str, int]) -> web.WebSocketResponse:
+    """As the kubelet does: the first message of both channels is the port, then data, or one error."""
+    near = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
+    await near.prepare(request)
+    port = int(request.query["ports"]).to_bytes(2, "little")
+    await near.send_bytes(b"\0" + port)
+    await near.send_bytes(b"\1" + port)
+    if not to[1]:
+        await near.send_bytes(b"\1connection refused")
+        await near.close()
+        return near
+    reader, writer = await asyncio.open_connection(*to)
+
+    async def answers() -> None:
+        while data := await reader.read(65536):
+            await near.send_bytes(b"\0" + data)
+        await near.close()
+
+    answering = asyncio.ensure_future(answers())
+    async for message in near:
+        assert message.data[:1] == b"\0"
+        writer.write(message.data[1:])
+    answering.cancel()
+    writer.close()
+    return near
 
 
 def _is_in(path: str, collection: str) -> bool:

@@ -54,6 +54,8 @@ EXCEPTIONS = {
     ("identity/istio_ca.py", "grpc"): "how an authority is asked for certificates",
     ("kubernetes/client.py", "cookie"): "the client of API servers keeps none",
     ("kubernetes/client.py", "retry"): "how long an API server wants to be left alone",
+    ("kubernetes/client.py", "websocket"): "how an API server forwards ports",
+    ("kubernetes/port_forward.py", "websocket"): "how an API server forwards ports",
     ("net/tasks.py", "retry"): "a background loop that failed is started again",
     ("program.py", "grpc"): "the authority's client must not write to standard error",
     ("telemetry/process_log.py", "rate-limit"): "of lines of the log",

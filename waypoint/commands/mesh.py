@@ -13,7 +13,8 @@ from waypoint.commands.parameters import FILE, FOLDER
 
 def _complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the names of pods in the running mesh."""
-    from waypoint.mesh.running import folder, names
+    from l4.asking.laptop import folder
+    from waypoint.mesh.running import names
 
     return [CompletionItem(name) for name in names(folder(os.environ)) if name.startswith(incomplete)]
 
@@ -89,8 +90,9 @@ def exec_(workload: str, command: tuple[str, ...]) -> None:
     WORKLOAD is a pod, its owner (such as a Deployment), or a Service that selects it. Names of Services in the
     arguments are replaced by the addresses at which the pod calls them.
     """
+    from l4.asking.laptop import folder
     from waypoint.mesh.call import CannotCall, execute
-    from waypoint.mesh.running import NotRunning, find, folder
+    from waypoint.mesh.running import NotRunning, find
 
     try:
         execute(find(folder(os.environ), workload), command, os.environ)
@@ -135,8 +137,9 @@ def call(
     """
     import asyncio
 
+    from l4.asking.laptop import folder
     from waypoint.mesh import call as calls
-    from waypoint.mesh.running import NotRunning, find, folder
+    from waypoint.mesh.running import NotRunning, find
 
     for header in headers:
         if not header.partition(":")[0].strip() or ":" not in header:

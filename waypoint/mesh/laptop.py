@@ -7,23 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from l4.asking.laptop import Proxy, folder
 from l4.config.documents import Document, FileOrigin, ObjectKey
 from l4.config.intake import Intake, Taken
 from l4.config.source import Answer
 from l4.identity.authority import DevelopmentAuthority
 from l4.net.listener import CannotListen, bind
 from policies.attributes import Identity
+from policies.host_port import host_port
 from waypoint.mesh.addresses import AddressesExhausted
 from waypoint.mesh.display import Display
 from waypoint.mesh.ingress import Ingress
-from waypoint.mesh.launches import ADMIN_PORT, Launcher, Layout, needed_ports, proxy_name
+from waypoint.mesh.launches import ADMIN_PORT, ZTUNNEL, Launcher, Layout, needed_ports, proxy_name
 from waypoint.mesh.manifests import KINDS
 from waypoint.mesh.news import News
 from waypoint.mesh.overlay import overlay, write
 from waypoint.mesh.plan import Mesh, plan
 from waypoint.mesh.probes import accepts, get
 from waypoint.mesh.programs import Program
-from waypoint.mesh.running import folder, pods_of, publish
+from waypoint.mesh.running import pods_of, publish
 from waypoint.mesh.supervisor import Supervisor
 
 RENEW_SECONDS = 8 * 3600.0
@@ -147,9 +149,28 @@ class Laptop:
     def _apply(self) -> None:
         self._certify(self._mesh.identities - self._certified)
         self._write_overlay()
-        publish(folder(self._options.environment), pods_of(self._mesh))
+        publish(folder(self._options.environment), pods_of(self._mesh, self._layout.log), list(self._proxies()))
         self._supervisor.apply({**self._launcher.proxies(self._mesh), **self._launcher.programs(self._mesh)})
         self._schedule_refresh()
+
+    def _proxies(self) -> Iterator[Proxy]:
+        log = self._layout.log
+        yield Proxy(
+            "ztunnel",
+            ZTUNNEL,
+            host_port(self._mesh.ztunnel_address, ADMIN_PORT),
+            str(log(ZTUNNEL)),
+            str(log(f"{ZTUNNEL}-access")),
+        )
+        for it in self._mesh.waypoints:
+            gateway, name = it.gateway, proxy_name(it)
+            yield Proxy(
+                program="waypoint",
+                name=f"{gateway.namespace}/{gateway.name}",
+                admin=host_port(it.pod.address, ADMIN_PORT),
+                log=str(log(name)),
+                access_log="" if self._options.shows_access_log else str(log(f"{name}-access")),
+            )
 
     def _certify(self, identities: Iterable[Identity]) -> None:
         self._layout.certificates.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,19 @@
 """The running mesh of this user. Only one may run at a time, and other commands find its pods here.
 
-There are two files in a user folder: `mesh.lock`, which the running mesh locks, and `mesh.json`, which describes what
-each pod sees. A lock ends with its process, so a crashed mesh never counts as running.
+There are three files in a user folder: `mesh.lock` and `proxies.json` (`l4.asking.laptop`), and `mesh.json`, which
+describes what each pod sees and which programs run as it.
 """
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
+from l4.asking import laptop
+from policies.host_port import host_port
 from waypoint.mesh.addresses import in_view
 from waypoint.mesh.environment import service_names
 from waypoint.mesh.plan import Mesh
@@ -33,6 +34,14 @@ class SeenService(msgspec.Struct, frozen=True):
     port: int
 
 
+class RunningProgram(msgspec.Struct, frozen=True):
+    """A program of a pod. `address` is where it listens, or empty."""
+
+    name: str
+    address: str
+    log: str
+
+
 class RunningPod(msgspec.Struct, frozen=True):
     """`names` are all names of the pod for commands: its own, its owner's, and those of Services that select it."""
 
@@ -42,24 +51,18 @@ class RunningPod(msgspec.Struct, frozen=True):
     environment: dict[str, str]
     services: dict[str, SeenService]
     """Services by every DNS name that the pod may use."""
+    programs: tuple[RunningProgram, ...] = ()
 
     @property
     def addresses(self) -> Mapping[str, str]:
         return {name: service.address for name, service in self.services.items()}
 
 
-def folder(environment: Mapping[str, str]) -> Path:
-    """Return the folder in XDG_RUNTIME_DIR, which a login session sets, or in the user's cache."""
-    if runtime := environment.get("XDG_RUNTIME_DIR"):
-        return Path(runtime) / "pywaypoint"
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pywaypoint"
-
-
 @contextmanager
 def only_one(place: Path) -> Iterator[None]:
     """Hold the lock. Raises AlreadyRunning."""
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _open(place / "mesh.lock", creates=True) as lock:
+    with laptop.open_lock(place, creates=True) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -74,18 +77,16 @@ def only_one(place: Path) -> Iterator[None]:
             yield
         finally:
             (place / "mesh.json").unlink(missing_ok=True)
+            laptop.forget(place)
 
 
-def publish(place: Path, pods: Sequence[RunningPod]) -> None:
-    """Write the file atomically."""
-    draft = place / ".mesh.json"
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(pods))
-    draft.replace(place / "mesh.json")
+def publish(place: Path, pods: Sequence[RunningPod], proxies: Sequence[laptop.Proxy]) -> None:
+    """Record what runs."""
+    laptop.write(place, "mesh.json", pods)
+    laptop.record(place, proxies)
 
 
-def pods_of(mesh: Mesh) -> list[RunningPod]:
+def pods_of(mesh: Mesh, log_of: Callable[[str], Path]) -> list[RunningPod]:
     """Return what `publish` writes for a mesh."""
     found = []
     for pod in mesh.pods:
@@ -100,7 +101,11 @@ def pods_of(mesh: Mesh) -> list[RunningPod]:
         }
         environment = dict(pod.processes[0].environment) if pod.processes else {}
         names = tuple(dict.fromkeys([pod.name, *owner, *selecting]))
-        found.append(RunningPod(pod.key, names, str(pod.identity), environment, services))
+        programs = tuple(
+            RunningProgram(it.name, host_port(it.address, it.port) if it.port else "", str(log_of(it.name)))
+            for it in pod.processes
+        )
+        found.append(RunningPod(pod.key, names, str(pod.identity), environment, services, programs))
     return found
 
 
@@ -129,18 +134,9 @@ def _names(pods: Iterable[RunningPod]) -> list[str]:
 
 
 def _published(place: Path) -> list[RunningPod]:
-    try:
-        with _open(place / "mesh.lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if laptop.is_running(place):
         try:
             return msgspec.json.decode((place / "mesh.json").read_bytes(), type=list[RunningPod])
         except FileNotFoundError:
             raise NotRunning("the laptop mesh is still starting; try again in a few seconds") from None
-    except FileNotFoundError:
-        pass
     raise NotRunning("no laptop mesh is running; start one with `waypoint mesh up`, for example by `make bookinfo`")
-
-
-def _open(path: Path, *, creates: bool = False) -> IO[bytes]:
-    return open(os.open(path, os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if creates else 0), 0o600), "r+b", buffering=0)

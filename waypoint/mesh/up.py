@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from l4.asking.laptop import folder
 from l4.config.folder import FolderSource
 from l4.config.source import in_a_thread
 from l4.identity.authority import AuthorityError
@@ -28,7 +29,7 @@ from waypoint.mesh.display import Display
 from waypoint.mesh.laptop import CannotStart, Laptop, MeshOptions
 from waypoint.mesh.launches import METRICS_PORT, Layout, proxies_of
 from waypoint.mesh.plan import Mesh
-from waypoint.mesh.running import AlreadyRunning, folder, only_one
+from waypoint.mesh.running import AlreadyRunning, only_one
 from waypoint.mesh.supervisor import VitalProgramFailed
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ is in them: no key, and of a certificate only what anybody sees in a handshake.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,7 +18,7 @@ from cryptography import x509
 from l4.admin import Page
 from l4.hbone.driver import Driver
 from l4.identity.source import NoCertificate, OwnCertificate
-from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.metrics import MeshMetrics, Metric, Value
 from policies.filters import ORDER
 from policies.host_port import host_port
 from waypoint.config.dump import dump
@@ -36,17 +36,22 @@ _POLICY_FIELDS = {"limits": "RateLimitPolicy", "fault_plan": "FaultPolicy"}
 
 
 def routes(dumped: Mapping[str, Any]) -> Rows:
-    """Return a row per route in the order in which they are tried. `dumped` is of `waypoint.config.dump`."""
-    rows = []
+    """Return a row per route in the order in which they are tried. `dumped` is of `waypoint.config.dump`.
+
+    A service has the same routes at its addresses and at its hostname: these are `destinations` of one row.
+    """
+    rows: Rows = []
+    seen: dict[tuple[str, int, str, str, str, int], Row] = {}
     for address, destination in dumped["destinations"].items():
         tables = [("http", "", destination["routes"]), ("opaque", "", destination.get("opaque", []))]
         tables += [("http", name, table) for name, table in destination.get("consumer_routes", {}).items()]
         tables += [("opaque", name, table) for name, table in destination.get("consumer_opaque", {}).items()]
         for kind, consumer, table in tables:
-            rows += [
-                {
+            for number, route in enumerate(table):
+                row = {
                     "service": destination["service"],
-                    "destination": address,
+                    "port": int(address.rpartition(":")[2]),
+                    "destinations": [],
                     "protocol": destination["protocol"],
                     "kind": kind,
                     "consumer_namespace": consumer,
@@ -57,8 +62,10 @@ def routes(dumped: Mapping[str, Any]) -> Rows:
                     "backends": route["backends"],
                     "actions": {name: value for name, value in route.items() if name not in _ROUTE},
                 }
-                for number, route in enumerate(table)
-            ]
+                key = (row["service"], row["port"], kind, consumer, row["route"], number)
+                if (same := seen.setdefault(key, row)) is row:
+                    rows.append(row)
+                same["destinations"].append(address)
     return rows
 
 
@@ -99,13 +106,19 @@ def policy_hits(metrics: MeshMetrics) -> dict[tuple[str, str], dict[str, int]]:
         counts = found.setdefault((kind, name.removeprefix(f"{kind} ")), {})
         counts[outcome] = counts.get(outcome, 0) + int(count)  # type: ignore[call-overload]
 
-    for (policy,), count in metrics.of(AUTHORIZATION_DENIED).snapshot().samples.items():
-        add("AuthorizationPolicy", policy, "denied", count)
-    for (_, result, policy), count in metrics.of(AUTHORIZATION_DRY_RUN).snapshot().samples.items():
-        add("AuthorizationPolicy", policy, f"would_be_{result}", count)
-    for (policy, _, outcome), count in metrics.of(RATE_LIMITS).snapshot().samples.items():
-        add("RateLimitPolicy", policy, outcome, count)
+    for labels, count in _samples(metrics, AUTHORIZATION_DENIED):
+        add("AuthorizationPolicy", labels["policy"], "denied", count)
+    for labels, count in _samples(metrics, AUTHORIZATION_DRY_RUN):
+        add("AuthorizationPolicy", labels["policy"], f"would_be_{labels['authz_dry_run_result']}", count)
+    for labels, count in _samples(metrics, RATE_LIMITS):
+        add("RateLimitPolicy", labels["policy"], labels["outcome"], count)
     return found
+
+
+def _samples(metrics: MeshMetrics, metric: Metric[Value]) -> Iterator[tuple[dict[str, str], object]]:
+    family = metrics.of(metric).snapshot()
+    for values, count in family.samples.items():
+        yield dict(zip(family.label_names, values, strict=True)), count
 
 
 def connections(worker: Worker) -> Rows:

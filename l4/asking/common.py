@@ -1,0 +1,63 @@
+"""Commands that both programs have: `status` and `log-level`."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l4.asking.options import output, run, target
+from l4.asking.output import written
+from l4.asking.status import statuses_text
+
+if TYPE_CHECKING:
+    from l4.asking.reach import Target
+
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def status_of(program: str) -> click.Command:
+    @click.command("status")
+    @target(program)
+    @output
+    def status(target: "Target", output: str) -> None:
+        """Show whether a program is ready, what is wrong, and what it is and takes.
+
+        Exit status: 0 ready, 1 not ready or no answer, 2 wrong usage.
+        """
+        found = run(_statuses(target))
+        if output == "table":
+            click.echo(statuses_text(found))
+        else:
+            click.echo(written([{"name": name, **it} for name, it in found], output))
+        sys.exit(0 if all(it["ready"] for _, it in found) else 1)
+
+    return status
+
+
+def log_level_of(program: str) -> click.Command:
+    @click.command("log-level")
+    @click.option("--set", "level", type=click.Choice(_LEVELS), help="The level from now on, until the program ends.")
+    @target(program)
+    def log_level(target: "Target", level: str | None) -> None:
+        """Show the log level of a running program, or change it."""
+        click.echo(run(_log_level(target, level)))
+
+    return log_level
+
+
+async def _statuses(target: "Target") -> list[tuple[str, Mapping[str, Any]]]:
+    from l4.asking.reach import reached
+
+    async with reached(target) as admins:
+        found = await asyncio.gather(*(it.json("/status") for it in admins))
+        return [(admin.name, it) for admin, it in zip(admins, found, strict=True)]
+
+
+async def _log_level(target: "Target", level: str | None) -> str:
+    from l4.asking.reach import reached
+
+    async with reached(target) as admins:
+        query = {"level": level} if level else {}
+        return "\n".join([f"{it.name}: {await it.post('/logging', query)}" for it in admins])

@@ -1,0 +1,239 @@
+"""The commands that ask running programs, against one laptop mesh that they find by themselves."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from l4.asking import laptop
+from l4.ztunnel.cli import cli as ztunnel_cli
+from tests.kit.laptop import environment, mesh_up
+from tests.waypoint.mesh.test_up import WEB, written
+from waypoint.cli import cli as waypoint_cli
+from waypoint.mesh import call as calls
+from waypoint.mesh.running import RunningPod, find
+
+pytestmark = pytest.mark.timeout(300)  # one laptop mesh runs at a time: others may have to finish first
+WAYPOINT = """
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio.io/use-waypoint: waypoint}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint}
+spec: {gatewayClassName: pywaypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules:
+  - matches: [{path: {value: /programs.yaml}}]
+    backendRefs: [{name: web, port: 8080}]
+  - backendRefs: [{name: web, port: 8080}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-manifests}
+spec:
+  targetRefs: [{group: "", kind: Service, name: web}]
+  action: DENY
+  rules: [{to: [{operation: {paths: [/manifests.yaml]}}]}]
+"""
+
+
+@dataclass
+class Commands:
+    """Commands of a user who runs a laptop mesh."""
+
+    folder: Path
+
+    def waypoint(self, *args: str, status: int = 0) -> str:
+        return self._run(waypoint_cli, args, status)
+
+    def ztunnel(self, *args: str, status: int = 0) -> str:
+        return self._run(ztunnel_cli, args, status)
+
+    def json(self, *args: str, command: str = "waypoint") -> Any:
+        return json.loads(getattr(self, command)(*args, "-o", "json"))
+
+    @property
+    def pod(self) -> RunningPod:
+        return find(laptop.folder(environment(self.folder)), "web")
+
+    def call(self, path: str = "/", count: int = 1) -> None:
+        """Send requests to the Service as its own pod."""
+        request = calls.Request("GET", f"web:8080{path}", (("x-kind", "test"),))
+        answers = asyncio.run(calls.call(self.pod, request, count))
+        assert all(it.status for it in answers)
+
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """A connection of the pod on which it sends nothing."""
+        service = self.pod.services["web"]
+        with socket.create_connection((service.address, service.port)):
+            yield
+
+    def _run(self, command: click.Command, args: tuple[str, ...], status: int) -> str:
+        result: Result = CliRunner().invoke(command, args, env=environment(self.folder))
+        assert result.exit_code == status, result.output
+        return result.output
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    folder = tmp_path_factory.mktemp("mesh")
+    with mesh_up(folder, *written(folder, WEB + WAYPOINT)):
+        yield Commands(folder)
+
+
+@pytest.fixture
+def requests(commands: Commands) -> Iterator[None]:
+    """Somebody sends requests all the time."""
+    is_over = threading.Event()
+
+    def send() -> None:
+        while not is_over.is_set():
+            commands.call("/programs.yaml?token=secret")
+            commands.call("/nothing")
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    yield
+    is_over.set()
+    sender.join()
+
+
+def test_status_says_whether_both_programs_are_ready(commands: Commands) -> None:
+    text = commands.waypoint("status")
+    (found,) = commands.json("status")
+
+    assert text.startswith("default/waypoint: ready\n")
+    assert "\n  gateway        default/waypoint\n" in text
+    assert (found["program"], found["ready"], found["problems"]) == ("waypoint", True, 0)
+    assert commands.ztunnel("status").startswith("ztunnel: ready\n")
+    assert yaml.safe_load(commands.ztunnel("status", "-o", "yaml"))[0]["pods"] == 1
+
+
+def test_a_drain_is_told_by_the_status_until_it_is_taken_back(commands: Commands) -> None:
+    assert "draining" in commands.waypoint("drain")
+    during = commands.waypoint("status", status=1)
+    commands.waypoint("drain", "--undo")
+
+    assert during.startswith("default/waypoint: not ready, pending: draining\n  ! draining since ")
+    commands.waypoint("status")
+    assert "exclude each other" in commands.waypoint("drain", "--undo", "--stop", status=2)
+
+
+@pytest.mark.usefixtures("requests")
+def test_tap_shows_requests_that_match_without_their_secrets(commands: Commands) -> None:
+    text = commands.waypoint("tap", "--count", "2", "--status", "2xx")
+    (line,) = commands.waypoint(
+        "tap", "--count", "1", "--path", "/nothing", "--show", "x-kind", "-o", "json"
+    ).splitlines()
+    (document,) = yaml.safe_load_all(commands.waypoint("tap", "--count", "1", "-H", "x-kind:te*", "-o", "yaml"))
+
+    for it in text.splitlines():
+        assert " 200 " in it
+        assert "default/web → web.default:8080 (web) GET /programs.yaml?token=(redacted) route=default.web.0" in it
+    found = json.loads(line)
+    assert (found["status"], found["route"]) == (404, "default.web.1")
+    assert found["headers"] == [["x-kind", "test"]]
+    assert document["destination"]["service"] == "web.default.svc.cluster.local"
+
+
+@pytest.mark.usefixtures("requests")
+def test_top_shows_rates_by_route(commands: Commands) -> None:
+    text = commands.waypoint("top", "--count", "1", "--interval", "0.4")
+    line = json.loads(commands.waypoint("top", "--count", "1", "--by", "source", "--status", "404", "-o", "json"))
+
+    heading, *rows = text.splitlines()
+    assert heading.split() == ["DESTINATION", "ROUTE", "RPS", "ERRORS", "P50", "P90", "P99", "STATUSES"]
+    assert {it.split()[1] for it in rows if it} == {"default.web.0", "default.web.1"}
+    assert line["rows"][0]["source"] == "default/web"
+    assert line["rows"][0]["statuses"].keys() == {"4xx"}
+
+
+def test_routes_are_shown_in_order_and_chosen_by_a_column(commands: Commands) -> None:
+    heading, first, second = commands.waypoint("routes", "-w", "service=web.*").splitlines()
+
+    assert heading.split()[:5] == ["SERVICE", "PORT", "PROTOCOL", "FOR", "ROUTE"]
+    assert "default.web.0  PREFIX /programs.yaml  web.default:8080" in first
+    assert "default.web.1  PREFIX /" in second
+    assert commands.waypoint("routes", "-w", "service=other") == "none\n"
+    assert commands.json("routes", "-w", "order=1")[0]["source"] == "HTTPRoute default/web rules[1]"
+    assert "there is no column 'colour'" in commands.waypoint("routes", "-w", "colour=red", status=2)
+
+
+def test_policies_are_shown_with_their_hits(commands: Commands) -> None:
+    commands.call("/manifests.yaml", count=3)
+
+    assert commands.json("policies")[0]["hits"] == {"denied": 3}
+    assert "default/no-manifests  DENY    1      web.default  denied=3" in commands.waypoint("policies")
+
+
+def test_endpoints_connections_and_certificates_are_shown(commands: Commands) -> None:
+    commands.call()
+
+    (endpoint,) = commands.json("endpoints")
+    assert (endpoint["service"], endpoint["status"]) == ("web.default.svc.cluster.local", "ready")
+    assert " ready " in commands.waypoint("endpoints")
+    assert {it["direction"] for it in commands.json("connections")} == {"downstream", "upstream"}
+    assert "spiffe://cluster.local/ns/default/sa/default" in commands.waypoint("connections")
+    assert [it["kind"] for it in commands.json("certificates")] == ["leaf", "root"]
+    assert " leaf  valid " in commands.waypoint("certificates")
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "shown"),
+    [
+        ("workloads", "NAMESPACE  POD NAME  ADDRESS", "default    web-0"),
+        ("services", "NAMESPACE  SERVICE NAME  SERVICE VIP", "default    web "),
+        ("policies", "none", ""),
+        ("certificates", "CERTIFICATE NAME", "spiffe://cluster.local/ns/default/sa/default  Leaf  Available"),
+        ("connections", "WORKLOAD", "web-0.default  outbound"),
+    ],
+)
+def test_the_tables_of_a_ztunnel_are_shown(commands: Commands, name: str, heading: str, shown: str) -> None:
+    with commands.connection():
+        text = commands.ztunnel(name)
+
+    assert text.startswith(heading)
+    assert shown in text
+    assert isinstance(commands.json(name, command="ztunnel"), list)
+
+
+def test_the_log_level_of_a_running_program_is_changed(commands: Commands) -> None:
+    assert commands.waypoint("log-level") == "default/waypoint: log level is info\n"
+    assert commands.waypoint("log-level", "--set", "debug") == "default/waypoint: log level is now debug\n"
+    commands.waypoint("log-level", "--set", "info")
+    assert commands.ztunnel("log-level") == "ztunnel: log level is info\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (["status", "other"], 1, "Error: the laptop mesh has no waypoint other; it has default/waypoint\n"),
+        (["routes", "--admin", "127.0.0.1:1"], 1, "Error: the administration port of 127.0.0.1:1 cannot be reached"),
+        (["tap", "--status", "many"], 1, "status 'many' is not of the form 503, 5xx"),
+        (["top", "--by", "colour"], 1, "requests cannot be grouped by 'colour'"),
+        (["routes", "x", "--admin", "127.0.0.1:1"], 2, "--admin names one program"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_in_a_sentence(
+    commands: Commands, args: list[str], status: int, said: str
+) -> None:
+    assert said in commands.waypoint(*args, status=status)

@@ -306,9 +306,8 @@ class Exchange:
 
     def _failed(self, error: BaseException) -> None:
         """A bug caused an exception: log the trace, and answer, or cut the active response."""
-        record = self._record
-        target = record.original_target.decode("latin-1")
-        log.error("internal error during %s %s", record.method.decode("latin-1"), target, exc_info=error)
+        method, target = self._record.method.decode("latin-1"), self._record.original_target.decode("latin-1")
+        log.error("internal error during %s %s", method, target, exc_info=error)
         try:
             self._give_up(InternalFailure(f"{type(error).__name__}: {error}"))
         except Exception:  # the same error may prevent the response
@@ -421,8 +420,9 @@ class Exchange:
         if not 200 <= head.status <= 599 and not body.is_opaque:
             raise Unwritable(f"{head.status} is not a valid response status")
         finish(head, decision, endpoint)
-        self._record.response_bytes = self._downstream.send_head(head, body)
-        self._record.status = head.status
+        record = self._record
+        record.response_bytes = self._downstream.send_head(head, body)
+        record.status, record.response_headers = head.status, head.headers
 
     def _cut(self) -> None:
         """End the exchange before its response is complete."""

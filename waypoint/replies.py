@@ -32,6 +32,7 @@ def refused(connection: Connection, error: ExchangeError) -> tuple[ResponseHead,
         connection.authority,
         UNKNOWN_SERVICE if destination is None else destination.service,
     )
+    record.policy = destination.telemetry if destination is not None else None
     head, body = local_reply(error)
     finish(head, UNDECIDED)
     record.status = error.status

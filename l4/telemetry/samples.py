@@ -144,4 +144,7 @@ def _rendered(name: str, labels: str, sample: Sample, is_openmetrics: bool) -> s
 
 
 def _label_text(names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    return ",".join([f'{name}="{value.translate(_ESCAPES)}"' for name, value in zip(names, values, strict=True)])
+    """Values beyond those of `names` are pairs of further names and values."""
+    more = values[len(names) :]
+    pairs = (*zip(names, values, strict=False), *zip(more[::2], more[1::2], strict=True))
+    return ",".join([f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs])

@@ -25,6 +25,8 @@ def arrive(
         connection.authority,
         UNKNOWN_SERVICE if destination is None else destination.service,
     )
+    if destination is not None:
+        record.policy = destination.telemetry
     headers = record.headers = head.headers
     fields = dict(headers)
     record.request_id = complete(headers, fields, new_request_id)

@@ -83,6 +83,12 @@ class ConfigCode(Code):
         Level.ERROR,
         "The authorizer is unknown or its settings are invalid. All that the policy matches is denied.",
     )
+    TELEMETRY_INVALID = (
+        "PWP0134",
+        "TelemetryInvalid",
+        Level.ERROR,
+        "This part of a Telemetry object, or of a provider that it names, can't be used. The rest applies.",
+    )
     RULE_NEVER_MATCHES = (
         "PWP0301",
         "RuleNeverMatches",

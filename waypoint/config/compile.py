@@ -32,8 +32,10 @@ from waypoint.config.istio.authorization_policy import Authorizations
 from waypoint.config.istio.destination_rule import DestinationRule, DestinationRules
 from waypoint.config.istio.locality import place_of
 from waypoint.config.istio.mesh_config import Authorizers, ConfigMap
+from waypoint.config.istio.mesh_providers import MeshProviders
 from waypoint.config.istio.request_authentication import Authentications, RequestAuthentication
 from waypoint.config.istio.security_targets import SecurityTargets
+from waypoint.config.istio.telemetry import Telemetries, Telemetry
 from waypoint.config.istio.virtual_service import VirtualService
 from waypoint.config.istio.virtual_services import VirtualServices
 from waypoint.config.mentions import Mentions
@@ -93,14 +95,19 @@ class Compilation:
                 normalization,
             ),
         )
-        places = Places(clusters, routes, policies, virtual, security)
+        telemetries = Telemetries(
+            resources.of(Telemetry), security_targets, gateway[0], MeshProviders(resources.of(ConfigMap))
+        )
+        places = Places(clusters, routes, policies, virtual, security, telemetries)
         destinations: dict[Place, Destination] = {}
         for service in registry.services.values():
             if clusters.is_ours(service):
                 destinations.update(places.of_service(service, registry))
         for where, it in places.of_workloads(registry):
             destinations.setdefault(where, it)
-        self._finders: tuple[_Finder, ...] = (routes, rules, clusters, policies, virtual, security, authorizers)
+        self._finders: tuple[_Finder, ...] = (
+            *(routes, rules, clusters, policies, virtual, security, authorizers, telemetries),
+        )
         own_problems = self._found()
         snapshot = Snapshot(
             version="",

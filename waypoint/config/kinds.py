@@ -12,6 +12,7 @@ from waypoint.config.gateway_api.reference_grant import ReferenceGrant
 from waypoint.config.istio.destination_rule import DestinationRule
 from waypoint.config.istio.mesh_config import ConfigMap
 from waypoint.config.istio.request_authentication import RequestAuthentication
+from waypoint.config.istio.telemetry import Telemetry
 from waypoint.config.istio.virtual_service import VirtualService
 from waypoint.config.ours.attached import ATTACHED, GROUP
 
@@ -30,6 +31,7 @@ _READ: Mapping[tuple[str, str], Kind] = {
     (_EXPERIMENTAL, "XBackendTrafficPolicy"): XBackendTrafficPolicy,
     **{(GROUP, it.name): it.schema for it in ATTACHED},
     ("security.istio.io", "RequestAuthentication"): RequestAuthentication,
+    ("telemetry.istio.io", "Telemetry"): Telemetry,
 }
 _GROUPS = {
     "": Group(("v1",), fields={"ConfigMap": frozenset({"data", "binaryData", "immutable"})}),
@@ -40,6 +42,7 @@ _GROUPS = {
     ),
     _EXPERIMENTAL: Group(("v1alpha1",), ("XListenerSet", "XMesh")),
     "networking.istio.io": Group(("v1", "v1beta1", "v1alpha3"), ("EnvoyFilter", "ProxyConfig", "Sidecar")),
+    "telemetry.istio.io": Group(("v1", "v1alpha1")),
     GROUP: Group(("v1alpha1",)),
 }
 KINDS = kubernetes.KINDS.joined(Kinds(_READ, _GROUPS))

@@ -18,6 +18,7 @@ from waypoint.config.attached_routes import AttachedRoutes
 from waypoint.config.clusters import ClusterConfigs
 from waypoint.config.istio.authorization_policy import Authorizations
 from waypoint.config.istio.request_authentication import Authentications
+from waypoint.config.istio.telemetry import Telemetries
 from waypoint.config.istio.virtual_services import VirtualServices
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 from waypoint.config.status import ConditionsStatus
@@ -66,10 +67,11 @@ class Places:
     policies: AttachedPolicies
     virtual: VirtualServices
     security: Security
+    telemetries: Telemetries
 
     def of_service(self, service: Service, registry: Registry) -> dict[Place, Destination]:
         """Return the ports of a service that is bound to this waypoint, at each of their places."""
-        by_port = {port.port: self.security.on(self._destination(service, port), service) for port in service.ports}
+        by_port = {port.port: self._with_policies(self._destination(service, port), service) for port in service.ports}
         own = (it for it in service.addresses if registry.service_at(it) is service)
         return {(host, port): it for host in (*own, service.hostname) for port, it in by_port.items()}
 
@@ -86,6 +88,11 @@ class Places:
             workload = registry.workloads[uid]
             own = tuple(it for it in workload.addresses if registry.workload_at(it) is workload)
             yield from self._direct(workload, own, sorted(its))
+
+    def _with_policies(self, destination: Destination, service: Service | None) -> Destination:
+        telemetry = self.telemetries.of(service)
+        found = destination if telemetry is None else replace(destination, telemetry=telemetry)
+        return self.security.on(found, service)
 
     def _destination(self, service: Service, port: ServicePort) -> Destination:
         """Compile a port of a service that is bound to this waypoint."""
@@ -137,7 +144,7 @@ class Places:
                 opaque=OpaqueTable([OpaqueRoute("", rule)]),
                 addresses=workload.addresses,
             )
-            guarded = self.security.on(destination, None)
+            guarded = self._with_policies(destination, None)
             yield from (((address, port), guarded) for address in own)
 
 

@@ -25,8 +25,10 @@ from policies.outlier import OutlierDetection
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import Table
 from policies.session import SessionPersistence
+from policies.telemetry import TelemetryPolicy
 from policies.upstream_tls import UpstreamTls
 from waypoint.config.status import ConditionsStatus, GatewayStatus, PolicyStatus, RouteStatus
+from waypoint.telemetry.record import ExchangeRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Destination:
     - `authorization` or `opaque_authorization` is evaluated before routing; None without policies. `late_authorization`
       is evaluated for active requests when policies change.
     - `authorizers` are those that CUSTOM policies name; None without CUSTOM policies.
+    - `telemetry` is what Telemetry objects say; None without any.
     - `addresses` are all addresses of the service. `hosts` limits the hosts that requests may name, if hosts are
       resolved.
     """
@@ -99,6 +102,7 @@ class Destination:
     late_authorization: Authorization | None = None
     authorizers: Mapping[str, Authorizer] | None = None
     hosts: HostPattern | None = None
+    telemetry: TelemetryPolicy[ExchangeRecord] | None = None
     policies: tuple[object, ...] = field(default=(), repr=False)
     """Policies of filters that run before tokens are checked and a rule is selected."""
 

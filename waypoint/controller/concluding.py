@@ -33,6 +33,7 @@ _UNREAD = frozenset(
         ("networking.istio.io", "DestinationRule"),
         ("networking.istio.io", "VirtualService"),
         (SECURITY, "PeerAuthentication"),
+        ("telemetry.istio.io", "Telemetry"),
     }
 )
 READ: Kinds = KINDS.reading({name: kind for name, kind in KINDS.items() if name not in _UNREAD})

@@ -52,6 +52,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
     source = connection.source(snapshot)
     service = UNKNOWN_SERVICE if destination is None else destination.service
     record = ExchangeRecord(time.time(), connection.peer, source, connection.authority, service)
+    record.policy = destination.telemetry if destination is not None else None
     started = time.perf_counter()
 
     held: LiveEndpoint | None = None  # None while a lost connection is replaced
@@ -86,7 +87,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
             let_go()
             return
         series.closed.add(1)
-        series = path.telemetry.tcp_series(source, held.endpoint, cluster.config.service)
+        series = path.telemetry.tcp_series(record)
         series.opened.add(1)
         carried.received.counter, carried.sent.counter = series.received, series.sent
 
@@ -121,13 +122,13 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         record.requested_server_name = server_name
         record.detail = error.detail
         record.upstream_transport_failure_reason = error.reason
-        series = path.telemetry.tcp_series(source, record.endpoint, record.service, record.flags)
+        series = path.telemetry.tcp_series(record)
         series.opened.add(1)
         series.closed.add(1)
         path.telemetry.record_tcp(record)
         near.refuse(error.status)
         return
-    series = path.telemetry.tcp_series(source, held.endpoint, cluster.config.service)
+    series = path.telemetry.tcp_series(record)
     series.opened.add(1)
     carried = Opaque(connection, server_name, Tally(series.received), Tally(series.sent))
     copy.on_unused_lost = is_replaced

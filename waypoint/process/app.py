@@ -41,6 +41,7 @@ from waypoint.process.options import RunOptions
 from waypoint.process.supervisor import Supervisor
 from waypoint.process.worker import Parts, assemble
 from waypoint.settings import SECTIONS, ProcessSettings
+from waypoint.telemetry.log_format import InvalidFormat
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
 from waypoint.telemetry.tracing import start_tracer
 from waypoint.telemetry.tracing_settings import InvalidTracing, TracingSettings
@@ -211,4 +212,4 @@ def run(options: RunOptions, workers: int = 1) -> None:
         certificate = own_certificate(options, settings)
         await Waypoint(options, settings, environment, process_log, certificate, source, workers).run()
 
-    program.run("waypoint", main, CannotRecord, CredentialsError, InvalidTracing)
+    program.run("waypoint", main, CannotRecord, CredentialsError, InvalidFormat, InvalidTracing)

@@ -42,6 +42,7 @@ from waypoint.inbound.sandwich import ProxyServer
 from waypoint.inbound.tcp import report_bytes
 from waypoint.inbound.terminate import Terminator
 from waypoint.metrics import waypoint_metrics
+from waypoint.telemetry.exchange_log import AccessLogSettings
 from waypoint.telemetry.exchanges import ACTIVE_CONNECTIONS, ACTIVE_REQUESTS, Telemetry
 from waypoint.telemetry.recorder import Recorder
 from waypoint.upstream.clusters import Clusters
@@ -191,7 +192,7 @@ def assemble(parts: Parts) -> Worker:
     settings = parts.settings
     metrics, readiness = waypoint_metrics(version.installed()), Readiness({"listener"})
     tasks = Tasks(metrics.count_loop_failure, readiness.concern)
-    telemetry = Telemetry(metrics, parts.access_log)
+    telemetry = Telemetry(metrics, parts.access_log, settings.of(AccessLogSettings))
     holder = Holder(Snapshot("", Registry()))
     pool = HbonePool(settings, metrics.count_refusal)
     originator = Originator(pool, parts.certificate, settings, parts.local_ip)

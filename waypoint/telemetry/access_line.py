@@ -13,7 +13,7 @@ from policies.balancing.endpoint import Endpoint
 from policies.host_port import host_port
 from waypoint.telemetry.record import ExchangeRecord
 
-_START_TIME = StartTime()
+START_TIME = StartTime()
 
 
 def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> str:
@@ -31,10 +31,10 @@ def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) 
     local, server_name = r.downstream_local, r.requested_server_name
     ends = _ends(r.cluster, upstream_local, *local, r.peer.ip, r.peer.port, server_name, r.route_name)
     return (
-        f'[{_START_TIME.format(r.started_at)}] "{_repeated(r.method)} {_escaped(r.original_target)} '
+        f'[{START_TIME.format(r.started_at)}] "{_repeated(r.method)} {escaped(r.original_target)} '
         f'{r.protocol or "-"}" {r.status} {flags} '
         f"{why} {r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
-        f'"{_repeated(r.x_forwarded_for)}" "{_repeated(r.user_agent)}" "{_escaped(r.request_id)}" '
+        f'"{_repeated(r.x_forwarded_for)}" "{_repeated(r.user_agent)}" "{escaped(r.request_id)}" '
         f'"{_repeated(r.authority)}" '
         f'"{upstream_host}" {ends}{_noted(r.verdict) if r.verdict is not None else ""}\n'
     )
@@ -71,7 +71,7 @@ _SAFE = bytes(set(range(256)) - set(_UNSAFE))
 _ESCAPES = {byte: f"\\x{byte:02x}" for byte in _UNSAFE}
 
 
-def _escaped(value: bytes | None) -> str:
+def escaped(value: bytes | None) -> str:
     """Return client-controlled text, escaped; `-` if it is empty."""
     if not value:
         return "-"
@@ -79,14 +79,14 @@ def _escaped(value: bytes | None) -> str:
     return text.translate(_ESCAPES) if value.translate(None, _SAFE) else text
 
 
-_repeated = lru_cache(maxsize=256)(_escaped)
+_repeated = lru_cache(maxsize=256)(escaped)
 """For values that most requests of a connection share. The cache is small: a value may be as large as a head."""
 
 
 @lru_cache(maxsize=4096)
 def _text(text: str) -> str:
     """Return the text of a quoted field, escaped: it may quote a peer's certificate or a resource's name."""
-    return _escaped(text.encode())
+    return escaped(text.encode())
 
 
 def _word(text: str) -> str:

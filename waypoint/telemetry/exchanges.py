@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING
 
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import (
+    CONNECTIONS_CLOSED,
+    CONNECTIONS_OPENED,
     DESTINATION_LABELS,
+    RECEIVED_BYTES,
+    SENT_BYTES,
     SOURCE_LABELS,
+    Child,
     Histogram,
     MeshMetrics,
+    Metric,
     NamedService,
     Value,
     counter,
@@ -27,8 +33,10 @@ from l4.telemetry.samples import Merging
 from l4.telemetry.source import SourceLabels
 from policies.authorization import Verdict
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
+from policies.telemetry import TelemetryPolicy
 from policies.verdict import ResponseFlag
-from waypoint.telemetry.access_line import default_line, upstream_of
+from waypoint.telemetry.access_line import upstream_of
+from waypoint.telemetry.exchange_log import AccessLogSettings, ExchangeLog
 from waypoint.telemetry.record import ExchangeRecord, flags_text, grpc_code
 from waypoint.telemetry.span_tags import span_attributes, span_name
 
@@ -106,22 +114,28 @@ class _BoundSeries:
     response_bytes: Histogram
     flags: str
     upstream: tuple[str, str]
-    owners: tuple[WorkloadLabels, Endpoint | None, NamedService]
+    owners: tuple[WorkloadLabels, Endpoint | None, NamedService, TelemetryPolicy[ExchangeRecord] | None]
 
 
 _BoundKey = tuple[int, int, int, int, tuple[ResponseFlag, ...], str, bool]
 
 
 class Telemetry:
-    """Reports exchanges. `access_log` is None if no access log is wanted; `sources` finds a caller's labels."""
+    """Reports exchanges. `access_log` is None if no access log is wanted; `sources` finds a caller's labels.
 
-    __slots__ = ("_access_log", "_bound", "_metrics", "_watchers", "sources")
+    Raises InvalidFormat if the settings have an access log format that cannot be understood.
+    """
 
-    def __init__(self, metrics: MeshMetrics, access_log: AccessLog | None) -> None:
+    __slots__ = ("_access_log", "_bound", "_bound_by_policy", "_metrics", "_watchers", "sources")
+
+    def __init__(
+        self, metrics: MeshMetrics, access_log: AccessLog | None, settings: AccessLogSettings | None = None
+    ) -> None:
         self.sources = SourceLabels()
         self._metrics = metrics
-        self._access_log = access_log
+        self._access_log = ExchangeLog(access_log, settings or AccessLogSettings()) if access_log is not None else None
         self._bound: dict[_BoundKey, _BoundSeries] = {}
+        self._bound_by_policy: dict[tuple[_BoundKey, int, tuple[str, ...]], _BoundSeries] = {}
         self._watchers: tuple[Watcher, ...] | None = None  # None, because nearly always nobody looks
 
     @contextmanager
@@ -147,7 +161,7 @@ class Telemetry:
         if record.verdict is not None:
             self._count(record, record.verdict)
         if self._access_log is not None:
-            self._access_log.write(default_line(record, series.flags, series.upstream))
+            self._access_log.write(record, series.flags, series.upstream)
         if record.span is not None:
             end_ns = int(record.started_at * 1e9 + record.duration_ms * 1e6)
             is_error = record.status >= 500 or not record.status
@@ -160,37 +174,37 @@ class Telemetry:
         if reason:
             self._metrics.count_refusal(reason)
 
-    def tcp_series(
-        self,
-        source: WorkloadLabels,
-        endpoint: Endpoint | None,
-        service: NamedService,
-        flags: tuple[ResponseFlag, ...] = (),
-    ) -> TcpSeries:
+    def tcp_series(self, record: ExchangeRecord) -> TcpSeries:
         """Return the counters of an opaque connection, to be updated while it lasts."""
-        destination = endpoint.workload if endpoint else UNKNOWN_WORKLOAD
-        labels = (REPORTER, *mesh_values(source, service, destination), "tcp", flags_text(flags), MUTUAL_TLS)
-        metrics = self._metrics
-        return TcpSeries(
-            opened=metrics.connections_opened.labels(labels),
-            closed=metrics.connections_closed.labels(labels),
-            received=metrics.received_bytes.labels(labels),
-            sent=metrics.sent_bytes.labels(labels),
+        destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
+        labels = (
+            REPORTER,
+            *mesh_values(record.source, record.service, destination),
+            "tcp",
+            flags_text(record.flags),
+            MUTUAL_TLS,
         )
+        values = record.policy.values(record) if record.policy is not None else ()
+        opened, closed, received, sent = (
+            self._child(it, labels, record, values)
+            for it in (CONNECTIONS_OPENED, CONNECTIONS_CLOSED, RECEIVED_BYTES, SENT_BYTES)
+        )
+        return TcpSeries(opened, closed, received, sent)
 
     def count_messages(self, record: ExchangeRecord, messages: "Messages") -> None:
         """Count a request's messages for its endpoint from now on."""
         destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
         labels = (REPORTER, *mesh_values(record.source, record.service, destination))
-        metrics = self._metrics
-        messages.count_for(metrics.of(REQUEST_MESSAGES).labels(labels), metrics.of(RESPONSE_MESSAGES).labels(labels))
+        values = record.policy.values(record) if record.policy is not None else ()
+        request, response = (self._child(it, labels, record, values) for it in (REQUEST_MESSAGES, RESPONSE_MESSAGES))
+        messages.count_for(request, response)
 
     def record_tcp(self, record: ExchangeRecord) -> None:
         """Log an opaque connection that has ended; its HTTP fields are left at their defaults."""
         if record.verdict is not None:
             self._count(record, record.verdict)
         if self._access_log is not None:
-            self._access_log.write(default_line(record, flags_text(record.flags), upstream_of(record.endpoint)))
+            self._access_log.write(record, flags_text(record.flags), upstream_of(record.endpoint))
         if self._watchers is not None:
             self._show(record, self._watchers)
 
@@ -222,14 +236,37 @@ class Telemetry:
             record.grpc_status,
             record.is_grpc,
         )
+        if record.policy is not None and record.policy.metrics:
+            return self._series_by_policy(record, record.policy, key)
         series = self._bound.get(key)
         if series is None:
             if len(self._bound) >= MAX_BOUND_SERIES:
                 self._bound.clear()
-            series = self._bound[key] = self._bind(record)
+            series = self._bound[key] = self._bind(record, ())
         return series
 
-    def _bind(self, record: ExchangeRecord) -> _BoundSeries:
+    def _series_by_policy(
+        self, record: ExchangeRecord, policy: TelemetryPolicy[ExchangeRecord], key: _BoundKey
+    ) -> _BoundSeries:
+        bound, values = self._bound_by_policy, policy.values(record)
+        its_key = (key, id(policy), values)
+        series = bound.get(its_key)
+        if series is None:
+            if len(bound) >= MAX_BOUND_SERIES:
+                bound.clear()
+            series = bound[its_key] = self._bind(record, values)
+        return series
+
+    def _child(
+        self, metric: Metric[Child], labels: tuple[str, ...], record: ExchangeRecord, values: tuple[str, ...]
+    ) -> Child:
+        """Return what counts for these labels, as the policy overrides them. What is disabled counts nowhere."""
+        if record.policy is None:
+            return self._metrics.of(metric).labels(labels)
+        found = record.policy.labels(metric.name, metric.label_names, labels, values)
+        return metric.child() if found is None else self._metrics.of(metric).labels(found)
+
+    def _bind(self, record: ExchangeRecord, values: tuple[str, ...]) -> _BoundSeries:
         destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
         flags = flags_text(record.flags)
         labels = (
@@ -242,11 +279,11 @@ class Telemetry:
             MUTUAL_TLS,
         )
         return _BoundSeries(
-            requests=self._metrics.of(REQUESTS).labels(labels),
-            duration=self._metrics.of(REQUEST_DURATION).labels(labels),
-            request_bytes=self._metrics.of(REQUEST_BYTES).labels(labels),
-            response_bytes=self._metrics.of(RESPONSE_BYTES).labels(labels),
+            requests=self._child(REQUESTS, labels, record, values),
+            duration=self._child(REQUEST_DURATION, labels, record, values),
+            request_bytes=self._child(REQUEST_BYTES, labels, record, values),
+            response_bytes=self._child(RESPONSE_BYTES, labels, record, values),
             flags=flags,
             upstream=upstream_of(record.endpoint),
-            owners=(record.source, record.endpoint, record.service),
+            owners=(record.source, record.endpoint, record.service, record.policy),
         )

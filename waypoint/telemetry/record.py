@@ -8,6 +8,7 @@ from l4.telemetry.metrics import NamedService
 from policies.attributes import ClusterName, Header, Peer
 from policies.authorization import Verdict
 from policies.balancing.endpoint import Endpoint, WorkloadLabels
+from policies.telemetry import TelemetryPolicy
 from policies.verdict import ResponseFlag
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class ExchangeRecord:
     """The verdict of AuthorizationPolicies; None if there are none."""
     headers: Sequence[Header] = ()
     """The request's headers. The route's edits and the filters show."""
+    response_headers: Sequence[Header] = ()
+    """The headers of the response, as the client gets them."""
+    policy: "TelemetryPolicy[ExchangeRecord] | None" = None
+    """What Telemetry objects say about the service."""
     span: "Span | None" = None
     """The span of a traced request, from `tracer.begin(…)`. `Telemetry.record` ends it."""
 

@@ -37,6 +37,10 @@ class Span:
         return format_traceparent(TraceParent(context.trace_id, context.span_id, context.trace_flags))
 
     @property
+    def trace_id(self) -> str:
+        return f"{self._span.get_span_context().trace_id:032x}"
+
+    @property
     def exemplar(self) -> str:
         """The labels by which a metric's exemplar names this span."""
         context = self._span.get_span_context()

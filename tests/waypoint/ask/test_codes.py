@@ -27,6 +27,12 @@ spec:
   to: [{group: "", kind: Service}]
 """
 ACROSS = route("{backendRefs: [{name: a, namespace: b, port: 80}]}")
+TELEMETRY = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: a}
+spec: {accessLogging: [{providers: [{name: NAME}]}]}
+"""
 
 EXAMPLES = {
     DocumentCode.INVALID: (FINE.replace("rules:", "hostnames: 5\n  rules:"), FINE),
@@ -51,6 +57,7 @@ EXAMPLES = {
         f"{FINE}---{REVIEWS.replace('name: http', 'name: tcp')}",
         f"{FINE}---{REVIEWS.replace('name: http', 'name: grpc')}",
     ),
+    ConfigCode.TELEMETRY_INVALID: (TELEMETRY.replace("NAME", "nobody"), TELEMETRY.replace("NAME", "envoy")),
     DiscoveryCode.CANARY_NOT_USED: (
         NAMESPACE.replace("use-waypoint: waypoint", "use-waypoint: waypoint, istio.io/use-waypoint-canary: waypoint"),
         NAMESPACE,

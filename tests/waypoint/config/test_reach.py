@@ -81,6 +81,7 @@ TAKING: dict[str, list[tuple[str, str]]] = {
             f"{{{PARENT}, hostnames: [a.example], rules: [{{backendRefs: [{{name: a, port: 1}}]}}]}}",
         )
     ],
+    "Telemetry": [("telemetry.istio.io/v1", "{accessLogging: [{disabled: true}]}")],
     "ReferenceGrant": [("gateway.networking.k8s.io/v1beta1", "{from: [], to: []}")],
     "VirtualService": [
         ("networking.istio.io/v1", f"{{hosts: [{REVIEWS}], {VIRTUAL}}}"),

@@ -237,7 +237,7 @@ def test_an_opaque_connection_is_counted_and_logged(tmp_path: Path) -> None:
         bytes_sent=7,
     )
 
-    series = reporter.tcp_series(SOURCE, ENDPOINT, SERVICE)
+    series = reporter.tcp_series(record)
     series.opened.add()
     series.received.add(5)
     series.sent.add(7)

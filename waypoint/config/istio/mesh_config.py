@@ -1,8 +1,8 @@
 """MeshConfig's `extensionProviders` that are authorizers, for AuthorizationPolicies of action CUSTOM.
 
-As in Istio, MeshConfig is in the ConfigMap `istio` of the root namespace, as YAML under the key `mesh`. Its other
-fields are process settings here. An invalid provider counts as unknown: requests that would need it are denied.
-Providers for other purposes, such as tracing, are ignored.
+As in Istio, MeshConfig is in the ConfigMap `istio` of the root namespace, as YAML under the key `mesh`. An invalid
+provider counts as unknown: requests that would need it are denied. Providers of logs and traces are read by
+`waypoint.config.istio.mesh_providers`; the other fields are process settings here.
 https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshConfig-ExtensionProvider
 """
 
@@ -89,7 +89,7 @@ class Authorizers:
         self._registry = registry
         self._clusters = clusters
         for it in config_maps:
-            if (it.key.namespace, it.key.name) == (ROOT_NAMESPACE, _NAME) and _KEY in it.value.data:
+            if _is_mesh_config(it):
                 report = Report(it)
                 for place, provider in _providers(it.value.data[_KEY], report):
                     self._add(place, provider, report)
@@ -117,15 +117,26 @@ class Authorizers:
         return self._clusters.of(found, port) if port is not None else None
 
 
+def mesh_config(resource: Resource[ConfigMap]) -> tuple[str, Mapping[str, Any]] | None:
+    """Return where the mesh's configuration is, and what it says. None if it is not there, or is not YAML."""
+    found = _parsed(resource.value.data[_KEY]) if _is_mesh_config(resource) else None
+    return (f"data.{_KEY}", found) if found is not None else None
+
+
+def _is_mesh_config(resource: Resource[ConfigMap]) -> bool:
+    return (resource.key.namespace, resource.key.name) == (ROOT_NAMESPACE, _NAME) and _KEY in resource.value.data
+
+
 def _providers(text: str, report: Report) -> Iterator[tuple[str, ExtensionProvider]]:
     """Yield the valid providers with their positions."""
     place = f"data.{_KEY}"
-    its = _parsed(text)
-    if its is None:
+    config = _parsed(text)
+    if config is None:
         sentence = f"is not YAML, or is longer than {_MAX_TEXT} characters, so no provider is known"
         report.tell(place, sentence, ConfigCode.PROVIDER_INVALID)
         return
-    for index, it in enumerate(its):
+    its = config.get("extensionProviders")
+    for index, it in enumerate(its if isinstance(its, list) else ()):
         try:
             yield f"{place}.extensionProviders[{index}]", msgspec.convert(it, ExtensionProvider)
         except msgspec.ValidationError as error:
@@ -134,16 +145,15 @@ def _providers(text: str, report: Report) -> Iterator[tuple[str, ExtensionProvid
 
 
 @lru_cache(maxsize=4)
-def _parsed(text: str) -> list[object] | None:
-    """Return the providers as written, or None if they cannot be parsed. Takes milliseconds, and changes are rare."""
+def _parsed(text: str) -> Mapping[str, Any] | None:
+    """Return the mesh's configuration, or None if it cannot be parsed. Takes milliseconds, and changes are rare."""
     if len(text) > _MAX_TEXT:
         return None
     try:
         config = yaml.safe_load(text)  # libyaml's own loader overflows the C stack on deep nesting
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
-    its = config.get("extensionProviders") if isinstance(config, Mapping) else None
-    return its if isinstance(its, list) else []
+    return config if isinstance(config, Mapping) else {}
 
 
 def _authorizer(name: str, cluster: ClusterName | None, service: Service, http: HttpService | None) -> Authorizer:

@@ -1,0 +1,104 @@
+"""What Telemetry objects say about one service: its metrics, its access log and its traces.
+
+`T` is the record of an exchange, which expressions and formats read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from policies.cel import Expression, Value, text_of
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+UNKNOWN = "unknown"
+MAX_TAG_VALUE = 256
+
+
+class LineFormat(Protocol[T_contra]):
+    def line(self, record: T_contra, /) -> str:
+        """Return a line of a log."""
+
+
+class ValueFormat(Protocol[T_contra]):
+    def value(self, record: T_contra, /) -> Value:
+        """Return one value, or None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRule(Generic[T]):
+    """The override of one metric. A tag whose expression is None is removed."""
+
+    is_disabled: bool = False
+    tags: Mapping[str, Expression[T] | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRule(Generic[T]):
+    """Write a line if `condition` holds. The format is the program's own if it is None."""
+
+    format: LineFormat[T] | None = None
+    condition: Expression[T] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanTag(Generic[T]):
+    """A tag of spans: a request's header or a formatted text; `default` if there is no value."""
+
+    name: str
+    header: bytes = b""
+    format: ValueFormat[T] | None = None
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TracingRule(Generic[T]):
+    """`share` of new traces is sampled; the program's own sampler decides if it is None."""
+
+    share: float | None = None
+    is_reported: bool = True
+    is_propagated: bool = True
+    has_istio_tags: bool = True
+    tags: tuple[SpanTag[T], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryPolicy(Generic[T]):
+    """`metrics` are by the name of the family. `log` replaces the program's own log; None leaves it."""
+
+    metrics: Mapping[str, MetricRule[T]] = field(default_factory=dict)
+    log: tuple[LogRule[T], ...] | None = None
+    tracing: TracingRule[T] | None = None
+
+    def values(self, record: T) -> tuple[str, ...]:
+        """Return the values of all tags that metrics override, in a fixed order."""
+        return tuple(
+            _tag_value(it, record) for rule in self.metrics.values() for it in rule.tags.values() if it is not None
+        )
+
+    def labels(
+        self, metric: str, names: tuple[str, ...], labels: tuple[str, ...], values: tuple[str, ...]
+    ) -> tuple[str, ...] | None:
+        """Return a metric's label values with `values` in place; None if the metric is disabled.
+
+        Further tags follow as pairs of name and value. A removed one is empty, which is the same to Prometheus.
+        """
+        rule = self.metrics.get(metric)
+        if rule is None:
+            return labels
+        if rule.is_disabled:
+            return None
+        given = iter(values)
+        for name, its in self.metrics.items():
+            found = {tag: next(given) if it is not None else "" for tag, it in its.tags.items()}
+            if name == metric:
+                own = tuple(found.get(it, label) for it, label in zip(names, labels, strict=True))
+                more = (part for tag, value in found.items() if tag not in names and value for part in (tag, value))
+                return (*own, *more)
+        return labels
+
+
+def _tag_value(expression: Expression[T], record: T) -> str:
+    value = expression.value(record)
+    return UNKNOWN if value is None or value == "" else text_of(value)[:MAX_TAG_VALUE]

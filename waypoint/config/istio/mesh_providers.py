@@ -1,0 +1,92 @@
+"""MeshConfig's providers of access logs and traces, which Telemetry objects name.
+
+A log goes to the file of `--access-log`, whatever the provider's `path` is: only its format counts. Traces go to the
+collector that the process's environment names (`waypoint.telemetry.tracing_settings`).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from l4.config.documents import Problem
+from l4.config.resources import Resource
+from waypoint.config.codes import ConfigCode
+from waypoint.config.istio.mesh_config import ConfigMap, mesh_config
+from waypoint.config.report import Report
+from waypoint.telemetry.log_format import ISTIO_JSON, InvalidFormat, LogFormat
+
+ENVOY = "envoy"
+"""The provider of logs that every mesh has."""
+_TRACES = ("zipkin", "opentelemetry", "datadog", "skywalking", "lightstep", "opencensus", "stackdriver")
+_STDOUT = ("/dev/stdout", "/dev/stderr", "")
+
+
+class MeshProviders:
+    """`logs` are formats by the provider's name; None is the program's own format."""
+
+    def __init__(self, config_maps: Iterable[Resource[ConfigMap]]) -> None:
+        self.problems: list[Problem] = []
+        self.logs: dict[str, LogFormat | None] = {ENVOY: None}
+        self.logs_by_default: tuple[str, ...] = (ENVOY,)
+        self.traces: set[str] = set()
+        for resource in config_maps:
+            found = mesh_config(resource)
+            if found is not None:
+                place, config = found
+                self._report = Report(resource)
+                self._read(config, place)
+                self.problems += self._report.problems
+
+    def _read(self, config: Mapping[str, Any], place: str) -> None:
+        text, is_json = config.get("accessLogFormat"), config.get("accessLogEncoding") in {"JSON", 1}
+        if (isinstance(text, str) and text) or is_json:
+            self.logs[ENVOY] = self._format(
+                {"labels": _json(text) or ISTIO_JSON} if is_json else {"text": text}, f"{place}.accessLogFormat"
+            )
+        providers = config.get("extensionProviders")
+        for number, it in enumerate(providers if isinstance(providers, list) else ()):
+            if not isinstance(it, Mapping) or not isinstance(it.get("name"), str):
+                continue
+            file, where = it.get("envoyFileAccessLog"), f"{place}.extensionProviders[{number}]"
+            if isinstance(file, Mapping):
+                self._file(it["name"], file, f"{where}.envoyFileAccessLog")
+            self.traces |= {it["name"] for kind in _TRACES if kind in it}
+        names = config.get("defaultProviders")
+        named = names.get("accessLogging") if isinstance(names, Mapping) else None
+        if isinstance(named, list) and named:
+            self.logs_by_default = tuple(str(it) for it in named)
+
+    def _file(self, name: str, file: Mapping[str, Any], place: str) -> None:
+        path = file.get("path", "")
+        if path not in _STDOUT:
+            sentence = f"{path!r} is not opened: lines of this provider go to the file of --access-log"
+            self._tell(f"{place}.path", sentence)
+        written = file.get("logFormat")
+        self.logs[name] = self._format(
+            written if isinstance(written, Mapping) else {},
+            f"{place}.logFormat",
+            omits=file.get("omitEmptyValues") is True,
+        )
+
+    def _format(self, written: Mapping[str, Any], place: str, *, omits: bool = False) -> LogFormat | None:
+        """Return the format; the program's own one, which is None, if it cannot be understood."""
+        text, labels = written.get("text"), written.get("labels")
+        try:
+            if isinstance(labels, Mapping):
+                return LogFormat.of_labels({str(name): it for name, it in labels.items()}, omits_empty=omits)
+            return LogFormat.of_text(text) if isinstance(text, str) and text else None
+        except InvalidFormat as error:
+            self._tell(place, f"cannot be used, and lines have the program's own format: {error}")
+            return None
+
+    def _tell(self, place: str, sentence: str) -> None:
+        self._report.tell(place, sentence, ConfigCode.TELEMETRY_INVALID)
+
+
+def _json(text: object) -> Mapping[str, Any] | None:
+    """Return the fields of MeshConfig's format, which is JSON in a text."""
+    try:
+        found = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if isinstance(found, Mapping) else None

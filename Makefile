@@ -8,9 +8,11 @@ HELM ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pywaypoint/cluster/bin/helm
 WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 PIP := -m pip --quiet --disable-pip-version-check
 
+ISTIO_SECONDS ?= 1800
+
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
 
-.PHONY: bookinfo boards docs kustomize observability-test browser-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke cluster-down bench hostile swaps churn discovery
+.PHONY: bookinfo boards docs kustomize observability-test browser-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench hostile swaps churn discovery
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -77,10 +79,16 @@ cluster: .venv/ready  ## A real Kubernetes of two nodes on this machine, with th
 	$(BIN)/python -m tests.cluster install
 
 cluster-test: cluster  ## The tests that need that cluster, and its end.
+	$(BIN)/python -m tests.cluster istio
 	$(BIN)/python -m pytest -m cluster tests/cluster; status=$$?; $(BIN)/python -m tests.cluster down; exit $$status
 
-cluster-smoke: cluster  ## The shortest of them: Bookinfo in the mesh, and the Gateway API's conformance suite.
-	$(BIN)/python -m pytest -m cluster tests/cluster/test_bookinfo.py tests/cluster/test_conformance.py; status=$$?; \
+cluster-smoke: cluster  ## The shortest of them: Bookinfo in the mesh, and the Gateway API's conformance suite. ALSO=… adds tests.
+	$(BIN)/python -m pytest -m cluster tests/cluster/test_bookinfo.py tests/cluster/test_conformance.py $(ALSO); status=$$?; \
+		$(BIN)/python -m tests.cluster down; exit $$status
+
+istio-test: cluster  ## The tests with the real istiod and istioctl, in that cluster, and its end. Minutes more, to build these.
+	$(BIN)/python -m tests.cluster istio
+	timeout $(ISTIO_SECONDS) $(BIN)/python -m pytest -m istio tests; status=$$?; \
 		$(BIN)/python -m tests.cluster down; exit $$status
 
 cluster-down: .venv/ready  ## End the cluster.

@@ -123,11 +123,13 @@ def _workload(it: wire.Workload, mesh: Mesh) -> KnownWorkload:
     tunnel = _of(TUNNELS, it.tunnel_protocol, "tunnel_protocol")
     status = _of({wire.HEALTHY: True, wire.UNHEALTHY: False}, it.status, "status")
     is_on_node = _of({wire.STANDARD: False, wire.HOST_NETWORK: True}, it.network_mode, "network_mode")
+    is_redirected = tunnel is TunnelProtocol.HBONE and not it.native_tunnel
     if it.HasField("application_tunnel"):
         protocols = {wire.ApplicationTunnel.NONE: "NONE", wire.ApplicationTunnel.PROXY: "PROXY"}
         protocol = _of(protocols, it.application_tunnel.protocol, "application_tunnel.protocol")
-        sentence = f"a ztunnel here does not forward the pod's connections with {protocol} to its own proxy"
-        unsupported.append(("application_tunnel", sentence))
+        if is_redirected:  # otherwise the pod has another ztunnel, which does
+            sentence = f"a ztunnel here does not forward the pod's connections with {protocol} to its own proxy"
+            unsupported.append(("application_tunnel", sentence))
     workload = Workload(
         uid=it.uid,
         name=it.name,
@@ -146,7 +148,7 @@ def _workload(it: wire.Workload, mesh: Mesh) -> KnownWorkload:
         waypoint=_gateway(it.waypoint, "waypoint", mesh, unsupported) if it.HasField("waypoint") else None,
         capacity=it.capacity.value if it.HasField("capacity") else 1,
         locality="/".join((it.locality.region, it.locality.zone, it.locality.subzone)).rstrip("/"),
-        is_redirected=tunnel is TunnelProtocol.HBONE and not it.native_tunnel,
+        is_redirected=is_redirected,
         authorization_policies=tuple(it.authorization_policies),
     )
     services = {_key(key): _targets(ports.ports, f"services[{key}]") for key, ports in it.services.items()}

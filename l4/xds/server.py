@@ -11,6 +11,7 @@ from l4._proto.xds_pb2 import Node
 from l4.config.settings import InvalidSetting, Settings
 from l4.discovery.mesh import Mesh
 from l4.discovery.own_pod import OwnPod
+from l4.version import version
 from l4.xds.options import DiscoveryOptions
 
 _SOME_IP = "1.1.1.1"
@@ -39,5 +40,5 @@ def server_of(options: DiscoveryOptions, settings: Settings, type_of_node: str, 
     name, namespace = pod.pod_name or type_of_node, pod.pod_namespace
     about = Node(id=f"{type_of_node}~{_SOME_IP}~{name}.{namespace}~{namespace}.svc.{mesh.cluster_domain}")
     metadata = {"NAME": name, "NAMESPACE": namespace, "CLUSTER_ID": mesh.cluster_id, "NODE_NAME": node}
-    about.metadata.update(metadata | {"NETWORK": mesh.network})
+    about.metadata.update(metadata | {"NETWORK": mesh.network, "ISTIO_VERSION": f"pywaypoint-{version()}"})
     return DiscoveryServer(options.address, options.root, options.token, mesh.cluster_id, about)

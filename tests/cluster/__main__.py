@@ -1,4 +1,4 @@
-"""`python -m tests.cluster check`, `up`, `image`, `install`, `conformance`, `scale` and `down`."""
+"""`python -m tests.cluster check`, `up`, `image`, `install`, `istio`, `conformance`, `scale` and `down`."""
 
 import os
 import shutil
@@ -71,6 +71,11 @@ def install() -> None:
         mesh.install()
 
 
+def istio() -> None:
+    """Builds istiod and istioctl, which only some tests need."""
+    tools.install("istio")
+
+
 def down() -> None:
     if STATE.exists():
         with step("end the cluster that was here"):
@@ -96,6 +101,7 @@ if __name__ == "__main__":
         "up": up,
         "image": image,
         "install": install,
+        "istio": istio,
         "conformance": write_conformance,
         "scale": scale.measure,
         "down": down,

@@ -1,5 +1,8 @@
 """The mesh in the cluster: the chart of this checkout, installed by Helm as an operator installs it."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.control_plane import KUBECONFIG
@@ -30,5 +33,21 @@ def install(chart: Path = CHART, *more: str) -> None:
     # Another test may have applied the CRDs before.
     where = ("-n", NAMESPACE, "--create-namespace", "--take-ownership")
     helm("upgrade", "--install", "pywaypoint", str(chart), *where, *values(), *more)
+    _wait()
+
+
+@contextmanager
+def put_back() -> Iterator[None]:
+    """After the block, the release is what it was before. If there was none, it is the chart of this checkout."""
+    found = json.loads(helm("list", "-n", NAMESPACE, "--filter=^pywaypoint$", "-o", "json"))
+    yield
+    if found:
+        helm("rollback", "pywaypoint", found[0]["revision"], "-n", NAMESPACE)
+        _wait()
+    else:
+        install()
+
+
+def _wait() -> None:
     for it in ("deployment/pywaypoint-controller", "daemonset/ztunnel", "daemonset/pywaypoint-agent"):
         kubectl("-n", NAMESPACE, "rollout", "status", it, f"--timeout={_TIMEOUT}")

@@ -12,24 +12,18 @@ import pytest
 
 from tests.cluster import mesh, tools
 from tests.cluster.applications import HOLDS_CONNECTIONS, metadata, objects
-from tests.cluster.control_plane import KUBECONFIG
 from tests.cluster.controllers import apply
+from tests.cluster.istioctl import istioctl, rows
 from tests.cluster.istiod import crds
 from tests.cluster.kubectl import kubectl
 from tests.cluster.waiting import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.istio, pytest.mark.timeout(600)]
 
 NAMESPACE = "istioctl-test"
 CLASS = "istio-waypoint"
 CRD = "authorizationpolicies.security.istio.io"
 NODE = "node-a"
-TWO_WORDS = (
-    *("POD NAME", "SERVICE NAME", "SERVICE VIP", "SERVICE FQDN", "POLICY NAME", "CERTIFICATE NAME", "RESOURCE NAME"),
-    *("REMOTE TARGET", "TRAFFIC TYPE", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE", "OUTLIER CHECK"),
-    "DESTINATION RULE",
-)
-HEADINGS = re.compile("|".join((*TWO_WORDS, "[A-Z]+")))
 GATEWAY_CLASS = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "GatewayClass",
@@ -45,23 +39,6 @@ POLICY = {
         "rules": [{"from": [{"source": {"namespaces": [NAMESPACE]}}]}],
     },
 }
-
-
-def istioctl(*arguments: str) -> str:
-    """Runs istioctl, which finds the mesh in our namespace. A failure raises SystemExit with what it said."""
-    said = tools.run(
-        [str(tools.BIN / "istioctl"), f"--kubeconfig={KUBECONFIG}", f"--istioNamespace={mesh.NAMESPACE}", *arguments]
-    )
-    print(f"$ istioctl {' '.join(arguments)}\n{said}")
-    return said
-
-
-def rows(text: str) -> list[dict[str, str]]:
-    """The rows of a table, whose columns begin below the names in the first line."""
-    heading, *lines = text.strip().splitlines()
-    starts = [it.start() for it in HEADINGS.finditer(heading)]
-    bounds = list(zip(starts, [*starts[1:], None], strict=True))
-    return [{heading[start:end].strip(): line[start:end].strip() for start, end in bounds} for line in lines]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -38,7 +38,7 @@ from tests.cluster.waiting import until
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.istio, pytest.mark.timeout(600)]
 
 NAME = "istiod-test"
 NODE = "node-a"

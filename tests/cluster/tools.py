@@ -20,7 +20,6 @@ ECHO = CACHE / "echo"
 """Istio's echo: its programs are called `client` and `server`."""
 _GO_MODULES = Path(__file__).parent / "tools"
 _VERSION = "k8s.io/component-base/version"
-_BUILD_SECONDS = 3600
 
 PACKAGES = {
     "etcd": "etcd-server",
@@ -44,6 +43,8 @@ class Group:
     linked: str = ""
     into: Path = BIN
     is_always_needed: bool = True
+    seconds: int = 3600
+    """What the build may take."""
 
     @property
     def folder(self) -> Path:
@@ -69,7 +70,7 @@ class Group:
         else:
             what = "tool" if "\ntool" in (self.folder / "go.mod").read_text() else "."
             command = ["go", "install", *flags, what]
-        run(command, at=self.folder, environment=environment)
+        run(command, at=self.folder, environment=environment, seconds=self.seconds)
         (CACHE / f"{self.name}.built").write_text(self.pins)
 
 
@@ -82,7 +83,7 @@ GROUPS = (
     Group("echo", into=ECHO),
     Group("helm"),
     Group("metrics_server", is_always_needed=False),
-    Group("istio", is_always_needed=False),
+    Group("istio", is_always_needed=False, seconds=600),
 )
 
 
@@ -136,11 +137,17 @@ def module_folder(group: str, module: str) -> Path:
     return Path(found["Dir"])
 
 
-def run(command: Sequence[str], at: Path | None = None, environment: dict[str, str] | None = None) -> str:
+def run(
+    command: Sequence[str], at: Path | None = None, environment: dict[str, str] | None = None, seconds: int = 3600
+) -> str:
     """Runs a command to its end and gives its output; a failure shows what it said."""
-    done = subprocess.run(
-        command, cwd=at, env=environment, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=at, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        said = f"did not end within {seconds} s. Go keeps what it has compiled: start it again to go on."
+        raise SystemExit(f"{' '.join(map(str, command))} {said}") from None
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     return done.stdout

@@ -135,6 +135,30 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
     )
 
 
+def sandwiching(certificate: Certificate, *, listen: Address, to: Address) -> Config:
+    """HBONE in, and the PROXY protocol out, with the client's identity: a ztunnel in front of a sandwiched waypoint."""
+    shared = (
+        ("envoy.filters.listener.original_dst.local_ip", None, "%REQ(:AUTHORITY)%"),
+        ("envoy.filters.listener.original_dst.remote_ip", None, "%DOWNSTREAM_REMOTE_ADDRESS%"),
+        ("client", "envoy.string", "%DOWNSTREAM_PEER_URI_SAN%"),
+    )
+    terminate = pieces.terminate("original")
+    terminate["typed_config"]["http_filters"].insert(0, pieces.filter_state(shared))
+    destination = pieces.named(
+        "envoy.filters.listener.original_dst", "extensions.filters.listener.original_dst.v3.OriginalDst"
+    )
+    values = {0xD0: "%FILTER_STATE(client:PLAIN)%"}
+    original = pieces.listener("original", None, pieces.tcp("waypoint", values)) | {"listener_filters": [destination]}
+    tls = pieces.server_tls(certificate)
+    return pieces.bootstrap(
+        [pieces.listener("terminate", listen, terminate, transport_socket=tls), original],
+        [
+            pieces.internal_cluster("original", "original"),
+            pieces.proxy_protocol_cluster("waypoint", to),
+        ],
+    )
+
+
 def http_proxies(places: list[tuple[Address, Address]]) -> Config:
     """Plain HTTP in at one address and out to another, for each pair, with the HTTP connection manager of Istio's
     waypoints. Idle clients are soon disconnected."""

@@ -1,6 +1,6 @@
 """Pieces of Envoy's configuration: listeners, clusters, tunnels, TLS."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,32 @@ def json_log(path: Path, **fields: str) -> Config:
     return named("file", kind, path=str(path), log_format={"json_format": fields})
 
 
+def tcp(cluster: str, values: dict[int, str]) -> Config:
+    """`values` are formats of those in a header of the PROXY protocol (TLVs), by type."""
+    kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    added = [{"type": it, "format_string": _text(format_)} for it, format_ in values.items()]
+    return named("tcp", kind, stat_prefix=cluster, cluster=cluster, proxy_protocol_tlvs=added)
+
+
+def filter_state(values: Iterable[tuple[str, str | None, str]]) -> Config:
+    """Return a filter that keeps values for internal listeners: name, factory if it has another name, and format."""
+    kept = [
+        {
+            "object_key": name,
+            **({"factory_key": factory} if factory else {}),
+            "format_string": _text(format_),
+            "shared_with_upstream": "ONCE",
+        }
+        for name, factory, format_ in values
+    ]
+    kind = "extensions.filters.http.set_filter_state.v3.Config"
+    return named("envoy.filters.http.set_filter_state", kind, on_request_headers=kept)
+
+
+def _text(format_: str) -> Config:
+    return {"text_format_source": {"inline_string": format_}}
+
+
 def cluster(name: str, where: Config, **extra: Any) -> Config:
     endpoints = [{"lb_endpoints": [{"endpoint": {"address": where}}]}]
     assignment = {"cluster_name": name, "endpoints": endpoints}
@@ -103,6 +129,13 @@ def hbone_cluster(certificate: Certificate, to: Address, *, name: str = "hbone",
         "tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context=common_tls(certificate)
     )
     return cluster(name, place(to), transport_socket=tls, **http2(allow_connect=True), **extra)
+
+
+def proxy_protocol_cluster(name: str, to: Address) -> Config:
+    kind = "extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
+    raw = named("raw", "extensions.transport_sockets.raw_buffer.v3.RawBuffer")
+    header = {"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}}
+    return cluster(name, place(to), transport_socket=named("proxy", kind, config=header, transport_socket=raw))
 
 
 def http2(**options: bool) -> Config:

@@ -87,7 +87,9 @@ class Waypoint:
             self._metrics.show_dropped_lines("access", self._access_log.drops.by_reason)
         if self._recorder is not None:
             self._metrics.show_dropped_lines("recording", self._recorder.drops.by_reason)
-        parts = Parts(settings, certificate, options.own_ip, self._access_log, self._tracer, self._recorder)
+        instance_ip = settings.of(ConfigSettings).instance_ip
+        source_ip = options.source_ip(instance_ip)
+        parts = Parts(settings, certificate, source_ip, self._access_log, self._tracer, self._recorder)
         self._workers = [assemble(parts) for _ in range(workers)]
         answering = [LocalWorker(f"worker {number}", it) for number, it in enumerate(self._workers, start=1)]
         self._supervisor = Supervisor(
@@ -108,9 +110,7 @@ class Waypoint:
         gateway = options.gateway
         self._following = Following(
             source,
-            Pipeline(
-                (gateway.namespace, gateway.name), settings, settings.of(ConfigSettings).instance_ip or options.own_ip
-            ),
+            Pipeline((gateway.namespace, gateway.name), settings, instance_ip or options.own_ip),
             put_in_force=self._put_in_force,
             readiness=readiness,
             metrics=self._metrics,

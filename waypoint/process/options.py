@@ -41,6 +41,14 @@ class RunOptions:
 
     @property
     def own_ip(self) -> str | None:
-        """Source address of outgoing connections: the listening address, unless it is unspecified."""
+        """The listening address, unless it is unspecified."""
         host = self.listen[0]
         return None if ip_address(host).is_unspecified else host
+
+    def source_ip(self, instance_ip: str) -> str | None:
+        """Source address of outgoing connections: the listening address, or None for what the system chooses.
+
+        In a pod, whose address is `instance_ip`, the system chooses: behind another ztunnel, a waypoint listens on
+        loopback, from where nobody is reachable.
+        """
+        return None if instance_ip else self.own_ip

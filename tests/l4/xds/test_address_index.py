@@ -148,7 +148,7 @@ def test_workloads_on_other_networks_get_nothing_and_that_is_told_once_a_network
 
 def test_what_is_not_carried_out_is_told_while_it_is_there() -> None:
     it = index()
-    follow(it, pod("a", "10.0.0.1", application_tunnel=wire.ApplicationTunnel()))
+    follow(it, pod("a", "10.0.0.1", tunnel_protocol=wire.HBONE, application_tunnel=wire.ApplicationTunnel()))
 
     (problem,) = it.registry.problems
     assert (problem.subject, problem.field) == ("Workload c//Pod/ns/a", "application_tunnel")

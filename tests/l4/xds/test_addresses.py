@@ -174,6 +174,7 @@ def test_a_service_may_pass_through() -> None:
     assert service(load_balancing=wire.LoadBalancing(mode=wire.LoadBalancing.PASSTHROUGH)).passes_through
 
 
+PROXY = wire.ApplicationTunnel(protocol=wire.ApplicationTunnel.PROXY)
 THERE = wire.GatewayAddress(address=wire.NetworkAddress(network="there", address=ip("10.96.0.9")))
 
 
@@ -181,7 +182,7 @@ THERE = wire.GatewayAddress(address=wire.NetworkAddress(network="there", address
     ("known", "field"),
     [
         (
-            workload(application_tunnel=wire.ApplicationTunnel(protocol=wire.ApplicationTunnel.PROXY)),
+            workload(tunnel_protocol=wire.HBONE, application_tunnel=PROXY),
             "application_tunnel",
         ),
         (workload(waypoint=THERE), "waypoint"),
@@ -194,6 +195,11 @@ THERE = wire.GatewayAddress(address=wire.NetworkAddress(network="there", address
 )
 def test_what_is_not_carried_out_is_noted(known: KnownWorkload | KnownService, field: str) -> None:
     assert [place for place, _ in known.unsupported] == [field]
+
+
+@pytest.mark.parametrize("fields", [{}, {"tunnel_protocol": wire.HBONE, "native_tunnel": True}])
+def test_a_pod_with_a_ztunnel_of_its_own_needs_none_of_ours(fields: dict[str, Any]) -> None:
+    assert workload(application_tunnel=PROXY, **fields).unsupported == ()
 
 
 def test_a_waypoint_on_another_network_is_not_bypassed() -> None:

@@ -7,6 +7,7 @@ import pytest
 from l4.config.settings import InvalidSetting, Settings
 from l4.discovery.mesh import Mesh
 from l4.discovery.own_pod import OwnPod
+from l4.version import version
 from l4.xds.options import DiscoveryOptions
 from l4.xds.server import server_of
 
@@ -25,6 +26,7 @@ def test_the_node_has_the_pods_name_and_namespace_and_what_the_mesh_is_called() 
         "CLUSTER_ID": "east",
         "NODE_NAME": "node-1",
         "NETWORK": "n1",
+        "ISTIO_VERSION": f"pywaypoint-{version()}",  # not of the form of Istio's own, by which istiod leaves things out
     }
     assert (it.address, it.cluster_id) == ("istiod:15012", "east")
 

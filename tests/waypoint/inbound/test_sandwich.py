@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,9 @@ import pytest
 from l4.config.settings import Settings
 from l4.net.capacity import Capacity
 from l4.net.listener import bind
+from tests.kit import envoy
 from tests.kit.aio import run
+from tests.kit.envoy_pieces import Certificate
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled, with_settings
 from tests.kit.origin import answering, origin
 from tests.l4.net.test_proxy_protocol import IDENTITY, header, value
@@ -70,6 +72,28 @@ def test_a_request_is_served_as_the_client_that_the_ztunnel_names(tmp_path: Path
             assert answer.startswith(b"HTTP/1.1 200 OK")
             await settled(lambda: "10.1.2.3:4711" in it.mesh.access_log)
             assert f'source_principal="{IDENTITY}"' in it.mesh.metrics.render("")[0].decode()
+
+    run(scenario())
+
+
+@pytest.mark.envoy
+def test_envoy_can_be_the_ztunnel(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _setting(tmp_path) as it, origin(it.pod, answering()):
+            pki, at = it.mesh.pki, (address(), 15008)
+            chain = pki.write(pki.identity("default", "waypoint"))
+            certificate = Certificate(chain, chain.with_suffix(".key"), pki.bundle_path)
+            with ExitStack() as stack:
+                ztunnel = envoy.run(envoy.sandwiching(certificate, listen=at, to=it.at), ready=at)
+                await asyncio.to_thread(stack.enter_context, ztunnel)
+                reader, writer = await it.mesh.tunnel(f"{it.vip}:9080", to=at[0])
+                writer.write(GET)
+                answer = await reader.read()
+                writer.close()
+
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            client = pki.identity("default", "client")
+            assert f'source_principal="{client}"' in it.mesh.metrics.render("")[0].decode()
 
     run(scenario())
 

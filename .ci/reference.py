@@ -11,6 +11,7 @@ from l4 import settings as l4_settings
 from l4.config.settings import Section, fields_of, variables_of
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
+from l4.xds.metrics import METRICS as XDS
 from l4.ztunnel.metrics import ztunnel_metrics
 from waypoint.metrics import waypoint_metrics
 from waypoint.settings import OWN
@@ -30,8 +31,8 @@ Both programs serve metrics on port 15020, in Prometheus' text format or in Open
 `unknown`; only `grpc_response_status` is empty without gRPC, as Istio's. Prometheus' own metrics of a process
 (`process_…`) come with them.
 
-`make docs` writes this page from the lists in `l4/telemetry/metrics.py`, `l4/ztunnel/metrics.py` and
-`waypoint/metrics.py`.
+`make docs` writes this page from the lists in `l4/telemetry/metrics.py`, `l4/xds/metrics.py`, `l4/ztunnel/metrics.py`
+and `waypoint/metrics.py`.
 """
 METRIC_COLUMNS = "| metric | type | meaning | labels |\n|---|---|---|---|\n"
 COLUMNS = "| variable | default | meaning |\n|---|---|---|\n"
@@ -76,8 +77,12 @@ def _shown(value: object) -> str:
 def metrics_page() -> str:
     """One table for what both programs have, one for each one's own: from what a scraper of a new process gets."""
     both = MeshMetrics("", "").snapshot()
-    ztunnel, waypoint = (it("").snapshot()[len(both) :] for it in (ztunnel_metrics, waypoint_metrics))
-    tables = (("Both programs", both), ("Ztunnel", ztunnel), ("Waypoint", waypoint))
+    following, ztunnel, waypoint = (
+        it.snapshot()[len(both) :] for it in (MeshMetrics("", "", XDS), ztunnel_metrics(""), waypoint_metrics(""))
+    )
+    own = tuple(it for it in ztunnel if it not in following)
+    tables = (("Both programs", both), ("Both, with a discovery server", following), ("Ztunnel", own))
+    tables += (("Waypoint", waypoint),)
     return METRICS + "".join(f"\n## {title}\n\n{METRIC_COLUMNS}{metric_rows(its)}" for title, its in tables)
 
 

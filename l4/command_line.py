@@ -65,16 +65,21 @@ def source(command: F) -> F:
     return flag("--resources", type=EXISTING, multiple=True, help=text)(api_server(command))
 
 
-def discovery(command: F) -> F:
-    """Add `--discovery`, `--discovery-root` and `--discovery-token` to a command, for `discovery_from`."""
+def discovery(about: str) -> Callable[[F], F]:
+    """Add `--discovery`, `--discovery-root` and `--discovery-token` to a command, for `discovery_from`. `about` is the
+    help of the first."""
     path = click.Path(path_type=Path)
-    for name, kind, text in (
-        ("--discovery-token", path, f"File with a service account token for that server.  [default: {CA_TOKEN}]"),
-        ("--discovery-root", path, f"PEM file of the roots of that server's certificate.  [default: {CA_ROOT}]"),
-        ("--discovery", AddressType(), "Discovery server, such as istiod, in place of objects: incremental xDS."),
-    ):
-        command = flag(name, type=kind, help=text)(command)
-    return command
+
+    def add(command: F) -> F:
+        for name, kind, text in (
+            ("--discovery-token", path, f"File with a service account token for that server.  [default: {CA_TOKEN}]"),
+            ("--discovery-root", path, f"PEM file of the roots of that server's certificate.  [default: {CA_ROOT}]"),
+            ("--discovery", AddressType(), about),
+        ):
+            command = flag(name, type=kind, help=text)(command)
+        return command
+
+    return add
 
 
 def discovery_from(

@@ -5,6 +5,7 @@ Names and precedence are istiod's.
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from l4.discovery.label_names import CANONICAL_NAME, CANONICAL_REVISION, REDIRECTION, TUNNEL, XFCC_INCLUDES_CLIENT
 from l4.discovery.objects import Metadata, OwnerReference
@@ -14,6 +15,8 @@ _WORKLOAD_NAME = "service.istio.io/workload-name"
 _REGISTRATION_GROUP = "istio.io/autoRegistrationGroup"
 _CANONICAL_NAMES = (CANONICAL_NAME, "app.kubernetes.io/name", "app")
 _CANONICAL_REVISIONS = (CANONICAL_REVISION, "app.kubernetes.io/version", "version")
+CARRIED = frozenset({*_CANONICAL_NAMES, *_CANONICAL_REVISIONS})
+"""The labels of workloads that discovery carries, as a canonical name and revision."""
 _RUN_OF_CRON_JOB = re.compile(r"(.+)-\d{8,10}", re.ASCII).fullmatch
 _TEMPLATE_HASHES = ("pod-template-hash", "rollouts-pod-template-hash")
 
@@ -40,6 +43,12 @@ def canonical_name(labels: Mapping[str, str], workload_name: str) -> str:
 
 def canonical_revision(labels: Mapping[str, str]) -> str:
     return _first(labels, _CANONICAL_REVISIONS, "latest")
+
+
+@lru_cache(maxsize=4096)
+def carried_labels(name: str, revision: str) -> Mapping[str, str]:
+    """Return the labels that a workload with this canonical name and revision may have. They are one of each."""
+    return {**dict.fromkeys(_CANONICAL_NAMES, name), **dict.fromkeys(_CANONICAL_REVISIONS, revision)}
 
 
 def entry_name(meta: Metadata, labels: Mapping[str, str]) -> str:

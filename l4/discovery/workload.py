@@ -100,7 +100,8 @@ class Workload:
 
     `ports` are declared by its containers. `locality` is `region/zone/subzone`, or the known parts. `is_leaving`:
     terminating, but still serving. `is_redirected`: its connections go through its node's ztunnel, by a redirection or
-    by the `capture` that it asks for. `tells_client`: a waypoint that tells its destinations who the client is.
+    by the `capture` that it asks for. `tells_client`: a waypoint that tells its destinations who the client is. Without
+    `has_all_labels`, it may have other `labels` than those that are known.
     """
 
     uid: str
@@ -127,6 +128,7 @@ class Workload:
     capture: Capture = NO_CAPTURE
     tells_client: bool = False
     authorization_policies: tuple[str, ...] = ()
+    has_all_labels: bool = True
 
     @property
     def health(self) -> Health:

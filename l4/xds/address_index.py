@@ -108,6 +108,8 @@ class AddressIndex:
         if self._is_shared(claims.union(*map(_claims, affected))):
             return None
         moved_services = list(self._moved(touched.services))
+        if any(map(_has_another_name, moved_services)):
+            return None
         moved = [it for it in touched.workloads.values() if it.before != it.after]
         problems = self.registry.problems
         if said_before != (self._problems, set(self._elsewhere)):
@@ -250,6 +252,16 @@ def _kept(before: Known | None, after: Known) -> Known:
     if isinstance(before, KnownWorkload) and isinstance(after, KnownWorkload) and before.workload == after.workload:
         return replace(after, workload=before.workload)
     return after
+
+
+def _has_another_name(moved: Moved[Service]) -> bool:
+    """Whether the service has taken the host of one with another object."""
+    before, after = moved.before, moved.after
+    return before is not None and after is not None and _object_of(before) != _object_of(after)
+
+
+def _object_of(service: Service) -> tuple[bool, str]:
+    return service.is_entry, service.name
 
 
 def _key(it: KnownService) -> str:

@@ -252,6 +252,7 @@ class DeltaClient:
             for name in response.removed_resources:
                 its.versions.pop(name, None)
             its.is_known = True
+            self.counts.refused[url].add(len(refused))
             if refused:
                 told = [f"{name}: {reason}" for name, reason in list(refused.items())[:_MAX_TOLD]]
                 more = [f"and {len(refused) - _MAX_TOLD} more"] if len(refused) > _MAX_TOLD else []

@@ -30,9 +30,12 @@ _LOOK_SECONDS = 1.0
 
 
 class DiscoveryFeed:
-    """Follows a control plane. With `is_on_demand` it has no addresses but those that were asked for by `find`."""
+    """Follows a control plane. With `is_on_demand` it has no addresses but those that were asked for by `find`.
+    Without `has_policies`, it asks for addresses only."""
 
-    def __init__(self, server: DiscoveryServer, mesh: Mesh, *, is_on_demand: bool = False) -> None:
+    def __init__(
+        self, server: DiscoveryServer, mesh: Mesh, *, is_on_demand: bool = False, has_policies: bool = True
+    ) -> None:
         self.is_on_demand = is_on_demand
         self._woken = asyncio.Event()
         self._addresses: Inbox[Known] = Inbox(
@@ -41,7 +44,9 @@ class DiscoveryFeed:
         self._policies: Inbox[ScopedPolicy] = Inbox(
             Kind(authorizations.TYPE, authorizations.convert, authorizations.name_of, is_policy=True), self._woken
         )
-        types: dict[str, Receiver] = {addresses.TYPE: self._addresses, authorizations.TYPE: self._policies}
+        types: dict[str, Receiver] = {addresses.TYPE: self._addresses}
+        if has_policies:
+            types[authorizations.TYPE] = self._policies
         on_demand = frozenset({addresses.TYPE}) if is_on_demand else frozenset()
         self._client = DeltaClient(server, types, on_demand=on_demand, on_change=self._woken.set)
         self._begun, self._done = 0, 0

@@ -12,7 +12,12 @@ TERMINATIONS = counter(
 )
 MESSAGES = counter("istio_xds_message", "Responses of the discovery server, by type of resource.", ("url",))
 MESSAGE_BYTES = counter("istio_xds_message_bytes", "Bytes of the resources in these responses.", ("url",))
-METRICS: tuple[Metric[Any], ...] = (TERMINATIONS, MESSAGES, MESSAGE_BYTES)
+REFUSED = counter(
+    "pywaypoint_xds_refused_resources",
+    "Resources in these responses that could not be understood; their last good versions stay in force.",
+    ("url",),
+)
+METRICS: tuple[Metric[Any], ...] = (TERMINATIONS, MESSAGES, MESSAGE_BYTES, REFUSED)
 
 UNREACHED, BROKEN, ENDED = "ConnectionError", "Error", "Complete"
 
@@ -24,6 +29,7 @@ class Counts:
         self.terminations = {reason: Value() for reason in (UNREACHED, BROKEN, ENDED)}
         self.messages = {url: Value() for url in type_urls}
         self.bytes = {url: Value() for url in type_urls}
+        self.refused = {url: Value() for url in type_urls}
 
     def show(self, metrics: MeshMetrics) -> None:
         """Export the counts."""
@@ -31,6 +37,7 @@ class Counts:
             (TERMINATIONS, self.terminations),
             (MESSAGES, self.messages),
             (MESSAGE_BYTES, self.bytes),
+            (REFUSED, self.refused),
         ):
             for label, value in values.items():
                 metrics.of(metric).adopt((label,), value)

@@ -47,7 +47,7 @@ def cli() -> None:
 
 @cli.command(context_settings={"auto_envvar_prefix": "ZTUNNEL"})
 @source
-@discovery
+@discovery("Discovery server, such as istiod, in place of objects: incremental xDS.")
 @flag("--node", required=True, help="Name of the node whose pods are served (spec.nodeName).")
 @flag("--certificates", type=EXISTING, help="Folder with NAMESPACE.SERVICEACCOUNT.pem and .key files.")
 @flag("--trust-bundle", type=EXISTING, help="PEM file of the trusted roots for peers' certificates.")

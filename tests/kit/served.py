@@ -64,10 +64,13 @@ class Client:
 
     def follow(self) -> MeshState:
         """Receive what is lacking. Nothing may be refused."""
+        return self._mesh.take(self.receive())
+
+    def receive(self) -> Arrived:
         (changed, gone), (policies, gone_policies) = map(self._receive, self._wanted)
         read = {it.name: self._addresses.read(it) for it in changed}
         read_policies = {it.name: self._policies.read(it) for it in policies}
-        return self._mesh.take(Arrived(read, gone, read_policies, gone_policies, ()))
+        return Arrived(read, gone, read_policies, gone_policies, ())
 
     def _receive(self, wanted: Subscription) -> tuple[list[Sent], list[str]]:
         lacking = wanted.lacking()
@@ -82,6 +85,17 @@ class Client:
 def assert_same(served: Served, state: MeshState, mesh: Mesh) -> None:
     """The client knows what the objects say, as far as messages can say it."""
     ours, theirs = served.registry, state.registry
+    assert_same_registry(ours, theirs)
+    assert served.effective is not None
+    for uid, workload in ours.workloads.items():
+        if uid in theirs.workloads:
+            expected = _verdicts(served.effective, workload, ours)
+            assert _verdicts(state.policies, theirs.workloads[uid], ours) == expected, uid
+    assert not {it for it in state.problems if it not in theirs.problems}
+
+
+def assert_same_registry(ours: Registry, theirs: Registry) -> None:
+    """`theirs` says what `ours` does, as far as messages can say it."""
     named = {it.workload.uid for service in ours.services.values() for it in service.names}
     assert {uid: _said(it) for uid, it in theirs.workloads.items() if uid not in named} == {
         uid: _said(it) for uid, it in ours.workloads.items() if uid not in named
@@ -96,12 +110,6 @@ def assert_same(served: Served, state: MeshState, mesh: Mesh) -> None:
     assert {it: _host(theirs.service_at(it)) for it in _addresses(ours, theirs)} == {
         it: _host(ours.service_at(it)) for it in _addresses(ours, theirs)
     }
-    assert served.effective is not None
-    for uid, workload in ours.workloads.items():
-        if uid in theirs.workloads:
-            expected = _verdicts(served.effective, workload, ours)
-            assert _verdicts(state.policies, theirs.workloads[uid], ours) == expected, uid
-    assert not {it for it in state.problems if it not in theirs.problems}
 
 
 def _said(it: Workload) -> Workload:
@@ -109,6 +117,7 @@ def _said(it: Workload) -> Workload:
     return replace(
         it,
         labels={},
+        has_all_labels=True,
         ports=(),
         capture=NO_CAPTURE,
         tells_client=False,

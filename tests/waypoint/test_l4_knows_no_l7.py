@@ -97,6 +97,10 @@ ONLY_FOR_WAYPOINTS = {
         ),
         "what a discovery server tells ztunnels, which the controller is",
     ),
+    **dict.fromkeys(
+        ("l4.xds.joined_mesh", "l4.xds.joined_source"),
+        "services by objects and workloads by discovery; a ztunnel takes both from one side",
+    ),
 }
 
 

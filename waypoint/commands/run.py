@@ -4,7 +4,17 @@ from pathlib import Path
 
 import click
 
-from l4.command_line import AddressType, authority, certificates_from, flag, operator_ports, source, source_from
+from l4.command_line import (
+    AddressType,
+    authority,
+    certificates_from,
+    discovery,
+    discovery_from,
+    flag,
+    operator_ports,
+    source,
+    source_from,
+)
 from l4.identity.options import CertificateFiles
 from waypoint.commands.parameters import FILE, GatewayType
 from waypoint.process.options import Address, GatewayName, RunOptions
@@ -12,6 +22,7 @@ from waypoint.process.options import Address, GatewayName, RunOptions
 
 @click.command(context_settings={"auto_envvar_prefix": "WAYPOINT"})
 @source
+@discovery("Discovery server, such as istiod, in place of Pods and EndpointSlices: incremental xDS.")
 @flag("--gateway", type=GatewayType(), required=True, help="The Gateway that this waypoint serves.")
 @flag("--certificate", type=FILE, help="PEM file of this workload's certificate chain; reloaded when it changes.")
 @flag("--private-key", type=FILE, help="PEM file of its private key.")
@@ -38,6 +49,9 @@ def run(
     kubernetes: bool,
     kubeconfig: Path | None,
     context: str,
+    discovery: Address | None,
+    discovery_root: Path | None,
+    discovery_token: Path | None,
     gateway: GatewayName,
     certificate: Path | None,
     private_key: Path | None,
@@ -73,5 +87,6 @@ def run(
             admin=admin,
             access_log=access_log,
             record=record,
+            discovery=discovery_from(discovery, discovery_root, discovery_token),
         )
     )

@@ -107,6 +107,8 @@ class ClusterConfigs:
     ) -> ClusterConfig:
         labels = subset[0].labels if subset is not None else _NO_LABELS
         policy = self._rules.policy(service, port, subset)
+        if subset is not None:
+            self._rules.tell_empty(service, *subset)
         self._rules.problems.extend(locality.problems(policy, self._place))
         rank = locality.ranking(policy, service, self._place)
         config = self._policies.applied(

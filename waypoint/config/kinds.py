@@ -46,3 +46,6 @@ _GROUPS = {
     GROUP: Group(("v1alpha1",)),
 }
 KINDS = kubernetes.KINDS.joined(Kinds(_READ, _GROUPS))
+_SENT = frozenset({("", "Endpoints"), ("", "Node"), ("discovery.k8s.io", "EndpointSlice")})
+BESIDE_DISCOVERY = KINDS.reading({name: kind for name, kind in KINDS.items() if name not in _SENT})
+"""Those that a waypoint reads if a discovery server sends the workloads."""

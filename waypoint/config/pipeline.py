@@ -92,7 +92,8 @@ class _Kept:
 
 class Pipeline:
     """`gateway` is the (namespace, name) of the waypoint's Gateway; `own_ip` is the waypoint's address. Without
-    `gateway`, one snapshot is compiled for each Gateway that `serving` returns. `kinds` are those that are read."""
+    `gateway`, one snapshot is compiled for each Gateway that `serving` returns. `kinds` are those that are read.
+    `join` adds what a discovery server sends to what the documents describe."""
 
     def __init__(
         self,
@@ -102,19 +103,21 @@ class Pipeline:
         *,
         kinds: Kinds = KINDS,
         serving: Callable[[Discovered], list[Gateway]] = bound_gateways,
+        join: Callable[[Discovered], Discovered] = lambda known: known,
     ) -> None:
         self.gateway = gateway
         self._serving = serving
         self._settings = settings
         self._own_ip = own_ip
         self._discovery = Discovery(kinds, settings.of(Mesh), lambda it: with_address(it, settings, gateway))
+        self._join = join
         self._kept: _Kept | None = None
 
     def compile(self, answer: Answer) -> Compiled:
         """Compile documents. After an exception, the next call compiles everything anew."""
         kept, self._kept = self._kept, None
         before = _destinations(kept)
-        known = self._discovery.take(answer)
+        known = self._join(self._discovery.take(answer))
         gateways = [self.gateway] if self.gateway is not None else self._serving(known)
         is_followed = (
             kept is not None

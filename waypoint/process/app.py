@@ -15,8 +15,6 @@ import sys
 from l4 import program, signals, version
 from l4.admin import OperatorAddresses
 from l4.config.settings import Settings
-from l4.config.source import Source
-from l4.configuration import source_of
 from l4.hbone.settings import DrainSettings
 from l4.identity.source import NoCertificate, OwnCertificate
 from l4.kubernetes.credentials import CredentialsError
@@ -28,8 +26,8 @@ from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
+from l4.xds.metrics import METRICS as XDS
 from policies.host_port import host_port
-from waypoint.config.kinds import KINDS
 from waypoint.config.pipeline import Pipeline
 from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
@@ -37,6 +35,7 @@ from waypoint.metrics import COMPONENT
 from waypoint.process.answering import LocalWorker
 from waypoint.process.certificate import own_certificate
 from waypoint.process.following import Following
+from waypoint.process.knowing import Knowing, knowing_of
 from waypoint.process.options import RunOptions
 from waypoint.process.supervisor import Supervisor
 from waypoint.process.worker import Parts, assemble
@@ -68,7 +67,7 @@ class Waypoint:
         environment: dict[str, str],
         process_log: ProcessLog,
         certificate: OwnCertificate,
-        source: Source,
+        knowing: Knowing,
         workers: int = 1,
     ) -> None:
         self._options = options
@@ -76,7 +75,8 @@ class Waypoint:
         self._stopping = signals.Stopping()
 
         self._certificate = certificate
-        self._metrics = MeshMetrics(COMPONENT, version.installed())
+        self._metrics = MeshMetrics(COMPONENT, version.installed(), XDS)
+        knowing.show(self._metrics)
         self._access_log = open_access_log(options.access_log)
         self._tracer = start_tracer(
             TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
@@ -106,11 +106,11 @@ class Waypoint:
         )
         readiness = self._supervisor.readiness
         self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)
-        self._silence = Silence(log, readiness, self._metrics, lambda: source.silent_seconds)
-        gateway = options.gateway
+        self._silence = Silence(log, readiness, self._metrics, lambda: knowing.source.silent_seconds, knowing.server)
+        gateway, own_ip = options.gateway, instance_ip or options.own_ip
         self._following = Following(
-            source,
-            Pipeline((gateway.namespace, gateway.name), settings, instance_ip or options.own_ip),
+            knowing.source,
+            Pipeline((gateway.namespace, gateway.name), settings, own_ip, join=knowing.join),
             put_in_force=self._put_in_force,
             readiness=readiness,
             metrics=self._metrics,
@@ -208,8 +208,8 @@ def run(options: RunOptions, workers: int = 1) -> None:
     environment = dict(os.environ)
 
     async def main(process_log: ProcessLog) -> None:
-        settings, source = Settings.from_environment(environment, SECTIONS), source_of(options.resources, KINDS)
-        certificate = own_certificate(options, settings)
-        await Waypoint(options, settings, environment, process_log, certificate, source, workers).run()
+        settings = Settings.from_environment(environment, SECTIONS)
+        knowing, certificate = knowing_of(options, settings), own_certificate(options, settings)
+        await Waypoint(options, settings, environment, process_log, certificate, knowing, workers).run()
 
     program.run("waypoint", main, CannotRecord, CredentialsError, InvalidFormat, InvalidTracing)

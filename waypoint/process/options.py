@@ -6,6 +6,7 @@ from pathlib import Path
 
 from l4.identity.options import AuthorityOptions, CertificateFiles
 from l4.kubernetes.options import KubernetesOptions
+from l4.xds.options import DiscoveryOptions
 
 Address = tuple[str, int]
 
@@ -38,6 +39,8 @@ class RunOptions:
     """File of revocation lists, or None."""
     proxy_listen: Address | None = None
     """Address for a ztunnel with the PROXY protocol, or None."""
+    discovery: DiscoveryOptions | None = None
+    """The server that sends the workloads, or None if they are among the objects."""
 
     @property
     def own_ip(self) -> str | None:

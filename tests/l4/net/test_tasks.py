@@ -124,6 +124,7 @@ _OWNERS = {
     "l4/net/visits.py": "visits, which end in time",
     "l4/node/announcer.py": "two waits, of which the first ends both",
     "l4/xds/feed.py": "the stream, whose end the watch notices",
+    "l4/xds/joined_source.py": "a task group, whose end the watch notices",
     "l4/ztunnel/node.py": "connections",
     "waypoint/commands/following.py": "a command's streams, whose ends it awaits",
     "waypoint/controller/app.py": "leading, whose end ends the program",

@@ -32,12 +32,12 @@ def lint(subject: Subject) -> Iterator[Problem]:
 def _subsets(
     subject: Subject, rule: Resource[DestinationRule], service: Service, selector: dict[str, str]
 ) -> Iterator[Problem]:
-    """Nothing is reported for a service without a selector, or if its pods are unknown."""
+    """Nothing is reported for a service without a selector, or if its pods or their labels are unknown."""
     members = [endpoint.workload for endpoint in service.endpoints] + [name.workload for name in service.names]
     for index, subset in enumerate(rule.value.spec.subsets):
         wanted = subset.labels.items()
         if members:
-            is_empty = not any(wanted <= member.labels.items() for member in members)
+            is_empty = all(it.has_all_labels and not wanted <= it.labels.items() for it in members)
         else:
             is_empty = (
                 bool(selector)

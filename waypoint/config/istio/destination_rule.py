@@ -19,6 +19,7 @@ from msgspec import Meta, Struct, field
 from l4.config.codes import Code, DocumentCode
 from l4.config.documents import Problem
 from l4.config.resources import Resource, Strict
+from l4.discovery.labels import CARRIED
 from l4.discovery.objects import ROOT_NAMESPACE, Metadata
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service, ServicePort
@@ -158,6 +159,24 @@ class DestinationRules:
                 if subset.name == name:
                     return subset, Part(rule, f"spec.subsets[{index}].trafficPolicy")
         return None
+
+    def tell_empty(self, service: Service, subset: Subset, part: Part) -> None:
+        """Report a subset whose endpoints may only lack labels that discovery does not carry."""
+        members = [*(it.workload for it in service.endpoints), *(it.workload for it in service.names)]
+        if all(it.has_all_labels for it in members) or any(
+            subset.labels.items() <= it.labels.items() for it in members
+        ):
+            return
+        wanted = ", ".join(f"{name}={value}" for name, value in subset.labels.items())
+        sentence = (
+            f"no endpoint of {service.hostname} is known to have the labels {wanted}, so requests to this subset get "
+            "503. Of pods in other namespaces than the waypoint's, discovery carries only the canonical name and "
+            f"revision, which stand for {', '.join(sorted(CARRIED))}"
+        )
+        field = f"{part.field.rpartition('.')[0]}.labels"
+        self.problems.append(
+            Problem(part.rule.origin, str(part.rule.key), field, sentence, DocumentCode.NOT_CARRIED_OUT)
+        )
 
     def policy(self, service: Service, port: ServicePort, subset: tuple[Subset, Part] | None = None) -> Policy:
         """Return the policy of a port of the service, or of one of its subsets."""

@@ -9,6 +9,7 @@ from l4.config.codes import DocumentCode
 from l4.config.documents import ObjectKey
 from l4.config.durations import seconds_of
 from l4.config.resources import Resource
+from l4.discovery.labels import CARRIED
 from l4.discovery.registry import Registry
 from l4.discovery.workload import Service
 from policies.attributes import ClusterName
@@ -79,7 +80,7 @@ class VirtualRules:
         rules: dict[tuple[bytes | None, str], Rule] = {}
         for number, match in enumerate(route.match or (api.HTTPMatch(),)):
             if self._is_for_us(match.gateways, match.port):
-                self._tell_harmless(f"spec.http[{index}].match[{number}]", match)
+                self._tell_without_effect(f"spec.http[{index}].match[{number}]", match)
                 prefix = self._replaced_prefix(route, match)
                 if (prefix, match.name) not in rules:
                     rules[prefix, match.name] = self._rule(index, route, prefix, match.name)
@@ -132,7 +133,15 @@ class VirtualRules:
             if self._is_for_us(match.gateways, match.port):
                 yield Route(self._match(match), rule)
 
-    def _tell_harmless(self, field: str, match: api.HTTPMatch) -> None:
+    def _tell_without_effect(self, field: str, match: api.HTTPMatch) -> None:
+        workloads = self._registry.workloads.values()
+        unknown = sorted(match.source_labels.keys() - CARRIED)
+        if unknown and not all(it.has_all_labels for it in workloads):
+            sentence = (
+                f"never matches clients in other namespaces than the waypoint's: discovery does not carry their labels "
+                f"{', '.join(unknown)}, only {', '.join(sorted(CARRIED))}"
+            )
+            self._report.tell(f"{field}.sourceLabels", sentence, DocumentCode.NOT_CARRIED_OUT)
         if match.stat_prefix:
             sentence = (
                 "has no effect: there are no metrics per route; the access log has the route's name in ROUTE_NAME"

@@ -12,6 +12,7 @@ from l4.discovery.kubernetes import KINDS as KINDS_OF_ZTUNNELS
 from tests.cluster.mesh import CHART, helm
 from tests.deploy.test_rights import plural
 from tests.kit.policy_samples import KINDS, crd_of
+from waypoint.config.kinds import BESIDE_DISCOVERY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -72,6 +73,21 @@ def test_the_controller_can_be_the_discovery_server() -> None:
         for resource in rule["resources"]
     }
     assert {(group, plural(kind)) for group, kind in KINDS_OF_ZTUNNELS if kind != "Endpoints"} <= read
+
+
+def test_waypoints_can_follow_the_server_of_the_ztunnels() -> None:
+    server, value = "--set=ztunnel.discovery.address=istiod:15012", "--set=waypoints.discovery=true"
+    made = [it for it in yaml.safe_load_all(helm("template", "pywaypoint", str(CHART), server, value)) if it]
+    by_name = {(it["kind"], it["metadata"]["name"]): it for it in made}
+
+    controller = by_name["Deployment", "pywaypoint-controller"]["spec"]["template"]["spec"]["containers"][0]
+    assert "--waypoint-discovery=istiod:15012" in controller["args"]
+    rules = by_name["ClusterRole", "pywaypoint-waypoint"]["rules"]
+    read = {(group, resource) for it in rules for group in it["apiGroups"] for resource in it["resources"]}
+    assert read == {(group, plural(kind)) for group, kind in BESIDE_DISCOVERY}
+    assert "--waypoint-discovery" not in helm("template", "pywaypoint", str(CHART), server)
+    with pytest.raises(SystemExit, match=r"waypoints\.discovery needs a server"):
+        helm("template", "pywaypoint", str(CHART), value)
 
 
 def test_discovery_is_served_only_where_the_controller_signs() -> None:

@@ -42,6 +42,12 @@ def controller() -> None:
     is_flag=True,
     help="Serve discovery (xDS) to ztunnels at the address of --sign, in place of istiod.",
 )
+@flag(
+    "--waypoint-discovery",
+    default="",
+    metavar="HOST:PORT",
+    help="Discovery server from which waypoints learn workloads, in place of Pods and EndpointSlices.",
+)
 @flag("--cluster-id", default="Kubernetes", help="The cluster's name at the authority.")
 @flag("--trust-domain", default="cluster.local", envvar="TRUST_DOMAIN", help="Trust domain of the mesh.")
 @flag("--cluster-domain", default="cluster.local", help="Domain of the cluster's Services.")
@@ -67,6 +73,7 @@ def controller_run(
     node_account: tuple[str, ...],
     certificate_seconds: int,
     serve_discovery: bool,
+    waypoint_discovery: str,
     cluster_id: str,
     trust_domain: str,
     cluster_domain: str,
@@ -119,7 +126,9 @@ def controller_run(
     run(
         ControllerOptions(
             controller_name=controller_name,
-            installation=Installation(image, ca_address, image_pull_policy, cluster_id, trust_domain, cluster_domain),
+            installation=Installation(
+                image, ca_address, image_pull_policy, cluster_id, trust_domain, cluster_domain, waypoint_discovery
+            ),
             responsibility=Responsibility(revision, role),
             namespace=namespace,
             lease=lease,

@@ -40,6 +40,8 @@ class Installation:
     cluster_id: str = "Kubernetes"
     trust_domain: str = "cluster.local"
     cluster_domain: str = "cluster.local"
+    discovery: str = ""
+    """The server that sends the workloads, or empty."""
     resources: Mapping[str, Any] = field(
         default_factory=lambda: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     )
@@ -169,6 +171,8 @@ def _pod(waypoint: Waypoint, installation: Installation) -> Object:
 def _container(waypoint: Waypoint, installation: Installation) -> Object:
     ports = (("mesh", HBONE), ("metrics", METRICS), ("status-port", READINESS))
     probe = {"path": "/healthz/ready", "port": READINESS}
+    root, token = f"{_CA_ROOT}/root-cert.pem", f"{_CA_TOKEN}/istio-token"
+    following = {"discovery": installation.discovery, "discovery-root": root, "discovery-token": token}
     return {
         "name": "waypoint",
         "image": installation.image,
@@ -178,8 +182,9 @@ def _container(waypoint: Waypoint, installation: Installation) -> Object:
             "--kubernetes",
             f"--gateway={waypoint.namespace}/{waypoint.name}",
             f"--ca-address={installation.ca_address}",
-            f"--ca-root={_CA_ROOT}/root-cert.pem",
-            f"--ca-token={_CA_TOKEN}/istio-token",
+            f"--ca-root={root}",
+            f"--ca-token={token}",
+            *(f"--{name}={value}" for name, value in following.items() if installation.discovery),
         ],
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},

@@ -20,6 +20,17 @@ namespace, so that kustomize can choose another. */ -}}
 {{- end -}}
 {{- end }}
 
+{{- /* The same for waypoints. */ -}}
+{{- define "pywaypoint.waypointDiscovery" -}}
+{{- $server := include "pywaypoint.discovery" . -}}
+{{- if and .Values.waypoints.discovery (not $server) -}}
+{{- fail "waypoints.discovery needs a server: discovery.serve or ztunnel.discovery.address" -}}
+{{- end -}}
+{{- if .Values.waypoints.discovery -}}
+{{ $server }}
+{{- end -}}
+{{- end }}
+
 {{- /* Labels of an object. Call it with (list $ COMPONENT). */ -}}
 {{- define "pywaypoint.labels" -}}
 {{- $ := index . 0 -}}

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from waypoint.controller.kinds import OWNED
 from waypoint.controller.rendering import Installation, Object, Waypoint, objects
@@ -61,3 +62,17 @@ def test_the_autoscaler_alone_says_how_many_replicas_there_are() -> None:
 
 def test_the_same_gateway_gives_the_same_objects() -> None:
     assert json.dumps(objects(WAYPOINT, INSTALLATION)) == json.dumps(objects(WAYPOINT, INSTALLATION))
+
+
+def test_waypoints_follow_a_discovery_server_if_the_installation_names_one() -> None:
+    def arguments(installation: Installation) -> list[str]:
+        (deployment,) = (it for it in objects(WAYPOINT, installation) if it["kind"] == "Deployment")
+        return list(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
+
+    with_server = replace(INSTALLATION, discovery="istiod.istio-system.svc:15012")
+
+    assert arguments(with_server)[len(arguments(INSTALLATION)) :] == [
+        "--discovery=istiod.istio-system.svc:15012",
+        "--discovery-root=/var/run/secrets/istio/root-cert.pem",
+        "--discovery-token=/var/run/secrets/tokens/istio-token",
+    ]

@@ -1,5 +1,5 @@
 """Writes the pages of docs/ that come from the code, for `make docs`: `settings.md` from the sections that each
-program lists, `metrics.md` from the metrics that each program lists."""
+program lists, `metrics.md` from the metrics that each program lists, `command-line.md` from both programs' commands."""
 
 import ast
 import inspect
@@ -7,12 +7,16 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from l4 import settings as l4_settings
 from l4.config.settings import Section, fields_of, variables_of
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
 from l4.xds.metrics import METRICS as XDS
+from l4.ztunnel.cli import cli as ztunnel_commands
 from l4.ztunnel.metrics import ztunnel_metrics
+from waypoint.cli import cli as waypoint_commands
 from waypoint.metrics import waypoint_metrics
 from waypoint.settings import OWN
 
@@ -38,8 +42,62 @@ METRIC_COLUMNS = "| metric | type | meaning | labels |\n|---|---|---|---|\n"
 COLUMNS = "| variable | default | meaning |\n|---|---|---|\n"
 
 
+COMMANDS = """# Command line
+
+Both programs, every command, with what `--help` says. A flag with a variable takes its value from there when it is not
+given. What the commands are for: [asking running programs](commands.md), [asking without them](asking.md), [the laptop
+mesh](laptop-mesh.md), [the controller](controller.md).
+
+`make docs` writes this page from the commands themselves.
+"""
+NOT_SHOWN = frozenset({"help", "version"})
+
+
 def pages() -> dict[str, str]:
-    return {"settings.md": settings_page(), "metrics.md": metrics_page()}
+    return {"settings.md": settings_page(), "metrics.md": metrics_page(), "command-line.md": commands_page()}
+
+
+def commands_page() -> str:
+    programs = (("waypoint", waypoint_commands), ("ztunnel", ztunnel_commands))
+    return COMMANDS + "".join(
+        f"\n## {name}\n" + "".join(itertools.starmap(command_section, _commands(name, its))) for name, its in programs
+    )
+
+
+def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, with all its words, in the order of the alphabet."""
+    if isinstance(command, click.Group):
+        for one, its in sorted(command.commands.items()):
+            yield from _commands(f"{name} {one}", its)
+    else:
+        yield name, command
+
+
+def command_section(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=name, **command.context_settings)
+    usage = " ".join((name, *command.collect_usage_pieces(context)))
+    options = [it for it in command.params if isinstance(it, click.Option) and it.name not in NOT_SHOWN]
+    rows = "".join(option_row(it, context) for it in options)
+    table = f"\n| option | meaning |\n|---|---|\n{rows}" if rows else ""
+    return f"\n### {name}\n\n    {usage}\n\n{_paragraphs(command.help or '')}\n{table}"
+
+
+def option_row(option: click.Option, context: click.Context) -> str:
+    record = option.get_help_record(context)
+    assert record is not None
+    names, meaning = (it.replace("|", "\\|").replace("<", "&lt;") for it in record)
+    words = " ".join(meaning.replace('[default: ""]', "").split())
+    return f"| `{names}` | {words} |\n"
+
+
+def _paragraphs(text: str) -> str:
+    """The help text, whose examples are indented as in a page."""
+    found = []
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        is_example = paragraph.startswith("\b")
+        lines = paragraph.removeprefix("\b").strip("\n").split("\n")
+        found.append("\n".join(f"    {it}" for it in lines) if is_example else "\n".join(lines).replace("<", "&lt;"))
+    return "\n\n".join(found)
 
 
 def settings_page() -> str:

@@ -7,6 +7,7 @@ wrong usage.
 import click
 
 from l4.asking.common import log_level_of, status_of
+from l4.asking.completion import completion_of
 from l4.command_line import version
 from waypoint.commands.ask import analyze, compile_, explain, replay
 from waypoint.commands.certificate import certificate
@@ -24,7 +25,7 @@ def cli() -> None:
     """An L7 waypoint proxy for Istio ambient meshes."""
 
 
-ASKING = (status_of("waypoint"), *TABLES, tap, top, log_level_of("waypoint"), drain)
+ASKING = (status_of("waypoint"), *TABLES, tap, top, log_level_of("waypoint"), drain, completion_of("waypoint"))
 for command in (run, controller, mesh, certificate, analyze, compile_, explain, replay, *ASKING):
     cli.add_command(command)
 

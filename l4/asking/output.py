@@ -14,9 +14,11 @@ FORMATS = ("table", "json", "yaml")
 
 def written(found: object, output: str) -> str:
     """Return plain values as JSON or YAML."""
+    text = json.dumps(found, indent=2, ensure_ascii=False)
     if output == "json":
-        return json.dumps(found, indent=2, ensure_ascii=False)
-    return yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip("\n")
+        return text
+    plain = json.loads(text)  # YAML represents no subclasses of str
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip("\n")
 
 
 def table(rows: Iterable[Row], columns: Sequence[Column], *, empty: str = "none") -> str:

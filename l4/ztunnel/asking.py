@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l4.asking.common import log_level_of, status_of
+from l4.asking.completion import completion_of
 from l4.asking.options import output, show, target, where
 from l4.ztunnel.tables import TABLES
 
@@ -29,4 +30,4 @@ def _table(name: str) -> click.Command:
     return command
 
 
-COMMANDS = (status_of("ztunnel"), *map(_table, TABLES), log_level_of("ztunnel"))
+COMMANDS = (status_of("ztunnel"), *map(_table, TABLES), log_level_of("ztunnel"), completion_of("ztunnel"))

@@ -21,6 +21,7 @@ from tests.kit.laptop import environment, mesh_up
 from tests.waypoint.mesh.test_up import WEB, written
 from waypoint.cli import cli as waypoint_cli
 from waypoint.mesh import call as calls
+from waypoint.mesh import state
 from waypoint.mesh.running import RunningPod, find
 
 pytestmark = pytest.mark.timeout(300)  # one laptop mesh runs at a time: others may have to finish first
@@ -214,6 +215,66 @@ def test_the_tables_of_a_ztunnel_are_shown(commands: Commands, name: str, headin
     assert text.startswith(heading)
     assert shown in text
     assert isinstance(commands.json(name, command="ztunnel"), list)
+
+
+def test_the_mesh_tells_what_runs_and_where_its_logs_are(commands: Commands) -> None:
+    rows = commands.json("mesh", "status")
+
+    assert [(it["name"], it["kind"], it["state"]) for it in rows] == [
+        ("ztunnel", "ztunnel", "ready"),
+        ("default/waypoint", "waypoint", "ready"),
+        ("default/web-0", "program", "ready"),
+    ]
+    assert "default/web-0     program   default/web-0" in commands.waypoint("mesh", "status")
+
+
+def test_logs_of_the_mesh_are_printed_by_name(commands: Commands) -> None:
+    commands.call("/nothing")
+
+    text = commands.waypoint("mesh", "logs", "web", "--tail", "1000")
+    access = commands.waypoint("mesh", "logs", "ztunnel", "--access")
+    both = commands.waypoint("mesh", "logs", "web-0", "waypoint", "--tail", "1")
+
+    assert '"GET /nothing HTTP/1.1" 404' in text
+    assert "connection complete" in access
+    assert {it.split()[0] for it in both.splitlines()} == {"default/web-0", "default/waypoint"}
+    assert "the mesh has no other that writes a log; it has" in commands.waypoint("mesh", "logs", "other", status=1)
+
+
+def test_new_lines_of_a_log_are_followed(commands: Commands) -> None:
+    place = laptop.folder(environment(commands.folder))
+    found = state.logs(place, ["web"], has_access=False)
+    lines = state.follow(found, 0, is_followed=True)
+    commands.call("/before")  # nothing was read yet: these lines are old
+
+    following = threading.Timer(0.5, commands.call, ["/followed"])
+    following.start()
+    text = next(line for _, line in lines if "GET" in line)
+    following.join()
+
+    assert "/followed" in text
+
+
+def test_load_is_sent_at_a_constant_rate_and_summed_up(commands: Commands) -> None:
+    args = ["mesh", "load", "web:8080/programs.yaml", "--as", "web", "--rate", "50", "--duration", "0.4"]
+
+    text = commands.waypoint(*args)
+    found = commands.json(*args)
+    failed = commands.waypoint("mesh", "load", "web:8080/", "--as", "other", status=1)
+
+    assert " 20 × 200" in text
+    assert "20 requests in 0.4 s, " in text
+    assert found["statuses"] == {"200": 20}
+    assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
+    assert "the mesh has no pod other; it has web" in failed
+
+
+def test_a_call_is_shown_in_each_form(commands: Commands) -> None:
+    call = ["mesh", "call", "web:8080/programs.yaml", "--as", "web"]
+
+    assert commands.waypoint(*call).startswith("HTTP/1.1 200 OK\n")
+    assert commands.json(*call)[0]["status"] == 200
+    assert yaml.safe_load(commands.waypoint(*call, "-o", "yaml"))[0]["status"] == 200
 
 
 def test_the_log_level_of_a_running_program_is_changed(commands: Commands) -> None:

@@ -5,7 +5,6 @@ is that pod for the mesh.
 """
 
 import asyncio
-import json
 import os
 import time
 from collections import Counter
@@ -60,21 +59,40 @@ def execute(pod: RunningPod, command: Sequence[str], environment: Mapping[str, s
         raise CannotCall(f"{program} cannot be started: {error.strerror}") from None
 
 
+class Caller:
+    """Sends one request again and again as a pod, over at most `connections`. Raises CannotCall when created."""
+
+    def __init__(self, pod: RunningPod, request: Request, connections: int) -> None:
+        host, self._url = _place(pod, request.target)
+        names_host = any(name.lower() == "host" for name, _ in request.headers)
+        self._headers = [*([] if names_host else [("host", host)]), *request.headers]
+        self._request = request
+        self._turns = asyncio.Semaphore(connections)
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "Caller":
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+            connector=aiohttp.TCPConnector(limit=self._connections),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self) -> Answer:
+        """Send the request once, as soon as a connection is free."""
+        assert self._session is not None
+        async with self._turns:
+            return await _ask(self._session, self._request, self._url, self._headers)
+
+
 async def call(pod: RunningPod, request: Request, count: int = 1, at_once: int = 1) -> list[Answer]:
     """Send `count` requests, at most `at_once` concurrently, and return the answers. Raises CannotCall."""
-    host, url = _place(pod, request.target)
-    names_host = any(name.lower() == "host" for name, _ in request.headers)
-    headers = [*([] if names_host else [("host", host)]), *request.headers]
-    turns = asyncio.Semaphore(at_once)
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS), connector=aiohttp.TCPConnector(limit=at_once)
-    ) as session:
-
-        async def once() -> Answer:
-            async with turns:
-                return await _ask(session, request, url, headers)
-
-        return await asyncio.gather(*(once() for _ in range(count)))
+    async with Caller(pod, request, at_once) as caller:
+        return await asyncio.gather(*(caller.ask() for _ in range(count)))
 
 
 async def _ask(
@@ -130,18 +148,15 @@ def as_text(answers: Sequence[Answer]) -> str:
     return "\n".join(lines)
 
 
-def as_json(answers: Sequence[Answer]) -> str:
-    """Return a list with an object per answer."""
-    return json.dumps(
-        [
-            {
-                "status": answer.status,
-                "reason": answer.reason,
-                "milliseconds": round(answer.seconds * 1000, 3),
-                "headers": [list(header) for header in answer.headers],
-                "body": answer.body.decode(errors="replace"),
-            }
-            for answer in answers
-        ],
-        indent=2,
-    )
+def values(answers: Sequence[Answer]) -> list[dict[str, object]]:
+    """Return an object per answer."""
+    return [
+        {
+            "status": answer.status,
+            "reason": answer.reason,
+            "milliseconds": round(answer.seconds * 1000, 3),
+            "headers": [list(header) for header in answer.headers],
+            "body": answer.body.decode(errors="replace"),
+        }
+        for answer in answers
+    ]

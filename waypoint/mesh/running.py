@@ -112,7 +112,7 @@ def pods_of(mesh: Mesh, log_of: Callable[[str], Path]) -> list[RunningPod]:
 def find(place: Path, wanted: str) -> RunningPod:
     """Return the first pod with this name, owner or selecting Service: `[NAMESPACE/]NAME`. Raises NotRunning."""
     namespace, _, name = wanted.rpartition("/")
-    pods = _published(place)
+    pods = published(place)
     for pod in pods:
         if pod.key.startswith(f"{namespace or 'default'}/") and name in pod.names:
             return pod
@@ -122,7 +122,7 @@ def find(place: Path, wanted: str) -> RunningPod:
 def names(place: Path) -> list[str]:
     """Return all names for `find`, for shell completion. Empty if no mesh runs."""
     try:
-        return _names(_published(place))
+        return _names(published(place))
     except NotRunning:
         return []
 
@@ -133,7 +133,8 @@ def _names(pods: Iterable[RunningPod]) -> list[str]:
     return sorted(name if namespace == "default" else f"{namespace}/{name}" for namespace, name in found)
 
 
-def _published(place: Path) -> list[RunningPod]:
+def published(place: Path) -> list[RunningPod]:
+    """Return the pods of the running mesh. Raises NotRunning."""
     if laptop.is_running(place):
         try:
             return msgspec.json.decode((place / "mesh.json").read_bytes(), type=list[RunningPod])

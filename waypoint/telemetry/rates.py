@@ -31,9 +31,30 @@ GROUPINGS: dict[str, Callable[[ExchangeRecord], str]] = {
 
 
 @dataclass(slots=True)
+class Durations:
+    """Durations in milliseconds, counted in steps, so that their number does not matter."""
+
+    steps: Counter[int] = field(default_factory=Counter)
+    longest: float = 0.0
+
+    def add(self, milliseconds: float) -> None:
+        self.steps[ceil(log2(max(milliseconds, 0.001)) * _STEPS)] += 1
+        self.longest = max(self.longest, milliseconds)
+
+    def percentile(self, percent: float) -> float:
+        """Return the middle of the step that has the duration at this rank; 0 if there is none."""
+        rank = ceil(self.steps.total() * percent / 100)
+        for step in sorted(self.steps):
+            rank -= self.steps[step]
+            if rank <= 0:
+                return round(min(exp2((step - 0.5) / _STEPS), self.longest), 3)
+        return 0.0
+
+
+@dataclass(slots=True)
 class _Group:
     statuses: Counter[str] = field(default_factory=Counter)
-    durations: Counter[int] = field(default_factory=Counter)
+    durations: Durations = field(default_factory=Durations)
     bytes_received: int = 0
     bytes_sent: int = 0
 
@@ -60,7 +81,7 @@ class Rates:
             key = key if len(self._groups) < MAX_GROUPS else ("other",) * len(self._names)
             group = self._groups.setdefault(key, _Group())
         group.statuses[f"{record.status // 100}xx" if record.status else "none"] += 1
-        group.durations[ceil(log2(max(record.duration_ms, 0.001)) * _STEPS)] += 1
+        group.durations.add(record.duration_ms)
         group.bytes_received += record.bytes_received
         group.bytes_sent += record.bytes_sent
 
@@ -78,17 +99,7 @@ def _row(group: _Group, seconds: float) -> dict[str, object]:
         "per_second": round(count / seconds, 2),
         "errors": group.statuses["5xx"] + group.statuses["none"],
         "statuses": dict(sorted(group.statuses.items())),
-        **{f"p{it}_ms": _percentile(group.durations, count, it) for it in (50, 90, 99)},
+        **{f"p{it}_ms": group.durations.percentile(it) for it in (50, 90, 99)},
         "bytes_received": group.bytes_received,
         "bytes_sent": group.bytes_sent,
     }
-
-
-def _percentile(durations: Counter[int], count: int, percent: int) -> float:
-    """Return the middle of the step that has the request at this rank."""
-    rank = ceil(count * percent / 100)
-    for step in sorted(durations):
-        rank -= durations[step]
-        if rank <= 0:
-            return round(exp2((step - 0.5) / _STEPS), 3)
-    return 0.0

@@ -129,6 +129,7 @@ _OWNERS = {
     "waypoint/commands/following.py": "a command's streams, whose ends it awaits",
     "waypoint/controller/app.py": "leading, whose end ends the program",
     "waypoint/controller/discovery_service.py": "a task group",
+    "waypoint/mesh/load.py": "a task group",
     "waypoint/mesh/supervisor.py": "a task group",
     "waypoint/mesh/up.py": "a task group",
 }

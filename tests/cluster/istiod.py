@@ -70,9 +70,9 @@ class Istiod:
         self._chain.write_bytes(pair.chain_pem)
         self._key.write_bytes(pair.key_pem)
         self.root = self.pki.bundle_path
-        self._plugged_in = folder / "cacerts"
+        self.plugged_in = folder / "cacerts"
         if is_authority:
-            plug_in(self.pki, self._plugged_in)
+            plug_in(self.pki, self.plugged_in)
         self._off = (_ALONE,) if is_writing else (_ALONE, *_OFF)
         may = [rule("*", "*", "*")] if is_writing else _MAY
         self._kubeconfig = service_account(namespace, folder, may, kubeconfig)
@@ -107,7 +107,7 @@ class Istiod:
         ]  # fmt: skip
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._folder), "PILOT_ENABLE_AMBIENT": "true"}
         environment |= {"POD_NAME": "istiod", "POD_NAMESPACE": self.namespace, "CLUSTER_ID": "Kubernetes"}
-        environment |= {"ROOT_CA_DIR": str(self._plugged_in), "ENABLE_CA_SERVER": str(self.is_authority).lower()}
+        environment |= {"ROOT_CA_DIR": str(self.plugged_in), "ENABLE_CA_SERVER": str(self.is_authority).lower()}
         environment |= {"CA_TRUSTED_NODE_ACCOUNTS": f"{self.namespace}/ztunnel"}
         environment |= dict.fromkeys(self._off, "false")
         with (self._folder / "istiod.log").open("ab") as log:

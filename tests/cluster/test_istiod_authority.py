@@ -1,6 +1,7 @@
 """istiod as the authority of our programs, with an API server that has nothing else."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,16 @@ import pytest
 from cryptography import x509
 
 from l4.identity.authority import AuthorityError, SignedChain, certificate_request
+from l4.identity.certificate import Certificate, Pem
 from l4.identity.istio_ca import IstioCa
+from l4.identity.source import WorkloadCertificate
 from policies.attributes import Identity
 from tests.cluster import tools
 from tests.cluster.bare import BareServer, bare_server
 from tests.cluster.istiod import Istiod
 from tests.kit.aio import run
+from tests.l4.identity.test_tls import Meeting, meet
+from waypoint.controller.root import RootAuthority, utc_now
 
 pytestmark = [pytest.mark.cluster, pytest.mark.istio, pytest.mark.timeout(120)]
 
@@ -47,7 +52,7 @@ def istiod(api: BareServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     it.end()
 
 
-def sign(istiod: Istiod, token: Path, account: str, *, impersonates: bool = False) -> SignedChain:
+def sign(istiod: Istiod, token: Path, account: str, *, impersonates: bool = False, csr_pem: bytes = b"") -> SignedChain:
     identity = Identity("cluster.local", NAME, account)
     authority = IstioCa(
         istiod.address,
@@ -59,7 +64,7 @@ def sign(istiod: Istiod, token: Path, account: str, *, impersonates: bool = Fals
 
     async def signed() -> SignedChain:
         try:
-            return await authority.sign(identity, certificate_request(identity)[1])
+            return await authority.sign(identity, csr_pem or certificate_request(identity)[1])
         finally:
             await authority.close()
 
@@ -90,3 +95,27 @@ def test_it_signs_for_the_pods_of_a_ztunnel_s_node_alone(istiod: Istiod) -> None
         sign(istiod, token, "there", impersonates=True)
     with pytest.raises(AuthorityError, match="must be a trusted node account"):
         sign(istiod, istiod.token_of("waypoint"), "here", impersonates=True)
+
+
+def test_our_own_authority_takes_its_place_with_the_same_secret(istiod: Istiod) -> None:
+    """What operators put into `cacerts` of both namespaces."""
+    authority = RootAuthority.of({it.name: it.read_bytes() for it in istiod.plugged_in.iterdir()}, utc_now())
+
+    def by_istiod(account: str) -> WorkloadCertificate:
+        key, csr_pem = certificate_request(Identity("cluster.local", NAME, account))
+        signed = sign(istiod, istiod.token_of(account), account, csr_pem=csr_pem)
+        return certificate(signed.chain_pem, key.pem, signed.trust_bundle_pem)
+
+    def by_us(account: str) -> WorkloadCertificate:
+        identity = Identity("cluster.local", NAME, account)
+        key, csr_pem = certificate_request(identity)
+        leaf = authority.sign(identity, csr_pem, timedelta(hours=1), utc_now()).leaf
+        return certificate(b"".join((leaf, *authority.intermediates)), key.pem, authority.roots)
+
+    for client, server in ((by_istiod("here"), by_us("there")), (by_us("here"), by_istiod("there"))):
+        meeting = run(meet(server, client.client_context, frozenset({server.identity})))
+        assert meeting == Meeting(client.identity, server.identity, received=b"hello")
+
+
+def certificate(chain: bytes, key: bytes, roots: bytes) -> WorkloadCertificate:
+    return WorkloadCertificate(Certificate.of(Pem("chain", chain), Pem("key", key), Pem("roots", roots)))

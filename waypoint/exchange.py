@@ -321,8 +321,7 @@ class Exchange:
         if cluster.branches is not None:
             registry = path.holder.current.registry
             cluster = cluster.branches.at(self._connection.authority[0], head.authority, registry)
-        record.cluster = cluster.config.name
-        record.service = cluster.config.service
+        record.cluster, record.service = cluster.config.name, cluster.config.service
         decision, peer, body = self._admission.decision, self._connection.peer, self._body
         rule, filtering = decision.rule, decision.filtering
         assert rule is not None
@@ -336,9 +335,8 @@ class Exchange:
         if self._sticky is None:
             self._sticky = sticky(cluster, rule, head, peer, record.started_at, new_request_id)
         is_http2 = cluster.config.speaks_http2(self._downstream.protocol)
-        self._attempts = Attempts(
-            self, cluster, head, body, is_http2, path.originator, path.spawn, path.upstream, retries, self._sticky
-        )
+        its = path.originator, path.spawn, path.upstream, retries, self._sticky, record.span
+        self._attempts = Attempts(self, cluster, head, body, is_http2, *its)
         self._attempts.start()
 
     def _filtered(self, hook: Callable[[T], bytes], part: T) -> bytes:

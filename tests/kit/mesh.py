@@ -41,6 +41,7 @@ from waypoint.config.snapshot import Snapshot
 from waypoint.data_path import DataPath
 from waypoint.process.worker import Parts, Worker, assemble
 from waypoint.settings import SECTIONS
+from waypoint.telemetry.spans import Tracer
 from waypoint.upstream.clusters import Clusters
 
 GATEWAY = ("default", "waypoint")
@@ -226,7 +227,13 @@ class Mesh:
 
 @asynccontextmanager
 async def mesh(
-    folder: Path, text: str, waypoint: str, settings: Settings | None = None, *, has_revocations: bool = False
+    folder: Path,
+    text: str,
+    waypoint: str,
+    settings: Settings | None = None,
+    *,
+    has_revocations: bool = False,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Mesh]:
     """Run a mesh. With `has_revocations`, the waypoint checks peers against the list that `pki.revoke` writes."""
     settings = settings or Settings()
@@ -241,7 +248,7 @@ async def mesh(
         pki.certificate(pki.identity("default", account))
     log = folder / "access.log"
     access_log = AccessLog(str(log), flush_seconds=0.01)
-    worker = assemble(Parts(settings, own, waypoint, access_log))
+    worker = assemble(Parts(settings, own, waypoint, access_log, tracer))
     registry = Holder(Registry())
     node = Node(registry, _Certificates(pki), Traffic(worker.metrics, access_log), settings)
     pods = Pods(node, "node", OwnAddresses(15008))

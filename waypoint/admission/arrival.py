@@ -40,7 +40,8 @@ def arrive(
         record.is_grpc = True
         record.messages = Messages()
     if connection.path.tracer is not None:
-        _begin_span(connection, head, record, fields.get(b"traceparent"))
+        rule = record.policy.tracing if record.policy is not None else None
+        record.span = connection.path.tracer.begin(headers, fields, time_ns(), rule)
     if snapshot.tells_client:
         _tell_client(connection, head)
     if destination is not None and destination.authentication is not None:
@@ -60,15 +61,6 @@ def complete(headers: Headers, fields: Mapping[bytes, bytes], new_request_id: Ca
     if b"x-forwarded-proto" not in fields:
         headers.append((b"x-forwarded-proto", b"http"))
     return request_id
-
-
-def _begin_span(connection: Connection, head: RequestHead, record: ExchangeRecord, traceparent: bytes | None) -> None:
-    assert connection.path.tracer is not None
-    record.span = span = connection.path.tracer.begin(traceparent, time_ns())
-    if span is not None:
-        headers = head.headers
-        headers[:] = [header for header in headers if header[0] != b"traceparent"]
-        headers.append((b"traceparent", span.traceparent()))
 
 
 def _tell_client(connection: Connection, head: RequestHead) -> None:

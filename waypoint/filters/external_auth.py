@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from l4.config.settings import Section
 from l4.discovery.workload import AppProtocol
@@ -39,7 +40,11 @@ from waypoint.errors import (
 )
 from waypoint.filters.call import Response, call
 from waypoint.filters.filter import Act, Environment, Filter, Filtering, Part, Waiting, waits
+from waypoint.telemetry.phases import phase
 from waypoint.upstream.cluster import Cluster
+
+if TYPE_CHECKING:
+    from waypoint.telemetry.spans import Span
 
 _MAX_QUESTIONS = 1024  # under way at once
 _MAX_ANSWER_BYTES = 64 << 10
@@ -110,7 +115,10 @@ class ExternalAuthorization(Filter[Authorizer | CustomAuthorizers]):
         elif cluster is not None:
             self.questions += 1
             try:
-                asked, outcome = await _answer(self._environment, question, cluster, request, told)
+                with phase(request.record, f"authorize {authorizer.name}") as span:
+                    asked, outcome = await _answer(self._environment, question, cluster, request, told, span)
+                    if span is not None:
+                        span.note("outcome", outcome)
             finally:
                 self.questions -= 1
         if asked.allowed is not None and outcome == "error":
@@ -168,7 +176,12 @@ def _is_answered_by_cors(request: Filtering) -> bool:
 
 
 async def _answer(
-    environment: Environment, question: Question, cluster: Cluster, request: Filtering, told: bytes
+    environment: Environment,
+    question: Question,
+    cluster: Cluster,
+    request: Filtering,
+    told: bytes,
+    span: "Span | None",
 ) -> tuple[Asked, str]:
     authorizer, most = question.authorizer, environment.settings.of(ExternalAuthSettings).external_auth_seconds
     seconds = most if authorizer.timeout_seconds is None else min(authorizer.timeout_seconds, most)
@@ -182,9 +195,13 @@ async def _answer(
                     question, request.peer, destination, told, request.body, request.protocol
                 )
                 head = external_auth_grpc.request(cluster.config.service.hostname, seconds)
+                if span is not None:
+                    span.inject(head.headers)
                 response = await call(environment, cluster, head, message, is_http2=True, most=_MAX_ANSWER_BYTES)
                 answer = external_auth_grpc.read(response)
             else:
+                if span is not None:
+                    span.inject(question.head.headers)
                 response = await _ask_http(environment, question, cluster, told)
                 answer = read_http(authorizer, response.head, response.body)
     except TimeoutError:

@@ -13,6 +13,7 @@ from policies.rate_limit import Buckets, LimitService, Measured, Quota, RateLimi
 from waypoint.config.words import conditions_words
 from waypoint.errors import RateLimited
 from waypoint.filters.filter import Act, Environment, Filter, Filtering, Part, Waiting, waits
+from waypoint.telemetry.phases import phase
 
 RATE_LIMITS = counter("pywaypoint_rate_limit", "Requests that a rate limit counted.", ("policy", "rule", "outcome"))
 RATE_LIMIT_SERVICE = counter(
@@ -78,7 +79,10 @@ class RateLimiting(Filter[RateLimits]):
         breaker = self._breakers.get(service)
         if breaker is None:
             breaker = self._breakers[service] = Breaker()
-        asked = await rate_limit_service.ask(self._environment, cluster, breaker, limits, measured)
+        with phase(request.record, f"rate limit {service.address}") as span:
+            asked = await rate_limit_service.ask(self._environment, cluster, breaker, limits, measured, span)
+            if span is not None:
+                span.note("outcome", asked.outcome)
         self._asked.labels((service.address, asked.outcome)).add()
         told.quota = asked.quota
         request.head.headers += asked.request_headers

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
@@ -27,6 +28,9 @@ from waypoint.filters import grpc_call
 from waypoint.filters.call import call
 from waypoint.filters.filter import Environment
 from waypoint.upstream.cluster import Cluster
+
+if TYPE_CHECKING:
+    from waypoint.telemetry.spans import Span
 
 _METHOD = b"/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 _MAX_ANSWER_BYTES = 64 << 10
@@ -52,12 +56,17 @@ class Asked:
 
 
 async def ask(
-    environment: Environment, cluster: Cluster | None, breaker: Breaker, limits: RateLimits, measured: Measured
+    environment: Environment,
+    cluster: Cluster | None,
+    breaker: Breaker,
+    limits: RateLimits,
+    measured: Measured,
+    span: "Span | None" = None,
 ) -> Asked:
     """Ask the service. `cluster` is the service's, or None if it cannot be resolved."""
     service = limits.service
     assert service is not None
-    response = await _response(environment, cluster, breaker, service, measured) if cluster is not None else None
+    response = await _response(environment, cluster, breaker, service, measured, span) if cluster is not None else None
     if response is not None:
         return answer(limits, measured, response)
     if service.is_fail_open:
@@ -66,13 +75,20 @@ async def ask(
 
 
 async def _response(
-    environment: Environment, cluster: Cluster, breaker: Breaker, service: LimitService, measured: Measured
+    environment: Environment,
+    cluster: Cluster,
+    breaker: Breaker,
+    service: LimitService,
+    measured: Measured,
+    span: "Span | None",
 ) -> RateLimitResponse | None:
     """Return the service's answer, or None if it fails, is too late, or the breaker is open."""
     if not breaker.take(asyncio.get_running_loop().time()):
         return None
     seconds = service.timeout_seconds
     head = grpc_call.request(service.address, _METHOD, seconds)
+    if span is not None:
+        span.inject(head.headers)
     message = grpc_call.framed(_request(service, measured).SerializeToString())
     try:
         async with asyncio.timeout(seconds):

@@ -15,6 +15,7 @@ import sys
 from l4 import program, signals, version
 from l4.admin import OperatorAddresses
 from l4.config.settings import Settings
+from l4.discovery.mesh import Mesh
 from l4.hbone.settings import DrainSettings
 from l4.identity.source import NoCertificate, OwnCertificate
 from l4.kubernetes.credentials import CredentialsError
@@ -79,7 +80,17 @@ class Waypoint:
         knowing.show(self._metrics)
         self._access_log = open_access_log(options.access_log)
         self._tracer = start_tracer(
-            TracingSettings.parse(environment, f"{options.gateway.name}.{options.gateway.namespace}")
+            TracingSettings.parse(
+                environment,
+                f"{options.gateway.name}.{options.gateway.namespace}",
+                {
+                    "istio.canonical_service": options.gateway.name,
+                    "istio.canonical_revision": "latest",
+                    "istio.namespace": options.gateway.namespace,
+                    "istio.mesh_id": settings.of(Mesh).trust_domain,
+                    "istio.cluster_id": settings.of(Mesh).cluster_id,
+                },
+            )
         )
         self._recorder = Recorder(options.record, settings.of(RecorderSettings)) if options.record else None
         self._metrics.show_dropped_lines("process", process_log.drops.by_reason)

@@ -1,6 +1,8 @@
 """The name and the attributes of a request's span."""
 
-from policies.balancing.endpoint import UNKNOWN_WORKLOAD
+from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
+from policies.cel import text_of
+from policies.telemetry import MAX_TAG_VALUE, SpanTag
 from waypoint.telemetry.record import ExchangeRecord, flags_text, grpc_code
 
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
@@ -18,13 +20,14 @@ def span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
     The query is omitted, because applications put secrets there.
     """
     r = record
+    path = r.original_target.partition(b"?")[0].decode("latin-1")
     destination = r.endpoint.workload if r.endpoint else UNKNOWN_WORKLOAD
     attributes: dict[str, str | int | None] = {
         "http.request.method": r.method.decode("ascii") if r.method in _METHODS else "_OTHER",
         "http.response.status_code": r.status or None,
         "http.route": r.route_name,
         "url.scheme": "http",
-        "url.path": r.original_target.partition(b"?")[0].decode("latin-1"),
+        "url.path": path,
         "server.address": r.service.hostname,
         "server.port": r.downstream_local[1],
         "client.address": r.peer.ip,
@@ -35,20 +38,46 @@ def span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
         "rpc.system": "grpc" if r.is_grpc else None,
         "rpc.grpc.status_code": int(grpc_code(r.grpc_status)) if r.grpc_status else None,
         "component": "proxy",
+        "http.method": r.method.decode("latin-1"),
+        "http.url": f"http://{(r.authority or b'').decode('latin-1')}{path}",
+        "http.protocol": r.protocol,
         "http.status_code": str(r.status),
+        "peer.address": r.peer.ip,
+        "error": "true" if r.status >= 500 else None,
         "response_flags": flags_text(r.flags),
         "request_size": r.bytes_received,
         "response_size": r.bytes_sent,
         "guid:x-request-id": r.request_id.decode("latin-1") if r.request_id else None,
         "upstream_cluster": r.cluster,
-        "istio.source_workload": r.source.workload,
-        "istio.source_namespace": r.source.namespace,
-        "istio.source_canonical_service": r.source.canonical_service,
-        "istio.destination_workload": destination.workload,
-        "istio.destination_namespace": destination.namespace,
-        "istio.destination_canonical_service": destination.canonical_service,
+        **_workload("istio.source_", r.source),
+        **_workload("istio.destination_", destination),
     }
+    rule = r.policy.tracing if r.policy is not None else None
+    if rule is not None:
+        if not rule.has_istio_tags:
+            attributes = {name: value for name, value in attributes.items() if not name.startswith("istio.")}
+        attributes |= {tag.name: _value(tag, r) for tag in rule.tags}
     return {name: value for name, value in attributes.items() if value is not None and value != ""}
+
+
+def _workload(prefix: str, labels: WorkloadLabels) -> dict[str, str]:
+    return {
+        f"{prefix}workload": labels.workload,
+        f"{prefix}namespace": labels.namespace,
+        f"{prefix}cluster_id": labels.cluster,
+        f"{prefix}canonical_service": labels.canonical_service,
+        f"{prefix}canonical_revision": labels.canonical_revision,
+        f"{prefix}app": labels.app,
+        f"{prefix}app_version": labels.version,
+    }
+
+
+def _value(tag: SpanTag[ExchangeRecord], record: ExchangeRecord) -> str:
+    if tag.header:
+        found = next((value for name, value in record.headers if name == tag.header), None)
+        return tag.default if found is None else found.decode("latin-1")[:MAX_TAG_VALUE]
+    value = tag.format.value(record) if tag.format is not None else None
+    return tag.default if value is None else text_of(value)[:MAX_TAG_VALUE]
 
 
 def _error_type(record: ExchangeRecord) -> str | None:

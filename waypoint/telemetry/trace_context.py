@@ -12,9 +12,12 @@ _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})
 
 @dataclass(frozen=True, slots=True)
 class TraceParent:
+    """`is_decided` is False if the caller leaves it to others whether the trace is sampled."""
+
     trace_id: int
     span_id: int
     flags: int
+    is_decided: bool = True
 
     @property
     def is_sampled(self) -> bool:

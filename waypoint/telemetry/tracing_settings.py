@@ -1,17 +1,20 @@
 """Tracing configuration from OpenTelemetry's standard environment variables, parsed without loading the SDK.
 
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
-The SDK reads its own tuning (`OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_TIMEOUT`, certificates) from the environment itself.
+The SDK reads its own tuning (`OTEL_BSP_*`) and, for HTTP, timeout and certificates from the environment itself.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
 
 from waypoint.telemetry.trace_context import TraceParent
+from waypoint.telemetry.trace_headers import Style
 
 _TRACES_PATH = "/v1/traces"
+_PROTOCOLS = ("http/protobuf", "grpc")
 
 
 class InvalidTracing(ValueError):
@@ -34,11 +37,12 @@ class Sampler:
             raise InvalidTracing(f"OTEL_TRACES_SAMPLER={name!r} is not one of [parentbased_]{{{','.join(ratios)}}}")
         return cls(ratios[kind], follows_parent=kind != name)
 
-    def is_sampled(self, parent: TraceParent | None, trace_id: int) -> bool:
-        if parent is not None and self.follows_parent:
+    def is_sampled(self, parent: TraceParent | None, trace_id: int, ratio: float | None = None) -> bool:
+        """`ratio` replaces the sampler's."""
+        if parent is not None and parent.is_decided and self.follows_parent:
             return parent.is_sampled
         # TraceIdRatioBased of the specification: every hop with the same ratio keeps the same traces.
-        return trace_id & (2**64 - 1) < self.ratio * 2**64
+        return trace_id & (2**64 - 1) < (self.ratio if ratio is None else ratio) * 2**64
 
 
 def _ratio(argument: str) -> float:
@@ -53,24 +57,34 @@ def _ratio(argument: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TracingSettings:
-    """`headers` may contain the collector's token."""
+    """`headers` may contain the collector's token. `tags` are those of every request's span."""
 
     endpoint: str
     headers: Mapping[str, str] = field(repr=False)
     resource: Mapping[str, str]
     sampler: Sampler
+    tags: Mapping[str, str] = field(default_factory=dict)
+    propagators: tuple[Style, ...] = ()
+    """Those of OTEL_PROPAGATORS. Without the variable, all are read, and what came is written."""
+    is_grpc: bool = False
+    timeout_seconds: float = 10.0
+    certificate: bytes | None = None
+    """The trusted roots for gRPC, in PEM. The SDK reads those for HTTP itself."""
 
     @classmethod
-    def parse(cls, environment: Mapping[str, str], service_name: str) -> Self | None:
+    def parse(
+        cls, environment: Mapping[str, str], service_name: str, tags: Mapping[str, str] | None = None
+    ) -> Self | None:
         """Parse the environment. Returns None without an OTLP endpoint, or if tracing is disabled. Raises
         InvalidTracing."""
+        is_grpc = _is_grpc(_of_traces(environment, "PROTOCOL"))
         endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
         if not endpoint and (base := environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")):
-            endpoint = base.rstrip("/") + _TRACES_PATH
+            endpoint = base if is_grpc else base.rstrip("/") + _TRACES_PATH
         is_off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
         if not endpoint or is_off or environment.get("OTEL_TRACES_EXPORTER") == "none":
             return None
-        headers = environment.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environment.get("OTEL_EXPORTER_OTLP_HEADERS")
+        headers = _of_traces(environment, "HEADERS")
         resource = {"service.name": service_name} | _pairs(environment.get("OTEL_RESOURCE_ATTRIBUTES", ""))
         if name := environment.get("OTEL_SERVICE_NAME"):
             resource["service.name"] = name
@@ -78,7 +92,54 @@ class TracingSettings:
             environment.get("OTEL_TRACES_SAMPLER", "parentbased_always_on"),
             environment.get("OTEL_TRACES_SAMPLER_ARG", ""),
         )
-        return cls(endpoint, _pairs(headers or ""), resource, sampler)
+        return cls(
+            endpoint,
+            _pairs(headers),
+            resource,
+            sampler,
+            tags or {},
+            _propagators(environment.get("OTEL_PROPAGATORS", "")),
+            is_grpc,
+            _seconds(_of_traces(environment, "TIMEOUT")),
+            _roots(_of_traces(environment, "CERTIFICATE")) if is_grpc else None,
+        )
+
+
+def _of_traces(environment: Mapping[str, str], name: str) -> str:
+    """Return the exporter's variable for traces, or else for everything."""
+    return environment.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or environment.get(f"OTEL_EXPORTER_OTLP_{name}", "")
+
+
+def _is_grpc(protocol: str) -> bool:
+    if protocol not in {"", *_PROTOCOLS}:
+        raise InvalidTracing(f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol!r} is not one of {', '.join(_PROTOCOLS)}")
+    return protocol == "grpc"
+
+
+def _propagators(text: str) -> tuple[Style, ...]:
+    names = [name for it in text.split(",") if (name := it.strip())]
+    known = [*Style, "baggage", "none"]
+    for name in names:
+        if name not in known:
+            raise InvalidTracing(f"OTEL_PROPAGATORS: {name!r} is not one of {', '.join(known)}")
+    return tuple(Style(name) for name in dict.fromkeys(names) if name in set(Style))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text or "10")
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise InvalidTracing(f"OTEL_EXPORTER_OTLP_TIMEOUT={text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _roots(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise InvalidTracing(f"OTEL_EXPORTER_OTLP_CERTIFICATE={path!r} cannot be read: {error.strerror}") from None
 
 
 def _pairs(text: str) -> dict[str, str]:

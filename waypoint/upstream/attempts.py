@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Container
 from random import random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
@@ -42,6 +42,9 @@ from waypoint.upstream.retrying import Retrying
 from waypoint.upstream.settings import DnsSettings, UpstreamSettings
 from waypoint.upstream.watch import Discarded, Watch
 
+if TYPE_CHECKING:
+    from waypoint.telemetry.spans import Span
+
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +66,8 @@ class Picker(Protocol):
 
 
 class Attempts:
-    """`is_http2` is the endpoint's protocol. `picker` replaces the cluster's choice of an endpoint."""
+    """`is_http2` is the endpoint's protocol. `picker` replaces the cluster's choice of an endpoint. `span` is that of a
+    traced request. Each attempt gets a span below it, which the endpoint's own span joins."""
 
     __slots__ = (
         "_body",
@@ -85,6 +89,7 @@ class Attempts:
         "_settings",
         "_sink",
         "_size",
+        "_span",
         "_spawn",
         "_timer",
         "_trailers",
@@ -103,8 +108,10 @@ class Attempts:
         settings: UpstreamSettings,
         policy: RetryPolicy = DEFAULT_RETRIES,
         picker: Picker | None = None,
+        span: "Span | None" = None,
     ) -> None:
         self.count = 0
+        self._span = span
         self._policy = policy
         self._picker = cluster if picker is None else picker
         self._sink = sink
@@ -124,7 +131,8 @@ class Attempts:
         self._trailers: Headers | None = None  # None until the request is complete
         self._is_replayable = True
         self._judges = cluster.config.outlier is not None
-        self._is_watched = policy.looks_at_responses or policy.per_try_timeout is not None or self._judges
+        looks = policy.looks_at_responses or policy.per_try_timeout is not None or self._judges
+        self._is_watched = looks or span is not None
         self._timer: asyncio.TimerHandle | None = None  # the delay before an attempt, then the attempt's time limit
         self._is_over = False
 
@@ -157,6 +165,8 @@ class Attempts:
             self._cluster.retries.request(time.monotonic())
         self._live = live
         live.active += 1
+        if self._span is not None:
+            self._span.begin_attempt(self.count, live.endpoint, self._cluster.config.name)
         if self._is_watched:
             self._limit()
         client = live.take(self._is_http2)
@@ -273,6 +283,8 @@ class Attempts:
         head = self._head
         if self.count > 1:
             head.headers[-1] = (b"x-envoy-attempt-count", b"%d" % self.count)
+        if self._span is not None:
+            self._span.inject_attempt(head.headers)
         sink: ResponseSink = Watch(self, self._sink) if self._is_watched else self._sink
         try:
             size = client.send_head(head, self._body, sink)
@@ -313,6 +325,8 @@ class Attempts:
         if self._is_over:
             return
         client = self._client
+        if self._span is not None:
+            self._span.attempt_failed(error.detail)
         if isinstance(error, AttemptFailed):
             is_stale = (
                 error.ending is Ending.RESET and client is not None and client.is_reused and not client.has_answered
@@ -331,6 +345,8 @@ class Attempts:
         self._stop_timer()
         client = self._client
         assert client is not None
+        if self._span is not None:
+            self._span.attempt_answered(head.status)
         outcome = Outcome(Ending.RESPONSE, head.status, head.headers)
         if self._judges and self._live is not None:
             self._cluster.record(self._live, outcome)
@@ -378,6 +394,8 @@ class Attempts:
 
     def _leave(self) -> None:
         """End the current attempt, if there is one."""
+        if self._span is not None:
+            self._span.end_attempt()
         if self._client is not None:
             self._cluster.circuit.requests -= 1
         live, self._live, self._client = self._live, None, None

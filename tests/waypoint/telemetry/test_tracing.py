@@ -2,17 +2,17 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from subprocess import run as run_process
 
 import pytest
-from aiohttp import web
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ExportedSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from policies.telemetry import TracingRule
 from tests.kit.aio import run
+from tests.kit.collector import grpc_collector, http_collector, tags
+from waypoint.telemetry.spans import Span, Tracer
+from waypoint.telemetry.trace_context import SAMPLED as SAMPLED_FLAG
 from waypoint.telemetry.trace_context import TraceParent, parse_traceparent
 from waypoint.telemetry.tracing import start_tracer
 from waypoint.telemetry.tracing_settings import InvalidTracing, Sampler, TracingSettings
@@ -21,43 +21,10 @@ SAMPLED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSAMPLED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
 
 
-class Collector:
-    """An OTLP/HTTP collector that keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.requests: list[ExportTraceServiceRequest] = []
-        self.headers: list[str | None] = []
-        self.url = ""
-
-    @property
-    def spans(self) -> list[ExportedSpan]:
-        return [
-            span
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    async def export(self, request: web.Request) -> web.Response:
-        self.requests.append(ExportTraceServiceRequest.FromString(await request.read()))
-        self.headers.append(request.headers.get("authorization"))
-        return web.Response(content_type="application/x-protobuf")
-
-
-@asynccontextmanager
-async def _collector() -> AsyncIterator[Collector]:
-    collector = Collector()
-    app = web.Application()
-    app.router.add_post("/v1/traces", collector.export)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    collector.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield collector
-    finally:
-        await runner.cleanup()
+def _begin(tracer: Tracer, traceparent: bytes | None, now_ns: int) -> Span | None:
+    """Begin a span for a request with this header."""
+    headers = [(b"traceparent", traceparent)] if traceparent is not None else []
+    return tracer.begin(headers, dict(headers), now_ns)
 
 
 def _settings(url: str, **variables: str) -> TracingSettings:
@@ -66,9 +33,9 @@ def _settings(url: str, **variables: str) -> TracingSettings:
     return settings
 
 
-def test_a_span_joins_the_callers_trace_and_reaches_the_collector() -> None:
+def test_a_span_joins_the_callers_trace_and_reaches_thehttp_collector() -> None:
     async def scenario() -> None:
-        async with _collector() as collector:
+        async with http_collector() as collector:
             variables = {
                 "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20secret",
                 "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=waypoint-1",
@@ -76,16 +43,15 @@ def test_a_span_joins_the_callers_trace_and_reaches_the_collector() -> None:
             tracer = start_tracer(_settings(collector.url, **variables))
             assert tracer is not None
 
-            span = tracer.begin(SAMPLED, 1_000_000_000)
+            span = _begin(tracer, SAMPLED, 1_000_000_000)
             assert span is not None
-            sent_upstream = parse_traceparent(span.traceparent())
+            sent_upstream = span.context
             span.end("reviews:9080/*", {"http.response.status_code": 503}, is_error=True, end_ns=1_005_000_000)
             await asyncio.to_thread(tracer.close)
 
             [exported] = collector.spans
             assert exported.trace_id.hex() == "4bf92f3577b34da6a3ce929d0e0e4736"
             assert exported.parent_span_id.hex() == "00f067aa0ba902b7"
-            assert sent_upstream is not None
             assert sent_upstream.trace_id == int.from_bytes(exported.trace_id)
             assert sent_upstream.span_id == int.from_bytes(exported.span_id)
             assert sent_upstream.is_sampled
@@ -95,7 +61,7 @@ def test_a_span_joins_the_callers_trace_and_reaches_the_collector() -> None:
             assert exported.status.code == Status.STATUS_CODE_ERROR
             assert exported.attributes[0].key == "http.response.status_code"
             assert exported.attributes[0].value.int_value == 503
-            assert collector.headers == ["Bearer secret"]
+            assert collector.authorizations == ["Bearer secret"]
             resource = {
                 a.key: a.value.string_value for a in collector.requests[0].resource_spans[0].resource.attributes
             }
@@ -108,12 +74,12 @@ def test_a_span_joins_the_callers_trace_and_reaches_the_collector() -> None:
 @pytest.mark.parametrize("header", [None, b"malformed"])
 def test_a_request_without_a_usable_traceparent_starts_a_trace(header: bytes | None) -> None:
     async def scenario() -> None:
-        async with _collector() as collector:
+        async with http_collector() as collector:
             tracer = start_tracer(_settings(collector.url))
             assert tracer is not None
 
             for _ in range(2):
-                span = tracer.begin(header, 1)
+                span = _begin(tracer, header, 1)
                 assert span is not None
                 span.end("x", {}, is_error=False, end_ns=2)
             await asyncio.to_thread(tracer.close)
@@ -131,19 +97,131 @@ def test_a_request_that_is_not_sampled_has_no_span() -> None:
     assert tracer is not None
     assert never is not None
 
-    assert tracer.begin(UNSAMPLED, 1) is None
-    assert never.begin(SAMPLED, 1) is None
-    assert never.begin(None, 1) is None
+    assert _begin(tracer, UNSAMPLED, 1) is None
+    assert _begin(never, SAMPLED, 1) is None
+    assert _begin(never, None, 1) is None
 
     tracer.close()
     never.close()
+
+
+def test_spans_go_out_over_grpc_where_that_is_the_protocol() -> None:
+    with grpc_collector() as collector:
+        variables = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20a"}
+        tracer = start_tracer(_settings(collector.url, **variables))
+        assert tracer is not None
+        span = _begin(tracer, SAMPLED, 1)
+        assert span is not None
+        span.end("x", {}, is_error=False, end_ns=2)
+        tracer.close()
+
+        assert [it.name for it in collector.spans] == ["x"]
+        assert collector.authorizations == ["Bearer a"]
+
+
+def test_a_grpc_collector_that_is_away_is_told_and_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    variables = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.2"}
+    tracer = start_tracer(_settings("http://127.0.0.1:1", **variables))
+    assert tracer is not None
+    span = _begin(tracer, None, 1)
+    assert span is not None
+    span.end("x", {}, is_error=False, end_ns=2)
+
+    started = time.monotonic()
+    tracer.close()
+
+    assert time.monotonic() - started < 2
+    assert "1 spans are lost: the collector at http://127.0.0.1:1 answered UNAVAILABLE" in caplog.text
+
+
+def test_parts_of_a_request_are_children_of_its_span() -> None:
+    async def scenario() -> None:
+        async with http_collector() as collector:
+            tracer = start_tracer(_settings(collector.url))
+            assert tracer is not None
+            span = _begin(tracer, SAMPLED, 1)
+            assert span is not None
+            headers = [(b"traceparent", SAMPLED), (b"x", b"1")]
+            child = span.child("authorize a")
+            child.note("outcome", "ok")
+            child.inject(headers)
+            child.finish()
+            span.end("x", {}, is_error=False, end_ns=2)
+            await asyncio.to_thread(tracer.close)
+
+            part, whole = collector.spans
+            assert part.parent_span_id == whole.span_id
+            assert part.trace_id == whole.trace_id
+            assert part.kind == ExportedSpan.SPAN_KIND_CLIENT
+            assert tags(part) == {"outcome": "ok"}
+            [(_, sent), other] = headers
+            assert parse_traceparent(sent) == TraceParent(
+                int.from_bytes(part.trace_id), int.from_bytes(part.span_id), child.context.flags
+            )
+            assert other == (b"x", b"1")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_sampled", "names"),
+    [
+        (TracingRule(share=0.0), False, ["traceparent"]),
+        (TracingRule(share=1.0), True, ["traceparent"]),
+        (TracingRule(share=1.0, is_propagated=False), True, []),
+        (TracingRule(share=1.0, is_reported=False), False, ["traceparent"]),
+        (TracingRule(share=0.0, is_propagated=False), False, []),
+    ],
+)
+def test_a_telemetry_object_decides_on_new_traces(rule: TracingRule[None], is_sampled: bool, names: list[str]) -> None:
+    tracer = start_tracer(_settings("http://127.0.0.1:1", OTEL_TRACES_SAMPLER="parentbased_always_off"))
+    assert tracer is not None
+    headers: list[tuple[bytes, bytes]] = []
+
+    span = tracer.begin(headers, {}, 1, rule)
+
+    assert (span is not None) is is_sampled
+    assert [name.decode() for name, _ in headers] == names
+    if names:
+        assert int(headers[0][1][-2:], 16) & SAMPLED_FLAG == rule.share
+    tracer.close(0.1)
+
+
+def test_a_callers_decision_goes_before_a_telemetry_objects() -> None:
+    tracer = start_tracer(_settings("http://127.0.0.1:1"))
+    assert tracer is not None
+    headers = [(b"traceparent", UNSAMPLED)]
+
+    assert tracer.begin(headers, dict(headers), 1, TracingRule(share=1.0)) is None
+    assert headers == [(b"traceparent", UNSAMPLED)]
+    tracer.close(0.1)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_PROPAGATORS", "tracecontext,jaeger"),
+    ],
+)
+def test_a_variable_that_is_not_understood_is_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(InvalidTracing, match=variable):
+        _settings("http://127.0.0.1:1", **{variable: value})
+
+
+def test_roots_for_grpc_that_cannot_be_read_are_refused() -> None:
+    variables = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_CERTIFICATE": "/nobody"}
+
+    with pytest.raises(InvalidTracing, match="/nobody"):
+        _settings("https://127.0.0.1:1", **variables)
 
 
 def test_a_collector_that_is_away_does_not_hold_up_the_end_and_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
     tracer = start_tracer(_settings("http://127.0.0.1:1"))
     assert tracer is not None
-    span = tracer.begin(None, 1)
+    span = _begin(tracer, None, 1)
     assert span is not None
     span.end("x", {}, is_error=False, end_ns=2)
 

@@ -9,12 +9,10 @@ from waypoint.http import grpc
 def depart(head: RequestHead, rule: Rule, *, is_grpc: bool) -> tuple[RetryPolicy, float | None]:
     """Complete the head. Return the retry policy, and how many seconds a gRPC caller waits for the response."""
     retries = rule.retry or DEFAULT_RETRIES
-    seconds = rule.timeouts.request
-    if retries.per_try_timeout is not None and (seconds is None or retries.per_try_timeout < seconds):
-        seconds = retries.per_try_timeout
-    if seconds is not None:
-        head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (seconds * 1000)))
     deadline = _grpc_deadline(head, rule) if is_grpc else None
+    limits = [it for it in (rule.timeouts.request, retries.per_try_timeout, deadline) if it is not None]
+    if limits:
+        head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (min(limits) * 1000)))
     head.headers.append((b"x-envoy-attempt-count", b"1"))  # attempts count it up: it stays the last one
     return retries, deadline
 

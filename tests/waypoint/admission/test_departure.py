@@ -33,22 +33,24 @@ def test_attempts_are_repeated_as_the_rule_says_or_by_default(retry: RetryPolicy
 
 
 @pytest.mark.parametrize(
-    ("whole", "asked", "deadline", "told"),
+    ("whole", "asked", "deadline", "told", "milliseconds"),
     [
-        (None, b"3S", 3.0, b"3S"),
-        (5.0, b"3S", 3.0, b"3S"),
-        (1.5, b"3S", 1.5, b"1500m"),
-        (1.5, b"soon", None, b"soon"),
+        (None, b"3S", 3.0, b"3S", b"3000"),
+        (5.0, b"3S", 3.0, b"3S", b"3000"),
+        (1.5, b"3S", 1.5, b"1500m", b"1500"),
+        (1.5, b"soon", None, b"soon", b"1500"),
+        (None, b"soon", None, b"soon", None),
     ],
 )
 def test_a_callers_deadline_is_passed_on_no_longer_than_the_rules(
-    whole: float | None, asked: bytes, deadline: float | None, told: bytes
+    whole: float | None, asked: bytes, deadline: float | None, told: bytes, milliseconds: bytes | None
 ) -> None:
     head = a_head((b"grpc-timeout", asked))
 
     _, found = depart(head, Rule("rule", (), timeouts=Timeouts(whole)), is_grpc=True)
 
     assert (found, head.get(b"grpc-timeout")) == (deadline, told)
+    assert head.get(b"x-envoy-expected-rq-timeout-ms") == milliseconds
 
 
 def test_only_grpc_has_deadlines_of_callers() -> None:

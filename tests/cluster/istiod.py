@@ -80,6 +80,7 @@ class Istiod:
         (folder / "mesh.yaml").write_text("trustDomain: cluster.local\n")
         self._ports = {name: free_port() for name in ("grpcAddr", "httpAddr", "secureGRPCAddr", "monitoringAddr")}
         self.address = f"127.0.0.1:{self._ports['secureGRPCAddr']}"
+        self.debugging = f"127.0.0.1:{self._ports['httpAddr']}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def token_of(self, account: str, pod: str = "") -> Path:
@@ -126,7 +127,7 @@ class Istiod:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['httpAddr']}/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.debugging}/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -4,9 +4,10 @@
                            ├══▶ our waypoint ══▶┤
     client ──▶ Envoy       ┘                    └ Envoy       ──▶ app
 
-istiod signs all certificates: our programs ask it by their own client, Envoy gets files. The ztunnel behind learns the
-mesh from istiod, the ztunnel in front and the waypoint from the API server, which has no node. All pods are addresses
-of this machine; the applications, and the client, are Istio's echo.
+Istio's waypoint stands beside ours, to compare: `tests.cluster.istio_waypoint`. istiod signs all certificates: our
+programs ask it by their own client, Envoy gets files. The ztunnel behind learns the mesh from istiod, the ztunnel in
+front and the waypoint from the API server, which has no node. All pods are addresses of this machine; the applications,
+and the client, are Istio's echo.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Any
 from l4.identity.authority import SignedChain, certificate_request
 from l4.identity.istio_ca import IstioCa
 from policies.attributes import Identity
-from tests.cluster import hbone_peers, tools
+from tests.cluster import hbone_peers, istio_waypoint, tools
 from tests.cluster import matrix_objects as objects
 from tests.cluster.bare import BareServer, bare_server
 from tests.cluster.echo import echo
@@ -36,6 +37,7 @@ from tests.cluster.matrix_objects import (
     identity,
 )
 from tests.cluster.programs import Program
+from tests.cluster.waiting import until
 from tests.kit import envoy
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
@@ -162,8 +164,13 @@ def _populate(it: Matrix) -> None:
     it.api.apply(*(pod for pod, _ in made), *objects.gateways(), *objects.services(), *objects.policies())
     for pod, status in made:
         _patch(it.api, "pod", pod["metadata"]["name"], status)
-    for name, ip in (("waypoint", it.pods["waypoint"]), ("impostor", it.pods["other-account"])):
-        _patch(it.api, "gateway", name, {"addresses": [{"type": "IPAddress", "value": ip}]})
+    places = {
+        "waypoint": {"type": "IPAddress", "value": it.pods["waypoint"]},
+        "impostor": {"type": "IPAddress", "value": it.pods["other-account"]},
+        "theirs": {"type": "Hostname", "value": f"theirs.{NAME}.svc.cluster.local"},
+    }
+    for name, place in places.items():
+        _patch(it.api, "gateway", name, {"addresses": [place]})
 
 
 def _reached(it: Matrix, name: str) -> list[tuple[str, int, int]]:
@@ -202,7 +209,8 @@ def _peers(it: Matrix) -> Iterator[tuple[envoy.Config, envoy.Address]]:
     calls = []
     for account in ACCOUNTS:
         for name in _TARGETS:
-            to = it.pods[STRAIGHT.get(name, "waypoint")], HBONE
+            pod = STRAIGHT.get(name) or ("theirs" if name.startswith("theirs-") else "waypoint")
+            to = it.pods[pod], HBONE
             its = it.certificate(account, "app" if name in STRAIGHT else "waypoint")
             for ip, listen, port in _reached(it, name):
                 calls.append(((it.entries["envoy", account, name], listen), its, to, f"{ip}:{port}"))
@@ -212,4 +220,22 @@ def _peers(it: Matrix) -> Iterator[tuple[envoy.Config, envoy.Address]]:
     places = [Place((app, HBONE), it.certificate("app"), app, (waypoint,))]
     places += [Place((it.pods[kind], HBONE), it.impostor(kind), app, (waypoint, client)) for kind in IMPOSTORS]
     ports = {port.pod for port in PORTS.values()}
+    theirs = istio_waypoint.node("theirs", NAME, it.pods["theirs"], objects.LABELS_OF_THEIRS, objects.TELLS_CLIENT)
+    until(lambda: _is_complete(istio_waypoint.programmed(it.istiod, theirs)))
+
+    def endpoints(host: str, port: int) -> list[envoy.Address]:
+        name = host.partition(".")[0].removeprefix("theirs-").removeprefix("to-")
+        names = DESTINATIONS if name == "either" else (name,)
+        return [(it.pods[name], next(its.pod for its in PORTS.values() if its.service == port)) for name in names]
+
+    config = istio_waypoint.waypoint(it.istiod, theirs, it.certificate("waypoint"), endpoints)
+    yield config, (it.pods["theirs"], HBONE)
     yield hbone_peers.server(places, ports=ports, log=it.log("envoy-server")), places[-1].listen
+
+
+def _is_complete(told: Mapping[str, Any]) -> bool:
+    """Whether istiod has followed all objects of the waypoint."""
+    text = json.dumps(told["listeners"])
+    its = [f"theirs-{name}.{NAME}.svc" for name in (*DESTINATIONS, "either", "to-right")]
+    routes = [f"slow-theirs-{name}" for name in DESTINATIONS]
+    return all(it in text for it in (*its, *routes, "policy[guarded]"))

@@ -8,12 +8,14 @@ from policies.attributes import Identity
 
 NAME = "matrix"
 HBONE = 15008
+WAYPOINTS = ("ours", "theirs")
+"""Ours, and Istio's."""
 ACCOUNTS = ("client", "stranger")
 """Who a client can be."""
 DESTINATIONS = ("behind-ztunnel", "behind-envoy")
 IMPOSTORS = ("right", "other-account", "other-root", "other-domain")
 """Pods that show a certificate other than that of their account, but for the first."""
-PODS = ("waypoint", "ztunnel-near", "ztunnel-far", *DESTINATIONS, *IMPOSTORS)
+PODS = ("waypoint", "theirs", "ztunnel-near", "ztunnel-far", *DESTINATIONS, *IMPOSTORS)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,17 @@ class Service:
 
 SERVICES = {
     **{it: Service(f"10.97.0.{10 + number}", {"app": it}) for number, it in enumerate(DESTINATIONS)},
+    **{
+        f"theirs-{it}": Service(f"10.97.0.{15 + number}", {"app": it}, "theirs")
+        for number, it in enumerate(DESTINATIONS)
+    },
     "either": Service("10.97.0.20", {"is": "destination"}),
+    "theirs-either": Service("10.97.0.21", {"is": "destination"}, "theirs"),
     **{f"to-{it}": Service(f"10.97.0.{30 + number}", {"app": it}) for number, it in enumerate(IMPOSTORS)},
+    **{
+        f"theirs-to-{it}": Service(f"10.97.0.{35 + number}", {"app": it}, "theirs")
+        for number, it in enumerate(IMPOSTORS)
+    },
     **{f"straight-to-{it}": Service(f"10.97.0.{40 + number}", {"app": it}, "") for number, it in enumerate(IMPOSTORS)},
     "misled": Service("10.97.0.50", {"is": "destination"}, "impostor"),
 }
@@ -55,6 +66,11 @@ SERVICES = {
 
 def identity(account: str) -> Identity:
     return Identity("cluster.local", NAME, account)
+
+
+def behind(waypoint: str, service: str) -> str:
+    """The name of the same Service with one of `WAYPOINTS`."""
+    return service if waypoint == "ours" else f"{waypoint}-{service}"
 
 
 def metadata(name: str, **more: Any) -> dict[str, Any]:
@@ -80,18 +96,40 @@ def services() -> list[dict[str, Any]]:
     return made
 
 
+TELLS_CLIENT = {"ambient.istio.io/xfcc-include-client-identity": "true"}
+"""A waypoint with this annotation tells applications who it believes calls."""
+LABELS_OF_THEIRS = {
+    "gateway.networking.k8s.io/gateway-name": "theirs",
+    "gateway.istio.io/managed": "istio.io-mesh-controller",
+}
+
+
 def gateways() -> list[dict[str, Any]]:
+    """With the Service and the class that istiod makes for its waypoint."""
+    group = {"apiVersion": "gateway.networking.k8s.io/v1"}
     listeners = [{"name": "mesh", "port": HBONE, "protocol": "HBONE"}]
-    # The waypoint tells applications who it believes calls.
-    annotations = {"ambient.istio.io/xfcc-include-client-identity": "true"}
+    spec = {
+        "clusterIP": "10.97.0.60",
+        "selector": LABELS_OF_THEIRS,
+        "ports": [{"name": "mesh", "port": HBONE, "appProtocol": "hbone"}],
+    }
+    controller = {"controllerName": "istio.io/mesh-controller"}
     return [
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "Gateway",
-            "metadata": metadata(name, annotations=annotations),
-            "spec": {"gatewayClassName": "pywaypoint", "listeners": listeners},
-        }
-        for name in ("waypoint", "impostor")
+        *(
+            {
+                **group,
+                "kind": "Gateway",
+                "metadata": metadata(name, annotations=TELLS_CLIENT),
+                "spec": {"gatewayClassName": its_class, "listeners": listeners},
+            }
+            for name, its_class in (
+                ("waypoint", "pywaypoint"),
+                ("impostor", "pywaypoint"),
+                ("theirs", "istio-waypoint"),
+            )
+        ),
+        {**group, "kind": "GatewayClass", "metadata": {"name": "istio-waypoint"}, "spec": controller},
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata("theirs", labels=LABELS_OF_THEIRS), "spec": spec},
     ]
 
 
@@ -103,6 +141,7 @@ def pods(ips: Mapping[str, str], captures: Mapping[str, str]) -> list[tuple[dict
         _pod("ztunnel-near", "ztunnel", "near", ips),
         _pod("ztunnel-far", "ztunnel", "far", ips),
         _pod("waypoint", "waypoint", "far", ips, labels=waypoint),
+        _pod("theirs", "waypoint", "far", ips, labels=LABELS_OF_THEIRS),
         *(_pod(it, it, "near", ips, is_redirected=True, capture=captures[it]) for it in ACCOUNTS),
         _pod("behind-ztunnel", "app", "far", ips, is_redirected=True, labels=app),
         _pod("behind-envoy", "app", "elsewhere", ips, is_redirected=True, labels=app),
@@ -133,7 +172,8 @@ def _pod(
 def policies() -> list[dict[str, Any]]:
     """Requests with `x-guarded` are for the client alone, as the waypoint decides; connections to the pod behind the
     ztunnel are for the waypoint alone, as that ztunnel decides. Requests below /slow have 0.4 s."""
-    targets = [{"group": "", "kind": "Service", "name": it} for it in DESTINATIONS]
+    names = [behind(waypoint, it) for waypoint in WAYPOINTS for it in DESTINATIONS]
+    targets = [{"group": "", "kind": "Service", "name": it} for it in names]
     strangers = {"from": [{"source": {"notPrincipals": [str(identity("client")).removeprefix("spiffe://")]}}]}
     guarded = {**strangers, "when": [{"key": "request.headers[x-guarded]", "values": ["*"]}]}
     waypoint = {"from": [{"source": {"principals": [str(identity("waypoint")).removeprefix("spiffe://")]}}]}
@@ -155,7 +195,7 @@ def policies() -> list[dict[str, Any]]:
                     "rules": [_rule(slow, it), _rule({}, it)],
                 },
             }
-            for it in DESTINATIONS
+            for it in names
         ),
     ]
 

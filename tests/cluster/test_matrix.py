@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,26 @@ from policies.attributes import Identity
 from tests.cluster import hbone_peers
 from tests.cluster.echo import call
 from tests.cluster.matrix import SOURCES, Matrix, matrix
-from tests.cluster.matrix_objects import DESTINATIONS, HBONE, IMPOSTORS, NAME, PORTS, SERVICES, identity
+from tests.cluster.matrix_objects import (
+    DESTINATIONS,
+    HBONE,
+    IMPOSTORS,
+    NAME,
+    PORTS,
+    SERVICES,
+    WAYPOINTS,
+    behind,
+    identity,
+)
 from tests.cluster.waiting import until
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki, Pair
 from tests.kit.origin import answering, origin
 
 pytestmark = [pytest.mark.cluster, pytest.mark.istio, pytest.mark.timeout(180)]
-each_pair = pytest.mark.parametrize(("source", "destination"), [(a, b) for a in SOURCES for b in DESTINATIONS])
+each_cell = pytest.mark.parametrize(
+    ("source", "waypoint", "destination"), list(product(SOURCES, WAYPOINTS, DESTINATIONS))
+)
 CLIENT, WAYPOINT, APP = (str(identity(it)) for it in ("client", "waypoint", "app"))
 SENT = {
     "x-own": "kept",
@@ -32,20 +45,19 @@ SENT = {
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "baggage": "user=7,k8s.namespace.name=made-up",
     "x-forwarded-client-cert": "URI=spiffe://made/up",
-    "x-envoy-peer-metadata": "made-up",
     "x-envoy-attempt-count": "9",
-    "x-envoy-upstream-rq-timeout-ms": "9000",
 }
 SEEN = {
     "x-own": "kept",
     "forwarded": "for=192.0.2.7",
     "x-forwarded-for": "192.0.2.7",
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-    "baggage": "user=7",
     "x-forwarded-client-cert": f"By={WAYPOINT};URI={CLIENT}",
     "x-forwarded-proto": "http",
-    "x-envoy-attempt-count": "1",
-    "x-envoy-expected-rq-timeout-ms": "9000",
+}
+SEEN_BEHIND = {
+    "ours": {**SEEN, "baggage": "user=7", "x-envoy-attempt-count": "1"},
+    "theirs": {**SEEN, "baggage": "user=7,k8s.namespace.name=made-up", "x-envoy-attempt-count": "9"},
 }
 """What the application gets of it, and what the waypoint adds, besides an id."""
 BY_CLIENTS = {"accept-encoding", "user-agent", "content-type", ":authority", "connection", "upgrade", "content-length"}
@@ -69,33 +81,35 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@each_pair
-def test_a_request_and_its_headers(world: Matrix, source: str, destination: str, protocol: str) -> None:
+@each_cell
+def test_a_request_and_its_headers(world: Matrix, source: str, waypoint: str, destination: str, protocol: str) -> None:
     port, flags, version = PROTOCOLS[protocol]
     headers = [f'--header="{name}:{value}"' for name, value in SENT.items()]
 
-    answer = call(world.url(source, destination, port), *flags, *headers)
+    answer = call(world.url(source, behind(waypoint, destination), port), *flags, *headers)
 
     assert answer.ok, answer.text
     assert answer.one("ServiceVersion") == destination
     assert answer.one("Proto") == version
-    assert answer.one("Host") == world.url(source, destination, port).partition("//")[2]
+    assert answer.one("Host") == world.url(source, behind(waypoint, destination), port).partition("//")[2]
     its = {name: value for name, value in answer.seen.items() if not name.startswith(("sec-", "testweb"))}
     assert len(its.pop("x-request-id")) == 36
-    assert {name: value for name, value in its.items() if name not in BY_CLIENTS} == SEEN
+    if protocol == "gRPC":
+        assert 4000 < int(its.pop("x-envoy-expected-rq-timeout-ms")) <= 5000  # the client's own deadline
+    assert {name: value for name, value in its.items() if name not in BY_CLIENTS} == SEEN_BEHIND[waypoint]
 
 
-@each_pair
-def test_many_requests_on_one_connection(world: Matrix, source: str, destination: str) -> None:
+@each_cell
+def test_many_requests_on_one_connection(world: Matrix, source: str, waypoint: str, destination: str) -> None:
     for port, flags in (("http", ()), ("h2c", ("--http2",)), ("grpc", ())):
-        answer = call(world.url(source, destination, port), "--count=200", *flags)
+        answer = call(world.url(source, behind(waypoint, destination), port), "--count=200", *flags)
 
         assert answer.ok, answer.text[-2000:]
         assert answer.statuses == [200] * 200
 
 
-@each_pair
-def test_bodies_stream_both_ways_at_once(world: Matrix, source: str, destination: str) -> None:
+@each_cell
+def test_bodies_stream_both_ways_at_once(world: Matrix, source: str, waypoint: str, destination: str) -> None:
     async def echo_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -107,7 +121,7 @@ def test_bodies_stream_both_ways_at_once(world: Matrix, source: str, destination
     async def scenario() -> None:
         parts = [b"first", b"x" * 300_000, b"last"]
         async with origin(world.pods[destination], echo_chunks, PORTS["own"].pod):
-            reader, writer = await opened(world, source, destination)
+            reader, writer = await opened(world, source, behind(waypoint, destination))
             with closing(writer):
                 writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n")
                 for part in parts:
@@ -138,14 +152,16 @@ async def opened(
     return await asyncio.open_connection(world.entries[source, "client", service], PORTS[port].service)
 
 
-@each_pair
-def test_bytes_and_their_end_pass_in_both_directions(world: Matrix, source: str, destination: str) -> None:
+@each_cell
+def test_bytes_and_their_end_pass_in_both_directions(
+    world: Matrix, source: str, waypoint: str, destination: str
+) -> None:
     async def answers_at_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello|" + await reader.read())
 
     async def scenario() -> None:
         async with origin(world.pods[destination], answers_at_the_end, PORTS["tcp"].pod):
-            reader, writer = await opened(world, source, destination, "tcp")
+            reader, writer = await opened(world, source, behind(waypoint, destination), "tcp")
             with closing(writer):
                 writer.write(b"z" * 200_000)
                 writer.write_eof()
@@ -157,22 +173,24 @@ def test_bytes_and_their_end_pass_in_both_directions(world: Matrix, source: str,
 # -- who is at the other end -------------------------------------------------------------------------------------------
 
 
-@each_pair
-def test_each_border_knows_who_is_behind_it(world: Matrix, source: str, destination: str) -> None:
+@each_cell
+def test_each_border_knows_who_is_behind_it(world: Matrix, source: str, waypoint: str, destination: str) -> None:
     before = {name: len(lines(world, name)) for name in ("ztunnel-near", "ztunnel-far", "envoy-client", "envoy-server")}
 
-    answer = call(world.url(source, destination, "ws"))  # its tunnels end with it, so that ztunnels tell of them
+    answer = call(
+        world.url(source, behind(waypoint, destination), "ws")
+    )  # its tunnels end with it, so that ztunnels tell of them
 
     def told(name: str, *parts: str) -> bool:
         return any(all(part in line for part in parts) for line in lines(world, name)[before[name] :])
 
     assert answer.seen["x-forwarded-client-cert"] == f"By={WAYPOINT};URI={CLIENT}"
     if source == "ztunnel":
-        vip = f"{SERVICES[destination].vip}:{PORTS['http'].service}"
+        vip = f"{SERVICES[behind(waypoint, destination)].vip}:{PORTS['http'].service}"
         own = [f'src.identity="{CLIENT}"', f'dst.identity="{WAYPOINT}"', f'dst.hbone_addr="{vip}"']
         until(lambda: told("ztunnel-near", *own), 10)
     else:
-        entry = world.url(source, destination).removeprefix("http://")
+        entry = world.url(source, behind(waypoint, destination)).removeprefix("http://")
         until(lambda: told("envoy-client", entry, f'"peer":"{WAYPOINT}"'), 10)
     pod = f"{world.pods[destination]}:{PORTS['http'].pod}"
     if destination == "behind-ztunnel":
@@ -194,16 +212,16 @@ def lines(world: Matrix, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@each_pair
+@each_cell
 def test_the_waypoint_lets_in_by_the_client_s_identity(
-    world: Matrix, source: str, destination: str, protocol: str
+    world: Matrix, source: str, waypoint: str, destination: str, protocol: str
 ) -> None:
     port, flags, _ = PROTOCOLS[protocol]
     guarded = "--header=x-guarded:yes"
 
-    assert call(world.url(source, destination, port), guarded, *flags).ok
-    assert call(world.url(source, destination, port, account="stranger"), *flags).ok
-    denied = call(world.url(source, destination, port, account="stranger"), guarded, *flags)
+    assert call(world.url(source, behind(waypoint, destination), port), guarded, *flags).ok
+    assert call(world.url(source, behind(waypoint, destination), port, account="stranger"), *flags).ok
+    denied = call(world.url(source, behind(waypoint, destination), port, account="stranger"), guarded, *flags)
 
     if port == "http" or port == "h2c":
         assert denied.one("StatusCode") == "403"
@@ -213,8 +231,10 @@ def test_the_waypoint_lets_in_by_the_client_s_identity(
         assert ("PermissionDenied" if port == "grpc" else "bad handshake") in denied.text
 
 
-@each_pair
-def test_the_destination_lets_in_the_waypoint_alone(world: Matrix, source: str, destination: str) -> None:
+@each_cell
+def test_the_destination_lets_in_the_waypoint_alone(
+    world: Matrix, source: str, waypoint: str, destination: str
+) -> None:
     before = world.log("ztunnel-far").read_text()
 
     straight = call(world.url(source, f"pod-{destination}"))
@@ -243,13 +263,13 @@ def shown(world: Matrix) -> dict[str, Pair | None]:
     }
 
 
-@pytest.mark.parametrize("pod", ["waypoint", "behind-ztunnel"])
-def test_our_servers_talk_to_certificates_of_the_mesh_alone(world: Matrix, pod: str) -> None:
-    talks = {
-        name: talks_http2(world.pods[pod], pair, world.folder / "shown.pem") for name, pair in shown(world).items()
-    }
+@pytest.mark.parametrize("pod", ["waypoint", "behind-ztunnel", "theirs"])
+def test_servers_talk_to_certificates_of_the_mesh_alone(world: Matrix, pod: str) -> None:
+    allowed = {"istiod's", "of two identities"} if pod == "theirs" else {"istiod's"}
 
-    assert talks == {name: name == "istiod's" for name in talks}
+    talks = {name for name, pair in shown(world).items() if talks_http2(world.pods[pod], pair, world.folder / "shown")}
+
+    assert talks == allowed
 
 
 def talks_http2(ip: str, pair: Pair | None, file: Path) -> bool:
@@ -280,17 +300,20 @@ WHY = {
 
 
 @pytest.mark.parametrize("kind", IMPOSTORS)
+@pytest.mark.parametrize("waypoint", WAYPOINTS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_waypoint_sends_nothing_to_an_impostor(world: Matrix, source: str, kind: str) -> None:
+def test_the_waypoint_sends_nothing_to_an_impostor(world: Matrix, source: str, waypoint: str, kind: str) -> None:
     before = len(lines(world, "waypoint"))
+    trusted = {"right"} if waypoint == "ours" else {"right", "other-account"}  # Istio's trusts the whole trust domain
 
-    answer = call(world.url(source, f"to-{kind}"))
+    answer = call(world.url(source, behind(waypoint, f"to-{kind}")))
 
-    if kind == "right":
+    if kind in trusted:
         assert answer.one("ServiceVersion") == "behind-envoy"
     else:
         assert answer.one("StatusCode") == "503"
-        until(lambda: any(WHY[kind] in line for line in lines(world, "waypoint")[before:]), 10)
+        if waypoint == "ours":
+            until(lambda: any(WHY[kind] in line for line in lines(world, "waypoint")[before:]), 10)
 
 
 @pytest.mark.parametrize("kind", IMPOSTORS)
@@ -309,42 +332,58 @@ def test_our_ztunnel_sends_nothing_to_an_impostor_of_the_waypoint(world: Matrix)
 # -- what fails --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alive", DESTINATIONS)
-@pytest.mark.parametrize("source", SOURCES)
-def test_a_request_that_a_border_refuses_goes_to_another_endpoint(world: Matrix, source: str, alive: str) -> None:
-    async def scenario() -> None:
-        async with origin(world.pods[alive], answering(alive.encode()), PORTS["own"].pod) as seen:
-            for _ in range(20):
-                reader, writer = await opened(world, source, "either")
-                with closing(writer):
-                    writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc")
-                    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-                    assert (head[:12], body) == (b"HTTP/1.1 200", alive.encode())
-        assert len(seen.heads) == 20
+@each_cell
+def test_a_request_that_a_border_refuses_goes_to_another_endpoint_with_ours(
+    world: Matrix, source: str, waypoint: str, destination: str
+) -> None:
+    request = b"POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+    entry = world.entries[source, "client", behind(waypoint, "either")]
 
-    run(scenario(), 30)
+    async def scenario() -> list[bytes]:
+        async with origin(world.pods[destination], answering(destination.encode()), PORTS["own"].pod):
+            return [(await asyncio.to_thread(exchanged, entry, request))[9:12] for _ in range(20)]
+
+    statuses = run(scenario(), 30)
+
+    if waypoint == "ours":
+        assert statuses == [b"200"] * 20
+    else:
+        assert b"503" in statuses
 
 
-@each_pair
-def test_an_application_that_is_away_is_503(world: Matrix, source: str, destination: str) -> None:
-    answer = call(world.url(source, destination, "own"))
+@each_cell
+def test_an_application_that_is_away_is_503(world: Matrix, source: str, waypoint: str, destination: str) -> None:
+    answer = call(world.url(source, behind(waypoint, destination), "own"))
 
     assert answer.one("StatusCode") == "503"
 
 
-@each_pair
+@each_cell
 def test_a_request_that_lasts_too_long_is_504_and_the_connection_goes_on(
-    world: Matrix, source: str, destination: str
+    world: Matrix, source: str, waypoint: str, destination: str
 ) -> None:
-    late = call(world.url(source, destination, path="/slow?delay=1s"), "--count=2")
-    good = call(world.url(source, destination, path="/quick?delay=1s"))
+    late = call(world.url(source, behind(waypoint, destination), path="/slow?delay=1s"), "--count=2")
+    good = call(world.url(source, behind(waypoint, destination), path="/quick?delay=1s"))
 
     assert late.statuses == [504, 504]
     assert good.statuses == [200]
 
 
-@each_pair
-def test_a_response_that_breaks_off_is_not_taken_for_whole(world: Matrix, source: str, destination: str) -> None:
+@each_cell
+def test_a_client_of_the_mesh_sets_its_own_timeout_with_ours(
+    world: Matrix, source: str, waypoint: str, destination: str
+) -> None:
+    url = world.url(source, behind(waypoint, destination), path="/quick?delay=1s")
+
+    answer = call(url, "--header=x-envoy-upstream-rq-timeout-ms:300")
+
+    assert answer.statuses == [504 if waypoint == "ours" else 200]
+
+
+@each_cell
+def test_a_response_that_breaks_off_is_not_taken_for_whole(
+    world: Matrix, source: str, waypoint: str, destination: str
+) -> None:
     async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
@@ -352,7 +391,8 @@ def test_a_response_that_breaks_off_is_not_taken_for_whole(world: Matrix, source
 
     async def scenario() -> None:
         async with origin(world.pods[destination], breaks_off, PORTS["own"].pod):
-            answer = await asyncio.to_thread(until_it_ends, world.entries[source, "client", destination])
+            entry = world.entries[source, "client", behind(waypoint, destination)]
+            answer = await asyncio.to_thread(exchanged, entry, b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
 
         assert b"\r\n0\r\n\r\n" not in answer
         if source == "ztunnel":  # Envoy drops what it has not passed on when a tunnel is reset
@@ -362,18 +402,20 @@ def test_a_response_that_breaks_off_is_not_taken_for_whole(world: Matrix, source
     run(scenario(), 30)
 
 
-def until_it_ends(ip: str) -> bytes:
+def exchanged(ip: str, request: bytes) -> bytes:
     """All of an answer that comes, also if a reset comes after it."""
     answer = b""
     with socket.create_connection((ip, PORTS["own"].service), timeout=10) as connection, suppress(ConnectionError):
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        connection.sendall(request)
         while part := connection.recv(65536):
             answer += part
     return answer
 
 
-@each_pair
-def test_a_request_that_breaks_off_is_not_taken_for_whole(world: Matrix, source: str, destination: str) -> None:
+@each_cell
+def test_a_request_that_breaks_off_is_not_taken_for_whole(
+    world: Matrix, source: str, waypoint: str, destination: str
+) -> None:
     ended = asyncio.Event()
     got = b""
 
@@ -386,7 +428,7 @@ def test_a_request_that_breaks_off_is_not_taken_for_whole(world: Matrix, source:
 
     async def scenario() -> None:
         async with origin(world.pods[destination], listens, PORTS["own"].pod):
-            _, writer = await opened(world, source, destination)
+            _, writer = await opened(world, source, behind(waypoint, destination))
             writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
             async with asyncio.timeout(10):
                 while b"abc" not in got:  # noqa: ASYNC110 - it passes three processes

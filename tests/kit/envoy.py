@@ -182,9 +182,6 @@ def http_proxies(places: list[tuple[Address, Address]]) -> Config:
     return {**pieces.bootstrap(listeners, clusters), "layered_runtime": runtime}
 
 
-_DESTINATION = "envoy.filters.listener.original_dst"
-
-
 def balancer(
     *,
     listen: Address,
@@ -204,12 +201,12 @@ def balancer(
     kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
     originate = pieces.listener(
         "connect_originate", None, pieces.named("tcp", kind, stat_prefix="originate", cluster="straight")
-    ) | {"listener_filters": [{"name": _DESTINATION, **_original_destination()}]}
+    ) | {"listener_filters": [{"name": pieces.DESTINATION, **_original_destination()}]}
     apps = pieces.internal_cluster(
-        "apps", "connect_originate", passthrough=[{"name": _DESTINATION, "kind": {"host": {}}}]
+        "apps", "connect_originate", passthrough=[{"name": pieces.DESTINATION, "kind": {"host": {}}}]
     )
     apps["load_assignment"]["endpoints"] = [
-        {"lb_endpoints": [_named_endpoint(place)], "priority": priority, "locality": {"zone": str(priority)}}
+        {"lb_endpoints": [pieces.tunnelled_endpoint(place)], "priority": priority, "locality": {"zone": str(priority)}}
         for place, priority in zip(to, priorities or [0] * len(to), strict=True)
     ]
     straight = {"name": "straight", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "5s"}
@@ -218,12 +215,6 @@ def balancer(
 
 def _original_destination() -> Config:
     return {"typed_config": pieces.typed("extensions.filters.listener.original_dst.v3.OriginalDst")}
-
-
-def _named_endpoint(place: Address) -> Config:
-    name = f"{place[0]}:{place[1]}"
-    where = {"envoy_internal_address": {"server_listener_name": "connect_originate", "endpoint_id": name}}
-    return {"endpoint": {"address": where}, "metadata": {"filter_metadata": {_DESTINATION: {"local": name}}}}
 
 
 def with_local_limit(*, listen: Address, to: Address, requests: int, interval: str) -> Config:

@@ -9,6 +9,8 @@ _API = "type.googleapis.com/envoy."
 
 Address = tuple[str, int]
 Config = dict[str, Any]
+DESTINATION = "envoy.filters.listener.original_dst"
+"""The filter that gives an internal listener the address of an endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,13 @@ def internal_cluster(name: str, listener: str, passthrough: list[Config] | None 
     where = {"envoy_internal_address": {"server_listener_name": listener}}
     socket_ = named("internal", kind, transport_socket=raw, passthrough_metadata=passthrough or [])
     return cluster(name, where, transport_socket=socket_, **extra)
+
+
+def tunnelled_endpoint(place: Address) -> Config:
+    """An endpoint as in Istio's waypoint: the listener `connect_originate` makes a tunnel to it."""
+    name = f"{place[0]}:{place[1]}"
+    where = {"envoy_internal_address": {"server_listener_name": "connect_originate", "endpoint_id": name}}
+    return {"endpoint": {"address": where}, "metadata": {"filter_metadata": {DESTINATION: {"local": name}}}}
 
 
 def hbone_cluster(certificate: Certificate, to: Address, *, name: str = "hbone", **extra: Any) -> Config:

@@ -94,21 +94,9 @@ istio-test: cluster  ## The tests with the real istiod and istioctl, in that clu
 cluster-down: .venv/ready  ## End the cluster.
 	$(BIN)/python -m tests.cluster down
 
-observability-test: .venv/ready  ## A real Prometheus beside the laptop mesh: boards, alerts, Kiali's queries. Under five minutes.
-	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-		&& apt-get update -qq && apt-get install -qq --no-install-recommends prometheus; } || { \
-		echo "Prometheus and promtool are not here. Install Debian's package prometheus (apt install prometheus)," \
-		"or a release from https://prometheus.io/download, and put both in PATH." >&2; exit 1; }
+observability-test: .venv/ready  ## A real Prometheus and a real Jaeger beside the laptop mesh. The first time, two minutes more to build Jaeger.
+	$(BIN)/python -m tests.observability
 	$(BIN)/python -m pytest -m observability tests/observability
-
-browser-test: .venv/ready  ## The console in a real browser, over the laptop mesh; a minute.
-	@command -v $${CHROMIUM:-chromium} >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-		&& apt-get update -qq && apt-get install -qq --no-install-recommends chromium fonts-dejavu-core; } || { \
-		echo "Chromium is not here. Install Debian's package chromium (apt install chromium)," \
-		"or name another one: make browser-test CHROMIUM=/path/to/chrome" >&2; exit 1; }
-	mkdir -p build && sed '/^# section: fuzz/,$$d' requirements.lock > build/browser.lock
-	$(BIN)/python $(PIP) install --require-hashes --requirement build/browser.lock
-	$(BIN)/python -m pytest -m browser tests/browser
 
 lock: python  ## Renew `requirements.lock`: the newest of everything that pyproject.toml allows.
 	$(PYTHON) -m venv build/lock

@@ -10,7 +10,9 @@ from l4.asking.common import log_level_of, status_of
 from l4.asking.completion import completion_of
 from l4.command_line import version
 from waypoint.commands.ask import analyze, compile_, explain, replay
+from waypoint.commands.bug_report import bug_report
 from waypoint.commands.certificate import certificate
+from waypoint.commands.config import config
 from waypoint.commands.controller import controller
 from waypoint.commands.drain import drain
 from waypoint.commands.live import tap, top
@@ -25,7 +27,17 @@ def cli() -> None:
     """An L7 waypoint proxy for Istio ambient meshes."""
 
 
-ASKING = (status_of("waypoint"), *TABLES, tap, top, log_level_of("waypoint"), drain, completion_of("waypoint"))
+ASKING = (
+    status_of("waypoint"),
+    *TABLES,
+    tap,
+    top,
+    log_level_of("waypoint"),
+    drain,
+    config,
+    bug_report,
+    completion_of("waypoint"),
+)
 for command in (run, controller, mesh, certificate, analyze, compile_, explain, replay, *ASKING):
     cli.add_command(command)
 

@@ -17,13 +17,15 @@ _PROXIES = "proxies.json"
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """A proxy of the running mesh. `name` is `ztunnel`, or the waypoint's `NAMESPACE/GATEWAY`."""
+    """A proxy of the running mesh. `name` is `ztunnel`, or the waypoint's `NAMESPACE/GATEWAY`. `resources` are the
+    files and folders that it follows."""
 
     program: str
     name: str
     admin: str
     log: str
     access_log: str
+    resources: tuple[str, ...] = ()
 
 
 def folder(environment: Mapping[str, str]) -> Path:

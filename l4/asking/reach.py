@@ -21,8 +21,8 @@ from l4.kubernetes.port_forward import port_forward
 from policies.host_port import host_port
 
 ADMIN_PORT = 15000
-_ZTUNNELS = "pywaypoint-system", "ds/ztunnel"
-"""Namespace and name of the ztunnels that the chart installs."""
+HOME = "pywaypoint-system"
+"""The namespace in which the chart installs controller, ztunnels and agents."""
 _HINT = "; no laptop mesh is running either; give --admin ADDRESS:PORT, or -n NAMESPACE for a pod of a cluster"
 
 
@@ -76,7 +76,7 @@ async def _of_cluster(target: Target, stack: AsyncExitStack) -> list[Admin]:
     except CredentialsError as error:
         raise CannotAsk(str(error)) from None
     stack.push_async_callback(client.close)
-    namespace, name = _ZTUNNELS if target.program == "ztunnel" else ("default", "")
+    namespace, name = (HOME, "ds/ztunnel") if target.program == "ztunnel" else ("default", "")
     admins = []
     for pod in await find_pods(client, target.namespace or namespace, target.name or name, target.node):
         forward = await stack.enter_async_context(port_forward(client, pod.namespace, pod.name, ADMIN_PORT))

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +45,7 @@ spec:
   parentRefs: [{group: "", kind: Service, name: web}]
   rules:
   - matches: [{path: {value: /programs.yaml}}]
+    filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: authorization, value: Basic aHVzaA}]}}]
     backendRefs: [{name: web, port: 8080}]
   - backendRefs: [{name: web, port: 8080}]
 ---
@@ -53,6 +56,11 @@ spec:
   targetRefs: [{group: "", kind: Service, name: web}]
   action: DENY
   rules: [{to: [{operation: {paths: [/manifests.yaml]}}]}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: credentials}
+data: {tls.key: aHVzaA}
 """
 
 
@@ -275,6 +283,53 @@ def test_a_call_is_shown_in_each_form(commands: Commands) -> None:
     assert commands.waypoint(*call).startswith("HTTP/1.1 200 OK\n")
     assert commands.json(*call)[0]["status"] == 200
     assert yaml.safe_load(commands.waypoint(*call, "-o", "yaml"))[0]["status"] == 200
+
+
+def test_the_running_configuration_is_compared_with_files_and_waypoints(commands: Commands, tmp_path: Path) -> None:
+    manifests = commands.folder / "manifests.yaml"
+    (tmp_path / "other.yaml").write_text(manifests.read_text().replace("/programs.yaml", "/programs"))
+    admin = commands.json("mesh", "status")[1]["address"]
+
+    same = commands.waypoint("config", "diff", "--resources", str(manifests))
+    text = commands.waypoint("config", "diff", "--resources", str(tmp_path), status=1)
+    found = json.loads(commands.waypoint("config", "diff", "--resources", str(tmp_path), "-o", "json", status=1))
+
+    assert same == "nothing differs between default/waypoint and what is in these files\n"
+    assert "--- destinations/web.default.svc.cluster.local:8080 of default/waypoint" in text
+    assert "\n-- path: PREFIX /programs.yaml\n+- path: PREFIX /programs\n" in text
+    assert [(it["name"], it["change"]) for it in found] == [("web.default.svc.cluster.local:8080", "changed")]
+    commands.waypoint("config", "diff", "--against", admin)
+    assert "use one of --resources" in commands.waypoint("config", "diff", status=2)
+
+
+def test_a_bug_report_has_what_a_maintainer_asks_for_and_no_secrets(commands: Commands, tmp_path: Path) -> None:
+    path = tmp_path / "report.tar.gz"
+
+    text = commands.waypoint("bug-report", "-f", str(path))
+
+    with tarfile.open(path) as archive:
+        files = {it.name.removeprefix("bug-report/"): archive.extractfile(it).read() for it in archive}  # type: ignore[union-attr]
+    assert f"{path} is written: " in text
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert files["failures.txt"] == b""
+    assert json.loads(files["machine.json"])["python"] == sys.version
+    own = "programs/waypoint/default.waypoint"
+    assert json.loads(files[f"{own}/status.json"])["gateway"] == "default/waypoint"
+    assert json.loads(files[f"{own}/config_dump.json"])["destinations"]
+    assert b"istio_requests_total" in files[f"{own}/metrics.txt"]
+    assert b"accepts HBONE" in files[f"{own}/log.txt"]
+    assert json.loads(files["programs/ztunnel/ztunnel/config_dump.json"])["workloads"]
+    assert json.loads(files["objects/HTTPRoute.json"])[0]["metadata"]["name"] == "web"
+    assert "objects/Secret.json" not in files
+    assert [name for name, it in files.items() if b"aHVzaA" in it or b"PRIVATE KEY" in it] == []
+
+
+def test_a_bug_report_of_what_does_not_answer_says_so(commands: Commands, tmp_path: Path) -> None:
+    text = commands.waypoint("bug-report", "--admin", "127.0.0.1:1", "-f", str(tmp_path / "report"))
+    refused = commands.waypoint("bug-report", "--admin", "127.0.0.1:1", "-f", "/nowhere/report", status=1)
+
+    assert "not collected: 127.0.0.1:1/status: the administration port of 127.0.0.1:1 cannot be reached" in text
+    assert "cannot be written: No such file or directory" in refused
 
 
 def test_the_log_level_of_a_running_program_is_changed(commands: Commands) -> None:

@@ -1,20 +1,16 @@
 """Subcommands that examine a configuration without sending requests: `analyze`, `compile`, `explain` and `replay`."""
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import click
 from click.shell_completion import CompletionItem
 
 from l4.command_line import EXISTING, AddressType, api_server, server_from, source, source_from
 from l4.config.codes import Level
-from waypoint.commands.parameters import MANIFESTS, GatewayType
+from waypoint.commands.parameters import MANIFESTS, GatewayType, settings
 from waypoint.process.options import Address, GatewayName
-
-if TYPE_CHECKING:
-    from l4.config.settings import Settings
 
 _PATHS = "PATH (- is standard input)"
 _LEVEL = click.Choice(Level, case_sensitive=False)
@@ -24,17 +20,6 @@ def _complete_codes(ctx: click.Context, param: click.Parameter, incomplete: str)
     from waypoint.ask.codes import CODES
 
     return [CompletionItem(f"{it}=", help=it.label) for it in CODES if it.startswith(incomplete)]
-
-
-def _settings() -> "Settings":
-    """Return the waypoint's settings from the environment. Raises click.UsageError."""
-    from l4.config.settings import InvalidSetting, Settings
-    from waypoint.settings import SECTIONS
-
-    try:
-        return Settings.from_environment(os.environ, SECTIONS)
-    except InvalidSetting as error:
-        raise click.UsageError(str(error)) from None
 
 
 @click.command()
@@ -85,7 +70,7 @@ def analyze(
         return
     objects = source_from(paths, kubernetes, kubeconfig, context, _PATHS)
     name = (gateway.namespace, gateway.name) if gateway else None
-    question = commands.Question(objects, name, _settings())
+    question = commands.Question(objects, name, settings())
     sys.exit(commands.run_analyze(question, output, suppress, failure_threshold, output_threshold))
 
 
@@ -114,7 +99,7 @@ def compile_(
 
     objects = source_from(paths, kubernetes, kubeconfig, context, _PATHS)
     name = (gateway.namespace, gateway.name) if gateway else None
-    commands.run_compile(commands.Question(objects, name, _settings()), output, only_status=status)
+    commands.run_compile(commands.Question(objects, name, settings()), output, only_status=status)
 
 
 @click.command()
@@ -176,7 +161,7 @@ def explain(
         question = Question.parse(client, to, method, target, headers)
     except InvalidQuestion as error:
         raise click.UsageError(str(error)) from None
-    run_explain(server or resources, name, admin, question, _settings(), output)
+    run_explain(server or resources, name, admin, question, settings(), output)
 
 
 @click.command()
@@ -225,4 +210,4 @@ def replay(
 
     candidate = source_from(resources, kubernetes, kubeconfig, context)
     name = (gateway.namespace, gateway.name) if gateway else None
-    sys.exit(run_replay(recordings, candidate, against, name, _settings(), output, fails_on_change=fail_on_change))
+    sys.exit(run_replay(recordings, candidate, against, name, settings(), output, fails_on_change=fail_on_change))

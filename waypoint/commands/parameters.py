@@ -1,12 +1,17 @@
 """Parameter types of several subcommands."""
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from l4.command_line import server_from
 from waypoint.process.options import GatewayName
+
+if TYPE_CHECKING:
+    from l4.config.settings import Settings
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -34,3 +39,14 @@ class GatewayType(click.ParamType[GatewayName]):
         server = server_from(its.get("kubernetes", False), its.get("kubeconfig"), its.get("context") or "")
         names = gateways_in(server or its.get("resources") or its.get("paths") or ())
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def settings() -> "Settings":
+    """Return the waypoint's settings from the environment. Raises click.UsageError."""
+    from l4.config.settings import InvalidSetting, Settings
+    from waypoint.settings import SECTIONS
+
+    try:
+        return Settings.from_environment(os.environ, SECTIONS)
+    except InvalidSetting as error:
+        raise click.UsageError(str(error)) from None

@@ -154,22 +154,23 @@ class Laptop:
         self._schedule_refresh()
 
     def _proxies(self) -> Iterator[Proxy]:
-        log = self._layout.log
-        yield Proxy(
-            "ztunnel",
-            ZTUNNEL,
-            host_port(self._mesh.ztunnel_address, ADMIN_PORT),
-            str(log(ZTUNNEL)),
-            str(log(f"{ZTUNNEL}-access")),
-        )
-        for it in self._mesh.waypoints:
-            gateway, name = it.gateway, proxy_name(it)
+        named = [
+            (ZTUNNEL, "ztunnel", ZTUNNEL, self._mesh.ztunnel_address),
+            *(
+                (f"{it.gateway.namespace}/{it.gateway.name}", "waypoint", proxy_name(it), it.pod.address)
+                for it in self._mesh.waypoints
+            ),
+        ]
+        resources = tuple(str(it.resolve()) for it in (*self._options.manifests, self._layout.overlay))
+        for name, program, launch, address in named:
+            is_shown = self._options.shows_access_log and program == "waypoint"
             yield Proxy(
-                program="waypoint",
-                name=f"{gateway.namespace}/{gateway.name}",
-                admin=host_port(it.pod.address, ADMIN_PORT),
-                log=str(log(name)),
-                access_log="" if self._options.shows_access_log else str(log(f"{name}-access")),
+                program=program,
+                name=name,
+                admin=host_port(address, ADMIN_PORT),
+                log=str(self._layout.log(launch)),
+                access_log="" if is_shown else str(self._layout.log(f"{launch}-access")),
+                resources=resources,
             )
 
     def _certify(self, identities: Iterable[Identity]) -> None:

@@ -28,14 +28,15 @@ class Connection:
     failure: str = ""
 
 
-async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, bool]:
+    """Return the waypoint, and whether the connection may be used again."""
     writer.write(b"GET /0 HTTP/1.1\r\nHost: app\r\n\r\n")
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines if line)
     await reader.readexactly(int(headers["content-length"]))
     if not status.startswith("http/1.1 200"):
         raise AssertionError(status)
-    return headers[WAYPOINT]
+    return headers[WAYPOINT], headers.get("connection") != "close"
 
 
 async def _use(kind: str, address: tuple[str, int], requests: int, is_over: asyncio.Event) -> None:
@@ -45,8 +46,9 @@ async def _use(kind: str, address: tuple[str, int], requests: int, is_over: asyn
             reader, writer = await asyncio.open_connection(*address)
         for number in range(requests):
             async with asyncio.timeout(_LONGEST_SECONDS):
-                seen.through.append(await _get(reader, writer))
-            if is_over.is_set():
+                through, is_kept = await _get(reader, writer)
+            seen.through.append(through)
+            if is_over.is_set() or not is_kept:
                 break
             if number + 1 < requests:
                 await asyncio.sleep(_KEPT_REST_SECONDS)

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.istio, pytest.mark.timeout(600), 
 
 BOTH = {OUR_CONTROLLER, THEIR_CONTROLLER}
 _QUIET_SECONDS = 30.0
-_STAGE_SECONDS = 12.0
+_STAGE_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +92,10 @@ def test_a_namespace_migrates_and_comes_back_without_a_failed_request(world: tup
         it.bind("istio", "ours", 100)
         until(lambda: is_told_by(it, *BOTH))
         shares(requests, 100)
-        for weight in (50, 0):
+        for weight in (50, 0, 50):
             it.bind("istio", "ours", weight)
             shares(requests, weight)
-        it.bind("istio")
+        it.bind("istio")  # while ours has connections
         until(lambda: is_told_by(it, THEIR_CONTROLLER))
         shares(requests, 0)
 

@@ -120,6 +120,9 @@ def _found(snapshot: Snapshot, authority: tuple[str, int], destination: Destinat
     waypoint = bound.waypoint if bound is not None else None
     name = f"{waypoint.namespace}/{waypoint.gateway}" if waypoint is not None else ""
     place = host_port(host, port)
+    if destination is not None and destination.is_leaving:
+        why = "bound to this waypoint no longer, and served for a moment more"
+        return Found(place, destination.service.hostname, destination.app_protocol.value, name, True, why)
     if destination is not None:
         label = f" by the label istio.io/use-waypoint of {waypoint.bound_by}" if waypoint is not None else ""
         why = f"bound to the waypoint {name}{label}{_shares(service)}"

@@ -34,18 +34,28 @@ class _Made:
 class ClusterConfigs:
     """Builds cluster configurations on first use (`destinations.Destinations`).
 
-    `gateway` is the (namespace, name) of our Gateway, and `place` our locality.
+    `gateway` is the (namespace, name) of our Gateway, and `place` our locality. Services with the hostnames `leaving`
+    are ours, too, although they are bound no longer.
     """
 
-    def __init__(self, gateway: tuple[str, str], rules: DestinationRules, place: Place = NOWHERE) -> None:
+    def __init__(
+        self,
+        gateway: tuple[str, str],
+        rules: DestinationRules,
+        place: Place = NOWHERE,
+        leaving: frozenset[str] = frozenset(),
+    ) -> None:
         self.by_name: dict[ClusterName, ClusterConfig] = {}
         self._gateway = gateway
         self._rules = rules
         self._policies = UpstreamPolicies(rules)
         self._place = place
+        self._leaving = leaving
         self._made: dict[str, list[_Made]] = {}
 
     def is_ours(self, bound: Service | Workload) -> bool:
+        if isinstance(bound, Service) and bound.hostname in self._leaving:
+            return True
         waypoints = bound.waypoints if isinstance(bound, Service) else (bound.waypoint,)
         return any(it is not None and (it.namespace, it.gateway) == self._gateway for it in waypoints)
 

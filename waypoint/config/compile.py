@@ -66,7 +66,7 @@ class Compilation:
         place = place_of(registry, gateway, options.own_ip)
         reach = Reach(gateway[0])
         rules = DestinationRules(resources.of(DestinationRule), registry, reach, place.labels)
-        clusters = ClusterConfigs(gateway, rules, place)
+        clusters = ClusterConfigs(gateway, rules, place, options.leaving)
         grants = resources.of(ReferenceGrant)
         references = References(registry, clusters, grants, requires_grants=options.requires_reference_grants)
         gateways = {(it.key.namespace, it.key.name) for it in resources.of(Gateway)}
@@ -81,7 +81,7 @@ class Compilation:
         rules.tell_unheard([service for service in registry.services.values() if clusters.is_ours(service)])
         ours = [it for it in resources.of(Gateway) if (it.key.namespace, it.key.name) == gateway]
         classes = frozenset(it.value.spec.gateway_class_name for it in ours)
-        security_targets = SecurityTargets(registry, gateway, classes)
+        security_targets = SecurityTargets(registry, clusters.is_ours, gateway, classes)
         authorizers = Authorizers(resources.of(ConfigMap), registry, clusters)
         security = Security(
             Authentications(resources.of(RequestAuthentication), security_targets),
@@ -98,7 +98,7 @@ class Compilation:
         telemetries = Telemetries(
             resources.of(Telemetry), security_targets, gateway[0], MeshProviders(resources.of(ConfigMap))
         )
-        places = Places(clusters, routes, policies, virtual, security, telemetries)
+        places = Places(clusters, routes, policies, virtual, security, telemetries, options.leaving)
         destinations: dict[Place, Destination] = {}
         for service in registry.services.values():
             if clusters.is_ours(service):

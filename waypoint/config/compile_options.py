@@ -15,7 +15,7 @@ class CompileOptions:
 
     `gateway` is the namespace and name of the waypoint's Gateway. `own_ip` identifies the waypoint's own pod, and so
     the near endpoints. `denied` are the namespaces that may lack a policy. `path_normalization` is applied to requests
-    before policies judge them.
+    before policies judge them. `leaving` are hostnames of services to serve although they are bound no longer.
     """
 
     gateway: tuple[str, str]
@@ -24,10 +24,15 @@ class CompileOptions:
     path_normalization: str = "BASE"
     trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN})
     denied: frozenset[str] = frozenset()
+    leaving: frozenset[str] = frozenset()
 
 
 def options_of(
-    settings: Settings, gateway: tuple[str, str], own_ip: str | None, denied: frozenset[str]
+    settings: Settings,
+    gateway: tuple[str, str],
+    own_ip: str | None,
+    denied: frozenset[str],
+    leaving: frozenset[str] = frozenset(),
 ) -> CompileOptions:
     return CompileOptions(
         gateway,
@@ -36,4 +41,5 @@ def options_of(
         settings.of(HttpSettings).path_normalization,
         settings.of(Mesh).trust_domains,
         denied,
+        leaving,
     )

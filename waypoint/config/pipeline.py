@@ -27,6 +27,7 @@ from waypoint.config.compile import Compilation
 from waypoint.config.compile_options import options_of
 from waypoint.config.gateways import with_address
 from waypoint.config.kinds import KINDS
+from waypoint.config.leaving import Leaving
 from waypoint.config.mentions import Mentions
 from waypoint.config.snapshot import Destination, Snapshot
 
@@ -88,12 +89,14 @@ class Compiled:
 class _Kept:
     compilations: Mapping[Gateway, Compilation]
     denied: frozenset[str]
+    leaving: frozenset[str]
 
 
 class Pipeline:
     """`gateway` is the (namespace, name) of the waypoint's Gateway; `own_ip` is the waypoint's address. Without
     `gateway`, one snapshot is compiled for each Gateway that `serving` returns. `kinds` are those that are read.
-    `join` adds what a discovery server sends to what the documents describe."""
+    `join` adds what a discovery server sends to what the documents describe. With `leaving`, the waypoint still serves
+    services that have just left it; call again after its `rest_seconds`."""
 
     def __init__(
         self,
@@ -104,8 +107,11 @@ class Pipeline:
         kinds: Kinds = KINDS,
         serving: Callable[[Discovered], list[Gateway]] = bound_gateways,
         join: Callable[[Discovered], Discovered] = lambda known: known,
+        leaving: Leaving | None = None,
     ) -> None:
         self.gateway = gateway
+        self.leaving = leaving
+        self._registry: Registry | None = None
         self._serving = serving
         self._settings = settings
         self._own_ip = own_ip
@@ -118,18 +124,21 @@ class Pipeline:
         kept, self._kept = self._kept, None
         before = _destinations(kept)
         known = self._join(self._discovery.take(answer))
+        leaving = self._leaving(known)
         gateways = [self.gateway] if self.gateway is not None else self._serving(known)
         is_followed = (
             kept is not None
             and known.update is not None
             and not known.has_other_changes
             and kept.denied == known.taken.denied
+            and kept.leaving == leaving
             and list(kept.compilations) == gateways
             and _follow(kept.compilations.values(), known.update, known.taken.problems)
         )
         if kept is None or not is_followed:
             mentions = Mentions(known.taken.resources)
-            kept = _Kept({it: self._compilation(it, known, mentions) for it in gateways}, known.taken.denied)
+            compilations = {it: self._compilation(it, known, mentions, leaving) for it in gateways}
+            kept = _Kept(compilations, known.taken.denied, leaving)
         self._kept = kept
         snapshots = {gateway: it.snapshot for gateway, it in kept.compilations.items()}
         problems = _problems(list(snapshots.values()))
@@ -138,11 +147,17 @@ class Pipeline:
         has_new_rules = len(before) != len(after) or any(map(is_not, before, after))
         return Compiled(snapshots, known, problems, has_new_rules)
 
-    def _compilation(self, gateway: Gateway, known: Discovered, mentions: Mentions) -> Compilation:
+    def _leaving(self, known: Discovered) -> frozenset[str]:
+        before, self._registry = self._registry, known.registry
+        return self.leaving.follow(before, known.registry, known.update) if self.leaving is not None else frozenset()
+
+    def _compilation(
+        self, gateway: Gateway, known: Discovered, mentions: Mentions, leaving: frozenset[str]
+    ) -> Compilation:
         own_ip = self._own_ip
         if self.gateway is None and not _is_pod_of(gateway, own_ip, known.registry):
             own_ip = None
-        options = options_of(self._settings, gateway, own_ip, known.taken.denied)
+        options = options_of(self._settings, gateway, own_ip, known.taken.denied, leaving)
         return Compilation(known.taken.resources, known.registry, options, known.taken.problems, mentions)
 
 

@@ -60,7 +60,7 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Compiles destinations from all their parts."""
+    """Compiles destinations from all their parts. `leaving` are hostnames, see `leaving.py`."""
 
     clusters: ClusterConfigs
     routes: AttachedRoutes
@@ -68,10 +68,13 @@ class Places:
     virtual: VirtualServices
     security: Security
     telemetries: Telemetries
+    leaving: frozenset[str] = frozenset()
 
     def of_service(self, service: Service, registry: Registry) -> dict[Place, Destination]:
         """Return the ports of a service that is bound to this waypoint, at each of their places."""
         by_port = {port.port: self._with_policies(self._destination(service, port), service) for port in service.ports}
+        if service.hostname in self.leaving:
+            by_port = {port: replace(it, is_leaving=True) for port, it in by_port.items()}
         own = (it for it in service.addresses if registry.service_at(it) is service)
         return {(host, port): it for host in (*own, service.hostname) for port, it in by_port.items()}
 

@@ -86,6 +86,7 @@ class Destination:
     - `telemetry` is what Telemetry objects say; None without any.
     - `addresses` are all addresses of the service. `hosts` limits the hosts that requests may name, if hosts are
       resolved.
+    - `is_leaving`: the service is bound to this waypoint no longer. Clients are asked to connect anew.
     """
 
     service: ServiceLabels
@@ -105,6 +106,7 @@ class Destination:
     telemetry: TelemetryPolicy[ExchangeRecord] | None = None
     policies: tuple[object, ...] = field(default=(), repr=False)
     """Policies of filters that run before tokens are checked and a rule is selected."""
+    is_leaving: bool = False
 
     @property
     def judged_names(self) -> frozenset[bytes]:

@@ -52,7 +52,7 @@ class Terminator:
         self.path = path
         self.http = path.settings.of(HttpSettings)
         self.sniff_seconds = path.settings.of(SniffSettings).sniff_seconds
-        self._fronts: set[Http1Server | Http2Server | Undecided] = set()
+        self._fronts: dict[Http1Server | Http2Server | Undecided, Connection] = {}
         self._silent: set[tuple[str, int]] = set()
         self._is_draining = False
         path.holder.subscribe(lambda _: self._judge_again())
@@ -80,9 +80,11 @@ class Terminator:
     def front(self, connection: Connection, destination: Destination) -> "Undecided":
         """Return the protocol for an accepted inner connection."""
         front = Undecided(self, connection, destination)
-        self._fronts.add(front)
+        self._fronts[front] = connection
         if self._is_draining:
             self.path.loop.call_soon(front.close_when_idle)
+        elif destination.is_leaving:
+            front.announce_close()
         return front
 
     def serve(
@@ -93,7 +95,7 @@ class Terminator:
         begin = partial(_begin_grpc_web if is_web else _begin, connection)
         kind = Http2Server if sniffed is Sniffed.HTTP2 else Http1Server
         server = kind(self.path.settings, begin, partial(refused, connection), self.closed)
-        self._fronts.add(server)
+        self._fronts[server] = connection
         if self._is_draining:
             self.path.loop.call_soon(server.close_when_idle)
         elif is_announced:
@@ -101,7 +103,7 @@ class Terminator:
         return server
 
     def closed(self, front: "Http1Server | Http2Server | Undecided") -> None:
-        self._fronts.discard(front)
+        self._fronts.pop(front, None)
 
     def silent(self, authority: tuple[str, int]) -> None:
         """Warn once that clients of an undeclared port wait for the server to send first."""
@@ -128,10 +130,17 @@ class Terminator:
             front.close_when_idle()
 
     def _judge_again(self) -> None:
-        """After a policy change, end active requests and connections that are no longer allowed."""
-        for front in list(self._fronts):
+        """After a change, end active requests and connections that are no longer allowed, and let clients go whose
+        service is leaving or has left."""
+        snapshot = self.path.holder.current
+        for front, connection in list(self._fronts.items()):
             if not isinstance(front, Undecided):
                 front.policies_changed()
+            destination = snapshot.destination(connection.authority)
+            if destination is None:
+                front.close_when_idle()
+            elif destination.is_leaving:
+                front.announce_close()
         cut_denied(self.path)
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+import time
 
 from l4 import program, signals, version
 from l4.admin import OperatorAddresses
@@ -29,6 +30,7 @@ from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.xds.metrics import METRICS as XDS
 from policies.host_port import host_port
+from waypoint.config.leaving import Leaving
 from waypoint.config.pipeline import Pipeline
 from waypoint.config.settings import ConfigSettings
 from waypoint.config.snapshot import Snapshot
@@ -118,10 +120,11 @@ class Waypoint:
         readiness = self._supervisor.readiness
         self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)
         self._silence = Silence(log, readiness, self._metrics, lambda: knowing.source.silent_seconds, knowing.server)
-        gateway, own_ip = options.gateway, instance_ip or options.own_ip
+        gateway, own_ip = (options.gateway.namespace, options.gateway.name), instance_ip or options.own_ip
+        leaving = Leaving(gateway, settings.of(ConfigSettings).unbound_seconds, time.monotonic)
         self._following = Following(
             knowing.source,
-            Pipeline((gateway.namespace, gateway.name), settings, own_ip, join=knowing.join),
+            Pipeline(gateway, settings, own_ip, join=knowing.join, leaving=leaving),
             put_in_force=self._put_in_force,
             readiness=readiness,
             metrics=self._metrics,
@@ -138,6 +141,7 @@ class Waypoint:
             worker.serve(sock, proxy_sock)
         keep = self._tasks.keep
         keep("following the configuration", self._following.watch)
+        keep("letting go of Services that have left", self._following.let_go)
         keep("telling the age of the configuration", self._silence.follow)
         keep("analyzing the configuration", self._following.analyze)
         self._certificate.source.on_change(lambda renewed: self._show_certificate())

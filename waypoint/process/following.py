@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from l4.config.collector import paused
 from l4.config.documents import Problem
-from l4.config.source import Answer, Source, in_a_thread
+from l4.config.source import Answer, Changes, Source, in_a_thread
 from l4.config.telling import ChangeWords, Telling
 from l4.configuration import ConfigurationReport
 from l4.readiness import Readiness
@@ -77,6 +77,9 @@ class Following:
         self._prepared: Prepared | None = None
         self._latest: Prepared | None = None
         self._is_new, self._has_new_rules = asyncio.Event(), asyncio.Event()
+        self._told: Answer | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._is_compiled = asyncio.Event()
 
     async def begin(self) -> None:
         """Apply the initial state of the source."""
@@ -86,7 +89,27 @@ class Following:
 
     async def watch(self) -> None:
         """Apply every change until cancelled."""
-        await self._source.watch(in_a_thread(self._prepare, self._apply))
+        await self._source.watch(self._take)
+
+    async def let_go(self) -> None:
+        """Compile again whenever a Service that has left was served for long enough, until cancelled."""
+        while True:
+            leaving = self._pipeline.leaving
+            seconds = leaving.rest_seconds if leaving is not None else None
+            self._is_compiled.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._is_compiled.wait()
+                    continue
+            if self._told is None:  # the source is about to tell everything again
+                await self._is_compiled.wait()
+            else:
+                await self._take(Changes(problems=self._told.problems, doubts=self._told.doubts))
+
+    async def _take(self, answer: Answer) -> None:
+        async with self._one_at_a_time:
+            await in_a_thread(self._prepare, self._apply)(answer)
+        self._is_compiled.set()
 
     async def close(self) -> None:
         """Call after `watch` was cancelled."""
@@ -115,7 +138,9 @@ class Following:
     def _prepare(self, answer: Answer) -> Prepared:
         """Compile. Runs in a thread while requests continue and nothing else compiles."""
         before = self._prepared
+        self._told = None
         compiled = self._pipeline.compile(answer)
+        self._told = answer
         snapshot = compiled.snapshot
         known = before.snapshot.clusters if before is not None else {}
         for name, config in snapshot.clusters.items():

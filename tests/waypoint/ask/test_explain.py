@@ -1,6 +1,7 @@
 """The output of `explain`, and its agreement with the data path."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,17 @@ def test_a_canary_serves_and_the_shares_of_both_are_told(tmp_path: Path) -> None
         found = explain(loaded.snapshots["default", name], question, Settings(), now=0).found
         assert found.is_served
         assert found.why.endswith("of its connections, default/waypoint gets 100 % and default/a-second gets 0 %")
+
+
+def test_a_service_that_leaves_is_told_as_served() -> None:
+    question = Question.parse("default/client", "reviews:9080", "GET", "/", ())
+    snapshot = snapshot_for(load([MESH], None, Settings()), question)
+    destinations = {place: replace(it, is_leaving=True) for place, it in snapshot.destinations.items()}
+
+    found = explain(replace(snapshot, destinations=destinations), question, Settings(), now=0).found
+
+    assert found.is_served
+    assert found.why == "bound to this waypoint no longer, and served for a moment more"
 
 
 # -- never anything else than the data path does -------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from l4.discovery.registry import Registry
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from waypoint.ask.lint import Subject
+from waypoint.config.leaving import Leaving
 from waypoint.config.pipeline import Pipeline
 from waypoint.config.snapshot import Snapshot
 from waypoint.metrics import waypoint_metrics
@@ -42,7 +44,7 @@ async def followed(folder: Path) -> AsyncIterator[Holder[Snapshot]]:
     settings, holder, tasks = Settings(), Holder(Snapshot("", Registry())), Tasks()
     it = Following(
         FolderSource([folder]),
-        Pipeline(("default", "waypoint"), settings),
+        Pipeline(("default", "waypoint"), settings, leaving=Leaving(("default", "waypoint"), 0.3, time.monotonic)),
         put_in_force=holder.swap,
         readiness=Readiness({"configuration"}),
         metrics=waypoint_metrics("test"),
@@ -50,6 +52,7 @@ async def followed(folder: Path) -> AsyncIterator[Holder[Snapshot]]:
     await it.begin()
     tasks.keep("following the configuration", it.watch)
     tasks.keep("analyzing the configuration", it.analyze)
+    tasks.keep("letting go", it.let_go)
     try:
         yield holder
     finally:
@@ -129,3 +132,22 @@ def test_a_change_that_alters_nothing_is_no_news(tmp_path: Path, caplog: pytest.
     live = [(it.levelno, it.getMessage()) for it in caplog.records if "is live" in it.getMessage()]
     assert [level for level, _ in live] == [logging.INFO, logging.DEBUG]
     assert len({text.split()[1] for _, text in live}) == 1
+
+
+def test_a_service_that_has_left_is_let_go_without_another_change(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def note(snapshot: Snapshot) -> None:
+        found = snapshot.destination(("10.1.0.1", 80))
+        seen.append("gone" if found is None else "leaving" if found.is_leaving else "bound")
+
+    async def scenario() -> None:
+        (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "80"))
+        async with followed(tmp_path) as holder:
+            holder.subscribe(note)
+            (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "80").replace("use-waypoint: waypoint", "a: b"))
+            await until(lambda: seen[-1] == "gone")
+
+    asyncio.run(scenario())
+
+    assert seen == ["bound", "leaving", "gone"]

@@ -6,7 +6,7 @@ for the GatewayClass applies to all waypoints of the class, and must be in the r
 https://istio.io/latest/docs/reference/config/type/workload-selector/#PolicyTargetReference
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -16,6 +16,7 @@ from l4.discovery.authorization_policy import PolicyTargetRef
 from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import ROOT_NAMESPACE
 from l4.discovery.registry import Registry
+from l4.discovery.workload import Service
 from waypoint.config.api_fields import Group, Kind, Namespace, ObjectName
 from waypoint.config.codes import ConfigCode
 from waypoint.config.report import Report
@@ -45,17 +46,23 @@ TargetRefs = Annotated[tuple[TargetRef, ...], Meta(max_length=16)]
 class SecurityTargets:
     """Targets of the waypoint `gateway` (namespace, name), whose Gateway has one of `classes`."""
 
-    def __init__(self, registry: Registry, gateway: tuple[str, str], classes: frozenset[str]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        is_ours: Callable[[Service], bool],
+        gateway: tuple[str, str],
+        classes: frozenset[str],
+    ) -> None:
         self._gateway = gateway
         self._classes = classes | {"istio-waypoint"}
         self._hostnames: dict[tuple[str, str, str], list[str]] = {}
         self._ours: set[str] = set()
         self._unbound: set[str] = set()
         for service in registry.services.values():
-            if service.waypoint is None:
-                self._unbound.add(service.hostname)
-            elif any((it.namespace, it.gateway) == gateway for it in service.waypoints):
+            if is_ours(service):
                 self._ours.add(service.hostname)
+            elif service.waypoint is None:
+                self._unbound.add(service.hostname)
             kind = "ServiceEntry" if service.is_entry else "Service"
             self._hostnames.setdefault((kind, service.namespace, service.name), []).append(service.hostname)
 

@@ -5,9 +5,9 @@
     client ──▶ Envoy       ┘                    └ Envoy       ──▶ app
 
 Istio's waypoint stands beside ours, to compare: `tests.cluster.istio_waypoint`. istiod signs all certificates: our
-programs ask it by their own client, Envoy gets files. The ztunnel behind learns the mesh from istiod, the ztunnel in
-front and the waypoint from the API server, which has no node. All pods are addresses of this machine; the applications,
-and the client, are Istio's echo.
+programs ask it by their own client, Envoy gets files. The ztunnel behind learns the mesh from istiod, and our waypoint
+its workloads. Everything else is known from the API server, which has no node. All pods are addresses of this machine;
+the applications, and the client, are Istio's echo.
 """
 
 import json
@@ -198,7 +198,7 @@ def _programs(it: Matrix) -> Iterator[Program]:
         return Program(command, it.folder / f"{name}.log", own)
 
     listen = f"--listen={it.pods['waypoint']}:{HBONE}"
-    waypoint = ["waypoint", "run", f"--gateway={NAME}/waypoint", listen, *by_objects]
+    waypoint = ["waypoint", "run", f"--gateway={NAME}/waypoint", listen, *by_objects, *by_discovery]
     yield started("waypoint", istiod.token_of("waypoint"), waypoint)
     for node, source in (("far", by_discovery), ("near", by_objects)):
         token = istiod.token_of("ztunnel", f"ztunnel-{node}")

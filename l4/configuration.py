@@ -115,6 +115,8 @@ class ConfigurationReport:
         self._telling = Telling(log, EACH)
         self._lack = ""
         self._ignored: frozenset[str] = frozenset()
+        self.problems: tuple[Problem, ...] = ()
+        """Problems of the moment, with those of what could not be read."""
 
     def tell(
         self, taken: Understood, problems: Collection[Problem], lack: str, ignored: Mapping[str, int] | None = None
@@ -133,6 +135,7 @@ class ConfigurationReport:
             self._log.warning("%s", lack)
         self._lack = lack
         self._telling.tell(problems)
+        self.problems = (*problems, *(doubt.problem for doubt in taken.doubts))
         self._metrics.config_problems.value = len(problems)
         self._metrics.config_doubts.value = len(taken.doubts)
         if problems or taken.doubts:

@@ -26,6 +26,7 @@ from l4.kubernetes.options import KubernetesOptions
 from l4.net.memory import give_back_unused
 from l4.net.tasks import Tasks
 from l4.node.receiver import Receiver
+from l4.problems_page import PROBLEMS_PATH, PROBLEMS_SHOWS, problems_page
 from l4.settings import SECTIONS
 from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
@@ -99,7 +100,10 @@ class Ztunnel:
             in_pods = InPods(lambda: self._announced(in_pods), lambda *name: self._pods.serves(*name))
         self._pods = Pods(self._node, options.node, in_pods or OwnAddresses(options.hbone_port))
         pending = {"configuration"} if options.agent is None else {"configuration", "pods"}
-        self._operators = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin, about=self._about)
+        pages = {PROBLEMS_PATH: (PROBLEMS_SHOWS, problems_page(lambda: self._report.problems))}
+        self._operators = OperatorPorts(
+            self._metrics, pending, self._dump, self._stopping.begin, pages, about=self._about
+        )
         self._receiver = None
         if options.agent is not None and in_pods is not None:
             self._receiver = Receiver(options.agent, in_pods, self._lacks_pods)

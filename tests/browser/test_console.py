@@ -16,6 +16,21 @@ from tests.kit.laptop import TOP, LaptopMesh, mesh_up
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
+FAULT = """
+apiVersion: pywaypoint.dev/v1alpha1
+kind: FaultPolicy
+metadata: {name: broken-details, namespace: default}
+spec:
+  targetRefs: [{group: "", kind: Service, name: details}]
+  rules: [{name: all, abort: {httpStatus: 503, percentage: 100}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ratings, namespace: default}
+spec:
+  parentRefs: [{group: "", kind: Service, name: ratings}]
+  rules: [{backendRefs: [{name: nobody, port: 9080}]}]
+"""
 BOOKINFO = TOP / "examples" / "bookinfo"
 INGRESS = "127.0.0.1:19080"
 CONSOLE = "http://127.0.0.1:9070/console/"
@@ -26,13 +41,27 @@ WAIT_MS = 20_000
 
 
 @pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of manifests that a test adds to."""
+    return tmp_path_factory.mktemp("more")
+
+
+@pytest.fixture
+def fault(more: Path) -> Iterator[Path]:
+    file = more / "fault.yaml"
+    file.write_text(FAULT)
+    yield file
+    file.unlink()
+
+
+@pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copy(BOOKINFO / "routes.yaml", tmp_path_factory.mktemp("routes")))
 
 
 @pytest.fixture(scope="module")
-def mesh(routes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopMesh]:
-    manifests = map(str, (BOOKINFO / "platform", BOOKINFO / "gateway.yaml", routes))
+def mesh(routes: Path, more: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopMesh]:
+    manifests = map(str, (BOOKINFO / "platform", BOOKINFO / "gateway.yaml", routes, more))
     flags = ("--programs", str(BOOKINFO / "programs.yaml"), "--ingress", f"productpage={INGRESS}")
     with mesh_up(tmp_path_factory.mktemp("mesh"), *manifests, *flags) as mesh:
         yield mesh
@@ -129,6 +158,72 @@ def test_a_waypoints_own_port_serves_the_same_page(page: Any) -> None:
     page.get_by_role("button", name="From productpage-v1 to details:").wait_for()
 
 
+@pytest.mark.usefixtures("load", "fault")
+def test_a_fault_shows_in_the_graph_and_each_failed_request_has_its_trail(page: Any) -> None:
+    page.goto(CONSOLE)
+    page.locator(".link[data-health=failure] .label").first.click()
+    details = page.get_by_role("complementary", name="Details")
+    details.get_by_text("FI: an error was injected").wait_for()
+
+    page.get_by_role("link", name="Requests").click()
+    page.get_by_label("Which requests").select_option(label="errors only")
+    page.locator("tr.failure", has_text="503 FI").first.locator(".pick").click()
+
+    trail = page.get_by_role("complementary", name="Request")
+    trail.get_by_role("heading", name="a fault was injected").wait_for()
+    assert "fault_filter_abort" in trail.inner_text()
+    assert "spiffe://cluster.local/ns/default/sa/bookinfo-productpage" in trail.inner_text()
+
+
+@pytest.mark.usefixtures("load")
+def test_routes_show_weights_beside_where_requests_go_now(page: Any) -> None:
+    page.goto(f"{CONSOLE}#routes")
+
+    row = page.get_by_role("row").filter(has_text="HTTPRoute default/reviews rules[1]")
+    row.get_by_text("reviews-v1.default 90 %").wait_for()
+    row.get_by_text(re.compile("now [1-9]")).first.wait_for()
+
+
+def test_problems_have_file_and_line(page: Any, fault: Path) -> None:
+    page.goto(f"{CONSOLE}#problems")
+
+    row = page.get_by_role("row").filter(has_text="there is no Service default/nobody")
+    row.get_by_text(f"{fault}:14").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("view", "text"),
+    [
+        ("policies", "FaultPolicy"),
+        ("endpoints", "127.64.0.4:9080"),
+        ("connections", "spiffe://cluster.local/ns/default/sa/ingress"),
+        ("certificates", "spiffe://cluster.local/ns/default/sa/waypoint"),
+        ("programs", "default/waypoint"),
+    ],
+)
+@pytest.mark.usefixtures("load", "fault")
+def test_what_programs_hold_is_a_table(page: Any, view: str, text: str) -> None:
+    page.goto(f"{CONSOLE}#{view}")
+
+    page.get_by_role("cell", name=text).first.wait_for()
+
+
+def test_keys_change_the_view_and_tell_of_each_other(page: Any) -> None:
+    page.goto(CONSOLE)
+    page.get_by_role("region", name="Graph").wait_for()
+
+    page.keyboard.press("g")
+    page.keyboard.press("e")
+    page.get_by_role("region", name="Problems").wait_for()
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keys").wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+
+    page.get_by_role("dialog", name="Keys").wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.type") == "search"
+
+
 def test_what_would_happen_is_told_without_sending_anything(page: Any) -> None:
     page.goto(f"{CONSOLE}#what-if")
     page.get_by_label("Client").fill("default/bookinfo-productpage")
@@ -141,11 +236,12 @@ def test_what_would_happen_is_told_without_sending_anything(page: Any) -> None:
     assert "header end-user = jason" in page.locator(".trail").inner_text()
 
 
+@pytest.mark.parametrize("view", ["graph", "requests", "routes", "connections", "certificates", "what-if"])
 @pytest.mark.usefixtures("load")
-def test_nothing_is_wider_than_a_narrow_screen(page: Any) -> None:
+def test_nothing_is_wider_than_a_narrow_screen(page: Any, view: str) -> None:
     page.set_viewport_size(NARROW)
-    page.goto(CONSOLE)
-    page.get_by_role("button", name="Workload ingress").wait_for()
+    page.goto(f"{CONSOLE}#{view}")
+    page.locator("main .node, main td:not(.empty), main form").first.wait_for()
 
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
 

@@ -29,7 +29,10 @@ CONNECT_SECONDS = 2.0
 SILENCE_SECONDS = 10.0
 """Time limit for the first byte of a proxy's answer."""
 _PIECE_BYTES = 64 << 10
-_PAGES = frozenset({"traffic", "config_dump", "clusters", "explain"})
+_PAGES = frozenset(
+    {"traffic", "config_dump", "explain", "status", "problems"}
+    | {"routes", "policies", "endpoints", "connections", "certificates"}
+)
 _STREAMS = frozenset({"tap", "top"})
 """Pages whose answer lasts as long as the browser listens. The waypoints limit their number."""
 

@@ -116,6 +116,7 @@ class Waypoint:
                 "identity": str(certificate.identity),
                 "listen": host_port(*options.listen),
             },
+            lambda: self._following.problems,
         )
         readiness = self._supervisor.readiness
         self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)

@@ -74,12 +74,18 @@ class Following:
         self._metrics = metrics
         self._report = ConfigurationReport(log, readiness, metrics)
         self._findings, self._changes = Telling(log, EACH), ChangeWords()
+        self._found: tuple[Problem, ...] = ()
         self._prepared: Prepared | None = None
         self._latest: Prepared | None = None
         self._is_new, self._has_new_rules = asyncio.Event(), asyncio.Event()
         self._told: Answer | None = None
         self._one_at_a_time = asyncio.Lock()
         self._is_compiled = asyncio.Event()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Problems of the live configuration, and what its analysis found."""
+        return (*self._report.problems, *self._found)
 
     async def begin(self) -> None:
         """Apply the initial state of the source."""
@@ -131,6 +137,7 @@ class Following:
                     raise
                 if not self._has_new_rules.is_set():
                     self._findings.tell(found)
+                    self._found = tuple(found)
                 with suppress(TimeoutError):
                     async with asyncio.timeout((time.monotonic() - began) * _ANALYSIS_REST):
                         await self._has_new_rules.wait()

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from l4.admin import NoAnswer, OperatorAddresses, OperatorPorts, answer
+from l4.config.documents import Problem
+from l4.problems_page import PROBLEMS_PATH, PROBLEMS_SHOWS, problems_page
 from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
 from waypoint.ask.explanation import Explanation
@@ -32,7 +34,8 @@ class Supervisor:
     """Serves the operator ports.
 
     `metrics` are the process's own; `pending` is what the process must do before it is ready. `stop` is called when an
-    operator asks the process to exit. `names` say who the process is, on the page `/status`.
+    operator asks the process to exit. `names` say who the process is, on the page `/status`; `problems` returns those
+    of the page `/problems`.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Supervisor:
         pending: Iterable[str],
         stop: Callable[[], None],
         names: Mapping[str, object] | None = None,
+        problems: Callable[[], Iterable[Problem]] = tuple,
     ) -> None:
         self._workers = workers
         self._names = names or {}
@@ -57,6 +61,7 @@ class Supervisor:
                 TAP_PATH: (TAP_SHOWS, streams.tap),
                 TOP_PATH: (TOP_SHOWS, streams.top),
                 **{f"/{name}": (shows, table_page(name, self._table)) for name, shows in TABLES.items()},
+                PROBLEMS_PATH: (PROBLEMS_SHOWS, problems_page(problems)),
                 **console_pages("waypoint", "waypoint"),
             },
             workers,

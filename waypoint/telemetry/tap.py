@@ -138,6 +138,7 @@ def event(
         "destination": {
             "service": r.service.hostname,
             "port": r.downstream_local[1],
+            "called": host_port(*r.downstream_local),
             "workload": destination.workload,
             "namespace": destination.namespace,
             "endpoint": str(r.endpoint) if r.endpoint is not None else "",

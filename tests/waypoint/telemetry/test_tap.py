@@ -108,6 +108,7 @@ def test_an_event_names_both_ends_and_the_route() -> None:
     assert found["destination"] == {
         "service": "reviews.default.svc.cluster.local",
         "port": 9080,
+        "called": "10.96.1.2:9080",
         "workload": "reviews-v1",
         "namespace": "default",
         "endpoint": "10.244.1.12:9080",

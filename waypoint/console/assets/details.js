@@ -1,15 +1,8 @@
 // What one node or link of the graph carries: numbers, results by code and flag, and its rate over time.
 
 import { el, svg } from "./dom.js";
+import { flagWords } from "./flags.js";
 import { amount, bytes, milliseconds, rate, sentence, share } from "./words.js";
-
-const FLAGS = {
-  UH: "no healthy endpoint", UF: "connection to the endpoint failed", UO: "a limit of the destination is reached", NR: "no route",
-  URX: "retries used up", NC: "no such destination", DC: "the client left", UT: "the endpoint took too long", UR: "the endpoint reset the request",
-  UC: "the endpoint closed the connection", DI: "a delay was injected", FI: "an error was injected", RL: "rate limited", UAEX: "denied by an authorizer",
-  RLSE: "the rate limit service failed", DPE: "the client broke the protocol", UPE: "the endpoint broke the protocol", SI: "silent for too long",
-  OM: "overloaded", DF: "a name could not be resolved",
-};
 
 /** Fills `aside`; the focus stays where it is. */
 export function details(aside, it, onClose) {
@@ -37,7 +30,7 @@ export function details(aside, it, onClose) {
 
 function resultLine(result, count, all) {
   const [code, grpc, flags] = result.split(" ");
-  const reasons = flags === "-" ? [] : flags.split(",").map((flag) => `${flag}: ${FLAGS[flag] ?? "see the documentation"}`);
+  const reasons = flags === "-" ? [] : flags.split(",").map(flagWords);
   const kind = code.startsWith("5") || code === "0" ? "failure" : code.startsWith("4") ? "warning" : "healthy";
   return el(
     "li",

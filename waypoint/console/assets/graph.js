@@ -6,7 +6,7 @@ import { put, say, svg } from "./dom.js";
 import { sentence, share, summary } from "./words.js";
 
 const NODE_HEIGHT = 40;
-const LABEL = { width: 108, height: 34 };
+const LABEL = { width: 114, height: 34 };
 const NARROW = 720;
 /** A graph that does not fit at this size is scrolled. */
 const LEGIBLE = 0.7;
@@ -99,9 +99,9 @@ export class Drawing {
         "g",
         { transform: `translate(${at.x} ${at.y})` },
         svg("rect", { class: "label", x: -LABEL.width / 2, y: -LABEL.height / 2, width: LABEL.width, height: LABEL.height, rx: 5 }),
-        svg("path", { class: "lock", d: "M-47 -4h9v7h-9zM-45 -4v-2.5a2.5 2.5 0 0 1 5 0v2.5" }),
-        svg("text", { class: "carries", x: 6, y: -2 }),
-        svg("text", { class: "errors", x: 6, y: 12 }),
+        svg("path", { class: "lock", d: "M-50 -2h9v7h-9zM-48 -2v-2.5a2.5 2.5 0 0 1 5 0v2.5" }),
+        svg("text", { class: "carries", x: -36, y: -2 }),
+        svg("text", { class: "errors", x: -36, y: 11 }),
       ),
     );
   }

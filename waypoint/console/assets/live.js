@@ -18,6 +18,11 @@ export class Live {
   #timer = null;
   #onNews;
   #rounds = 0;
+  #known;
+  /** Resolves when the programs are known. */
+  isKnown = new Promise((resolve) => (this.#known = resolve));
+  /** Called when the page is paused or goes on. */
+  onPause = null;
 
   /** `onNews` is called after each round; `trouble` is then a sentence, or empty. */
   constructor(onNews) {
@@ -31,6 +36,7 @@ export class Live {
 
   pause(isPaused) {
     this.isPaused = isPaused;
+    this.onPause?.();
     this.#plan(0);
   }
 
@@ -52,6 +58,7 @@ export class Live {
     let trouble = "";
     try {
       this.programs = await ask("/programs");
+      this.#known();
       this.waypoints = new Set(this.programs.filter((it) => it.kind === "waypoint").map((it) => it.workload));
       const answers = await askAll(this.programs, "traffic");
       for (const { program, answer } of answers) if (answer) this.#rates.add(program, answer);

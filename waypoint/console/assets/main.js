@@ -1,12 +1,16 @@
 // Starts the console: tabs, keys, the address bar, and the view that is shown. Each view is a module of views/ with
-// {id, key, title, show(live, address)}; `show` returns {element, update(), focus?(), escape?()}.
+// {id, key, title, show(live, address)}; `show` returns {element, update(), focus?(), escape?(), close?()}.
 
 import { el, put, say } from "./dom.js";
 import { Live } from "./live.js";
+import { certificates, connections, endpoints, policies } from "./views/inside.js";
 import { overview } from "./views/overview.js";
+import { problems, programs } from "./views/problems.js";
+import { requests } from "./views/requests.js";
+import { routes } from "./views/routes.js";
 import { whatIf } from "./views/whatif.js";
 
-const VIEWS = [overview, whatIf];
+const VIEWS = [overview, requests, routes, policies, problems, endpoints, connections, certificates, programs, whatIf];
 const byId = (id) => document.getElementById(id);
 
 let view = null;
@@ -38,16 +42,14 @@ class Address {
 const live = new Live((trouble) => {
   byId("trouble").hidden = !trouble;
   say(byId("trouble"), trouble);
-  byId("programs").replaceChildren(...live.programs.map(programBadge));
+  const failed = live.failures.length;
+  put(byId("programs"), "class", failed || trouble ? "badge failure" : "badge healthy");
+  say(byId("programs"), failed ? `${failed} of ${live.programs.length} programs do not answer` : `${live.programs.length} ${live.programs.length === 1 ? "program" : "programs"}`);
   shown?.update();
 });
 
-function programBadge(program) {
-  const failure = live.failures.find((it) => it.program.name === program.name);
-  return el("span", { class: failure ? "badge failure" : "badge healthy", title: failure ? failure.error.message : "answers" }, program.name);
-}
-
 function open() {
+  shown?.close?.();
   const address = new Address(location.hash);
   view = VIEWS.find((it) => it.id === address.id) ?? VIEWS[0];
   shown = view.show(live, address);

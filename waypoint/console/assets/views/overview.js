@@ -44,8 +44,7 @@ function show(live, address) {
       el("label", { for: "hops" }, hops, "the mesh’s own hops"),
       el("span", { class: "zoom" }, zoom("Smaller", "−", 0.8), zoom("Larger", "+", 1.25), zoom("Fit", "Fit", 0)),
     ),
-    el("div", { class: "split" }, el("div", { class: "stage" }, hint, frame), aside),
-    rows.element,
+    el("div", { class: "split" }, el("div", { class: "main" }, el("div", { class: "stage" }, hint, frame), rows.element), aside),
   );
   let picked = address.get("pick");
   let graph = { nodes: new Map(), links: new Map() };

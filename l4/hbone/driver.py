@@ -126,7 +126,7 @@ class Driver(asyncio.Protocol):
         drain = settings.of(DrainSettings)
         patience = Patience(own, drain)
         self._stalls = Stalls(self.loop, patience, self._cut_stalled)
-        self._ending: Ending | None = Ending(self, patience, drain.drain_seconds)
+        self._ending: Ending | None = Ending(self, patience)
         self._requests: deque[RequestReceived] = deque()
         self._is_begin_scheduled = False
         self._is_flush_scheduled = False

@@ -3,7 +3,7 @@
 - Its peer is silent: a PING is sent `ping_interval_seconds` after the start and after each answer. The connection ends
   if the answer takes more than `ping_timeout_seconds`.
 - It is drained: the peer is told to open no more streams, and the connection closes with the last tunnel (`farewell`).
-- Its certificates expire (`lifetime`): it is drained some time before.
+- Its certificates expire (`lifetime`): it is drained long before.
 """
 
 import asyncio
@@ -49,14 +49,11 @@ class Ended(Protocol):
 
 
 class Ending:
-    """The connection is drained at most `drain_seconds` before its certificates expire."""
+    __slots__ = ("_connection", "_farewell", "_lifetime", "_patience", "_timer")
 
-    __slots__ = ("_connection", "_drain_seconds", "_farewell", "_lifetime", "_patience", "_timer")
-
-    def __init__(self, connection: Ended, patience: Patience, drain_seconds: float) -> None:
+    def __init__(self, connection: Ended, patience: Patience) -> None:
         self._connection = connection
         self._patience = patience
-        self._drain_seconds = drain_seconds
         self._farewell = Farewell(connection.engine)
         self._lifetime: Lifetime | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -83,7 +80,7 @@ class Ending:
 
     def end_by(self, expires_at: float) -> None:
         """Limit the connection's lifetime to `expires_at`, in seconds of the wall clock."""
-        self._lifetime = Lifetime(expires_at, self._drain_seconds, self._outdated, self._expired)
+        self._lifetime = Lifetime(expires_at, self._outdated, self._expired)
 
     def pong(self, payload: bytes) -> None:
         if self._farewell.hears(payload):

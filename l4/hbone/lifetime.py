@@ -1,31 +1,30 @@
 """End a connection before the certificates with which it was established expire.
 
-Shortly before the first of the two expires, the peer is asked to open a new connection (GOAWAY). At expiry, the
-connection is closed. The notice time varies, because one certificate serves many connections that should not all be
-replaced at once. Expiry follows the wall clock, which may be adjusted; it is checked at least once an hour.
+Halfway to the end of the first of the two, the peer is asked to open a new connection (GOAWAY): both certificates have
+been renewed by then. So a tunnel has a quarter of a certificate's life, whenever it begins. At expiry, the connection is
+closed. The time of the notice varies, because one certificate serves many connections that should not all be replaced at
+once. Expiry follows the wall clock, which may be adjusted; it is checked at least once an hour.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from random import random
+from random import uniform
 
-_NOTICE_SHARE = 0.1
-"""Maximum notice, as a share of the lifetime at the start."""
+_NOTICE_SHARES = 0.4, 0.5
+"""Notice, as a share of the time that is left at the start."""
 _LOOK_SECONDS = 3600.0
 
 
 class Lifetime:
-    """Calls `drain` at most `notice_seconds` before `expires_at`, and `cut` at `expires_at`."""
+    """Calls `drain` halfway to `expires_at`, and `cut` at `expires_at`."""
 
     __slots__ = ("_cut", "_drain", "_expires_at", "_loop", "_notice_seconds", "_timer")
 
-    def __init__(
-        self, expires_at: float, notice_seconds: float, drain: Callable[[], None], cut: Callable[[], None]
-    ) -> None:
+    def __init__(self, expires_at: float, drain: Callable[[], None], cut: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._expires_at = expires_at
-        self._notice_seconds = min(notice_seconds, _NOTICE_SHARE * (expires_at - time.time())) * (1 + random()) / 2
+        self._notice_seconds = (expires_at - time.time()) * uniform(*_NOTICE_SHARES)
         self._drain: Callable[[], None] | None = drain
         self._cut = cut
         self._timer: asyncio.TimerHandle | None = None

@@ -131,6 +131,8 @@ class DeltaClient:
                     self.counts.terminations[error.reason].add()
                     self._call, self._confirmed = None, time.monotonic()
                     log.info("the stream to %s has ended and is opened again: %s", self._server.address, error)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # gRPC drops a cancellation that comes together with the end of the call
             pause = _FIRST_PAUSE if time.monotonic() - begun > _PROVEN_SECONDS else min(2 * pause, _LONGEST_PAUSE)
             await asyncio.sleep(uniform(0.5, 1.0) * pause)
 
@@ -197,7 +199,8 @@ class DeltaClient:
         try:
             while True:
                 response = await self._receive(call, max(end - time.monotonic(), 0.0) if awaited else None)
-                self._proven(call)
+                if response.type_url in self._types:
+                    self._proven(call)
                 await self._take(call, response)
                 awaited.discard(response.type_url)
         finally:

@@ -245,6 +245,39 @@ def test_a_type_that_nobody_asked_for_is_acknowledged_and_ignored(tmp_path: Path
     run(scenario())
 
 
+def test_a_server_that_sends_but_what_nobody_asked_for_does_not_count_as_connected(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with following(tmp_path) as it:
+            it.server.held.update((ADDRESS, AUTHORIZATION))
+            async with it.server.serving():
+                await it.until(lambda: it.server.streams and len(it.server.stream.requests) == 2)
+                it.server.stream.is_over = True
+                await it.server.send(DeltaDiscoveryResponse(type_url="type.googleapis.com/x.Y", nonce="n"))
+                await it.until(lambda: len(it.server.streams) > 1)
+
+                assert "has ended the stream" in it.client.failure
+
+    run(scenario())
+
+
+def test_it_can_be_cancelled_while_the_server_goes_away(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        for _ in range(10):  # gRPC drops one cancellation in five
+            server = DiscoveryServer(tmp_path)
+            client = DeltaClient(server.server(), {ADDRESS: Taken(), AUTHORIZATION: Taken()})
+            task = asyncio.get_running_loop().create_task(client.run())
+            server.held.update((ADDRESS, AUTHORIZATION))
+            async with server.serving():
+                while not server.streams or len(server.stream.requests) < 2:  # noqa: ASYNC110 - the client tells nobody
+                    await asyncio.sleep(0.01)
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=1)
+            assert done
+            assert task.cancelled()
+
+    run(scenario(), 30)
+
+
 def test_a_server_that_never_sends_a_type_is_left(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with following(tmp_path, first_seconds=0.2) as it:

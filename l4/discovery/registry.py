@@ -1,12 +1,12 @@
 """Immutable index of services and workloads by name and address, built for each configuration."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Generic, Self, TypeVar
 
 from l4.config.documents import Problem
 from l4.discovery.networks import Networks
-from l4.discovery.workload import Service, Workload
+from l4.discovery.workload import Service, ServiceEndpoint, Workload
 
 T = TypeVar("T")
 
@@ -17,6 +17,10 @@ class Moved(Generic[T]):
 
     before: T | None
     after: T | None
+
+
+Membership = tuple[str, ServiceEndpoint]
+"""A service's hostname, and what it says about one workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Registry:
     _services_by_ip: Mapping[str, Service] = field(default_factory=dict, repr=False)
     _workloads_by_ip: Mapping[str, Workload] = field(default_factory=dict, repr=False)
     _services_by_network: Networks[Service] = field(default_factory=Networks, repr=False, compare=False)
+    _memberships: Mapping[str, tuple[Membership, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def build(
@@ -70,7 +75,10 @@ class Registry:
             for address in service.addresses:
                 services_by_ip.setdefault(address, service)
         by_network = _networks(by_hostname.values())
-        return cls(by_hostname, by_uid, problems, aliases or {}, services_by_name, services_by_ip, by_ip, by_network)
+        members = _members({}, (), by_hostname)
+        return cls(
+            by_hostname, by_uid, problems, aliases or {}, services_by_name, services_by_ip, by_ip, by_network, members
+        )
 
     def updated(
         self,
@@ -122,7 +130,13 @@ class Registry:
             _services_by_ip=by_address,
             _workloads_by_ip=_with(self._workloads_by_ip, by_ip),
             _services_by_network=_networks(by_hostname.values()) if has_networks else self._services_by_network,
+            _memberships=_members(self._memberships, moved, by_hostname) if moved else self._memberships,
         )
+
+    def services_of(self, uid: str) -> Iterator[tuple[Service, ServiceEndpoint]]:
+        """Yield the services of which a workload is an endpoint, in their order, and what each says about it."""
+        for hostname, endpoint in self._memberships.get(uid, ()):
+            yield self.services[hostname], endpoint
 
     def service_at(self, ip: str) -> Service | None:
         """Return the service with this address, else the one with the smallest network that contains it."""
@@ -184,6 +198,33 @@ def _networks(services: Iterable[Service]) -> Networks[Service]:
     return Networks(
         (network, it) for it in sorted(services, key=lambda it: it.hostname) if it.networks for network in it.networks
     )
+
+
+def _members(
+    known: Mapping[str, tuple[Membership, ...]], moved: Iterable[Moved[Service]], services: Mapping[str, Service]
+) -> dict[str, tuple[Membership, ...]]:
+    """Return the memberships by uid; without known ones, those of all `services`."""
+    gone: dict[str, set[str]] = {}
+    new: dict[str, list[Membership]] = {}
+    changed = [(it.before, it.after) for it in moved] if known else [(None, it) for it in services.values()]
+    for before, after in changed:
+        if before is not None:
+            for it in before.endpoints:
+                gone.setdefault(it.workload.uid, set()).add(before.hostname)
+        if after is not None:
+            for it in after.endpoints:
+                new.setdefault(it.workload.uid, []).append((after.hostname, it))
+    found = dict(known)
+    for uid in gone.keys() | new.keys():
+        its = [it for it in found.get(uid, ()) if it[0] not in gone.get(uid, ())]
+        its += new.get(uid, ())
+        if len(its) > 1:
+            its.sort(key=lambda it: _service_order(services[it[0]]))
+        if its:
+            found[uid] = tuple(its)
+        else:
+            found.pop(uid, None)
+    return found
 
 
 def meant(workloads: Iterable[Workload]) -> Workload | None:

@@ -1,9 +1,9 @@
 """End a connection before the certificates with which it was established expire.
 
 Halfway to the end of the first of the two, the peer is asked to open a new connection (GOAWAY): both certificates have
-been renewed by then. So a tunnel has a quarter of a certificate's life, whenever it begins. At expiry, the connection is
-closed. The time of the notice varies, because one certificate serves many connections that should not all be replaced at
-once. Expiry follows the wall clock, which may be adjusted; it is checked at least once an hour.
+been renewed by then. So a tunnel has a quarter of a certificate's life, whenever it begins. At expiry, the connection
+is closed. The time of the notice varies, because one certificate serves many connections that should not all be
+replaced at once. Expiry follows the wall clock, which may be adjusted; it is checked at least once an hour.
 """
 
 import asyncio

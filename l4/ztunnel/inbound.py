@@ -43,10 +43,9 @@ def target_of(registry: Registry, pod_uid: str, authority: Authority, local_ip: 
             return Rejected(400, f"ip mismatch: {authority.host} != {local_ip}")
         port = authority.port
     else:
-        service = registry.services.get(authority.host)
-        if service is None:
+        if authority.host not in registry.services:
             return Rejected(503, f"no service or workload for hostname: {authority.host}")
-        ports = _ports_of(service, workload)
+        ports = _ports_of(registry, authority.host, pod_uid)
         if ports is None:
             return Rejected(400, f"{authority.host} is not a service of this workload")
         if authority.port not in ports:
@@ -54,16 +53,13 @@ def target_of(registry: Registry, pod_uid: str, authority: Authority, local_ip: 
         port = ports[authority.port]
     if port in OWN_PORTS:
         return Rejected(503, "attempted recursive call to ourselves")
-    return Target(workload, (local_ip, port), tuple(services_with(registry, workload, port)))
+    return Target(workload, (local_ip, port), tuple(services_with(registry, pod_uid, port)))
 
 
-def _ports_of(service: Service, workload: Workload) -> Mapping[int, int] | None:
-    return next((it.ports for it in service.endpoints if it.workload.uid == workload.uid), None)
+def _ports_of(registry: Registry, host: str, uid: str) -> Mapping[int, int] | None:
+    return next((endpoint.ports for service, endpoint in registry.services_of(uid) if service.hostname == host), None)
 
 
-def services_with(registry: Registry, workload: Workload, port: int) -> Iterator[Service]:
+def services_with(registry: Registry, uid: str, port: int) -> Iterator[Service]:
     """Yield the services of which the workload is an endpoint with this target port."""
-    for service in registry.services.values():
-        for endpoint in service.endpoints:
-            if endpoint.workload.uid == workload.uid and port in endpoint.ports.values():
-                yield service
+    return (service for service, endpoint in registry.services_of(uid) if port in endpoint.ports.values())

@@ -99,6 +99,31 @@ def test_a_request_and_its_headers(world: Matrix, source: str, waypoint: str, de
     assert {name: value for name, value in its.items() if name not in BY_CLIENTS} == SEEN_BEHIND[waypoint]
 
 
+TARGETS = {
+    "/a//b/./c/../d": "/a//b/d",
+    "/%61%2Fb%5c": "/a%2Fb%5c",
+    "/a\\b": "/a/b",
+    "/a?b=/../c//%2f": "/a?b=/../c//%2f",
+    "/a;v=1/%00": None,
+    "/a/../../b": "/b",
+}
+"""Targets of requests, and what the application gets of them. None: both answer 400."""
+
+
+@pytest.mark.parametrize("waypoint", WAYPOINTS)
+def test_paths_are_normalized_alike(world: Matrix, waypoint: str) -> None:
+    entry = world.entries["ztunnel", "client", behind(waypoint, "behind-ztunnel")]
+
+    def arrives(target: str) -> str | None:
+        request = f"GET {target} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+        answer = exchanged(entry, request.encode(), "http").decode()
+        if answer.startswith("HTTP/1.1 400"):
+            return None
+        return answer.partition("URL=")[2].partition("\n")[0]
+
+    assert {it: arrives(it) for it in TARGETS} == TARGETS
+
+
 @each_cell
 def test_many_requests_on_one_connection(world: Matrix, source: str, waypoint: str, destination: str) -> None:
     for port, flags in (("http", ()), ("h2c", ("--http2",)), ("grpc", ())):
@@ -243,6 +268,22 @@ def test_the_destination_lets_in_the_waypoint_alone(
     if destination == "behind-ztunnel":
         refused = [f'src.identity="{CLIENT}"', "connection closed due to policy rejection"]
         until(lambda: all(it in world.log("ztunnel-far").read_text().removeprefix(before) for it in refused), 10)
+
+
+@pytest.mark.parametrize("waypoint", WAYPOINTS)
+def test_another_client_of_hbone_reaches_what_is_served_alone(world: Matrix, waypoint: str) -> None:
+    """Istio's echo client opens the tunnel itself."""
+    its = world.certificate("client")
+    pod = world.pods["waypoint" if waypoint == "ours" else "theirs"]
+    flags = (f"--hbone={pod}:{HBONE}", f"--hbone-client-cert={its.chain}", f"--hbone-client-key={its.key}")
+    vip = SERVICES[behind(waypoint, "behind-ztunnel")].vip
+
+    served = call(f"http://{vip}:80", *flags, "--hbone-insecure-skip-verify")
+    others = [call(f"http://{it}", *flags, "--hbone-insecure-skip-verify") for it in (f"{vip}:9999", "10.97.0.250:80")]
+
+    assert served.one("ServiceVersion") == "behind-ztunnel"
+    why = ["404 Not Found", "404 Not Found"] if waypoint == "ours" else ["EOF", "503 Service Unavailable"]
+    assert [said in it.text for said, it in zip(why, others, strict=True)] == [True, True]
 
 
 # -- certificates ------------------------------------------------------------------------------------------------------
@@ -402,10 +443,10 @@ def test_a_response_that_breaks_off_is_not_taken_for_whole(
     run(scenario(), 30)
 
 
-def exchanged(ip: str, request: bytes) -> bytes:
+def exchanged(ip: str, request: bytes, port: str = "own") -> bytes:
     """All of an answer that comes, also if a reset comes after it."""
     answer = b""
-    with socket.create_connection((ip, PORTS["own"].service), timeout=10) as connection, suppress(ConnectionError):
+    with socket.create_connection((ip, PORTS[port].service), timeout=10) as connection, suppress(ConnectionError):
         connection.sendall(request)
         while part := connection.recv(65536):
             answer += part

@@ -17,6 +17,7 @@ from l4.xds.metrics import METRICS as XDS
 from l4.ztunnel.cli import cli as ztunnel_commands
 from l4.ztunnel.metrics import ztunnel_metrics
 from waypoint.cli import cli as waypoint_commands
+from waypoint.controller.discovery_metrics import METRICS as SERVING
 from waypoint.metrics import waypoint_metrics
 from waypoint.settings import OWN
 
@@ -35,8 +36,8 @@ Both programs serve metrics on port 15020, in Prometheus' text format or in Open
 `unknown`; only `grpc_response_status` is empty without gRPC, as Istio's. Prometheus' own metrics of a process
 (`process_…`) come with them.
 
-`make docs` writes this page from the lists in `l4/telemetry/metrics.py`, `l4/xds/metrics.py`, `l4/ztunnel/metrics.py`
-and `waypoint/metrics.py`.
+`make docs` writes this page from the lists in `l4/telemetry/metrics.py`, `l4/xds/metrics.py`, `l4/ztunnel/metrics.py`,
+`waypoint/metrics.py` and `waypoint/controller/discovery_metrics.py`.
 """
 METRIC_COLUMNS = "| metric | type | meaning | labels |\n|---|---|---|---|\n"
 COLUMNS = "| variable | default | meaning |\n|---|---|---|\n"
@@ -140,7 +141,8 @@ def metrics_page() -> str:
     )
     own = tuple(it for it in ztunnel if it not in following)
     tables = (("Both programs", both), ("Both, with a discovery server", following), ("Ztunnel", own))
-    tables += (("Waypoint", waypoint),)
+    serving = MeshMetrics("", "", SERVING).snapshot()[len(both) :]
+    tables += (("Waypoint", waypoint), ("Controller that serves discovery", serving))
     return METRICS + "".join(f"\n## {title}\n\n{METRIC_COLUMNS}{metric_rows(its)}" for title, its in tables)
 
 

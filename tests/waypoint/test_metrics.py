@@ -9,9 +9,11 @@ import waypoint
 from l4.telemetry import metrics as l4_metrics
 from l4.telemetry.metrics import MeshMetrics, Metric
 from l4.ztunnel import metrics as ztunnel_metrics
+from waypoint.controller.discovery_metrics import METRICS as DISCOVERY
 from waypoint.metrics import METRICS, waypoint_metrics
 from waypoint.telemetry.exchanges import REQUEST_LABELS
 
+CONTROLLER_NAMES = {it.name for it in DISCOVERY}
 L4_NAMES = {it.name for it in (*l4_metrics.METRICS, *ztunnel_metrics.METRICS)}
 
 
@@ -30,7 +32,7 @@ def test_each_metric_that_a_feature_declares_is_listed_once() -> None:
     names = [it.name for it in METRICS]
 
     assert declared(l4) == L4_NAMES
-    assert declared(waypoint) | L4_NAMES == {*names, *L4_NAMES}
+    assert declared(waypoint) | L4_NAMES == {*names, *L4_NAMES, *CONTROLLER_NAMES}
     assert len({*names, *L4_NAMES}) == len(METRICS) + len(l4_metrics.METRICS) + len(ztunnel_metrics.METRICS)
 
 

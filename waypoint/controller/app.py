@@ -27,6 +27,7 @@ from waypoint.controller.callers import Callers
 from waypoint.controller.concluding import READ, Concluded, Concluding
 from waypoint.controller.discovering import READ as DISCOVERED
 from waypoint.controller.discovering import Discovering
+from waypoint.controller.discovery_metrics import METRICS as DISCOVERY
 from waypoint.controller.discovery_service import DiscoveryService
 from waypoint.controller.kinds import CONFIG_MAPS, GATEWAY_CLASSES, GATEWAYS, OWNED, ROLE_BINDINGS, TOLD
 from waypoint.controller.options import ControllerOptions
@@ -64,7 +65,7 @@ class Controller:
         ]
         self._election = LeaderElection(self._client, options.namespace, options.lease, options.identity)
         self._stopping = signals.Stopping()
-        self._metrics = MeshMetrics("controller", version.installed())
+        self._metrics = MeshMetrics("controller", version.installed(), DISCOVERY)
         served = {"signing": options.signing, "discovery": options.discovery}
         pending = {"objects", *(name for name, its in served.items() if its is not None)}
         self._ports = OperatorPorts(self._metrics, pending, self._dump, self._stopping.begin)
@@ -73,6 +74,7 @@ class Controller:
         self._discovering: Discovering | None = None
         if options.discovery is not None:
             self._discovery = DiscoveryService(Callers(client, options.installation.trust_domain, ()))
+            self._discovery.counted.show(self._metrics)
             self._discovering = Discovering(kubernetes_source(client, DISCOVERED, {}), options.discovery, self._publish)
         self._signing: Signing | None = None
         if options.signing is not None:

@@ -1,4 +1,4 @@
-"""`envoy.service.discovery.v3.AggregatedDiscoveryService` (delta xDS), for ztunnels.
+"""`envoy.service.discovery.v3.AggregatedDiscoveryService` (delta xDS), for ztunnels and waypoints.
 
 A caller proves who it is as at the certificate authority. Streams end after a while, so that it proves it again, and so
 that callers spread over the replicas.
@@ -19,6 +19,7 @@ from l4.xds.description import Description
 from l4.xds.offer import Offer
 from waypoint.controller.callers import Caller, Callers, Denied, Unsure
 from waypoint.controller.calls import Context, token_of
+from waypoint.controller.discovery_metrics import Counts
 from waypoint.controller.discovery_stream import DiscoveryStream, Ended, Writer
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class DiscoveryService:
         self._identifying = 0
         self._streams: set[DiscoveryStream] = set()
         self._by_caller: Counter[Caller] = Counter()
+        self.counted = Counts()
 
     @property
     def handler(self) -> grpc.GenericRpcHandler:
@@ -114,13 +116,15 @@ class DiscoveryService:
         """Raises Ended."""
         if self._by_caller[caller] == MAX_STREAMS_EACH:
             raise Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{caller} already has {MAX_STREAMS_EACH} streams")
-        stream = DiscoveryStream(caller, self._offers)
+        stream = DiscoveryStream(caller, self._offers, self.counted)
         self._by_caller[caller] += 1
         self._streams.add(stream)
+        self.counted.clients.value = len(self._streams)
         try:
             yield stream
         finally:
             self._streams.discard(stream)
+            self.counted.clients.value = len(self._streams)
             self._by_caller[caller] -= 1
             if not self._by_caller[caller]:
                 del self._by_caller[caller]

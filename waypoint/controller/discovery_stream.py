@@ -22,6 +22,7 @@ from l4.xds.description import on_node
 from l4.xds.offer import Offer, TooOld
 from l4.xds.subscription import Lacking, Subscription, TooMany
 from waypoint.controller.callers import Caller
+from waypoint.controller.discovery_metrics import Counts
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,10 @@ class Writer(Protocol):
 class DiscoveryStream:
     """`offers` are by type URL."""
 
-    def __init__(self, caller: Caller, offers: Mapping[str, Offer]) -> None:
+    def __init__(self, caller: Caller, offers: Mapping[str, Offer], counts: Counts) -> None:
         self._caller = caller
         self._offers = offers
+        self._counts = counts
         self._subscriptions: dict[str, Subscription] = {}
         self._unanswered: set[str] = set()
         self._answer_by = 0.0
@@ -107,6 +109,8 @@ class DiscoveryStream:
         self._woken.set()
 
     def _tell_of_refusal(self, url: str, said: str) -> None:
+        if (count := self._counts.refusals.get(url)) is not None:
+            count.add()
         log.warning("%s refuses resources of the type %.100s: %.2000s", self, url, said, extra=EACH)
 
     # -- what the client gets ------------------------------------------------------------------------------------------
@@ -120,6 +124,7 @@ class DiscoveryStream:
                 self._unanswered.add(nonce)
                 self._answer_by = asyncio.get_running_loop().time() + ANSWER_SECONDS
                 await self._write(writer, lacking.response(url, nonce))
+                self._counts.responses[url].add()
             try:
                 async with asyncio.timeout_at(self._answer_by if self._unanswered else None):
                     await self._woken.wait()

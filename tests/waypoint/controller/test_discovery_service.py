@@ -20,6 +20,7 @@ from l4.config.source import Documents
 from l4.discovery.mesh import Mesh
 from l4.identity.istio_ca import METHOD as SIGN
 from l4.identity.istio_ca import IstioCa
+from l4.telemetry.metrics import MeshMetrics
 from l4.xds import addresses, authorizations
 from l4.xds.client import METHOD
 from l4.xds.discovered import DiscoveredMesh
@@ -32,6 +33,7 @@ from tests.waypoint.controller.accounts import AccountsServer, accounts_server
 from tests.waypoint.controller.test_signing_service import NODE_ACCOUNTS, authority, certificate
 from waypoint.controller import discovery_service, discovery_stream, signing_service
 from waypoint.controller.callers import Callers
+from waypoint.controller.discovery_metrics import METRICS
 from waypoint.controller.discovery_service import DiscoveryService
 from waypoint.controller.signing_service import SigningService
 
@@ -307,6 +309,14 @@ def test_what_is_refused_is_logged_and_not_sent_again(tmp_path: Path, caplog: py
             assert line.startswith(
                 f"{NODE.id} refuses resources of the type {ADDRESS}: Kubernetes//Pod/default/a: name"
             )
+            shown = MeshMetrics("controller", "", METRICS)
+            it.discovery.counted.show(shown)
+            assert {line for line in shown.render("")[0].decode().splitlines() if f'"{ADDRESS}"' in line} == {
+                f'pywaypoint_discovery_responses_total{{url="{ADDRESS}"}} 2',
+                f'pywaypoint_discovery_refusals_total{{url="{ADDRESS}"}} 1',
+            }
+            assert it.discovery.counted.clients.value == 1
+        assert it.discovery.counted.clients.value == 0
 
     run(scenario())
 

@@ -23,6 +23,7 @@ START_SECONDS = 30.0
 class Span:
     """`parent` is empty for the first span of a trace."""
 
+    trace: str
     id: str
     parent: str
     name: str
@@ -48,6 +49,7 @@ class Jaeger:
 def _span(span: dict[str, Any], processes: dict[str, Any]) -> Span:
     parents = [it["spanID"] for it in span["references"] if it["refType"] == "CHILD_OF"]
     return Span(
+        span["traceID"],
         span["spanID"],
         parents[0] if parents else "",
         span["operationName"],

@@ -1,8 +1,9 @@
 """A real Jaeger receives the spans of the laptop mesh: one page of Bookinfo is one trace, with its attempts."""
 
+import re
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -81,6 +82,24 @@ def test_a_page_is_one_connected_trace_with_its_attempts(judge: Jaeger, mesh: La
     assert first.tags["istio.canonical_service"] == "waypoint"
 
 
+def test_the_exemplar_of_a_duration_leads_to_its_trace(judge: Jaeger, mesh: LaptopMesh) -> None:
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    scrape = urllib.request.Request(mesh.addresses["metrics", "waypoint default/waypoint"], headers=accept)
+    with urllib.request.urlopen(scrape, timeout=10) as answer:
+        text = answer.read().decode()
+
+    exemplars = re.findall(r"^istio_request_duration_milliseconds_bucket.* # {trace_id=\"(\w+)\",", text, re.MULTILINE)
+    assert exemplars
+    becomes(True, lambda: set(exemplars) <= {it.trace for trace in judge.traces("waypoint.default") for it in trace})
+
+
+def becomes(wanted: object, value: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while value() != wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_spans_arrive_over_grpc(judge: Jaeger) -> None:
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": judge.grpc, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     tracer = start_tracer(TracingSettings.parse(variables, "over-grpc"))
@@ -90,8 +109,4 @@ def test_spans_arrive_over_grpc(judge: Jaeger) -> None:
     span.end("hello", {}, is_error=False, end_ns=time.time_ns())
     tracer.close()
 
-    deadline = time.monotonic() + 10
-    while not (found := judge.traces("over-grpc")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert [[it.name for it in trace] for trace in found] == [["hello"]]
+    becomes([["hello"]], lambda: [[it.name for it in trace] for trace in judge.traces("over-grpc")])

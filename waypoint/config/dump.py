@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from policies.authorization import Authorization, Policy
+from policies.cel import Expression
 from policies.filters import NO_FILTERS, ORDER
 from policies.host_port import host_port
 from policies.jwt import Authentication
@@ -44,6 +45,7 @@ def _destination(destination: Destination) -> dict[str, object]:
         **_unless_empty("authentication", _authentication(destination.authentication)),
         **_authorization(destination.authorization),
         **_unless_empty("authorizers", {name: _fields(it) for name, it in (destination.authorizers or {}).items()}),
+        **_unless_empty("telemetry", _plain(destination.telemetry)),
         "routes": [_route(route) for route in destination.routes.routes],
         **_unless_empty("opaque", [_opaque(it) for it in destination.opaque.routes if it.rule.source is not None]),
         **_unless_empty(
@@ -186,6 +188,8 @@ def _plain(value: Any) -> object:
             return f"~{value.value.decode()}"
         case Prefix():
             return f"{value.value.decode('latin-1')}*"
+        case Expression():
+            return value.text
         case HeaderEdit():
             return _edit(value)
         case tuple() | list():

@@ -5,6 +5,7 @@ import pytest
 from policies.telemetry import LogRule, SpanTag, TelemetryPolicy
 from tests.kit.lints import MESH
 from tests.kit.snapshots import compiled, documents_of
+from waypoint.config.dump import dump
 from waypoint.config.snapshot import Snapshot
 from waypoint.telemetry.record import ExchangeRecord
 
@@ -223,3 +224,21 @@ def test_another_object_makes_another_version() -> None:
 
     assert len(versions) == 3
     assert snapshot(telemetry(log("short"))).version in versions
+
+
+def test_what_applies_is_dumped() -> None:
+    spec = (
+        "metrics: [{overrides: [{match: {metric: REQUEST_COUNT}, tagOverrides: "
+        "{host: {value: request.host}, source_app: {operation: REMOVE}}}]}], "
+        "accessLogging: [{providers: [{name: short}], filter: {expression: 'response.code >= 500'}}], "
+        "tracing: [{randomSamplingPercentage: 50}]"
+    )
+
+    found = dump(snapshot(telemetry(spec)))["destinations"]
+
+    assert isinstance(found, dict)
+    assert found[f"{REVIEWS}:80"]["telemetry"] == {
+        "metrics": {"istio_requests": {"tags": {"host": "request.host", "source_app": None}}},
+        "log": [{"format": {"written": "%RESPONSE_CODE%"}, "condition": "response.code >= 500"}],
+        "tracing": {"share": 0.5},
+    }

@@ -53,10 +53,24 @@ class SpanTag(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Collector:
+    """Where spans go: a collector that takes OTLP. `headers` may contain a token."""
+
+    endpoint: str
+    is_grpc: bool = True
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class TracingRule(Generic[T]):
-    """`share` of new traces is sampled; the program's own sampler decides if it is None."""
+    """`share` of new traces is sampled; the program's own sampler decides if it is None.
+
+    Spans go to `collector`, or to the program's own one if it is None.
+    """
 
     share: float | None = None
+    collector: Collector | None = None
     is_reported: bool = True
     is_propagated: bool = True
     has_istio_tags: bool = True

@@ -1,6 +1,7 @@
 """State that exchanges share: process-wide parts, and the inner connection of an exchange."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from l4.net.deadlines import Deadlines
 from l4.telemetry.tally import Tally
 from policies.attributes import Peer
 from policies.balancing.endpoint import WorkloadLabels
+from policies.telemetry import Collector
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
 from waypoint.filters.live import LiveFilters
@@ -45,6 +47,8 @@ class DataPath:
     filters: LiveFilters
     exchanges: int = 0
     recorder: Recorder | None = None
+    collectors: "Mapping[Collector, Tracer]" = field(default_factory=dict)
+    """The tracers of collectors that Telemetry objects name."""
     opaque: "dict[Copy, Opaque]" = field(default_factory=dict)
     """Active opaque connections."""
     max_exchanges: int = field(init=False)

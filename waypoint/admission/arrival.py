@@ -39,9 +39,12 @@ def arrive(
     if grpc.is_grpc(fields.get(b"content-type")):
         record.is_grpc = True
         record.messages = Messages()
-    if connection.path.tracer is not None:
-        rule = record.policy.tracing if record.policy is not None else None
-        record.span = connection.path.tracer.begin(headers, fields, time_ns(), rule)
+    rule = record.policy.tracing if record.policy is not None else None
+    tracer = connection.path.tracer
+    if rule is not None and rule.collector is not None:
+        tracer = connection.path.collectors.get(rule.collector)
+    if tracer is not None:
+        record.span = tracer.begin(headers, fields, time_ns(), rule)
     if snapshot.tells_client:
         _tell_client(connection, head)
     if destination is not None and destination.authentication is not None:

@@ -123,6 +123,7 @@ class Compilation:
             has_gateway=bool(ours),
             tells_client=_tells_client(ours, registry, gateway),
             path_normalization=options.path_normalization,
+            collectors=telemetries.collectors,
             is_open=any(
                 clusters.is_ours(it) and (it.hostname.startswith("*") or it.networks)
                 for it in registry.services.values()

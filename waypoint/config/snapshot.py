@@ -25,7 +25,7 @@ from policies.outlier import OutlierDetection
 from policies.retry_budget import DEFAULT_BUDGET, RetryBudget
 from policies.route import Table
 from policies.session import SessionPersistence
-from policies.telemetry import TelemetryPolicy
+from policies.telemetry import Collector, TelemetryPolicy
 from policies.upstream_tls import UpstreamTls
 from waypoint.config.status import ConditionsStatus, GatewayStatus, PolicyStatus, RouteStatus
 from waypoint.telemetry.record import ExchangeRecord
@@ -147,6 +147,8 @@ class Snapshot:
     path_normalization: str = "BASE"
     tells_client: bool = False
     """Whether endpoints get the client's identity in x-forwarded-client-cert."""
+    collectors: frozenset[Collector] = frozenset()
+    """Those of Telemetry objects, where spans go."""
     is_open: bool = False
     """Whether some destination includes a network or a wildcard host."""
 

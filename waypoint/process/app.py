@@ -45,8 +45,8 @@ from waypoint.process.worker import Parts, assemble
 from waypoint.settings import SECTIONS, ProcessSettings
 from waypoint.telemetry.log_format import InvalidFormat
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
-from waypoint.telemetry.tracing import start_tracer
-from waypoint.telemetry.tracing_settings import InvalidTracing, TracingSettings
+from waypoint.telemetry.tracing import Tracers
+from waypoint.telemetry.tracing_settings import InvalidTracing
 
 log = logging.getLogger(__name__)
 
@@ -81,18 +81,17 @@ class Waypoint:
         self._metrics = MeshMetrics(COMPONENT, version.installed(), XDS)
         knowing.show(self._metrics)
         self._access_log = open_access_log(options.access_log)
-        self._tracer = start_tracer(
-            TracingSettings.parse(
-                environment,
-                f"{options.gateway.name}.{options.gateway.namespace}",
-                {
-                    "istio.canonical_service": options.gateway.name,
-                    "istio.canonical_revision": "latest",
-                    "istio.namespace": options.gateway.namespace,
-                    "istio.mesh_id": settings.of(Mesh).trust_domain,
-                    "istio.cluster_id": settings.of(Mesh).cluster_id,
-                },
-            )
+        gateway, mesh = options.gateway, settings.of(Mesh)
+        self._tracers = Tracers(
+            environment,
+            f"{gateway.name}.{gateway.namespace}",
+            {
+                "istio.canonical_service": gateway.name,
+                "istio.canonical_revision": "latest",
+                "istio.namespace": gateway.namespace,
+                "istio.mesh_id": mesh.trust_domain,
+                "istio.cluster_id": mesh.cluster_id,
+            },
         )
         self._recorder = Recorder(options.record, settings.of(RecorderSettings)) if options.record else None
         self._metrics.show_dropped_lines("process", process_log.drops.by_reason)
@@ -102,7 +101,8 @@ class Waypoint:
             self._metrics.show_dropped_lines("recording", self._recorder.drops.by_reason)
         instance_ip = settings.of(ConfigSettings).instance_ip
         source_ip = options.source_ip(instance_ip)
-        parts = Parts(settings, certificate, source_ip, self._access_log, self._tracer, self._recorder)
+        tracers = self._tracers
+        parts = Parts(settings, certificate, source_ip, self._access_log, tracers.own, self._recorder, tracers.others)
         self._workers = [assemble(parts) for _ in range(workers)]
         answering = [LocalWorker(f"worker {number}", it) for number, it in enumerate(self._workers, start=1)]
         self._supervisor = Supervisor(
@@ -164,6 +164,7 @@ class Waypoint:
         return bind(*listen, reuse_port=True), bind(*proxy_listen, reuse_port=True) if proxy_listen else None
 
     def _put_in_force(self, snapshot: Snapshot) -> None:
+        self._tracers.reconcile(snapshot.collectors)
         for worker in self._workers:
             worker.put_in_force(snapshot)
 
@@ -184,8 +185,7 @@ class Waypoint:
             self._access_log.close()
         if self._recorder is not None:
             self._recorder.close()
-        if self._tracer is not None:
-            await asyncio.to_thread(self._tracer.close)
+        await asyncio.to_thread(self._tracers.close)
 
     def _watch_memory(self) -> None:
         limit = pressure.memory_limit(self._settings.of(ProcessSettings).memory_limit_bytes)

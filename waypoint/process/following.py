@@ -28,6 +28,7 @@ from waypoint.ask.lint import Subject
 from waypoint.config.gateways import why_no_gateway
 from waypoint.config.pipeline import Compiled, Pipeline
 from waypoint.config.snapshot import Snapshot
+from waypoint.telemetry.tracing import load_sdk
 from waypoint.upstream.balancer import prepare as prepare_balancing
 
 log = logging.getLogger(__name__)
@@ -153,6 +154,8 @@ class Following:
         for name, config in snapshot.clusters.items():
             if config is not known.get(name):
                 prepare_balancing(config)
+        if snapshot.collectors:
+            load_sdk()
         is_same = before is not None and before.snapshot.problems is snapshot.problems
         self._changes.note(compiled.taken.difference)
         self._prepared = Prepared(

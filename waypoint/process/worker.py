@@ -7,7 +7,7 @@ workers never wait for each other. The program, the tests and the benchmarks all
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from l4.telemetry.access_log import AccessLog
 from l4.telemetry.loop_lag import measure
 from l4.telemetry.metrics import LOOP_LAG, MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
+from policies.telemetry import Collector
 from waypoint.authentication.settings import TokenSettings
 from waypoint.authentication.tokens import Tokens
 from waypoint.config.snapshot import Snapshot
@@ -66,6 +67,7 @@ class Parts:
     access_log: AccessLog | None = None
     tracer: "Tracer | None" = None
     recorder: Recorder | None = None
+    collectors: "Mapping[Collector, Tracer]" = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -211,6 +213,7 @@ def assemble(parts: Parts) -> Worker:
         loop=asyncio.get_running_loop(),
         filters=LiveFilters(Environment(metrics, settings, upstream, originator, tasks.spawn, holder)),
         recorder=parts.recorder,
+        collectors=parts.collectors,
     )
     worker = Worker(
         parts,

@@ -1,9 +1,13 @@
-"""Start the tracer. The OpenTelemetry SDK costs 0.1 s and 20 MiB, so it is imported only if an OTLP endpoint is
-configured.
+"""The tracers of a process: its own one, and one for each collector that Telemetry objects name.
+
+The OpenTelemetry SDK costs 0.1 s and 20 MiB, so it is imported only if there is a collector.
 """
 
+from collections.abc import Mapping, Set
+from threading import Thread
 from typing import TYPE_CHECKING
 
+from policies.telemetry import Collector
 from waypoint.telemetry.tracing_settings import TracingSettings
 
 if TYPE_CHECKING:
@@ -16,3 +20,36 @@ def start_tracer(settings: TracingSettings | None) -> "Tracer | None":
     from waypoint.telemetry.spans import Tracer
 
     return Tracer(settings)
+
+
+def load_sdk() -> None:
+    """Import what tracers need. Call it in a thread, so that no request waits for it."""
+    import waypoint.telemetry.spans  # noqa: F401
+
+
+class Tracers:
+    """`own` is None without a collector in the environment. `others` are by their collectors."""
+
+    def __init__(self, environment: Mapping[str, str], service_name: str, tags: Mapping[str, str]) -> None:
+        """Raises InvalidTracing."""
+        self.own = start_tracer(TracingSettings.parse(environment, service_name, tags))
+        self.others: dict[Collector, Tracer] = {}
+        self._settings = TracingSettings.of_collectors(environment, service_name, tags)
+
+    def reconcile(self, collectors: Set[Collector]) -> None:
+        """Send spans to these collectors. What waits for others is still sent, in the background."""
+        for gone in self.others.keys() - collectors:
+            Thread(target=self.others.pop(gone).close, name="tracer-close", daemon=True).start()
+        for new in collectors - self.others.keys() if self._settings is not None else ():
+            assert self._settings is not None
+            tracer = start_tracer(self._settings.at(new))
+            assert tracer is not None
+            self.others[new] = tracer
+
+    def close(self) -> None:
+        """Export queued spans, and wait for a few seconds at most. Blocks, so call it in a thread."""
+        closing = [Thread(target=it.close, daemon=True) for it in (self.own, *self.others.values()) if it is not None]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()

@@ -8,13 +8,13 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ExportedSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from policies.telemetry import TracingRule
+from policies.telemetry import Collector, TracingRule
 from tests.kit.aio import run
 from tests.kit.collector import grpc_collector, http_collector, tags
 from waypoint.telemetry.spans import Span, Tracer
 from waypoint.telemetry.trace_context import SAMPLED as SAMPLED_FLAG
 from waypoint.telemetry.trace_context import TraceParent, parse_traceparent
-from waypoint.telemetry.tracing import start_tracer
+from waypoint.telemetry.tracing import Tracers, start_tracer
 from waypoint.telemetry.tracing_settings import InvalidTracing, Sampler, TracingSettings
 
 SAMPLED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -195,6 +195,38 @@ def test_a_callers_decision_goes_before_a_telemetry_objects() -> None:
     assert tracer.begin(headers, dict(headers), 1, TracingRule(share=1.0)) is None
     assert headers == [(b"traceparent", UNSAMPLED)]
     tracer.close(0.1)
+
+
+def test_each_collector_of_the_configuration_has_a_tracer_while_it_is_there() -> None:
+    with grpc_collector() as one, grpc_collector() as other:
+        first, second = Collector(one.url), Collector(other.url)
+        tracers = Tracers({"OTEL_TRACES_SAMPLER": "always_on"}, "waypoint", {"a": "b"})
+        for wanted in ({first}, {first, second}, {second}):
+            before = tracers.others.get(second)
+            tracers.reconcile(wanted)
+            assert tracers.others.keys() == wanted
+            assert before in {None, tracers.others.get(second)}
+            for tracer in tracers.others.values():
+                span = _begin(tracer, None, 1)
+                assert span is not None
+                span.end("x", {}, is_error=False, end_ns=2)
+        tracers.close()
+        deadline = time.monotonic() + 5
+        while len(one.spans) < 2:  # what waited for the collector that went is sent in the background
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+        assert tracers.own is None
+        assert (len(one.spans), len(other.spans)) == (2, 2)
+        assert tags(other.spans[0])["a"] == "b"
+
+
+def test_istios_share_of_new_traces_is_the_default_for_collectors_of_the_configuration() -> None:
+    found = TracingSettings.of_collectors({}, "waypoint", {})
+
+    assert found is not None
+    assert found.sampler == Sampler(0.01, follows_parent=True)
+    assert TracingSettings.of_collectors({"OTEL_SDK_DISABLED": "true"}, "waypoint", {}) is None
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,21 @@
 """MeshConfig's providers of access logs and traces, which Telemetry objects name.
 
-A log goes to the file of `--access-log`, whatever the provider's `path` is: only its format counts. Traces go to the
-collector that the process's environment names (`waypoint.telemetry.tracing_settings`).
+A log goes to the file of `--access-log`, whatever the provider's `path` is: only its format counts. Spans go to the
+collector of an `opentelemetry` provider, over plain TCP. For providers of other kinds, they go to the collector that
+the process's environment names (`waypoint.telemetry.tracing_settings`).
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from l4.config.documents import Problem
+from l4.config.durations import GoDuration, seconds_of
 from l4.config.resources import Resource
+from policies.telemetry import Collector
 from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.mesh_config import ConfigMap, mesh_config
 from waypoint.config.report import Report
@@ -17,18 +23,37 @@ from waypoint.telemetry.log_format import ISTIO_JSON, InvalidFormat, LogFormat
 
 ENVOY = "envoy"
 """The provider of logs that every mesh has."""
-_TRACES = ("zipkin", "opentelemetry", "datadog", "skywalking", "lightstep", "opencensus", "stackdriver")
+_TRACES = ("zipkin", "datadog", "skywalking", "lightstep", "opencensus", "stackdriver")
 _STDOUT = ("/dev/stdout", "/dev/stderr", "")
 
 
+class _HttpHeader(Struct, frozen=True):
+    name: str
+    value: str = ""
+
+
+class _Http(Struct, frozen=True):
+    path: str = ""
+    timeout: GoDuration | None = None
+    headers: tuple[_HttpHeader, ...] = ()
+
+
+class _OpenTelemetry(Struct, frozen=True):
+    """`service` is a hostname, optionally prefixed by its namespace. Without `http`, the protocol is gRPC."""
+
+    service: Annotated[str, Meta(min_length=1, max_length=320)]
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    http: _Http | None = None
+
+
 class MeshProviders:
-    """`logs` are formats by the provider's name; None is the program's own format."""
+    """By the provider's name, `logs` are formats and `traces` collectors. None is the program's own one."""
 
     def __init__(self, config_maps: Iterable[Resource[ConfigMap]]) -> None:
         self.problems: list[Problem] = []
         self.logs: dict[str, LogFormat | None] = {ENVOY: None}
         self.logs_by_default: tuple[str, ...] = (ENVOY,)
-        self.traces: set[str] = set()
+        self.traces: dict[str, Collector | None] = {}
         for resource in config_maps:
             found = mesh_config(resource)
             if found is not None:
@@ -50,11 +75,30 @@ class MeshProviders:
             file, where = it.get("envoyFileAccessLog"), f"{place}.extensionProviders[{number}]"
             if isinstance(file, Mapping):
                 self._file(it["name"], file, f"{where}.envoyFileAccessLog")
-            self.traces |= {it["name"] for kind in _TRACES if kind in it}
+            if "opentelemetry" in it:
+                self._collector(it["name"], it["opentelemetry"], f"{where}.opentelemetry")
+            elif any(kind in it for kind in _TRACES):
+                self.traces[it["name"]] = None
         names = config.get("defaultProviders")
         named = names.get("accessLogging") if isinstance(names, Mapping) else None
         if isinstance(named, list) and named:
             self.logs_by_default = tuple(str(it) for it in named)
+
+    def _collector(self, name: str, content: object, place: str) -> None:
+        self.traces[name] = None
+        try:
+            its = msgspec.convert(content, _OpenTelemetry)
+        except msgspec.ValidationError as error:
+            self._tell(place, f"is invalid, and spans go to the program's own collector: {error}")
+            return
+        address = f"http://{its.service.rpartition('/')[2]}:{its.port}"
+        if its.http is None:
+            self.traces[name] = Collector(address)
+            return
+        headers = tuple((it.name, it.value) for it in its.http.headers)
+        path = its.http.path or "/v1/traces"
+        seconds = seconds_of(its.http.timeout) or 10.0
+        self.traces[name] = Collector(f"{address}/{path.lstrip('/')}", False, headers, seconds)
 
     def _file(self, name: str, file: Mapping[str, Any], place: str) -> None:
         path = file.get("path", "")

@@ -17,7 +17,7 @@ from l4.config.resources import Resource, Strict
 from l4.discovery.objects import ROOT_NAMESPACE, Metadata
 from l4.discovery.workload import Service
 from policies.cel import Expression, InvalidExpression
-from policies.telemetry import LogRule, MetricRule, SpanTag, TelemetryPolicy, TracingRule
+from policies.telemetry import Collector, LogRule, MetricRule, SpanTag, TelemetryPolicy, TracingRule
 from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.mesh_providers import MeshProviders
 from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, TargetRef, TargetRefs
@@ -160,6 +160,12 @@ class Telemetries:
     @property
     def problems(self) -> list[Problem]:
         return [*self._found, *self._providers.problems]
+
+    @property
+    def collectors(self) -> frozenset[Collector]:
+        """The collectors of all policies that were asked for."""
+        rules = (it.tracing for it in self._made.values() if it is not None)
+        return frozenset(it.collector for it in rules if it is not None and it.collector is not None)
 
     def of(self, service: Service | None) -> _Policy | None:
         """Return what applies to a service, or to a workload's own address."""
@@ -314,15 +320,21 @@ class _Reading:
             if it.match.mode == "CLIENT":
                 continue
             place = f"spec.tracing[{number}]"
+            unchanged: TracingRule[ExchangeRecord] = TracingRule()
+            rule = unchanged if rule is None else rule
+            collector = rule.collector
             for index, provider in enumerate(it.providers):
                 if provider.name not in self._providers.traces:
                     self._tell(f"{place}.providers[{index}]", f"the mesh has no provider {provider.name!r} of traces")
-            unchanged: TracingRule[ExchangeRecord] = TracingRule()
-            rule = unchanged if rule is None else rule
+                elif index:
+                    self._tell(f"{place}.providers[{index}]", "gets no spans: they go to the first one")
+                else:
+                    collector = self._providers.traces[provider.name]
             share = it.random_sampling_percentage
             tags = tuple(self._tags(it.custom_tags, f"{place}.customTags"))
             rule = TracingRule(
                 share=rule.share if share is None else share / 100,
+                collector=collector,
                 is_reported=_unless(it.disable_span_reporting, rule.is_reported),
                 is_propagated=_unless(it.disable_context_propagation, rule.is_propagated),
                 has_istio_tags=rule.has_istio_tags if it.enable_istio_tags is None else it.enable_istio_tags,

@@ -41,7 +41,16 @@ def test_providers_of_logs_and_traces_are_known_by_name() -> None:
 
     assert found.logs == {"envoy": None, "own": None}
     assert found.logs_by_default == ("own",)
-    assert found.traces == {"zipkin"}
+    assert found.traces == {"zipkin": None}
+
+
+def test_a_collector_that_is_not_understood_is_told_with_its_place() -> None:
+    found = providers("extensionProviders: [{name: own, opentelemetry: {service: a}}]")
+
+    [problem] = found.problems
+    assert problem.field == "data.mesh.extensionProviders[0].opentelemetry"
+    assert "port" in problem.sentence
+    assert found.traces == {"own": None}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.telemetry import LogRule, SpanTag, TelemetryPolicy
+from policies.telemetry import Collector, LogRule, SpanTag, TelemetryPolicy
 from tests.kit.lints import MESH
 from tests.kit.snapshots import compiled, documents_of
 from waypoint.config.dump import dump
@@ -24,7 +24,9 @@ data:
     - name: fields
       envoyFileAccessLog: {path: /dev/stdout, logFormat: {labels: {code: "%RESPONSE_CODE%"}}}
     - name: jaeger
-      opentelemetry: {service: jaeger.default.svc.cluster.local, port: 4317}
+      opentelemetry: {service: default/jaeger.default.svc.cluster.local, port: 4317}
+    - name: tempo
+      opentelemetry: {service: tempo, port: 4318, http: {timeout: 2s, headers: [{name: token, value: secret}]}}
 """
 
 
@@ -93,6 +95,22 @@ def test_a_condition_without_providers_takes_those_of_the_wider_object() -> None
     assert rule.condition is not None
     assert rule.condition.text == "response.code >= 500"
     assert getattr(rule.format, "written", None) == "%RESPONSE_CODE%"
+
+
+def test_spans_go_to_the_provider_of_the_most_specific_object() -> None:
+    root = telemetry("tracing: [{providers: [{name: jaeger}]}]", namespace="istio-system")
+    own = telemetry("tracing: [{providers: [{name: tempo}], randomSamplingPercentage: 5}]")
+    sampled = telemetry("tracing: [{randomSamplingPercentage: 5}]")
+    jaeger = Collector("http://jaeger.default.svc.cluster.local:4317")
+    tempo = Collector("http://tempo:4318/v1/traces", False, (("token", "secret"),), 2.0)
+
+    for objects, collector in (((root,), jaeger), ((root, own), tempo), ((root, sampled), jaeger), ((), None)):
+        found = snapshot(*objects)
+        its = found.destinations[REVIEWS, 80].telemetry
+        assert not found.problems
+        assert (its.tracing.collector if its is not None and its.tracing is not None else None) == collector
+        assert found.collectors == ({collector} if collector is not None else set())
+    assert "secret" not in repr(tempo)
 
 
 def test_what_is_for_clients_is_not_for_a_waypoint() -> None:
@@ -179,7 +197,12 @@ def test_traces_are_merged_field_by_field() -> None:
             "spec.accessLogging[0].filter.expression",
             "ends too early",
         ),
-        ("tracing: [{providers: [{name: tempo}]}]", "spec.tracing[0].providers[0]", "no provider 'tempo'"),
+        ("tracing: [{providers: [{name: loki}]}]", "spec.tracing[0].providers[0]", "no provider 'loki'"),
+        (
+            "tracing: [{providers: [{name: jaeger}, {name: tempo}]}]",
+            "spec.tracing[0].providers[1]",
+            "the first provider",
+        ),
         (
             "tracing: [{customTags: {pod: {environment: {name: POD}}}}]",
             "spec.tracing[0].customTags[pod].environment",

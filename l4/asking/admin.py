@@ -24,6 +24,15 @@ class CannotAsk(Exception):
     """A program could not be asked. The message names it and says why."""
 
 
+class Refused(CannotAsk):
+    """The program answered with an error."""
+
+    def __init__(self, name: str, status: int, said: str) -> None:
+        super().__init__(f"{name}: {said} ({status})")
+        self.status = status
+        self.said = said
+
+
 class Admin:
     """The administration port of one program. `name` is how messages and tables call it. `hint` says what to do if it
     does not answer."""
@@ -87,7 +96,7 @@ class Admin:
             said = (await answer.content.read(4096)).decode(errors="replace").strip()
             if answer.status == 404:
                 said = f"it has no page {path}; check that it is the administration port of the right program"
-            raise CannotAsk(f"{self.name}: {said or answer.reason} ({answer.status})")
+            raise Refused(self.name, answer.status, said or answer.reason or "")
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -48,11 +48,21 @@ def log_level_of(program: str) -> click.Command:
 
 
 async def _statuses(target: "Target") -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the answers of all programs. One that gives none, beside others, is not ready."""
+    from l4.asking.admin import CannotAsk
     from l4.asking.reach import reached
 
     async with reached(target) as admins:
-        found = await asyncio.gather(*(it.json("/status") for it in admins))
-        return [(admin.name, it) for admin, it in zip(admins, found, strict=True)]
+        found = await asyncio.gather(*(it.json("/status") for it in admins), return_exceptions=len(admins) > 1)
+    statuses: list[tuple[str, Mapping[str, Any]]] = []
+    for admin, it in zip(admins, found, strict=True):
+        if isinstance(it, CannotAsk):
+            statuses.append((admin.name, {"ready": False, "error": str(it)}))
+        elif isinstance(it, BaseException):
+            raise it
+        else:
+            statuses.append((admin.name, it))
+    return statuses
 
 
 async def _log_level(target: "Target", level: str | None) -> str:

@@ -46,7 +46,7 @@ def target(program: str) -> Callable[[F], Callable[..., Any]]:
             click.option("--kubeconfig", type=EXISTING, help="Kubeconfig of the cluster."),
             click.option("-n", "--namespace", default="", help=f"TARGET is in this namespace of a cluster: {owner}."),
             click.option("--admin", type=AddressType(), help="Ask the program with this administration port."),
-            click.argument("target", metavar="[TARGET]", default="", shell_complete=_complete(program)),
+            click.argument("target", metavar="[TARGET]", default="", shell_complete=complete_proxies(program)),
         ):
             found = option(found)
         return found
@@ -64,7 +64,7 @@ where = click.option(
 )
 
 
-def _complete(program: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+def complete_proxies(program: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete the proxies of the running laptop mesh."""
         import os

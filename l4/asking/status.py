@@ -11,6 +11,8 @@ _DETAILS = {"python", "pid", "host", "started", "open_files", "log_level", "work
 
 def status_text(name: str, found: Mapping[str, Any]) -> str:
     """Return the lines about one program. The first says whether it is ready."""
+    if "error" in found:
+        return f"{name}: not ready\n  ! {found['error']}"
     pending = ", ".join(found["pending"])
     state = "ready" if found["ready"] else f"not ready, pending: {pending}"
     lines = [f"{name}: {state}"]

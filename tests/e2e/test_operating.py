@@ -332,6 +332,14 @@ def test_a_bug_report_of_what_does_not_answer_says_so(commands: Commands, tmp_pa
     assert "cannot be written: No such file or directory" in refused
 
 
+def test_the_running_waypoint_explains_a_request(commands: Commands) -> None:
+    text = commands.waypoint("explain", "--to", "web:8080", "--path", "/programs.yaml")
+
+    found = yaml.safe_load(commands.waypoint("explain", "waypoint", "--to", "web:8080", "-o", "yaml"))
+    assert "HTTPRoute default/web rules[0]" in text.splitlines()[0]
+    assert "HTTPRoute default/web rules[1]" in found["summary"]
+
+
 def test_the_log_level_of_a_running_program_is_changed(commands: Commands) -> None:
     assert commands.waypoint("log-level") == "default/waypoint: log level is info\n"
     assert commands.waypoint("log-level", "--set", "debug") == "default/waypoint: log level is now debug\n"

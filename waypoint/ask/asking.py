@@ -3,6 +3,7 @@
 Results go to standard output, messages to standard error.
 """
 
+import asyncio
 import json
 import sys
 import time
@@ -13,14 +14,16 @@ from typing import BinaryIO
 import click
 from rich.console import Console
 
-from l4.command_line import Address
+from l4.asking.admin import CannotAsk
+from l4.asking.output import written
+from l4.asking.reach import Target
 from l4.config.settings import Settings
 from l4.config.source import CannotRead
 from waypoint.ask.explain import explain, snapshot_for
 from waypoint.ask.load import Loaded, Source, load
 from waypoint.ask.page import as_json
 from waypoint.ask.question import InvalidQuestion, Question
-from waypoint.ask.remote import CannotAsk, ask
+from waypoint.ask.remote import ask_target
 from waypoint.ask.replay import replay
 from waypoint.ask.replayed import tell_replay, values
 from waypoint.ask.telling import tell
@@ -28,18 +31,17 @@ from waypoint.config.pipeline import Gateway
 
 
 def run_explain(
-    source: Source,
+    source: Source | Target,
     gateway: Gateway | None,
-    admin: Address | None,
     question: Question,
     settings: Settings,
     output: str,
 ) -> None:
-    """Explain with `source`, or ask the waypoint at `admin`. Raises click.UsageError; exits if the waypoint or the API
-    server cannot be asked."""
+    """Explain with objects, or ask a running waypoint. Raises click.UsageError; exits if the waypoint or the API server
+    cannot be asked."""
     try:
-        if admin is not None:
-            explanation = ask(admin, question)
+        if isinstance(source, Target):
+            explanation = asyncio.run(ask_target(source, question))
         else:
             loaded = loaded_from(source, gateway, settings, makes_up_pods=True)
             explanation = explain(snapshot_for(loaded, question), question, settings, time.time())
@@ -50,6 +52,8 @@ def run_explain(
         sys.exit(f"waypoint: {error}")
     if output == "json":
         click.echo(as_json(explanation), nl=False)
+    elif output == "yaml":
+        click.echo(written(json.loads(as_json(explanation)), output))
     else:
         tell(explanation, Console(highlight=False))
 
@@ -67,8 +71,8 @@ def run_replay(
     """Replay recordings. Returns the exit status. Raises click.UsageError."""
     candidate = loaded_from(source, gateway, settings)
     replayed = replay(recordings, candidate, loaded_from(against, gateway, settings) if against else None)
-    if output == "json":
-        click.echo(json.dumps(values(replayed), indent=2, ensure_ascii=False))
+    if output != "text":
+        click.echo(written(values(replayed), output))
     else:
         tell_replay(replayed, Console(highlight=False))
     return int(not replayed.heads or (fails_on_change and bool(replayed.changed)))

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 from click.shell_completion import CompletionItem
 
+from l4.asking.options import complete_proxies
 from l4.command_line import EXISTING, AddressType, api_server, server_from, source, source_from
 from l4.config.codes import Level
 from waypoint.commands.parameters import MANIFESTS, GatewayType, settings
@@ -103,9 +104,11 @@ def compile_(
 
 
 @click.command()
+@click.argument("waypoint", metavar="[WAYPOINT]", default="", shell_complete=complete_proxies("waypoint"))
 @source
 @click.option("--gateway", type=GatewayType(), help="The Gateway of the waypoint; default: the one that serves HOST.")
 @click.option("--admin", type=AddressType(), help="Ask the running waypoint with this administration port.")
+@click.option("-n", "--namespace", default="", help="WAYPOINT is in this namespace of a cluster: deploy/waypoint.")
 @click.option(
     "--from",
     "client",
@@ -123,14 +126,16 @@ def compile_(
 @click.option("--method", default="GET", show_default=True)
 @click.option("--path", "target", default="/", show_default=True, help="Path with query.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Repeatable.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
 def explain(
+    waypoint: str,
     resources: tuple[Path, ...],
     kubernetes: bool,
     kubeconfig: Path | None,
     context: str,
     gateway: GatewayName | None,
     admin: Address | None,
+    namespace: str,
     client: str,
     to: str,
     method: str,
@@ -143,25 +148,30 @@ def explain(
     \b
     waypoint explain --resources manifests --from default/client --to reviews:9080 --path /x?y=1 -H 'end-user: jason'
     waypoint explain --kubernetes --from default/client --to reviews:9080
-    waypoint explain --admin 127.0.0.1:15000 --to reviews:9080
+    waypoint explain --to reviews:9080
+    waypoint explain -n shop deploy/waypoint --to reviews:9080
 
-    The first line is the answer. Exit status: 0 explained, whatever the answer; 1 the waypoint or the API server could
-    not be asked; 2 wrong usage.
+    Without files and --kubernetes, a running waypoint answers: at --admin, as a pod of a cluster, or in the laptop
+    mesh, which is found by itself. The first line is the answer. Exit status: 0 explained, whatever the answer; 1 the
+    waypoint or the API server could not be asked; 2 wrong usage.
     """
+    from l4.asking.reach import Target
     from waypoint.ask.asking import run_explain
     from waypoint.ask.question import InvalidQuestion, Question
 
-    server = server_from(kubernetes, kubeconfig, context)
-    if [bool(resources), server is not None, admin is not None].count(True) != 1:
+    running = bool(waypoint or namespace)
+    server = None if running else server_from(kubernetes, kubeconfig, context)
+    if [bool(resources), kubernetes or server is not None, admin is not None, running].count(True) > 1:
         raise click.UsageError(
-            "use either --resources for files, --kubernetes for an API server or --admin for a running waypoint"
+            "use one of --resources for files, --kubernetes for an API server, and a running waypoint (--admin, or -n)"
         )
+    objects = server or resources or Target("waypoint", waypoint, admin, namespace, kubeconfig, context)
     name = (gateway.namespace, gateway.name) if gateway else None
     try:
         question = Question.parse(client, to, method, target, headers)
     except InvalidQuestion as error:
         raise click.UsageError(str(error)) from None
-    run_explain(server or resources, name, admin, question, settings(), output)
+    run_explain(objects, name, question, settings(), output)
 
 
 @click.command()
@@ -181,7 +191,7 @@ def explain(
     help="Compare with these files instead of the recorded results; repeatable.",
 )
 @click.option("--gateway", type=GatewayType(), help="Only the waypoint of this Gateway; default: all.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
 @click.option("--fail-on-change", is_flag=True, help="Exit with 1 if any request would change.")
 def replay(
     recordings: tuple[BinaryIO, ...],

@@ -1,5 +1,6 @@
 """Targets of commands: an address, pods of an emulated cluster, and the laptop mesh."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from l4.admin import OperatorAddresses, OperatorPorts
 from l4.asking import laptop
 from l4.asking.admin import CannotAsk
+from l4.asking.common import status_of
 from l4.asking.laptop import Proxy
 from l4.asking.reach import Target, reached, reached_one
 from l4.telemetry.metrics import MeshMetrics
@@ -119,6 +122,23 @@ def test_a_command_for_one_program_names_the_others(here: Target, laptop_mesh: P
 
     with pytest.raises(CannotAsk, match="there are several, name one: default/a, default/b"):
         run(scenario())
+
+
+def test_a_program_without_an_answer_does_not_hide_the_others(here: Target, laptop_mesh: Path) -> None:
+    async def scenario() -> None:
+        async with program() as (host, port):
+            laptop.record(laptop_mesh, [proxy("default/a", f"{host}:{port}"), proxy("default/b", "127.0.0.1:1")])
+            answer = await asyncio.to_thread(
+                CliRunner().invoke, status_of("waypoint"), env={"XDG_RUNTIME_DIR": str(laptop_mesh.parent)}
+            )
+
+            assert answer.exit_code == 1
+            assert answer.output.startswith("default/a: ready\n")
+            assert (
+                "\n\ndefault/b: not ready\n  ! the administration port of default/b cannot be reached" in answer.output
+            )
+
+    run(scenario())
 
 
 # -- a cluster ---------------------------------------------------------------------------------------------------------

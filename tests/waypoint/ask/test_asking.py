@@ -26,8 +26,8 @@ def test_json_has_the_same_answer_as_the_text() -> None:
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("--to", "reviews:9080"), "use either --resources"),
-        ((*MESH, "--admin", "127.0.0.1:15000", "--to", "reviews:9080"), "use either --resources"),
+        ((*MESH, "-n", "shop", "--to", "reviews:9080"), "use one of --resources"),
+        ((*MESH, "--admin", "127.0.0.1:15000", "--to", "reviews:9080"), "use one of --resources"),
         (MESH, "Missing option '--to'"),
         (
             (*MESH, "--to", "reviews"),
@@ -49,7 +49,7 @@ def test_a_waypoint_that_cannot_be_asked_is_exit_status_1() -> None:
     answer = waypoint("explain", "--admin", "127.0.0.1:1", "--to", "reviews:9080")
 
     assert answer.exit_code == 1
-    assert "the administration port 127.0.0.1:1 is not reachable" in str(answer.output)
+    assert "the administration port of 127.0.0.1:1 cannot be reached" in str(answer.output)
 
 
 def test_a_wrong_setting_is_exit_status_2(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from tests.waypoint.test_exchange import Setting, route
 from waypoint.ask.load import load
 from waypoint.ask.replay import MAX_GROUPS, MAX_UNREADABLE, Replay, replay
 from waypoint.cli import cli
-from waypoint.telemetry.recorder import MARK, MAX_LINE_BYTES, RecordedHead, Recorder, RecorderSettings
+from waypoint.telemetry.recorder import MAX_LINE_BYTES, RecordedHead, Recorder, RecorderSettings
+from waypoint.telemetry.redaction import MARK
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MESH, ROUTES = GOLDEN / "mesh.yaml", GOLDEN / "explain" / "routes.yaml"

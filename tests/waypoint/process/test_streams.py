@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse, ClientSession
 
+from l4.net import visits
 from tests.kit.aio import run
 from tests.kit.mesh import settled
 from tests.kit.origin import answering, origin
@@ -76,6 +77,17 @@ def test_an_idle_tap_says_that_it_is_alive(tmp_path: Path, monkeypatch: pytest.M
             await both.request(at.authority, both.at)
 
             assert await tap.next() == {"type": "alive"}
+
+    run(scenario())
+
+
+def test_a_tap_lasts_longer_than_other_visits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visits, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(streams, "ALIVE_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with watched(tmp_path) as (_, both), stream(both, "/tap") as tap:
+            assert [(await tap.next())["type"] for _ in range(4)] == ["alive"] * 4
 
     run(scenario())
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from l4 import admin, version
 from l4.admin import OperatorAddresses
+from l4.asking.reach import Target
 from l4.net.listener import bind
 from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
@@ -22,7 +23,7 @@ from tests.kit.origin import answering, hang, origin
 from tests.waypoint.test_exchange import Setting, status
 from waypoint.ask.explanation import Explanation
 from waypoint.ask.question import Question
-from waypoint.ask.remote import ask
+from waypoint.ask.remote import ask_target
 from waypoint.metrics import COMPONENT
 from waypoint.process.answering import Answering, Counts, LocalWorker
 from waypoint.process.supervisor import Supervisor
@@ -172,7 +173,7 @@ def test_a_request_is_explained_once_whoever_would_serve_it(tmp_path: Path) -> N
         async with at.mesh(tmp_path) as it, serving_pair(it) as both:
             question = Question.parse("default/client", at.authority, "GET", "/", ())
 
-            explanation = await asyncio.to_thread(ask, both.supervisor.addresses.admin, question)
+            explanation = await ask_target(Target("waypoint", admin=both.supervisor.addresses.admin), question)
 
             assert explanation == await LocalWorker("worker 2", both.other).explain(question)
 
@@ -198,7 +199,7 @@ def test_a_worker_that_hangs_is_named_and_the_other_one_answers_for_both(
             workers = Hanging("worker 1", it.worker), LocalWorker("worker 2", it.worker)
             async with supervised(workers) as supervisor:
                 question = Question.parse("default/client", at.authority, "GET", "/", ())
-                explanation = await asyncio.to_thread(ask, supervisor.addresses.admin, question)
+                explanation = await ask_target(Target("waypoint", admin=supervisor.addresses.admin), question)
                 ready = await get(supervisor, "/healthz/ready", "readiness")
                 dumped = await get(supervisor, "/config_dump")
 

@@ -59,7 +59,10 @@ def may(role: str) -> list[dict[str, Any]]:
         rule("pywaypoint.dev", "ratelimitpolicies/status faultpolicies/status", "patch"),
         rule("security.istio.io", "authorizationpolicies requestauthentications", "list watch"),
         rule("security.istio.io", "authorizationpolicies/status requestauthentications/status", "patch"),
-        rule("networking.istio.io", "serviceentries", "list watch"),
+        rule("networking.istio.io", "envoyfilters serviceentries", "list watch"),
+        rule("networking.istio.io", "envoyfilters/status", "patch"),
+        rule("extensions.istio.io", "trafficextensions wasmplugins", "list watch"),
+        rule("extensions.istio.io", "trafficextensions/status wasmplugins/status", "patch"),
     ]
 
 

@@ -75,6 +75,25 @@ def settled(it: Mesh) -> dict[str, str]:
             return before
 
 
+def test_the_author_of_what_only_envoy_obeys_reads_it_at_the_object(world: tuple[Mesh, PodNetwork]) -> None:
+    it, _ = world
+    target = {"targetRefs": [{"group": "", "kind": "Service", "name": "app"}]}
+    plugin = {**target, "url": "oci://example.com/plugin"}
+    it.bind("istio", "ours", 0)
+
+    it.api.apply(
+        named("EnvoyFilter", "app", "networking.istio.io/v1alpha3", spec=target),
+        named("WasmPlugin", "app", "extensions.istio.io/v1alpha1", spec=plugin),
+    )
+
+    for kind in ("envoyfilter", "wasmplugin"):
+        (told,) = until(lambda kind=kind: it.get(kind, "app").get("status", {}).get("conditions"))
+        assert (told["type"], told["status"], told["reason"]) == ("WaypointAccepted", "False", "Unsupported")
+    it.bind("istio")
+    until(lambda: not it.get("envoyfilter", "app").get("status", {}).get("conditions"))
+    it.api.kubectl("delete", "envoyfilter,wasmplugin", "--all", "-n", "shop")
+
+
 def test_a_namespace_migrates_and_comes_back_without_a_failed_request(world: tuple[Mesh, PodNetwork]) -> None:
     it, client = world
     with load(it, client) as requests:

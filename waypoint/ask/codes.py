@@ -26,6 +26,12 @@ class LintCode(Code):
         Level.WARNING,
         "No use-waypoint label names the waypoint. No traffic goes through it.",
     )
+    NOT_FOR_CANARY = (
+        "PWP0206",
+        "NotForCanary",
+        Level.WARNING,
+        "The policy is for a waypoint and not for its canary. The canary's share of connections goes without it.",
+    )
     BACKEND_NEVER_COUNTS = (
         "PWP0302",
         "BackendNeverCounts",

@@ -30,6 +30,7 @@ from waypoint.config.gateway_api.reference_grant import ReferenceGrant
 from waypoint.config.gateway_api.references import References
 from waypoint.config.istio.authorization_policy import Authorizations
 from waypoint.config.istio.destination_rule import DestinationRule, DestinationRules
+from waypoint.config.istio.envoy_only import EnvoyOnly, EnvoyOnlyPolicies
 from waypoint.config.istio.locality import place_of
 from waypoint.config.istio.mesh_config import Authorizers, ConfigMap
 from waypoint.config.istio.mesh_providers import MeshProviders
@@ -105,7 +106,9 @@ class Compilation:
                 destinations.update(places.of_service(service, registry))
         for where, it in places.of_workloads(registry):
             destinations.setdefault(where, it)
+        envoy_only = EnvoyOnlyPolicies(resources.of(EnvoyOnly), security_targets)
         self._finders: tuple[_Finder, ...] = (
+            envoy_only,
             *(routes, rules, clusters, policies, virtual, security, authorizers, telemetries),
         )
         own_problems = self._found()
@@ -117,7 +120,7 @@ class Compilation:
             problems=tuple(sorted({*problems, *registry.problems, *own_problems})),
             statuses=(
                 *map(gateway_status, ours),
-                *_sorted(*routes.statuses, *policies.statuses, *security.statuses),
+                *_sorted(*routes.statuses, *policies.statuses, *security.statuses, *envoy_only.statuses),
             ),
             policies=policies.attached,
             has_gateway=bool(ours),

@@ -10,6 +10,7 @@ from waypoint.config.gateway_api.http_route import HTTPRoute
 from waypoint.config.gateway_api.l4_routes import TCPRoute, TLSRoute
 from waypoint.config.gateway_api.reference_grant import ReferenceGrant
 from waypoint.config.istio.destination_rule import DestinationRule
+from waypoint.config.istio.envoy_only import EnvoyOnly
 from waypoint.config.istio.mesh_config import ConfigMap
 from waypoint.config.istio.request_authentication import RequestAuthentication
 from waypoint.config.istio.telemetry import Telemetry
@@ -32,6 +33,9 @@ _READ: Mapping[tuple[str, str], Kind] = {
     **{(GROUP, it.name): it.schema for it in ATTACHED},
     ("security.istio.io", "RequestAuthentication"): RequestAuthentication,
     ("telemetry.istio.io", "Telemetry"): Telemetry,
+    ("networking.istio.io", "EnvoyFilter"): EnvoyOnly,
+    ("extensions.istio.io", "WasmPlugin"): EnvoyOnly,
+    ("extensions.istio.io", "TrafficExtension"): EnvoyOnly,
 }
 _GROUPS = {
     "": Group(("v1",), fields={"ConfigMap": frozenset({"data", "binaryData", "immutable"})}),
@@ -41,7 +45,8 @@ _GROUPS = {
         old=("ReferencePolicy", "BackendLBPolicy"),
     ),
     _EXPERIMENTAL: Group(("v1alpha1",), ("XListenerSet", "XMesh")),
-    "networking.istio.io": Group(("v1", "v1beta1", "v1alpha3"), ("EnvoyFilter", "ProxyConfig", "Sidecar")),
+    "networking.istio.io": Group(("v1", "v1beta1", "v1alpha3"), ("ProxyConfig", "Sidecar")),
+    "extensions.istio.io": Group(("v1alpha1",)),
     "telemetry.istio.io": Group(("v1", "v1alpha1")),
     GROUP: Group(("v1alpha1",)),
 }

@@ -21,7 +21,7 @@ from l4.config.source import Answer, Changes, Documents, Source, in_a_thread
 from waypoint.config.kinds import KINDS
 from waypoint.config.pipeline import Pipeline
 from waypoint.controller.conclusions import Conclusion, conclude, differing, our_gateways
-from waypoint.controller.kinds import OURS, SECURITY, TOLD
+from waypoint.controller.kinds import GATEWAY_API, SECURITY, TOLD
 
 _UNREAD = frozenset(
     {
@@ -40,9 +40,7 @@ READ: Kinds = KINDS.reading({name: kind for name, kind in KINDS.items() if name 
 """The kinds on which a status depends."""
 
 _ALONE: Mapping[tuple[str, str], tuple[str, str]] = {
-    **{
-        (group, kind): (group, kind) for group, kind in TOLD if group in (SECURITY, OURS) or kind.startswith("XBackend")
-    },
+    **{(group, kind): (group, kind) for group, kind in TOLD if group not in ("", GATEWAY_API)},
     ("", "ConfigMap"): (SECURITY, "AuthorizationPolicy"),
 }
 """Kinds on which the statuses of only one kind depend."""

@@ -32,6 +32,9 @@ TOLD: Mapping[tuple[str, str], str] = {
     (OURS, "FaultPolicy"): "faultpolicies",
     (SECURITY, "AuthorizationPolicy"): "authorizationpolicies",
     (SECURITY, "RequestAuthentication"): "requestauthentications",
+    ("networking.istio.io", "EnvoyFilter"): "envoyfilters",
+    ("extensions.istio.io", "WasmPlugin"): "wasmplugins",
+    ("extensions.istio.io", "TrafficExtension"): "trafficextensions",
 }
 """Group and kind of the objects whose status says what became of them at the waypoints, with their names in paths."""
 

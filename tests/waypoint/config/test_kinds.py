@@ -53,7 +53,7 @@ def test_a_ztunnel_takes_no_kind_of_a_waypoint_for_a_misspelled_one(group: str, 
     assert any(kubernetes.KINDS.near_miss(version, kind) is None for version in versions)
 
 
-@pytest.mark.parametrize("kind", ["EnvoyFilter", "ProxyConfig", "Sidecar"])
+@pytest.mark.parametrize("kind", ["ProxyConfig", "Sidecar"])
 def test_a_kind_that_nobody_reads_is_left_alone_by_both(kind: str) -> None:
     assert KINDS.near_miss("networking.istio.io/v1", kind) is None
     assert kubernetes.KINDS.near_miss("networking.istio.io/v1", kind) is None

@@ -81,6 +81,9 @@ TAKING: dict[str, list[tuple[str, str]]] = {
             f"{{{PARENT}, hostnames: [a.example], rules: [{{backendRefs: [{{name: a, port: 1}}]}}]}}",
         )
     ],
+    "EnvoyFilter": [("networking.istio.io/v1alpha3", f"{{{TARGET}, configPatches: []}}")],
+    "WasmPlugin": [("extensions.istio.io/v1alpha1", f"{{{TARGET}, url: 'oci://a.example'}}")],
+    "TrafficExtension": [("extensions.istio.io/v1alpha1", f"{{{TARGET}, lua: {{inlineCode: a}}}}")],
     "Telemetry": [("telemetry.istio.io/v1", "{accessLogging: [{disabled: true}]}")],
     "ReferenceGrant": [("gateway.networking.k8s.io/v1beta1", "{from: [], to: []}")],
     "VirtualService": [

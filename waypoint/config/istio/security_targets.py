@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from l4.config.codes import DocumentCode
 from l4.config.resources import Resource
 from l4.discovery.authorization_policy import PolicyTargetRef
 from l4.discovery.codes import DiscoveryCode
@@ -29,6 +30,7 @@ _REASONS = {
     ConfigCode.TARGET_NOT_FOUND: "TargetNotFound",
     DiscoveryCode.POLICY_NOT_ENFORCED: "AncestorNotBound",
     DiscoveryCode.AUTHORIZATION_INVALID: "Invalid",
+    DocumentCode.NOT_CARRIED_OUT: "Unsupported",
 }
 
 

@@ -201,7 +201,7 @@ def test_traces_are_merged_field_by_field() -> None:
         (
             "tracing: [{providers: [{name: jaeger}, {name: tempo}]}]",
             "spec.tracing[0].providers[1]",
-            "the first provider",
+            "the first one",
         ),
         (
             "tracing: [{customTags: {pod: {environment: {name: POD}}}}]",

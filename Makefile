@@ -10,7 +10,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 
 ISTIO_SECONDS ?= 1800
 
-SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py')
+SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py' -o -path '*/assets/*' -type f)
 
 .PHONY: bookinfo boards docs kustomize observability-test browser-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench hostile swaps churn discovery
 .PHONY: soak fuzz mutants clean python

@@ -113,6 +113,17 @@ def test_the_wheel_has_one_name_at_the_top(wheel: Path) -> None:
     assert {it.split("/")[1] for it in names if it.startswith("pywaypoint/")} == {"__init__.py", *OTHERS}
 
 
+def test_the_console_is_installed_with_all_its_files_and_the_licenses_of_others(wheel: Path) -> None:
+    assets = ROOT / "waypoint" / "console" / "assets"
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+
+    files = {f"pywaypoint/{it.relative_to(ROOT)}" for it in assets.rglob("*") if it.is_file()}
+    assert len(files) > 20
+    assert files <= held
+    assert any(it.endswith(".dist-info/licenses/waypoint/console/assets/vendor/dagre/LICENSE") for it in held)
+
+
 def test_the_metadata_says_what_somebody_who_installs_it_must_know(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (it for it in archive.namelist() if it.endswith(".dist-info/METADATA"))
@@ -122,7 +133,7 @@ def test_the_metadata_says_what_somebody_who_installs_it_must_know(wheel: Path) 
     assert "License-Expression: Apache-2.0" in metadata
     assert "Project-URL: Homepage, " in metadata
     assert "Classifier: Programming Language :: Python :: 3.11" in metadata
-    assert [it.rpartition("/")[2] for it in licenses] == ["LICENSE"]
+    assert {it.rpartition("/")[2] for it in licenses} == {"LICENSE"}
 
 
 @pytest.mark.parametrize("program", ["waypoint", "ztunnel"])

@@ -4,11 +4,12 @@ The numbers are those of Istio's metrics, added up per caller, service, workload
 answers give rates. The console draws them; `curl` shows them as JSON.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
+from operator import itemgetter
 
 from l4.telemetry.metrics import TCP_LABELS
-from l4.telemetry.samples import BUCKETS, HistogramCounts, MetricsSnapshot
+from l4.telemetry.samples import BUCKETS, FamilySnapshot, HistogramCounts, MetricsSnapshot
 
 _REQUESTS = "istio_requests"
 _DURATION = "istio_request_duration_milliseconds"
@@ -19,6 +20,12 @@ _AMOUNTS = {
     "istio_tcp_sent_bytes": "sent",
 }
 _FLAGS = "response_flags"
+_PARTY = ("workload_namespace", "workload", "canonical_service", "canonical_revision", "principal")
+_WHO = (
+    *("reporter", "destination_service", "request_protocol", "connection_security_policy"),
+    *(f"{side}_{name}" for side in ("source", "destination") for name in _PARTY),
+)
+"""The labels by which numbers are added up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,46 +74,31 @@ def traffic(snapshot: MetricsSnapshot, seconds: float) -> Traffic:
     """Return the traffic that the metrics count."""
     edges: dict[tuple[str, ...], Edge] = {}
     for family in snapshot:
-        if family.name not in (_REQUESTS, _DURATION, *_AMOUNTS):
-            continue
-        result_names = [it for it in family.label_names if it == _FLAGS or it not in TCP_LABELS]
-        for values, sample in family.samples.items():
-            labels = dict(zip(family.label_names, values, strict=True))
-            edge = _edge(edges, labels)
-            if isinstance(sample, HistogramCounts):
-                known = edge.durations or [0] * len(sample.counts)
-                edge.durations = [a + b for a, b in zip(known, sample.counts, strict=True)]
-            elif family.name == _REQUESTS:
-                result = " ".join(labels[name] or "-" for name in result_names)
-                edge.results[result] = edge.results.get(result, 0) + sample
-            else:
-                amount = _AMOUNTS[family.name]
-                setattr(edge, amount, getattr(edge, amount) + sample)
+        if family.name in (_REQUESTS, _DURATION, *_AMOUNTS):
+            _add(edges, family)
     return Traffic(seconds, tuple(map(float, BUCKETS)), tuple(edges.values()))
 
 
-def _edge(edges: dict[tuple[str, ...], Edge], labels: Mapping[str, str]) -> Edge:
-    source, destination = _party("source", labels), _party("destination", labels)
-    rest = tuple(
-        labels[name] for name in ("reporter", "destination_service", "request_protocol", "connection_security_policy")
-    )
-    reporter, service, protocol, security = rest
-    key = (*_key(source), *_key(destination), *rest)
-    edge = edges.get(key)
-    if edge is None:
-        edge = edges[key] = Edge(reporter, source, service, destination, protocol, security)
-    return edge
+def _add(edges: dict[tuple[str, ...], Edge], family: FamilySnapshot) -> None:
+    names = family.label_names
+    who = itemgetter(*(names.index(name) for name in _WHO))
+    result_indexes = [names.index(name) for name in names if name == _FLAGS or name not in TCP_LABELS]
+    for values, sample in family.samples.items():
+        key = who(values)
+        edge = edges.get(key)
+        if edge is None:
+            edge = edges[key] = _edge(key)
+        if isinstance(sample, HistogramCounts):
+            counts = sample.counts
+            edge.durations = [a + b for a, b in zip(edge.durations or repeat(0), counts, strict=False)]
+        elif family.name == _REQUESTS:
+            result = " ".join([values[index] or "-" for index in result_indexes])
+            edge.results[result] = edge.results.get(result, 0) + sample
+        else:
+            amount = _AMOUNTS[family.name]
+            setattr(edge, amount, getattr(edge, amount) + sample)
 
 
-def _key(party: Party) -> tuple[str, ...]:
-    return party.namespace, party.workload, party.service, party.revision, party.principal
-
-
-def _party(side: str, labels: Mapping[str, str]) -> Party:
-    return Party(
-        labels[f"{side}_workload_namespace"],
-        labels[f"{side}_workload"],
-        labels[f"{side}_canonical_service"],
-        labels[f"{side}_canonical_revision"],
-        labels[f"{side}_principal"],
-    )
+def _edge(key: tuple[str, ...]) -> Edge:
+    reporter, service, protocol, security, *parties = key
+    return Edge(reporter, Party(*parties[:5]), service, Party(*parties[5:]), protocol, security)

@@ -246,6 +246,64 @@ def test_nothing_is_wider_than_a_narrow_screen(page: Any, view: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
 
 
+@pytest.mark.usefixtures("load")
+def test_a_paused_page_asks_nothing(page: Any) -> None:
+    page.goto(CONSOLE)
+    page.get_by_role("button", name="Workload ingress").wait_for()
+    asked: list[str] = []
+
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_timeout(500)  # what was asked before may still be under way
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2500)  # longer than the pause between two rounds
+
+    assert asked == []
+    page.get_by_role("button", name="Go on").click()
+    page.wait_for_event("request")
+
+
+def test_names_and_paths_are_shown_as_text(page: Any) -> None:
+    path = "/<img src=x onerror=alert(1)>"
+    page.goto(f"{CONSOLE}#what-if")
+    page.get_by_label("Service").fill("reviews:9080")
+    page.get_by_label("Path").fill(path.replace(" ", "%20"))
+
+    page.get_by_role("button", name="What would happen?").click()
+
+    page.locator(".answer").get_by_text("onerror").first.wait_for()
+    assert page.locator("main img").count() == 0
+
+
+RATES = """async () => {
+    const {Rates, quantile, measure} = await import("/console/rates.js");
+    const edge = (ok, failed) => ({reporter: "waypoint", source: {}, service: "s", destination: {}, protocol: "http",
+        security: "mutual_tls", results: {"200 - -": ok, "503 - UH": failed}, durations: [ok, failed, 0],
+        opened: 0, closed: 0, received: 0, sent: 0});
+    const rates = new Rates();
+    const told = [];
+    for (const [seconds, ok, failed] of [[10, 100, 0], [12, 120, 20], [1, 5, 0], [3, 15, 0]]) {
+        rates.add({name: "w"}, {seconds, buckets: [10, 20], edges: [edge(ok, failed)]});
+        const is = measure(rates.edges()[0]);
+        told.push([is.perSecond, is.failed, is.health]);
+    }
+    return {told, quantile: quantile({durations: [50, 50, 0], buckets: [10, 20]}, 0.75)};
+}"""
+
+
+def test_rates_are_what_counters_gained_and_begin_anew_with_a_program(page: Any) -> None:
+    page.goto(CONSOLE)
+
+    found = page.evaluate(RATES)
+
+    assert found["told"] == [
+        [0, 0, "idle"],
+        [20, 0.5, "failure"],  # 20 good and 20 failed in two seconds
+        [0, 0, "idle"],  # the program started again
+        [5, 0, "healthy"],
+    ]
+    assert found["quantile"] == 15
+
+
 def test_a_page_of_another_origin_learns_nothing(page: Any, browser: Any) -> None:
     """The other page comes from the waypoint's own port, whose policy is lifted: an origin with a server is needed."""
     context = browser.new_context(bypass_csp=True)

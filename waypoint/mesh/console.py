@@ -4,7 +4,7 @@ A page may only ask the server that it comes from. This server therefore passes 
 of the proxies: to those alone, reading pages alone, and with deadlines.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
@@ -26,9 +26,10 @@ from waypoint.mesh.launches import Proxy
 MAX_VISITS = 64
 """Connections of browsers, of which each opens at most six."""
 CONNECT_SECONDS = 2.0
-SILENCE_SECONDS = 10.0
-"""Time limit for the first byte of a proxy's answer."""
-_PIECE_BYTES = 64 << 10
+SILENCE_SECONDS = 5.0
+"""Time limit for each part of a proxy's answer."""
+STREAM_SILENCE_SECONDS = 15.0
+"""The same for a stream, in which a waypoint says every five seconds that it is alive, and rates once per interval."""
 _PAGES = frozenset(
     {"traffic", "config_dump", "explain", "status", "problems"}
     | {"routes", "policies", "endpoints", "connections", "certificates"}
@@ -58,7 +59,7 @@ class Console:
         sock = bind(*address)
         await self._runner.setup()
         assert self._runner.server is not None
-        self._client = ClientSession(timeout=ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS))
+        self._client = ClientSession()
         self._server = VisitServer(sock, self._runner.server, MAX_VISITS)
         return self._server.address
 
@@ -91,22 +92,31 @@ class Console:
         if number >= len(proxies) or page not in _PAGES | _STREAMS:
             raise web.HTTPNotFound(text="the console asks the proxies of this mesh for no such page\n")
         proxy = proxies[number]
+        silence = SILENCE_SECONDS
         if page in _STREAMS:
             self._server.streams(request.transport)
+            silence = STREAM_SILENCE_SECONDS
         try:
-            return await self._passed_on(request, f"http://{host_port(*proxy.admin)}/{page}", request.query)
+            return await self._passed_on(request, f"http://{host_port(*proxy.admin)}/{page}", silence)
         except (ClientError, TimeoutError) as error:
             reason = str(error) or "it did not answer in time"
             raise web.HTTPBadGateway(text=f"{proxy.name} cannot be asked: {reason}\n") from None
 
-    async def _passed_on(self, request: web.Request, url: str, query: Mapping[str, str]) -> web.StreamResponse:
+    async def _passed_on(self, request: web.Request, url: str, silence: float) -> web.StreamResponse:
+        """Raises ClientError or TimeoutError before the answer has begun. Later, the connection ends without an end of
+        the answer, which tells the browser that it is not whole."""
         assert self._client is not None
-        async with self._client.get(url, params=query, allow_redirects=False) as answer:
+        timeout = ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=silence)
+        async with self._client.get(url, params=request.query, timeout=timeout, allow_redirects=False) as answer:
             response = web.StreamResponse(status=answer.status)
             response.content_type = answer.content_type
             response.force_close()
             await response.prepare(request)
-            async for piece in answer.content.iter_chunked(_PIECE_BYTES):
-                await response.write(piece)
-            await response.write_eof()
+            try:
+                async for piece in answer.content.iter_any():
+                    await response.write(piece)
+                await response.write_eof()
+            except (ClientError, TimeoutError):
+                if request.transport is not None:
+                    request.transport.abort()
         return response

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientError, ClientSession, web
 from aiohttp.test_utils import unused_port
 
 from l4.admin import STREAMS, OperatorAddresses, OperatorPorts
 from l4.telemetry.metrics import MeshMetrics
 from tests.kit.aio import run
+from waypoint.mesh import console
 from waypoint.mesh.console import Console
 from waypoint.mesh.launches import Proxy
 
@@ -18,6 +19,21 @@ ANYWHERE = ("127.0.0.1", 0)
 
 async def _explain(request: web.Request) -> web.Response:
     return web.Response(status=400 if "to" not in request.query else 200, text=f"{sorted(request.query.items())}")
+
+
+async def _silent(_: web.Request) -> web.Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def _broken(request: web.Request) -> web.StreamResponse:
+    """Ends in the middle of an answer."""
+    answer = web.StreamResponse(headers={"Content-Length": "100"})
+    await answer.prepare(request)
+    await answer.write(b"[1, 2")
+    assert request.transport is not None
+    request.transport.abort()
+    return answer
 
 
 async def _tap(request: web.Request) -> web.StreamResponse:
@@ -37,7 +53,7 @@ async def _console() -> AsyncIterator[tuple[str, ClientSession]]:
         (),
         dump=lambda: asyncio.sleep(0, {"version": "7"}),
         stop=lambda: None,
-        pages={"/explain": ("", _explain), "/tap": ("", _tap)},
+        pages={"/explain": ("", _explain), "/tap": ("", _tap), "/routes": ("", _silent), "/problems": ("", _broken)},
     )
     await ports.start(OperatorAddresses(ANYWHERE, ANYWHERE, ANYWHERE))
     gone = ("127.0.0.1", unused_port())
@@ -45,13 +61,13 @@ async def _console() -> AsyncIterator[tuple[str, ClientSession]]:
         Proxy("waypoint default/waypoint", "waypoint", "default/waypoint", ports.addresses.admin),
         Proxy("ztunnel", "ztunnel", "", gone),
     ]
-    console = Console(lambda: proxies)
-    host, port = await console.start(ANYWHERE)
+    served = Console(lambda: proxies)
+    host, port = await served.start(ANYWHERE)
     async with ClientSession() as client:
         try:
             yield f"http://{host}:{port}", client
         finally:
-            await console.close()
+            await served.close()
             await ports.close()
 
 
@@ -113,6 +129,25 @@ def test_a_proxy_that_cannot_be_asked_is_named() -> None:
         async with _console() as (base, client), client.get(f"{base}/programs/1/traffic") as answer:
             assert answer.status == 502
             assert (await answer.text()).startswith("ztunnel cannot be asked: ")
+
+    run(scenario())
+
+
+def test_a_proxy_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(console, "SILENCE_SECONDS", 0.05)
+        async with _console() as (base, client), client.get(f"{base}/programs/0/routes") as answer:
+            assert answer.status == 502
+            assert (await answer.text()).startswith("waypoint default/waypoint cannot be asked: ")
+
+    run(scenario())
+
+
+def test_an_answer_that_breaks_off_does_not_look_whole() -> None:
+    async def scenario() -> None:
+        async with _console() as (base, client), client.get(f"{base}/programs/0/problems") as answer:
+            with pytest.raises(ClientError):
+                await answer.read()
 
     run(scenario())
 

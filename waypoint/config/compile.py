@@ -76,7 +76,7 @@ class Compilation:
             for resource in resources.of(kind):
                 routes.add(resource)
         services = ((service, clusters.is_ours(service)) for service in registry.services.values())
-        targets = Targets(resources, services, gateway, (status.key for status in routes.statuses))
+        targets = Targets(resources, services, gateway, routes.statuses)
         policies = AttachedPolicies(resources, registry, targets, gateway, normalization, clusters)
         virtual = VirtualServices(resources.of(VirtualService), registry, clusters, reach, normalization)
         rules.tell_unheard([service for service in registry.services.values() if clusters.is_ours(service)])

@@ -121,11 +121,11 @@ class Waypoint:
         readiness = self._supervisor.readiness
         self._tasks = Tasks(self._metrics.count_loop_failure, readiness.concern)
         self._silence = Silence(log, readiness, self._metrics, lambda: knowing.source.silent_seconds, knowing.server)
-        gateway, own_ip = (options.gateway.namespace, options.gateway.name), instance_ip or options.own_ip
-        leaving = Leaving(gateway, settings.of(ConfigSettings).unbound_seconds, time.monotonic)
+        served, own_ip = (options.gateway.namespace, options.gateway.name), instance_ip or options.own_ip
+        leaving = Leaving(served, settings.of(ConfigSettings).unbound_seconds, time.monotonic)
         self._following = Following(
             knowing.source,
-            Pipeline(gateway, settings, own_ip, join=knowing.join, leaving=leaving),
+            Pipeline(served, settings, own_ip, join=knowing.join, leaving=leaving),
             put_in_force=self._put_in_force,
             readiness=readiness,
             metrics=self._metrics,

@@ -142,6 +142,22 @@ def test_a_service_is_told_why_its_canary_gets_nothing() -> None:
     )
 
 
+def test_a_policy_for_a_route_is_told_by_the_waypoint_that_accepts_the_route() -> None:
+    both = gateway("east"), gateway("west"), service("cart", "west")
+    refused = route("front", "name: east").replace(
+        "group: '', kind: Service", "group: gateway.networking.k8s.io, kind: Gateway"
+    )
+    accepted = refused.replace("parentRefs: [", "parentRefs: [{group: '', kind: Service, name: cart}, ")
+    assert accepted != refused
+    target = policy("slow", "front").replace(
+        "group: '', kind: Service", "group: gateway.networking.k8s.io, kind: HTTPRoute"
+    )
+
+    assert ancestors(concluded(*both, accepted, target)[FAULT])["front"].is_true
+    only = ancestors(concluded(*both, refused, target)[FAULT])["front"]
+    assert (only.is_true, only.reason) == (False, "Invalid")
+
+
 def test_of_two_findings_for_one_parent_the_worse_is_told() -> None:
     """A ServiceEntry with several hosts is several services, and one parent."""
     entry = """

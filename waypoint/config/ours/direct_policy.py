@@ -15,6 +15,7 @@ from msgspec import to_builtins
 from l4.config.codes import Level
 from l4.config.documents import ObjectKey, Problem
 from l4.config.resources import Resource, Resources
+from l4.discovery.codes import DiscoveryCode
 from l4.discovery.objects import Gateway
 from l4.discovery.workload import Service, ServicePort
 from policies.route import Rule
@@ -24,7 +25,7 @@ from waypoint.config.gateway_api.grpc_route import GRPCRoute
 from waypoint.config.gateway_api.http_route import HTTPRoute
 from waypoint.config.ours.policy_api import TargetRef
 from waypoint.config.report import Report
-from waypoint.config.status import AncestorStatus, Condition, PolicyStatus
+from waypoint.config.status import AncestorStatus, Condition, PolicyStatus, RouteStatus
 
 C = TypeVar("C")
 
@@ -43,22 +44,26 @@ class Target:
 
 
 class Targets:
-    """All possible targets, and which of them are ours. `routes` are those that apply to our services."""
+    """All possible targets, and which of them are ours. `routes` are those that name this waypoint or its services."""
 
     def __init__(
         self,
         resources: Resources,
         services: Iterable[tuple[Service, bool]],
         gateway: tuple[str, str],
-        routes: Iterable[ObjectKey],
+        routes: Iterable[RouteStatus],
     ) -> None:
         self._sections: dict[Target, set[str]] = {}
         self._ports: dict[Target, list[ServicePort]] = {}
-        self._ours = {Target("Gateway", *gateway), *map(_of, routes)}
+        self._ours = {Target("Gateway", *gateway)}
+        self._refused: set[Target] = set()
+        statuses = {it.key: it for it in routes}
         for http in resources.of(HTTPRoute):
             self._add(_of(http.key), (rule.name for rule in http.value.spec.rules))
+            self._judge(statuses.get(http.key), len(http.value.spec.parent_refs))
         for grpc in resources.of(GRPCRoute):
             self._add(_of(grpc.key), (rule.name for rule in grpc.value.spec.rules))
+            self._judge(statuses.get(grpc.key), len(grpc.value.spec.parent_refs))
         for it in resources.of(Gateway):
             self._add(_of(it.key), ())
         for service, is_ours in services:
@@ -70,6 +75,16 @@ class Targets:
 
     def _add(self, target: Target, sections: Iterable[str | None]) -> None:
         self._sections.setdefault(target, set()).update(name for name in sections if name)
+
+    def _judge(self, status: RouteStatus | None, parents: int) -> None:
+        """A route that no parent accepts is ours if another waypoint has no say in that."""
+        if status is None:
+            return
+        is_live = any(it.type == "Accepted" and it.is_true for parent in status.parents for it in parent.conditions)
+        if is_live or len(status.parents) == parents:
+            self._ours.add(_of(status.key))
+        if not is_live:
+            self._refused.add(_of(status.key))
 
     def is_ours(self, target: Target) -> bool:
         return replace(target, section="") in self._ours
@@ -85,6 +100,11 @@ class Targets:
                 return f"no {what} of {whole} has a name, so {target.section} does not exist: name the {what}"
             return f"{whole} has no {what} named {target.section}; the named ones are {', '.join(sorted(sections))}"
         return None
+
+    def why_refused(self, target: Target) -> str | None:
+        """Return why no request reaches the target, or None if it is not a route that no parent accepts."""
+        whole = replace(target, section="")
+        return f"{whole} is accepted by no parent, so the policy has no effect" if whole in self._refused else None
 
     def why_without_effect(self, target: Target) -> str | None:
         """Return why a policy has no effect at the target, or None if it has."""
@@ -139,6 +159,9 @@ class DirectPolicies(Generic[C]):
             return Condition("Accepted", False, "TargetNotFound", sentence)
         if not self._targets.is_ours(target):
             return None
+        if (sentence := self._targets.why_refused(target)) is not None:
+            report.tell(field, sentence, DiscoveryCode.POLICY_NOT_ENFORCED)
+            return Condition("Accepted", False, "Invalid", sentence)
         if (sentence := self._targets.why_without_effect(target)) is not None:
             report.tell(field, sentence, ConfigCode.PROTOCOL_MISMATCH)
             return Condition("Accepted", False, "Invalid", sentence)

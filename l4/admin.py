@@ -105,11 +105,11 @@ class Part(Protocol):
 
 
 class NoAnswer(Exception):
-    """A part of the program did not answer in time."""
+    """A part of the program did not answer. `why` says what it did instead."""
 
-    def __init__(self, name: str, seconds: float) -> None:
+    def __init__(self, name: str, why: str) -> None:
         self.name = name
-        super().__init__(f"{name} did not answer within {seconds:g} s")
+        super().__init__(f"{name} {why}")
 
 
 async def answer(name: str, waiting: Awaitable[T], seconds: float | None = None) -> T:
@@ -119,7 +119,7 @@ async def answer(name: str, waiting: Awaitable[T], seconds: float | None = None)
         async with asyncio.timeout(seconds):
             return await waiting
     except TimeoutError:
-        raise NoAnswer(name, seconds) from None
+        raise NoAnswer(name, f"did not answer within {seconds:g} s") from None
 
 
 class OperatorPorts:
@@ -128,7 +128,8 @@ class OperatorPorts:
     `readiness` and `metrics` belong to the process itself; `parts` add theirs. `dump` returns the content of
     `/config_dump`, without secrets. POST `/quitquitquit` calls `stop`, which returns at once. `pages` extend the
     administration port; they map a path to its description and handler. `about` says on the page `/status` what the
-    program is and does. With `drain`, POST `/drain` makes the process not ready, and calls it.
+    program is and does. With `drain`, POST `/drain` makes the process not ready, and calls it. `on_level` learns of a
+    new log level.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class OperatorPorts:
         parts: Sequence[Part] = (),
         about: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
         drain: Callable[[], Awaitable[None]] | None = None,
+        on_level: Callable[[str], None] = lambda level: None,
     ) -> None:
         self.readiness = Readiness(set(pending))
         self.addresses = OperatorAddresses()
@@ -151,6 +153,7 @@ class OperatorPorts:
         self._parts = parts
         self._about = about
         self._drain = drain
+        self._on_level = on_level
         self._scraping = asyncio.Lock()
         self._next_scrape = 0.0
         self._runners: list[web.AppRunner] = []
@@ -259,7 +262,7 @@ class OperatorPorts:
         app.router.add_get("/traffic", self._traffic)
         app.router.add_get("/config_dump", self._config_dump)
         app.router.add_get("/status", self._status)
-        app.router.add_post("/logging", _log_level)
+        app.router.add_post("/logging", self._log_level)
         if self._drain is not None:
             app.router.add_post("/drain", self._begin_or_end_drain)
         app.router.add_post("/quitquitquit", self._quit)
@@ -356,6 +359,21 @@ class OperatorPorts:
             pages["/drain"] = "POST to be not ready and tell connected clients to leave; ?on=false ends that"
         return web.Response(text="".join(f"{path:<16} {shows}\n" for path, shows in pages.items()))
 
+    async def _log_level(self, request: web.Request) -> web.Response:
+        """Change the log level, or only name it, as istioctl asks."""
+        root, level = logging.getLogger(), request.query.get("level", "")
+        if not level:
+            return web.Response(text=f"log level is {logging.getLevelName(root.level).lower()}\n")
+        level = _ISTIOCTLS_LEVELS.get(level, level)
+        if level not in _LEVELS:
+            raise web.HTTPBadRequest(
+                text=f"level={level!r} is not one of {', '.join(_LEVELS)}, for the whole process\n"
+            )
+        root.setLevel(level.upper())
+        self._on_level(level)
+        log.warning("log level changed to %s through the administration port", level)
+        return web.Response(text=f"log level is now {level}\n")
+
     async def _config_dump(self, _: web.Request) -> web.Response:
         found = await self._dump()
         text = await asyncio.to_thread(json.dumps, found, indent=2, default=str)  # many megabytes for a large mesh
@@ -376,16 +394,3 @@ async def _readiness_of(part: Part) -> Readiness:
 
 async def _alive(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
-
-
-async def _log_level(request: web.Request) -> web.Response:
-    """Change the log level, or only name it, as istioctl asks."""
-    root, level = logging.getLogger(), request.query.get("level", "")
-    if not level:
-        return web.Response(text=f"log level is {logging.getLevelName(root.level).lower()}\n")
-    level = _ISTIOCTLS_LEVELS.get(level, level)
-    if level not in _LEVELS:
-        raise web.HTTPBadRequest(text=f"level={level!r} is not one of {', '.join(_LEVELS)}, for the whole process\n")
-    root.setLevel(level.upper())
-    log.warning("log level changed to %s through the administration port", level)
-    return web.Response(text=f"log level is now {level}\n")

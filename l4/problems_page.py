@@ -34,11 +34,13 @@ def rows(problems: Iterable[Problem]) -> list[dict[str, str]]:
     ]
 
 
-def problems_page(problems: Callable[[], Iterable[Problem]]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def problems_page(
+    problems: Callable[[], Awaitable[Iterable[Problem]]],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """`problems` returns those of the moment."""
 
     async def page(_: web.Request) -> web.StreamResponse:
-        body = msgspec.json.format(msgspec.json.encode(rows(problems())), indent=2)
+        body = msgspec.json.format(msgspec.json.encode(rows(await problems())), indent=2)
         return web.Response(body=body + b"\n", content_type="application/json")
 
     return page

@@ -9,16 +9,22 @@ import asyncio
 import logging
 import os
 import signal
-
-from l4.telemetry.access_log import AccessLog
+from collections.abc import Callable
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
 
-class Stopping:
-    """Whether a signal or an operator has asked the process to end."""
+class Reopened(Protocol):
+    def reopen(self) -> None:
+        """Open the log files again, because they were moved."""
 
-    def __init__(self) -> None:
+
+class Stopping:
+    """Whether a signal or an operator has asked the process to end. `at_once` is called if it must not drain."""
+
+    def __init__(self, at_once: Callable[[], None] = lambda: None) -> None:
+        self._at_once = at_once
         self._begun = asyncio.Event()
 
     def begin(self) -> None:
@@ -32,12 +38,13 @@ class Stopping:
     def _signalled(self) -> None:
         if self._begun.is_set():
             log.warning("stopping at once")
+            self._at_once()
             logging.shutdown()
             os._exit(1)
         self.begin()
 
 
-def follow(stopping: Stopping, access_log: AccessLog | None) -> None:
+def follow(stopping: Stopping, access_log: Reopened | None) -> None:
     """Handle signals in the running loop from now on."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,7 +54,7 @@ def follow(stopping: Stopping, access_log: AccessLog | None) -> None:
     loop.add_signal_handler(signal.SIGUSR2, _say, "SIGUSR2 has no function")
 
 
-def _reopen(access_log: AccessLog | None) -> None:
+def _reopen(access_log: Reopened | None) -> None:
     if access_log is None:
         log.info("SIGUSR1: there is no access log to reopen")
     else:

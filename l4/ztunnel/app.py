@@ -5,12 +5,13 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from l4 import program, signals, version
 from l4.admin import OperatorAddresses, OperatorPorts
+from l4.config.documents import Problem
 from l4.config.holder import Holder
 from l4.config.settings import Settings
 from l4.configuration import ConfigurationReport, source_of
@@ -100,7 +101,7 @@ class Ztunnel:
             in_pods = InPods(lambda: self._announced(in_pods), lambda *name: self._pods.serves(*name))
         self._pods = Pods(self._node, options.node, in_pods or OwnAddresses(options.hbone_port))
         pending = {"configuration"} if options.agent is None else {"configuration", "pods"}
-        pages = {PROBLEMS_PATH: (PROBLEMS_SHOWS, problems_page(lambda: self._report.problems))}
+        pages = {PROBLEMS_PATH: (PROBLEMS_SHOWS, problems_page(self._problems))}
         self._operators = OperatorPorts(
             self._metrics, pending, self._dump, self._stopping.begin, pages, about=self._about
         )
@@ -197,6 +198,9 @@ class Ztunnel:
             "workloads": len(registry.workloads),
             "services": len(registry.services),
         }
+
+    async def _problems(self) -> Iterable[Problem]:
+        return self._report.problems
 
     async def _dump(self) -> Mapping[str, object]:
         return await asyncio.to_thread(dump, state_of(self._node, self._pods))

@@ -8,11 +8,13 @@ import click
 from click.shell_completion import CompletionItem
 
 from l4.command_line import server_from
+from l4.net.cpus import usable_cpus
 from waypoint.process.options import GatewayName
 
 if TYPE_CHECKING:
     from l4.config.settings import Settings
 
+MAX_WORKERS = 256
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 MANIFESTS = click.Path(exists=True, allow_dash=True, path_type=Path)
@@ -50,3 +52,17 @@ def settings() -> "Settings":
         return Settings.from_environment(os.environ, SECTIONS)
     except InvalidSetting as error:
         raise click.UsageError(str(error)) from None
+
+
+class WorkersType(click.ParamType[int]):
+    name = "number|auto"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "auto":
+            return usable_cpus()
+        if not str(value).isdecimal() or not 1 <= int(value) <= MAX_WORKERS:
+            self.fail(f"{value!r} is neither auto nor a number from 1 to {MAX_WORKERS}", param, ctx)
+        return int(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem("auto")] if "auto".startswith(incomplete) else []

@@ -16,7 +16,7 @@ from l4.command_line import (
     source_from,
 )
 from l4.identity.options import CertificateFiles
-from waypoint.commands.parameters import FILE, GatewayType
+from waypoint.commands.parameters import FILE, GatewayType, WorkersType
 from waypoint.process.options import Address, GatewayName, RunOptions
 
 
@@ -35,6 +35,13 @@ from waypoint.process.options import Address, GatewayName, RunOptions
     type=AddressType(),
     help="Address for a ztunnel that terminates tunnels itself (waypoint-inbound-binding: PROXY); only for loopback "
     "and PROXY_TRUSTED_ADDRESSES.",
+)
+@flag(
+    "--workers",
+    type=WorkersType(),
+    default="1",
+    help="Processes that carry requests; auto is one per CPU. Limits hold for all of them together, except local rate "
+    "limits and circuit breakers, which each has for itself.",
 )
 @operator_ports
 @flag("--access-log", default="-", metavar="PATH|-", help="One line per request; - is standard output, empty is none.")
@@ -63,6 +70,7 @@ def run(
     revocations: Path | None,
     listen: Address,
     proxy_listen: Address | None,
+    workers: int,
     metrics: Address,
     readiness: Address,
     admin: Address,
@@ -82,6 +90,7 @@ def run(
             revocations=revocations,
             listen=listen,
             proxy_listen=proxy_listen,
+            workers=workers,
             metrics=metrics,
             readiness=readiness,
             admin=admin,

@@ -6,10 +6,12 @@ may run in another process.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from l4.config.documents import Problem
 from l4.readiness import Readiness
 from l4.telemetry.samples import MetricsSnapshot
 from waypoint.ask.explain import explain
@@ -56,6 +58,9 @@ class Answering(Protocol):
     async def table(self, name: str) -> Rows:
         """Return one of `waypoint.process.facts.TABLES`."""
 
+    async def problems(self) -> Sequence[Problem]:
+        """Return the problems of the live configuration, and what its analysis has found."""
+
     async def announce(self) -> None:
         """Tell connected clients that the waypoint will stop. It keeps serving."""
 
@@ -98,6 +103,9 @@ class LocalWorker:
 
     async def table(self, name: str) -> Rows:
         return table(self._worker, name)
+
+    async def problems(self) -> Sequence[Problem]:
+        return self._worker.holder.current.problems
 
     async def announce(self) -> None:
         self._worker.announce()

@@ -41,6 +41,8 @@ class RunOptions:
     """Address for a ztunnel with the PROXY protocol, or None."""
     discovery: DiscoveryOptions | None = None
     """The server that sends the workloads, or None if they are among the objects."""
+    workers: int = 1
+    """Processes that carry requests. One is the process itself."""
 
     @property
     def own_ip(self) -> str | None:

@@ -34,8 +34,8 @@ class Supervisor:
     """Serves the operator ports.
 
     `metrics` are the process's own; `pending` is what the process must do before it is ready. `stop` is called when an
-    operator asks the process to exit. `names` say who the process is, on the page `/status`; `problems` returns those
-    of the page `/problems`.
+    operator asks the process to exit. `names` say who the process is, on the page `/status`. `on_level` learns of a new
+    log level. `workers` may change meanwhile.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Supervisor:
         pending: Iterable[str],
         stop: Callable[[], None],
         names: Mapping[str, object] | None = None,
-        problems: Callable[[], Iterable[Problem]] = tuple,
+        on_level: Callable[[str], None] = lambda level: None,
     ) -> None:
         self._workers = workers
         self._names = names or {}
@@ -61,12 +61,13 @@ class Supervisor:
                 TAP_PATH: (TAP_SHOWS, streams.tap),
                 TOP_PATH: (TOP_SHOWS, streams.top),
                 **{f"/{name}": (shows, table_page(name, self._table)) for name, shows in TABLES.items()},
-                PROBLEMS_PATH: (PROBLEMS_SHOWS, problems_page(problems)),
+                PROBLEMS_PATH: (PROBLEMS_SHOWS, problems_page(self._problems)),
                 **console_pages("waypoint", "waypoint"),
             },
             workers,
             about=self._about,
             drain=self._drain,
+            on_level=on_level,
         )
 
     @property
@@ -98,12 +99,12 @@ class Supervisor:
 
     async def _about(self) -> dict[str, object]:
         counts = [(it.name, await answer(it.name, it.counts())) for it in self._workers]
-        first = counts[0][1]
+        first = counts[0][1] if counts else None
         return {
             "program": "waypoint",
             **self._names,
-            "configuration": first.configuration,
-            "problems": first.problems,
+            "configuration": first.configuration if first else "",
+            "problems": first.problems if first else 0,
             "connections": sum(it.connections for _, it in counts),
             "exchanges": sum(it.exchanges for _, it in counts),
             "workers": [{"name": name, **asdict(it)} for name, it in counts],
@@ -118,6 +119,9 @@ class Supervisor:
             return merged([await answer(it.name, it.table(name)) for it in self._workers])
         rows = [(it.name, await answer(it.name, it.table(name))) for it in self._workers]
         return [row | {"worker": worker} for worker, its in rows for row in its]
+
+    async def _problems(self) -> Iterable[Problem]:
+        return await self._from_any(lambda worker: worker.problems())
 
     async def _explain(self, question: Question) -> Explanation:
         return await self._from_any(lambda worker: worker.explain(question))
@@ -139,6 +143,8 @@ class Supervisor:
 
     async def _from_any(self, ask: Callable[[Answering], Awaitable[T]]) -> T:
         """Return the answer of the first worker that gives one. Raises NoAnswer if none does."""
+        if not self._workers:
+            raise NoAnswer("the waypoint", "has no worker now")
         *others, last = self._workers
         for worker in others:
             try:

@@ -132,6 +132,7 @@ _OWNERS = {
     "waypoint/mesh/load.py": "a task group",
     "waypoint/mesh/supervisor.py": "a task group",
     "waypoint/mesh/up.py": "a task group",
+    "waypoint/process/channel.py": "answers, for which the other end waits",
 }
 
 

@@ -1,0 +1,224 @@
+"""One waypoint with two worker processes behind the same ports."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import aiohttp
+import pytest
+
+from l4.config.settings import Settings
+from l4.hbone.errors import TunnelReset
+from l4.hbone.pool import HbonePool
+from tests.kit.aio import run
+from tests.kit.certificates import MeshPki
+from tests.kit.mesh import address, manifests
+from tests.kit.origin import answering, origin
+from tests.kit.process import WaypointProcess, waypoint_process
+
+CONNECTIONS = 12
+GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
+
+
+@asynccontextmanager
+async def two_workers(folder: Path, log: IO[bytes] | None = None, **environment: str) -> AsyncIterator[WaypointProcess]:
+    async with waypoint_process(folder, log=log, WAYPOINT_WORKERS="2", **environment) as it:
+        yield it
+
+
+async def status(it: WaypointProcess) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{it.ip}:15000/status") as answer:
+        found: dict[str, Any] = await answer.json()
+        return found
+
+
+async def connections(it: WaypointProcess) -> list[int]:
+    """Those of each worker."""
+    return [worker["connections"] for worker in (await status(it))["workers"]]
+
+
+def pids(it: WaypointProcess) -> list[int]:
+    """The worker processes, in the order of their start."""
+    return sorted(map(int, Path(f"/proc/{it.process.pid}/task/{it.process.pid}/children").read_text().split()))
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text() != ""
+
+
+@asynccontextmanager
+async def clients(it: WaypointProcess, number: int) -> AsyncIterator[list[WaypointProcess]]:
+    """As many, each with an HBONE connection of its own."""
+    async with AsyncExitStack() as pools:
+        found = []
+        for _ in range(number):
+            pool = HbonePool(Settings())
+            pools.push_async_callback(pool.close)
+            found.append(replace(it, pool=pool))
+        yield found
+
+
+async def get(it: WaypointProcess) -> bytes:
+    reader, writer = await it.open()
+    writer.write(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def test_connections_go_where_there_are_fewest_and_one_process_answers_for_both(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_workers(tmp_path) as it, clients(it, CONNECTIONS) as its, origin(it.pod, answering(b"hello")):
+            answers = [await get(client) for client in its]
+            counts = await connections(it)
+
+            assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+            assert sum(counts) == CONNECTIONS
+            assert min(counts) >= CONNECTIONS // 4, counts
+            text = await it.metrics()
+            served = re.findall(r'^istio_requests_total{.*response_code="200".*} (\d+)$', text, re.MULTILINE)
+            assert sum(map(int, served)) == CONNECTIONS
+            assert len(re.findall("^istio_build{.*} 1$", text, re.MULTILINE)) == 1
+            assert await it.readiness() == (200, "ready\n")
+
+    run(scenario(), 50)
+
+
+def test_a_configuration_goes_live_in_both_workers_and_both_drain(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_workers(tmp_path) as it:
+            before = (await it.config_dump())["version"]
+            manifest = tmp_path / "mesh.yaml"
+            manifest.write_text(manifest.read_text().replace("9080", "9090"))
+
+            async def versions() -> set[str]:
+                dumped = await it.config_dump()
+                return {dumped["version"], *(worker["configuration"] for worker in dumped["workers"].values())}
+
+            async with asyncio.timeout(20):
+                while before in (now := await versions()):  # noqa: ASYNC110 - files are followed by looking at them
+                    await asyncio.sleep(0.05)
+
+            assert len(now) == 1
+            its = pids(it)
+            it.process.terminate()
+            assert await asyncio.wait_for(it.process.wait(), 20) == 0
+            assert len(its) == 2
+            assert not any(map(is_alive, its))
+
+    run(scenario(), 50)
+
+
+def test_a_worker_that_is_killed_costs_what_it_carried_and_is_replaced(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_workers(tmp_path) as it, clients(it, CONNECTIONS) as its, origin(it.pod, answering(b"hello")):
+            streams = []
+            for client in its:
+                reader, writer = await client.open()
+                writer.write(GET)
+                assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+                streams.append((reader, writer))
+            counts = await connections(it)
+            assert sum(counts) == CONNECTIONS
+            first, second = pids(it)
+            os.kill(first, signal.SIGKILL)
+
+            lost = 0
+            for reader, writer in streams:
+                writer.write(GET)
+                try:
+                    lost += not await reader.readuntil(b"hello")
+                except (asyncio.IncompleteReadError, ConnectionError, TunnelReset):
+                    lost += 1
+                writer.close()
+            assert lost in counts, counts
+            assert (await it.readiness())[0] == 200, "the other worker serves"
+            assert all([(await get(it)).startswith(b"HTTP/1.1 200") for _ in range(3)])
+            async with asyncio.timeout(20):
+                while len((await status(it))["workers"]) < 2:  # noqa: ASYNC110 - over the administration port
+                    await asyncio.sleep(0.05)
+            assert first not in pids(it)
+            assert second in pids(it)
+            text = await it.metrics()
+            assert re.search(r'^pywaypoint_loop_failures_total{loop="worker [12]"} 1$', text, re.MULTILINE)
+
+    run(scenario(), 50)
+
+
+def test_whoever_looks_sees_the_requests_of_both_and_a_log_level_holds_for_both(tmp_path: Path) -> None:
+    async def scenario(log: IO[bytes]) -> None:
+        async with two_workers(tmp_path, log=log) as it, clients(it, 2) as its, origin(it.pod, answering(b"hello")):
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://{it.ip}:15000/tap?status=2xx") as stream,
+            ):
+                assert json.loads(await stream.content.readline())["type"] == "open"
+                for client in its:
+                    await get(client)
+                seen = [json.loads(await stream.content.readline()) for _ in its]
+            async with aiohttp.ClientSession() as session, session.get(f"http://{it.ip}:15000/connections") as answer:
+                rows = await answer.json()
+            async with aiohttp.ClientSession() as session:
+                await session.post(f"http://{it.ip}:15000/logging?level=error")
+
+            assert [found["status"] for found in seen] == [200, 200]
+            assert {found["destination"]["endpoint"] for found in seen} == {f"{it.pod}:9080"}
+            assert {row["worker"] for row in rows} == {"worker 1", "worker 2"}
+
+    said = tmp_path / "said"
+    with said.open("wb") as log:
+        run(scenario(log), 50)
+    assert "accepts HBONE" in said.read_text()
+    assert "stopping" not in said.read_text(), "each worker would have told so at its end"
+
+
+def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    async def killed() -> list[int]:
+        async with two_workers(tmp_path, DRAIN_SECONDS="1") as it:
+            its = pids(it)
+            it.process.kill()
+            await it.process.wait()
+            async with asyncio.timeout(20):
+                while any(map(is_alive, its)):  # noqa: ASYNC110 - other processes
+                    await asyncio.sleep(0.05)
+        return its
+
+    with pytest.raises(AssertionError):  # at the end of `two_workers`, which expects status 0
+        run(killed(), 50)
+
+
+def test_a_waypoint_whose_workers_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
+    pki = MeshPki(tmp_path / "pki")
+    chain = pki.write(pki.identity("default", "waypoint"))
+    ip = address()
+    (tmp_path / "mesh.yaml").write_text(manifests(waypoint=ip, vip=address(), pods={"app-1": address()}))
+    flags = {
+        "resources": tmp_path / "mesh.yaml",
+        "gateway": "default/waypoint",
+        "certificate": chain,
+        "private-key": chain.with_suffix(".key"),
+        "trust-bundle": pki.bundle_path,
+        "listen": f"{ip}:15008",
+        "metrics": f"{ip}:15020",
+        "readiness": f"{ip}:15021",
+        "admin": f"{ip}:15000",
+        "workers": 2,
+    }
+    command = [sys.executable, "-m", "waypoint.cli", "run", *(f"--{name}={value}" for name, value in flags.items())]
+    environment = {"PYTHONPATH": ":".join(sys.path), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+    environment["OTEL_TRACES_SAMPLER"] = "often"  # read by workers only
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment)
+
+    assert done.returncode == 1
+    assert "OTEL_TRACES_SAMPLER='often' is not one of" in done.stderr
+    assert re.search(r"waypoint: worker [12] ended with status 1 before any worker was ready", done.stderr)

@@ -1,0 +1,84 @@
+"""The program of a worker process: `python -m waypoint.process.child DESCRIPTOR…`, which only a supervisor starts.
+
+The descriptors are the channel to the supervisor, and the passages of HBONE and PROXY connections. Standard input has a
+`Start`. The worker drains on SIGTERM, and when the supervisor has gone.
+"""
+
+import asyncio
+import logging
+import pickle
+import socket
+import sys
+import time
+from functools import partial
+
+from l4 import program, signals
+from l4.config.settings import Settings
+from l4.kubernetes.credentials import CredentialsError
+from l4.net.passing import PassedConnections
+from l4.net.tasks import Tasks
+from l4.readiness import merge
+from l4.telemetry.process_log import ProcessLog
+from waypoint.process import following
+from waypoint.process.certificate import own_certificate
+from waypoint.process.channel import Channel, connect
+from waypoint.process.knowing import knowing_of
+from waypoint.process.remote import Answers, Load
+from waypoint.process.serving import Serving, ServingWorker
+from waypoint.process.workers import Start
+from waypoint.settings import SECTIONS
+from waypoint.telemetry.log_format import InvalidFormat
+from waypoint.telemetry.recorder import CannotRecord
+from waypoint.telemetry.tracing_settings import InvalidTracing
+
+_LOAD_SECONDS = 0.5
+
+
+def main(descriptors: list[int]) -> None:
+    start: Start = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    name = f"worker {start.number}"
+
+    async def work(process_log: ProcessLog) -> None:
+        if start.number > 1:  # all workers have the same configuration; the first one tells about it
+            logging.getLogger(following.__name__).setLevel(logging.CRITICAL)
+        settings = Settings.from_environment(start.environment, SECTIONS)
+        knowing = knowing_of(start.options, settings)
+        certificate = own_certificate(start.options, settings)
+        serving = Serving(start.options, settings, start.environment, process_log, certificate, knowing)
+        stopping = signals.Stopping()
+        signals.follow(stopping, serving.access_log)
+        answers = Answers(ServingWorker(name, serving, has_metrics=True))
+        first, *others = descriptors
+        channel = await connect(
+            socket.socket(fileno=first),
+            "the supervisor",
+            lambda noted, rest: answers.noted(channel, noted, rest),
+            answers.answer,
+        )
+        tasks = Tasks(serving.metrics.count_loop_failure, serving.readiness.concern)
+        tasks.spawn(channel.run()).add_done_callback(lambda _: stopping.begin())
+        addresses = filter(None, (start.options.listen, start.options.proxy_listen))
+        socks = [PassedConnections(*it) for it in zip(others, addresses, strict=True)]
+        await serving.start(socks[0], socks[1] if len(socks) > 1 else None, analyzes=start.number == 1)
+        tasks.keep("telling the load", partial(_tell_load, channel, serving))
+        await stopping.wait()
+        await serving.drain()
+        await tasks.close()
+
+    program.run(f"waypoint, {name}", work, CannotRecord, CredentialsError, InvalidFormat, InvalidTracing)
+
+
+async def _tell_load(channel: Channel, serving: Serving) -> None:
+    used, at = time.process_time(), time.monotonic()
+    worker = serving.worker
+    while True:
+        await asyncio.sleep(_LOAD_SECONDS)
+        now_used, now = time.process_time(), time.monotonic()
+        is_ready = merge((serving.readiness, worker.readiness)).is_ready
+        busy = (now_used - used) / (now - at)
+        channel.note("load", Load(is_ready, worker.connection_count, worker.path.exchanges, busy))
+        used, at = now_used, now
+
+
+if __name__ == "__main__":
+    main([int(it) for it in sys.argv[1:]])

@@ -1,0 +1,259 @@
+"""Worker processes: started, watched, replaced, and given the connections that this process accepts.
+
+    clients ──▶ listening sockets ──▶ the worker with the least to do
+
+A worker that ends, or whose event loop stands still for `_SILENT_SECONDS`, is replaced. Until then the others serve.
+HBONE connections live long and carry many requests, so the kernel's choice by hash would leave workers without work.
+"""
+
+import asyncio
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from l4.config.settings import Settings
+from l4.hbone.settings import HboneSettings
+from l4.net import pressure
+from l4.net.listener import Listener
+from l4.net.passing import Passer, passage
+from l4.net.tasks import Tasks
+from l4.readiness import Readiness
+from waypoint.http.settings import HttpSettings
+from waypoint.process.answering import Answering
+from waypoint.process.channel import Channel, connect
+from waypoint.process.options import RunOptions
+from waypoint.process.remote import Load, RemoteWorker
+from waypoint.settings import ProcessSettings
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_SILENT_SECONDS = 15.0
+_END_SECONDS = 5.0
+"""Time beyond the drain after which a worker is killed."""
+_NONE = "workers"
+_UNKNOWN = Load(is_ready=False, connections=0, exchanges=0, busy=0.0)
+
+
+class WorkerEnded(Exception):
+    """A worker process ended. It has written the reason to standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a worker process is told at its start."""
+
+    number: int
+    options: RunOptions
+    environment: Mapping[str, str]
+
+
+def share_of(environment: Mapping[str, str], settings: Settings, count: int) -> dict[str, str]:
+    """Return the environment of one of `count` workers: limits of the replica become its share of them."""
+    limit = pressure.memory_limit(settings.of(ProcessSettings).memory_limit_bytes)
+    return {
+        **environment,
+        "DRAIN_DELAY_SECONDS": "0",  # the supervisor waits, and passes connections on meanwhile
+        "MAX_CONNECTIONS": str(-(-settings.of(HboneSettings).max_connections // count)),
+        "MAX_EXCHANGES": str(-(-settings.of(HttpSettings).max_exchanges // count)),
+        **({"MEMORY_LIMIT_BYTES": str(limit // count)} if limit is not None else {}),
+    }
+
+
+@dataclass(eq=False)
+class WorkerProcess:
+    """`given` are the connections it got since it last told its load."""
+
+    process: asyncio.subprocess.Process
+    channel: Channel
+    answering: RemoteWorker
+    passers: tuple[Passer, ...]
+    heard_at: float
+    load: Load = _UNKNOWN
+    given: int = 0
+
+    def rank(self) -> tuple[float, int]:
+        """The lower, the less it has to do."""
+        return round(self.load.busy, 1) + self.given / 10, self.load.connections + self.given
+
+
+class Workers:
+    """`answering` always has the workers that serve.
+
+    `listening` are the sockets for HBONE and, if there is one, for the PROXY protocol. `readiness` lacks each worker
+    until it has served once, and `workers` while none serves.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        options: RunOptions,
+        environment: Mapping[str, str],
+        listening: Sequence[socket.socket],
+        *,
+        answering: list[Answering],
+        readiness: Readiness,
+        tasks: Tasks,
+        on_refused: Callable[[str], None],
+    ) -> None:
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Raises WorkerEnded if a worker ends before any has served."""
+        self._answering = answering
+        self._options = options
+        self._environment = environment
+        self._readiness = readiness
+        self._readiness.pending |= {_name(number) for number in range(1, count + 1)}
+        self._tasks = tasks
+        self._running: list[WorkerProcess] = []
+        self._serving: list[WorkerProcess] = []
+        self._has_served = False
+        self._is_draining = False
+        self._listeners = [
+            Listener(sock, partial(self._give, index), on_refused) for index, sock in enumerate(listening)
+        ]
+        self._open_or_shut()
+        for number in range(1, count + 1):
+            tasks.keep(_name(number), partial(self._work, number))
+        tasks.keep("looking after workers", self._look)
+
+    def tell(self, name: str, *arguments: object) -> None:
+        """Send a note to each worker."""
+        for it in self._running:
+            it.channel.note(name, *arguments)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to each worker."""
+        for it in self._running:
+            _signal(it.process, number)
+
+    def reopen(self) -> None:
+        """Let each worker reopen its access log."""
+        self.signal(signal.SIGUSR1)
+
+    async def drain(self, seconds: float) -> None:
+        """Pass on what the kernel has accepted, let workers finish for `seconds`, then kill them."""
+        for listener in self._listeners:
+            listener.finish()
+        self._is_draining = True
+        self.signal(signal.SIGTERM)
+        waiting = asyncio.gather(*(it.process.wait() for it in self._running))
+        try:
+            await asyncio.wait_for(asyncio.shield(waiting), seconds + _END_SECONDS)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await waiting
+
+    async def _work(self, number: int) -> None:
+        """Start a worker and listen to it. Raises WorkerEnded when it ends."""
+        it = await self._begin(number)
+        self._running.append(it)
+        receiving = self._tasks.spawn(it.channel.run())
+        try:
+            status = await it.process.wait()
+        finally:
+            receiving.cancel()
+            self._gone(it)
+        if self._is_draining:
+            await asyncio.get_running_loop().create_future()  # until cancelled: nothing is started again
+        words = f"{_name(number)} ended with status {status}"
+        if not self._has_served and not self.failed.done():
+            self.failed.set_exception(WorkerEnded(f"{words} before any worker was ready"))
+        raise WorkerEnded(words)
+
+    async def _begin(self, number: int) -> WorkerProcess:
+        here, there = socket.socketpair()
+        ends = [passage() for _ in self._listeners]
+        descriptors = [there.fileno(), *(sock.fileno() for _, sock in ends)]
+        command = [sys.executable, "-P", "-m", "waypoint.process.child", *map(str, descriptors)]
+        environment = {**self._environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, env=environment, pass_fds=descriptors, start_new_session=True
+            )
+        finally:
+            there.close()
+            for _, sock in ends:
+                sock.close()
+        assert process.stdin is not None
+        process.stdin.write(pickle.dumps(Start(number, self._options, self._environment)))
+        process.stdin.close()
+        name = _name(number)
+        channel = await connect(here, name, lambda noted, rest: self._noted(it, noted, rest))
+        answering = RemoteWorker(name, channel.ask, channel.note)
+        now = asyncio.get_running_loop().time()
+        it = WorkerProcess(process, channel, answering, tuple(passer for passer, _ in ends), now)
+        return it
+
+    def _gone(self, it: WorkerProcess) -> None:
+        it.channel.close()
+        for passer in it.passers:
+            passer.close()
+        self._running.remove(it)
+        if it in self._serving:
+            self._serving.remove(it)
+            self._answering.remove(it.answering)
+        self._open_or_shut()
+
+    def _noted(self, it: WorkerProcess, name: str, rest: tuple[Any, ...]) -> None:
+        match name, *rest:
+            case "load", Load() as load:
+                it.load, it.given, it.heard_at = load, 0, asyncio.get_running_loop().time()
+                if load.is_ready and it not in self._serving:
+                    self._serve(it)
+            case "records", list(records):
+                it.answering.seen(records)
+
+    def _serve(self, it: WorkerProcess) -> None:
+        self._has_served = True
+        self._serving.append(it)
+        self._answering.append(it.answering)
+        self._answering.sort(key=lambda other: other.name)
+        self._readiness.done(it.answering.name)
+        self._open_or_shut()
+
+    def _open_or_shut(self) -> None:
+        """While no worker serves, new connections wait in the kernel's queue."""
+        for listener in self._listeners:
+            if self._serving:
+                listener.resume()
+            else:
+                listener.pause()
+        if self._serving:
+            self._readiness.done(_NONE)
+        else:
+            self._readiness.pending.add(_NONE)
+
+    def _give(self, index: int, sock: socket.socket, address: tuple[str, int]) -> None:
+        with sock:
+            for it in sorted(self._serving, key=WorkerProcess.rank):
+                if it.passers[index].give(sock):
+                    it.given += 1
+                    return
+        log.warning("the connection from %s was closed, because no worker takes one", address[0])
+
+    async def _look(self) -> None:
+        """Kill workers whose event loops stand still."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for it in self._serving:
+                if loop.time() - it.heard_at > _SILENT_SECONDS:
+                    log.error("%s has said nothing for %g s; it is killed", it.answering.name, _SILENT_SECONDS)
+                    _signal(it.process, signal.SIGKILL)
+
+
+def _name(number: int) -> str:
+    return f"worker {number}"
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)

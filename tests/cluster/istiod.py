@@ -65,14 +65,9 @@ class Istiod:
         self._folder = folder
         self._admin = kubeconfig
         self.pki = MeshPki(folder / "istiod")
-        pair = self.pki.leaf(ips=["127.0.0.1"])
-        self._chain, self._key = folder / "istiod.pem", folder / "istiod.key"
-        self._chain.write_bytes(pair.chain_pem)
-        self._key.write_bytes(pair.key_pem)
-        self.root = self.pki.bundle_path
+        self._chain, self._key, self.root = folder / "istiod.pem", folder / "istiod.key", folder / "roots.pem"
         self.plugged_in = folder / "cacerts"
-        if is_authority:
-            plug_in(self.pki, self.plugged_in)
+        self.sign_by(self.pki, self.pki)
         self._off = (_ALONE,) if is_writing else (_ALONE, *_OFF)
         may = [rule("*", "*", "*")] if is_writing else _MAY
         self._kubeconfig = service_account(namespace, folder, may, kubeconfig)
@@ -83,11 +78,21 @@ class Istiod:
         self.debugging = f"127.0.0.1:{self._ports['httpAddr']}"
         self._process: subprocess.Popen[bytes] | None = None
 
+    def sign_by(self, pki: MeshPki, *roots: MeshPki) -> None:
+        """Let it have its own certificate and its authority below the root of `pki` from its next start on, and let
+        everybody trust `roots`."""
+        pair = pki.leaf(ips=["127.0.0.1"])
+        self._chain.write_bytes(pair.chain_pem)
+        self._key.write_bytes(pair.key_pem)
+        self.root.write_bytes(b"".join(it.root_pem for it in roots))
+        if self.is_authority:
+            plug_in(pki, self.plugged_in, self.root.read_bytes())
+
     def token_of(self, account: str, pod: str = "") -> Path:
         """A file with a token of an account in the namespace, as the kubelet mounts it: for `pod`, if it is named."""
         its = ("-n", self.namespace, "--audience=istio-ca")
         bound = (f"--bound-object-name={pod}", "--bound-object-kind=Pod") if pod else ()
-        path = self._folder / f"token-{account}"
+        path = self._folder / f"token-{pod or account}"
         path.write_text(kubectl(f"--kubeconfig={self._admin}", "create", "token", account, *its, *bound))
         return path
 
@@ -119,9 +124,9 @@ class Istiod:
             assert time.monotonic() < deadline, f"istiod is not ready; see {self._folder}/istiod.log"
             time.sleep(0.3)
 
-    def end(self) -> None:
+    def end(self, number: int = signal.SIGTERM) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(number)
             self._process.wait(30)
             self._process = None
 
@@ -133,16 +138,16 @@ class Istiod:
             return False
 
 
-def plug_in(pki: MeshPki, folder: Path) -> None:
+def plug_in(pki: MeshPki, folder: Path, roots: bytes) -> None:
     """Writes an authority below the root, in the files that istiod looks for instead of making a root of its own."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "istiod")])
     chain = pki.sign_authority(name, key.public_key())
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "ca-cert.pem").write_bytes(chain)
     (folder / "ca-key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (folder / "cert-chain.pem").write_bytes(chain)
-    (folder / "root-cert.pem").write_bytes(pki.root_pem)
+    (folder / "root-cert.pem").write_bytes(roots)
 
 
 def crds(*names: str) -> list[dict[str, object]]:

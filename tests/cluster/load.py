@@ -7,7 +7,7 @@ where they are. The programs are those of `tests.kit`, mounted into containers o
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +54,13 @@ class Outcome:
     def requests(self) -> int:
         return sum(map(len, self.milliseconds.values()))
 
+    def add(self, lines: Iterable[Any]) -> None:
+        """Take what a client has written."""
+        for line in lines:
+            for kind, took in line["milliseconds"].items():
+                self.milliseconds.setdefault(kind, []).extend(took)
+            self.failed += [Failure(*it) for it in line["failed"]]
+
     def row(self) -> str:
         """A line of a table: what happened, requests, failures, the median and p99, and how long it took."""
         took = sorted(it for kind in self.milliseconds.values() for it in kind)
@@ -95,10 +102,7 @@ class Load:
         ended = time.time()
         seen.seconds = ended - seen.began
         for name in self._clients:
-            for line in self._lines(name, seen.began, ended):
-                for kind, took in line["milliseconds"].items():
-                    seen.milliseconds.setdefault(kind, []).extend(took)
-                seen.failed += [Failure(*it) for it in line["failed"]]
+            seen.add(self._lines(name, seen.began, ended))
         print(f"\n{seen.row()}")
 
     def _lines(self, name: str, began: float, ended: float) -> list[Any]:
@@ -108,16 +112,22 @@ class Load:
         deadline = time.monotonic() + _NEWS_SECONDS
         while True:
             text = kubectl("logs", "-n", self._namespace, name, f"--since-time={since}")
-            lines = [it for it in map(json.loads, text.splitlines()) if it["at"] > began]
-            last = next((number for number, it in enumerate(lines) if it["oldest"] > ended), None)
-            if last is not None:
-                return lines[: last + 1]
-            assert time.monotonic() < deadline, f"client {name} has written {lines[-1:]}, and no more"
+            if (lines := lines_between(text, began, ended)) is not None:
+                return lines
+            assert time.monotonic() < deadline, f"client {name} has written {text[-500:]}, and no more"
             time.sleep(0.5)
 
     def _pods(self, selector: str) -> list[Any]:
         text = kubectl("get", "pods", "-n", self._namespace, "-l", selector, "-o", "json")
         return [it["metadata"] for it in json.loads(text)["items"]]
+
+
+def lines_between(text: str, began: float, ended: float) -> list[Any] | None:
+    """The lines of a client from the first after `began` to the one that knows all requests that began before `ended`,
+    or None if that one is not written yet."""
+    lines = [it for it in map(json.loads, text.splitlines()) if it["at"] > began]
+    last = next((number for number, it in enumerate(lines) if it["oldest"] > ended), None)
+    return None if last is None else lines[: last + 1]
 
 
 _REDIRECTION = "ambient.istio.io/redirection"

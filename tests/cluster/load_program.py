@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.kit.load import Log, load
 from tests.kit.timed import GRPC_PORT, HTTP_PORT, timed_application
 
-GO = Path("/tmp/go")
+GO = Path(os.environ.get("GO", "/tmp/go"))
 _POLL_SECONDS = 0.2
 
 
@@ -26,7 +26,9 @@ async def serve() -> None:
 async def ask(service: str, rate: float) -> None:
     while not GO.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it, and it is looked for five times a second
         await asyncio.sleep(_POLL_SECONDS)
-    async with load((service, HTTP_PORT), (service, GRPC_PORT), rate) as log:
+    kept, has_http2 = float(os.environ.get("KEPT_SECONDS", "inf")), "WITHOUT_HTTP2" not in os.environ
+    http, rpc = (service, HTTP_PORT), (service, GRPC_PORT)
+    async with load(http, rpc, rate, has_http2=has_http2, kept_seconds=kept) as log:
         while True:
             await asyncio.sleep(1)
             print(json.dumps(_taken(log)), flush=True)

@@ -67,14 +67,20 @@ class Client(Protocol):
 
 
 @asynccontextmanager
-async def load(http: Address, rpc: Address, rate: float) -> AsyncIterator[Log]:
-    """Send `rate` requests a second during the block, and wait for the active ones at its end."""
+async def load(
+    http: Address, rpc: Address, rate: float, *, has_http2: bool = True, kept_seconds: float = float("inf")
+) -> AsyncIterator[Log]:
+    """Send `rate` requests a second during the block, and wait for the active ones at its end.
+
+    HTTP/2 needs a waypoint in the way: `timed_application` does not speak it. No connection of the others is used for
+    longer than `kept_seconds`.
+    """
     loop, roll, found = asyncio.get_running_loop(), Random(0), Log()
     kinds: tuple[tuple[str, Client], ...] = (
-        ("HTTP/1.1", _Http1(http, roll, kept=_KEPT_CONNECTIONS)),
+        ("HTTP/1.1", _Http1(http, roll, kept=_KEPT_CONNECTIONS, seconds=kept_seconds)),
         ("HTTP/1.1 anew", _Http1(http, roll, kept=0)),
-        ("HTTP/2", _Http2(http, roll)),
-        ("gRPC", _Grpc(rpc, roll)),
+        *((("HTTP/2", _Http2(http, roll)),) if has_http2 else ()),
+        ("gRPC", _Grpc(rpc, roll, kept_seconds)),
     )
 
     async def ask(kind: str, client: Client) -> None:
@@ -113,14 +119,15 @@ def _milliseconds(roll: Random) -> int:
 class _Http1:
     """One request after the other on each connection, of which at most `kept` idle ones stay; a new one if none is."""
 
-    def __init__(self, address: Address, roll: Random, *, kept: int) -> None:
+    def __init__(self, address: Address, roll: Random, *, kept: int, seconds: float = float("inf")) -> None:
         self._address = address
         self._roll = roll
         self._kept = kept
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._seconds = seconds
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []
 
     async def get(self, milliseconds: int) -> None:
-        reader, writer = await self._take()
+        reader, writer, opened = await self._take()
         try:
             writer.write(b"GET /%d HTTP/1.1\r\nHost: app\r\n\r\n" % milliseconds)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -132,22 +139,23 @@ class _Http1:
         if b"connection: close" in head or len(self._idle) >= self._kept:
             writer.close()
         else:
-            self._idle.append((reader, writer))
+            self._idle.append((reader, writer, opened))
         if not head.startswith(b"http/1.1 200"):
             raise AssertionError(head.partition(b"\r\n")[0].decode())
 
     async def close(self) -> None:
-        for _, writer in self._idle:
+        for _, writer, _ in self._idle:
             writer.close()
 
-    async def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, float]:
+        now = asyncio.get_running_loop().time()
         while self._idle:
             # The cube: those at the end of the list rest for seconds.
             found = self._idle.pop(int(len(self._idle) * self._roll.random() ** 3))
-            if not found[0].at_eof() and not found[1].is_closing():
+            if not found[0].at_eof() and not found[1].is_closing() and now - found[2] < self._seconds:
                 return found
             found[1].close()
-        return await asyncio.open_connection(*self._address)
+        return *await asyncio.open_connection(*self._address), now
 
 
 class _Http2:
@@ -216,20 +224,29 @@ class _Answer:
 class _Grpc:
     """The real grpcio, whose calls end in its own threads."""
 
-    def __init__(self, address: Address, roll: Random) -> None:
+    def __init__(self, address: Address, roll: Random, seconds: float) -> None:
+        self._address = address
+        self._roll = roll
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._channels = [self._channel() for _ in range(_SHARED_CONNECTIONS)]
+
+    def _channel(self) -> tuple[grpc.Channel, float]:
         options = [
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
         ]
-        self._roll = roll
-        self._loop = asyncio.get_running_loop()
-        self._channels = [
-            grpc.insecure_channel("{}:{}".format(*address), options=options) for _ in range(_SHARED_CONNECTIONS)
-        ]
+        return grpc.insecure_channel("{}:{}".format(*self._address), options=options), self._loop.time()
 
     async def get(self, milliseconds: int) -> None:
-        unary = self._roll.choice(self._channels).unary_unary(f"/{SERVICE}/Unary")
+        number = self._roll.randrange(len(self._channels))
+        channel, opened = self._channels[number]
+        if self._loop.time() - opened > self._seconds:
+            self._loop.call_later(_LONGEST_SECONDS, self._loop.run_in_executor, None, channel.close)
+            self._channels[number] = channel, _ = self._channel()
+        unary = channel.unary_unary(f"/{SERVICE}/Unary")
         ended: asyncio.Future[None] = self._loop.create_future()
 
         def done(call: grpc.Future) -> None:
@@ -242,5 +259,5 @@ class _Grpc:
             raise AssertionError(f"{call.code()} {call.details()}")
 
     async def close(self) -> None:
-        for channel in self._channels:
+        for channel, _ in self._channels:
             await asyncio.to_thread(channel.close)

@@ -32,6 +32,8 @@ MAX_REQUESTS = 8
 REQUEST_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 150.0
+MAX_NEEDED_PAUSE_SECONDS = 15.0
+"""While there is no valid certificate, and connections fail for want of it."""
 _RENEWAL_SHARES = 0.4, 0.5
 _PAUSE_SHARES = 0.8, 1.2
 _MIN_RENEWAL_SECONDS = 1.0
@@ -211,10 +213,10 @@ class AuthoritySource:
 
     def _failed(self, wanted: _Wanted, failure: str, error: Exception | None = None) -> None:
         now, pause = self._clock(), wanted.pause * uniform(*_PAUSE_SHARES)
-        wanted.due = now + min(pause, MAX_PAUSE_SECONDS)
+        wanted.due = now + min(pause, MAX_NEEDED_PAUSE_SECONDS)
         wanted.pause = min(2 * wanted.pause, MAX_PAUSE_SECONDS)
         if wanted.current is not None and wanted.current.expires_at > now:
-            wanted.due = min(wanted.due, wanted.current.expires_at)
+            wanted.due = min(now + min(pause, MAX_PAUSE_SECONDS), wanted.current.expires_at)
         if failure != wanted.failure:
             wanted.failure = failure
             log.warning("%s", _concern(wanted, now), exc_info=error)

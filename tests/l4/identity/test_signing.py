@@ -180,7 +180,7 @@ def test_the_last_good_certificate_serves_until_it_expires_and_no_longer(
         assert "no connection is possible" in source.concern
 
         signer.failure = None
-        await asyncio.sleep(signing.MAX_PAUSE_SECONDS * 1.3)
+        await asyncio.sleep(signing.MAX_NEEDED_PAUSE_SECONDS + 2)
         assert source.get(REVIEWS) is not good
         assert source.concern == ""
 
@@ -210,9 +210,23 @@ def test_whatever_the_authority_raises_is_tried_again_after_pauses_that_grow(
         moments = [moment for moment, _ in signer.asked]
         pauses = [after - before for before, after in pairwise(moments)]
         assert pauses[0] < 1
-        assert max(pauses) <= signing.MAX_PAUSE_SECONDS + 2
-        assert min(pauses[-5:]) > 100
-        assert len(moments) < 30
+        assert max(pauses) <= signing.MAX_NEEDED_PAUSE_SECONDS + 2
+        assert min(pauses[-5:]) > 10
+
+    scenario(signer, body)
+
+
+def test_while_there_is_a_valid_certificate_pauses_grow_further(signer: Signer) -> None:
+    async def body(source: AuthoritySource) -> None:
+        source.want(REVIEWS)
+        await asyncio.sleep(1)
+        signer.failure, first = AuthorityError("no"), len(signer.asked)
+        await asyncio.sleep(0.9 * LIFE)
+
+        moments = [moment for moment, _ in signer.asked[first:]]
+        pauses = [after - before for before, after in pairwise(moments)]
+        assert pauses[0] < 1
+        assert 100 < max(pauses) <= signing.MAX_PAUSE_SECONDS + 2
 
     scenario(signer, body)
 

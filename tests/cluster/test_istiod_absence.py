@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.istio, pytest.mark.timeout(240 + 
 
 def test_a_partition_with_a_renewal_in_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("partition")
-    with istio_mesh(folder, valid_seconds=int(2 * PARTITION_SECONDS)) as mesh:
+    with istio_mesh(folder, valid_seconds=int(1.5 * PARTITION_SECONDS + 30)) as mesh:
         mesh.change()
         began = time.time()
         ends = min(it.ends for it in mesh.middleman.signed)

@@ -19,7 +19,7 @@ from tests.cluster.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.istio, pytest.mark.timeout(300)]
 
-SECONDS = float(os.environ.get("FAULT_SECONDS", "15"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "10"))
 """How long each fault lasts."""
 SERVER = f"Kubernetes//Pod/{NAME}/server"
 

@@ -98,6 +98,15 @@ observability-test: .venv/ready  ## A real Prometheus and a real Jaeger beside t
 	$(BIN)/python -m tests.observability
 	$(BIN)/python -m pytest -m observability tests/observability
 
+browser-test: .venv/ready  ## The console in a real browser, over the laptop mesh; two minutes.
+	@command -v $${CHROMIUM:-chromium} >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -qq --no-install-recommends chromium fonts-dejavu-core; } || { \
+		echo "Chromium is not here. Install Debian's package chromium (apt install chromium)," \
+		"or name another one: make browser-test CHROMIUM=/path/to/chrome" >&2; exit 1; }
+	mkdir -p build && sed '/^# section: fuzz/,$$d' requirements.lock > build/browser.lock
+	$(BIN)/python $(PIP) install --require-hashes --requirement build/browser.lock
+	$(BIN)/python -m pytest -m browser tests/browser
+
 lock: python  ## Renew `requirements.lock`: the newest of everything that pyproject.toml allows.
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python $(PIP) install --upgrade uv

@@ -32,7 +32,7 @@ spec:
   rules: [{backendRefs: [{name: nobody, port: 9080}]}]
 """
 BOOKINFO = TOP / "examples" / "bookinfo"
-INGRESS = "127.0.0.1:19080"
+INGRESS = "127.0.0.1:19480"
 CONSOLE = "http://127.0.0.1:9070/console/"
 WAYPOINT = "http://127.64.0.3:15000/console/"
 NARROW = {"width": 400, "height": 800}

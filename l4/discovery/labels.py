@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from l4.discovery.label_names import CANONICAL_NAME, CANONICAL_REVISION, REDIRECTION, TUNNEL, XFCC_INCLUDES_CLIENT
-from l4.discovery.objects import Metadata, OwnerReference
-from l4.discovery.workload import TunnelProtocol
+from l4.discovery.objects import Metadata, OwnerReference, is_port
+from l4.discovery.workload import ApplicationTunnel, TunnelProtocol
 
 _WORKLOAD_NAME = "service.istio.io/workload-name"
 _REGISTRATION_GROUP = "istio.io/autoRegistrationGroup"
@@ -35,6 +35,14 @@ def is_redirected(annotations: Mapping[str, str]) -> bool:
 def tells_client(annotations: Mapping[str, str]) -> bool:
     """Whether a waypoint tells its destinations who the client is, in x-forwarded-client-cert."""
     return annotations.get(XFCC_INCLUDES_CLIENT) == "true"
+
+
+def application_tunnel(text: str) -> ApplicationTunnel | None:
+    """Return what `PROXY`, `NONE`, `PROXY/15088` or such says, or None for anything else."""
+    protocol, slash, port = text.partition("/")
+    if protocol not in ("NONE", "PROXY") or (slash and not is_port(port)):
+        return None
+    return ApplicationTunnel(int(port or 0), protocol == "PROXY")
 
 
 def canonical_name(labels: Mapping[str, str], workload_name: str) -> str:

@@ -212,6 +212,7 @@ class Members:
             is_redirected=is_redirected(meta.annotations),
             capture=capture_of(meta.annotations, f"{meta.namespace}/{meta.name}"),
             tells_client=tells_client(meta.annotations),
+            application_tunnel=self._bindings.tunnel_of_pod(meta),
         )
         order = (False, resource.key.namespace, resource.key.name)
         return Member(order, workload, meta.labels, pod.port_names, is_nameless=pod.spec.host_network)

@@ -28,14 +28,16 @@ from l4.discovery.label_names import (
     USE_WAYPOINT_NAMESPACE,
     WAYPOINT_FOR,
 )
-from l4.discovery.objects import Gateway, GatewayClass, NamespaceObject, Pod, ServiceObject, canonical_ip
+from l4.discovery.labels import application_tunnel
+from l4.discovery.objects import Gateway, GatewayClass, Metadata, NamespaceObject, Pod, ServiceObject, canonical_ip
 from l4.discovery.service_entry import ServiceEntry, WorkloadEntry
-from l4.discovery.workload import GatewayAddress, WaypointShare, Workload
+from l4.discovery.workload import ApplicationTunnel, GatewayAddress, WaypointShare, Workload
 
 _Callable = Resource[ServiceObject] | Resource[ServiceEntry]
 _Bindable = _Callable | Resource[Pod] | Resource[WorkloadEntry]
 _Level = _Bindable | Resource[NamespaceObject]
 _CANARY_WEIGHT = f"{USE_WAYPOINT_CANARY}-weight"
+_BINDING = "ambient.istio.io/waypoint-inbound-binding"
 _WEIGHT = re.compile(r"0*([0-9]{1,2}|100)")
 
 
@@ -138,6 +140,15 @@ class Bindings:
             return None
         self._tell(workload, wish, found, DiscoveryCode.WAYPOINT_NOT_USED)
         return found.address
+
+    def tunnel_of_pod(self, pod: Metadata) -> ApplicationTunnel | None:
+        """Return how a waypoint's pod takes connections from its ztunnel, if its Gateway or the class says so."""
+        gateway = self._gateways.get((pod.namespace, pod.labels.get(GATEWAY_NAME, "")))
+        if gateway is None:
+            return None
+        of_class = self._classes.get(gateway.spec.gateway_class_name)
+        levels = (gateway.metadata.annotations, of_class.metadata.annotations if of_class is not None else {})
+        return next((application_tunnel(it[_BINDING]) for it in levels if _BINDING in it), None)
 
     def judge_service(self, service: Resource[ServiceObject]) -> ServiceBinding | None:
         """Return what comes of the labels of a service and its namespace, or None if none requests a waypoint."""

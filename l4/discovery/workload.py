@@ -94,6 +94,17 @@ class WaypointShare:
     weight: int
 
 
+@dataclass(frozen=True, slots=True)
+class ApplicationTunnel:
+    """A pod whose own proxy takes the connections that its ztunnel gets by tunnels, whatever address they are for.
+
+    They go to `port`, or to the port that was called if it is 0; after a header of the PROXY protocol if `has_header`.
+    """
+
+    port: int = 0
+    has_header: bool = False
+
+
 @dataclass(frozen=True)
 class Workload:
     """One running instance.
@@ -127,6 +138,7 @@ class Workload:
     is_redirected: bool = False
     capture: Capture = NO_CAPTURE
     tells_client: bool = False
+    application_tunnel: ApplicationTunnel | None = None
     authorization_policies: tuple[str, ...] = ()
     has_all_labels: bool = True
 

@@ -34,6 +34,24 @@ class ProxyHeader:
     hostname: str = ""
 
 
+def encode(source: tuple[str, int], destination: tuple[str, int], identity: str = "") -> bytes:
+    """Return the header of a connection. `identity` is a SPIFFE URI, or empty. Mixed addresses become IPv6."""
+    ends = ipaddress.ip_address(source[0]), ipaddress.ip_address(destination[0])
+    if ends[0].version != ends[1].version:
+        ends = _as_v6(ends[0]), _as_v6(ends[1])
+    width = len(ends[0].packed)
+    family = next(family for family, its in _ADDRESS_BYTES.items() if its == width)
+    values = identity.encode()
+    payload = b"".join(it.packed for it in ends) + source[1].to_bytes(2) + destination[1].to_bytes(2)
+    if values:
+        payload += bytes([_IDENTITY]) + len(values).to_bytes(2) + values
+    return _SIGNATURE + bytes([_PROXY, family]) + len(payload).to_bytes(2) + payload
+
+
+def _as_v6(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv6Address:
+    return ip if ip.version == 6 else ipaddress.IPv6Address(f"::ffff:{ip}")
+
+
 def parse(data: bytes) -> ProxyHeader | None:
     """Parse the header at the start of a connection. Returns None if it is incomplete. Raises InvalidProxyHeader."""
     if not data.startswith(_SIGNATURE[: len(data)]):

@@ -40,10 +40,12 @@ class NodePod:
 
 
 def is_wanted(labels: Mapping[str, str], namespace_labels: Mapping[str, str], *, is_host_network: bool) -> bool:
-    """Whether a pod's labels, or those of its namespace, ask for redirection. Waypoints accept HBONE themselves."""
-    if is_host_network or MANAGED in labels:
-        return False
-    return labels.get(DATAPLANE_MODE, namespace_labels.get(DATAPLANE_MODE)) == "ambient"
+    """Whether a pod's labels, or those of its namespace, ask for redirection.
+
+    Waypoints accept HBONE themselves, unless their own label says otherwise.
+    """
+    inherited = None if MANAGED in labels else namespace_labels.get(DATAPLANE_MODE)
+    return not is_host_network and labels.get(DATAPLANE_MODE, inherited) == "ambient"
 
 
 class Agent:

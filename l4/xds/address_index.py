@@ -275,8 +275,9 @@ def _claims(it: Known | None) -> tuple[str, ...]:
 
 def _ports(known: KnownService, key: str, it: KnownWorkload) -> dict[int, int]:
     """Return the endpoint's port for each service port: its own, else the service's, else the same one."""
-    own = it.services[key]
-    found = {port: own.get(port) or target or (port if it.maps_any_port else 0) for port, target in known.ports.items()}
+    own, tunnel = it.services[key], it.workload.application_tunnel
+    takes_any = tunnel is not None and tunnel.port > 0
+    found = {port: own.get(port) or target or (port if takes_any else 0) for port, target in known.ports.items()}
     return {port: target for port, target in found.items() if target}
 
 

@@ -13,6 +13,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from l4._proto import workload_pb2 as wire
 from l4.discovery.workload import (
     EVERYWHERE,
+    ApplicationTunnel,
     AppProtocol,
     GatewayAddress,
     Scope,
@@ -79,7 +80,16 @@ def workload_message(it: Workload, about: About, network: str) -> wire.Workload:
         cluster_id=it.cluster_id,
         locality=wire.Locality(region=region, zone=zone, subzone=subzone) if it.locality else None,
         network_mode=wire.HOST_NETWORK if about.is_nameless else wire.STANDARD,
+        application_tunnel=_application_tunnel(it.application_tunnel),
         capacity=UInt32Value(value=it.capacity) if it.capacity != 1 else None,
+    )
+
+
+def _application_tunnel(it: ApplicationTunnel | None) -> wire.ApplicationTunnel | None:
+    if it is None:
+        return None
+    return wire.ApplicationTunnel(
+        protocol=wire.ApplicationTunnel.PROXY if it.has_header else wire.ApplicationTunnel.NONE, port=it.port
     )
 
 

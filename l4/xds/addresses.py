@@ -17,6 +17,7 @@ from l4.discovery.mesh import Mesh
 from l4.discovery.objects import canonical_ip
 from l4.discovery.workload import (
     EVERYWHERE,
+    ApplicationTunnel,
     GatewayAddress,
     Nearness,
     Service,
@@ -59,15 +60,13 @@ Unsupported = tuple[str, str]
 class KnownWorkload:
     """A workload, and its port numbers for each of its services, by `NAMESPACE/HOSTNAME`.
 
-    `is_nameless`: it shares its node's address, or it is on another network. `maps_any_port`: it accepts each port of a
-    service, because a proxy of its own is in front of it.
+    `is_nameless`: it shares its node's address, or it is on another network.
     """
 
     workload: Workload
     services: Mapping[str, Mapping[int, int]]
     hostname: str = ""
     is_nameless: bool = False
-    maps_any_port: bool = False
     unsupported: tuple[Unsupported, ...] = ()
 
 
@@ -123,13 +122,6 @@ def _workload(it: wire.Workload, mesh: Mesh) -> KnownWorkload:
     tunnel = _of(TUNNELS, it.tunnel_protocol, "tunnel_protocol")
     status = _of({wire.HEALTHY: True, wire.UNHEALTHY: False}, it.status, "status")
     is_on_node = _of({wire.STANDARD: False, wire.HOST_NETWORK: True}, it.network_mode, "network_mode")
-    is_redirected = tunnel is TunnelProtocol.HBONE and not it.native_tunnel
-    if it.HasField("application_tunnel"):
-        protocols = {wire.ApplicationTunnel.NONE: "NONE", wire.ApplicationTunnel.PROXY: "PROXY"}
-        protocol = _of(protocols, it.application_tunnel.protocol, "application_tunnel.protocol")
-        if is_redirected:  # otherwise the pod has another ztunnel, which does
-            sentence = f"a ztunnel here does not forward the pod's connections with {protocol} to its own proxy"
-            unsupported.append(("application_tunnel", sentence))
     workload = Workload(
         uid=it.uid,
         name=it.name,
@@ -148,7 +140,8 @@ def _workload(it: wire.Workload, mesh: Mesh) -> KnownWorkload:
         waypoint=_gateway(it.waypoint, "waypoint", mesh, unsupported) if it.HasField("waypoint") else None,
         capacity=it.capacity.value if it.HasField("capacity") else 1,
         locality="/".join((it.locality.region, it.locality.zone, it.locality.subzone)).rstrip("/"),
-        is_redirected=is_redirected,
+        is_redirected=tunnel is TunnelProtocol.HBONE and not it.native_tunnel,
+        application_tunnel=_application_tunnel(it.application_tunnel) if it.HasField("application_tunnel") else None,
         authorization_policies=tuple(it.authorization_policies),
     )
     services = {_key(key): _targets(ports.ports, f"services[{key}]") for key, ports in it.services.items()}
@@ -157,9 +150,15 @@ def _workload(it: wire.Workload, mesh: Mesh) -> KnownWorkload:
         services,
         it.hostname.lower(),
         is_nameless=is_on_node or it.network != mesh.network,
-        maps_any_port=it.application_tunnel.port > 0,
         unsupported=tuple(unsupported),
     )
+
+
+def _application_tunnel(it: wire.ApplicationTunnel) -> ApplicationTunnel:
+    headers = {wire.ApplicationTunnel.NONE: False, wire.ApplicationTunnel.PROXY: True}
+    if it.port > 0xFFFF:
+        raise Refused(f"application_tunnel.port: {it.port} is no port")
+    return ApplicationTunnel(it.port, _of(headers, it.protocol, "application_tunnel.protocol"))
 
 
 def _identity(trust_domain: str, namespace: str, account: str) -> Identity:

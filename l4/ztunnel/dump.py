@@ -15,7 +15,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from l4 import version
 from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress, Health, NamedEndpoint, Service, ServiceEndpoint, Workload
+from l4.discovery.workload import (
+    ApplicationTunnel,
+    GatewayAddress,
+    Health,
+    NamedEndpoint,
+    Service,
+    ServiceEndpoint,
+    Workload,
+)
 from l4.identity.certificate import Certificate
 from l4.identity.source import CertificateAwaited, CertificateSource, NoCertificate
 from l4.ztunnel.node import Node
@@ -149,10 +157,15 @@ def _workload(it: Workload, places: _Places, services: list[str], policies: tupl
         "network": it.network,
         "waypoint": places.gateway(it.waypoint) if it.waypoint is not None else None,
         "locality": {"region": region, "zone": zone, "subzone": subzone} if it.locality else None,
+        "applicationTunnel": _application_tunnel(it.application_tunnel),
         "authorizationPolicies": list(policies),
         "services": services,
     }
     return found | {name: value for name, value in more.items() if value}
+
+
+def _application_tunnel(it: ApplicationTunnel | None) -> Dumped | None:
+    return {"protocol": "PROXY" if it.has_header else "NONE", "port": it.port or None} if it is not None else None
 
 
 def _status(health: Health) -> str:

@@ -85,9 +85,17 @@ def decide(
         return _to_endpoint(service, destination, source, roll, avoid)
     if workload is None:
         return PlainHop(destination, None, None)
-    if workload.waypoint is not None:
+    if workload.waypoint is not None and not _is_of(registry, source, workload.waypoint):
         return _through(registry, (workload.waypoint,), Authority(ip, port), None, source, roll, avoid)
     return _direct(workload, ip, port, None, source)
+
+
+def _is_of(registry: Registry, source: Workload, waypoint: GatewayAddress) -> bool:
+    """Whether `source` is the waypoint itself, whose connections to workloads its ztunnel carries."""
+    service = registry.services.get(waypoint.hostname) if waypoint.hostname else registry.service_at(waypoint.ip)
+    if service is not None:
+        return any(it.workload.uid == source.uid for it in service.endpoints)
+    return waypoint.ip in source.addresses
 
 
 def _share(service: Service, waypoint: GatewayAddress, roll: float) -> tuple[GatewayAddress, float]:

@@ -10,6 +10,7 @@ from l4.hbone.server import IncomingTunnel
 from l4.net.copy import Copy
 from l4.net.descriptors import OutOfDescriptors
 from l4.net.network import Network
+from l4.net.proxy_protocol import encode
 from l4.telemetry.propagation import format_baggage, parse_forwarded
 from l4.ztunnel.carry import carry, connect_plain, drop
 from l4.ztunnel.inbound import Target, services_with, target_of
@@ -44,7 +45,7 @@ async def _into(node: Node, network: Network | None, incoming: IncomingTunnel, t
         incoming.refuse(401)
         return
     try:
-        await connect_plain(target.address, copy.far, node.hbone, network, _kept(peer.ip, target.address))
+        await _connect(node, network, copy, peer, target)
     except (ConnectFailed, OutOfDescriptors) as error:
         copy.abort(error)
         incoming.refuse(503)
@@ -56,6 +57,17 @@ async def _into(node: Node, network: Network | None, incoming: IncomingTunnel, t
         incoming.refuse(401)
     elif incoming.accept(copy.near, [(b"baggage", format_baggage(target.workload))]) is None:
         copy.abort(ConnectionResetError("client disconnected before the tunnel was established"))
+
+
+async def _connect(node: Node, network: Network | None, copy: Copy, peer: Peer, target: Target) -> None:
+    if target.called is None:
+        await connect_plain(target.address, copy.far, node.hbone, network, _kept(peer.ip, target.address))
+        return
+    ip, port = target.address
+    if network is not None:  # in the pod itself, so that nobody else can reach the port, and be believed
+        ip = "::1" if ":" in ip else "127.0.0.1"
+    await connect_plain((ip, port), copy.far, node.hbone, network)
+    copy.far.transport.write(encode((peer.ip, peer.port), target.called, str(peer.identity or "")))
 
 
 async def passthrough(

@@ -1,6 +1,7 @@
-"""A waypoint behind a foreign ztunnel, which ends the tunnels in the waypoint's pod, and speaks the PROXY protocol.
+"""A waypoint behind a ztunnel that ends the tunnels in the waypoint's pod, and speaks the PROXY protocol.
 
-The ztunnel is an Envoy, which an overlay adds to the pods. istiod signs its certificate, for the waypoint's account.
+Either ours, which then carries the waypoint's own connections, too; or a foreign one: an Envoy, which an overlay adds
+to the pods. istiod signs its certificate, for the waypoint's account. The waypoint makes its tunnels itself there.
 """
 
 import json
@@ -15,45 +16,57 @@ from tests.cluster.waiting import until
 from tests.kit.envoy import BINARY, sandwiching
 from tests.kit.envoy_pieces import Certificate
 
-NAME = "sandwich"
+OURS, FOREIGN = "redirected", "sandwich"
+"""The Gateways."""
 _PORT = 15088
 _FILES = Path("/foreign")
 _CERTIFICATE = Certificate(_FILES / "chain.pem", _FILES / "key.pem", _FILES / "roots.pem")
 
 
-def apply_to(namespace: str) -> None:
-    """Makes the Gateway `sandwich`, and waits until it is ready."""
-    name = {"name": NAME, "namespace": namespace}
+def apply_to(namespace: str, name: str) -> None:
+    """Makes one of the Gateways, and waits until it is ready."""
+    about = {"name": name, "namespace": namespace}
     overlay = {
-        "deployment": json.dumps(_deployment()),
+        "deployment": json.dumps(_redirected() if name == OURS else _with_envoy()),
         "horizontalPodAutoscaler": json.dumps({"spec": {"minReplicas": 1}}),
     }
     gateway = {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",
-        "metadata": {**name, "annotations": {"ambient.istio.io/waypoint-inbound-binding": f"PROXY/{_PORT}"}},
+        "metadata": {**about, "annotations": {"ambient.istio.io/waypoint-inbound-binding": f"PROXY/{_PORT}"}},
         "spec": {
             "gatewayClassName": "pywaypoint",
-            "infrastructure": {"parametersRef": {"group": "", "kind": "ConfigMap", "name": NAME}},
+            "infrastructure": {"parametersRef": {"group": "", "kind": "ConfigMap", "name": name}},
             "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
         },
     }
-    apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": overlay}, gateway)
-    until(lambda: kubectl("get", "serviceaccount", NAME, "-n", namespace, "--ignore-not-found"))
-    apply({"apiVersion": "v1", "kind": "Secret", "metadata": name, "stringData": _secret(namespace)})
-    kubectl("wait", "-n", namespace, "--for=condition=Programmed", f"gateway/{NAME}", "--timeout=120s")
+    apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": overlay}, gateway)
+    if name == FOREIGN:
+        until(lambda: kubectl("get", "serviceaccount", name, "-n", namespace, "--ignore-not-found"))
+        apply({"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": _secret(namespace)})
+    kubectl("wait", "-n", namespace, "--for=condition=Programmed", f"gateway/{name}", "--timeout=120s")
+    pods = ("get", "pods", "-n", namespace, "-l", f"gateway.networking.k8s.io/gateway-name={name}", "-o", "yaml")
+    until(lambda: name == FOREIGN or "ambient.istio.io/redirection: enabled" in kubectl(*pods))
 
 
 def _secret(namespace: str) -> dict[str, str]:
-    chain, key, roots = istio.certificate(namespace, NAME)
+    chain, key, roots = istio.certificate(namespace, FOREIGN)
     config = sandwiching(_CERTIFICATE, listen=("0.0.0.0", 15008), to=("127.0.0.1", _PORT))
     return {"chain.pem": chain, "key.pem": key, "roots.pem": roots, "envoy.json": json.dumps(config)}
 
 
-def _deployment() -> dict[str, Any]:
-    """The waypoint leaves port 15008 to the ztunnel, and listens on loopback alone."""
+def _waypoint() -> dict[str, Any]:
+    """It leaves port 15008 to the ztunnel, and listens on loopback alone."""
     listens = {"WAYPOINT_LISTEN": "127.0.0.1:15009", "WAYPOINT_PROXY_LISTEN": f"127.0.0.1:{_PORT}"}
-    waypoint = {"name": "waypoint", "env": [{"name": name, "value": value} for name, value in listens.items()]}
+    return {"name": "waypoint", "env": [{"name": name, "value": value} for name, value in listens.items()]}
+
+
+def _redirected() -> dict[str, Any]:
+    template = {"metadata": {"labels": {"istio.io/dataplane-mode": "ambient"}}, "spec": {"containers": [_waypoint()]}}
+    return {"spec": {"template": template}}
+
+
+def _with_envoy() -> dict[str, Any]:
     ztunnel = {
         "name": "foreign-ztunnel",
         "image": PYWAYPOINT,
@@ -75,6 +88,6 @@ def _deployment() -> dict[str, Any]:
     }
     volumes = [
         {"name": "envoy", "hostPath": {"path": str(BINARY.parent)}},
-        {"name": "foreign", "secret": {"secretName": NAME}},
+        {"name": "foreign", "secret": {"secretName": FOREIGN}},
     ]
-    return {"spec": {"template": {"spec": {"containers": [waypoint, ztunnel], "volumes": volumes}}}}
+    return {"spec": {"template": {"spec": {"containers": [_waypoint(), ztunnel], "volumes": volumes}}}}

@@ -120,20 +120,30 @@ def test_kialis_edges_of_ztunnels_have_every_name_and_are_locked(port: int) -> N
 
 
 @pytest.mark.usefixtures("bookinfo")
-def test_a_foreign_ztunnel_ends_the_tunnels_of_a_waypoint() -> None:
-    """Envoy is the ztunnel in the waypoint's pod, and its clients have ours. istiod tells these of the waypoint."""
-    sandwich.apply_to(NAMESPACE)
-    kubectl("label", "service", "ratings", "-n", NAMESPACE, f"istio.io/use-waypoint={sandwich.NAME}", "--overwrite")
+@pytest.mark.parametrize("name", [sandwich.FOREIGN, sandwich.OURS])
+def test_a_ztunnel_ends_the_tunnels_in_a_waypoints_pod(name: str) -> None:
+    """istiod tells it, and the ztunnels of clients, from an annotation of the Gateway."""
+    sandwich.apply_to(NAMESPACE, name)
+    kubectl("label", "service", "ratings", "-n", NAMESPACE, f"istio.io/use-waypoint={name}", "--overwrite")
     services = ("ztunnel-config", "services", "--service-namespace", NAMESPACE)
-    until(
-        lambda: ("ratings", sandwich.NAME) in {(it["SERVICE NAME"], it["WAYPOINT"]) for it in rows(istioctl(*services))}
-    )
+    until(lambda: ("ratings", name) in {(it["SERVICE NAME"], it["WAYPOINT"]) for it in rows(istioctl(*services))})
 
     answer = kubectl("exec", "-n", NAMESPACE, "deployment/reviews-v2", "--", "python3", "-c", ASKS_RATINGS)
 
     labels = ("source_principal", "destination_workload", "response_code", "connection_security_policy")
-    (pod,) = names(f"{GATEWAY}={sandwich.NAME}")
-    calls = {tuple(it[name] for name in labels) for it in series("istio_requests_total", NAMESPACE, pod)}
-    reviews = f"spiffe://cluster.local/ns/{NAMESPACE}/sa/bookinfo-reviews"
+    (pod,) = names(f"{GATEWAY}={name}")
+    calls = {tuple(it[label] for label in labels) for it in series("istio_requests_total", NAMESPACE, pod)}
+    reviews, waypoint = (f"spiffe://cluster.local/ns/{NAMESPACE}/sa/{it}" for it in ("bookinfo-reviews", name))
     assert json.loads(answer)["id"] == 0
     assert calls == {(reviews, "ratings-v1", "200", "mutual_tls")}
+    assert (waypoint, "ratings-v1", "mutual_tls") in {
+        (it["source_principal"], it["destination_workload"], it["connection_security_policy"])
+        for it in opened()
+        if it["reporter"] == "destination"
+    }
+
+
+def opened() -> Iterator[dict[str, str]]:
+    """The connections that ztunnels have carried."""
+    for pod in names("app=ztunnel", mesh.NAMESPACE):
+        yield from series("istio_tcp_connections_opened_total", mesh.NAMESPACE, pod)

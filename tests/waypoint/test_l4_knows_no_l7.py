@@ -87,7 +87,6 @@ ONLY_FOR_WAYPOINTS = {
     "l4.net.deadlines": "many timers at the price of one",
     "l4.net.passing": "connections for another process",
     "l4.net.pressure": "how much memory is left",
-    "l4.net.proxy_protocol": "who a connection is from, told by a proxy before it",
     **dict.fromkeys(
         (
             "l4.xds.address_messages",

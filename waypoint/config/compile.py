@@ -125,6 +125,7 @@ class Compilation:
             policies=policies.attached,
             has_gateway=bool(ours),
             tells_client=_tells_client(ours, registry, gateway),
+            is_carried=_is_carried(registry, options.own_ip),
             path_normalization=options.path_normalization,
             collectors=telemetries.collectors,
             is_open=any(
@@ -285,6 +286,11 @@ def _tells_client(ours: Iterable[Resource[Gateway]], registry: Registry, gateway
     """Whether an annotation of the Gateway or its pods enables x-forwarded-client-cert, as in Istio."""
     pods = (it for it in registry.workloads.values() if serves(it, gateway))
     return any(it.tells_client for it in pods) or any(tells_client(it.value.metadata.annotations) for it in ours)
+
+
+def _is_carried(registry: Registry, own_ip: str | None) -> bool:
+    own = registry.workload_at(own_ip) if own_ip else None
+    return own is not None and own.is_redirected
 
 
 class _Finder(Protocol):

@@ -149,6 +149,8 @@ class Snapshot:
     """Whether endpoints get the client's identity in x-forwarded-client-cert."""
     collectors: frozenset[Collector] = frozenset()
     """Those of Telemetry objects, where spans go."""
+    is_carried: bool = False
+    """Whether a ztunnel redirects the waypoint's own pod, and makes the tunnels to endpoints."""
     is_open: bool = False
     """Whether some destination includes a network or a wildcard host."""
 

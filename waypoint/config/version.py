@@ -61,7 +61,7 @@ def _fixed(snapshot: Snapshot) -> bytes:
     digest.update(repr(snapshot.statuses).encode())
     open_to = sorted((it.hostname, it.networks) for it in snapshot.registry.services.values() if it.networks)
     digest.update(repr(open_to).encode())
-    digest.update(repr((snapshot.has_gateway, snapshot.tells_client)).encode())
+    digest.update(repr((snapshot.has_gateway, snapshot.tells_client, snapshot.is_carried)).encode())
     return digest.digest()
 
 

@@ -1,4 +1,7 @@
-"""Connections to endpoints: an HBONE tunnel to workloads that support it, plain TCP to others."""
+"""Connections to endpoints: an HBONE tunnel to workloads that support it, plain TCP to others.
+
+Where a ztunnel redirects the waypoint's own pod, that makes the tunnels: all connections are plain TCP here.
+"""
 
 import asyncio
 import socket
@@ -44,9 +47,11 @@ class Originator:
         self._hbone = settings.of(HboneSettings)
         self._local_ip = local_ip
         self._contexts = TlsContexts()
+        self._is_carried = False
 
     def reconcile(self, snapshot: Snapshot) -> None:
-        """Drop TLS contexts that no current configuration uses."""
+        """Follow who makes the tunnels, and drop TLS contexts that no current configuration uses."""
+        self._is_carried = snapshot.is_carried
         configs = [it for it in snapshot.clusters.values() if it.tls is not None]
         self._contexts.keep(
             {it.tls for it in configs if it.tls is not None}
@@ -75,9 +80,10 @@ class Originator:
             async with asyncio.timeout(seconds):
                 if endpoint.tls is not None:
                     self._keep_alive(await self._connect_tls(endpoint, endpoint.tls, factory), pool.keepalive)
-                elif endpoint.identity is None:
+                elif not self._is_tunnelled(endpoint):
                     self._keep_alive(await self._connect_plain(endpoint, factory), pool.keepalive)
                 else:
+                    assert endpoint.identity is not None
                     await self._pool.connect(
                         factory,
                         certificate=self._certificate.get(),
@@ -101,15 +107,18 @@ class Originator:
 
     async def tries(self, endpoint: Endpoint, pool: ConnectionPool = DEFAULT_POOL) -> bool:
         """Whether the endpoint accepts connections now."""
-        is_tunnelled = endpoint.identity is not None and endpoint.tls is None
+        is_tunnelled = self._is_tunnelled(endpoint) and endpoint.tls is None
         return await accepts((endpoint.ip, HBONE_PORT if is_tunnelled else endpoint.port), pool.connect_seconds)
+
+    def _is_tunnelled(self, endpoint: Endpoint) -> bool:
+        return endpoint.identity is not None and not self._is_carried
 
     async def _connect_tls(
         self, endpoint: Endpoint, tls: UpstreamTls, factory: Callable[[], asyncio.Protocol]
     ) -> asyncio.Transport:
         if tls.problem:
             raise InvalidTls(tls.problem)
-        if endpoint.identity is not None:
+        if self._is_tunnelled(endpoint):
             raise InvalidTls(
                 f"TLS inside the tunnel to {endpoint} is not supported; disable tls in the DestinationRule"
             )

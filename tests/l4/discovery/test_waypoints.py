@@ -1,7 +1,7 @@
 import pytest
 
 from l4.discovery.registry import Registry
-from l4.discovery.workload import GatewayAddress
+from l4.discovery.workload import ApplicationTunnel, GatewayAddress
 from tests.kit.discovery import registry_in
 
 WAYPOINT = GatewayAddress(ip="10.2.0.1", namespace="default", gateway="w")
@@ -95,6 +95,49 @@ def test_labels_bind_services_and_pods_to_waypoints(
 
     assert bound(registry) == expected
     assert registry.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("on_gateway", "on_class", "expected"),
+    [
+        ("", "", None),
+        ("PROXY/15088", "", ApplicationTunnel(15088, has_header=True)),
+        ("", "NONE/8080", ApplicationTunnel(8080)),
+        ("PROXY", "NONE/8080", ApplicationTunnel(0, has_header=True)),
+        ("PROXY/", "", None),
+        ("PROXY/0", "", None),
+        ("TLS/15088", "NONE/8080", None),
+    ],
+)
+def test_a_gateway_or_its_class_says_how_its_pods_take_connections(
+    on_gateway: str, on_class: str, expected: ApplicationTunnel | None
+) -> None:
+    def annotations(value: str) -> str:
+        return f"{{ambient.istio.io/waypoint-inbound-binding: {value}}}" if value else "{}"
+
+    known = registry_in(f"""\
+        apiVersion: v1
+        kind: Pod
+        metadata: {{name: w-1, labels: {{gateway.networking.k8s.io/gateway-name: w}}}}
+        status: {{podIP: 10.0.0.1}}
+        ---
+        apiVersion: v1
+        kind: Pod
+        metadata: {{name: p}}
+        status: {{podIP: 10.0.0.2}}
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: GatewayClass
+        metadata: {{name: pywaypoint, annotations: {annotations(on_class)}}}
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {{name: w, annotations: {annotations(on_gateway)}}}
+        spec: {{gatewayClassName: pywaypoint}}
+        """)
+
+    found = {it.name: it.application_tunnel for it in known.workloads.values()}
+    assert found == {"w-1": expected, "p": None}
 
 
 def test_a_hostname_is_preferred_to_an_address() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4.net.proxy_protocol import InvalidProxyHeader, ProxyHeader, parse
+from l4.net.proxy_protocol import InvalidProxyHeader, ProxyHeader, encode, parse
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 IDENTITY = "spiffe://cluster.local/ns/default/sa/client"
@@ -49,6 +49,23 @@ def test_addresses_are_canonical(ip: str, canonical: str) -> None:
 
     assert parsed is not None
     assert (parsed.source, parsed.destination) == ((canonical, 1), (canonical, 2))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"), [("10.0.0.1", "10.96.0.1"), ("fd00::1", "fd00::2"), ("10.0.0.1", "fd00::2")]
+)
+@pytest.mark.parametrize("identity", ["", IDENTITY])
+def test_what_is_written_is_read(source: str, destination: str, identity: str) -> None:
+    data = encode((source, 4711), (destination, 9080), identity)
+
+    assert parse(data + b"GET /") == ProxyHeader(len(data), (source, 4711), (destination, 9080), identity)
+
+
+def test_a_header_is_written_as_others_write_it() -> None:
+    source, destination = ("10.0.0.1", 4711), ("10.96.0.1", 9080)
+
+    assert encode(source, destination, IDENTITY) == header(source, destination, value(0xD0, IDENTITY.encode()))
+    assert encode(source, destination) == header(source, destination)
 
 
 def test_local_names_nobody() -> None:

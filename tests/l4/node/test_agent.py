@@ -16,6 +16,7 @@ from tests.kit.aio import run
 from tests.kit.mesh import settled
 from tests.kit.pod_network import PodNetwork, needs_namespaces, pod_networks
 
+WAYPOINT = {"gateway.istio.io/managed": "istio.io-mesh-controller"}
 AMBIENT, NONE = {"istio.io/dataplane-mode": "ambient"}, {"istio.io/dataplane-mode": "none"}
 
 
@@ -28,7 +29,8 @@ AMBIENT, NONE = {"istio.io/dataplane-mode": "ambient"}, {"istio.io/dataplane-mod
         (AMBIENT, NONE, False, True),
         ({}, {}, False, False),
         (AMBIENT, AMBIENT, True, False),
-        ({"gateway.istio.io/managed": "istio.io-mesh-controller"}, AMBIENT, False, False),
+        (WAYPOINT, AMBIENT, False, False),
+        (WAYPOINT | AMBIENT, {}, False, True),
     ],
 )
 def test_the_pods_label_goes_before_its_namespaces(

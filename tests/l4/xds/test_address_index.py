@@ -148,10 +148,11 @@ def test_workloads_on_other_networks_get_nothing_and_that_is_told_once_a_network
 
 def test_what_is_not_carried_out_is_told_while_it_is_there() -> None:
     it = index()
-    follow(it, pod("a", "10.0.0.1", tunnel_protocol=wire.HBONE, application_tunnel=wire.ApplicationTunnel()))
+    there = wire.NetworkAddress(network="there", address=ip("10.96.0.9"))
+    follow(it, pod("a", "10.0.0.1", waypoint=wire.GatewayAddress(address=there)))
 
     (problem,) = it.registry.problems
-    assert (problem.subject, problem.field) == ("Workload c//Pod/ns/a", "application_tunnel")
+    assert (problem.subject, problem.field) == ("Workload c//Pod/ns/a", "waypoint")
 
     follow(it, pod("a", "10.0.0.1"))
     assert it.registry.problems == ()

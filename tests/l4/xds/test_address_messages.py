@@ -7,6 +7,7 @@ import pytest
 from l4._proto.workload_pb2 import Address
 from l4.discovery.mesh import Mesh
 from l4.discovery.workload import (
+    ApplicationTunnel,
     AppProtocol,
     GatewayAddress,
     Nearness,
@@ -40,6 +41,8 @@ def sent(it: Workload, about: About) -> KnownWorkload:
         replace(pod("a", "10.0.0.1", network="here", speaks_hbone=False), tunnel_protocol=TunnelProtocol.NONE),
         pod("a", "10.0.0.1", network="here", waypoint=GatewayAddress("w.ns.svc", "ns", "w", hbone_port=15009)),
         pod("a", "10.0.0.1", network="here", waypoint=GatewayAddress(ip="10.1.0.1")),
+        replace(pod("a", "10.0.0.1", network="here"), application_tunnel=ApplicationTunnel(15088, has_header=True)),
+        replace(pod("a", "10.0.0.1", network="here"), application_tunnel=ApplicationTunnel()),
     ],
 )
 def test_a_workload_comes_back(it: Workload) -> None:

@@ -11,6 +11,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from l4._proto import workload_pb2 as wire
 from l4.discovery.mesh import Mesh
 from l4.discovery.workload import (
+    ApplicationTunnel,
     AppProtocol,
     GatewayAddress,
     Nearness,
@@ -174,17 +175,12 @@ def test_a_service_may_pass_through() -> None:
     assert service(load_balancing=wire.LoadBalancing(mode=wire.LoadBalancing.PASSTHROUGH)).passes_through
 
 
-PROXY = wire.ApplicationTunnel(protocol=wire.ApplicationTunnel.PROXY)
 THERE = wire.GatewayAddress(address=wire.NetworkAddress(network="there", address=ip("10.96.0.9")))
 
 
 @pytest.mark.parametrize(
     ("known", "field"),
     [
-        (
-            workload(tunnel_protocol=wire.HBONE, application_tunnel=PROXY),
-            "application_tunnel",
-        ),
         (workload(waypoint=THERE), "waypoint"),
         (service(waypoint=THERE), "waypoint"),
         (
@@ -197,9 +193,13 @@ def test_what_is_not_carried_out_is_noted(known: KnownWorkload | KnownService, f
     assert [place for place, _ in known.unsupported] == [field]
 
 
-@pytest.mark.parametrize("fields", [{}, {"tunnel_protocol": wire.HBONE, "native_tunnel": True}])
-def test_a_pod_with_a_ztunnel_of_its_own_needs_none_of_ours(fields: dict[str, Any]) -> None:
-    assert workload(application_tunnel=PROXY, **fields).unsupported == ()
+def test_a_pod_may_have_a_proxy_of_its_own() -> None:
+    def tunnel(**fields: Any) -> ApplicationTunnel | None:
+        return workload(application_tunnel=wire.ApplicationTunnel(**fields)).workload.application_tunnel
+
+    assert tunnel() == ApplicationTunnel()
+    assert tunnel(protocol=wire.ApplicationTunnel.PROXY, port=15088) == ApplicationTunnel(15088, has_header=True)
+    assert workload().workload.application_tunnel is None
 
 
 def test_a_waypoint_on_another_network_is_not_bypassed() -> None:
@@ -228,6 +228,7 @@ def test_a_waypoint_on_another_network_is_not_bypassed() -> None:
         ({"services": {"ns/a/b": wire.PortList()}}, "services: the key 'ns/a/b'"),
         ({"services": {"ns/s": wire.PortList(ports=[wire.Port()])}}, "services[ns/s]: 0 to 0 are no ports"),
         ({"application_tunnel": wire.ApplicationTunnel(protocol=5)}, "application_tunnel.protocol: 5"),
+        ({"application_tunnel": wire.ApplicationTunnel(port=65536)}, "application_tunnel.port: 65536 is no port"),
     ],
 )
 def test_a_workload_that_cannot_be_understood_is_refused(fields: dict[str, Any], sentence: str) -> None:

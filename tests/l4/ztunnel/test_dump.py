@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from l4.discovery.workload import AppProtocol, GatewayAddress, NamedEndpoint, Service, ServicePort, WaypointShare
+from l4.discovery.workload import (
+    ApplicationTunnel,
+    AppProtocol,
+    GatewayAddress,
+    NamedEndpoint,
+    Service,
+    ServicePort,
+    WaypointShare,
+)
 from l4.ztunnel.dump import dump, state_of
 from tests.kit.aio import run
 from tests.kit.mesh import settled
@@ -39,7 +47,8 @@ def dump_of(folder: Path, *objects: Any) -> Any:
 
 
 def test_workloads_and_services_have_what_the_tables_of_istioctl_show(tmp_path: Path) -> None:
-    waypoint = pod("waypoint", "10.0.0.9", node="elsewhere")
+    own_proxy = ApplicationTunnel(15088, has_header=True)
+    waypoint = replace(pod("waypoint", "10.0.0.9", node="elsewhere"), application_tunnel=own_proxy)
     bound = GatewayAddress(hostname="waypoint.default.svc.cluster.local", namespace="default", gateway="waypoint")
     app = replace(pod("app", "10.0.0.1", "fd00::1", node="a"), locality="eu/west", waypoint=bound)
     ill = pod("ill", "10.0.0.2", node="b", is_healthy=False, speaks_hbone=False, network="far")
@@ -76,6 +85,7 @@ def test_workloads_and_services_have_what_the_tables_of_istioctl_show(tmp_path: 
         "locality": {"region": "eu", "zone": "west", "subzone": ""},
         "services": ["default/app.default.svc.cluster.local"],
     }
+    assert workloads["waypoint"]["applicationTunnel"] == {"protocol": "PROXY", "port": 15088}
     assert (workloads["ill"]["protocol"], workloads["ill"]["status"]) == ("TCP", "Unhealthy")
     assert workloads["ill"]["network"] == "far"
     assert services["app"] == {

@@ -1,7 +1,10 @@
 """Whether a CONNECT may enter a pod, and where it leads."""
 
+from dataclasses import replace
+
 import pytest
 
+from l4.discovery.workload import ApplicationTunnel
 from l4.hbone.connect import Authority
 from l4.ztunnel.inbound import Rejected, Target, target_of
 from tests.kit.workloads import pod, registry, service
@@ -46,6 +49,46 @@ def test_a_services_hostname_leads_to_its_target_port_on_this_pod() -> None:
 )
 def test_what_may_not_enter_is_told_the_status_that_ztunnel_gives(host: str, port: int, rejected: Rejected) -> None:
     assert ask(host, port) == rejected
+
+
+PROXY = ApplicationTunnel(15088, has_header=True)
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "host", "port", "to", "called"),
+    [
+        (PROXY, "10.1.0.3", 80, 15088, ("10.1.0.3", 80)),
+        (PROXY, FOREIGN.hostname, 80, 15088, ("10.1.0.3", 80)),
+        (PROXY, "10.0.0.2", 8080, 15088, ("10.0.0.2", 8080)),
+        (ApplicationTunnel(0, has_header=True), "10.1.0.3", 80, 80, ("10.1.0.3", 80)),
+        (ApplicationTunnel(15088), "10.1.0.3", 80, 15088, None),
+        (ApplicationTunnel(), FOREIGN.hostname, 80, 80, None),
+    ],
+)
+def test_a_pods_own_proxy_gets_what_is_for_others(
+    tunnel: ApplicationTunnel, host: str, port: int, to: int, called: tuple[str, int] | None
+) -> None:
+    proxy = replace(SERVER, application_tunnel=tunnel)
+
+    target = target_of(registry(proxy, FOREIGN), proxy.uid, Authority(host, port), "10.0.0.2")
+
+    assert target == Target(proxy, ("10.0.0.2", to), (), called)
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "host", "port", "reason"),
+    [
+        (PROXY, "nobody.default.svc", 80, "no address for hostname: nobody.default.svc"),
+        (ApplicationTunnel(15008), "10.1.0.3", 80, "attempted recursive call to ourselves"),
+        (ApplicationTunnel(), "10.1.0.3", 15006, "attempted recursive call to ourselves"),
+    ],
+)
+def test_a_pods_own_proxy_gets_nothing_without_an_address_of_its_own_or_for_ourselves(
+    tunnel: ApplicationTunnel, host: str, port: int, reason: str
+) -> None:
+    proxy = replace(SERVER, application_tunnel=tunnel)
+
+    assert target_of(registry(proxy), proxy.uid, Authority(host, port), "10.0.0.2") == Rejected(503, reason)
 
 
 def test_a_workload_that_is_no_longer_known_is_entered_by_nobody() -> None:

@@ -139,6 +139,15 @@ def test_a_workloads_own_address_goes_to_the_workloads_waypoint() -> None:
     assert through(hop) == (("10.0.0.9", 15008), "10.0.0.2:8080", WAYPOINT)
 
 
+@pytest.mark.parametrize("waypoint", [BY_HOSTNAME, BY_VIP, BY_POD])
+def test_a_waypoint_whose_connections_are_captured_reaches_its_own_workloads(waypoint: GatewayAddress) -> None:
+    bound = replace(SERVER, waypoint=waypoint)
+    known = registry(CLIENT, bound, WAYPOINT, WAYPOINT_SERVICE)
+
+    assert through(decide(known, WAYPOINT, ("10.0.0.2", 8080), 0))[2] == bound
+    assert through(decide(known, CLIENT, ("10.0.0.2", 8080), 0))[2] == WAYPOINT
+
+
 def test_a_service_without_waypoint_does_not_use_that_of_its_endpoint() -> None:
     server = pod("server", "10.0.0.2", waypoint=BY_HOSTNAME)
     target = service("server", "10.1.0.2", ports={80: 8080}, pods=[server])

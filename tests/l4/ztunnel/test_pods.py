@@ -21,7 +21,7 @@ from l4.discovery.capture import NO_CAPTURE, Capture, View
 from l4.discovery.index import Update
 from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Moved, Registry
-from l4.discovery.workload import GatewayAddress
+from l4.discovery.workload import ApplicationTunnel, GatewayAddress
 from l4.hbone.connect import Authority, ConnectRequest
 from l4.hbone.errors import TunnelRefused
 from l4.hbone.pool import HbonePool
@@ -30,6 +30,7 @@ from l4.identity.options import CertificateFolder
 from l4.identity.signing import AuthoritySource
 from l4.identity.source import NoCertificate
 from l4.net.copy import reset_on_close
+from l4.net.proxy_protocol import parse
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.ztunnel.app import RunOptions, Ztunnel
@@ -226,6 +227,38 @@ def test_a_connect_that_may_not_enter_is_answered_with_ztunnels_status(tmp_path:
 
             assert refusal.value.status == status
             await pool.close()
+
+    run(scenario())
+
+
+def test_a_pods_own_proxy_gets_a_header_before_the_clients_bytes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as it:
+            server = replace(it.server, application_tunnel=ApplicationTunnel(8080, has_header=True))
+            target = service("server", it.vip, ports={80: 8080}, pods=[server])
+            it.apply(registry(it.client, server, target))
+            pool, reader = HbonePool(Settings()), asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader)
+
+            transport = await pool.connect(
+                lambda: protocol,
+                certificate=it.pki.certificate(it.client.identity),
+                identities=frozenset({server.identity}),
+                address=(server.addresses[0], HBONE_PORT),
+                local_ip=it.client.addresses[0],
+                request=ConnectRequest(Authority.parse(b"10.96.0.7:9080")),
+            )
+            transport.write(b"hello")
+            transport.write_eof()
+            echoed = await reader.read()
+            await pool.close()
+
+            header = parse(echoed)
+            assert header is not None
+            assert echoed[header.size :] == b"hello|end"
+            assert header.destination == ("10.96.0.7", 9080)
+            assert header.source is not None
+            assert (header.source[0], header.identity) == (it.client.addresses[0], str(it.client.identity))
 
     run(scenario())
 

@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l4.config.documents import Document, FileOrigin, Problem
+from l4.config.resources import Resources
+from l4.config.settings import Settings
 from policies.attributes import ClusterName, RequestHead
-from tests.kit.snapshots import compiled, documents_of
+from tests.kit.snapshots import GATEWAY, compiled, documents_of
+from tests.kit.workloads import pod, registry
 from waypoint.ask.lines import Lines
+from waypoint.config.compile import Compilation
+from waypoint.config.compile_options import options_of
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MESH = (GOLDEN / "mesh.yaml").read_text()
@@ -158,3 +163,14 @@ def test_every_process_gives_a_configuration_the_same_version() -> None:
     }
 
     assert versions == {f"{compiled(DOCUMENTS).version}\n"}
+
+
+def test_who_makes_the_tunnels_follows_from_the_waypoints_own_pod() -> None:
+    redirected = replace(pod("waypoint", "10.0.0.8"), is_redirected=True)
+    known = registry(redirected, replace(pod("other", "10.0.0.9"), is_redirected=False))
+
+    def is_carried(own_ip: str | None) -> bool:
+        options = options_of(Settings(), GATEWAY, own_ip, frozenset())
+        return Compilation(Resources(), known, options).snapshot.is_carried
+
+    assert [is_carried(it) for it in ("10.0.0.8", "10.0.0.9", "10.0.0.7", None)] == [True, False, False, False]

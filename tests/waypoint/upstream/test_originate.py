@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from l4.config.settings import Settings
+from l4.discovery.registry import Registry
 from l4.hbone.pool import HbonePool
 from l4.identity.files import FileStore
 from l4.identity.source import OwnCertificate
@@ -18,6 +19,7 @@ from tests.kit.aio import run
 from tests.kit.certificates import HOUR, MeshPki
 from tests.kit.mesh import address
 from tests.kit.origin import answering, origin
+from waypoint.config.snapshot import Snapshot
 from waypoint.errors import UpstreamConnectFailed
 from waypoint.upstream.originate import Originator
 
@@ -66,6 +68,25 @@ def test_probes_are_those_of_the_settings_unless_the_destination_says_otherwise(
     assert run(keepalive_of(ConnectionPool())) == [9, 180, 180]
     assert run(keepalive_of(wanted)) == [3, 1, 75]
     assert run(keepalive_of(ConnectionPool(keepalive=Keepalive(idle_seconds=60.0)))) == [9, 60, 180]
+
+
+def test_where_a_ztunnel_carries_the_waypoints_connections_it_makes_no_tunnels() -> None:
+    async def scenario() -> None:
+        ip, protocol, tunnels = address(), Keeping(), HbonePool(Settings())
+        originator = Originator(tunnels, NO_CERTIFICATE, Settings())
+        endpoint = Endpoint(ip, 9080, Identity("cluster.local", "default", "app"))
+        async with origin(ip, answering()):
+            assert not await originator.tries(endpoint)
+            originator.reconcile(Snapshot("", Registry(), is_carried=True))
+
+            assert await originator.tries(endpoint)
+            await originator.connect(endpoint, lambda: protocol)
+
+            assert protocol.transport.get_extra_info("peername") == (ip, 9080)
+            protocol.transport.close()
+        await tunnels.close()
+
+    run(scenario())
 
 
 def test_with_an_expired_certificate_nobody_is_connected_to(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Commands that both programs have: `status` and `log-level`."""
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -49,6 +48,8 @@ def log_level_of(program: str) -> click.Command:
 
 async def _statuses(target: "Target") -> list[tuple[str, Mapping[str, Any]]]:
     """Return the answers of all programs. One that gives none, beside others, is not ready."""
+    import asyncio
+
     from l4.asking.admin import CannotAsk
     from l4.asking.reach import reached
 

@@ -1,6 +1,5 @@
 """Command-line parts of all commands that ask running programs: what to ask, and the form of the answer."""
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
@@ -79,6 +78,8 @@ def complete_proxies(program: str) -> Callable[[click.Context, click.Parameter, 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine. Exits with 1 and a sentence if a program cannot be asked, with 130 on Ctrl-C."""
+    import asyncio
+
     from l4.asking.admin import CannotAsk
 
     try:
@@ -111,6 +112,8 @@ def print_rows(rows: Sequence[Row], columns: Sequence[Column], output: str, cond
 
 
 async def _rows(target: Any, ask: Callable[[Any], Awaitable[Sequence[Row]]]) -> list[Row]:
+    import asyncio
+
     from l4.asking.reach import reached
 
     async with reached(target) as admins:

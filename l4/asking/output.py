@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 Row = Mapping[str, Any]
 Column = tuple[str, str | Callable[[Row], object]]
 """Heading, and the key of a row or a function of it."""
@@ -17,6 +15,8 @@ def written(found: object, output: str) -> str:
     text = json.dumps(found, indent=2, ensure_ascii=False)
     if output == "json":
         return text
+    import yaml
+
     plain = json.loads(text)  # YAML represents no subclasses of str
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip("\n")
 

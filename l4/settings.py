@@ -5,5 +5,6 @@ from l4.discovery.mesh import Mesh
 from l4.discovery.own_pod import OwnPod
 from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.http2.flood_limits import FloodLimits
+from l4.identity.options import SigningSettings
 
-SECTIONS: tuple[type[Section], ...] = (Mesh, OwnPod, HboneSettings, FloodLimits, DrainSettings)
+SECTIONS: tuple[type[Section], ...] = (Mesh, OwnPod, SigningSettings, HboneSettings, FloodLimits, DrainSettings)

@@ -15,7 +15,7 @@ import grpc
 from l4._proto.istio_ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from l4.control_plane import AUDIENCE, CHANNEL_OPTIONS, CannotCall, read_roots, read_token
 from l4.identity.authority import AuthorityError, SignedChain
-from l4.identity.options import AuthorityOptions
+from l4.identity.options import DAY_SECONDS, AuthorityOptions, SigningSettings
 from l4.identity.signing import AuthoritySource
 from policies.attributes import Identity
 
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 IMPERSONATED_IDENTITY = "ImpersonatedIdentity"
-VALID_SECONDS = 24 * 3600
-"""The requested life, as ztunnel's. The authority may sign for less."""
 REQUEST_SECONDS = 9.0
 """Less than a source waits for a signature, so that the failure names the authority."""
 MAX_ANSWER_BYTES = 1 << 20
@@ -52,6 +50,7 @@ class IstioCa:
         token_path: Path,
         cluster_id: str,
         impersonates: bool = False,
+        certificate_seconds: int = DAY_SECONDS,
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
         self._address = address
@@ -59,6 +58,7 @@ class IstioCa:
         self._token_path = token_path
         self._cluster_id = cluster_id
         self._impersonates = impersonates
+        self._certificate_seconds = certificate_seconds
         self._request_seconds = request_seconds
         self._channel: grpc.aio.Channel | None = None
         self._roots = b""
@@ -67,7 +67,7 @@ class IstioCa:
 
     async def sign(self, identity: Identity, csr_pem: bytes) -> SignedChain:
         """Raises AuthorityError."""
-        request = IstioCertificateRequest(csr=csr_pem.decode(), validity_duration=VALID_SECONDS)
+        request = IstioCertificateRequest(csr=csr_pem.decode(), validity_duration=self._certificate_seconds)
         if self._impersonates:
             request.metadata.update({IMPERSONATED_IDENTITY: str(identity)})
         try:
@@ -131,7 +131,12 @@ class IstioCa:
 
 
 def signed_by(
-    options: AuthorityOptions, cluster_id: str, revocations: Path | None, *, impersonates: bool = False
+    options: AuthorityOptions,
+    cluster_id: str,
+    revocations: Path | None,
+    settings: SigningSettings,
+    *,
+    impersonates: bool = False,
 ) -> AuthoritySource:
     """Return a source of certificates that this authority signs. An option overrides `cluster_id`."""
     authority = IstioCa(
@@ -140,6 +145,7 @@ def signed_by(
         token_path=options.token,
         cluster_id=options.cluster_id or cluster_id,
         impersonates=impersonates,
+        certificate_seconds=settings.certificate_seconds,
     )
     return AuthoritySource(authority, revocations)
 

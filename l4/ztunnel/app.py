@@ -20,7 +20,7 @@ from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 from l4.hbone.settings import DrainSettings
 from l4.identity.files import FolderStore
-from l4.identity.options import AuthorityOptions, CertificateFolder
+from l4.identity.options import AuthorityOptions, CertificateFolder, SigningSettings
 from l4.identity.source import CertificateSource
 from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.options import KubernetesOptions
@@ -220,14 +220,15 @@ def knowing_of(options: RunOptions, settings: Settings) -> Knowing:
     return FromObjects(source_of(options.resources, kubernetes.KINDS), mesh, options.node)
 
 
-def certificates_of(options: RunOptions, cluster_id: str) -> CertificateSource:
+def certificates_of(options: RunOptions, settings: Settings) -> CertificateSource:
     """Return the source that the command line names."""
     its = options.certificates
     if isinstance(its, CertificateFolder):
         return FolderStore(its.folder, its.trust_bundle, options.revocations)
     from l4.identity.istio_ca import signed_by  # only now: gRPC takes time and memory to load
 
-    return signed_by(its, cluster_id, options.revocations, impersonates=True)
+    signing, cluster_id = settings.of(SigningSettings), settings.of(Mesh).cluster_id
+    return signed_by(its, cluster_id, options.revocations, signing, impersonates=True)
 
 
 def run(options: RunOptions) -> None:
@@ -236,7 +237,7 @@ def run(options: RunOptions) -> None:
     async def main(process_log: ProcessLog) -> None:
         settings = Settings.from_environment(os.environ, SECTIONS)
         knowing = knowing_of(options, settings)
-        certificates = certificates_of(options, settings.of(Mesh).cluster_id)
+        certificates = certificates_of(options, settings)
         await Ztunnel(options, settings, process_log, certificates, knowing).run()
 
     program.run("ztunnel", main, CredentialsError)

@@ -4,7 +4,7 @@ from l4.config.settings import InvalidSetting, Settings
 from l4.discovery.mesh import Mesh
 from l4.discovery.own_pod import OwnPod
 from l4.identity.files import FileStore
-from l4.identity.options import CertificateFiles
+from l4.identity.options import CertificateFiles, SigningSettings
 from l4.identity.source import OwnCertificate
 from policies.attributes import Identity
 from waypoint.process.options import RunOptions
@@ -20,7 +20,8 @@ def own_certificate(options: RunOptions, settings: Settings) -> OwnCertificate:
     from l4.identity.istio_ca import signed_by  # only now: gRPC takes time and memory to load
 
     identity = _identity(settings)
-    return OwnCertificate(signed_by(its, settings.of(Mesh).cluster_id, options.revocations), identity)
+    signing, cluster_id = settings.of(SigningSettings), settings.of(Mesh).cluster_id
+    return OwnCertificate(signed_by(its, cluster_id, options.revocations, signing), identity)
 
 
 def _identity(settings: Settings) -> Identity:

@@ -14,7 +14,7 @@ import pytest
 from l4.identity.authority import AuthorityError, DevelopmentAuthority, SignedChain, certificate_request
 from l4.identity.certificate import Certificate, Pem
 from l4.identity.istio_ca import METHOD, IstioCa, signed_by
-from l4.identity.options import AuthorityOptions
+from l4.identity.options import AuthorityOptions, SigningSettings
 from policies.attributes import Identity
 from tests.kit.aio import run
 from tests.kit.certificate_service import Request, Response
@@ -364,7 +364,7 @@ def test_a_source_of_its_certificates_is_named_by_options(istiod: Istiod, option
     async def scenario() -> None:
         async with istiod.serving():
             options = AuthorityOptions(istiod.address, istiod.pki.bundle_path, istiod.token_path, option)
-            source = signed_by(options, "of-the-setting", None)
+            source = signed_by(options, "of-the-setting", None, SigningSettings(3600))
             source.want(REVIEWS)
             got = asyncio.Event()
             source.on_change(lambda renewed: got.set())
@@ -373,6 +373,6 @@ def test_a_source_of_its_certificates_is_named_by_options(istiod: Istiod, option
             watching.cancel()
 
             assert source.get(REVIEWS).identity == REVIEWS
-            assert [it.metadata["clusterid"] for it in istiod.asked] == [cluster_id]
+            assert [(it.metadata["clusterid"], it.validity_duration) for it in istiod.asked] == [(cluster_id, 3600)]
 
     run(scenario())

@@ -17,6 +17,7 @@ from tests.cluster.kubectl import KubectlFailed, kubectl
 from tests.cluster.pki import Pki
 from tests.cluster.programs import free_port
 from tests.cluster.tools import BIN, gateway_api_crds
+from tests.cluster.waiting import until
 
 _SECONDS = 120.0
 
@@ -37,7 +38,21 @@ class BareServer:
 
     def install_gateway_api(self) -> None:
         self.kubectl("apply", "--server-side", "-k", str(gateway_api_crds()))
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        self.wait_for_crds()
+
+    def wait_for_crds(self) -> None:
+        """Waits until all kinds are served."""
+
+        def are_served() -> bool:
+            try:
+                self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+            except KubectlFailed as error:
+                if "conditions accessor error" not in str(error):  # kubectl's, for a CRD without any status yet
+                    raise
+                return False
+            return True
+
+        until(are_served)
 
     def account(self, name: str, rules: list[dict[str, Any]]) -> Path:
         """A kubeconfig that may do this and no more. The ClusterRole has the same name, and so has the namespace."""

@@ -48,6 +48,8 @@ SOURCES = ("ztunnel", "envoy")
 STRAIGHT = {f"pod-{it}": it for it in DESTINATIONS}
 """What leads to the address of a pod, past the waypoint."""
 _TARGETS = (*SERVICES, *STRAIGHT)
+LIFE = 20
+"""Seconds for which the certificates of our programs are good. Those of Envoy outlast the tests."""
 CRDS = (
     "authorizationpolicies.security.istio.io",
     "peerauthentications.security.istio.io",
@@ -131,7 +133,7 @@ def matrix(folder: Path) -> Iterator[Matrix]:
         api.install_gateway_api()
         api.kubectl("apply", "--server-side", "-f", str(_CRDS_OF_OURS))
         api.apply(*crds(*CRDS))
-        api.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        api.wait_for_crds()
         api.apply(*objects.accounts())
         istiod = Istiod(NAME, folder, api.kubeconfig, is_authority=True)
         istiod.start()
@@ -191,6 +193,7 @@ def _programs(it: Matrix) -> Iterator[Program]:
     by_discovery = [f"--discovery={istiod.address}", f"--discovery-root={istiod.root}"]
     by_discovery += [f"--discovery-token={istiod.token}"]
     own = {"POD_NAMESPACE": NAME, "SERVICE_ACCOUNT": "waypoint", "DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "1"}
+    own["CERTIFICATE_SECONDS"] = str(LIFE)
 
     def started(name: str, token: Path, command: list[str]) -> Program:
         authority = [f"--ca-address={istiod.address}", f"--ca-root={istiod.root}", f"--ca-token={token}"]

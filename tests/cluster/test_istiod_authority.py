@@ -1,7 +1,7 @@
 """istiod as the authority of our programs, with an API server that has nothing else."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,15 @@ def istiod(api: BareServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     it.end()
 
 
-def sign(istiod: Istiod, token: Path, account: str, *, impersonates: bool = False, csr_pem: bytes = b"") -> SignedChain:
+def sign(
+    istiod: Istiod,
+    token: Path,
+    account: str,
+    *,
+    impersonates: bool = False,
+    csr_pem: bytes = b"",
+    seconds: int = 3600,
+) -> SignedChain:
     identity = Identity("cluster.local", NAME, account)
     authority = IstioCa(
         istiod.address,
@@ -60,6 +68,7 @@ def sign(istiod: Istiod, token: Path, account: str, *, impersonates: bool = Fals
         token_path=token,
         cluster_id="Kubernetes",
         impersonates=impersonates,
+        certificate_seconds=seconds,
     )
 
     async def signed() -> SignedChain:
@@ -95,6 +104,17 @@ def test_it_signs_for_the_pods_of_a_ztunnel_s_node_alone(istiod: Istiod) -> None
         sign(istiod, token, "there", impersonates=True)
     with pytest.raises(AuthorityError, match="must be a trusted node account"):
         sign(istiod, istiod.token_of("waypoint"), "here", impersonates=True)
+
+
+def test_it_signs_for_the_requested_life_and_refuses_more_than_its_own_limit(istiod: Istiod) -> None:
+    token = istiod.token_of("waypoint")
+
+    signed = sign(istiod, token, "waypoint", seconds=600)
+
+    (leaf, *_) = x509.load_pem_x509_certificates(signed.chain_pem)
+    assert 0 < (leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds() <= 600
+    with pytest.raises(AuthorityError, match="greater than the max allowed TTL"):
+        sign(istiod, token, "waypoint", seconds=91 * 86400)  # its default is 90 days
 
 
 def test_our_own_authority_takes_its_place_with_the_same_secret(istiod: Istiod) -> None:

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import timedelta
 from itertools import product
@@ -16,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from policies.attributes import Identity
 from tests.cluster import hbone_peers
 from tests.cluster.echo import call
-from tests.cluster.matrix import SOURCES, Matrix, matrix
+from tests.cluster.matrix import LIFE, SOURCES, Matrix, matrix
 from tests.cluster.matrix_objects import (
     DESTINATIONS,
     HBONE,
@@ -368,6 +369,28 @@ def test_our_ztunnel_sends_nothing_to_an_impostor(world: Matrix, kind: str) -> N
 
 def test_our_ztunnel_sends_nothing_to_an_impostor_of_the_waypoint(world: Matrix) -> None:
     assert not call(world.url("ztunnel", "misled")).ok
+
+
+def test_certificates_are_renewed_and_connections_end_with_them_without_a_failed_request(world: Matrix) -> None:
+    def signed(program: str) -> int:
+        return (world.folder / f"{program}.log").read_text().count(" signed, valid until ")
+
+    before = {it: signed(it) for it in ("waypoint", "ztunnel-near", "ztunnel-far")}
+    """Istio's waypoint has no part in it: it cannot tell clients of HTTP that the tunnel they are in will end."""
+    cells = list(product(SOURCES, DESTINATIONS, ("http", "grpc")))
+    rate, count = 20, 20 * (LIFE + 2)
+
+    def load(source: str, destination: str, port: str) -> str:
+        answer = call(world.url(source, destination, port), f"--count={count}", f"--qps={rate}", "--timeout=60s")
+        return "" if answer.statuses == [200] * count else answer.text[-500:]
+
+    with ThreadPoolExecutor(len(cells)) as threads:
+        failed = {
+            cell: said for cell, said in zip(cells, threads.map(lambda it: load(*it), cells), strict=True) if said
+        }
+
+    assert failed == {}
+    assert all(signed(it) - number >= 2 for it, number in before.items())
 
 
 # -- what fails --------------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_the_graph_shows_who_calls_whom_how_often_and_with_mutual_tls(page: Any)
     assert "no errors" in link.get_attribute("aria-label")
     assert "mutual TLS" in link.get_attribute("aria-label")
     assert link.locator(".lock").is_visible()
-    names = page.locator(".node .title").all_text_contents()
+    names = [it.strip() for it in page.locator(".node .title").all_text_contents()]
     assert {"ingress", "productpage", "productpage-v1", "details-v1", "reviews-v1", "ratings-v1"} <= set(names)
     assert "waypoint" not in names
 
@@ -133,7 +133,7 @@ def test_the_hops_of_the_mesh_are_shown_when_asked_for(page: Any) -> None:
 
     page.get_by_label("the mesh’s own hops").check()
 
-    page.get_by_role("button", name="Waypoint waypoint in default").wait_for()
+    page.get_by_role("button", name="Waypoint waypoint default").wait_for()
 
 
 @pytest.mark.usefixtures("load")

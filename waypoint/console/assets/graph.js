@@ -83,7 +83,7 @@ export class Drawing {
       `translate(${x} ${y})`,
       svg("rect", { x: -width / 2, y: -height / 2, width, height, rx: node.kind === "service" ? height / 2 : 6 }),
       mark(node.kind, 20 - width / 2),
-      svg("text", { x: 34 - width / 2, y: -3, class: "title" }, node.title),
+      svg("text", { x: 34 - width / 2, y: -3, class: "title" }, `${node.title} `),
       svg("text", { x: 34 - width / 2, y: 12, class: "small" }, node.namespace),
     );
   }
@@ -119,17 +119,19 @@ export class Drawing {
   #renew(it) {
     const part = this.#parts.get(it.id);
     put(part, "data-health", it.is.health);
+    // a name contains what is seen, so that people who speak to their computer can say it
     if (it.kind) {
-      put(part, "aria-label", `${KINDS[it.kind]} ${it.title} in ${it.namespace}: ${sentence(it)}`);
+      put(part, "aria-label", `${KINDS[it.kind]} ${it.title} ${it.namespace}: ${sentence(it)}`);
       return;
     }
     const [from, to] = [this.#drawn.nodes.get(it.from), this.#drawn.nodes.get(it.to)];
-    put(part, "aria-label", `From ${from.title} to ${to.title}: ${sentence(it)}`);
+    const wrong = it.is.failed + it.is.refused;
+    const seen = [`${summary(it)} `, wrong ? `${share(wrong)} errors` : it.sum.isHttp ? "no errors" : "TCP"];
+    put(part, "aria-label", `From ${from.title} to ${to.title}: ${seen.join("")}; ${sentence(it)}`);
     put(part, "data-mutual", it.sum.isMutual);
     if (!it.isRepeated) {
-      const wrong = it.is.failed + it.is.refused;
-      say(part.querySelector(".carries"), summary(it));
-      say(part.querySelector(".errors"), wrong ? `${share(wrong)} errors` : it.sum.isHttp ? "no errors" : "TCP");
+      say(part.querySelector(".carries"), seen[0]);
+      say(part.querySelector(".errors"), seen[1]);
     }
     part.querySelector(".line").style.strokeWidth = `${1.5 + Math.min(4, Math.log10(1 + it.is.perSecond))}px`;
   }

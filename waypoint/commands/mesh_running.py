@@ -1,6 +1,5 @@
 """Subcommands of `waypoint mesh` for the mesh that runs: `status`, `logs`, `exec`, `call` and `load`."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -45,6 +44,8 @@ def _told() -> Iterator[None]:
 @output
 def status(output: str) -> None:
     """Show the proxies and programs of the running mesh. Exit status: 0 all are ready, 1 not all, or no mesh runs."""
+    import asyncio
+
     from l4.asking.laptop import folder
     from waypoint.mesh.state import states
 
@@ -153,6 +154,8 @@ def call(
     A single response is shown in full; several are counted by status. Exit status: 0 all requests got responses, 1 some
     did not, 2 wrong usage.
     """
+    import asyncio
+
     from l4.asking.laptop import folder
     from l4.asking.output import written
     from waypoint.mesh import call as calls
@@ -192,6 +195,8 @@ def load(
     A duration counts from the moment at which the request was due, even if it had to wait for a connection. Exit
     status: 0 all requests got answers below 500, 1 some did not, 2 wrong usage.
     """
+    import asyncio
+
     from l4.asking.laptop import folder
     from l4.asking.output import written
     from waypoint.mesh import load as loads

@@ -91,10 +91,11 @@ def _by_uid(registry: Registry, concerns: Concerns) -> dict[str, frozenset[Gatew
 
 
 def _identities(registry: Registry, waypoints: Iterable[GatewayAddress]) -> dict[GatewayAddress, frozenset[Identity]]:
-    return {waypoint: _identities_of(registry, waypoint) for waypoint in waypoints}
+    return {waypoint: identities_of(registry, waypoint) for waypoint in waypoints}
 
 
-def _identities_of(registry: Registry, waypoint: GatewayAddress) -> frozenset[Identity]:
+def identities_of(registry: Registry, waypoint: GatewayAddress) -> frozenset[Identity]:
+    """Return the identities of a waypoint's pods."""
     service = registry.services.get(waypoint.hostname) if waypoint.hostname else registry.service_at(waypoint.ip)
     if service is not None:
         return frozenset(endpoint.workload.identity for endpoint in service.endpoints)

@@ -32,6 +32,12 @@ class LintCode(Code):
         Level.WARNING,
         "The policy is for a waypoint and not for its canary. The canary's share of connections goes without it.",
     )
+    CANARY_NOT_LET_IN = (
+        "PWP0207",
+        "CanaryNotLetIn",
+        Level.WARNING,
+        "Policies of workloads let in the waypoint of the service, and refuse connections of its canary.",
+    )
     BACKEND_NEVER_COUNTS = (
         "PWP0302",
         "BackendNeverCounts",

@@ -7,6 +7,7 @@ is reported as unreachable never matches. Each kind of finding has a code in `l4
 from l4.config.documents import Problem
 from waypoint.ask.lint import (
     bindings,
+    canaries,
     destination_rules,
     outliers,
     paths,
@@ -23,7 +24,7 @@ __all__ = ["Subject", "lint"]
 
 _LINTS = (
     *(routes.lint, redirects.lint, virtual_services.lint),
-    *(bindings.lint, services.lint, destination_rules.lint, outliers.lint),
+    *(bindings.lint, canaries.lint, services.lint, destination_rules.lint, outliers.lint),
     *(security.lint, paths.lint, policies.lint),
 )
 

@@ -1,4 +1,7 @@
-"""Unused waypoints: routes and policies without a waypoint, waypoints and labels without users."""
+"""Unused waypoints: routes and policies without a waypoint, waypoints and labels without users.
+
+Waypoints that share a Service are looked at in `canaries`.
+"""
 
 from collections.abc import Iterator
 
@@ -20,7 +23,6 @@ from waypoint.config.ours.attached import ATTACHED
 
 ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
 POLICIES = tuple(it.name for it in ATTACHED)
-_FOR_WAYPOINTS = (*POLICIES, "AuthorizationPolicy", "RequestAuthentication", "Telemetry")
 _LABELLED = ("Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry")
 
 
@@ -32,7 +34,6 @@ def lint(subject: Subject) -> Iterator[Problem]:
     for resource in subject.resources.of(VirtualService):
         yield from _virtual_without_waypoint(subject, resource)
     yield from _unused_waypoints(subject)
-    yield from _for_one_of_two(subject)
     for document in subject.of_kind("Namespace", "Service", "ServiceEntry"):
         yield from _outside_the_mesh(subject, document)
 
@@ -98,24 +99,6 @@ def _unused_waypoints(subject: Subject) -> Iterator[Problem]:
                 f"no {USE_WAYPOINT} label names this waypoint, so it gets no traffic; add the label to a namespace"
             )
             yield Problem(resource.origin, str(key), "", sentence, LintCode.WAYPOINT_WITHOUT_SERVICES)
-
-
-def _for_one_of_two(subject: Subject) -> Iterator[Problem]:
-    """Policies for a waypoint that shares its services with another one, which does not obey them."""
-    others: dict[tuple[str, str], set[tuple[str, str]]] = {}
-    for service in subject.registry.services.values():
-        both = {(it.waypoint.namespace, it.waypoint.gateway) for it in service.shares}
-        for it in both:
-            others.setdefault(it, set()).update(both - {it})
-    for document in subject.of_kind(*_FOR_WAYPOINTS) if others else ():
-        spec = mapping(document.content.get("spec"))
-        refs = ((index, ref) for index, ref in items(spec.get("targetRefs")) if ref.get("kind") == "Gateway")
-        named = {index: (document.key.namespace, str(ref.get("name"))) for index, ref in refs}
-        for index, gateway in named.items():
-            for other in sorted(others.get(gateway, set()) - set(named.values())):
-                sentence = f"has no effect at {'/'.join(other)}, which gets a share of the same connections; target "
-                sentence += "the Services, or both Gateways"
-                yield problem(document, f"spec.targetRefs[{index}]", sentence, LintCode.NOT_FOR_CANARY)
 
 
 def _outside_the_mesh(subject: Subject, document: Document) -> Iterator[Problem]:

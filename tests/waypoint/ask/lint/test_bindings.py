@@ -1,4 +1,4 @@
-import pytest
+"""Routes, policies, waypoints and labels without effect."""
 
 from tests.kit.lints import MESH, NAMESPACE, REVIEWS, WAYPOINT, lints, places, route
 from waypoint.ask.codes import LintCode
@@ -78,41 +78,3 @@ def test_a_namespace_in_the_mesh_and_one_that_is_not_known_are_left_alone() -> N
 
     assert places(LintCode.ENROLLED_WITHOUT_MESH, REVIEWS, mesh=MESH.replace(REVIEWS, "")) == []
     assert places(LintCode.ENROLLED_WITHOUT_MESH, labelled, mesh=WAYPOINT) == []
-
-
-# -- canaries ----------------------------------------------------------------------------------------------------------
-
-CANARY = WAYPOINT.replace("{name: waypoint}", "{name: canary}")
-WITH_CANARY = NAMESPACE.replace(
-    "istio.io/use-waypoint: waypoint", "istio.io/use-waypoint: waypoint, istio.io/use-waypoint-canary: canary"
-)
-
-
-def for_gateways(*names: str, kind: str = "Gateway") -> str:
-    group = "gateway.networking.k8s.io" if kind == "Gateway" else '""'
-    refs = ", ".join(f"{{group: {group}, kind: {kind}, name: {name}}}" for name in names)
-    return f"""
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {{name: access}}
-spec: {{action: DENY, targetRefs: [{refs}], rules: [{{to: [{{operation: {{methods: [PUT]}}}}]}}]}}
-"""
-
-
-@pytest.mark.parametrize(("name", "other"), [("waypoint", "canary"), ("canary", "waypoint")])
-def test_a_policy_for_one_of_two_waypoints_of_a_service_is_told(name: str, other: str) -> None:
-    mesh = "---".join((WITH_CANARY, WAYPOINT, CANARY, REVIEWS))
-
-    (problem,) = [it for it in lints(for_gateways(name), mesh=mesh) if it.code is LintCode.NOT_FOR_CANARY]
-
-    assert problem.field == "spec.targetRefs[0]"
-    assert problem.sentence.startswith(f"has no effect at default/{other}, ")
-
-
-def test_a_policy_for_both_or_for_the_service_is_left_alone() -> None:
-    mesh = "---".join((WITH_CANARY, WAYPOINT, CANARY, REVIEWS))
-
-    for policy in (for_gateways("waypoint", "canary"), for_gateways("reviews", kind="Service"), for_gateways("else")):
-        assert places(LintCode.NOT_FOR_CANARY, policy, mesh=mesh) == []
-    alone = "---".join((NAMESPACE, WAYPOINT, CANARY, REVIEWS))
-    assert places(LintCode.NOT_FOR_CANARY, for_gateways("waypoint"), mesh=alone) == []

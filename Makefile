@@ -12,7 +12,7 @@ ISTIO_SECONDS ?= 1800
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py' -o -path '*/assets/*' -type f)
 
-.PHONY: bookinfo boards docs kustomize observability-test browser-test test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench hostile swaps churn discovery
+.PHONY: bookinfo boards docs kustomize observability-test browser-test chromium test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench hostile swaps churn discovery
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -98,14 +98,16 @@ observability-test: .venv/ready  ## A real Prometheus and a real Jaeger beside t
 	$(BIN)/python -m tests.observability
 	$(BIN)/python -m pytest -m observability tests/observability
 
-browser-test: .venv/ready  ## The console in a real browser, over the laptop mesh; two minutes.
+browser-test: .venv/ready chromium  ## The console in a real browser, over the laptop mesh; two minutes.
+	mkdir -p build && sed '/^# section: fuzz/,$$d' requirements.lock > build/browser.lock
+	$(BIN)/python $(PIP) install --require-hashes --requirement build/browser.lock
+	$(BIN)/python -m pytest -m browser tests/browser
+
+chromium:
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -qq --no-install-recommends chromium fonts-dejavu-core; } || { \
 		echo "Chromium is not here. Install Debian's package chromium (apt install chromium)," \
 		"or name another one: make browser-test CHROMIUM=/path/to/chrome" >&2; exit 1; }
-	mkdir -p build && sed '/^# section: fuzz/,$$d' requirements.lock > build/browser.lock
-	$(BIN)/python $(PIP) install --require-hashes --requirement build/browser.lock
-	$(BIN)/python -m pytest -m browser tests/browser
 
 lock: python  ## Renew `requirements.lock`: the newest of everything that pyproject.toml allows.
 	$(PYTHON) -m venv build/lock

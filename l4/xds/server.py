@@ -41,4 +41,6 @@ def server_of(options: DiscoveryOptions, settings: Settings, type_of_node: str, 
     about = Node(id=f"{type_of_node}~{_SOME_IP}~{name}.{namespace}~{namespace}.svc.{mesh.cluster_domain}")
     metadata = {"NAME": name, "NAMESPACE": namespace, "CLUSTER_ID": mesh.cluster_id, "NODE_NAME": node}
     about.metadata.update(metadata | {"NETWORK": mesh.network, "ISTIO_VERSION": f"pywaypoint-{version()}"})
+    if type_of_node != "ztunnel":
+        about.metadata.update({"PROXY_CONFIG": {}})  # istioctl proxy-status lists other nodes only if they have one
     return DiscoveryServer(options.address, options.root, options.token, mesh.cluster_id, about)

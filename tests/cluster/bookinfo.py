@@ -132,6 +132,7 @@ class PageTests:
 
         selector = ("-n", NAMESPACE, "-l", "gateway.networking.k8s.io/gateway-name=waypoint")
         until(lambda: '"GET /ratings/0 HTTP/1.1" 200' in kubectl("logs", *selector, "--tail=-1"), SECONDS)
+        kubectl("wait", "pods", *selector, "--for=condition=Ready", "--timeout=60s")  # one may have come just now
         names = json.loads(kubectl("get", "pods", *selector, "-o", "json"))["items"]
         paths = [f"/api/v1/namespaces/{NAMESPACE}/pods/{it['metadata']['name']}:15020/proxy/metrics" for it in names]
         text = "\n".join(kubectl("get", "--raw", path) for path in paths)

@@ -22,8 +22,8 @@ from tests.cluster.mesh import helm
 
 NAMESPACE = "istio-system"
 ADDRESS = f"istiod.{NAMESPACE}.svc:15012"
-BESIDE = (f"ca.address={ADDRESS}", f"ztunnel.discovery.address={ADDRESS}")
-"""Values of our chart: istiod signs, and tells ztunnels what is in the mesh."""
+BESIDE = (f"ca.address={ADDRESS}", f"ztunnel.discovery.address={ADDRESS}", "waypoints.discovery=true")
+"""Values of our chart: istiod signs, tells ztunnels what is in the mesh, and sends waypoints their endpoints."""
 _IMAGE = "localhost/istiod:cluster"
 _VALUES = (
     *("profile=ambient", f"trustedZtunnelNamespace={mesh.NAMESPACE}"),

@@ -1,4 +1,4 @@
-"""Our ztunnels and waypoints under Istio's control plane: istiod signs, and tells ztunnels what is in the mesh."""
+"""Our ztunnels and waypoints under Istio's control plane: istiod signs, and tells both what is in the mesh."""
 
 import base64
 import json
@@ -84,13 +84,15 @@ def test_every_certificate_is_signed_by_istiod() -> None:
 
 
 @pytest.mark.usefixtures("bookinfo")
-def test_proxy_status_and_version_name_every_ztunnel() -> None:
+def test_proxy_status_and_version_name_every_ztunnel_and_waypoint() -> None:
     found = rows(istioctl("proxy-status", namespace=istio.NAMESPACE))
 
-    assert {it["NAME"] for it in found} == {f"{it}.{mesh.NAMESPACE}" for it in names("app=ztunnel", mesh.NAMESPACE)}
-    assert {it["SUBSCRIBED TYPES"] for it in found} == {"2 (WADS,WDS)"}
+    followed = {f"{it}.{mesh.NAMESPACE}": "2 (WADS,WDS)" for it in names("app=ztunnel", mesh.NAMESPACE)}
+    followed |= {f"{it}.{NAMESPACE}": "1 (WDS)" for it in names(f"{GATEWAY}=waypoint")}
+    assert {it["NAME"]: it["SUBSCRIBED TYPES"] for it in found} == followed
     assert all(it["VERSION"].startswith("pywaypoint-") for it in found)
-    assert re.search(r"pywaypoint-\S+ \(2 proxies\)", istioctl("version", namespace=istio.NAMESPACE))
+    count = rf"pywaypoint-\S+ \({len(followed)} proxies\)"
+    assert re.search(count, istioctl("version", namespace=istio.NAMESPACE))
 
 
 @pytest.mark.usefixtures("bookinfo")

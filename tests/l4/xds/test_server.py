@@ -31,6 +31,13 @@ def test_the_node_has_the_pods_name_and_namespace_and_what_the_mesh_is_called() 
     assert (it.address, it.cluster_id) == ("istiod:15012", "east")
 
 
+def test_istioctl_lists_a_waypoint_by_the_configuration_that_it_names() -> None:
+    it = server_of(OPTIONS, Settings(OwnPod("waypoint-1", "shop")), "waypoint")
+
+    assert it.node.id == "waypoint~1.1.1.1~waypoint-1.shop~shop.svc.cluster.local"
+    assert "PROXY_CONFIG" in it.node.metadata.fields
+
+
 def test_the_namespace_is_needed() -> None:
     with pytest.raises(InvalidSetting, match="POD_NAMESPACE must be set with --discovery"):
         server_of(OPTIONS, Settings(), "ztunnel")

@@ -7,6 +7,7 @@ is unavailable, spans are lost and requests continue. Importing this module load
 """
 
 from collections.abc import Mapping
+from random import getrandbits
 from threading import Thread
 from typing import TypeVar
 
@@ -23,10 +24,11 @@ from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
 from policies.telemetry import TracingRule
 from waypoint.telemetry.trace_context import SAMPLED, TraceParent
-from waypoint.telemetry.trace_headers import ALL, Style, extract, inject
+from waypoint.telemetry.trace_headers import ALL, NAMES, Style, extract, inject
 from waypoint.telemetry.tracing_settings import TracingSettings
 
 _UNNAMED = "request"
+_W3C = (Style.W3C,)
 T = TypeVar("T")
 
 
@@ -60,10 +62,11 @@ class Span:
         """Make this span the parent of the receiver's."""
         inject(headers, self.context, self._styles)
 
-    def child(self, name: str) -> "Span":
+    def child(self, name: str, attributes: Mapping[str, str | int] | None = None) -> "Span":
         """Begin a span of a part, which `finish` ends."""
         context = trace.set_span_in_context(self._span, Context())
-        return Span(self._tracer.start_span(name, context, trace.SpanKind.CLIENT), self._tracer, self._styles)
+        span = self._tracer.start_span(name, context, trace.SpanKind.CLIENT, attributes)
+        return Span(span, self._tracer, self._styles)
 
     def note(self, name: str, value: str | int) -> None:
         self._span.set_attribute(name, value)
@@ -85,13 +88,15 @@ class Span:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def begin_attempt(self, count: int, endpoint: Endpoint, cluster: str) -> None:
-        self._attempt = attempt = self.child(f"attempt {count}")
-        attempt.note("server.address", endpoint.ip)
-        attempt.note("server.port", endpoint.port)
-        attempt.note("upstream_cluster", cluster)
-        attempt.note("istio.destination_workload", endpoint.workload.workload)
+        attributes: dict[str, str | int] = {
+            "server.address": endpoint.ip,
+            "server.port": endpoint.port,
+            "upstream_cluster": cluster,
+            "istio.destination_workload": endpoint.workload.workload,
+        }
         if count > 1:
-            attempt.note("http.request.resend_count", count - 1)
+            attributes["http.request.resend_count"] = count - 1
+        self._attempt = self.child(f"attempt {count}", attributes)
 
     def inject_attempt(self, headers: Headers) -> None:
         if self._attempt is not None:
@@ -125,7 +130,6 @@ class _ChosenIds(RandomIdGenerator):
 class Tracer:
     def __init__(self, settings: TracingSettings) -> None:
         self._sampler = settings.sampler
-        self._random = RandomIdGenerator()
         self._ids = _ChosenIds()
         self._provider = TracerProvider(
             sampler=ALWAYS_ON,
@@ -151,24 +155,25 @@ class Tracer:
         `fields` are the headers by name. Returns None if the request is not sampled: the caller's headers then go on
         unchanged, and if there are none, others learn that it is not.
         """
-        parent, style = extract(fields, self._propagators or ALL)
-        trace_id = parent.trace_id if parent is not None and parent.trace_id else self._random.generate_trace_id()
-        styles = self._propagators or ((Style.W3C, style) if style not in {None, Style.W3C} else (Style.W3C,))
-        if rule is not None and not rule.is_propagated:
-            styles = ()
+        parent = style = None
+        if not fields.keys().isdisjoint(NAMES):
+            parent, style = extract(fields, self._propagators or ALL)
+        trace_id = parent.trace_id if parent is not None and parent.trace_id else getrandbits(128) or 1
         is_sampled = self._sampler.is_sampled(parent, trace_id, rule.share if rule is not None else None)
+        is_propagated = rule is None or rule.is_propagated
         if not is_sampled or (rule is not None and not rule.is_reported):
-            if parent is None and styles:
-                flags = SAMPLED if is_sampled else 0
-                inject(headers, TraceParent(trace_id, self._random.generate_span_id(), flags), styles)
+            if parent is None and is_propagated:
+                told = TraceParent(trace_id, getrandbits(64) or 1, SAMPLED if is_sampled else 0)
+                inject(headers, told, self._propagators or _W3C)
             return None
+        styles = self._propagators or (_W3C if style in {None, Style.W3C} else (Style.W3C, style))
         self._ids.trace_id = trace_id
         context = Context()
         if parent is not None and parent.trace_id:
             context = trace.set_span_in_context(trace.NonRecordingSpan(_span_context(parent)), context)
         tags = self._tags if rule is None or rule.has_istio_tags else None
         started = self._tracer.start_span(_UNNAMED, context, trace.SpanKind.SERVER, tags, start_time=now_ns)
-        span = Span(started, self._tracer, styles)
+        span = Span(started, self._tracer, styles if is_propagated else ())
         span.inject(headers)
         return span
 

@@ -23,6 +23,8 @@ class Style(StrEnum):
 
 
 ALL = tuple(Style)
+NAMES = frozenset({b"traceparent", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-sampled", b"x-b3-flags"})
+"""The headers that are read. Most requests have none of them."""
 _B3 = re.compile(rb"(?!0+-)([0-9a-f]{32}|[0-9a-f]{16})-(?!0{16})([0-9a-f]{16})(?:-([01d])(?:-[0-9a-f]{16})?)?")
 _TRACE_ID = re.compile(rb"(?!0+$)(?:[0-9a-f]{32}|[0-9a-f]{16})")
 _SPAN_ID = re.compile(rb"(?!0{16})[0-9a-f]{16}")

@@ -9,14 +9,17 @@ values, and null in JSON. `%CEL(…)%` takes the expressions of `waypoint.teleme
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import msgspec
+
+from policies.attributes import Header
 from policies.cel import Expression, InvalidExpression, Value, text_of
 from policies.host_port import host_port
 from waypoint.telemetry.access_line import START_TIME, escaped, upstream_of
-from waypoint.telemetry.attributes import ATTRIBUTES, request_headers, response_headers
+from waypoint.telemetry.attributes import ATTRIBUTES
 from waypoint.telemetry.record import ExchangeRecord, flags_text, grpc_code
 
 MAX_FORMAT = 16 << 10
@@ -52,10 +55,13 @@ class LogFormat:
     @classmethod
     def of_labels(cls, labels: Mapping[str, Any], *, omits_empty: bool = False) -> Self:
         """Parse the fields of a JSON object. Raises InvalidFormat."""
-        read = _fields(labels)
+        fields = _fields(labels, omits_empty)
 
         def line(record: ExchangeRecord) -> str:
-            return json.dumps(_object(read, record, omits_empty), separators=(",", ":")) + "\n"
+            found = fields(record)
+            text = msgspec.json.encode(found)
+            # The log's file is latin-1, so that other letters are escaped.
+            return (text.decode("ascii") if text.isascii() else json.dumps(found, separators=(",", ":"))) + "\n"
 
         return cls(json.dumps(labels) + str(omits_empty), line)
 
@@ -88,33 +94,29 @@ def text_with(parsed: Pieces, record: ExchangeRecord) -> str:
     return "".join(it if isinstance(it, str) else _escaped(it(record)) for it in parsed.pieces)
 
 
-_Fields = Mapping[str, Any]
-
-
-def _fields(labels: Mapping[str, Any]) -> _Fields:
-    found: dict[str, Any] = {}
+def _fields(labels: Mapping[str, Any], omits_empty: bool) -> Read:
+    """Return what reads an object."""
+    reads: list[tuple[str, Read]] = []
     for name, label in labels.items():
         match label:
             case str():
                 try:
-                    found[name] = parse(label)
+                    parsed = parse(label)
                 except InvalidFormat as error:
                     raise InvalidFormat(f"{name}: {error}") from None
+                [lone, *more] = parsed.pieces or ("",)
+                reads.append((name, parsed.value if more or isinstance(lone, str) else lone))
             case Mapping():
-                found[name] = _fields(label)
+                reads.append((name, _fields(label, omits_empty)))
             case _:
-                found[name] = label
-    return found
+                reads.append((name, _constant(label)))
+    if not omits_empty:
+        return lambda record: {name: read(record) for name, read in reads}
+    return lambda record: {name: value for name, read in reads if (value := read(record)) is not None}
 
 
-def _object(fields: _Fields, record: ExchangeRecord, omits_empty: bool) -> dict[str, Any]:
-    found = {}
-    for name, it in fields.items():
-        value = it.value(record) if isinstance(it, Pieces) else it
-        value = _object(it, record, omits_empty) if isinstance(it, Mapping) else value
-        if value is not None or not omits_empty:
-            found[name] = value
-    return found
+def _constant(value: Value) -> Read:
+    return lambda record: value
 
 
 def _pieces(text: str) -> Iterator[str | Read]:
@@ -170,19 +172,42 @@ def _escaped(value: Value) -> str:
 # -- operators ---------------------------------------------------------------------------------------------------------
 
 
-def _header(of: Callable[[ExchangeRecord], Mapping[str, str]]) -> Callable[[str], Read]:
+def _header(of: Callable[[ExchangeRecord], Sequence[Header]], known: Mapping[str, Read]) -> Callable[[str], Read]:
     def operator(argument: str) -> Read:
         names = argument.lower().split("?")
         if not all(names) or len(names) > 2:
             raise InvalidFormat("its argument is a header's name, or two with a ? between them")
-
-        def read(record: ExchangeRecord) -> Value:
-            headers = of(record)
-            return next((headers[name] for name in names if name in headers), None)
-
-        return read
+        reads = [known.get(name) or _lookup(of, name.encode()) for name in names]
+        if len(reads) == 1 or names[0] == "x-envoy-original-path":  # the record has the path before any rewrite
+            return reads[-1]
+        return lambda record: next((value for read in reads if (value := read(record)) is not None), None)
 
     return operator
+
+
+def _lookup(of: Callable[[ExchangeRecord], Sequence[Header]], wanted: bytes) -> Read:
+    def read(record: ExchangeRecord) -> Value:
+        for name, value in of(record):
+            if name == wanted:
+                return value.decode("latin-1")
+        return None
+
+    return read
+
+
+def _decoded(value: bytes | None) -> str | None:
+    return value.decode("latin-1") if value else None
+
+
+_OWN: Mapping[str, Read] = {
+    ":method": lambda record: _decoded(record.method),
+    ":path": lambda record: _decoded(record.original_target),
+    ":authority": lambda record: _decoded(record.authority),
+    "user-agent": lambda record: _decoded(record.user_agent),
+    "x-forwarded-for": lambda record: _decoded(record.x_forwarded_for),
+    "x-request-id": lambda record: _decoded(record.request_id),
+}
+"""The parts of a request that the record has outside its headers."""
 
 
 def _start_time(argument: str) -> Read:
@@ -253,8 +278,8 @@ _PLAIN: Mapping[str, Read] = {
 }
 _WITH_ARGUMENT: Mapping[str, Callable[[str], Read]] = {
     "START_TIME": _start_time,
-    "REQ": _header(request_headers),
-    "RESP": _header(response_headers),
+    "REQ": _header(lambda record: record.headers, _OWN),
+    "RESP": _header(lambda record: record.response_headers, {}),
     "TRAILER": lambda argument: lambda record: None,
     "GRPC_STATUS": _grpc_status,
     "CEL": _cel,

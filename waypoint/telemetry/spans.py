@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
 from policies.telemetry import TracingRule
-from waypoint.telemetry.trace_context import SAMPLED, TraceParent
+from waypoint.telemetry.trace_context import SAMPLED, TraceParent, format_traceparent
 from waypoint.telemetry.trace_headers import ALL, NAMES, Style, extract, inject
 from waypoint.telemetry.tracing_settings import TracingSettings
 
@@ -164,7 +164,10 @@ class Tracer:
         if not is_sampled or (rule is not None and not rule.is_reported):
             if parent is None and is_propagated:
                 told = TraceParent(trace_id, getrandbits(64) or 1, SAMPLED if is_sampled else 0)
-                inject(headers, told, self._propagators or _W3C)
+                if self._propagators:
+                    inject(headers, told, self._propagators)
+                else:
+                    headers.insert(0, (b"traceparent", format_traceparent(told)))
             return None
         styles = self._propagators or (_W3C if style in {None, Style.W3C} else (Style.W3C, style))
         self._ids.trace_id = trace_id

@@ -51,6 +51,8 @@ def test_istios_format_string_gives_the_default_line(record: ExchangeRecord) -> 
         ("%REQ(X-NONE)%", "-"),
         ("%REQ(USER-AGENT):4%", "curl"),
         ("%RESP(SERVER)%", "istio-envoy"),
+        ("%RESP(USER-AGENT)%", "-"),
+        ("%REQ(X-NONE?:PATH)%", "/reviews/0?x=1"),
         ("%TRAILER(a)%", "-"),
         ("100%% %RESPONSE_CODE%", "100% 200"),
         ("%START_TIME%", "2023-11-14T22:13:20.123Z"),
@@ -118,7 +120,10 @@ def test_json_has_what_the_labels_say() -> None:
         "none": None,
     }
     assert json.loads(LogFormat.of_labels(none, omits_empty=True).line(RECORD)) == {}
-    assert LogFormat.of_labels({"a": "%REQ(X-USER)%"}).line(RECORD).isascii()
+    foreign = replace(RECORD, headers=[(b"x-user", "jürgen".encode())])
+    line = LogFormat.of_labels({"a": "%REQ(X-USER)%"}).line(foreign)
+    assert line.isascii()
+    assert json.loads(line) == {"a": "jürgen".encode().decode("latin-1")}
 
 
 def test_a_bad_label_is_named() -> None:

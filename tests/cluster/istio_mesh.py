@@ -259,6 +259,10 @@ class Mesh:
                 its = environment | ({"WITHOUT_HTTP2": ""} if name == "direct" else {})
                 with path.open("wb") as out:
                     stack.callback(_end, started(self.pods["client"], command, out, errors, its))
+        self.is_answered()
+
+    def is_answered(self) -> None:
+        """Wait until no request of the last second has failed."""
         until(lambda: all(_is_answered(it) for it in self._clients))
 
     def vip(self, name: str) -> str:

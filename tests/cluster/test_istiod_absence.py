@@ -93,6 +93,7 @@ def test_certificates_serve_until_their_end_and_come_back_by_themselves(mesh: Me
     )
     assert all("expired" in it for it in concerns)
     assert first > min(ends.values()) - 2
+    mesh.is_answered()
     with mesh.watched("afterwards") as seen:
         time.sleep(5)
     assert seen.failed == []

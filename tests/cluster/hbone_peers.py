@@ -41,12 +41,14 @@ def client(entries: Iterable[tuple[Address, Certificate, Address, str]], *, sour
 
 @dataclass(frozen=True)
 class Place:
-    """A pod's HBONE address, its certificate, where its application is, and the identities that may reach it."""
+    """A pod's HBONE address, its certificate, where its application is, and the identities that may reach it. After
+    `lasts`, if it is given, each connection gets GOAWAY."""
 
     listen: Address
     certificate: Certificate
     app: str
     allowed: tuple[str, ...]
+    lasts: str | None = None
 
 
 def server(places: Iterable[Place], *, ports: Iterable[int], log: Path) -> Config:
@@ -63,6 +65,7 @@ def server(places: Iterable[Place], *, ports: Iterable[int], log: Path) -> Confi
             codec_type="HTTP2",
             http2_protocol_options={"allow_connect": True},
             upgrade_configs=[{"upgrade_type": "CONNECT"}],
+            common_http_protocol_options={"max_connection_duration": it.lasts},
             access_log=[_terminated(log)],
             access_log_options={"flush_access_log_on_new_request": True},
         )

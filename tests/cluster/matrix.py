@@ -221,7 +221,7 @@ def _peers(it: Matrix) -> Iterator[tuple[envoy.Config, envoy.Address]]:
 
     app, waypoint, client = it.pods["behind-envoy"], str(identity("waypoint")), str(identity("client"))
     places = [Place((app, HBONE), it.certificate("app"), app, (waypoint,))]
-    places += [Place((it.pods[kind], HBONE), it.impostor(kind), app, (waypoint, client)) for kind in IMPOSTORS]
+    places += [Place((it.pods[kind], HBONE), it.impostor(kind), app, (waypoint, client), "0.2s") for kind in IMPOSTORS]
     ports = {port.pod for port in PORTS.values()}
     theirs = istio_waypoint.node("theirs", NAME, it.pods["theirs"], objects.LABELS_OF_THEIRS, objects.TELLS_CLIENT)
     until(lambda: _is_complete(istio_waypoint.programmed(it.istiod, theirs)))

@@ -224,9 +224,25 @@ def test_each_border_knows_who_is_behind_it(world: Matrix, source: str, waypoint
         until(lambda: told("ztunnel-far", *own), 10)
     else:
         until(lambda: told("envoy-server", f'"authority":"{pod}"', f'"peer":"{WAYPOINT}"'), 10)
-        for it in map(json.loads, lines(world, "envoy-server")):
-            headers = {it[name] for name in hbone_peers.CONNECT_HEADERS}
-            assert headers == {None}  # as Istio's waypoint, ours says nothing of anybody
+        said = [it for it in map(json.loads, lines(world, "envoy-server")) if it["peer"] == WAYPOINT]
+        assert {it[name] for it in said for name in hbone_peers.CONNECT_HEADERS} == {None}  # nothing of the client
+
+
+def test_our_ztunnel_tells_a_server_of_hbone_who_calls(world: Matrix) -> None:
+    answer = call(world.url("ztunnel", "straight-to-right"))
+
+    pod = f"{world.pods['right']}:{PORTS['http'].pod}"
+
+    def said() -> list[dict[str, str]]:
+        its = map(json.loads, lines(world, "envoy-server"))
+        return [it for it in its if (it["peer"], it["authority"]) == (CLIENT, pod)]
+
+    assert answer.one("ServiceVersion") == "behind-envoy"
+    its = until(said, 10)[-1]
+    baggage = dict(it.split("=") for it in its["baggage"].split(","))
+    assert baggage["k8s.namespace.name"] == NAME
+    assert baggage["k8s.pod.name"] == "client"
+    assert its["forwarded"].startswith("for=")
 
 
 def lines(world: Matrix, name: str) -> list[str]:
@@ -420,6 +436,24 @@ def test_an_application_that_is_away_is_503(world: Matrix, source: str, waypoint
     answer = call(world.url(source, behind(waypoint, destination), "own"))
 
     assert answer.one("StatusCode") == "503"
+
+
+@pytest.mark.parametrize("port", ["http", "h2c", "grpc"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_hbone_server_that_ends_its_connections_all_the_time_fails_no_request(
+    world: Matrix, source: str, port: str
+) -> None:
+    flags = ["--http2"] if port == "h2c" else []
+    pod = f'"authority":"{world.pods["right"]}:'
+
+    def tunnels() -> int:
+        return sum(pod in line for line in lines(world, "envoy-server"))
+
+    before = tunnels()
+    answer = call(world.url(source, "to-right", port), "--count=150", "--qps=75", *flags)
+
+    assert answer.statuses == [200] * 150, answer.text[-500:]
+    until(lambda: tunnels() - before >= 4, 10)
 
 
 @each_cell

@@ -130,6 +130,8 @@ def _objects() -> Iterator[dict[str, Any]]:
 class Mesh:
     """The API server, and how the ztunnel divides what it carries to the service. `admin` is the ztunnel's port."""
 
+    istiod: Istiod
+
     def __init__(self, api: BareServer, folder: Path) -> None:
         self.api = api
         self.folder = folder
@@ -198,14 +200,14 @@ def mesh(folder: Path) -> Iterator[tuple[Mesh, PodNetwork]]:
         with inside(server, folder / "server", "tests.cluster.load_program", "serve"), machine.entered():
             it = Mesh(stack.enter_context(bare_server(folder)), folder)
             _install(it)
-            istiod = stack.enter_context(_istiod(it))
+            it.istiod = stack.enter_context(_istiod(it))
             stack.enter_context(_controller(it))
             for name, ip in (("client", CLIENT_IP), ("server", SERVER_IP)):
                 it.runs(name, ip, {"app": name})
             for name, ip in (("istio", ISTIO_IP), (OURS, OUR_IP)):
                 it.runs(name, ip, _of_waypoint(name))
             it.patch("deployment", OURS, {"status": {"replicas": 1, "readyReplicas": 1}}, "--subresource=status")
-            stack.enter_context(_data_plane(it, istiod, {"client": client, "server": server}, elsewhere))
+            stack.enter_context(_data_plane(it, {"client": client, "server": server}, elsewhere))
             it.bind("istio")
             yield it, client
             stack.close()
@@ -257,8 +259,8 @@ def _controller(it: Mesh) -> Iterator[None]:
 
 
 @contextmanager
-def _data_plane(it: Mesh, istiod: Istiod, pods: dict[str, PodNetwork], elsewhere: Network) -> Iterator[None]:
-    folder, pki = it.folder, MeshPki(it.folder / "mesh-pki")
+def _data_plane(it: Mesh, pods: dict[str, PodNetwork], elsewhere: Network) -> Iterator[None]:
+    folder, istiod, pki = it.folder, it.istiod, MeshPki(it.folder / "mesh-pki")
     chains = {name: pki.write(pki.identity(SHOP, name)) for name in ("client", "server", "istio", OURS)}
     reader = it.api.account("reader", [rule("*", "*", "list watch")])
     roots = f"--trust-bundle={pki.bundle_path}"

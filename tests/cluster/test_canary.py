@@ -62,6 +62,10 @@ def test_two_controllers_write_no_status_while_nothing_changes(world: tuple[Mesh
     time.sleep(_QUIET_SECONDS)
 
     assert it.versions() == before
+    it.istiod.end()
+    it.istiod.start()
+    time.sleep(_QUIET_SECONDS / 3)
+    assert it.versions() == before
     it.api.kubectl("delete", "authorizationpolicy", "app", "-n", "shop")
     it.bind("istio")
 

@@ -13,6 +13,7 @@ from waypoint.commands.ask import analyze, compile_, explain, replay
 from waypoint.commands.bug_report import bug_report
 from waypoint.commands.certificate import certificate
 from waypoint.commands.config import config
+from waypoint.commands.console import console
 from waypoint.commands.controller import controller
 from waypoint.commands.drain import drain
 from waypoint.commands.live import tap, top
@@ -32,6 +33,7 @@ ASKING = (
     *TABLES,
     tap,
     top,
+    console,
     log_level_of("waypoint"),
     drain,
     config,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -67,6 +67,15 @@ class Admin:
             return json.loads(text)
         except ValueError as error:
             raise CannotAsk(f"{self.name} sent an unexpected answer ({error}); it may be another version") from None
+
+    @asynccontextmanager
+    async def opened(self, path: str, query: Query, silent_seconds: float) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield an answer whose body has not been read, whatever its status. Raises CannotAsk, also if the program says
+        nothing for so long."""
+        timeout = aiohttp.ClientTimeout(connect=CONNECT_SECONDS, sock_read=silent_seconds)
+        with self._answering():
+            async with self._session.get(_url(self._base, path, query), timeout=timeout) as answer:
+                yield answer
 
     async def lines(self, path: str, query: Query) -> AsyncIterator[dict[str, Any]]:
         """Yield the objects of a live stream until it ends. Raises CannotAsk."""

@@ -12,10 +12,9 @@ import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -31,9 +30,6 @@ from waypoint.mesh.launches import METRICS_PORT, Layout, proxies_of
 from waypoint.mesh.plan import Mesh
 from waypoint.mesh.running import AlreadyRunning, only_one
 from waypoint.mesh.supervisor import VitalProgramFailed
-
-if TYPE_CHECKING:
-    from waypoint.mesh.console import Console
 
 NEEDS_LINUX = (
     "the laptop mesh needs Linux, where all of 127.0.0.0/8 is available without root; on this system, analyze, "
@@ -87,30 +83,36 @@ async def _until_stopped(options: MeshOptions, layout: Layout, display: Display)
         source = FolderSource(options.manifests)
         laptop.follow(laptop.read(await source.load()))
         laptop.start()
-        console = await _console(laptop, options)
-        background = [
-            tasks.create_task(source.watch(in_a_thread(laptop.read, laptop.follow))),
-            tasks.create_task(laptop.renew_certificates()),
-            tasks.create_task(laptop.tell_news()),
-            tasks.create_task(_announce(laptop, options, layout, display)),
-        ]
-        await stopped.wait()
-        for task in background:
-            task.cancel()
-        await console.close()
+        async with _console(laptop, options):
+            background = [
+                tasks.create_task(source.watch(in_a_thread(laptop.read, laptop.follow))),
+                tasks.create_task(laptop.renew_certificates()),
+                tasks.create_task(laptop.tell_news()),
+                tasks.create_task(_announce(laptop, options, layout, display)),
+            ]
+            await stopped.wait()
+            for task in background:
+                task.cancel()
         await laptop.stop()
         display.rest()
 
 
-async def _console(laptop: Laptop, options: MeshOptions) -> "Console":
-    from waypoint.mesh.console import Console  # only now: its HTTP client cannot be loaded on every system
+@asynccontextmanager
+async def _console(laptop: Laptop, options: MeshOptions) -> AsyncIterator[None]:
+    from waypoint.console.server import Console  # only now: its HTTP client cannot be loaded on every system
+    from waypoint.mesh.console import AskedProxies
 
-    console = Console(lambda: proxies_of(laptop.mesh))
+    proxies = AskedProxies(lambda: proxies_of(laptop.mesh))
+    console = Console(proxies.current)
     try:
         await console.start(options.console)
     except CannotListen as error:
         raise CannotStart(f"{error} (choose another address with --console)") from None
-    return console
+    try:
+        yield
+    finally:
+        await console.close()
+        await proxies.close()
 
 
 def _stop_event(display: Display) -> asyncio.Event:

@@ -1,160 +1,25 @@
-import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import pytest
-from aiohttp import ClientError, ClientSession, web
-from aiohttp.test_utils import unused_port
-
-from l4.admin import STREAMS, OperatorAddresses, OperatorPorts
-from l4.telemetry.metrics import MeshMetrics
 from tests.kit.aio import run
-from waypoint.mesh import console
-from waypoint.mesh.console import Console
+from waypoint.mesh.console import AskedProxies
 from waypoint.mesh.launches import Proxy
 
-ANYWHERE = ("127.0.0.1", 0)
+ZTUNNEL = Proxy("ztunnel", "ztunnel", "", ("127.64.0.1", 15000))
+WAYPOINT = Proxy("waypoint default/waypoint", "waypoint", "default/waypoint", ("127.64.0.3", 15000))
 
 
-async def _explain(request: web.Request) -> web.Response:
-    return web.Response(status=400 if "to" not in request.query else 200, text=f"{sorted(request.query.items())}")
-
-
-async def _silent(_: web.Request) -> web.Response:
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
-async def _broken(request: web.Request) -> web.StreamResponse:
-    """Ends in the middle of an answer."""
-    answer = web.StreamResponse(headers={"Content-Length": "100"})
-    await answer.prepare(request)
-    await answer.write(b"[1, 2")
-    assert request.transport is not None
-    request.transport.abort()
-    return answer
-
-
-async def _tap(request: web.Request) -> web.StreamResponse:
-    stream = web.StreamResponse()
-    request[STREAMS]()
-    await stream.prepare(request)
-    await stream.write(b"one\n")
-    await asyncio.Event().wait()
-    return stream
-
-
-@asynccontextmanager
-async def _console() -> AsyncIterator[tuple[str, ClientSession]]:
-    """The console of a mesh with one proxy, and of one that does not run."""
-    ports = OperatorPorts(
-        MeshMetrics("proxy", "1.0"),
-        (),
-        dump=lambda: asyncio.sleep(0, {"version": "7"}),
-        stop=lambda: None,
-        pages={"/explain": ("", _explain), "/tap": ("", _tap), "/routes": ("", _silent), "/problems": ("", _broken)},
-    )
-    await ports.start(OperatorAddresses(ANYWHERE, ANYWHERE, ANYWHERE))
-    gone = ("127.0.0.1", unused_port())
-    proxies = [
-        Proxy("waypoint default/waypoint", "waypoint", "default/waypoint", ports.addresses.admin),
-        Proxy("ztunnel", "ztunnel", "", gone),
-    ]
-    served = Console(lambda: proxies)
-    host, port = await served.start(ANYWHERE)
-    async with ClientSession() as client:
-        try:
-            yield f"http://{host}:{port}", client
-        finally:
-            await served.close()
-            await ports.close()
-
-
-def test_the_page_and_the_names_of_the_proxies_are_served() -> None:
+def test_proxies_that_come_are_asked_and_those_that_stay_keep_their_connections() -> None:
     async def scenario() -> None:
-        async with _console() as (base, client):
-            async with client.get(f"{base}/") as page:
-                assert (page.status, page.url.path) == (200, "/console/")
-            async with client.get(f"{base}/programs") as programs:
-                told = json.loads(await programs.text())
+        running = [ZTUNNEL]
+        proxies = AskedProxies(lambda: running)
 
-            assert [(it["name"], it["pages"]) for it in told] == [
-                ("waypoint default/waypoint", "/programs/0/"),
-                ("ztunnel", "/programs/1/"),
-            ]
+        (before,) = proxies.current()
+        running.append(WAYPOINT)
+        after = proxies.current()
 
-    run(scenario())
-
-
-def test_a_question_is_passed_on_with_its_parameters_and_the_answer_back() -> None:
-    async def scenario() -> None:
-        async with _console() as (base, client):
-            async with client.get(f"{base}/programs/0/traffic") as answer:
-                assert (answer.status, answer.content_type) == (200, "application/json")
-                assert json.loads(await answer.text())["edges"] == []
-            asked = [("to", "reviews:9080"), ("header", "a: 1"), ("header", "b: ü&")]
-            async with client.get(f"{base}/programs/0/explain", params=asked) as answer:
-                assert (answer.status, await answer.text()) == (200, str(sorted(asked)))
-            async with client.get(f"{base}/programs/0/explain") as answer:
-                assert answer.status == 400
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("path", ["0/stats", "0/quitquitquit", "0/logging", "2/traffic", "0/..%2flogging", "x/traffic"])
-def test_no_other_page_and_no_other_program_is_asked(path: str) -> None:
-    async def scenario() -> None:
-        async with _console() as (base, client):
-            async with client.get(f"{base}/programs/{path}") as answer:
-                assert answer.status == 404
-            async with client.post(f"{base}/programs/0/traffic") as answer:
-                assert answer.status == 405
-
-    run(scenario())
-
-
-def test_a_page_of_another_origin_is_refused() -> None:
-    async def scenario() -> None:
-        async with _console() as (base, client):
-            for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
-                async with client.get(f"{base}/programs/0/traffic", headers=headers) as answer:
-                    assert answer.status == 403
-
-    run(scenario())
-
-
-def test_a_proxy_that_cannot_be_asked_is_named() -> None:
-    async def scenario() -> None:
-        async with _console() as (base, client), client.get(f"{base}/programs/1/traffic") as answer:
-            assert answer.status == 502
-            assert (await answer.text()).startswith("ztunnel cannot be asked: ")
-
-    run(scenario())
-
-
-def test_a_proxy_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        monkeypatch.setattr(console, "SILENCE_SECONDS", 0.05)
-        async with _console() as (base, client), client.get(f"{base}/programs/0/routes") as answer:
-            assert answer.status == 502
-            assert (await answer.text()).startswith("waypoint default/waypoint cannot be asked: ")
-
-    run(scenario())
-
-
-def test_an_answer_that_breaks_off_does_not_look_whole() -> None:
-    async def scenario() -> None:
-        async with _console() as (base, client), client.get(f"{base}/programs/0/problems") as answer:
-            with pytest.raises(ClientError):
-                await answer.read()
-
-    run(scenario())
-
-
-def test_a_stream_is_passed_on_as_it_comes() -> None:
-    async def scenario() -> None:
-        async with _console() as (base, client), client.get(f"{base}/programs/0/tap") as answer:
-            assert await answer.content.readline() == b"one\n"
+        assert [(it.name, it.workload) for it in after] == [
+            ("ztunnel", ""),
+            ("waypoint default/waypoint", "default/waypoint"),
+        ]
+        assert after[0].admin is before.admin
+        await proxies.close()
 
     run(scenario())

@@ -5,6 +5,8 @@ import { Rates } from "./rates.js";
 
 const PAUSE_MS = 2000;
 const FIRST_PAUSE_MS = 1000;
+/** From so many programs on, they are asked less often. */
+const MANY = 8;
 const POINTS = 90;
 
 export class Live {
@@ -70,6 +72,7 @@ export class Live {
     }
     this.#rounds += 1;
     this.#onNews(trouble);
-    this.#plan(this.#rounds < 3 ? FIRST_PAUSE_MS : PAUSE_MS);
+    const many = Math.max(1, this.programs.length / MANY);
+    this.#plan((this.#rounds < 3 ? FIRST_PAUSE_MS : PAUSE_MS) * many);
   }
 }

@@ -43,8 +43,8 @@ const live = new Live((trouble) => {
   byId("trouble").hidden = !trouble;
   say(byId("trouble"), trouble);
   const failed = live.failures.length;
-  put(byId("programs"), "class", failed || trouble ? "badge failure" : "badge healthy");
-  say(byId("programs"), failed ? `${failed} of ${live.programs.length} programs do not answer` : `${live.programs.length} ${live.programs.length === 1 ? "program" : "programs"}`);
+  put(byId("answering"), "class", failed || trouble ? "badge failure" : "badge healthy");
+  say(byId("answering"), failed ? `${failed} of ${live.programs.length} programs do not answer` : `${live.programs.length} ${live.programs.length === 1 ? "program" : "programs"}`);
   shown?.update();
 });
 

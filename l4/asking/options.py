@@ -1,4 +1,7 @@
-"""Command-line parts of all commands that ask running programs: what to ask, and the form of the answer."""
+"""Command-line parts of all commands that ask running programs: what to ask, and the form of the answer.
+
+Nothing heavy is imported before a command runs, so that `--help` is fast.
+"""
 
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence

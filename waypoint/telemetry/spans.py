@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
 from policies.telemetry import TracingRule
-from waypoint.telemetry.trace_context import SAMPLED, TraceParent, format_traceparent
+from waypoint.telemetry.trace_context import SAMPLED, TraceParent
 from waypoint.telemetry.trace_headers import ALL, NAMES, Style, extract, inject
 from waypoint.telemetry.tracing_settings import TracingSettings
 
@@ -156,18 +156,20 @@ class Tracer:
         unchanged, and if there are none, others learn that it is not.
         """
         parent = style = None
+        trace_id = getrandbits(128) or 1
         if not fields.keys().isdisjoint(NAMES):
             parent, style = extract(fields, self._propagators or ALL)
-        trace_id = parent.trace_id if parent is not None and parent.trace_id else getrandbits(128) or 1
+            trace_id = parent.trace_id if parent is not None and parent.trace_id else trace_id
+        elif rule is None and not self._propagators and not self._sampler.is_sampled(None, trace_id):
+            # Most requests, where a share is sampled: this is on the path of each of them.
+            headers.insert(0, (b"traceparent", b"00-%032x-%016x-00" % (trace_id, getrandbits(64) or 1)))
+            return None
         is_sampled = self._sampler.is_sampled(parent, trace_id, rule.share if rule is not None else None)
         is_propagated = rule is None or rule.is_propagated
         if not is_sampled or (rule is not None and not rule.is_reported):
             if parent is None and is_propagated:
                 told = TraceParent(trace_id, getrandbits(64) or 1, SAMPLED if is_sampled else 0)
-                if self._propagators:
-                    inject(headers, told, self._propagators)
-                else:
-                    headers.insert(0, (b"traceparent", format_traceparent(told)))
+                inject(headers, told, self._propagators or _W3C)
             return None
         styles = self._propagators or (_W3C if style in {None, Style.W3C} else (Style.W3C, style))
         self._ids.trace_id = trace_id

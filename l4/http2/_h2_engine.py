@@ -151,9 +151,11 @@ class H2Engine:
         self._h2.ping(payload)
 
     def goaway(self, code: ErrorCode, *, last_stream_id: int | None = None, debug: bytes = b"") -> None:
-        self._goaway_last = self._highest_peer if last_stream_id is None else last_stream_id
+        is_client = self._h2.config.client_side
+        last = self._highest_peer if last_stream_id is None or is_client else last_stream_id
+        self._goaway_last = last
         self._out.append(self._h2.data_to_send())
-        self._out.append(frames.goaway_frame(self._goaway_last, code, debug))
+        self._out.append(frames.goaway_frame(last, code, debug))
         self._failed = self._failed or code is not ErrorCode.NO_ERROR
 
     @property

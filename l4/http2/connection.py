@@ -81,7 +81,11 @@ class Connection(Protocol):
         """Send a PING with 8 bytes. The answer is a PongReceived event."""
 
     def goaway(self, code: ErrorCode, *, last_stream_id: int | None = None, debug: bytes = b"") -> None:
-        """Tell the peer to open no more streams. By default, names the highest stream it opened."""
+        """Tell the peer to open no more streams. By default, names the highest stream it opened.
+
+        A client always names stream 0. Servers open no streams here, and nghttp2, which Envoy uses, ends the connection
+        of a client that names a stream with a client's number.
+        """
 
     @property
     def head_since(self) -> float | None:

@@ -163,7 +163,7 @@ class ExpressEngine:
         self._output.add(frames.frame(frames.PING, 0, 0, payload))
 
     def goaway(self, code: ErrorCode, *, last_stream_id: int | None = None, debug: bytes = b"") -> None:
-        last = self._streams.highest_peer if last_stream_id is None else last_stream_id
+        last = self._streams.highest_peer if last_stream_id is None or self._is_client else last_stream_id
         self._streams.last_accepted = last
         self._output.add(frames.goaway_frame(last, code, debug))
         if code is not ErrorCode.NO_ERROR:

@@ -39,6 +39,19 @@ def test_the_peer_is_told_before_its_streams_are_final(engine: Engine) -> None:
     assert last_streams(server) == [3]
 
 
+def test_a_client_names_no_stream_of_its_own(engine: Engine) -> None:
+    client = connect(engine, is_client=True, limits=Limits())
+    client.start()
+    client.open_stream(CONNECT, False)
+    client.take_output()
+    farewell = Farewell(client)
+
+    farewell.announce()
+    farewell.finish()
+
+    assert last_streams(client) == [0, 0]
+
+
 def test_only_the_answer_to_its_own_question_shows_that_the_peer_has_read_the_announcement(engine: Engine) -> None:
     server, _ = served(engine)
     farewell = Farewell(server)

@@ -5,6 +5,6 @@ from l4.discovery.mesh import Mesh
 from l4.discovery.own_pod import OwnPod
 from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.http2.flood_limits import FloodLimits
-from l4.identity.options import SigningSettings
+from l4.identity.signing_settings import SigningSettings
 
 SECTIONS: tuple[type[Section], ...] = (Mesh, OwnPod, SigningSettings, HboneSettings, FloodLimits, DrainSettings)

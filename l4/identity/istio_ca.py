@@ -15,8 +15,9 @@ import grpc
 from l4._proto.istio_ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from l4.control_plane import AUDIENCE, CHANNEL_OPTIONS, CannotCall, read_roots, read_token
 from l4.identity.authority import AuthorityError, SignedChain
-from l4.identity.options import DAY_SECONDS, AuthorityOptions, SigningSettings
+from l4.identity.options import AuthorityOptions
 from l4.identity.signing import AuthoritySource
+from l4.identity.signing_settings import DAY_SECONDS, SigningSettings
 from policies.attributes import Identity
 
 log = logging.getLogger(__name__)

@@ -1,11 +1,10 @@
-"""Command-line options for certificates: files that others renew, or an authority that signs."""
+"""Command-line options for certificates: files that others renew, or an authority that signs.
+
+Its settings are in `l4.identity.signing_settings`: `--help` loads none.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from l4.config.settings import Section
-
-DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,3 @@ class AuthorityOptions:
     root: Path
     token: Path
     cluster_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SigningSettings(Section):
-    title = "Certificates from an authority"
-
-    certificate_seconds: int = DAY_SECONDS
-    """The requested life, as SECRET_TTL of Istio's proxies. Istio's authority signs nothing for more than its
-    MAX_WORKLOAD_CERT_TTL; others may sign for less than requested."""

@@ -20,7 +20,8 @@ from l4.discovery.mesh import Mesh
 from l4.discovery.registry import Registry
 from l4.hbone.settings import DrainSettings
 from l4.identity.files import FolderStore
-from l4.identity.options import AuthorityOptions, CertificateFolder, SigningSettings
+from l4.identity.options import AuthorityOptions, CertificateFolder
+from l4.identity.signing_settings import SigningSettings
 from l4.identity.source import CertificateSource
 from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.options import KubernetesOptions

@@ -4,7 +4,8 @@ from l4.config.settings import InvalidSetting, Settings
 from l4.discovery.mesh import Mesh
 from l4.discovery.own_pod import OwnPod
 from l4.identity.files import FileStore
-from l4.identity.options import CertificateFiles, SigningSettings
+from l4.identity.options import CertificateFiles
+from l4.identity.signing_settings import SigningSettings
 from l4.identity.source import OwnCertificate
 from policies.attributes import Identity
 from waypoint.process.options import RunOptions

@@ -14,7 +14,8 @@ import pytest
 from l4.identity.authority import AuthorityError, DevelopmentAuthority, SignedChain, certificate_request
 from l4.identity.certificate import Certificate, Pem
 from l4.identity.istio_ca import METHOD, IstioCa, signed_by
-from l4.identity.options import AuthorityOptions, SigningSettings
+from l4.identity.options import AuthorityOptions
+from l4.identity.signing_settings import SigningSettings
 from policies.attributes import Identity
 from tests.kit.aio import run
 from tests.kit.certificate_service import Request, Response

@@ -198,7 +198,7 @@ def test_without_a_mesh_a_call_says_how_to_start_one(tmp_path: Path) -> None:
 
 
 def test_another_system_is_told_what_works_there(tmp_path: Path) -> None:
-    script = "import sys; sys.platform = 'darwin'; from waypoint.cli import main; main()"
+    script = "import sys, urllib.request; sys.platform = 'darwin'; from waypoint.cli import main; main()"
     command = [sys.executable, "-c", script, "mesh", "up", *written(tmp_path, WEB)]
 
     answer = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(tmp_path))

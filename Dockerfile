@@ -39,7 +39,7 @@ RUN PYWAYPOINT_TWIN=$TWIN PYWAYPOINT_COMMIT=$COMMIT \
 FROM $BASE
 LABEL org.opencontainers.image.title="pywaypoint" \
       org.opencontainers.image.description="An ambient mesh data plane: waypoint and ztunnel" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0 AND MIT"
 # A node's agent writes routes and nftables rules.
 RUN { command -v nft && command -v ip; } \
  || { apt-get update && apt-get install --no-install-recommends --yes nftables iproute2 && rm -rf /var/lib/apt/lists/*; }

@@ -130,7 +130,7 @@ def test_the_metadata_says_what_somebody_who_installs_it_must_know(wheel: Path) 
         metadata = archive.read(name).decode()
         licenses = [it for it in archive.namelist() if ".dist-info/licenses/" in it]
 
-    assert "License-Expression: Apache-2.0" in metadata
+    assert "License-Expression: Apache-2.0 AND MIT" in metadata
     assert "Project-URL: Homepage, " in metadata
     assert "Classifier: Programming Language :: Python :: 3.11" in metadata
     assert {it.rpartition("/")[2] for it in licenses} == {"LICENSE"}

@@ -10,6 +10,11 @@ from l4.command_line import EXISTING, Address, AddressType
 from waypoint.commands.mesh_running import call, exec_, load, logs, status
 from waypoint.commands.parameters import FILE, FOLDER
 
+_NEEDS_LINUX = (
+    "the laptop mesh needs Linux, where all of 127.0.0.0/8 is available without root; on this system, analyze, "
+    "compile, explain --resources and replay work"
+)
+
 
 @click.group()
 def mesh() -> None:
@@ -50,6 +55,8 @@ def up(
 
     Edits of the manifests are followed live.
     """
+    if sys.platform != "linux":
+        raise click.ClickException(_NEEDS_LINUX)
     from waypoint.mesh.ingress import Ingress
     from waypoint.mesh.laptop import MeshOptions
     from waypoint.mesh.programs import InvalidPrograms, load_programs

@@ -10,7 +10,6 @@ first the ingress, so that no new request arrives; then the proxies, which drain
 
 import asyncio
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,18 +30,10 @@ from waypoint.mesh.plan import Mesh
 from waypoint.mesh.running import AlreadyRunning, only_one
 from waypoint.mesh.supervisor import VitalProgramFailed
 
-NEEDS_LINUX = (
-    "the laptop mesh needs Linux, where all of 127.0.0.0/8 is available without root; on this system, analyze, "
-    "compile, explain --resources and replay work"
-)
-
 
 def run_mesh(options: MeshOptions) -> int:
     """Run the mesh. Returns the exit status: 0 after Ctrl-C, 1 if it could not start, 130 after a second Ctrl-C."""
     display = Display()
-    if sys.platform != "linux":
-        display.say(f"error: {NEEDS_LINUX}", "red")
-        return 1
     try:
         with only_one(folder(options.environment)):
             return _run(options, display)

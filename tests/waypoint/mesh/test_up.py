@@ -204,4 +204,4 @@ def test_another_system_is_told_what_works_there(tmp_path: Path) -> None:
     answer = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(tmp_path))
 
     assert answer.returncode == 1
-    assert answer.stderr.startswith("error: the laptop mesh needs Linux")
+    assert answer.stderr.startswith("Error: the laptop mesh needs Linux")

@@ -247,8 +247,8 @@ AT_REST = {
     "waypoints: Age of the configuration: 0",
 }
 """What is 0 in a mesh that works and follows files."""
-OF_DISCOVERY = "discovery server"
-"""In titles of panels about a discovery server, which the laptop mesh does not have."""
+OF_DISCOVERY = "discovery"
+"""In titles of panels about discovery by xDS, which the laptop mesh does not have."""
 
 
 def test_no_alert_fires_in_a_mesh_that_works(judge: Prometheus) -> None:

@@ -33,9 +33,10 @@ def test_a_rollout_fails_no_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_hand_over_between_processes_on_the_same_ports_fails_no_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hand_over_between_processes_on_the_same_ports_fails_no_request(tmp_path: Path, workers: str) -> None:
     async def scenario() -> None:
-        settings = {"DRAIN_DELAY_SECONDS": "1.5"}
+        settings = {"DRAIN_DELAY_SECONDS": "1.5", "WAYPOINT_WORKERS": workers}
         async with fleet(tmp_path, **settings) as it, load(it.http, it.grpc, RATE) as log:
             await asyncio.sleep(1)
             for number in range(2):

@@ -45,7 +45,8 @@ spec: {targetRefs: [{kind: Service, group: "", name: app}], action: DENY, rules:
 """
 
 
-LOOPS = vital_loops("waypoint") - vital_loops("waypoint/controller")
+OF_SEVERAL_WORKERS = {"looking after workers", "telling the load"}
+LOOPS = vital_loops("waypoint") - vital_loops("waypoint/controller") - OF_SEVERAL_WORKERS
 
 
 async def ask(it: WaypointProcess, token: str = "") -> str:

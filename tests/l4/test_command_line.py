@@ -159,7 +159,7 @@ def test_objects_come_from_files_or_from_an_api_server(tmp_path: Path) -> None:
 
 
 @click.command(name="discovering")
-@discovery
+@discovery("Who tells what is in the mesh.")
 def discovering(discovery: tuple[str, int] | None, discovery_root: Path | None, discovery_token: Path | None) -> None:
     click.echo(repr(discovery_from(discovery, discovery_root, discovery_token)))
 

@@ -18,6 +18,8 @@ from tests.kit.aio import run
 from tests.kit.kubernetes_server import KubernetesServer, kubernetes_server
 from tests.l4.kubernetes.test_client import CONFIGMAPS, PATH, Given
 
+WANTED = {"metadata": {"labels": {"app": "a"}}}
+
 
 @dataclass
 class Told:
@@ -71,8 +73,8 @@ def scenario(
 ) -> None:
     async def all_of_it() -> None:
         async with kubernetes_server() as server:
-            server.put(f"{PATH}/a")
-            server.put(f"{PATH}/b")
+            server.put(f"{PATH}/a", WANTED)
+            server.put(f"{PATH}/b", WANTED)
             before(server)
             async with following(server, silent_seconds) as world:
                 await test(world)
@@ -109,8 +111,8 @@ def test_the_list_and_then_each_change_is_told_once(before: Callable[[Kubernetes
     async def test(it: World) -> None:
         await it.until_names("a", "b")
         await it.until_watched()
-        it.server.put(f"{PATH}/c", {"data": {"x": "1"}})
-        it.server.put(f"{PATH}/c", {"data": {"x": "2"}})
+        it.server.put(f"{PATH}/c", WANTED | {"data": {"x": "1"}})
+        it.server.put(f"{PATH}/c", WANTED | {"data": {"x": "2"}})
         it.server.remove(f"{PATH}/a")
         await it.until_names("b", "c")
 
@@ -127,7 +129,7 @@ def test_the_list_and_then_each_change_is_told_once(before: Callable[[Kubernetes
 def test_a_streaming_list_goes_on_as_the_watch() -> None:
     async def test(it: World) -> None:
         await it.until_watched()
-        it.server.put(f"{PATH}/c")
+        it.server.put(f"{PATH}/c", WANTED)
         await it.until_names("a", "b", "c")
 
         assert len(it.server.requests) == 1
@@ -139,7 +141,7 @@ def test_a_cut_watch_goes_on_where_it_was_and_nothing_is_listed_again() -> None:
     async def test(it: World) -> None:
         await it.until_watched()
         it.server.cut()
-        it.server.put(f"{PATH}/c")
+        it.server.put(f"{PATH}/c", WANTED)
         it.server.remove(f"{PATH}/a")
         await it.until_names("b", "c")
 
@@ -155,7 +157,7 @@ def test_after_410_a_new_list_finds_what_was_missed_deletes_too(is_http: bool) -
         await it.until_watched()
         it.server.has_http_gone = is_http
         it.server.remove(f"{PATH}/a", is_told=False)
-        it.server.put(f"{PATH}/c", is_told=False)
+        it.server.put(f"{PATH}/c", WANTED, is_told=False)
         it.server.forget()
         it.server.cut()
         await it.until_names("b", "c")
@@ -209,7 +211,7 @@ def test_a_silent_watch_is_given_up_and_begun_anew() -> None:
     async def test(it: World) -> None:
         await it.until_watched()
         it.server.is_silent = True
-        it.server.put(f"{PATH}/c")
+        it.server.put(f"{PATH}/c", WANTED)
         await asyncio.sleep(0)
         it.server.is_silent = False
         await it.until_names("a", "b", "c")
@@ -300,7 +302,7 @@ def test_an_object_that_cannot_be_decoded_ends_nothing() -> None:
     async def test(it: World) -> None:
         await it.until_watched()
         it.server._send_all(("ADDED", "", {"metadata": 5}))
-        it.server.put(f"{PATH}/c")
+        it.server.put(f"{PATH}/c", WANTED)
         await it.until_names("a", "b", "c")
 
     scenario(test)

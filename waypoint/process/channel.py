@@ -21,10 +21,17 @@ Answerer = Callable[[str, tuple[Any, ...]], Awaitable[object]]
 Noted = Callable[[str, tuple[Any, ...]], None]
 
 
-async def connect(sock: socket.socket, name: str, noted: Noted, answerer: Answerer | None = None) -> "Channel":
-    """Return this end of the channel. `name` is the other end's, for messages."""
+async def connect(
+    sock: socket.socket,
+    name: str,
+    noted: Noted,
+    answerer: Answerer | None = None,
+    on_end: Callable[[], None] = lambda: None,
+) -> "Channel":
+    """Return this end of the channel. `name` is the other end's, for messages. `on_end` is called when it has gone,
+    before anybody who waits for an answer learns of it."""
     reader, writer = await asyncio.open_unix_connection(sock=sock)
-    return Channel(reader, writer, name, noted, answerer)
+    return Channel(reader, writer, name, noted, answerer, on_end)
 
 
 class Channel:
@@ -37,12 +44,14 @@ class Channel:
         name: str,
         noted: Noted,
         answerer: Answerer | None,
+        on_end: Callable[[], None],
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._name = name
         self._noted = noted
         self._answerer = answerer
+        self._on_end = on_end
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._answering: set[asyncio.Task[None]] = set()
@@ -57,6 +66,7 @@ class Channel:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self._on_end()
             self.close()
 
     async def ask(self, question: str, *arguments: object) -> Any:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from l4.admin import NoAnswer
 from l4.config.documents import Problem
 from l4.readiness import Readiness
 from l4.telemetry.samples import MetricsSnapshot
@@ -40,7 +41,10 @@ class Load:
 
 
 class RemoteWorker:
-    """Implements `Answering` by asking over a channel."""
+    """Implements `Answering` by asking over a channel.
+
+    A worker that ends meanwhile lacks nothing and has counted nothing: its supervisor knows who serves.
+    """
 
     def __init__(self, name: str, ask: Callable[..., Awaitable[Any]], note: Callable[..., bool]) -> None:
         self.name = name
@@ -49,11 +53,17 @@ class RemoteWorker:
         self._watchers: list[Watcher] = []
 
     async def readiness(self) -> Readiness:
-        found: Readiness = await self._ask("readiness")
+        try:
+            found: Readiness = await self._ask("readiness")
+        except NoAnswer:
+            return Readiness()
         return found
 
     async def metrics(self) -> MetricsSnapshot:
-        found: MetricsSnapshot = await self._ask("metrics")
+        try:
+            found: MetricsSnapshot = await self._ask("metrics")
+        except NoAnswer:
+            return ()
         return found
 
     async def counts(self) -> Counts:

@@ -186,7 +186,9 @@ class Workers:
         process.stdin.write(pickle.dumps(Start(number, self._options, self._environment)))
         process.stdin.close()
         name = _name(number)
-        channel = await connect(here, name, lambda noted, rest: self._noted(it, noted, rest))
+        channel = await connect(
+            here, name, lambda noted, rest: self._noted(it, noted, rest), on_end=lambda: self._serves_no_more(it)
+        )
         answering = RemoteWorker(name, channel.ask, channel.note)
         now = asyncio.get_running_loop().time()
         it = WorkerProcess(process, channel, answering, tuple(passer for passer, _ in ends), now)
@@ -197,6 +199,9 @@ class Workers:
         for passer in it.passers:
             passer.close()
         self._running.remove(it)
+        self._serves_no_more(it)
+
+    def _serves_no_more(self, it: WorkerProcess) -> None:
         if it in self._serving:
             self._serving.remove(it)
             self._answering.remove(it.answering)

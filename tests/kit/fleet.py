@@ -89,6 +89,7 @@ class Fleet:
     environment: dict[str, str]
     propagation_seconds: float
     replicas: list[Replica] = field(default_factory=list)
+    launched: list[asyncio.subprocess.Process] = field(default_factory=list)
     killed_at: list[float] = field(default_factory=list)
 
     @property
@@ -120,7 +121,8 @@ class Fleet:
         before = log.read_text().count(_ACCEPTS)
         old, replica.process = replica.process, await self._launch(replica.ip)
         async with asyncio.timeout(_START_SECONDS):
-            while log.read_text().count(_ACCEPTS) == before:  # noqa: ASYNC110 - it is another process that writes
+            while log.read_text().count(_ACCEPTS) == before:
+                assert replica.process.returncode is None, f"{replica.process.returncode}: {log.read_text()[-2000:]}"
                 await asyncio.sleep(0.05)
         old.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(old.wait(), _STOP_SECONDS) == 0
@@ -181,9 +183,11 @@ class Fleet:
     async def _run(self, module: str, name: str, flags: dict[str, Any]) -> asyncio.subprocess.Process:
         arguments = [str(part) for flag in flags.items() for part in flag]
         with (self.folder / f"{name}.log").open("ab") as log:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", module, "run", *arguments, env=self.environment, stderr=log
             )
+        self.launched.append(process)
+        return process
 
     def _publish(self) -> None:
         text = self.text
@@ -211,17 +215,15 @@ async def fleet(folder: Path, *, propagation_seconds: float = 0.5, **settings: s
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), **settings}
     it = Fleet(folder, MeshPki(folder / "pki"), text, seen, environment, propagation_seconds)
     it._publish()
-    processes: list[asyncio.subprocess.Process] = []
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(timed_application(app))
         try:
             it.replicas = [await it._start(address()) for _ in range(2)]
             it._publish()
-            processes.append(await it.start_ztunnel(client))
+            await it.start_ztunnel(client)
             yield it
         finally:
-            processes += [replica.process for replica in it.replicas]
-            for process in processes:
+            for process in it.launched:
                 if process.returncode is None:
                     process.kill()
                 await process.wait()

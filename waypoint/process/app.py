@@ -87,20 +87,19 @@ async def _supervise(
     )
     readiness = supervisor.readiness
     tasks = Tasks(metrics.count_loop_failure, readiness.concern)
-    sockets = _bind(options)
-    await supervisor.start(_operators(options))
     workers = Workers(
         options.workers,
         options,
         share_of(environment, settings, options.workers),
-        sockets,
+        _bind(options),
+        lambda: _say_accepting(options),
         answering=answering,
         readiness=readiness,
         tasks=tasks,
         on_refused=metrics.count_refusal,
     )
     signals.follow(stopping, workers)
-    _say_accepting(options)
+    await supervisor.start(_operators(options))
     workers.failed.add_done_callback(lambda _: stopping.begin())
     await stopping.wait()
     if workers.failed.done():

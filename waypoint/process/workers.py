@@ -89,7 +89,7 @@ class Workers:
     """`answering` always has the workers that serve.
 
     `listening` are the sockets for HBONE and, if there is one, for the PROXY protocol. `readiness` lacks each worker
-    until it has served once, and `workers` while none serves.
+    until it has served once, and `workers` while none serves. `on_first` is called when the first one serves.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Workers:
         options: RunOptions,
         environment: Mapping[str, str],
         listening: Sequence[socket.socket],
+        on_first: Callable[[], None],
         *,
         answering: list[Answering],
         readiness: Readiness,
@@ -109,6 +110,7 @@ class Workers:
         self._answering = answering
         self._options = options
         self._environment = environment
+        self._on_first = on_first
         self._readiness = readiness
         self._readiness.pending |= {_name(number) for number in range(1, count + 1)}
         self._tasks = tasks
@@ -217,7 +219,9 @@ class Workers:
                 it.answering.seen(records)
 
     def _serve(self, it: WorkerProcess) -> None:
-        self._has_served = True
+        if not self._has_served:
+            self._has_served = True
+            self._on_first()
         self._serving.append(it)
         self._answering.append(it.answering)
         self._answering.sort(key=lambda other: other.name)

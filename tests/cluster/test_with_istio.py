@@ -85,13 +85,17 @@ def test_every_certificate_is_signed_by_istiod() -> None:
 
 @pytest.mark.usefixtures("bookinfo")
 def test_proxy_status_and_version_name_every_ztunnel_and_waypoint() -> None:
-    found = rows(istioctl("proxy-status", namespace=istio.NAMESPACE))
+    def follows() -> dict[str, str]:
+        its = {f"{it}.{mesh.NAMESPACE}": "2 (WADS,WDS)" for it in names("app=ztunnel", mesh.NAMESPACE)}
+        return its | {f"{it}.{NAMESPACE}": "1 (WDS)" for it in names(f"{GATEWAY}=waypoint")}
 
-    followed = {f"{it}.{mesh.NAMESPACE}": "2 (WADS,WDS)" for it in names("app=ztunnel", mesh.NAMESPACE)}
-    followed |= {f"{it}.{NAMESPACE}": "1 (WDS)" for it in names(f"{GATEWAY}=waypoint")}
-    assert {it["NAME"]: it["SUBSCRIBED TYPES"] for it in found} == followed
-    assert all(it["VERSION"].startswith("pywaypoint-") for it in found)
-    count = rf"pywaypoint-\S+ \({len(followed)} proxies\)"
+    def told() -> list[dict[str, str]]:
+        return rows(istioctl("proxy-status", namespace=istio.NAMESPACE))
+
+    # A pod that has just been replaced stays connected while it drains.
+    until(lambda: {it["NAME"]: it["SUBSCRIBED TYPES"] for it in told()} == follows())
+    assert all(it["VERSION"].startswith("pywaypoint-") for it in told())
+    count = rf"pywaypoint-\S+ \({len(follows())} proxies\)"
     assert re.search(count, istioctl("version", namespace=istio.NAMESPACE))
 
 

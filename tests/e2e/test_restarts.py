@@ -33,7 +33,7 @@ def test_a_rollout_fails_no_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.soak)])
 def test_a_hand_over_between_processes_on_the_same_ports_fails_no_request(tmp_path: Path, workers: str) -> None:
     async def scenario() -> None:
         settings = {"DRAIN_DELAY_SECONDS": "1.5", "WAYPOINT_WORKERS": workers}

@@ -12,10 +12,9 @@ import socket
 from contextlib import suppress
 
 from l4 import program, signals, version
-from l4.admin import NoAnswer, OperatorAddresses, answer
+from l4.admin import NoAnswer, OperatorAddresses
 from l4.config.settings import Settings
 from l4.hbone.settings import DrainSettings
-from l4.kubernetes.credentials import CredentialsError
 from l4.net.listener import bind
 from l4.net.tasks import Tasks
 from l4.telemetry.metrics import MeshMetrics
@@ -26,13 +25,10 @@ from waypoint.process.answering import Answering
 from waypoint.process.certificate import own_certificate
 from waypoint.process.knowing import knowing_of
 from waypoint.process.options import RunOptions
-from waypoint.process.serving import Serving, ServingWorker
+from waypoint.process.serving import CANNOT_SERVE, Serving, ServingWorker
 from waypoint.process.supervisor import Supervisor
 from waypoint.process.workers import WorkerEnded, Workers, share_of
 from waypoint.settings import SECTIONS, ProcessSettings
-from waypoint.telemetry.log_format import InvalidFormat
-from waypoint.telemetry.recorder import CannotRecord
-from waypoint.telemetry.tracing_settings import InvalidTracing
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +44,7 @@ def run(options: RunOptions) -> None:
         else:
             await _supervise(options, settings, environment, process_log)
 
-    program.run("waypoint", main, CannotRecord, CredentialsError, InvalidFormat, InvalidTracing, WorkerEnded)
+    program.run("waypoint", main, *CANNOT_SERVE, WorkerEnded)
 
 
 async def _serve(options: RunOptions, settings: Settings, environment: dict[str, str], process_log: ProcessLog) -> None:
@@ -64,9 +60,9 @@ async def _serve(options: RunOptions, settings: Settings, environment: dict[str,
         _names(options) | {"identity": str(certificate.identity)},
     )
     signals.follow(stopping, serving.access_log)
-    sock, *proxy_socks = _bind(options)
+    sockets = _bind(options)
     await supervisor.start(_operators(options))
-    await serving.start(sock, proxy_socks[0] if proxy_socks else None)
+    await serving.start(*sockets)
     _say_accepting(options)
     await stopping.wait()
     supervisor.stopping()
@@ -106,9 +102,8 @@ async def _supervise(
         await workers.drain(0)
         await workers.failed
     supervisor.stopping()
-    for it in answering:
-        with suppress(NoAnswer):
-            await answer(it.name, it.announce())
+    with suppress(NoAnswer):
+        await supervisor.announce()
     await asyncio.sleep(settings.of(ProcessSettings).drain_delay_seconds)
     await workers.drain(settings.of(DrainSettings).drain_seconds)
     await tasks.close()

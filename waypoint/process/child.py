@@ -14,7 +14,6 @@ from functools import partial
 
 from l4 import program, signals
 from l4.config.settings import Settings
-from l4.kubernetes.credentials import CredentialsError
 from l4.net.passing import PassedConnections
 from l4.net.tasks import Tasks
 from l4.readiness import merge
@@ -24,12 +23,9 @@ from waypoint.process.certificate import own_certificate
 from waypoint.process.channel import Channel, connect
 from waypoint.process.knowing import knowing_of
 from waypoint.process.remote import Answers, Load
-from waypoint.process.serving import Serving, ServingWorker
+from waypoint.process.serving import CANNOT_SERVE, Serving, ServingWorker
 from waypoint.process.workers import Start
 from waypoint.settings import SECTIONS
-from waypoint.telemetry.log_format import InvalidFormat
-from waypoint.telemetry.recorder import CannotRecord
-from waypoint.telemetry.tracing_settings import InvalidTracing
 
 _LOAD_SECONDS = 0.5
 
@@ -59,13 +55,13 @@ def main(descriptors: list[int]) -> None:
         tasks.spawn(channel.run()).add_done_callback(lambda _: stopping.begin())
         addresses = filter(None, (start.options.listen, start.options.proxy_listen))
         socks = [PassedConnections(*it) for it in zip(others, addresses, strict=True)]
-        await serving.start(socks[0], socks[1] if len(socks) > 1 else None, analyzes=start.number == 1)
+        await serving.start(*socks, analyzes=start.number == 1)
         tasks.keep("telling the load", partial(_tell_load, channel, serving))
         await stopping.wait()
         await serving.drain()
         await tasks.close()
 
-    program.run(f"waypoint, {name}", work, CannotRecord, CredentialsError, InvalidFormat, InvalidTracing)
+    program.run(f"waypoint, {name}", work, *CANNOT_SERVE)
 
 
 async def _tell_load(channel: Channel, serving: Serving) -> None:

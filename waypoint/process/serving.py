@@ -18,6 +18,7 @@ from l4.config.settings import Settings
 from l4.discovery.mesh import Mesh
 from l4.hbone.settings import DrainSettings
 from l4.identity.source import NoCertificate, OwnCertificate
+from l4.kubernetes.credentials import CredentialsError
 from l4.net import pressure
 from l4.net.memory import give_back, give_back_unused
 from l4.net.tasks import Tasks
@@ -40,8 +41,10 @@ from waypoint.process.knowing import Knowing
 from waypoint.process.options import RunOptions
 from waypoint.process.worker import Parts, assemble
 from waypoint.settings import ProcessSettings
-from waypoint.telemetry.recorder import Recorder, RecorderSettings
+from waypoint.telemetry.log_format import InvalidFormat
+from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
 from waypoint.telemetry.tracing import Tracers
+from waypoint.telemetry.tracing_settings import InvalidTracing
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,8 @@ _GC_THRESHOLDS = (20_000, 20, 20) if sys.version_info < (3, 14) else (20_000,)
 From Python 3.14 on, the second number is the size of an increment, for which the default is right.
 """
 _LOOK_SECONDS = 1.0
+CANNOT_SERVE = (CannotRecord, CredentialsError, InvalidFormat, InvalidTracing)
+"""What `Serving`, or what it is made of, raises if it cannot start, beside what every program does."""
 _SWITCH_SECONDS = 0.001
 """Maximum time that the compiling thread holds the interpreter while requests wait; Python's default is 5 ms."""
 
@@ -110,7 +115,9 @@ class Serving:
             metrics=self.metrics,
         )
 
-    async def start(self, sock: socket.socket, proxy_sock: socket.socket | None, *, analyzes: bool = True) -> None:
+    async def start(
+        self, sock: socket.socket, proxy_sock: socket.socket | None = None, *, analyzes: bool = True
+    ) -> None:
         """Serve what is accepted on these sockets. `analyzes`: log what `waypoint analyze` finds."""
         await self._following.begin()
         self.worker.serve(sock, proxy_sock)

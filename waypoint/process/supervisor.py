@@ -6,6 +6,7 @@ so one of them dumps and explains it; if there are several, `/config_dump` inclu
 ejections.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -66,7 +67,7 @@ class Supervisor:
             },
             workers,
             about=self._about,
-            drain=self._drain,
+            drain=self.announce,
             on_level=on_level,
         )
 
@@ -93,12 +94,11 @@ class Supervisor:
     async def _config_dump(self) -> dict[str, object]:
         found = await self._from_any(lambda worker: worker.config_dump())
         if len(self._workers) > 1:
-            counts = [(it.name, await answer(it.name, it.counts())) for it in self._workers]
-            found["workers"] = {name: asdict(it) for name, it in counts}
+            found["workers"] = {name: asdict(it) for name, it in await self._each(lambda worker: worker.counts())}
         return found
 
     async def _about(self) -> dict[str, object]:
-        counts = [(it.name, await answer(it.name, it.counts())) for it in self._workers]
+        counts = await self._each(lambda worker: worker.counts())
         first = counts[0][1] if counts else None
         return {
             "program": "waypoint",
@@ -110,15 +110,15 @@ class Supervisor:
             "workers": [{"name": name, **asdict(it)} for name, it in counts],
         }
 
-    async def _drain(self) -> None:
-        for worker in self._workers:
-            await answer(worker.name, worker.announce())
+    async def announce(self) -> None:
+        """Tell connected clients that the waypoint will stop. Raises NoAnswer if a worker cannot."""
+        await self._each(lambda worker: worker.announce())
 
     async def _table(self, name: str) -> Rows:
+        found = await self._each(lambda worker: worker.table(name))
         if name not in OF_EACH_WORKER:
-            return merged([await answer(it.name, it.table(name)) for it in self._workers])
-        rows = [(it.name, await answer(it.name, it.table(name))) for it in self._workers]
-        return [row | {"worker": worker} for worker, its in rows for row in its]
+            return merged([rows for _, rows in found]) if found else []
+        return [row | {"worker": worker} for worker, rows in found for row in rows]
 
     async def _problems(self) -> Iterable[Problem]:
         return await self._from_any(lambda worker: worker.problems())
@@ -129,10 +129,8 @@ class Supervisor:
     async def _clusters(self, name: str | None) -> list[dict[str, object]]:
         if len(self._workers) == 1:
             return await answer(self._workers[0].name, self._workers[0].clusters(name))
-        found: list[dict[str, object]] = []
-        for worker in self._workers:
-            found += ({"worker": worker.name, **it} for it in await answer(worker.name, worker.clusters(name)))
-        return found
+        found = await self._each(lambda worker: worker.clusters(name))
+        return [{"worker": worker, **it} for worker, clusters in found for it in clusters]
 
     @contextmanager
     def _watched_by(self, watcher: Watcher) -> Iterator[None]:
@@ -140,6 +138,12 @@ class Supervisor:
             for worker in self._workers:
                 stack.enter_context(worker.watched_by(watcher))
             yield
+
+    async def _each(self, ask: Callable[[Answering], Awaitable[T]]) -> list[tuple[str, T]]:
+        """Return each worker's name and answer. All are asked at the same time. Raises NoAnswer if one gives none."""
+        workers = tuple(self._workers)  # it may change meanwhile
+        answers = await asyncio.gather(*(answer(it.name, ask(it)) for it in workers))
+        return [(it.name, found) for it, found in zip(workers, answers, strict=True)]
 
     async def _from_any(self, ask: Callable[[Answering], Awaitable[T]]) -> T:
         """Return the answer of the first worker that gives one. Raises NoAnswer if none does."""

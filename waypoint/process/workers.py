@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -171,29 +171,34 @@ class Workers:
         raise WorkerEnded(words)
 
     async def _begin(self, number: int) -> WorkerProcess:
-        here, there = socket.socketpair()
-        ends = [passage() for _ in self._listeners]
-        descriptors = [there.fileno(), *(sock.fileno() for _, sock in ends)]
-        command = [sys.executable, "-P", "-m", "waypoint.process.child", *map(str, descriptors)]
-        environment = {**self._environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.PIPE, env=environment, pass_fds=descriptors, start_new_session=True
-            )
-        finally:
-            there.close()
-            for _, sock in ends:
-                sock.close()
-        assert process.stdin is not None
-        process.stdin.write(pickle.dumps(Start(number, self._options, self._environment)))
-        process.stdin.close()
         name = _name(number)
-        channel = await connect(
-            here, name, lambda noted, rest: self._noted(it, noted, rest), on_end=lambda: self._serves_no_more(it)
-        )
+        with ExitStack() as ours, ExitStack() as theirs:
+            here, there = socket.socketpair()
+            ours.callback(here.close)
+            theirs.callback(there.close)
+            passers, descriptors = [], [there.fileno()]
+            for _ in self._listeners:
+                passer, sock = passage()
+                ours.callback(passer.close)
+                theirs.callback(sock.close)
+                passers.append(passer)
+                descriptors.append(sock.fileno())
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "waypoint.process.child", *map(str, descriptors)),
+                env={**self._environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
+            assert process.stdin is not None
+            process.stdin.write(pickle.dumps(Start(number, self._options, self._environment)))
+            process.stdin.close()
+            channel = await connect(
+                here, name, lambda noted, rest: self._noted(it, noted, rest), on_end=lambda: self._serves_no_more(it)
+            )
+            ours.pop_all()  # without an error, they live as long as the worker
         answering = RemoteWorker(name, channel.ask, channel.note)
-        now = asyncio.get_running_loop().time()
-        it = WorkerProcess(process, channel, answering, tuple(passer for passer, _ in ends), now)
+        it = WorkerProcess(process, channel, answering, tuple(passers), asyncio.get_running_loop().time())
         return it
 
     def _gone(self, it: WorkerProcess) -> None:

@@ -1,6 +1,4 @@
-"""`python -m tests.observability` installs what these tests need, or ends with a sentence about what is missing.
-`python -m tests.observability check` only says it.
-"""
+"""`python -m tests.observability` installs what these tests need, or ends with a sentence about what is missing."""
 
 import os
 import shutil
@@ -45,5 +43,4 @@ def install() -> None:
 
 if sentence := lack():
     sys.exit(sentence)
-if sys.argv[1:] != ["check"]:
-    install()
+install()

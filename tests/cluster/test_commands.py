@@ -133,7 +133,8 @@ def test_a_bug_report_of_a_cluster_has_its_programs_logs_and_objects(tmp_path: P
         failures = archive.extractfile("bug-report/failures.txt")
         assert failures is not None
         assert failures.read() == b""
-    for program in ("waypoint", "ztunnel", "controller"):
+    for program in ("waypoint", "ztunnel", "agent", "controller"):
         assert any(it.startswith(f"programs/{program}/") and it.endswith("/log.txt") for it in names)
     assert any(it.startswith("programs/waypoint/") and it.endswith("/config_dump.json") for it in names)
     assert {"objects/Gateway.json", "objects/Pod.json"} <= set(names)
+    assert {f"events/namespaces/{it}.json" for it in (NAMESPACE, mesh.NAMESPACE)} | {"events/nodes.json"} <= set(names)

@@ -55,6 +55,8 @@ class KubernetesServer:
     peers: list[dict[str, Any] | None] = field(default_factory=list)
     forwards: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Where connections to the ports of a pod go, by path of the pod; with port 0 the pod refuses them."""
+    logs: dict[str, str] = field(default_factory=dict)
+    """Of pods, by path of the pod."""
     watches: list[tuple[web.Request, "asyncio.Queue[Event]"]] = field(default_factory=list)
 
     def serve(self, path: str, kind: str, *, is_namespaced: bool = True) -> str:
@@ -145,6 +147,8 @@ class KubernetesServer:
         pod, _, subresource = request.path.rpartition("/")
         if subresource == "portforward" and pod in self.forwards:
             return await _forward(request, self.forwards[pod])
+        if subresource == "log" and pod in self.logs:
+            return web.Response(text=self.logs[pod])
         if request.path in self.objects:
             return web.json_response(self.objects[request.path])
         if request.path.rpartition("/")[2] not in self.served:

@@ -19,6 +19,12 @@ MAX_FILE_BYTES = 32 << 20
 _FOLDER = "bug-report"
 
 
+def folder_of(program: str, name: str) -> str:
+    """Return the folder of one running program. `name` may be of a pod, an address or a proxy of the laptop mesh."""
+    safe = "".join(it if it.isalnum() or it in "-._" else "." for it in name)
+    return f"programs/{program}/{safe}"
+
+
 class Archive:
     """Collects files. `failures` are sentences about what is missing."""
 

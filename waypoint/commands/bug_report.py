@@ -29,20 +29,22 @@ def bug_report(target: "Target", path: Path | None) -> None:
     waypoint bug-report -n shop deploy/waypoint
 
     It has versions, the state, configuration and metrics of waypoints and ztunnels, their logs, and the objects that
-    they read. Keys and Secrets are not read; values whose names sound like credentials are replaced. Access logs and
-    requests are not in it. Look into it before you send it: names of services and hosts are in it.
+    they read. Of a cluster, it also has the logs of agents and controllers, and Events. Keys and Secrets are not read;
+    values whose names sound like credentials are replaced. Access logs and requests are not in it. Look into it before
+    you send it: names of services and hosts are in it.
 
     What cannot be collected is told, and is in failures.txt. Exit status: 0 written, 1 not written, 2 wrong usage.
     """
     from l4.asking import laptop
     from waypoint.commands import collecting
     from waypoint.commands.archive import Archive
+    from waypoint.commands.collecting_pods import collect_pods
 
     archive = Archive()
     archive.add_values("machine.json", collecting.machine())
     run(collecting.collect_programs(archive, collecting.targets_of(target)))
     if target.is_of_cluster:
-        run(collecting.collect_logs(archive, target))
+        run(collect_pods(archive, target))
         collecting.collect_objects(archive, target)
     elif target.admin is None:
         collecting.collect_laptop(archive, laptop.folder(target.environment))

@@ -7,21 +7,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from l4 import version as own_version
 from l4.asking import laptop
 from l4.asking.admin import Admin, CannotAsk
-from l4.asking.pods import PodName, find_pods
 from l4.asking.reach import HOME, Target, reached
 from l4.config.documents import Document
 from l4.config.source import CannotRead
-from l4.configuration import client_of, read
-from l4.kubernetes.client import ApiError
-from l4.kubernetes.credentials import CredentialsError
+from l4.configuration import read
 from l4.kubernetes.options import KubernetesOptions
-from l4.kubernetes.port_forward import PODS
-from waypoint.commands.archive import Archive
+from waypoint.commands.archive import Archive, folder_of
 from waypoint.config.kinds import KINDS
 
 _PAGES = {
@@ -36,7 +31,6 @@ _PAGES = {
 _OF_WAYPOINTS = frozenset({"clusters.json", "connections.json", "policies.json", "certificates.json"})
 _LOG_BYTES = 4 << 20
 _LIBRARIES = ("aiohttp", "click", "cryptography", "grpcio", "h2", "msgspec", "protobuf", "uvloop")
-_CONTROLLER = "deploy/pywaypoint-controller"
 
 
 def machine() -> dict[str, object]:
@@ -61,28 +55,11 @@ def collect_laptop(archive: Archive, place: Path) -> None:
     proxies = laptop.proxies(place)
     for it in proxies:
         with archive.trying(it.log, OSError):
-            archive.add_text(f"{_folder(it.program, it.name)}/log.txt", _tail(Path(it.log)))
+            archive.add_text(f"{folder_of(it.program, it.name)}/log.txt", _tail(Path(it.log)))
     for resources in {it.resources for it in proxies}:
         with archive.trying("the objects of the laptop mesh", CannotRead):
             documents, _ = read(map(Path, resources), KINDS)
             _add_objects(archive, documents.documents)
-
-
-async def collect_logs(archive: Archive, target: Target) -> None:
-    """Add the logs of a cluster's pods: the target's, the ztunnels' and the controller's."""
-    with archive.trying("logs", CredentialsError):
-        client = client_of(KubernetesOptions(target.kubeconfig, target.context))
-        try:
-            for program, namespace, name in (
-                ("waypoint", target.namespace or "default", target.name),
-                ("ztunnel", HOME, "ds/ztunnel"),
-                ("controller", HOME, _CONTROLLER),
-            ):
-                with archive.trying(f"logs of {program}", CannotAsk):
-                    for pod in await find_pods(client, namespace, name, target.node):
-                        await _log(archive, client, program, pod)
-        finally:
-            await client.close()
 
 
 def collect_objects(archive: Archive, target: Target) -> None:
@@ -101,7 +78,7 @@ def targets_of(target: Target) -> list[Target]:
 
 
 async def _pages(archive: Archive, program: str, admin: Admin) -> None:
-    folder = _folder(program, admin.name)
+    folder = folder_of(program, admin.name)
     for name, page in _PAGES.items():
         if name in _OF_WAYPOINTS and program != "waypoint":
             continue
@@ -112,13 +89,6 @@ async def _pages(archive: Archive, program: str, admin: Admin) -> None:
                 archive.add_text(f"{folder}/{name}", (await admin.get(page)).decode(errors="replace"))
 
 
-async def _log(archive: Archive, client: Any, program: str, pod: PodName) -> None:
-    with archive.trying(f"the log of {pod}", ApiError):
-        text = await client.get(PODS.path(pod.namespace, pod.name, "log"), {"limitBytes": str(_LOG_BYTES)})
-        lines = text.decode(errors="replace").splitlines(keepends=True)
-        archive.add_text(f"{_folder(program, str(pod))}/log.txt", "".join(it for it in lines if not _is_access(it)))
-
-
 def _add_objects(archive: Archive, documents: Iterable[Document]) -> None:
     by_kind: dict[str, list[object]] = {}
     for it in documents:
@@ -126,16 +96,6 @@ def _add_objects(archive: Archive, documents: Iterable[Document]) -> None:
             by_kind.setdefault(it.key.kind, []).append(it.content)
     for kind, contents in by_kind.items():
         archive.add_values(f"objects/{kind}.json", [dict(it) for it in contents])  # type: ignore[call-overload]
-
-
-def _folder(program: str, name: str) -> str:
-    safe = "".join(it if it.isalnum() or it in "-._" else "." for it in name)
-    return f"programs/{program}/{safe}"
-
-
-def _is_access(line: str) -> bool:
-    """Whether a line of a pod's output is of the access log of a waypoint or a ztunnel."""
-    return line.startswith("[2") or "\taccess\t" in line
 
 
 def _tail(path: Path) -> str:

@@ -28,6 +28,8 @@ def test_helm_finds_nothing_wrong() -> None:
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("trustDomain=Not a domain", "/trustDomain"),
         ("ca.certificateSeconds=59", "/ca/certificateSeconds"),
+        ("waypoints.workers=0", "/waypoints/workers"),
+        ("waypoints.workers=all", "/waypoints/workers"),
     ],
 )
 def test_a_value_that_does_not_exist_is_refused_by_name(value: str, sentence: str) -> None:
@@ -88,6 +90,14 @@ def test_waypoints_can_follow_the_server_of_the_ztunnels() -> None:
     assert "--waypoint-discovery" not in helm("template", "pywaypoint", str(CHART), server)
     with pytest.raises(SystemExit, match=r"waypoints\.discovery needs a server"):
         helm("template", "pywaypoint", str(CHART), value)
+
+
+@pytest.mark.parametrize("workers", ["2", "auto"])
+def test_waypoints_have_as_many_workers_as_the_chart_says(workers: str) -> None:
+    assert f"--waypoint-workers={workers}" in helm(
+        "template", "pywaypoint", str(CHART), f"--set=waypoints.workers={workers}"
+    )
+    assert "--waypoint-workers" not in helm("template", "pywaypoint", str(CHART))
 
 
 def test_discovery_is_served_only_where_the_controller_signs() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from l4.command_line import Address, AddressType, authority_text, flag, operator_ports
-from waypoint.commands.parameters import FILE
+from waypoint.commands.parameters import FILE, WorkersType
 from waypoint.config.status import CONTROLLER
 
 MIN_CERTIFICATE_SECONDS, DAY_SECONDS = 60, 86400
@@ -48,6 +48,12 @@ def controller() -> None:
     metavar="HOST:PORT",
     help="Discovery server from which waypoints learn workloads, in place of Pods and EndpointSlices.",
 )
+@flag(
+    "--waypoint-workers",
+    type=WorkersType(),
+    default="1",
+    help="WAYPOINT_WORKERS of waypoints, see `waypoint run --workers`; an overlay can set another one.",
+)
 @flag("--cluster-id", default="Kubernetes", help="The cluster's name at the authority.")
 @flag("--trust-domain", default="cluster.local", envvar="TRUST_DOMAIN", help="Trust domain of the mesh.")
 @flag("--cluster-domain", default="cluster.local", help="Domain of the cluster's Services.")
@@ -74,6 +80,7 @@ def controller_run(
     certificate_seconds: int,
     serve_discovery: bool,
     waypoint_discovery: str,
+    waypoint_workers: str,
     cluster_id: str,
     trust_domain: str,
     cluster_domain: str,
@@ -127,7 +134,14 @@ def controller_run(
         ControllerOptions(
             controller_name=controller_name,
             installation=Installation(
-                image, ca_address, image_pull_policy, cluster_id, trust_domain, cluster_domain, waypoint_discovery
+                image,
+                ca_address,
+                image_pull_policy,
+                cluster_id,
+                trust_domain,
+                cluster_domain,
+                discovery=waypoint_discovery,
+                workers=waypoint_workers,
             ),
             responsibility=Responsibility(revision, role),
             namespace=namespace,

@@ -54,15 +54,20 @@ def settings() -> "Settings":
         raise click.UsageError(str(error)) from None
 
 
-class WorkersType(click.ParamType[int]):
+class WorkersType(click.ParamType[str]):
+    """A number of workers, or auto, as `workers_here` or another machine's waypoint understands it."""
+
     name = "number|auto"
 
-    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value == "auto":
-            return usable_cpus()
-        if not str(value).isdecimal() or not 1 <= int(value) <= MAX_WORKERS:
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != "auto" and (not value.isdecimal() or not 1 <= int(value) <= MAX_WORKERS):
             self.fail(f"{value!r} is neither auto nor a number from 1 to {MAX_WORKERS}", param, ctx)
-        return int(value)
+        return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem("auto")] if "auto".startswith(incomplete) else []
+
+
+def workers_here(text: str) -> int:
+    """Return the number of workers on this machine: auto is one for each CPU that this process may use."""
+    return usable_cpus() if text == "auto" else int(text)

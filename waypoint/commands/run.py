@@ -16,7 +16,7 @@ from l4.command_line import (
     source_from,
 )
 from l4.identity.options import CertificateFiles
-from waypoint.commands.parameters import FILE, GatewayType, WorkersType
+from waypoint.commands.parameters import FILE, GatewayType, WorkersType, workers_here
 from waypoint.process.options import Address, GatewayName, RunOptions
 
 
@@ -70,7 +70,7 @@ def run(
     revocations: Path | None,
     listen: Address,
     proxy_listen: Address | None,
-    workers: int,
+    workers: str,
     metrics: Address,
     readiness: Address,
     admin: Address,
@@ -90,7 +90,7 @@ def run(
             revocations=revocations,
             listen=listen,
             proxy_listen=proxy_listen,
-            workers=workers,
+            workers=workers_here(workers),
             metrics=metrics,
             readiness=readiness,
             admin=admin,

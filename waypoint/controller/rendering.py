@@ -42,6 +42,8 @@ class Installation:
     cluster_domain: str = "cluster.local"
     discovery: str = ""
     """The server that sends the workloads, or empty."""
+    workers: str = "1"
+    """WAYPOINT_WORKERS of waypoints. It is a variable, not an argument, so that an overlay can replace it."""
     resources: Mapping[str, Any] = field(
         default_factory=lambda: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     )
@@ -194,6 +196,7 @@ def _container(waypoint: Waypoint, installation: Installation) -> Object:
             {"name": "TRUST_DOMAIN", "value": installation.trust_domain},
             {"name": "CLUSTER_DOMAIN", "value": installation.cluster_domain},
             {"name": "CLUSTER_ID", "value": installation.cluster_id},
+            *([] if installation.workers == "1" else [{"name": "WAYPOINT_WORKERS", "value": installation.workers}]),
         ],
         "ports": [{"name": name, "containerPort": port} for name, port in ports],
         "readinessProbe": {"httpGet": probe, "periodSeconds": 2, "failureThreshold": 3},

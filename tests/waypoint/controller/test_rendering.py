@@ -76,3 +76,13 @@ def test_waypoints_follow_a_discovery_server_if_the_installation_names_one() -> 
         "--discovery-root=/var/run/secrets/istio/root-cert.pem",
         "--discovery-token=/var/run/secrets/tokens/istio-token",
     ]
+
+
+def test_waypoints_have_the_workers_of_the_installation() -> None:
+    def workers(installation: Installation) -> list[str]:
+        (deployment,) = (it for it in objects(WAYPOINT, installation) if it["kind"] == "Deployment")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        return [it["value"] for it in container["env"] if it["name"] == "WAYPOINT_WORKERS"]
+
+    assert workers(INSTALLATION) == []
+    assert workers(replace(INSTALLATION, workers="auto")) == ["auto"]

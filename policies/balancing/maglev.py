@@ -7,12 +7,14 @@ https://research.google/pubs/maglev-a-fast-and-reliable-software-network-load-ba
 
 from array import array
 from collections.abc import Sequence
-from functools import lru_cache
 
 from xxhash import xxh64_intdigest
 
 DEFAULT_TABLE_SIZE = 65_537
 MAX_TABLE_SIZE = 5_000_011
+
+_FREE = (1 << 16) - 1
+_FREE_OF_MANY = (1 << 32) - 1
 
 
 class Maglev:
@@ -25,7 +27,9 @@ class Maglev:
         positions = [xxh64_intdigest(name.encode()) % size for name, _ in members]
         skips = [xxh64_intdigest(name.encode(), 1) % (size - 1) + 1 for name, _ in members]
         due = [0.0] * len(members)
-        table = [-1] * size
+        # An array from the start: to turn a list of millions into one holds the interpreter, even from a thread.
+        code, empty = ("H", _FREE) if len(members) < _FREE else ("I", _FREE_OF_MANY)
+        table = array(code, [empty]) * size
         free, turn = size, 0
         while free:
             turn += 1
@@ -34,21 +38,15 @@ class Maglev:
                     continue
                 due[place] += heaviest
                 position = positions[place]
-                while table[position] >= 0:
+                while table[position] != empty:
                     position = (position + skips[place]) % size
                 table[position] = place
                 positions[place] = (position + skips[place]) % size
                 free -= 1
                 if not free:
                     break
-        self._table = array("H" if len(members) < 1 << 16 else "L", table)
+        self._table = table
 
     def find(self, key: int) -> int:
         """Return the index of the member for a key's hash."""
         return self._table[key % len(self._table)]
-
-
-@lru_cache(maxsize=256)
-def maglev_of(members: tuple[tuple[str, int], ...], size: int) -> Maglev:
-    """Return a cached table. The same members recur whenever an endpoint is ejected and returns."""
-    return Maglev(members, size)

@@ -5,15 +5,17 @@ after its hash. Hashes are xxHash64 without a seed; a point's input is `NAME_NUM
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/load_balancers#ring-hash
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from functools import lru_cache
 from math import ceil
 
 from xxhash import xxh64_intdigest
 
 MAX_RING_SIZE = 8 << 20
 DEFAULT_RING_SIZE = 1024
+
+_PART = 256
 
 
 class Ring:
@@ -25,24 +27,25 @@ class Ring:
         total = sum(weight for _, weight in members)
         least = min(weight for _, weight in members) / total
         scale = min(ceil(least * min_size) / least, MAX_RING_SIZE)
-        points: list[tuple[int, int]] = []
-        target = 0.0
+        # Sorted in parts: to sort, or to free, one list of millions holds the interpreter, even from a thread.
+        count = ceil(scale / _PART)
+        parts: list[list[int]] = [[] for _ in range(count)]
+        target, reached = 0.0, 0
         for place, (name, weight) in enumerate(members):
             target += scale * weight / total
             number = 0
-            while len(points) < target:
-                points.append((xxh64_intdigest(f"{name}_{number}".encode()), place))
+            while reached < target:
+                point = xxh64_intdigest(f"{name}_{number}".encode())
+                parts[point * count >> 64].append(point << 32 | place)
                 number += 1
-        points.sort()
-        self._hashes = [point for point, _ in points]
-        self._places = [place for _, place in points]
+                reached += 1
+        self._hashes, self._places = array("Q"), array("I")
+        for part in parts:
+            part.sort()
+            self._hashes.extend(point >> 32 for point in part)
+            self._places.extend(point & 0xFFFFFFFF for point in part)
+            part.clear()
 
     def find(self, key: int) -> int:
         """Return the index of the member for a key's hash."""
         return self._places[bisect_left(self._hashes, key) % len(self._places)]
-
-
-@lru_cache(maxsize=256)
-def ring_of(members: tuple[tuple[str, int], ...], size: int) -> Ring:
-    """Return a cached ring. The same members recur whenever an endpoint is ejected and returns."""
-    return Ring(members, size)

@@ -42,6 +42,7 @@ from waypoint.data_path import DataPath
 from waypoint.process.worker import Parts, Worker, assemble
 from waypoint.settings import SECTIONS
 from waypoint.telemetry.spans import Tracer
+from waypoint.upstream.balancer import prepare
 from waypoint.upstream.clusters import Clusters
 
 GATEWAY = ("default", "waypoint")
@@ -180,6 +181,8 @@ class Mesh:
         self.registry.swap(registry)
         self.node.policies.swap(self.policies.take(compiled.known))
         self.pods.update(registry)
+        for config in snapshot.clusters.values():
+            prepare(config)
         self.worker.put_in_force(snapshot)
         return snapshot
 

@@ -199,7 +199,7 @@ def assemble(parts: Parts) -> Worker:
     pool = HbonePool(settings, metrics.count_refusal)
     originator = Originator(pool, parts.certificate, settings, parts.local_ip)
     holder.subscribe(originator.reconcile)
-    clusters = Clusters(settings, tasks.keep, counted_in(metrics))
+    clusters = Clusters(settings, tasks, counted_in(metrics))
     upstream = settings.of(UpstreamSettings)
     path = DataPath(
         holder=holder,

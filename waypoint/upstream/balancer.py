@@ -1,19 +1,18 @@
 """Load balancer of one destination over its available endpoints. Rebuilt when these change."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from xxhash import xxh64_intdigest
 
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.least_request import LeastRequest
-from policies.balancing.maglev import Maglev, maglev_of
 from policies.balancing.method import Balancing, Method
-from policies.balancing.ring_hash import Ring, ring_of
 from policies.balancing.round_robin import RoundRobin
 from policies.balancing.weighted import Shares
 from waypoint.config.snapshot import ClusterConfig
 from waypoint.upstream.endpoint import LiveEndpoint
+from waypoint.upstream.hash_tables import TABLES, Shape, Table, build_all, shape_of
 
 Roll = Callable[[], float]
 
@@ -23,7 +22,14 @@ class Balancer(Protocol):
         """Pick an endpoint. One in `avoid` is picked only if there is no other."""
 
 
-def balancer(balancing: Balancing, candidates: Sequence[LiveEndpoint], roll: Roll) -> Balancer:
+def balancer(
+    balancing: Balancing,
+    candidates: Sequence[LiveEndpoint],
+    roll: Roll,
+    built: Mapping[Shape, Table],
+    former: Balancer | None,
+) -> Balancer:
+    """`built` are tables to use, besides those that were built before. `former` is what the new balancer replaces."""
     match balancing.method:
         case Method.LEAST_REQUEST:
             return _Least(candidates)
@@ -31,23 +37,24 @@ def balancer(balancing: Balancing, candidates: Sequence[LiveEndpoint], roll: Rol
             return _InTurn(candidates, roll())
         case Method.RANDOM:
             return _Random(candidates)
-        case Method.RING_HASH:
-            return _Hashed(candidates, ring_of(_members(it.endpoint for it in candidates), balancing.table_size))
-        case Method.MAGLEV:
-            return _Hashed(candidates, maglev_of(_members(it.endpoint for it in candidates), balancing.table_size))
+        case Method.RING_HASH | Method.MAGLEV:
+            shape = shape_of(balancing, (it.endpoint for it in candidates))
+            table = built.get(shape) or TABLES.get(shape)
+            if table is not None:
+                return _Hashed(candidates, table)
+            return _Provisional(candidates, shape, former)
+
+
+def lacking(balancers: Iterable[Balancer]) -> list[Shape]:
+    """Return the shapes of the tables for which balancers wait."""
+    return [it.shape for it in balancers if isinstance(it, _Provisional)]
 
 
 def prepare(config: ClusterConfig) -> None:
-    """Build a cluster's hash tables in advance, in the compiling thread, since each takes up to 30 ms."""
-    make = {Method.RING_HASH: ring_of, Method.MAGLEV: maglev_of}.get(config.balancing.method)
-    if make is not None:
-        for rank in {endpoint.rank for endpoint in config.endpoints}:
-            make(_members(it for it in config.endpoints if it.rank == rank), config.balancing.table_size)
-
-
-def _members(endpoints: Iterable[Endpoint]) -> tuple[tuple[str, int], ...]:
-    """Use the endpoint names of Istio's waypoint, so that keys map to the same endpoints as there."""
-    return tuple((endpoint.name, endpoint.weight) for endpoint in endpoints)
+    """Build a cluster's hash tables in advance, in the compiling thread."""
+    if config.balancing.method in {Method.RING_HASH, Method.MAGLEV}:
+        ranks = {endpoint.rank for endpoint in config.endpoints}
+        build_all(shape_of(config.balancing, (it for it in config.endpoints if it.rank == rank)) for rank in ranks)
 
 
 def _others(candidates: Sequence[LiveEndpoint], avoid: Container[Endpoint]) -> Sequence[LiveEndpoint]:
@@ -123,14 +130,50 @@ class _Hashed:
 
     __slots__ = ("_candidates", "_table")
 
-    def __init__(self, candidates: Sequence[LiveEndpoint], table: Ring | Maglev) -> None:
+    def __init__(self, candidates: Sequence[LiveEndpoint], table: Table) -> None:
         self._candidates = candidates
         self._table = table
 
+    def find(self, number: int) -> LiveEndpoint:
+        return self._candidates[self._table.find(number)]
+
     def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
-        if key is not None:
-            live = self._candidates[self._table.find(xxh64_intdigest(key))]
-            if live.endpoint not in avoid:
-                return live
-        candidates = _others(self._candidates, avoid) if avoid else self._candidates
-        return candidates[int(roll() * len(candidates))]
+        return _keyed(self.find(xxh64_intdigest(key)) if key is not None else None, self._candidates, roll, avoid)
+
+
+class _Provisional:
+    """Pick by key while a thread builds the table of `shape`.
+
+    A key stays with the endpoint of the former table. If that is no longer a candidate, its keys are spread evenly over
+    all candidates.
+    """
+
+    __slots__ = ("_available", "_candidates", "former", "shape")
+
+    def __init__(self, candidates: Sequence[LiveEndpoint], shape: Shape, former: Balancer | None) -> None:
+        self.shape = shape
+        self._candidates = candidates
+        self._available = set(candidates)
+        last: Balancer | None = former
+        if isinstance(former, _Provisional):
+            last = former.former
+        self.former: _Hashed | None = last if isinstance(last, _Hashed) else None
+
+    def pick(self, roll: Roll, avoid: Container[Endpoint], key: bytes | None) -> LiveEndpoint:
+        if key is None:
+            return _keyed(None, self._candidates, roll, avoid)
+        number = xxh64_intdigest(key)
+        live = self.former.find(number) if self.former is not None else None
+        if live is None or live not in self._available:
+            live = self._candidates[number % len(self._candidates)]
+        return _keyed(live, self._candidates, roll, avoid)
+
+
+def _keyed(
+    found: LiveEndpoint | None, candidates: Sequence[LiveEndpoint], roll: Roll, avoid: Container[Endpoint]
+) -> LiveEndpoint:
+    if found is not None and found.endpoint not in avoid:
+        return found
+    if avoid:
+        candidates = _others(candidates, avoid)
+    return candidates[int(roll() * len(candidates))]

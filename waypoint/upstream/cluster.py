@@ -8,23 +8,24 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from random import random
 
 from policies import outlier
 from policies.balancing.endpoint import Endpoint
-from policies.balancing.locality import NEAREST, Group, loads
+from policies.balancing.locality import NEAREST, Group, Rank, loads
 from policies.circuit import Circuit
 from policies.outcome import Outcome
 from policies.retry_budget import Spending
 from policies.session import endpoint_mark
 from waypoint.config.snapshot import ClusterConfig
-from waypoint.upstream.balancer import Balancer, Ranked, balancer
+from waypoint.upstream.balancer import Balancer, Ranked, balancer, lacking
 from waypoint.upstream.branches import Branches
 from waypoint.upstream.endpoint import LiveEndpoint
 from waypoint.upstream.events import ClusterEvent, Note
+from waypoint.upstream.hash_tables import Shape, Table, build_all
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,18 @@ _FULL_WEIGHT = 100  # scaled weight of an endpoint with weight 1, so that its sh
 class Cluster:
     """One live destination. `note` receives its events.
 
+    `lacks` receives the cluster when it needs new hash tables: build all that are `lacking()`, not on the event loop,
+    and `use` them. By default they are built at once.
+
     `answered` is set when the endpoints' names have been resolved once, successfully or not. A destination without own
     endpoints has `branches`, and is their `trunk`; branches count against its limits.
     """
 
     __slots__ = (
         "_balancer",
+        "_balancers",
         "_clock",
+        "_lacks",
         "_marked",
         "_next_sweep",
         "_note",
@@ -63,6 +69,7 @@ class Cluster:
         note: Note = lambda event, name: None,
         clock: Callable[[], float] = time.monotonic,
         trunk: "Cluster | None" = None,
+        lacks: "Callable[[Cluster], None] | None" = None,
     ) -> None:
         self.config = config
         self.circuit: Circuit = trunk.circuit if trunk is not None else Circuit(config.circuit)
@@ -75,6 +82,8 @@ class Cluster:
         self._resolved: tuple[Endpoint, ...] = ()
         self._marked: dict[str, dict[bytes, LiveEndpoint]] = {}
         self._balancer: Balancer | None = None
+        self._balancers: dict[Rank, Balancer] = {}
+        self._lacks = lacks if lacks is not None else _build_at_once
         self._note = note
         self._clock = clock
         self._next_sweep = 0.0
@@ -249,21 +258,34 @@ class Cluster:
         if policy is not None and not outlier.panics(policy, [live.health for live in self.endpoints]):
             self.available = [live for live in self.endpoints if not live.health.is_ejected]
         self.available = [live for live in self.available if not live.reach.is_avoided] or self.available
-        self._balancer = self._balanced() if self.available else None
+        self.use({})
+        if self.lacking():
+            self._lacks(self)
 
-    def _balanced(self) -> Balancer:
-        """Build one balancer, or one per rank if ranks differ."""
-        balancing = self.config.balancing
+    def lacking(self) -> list[Shape]:
+        """Return the shapes of the hash tables for which the cluster waits."""
+        return lacking(self._balancers.values())
+
+    def use(self, built: Mapping[Shape, Table]) -> None:
+        """Balance the available endpoints, with one balancer per rank. `built` are hash tables that were lacking."""
+        balancing, formers = self.config.balancing, self._balancers
         ranks = sorted({live.endpoint.rank for live in self.endpoints})
-        if len(ranks) == 1:
-            return balancer(balancing, self.available, random)
-        available = {rank: [live for live in self.available if live.endpoint.rank == rank] for rank in ranks}
+        if len(ranks) > 1:
+            available = {rank: [live for live in self.available if live.endpoint.rank == rank] for rank in ranks}
+        else:
+            available = dict.fromkeys(ranks, self.available)
+        self._balancers = {
+            rank: balancer(balancing, candidates, random, built, formers.get(rank))
+            for rank, candidates in available.items()
+            if candidates
+        }
+        if len(self._balancers) < 2:
+            self._balancer = next(iter(self._balancers.values()), None)
+            return
         totals = Counter(live.endpoint.rank for live in self.endpoints)
         shares = loads([Group(rank, len(available[rank]), totals[rank]) for rank in ranks])
-        return Ranked(
-            (share, balancer(balancing, available[rank], random))
-            for rank, share in zip(ranks, shares, strict=True)
-            if available[rank]
+        self._balancer = Ranked(
+            (share, self._balancers[rank]) for rank, share in zip(ranks, shares, strict=True) if available[rank]
         )
 
     def _weigh(self, now: float) -> bool:
@@ -275,6 +297,10 @@ class Cluster:
             share = warm_up.share(now - live.came_at)
             live.weight = max(round(live.endpoint.weight * _FULL_WEIGHT * share), 1)
         return before != [live.weight for live in self.endpoints]
+
+
+def _build_at_once(cluster: Cluster) -> None:
+    cluster.use(build_all(cluster.lacking()))
 
 
 def _anywhere(endpoint: Endpoint) -> Endpoint:

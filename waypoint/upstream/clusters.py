@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from l4.config.settings import Settings
 from l4.net.descriptors import lookups_at_once
-from l4.net.tasks import Keep
+from l4.net.tasks import Tasks
 from policies.attributes import ClusterName
 from waypoint.config.snapshot import ClusterConfig, Snapshot
 from waypoint.upstream.branches import Branches
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.events import Note
+from waypoint.upstream.hash_tables import build_all
 from waypoint.upstream.settings import DnsSettings, UpstreamSettings
 
 if TYPE_CHECKING:
@@ -23,17 +24,19 @@ _SWEEP_SECONDS = 5.0
 
 
 class Clusters:
-    """`keep` runs loops. `note` receives the clusters' events."""
+    """`tasks` owns what runs beside. `note` receives the clusters' events."""
 
-    def __init__(self, settings: Settings, keep: Keep, note: Note = lambda event, name: None) -> None:
+    def __init__(self, settings: Settings, tasks: Tasks, note: Note = lambda event, name: None) -> None:
         self._settings = settings
-        self._keep = keep
+        self._tasks = tasks
         self.note = note
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
         # A separate limit for names that clients send, so that configured names are always resolved.
         self._bounds_of_asked = asyncio.Semaphore(max(lookups_at_once() // 2, 1)), self._lookups
+        self._lacking: dict[Cluster, None] = {}
+        self._building: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._next_sweep = self._loop.time() + _SWEEP_SECONDS
         self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
@@ -49,7 +52,7 @@ class Clusters:
         for name, config in snapshot.clusters.items():
             cluster = self._clusters.get(name)
             if cluster is None:
-                cluster = self._clusters[name] = Cluster(config, self.note, self._loop.time)
+                cluster = self._clusters[name] = Cluster(config, self.note, self._loop.time, lacks=self._lacks)
             elif cluster.config is not config and cluster.config != config:
                 cluster.reconcile(config)
             else:
@@ -70,7 +73,7 @@ class Clusters:
             trunk.branches = Branches(config, begin, self._change, self._retire, self._loop.time)
 
     def _branch(self, trunk: Cluster, config: ClusterConfig) -> Cluster:
-        cluster = Cluster(config, self.note, self._loop.time, trunk)
+        cluster = Cluster(config, self.note, self._loop.time, trunk, self._lacks)
         self._follow_names(cluster, self._bounds_of_asked, tells_each=False)
         return cluster
 
@@ -96,7 +99,7 @@ class Clusters:
                 cluster.config,
                 self._settings.of(DnsSettings),
                 cluster.resolve,
-                self._keep,
+                self._tasks.keep,
                 bounds,
                 tells_each=tells_each,
             )
@@ -113,6 +116,22 @@ class Clusters:
         if cluster.branches is not None:
             cluster.branches.close()
             cluster.branches = None
+
+    def _lacks(self, cluster: Cluster) -> None:
+        self._lacking[cluster] = None
+        self._build()
+
+    def _build(self) -> None:
+        if self._building is None or self._building.done():
+            self._building = self._tasks.spawn(self._build_tables())
+
+    async def _build_tables(self) -> None:
+        """Give clusters the hash tables that they lack, one cluster after the other."""
+        while self._lacking:
+            cluster = next(iter(self._lacking))
+            cluster.use(await asyncio.to_thread(build_all, cluster.lacking()))
+            if not cluster.lacking():  # otherwise its endpoints have changed meanwhile
+                del self._lacking[cluster]
 
     def retire_unknown(self, snapshot: Snapshot) -> None:
         """Remove clusters that are not in the live snapshot. Active exchanges keep their cluster."""
@@ -140,6 +159,8 @@ class Clusters:
         for cluster in self._all():
             if cluster.needs_ticks:
                 cluster.tick()
+        if self._lacking:
+            self._build()  # no thread may have been free
         if self._loop.time() >= self._next_sweep:
             self._next_sweep = self._loop.time() + _SWEEP_SECONDS
             self.close_idle()

@@ -9,15 +9,14 @@ from l4.discovery.workload import AppProtocol
 from policies.attributes import ClusterName
 from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Rank
-from policies.balancing.maglev import maglev_of
 from policies.balancing.method import Balancing, Method
-from policies.balancing.ring_hash import ring_of
 from policies.balancing.warm_up import WarmUp
 from policies.outcome import Ending, Outcome
 from policies.outlier import OutlierDetection
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig
 from waypoint.upstream.balancer import prepare
 from waypoint.upstream.cluster import Cluster
+from waypoint.upstream.hash_tables import build_all
 
 PICKS = 30_000
 HASHED = (Method.RING_HASH, Method.MAGLEV)
@@ -162,12 +161,58 @@ def test_tables_that_were_prepared_are_not_made_again(method: Method) -> None:
     hashing = Balancing(method, table_size=1031)
     config = ClusterConfig(ClusterName("c"), UNKNOWN_SERVICE, 80, AppProtocol.HTTP, endpoints, balancing=hashing)
     prepare(config)
-    before = ring_of.cache_info().misses, maglev_of.cache_info().misses
+    lacking: list[Cluster] = []
 
-    it = Cluster(config)
+    it = Cluster(config, lacks=lacking.append)
 
     assert it.pick(Random(1).random, (), b"key") is not None
-    assert (ring_of.cache_info().misses, maglev_of.cache_info().misses) == before
+    assert not lacking
+
+
+@pytest.mark.parametrize("method", HASHED)
+def test_until_a_table_is_built_keys_stay_with_their_endpoints_and_an_ejected_one_gets_none(method: Method) -> None:
+    policy = OutlierDetection(consecutive_5xx=1, max_ejection_percent=100)
+    endpoints = tuple(map(endpoint, range(10)))
+    hashing = Balancing(method, table_size=1039)
+    config = ClusterConfig(
+        ClusterName("c"), UNKNOWN_SERVICE, 80, AppProtocol.HTTP, endpoints, balancing=hashing, outlier=policy
+    )
+    prepare(config)
+    lacking: list[Cluster] = []
+    it = Cluster(config, clock=Clock(), lacks=lacking.append)
+    roll, keys = Random(1).random, [b"%d" % number for number in range(500)]
+    before = {key: it.pick(roll, (), key) for key in keys}
+
+    first, second = it.endpoints[2], it.endpoints[4]
+    it.record(first, Outcome(Ending.RESPONSE, 500))
+    it.record(second, Outcome(Ending.RESPONSE, 500))
+    meanwhile = {key: it.pick(roll, (), key) for key in keys}
+    it.use(build_all(it.lacking()))
+    after = {key: it.pick(roll, (), key) for key in keys}
+
+    assert lacking == [it, it]
+    assert not it.lacking()
+    assert {first, second}.isdisjoint(meanwhile.values())
+    assert all(meanwhile[key] is live for key, live in before.items() if live not in (first, second))
+    anew = cluster(*(live.endpoint for live in it.available), balancing=hashing)
+    assert [live and live.endpoint for live in after.values()] == [
+        live and live.endpoint for live in (anew.pick(roll, (), key) for key in keys)
+    ]
+
+
+def test_a_destination_that_is_new_to_names_spreads_its_keys_until_there_is_a_table() -> None:
+    config = ClusterConfig(
+        ClusterName("c"), UNKNOWN_SERVICE, 80, AppProtocol.HTTP, (), balancing=Balancing(Method.MAGLEV, table_size=1049)
+    )
+    it = Cluster(config, clock=Clock(), lacks=lambda cluster: None)
+    it.resolve(tuple(map(endpoint, range(5))))
+    roll = Random(1).random
+
+    found = [{it.pick(roll, (), b"%d" % number) for _ in range(3)} for number in range(500)]
+
+    assert all(len(each) == 1 for each in found)
+    counts = Counter(live.endpoint.ip for each in found for live in each if live)
+    assert chi_square(counts, {f"10.0.0.{n}": 0.2 for n in range(5)}) < 18.5  # 4 degrees: one in a thousand is above
 
 
 def test_a_rank_that_lacks_half_of_its_endpoints_gets_seventy_percent() -> None:

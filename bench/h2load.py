@@ -1,4 +1,4 @@
-"""As many unary gRPC calls as a few connections can carry: h2load, and what it counted.
+"""As many requests or unary gRPC calls as a few HTTP/2 connections can carry: h2load, and what it counted.
 
 It looks at no more than the status of HTTP; so one call is made by the real grpcio first, which wants the message and
 the trailers.
@@ -40,14 +40,15 @@ def call(address: tuple[str, int]) -> None:
         raise Void(f"a gRPC call was answered with {answer!r}")
 
 
-def run(address: tuple[str, int], *, seconds: int) -> Load:
-    """Raises Void."""
-    url = f"http://{address[0]}:{address[1]}{_METHOD}"
+def run(address: tuple[str, int], *, seconds: int, path: str = "") -> Load:
+    """GET requests for `path`, or without one unary calls. Raises Void."""
+    url = f"http://{address[0]}:{address[1]}{path or _METHOD}"
     sizes = ("-D", str(seconds), "-c", str(_CONNECTIONS), "-m", str(_STREAMS))
     with tempfile.NamedTemporaryFile() as body:
         body.write(b"\0" + len(_MESSAGE).to_bytes(4) + _MESSAGE)
         body.flush()
-        command = ["h2load", *sizes, *_GRPC, "-d", body.name, url]
+        what = () if path else (*_GRPC, "-d", body.name)
+        command = ["h2load", *sizes, *what, url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _SPARE_SECONDS)
     if done.returncode:
         raise Void(f"h2load ended with status {done.returncode}: {done.stderr.strip()}")

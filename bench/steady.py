@@ -12,13 +12,27 @@ import re
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: app\r\nUser-Agent: steady\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CONNECTIONS = 16
 _ANSWER_SECONDS = 10
 _LEAD_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What each request asks for, and brings."""
+
+    path: str = "/"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def head(self) -> bytes:
+        fields = {"Host": "app", "User-Agent": "steady", **self.headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"GET {self.path} HTTP/1.1\r\n{lines}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +42,12 @@ class Latencies:
     milliseconds: tuple[float, ...]
     failed: int
 
-    def percentile(self, percent: int) -> float:
-        return self.milliseconds[len(self.milliseconds) * percent // 100]
+    def percentile(self, percent: float) -> float:
+        return self.milliseconds[int(len(self.milliseconds) * percent / 100)]
 
 
-def measure(address: tuple[str, int], *, rate: int, seconds: float) -> Latencies:
-    count = int(rate * seconds)
+def measure(address: tuple[str, int], *, rate: int, seconds: float, requests: Requests = Requests()) -> Latencies:
+    count, head = int(rate * seconds), requests.head
     found: list[float] = []
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_connection(address, _ANSWER_SECONDS)) for _ in range(_CONNECTIONS)]
@@ -41,7 +55,7 @@ def measure(address: tuple[str, int], *, rate: int, seconds: float) -> Latencies
         threads = []
         for first, sock in enumerate(sockets):
             schedule = [start + number / rate for number in range(first, count, _CONNECTIONS)]
-            threads.append(threading.Thread(target=_request, args=(sock, schedule, found), daemon=True))
+            threads.append(threading.Thread(target=_request, args=(sock, head, schedule, found), daemon=True))
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -49,12 +63,12 @@ def measure(address: tuple[str, int], *, rate: int, seconds: float) -> Latencies
     return Latencies(tuple(sorted(found)), count - len(found))
 
 
-def _request(sock: socket.socket, schedule: list[float], found: list[float]) -> None:
+def _request(sock: socket.socket, head: bytes, schedule: list[float], found: list[float]) -> None:
     """One connection's requests; once it is broken, the rest of them are missing from what is found."""
     with contextlib.suppress(OSError):
         for due in schedule:
             time.sleep(max(0, due - time.perf_counter()))
-            sock.sendall(REQUEST)
+            sock.sendall(head)
             if is_answered(sock):
                 found.append((time.perf_counter() - due) * 1000)
 

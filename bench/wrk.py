@@ -2,7 +2,10 @@
 
 import re
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 _PERCENTILE = re.compile(r"^ +(50|99)% +([0-9.]+)(us|ms|s)$", re.MULTILINE)
 _COUNT = re.compile(r"^ +(\d+) requests in ", re.MULTILINE)
@@ -24,11 +27,25 @@ class Load:
     p99_ms: float
 
 
-def run(address: tuple[str, int], *, connections: int, seconds: int, path: str = "/") -> Load:
-    """Raises Void."""
+def run(
+    address: tuple[str, int],
+    *,
+    connections: int,
+    seconds: int,
+    path: str = "/",
+    headers: Mapping[str, str] = MappingProxyType({}),
+    body_bytes: int = 0,
+) -> Load:
+    """A request with a body is a POST. Raises Void."""
     url = f"http://{address[0]}:{address[1]}{path}"
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _SPARE_SECONDS)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    command += (part for name, value in headers.items() for part in ("-H", f"{name}: {value}"))
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        if body_bytes:
+            script.write(f'wrk.method = "POST"\nwrk.body = string.rep("x", {body_bytes})\n')
+            script.flush()
+            command += ("-s", script.name)
+        done = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + _SPARE_SECONDS)
     if done.returncode:
         raise Void(f"wrk ended with status {done.returncode}: {done.stderr.strip()}")
     return parse(done.stdout)

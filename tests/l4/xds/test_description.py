@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench import ours, setups
 from l4._proto import workload_pb2 as wire
 from l4._proto.xds_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from l4.config import manifest
@@ -19,12 +20,15 @@ from tests.l4.discovery.test_index import STEPS, Objects
 
 MESH = Mesh()
 ROOT = Path(__file__).parents[3]
-MESHES = (*sorted((ROOT / "tests/golden").glob("*.in.yaml")), ROOT / "bench/mesh.yaml")
+MESHES = {
+    **{it.stem: it.read_text() for it in sorted((ROOT / "tests/golden").glob("*.in.yaml"))},
+    "bench": ours.manifests(setups.FULL, endpoint="127.0.0.3", jwks=""),
+}
 
 
-@pytest.mark.parametrize("path", MESHES, ids=lambda it: it.stem)
-def test_the_meshes_of_this_project(path: Path) -> None:
-    documents, _ = manifest.parse(path.name, path.read_bytes())
+@pytest.mark.parametrize("name", MESHES)
+def test_the_meshes_of_this_project(name: str) -> None:
+    documents, _ = manifest.parse(name, MESHES[name].encode())
     unique = {it.key: it for it in documents}
     served = Served(MESH)
     served.take(Documents(tuple(unique[key] for key in sorted(unique))))

@@ -1,6 +1,6 @@
 import pytest
 
-from bench.instructions import Profile, Unreadable, parse
+from bench.callgrind import Profile, Unreadable, parse
 
 _ANNOTATED = """\
 --------------------------------------------------------------------------------

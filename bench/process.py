@@ -1,0 +1,37 @@
+"""What a process and its children cost, as the kernel counts it, and their end."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+_STOP_SECONDS = 10
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time so far."""
+    ticks = 0
+    for member in _family(pid):
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15]))  # utime, stime, and both of children that have ended
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mib(pid: int) -> float:
+    pages = sum(int(Path(f"/proc/{member}/statm").read_text().split()[1]) for member in _family(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _family(int(child))

@@ -21,7 +21,7 @@ from policies.attributes import ClusterName, Headers, Peer, RequestHead
 from policies.selector import Condition, Key, key_of
 
 MAX_BUCKETS = 1 << 21
-_WAYS = 8
+WAYS = 8
 _DIGEST_MASK = (1 << 64) - 1
 
 
@@ -38,9 +38,10 @@ class Limit:
         """Number of tokens in a bucket that is full at `full_at`."""
         return self.capacity if full_at <= now else max(0.0, self.capacity - (full_at - now) * self.per_second)
 
-    def full_after(self, level: float, now: float) -> float:
-        """Time at which a bucket with `level` tokens is full."""
-        return now + (self.capacity - level) / self.per_second
+    @property
+    def token_seconds(self) -> float:
+        """Time in which a token comes back."""
+        return 1 / self.per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,12 @@ class Quota:
             headers.append((b"x-ratelimit-reset", b"%d" % self.reset_seconds))
 
 
+Found = tuple[RateRule, int, float, float]
+"""A rule that applies to a request, the digest of its bucket, and the time at which that is full, and its level."""
+
+
 class Buckets:
-    """All buckets of a process. Times come from a monotonic clock."""
+    """All buckets of a process. Times come from a monotonic clock. `policies.shared_buckets` has those of several."""
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._shared: dict[str, float] = {}
@@ -136,25 +141,26 @@ class Buckets:
 
         Returns None if no rule applies.
         """
-        found: list[tuple[RateRule, int, float]] = []
+        found: list[Found] = []
         for rule in limits.rules:
             key = key_of(rule.conditions, head, peer)
             if key is None:
                 continue
             digest = hash((rule.bucket, key)) & _DIGEST_MASK or 1 if rule.labels else 0
-            full_at = self._table_of_distinct().get(digest) if digest else self._shared.get(rule.bucket, 0.0)
-            found.append((rule, digest, rule.limit.level(full_at, now)))
+            full_at = self._full_at(rule, digest)
+            found.append((rule, digest, full_at, rule.limit.level(full_at, now)))
         if not found:
             return None
         quota = Quota(
             limits,
-            over=tuple(rule for rule, _, level in found if level < 1 and not rule.is_shadow),
-            shadowed=tuple(rule for rule, _, level in found if level < 1 and rule.is_shadow),
+            over=tuple(rule for rule, _, _, level in found if level < 1 and not rule.is_shadow),
+            shadowed=tuple(rule for rule, _, _, level in found if level < 1 and rule.is_shadow),
         )
-        rule, _, level = min(found, key=_tightness)
+        rule, _, _, level = min(found, key=_tightness)
         if not quota.over:
-            for each, digest, its in found:
-                self._put(each, digest, its - 1 if its >= 1 else its, now)
+            for each, digest, full_at, its in found:
+                if its >= 1:
+                    self._take(each, digest, full_at, now)
             level = max(0.0, level - 1)
         if not rule.is_shadow:
             quota.limit = floor(rule.limit.capacity)
@@ -167,8 +173,12 @@ class Buckets:
         kept = set(buckets)
         self._shared = {bucket: full_at for bucket, full_at in self._shared.items() if bucket in kept}
 
-    def _put(self, rule: RateRule, digest: int, level: float, now: float) -> None:
-        full_at = rule.limit.full_after(level, now)
+    def _full_at(self, rule: RateRule, digest: int) -> float:
+        """Time at which the bucket is full. `digest` is that of a distinct value, or 0."""
+        return self._table_of_distinct().get(digest) if digest else self._shared.get(rule.bucket, 0.0)
+
+    def _take(self, rule: RateRule, digest: int, full_at: float, now: float) -> None:
+        full_at = max(full_at, now) + rule.limit.token_seconds
         if digest:
             self._table_of_distinct().put(digest, full_at)
         else:
@@ -180,9 +190,9 @@ class Buckets:
         return self._table
 
 
-def _tightness(found: tuple[RateRule, int, float]) -> tuple[bool, float]:
+def _tightness(found: Found) -> tuple[bool, float]:
     """Shadow rules sort last, because they are not reported to clients."""
-    rule, _, level = found
+    rule, _, _, level = found
     return rule.is_shadow, level
 
 
@@ -192,25 +202,25 @@ class _Table:
     __slots__ = ("_digests", "_sets", "_times")
 
     def __init__(self, slots: int) -> None:
-        self._sets = slots // _WAYS
+        self._sets = slots // WAYS
         self._digests = memoryview(mmap(-1, slots * 8)).cast("Q")
         self._times = memoryview(mmap(-1, slots * 8)).cast("d")
 
     def get(self, digest: int) -> float:
         """Return the time, or 0 for an unknown digest."""
-        first = digest % self._sets * _WAYS
+        first = digest % self._sets * WAYS
         digests = self._digests
-        for slot in range(first, first + _WAYS):
+        for slot in range(first, first + WAYS):
             if digests[slot] == digest:
                 return self._times[slot]
         return 0.0
 
     def put(self, digest: int, time: float) -> None:
         """Store the time in the digest's slot, or in the slot of its set that is full first."""
-        first = digest % self._sets * _WAYS
+        first = digest % self._sets * WAYS
         digests, times = self._digests, self._times
         victim, earliest = first, times[first]
-        for slot in range(first, first + _WAYS):
+        for slot in range(first, first + WAYS):
             if digests[slot] == digest:
                 victim = slot
                 break

@@ -8,6 +8,7 @@ from typing import Any
 
 from l4.telemetry.metrics import MeshMetrics, Metric
 from waypoint.filters import live as filters
+from waypoint.replica import LIMITS_OF_EACH_WORKER
 from waypoint.telemetry.exchanges import (
     ACTIVE_CONNECTIONS,
     ACTIVE_REQUESTS,
@@ -39,6 +40,7 @@ METRICS: tuple[Metric[Any], ...] = (
     *filters.METRICS,
     CLUSTER_EVENTS,
     CLUSTER_STATE,
+    LIMITS_OF_EACH_WORKER,
 )
 
 

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +30,10 @@ GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 
 
 @asynccontextmanager
-async def two_workers(folder: Path, log: IO[bytes] | None = None, **environment: str) -> AsyncIterator[WaypointProcess]:
-    async with waypoint_process(folder, log=log, WAYPOINT_WORKERS="2", **environment) as it:
+async def two_workers(
+    folder: Path, log: IO[bytes] | None = None, more: Iterable[Path] = (), **environment: str
+) -> AsyncIterator[WaypointProcess]:
+    async with waypoint_process(folder, log=log, more=more, WAYPOINT_WORKERS="2", **environment) as it:
         yield it
 
 

@@ -87,6 +87,7 @@ ONLY_FOR_WAYPOINTS = {
     "l4.net.deadlines": "many timers at the price of one",
     "l4.net.passing": "connections for another process",
     "l4.net.pressure": "how much memory is left",
+    "l4.net.shared_memory": "memory of several processes",
     **dict.fromkeys(
         (
             "l4.xds.address_messages",

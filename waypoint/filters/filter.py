@@ -27,6 +27,7 @@ from policies.route import Rule, WeightedBackend
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.errors import ExchangeError
 from waypoint.http.events import EMPTY, STREAMED, Body
+from waypoint.replica import Replica
 from waypoint.telemetry.record import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.cluster import Cluster
@@ -69,7 +70,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The parts of a worker that filters may use."""
+    """The parts of a worker that filters may use. `replica` is None if there is one worker."""
 
     metrics: MeshMetrics
     settings: Settings
@@ -77,6 +78,7 @@ class Environment:
     originator: Originator
     spawn: Spawn
     holder: Holder[Snapshot]
+    replica: Replica | None = None
 
 
 class Part:

@@ -1,4 +1,4 @@
-"""The filter of RateLimitPolicies. It takes from buckets of the worker, or asks a service that counts for all
+"""The filter of RateLimitPolicies. It takes from buckets of the replica, or asks a service that counts for all
 replicas."""
 
 import time
@@ -31,6 +31,8 @@ class RateLimiting(Filter[RateLimits]):
 
     def begin(self, environment: Environment) -> None:
         self._environment = environment
+        if environment.replica is not None:
+            self._buckets = environment.replica.buckets()
         self._limited = environment.metrics.of(RATE_LIMITS)
         self._asked = environment.metrics.of(RATE_LIMIT_SERVICE)
 

@@ -1,11 +1,13 @@
 """The program of a worker process: `python -m waypoint.process.child DESCRIPTOR…`, which only a supervisor starts.
 
-The descriptors are the channel to the supervisor, and the passages of HBONE and PROXY connections. Standard input has a
+The descriptors are the channel to the supervisor, memory that all workers share, and the passages of HBONE and PROXY
+connections. Standard input has a
 `Start`. The worker drains on SIGTERM, and when the supervisor has gone.
 """
 
 import asyncio
 import logging
+import os
 import pickle
 import socket
 import sys
@@ -15,6 +17,7 @@ from functools import partial
 from l4 import program, signals
 from l4.config.settings import Settings
 from l4.net.passing import PassedConnections
+from l4.net.shared_memory import SharedMemory
 from l4.net.tasks import Tasks
 from l4.readiness import merge
 from l4.telemetry.process_log import ProcessLog
@@ -25,6 +28,7 @@ from waypoint.process.knowing import knowing_of
 from waypoint.process.remote import Answers, Load
 from waypoint.process.serving import CANNOT_SERVE, Serving, ServingWorker
 from waypoint.process.workers import Start
+from waypoint.replica import Replica
 from waypoint.settings import SECTIONS
 
 _LOAD_SECONDS = 0.5
@@ -40,11 +44,13 @@ def main(descriptors: list[int]) -> None:
         settings = Settings.from_environment(start.environment, SECTIONS)
         knowing = knowing_of(start.options, settings)
         certificate = own_certificate(start.options, settings)
-        serving = Serving(start.options, settings, start.environment, process_log, certificate, knowing)
+        first, memory, *others = descriptors
+        os.set_inheritable(memory, False)
+        replica = Replica(SharedMemory(memory), start.number - 1, start.workers)
+        serving = Serving(start.options, settings, start.environment, process_log, certificate, knowing, replica)
         stopping = signals.Stopping()
         signals.follow(stopping, serving.access_log)
         answers = Answers(ServingWorker(name, serving, has_metrics=True))
-        first, *others = descriptors
         channel = await connect(
             socket.socket(fileno=first),
             "the supervisor",

@@ -40,6 +40,7 @@ from waypoint.process.following import Following
 from waypoint.process.knowing import Knowing
 from waypoint.process.options import RunOptions
 from waypoint.process.worker import Parts, assemble
+from waypoint.replica import Replica
 from waypoint.settings import ProcessSettings
 from waypoint.telemetry.log_format import InvalidFormat
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
@@ -71,6 +72,7 @@ class Serving:
         process_log: ProcessLog,
         certificate: OwnCertificate,
         knowing: Knowing,
+        replica: Replica | None = None,
     ) -> None:
         self.metrics = MeshMetrics(COMPONENT, version.installed(), XDS)
         knowing.show(self.metrics)
@@ -98,7 +100,9 @@ class Serving:
             self.metrics.show_dropped_lines("recording", self._recorder.drops.by_reason)
         instance_ip = settings.of(ConfigSettings).instance_ip
         source_ip = options.source_ip(instance_ip)
-        parts = Parts(settings, certificate, source_ip, self.access_log, tracers.own, self._recorder, tracers.others)
+        parts = Parts(
+            *(settings, certificate, source_ip, self.access_log, tracers.own, self._recorder, tracers.others, replica)
+        )
         self.worker = assemble(parts)
         self._tasks = Tasks(self.metrics.count_loop_failure, self.readiness.concern)
         self._silence = Silence(

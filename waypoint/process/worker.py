@@ -43,6 +43,7 @@ from waypoint.inbound.sandwich import ProxyServer
 from waypoint.inbound.tcp import report_bytes
 from waypoint.inbound.terminate import Terminator
 from waypoint.metrics import waypoint_metrics
+from waypoint.replica import Replica
 from waypoint.telemetry.exchange_log import AccessLogSettings
 from waypoint.telemetry.exchanges import ACTIVE_CONNECTIONS, ACTIVE_REQUESTS, Telemetry
 from waypoint.telemetry.recorder import Recorder
@@ -68,6 +69,8 @@ class Parts:
     tracer: "Tracer | None" = None
     recorder: Recorder | None = None
     collectors: "Mapping[Collector, Tracer]" = field(default_factory=dict)
+    replica: Replica | None = None
+    """What is counted together with other workers, if there are any."""
 
 
 @dataclass(eq=False)
@@ -113,6 +116,8 @@ class Worker:
         path.tokens.reconcile(snapshot)
         self.holder.swap(snapshot)
         path.clusters.retire_unknown(snapshot)
+        if self.parts.replica is not None:
+            self.parts.replica.tell(self.metrics, self.readiness)
 
     def serve(self, sock: socket.socket, proxy_sock: socket.socket | None = None) -> HboneServer:
         """Accept HBONE on `sock`, and the PROXY protocol on `proxy_sock`."""
@@ -201,6 +206,7 @@ def assemble(parts: Parts) -> Worker:
     holder.subscribe(originator.reconcile)
     clusters = Clusters(settings, tasks, counted_in(metrics))
     upstream = settings.of(UpstreamSettings)
+    environment = Environment(metrics, settings, upstream, originator, tasks.spawn, holder, parts.replica)
     path = DataPath(
         holder=holder,
         clusters=clusters,
@@ -211,7 +217,7 @@ def assemble(parts: Parts) -> Worker:
         settings=settings,
         spawn=tasks.spawn,
         loop=asyncio.get_running_loop(),
-        filters=LiveFilters(Environment(metrics, settings, upstream, originator, tasks.spawn, holder)),
+        filters=LiveFilters(environment),
         recorder=parts.recorder,
         collectors=parts.collectors,
     )

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import pickle
+import secrets
 import signal
 import socket
 import sys
@@ -21,9 +22,10 @@ from typing import Any
 
 from l4.config.settings import Settings
 from l4.hbone.settings import HboneSettings
-from l4.net import pressure
+from l4.net import pressure, shared_memory
 from l4.net.listener import Listener
 from l4.net.passing import Passer, passage
+from l4.net.shared_memory import SharedMemory
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from waypoint.http.settings import HttpSettings
@@ -31,6 +33,7 @@ from waypoint.process.answering import Answering
 from waypoint.process.channel import Channel, connect
 from waypoint.process.options import RunOptions
 from waypoint.process.remote import Load, RemoteWorker
+from waypoint.replica import Replica
 from waypoint.settings import ProcessSettings
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class Start:
     """What a worker process is told at its start."""
 
     number: int
+    workers: int
     options: RunOptions
     environment: Mapping[str, str]
 
@@ -62,6 +66,7 @@ def share_of(environment: Mapping[str, str], settings: Settings, count: int) -> 
     return {
         **environment,
         "DRAIN_DELAY_SECONDS": "0",  # the supervisor waits, and passes connections on meanwhile
+        "PYTHONHASHSEED": str(secrets.randbelow(1 << 32)),  # equal digests in all workers, which nobody can foresee
         "MAX_CONNECTIONS": str(-(-settings.of(HboneSettings).max_connections // count)),
         "MAX_EXCHANGES": str(-(-settings.of(HttpSettings).max_exchanges // count)),
         **({"MEMORY_LIMIT_BYTES": str(limit // count)} if limit is not None else {}),
@@ -108,6 +113,9 @@ class Workers:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Raises WorkerEnded if a worker ends before any has served."""
         self._answering = answering
+        self._count = count
+        self._memory = shared_memory.create(Replica.size(count))
+        self._replica = Replica(SharedMemory(self._memory), 0, count)
         self._options = options
         self._environment = environment
         self._on_first = on_first
@@ -163,6 +171,7 @@ class Workers:
         finally:
             receiving.cancel()
             self._gone(it)
+            self._replica.forget(number - 1)
         if self._is_draining:
             await asyncio.get_running_loop().create_future()  # until cancelled: nothing is started again
         words = f"{_name(number)} ended with status {status}"
@@ -176,7 +185,7 @@ class Workers:
             here, there = socket.socketpair()
             ours.callback(here.close)
             theirs.callback(there.close)
-            passers, descriptors = [], [there.fileno()]
+            passers, descriptors = [], [there.fileno(), self._memory]
             for _ in self._listeners:
                 passer, sock = passage()
                 ours.callback(passer.close)
@@ -191,7 +200,7 @@ class Workers:
                 start_new_session=True,
             )
             assert process.stdin is not None
-            process.stdin.write(pickle.dumps(Start(number, self._options, self._environment)))
+            process.stdin.write(pickle.dumps(Start(number, self._count, self._options, self._environment)))
             process.stdin.close()
             channel = await connect(
                 here, name, lambda noted, rest: self._noted(it, noted, rest), on_end=lambda: self._serves_no_more(it)

@@ -1,0 +1,99 @@
+"""Rows of numbers in memory that the workers of a replica share, and that they find by name.
+
+    | digest of the name | one cell per worker: does it use the row? | payload |
+
+All workers find a name in the same row. A row is joined under the lock. Whether its payload needs the lock, its users
+decide; a number of eight bytes is read and written as a whole. A row that nobody uses is free for another name. A name
+can have one of 32 rows, so that looking for it takes bounded time.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+Lock = Callable[[], AbstractContextManager[bool]]
+"""Holds the lock for a `with` block. The value is False if it could not be had in time."""
+CELL_BYTES = 8
+_NEAR = 32
+_DIGEST_MASK = (1 << 63) - 1
+
+
+def digest_of(name: object) -> int:
+    """Return a digest, never 0. Equal in all workers, because they are started with the same hash seed."""
+    return hash(name) & _DIGEST_MASK or 1
+
+
+class Rows:
+    """The rows as worker number `own`, from 0, of `workers` sees them. Each row has `width` cells of payload.
+
+    `refused` are names that wanted a row and have none. Those are not shared.
+    """
+
+    def __init__(self, memory: memoryview, own: int, workers: int, width: int, lock: Lock) -> None:
+        self.own = own
+        self.workers = workers
+        self.refused: set[object] = set()
+        self.lock = lock
+        self.counts = memory.cast("q")
+        """All cells as whole numbers."""
+        self.times = memory.cast("d")
+        """All cells as fractions."""
+        self._width = width
+        self._stride = 1 + workers + width
+        self._rows = len(self.counts) // self._stride
+
+    @staticmethod
+    def size(rows: int, workers: int, width: int) -> int:
+        """Return the number of bytes that the memory needs."""
+        return rows * (1 + workers + width) * CELL_BYTES
+
+    def join(self, name: object) -> int | None:
+        """Return the first cell of the name's payload, or None if there is no room. `leave` ends the use.
+
+        The payload of a row that nobody else uses is zero.
+        """
+        digest, counts = digest_of(name), self.counts
+        with self.lock() as is_held:
+            chosen = self._find(digest) if is_held else None
+            if chosen is None:
+                self.refused.add(name)
+                return None
+            payload = chosen + 1 + self.workers
+            if not self._is_used(chosen):
+                counts[chosen] = digest
+                for cell in range(payload, payload + self._width):
+                    counts[cell] = 0
+            counts[chosen + 1 + self.own] = 1
+        self.refused.discard(name)
+        return payload
+
+    def leave(self, payload: int) -> None:
+        """End the use of a row."""
+        self.counts[payload - self.workers + self.own] = 0
+
+    def forget(self, worker: int, cells: range) -> None:
+        """Worker number `worker`, from 0, has ended: it uses no row, and these `cells` of each payload are zero."""
+        counts = self.counts
+        for row in range(0, self._rows * self._stride, self._stride):
+            if counts[row + 1 + worker]:
+                for cell in cells:
+                    counts[row + 1 + self.workers + cell] = 0
+                counts[row + 1 + worker] = 0
+
+    def _find(self, digest: int) -> int | None:
+        """Return the name's row, or else a free one."""
+        free = None
+        for row in self._near(digest):
+            is_used = self._is_used(row)
+            if is_used and self.counts[row] == digest:
+                return row
+            if not is_used and free is None:
+                free = row
+        return free
+
+    def _near(self, digest: int) -> Iterator[int]:
+        first = digest % self._rows
+        for number in range(first, first + min(_NEAR, self._rows)):
+            yield number % self._rows * self._stride
+
+    def _is_used(self, row: int) -> bool:
+        return any(self.counts[row + 1 : row + 1 + self.workers])

@@ -1,0 +1,81 @@
+"""What the workers of a replica count together, so that limits hold for the replica and not for each worker.
+
+The supervisor makes the memory. Each worker has a `Replica`; a waypoint with one worker has none, and counts by itself.
+A worker that ends gives back what it held of destinations; the tokens that it took stay taken. Another replica, or the
+successor at a hand-over, has memory of its own.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from l4.net.shared_memory import SharedMemory
+from l4.readiness import Readiness
+from l4.telemetry.metrics import MeshMetrics, gauge
+from l4.telemetry.samples import Merging
+from policies import shared_buckets
+from policies.rate_limit import MAX_BUCKETS
+from policies.shared_buckets import SharedBuckets, Table
+from policies.shared_rows import Rows
+
+log = logging.getLogger(__name__)
+
+_ROWS = 1 << 14
+"""Rules with buckets, and destinations, that can be counted together."""
+LIMITS_OF_EACH_WORKER = gauge(
+    "pywaypoint_limits_of_each_worker",
+    "Limits that each worker holds alone, at its share, because the shared memory has no room for them.",
+    ("limit",),
+    Merging.MAX,
+)
+
+
+class Replica:
+    """The memory as worker number `own`, from 0, of `workers` sees it. It is of `size` bytes."""
+
+    def __init__(self, memory: SharedMemory, own: int, workers: int) -> None:
+        self.workers = workers
+        sizes = _sizes(workers)
+        parts, start = [], 0
+        for size in sizes.values():
+            parts.append(memory.view[start : start + size])
+            start += size
+        rules, self._tables = parts
+        self._rules = Rows(rules, own, workers, workers * shared_buckets.ROW_CELLS, memory.locked)
+        self._told = 0
+
+    @staticmethod
+    def size(workers: int) -> int:
+        """Return how many bytes the workers need. Only what is used takes memory."""
+        return sum(_sizes(workers).values())
+
+    def buckets(self) -> SharedBuckets:
+        """Return the buckets of the replica."""
+        return SharedBuckets(self._rules, self._tables)
+
+    def forget(self, worker: int) -> None:
+        """Give back what a worker held that has ended. Its number is from 0."""
+        self._rules.forget(worker, range(0))
+
+    def tell(self, metrics: MeshMetrics, readiness: Readiness) -> None:
+        """Say what is not counted together."""
+        refused = self._refused()
+        for name, number in refused.items():
+            metrics.of(LIMITS_OF_EACH_WORKER).labels((name,)).value = number
+        total = sum(refused.values())
+        if total == self._told:
+            return
+        self._told = total
+        words = ", ".join(f"{number} of {name}" for name, number in refused.items() if number)
+        sentence = f"too many limits to count for all workers together; each worker has its share of {words}"
+        readiness.concern("limits", sentence if total else "")
+        log.warning("%s", sentence if total else "all limits are counted for all workers together again")
+
+    def _refused(self) -> Mapping[str, int]:
+        return {"rate limits": len(self._rules.refused)}
+
+
+def _sizes(workers: int) -> dict[str, int]:
+    return {
+        "rules": Rows.size(_ROWS, workers, workers * shared_buckets.ROW_CELLS),
+        "tables": Table.size(MAX_BUCKETS // workers * workers),
+    }

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ from waypoint.process.answering import Answering
 from waypoint.process.channel import Channel, connect
 from waypoint.process.options import RunOptions
 from waypoint.process.remote import Load, RemoteWorker
+from waypoint.process.spawned import Spawned
 from waypoint.replica import Replica
 from waypoint.settings import ProcessSettings
 
@@ -77,7 +78,7 @@ def share_of(environment: Mapping[str, str], settings: Settings, count: int) -> 
 class WorkerProcess:
     """`given` are the connections it got since it last told its load."""
 
-    process: asyncio.subprocess.Process
+    process: Spawned
     channel: Channel
     answering: RemoteWorker
     passers: tuple[Passer, ...]
@@ -142,7 +143,7 @@ class Workers:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to each worker."""
         for it in self._running:
-            _signal(it.process, number)
+            it.process.signal(number)
 
     def reopen(self) -> None:
         """Let each worker reopen its access log."""
@@ -192,16 +193,12 @@ class Workers:
                 theirs.callback(sock.close)
                 passers.append(passer)
                 descriptors.append(sock.fileno())
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "waypoint.process.child", *map(str, descriptors)),
-                env={**self._environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                stdin=asyncio.subprocess.PIPE,
-                pass_fds=descriptors,
-                start_new_session=True,
+            process = Spawned(
+                (sys.executable, "-P", "-m", "waypoint.process.child", *map(str, descriptors)),
+                {**self._environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                pickle.dumps(Start(number, self._count, self._options, self._environment)),
+                descriptors,
             )
-            assert process.stdin is not None
-            process.stdin.write(pickle.dumps(Start(number, self._count, self._options, self._environment)))
-            process.stdin.close()
             channel = await connect(
                 here, name, lambda noted, rest: self._noted(it, noted, rest), on_end=lambda: self._serves_no_more(it)
             )
@@ -270,13 +267,8 @@ class Workers:
             for it in self._serving:
                 if loop.time() - it.heard_at > _SILENT_SECONDS:
                     log.error("%s has said nothing for %g s; it is killed", it.answering.name, _SILENT_SECONDS)
-                    _signal(it.process, signal.SIGKILL)
+                    it.process.signal(signal.SIGKILL)
 
 
 def _name(number: int) -> str:
     return f"worker {number}"
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        process.send_signal(number)

@@ -53,8 +53,20 @@ def pids(it: WaypointProcess) -> list[int]:
     return sorted(map(int, Path(f"/proc/{it.process.pid}/task/{it.process.pid}/children").read_text().split()))
 
 
+def is_worker(pid: int) -> bool:
+    """Whether its program has begun."""
+    return "waypoint.process.child" in Path(f"/proc/{pid}/cmdline").read_text()
+
+
 def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text() != ""
+
+
+async def replaced(it: WaypointProcess, pid: int) -> None:
+    """Wait until another worker serves in the place of this one."""
+    async with asyncio.timeout(30):
+        while pid in pids(it) or len((await status(it))["workers"]) < 2:  # noqa: ASYNC110 - other processes
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -145,10 +157,7 @@ def test_a_worker_that_is_killed_costs_what_it_carried_and_is_replaced(tmp_path:
             assert lost in counts, counts
             assert (await it.readiness())[0] == 200, "the other worker serves"
             assert all([(await get(it)).startswith(b"HTTP/1.1 200") for _ in range(3)])
-            async with asyncio.timeout(20):
-                while len((await status(it))["workers"]) < 2:  # noqa: ASYNC110 - over the administration port
-                    await asyncio.sleep(0.05)
-            assert first not in pids(it)
+            await replaced(it, first)
             assert second in pids(it)
             text = await it.metrics()
             assert re.search(r'^pywaypoint_loop_failures_total{loop="worker [12]"} 1$', text, re.MULTILINE)
@@ -181,6 +190,63 @@ def test_whoever_looks_sees_the_requests_of_both_and_a_log_level_holds_for_both(
         run(scenario(log), 50)
     assert "accepts HBONE" in said.read_text()
     assert "stopping" not in said.read_text(), "each worker would have told so at its end"
+
+
+def test_a_worker_that_starts_later_shows_its_requests_too_and_has_the_level_of_the_log(tmp_path: Path) -> None:
+    async def scenario(log: IO[bytes]) -> None:
+        async with (
+            two_workers(tmp_path, log=log) as it,
+            origin(it.pod, answering(b"hello")),
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{it.ip}:15000/tap") as tap,
+            session.get(f"http://{it.ip}:15000/top?interval=0.2") as top,
+        ):
+            for stream in (tap, top):
+                assert json.loads(await stream.content.readline())["type"] == "open"
+            await session.post(f"http://{it.ip}:15000/logging?level=critical")
+            for pid in pids(it):
+                os.kill(pid, signal.SIGKILL)
+                await replaced(it, pid)
+
+            async with clients(it, 4) as its:
+                for client in its:
+                    assert (await get(client)).startswith(b"HTTP/1.1 200")
+                assert min(await connections(it)) >= 1
+            seen = 0
+            while seen < 4:
+                seen += json.loads(await tap.content.readline())["type"] == "request"
+            counted = 0
+            while counted < 4:
+                counted += sum(row["requests"] for row in json.loads(await top.content.readline())["rows"])
+
+    said = tmp_path / "said"
+    with said.open("wb") as log:
+        run(scenario(log), 50)
+    assert "stopping" not in said.read_text(), "each worker would have told so at its end"
+
+
+@pytest.mark.timeout(90)
+def test_a_worker_that_does_not_start_is_killed_and_replaced(tmp_path: Path) -> None:
+    async def scenario(log: IO[bytes]) -> None:
+        async with two_workers(tmp_path, log=log, WORKER_START_SECONDS="8") as it, origin(it.pod, answering(b"hello")):
+            first, second = pids(it)
+            os.kill(first, signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while not (begun := [it for it in pids(it) if it not in (first, second) and is_worker(it)]):  # noqa: ASYNC110 - other processes
+                    await asyncio.sleep(0.01)
+            (hanging,) = begun
+            os.kill(hanging, signal.SIGSTOP)  # long before it can have its configuration
+
+            assert (await get(it)).startswith(b"HTTP/1.1 200")
+            await replaced(it, hanging)
+            assert second in pids(it)
+            text = await it.metrics()
+            assert re.search(r'^pywaypoint_loop_failures_total{loop="worker [12]"} 2$', text, re.MULTILINE)
+
+    said = tmp_path / "said"
+    with said.open("wb") as log:
+        run(scenario(log), 80)
+    assert re.search("worker [12] has not started within 8 s; it is killed", said.read_text())
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:

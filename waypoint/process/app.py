@@ -21,7 +21,6 @@ from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from policies.host_port import host_port
 from waypoint.metrics import COMPONENT
-from waypoint.process.answering import Answering
 from waypoint.process.certificate import own_certificate
 from waypoint.process.knowing import knowing_of
 from waypoint.process.options import RunOptions
@@ -77,9 +76,8 @@ async def _supervise(
     stopping = signals.Stopping(at_once=lambda: workers.signal(signal.SIGKILL))
     metrics = MeshMetrics(COMPONENT, version.installed())
     metrics.show_dropped_lines("supervisor", process_log.drops.by_reason)
-    answering: list[Answering] = []
     supervisor = Supervisor(
-        answering, metrics, (), stopping.begin, _names(options), lambda level: workers.tell("level", level)
+        (), metrics, (), stopping.begin, _names(options), lambda level: workers.tell("level", level)
     )
     readiness = supervisor.readiness
     tasks = Tasks(metrics.count_loop_failure, readiness.concern)
@@ -89,7 +87,9 @@ async def _supervise(
         share_of(environment, settings, options.workers),
         _bind(options),
         lambda: _say_accepting(options),
-        answering=answering,
+        join=supervisor.join,
+        leave=supervisor.leave,
+        start_seconds=settings.of(ProcessSettings).worker_start_seconds,
         readiness=readiness,
         tasks=tasks,
         on_refused=metrics.count_refusal,

@@ -7,7 +7,7 @@ ejections.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TypeVar
@@ -36,19 +36,20 @@ class Supervisor:
 
     `metrics` are the process's own; `pending` is what the process must do before it is ready. `stop` is called when an
     operator asks the process to exit. `names` say who the process is, on the page `/status`. `on_level` learns of a new
-    log level. `workers` may change meanwhile.
+    log level. Further workers `join`, and may `leave`.
     """
 
     def __init__(
         self,
-        workers: Sequence[Answering],
+        workers: Iterable[Answering],
         metrics: MeshMetrics,
         pending: Iterable[str],
         stop: Callable[[], None],
         names: Mapping[str, object] | None = None,
         on_level: Callable[[str], None] = lambda level: None,
     ) -> None:
-        self._workers = workers
+        self._workers = list(workers)
+        self._looking: dict[Watcher, dict[Answering, ExitStack]] = {}
         self._names = names or {}
         streams = Streams(self._watched_by)
         self._ports = OperatorPorts(
@@ -65,7 +66,7 @@ class Supervisor:
                 PROBLEMS_PATH: (PROBLEMS_SHOWS, problems_page(self._problems)),
                 **console_pages("waypoint", "waypoint"),
             },
-            workers,
+            self._workers,
             about=self._about,
             drain=self.announce,
             on_level=on_level,
@@ -79,6 +80,19 @@ class Supervisor:
     @property
     def addresses(self) -> OperatorAddresses:
         return self._ports.addresses
+
+    def join(self, worker: Answering) -> None:
+        """Ask this worker, too, from now on. Whoever looks at live requests sees its."""
+        self._workers.append(worker)
+        self._workers.sort(key=lambda other: other.name)
+        for watcher, looks in self._looking.items():
+            looks[worker] = _look(worker, watcher)
+
+    def leave(self, worker: Answering) -> None:
+        """Ask this worker no more."""
+        self._workers.remove(worker)
+        for looks in self._looking.values():
+            looks.pop(worker).close()
 
     async def start(self, wanted: OperatorAddresses) -> None:
         """Open the operator ports. Raises PortUnavailable."""
@@ -134,10 +148,13 @@ class Supervisor:
 
     @contextmanager
     def _watched_by(self, watcher: Watcher) -> Iterator[None]:
-        with ExitStack() as stack:
-            for worker in self._workers:
-                stack.enter_context(worker.watched_by(watcher))
+        looks = self._looking[watcher] = {worker: _look(worker, watcher) for worker in self._workers}
+        try:
             yield
+        finally:
+            del self._looking[watcher]
+            for look in looks.values():
+                look.close()
 
     async def _each(self, ask: Callable[[Answering], Awaitable[T]]) -> list[tuple[str, T]]:
         """Return each worker's name and answer. All are asked at the same time. Raises NoAnswer if one gives none."""
@@ -156,3 +173,10 @@ class Supervisor:
             except NoAnswer:
                 continue
         return await answer(last.name, ask(last))
+
+
+def _look(worker: Answering, watcher: Watcher) -> ExitStack:
+    """Let the watcher look at the worker's requests until the result is closed."""
+    stack = ExitStack()
+    stack.enter_context(worker.watched_by(watcher))
+    return stack

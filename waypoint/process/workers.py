@@ -2,7 +2,8 @@
 
     clients ──▶ listening sockets ──▶ the worker with the least to do
 
-A worker that ends, or whose event loop stands still for `_SILENT_SECONDS`, is replaced. Until then the others serve.
+A worker that ends, takes too long to start, or whose event loop stands still for `_SILENT_SECONDS`, is replaced. Until
+then the others serve.
 HBONE connections live long and carry many requests, so the kernel's choice by hash would leave workers without work.
 """
 
@@ -29,7 +30,6 @@ from l4.net.shared_memory import SharedMemory
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from waypoint.http.settings import HttpSettings
-from waypoint.process.answering import Answering
 from waypoint.process.channel import Channel, connect
 from waypoint.process.options import RunOptions
 from waypoint.process.remote import Load, RemoteWorker
@@ -85,6 +85,12 @@ class WorkerProcess:
     heard_at: float
     load: Load = _UNKNOWN
     given: int = 0
+    killed_because: str = ""
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it has not told its load yet, which it does as soon as it has its configuration."""
+        return self.load is _UNKNOWN
 
     def rank(self) -> tuple[float, int]:
         """The lower, the less it has to do."""
@@ -92,10 +98,11 @@ class WorkerProcess:
 
 
 class Workers:
-    """`answering` always has the workers that serve.
+    """`join` and `leave` learn of each worker that begins to serve, and of its end.
 
     `listening` are the sockets for HBONE and, if there is one, for the PROXY protocol. `readiness` lacks each worker
-    until it has served once, and `workers` while none serves. `on_first` is called when the first one serves.
+    until it has served once, and `workers` while none serves. `on_first` is called when the first one serves. A worker
+    may take `start_seconds` to start.
     """
 
     def __init__(
@@ -106,17 +113,21 @@ class Workers:
         listening: Sequence[socket.socket],
         on_first: Callable[[], None],
         *,
-        answering: list[Answering],
+        join: Callable[[RemoteWorker], None],
+        leave: Callable[[RemoteWorker], None],
+        start_seconds: float,
         readiness: Readiness,
         tasks: Tasks,
         on_refused: Callable[[str], None],
     ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Raises WorkerEnded if a worker ends before any has served."""
-        self._answering = answering
         self._count = count
         self._memory = shared_memory.create(Replica.size(count))
         self._replica = Replica(SharedMemory(self._memory), 0, count)
+        self._join = join
+        self._leave = leave
+        self._start_seconds = start_seconds
         self._options = options
         self._environment = environment
         self._on_first = on_first
@@ -166,6 +177,7 @@ class Workers:
         """Start a worker and listen to it. Raises WorkerEnded when it ends."""
         it = await self._begin(number)
         self._running.append(it)
+        it.channel.note("level", logging.getLevelName(logging.getLogger().level))  # an operator may have changed it
         receiving = self._tasks.spawn(it.channel.run())
         try:
             status = await it.process.wait()
@@ -175,7 +187,7 @@ class Workers:
             self._replica.forget(number - 1)
         if self._is_draining:
             await asyncio.get_running_loop().create_future()  # until cancelled: nothing is started again
-        words = f"{_name(number)} ended with status {status}"
+        words = f"{_name(number)} ended with status {status}{it.killed_because and f': {it.killed_because}'}"
         if not self._has_served and not self.failed.done():
             self.failed.set_exception(WorkerEnded(f"{words} before any worker was ready"))
         raise WorkerEnded(words)
@@ -217,7 +229,7 @@ class Workers:
     def _serves_no_more(self, it: WorkerProcess) -> None:
         if it in self._serving:
             self._serving.remove(it)
-            self._answering.remove(it.answering)
+            self._leave(it.answering)
         self._open_or_shut()
 
     def _noted(self, it: WorkerProcess, name: str, rest: tuple[Any, ...]) -> None:
@@ -234,8 +246,7 @@ class Workers:
             self._has_served = True
             self._on_first()
         self._serving.append(it)
-        self._answering.append(it.answering)
-        self._answering.sort(key=lambda other: other.name)
+        self._join(it.answering)
         self._readiness.done(it.answering.name)
         self._open_or_shut()
 
@@ -260,13 +271,16 @@ class Workers:
         log.warning("the connection from %s was closed, because no worker takes one", address[0])
 
     async def _look(self) -> None:
-        """Kill workers whose event loops stand still."""
+        """Kill workers that do not start, or whose event loops stand still."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            for it in self._serving:
-                if loop.time() - it.heard_at > _SILENT_SECONDS:
-                    log.error("%s has said nothing for %g s; it is killed", it.answering.name, _SILENT_SECONDS)
+            for it in self._running:
+                seconds = self._start_seconds if it.is_starting else _SILENT_SECONDS
+                if loop.time() - it.heard_at > seconds and not it.killed_because:
+                    what = "has not started within" if it.is_starting else "has said nothing for"
+                    it.killed_because = f"it {what} {seconds:g} s"
+                    log.error("%s %s %g s; it is killed", it.answering.name, what, seconds)
                     it.process.signal(signal.SIGKILL)
 
 

@@ -79,6 +79,10 @@ class FamilySnapshot:
     def sample_name(self) -> str:
         return f"{self.name}_total" if self.kind == "counter" else self.name
 
+    def of(self, samples: Mapping[tuple[str, ...], Sample]) -> "FamilySnapshot":
+        """Return the same metric with other samples."""
+        return FamilySnapshot(self.name, self.kind, self.help_text, self.label_names, self.merging, samples)
+
     def merge(self, other: "FamilySnapshot") -> "FamilySnapshot":
         """Merge two snapshots of one metric. Raises CannotMerge."""
         if (self.kind, self.label_names, self.merging) != (other.kind, other.label_names, other.merging):
@@ -89,7 +93,7 @@ class FamilySnapshot:
         for values, sample in other.samples.items():
             known = samples.get(values)
             samples[values] = sample if known is None else _merged(known, sample, self.merging)
-        return FamilySnapshot(self.name, self.kind, self.help_text, self.label_names, self.merging, samples)
+        return self.of(samples)
 
     def render(self, is_openmetrics: bool) -> str:
         """Return the lines of the exposition. OpenMetrics omits `_total` in a counter's description."""

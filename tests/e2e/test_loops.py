@@ -45,7 +45,7 @@ spec: {targetRefs: [{kind: Service, group: "", name: app}], action: DENY, rules:
 """
 
 
-OF_SEVERAL_WORKERS = {"looking after workers", "telling the load"}
+OF_SEVERAL_WORKERS = {"looking after workers", "telling the load", "keeping the counts of workers"}
 LOOPS = vital_loops("waypoint") - vital_loops("waypoint/controller") - OF_SEVERAL_WORKERS
 
 

@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from l4.config.settings import Settings
 from l4.hbone.errors import TunnelReset
@@ -24,6 +26,7 @@ from tests.kit.certificates import MeshPki
 from tests.kit.mesh import address, manifests
 from tests.kit.origin import answering, origin
 from tests.kit.process import WaypointProcess, waypoint_process
+from waypoint.process.supervisor import COUNTS_SECONDS
 
 CONNECTIONS = 12
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -67,6 +70,16 @@ async def replaced(it: WaypointProcess, pid: int) -> None:
     async with asyncio.timeout(30):
         while pid in pids(it) or len((await status(it))["workers"]) < 2:  # noqa: ASYNC110 - other processes
             await asyncio.sleep(0.05)
+
+
+async def counted(it: WaypointProcess) -> dict[tuple[str, ...], float]:
+    """What a scrape says of counters and histograms, without the process's own."""
+    return {
+        (sample.name, *sorted(map(str, sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(await it.metrics())
+        for sample in family.samples
+        if family.type in ("counter", "histogram")
+    }
 
 
 @asynccontextmanager
@@ -163,6 +176,56 @@ def test_a_worker_that_is_killed_costs_what_it_carried_and_is_replaced(tmp_path:
             assert re.search(r'^pywaypoint_loop_failures_total{loop="worker [12]"} 1$', text, re.MULTILINE)
 
     run(scenario(), 50)
+
+
+@pytest.mark.timeout(120)
+def test_counters_do_not_go_down_when_workers_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_workers(tmp_path, DRAIN_SECONDS="1") as it, origin(it.pod, answering(b"hello")):
+
+            async def total() -> float:
+                found = await counted(it)
+                return sum(value for (name, *_), value in found.items() if name == "istio_requests_total")
+
+            async with clients(it, CONNECTIONS) as its:
+                for client in its:
+                    await get(client)
+            first, second = pids(it)
+            await asyncio.sleep(COUNTS_SECONDS + 2)  # until the supervisor has asked by itself
+            os.kill(first, signal.SIGKILL)
+            await replaced(it, first)
+            assert await total() == CONNECTIONS
+
+            async with clients(it, CONNECTIONS) as its:
+                for client in its:
+                    await get(client)
+            os.kill(second, signal.SIGTERM)
+            await replaced(it, second)
+            assert await total() == 2 * CONNECTIONS, "it ended in order"
+
+            scrapes, has_ended = [await counted(it)], asyncio.Event()
+
+            async def scrape() -> None:
+                while not has_ended.is_set():
+                    scrapes.append(await counted(it))
+
+            async def ask() -> None:
+                while not has_ended.is_set():
+                    with suppress(OSError, TunnelReset, asyncio.IncompleteReadError):
+                        await get(it)
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(scrape())
+                tasks.create_task(ask())
+                for pid in pids(it):
+                    os.kill(pid, signal.SIGKILL)
+                    await replaced(it, pid)
+                has_ended.set()
+            assert await total() > 2 * CONNECTIONS
+            for before, after in pairwise(scrapes):
+                assert not {key: (value, after.get(key)) for key, value in before.items() if after.get(key, -1) < value}
+
+    run(scenario(), 110)
 
 
 def test_whoever_looks_sees_the_requests_of_both_and_a_log_level_holds_for_both(tmp_path: Path) -> None:

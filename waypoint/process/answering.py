@@ -68,6 +68,14 @@ class Answering(Protocol):
         """Let `watcher` look at each request that ends."""
 
 
+class Passing(Answering, Protocol):
+    """A worker that may end before its supervisor does."""
+
+    @property
+    def last_metrics(self) -> MetricsSnapshot:
+        """The newest metrics that it has told."""
+
+
 class LocalWorker:
     """Implements `Answering` for a worker of this process."""
 

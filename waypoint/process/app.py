@@ -94,6 +94,7 @@ async def _supervise(
         tasks=tasks,
         on_refused=metrics.count_refusal,
     )
+    tasks.keep("keeping the counts of workers", supervisor.keep_counts)
     signals.follow(stopping, workers)
     await supervisor.start(_operators(options))
     workers.failed.add_done_callback(lambda _: stopping.begin())

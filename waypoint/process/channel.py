@@ -8,6 +8,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -97,6 +98,12 @@ class Channel:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(self._gone())
+
+    async def closed(self, seconds: float) -> None:
+        """Wait until everything is sent after `close`, for at most `seconds`."""
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(seconds):
+                await self._writer.wait_closed()
 
     def _gone(self) -> NoAnswer:
         return NoAnswer(self._name, "has ended")

@@ -32,6 +32,8 @@ from waypoint.replica import Replica
 from waypoint.settings import SECTIONS
 
 _LOAD_SECONDS = 0.5
+_SEND_SECONDS = 2.0
+"""Time at the end in which the supervisor takes what the worker has counted."""
 
 
 def main(descriptors: list[int]) -> None:
@@ -65,7 +67,9 @@ def main(descriptors: list[int]) -> None:
         tasks.keep("telling the load", partial(_tell_load, channel, serving))
         await stopping.wait()
         await serving.drain()
+        channel.note("ended", await answers.metrics())
         await tasks.close()
+        await channel.closed(_SEND_SECONDS)
 
     program.run(f"waypoint, {name}", work, *CANNOT_SERVE)
 

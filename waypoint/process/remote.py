@@ -43,7 +43,7 @@ class Load:
 class RemoteWorker:
     """Implements `Answering` by asking over a channel.
 
-    A worker that ends meanwhile lacks nothing and has counted nothing: its supervisor knows who serves.
+    A worker that ends meanwhile lacks nothing: its supervisor knows who serves.
     """
 
     def __init__(self, name: str, ask: Callable[..., Awaitable[Any]], note: Callable[..., bool]) -> None:
@@ -51,6 +51,9 @@ class RemoteWorker:
         self._ask = ask
         self._note = note
         self._watchers: list[Watcher] = []
+        self._last_metrics: MetricsSnapshot = ()
+        self._has_ended = False
+        self._one_at_a_time = asyncio.Lock()
 
     async def readiness(self) -> Readiness:
         try:
@@ -60,11 +63,23 @@ class RemoteWorker:
         return found
 
     async def metrics(self) -> MetricsSnapshot:
-        try:
-            found: MetricsSnapshot = await self._ask("metrics")
-        except NoAnswer:
-            return ()
-        return found
+        async with self._one_at_a_time:  # so that no older answer comes last
+            if not self._has_ended:
+                self._told(await self._ask("metrics"))
+            return self._last_metrics
+
+    @property
+    def last_metrics(self) -> MetricsSnapshot:
+        return self._last_metrics
+
+    def ended(self, metrics: MetricsSnapshot) -> None:
+        """Take the last metrics of a worker that has ended in order."""
+        self._told(metrics)
+        self._has_ended = True
+
+    def _told(self, metrics: MetricsSnapshot) -> None:
+        if not self._has_ended:
+            self._last_metrics = metrics
 
     async def counts(self) -> Counts:
         found: Counts = await self._ask("counts")
@@ -123,6 +138,9 @@ class Answers:
 
     async def answer(self, question: str, arguments: tuple[Any, ...]) -> object:
         return await getattr(self._worker, question)(*arguments)
+
+    async def metrics(self) -> MetricsSnapshot:
+        return await self._worker.metrics()
 
     def noted(self, channel: Channel, name: str, arguments: tuple[Any, ...]) -> None:
         """Take a note of the supervisor."""

@@ -43,6 +43,8 @@ _LOOK_SECONDS = 1.0
 _SILENT_SECONDS = 15.0
 _END_SECONDS = 5.0
 """Time beyond the drain after which a worker is killed."""
+_REST_SECONDS = 1.0
+"""Time after the end of a worker's process in which its last notes are received."""
 _NONE = "workers"
 _UNKNOWN = Load(is_ready=False, connections=0, exchanges=0, busy=0.0)
 
@@ -181,6 +183,7 @@ class Workers:
         receiving = self._tasks.spawn(it.channel.run())
         try:
             status = await it.process.wait()
+            await asyncio.wait((receiving,), timeout=_REST_SECONDS)
         finally:
             receiving.cancel()
             self._gone(it)
@@ -240,6 +243,8 @@ class Workers:
                     self._serve(it)
             case "records", list(records):
                 it.answering.seen(records)
+            case "ended", tuple(metrics):
+                it.answering.ended(metrics)
 
     def _serve(self, it: WorkerProcess) -> None:
         if not self._has_served:

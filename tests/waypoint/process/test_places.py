@@ -1,0 +1,135 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from l4.admin import NoAnswer
+from l4.telemetry.metrics import MAX_SERIES, OVERFLOW, MeshMetrics, counter, gauge, histogram
+from l4.telemetry.samples import HistogramCounts, Merging, MetricsSnapshot, Sample
+from tests.kit.aio import run
+from waypoint.process.places import Place
+from waypoint.process.remote import RemoteWorker
+
+REQUESTS = counter("requests", "Requests.", ("service",))
+TIMES = histogram("times", "Times.", ("service",))
+ACTIVE = gauge("active", "Active requests.", (), Merging.SUM)
+APP = ("app",)
+
+
+class Process:
+    """Counts as a worker process does. `worker` asks it."""
+
+    def __init__(self) -> None:
+        self.metrics = MeshMetrics("proxy", "test", (REQUESTS, TIMES, ACTIVE))
+        self.metrics.of(ACTIVE).labels(()).value = 1
+        self.has_ended = False
+        self.worker = RemoteWorker("worker 1", self._answer, lambda *note: True)
+        self.before_answer: Callable[[], Awaitable[None]] | None = None
+
+    def serve(self, number: int, *, milliseconds: float = 3, trace: str = "", at: float = 0) -> None:
+        self.metrics.of(REQUESTS).labels(APP).add(number)
+        for _ in range(number):
+            self.metrics.of(TIMES).labels(APP).observe(milliseconds)
+        if trace:
+            self.metrics.of(TIMES).labels(APP).exemplify(milliseconds, trace, at)
+
+    async def _answer(self, question: str) -> MetricsSnapshot:
+        assert question == "metrics"
+        if self.has_ended:
+            raise NoAnswer("worker 1", "has ended")
+        found = self.metrics.snapshot()
+        if self.before_answer is not None:
+            await self.before_answer()
+        return found
+
+
+def sample(snapshot: MetricsSnapshot, name: str, values: tuple[str, ...] = APP) -> Sample:
+    (found,) = [it.samples[values] for it in snapshot if it.name == name]
+    return found
+
+
+def test_what_an_ended_worker_told_last_is_added_to_its_successors_counts() -> None:
+    async def scenario() -> None:
+        place, first, second = Place("worker 1"), Process(), Process()
+        assert await place.metrics() == ()
+        place.enter(first.worker)
+        first.serve(5, trace='trace_id="1"', at=10)
+        first.serve(1, milliseconds=700, trace='trace_id="2"', at=11)
+        seen = await place.metrics()
+        first.serve(1)  # nobody learns of it
+        first.has_ended = True
+        place.leave()
+        between = await place.metrics()
+        place.enter(second.worker)
+        second.serve(2, trace='trace_id="3"', at=12)
+        later = await place.metrics()
+
+        assert [sample(it, "requests") for it in (seen, between, later)] == [6, 6, 8]
+        times = sample(later, "times")
+        assert isinstance(times, HistogramCounts)
+        assert (sum(times.counts), times.sum) == (8, 721.0)
+        assert [it.labels for _, it in sorted(times.exemplars.items())] == ['trace_id="3"', 'trace_id="2"']
+        assert sample(seen, "active", ()) == sample(later, "active", ()) == 1
+        assert "active" not in {it.name for it in between}, "gauges of a dead worker are gone"
+
+    run(scenario())
+
+
+def test_an_orderly_end_loses_no_count() -> None:
+    async def scenario() -> None:
+        place, first = Place("worker 1"), Process()
+        place.enter(first.worker)
+        first.serve(5)
+        await place.metrics()
+        first.serve(2)
+        first.worker.ended(first.metrics.snapshot())
+        first.has_ended = True
+
+        assert sample(await place.metrics(), "requests") == 7
+        place.leave()
+        assert sample(await place.metrics(), "requests") == 7
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("has_successor", [False, True])
+def test_a_worker_that_ends_while_it_is_asked_is_counted_once(has_successor: bool) -> None:
+    async def scenario() -> None:
+        place, first, second = Place("worker 1"), Process(), Process()
+        place.enter(first.worker)
+        first.serve(5)
+        seen = [await place.metrics()]
+
+        async def ends() -> None:
+            place.leave()
+            if has_successor:
+                place.enter(second.worker)
+            await asyncio.sleep(0)
+
+        first.serve(1)
+        first.before_answer = ends
+        seen += [await place.metrics(), await place.metrics()]
+
+        assert [sample(it, "requests") for it in seen] == [5, 5, 5]
+
+    run(scenario())
+
+
+def test_ended_workers_keep_a_bounded_number_of_series() -> None:
+    async def scenario() -> None:
+        place, most = Place("worker 1", max_series=100), 0
+        for process in range(5):
+            one = Process()
+            place.enter(one.worker)
+            for number in range(40):
+                one.metrics.of(REQUESTS).labels((f"service {process} {number}",)).add()
+            await place.metrics()
+            place.leave()
+            (found,) = [it for it in await place.metrics() if it.name == "requests"]
+            most = max(most, len(found.samples))
+
+        assert sum(int(it) for it in found.samples.values() if isinstance(it, int)) == 200
+        assert found.samples[(OVERFLOW,)]
+        assert most <= 101 < MAX_SERIES
+
+    run(scenario())

@@ -1,6 +1,7 @@
 """Rows of numbers in memory that the workers of a replica share, and that they find by name.
 
-    | digest of the name | one cell per worker: does it use the row? | payload |
+    row      | digest of the name | one cell per worker: does it use the row? |
+    payload  | `width` cells |
 
 All workers find a name in the same row. A row is joined under the lock. Whether its payload needs the lock, its users
 decide; a number of eight bytes is read and written as a whole. A row that nobody uses is free for another name. A name
@@ -38,8 +39,9 @@ class Rows:
         self.times = memory.cast("d")
         """All cells as fractions."""
         self._width = width
-        self._stride = 1 + workers + width
-        self._rows = len(self.counts) // self._stride
+        self._zeros = memoryview(bytes(width * CELL_BYTES)).cast("q")
+        self._rows = len(self.counts) // (1 + workers + width)
+        self._payloads = self._rows * (1 + workers)
 
     @staticmethod
     def size(rows: int, workers: int, width: int) -> int:
@@ -57,26 +59,26 @@ class Rows:
             if chosen is None:
                 self.refused.add(name)
                 return None
-            payload = chosen + 1 + self.workers
+            payload = self._payload(chosen)
             if not self._is_used(chosen):
                 counts[chosen] = digest
-                for cell in range(payload, payload + self._width):
-                    counts[cell] = 0
+                counts[payload : payload + self._width] = self._zeros
             counts[chosen + 1 + self.own] = 1
         self.refused.discard(name)
         return payload
 
     def leave(self, payload: int) -> None:
         """End the use of a row."""
-        self.counts[payload - self.workers + self.own] = 0
+        row = (payload - self._payloads) // self._width * (1 + self.workers)
+        self.counts[row + 1 + self.own] = 0
 
     def forget(self, worker: int, cells: range) -> None:
         """Worker number `worker`, from 0, has ended: it uses no row, and these `cells` of each payload are zero."""
         counts = self.counts
-        for row in range(0, self._rows * self._stride, self._stride):
+        for row in range(0, self._payloads, 1 + self.workers):
             if counts[row + 1 + worker]:
                 for cell in cells:
-                    counts[row + 1 + self.workers + cell] = 0
+                    counts[self._payload(row) + cell] = 0
                 counts[row + 1 + worker] = 0
 
     def _find(self, digest: int) -> int | None:
@@ -93,7 +95,10 @@ class Rows:
     def _near(self, digest: int) -> Iterator[int]:
         first = digest % self._rows
         for number in range(first, first + min(_NEAR, self._rows)):
-            yield number % self._rows * self._stride
+            yield number % self._rows * (1 + self.workers)
+
+    def _payload(self, row: int) -> int:
+        return self._payloads + row // (1 + self.workers) * self._width
 
     def _is_used(self, row: int) -> bool:
         return any(self.counts[row + 1 : row + 1 + self.workers])

@@ -12,9 +12,11 @@ from l4.net.shared_memory import SharedMemory
 from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics, gauge
 from l4.telemetry.samples import Merging
-from policies import shared_buckets
+from policies import retry_budget, shared_buckets
+from policies.attributes import ClusterName
 from policies.rate_limit import MAX_BUCKETS
 from policies.shared_buckets import SharedBuckets, Table
+from policies.shared_counts import SharedCounts
 from policies.shared_rows import Rows
 
 log = logging.getLogger(__name__)
@@ -39,8 +41,10 @@ class Replica:
         for size in sizes.values():
             parts.append(memory.view[start : start + size])
             start += size
-        rules, self._tables = parts
+        rules, self._tables, destinations = parts
         self._rules = Rows(rules, own, workers, workers * shared_buckets.ROW_CELLS, memory.locked)
+        self._destinations = Rows(destinations, own, workers, workers * retry_budget.SHARED, memory.locked)
+        self._joined: dict[ClusterName, tuple[int, SharedCounts]] = {}
         self._told = 0
 
     @staticmethod
@@ -52,9 +56,29 @@ class Replica:
         """Return the buckets of the replica."""
         return SharedBuckets(self._rules, self._tables)
 
+    def join(self, name: ClusterName) -> SharedCounts | None:
+        """Return what workers count together of a destination, or None if there is no room. `leave` ends it."""
+        payload = self._destinations.join(name)
+        if payload is None:
+            return None
+        counts = SharedCounts(self._destinations, payload, retry_budget.SHARED)
+        self._joined[name] = payload, counts
+        return counts
+
+    def leave(self, name: ClusterName) -> None:
+        """The destination is gone. Its counts are no longer of the replica."""
+        self._destinations.refused.discard(name)
+        if name in self._joined:
+            payload, counts = self._joined.pop(name)
+            for which in range(retry_budget.SHARED):
+                counts.put(which, 0)
+            self._destinations.leave(payload)
+
     def forget(self, worker: int) -> None:
         """Give back what a worker held that has ended. Its number is from 0."""
         self._rules.forget(worker, range(0))
+        own = worker * retry_budget.SHARED
+        self._destinations.forget(worker, range(own, own + retry_budget.SHARED))
 
     def tell(self, metrics: MeshMetrics, readiness: Readiness) -> None:
         """Say what is not counted together."""
@@ -71,11 +95,12 @@ class Replica:
         log.warning("%s", sentence if total else "all limits are counted for all workers together again")
 
     def _refused(self) -> Mapping[str, int]:
-        return {"rate limits": len(self._rules.refused)}
+        return {"rate limits": len(self._rules.refused), "destinations": len(self._destinations.refused)}
 
 
 def _sizes(workers: int) -> dict[str, int]:
     return {
         "rules": Rows.size(_ROWS, workers, workers * shared_buckets.ROW_CELLS),
         "tables": Table.size(MAX_BUCKETS // workers * workers),
+        "destinations": Rows.size(_ROWS, workers, workers * retry_budget.SHARED),
     }

@@ -5,7 +5,7 @@ def test_requests_are_let_in_up_to_the_limit_and_again_when_one_has_ended() -> N
     circuit = Circuit(CircuitLimits(max_requests=2))
 
     assert [circuit.take_request() for _ in range(3)] == [True, True, False]
-    circuit.requests -= 1
+    circuit.end_request()
     assert circuit.take_request()
 
 

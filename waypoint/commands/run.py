@@ -40,8 +40,7 @@ from waypoint.process.options import Address, GatewayName, RunOptions
     "--workers",
     type=WorkersType(),
     default="1",
-    help="Processes that carry requests; auto is one per CPU. Limits hold for all of them together, except circuit "
-    "breakers, which each has for itself.",
+    help="Processes that carry requests; auto is one per CPU. Limits hold for all of them together.",
 )
 @operator_ports
 @flag("--access-log", default="-", metavar="PATH|-", help="One line per request; - is standard output, empty is none.")

@@ -63,7 +63,7 @@ async def serve_opaque(connection: Connection, near: Near, *, is_tls: bool, serv
         nonlocal held
         if held is not None:
             held.active -= 1
-            cluster.circuit.connections -= 1
+            cluster.circuit.end_connection()
             held = None
 
     def is_replaced(error: Exception | None) -> bool:
@@ -176,13 +176,13 @@ async def _reach(
             raise UpstreamOverflow
         record.endpoint = live.endpoint
         live.active += 1
-        cluster.circuit.connections += 1
+        cluster.circuit.begin_connection()
         try:
             with live.connecting():
                 await connection.path.originator.connect(live.endpoint, lambda: far, live.pool)
         except BaseException as error:
             live.active -= 1
-            cluster.circuit.connections -= 1
+            cluster.circuit.end_connection()
             if isinstance(error, AttemptFailed):
                 cluster.record(live, Outcome(error.ending))
             if not isinstance(error, AttemptFailed) or retries == DEFAULT_RETRIES.attempts:

@@ -204,7 +204,7 @@ def assemble(parts: Parts) -> Worker:
     pool = HbonePool(settings, metrics.count_refusal)
     originator = Originator(pool, parts.certificate, settings, parts.local_ip)
     holder.subscribe(originator.reconcile)
-    clusters = Clusters(settings, tasks, counted_in(metrics))
+    clusters = Clusters(settings, tasks, counted_in(metrics), parts.replica)
     upstream = settings.of(UpstreamSettings)
     environment = Environment(metrics, settings, upstream, originator, tasks.spawn, holder, parts.replica)
     path = DataPath(

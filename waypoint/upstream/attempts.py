@@ -270,7 +270,7 @@ class Attempts:
         """Waiting for a connection has ended."""
         if self._connecting is not None:
             self._connecting = None
-            self._cluster.circuit.pending -= 1
+            self._cluster.circuit.end_pending()
 
     def _send(self, client: Http1Client | ClientStream) -> None:
         assert self._live is not None
@@ -397,7 +397,7 @@ class Attempts:
         if self._span is not None:
             self._span.end_attempt()
         if self._client is not None:
-            self._cluster.circuit.requests -= 1
+            self._cluster.circuit.end_request()
         live, self._live, self._client = self._live, None, None
         if live is not None:
             live.active -= 1

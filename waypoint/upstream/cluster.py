@@ -127,7 +127,7 @@ class Cluster:
 
     def take_retry(self, now: float) -> bool:
         """Start a retry if the budget allows it. `retries.release` ends it."""
-        return self.retries.take(self.circuit.requests + self.circuit.pending, now)
+        return self.retries.take(self.circuit.all_requests + self.circuit.all_pending, now)
 
     def marked(self, scope: str) -> dict[bytes, LiveEndpoint]:
         """Return the endpoints by their marks in session tokens of a rule."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from l4.net.descriptors import lookups_at_once
 from l4.net.tasks import Tasks
 from policies.attributes import ClusterName
 from waypoint.config.snapshot import ClusterConfig, Snapshot
+from waypoint.replica import Replica
 from waypoint.upstream.branches import Branches
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.events import Note
@@ -24,12 +26,20 @@ _SWEEP_SECONDS = 5.0
 
 
 class Clusters:
-    """`tasks` owns what runs beside. `note` receives the clusters' events."""
+    """`tasks` owns what runs beside. `note` receives the clusters' events. With `replica`, limits hold for all workers
+    together."""
 
-    def __init__(self, settings: Settings, tasks: Tasks, note: Note = lambda event, name: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: Tasks,
+        note: Note = lambda event, name: None,
+        replica: Replica | None = None,
+    ) -> None:
         self._settings = settings
         self._tasks = tasks
         self.note = note
+        self._replica = replica
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
@@ -57,8 +67,26 @@ class Clusters:
                 cluster.reconcile(config)
             else:
                 continue
+            if self._replica is not None:
+                self._share(cluster, self._replica)
             self._follow_names(cluster, (self._lookups,))
             self._follow_branches(cluster)
+
+    def _share(self, cluster: Cluster, replica: Replica) -> None:
+        """Count together with the other workers. If that is not possible, this worker gets its share of the limits.
+
+        The next configuration tries again, because it differs from the divided one.
+        """
+        if cluster.circuit.shared is not None:
+            return
+        config, workers = cluster.config, replica.workers
+        counts = replica.join(config.name)
+        if counts is not None:
+            cluster.circuit.share(counts)
+            cluster.retries.share(counts)
+        else:
+            circuit, budget = config.circuit.divided(workers), config.retry_budget.divided(workers)
+            cluster.reconcile(replace(config, circuit=circuit, retry_budget=budget))
 
     def _follow_branches(self, trunk: Cluster) -> None:
         config, branches = trunk.config, trunk.branches
@@ -136,7 +164,12 @@ class Clusters:
     def retire_unknown(self, snapshot: Snapshot) -> None:
         """Remove clusters that are not in the live snapshot. Active exchanges keep their cluster."""
         for name in self._clusters.keys() - snapshot.clusters.keys():
-            self._retire(self._clusters.pop(name))
+            cluster = self._clusters.pop(name)
+            self._retire(cluster)
+            if self._replica is not None:
+                cluster.circuit.share(None)
+                cluster.retries.share(None)
+                self._replica.leave(name)
 
     def close(self) -> None:
         self._timer.cancel()

@@ -56,7 +56,7 @@ class Http2Connections:
     def gone(self, client: Http2Client) -> None:
         if client in self._clients:
             self._clients.remove(client)
-            self._circuit.connections -= 1
+            self._circuit.end_connection()
             self.has_room()
 
     def has_room(self) -> None:
@@ -85,7 +85,7 @@ class Http2Connections:
             raise UpstreamOverflow(f"no stream became free within {seconds:g} s") from None
 
     async def _connect(self, connect: Callable[[], Awaitable[Http2Client]]) -> None:
-        self._circuit.connections += 1
+        self._circuit.begin_connection()
         is_made = False
         try:
             self._clients.append(await connect())
@@ -96,4 +96,4 @@ class Http2Connections:
         finally:
             self._connecting = None
             if not is_made:
-                self._circuit.connections -= 1
+                self._circuit.end_connection()

@@ -106,7 +106,7 @@ class LiveEndpoint:
     def opening(self, client: Http1Client) -> None:
         """Count a connection that is being opened. `gone` ends it in any case."""
         self._clients.add(client)
-        self.circuit.connections += 1
+        self.circuit.begin_connection()
 
     async def wait(self, seconds: float) -> Http1Client | None:
         """Wait for a free connection. Returns None if a new one may be opened. Raises UpstreamOverflow."""
@@ -144,7 +144,7 @@ class LiveEndpoint:
     def gone(self, client: Http1Client) -> None:
         if client in self._clients:
             self._clients.remove(client)
-            self.circuit.connections -= 1
+            self.circuit.end_connection()
             self._wake(None)
         if client in self.idle:
             self.idle.remove(client)

@@ -83,7 +83,7 @@ def _described(cluster: Cluster, now: float) -> dict[str, object]:
         "circuit_breakers": {
             name: {"now": count, "max": limit} for name, (count, limit) in _bounds(cluster.circuit).items()
         },
-        "retries_under_way": cluster.retries.under_way,
+        "retries_under_way": cluster.retries.all_under_way,
         "endpoints": [_endpoint(live, now) for each in (cluster, *(cluster.branches or ())) for live in each.endpoints],
     }
 
@@ -91,9 +91,9 @@ def _described(cluster: Cluster, now: float) -> dict[str, object]:
 def _bounds(circuit: Circuit) -> dict[str, tuple[int, int | None]]:
     limits = circuit.limits
     return {
-        "cx": (circuit.connections, limits.max_connections),
-        "rq_pending": (circuit.pending, limits.max_pending_requests),
-        "rq": (circuit.requests, limits.max_requests),
+        "cx": (circuit.all_connections, limits.max_connections),
+        "rq_pending": (circuit.all_pending, limits.max_pending_requests),
+        "rq": (circuit.all_requests, limits.max_requests),
     }
 
 

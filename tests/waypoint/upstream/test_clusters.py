@@ -1,0 +1,111 @@
+"""Destinations of two workers on the same memory, in one process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from l4.config.settings import Settings
+from l4.discovery.registry import Registry
+from l4.discovery.workload import AppProtocol
+from l4.net import shared_memory
+from l4.net.shared_memory import SharedMemory
+from l4.net.tasks import Tasks
+from l4.readiness import Readiness
+from policies.attributes import ClusterName
+from policies.circuit import CircuitLimits
+from tests.kit.aio import run
+from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, Snapshot
+from waypoint.metrics import waypoint_metrics
+from waypoint.replica import Replica
+from waypoint.upstream.clusters import Clusters
+from waypoint.upstream.state import described, numbers
+
+APP = ClusterName("app")
+
+
+def snapshot(limit: int, *names: ClusterName) -> Snapshot:
+    circuit = CircuitLimits(max_requests=limit)
+    configs = (ClusterConfig(it, UNKNOWN_SERVICE, 9080, AppProtocol.HTTP, (), circuit=circuit) for it in names)
+    return Snapshot("", Registry(), clusters={it.name: it for it in configs})
+
+
+@pytest.fixture
+def memory() -> Iterator[SharedMemory]:
+    it = SharedMemory(shared_memory.create(Replica.size(2)))
+    yield it
+    it.close()
+
+
+def workers(memory: SharedMemory) -> list[Clusters]:
+    return [Clusters(Settings(), Tasks(), replica=Replica(memory, own, 2)) for own in range(2)]
+
+
+def follow(all_clusters: list[Clusters], wanted: Snapshot) -> None:
+    for it in all_clusters:
+        it.reconcile(wanted)
+        it.retire_unknown(wanted)
+
+
+def test_a_limit_holds_for_both_workers_and_each_shows_what_both_have(memory: SharedMemory) -> None:
+    async def scenario() -> None:
+        both = workers(memory)
+        follow(both, snapshot(2, APP))
+        first, second = (it[APP] for it in both)
+
+        assert [it.circuit.take_request() for it in (first, second, first)] == [True, True, False]
+        for it in both:
+            [state] = described(it, 0.0, None)
+            assert state["circuit_breakers"]["rq"] == {"now": 2, "max": 2}  # type: ignore[index]
+            assert numbers(it[APP]) == {"circuit_breakers.default.rq_open": 1}
+
+        follow(both, snapshot(3, APP))
+        assert [it.circuit.take_request() for it in (second, first)] == [True, False]
+        for it in both:
+            it.close()
+
+    run(scenario())
+
+
+def test_a_destination_that_is_gone_and_comes_back_counts_from_zero(memory: SharedMemory) -> None:
+    async def scenario() -> None:
+        both = workers(memory)
+        follow(both, snapshot(1, APP))
+        old = both[0][APP]
+        assert old.circuit.take_request()
+        follow(both[:1], snapshot(1))
+        assert not both[1][APP].circuit.is_full, "the other worker follows later"
+        follow(both[:1], snapshot(1, APP))
+
+        assert both[1][APP].circuit.take_request()
+        old.circuit.end_request()
+        assert not both[0][APP].circuit.take_request(), "the old request is not of this destination"
+        for it in both:
+            it.close()
+
+    run(scenario())
+
+
+def test_destinations_without_room_get_their_share_until_there_is_room(memory: SharedMemory) -> None:
+    async def scenario() -> None:
+        many = [ClusterName(f"app-{number}") for number in range(17_000)]
+        replica = Replica(memory, 0, 2)
+        metrics, readiness = waypoint_metrics("test"), Readiness()
+        clusters = Clusters(Settings(), Tasks(), replica=replica)
+        clusters.reconcile(snapshot(8, *many))
+        replica.tell(metrics, readiness)
+        alone = [it for it in clusters if it.circuit.shared is None]
+
+        assert alone
+        assert {it.circuit.limits.max_requests for it in alone} == {4}
+        assert f"its share of {len(alone)} of destinations" in readiness.concerns["limits"]
+        last = snapshot(8, alone[0].config.name)
+        clusters.reconcile(last)
+        clusters.retire_unknown(last)
+        clusters.reconcile(last)
+        replica.tell(metrics, readiness)
+        assert alone[0].circuit.shared is not None
+        assert alone[0].circuit.limits.max_requests == 8
+        assert readiness.concerns == {}
+        clusters.close()
+
+    run(scenario())

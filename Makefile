@@ -12,7 +12,7 @@ ISTIO_SECONDS ?= 1800
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py' -o -path '*/assets/*' -type f)
 
-.PHONY: bookinfo boards docs kustomize observability-test browser-test chromium test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench hostile swaps churn discovery
+.PHONY: bookinfo boards docs kustomize observability-test browser-test chromium test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench loadtest hostile swaps churn discovery
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -49,6 +49,10 @@ proto: .venv/ready  ## What is generated from .proto files, which the repository
 bench: .venv/ready  ## Side by side with Envoy; needs wrk and h2load. Measures the compiled twin where there is a C compiler. BENCH=… are options.
 	@if command -v cc >/dev/null; then $(MAKE) build/twin; else echo "no C compiler: the plain version is measured"; fi
 	$(BIN)/python -m bench $(BENCH)
+
+loadtest: .venv/ready  ## Bookinfo without a mesh, ambient and with sidecars: latency, CPU, memory. LOADTEST="--seconds 60 --rate 80" chooses.
+	@if command -v cc >/dev/null; then $(MAKE) build/twin; else echo "no C compiler: the plain version is measured"; fi
+	$(BIN)/python -m bench.loadtest $(LOADTEST)
 
 test-twin: build/twin  ## The same tests over the compiled twin, which the image ships; with the build under ten minutes.
 	rm -rf build/twin/pywaypoint/tests

@@ -1,6 +1,7 @@
 """What a process and its children cost, as the kernel counts it, and their end."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ def cpu_seconds(pid: int) -> float:
 def rss_mib(pid: int) -> float:
     pages = sum(int(Path(f"/proc/{member}/statm").read_text().split()[1]) for member in _family(pid))
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def pss_mib(pid: int) -> float:
+    """Proportional resident memory: of what n processes share, each has 1/n, so that sums are right."""
+    texts = (Path(f"/proc/{member}/smaps_rollup").read_text() for member in _family(pid))
+    return sum(int(size) for text in texts for size in re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)) / 1024
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -74,7 +74,12 @@ def _request(sock: socket.socket, head: bytes, schedule: list[float], found: lis
 
 
 def is_answered(sock: socket.socket) -> bool:
-    """Read one answer, which must say its length; is it a 200?"""
+    """Read one answer; is it a 200?"""
+    return receive_answer(sock).startswith(b"HTTP/1.1 200 ")
+
+
+def receive_answer(sock: socket.socket) -> bytes:
+    """Read one answer, which must say its length. Raises OSError."""
     answer = b""
     while (end := answer.find(b"\r\n\r\n")) < 0:
         answer += _receive(sock)
@@ -83,7 +88,7 @@ def is_answered(sock: socket.socket) -> bool:
         raise ConnectionError("an answer without Content-Length")
     while len(answer) < end + 4 + int(length[1]):
         answer += _receive(sock)
-    return answer.startswith(b"HTTP/1.1 200 ")
+    return answer
 
 
 def _receive(sock: socket.socket) -> bytes:

@@ -77,6 +77,9 @@ def running(install: Callable[[], None]) -> Iterator[None]:
         files = [word for it in ("platform", "gateway.yaml", "routes.yaml") for word in ("-f", str(BOOKINFO / it))]
         kubectl("apply", "-n", NAMESPACE, *files)
         kubectl("wait", "-n", NAMESPACE, "--for=condition=Programmed", "gateway/waypoint", "--timeout=180s")
+        # The autoscaler adds the second replica. From then on no pod of the waypoint comes or goes.
+        both = "--for=jsonpath={.status.readyReplicas}=2"
+        kubectl("wait", "-n", NAMESPACE, both, "deployment/waypoint", "--timeout=180s")
         annotation = "ambient.istio.io/redirection"
         until(lambda: all(it["metadata"].get("annotations", {}).get(annotation) == "enabled" for it in pods()), SECONDS)
         assert restarts() == before
@@ -105,10 +108,8 @@ class PageTests:
     @pytest.mark.usefixtures("bookinfo")
     def test_gateway_and_route_say_that_they_work(self) -> None:
         assert conditions("gateway", "waypoint") == {"Accepted": "True", "Programmed": "True"}
-        assert until(lambda: conditions("httproute", "reviews"), SECONDS) == {
-            "Accepted": "True",
-            "ResolvedRefs": "True",
-        }
+        told = {"Accepted": "True", "ResolvedRefs": "True"}
+        until(lambda: conditions("httproute", "reviews") == told, SECONDS)
 
     def test_between_nodes_there_is_only_hbone_in_tls(self, port: int) -> None:
         nodes = {it["spec"]["nodeName"] for it in pods()}
@@ -132,7 +133,6 @@ class PageTests:
 
         selector = ("-n", NAMESPACE, "-l", "gateway.networking.k8s.io/gateway-name=waypoint")
         until(lambda: '"GET /ratings/0 HTTP/1.1" 200' in kubectl("logs", *selector, "--tail=-1"), SECONDS)
-        kubectl("wait", "pods", *selector, "--for=condition=Ready", "--timeout=60s")  # one may have come just now
         names = json.loads(kubectl("get", "pods", *selector, "-o", "json"))["items"]
         paths = [f"/api/v1/namespaces/{NAMESPACE}/pods/{it['metadata']['name']}:15020/proxy/metrics" for it in names]
         text = "\n".join(kubectl("get", "--raw", path) for path in paths)

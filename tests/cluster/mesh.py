@@ -9,6 +9,7 @@ from tests.cluster.control_plane import KUBECONFIG
 from tests.cluster.images import PYWAYPOINT
 from tests.cluster.kubectl import kubectl
 from tests.cluster.tools import BIN, run
+from tests.cluster.waiting import until
 from tests.image.buildah import ROOT
 
 CHART = ROOT / "deploy" / "chart"
@@ -49,5 +50,8 @@ def put_back() -> Iterator[None]:
 
 
 def _wait() -> None:
+    """Until all is ready, and the pods that were replaced are gone."""
     for it in ("deployment/pywaypoint-controller", "daemonset/ztunnel", "daemonset/pywaypoint-agent"):
         kubectl("-n", NAMESPACE, "rollout", "status", it, f"--timeout={_TIMEOUT}")
+    ending = "jsonpath={.items[*].metadata.deletionTimestamp}"
+    until(lambda: not kubectl("-n", NAMESPACE, "get", "pods", "-o", ending))

@@ -92,11 +92,14 @@ def test_proxy_status_and_version_name_every_ztunnel_and_waypoint() -> None:
     def told() -> list[dict[str, str]]:
         return rows(istioctl("proxy-status", namespace=istio.NAMESPACE))
 
-    # A pod that has just been replaced stays connected while it drains.
+    def counts() -> list[str]:
+        """Of each of our versions. Connections of istioctl itself count for a moment, too, as 65536.65536.65536."""
+        return re.findall(r"pywaypoint-\S+ \((\d+) proxies\)", istioctl("version", namespace=istio.NAMESPACE))
+
+    # A pod is connected before it is ready, and while it drains.
     until(lambda: {it["NAME"]: it["SUBSCRIBED TYPES"] for it in told()} == follows())
     assert all(it["VERSION"].startswith("pywaypoint-") for it in told())
-    count = rf"pywaypoint-\S+ \({len(follows())} proxies\)"
-    assert re.search(count, istioctl("version", namespace=istio.NAMESPACE))
+    until(lambda: counts() == [str(len(follows()))])
 
 
 @pytest.mark.usefixtures("bookinfo")
@@ -109,18 +112,21 @@ def test_what_other_tools_of_istio_say() -> None:
 
 
 def test_kialis_edges_of_ztunnels_have_every_name_and_are_locked(port: int) -> None:
+    def sent() -> list[dict[str, str]]:
+        return [
+            it
+            for pod in names("app=ztunnel", mesh.NAMESPACE)
+            for it in series("istio_tcp_sent_bytes_total", mesh.NAMESPACE, pod)
+            if it["source_workload_namespace"] == it["destination_workload_namespace"] == NAMESPACE
+        ]
+
+    def edges() -> set[tuple[str, str]]:
+        return {(it["source_workload"], it["destination_workload"]) for it in sent()}
+
     Browser(port).get("/productpage")
 
-    found = [
-        it
-        for pod in names("app=ztunnel", mesh.NAMESPACE)
-        for it in series("istio_tcp_sent_bytes_total", mesh.NAMESPACE, pod)
-        if it["source_workload_namespace"] == it["destination_workload_namespace"] == NAMESPACE
-    ]
-
-    assert {("productpage-v1", "waypoint"), ("waypoint", "details-v1")} <= {
-        (it["source_workload"], it["destination_workload"]) for it in found
-    }
+    until(lambda: {("productpage-v1", "waypoint"), ("waypoint", "details-v1")} <= edges())
+    found = sent()
     assert {it["connection_security_policy"] for it in found} == {"mutual_tls"}
     assert [name for it in found for name in KIALI.split(", ") if it.get(name, "") in ("", "unknown")] == []
 
@@ -131,17 +137,26 @@ def test_a_ztunnel_ends_the_tunnels_in_a_waypoints_pod(name: str) -> None:
     """istiod tells it, and the ztunnels of clients, from an annotation of the Gateway."""
     sandwich.apply_to(NAMESPACE, name)
     kubectl("label", "service", "ratings", "-n", NAMESPACE, f"istio.io/use-waypoint={name}", "--overwrite")
-    services = ("ztunnel-config", "services", "--service-namespace", NAMESPACE)
-    until(lambda: ("ratings", name) in {(it["SERVICE NAME"], it["WAYPOINT"]) for it in rows(istioctl(*services))})
+
+    def waypoints() -> set[str]:
+        """Of ratings, as each node's ztunnel knows it."""
+        services = ("ztunnel-config", "services", "--service-namespace", NAMESPACE)
+        found = [it for node in NODES for it in rows(istioctl(*services, f"--node={node.name}"))]
+        return {it["WAYPOINT"] for it in found if it["SERVICE NAME"] == "ratings"}
+
+    until(lambda: waypoints() == {name})
 
     answer = kubectl("exec", "-n", NAMESPACE, "deployment/reviews-v2", "--", "python3", "-c", ASKS_RATINGS)
 
     labels = ("source_principal", "destination_workload", "response_code", "connection_security_policy")
     (pod,) = names(f"{GATEWAY}={name}")
-    calls = {tuple(it[label] for label in labels) for it in series("istio_requests_total", NAMESPACE, pod)}
+
+    def calls() -> set[tuple[str, ...]]:
+        return {tuple(it[label] for label in labels) for it in series("istio_requests_total", NAMESPACE, pod)}
+
     reviews, waypoint = (f"spiffe://cluster.local/ns/{NAMESPACE}/sa/{it}" for it in ("bookinfo-reviews", name))
     assert json.loads(answer)["id"] == 0
-    assert calls == {(reviews, "ratings-v1", "200", "mutual_tls")}
+    assert until(calls) == {(reviews, "ratings-v1", "200", "mutual_tls")}
     assert (waypoint, "ratings-v1", "mutual_tls") in {
         (it["source_principal"], it["destination_workload"], it["connection_security_policy"])
         for it in opened()

@@ -328,13 +328,18 @@ class Driver(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_flush_scheduled = False
-        if self._is_closed or self._is_write_paused:
+        if self._is_closed:
             return
         dirty = self._dirty
+        tunnel: Tunnel
+        if self._is_write_paused:
+            self._dirty = list(dict.fromkeys(dirty))
+            for tunnel in self._dirty:  # so that their buffers fill, and they are told to pause
+                tunnel.take_over()
+            return
         if dirty:
             self._dirty = []
             stalled = self._stalls.since
-            tunnel: Tunnel
             for tunnel in dirty:
                 if tunnel.push() and stalled:
                     stalled.pop(tunnel, None)

@@ -74,6 +74,7 @@ class Tunnel(asyncio.Transport):
         "_outgoing_size",
         "_protocol",
         "_reset",
+        "_take",
         "on_ended",
         "stream_id",
     )
@@ -89,6 +90,7 @@ class Tunnel(asyncio.Transport):
         self._low_water = low_water
         self._outgoing: list[bytes] = []
         self._outgoing_size = 0
+        self._take: Callable[[], bytes] | None = None  # what `write_soon` was told
         self._is_writing_paused = False
         self._eof_asked = False
         self._eof_sent = False
@@ -107,14 +109,20 @@ class Tunnel(asyncio.Transport):
             return
         if not self._outgoing:
             self._carrier.mark(self)
-        self._outgoing.append(data if type(data) is bytes else bytes(data))
-        self._outgoing_size += len(data)
-        if self._outgoing_size > self._high_water and not self._is_writing_paused:
-            self._is_writing_paused = True
-            self._protocol.pause_writing()
+        self._buffer(data if type(data) is bytes else bytes(data))
+
+    def write_soon(self, take: Callable[[], bytes]) -> None:
+        """Write what `take` returns at the end of this loop turn. It is called once.
+
+        A protocol that has much to say in little pieces does not pay for a write each.
+        """
+        if not (self._eof_asked or self._is_lost or self._reset is not None):
+            self._take = take
+            self._carrier.mark(self)
 
     def write_eof(self) -> None:
         if not self._eof_asked and not self._is_lost:
+            self.take_over()
             self._eof_asked = True
             self._carrier.mark(self)
 
@@ -137,6 +145,7 @@ class Tunnel(asyncio.Transport):
         """Reset the stream. What was written before is sent as far as the windows allow, as TCP would have by now: the
         peer may get a response's head and its reset from the same loop turn."""
         if not self._is_lost:
+            self.take_over()
             for data in self._outgoing:
                 if self._engine.send_data(self.stream_id, data, False) < len(data):
                     break
@@ -226,10 +235,18 @@ class Tunnel(asyncio.Transport):
             self._discard_incoming()
             self._end_if_both()
 
+    def take_over(self) -> None:
+        """Write what was to be written soon."""
+        take, self._take = self._take, None
+        if take is not None and (data := take()):
+            self._buffer(data)
+
     def push(self) -> bool:
         """Give the engine as much as the windows allow. Returns False if bytes remain."""
         if self._is_lost or self._eof_sent or self._reset is not None:
             return True
+        if self._take is not None:
+            self.take_over()
         chunks = self._outgoing
         if len(chunks) > 1 and self._outgoing_size < len(chunks) * _LARGE_CHUNK:
             chunks[:] = [b"".join(chunks)]
@@ -262,6 +279,7 @@ class Tunnel(asyncio.Transport):
             return
         self._is_lost = True
         self._is_flowing = False
+        self._take = None
         self._outgoing.clear()
         self._outgoing_size = 0
         self._discard_incoming()
@@ -293,6 +311,13 @@ class Tunnel(asyncio.Transport):
             if not self._is_closing and not self._is_lost and not self._protocol.eof_received():
                 self.close()
             self._end_if_both()
+
+    def _buffer(self, data: bytes) -> None:
+        self._outgoing.append(data)
+        self._outgoing_size += len(data)
+        if self._outgoing_size > self._high_water and not self._is_writing_paused:
+            self._is_writing_paused = True
+            self._protocol.pause_writing()
 
     def _let_go(self) -> None:
         """Everything is sent and nothing more will be read: tell a peer that is still sending to stop."""

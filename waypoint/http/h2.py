@@ -93,7 +93,10 @@ def format_response(head: ResponseHead, body: Body) -> Headers:
 
 def size_of(headers: Headers) -> int:
     """Size of the headers as HTTP/1.1, because the compressed size depends on earlier heads."""
-    return sum(len(name) + len(value) + 4 for name, value in headers)
+    size = 4 * len(headers)
+    for name, value in headers:
+        size += len(name) + len(value)
+    return size
 
 
 def _accepted(request: RequestHead) -> Headers:

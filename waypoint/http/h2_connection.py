@@ -11,6 +11,7 @@ from typing import cast
 
 from l4.config.settings import Settings
 from l4.hbone.settings import HboneSettings
+from l4.hbone.tunnel import Tunnel
 from l4.http2.engines import Engine, connect
 from l4.http2.errors import ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, DataReceived, Event, SettingsChanged, WindowOpened
@@ -168,7 +169,18 @@ class Http2Stream:
 class Http2Connection(asyncio.Protocol):
     """Moves bytes between a transport and an engine, and events to streams."""
 
-    __slots__ = ("_transport", "blocked", "engine", "is_gone", "is_write_paused", "loop", "settings", "streams")
+    __slots__ = (
+        "_is_due",
+        "_transport",
+        "_tunnel",
+        "blocked",
+        "engine",
+        "is_gone",
+        "is_write_paused",
+        "loop",
+        "settings",
+        "streams",
+    )
 
     def __init__(self, settings: Settings, *, is_client: bool) -> None:
         self.settings = settings.of(HttpSettings)
@@ -179,11 +191,14 @@ class Http2Connection(asyncio.Protocol):
         self.blocked: dict[int, Http2Stream] = {}  # streams with waiting data, longest waiting first
         self.is_write_paused = False
         self.is_gone = False
+        self._tunnel: Tunnel | None = None
+        self._is_due = False  # the tunnel will ask for the engine's output
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._tunnel = transport if isinstance(transport, Tunnel) else None
         self.engine.start()
         self.flush()
 
@@ -219,9 +234,17 @@ class Http2Connection(asyncio.Protocol):
     # -- for streams -----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write, unless the transport is full. The flood guard bounds what the engine then holds back."""
-        if not self.is_write_paused:
+        """Write, unless the transport is full. The flood guard bounds what the engine then holds back.
+
+        A tunnel takes everything at once, when the loop has turned.
+        """
+        if self._is_due or self.is_write_paused:
+            return
+        if self._tunnel is None:
             self._write()
+        else:
+            self._is_due = True
+            self._tunnel.write_soon(self._take)
 
     def end(self) -> None:
         """Send what is queued, and close."""
@@ -232,6 +255,10 @@ class Http2Connection(asyncio.Protocol):
         output = self.engine.take_output()
         if output and not self.is_gone:
             self._transport.write(output)
+
+    def _take(self) -> bytes:
+        self._is_due = False
+        return self.engine.take_output()
 
     def forget(self, stream: Http2Stream) -> None:
         self.streams.pop(stream.stream_id, None)
@@ -263,6 +290,6 @@ class Http2Connection(asyncio.Protocol):
                 self.blocked[stream_id] = stream
             elif not stream.is_over:
                 is_sent = stream.push()
-                self.flush()  # so that the transport can pause us
+                self._write()  # so that the transport can pause us
                 if is_sent:
                     stream.resumed()

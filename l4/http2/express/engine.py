@@ -86,6 +86,7 @@ class ExpressEngine:
         self._guard.flushed()
         data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
         waiting.clear()
+        self._output.last_data = 0
         return data
 
     def open_stream(self, headers: Headers, end_stream: bool) -> int:
@@ -122,6 +123,11 @@ class ExpressEngine:
             data = data[:length]
             if not length:
                 return 0
+        if end_stream and not length and self._output.ends_with_data(stream_id):
+            self._output.end_last()
+            self._guard.ended_by_us()
+            self._streams.close_local(stream)
+            return 0
         stream.send_window -= length
         windows.send -= length
         self._guard.data_frames_sent += 1 + (length >> 14)  # 16 KiB: frames.DEFAULT_FRAME_SIZE
@@ -135,6 +141,8 @@ class ExpressEngine:
         waiting.append(pack(last >> 8, last & 0xFF, 0, end_stream, stream_id))
         if last:
             waiting.append(data[start:] if start else data)
+            self._output.last_data = len(waiting)
+            self._output.last_data_stream = stream_id
         if end_stream:
             self._guard.ended_by_us()
             self._streams.close_local(stream)
@@ -251,11 +259,11 @@ class ExpressEngine:
                 stream: Stream | None = by_id.get(stream_id)
                 if (
                     stream is not None
-                    and stream.expected is None
                     and stream.has_head
                     and not stream.remote_closed
                     and length <= stream.receive_window
                     and length <= windows.receive
+                    and (stream.expected is None or stream.expects(length, flags & 1 == 1))
                 ):
                     stream.receive_window -= length
                     windows.receive -= length

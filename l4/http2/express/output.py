@@ -9,17 +9,21 @@ from l4.http2.flood import FloodGuard
 from l4.http2.hpack_encoder import Encoder
 from policies.attributes import Headers
 
+_END_STREAM = bytes([frames.END_STREAM])
+
 
 class Output:
     """Outgoing frames of one connection, in order."""
 
-    __slots__ = ("_guard", "encoder", "max_frame", "waiting")
+    __slots__ = ("_guard", "encoder", "last_data", "last_data_stream", "max_frame", "waiting")
 
     def __init__(self, guard: FloodGuard) -> None:
         self._guard = guard
         self.encoder = Encoder()
         self.max_frame = frames.DEFAULT_FRAME_SIZE  # the peer's MAX_FRAME_SIZE
         self.waiting: list[bytes] = []
+        self.last_data = 0  # how many pieces were waiting with the last non-empty DATA frame, which has two
+        self.last_data_stream = 0
 
     def add(self, frame: bytes) -> None:
         """Queue a frame that the peer did not cause."""
@@ -41,6 +45,15 @@ class Output:
         self.waiting.append(frames.frame(kind, flags | frames.END_HEADERS, stream_id, block))
         if end_stream:
             self._guard.ended_by_us()
+
+    def ends_with_data(self, stream_id: int) -> bool:
+        """Whether the last frame that is waiting is non-empty DATA of this stream."""
+        return self.last_data_stream == stream_id and self.last_data == len(self.waiting) > 0
+
+    def end_last(self) -> None:
+        """Let that frame end its stream, which saves an empty frame."""
+        head = self.waiting[-2]
+        self.waiting[-2] = head[:4] + _END_STREAM + head[5:]
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Queue a RST_STREAM that the peer did not cause."""

@@ -40,6 +40,15 @@ class Stream:
         self.expected: int | None = None  # content-length
         self.received = 0
 
+    def expects(self, length: int, is_last: bool) -> bool:
+        """Count bytes of a body with a content-length. Returns False, and counts nothing, if they contradict it."""
+        received = self.received + length
+        assert self.expected is not None
+        if received > self.expected or (is_last and received != self.expected):
+            return False
+        self.received = received
+        return True
+
 
 class Streams:
     """The streams of one connection, by id."""

@@ -10,6 +10,7 @@ import pytest
 from l4.config.settings import Settings
 from l4.hbone.driver import Driver
 from l4.hbone.errors import TunnelReset
+from l4.hbone.tunnel import Tunnel
 from l4.http2 import frames
 from l4.http2.engines import Engine
 from l4.http2.errors import ErrorCode
@@ -29,6 +30,13 @@ class Sink(asyncio.Protocol):
     """Takes whatever comes, and remembers how it ended."""
 
     lost: Exception | None = None
+    is_paused = False
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = error
@@ -249,6 +257,73 @@ def test_a_peer_that_asks_and_does_not_read_is_cut_before_it_costs_memory(engine
         assert len(served.wire.written) < 20_000
 
     serve(engine, scenario)
+
+
+@BOTH
+def test_what_is_to_be_written_soon_is_asked_for_once_at_the_end_of_the_turn(engine: Engine) -> None:
+    async def scenario(it: Served) -> None:
+        tunnel, says = _tunnel(it), [b"one"]
+
+        for _ in range(3):
+            tunnel.write_soon(lambda: b" ".join(says))
+        says += [b"two"]
+        at_once = _sent(it)
+        await turn()
+
+        assert (at_once, _sent(it)) == ([], [b"one two"])
+
+    serve(engine, scenario)
+
+
+@BOTH
+@pytest.mark.parametrize("end", [lambda it: it.close(), lambda it: it.write_eof(), lambda it: it.abort()])
+def test_what_is_to_be_written_soon_is_sent_before_the_tunnel_ends(
+    engine: Engine, end: Callable[[Tunnel], None]
+) -> None:
+    async def scenario(it: Served) -> None:
+        tunnel = _tunnel(it)
+
+        tunnel.write_soon(lambda: b"bye")
+        end(tunnel)
+        tunnel.write_soon(lambda: b"too late")
+        await turn()
+
+        assert _sent(it) == [b"bye"]
+
+    serve(engine, scenario)
+
+
+@BOTH
+def test_a_protocol_that_writes_soon_is_told_to_pause_while_nothing_can_be_sent(engine: Engine) -> None:
+    async def scenario(it: Served) -> None:
+        tunnel, sink = _tunnel(it), Sink()
+        tunnel.set_protocol(sink)
+        it.driver.pause_writing()  # the transport is full
+        turns = 0
+        while not sink.is_paused:
+            tunnel.write_soon(lambda: bytes(1000))
+            await turn()
+            turns += 1
+
+        it.driver.resume_writing()
+        await turn()
+
+        assert turns == 11  # more than 10,000 bytes
+        assert not sink.is_paused
+        assert sum(map(len, _sent(it))) == 11_000
+
+    serve(engine, scenario, buffered_bytes=10_000, resume_bytes=5_000)
+
+
+def _tunnel(it: Served) -> Tunnel:
+    it.open(1)
+    tunnel = it.driver.accept(1, [])
+    assert tunnel is not None
+    return tunnel
+
+
+def _sent(it: Served) -> list[bytes]:
+    return [payload for kind, _, _, payload in it.wire.take() if kind == frames.DATA and payload]
 
 
 # -- the end -------------------------------------------------------------------------------------------------------

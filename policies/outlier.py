@@ -70,6 +70,13 @@ def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
     return ""
 
 
+def changes(health: Health, outcome: Outcome) -> bool:
+    """Whether `record` would change anything: successes of an endpoint without recent failures do not."""
+    if outcome.ending is not Ending.RESPONSE or _status(outcome) >= 500:
+        return True
+    return bool(health.errors_5xx or health.gateway_errors or health.local_failures)
+
+
 def eject(policy: OutlierDetection, health: Health, all_of_them: Collection[Health], now: float) -> bool:
     """Eject an endpoint if enough others remain. Returns whether it is now ejected."""
     if health.is_ejected:

@@ -1,8 +1,8 @@
 """What the workers of a replica count together, so that limits hold for the replica and not for each worker.
 
 The supervisor makes the memory. Each worker has a `Replica`; a waypoint with one worker has none, and counts by itself.
-A worker that ends gives back what it held of destinations; the tokens that it took stay taken. Another replica, or the
-successor at a hand-over, has memory of its own.
+A worker that ends gives back what it held of destinations; the tokens that it took stay taken, and the endpoints that
+it ejected stay ejected. Another replica, or the successor at a hand-over, has memory of its own.
 """
 
 import logging
@@ -12,11 +12,12 @@ from l4.net.shared_memory import SharedMemory
 from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics, gauge
 from l4.telemetry.samples import Merging
-from policies import retry_budget, shared_buckets
+from policies import retry_budget, shared_buckets, shared_outliers
 from policies.attributes import ClusterName
 from policies.rate_limit import MAX_BUCKETS
 from policies.shared_buckets import SharedBuckets, Table
 from policies.shared_counts import SharedCounts
+from policies.shared_outliers import SharedOutliers
 from policies.shared_rows import Rows
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,10 @@ class Replica:
         for size in sizes.values():
             parts.append(memory.view[start : start + size])
             start += size
-        rules, self._tables, destinations = parts
+        rules, self._tables, destinations, endpoints = parts
         self._rules = Rows(rules, own, workers, workers * shared_buckets.ROW_CELLS, memory.locked)
         self._destinations = Rows(destinations, own, workers, workers * retry_budget.SHARED, memory.locked)
+        self._endpoints = Rows(endpoints, own, workers, shared_outliers.ROW_CELLS, memory.locked)
         self._joined: dict[ClusterName, tuple[int, SharedCounts]] = {}
         self._told = 0
 
@@ -74,9 +76,19 @@ class Replica:
                 counts.put(which, 0)
             self._destinations.leave(payload)
 
+    def outliers(self, name: ClusterName) -> SharedOutliers | None:
+        """Return what workers see together of a destination's endpoints, or None if there is no room."""
+        first = self._endpoints.join(name)
+        return None if first is None else SharedOutliers(self._endpoints, name, first)
+
+    def judge_alone(self, name: ClusterName) -> None:
+        """The destination, for which there was no room, is gone or is not judged any more."""
+        self._endpoints.refused.discard(name)
+
     def forget(self, worker: int) -> None:
         """Give back what a worker held that has ended. Its number is from 0."""
         self._rules.forget(worker, range(0))
+        self._endpoints.forget(worker, range(0))
         own = worker * retry_budget.SHARED
         self._destinations.forget(worker, range(own, own + retry_budget.SHARED))
 
@@ -95,7 +107,11 @@ class Replica:
         log.warning("%s", sentence if total else "all limits are counted for all workers together again")
 
     def _refused(self) -> Mapping[str, int]:
-        return {"rate limits": len(self._rules.refused), "destinations": len(self._destinations.refused)}
+        return {
+            "rate limits": len(self._rules.refused),
+            "destinations": len(self._destinations.refused),
+            "endpoints with outlier detection": len(self._endpoints.refused),
+        }
 
 
 def _sizes(workers: int) -> dict[str, int]:
@@ -103,4 +119,5 @@ def _sizes(workers: int) -> dict[str, int]:
         "rules": Rows.size(_ROWS, workers, workers * shared_buckets.ROW_CELLS),
         "tables": Table.size(MAX_BUCKETS // workers * workers),
         "destinations": Rows.size(_ROWS, workers, workers * retry_budget.SHARED),
+        "endpoints": Rows.size(_ROWS, workers, shared_outliers.ROW_CELLS),
     }

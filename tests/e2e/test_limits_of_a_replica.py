@@ -13,6 +13,7 @@ import aiohttp
 from l4.hbone.errors import TunnelReset
 from tests.e2e.test_workers import GET, clients, connections, get, pids, status, two_workers
 from tests.kit.aio import run
+from tests.kit.mesh import address
 from tests.kit.origin import answering, origin
 from tests.kit.process import WaypointProcess
 
@@ -42,6 +43,25 @@ spec:
       limit: {{requests: {TOKENS}, unit: Day}}
 """
 
+THRESHOLD = 4
+OUTLIERS = f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: app, namespace: default}}
+spec:
+  host: app.default.svc.cluster.local
+  trafficPolicy:
+    loadBalancer: {{simple: ROUND_ROBIN}}
+    outlierDetection: {{consecutive5xxErrors: {THRESHOLD}, interval: 1s, baseEjectionTime: 60s, maxEjectionPercent: 50}}
+"""
+ANOTHER_POD = """
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: app-2, namespace: default, labels: {app: app}}
+spec: {serviceAccountName: app, nodeName: node}
+status: {podIP: %s}
+"""
 IS_OPEN = re.compile(r'^pywaypoint_cluster_state{.*"circuit_breakers.default.rq_open".*} 1$', re.MULTILINE)
 
 
@@ -148,5 +168,31 @@ def test_a_circuit_breaker_counts_the_requests_of_both_workers_and_a_killed_work
             async with asyncio.timeout(10):
                 while {found["now"] for found in await breakers(it)} != {0}:  # noqa: ASYNC110 - in other processes
                     await asyncio.sleep(0.05)
+
+    run(scenario(), 50)
+
+
+def test_failures_that_both_workers_see_eject_an_endpoint_for_both(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        policy, broken = tmp_path / "outliers.yaml", address()
+        policy.write_text(OUTLIERS + ANOTHER_POD % broken)
+        async with (
+            two_workers(tmp_path, more=[policy]) as it,
+            clients(it, CONNECTIONS) as its,
+            origin(it.pod, answering(b"hello")),
+            origin(broken, answering(b"failed", status="500 Internal Server Error")) as failing,
+        ):
+            answers = [await get(client) for _ in range(4) for client in its]
+
+            assert all(await connections(it))
+            assert len(failing.heads) == THRESHOLD
+            assert sum(answer.startswith(b"HTTP/1.1 500") for answer in answers) == THRESHOLD
+            async with aiohttp.ClientSession() as session, session.get(f"http://{it.ip}:15000/endpoints") as found:
+                rows = [(row["worker"], row["address"], row["status"]) for row in await found.json()]
+            assert sorted(rows) == sorted(
+                (f"worker {number}", f"{ip}:9080", state)
+                for number in (1, 2)
+                for ip, state in ((it.pod, "ready"), (broken, "ejected"))
+            )
 
     run(scenario(), 50)

@@ -183,11 +183,11 @@ class Workers:
         receiving = self._tasks.spawn(it.channel.run())
         try:
             status = await it.process.wait()
+            self._replica.forget(number - 1)
             await asyncio.wait((receiving,), timeout=_REST_SECONDS)
         finally:
             receiving.cancel()
             self._gone(it)
-            self._replica.forget(number - 1)
         if self._is_draining:
             await asyncio.get_running_loop().create_future()  # until cancelled: nothing is started again
         words = f"{_name(number)} ended with status {status}{it.killed_because and f': {it.killed_because}'}"

@@ -18,9 +18,12 @@ from policies.balancing.endpoint import Endpoint
 from policies.balancing.locality import NEAREST, Group, Rank, loads
 from policies.circuit import Circuit
 from policies.outcome import Outcome
+from policies.outlier import Health
 from policies.retry_budget import Spending
 from policies.session import endpoint_mark
+from policies.shared_outliers import SharedHealth, SharedOutliers
 from waypoint.config.snapshot import ClusterConfig
+from waypoint.replica import Replica
 from waypoint.upstream.balancer import Balancer, Ranked, balancer, lacking
 from waypoint.upstream.branches import Branches
 from waypoint.upstream.endpoint import LiveEndpoint
@@ -40,7 +43,8 @@ class Cluster:
     and `use` them. By default they are built at once.
 
     `answered` is set when the endpoints' names have been resolved once, successfully or not. A destination without own
-    endpoints has `branches`, and is their `trunk`; branches count against its limits.
+    endpoints has `branches`, and is their `trunk`; branches count against its limits. With `replica`, all workers judge
+    the endpoints together.
     """
 
     __slots__ = (
@@ -51,7 +55,9 @@ class Cluster:
         "_marked",
         "_next_sweep",
         "_note",
+        "_replica",
         "_resolved",
+        "_shared",
         "_unreachable",
         "answered",
         "available",
@@ -70,6 +76,7 @@ class Cluster:
         clock: Callable[[], float] = time.monotonic,
         trunk: "Cluster | None" = None,
         lacks: "Callable[[Cluster], None] | None" = None,
+        replica: Replica | None = None,
     ) -> None:
         self.config = config
         self.circuit: Circuit = trunk.circuit if trunk is not None else Circuit(config.circuit)
@@ -87,6 +94,8 @@ class Cluster:
         self._note = note
         self._clock = clock
         self._next_sweep = 0.0
+        self._replica = replica
+        self._shared: SharedOutliers | None = None
         self._unreachable: set[LiveEndpoint] = set()
         self._follow()
 
@@ -124,6 +133,7 @@ class Cluster:
     def retire(self) -> None:
         for live in self.endpoints:
             live.retire()
+        self._judge_alone()
 
     def take_retry(self, now: float) -> bool:
         """Start a retry if the budget allows it. `retries.release` ends it."""
@@ -148,6 +158,8 @@ class Cluster:
 
         With consistent hashing, requests with equal `key` get the same endpoint.
         """
+        if self._shared is not None and self._shared.is_news():
+            self._choose()
         return self._balancer.pick(roll, avoid, key) if self._balancer is not None else None
 
     # -- health ----------------------------------------------------------------------------------------------------
@@ -157,11 +169,21 @@ class Cluster:
         policy = self.config.outlier
         if policy is None or outcome.is_stale:
             return
-        reached = outlier.record(policy, live.health, outcome)
+        now, shared = self._clock(), self._shared
+        if shared is None:
+            reached, is_ejected = self._judge(policy, live, outcome, now)
+        else:
+            if not outlier.changes(live.health, outcome):
+                return
+            with shared.lock() as is_held:
+                if not is_held:
+                    return
+                reached, is_ejected = self._judge(policy, live, outcome, now)
+                if is_ejected:
+                    shared.tell()
         if not reached:
             return
-        now = self._clock()
-        if not outlier.eject(policy, live.health, [it.health for it in self.endpoints], now):
+        if not is_ejected:
             self._note(ClusterEvent.EJECTION_OVERFLOW, self.config.name)
             return
         self._note(ClusterEvent.EJECTED, self.config.name)
@@ -172,6 +194,15 @@ class Cluster:
             *(self.config.name, live.endpoint, name, seconds, reached),
         )
         self._choose()
+
+    def _judge(
+        self, policy: outlier.OutlierDetection, live: LiveEndpoint, outcome: Outcome, now: float
+    ) -> tuple[str, bool]:
+        """Return the threshold that the endpoint has reached, if any, and whether it is ejected now."""
+        reached = outlier.record(policy, live.health, outcome)
+        if not reached:
+            return reached, False
+        return reached, outlier.eject(policy, live.health, [it.health for it in self.endpoints], now)
 
     def note_reach(self, live: LiveEndpoint, is_reached: bool) -> None:
         """Record whether a connection to an endpoint was established."""
@@ -211,17 +242,50 @@ class Cluster:
     def tick(self) -> None:
         """Update ejections and slow start. Call it once a second if needed."""
         policy, now = self.config.outlier, self._clock()
-        if policy is not None and now >= self._next_sweep:
-            self._next_sweep = now + policy.interval
-            returned = outlier.sweep((live.health for live in self.endpoints), now)
+        if policy is not None:
+            returned = self._sweep(policy, now)
             for live in self.endpoints if returned else ():
                 if live.health in returned:
                     self._note(ClusterEvent.RETURNED, self.config.name)
                     log.info("%s: %s is no longer ejected", self.config.name, live.endpoint)
-            if returned:
+            if returned or (self._shared is not None and self._shared.is_news()):
                 self._choose()
         if self.config.balancing.warm_up is not None and self._weigh(now):
             self._choose()
+
+    def _sweep(self, policy: outlier.OutlierDetection, now: float) -> list[Health]:
+        """Return endpoints whose ejection is over to service, once per interval."""
+        healths = (live.health for live in self.endpoints)
+        if self._shared is not None:
+            return self._shared.sweep(policy.interval, healths, now)
+        if now < self._next_sweep:
+            return []
+        self._next_sweep = now + policy.interval
+        return outlier.sweep(healths, now)
+
+    def _judge_together(self) -> None:
+        """Let all workers judge the endpoints together, if they are judged at all."""
+        if self._replica is None:
+            return
+        if self.config.outlier is None:
+            self._judge_alone()
+            return
+        if self._shared is None:
+            self._shared = self._replica.outliers(self.config.name)
+        if self._shared is not None:
+            for live in self.endpoints:
+                if not isinstance(live.health, SharedHealth):
+                    live.health = self._shared.health(_identity(live.endpoint))
+
+    def _judge_alone(self) -> None:
+        if self._shared is not None:
+            for live in self.endpoints:
+                self._shared.forget(_identity(live.endpoint), live.health)
+                live.health = Health()
+            self._shared.leave()
+            self._shared = None
+        elif self._replica is not None:
+            self._replica.judge_alone(self.config.name)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -243,6 +307,10 @@ class Cluster:
         for gone in filter(None, known.values()):
             gone.retire()
             self._unreachable.discard(gone)
+            if self._shared is not None:
+                self._shared.forget(_identity(gone.endpoint), gone.health)
+                gone.health = Health()
+        self._judge_together()
         if config.balancing.warm_up is not None:
             self._weigh(now)
         self._choose()
@@ -306,3 +374,8 @@ def _build_at_once(cluster: Cluster) -> None:
 def _anywhere(endpoint: Endpoint) -> Endpoint:
     """The endpoint's identity regardless of rank, which changes with rules while connections and health stay."""
     return endpoint if endpoint.rank == NEAREST else replace(endpoint, rank=NEAREST)
+
+
+def _identity(endpoint: Endpoint) -> str:
+    """The endpoint's identity as text, which is the same in all workers."""
+    return repr(_anywhere(endpoint))

@@ -62,7 +62,9 @@ class Clusters:
         for name, config in snapshot.clusters.items():
             cluster = self._clusters.get(name)
             if cluster is None:
-                cluster = self._clusters[name] = Cluster(config, self.note, self._loop.time, lacks=self._lacks)
+                cluster = self._clusters[name] = Cluster(
+                    config, self.note, self._loop.time, lacks=self._lacks, replica=self._replica
+                )
             elif cluster.config is not config and cluster.config != config:
                 cluster.reconcile(config)
             else:

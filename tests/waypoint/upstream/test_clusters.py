@@ -1,6 +1,7 @@
 """Destinations of two workers on the same memory, in one process."""
 
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
@@ -12,11 +13,15 @@ from l4.net.shared_memory import SharedMemory
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from policies.attributes import ClusterName
+from policies.balancing.endpoint import Endpoint
 from policies.circuit import CircuitLimits
+from policies.outcome import Ending, Outcome
+from policies.outlier import OutlierDetection
 from tests.kit.aio import run
 from waypoint.config.snapshot import UNKNOWN_SERVICE, ClusterConfig, Snapshot
 from waypoint.metrics import waypoint_metrics
 from waypoint.replica import Replica
+from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.state import described, numbers
 
@@ -107,5 +112,89 @@ def test_destinations_without_room_get_their_share_until_there_is_room(memory: S
         assert alone[0].circuit.limits.max_requests == 8
         assert readiness.concerns == {}
         clusters.close()
+
+    run(scenario())
+
+
+JUDGED = OutlierDetection(consecutive_5xx=4, interval=10, base_ejection=30, max_ejection_percent=50)
+ENDPOINTS = tuple(Endpoint(f"10.0.0.{number}", 9080, None) for number in (1, 2))
+FAILED = Outcome(Ending.RESPONSE, 500)
+
+
+def judged(policy: OutlierDetection | None = JUDGED, endpoints: tuple[Endpoint, ...] = ENDPOINTS) -> Snapshot:
+    config = ClusterConfig(APP, UNKNOWN_SERVICE, 9080, AppProtocol.HTTP, endpoints, outlier=policy)
+    return Snapshot("", Registry(), clusters={APP: config})
+
+
+def picked(cluster: Cluster) -> set[str]:
+    roll = Random(1).random
+    return {live.endpoint.ip for _ in range(100) if (live := cluster.pick(roll))}
+
+
+def test_failures_that_both_workers_see_eject_an_endpoint_for_both(memory: SharedMemory) -> None:
+    async def scenario() -> None:
+        both = workers(memory)
+        follow(both, judged())
+        first, second = (it[APP] for it in both)
+        for it in (first, second, first):
+            it.record(it.endpoints[0], FAILED)
+        assert picked(first) == picked(second) == {"10.0.0.1", "10.0.0.2"}
+
+        second.record(second.endpoints[0], FAILED)
+
+        assert picked(first) == picked(second) == {"10.0.0.2"}
+        for _ in range(4):
+            first.record(first.endpoints[1], FAILED)
+        assert picked(first) == picked(second) == {"10.0.0.2"}, "no more than half may be ejected"
+        assert [numbers(it)["outlier_detection.ejections_active"] for it in (first, second)] == [1, 1]
+
+        follow(both, judged(None))
+        assert picked(first) == picked(second) == {"10.0.0.1", "10.0.0.2"}
+        follow(both, judged())
+        assert picked(first) == picked(second) == {"10.0.0.1", "10.0.0.2"}
+        for it in both:
+            it.close()
+
+    run(scenario())
+
+
+def test_a_success_that_one_worker_sees_ends_the_row_of_failures_of_both(memory: SharedMemory) -> None:
+    async def scenario() -> None:
+        both = workers(memory)
+        follow(both, judged())
+        first, second = (it[APP] for it in both)
+        for it in (first, second, first):
+            it.record(it.endpoints[0], FAILED)
+        second.record(second.endpoints[0], Outcome(Ending.RESPONSE, 200))
+
+        for it in (first, second, first):
+            it.record(it.endpoints[0], FAILED)
+
+        assert picked(first) == {"10.0.0.1", "10.0.0.2"}
+        for it in both:
+            it.close()
+
+    run(scenario())
+
+
+def test_an_ejection_outlives_the_worker_that_began_it_and_ends_with_the_endpoint(memory: SharedMemory) -> None:
+    async def scenario() -> None:
+        both = workers(memory)
+        follow(both, judged())
+        first, second = (it[APP] for it in both)
+        for _ in range(4):
+            first.record(first.endpoints[0], FAILED)
+
+        Replica(memory, 1, 2).forget(0)
+        successor = Clusters(Settings(), Tasks(), replica=Replica(memory, 0, 2))
+        follow([successor], judged())
+        assert picked(successor[APP]) == picked(second) == {"10.0.0.2"}
+
+        both = [successor, both[1]]
+        follow(both, judged(endpoints=ENDPOINTS[1:]))
+        follow(both, judged())
+        assert picked(successor[APP]) == picked(second) == {"10.0.0.1", "10.0.0.2"}
+        for it in both:
+            it.close()
 
     run(scenario())

@@ -200,6 +200,8 @@ class Chain:
         command += (f"--{key}={value}" for key, value in options.items())
         environment = os.environ | {"DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "1"}
         environment["PYTHONPATH"] = sysconfig.get_path("purelib")  # another interpreter has no libraries of its own
+        if setup.json_log:
+            environment["ACCESS_LOG_ENCODING"] = "JSON"
         if setup.tracing:
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{self._collector[0]}:{_COLLECTOR_PORT}"
         errors = self._folder / "ours.log"
@@ -209,7 +211,7 @@ class Chain:
             subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self._packages) as process,
         ):
             try:
-                envoy.wait_until_listening(process, listen, errors)
+                envoy.wait_until_listening(process, listen, errors, is_slow=bool(under))
                 yield process
             finally:
                 stop(process)

@@ -82,8 +82,12 @@ def _policies(setup: Setup, jwks: str) -> Iterator[Document]:
         spec = {"targetRefs": _TARGETS, "rules": [limit]}
         yield _document("pywaypoint.dev/v1alpha1", "RateLimitPolicy", "app", spec)
     if setup.tracing:
-        spec = {"tracing": [{"randomSamplingPercentage": setups.SAMPLED_PERCENT}]}
+        spec = {"tracing": [{"randomSamplingPercentage": setup.sampled_percent}]}
         yield _document("telemetry.istio.io/v1", "Telemetry", "default", spec)
+    if not setup.metrics:
+        disabled = [{"providers": [{"name": "prometheus"}], "overrides": [{"disabled": True}]}]
+        spec = {"targetRefs": _TARGETS, "metrics": disabled}
+        yield _document("telemetry.istio.io/v1", "Telemetry", "app", spec)
 
 
 def _rule(setup: Setup, port: int, number: int | None = None, version: int = 0) -> Document:

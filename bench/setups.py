@@ -34,6 +34,10 @@ class Setup:
     tracing: bool = True
     token: bool = False
     mirror: bool = False
+    metrics: bool = True
+    """Of ours only, as the two that follow."""
+    json_log: bool = False
+    sampled_percent: float = SAMPLED_PERCENT
 
 
 FULL = Setup()

@@ -84,12 +84,15 @@ class TelemetryPolicy(Generic[T]):
     metrics: Mapping[str, MetricRule[T]] = field(default_factory=dict)
     log: tuple[LogRule[T], ...] | None = None
     tracing: TracingRule[T] | None = None
+    _overrides: tuple[Expression[T], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        overrides = (it for rule in self.metrics.values() for it in rule.tags.values() if it is not None)
+        object.__setattr__(self, "_overrides", tuple(overrides))
 
     def values(self, record: T) -> tuple[str, ...]:
         """Return the values of all tags that metrics override, in a fixed order."""
-        return tuple(
-            _tag_value(it, record) for rule in self.metrics.values() for it in rule.tags.values() if it is not None
-        )
+        return tuple([_tag_value(it, record) for it in self._overrides])
 
     def labels(
         self, metric: str, names: tuple[str, ...], labels: tuple[str, ...], values: tuple[str, ...]

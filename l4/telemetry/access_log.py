@@ -109,8 +109,9 @@ class StartTime:
         self._prefix = ""
 
     def format(self, wall_seconds: float) -> str:
-        second, milliseconds = divmod(int(wall_seconds * 1000 + 0.5), 1000)
+        milliseconds = int(wall_seconds * 1000 + 0.5)
+        second = milliseconds // 1000
         if second != self._second:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return self._prefix + _MILLISECONDS[milliseconds]
+        return self._prefix + _MILLISECONDS[milliseconds % 1000]

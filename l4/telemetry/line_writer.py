@@ -139,7 +139,8 @@ class LineWriter:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if lines:
             self._write_lines(len(lines), "".join(lines).encode(self._encoding, "backslashreplace"))
-            self._long_taken += sum(len(line) > LONG_LINE for line in lines)
+            if self._long_queued != self._long_taken:
+                self._long_taken += sum(len(line) > LONG_LINE for line in lines)
         self._is_writing = False
 
     def _write_lines(self, count: int, data: bytes) -> None:

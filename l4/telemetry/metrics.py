@@ -130,9 +130,13 @@ class Histogram:
         self.exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float) -> None:
-        # comparing a float with an integer takes several times as long as with a float
-        self.counts[bisect_left(_WHOLE if type(value) is int else _FRACTIONS, value)] += 1
+        self.counts[bisect_left(_FRACTIONS, value)] += 1
         self.sum += value
+
+    def observe_size(self, size: int) -> None:
+        # Comparing an integer with a float takes several times as long as with an integer.
+        self.counts[bisect_left(_WHOLE, size)] += 1
+        self.sum += size
 
     def exemplify(self, value: float, labels: str, at: float) -> None:
         """Make an observed value the exemplar of its bucket."""

@@ -25,6 +25,7 @@ from tests.kit.envoy_pieces import Address, Certificate, Config
 BINARY = Path(sysconfig.get_paths()["purelib"], "envoy", "_bin", "envoy")
 _OPTIONS = ("--concurrency", "1", "-l", "error", "--use-dynamic-base-id", "--drain-time-s", "1")
 _START_SECONDS = 20
+_SLOW_START_SECONDS = 120  # below valgrind
 _LISTEN = "0A"  # the state's number in /proc/net/tcp
 
 
@@ -299,7 +300,7 @@ def run(
         command = [*under, str(BINARY), "-c", str(file), *_OPTIONS, *options]
         with errors.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
-                wait_until_listening(process, ready, errors)
+                wait_until_listening(process, ready, errors, is_slow=bool(under))
                 yield process
             finally:
                 process.kill()
@@ -311,8 +312,10 @@ def require_free(address: Address) -> None:
         raise CannotStart(f"{address[0]}:{address[1]} is in use; stop what listens there (`ss -ltnp` shows it)")
 
 
-def wait_until_listening(process: subprocess.Popen[bytes], address: Address, errors: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
+def wait_until_listening(
+    process: subprocess.Popen[bytes], address: Address, errors: Path, *, is_slow: bool = False
+) -> None:
+    deadline = time.monotonic() + (_SLOW_START_SECONDS if is_slow else _START_SECONDS)
     while not _is_listening(address):
         if process.poll() is not None or time.monotonic() > deadline:
             written = errors.read_text(errors="replace")

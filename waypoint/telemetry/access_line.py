@@ -19,24 +19,17 @@ START_TIME = StartTime()
 def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> str:
     """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
     r = record
-    upstream_host, upstream_local = upstream
+    peer = r.peer
     service_time = "-" if r.upstream_service_time_ms is None else r.upstream_service_time_ms
-    if r.detail == _ANSWERED and not (r.connection_termination_details or r.upstream_transport_failure_reason):
-        why = _ANSWERED_WHY
-    else:
-        why = (
-            f"{_word(r.detail)} {_word(r.connection_termination_details)} "
-            f'"{_text(r.upstream_transport_failure_reason)}"'
-        )
-    local, server_name = r.downstream_local, r.requested_server_name
-    ends = _ends(r.cluster, upstream_local, *local, r.peer.ip, r.peer.port, server_name, r.route_name)
+    why = _why(r.detail, r.connection_termination_details, r.upstream_transport_failure_reason)
+    method, caller, authority = _repeated(r.method, r.x_forwarded_for, r.user_agent, r.authority)
+    ends = _ends(upstream, r.cluster, r.downstream_local, peer.ip, peer.port, r.requested_server_name, r.route_name)
     return (
-        f'[{START_TIME.format(r.started_at)}] "{_repeated(r.method)} {escaped(r.original_target)} '
+        f'[{START_TIME.format(r.started_at)}] "{method} {escaped(r.original_target)} '
         f'{r.protocol or "-"}" {r.status} {flags} '
         f"{why} {r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
-        f'"{_repeated(r.x_forwarded_for)}" "{_repeated(r.user_agent)}" "{escaped(r.request_id)}" '
-        f'"{_repeated(r.authority)}" '
-        f'"{upstream_host}" {ends}{_noted(r.verdict) if r.verdict is not None else ""}\n'
+        f'{caller} "{escaped(r.request_id)}" '
+        f"{authority} {ends}{'' if r.verdict is None else _noted(r.verdict)}\n"
     )
 
 
@@ -46,28 +39,41 @@ def _noted(verdict: Verdict) -> str:
     return audited + (f' dry_run="{_text(",".join(map(str, verdict.shadow)))}"' if verdict.shadow else "")
 
 
-_ANSWERED = "via_upstream"
-_ANSWERED_WHY = f'{_ANSWERED} - "-"'
+@lru_cache(maxsize=256)
+def _why(detail: str, termination: str, failure: str) -> str:
+    return f'{_word(detail)} {_word(termination)} "{_text(failure)}"'
+
+
+@lru_cache(maxsize=256)
+def _repeated(
+    method: bytes, forwarded_for: bytes | None, user_agent: bytes | None, authority: bytes | None
+) -> tuple[str, str, str]:
+    """Return what most requests of a connection share, in three parts of the line.
+
+    The cache is small: a value may be as large as a head.
+    """
+    return escaped(method), f'"{escaped(forwarded_for)}" "{escaped(user_agent)}"', f'"{escaped(authority)}"'
 
 
 @lru_cache(maxsize=4096)
 def _ends(
+    upstream: tuple[str, str],
     cluster: ClusterName | None,
-    upstream_local: str,
-    local_ip: str,
-    local_port: int,
+    local: tuple[str, int],
     peer_ip: str,
     peer_port: int,
     server_name: str,
     route: str,
 ) -> str:
-    """Return the last fields of the line, which are the same for all requests of a connection."""
-    addresses = f"{_address(local_ip, local_port)} {_address(peer_ip, peer_port)}"
-    return f"{_word(cluster or '')} {upstream_local} {addresses} {_word(server_name)} {_word(route)}"
+    """Return the last fields of the line, which are the same for most requests of a connection."""
+    host, upstream_local = upstream
+    addresses = f"{_address(*local)} {_address(peer_ip, peer_port)}"
+    names = f"{_word(server_name)} {_word(route)}"
+    return f'"{host}" {_word(cluster or "")} {upstream_local} {addresses} {names}'
 
 
 _UNSAFE = bytes(byte for byte in range(256) if byte < 0x20 or byte >= 0x7F or byte in b'"\\')
-_SAFE = bytes(set(range(256)) - set(_UNSAFE))
+_MARKED = bytes(ord("?") if byte in _UNSAFE else byte for byte in range(256))
 _ESCAPES = {byte: f"\\x{byte:02x}" for byte in _UNSAFE}
 
 
@@ -76,11 +82,12 @@ def escaped(value: bytes | None) -> str:
     if not value:
         return "-"
     text = value.decode("latin-1")
-    return text.translate(_ESCAPES) if value.translate(None, _SAFE) else text
+    return text if is_safe(value) else text.translate(_ESCAPES)
 
 
-_repeated = lru_cache(maxsize=256)(escaped)
-"""For values that most requests of a connection share. The cache is small: a value may be as large as a head."""
+def is_safe(value: bytes) -> bool:
+    """Whether a value needs no escape, neither in a text nor in JSON."""
+    return value.translate(_MARKED) == value
 
 
 @lru_cache(maxsize=4096)

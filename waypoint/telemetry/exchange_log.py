@@ -4,15 +4,18 @@ Errors and slow exchanges always have a line; of all others a share does, if a s
 replace the format and add a condition.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import random
 
 from l4.config.settings import Section, setting
 from l4.telemetry.access_log import AccessLog
-from policies.telemetry import LineFormat
+from waypoint.telemetry.access_json import default_json
 from waypoint.telemetry.access_line import default_line
-from waypoint.telemetry.log_format import ISTIO_JSON, LogFormat
+from waypoint.telemetry.log_format import LogFormat
 from waypoint.telemetry.record import ExchangeRecord
+
+_Line = Callable[[ExchangeRecord, str, tuple[str, str]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +36,16 @@ class AccessLogSettings(Section):
 class ExchangeLog:
     """Raises InvalidFormat if the settings' format cannot be understood."""
 
-    __slots__ = ("_format", "_log", "_share", "_slow_ms")
+    __slots__ = ("_line", "_log", "_share", "_slow_ms")
 
     def __init__(self, log: AccessLog, settings: AccessLogSettings) -> None:
         self._log = log
         self._share = settings.access_log_share
         self._slow_ms = settings.access_log_slow_seconds * 1000
-        self._format: LogFormat | None = None
+        self._line: _Line = default_json if settings.access_log_encoding == "JSON" else default_line
         if settings.access_log_format:
-            self._format = LogFormat.of_text(settings.access_log_format)
-        elif settings.access_log_encoding == "JSON":
-            self._format = LogFormat.of_labels(ISTIO_JSON)
+            form = LogFormat.of_text(settings.access_log_format)
+            self._line = lambda record, flags, upstream: form.line(record)
 
     def write(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> None:
         """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
@@ -51,17 +53,13 @@ class ExchangeLog:
             self._log.drops.sampled.value += 1
             return
         rules = record.policy.log if record.policy is not None else None
-        if rules is not None:
-            for rule in rules:
-                if rule.condition is None or rule.condition.holds(record):
-                    self._write(record, rule.format or self._format, flags, upstream)
-        else:
-            self._write(record, self._format, flags, upstream)
-
-    def _write(
-        self, record: ExchangeRecord, form: LineFormat[ExchangeRecord] | None, flags: str, upstream: tuple[str, str]
-    ) -> None:
-        self._log.write(form.line(record) if form is not None else default_line(record, flags, upstream))
+        if rules is None:
+            self._log.write(self._line(record, flags, upstream))
+            return
+        for rule in rules:
+            if rule.condition is None or rule.condition.holds(record):
+                form = rule.format
+                self._log.write(form.line(record) if form is not None else self._line(record, flags, upstream))
 
     def _is_kept(self, record: ExchangeRecord) -> bool:
         has_failed = record.status >= 500 or (not record.status and bool(record.flags or record.method))

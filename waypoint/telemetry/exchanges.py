@@ -154,8 +154,8 @@ class Telemetry:
         series.duration.observe(record.duration_ms)
         if record.span is not None:
             series.duration.exemplify(record.duration_ms, record.span.exemplar, record.started_at)
-        series.request_bytes.observe(record.request_bytes)
-        series.response_bytes.observe(record.response_bytes)
+        series.request_bytes.observe_size(record.request_bytes)
+        series.response_bytes.observe_size(record.response_bytes)
         if record.messages is not None and record.messages.is_pending:
             self.count_messages(record, record.messages)
         if record.verdict is not None:

@@ -1,24 +1,23 @@
 """A SERVER span per sampled request, linked to the caller's trace, and CLIENT spans of what it waits for.
 
-Spans are exported by OTLP, over HTTP or gRPC. Sampling is decided before the SDK is called, so an unsampled request
-costs one parsed header and no object. The SDK's thread exports spans in batches from a bounded queue. If the collector
-is unavailable, spans are lost and requests continue. Importing this module loads the OpenTelemetry SDK; use
-`tracing.start_tracer`.
+Spans are exported by OTLP, over HTTP or gRPC. Sampling is decided first, so an unsampled request costs one header and
+no object. A span is a plain object until it ends, because those of the SDK check and copy each attribute, which costs
+more than the request. The SDK's thread exports spans in batches from a bounded queue. If the collector is unavailable,
+spans are lost and requests continue. Importing this module loads the OpenTelemetry SDK; use `tracing.start_tracer`.
 """
 
 from collections.abc import Mapping
 from random import getrandbits
 from threading import Thread
+from time import time_ns
 from typing import TypeVar
 
-from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
@@ -29,24 +28,39 @@ from waypoint.telemetry.tracing_settings import TracingSettings
 
 _UNNAMED = "request"
 _W3C = (Style.W3C,)
+_SCOPE = InstrumentationScope("pywaypoint")
+_FLAGS = TraceFlags(SAMPLED)
+_UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 T = TypeVar("T")
 
 
 class Span:
-    """A traced request, or a part of it: an attempt at an endpoint, or a question to a policy service."""
+    """A traced request, or a part of it: an attempt at an endpoint, or a question to a policy service.
 
-    __slots__ = ("_attempt", "_span", "_styles", "_tracer")
+    `context` is its own, `parent` that of the span it is a part of.
+    """
 
-    def __init__(self, span: trace.Span, tracer: trace.Tracer, styles: tuple[Style, ...]) -> None:
-        self._span = span
+    __slots__ = ("_attempt", "_attributes", "_began_ns", "_name", "_parent", "_status", "_styles", "_tracer", "context")
+
+    def __init__(
+        self,
+        tracer: "Tracer",
+        name: str,
+        trace_id: int,
+        parent: TraceParent | None,
+        styles: tuple[Style, ...],
+        attributes: Mapping[str, str | int],
+        began_ns: int,
+    ) -> None:
+        self.context = TraceParent(trace_id, getrandbits(64) or 1, SAMPLED)
         self._tracer = tracer
+        self._name = name
+        self._parent = parent
         self._styles = styles
+        self._attributes = dict(attributes)
+        self._began_ns = began_ns
+        self._status = _UNSET
         self._attempt: Span | None = None
-
-    @property
-    def context(self) -> TraceParent:
-        context = self._span.get_span_context()
-        return TraceParent(context.trace_id, context.span_id, context.trace_flags)
 
     @property
     def trace_id(self) -> str:
@@ -64,26 +78,43 @@ class Span:
 
     def child(self, name: str, attributes: Mapping[str, str | int] | None = None) -> "Span":
         """Begin a span of a part, which `finish` ends."""
-        context = trace.set_span_in_context(self._span, Context())
-        span = self._tracer.start_span(name, context, trace.SpanKind.CLIENT, attributes)
-        return Span(span, self._tracer, self._styles)
+        own = self.context
+        return Span(self._tracer, name, own.trace_id, own, self._styles, attributes or {}, time_ns())
 
     def note(self, name: str, value: str | int) -> None:
-        self._span.set_attribute(name, value)
+        self._attributes[name] = value
 
     def failed(self, reason: str) -> None:
-        self._span.set_attribute("error.type", reason)
-        self._span.set_status(trace.StatusCode.ERROR)
+        self._attributes["error.type"] = reason
+        self._status = _ERROR
 
     def finish(self) -> None:
-        self._span.end()
+        """End a span that `child` has begun."""
+        self._export(SpanKind.CLIENT, _context(self._parent, is_remote=False), time_ns())
 
     def end(self, name: str, attributes: Mapping[str, str | int], is_error: bool, end_ns: int) -> None:
-        self._span.update_name(name)
-        self._span.set_attributes(attributes)
+        """End a span that `Tracer.begin` has begun."""
+        self._name = name
+        self._attributes.update(attributes)
         if is_error:
-            self._span.set_status(trace.StatusCode.ERROR)
-        self._span.end(end_ns)
+            self._status = _ERROR
+        self._export(SpanKind.SERVER, _context(self._parent, is_remote=True), end_ns)
+
+    def _export(self, kind: SpanKind, parent: SpanContext | None, end_ns: int) -> None:
+        self._tracer.export(
+            ReadableSpan(
+                self._name,
+                _context(self.context, is_remote=False),
+                parent,
+                self._tracer.resource,
+                self._attributes,
+                kind=kind,
+                status=self._status,
+                start_time=self._began_ns,
+                end_time=end_ns,
+                instrumentation_scope=_SCOPE,
+            )
+        )
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
@@ -118,28 +149,24 @@ class Span:
             self._attempt = None
 
 
-class _ChosenIds(RandomIdGenerator):
-    """Gives a new trace the id for which sampling was decided."""
+class _Resource(Resource):
+    """The exporter groups spans by their resource, whose own hash formats all its attributes, for each span."""
 
-    trace_id = 0
+    __hash__ = object.__hash__
 
-    def generate_trace_id(self) -> int:
-        return self.trace_id
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class Tracer:
+    """Begins spans, and exports those that have ended. `resource` says whose they are."""
+
     def __init__(self, settings: TracingSettings) -> None:
         self._sampler = settings.sampler
-        self._ids = _ChosenIds()
-        self._provider = TracerProvider(
-            sampler=ALWAYS_ON,
-            resource=Resource.create(dict(settings.resource)),
-            shutdown_on_exit=False,
-            id_generator=self._ids,
-        )
+        resource = Resource.create(dict(settings.resource))
+        self.resource = _Resource(resource.attributes, resource.schema_url)
         self._exporter = _exporter(settings)
-        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
-        self._tracer = self._provider.get_tracer("pywaypoint")
+        self._processor = BatchSpanProcessor(self._exporter)
         self._propagators = settings.propagators
         self._tags = settings.tags
 
@@ -156,36 +183,39 @@ class Tracer:
         unchanged, and if there are none, others learn that it is not.
         """
         parent = style = None
-        trace_id = getrandbits(128) or 1
+        ids = getrandbits(192).to_bytes(24).hex()  # of a trace and a span
+        trace_id = int(ids[:32], 16)
+        share = rule.share if rule is not None else None
+        is_propagated = rule is None or rule.is_propagated
         if not fields.keys().isdisjoint(NAMES):
             parent, style = extract(fields, self._propagators or ALL)
-            trace_id = parent.trace_id if parent is not None and parent.trace_id else trace_id
-        elif rule is None and not self._propagators and not self._sampler.is_sampled(None, trace_id):
+        elif is_propagated and not self._propagators and not self._sampler.is_sampled(None, trace_id, share):
             # Most requests, where a share is sampled: this is on the path of each of them.
-            headers.insert(0, (b"traceparent", b"00-%032x-%016x-00" % (trace_id, getrandbits(64) or 1)))
+            headers.insert(0, (b"traceparent", f"00-{ids[:32]}-{ids[32:]}-00".encode()))
             return None
-        is_sampled = self._sampler.is_sampled(parent, trace_id, rule.share if rule is not None else None)
-        is_propagated = rule is None or rule.is_propagated
+        if parent is not None and parent.trace_id:
+            trace_id = parent.trace_id
+        is_sampled = self._sampler.is_sampled(parent, trace_id, share)
         if not is_sampled or (rule is not None and not rule.is_reported):
             if parent is None and is_propagated:
-                told = TraceParent(trace_id, getrandbits(64) or 1, SAMPLED if is_sampled else 0)
+                told = TraceParent(trace_id, int(ids[32:], 16), SAMPLED if is_sampled else 0)
                 inject(headers, told, self._propagators or _W3C)
             return None
         styles = self._propagators or (_W3C if style in {None, Style.W3C} else (Style.W3C, style))
-        self._ids.trace_id = trace_id
-        context = Context()
-        if parent is not None and parent.trace_id:
-            context = trace.set_span_in_context(trace.NonRecordingSpan(_span_context(parent)), context)
-        tags = self._tags if rule is None or rule.has_istio_tags else None
-        started = self._tracer.start_span(_UNNAMED, context, trace.SpanKind.SERVER, tags, start_time=now_ns)
-        span = Span(started, self._tracer, styles if is_propagated else ())
+        its_parent = parent if parent is not None and parent.trace_id else None
+        tags = self._tags if rule is None or rule.has_istio_tags else {}
+        span = Span(self, _UNNAMED, trace_id, its_parent, styles if is_propagated else (), tags, now_ns)
         span.inject(headers)
         return span
+
+    def export(self, span: ReadableSpan) -> None:
+        """Queue a span that has ended."""
+        self._processor.on_end(span)
 
     def close(self, deadline_seconds: float = 2.0) -> None:
         """Export queued spans, waiting no longer than the deadline. Blocks, so call it in a thread."""
         # The SDK's own shutdown retries for up to 30 s if the collector is unavailable.
-        shutdown = Thread(target=self._provider.shutdown, name="tracer-shutdown", daemon=True)
+        shutdown = Thread(target=self._processor.shutdown, name="tracer-shutdown", daemon=True)
         shutdown.start()
         shutdown.join(deadline_seconds)
         if shutdown.is_alive():
@@ -201,7 +231,5 @@ def _exporter(settings: TracingSettings) -> SpanExporter:
     return OTLPSpanExporter(endpoint=settings.endpoint, headers=dict(settings.headers))
 
 
-def _span_context(parent: TraceParent) -> trace.SpanContext:
-    return trace.SpanContext(
-        parent.trace_id, parent.span_id, is_remote=True, trace_flags=trace.TraceFlags(parent.flags)
-    )
+def _context(of: TraceParent | None, *, is_remote: bool) -> SpanContext | None:
+    return None if of is None else SpanContext(of.trace_id, of.span_id, is_remote, _FLAGS)

@@ -43,7 +43,7 @@ class Sampler:
         if parent is not None and parent.is_decided and self.follows_parent:
             return parent.is_sampled
         # TraceIdRatioBased of the specification: every hop with the same ratio keeps the same traces.
-        return trace_id & (2**64 - 1) < (self.ratio if ratio is None else ratio) * 2**64
+        return trace_id & (2**64 - 1) < int((self.ratio if ratio is None else ratio) * 2**64)
 
 
 def _ratio(argument: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from l4.telemetry.metrics import MeshMetrics, Metric
 from waypoint.filters import live as filters
 from waypoint.replica import LIMITS_OF_EACH_WORKER
+from waypoint.telemetry.dropped_spans import SPANS_DROPPED
 from waypoint.telemetry.exchanges import (
     ACTIVE_CONNECTIONS,
     ACTIVE_REQUESTS,
@@ -37,6 +38,7 @@ METRICS: tuple[Metric[Any], ...] = (
     ACTIVE_CONNECTIONS,
     AUTHORIZATION_DENIED,
     AUTHORIZATION_DRY_RUN,
+    SPANS_DROPPED,
     *filters.METRICS,
     CLUSTER_EVENTS,
     CLUSTER_STATE,

@@ -42,6 +42,7 @@ from waypoint.process.options import RunOptions
 from waypoint.process.worker import Parts, assemble
 from waypoint.replica import Replica
 from waypoint.settings import ProcessSettings
+from waypoint.telemetry.dropped_spans import SPANS_DROPPED
 from waypoint.telemetry.log_format import InvalidFormat
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
 from waypoint.telemetry.tracing import Tracers
@@ -104,6 +105,8 @@ class Serving:
             *(settings, certificate, source_ip, self.access_log, tracers.own, self._recorder, tracers.others, replica)
         )
         self.worker = assemble(parts)
+        for reason, value in tracers.dropped.by_reason.items():
+            self.worker.metrics.of(SPANS_DROPPED).adopt((reason,), value)
         self._tasks = Tasks(self.metrics.count_loop_failure, self.readiness.concern)
         self._silence = Silence(
             log, self.readiness, self.metrics, lambda: knowing.source.silent_seconds, knowing.server

@@ -6,7 +6,7 @@ more than the request. The SDK's thread exports spans in batches from a bounded 
 spans are lost and requests continue. Importing this module loads the OpenTelemetry SDK; use `tracing.start_tracer`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import getrandbits
 from threading import Thread
 from time import time_ns
@@ -15,13 +15,15 @@ from typing import TypeVar
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from l4.telemetry.metrics import Value
 from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
 from policies.telemetry import TracingRule
+from waypoint.telemetry.dropped_spans import DroppedSpans
 from waypoint.telemetry.trace_context import SAMPLED, TraceParent
 from waypoint.telemetry.trace_headers import ALL, NAMES, Style, extract, inject
 from waypoint.telemetry.tracing_settings import TracingSettings
@@ -158,15 +160,43 @@ class _Resource(Resource):
         return self is other
 
 
+class _Counting(SpanExporter):
+    """Counts the spans that another exporter takes from the queue, and of them those that it loses.
+
+    The SDK calls it in one thread at a time.
+    """
+
+    def __init__(self, exporter: SpanExporter, failed: Value) -> None:
+        self.taken = 0
+        self._exporter = exporter
+        self._failed = failed
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.taken += len(spans)
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            if result is not SpanExportResult.SUCCESS:
+                self._failed.add(len(spans))
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
 class Tracer:
     """Begins spans, and exports those that have ended. `resource` says whose they are."""
 
-    def __init__(self, settings: TracingSettings) -> None:
+    def __init__(self, settings: TracingSettings, dropped: DroppedSpans) -> None:
         self._sampler = settings.sampler
         resource = Resource.create(dict(settings.resource))
         self.resource = _Resource(resource.attributes, resource.schema_url)
-        self._exporter = _exporter(settings)
-        self._processor = BatchSpanProcessor(self._exporter)
+        self._exporter = _Counting(_exporter(settings), dropped.failed)
+        self._max_queue, batch = settings.queue
+        self._processor = BatchSpanProcessor(self._exporter, self._max_queue, max_export_batch_size=batch)
+        self._queued = 0
+        self._full = dropped.full
         self._propagators = settings.propagators
         self._tags = settings.tags
 
@@ -209,7 +239,11 @@ class Tracer:
         return span
 
     def export(self, span: ReadableSpan) -> None:
-        """Queue a span that has ended."""
+        """Queue a span that has ended. It is dropped if too many are waiting."""
+        if self._queued - self._exporter.taken >= self._max_queue:  # where the SDK would drop one and not count it
+            self._full.add()
+            return
+        self._queued += 1
         self._processor.on_end(span)
 
     def close(self, deadline_seconds: float = 2.0) -> None:

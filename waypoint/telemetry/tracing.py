@@ -8,18 +8,19 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from policies.telemetry import Collector
+from waypoint.telemetry.dropped_spans import DroppedSpans
 from waypoint.telemetry.tracing_settings import TracingSettings
 
 if TYPE_CHECKING:
     from waypoint.telemetry.spans import Tracer
 
 
-def start_tracer(settings: TracingSettings | None) -> "Tracer | None":
+def start_tracer(settings: TracingSettings | None, dropped: DroppedSpans | None = None) -> "Tracer | None":
     if settings is None:
         return None
     from waypoint.telemetry.spans import Tracer
 
-    return Tracer(settings)
+    return Tracer(settings, dropped or DroppedSpans())
 
 
 def load_sdk() -> None:
@@ -28,11 +29,12 @@ def load_sdk() -> None:
 
 
 class Tracers:
-    """`own` is None without a collector in the environment. `others` are by their collectors."""
+    """`own` is None without a collector in the environment, `others` are by their collectors; `dropped` is of all."""
 
     def __init__(self, environment: Mapping[str, str], service_name: str, tags: Mapping[str, str]) -> None:
         """Raises InvalidTracing."""
-        self.own = start_tracer(TracingSettings.parse(environment, service_name, tags))
+        self.dropped = DroppedSpans()
+        self.own = start_tracer(TracingSettings.parse(environment, service_name, tags), self.dropped)
         self.others: dict[Collector, Tracer] = {}
         self._settings = TracingSettings.of_collectors(environment, service_name, tags)
 
@@ -42,7 +44,7 @@ class Tracers:
             Thread(target=self.others.pop(gone).close, name="tracer-close", daemon=True).start()
         for new in collectors - self.others.keys() if self._settings is not None else ():
             assert self._settings is not None
-            tracer = start_tracer(self._settings.at(new))
+            tracer = start_tracer(self._settings.at(new), self.dropped)
             assert tracer is not None
             self.others[new] = tracer
 

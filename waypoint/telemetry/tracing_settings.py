@@ -71,6 +71,8 @@ class TracingSettings:
     timeout_seconds: float = 10.0
     certificate: bytes | None = None
     """The trusted roots for gRPC, in PEM. The SDK reads those for HTTP itself."""
+    queue: tuple[int, int] = 2048, 512
+    """Number of spans that may wait for an export, where more are dropped; and that are in one export."""
 
     def at(self, collector: Collector) -> "TracingSettings":
         """Return the same settings for another collector."""
@@ -105,6 +107,7 @@ class TracingSettings:
             is_grpc,
             _seconds(_of_traces(environment, "TIMEOUT")),
             _roots(_of_traces(environment, "CERTIFICATE")) if is_grpc else None,
+            _queue(environment),
         )
 
     @classmethod
@@ -117,7 +120,8 @@ class TracingSettings:
             return None
         sampler = _sampler(environment, "parentbased_traceidratio", "0.01")
         propagators = _propagators(environment.get("OTEL_PROPAGATORS", ""))
-        return cls("", {}, _resource(environment, service_name), sampler, tags, propagators)
+        resource = _resource(environment, service_name)
+        return cls("", {}, resource, sampler, tags, propagators, queue=_queue(environment))
 
 
 def _is_off(environment: Mapping[str, str]) -> bool:
@@ -168,6 +172,19 @@ def _seconds(text: str) -> float:
     if not seconds > 0:
         raise InvalidTracing(f"OTEL_EXPORTER_OTLP_TIMEOUT={text!r} is not a number of seconds above 0")
     return seconds
+
+
+def _queue(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Return the limits of the queue and of a batch."""
+    size = _count(environment, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)
+    return size, min(size, _count(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512))
+
+
+def _count(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 2**31):
+        raise InvalidTracing(f"{name}={text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _roots(path: str) -> bytes | None:

@@ -11,6 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from policies.telemetry import Collector, TracingRule
 from tests.kit.aio import run
 from tests.kit.collector import grpc_collector, http_collector, tags
+from waypoint.telemetry.dropped_spans import DroppedSpans
 from waypoint.telemetry.spans import Span, Tracer
 from waypoint.telemetry.trace_context import SAMPLED as SAMPLED_FLAG
 from waypoint.telemetry.trace_context import TraceParent, parse_traceparent
@@ -132,6 +133,28 @@ def test_a_grpc_collector_that_is_away_is_told_and_does_not_hold_up_the_end(capl
 
     assert time.monotonic() - started < 2
     assert "1 spans are lost: the collector at http://127.0.0.1:1 answered UNAVAILABLE" in caplog.text
+
+
+def test_spans_that_no_collector_gets_are_counted() -> None:
+    dropped = DroppedSpans()
+    variables = {"OTEL_BSP_MAX_QUEUE_SIZE": "2", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    settings = _settings("http://127.0.0.1:1", OTEL_EXPORTER_OTLP_TIMEOUT="0.2", **variables)
+    tracer = start_tracer(settings, dropped)
+    assert tracer is not None
+
+    for _ in range(5):
+        span = _begin(tracer, None, 1)
+        assert span is not None
+        span.end("x", {}, is_error=False, end_ns=2)
+    tracer.close()
+
+    assert {reason: it.value for reason, it in dropped.by_reason.items()} == {"full": 3, "failed": 2}
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "many", "2147483648"])
+def test_a_queue_of_no_size_is_refused(size: str) -> None:
+    with pytest.raises(InvalidTracing, match="OTEL_BSP_MAX_QUEUE_SIZE"):
+        _settings("http://127.0.0.1:1", OTEL_BSP_MAX_QUEUE_SIZE=size)
 
 
 def test_parts_of_a_request_are_children_of_its_span() -> None:

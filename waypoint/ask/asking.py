@@ -71,7 +71,7 @@ def run_replay(
     """Replay recordings. Returns the exit status. Raises click.UsageError."""
     candidate = loaded_from(source, gateway, settings)
     replayed = replay(recordings, candidate, loaded_from(against, gateway, settings) if against else None)
-    if output != "text":
+    if output != "table":
         click.echo(written(values(replayed), output))
     else:
         tell_replay(replayed, Console(highlight=False))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
@@ -78,15 +79,19 @@ def run_analyze(
     return int(analysis.reaches(failure_threshold))
 
 
-def run_compile(question: Question, output: str, *, only_status: bool) -> None:
+def compiled(question: Question) -> dict[str, Any]:
+    """Return the configuration of one waypoint, as its `/config_dump` would. Raises click.UsageError."""
     loaded, stdin = question.read()
     if question.gateway is None and len(loaded.snapshots) != 1:
         names = ", ".join("/".join(it) for it in loaded.snapshots) or "none"
         raise click.UsageError(f"use --gateway to select a waypoint; in use are: {names}")
     snapshot = _snapshot_of(loaded, question.gateway or next(iter(loaded.snapshots)))
     located = Lines({} if stdin is None else {STDIN: stdin}).located(snapshot.problems)
-    dumped = dump(replace(snapshot, problems=tuple(sorted(located))))
-    shown = dumped["status"] if only_status else dumped
+    return dump(replace(snapshot, problems=tuple(sorted(located))))
+
+
+def print_compiled(shown: object, output: str) -> None:
+    """Print it as `json` or as `yaml`."""
     if output == "json":
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:

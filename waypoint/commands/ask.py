@@ -7,7 +7,8 @@ from typing import BinaryIO
 import click
 from click.shell_completion import CompletionItem
 
-from l4.asking.options import complete_proxies
+from l4.asking.options import complete_proxies, output, print_rows
+from l4.asking.output import FORMATS
 from l4.command_line import EXISTING, AddressType, api_server, server_from, source, source_from
 from l4.config.codes import Level
 from waypoint.commands.parameters import MANIFESTS, GatewayType, settings
@@ -34,7 +35,14 @@ def _complete_codes(ctx: click.Context, param: click.Parameter, incomplete: str)
     expose_value=False,
     help="Accepted for compatibility; folders are always read recursively.",
 )
-@click.option("-o", "--output", type=click.Choice(["log", "json", "yaml"]), default="log", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice([*FORMATS, "log"]),
+    default="table",
+    show_default=True,
+    help="log is what istioctl calls table.",
+)
 @click.option(
     "-S",
     "--suppress",
@@ -79,7 +87,14 @@ def analyze(
 @click.argument("paths", metavar="[PATH...]", type=MANIFESTS, nargs=-1)
 @api_server
 @click.option("--gateway", type=GatewayType(), help="The Gateway of the waypoint; optional if there is only one.")
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(FORMATS),
+    default="yaml",
+    show_default=True,
+    help="table has the routes only, as `waypoint routes` shows them.",
+)
 @click.option("--status", is_flag=True, help="Print only the status of routes, policies and the Gateway.")
 def compile_(
     paths: tuple[Path, ...],
@@ -100,7 +115,16 @@ def compile_(
 
     objects = source_from(paths, kubernetes, kubeconfig, context, _PATHS)
     name = (gateway.namespace, gateway.name) if gateway else None
-    commands.run_compile(commands.Question(objects, name, settings()), output, only_status=status)
+    if output == "table" and status:
+        raise click.UsageError("--status has no table: use -o yaml or -o json")
+    dumped = commands.compiled(commands.Question(objects, name, settings()))
+    if output == "table":
+        from waypoint.commands.tables import TABLES
+        from waypoint.process.facts import routes
+
+        print_rows(routes(dumped), TABLES["routes"][1], output)
+    else:
+        commands.print_compiled(dumped["status"] if status else dumped, output)
 
 
 @click.command()
@@ -126,7 +150,7 @@ def compile_(
 @click.option("--method", default="GET", show_default=True)
 @click.option("--path", "target", default="/", show_default=True, help="Path with query.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Repeatable.")
-@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+@output
 def explain(
     waypoint: str,
     resources: tuple[Path, ...],
@@ -191,7 +215,7 @@ def explain(
     help="Compare with these files instead of the recorded results; repeatable.",
 )
 @click.option("--gateway", type=GatewayType(), help="Only the waypoint of this Gateway; default: all.")
-@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+@output
 @click.option("--fail-on-change", is_flag=True, help="Exit with 1 if any request would change.")
 def replay(
     recordings: tuple[BinaryIO, ...],

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from l4.asking.options import output
+from l4.asking.output import written
 from waypoint.commands.parameters import FOLDER
 
 
@@ -23,7 +25,7 @@ def certificate() -> None:
 @click.argument("folder", type=FOLDER)
 @click.option("--days", type=click.IntRange(1, 36500), default=3650, show_default=True, help="Validity in days.")
 @click.option("--force", is_flag=True, help="Replace an existing root. Certificates that it signed become invalid.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output
 def certificate_root(folder: Path, days: int, force: bool, output: str) -> None:
     """Create a development root: FOLDER/root.pem, which is the trust bundle, and FOLDER/root.key.
 
@@ -35,7 +37,7 @@ def certificate_root(folder: Path, days: int, force: bool, output: str) -> None:
         made = [issuing.make_root(folder, days, replaces=force)]
     except issuing.CannotMake as error:
         raise click.ClickException(str(error)) from None
-    click.echo(issuing.as_json(made) if output == "json" else issuing.as_text(made))
+    click.echo(issuing.as_text(made) if output == "table" else written(issuing.values(made), output))
 
 
 @certificate.command("workload")
@@ -44,7 +46,7 @@ def certificate_root(folder: Path, days: int, force: bool, output: str) -> None:
 @click.option("--trust-domain", default="cluster.local", envvar="TRUST_DOMAIN", show_envvar=True, show_default=True)
 @click.option("--hours", type=click.IntRange(1, 876000), default=24, show_default=True, help="Validity in hours.")
 @click.option("--force", is_flag=True, help="Replace existing certificates, for example to renew them.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output
 def certificate_workload(
     folder: Path, accounts: tuple[str, ...], trust_domain: str, hours: int, force: bool, output: str
 ) -> None:
@@ -61,4 +63,4 @@ def certificate_workload(
         raise click.UsageError(str(error)) from None
     except issuing.CannotMake as error:
         raise click.ClickException(str(error)) from None
-    click.echo(issuing.as_json(made) if output == "json" else issuing.as_text(made))
+    click.echo(issuing.as_text(made) if output == "table" else written(issuing.values(made), output))

@@ -4,7 +4,6 @@ This is for laptops and tests: everyone who can read the folder can use any iden
 replaced only on request.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -98,8 +97,8 @@ def as_text(made: Iterable[Made]) -> str:
     return "\n".join(lines)
 
 
-def as_json(made: Iterable[Made]) -> str:
-    return json.dumps([asdict(it) for it in made], indent=2)
+def values(made: Iterable[Made]) -> list[dict[str, str]]:
+    return [asdict(it) for it in made]
 
 
 def _issuing(root: Made) -> str:

@@ -147,6 +147,21 @@ def test_what_is_compiled_is_what_a_running_waypoint_dumps(folder: Path) -> None
     assert json.loads(of_json.stdout) == yaml.safe_load(of_yaml.stdout) == json.loads(json.dumps(dump(snapshot)))
 
 
+def test_the_table_of_what_is_compiled_has_its_routes(folder: Path) -> None:
+    answer = waypoint("compile", folder, "-o", "table")
+
+    heading, *rows = answer.stdout.splitlines()
+    assert heading.split() == ["SERVICE", "PORT", "PROTOCOL", "FOR", "ROUTE", "MATCH", "BACKENDS", "ACTIONS"]
+    assert rows
+    assert waypoint("compile", folder, "-o", "table", "--status").exit_code == 2
+
+
+def test_istioctls_name_of_the_table_of_findings_is_taken(folder: Path) -> None:
+    (folder / "route.yaml").write_text(WITH_ERROR)
+
+    assert waypoint("analyze", folder, "-o", "log").stdout == waypoint("analyze", folder).stdout != ""
+
+
 @pytest.mark.parametrize("is_stdin", [False, True])
 def test_a_problem_has_the_same_line_as_in_an_analysis(folder: Path, is_stdin: bool) -> None:
     broken = WITH_ERROR.replace("rules: [", "rules:\n  [\n    ").replace("name: nobody", "\n      name: nobody")

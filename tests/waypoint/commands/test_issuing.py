@@ -2,10 +2,13 @@
 
 import json
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from cryptography import x509
 
@@ -59,8 +62,9 @@ def test_it_says_what_to_do_next(tmp_path: Path) -> None:
     assert f"ztunnel run --certificates {tmp_path}" in workload.stdout
 
 
-def test_json_names_the_files(folder: Path) -> None:
-    [made] = json.loads(certificate("workload", folder, "default/waypoint", "-o", "json").stdout)
+@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_programs_read_the_names_of_the_files(folder: Path, form: str, read: Callable[[str], Any]) -> None:
+    [made] = read(certificate("workload", folder, "default/waypoint", "-o", form).stdout)
 
     assert made["identity"] == str(WAYPOINT)
     assert made["trust_bundle"] == str(folder / "root.pem")

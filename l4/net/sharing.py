@@ -9,6 +9,7 @@ import ctypes
 import os
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 HANDSHAKE_SECONDS = 0.5
@@ -37,11 +38,12 @@ def leave(sock: socket.socket) -> None:
 
     New connections go to the second listener at the address, because the one that leaves is the first, the oldest. If
     it is not, or is the only one, it ignores them: clients try again after a second. A listener that cannot share its
-    address goes on as before.
+    address goes on as before, and so does one that is not the oldest where the kernel lets only root attach filters.
     """
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
-        _attach(sock, _ATTACH_REUSEPORT_CBPF, _TAKE_SECOND)
-        _attach(sock, _ATTACH_FILTER, _DROP_SYN)
+        with suppress(PermissionError):
+            _attach(sock, _ATTACH_REUSEPORT_CBPF, _TAKE_SECOND)
+            _attach(sock, _ATTACH_FILTER, _DROP_SYN)
 
 
 def _attach(sock: socket.socket, option: int, program: list[_Instruction]) -> None:

@@ -1,3 +1,4 @@
+import os
 import select
 import socket
 import sys
@@ -80,6 +81,21 @@ def test_a_second_listener_that_leaves_ignores_connections_which_then_reach_the_
             assert writable
             assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
             assert accepted(first) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do without its privileges")
+def test_a_listener_leaves_without_privileges_too() -> None:
+    with listening(socket.AF_INET, ("127.0.0.1", 0)) as first, listening(socket.AF_INET, first.getsockname()) as second:
+        os.seteuid(65532)
+        try:
+            leave(first)  # newer kernels let only root attach one of both filters
+        finally:
+            os.seteuid(0)
+        clients = [socket.create_connection(first.getsockname()) for _ in range(8)]
+
+        assert (accepted(first), accepted(second)) == (0, 8)
+        for client in clients:
+            client.close()
 
 
 def test_only_a_listener_that_can_share_its_address_leaves() -> None:

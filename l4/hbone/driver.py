@@ -13,7 +13,6 @@ was read with them, a limited number per turn: a stream that was reset in the sa
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -127,7 +126,7 @@ class Driver(asyncio.Protocol):
         patience = Patience(own, drain)
         self._stalls = Stalls(self.loop, patience, self._cut_stalled)
         self._ending: Ending | None = Ending(self, patience)
-        self._requests: deque[RequestReceived] = deque()
+        self._requests: list[RequestReceived] = []
         self._is_begin_scheduled = False
         self._is_flush_scheduled = False
         self._is_write_paused = False
@@ -398,8 +397,9 @@ class Driver(asyncio.Protocol):
 
     def _begin_requests(self) -> None:
         assert self._on_request is not None
-        for _ in range(min(len(self._requests), self._settings.http2_new_streams_per_turn)):
-            event = self._requests.popleft()
+        many = self._settings.http2_new_streams_per_turn
+        begun, self._requests = self._requests[:many], self._requests[many:]
+        for event in begun:
             if event.stream_id in self._tunnels:
                 self._on_request(self, event.stream_id, event.headers)
         self._is_begin_scheduled = bool(self._requests)

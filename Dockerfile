@@ -2,10 +2,12 @@
 #
 #     docker build --build-arg COMMIT=$(git rev-parse --short=12 HEAD) --tag pywaypoint .
 #
-# BASE is what the programs run on: anything with a shell, a PATH, and a Python from 3.11 on named python3. BUILD_BASE is what they are
-# built on: the same Python at the same path, with the venv module, and, for the compiled twin, a C compiler and Python's headers
-# (where cc is missing, Debian's gcc is installed). TWIN=0 leaves the twin out. `make image-test` builds it on Debian's own Python.
-ARG BASE=docker.io/library/python:3.11-slim
+# BASE is what the programs run on: anything with a shell, a PATH, and a Python from 3.11 on named python3. It should have OpenSSL 3.5 or
+# newer, as Debian 13 has: 3.0 encrypts less than half as fast. And a Python built with profiles, as Debian's is and the one below: others
+# take a seventh more CPU. BUILD_BASE is what they are built on: the same Python at the same path, with the venv module, and, for the
+# compiled twin, a C compiler and Python's headers (where cc is missing, Debian's gcc is installed). TWIN=0 leaves the twin out.
+# `make image-test` builds it on Debian's own Python.
+ARG BASE=docker.io/library/python:3.11-slim-trixie
 ARG BUILD_BASE=$BASE
 
 FROM $BUILD_BASE AS build

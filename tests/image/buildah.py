@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "build" / "image"
 """Root file systems and wheels stay from run to run."""
 
-SUITE, PYTHON = "bookworm", "3.11"
+SUITE, PYTHON = "trixie", "3.13"
 _PACKAGES = {
     "base": "python3,ca-certificates,nftables,iproute2",
     "build-base": "python3,python3-dev,python3-venv,gcc,libc6-dev,ca-certificates",

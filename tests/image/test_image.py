@@ -97,6 +97,14 @@ def test_the_image_has_what_the_lock_says_and_nothing_that_builds(buildah: Build
     assert {it for it in foreign if f"\n{it} " not in lock} == set()
 
 
+def test_the_image_has_an_openssl_that_encrypts_fast(buildah: Buildah, container: str) -> None:
+    code = "import ssl; print(*ssl.OPENSSL_VERSION_INFO[:2])"
+
+    found = run(buildah, container, "/opt/pywaypoint/bin/python3", "-c", code).split()
+
+    assert tuple(map(int, found)) >= (3, 5)
+
+
 def test_the_hot_modules_are_compiled(buildah: Buildah, container: str) -> None:
     compiled = run(buildah, container, "find", "/opt/pywaypoint", "-path", "*/pywaypoint/*.so").split()
 

@@ -22,7 +22,8 @@ _MAX_KNOWN_HOST = 255
 _NAME = rb"[A-Za-z0-9\-_~]+(?:\.[A-Za-z0-9\-_~]+)*"
 _HOST = re.compile(rb"(%b|\[[0-9A-Fa-f:.]+\])\.?(:[0-9]{1,5})?" % _NAME).fullmatch
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL).fullmatch
-_USUAL_IN_PATH = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"%\\#")
+_ONLY_USUAL = bytes(byte if 0x21 <= byte <= 0x7E and byte not in b"%\\#" else 0x21 for byte in range(256))
+"""Replaces the bytes for which a path is normalized."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
 _NORMALIZATIONS = {
     mode: PathNormalization(mode) for mode in ("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
@@ -163,7 +164,7 @@ def canonical_request(
         raise BadRequest("missing_host_header")
     host = _known_host(host) if len(host) <= _MAX_KNOWN_HOST else _canonical_host(host)
     path, question, query = target.partition(b"?")
-    if target.translate(None, _USUAL_IN_PATH) or b"/." in target or b"//" in target:
+    if target.translate(_ONLY_USUAL) != target or b"/." in target or b"//" in target:
         path, question, query = _normal_target(target, settings.path_normalization)
     return RequestHead(method, host, path, query, headers, bool(question), b"", overrides), body
 

@@ -6,6 +6,8 @@ received bytes, and enforce limits on what a peer could otherwise send without b
 
 import re
 
+MAX_KNOWN_HEAD = 2048
+"""Maximum size in bytes of a head that a reader keeps, because its peer repeats it."""
 _MAX_DIGITS = 16
 """Maximum digits of a chunk size, a 64-bit number. llhttp would accept any number of leading zeros."""
 _IS_SIZE = re.compile(rb"[0-9A-Fa-f]+").fullmatch

@@ -5,8 +5,12 @@ chunks, line ends and folding. `hygiene` decides what llhttp leaves open. Where 
 line, empty lines, odd versions, endless chunk extensions), this module is strict, with the help of `framing`: llhttp
 gets the bytes of one head, line or chunk at a time, and bodies of known length bypass it. The reader calls its consumer
 as parts arrive, and raises the client's errors.
+
+Clients often send the same head again. An ordinary head that comes a second time is kept as a `KnownHead`. The same
+bytes are not parsed a third time.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -14,7 +18,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from policies.attributes import Header, Headers, RequestHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused
 from waypoint.http.events import OPAQUE, Body
-from waypoint.http.framing import ChunkScanner, HeadCutter
+from waypoint.http.framing import MAX_KNOWN_HEAD, ChunkScanner, HeadCutter
 from waypoint.http.hygiene import canonical_request
 from waypoint.http.llhttp import END_OF_HEAD, error_name
 from waypoint.http.settings import HttpSettings
@@ -31,6 +35,16 @@ class RequestConsumer(Protocol):
     def request_body(self, data: bytes) -> None: ...
 
     def request_end(self, trailers: Headers) -> None: ...
+
+
+@dataclass(slots=True)
+class KnownHead:
+    """A head without an upgrade, after which the connection stays open, and the body of known length after it."""
+
+    data: bytes
+    head: RequestHead
+    body: Body
+    length: int  # of the body
 
 
 class RequestReader:
@@ -50,10 +64,13 @@ class RequestReader:
         "_is_ended",
         "_is_opaque",
         "_is_upgrade",
+        "_known",
+        "_last",
         "_left",
         "_max_head_bytes",
         "_method",
         "_parser",
+        "_parser_expects_body",
         "_settings",
         "_target",
         "head_count",
@@ -70,6 +87,9 @@ class RequestReader:
             0 if self._extra_methods else settings.head_bytes
         )  # maximum size of a head for the fast path
         self._parser = HttpRequestParser(self)
+        self._parser_expects_body = False  # although it will not see it
+        self._known: KnownHead | None = None
+        self._last = b""  # the last ordinary head
         self._head = HeadCutter(settings.head_bytes)
         self._chunks: ChunkScanner | None = None  # of the current body
         self._left = 0  # bytes left of the current body, if its length is known
@@ -98,7 +118,12 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Process bytes from the client. Raises ExchangeError; the connection cannot be read after that."""
-        if self._is_between and data[0] > _CR and 3 < data.find(END_OF_HEAD) + 4 == len(data) <= self._max_head_bytes:
+        known: KnownHead | None = self._known
+        if known is not None and self._is_between and data.startswith(known.data):
+            self._repeat(known)
+            if len(data) > len(known.data):
+                self._feed_parts(data[len(known.data) :])
+        elif self._is_between and data[0] > _CR and 3 < data.find(END_OF_HEAD) + 4 == len(data) <= self._max_head_bytes:
             head = self._head  # exactly one head: by far the most frequent case; the result is the same
             head.raw = data
             head.size = len(data)
@@ -107,6 +132,19 @@ class RequestReader:
             head.raw = b""
         else:
             self._feed_parts(data)
+
+    def _repeat(self, known: KnownHead) -> None:
+        """The client sends the known head again."""
+        self.head_count += 1
+        self._head.size = len(known.data)
+        self._empty_lines = 0
+        self.is_http10 = False
+        if known.length:
+            self._left = known.length
+            self._is_between = False
+        self._consumer.request_head(_copy(known.head), known.body, True)
+        if not known.length:
+            self._consumer.request_end([])
 
     def _feed_parts(self, data: bytes) -> None:
         self._is_between = False
@@ -166,7 +204,9 @@ class RequestReader:
         self._left -= len(piece)
         self._consumer.request_body(piece)
         if not self._left:
-            self._parser = HttpRequestParser(self)  # the previous parser still expects the body
+            if self._parser_expects_body:
+                self._parser_expects_body = False
+                self._parser = HttpRequestParser(self)
             self._consumer.request_end([])
 
     def _feed_chunks(self, chunks: ChunkScanner, data: bytes) -> bytes:
@@ -240,12 +280,24 @@ class RequestReader:
             self._is_between = False
         else:
             self._left = body.length
+            self._parser_expects_body = body.length > 0
             self._is_between = False
         is_kept_alive = parser.should_keep_alive()
         if not is_kept_alive:
             self._is_ended = True
             self._is_between = False
+        elif not (self._is_upgrade or self.is_http10 or self._extra_methods or head.overrides):
+            self._note(head, body)
         self._consumer.request_head(head, body, is_kept_alive)
+
+    def _note(self, head: RequestHead, body: Body) -> None:
+        """Keep an ordinary head that comes a second time. Nobody has changed `head` yet."""
+        raw, size = self._head.raw, self._head.size
+        if body.length is not None and size <= MAX_KNOWN_HEAD and isinstance(raw, bytes):
+            data = raw[:size]
+            if data == self._last:
+                self._known = KnownHead(data, _copy(head), body, body.length)
+            self._last = data
 
     def _upgrade_passed(self) -> None:
         """Continue after an ignored Upgrade, at which llhttp stops: a body and the next request follow."""
@@ -282,6 +334,10 @@ class RequestReader:
         except ExchangeError as error:
             self._error = error
             raise
+
+
+def _copy(head: RequestHead) -> RequestHead:
+    return RequestHead(head.method, head.authority, head.path, head.query, head.headers.copy(), head.has_query)
 
 
 def _odd_request_line(version: str, *, has_coding: bool) -> BadRequest:

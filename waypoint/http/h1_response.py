@@ -1,9 +1,11 @@
 """Parse HTTP/1.1 responses, without I/O (RFC 9112), one at a time.
 
 As in `h1_request`, llhttp parses heads and chunks, and `hygiene` builds the head. Bytes after a response and before the
-next request are an error. The reader calls its consumer as parts arrive, and raises the endpoint's errors.
+next request are an error. The reader calls its consumer as parts arrive, and raises the endpoint's errors. An ordinary
+head that comes a second time is kept as a `KnownHead`: the same bytes are not parsed a third time.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -11,7 +13,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from policies.attributes import Header, Headers, ResponseHead
 from waypoint.errors import UpstreamProtocolError
 from waypoint.http.events import OPAQUE, Body
-from waypoint.http.framing import ChunkScanner, HeadCutter
+from waypoint.http.framing import MAX_KNOWN_HEAD, ChunkScanner, HeadCutter
 from waypoint.http.hygiene import canonical_response
 from waypoint.http.llhttp import END_OF_HEAD, error_name
 from waypoint.http.settings import HttpSettings
@@ -30,6 +32,18 @@ class ResponseConsumer(Protocol):
     def response_end(self, trailers: Headers) -> None: ...
 
 
+@dataclass(slots=True)
+class KnownHead:
+    """A head after which the connection stays open, and the body of known length after it. Not of a response to HEAD or
+    to an upgrade, whose body depends on the request."""
+
+    data: bytes
+    status: int
+    headers: Headers
+    body: Body
+    length: int  # of the body
+
+
 class ResponseReader:
     """Parses the responses of one connection. Call `expect` before each."""
 
@@ -46,7 +60,10 @@ class ResponseReader:
         "_informational",
         "_is_ended",
         "_is_informational",
+        "_is_ordinary",
         "_is_parsed",
+        "_known",
+        "_last",
         "_left",
         "_max_head_bytes",
         "_method",
@@ -62,6 +79,8 @@ class ResponseReader:
         self._settings = settings
         self._max_head_bytes = settings.head_bytes
         self._parser = HttpResponseParser(self)
+        self._known: KnownHead | None = None
+        self._last = b""  # the last ordinary head
         self._head = HeadCutter(settings.head_bytes)
         self._chunks: ChunkScanner | None = None  # of the current body
         self._left = 0  # bytes left of the current body, if its length is known
@@ -73,7 +92,8 @@ class ResponseReader:
         self._following = 0  # number of bytes after it
         self._informational = 0
         self._is_informational = False
-        self._is_parsed = False  # llhttp has seen the end
+        self._is_ordinary = True  # the response's body does not depend on the request
+        self._is_parsed = False  # llhttp has seen the end, or nothing of the response
         self._is_ended = False  # nothing more may follow
         self._error: Exception | None = None
         self.is_complete = True
@@ -87,6 +107,7 @@ class ResponseReader:
         """Expect the response to a request with this method, which may have asked for an upgrade."""
         self._method = method
         self._upgrade = upgrade
+        self._is_ordinary = method != b"HEAD" and not upgrade
         self._informational = 0
         self._is_parsed = self._is_ended = False
         self.is_complete = False
@@ -96,7 +117,11 @@ class ResponseReader:
         """Process bytes from the endpoint. Raises UpstreamProtocolError."""
         if self.is_complete:
             raise UpstreamProtocolError("received data without a request")
-        self.has_begun = True
+        is_first, self.has_begun = not self.has_begun, True
+        known: KnownHead | None = self._known
+        if known is not None and is_first and self._is_ordinary and data.startswith(known.data):
+            self._repeat(known, data[len(known.data) :])
+            data = b""
         while data:
             if self._left:
                 data = self._feed_body(data)
@@ -111,6 +136,17 @@ class ResponseReader:
                 data = self._feed_head(data)
         if self._is_ended:
             self._complete()
+
+    def _repeat(self, known: KnownHead, data: bytes) -> None:
+        """The endpoint sends the known head again, and `data` after it."""
+        self._left = known.length - len(data)
+        if self._left < 0:
+            raise UpstreamProtocolError("received data after the response")
+        self._is_parsed = True
+        self._is_ended = not self._left
+        self._consumer.response_head(ResponseHead(known.status, known.headers.copy()), known.body, True)
+        if data:
+            self._consumer.response_body(data)
 
     def _feed_head(self, data: bytes) -> bytes:
         """Process up to the end of an informational head, else everything: what follows a head is its body or
@@ -207,6 +243,8 @@ class ResponseReader:
                 self._left = body.length
                 self._is_ended = not body.length
             is_kept_alive = not self._ends_with_connection and parser.should_keep_alive()
+            if self._is_ordinary and is_kept_alive and not parser.should_upgrade():
+                self._note(head, body)
             self._consumer.response_head(head, body, is_kept_alive)
             return
         self._is_informational = True
@@ -218,6 +256,15 @@ class ResponseReader:
             if self._informational > most:
                 raise UpstreamProtocolError(f"more than {most} 1xx responses", limit="informational_responses")
             self._consumer.informational_head(head)
+
+    def _note(self, head: ResponseHead, body: Body) -> None:
+        """Keep an ordinary head that comes a second time. Nobody has changed `head` yet."""
+        raw, size = self._head.raw, self._head.size
+        if body.length is not None and size <= MAX_KNOWN_HEAD and isinstance(raw, bytes):
+            data = raw[:size]
+            if data == self._last:
+                self._known = KnownHead(data, head.status, head.headers.copy(), body, body.length)
+            self._last = data
 
     def _begin_open_body(self, is_chunked: bool) -> None:
         """Begin a body whose end is not known in advance."""

@@ -1,7 +1,11 @@
-"""Every message is fed whole, byte by byte and at random cuts, and must mean the same each time."""
+"""Every message is fed whole, byte by byte and at random cuts, and must mean the same each time.
+
+It must also mean the same after other messages and after itself: a reader does not parse again what its peer repeats.
+"""
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -24,13 +28,17 @@ class Recorder:
         self.events: list[object] = []
 
     def request_head(self, head: RequestHead, body: Body, is_kept_alive: bool) -> None:
-        self.events.append((head, body, is_kept_alive))
+        self.events.append((replace(head, headers=head.headers.copy()), body, is_kept_alive))
+        head.headers.append((b"of-an-exchange", b"which changes the head"))
+        head.path = b"/rewritten"
 
     def informational_head(self, head: ResponseHead) -> None:
         self.events.append(head)
 
     def response_head(self, head: ResponseHead, body: Body, is_kept_alive: bool) -> None:
-        self.events.append((head, body, is_kept_alive))
+        self.events.append((replace(head, headers=head.headers.copy()), body, is_kept_alive))
+        head.headers.append((b"of-an-exchange", b"which changes the head"))
+        head.status = 599
 
     def request_body(self, data: bytes) -> None:
         last = self.events[-1]
@@ -77,7 +85,26 @@ def read_requests(message: bytes) -> Outcome:
         outcomes.append(feed(reader.feed, recorder.events, pieces))
     first, error = outcomes[0]
     assert [(events, type(it), str(it)) for events, it in outcomes] == [(first, type(error), str(error))] * 12
+    for before in (POST + b"Content-Length: 2\r\n\r\nab", message) if stays_open(first, error) else (GET + b"\r\n",):
+        after_others = read_requests_after(before, [message])
+        assert (after_others[0], type(after_others[1]), str(after_others[1])) == (first, type(error), str(error))
     return first, error
+
+
+def stays_open(events: list[object], error: ExchangeError | None) -> bool:
+    """Whether the events are complete messages, after which there may be others."""
+    kept = [it[2] for it in events if isinstance(it, tuple) and len(it) == 3]
+    return error is None and bool(kept) and all(kept) and isinstance(events[-1], tuple) and events[-1][0] == "end"
+
+
+def read_requests_after(before: bytes, pieces: list[bytes]) -> Outcome:
+    """What a message means after three others, of which the second one's head is kept."""
+    recorder = Recorder()
+    reader = h1_request.RequestReader(recorder, SETTINGS)
+    for _ in range(3):
+        reader.feed(before)
+    recorder.events.clear()
+    return feed(reader.feed, recorder.events, pieces)
 
 
 def read_response(message: bytes, method: bytes = b"GET", *, ends: bool = False) -> Outcome:
@@ -92,7 +119,24 @@ def read_response(message: bytes, method: bytes = b"GET", *, ends: bool = False)
             assert reader.feed_eof()
     first, error = outcomes[0]
     assert [(events, type(it)) for events, it in outcomes] == [(first, type(error))] * 12
+    for before in (OK + b"Content-Length: 2\r\n\r\nab", *[message] * stays_open(first, error)):
+        after_others, its_error = read_response_after(before, [message], method, ends=ends)
+        assert (after_others, type(its_error)) == (first, type(error))
     return first, error
+
+
+def read_response_after(before: bytes, pieces: list[bytes], method: bytes = b"GET", *, ends: bool = False) -> Outcome:
+    """What a response means after three others, of which the second one's head is kept."""
+    recorder = Recorder()
+    reader = h1_response.ResponseReader(recorder, SETTINGS)
+    for _ in range(3):
+        reader.expect(b"GET" if before is not pieces[0] else method)
+        reader.feed(before)
+    recorder.events.clear()
+    reader.expect(method)
+    outcome = feed(reader.feed, recorder.events, pieces)
+    assert not ends or reader.feed_eof()
+    return outcome
 
 
 def requests(message: bytes) -> list[object]:
@@ -164,6 +208,38 @@ def test_requests_may_follow_each_other_at_once() -> None:
 
     first = last = [(get(), EMPTY, True), END]
     assert requests(message) == [*first, (POST_HEAD, Body(2), True), b"ab", END, *last]
+
+
+REPEATED = POST + b"X: 1\r\nContent-Length: 3\r\n\r\nabc"
+REPEATED_HEAD = RequestHead(b"POST", b"a", b"/x", b"", [(b"x", b"1")])
+
+
+@pytest.mark.parametrize("pieces", [*cuts(REPEATED), [REPEATED[:-3], b"abc"], [REPEATED[:-3], b"ab", b"c"]])
+def test_a_head_that_comes_again_means_the_same_however_it_comes(pieces: list[bytes]) -> None:
+    events, error = read_requests_after(REPEATED, [*pieces, GET + b"\r\n", REPEATED])
+
+    one = [(REPEATED_HEAD, Body(3), True), b"abc", END]
+    assert (events, error) == ([*one, (get(), EMPTY, True), END, *one], None)
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", b"\n", b" \r\n\r\n", b"x"])
+def test_what_follows_a_head_that_comes_again_is_read_with_the_same_care(rest: bytes) -> None:
+    first = read_requests_after(POST + b"\r\n", [GET + b"\r\n" + rest + GET + b"\r\n"])
+    again = read_requests_after(GET + b"\r\n", [GET + b"\r\n" + rest + GET + b"\r\n"])
+
+    assert (again[0], str(again[1])) == (first[0], str(first[1]))
+
+
+def test_a_head_with_one_more_field_than_a_known_one_is_another_head() -> None:
+    events, error = read_requests_after(GET + b"\r\n", [GET + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+
+    assert (events, error) == ([(get(), STREAMED, True), END], None)
+
+
+def test_empty_lines_before_heads_that_come_again_do_not_add_up() -> None:
+    events, error = read_requests_after(GET + b"\r\n", [b"\r\n", GET + b"\r\n"] * 20)
+
+    assert (events, error) == ([(get(), EMPTY, True), END] * 20, None)
 
 
 def test_a_get_may_have_a_body() -> None:
@@ -454,6 +530,33 @@ def test_a_chunked_response_may_have_trailers() -> None:
 @pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
 def test_a_response_without_length_ends_with_the_connection(version: bytes) -> None:
     assert response(version + b" 200 OK\r\n\r\nabc", ends=True) == [(OK_HEAD, STREAMED, False), b"abc", END]
+
+
+KNOWN = OK + b"Content-Length: 3\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [*cuts(KNOWN + b"abc"), [KNOWN, b"abc"], [KNOWN, b"ab", b"c"]])
+def test_a_response_whose_head_comes_again_means_the_same_however_it_comes(pieces: list[bytes]) -> None:
+    assert read_response_after(KNOWN + b"123", pieces) == ([(OK_HEAD, Body(3), True), b"abc", END], None)
+
+
+def test_the_known_head_of_a_response_says_nothing_of_a_body_after_head() -> None:
+    events, error = read_response_after(KNOWN + b"123", [KNOWN], b"HEAD")
+
+    assert (events, error) == ([(ResponseHead(200, [(b"content-length", b"3")]), EMPTY, True), END], None)
+
+
+@pytest.mark.parametrize("pieces", [[KNOWN + b"abcd"], [KNOWN, b"abcd"], [KNOWN + b"abc", b"d"]])
+def test_bytes_beyond_a_response_whose_head_is_known_are_an_error(pieces: list[bytes]) -> None:
+    _, error = read_response_after(KNOWN + b"123", pieces)
+
+    assert isinstance(error, UpstreamProtocolError)
+
+
+def test_a_known_head_after_an_informational_one_is_read_as_usual() -> None:
+    events, error = read_response_after(KNOWN + b"123", [b"HTTP/1.1 103 Early Hints\r\n\r\n" + KNOWN, b"abc"])
+
+    assert (events, error) == ([ResponseHead(103, []), (OK_HEAD, Body(3), True), b"abc", END], None)
 
 
 @pytest.mark.parametrize(

@@ -152,15 +152,20 @@ class Driver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.has_spoken = True
+        tunnels = self._tunnels
         for event in self.engine.receive(data, self.loop.time()):
             if type(event) is DataReceived:
-                self._data(event)
+                tunnel: Tunnel | None = tunnels.get(event.stream_id)
+                if tunnel is None:
+                    self.engine.consume(event.stream_id, event.flow_length)
+                else:
+                    tunnel.received(event)
             else:
                 self._handle(event)
         if self._requests and not self._is_begin_scheduled:
             self._begin_requests()
-        if not self._is_flush_scheduled:
-            self.flush_soon()
+        if not self._is_flush_scheduled:  # what the engine itself answers, usually nothing
+            self._flush()
 
     def eof_received(self) -> bool:
         return False
@@ -347,13 +352,6 @@ class Driver(asyncio.Protocol):
             self.transport.write(output)
         if self._is_ending and not self._tunnels:
             self.transport.close()
-
-    def _data(self, event: DataReceived) -> None:
-        tunnel: Tunnel | None = self._tunnels.get(event.stream_id)
-        if tunnel is None:
-            self.engine.consume(event.stream_id, event.flow_length)
-        else:
-            tunnel.received(event)
 
     def _handle(self, event: Event) -> None:
         match event:

@@ -22,8 +22,8 @@ from waypoint.http.settings import HttpSettings
 class Http1Client(asyncio.Protocol):
     """Implements `events.Upstream`.
 
-    `on_free` is called when the connection can serve another exchange, `on_gone` when it no longer can (also when it
-    breaks while idle).
+    `on_free` is called, with the loop's time, when the connection can serve another exchange. `on_gone` is called when
+    it no longer can (also when it breaks while idle).
     """
 
     __slots__ = (
@@ -34,8 +34,10 @@ class Http1Client(asyncio.Protocol):
         "_is_holding",
         "_is_kept_alive",
         "_is_opaque",
+        "_is_read_paused",
         "_is_retired",
         "_is_write_paused",
+        "_loop",
         "_on_free",
         "_on_gone",
         "_reader",
@@ -50,7 +52,7 @@ class Http1Client(asyncio.Protocol):
     def __init__(
         self,
         settings: HttpSettings,
-        on_free: Callable[["Http1Client"], None],
+        on_free: Callable[["Http1Client", float], None],
         on_gone: Callable[["Http1Client"], None],
     ) -> None:
         self._reader = ResponseReader(self, settings)
@@ -63,6 +65,7 @@ class Http1Client(asyncio.Protocol):
         self._held: list[bytes] = []
         self._accept = b""  # expected answer to our WebSocket key
         self._is_write_paused = False
+        self._is_read_paused = False
         self._is_kept_alive = True
         self._request_is_complete = True
         self._is_gone = False
@@ -126,15 +129,18 @@ class Http1Client(asyncio.Protocol):
             self._on_gone(self)
 
     def pause_response(self) -> None:
+        self._is_read_paused = True
         self._transport.pause_reading()
 
     def resume_response(self) -> None:
+        self._is_read_paused = False
         self._transport.resume_reading()
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -185,8 +191,9 @@ class Http1Client(asyncio.Protocol):
             return
         if self._is_kept_alive and self._request_is_complete and not self._is_gone and not self._is_retired:
             self.is_reused = True
-            self._transport.resume_reading()  # paused if the client could not take the last bytes at once
-            self._on_free(self)
+            if self._is_read_paused:  # the client could not take the last bytes at once
+                self.resume_response()
+            self._on_free(self, self._loop.time())
         elif self._request_is_complete or self._is_opaque:
             self.close()
         else:

@@ -18,12 +18,7 @@ async def open_connection(live: LiveEndpoint, originator: Originator, seconds: f
         freed = await live.wait(seconds)
         if freed is not None:
             return freed
-    loop = asyncio.get_running_loop()
-
-    def free(client: Http1Client) -> None:
-        live.free(client, loop.time())
-
-    client = Http1Client(originator.settings.of(HttpSettings), on_free=free, on_gone=live.gone)
+    client = Http1Client(originator.settings.of(HttpSettings), on_free=live.free, on_gone=live.gone)
     live.opening(client)
     try:
         with live.connecting():

@@ -138,7 +138,7 @@ class LiveEndpoint:
         limit = self.pool.max_requests_per_connection
         if self.is_retired or (limit and client.served >= limit):
             client.close()
-        elif not self._wake(client):
+        elif not self._waiting or not self._wake(client):
             self.idle.append(client)
 
     def gone(self, client: Http1Client) -> None:

@@ -17,7 +17,7 @@ from waypoint.upstream.endpoint import LiveEndpoint
 def full() -> tuple[LiveEndpoint, Http1Client]:
     """An endpoint whose only connection, beyond which there may be none, is in use."""
     live = LiveEndpoint(Endpoint("10.0.0.1", 80, None), Circuit(CircuitLimits(max_connections=1)), DEFAULT_POOL, 0.0)
-    client = Http1Client(HttpSettings(), on_free=lambda it: None, on_gone=live.gone)
+    client = Http1Client(HttpSettings(), on_free=lambda it, now: None, on_gone=live.gone)
     live.opening(client)
     return live, client
 

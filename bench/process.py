@@ -18,6 +18,12 @@ def cpu_seconds(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def own_cpu_seconds(pid: int) -> float:
+    """User and system time so far, without children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def rss_mib(pid: int) -> float:
     pages = sum(int(Path(f"/proc/{member}/statm").read_text().split()[1]) for member in _family(pid))
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from l4.config.settings import Settings
-from l4.hbone.errors import TunnelReset
+from l4.hbone.errors import TunnelError, TunnelReset
 from l4.hbone.pool import HbonePool
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
@@ -211,7 +211,7 @@ def test_counters_do_not_go_down_when_workers_end(tmp_path: Path) -> None:
 
             async def ask() -> None:
                 while not has_ended.is_set():
-                    with suppress(OSError, TunnelReset, asyncio.IncompleteReadError):
+                    with suppress(OSError, TunnelError, asyncio.IncompleteReadError):
                         await get(it)
 
             async with asyncio.TaskGroup() as tasks:

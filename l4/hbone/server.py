@@ -26,7 +26,7 @@ from l4.identity.source import NoCertificate, WorkloadCertificate
 from l4.identity.tls import accept, authenticate_client, peer_expires_at
 from l4.net.capacity import Capacity
 from l4.net.descriptors import OUT_OF_FILES
-from l4.net.listener import Listener
+from l4.net.listener import Listener, leave_to_successor
 from policies.attributes import Header, Headers, Peer
 
 log = logging.getLogger(__name__)
@@ -113,6 +113,10 @@ class HboneServer:
     def leave(self) -> None:
         """Leave new connections to another process's listener at this address: see `Listener.leave`."""
         self._listener.leave()
+
+    async def leave_to_successor(self) -> None:
+        """The same if there is one, until it has happened: see `l4.net.listener.leave_to_successor`."""
+        await leave_to_successor((self._listener,))
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let tunnels finish for `seconds`, then close the rest."""

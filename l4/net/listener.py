@@ -9,11 +9,11 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from l4.net import descriptors
 from l4.net.network import Network
-from l4.net.sharing import is_shared, leave
+from l4.net.sharing import HANDSHAKE_SECONDS, forget, is_shared, leave
 from l4.net.sockets import open_socket
 from policies.host_port import host_port
 
@@ -31,10 +31,12 @@ class CannotListen(Exception):
         self.cause = cause
 
 
-def bind(host: str, port: int, *, reuse_port: bool = False, network: Network | None = None) -> socket.socket:
+def bind(
+    host: str, port: int, *, reuse_port: bool = False, listens: bool = True, network: Network | None = None
+) -> socket.socket:
     """Return a listening TCP socket, in `network` or the process's own namespace. Port 0 selects a free port.
 
-    Raises CannotListen.
+    Without `listens`, it begins to listen when a Listener accepts from it. Raises CannotListen.
     """
     try:
         sock = open_socket(host, network)
@@ -47,7 +49,8 @@ def bind(host: str, port: int, *, reuse_port: bool = False, network: Network | N
         if sock.family == socket.AF_INET6 and network is not None:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a listener of its own
         sock.bind((host, port))
-        sock.listen(_BACKLOG)
+        if listens:
+            sock.listen(_BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -71,7 +74,7 @@ class Listener:
     """Passes each accepted socket, non-blocking and with TCP_NODELAY, to `on_accept` with the peer's (ip, port).
 
     `on_refused` is called with "file_descriptors" for each rejected connection. With `is_reserved`, the listener may
-    use the reserve, because it limits its connections itself.
+    use the reserve, because it limits its connections itself. With `is_paused`, it accepts only after `resume`.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Listener:
         on_refused: Callable[[str], None] = lambda reason: None,
         *,
         is_reserved: bool = False,
+        is_paused: bool = False,
     ) -> None:
         self._sock = sock
         self._on_accept = on_accept
@@ -90,7 +94,9 @@ class Listener:
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._is_closed = False
         self._is_paused = True
-        self.resume()
+        self._has_left = False
+        if not is_paused:
+            self.resume()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -111,6 +117,7 @@ class Listener:
     def resume(self) -> None:
         if self._is_paused and not self._is_closed:
             self._is_paused = False
+            self._sock.listen(_BACKLOG)
             self._loop.add_reader(self._sock, self._readable)
 
     def leave(self) -> None:
@@ -119,6 +126,7 @@ class Listener:
         After `sharing.HANDSHAKE_SECONDS`, `finish` loses none.
         """
         if not self._is_closed:
+            self._has_left = True
             leave(self._sock)
 
     def finish(self) -> None:
@@ -132,6 +140,8 @@ class Listener:
         self.pause()
         if not self._is_closed:
             self._is_closed = True
+            if self._has_left:
+                forget(self._sock)
             self._sock.close()
             os.close(self._spare)
 
@@ -176,3 +186,15 @@ class Listener:
         self._on_refused("file_descriptors")
         advice = "raise the nofile limit, or run more replicas"
         log.warning("no file descriptor is left for a connection to %s:%d; %s", *self.address, advice)
+
+
+async def leave_to_successor(listeners: Iterable[Listener]) -> None:
+    """Leave new connections to another process that listens at the same addresses, if there is one.
+
+    Handshakes that have begun here have ended afterwards, so that `finish` resets none.
+    """
+    shared = [it for it in listeners if it.is_shared]
+    for it in shared:
+        it.leave()
+    if shared:
+        await asyncio.sleep(HANDSHAKE_SECONDS)

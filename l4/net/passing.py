@@ -52,5 +52,8 @@ class PassedConnections(socket.socket):
             raise
         return connection, (host, port)
 
+    def listen(self, backlog: int = 0) -> None:
+        """The other process listens."""
+
     def getsockname(self) -> tuple[str, int]:
         return self._address

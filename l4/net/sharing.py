@@ -17,7 +17,7 @@ HANDSHAKE_SECONDS = 0.5
 
 _LISTENS = "0A"
 _ADDRESS, _STATE, _INODE = 1, 3, 9
-_ATTACH_FILTER, _ATTACH_REUSEPORT_CBPF = 26, 51
+_ATTACH_FILTER, _ATTACH_REUSEPORT_CBPF, _DETACH_REUSEPORT_BPF = 26, 51, 68
 
 # Classic BPF (linux/filter.h): operation, jump if true, jump if false, operand.
 _Instruction = tuple[int, int, int, int]
@@ -44,6 +44,17 @@ def leave(sock: socket.socket) -> None:
         with suppress(PermissionError):
             _attach(sock, _ATTACH_REUSEPORT_CBPF, _TAKE_SECOND)
             _attach(sock, _ATTACH_FILTER, _DROP_SYN)
+
+
+def forget(sock: socket.socket) -> None:
+    """Let the listeners at the address share new connections again. Call it before a listener that has left is closed.
+
+    What `leave` says holds for the address, not for the socket: otherwise a later second listener would get all new
+    connections from its first moment on.
+    """
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _DETACH_REUSEPORT_BPF, 0)
 
 
 def _attach(sock: socket.socket, option: int, program: list[_Instruction]) -> None:

@@ -33,7 +33,7 @@ def test_a_rollout_fails_no_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_hand_over_between_processes_on_the_same_ports_fails_no_request(tmp_path: Path, workers: str) -> None:
     async def scenario() -> None:
         settings = {"DRAIN_DELAY_SECONDS": "1.5", "WAYPOINT_WORKERS": workers}
@@ -55,6 +55,22 @@ def test_a_replica_that_is_killed_costs_what_it_was_doing_and_nothing_else(tmp_p
             await asyncio.sleep(1)
             for number in range(2):
                 await it.kill(number)
+                await asyncio.sleep(1)
+
+        lost = it.lost(log)
+        assert not lost, f"{lost}; {log.report()}"
+        assert len(log.requests) > 3 * RATE
+
+    run(scenario(), 110)
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_is_killed_costs_what_it_was_doing_and_nothing_else(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with fleet(tmp_path, WAYPOINT_WORKERS="2") as it, load(it.http, it.grpc, RATE) as log:
+            await asyncio.sleep(1)
+            for number in range(2):
+                await it.kill_worker(number)
                 await asyncio.sleep(1)
 
         lost = it.lost(log)

@@ -136,8 +136,22 @@ class Fleet:
         await asyncio.sleep(self.propagation_seconds)
         replica.process = (await self._start(replica.ip)).process
 
+    async def kill_worker(self, number: int) -> None:
+        """Kill a worker of a replica without notice, and wait until another one serves in its place."""
+        replica = self.replicas[number]
+        before = workers(replica.process)
+        self.killed_at.append(asyncio.get_running_loop().time())
+        os.kill(before[0], signal.SIGKILL)
+        async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:
+            while True:
+                async with session.get(f"http://{replica.ip}:15000/status") as answer:
+                    serving = (await answer.json())["workers"]
+                if len(serving) == len(before) and before[0] not in workers(replica.process):
+                    return
+                await asyncio.sleep(0.05)
+
     def lost(self, log: Log) -> list[Request]:
-        """Return the failed requests, except those active when a replica was killed, or begun before that was known."""
+        """Return the failed requests, except those active when a process was killed, or begun before that was known."""
         return [
             it for it in log.failed if not any(it.began < at + _NEWS_SECONDS and it.ended > at for at in self.killed_at)
         ]
@@ -227,6 +241,11 @@ async def fleet(folder: Path, *, propagation_seconds: float = 0.5, **settings: s
                 if process.returncode is None:
                     process.kill()
                 await process.wait()
+
+
+def workers(process: asyncio.subprocess.Process) -> list[int]:
+    """The worker processes of a waypoint."""
+    return sorted(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
 
 
 async def ready(ip: str, process: asyncio.subprocess.Process, log: Path) -> None:

@@ -18,7 +18,7 @@ from l4.discovery.mesh import Mesh
 from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.net.capacity import Capacity
 from l4.net.copy import reset_on_close
-from l4.net.listener import Listener
+from l4.net.listener import Listener, leave_to_successor
 from l4.net.proxy_protocol import InvalidProxyHeader, ProxyHeader, parse
 from policies.attributes import Identity, Peer
 from waypoint.config.snapshot import why_not_served
@@ -64,6 +64,10 @@ class ProxyServer:
     @property
     def connection_count(self) -> int:
         return sum(not it.is_closing() for it in self._transports)
+
+    async def leave_to_successor(self) -> None:
+        """Leave new connections to another process that listens at this address, if there is one."""
+        await leave_to_successor((self._listener,))
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let connections finish for `seconds`, then close the rest."""

@@ -112,8 +112,13 @@ async def _supervise(
 
 
 def _bind(options: RunOptions) -> list[socket.socket]:
-    """Return listening sockets, for HBONE and the PROXY protocol. A successor may listen at the same addresses."""
-    return [bind(*it, reuse_port=True) for it in (options.listen, options.proxy_listen) if it is not None]
+    """Return sockets for HBONE and the PROXY protocol, which listen once there is somebody to accept.
+
+    A successor may listen at the same addresses. Until it can serve, all new connections are for the old process.
+    """
+    return [
+        bind(*it, reuse_port=True, listens=False) for it in (options.listen, options.proxy_listen) if it is not None
+    ]
 
 
 def _operators(options: RunOptions) -> OperatorAddresses:

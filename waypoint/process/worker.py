@@ -163,6 +163,7 @@ class Worker:
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let exchanges finish for `seconds`, then close the rest."""
+        await asyncio.gather(*(server.leave_to_successor() for server in self._servers))
         self.terminator.drain()
         await asyncio.gather(*(server.drain(seconds) for server in self._servers))
 

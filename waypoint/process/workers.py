@@ -24,7 +24,7 @@ from typing import Any
 from l4.config.settings import Settings
 from l4.hbone.settings import HboneSettings
 from l4.net import pressure, shared_memory
-from l4.net.listener import Listener
+from l4.net.listener import Listener, leave_to_successor
 from l4.net.passing import Passer, passage
 from l4.net.shared_memory import SharedMemory
 from l4.net.tasks import Tasks
@@ -141,7 +141,8 @@ class Workers:
         self._has_served = False
         self._is_draining = False
         self._listeners = [
-            Listener(sock, partial(self._give, index), on_refused) for index, sock in enumerate(listening)
+            Listener(sock, partial(self._give, index), on_refused, is_paused=True)
+            for index, sock in enumerate(listening)
         ]
         self._open_or_shut()
         for number in range(1, count + 1):
@@ -164,9 +165,10 @@ class Workers:
 
     async def drain(self, seconds: float) -> None:
         """Pass on what the kernel has accepted, let workers finish for `seconds`, then kill them."""
+        self._is_draining = True
+        await leave_to_successor(self._listeners)
         for listener in self._listeners:
             listener.finish()
-        self._is_draining = True
         self.signal(signal.SIGTERM)
         waiting = asyncio.gather(*(it.process.wait() for it in self._running))
         try:

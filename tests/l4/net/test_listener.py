@@ -7,8 +7,10 @@ import socket
 
 import pytest
 
-from l4.net.listener import CannotListen, Listener, bind
+from l4.net.listener import CannotListen, Listener, bind, leave_to_successor
+from l4.net.sharing import HANDSHAKE_SECONDS
 from tests.kit.aio import run
+from tests.kit.mesh import settled
 
 
 def test_a_port_in_use_is_named_with_what_to_do() -> None:
@@ -107,6 +109,56 @@ def test_without_descriptors_a_client_is_turned_away_at_once() -> None:
         assert not accepted
         listener.close()
         client.close()
+
+    run(scenario())
+
+
+def test_a_listener_begins_to_listen_when_it_accepts() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        accepted: asyncio.Queue[socket.socket] = asyncio.Queue()
+        sock = bind("127.0.0.1", 0, listens=False)
+        listener = Listener(sock, lambda sock, _: accepted.put_nowait(sock), is_paused=True)
+        with socket.socket() as client:
+            client.setblocking(False)
+            with pytest.raises(ConnectionRefusedError):
+                await loop.sock_connect(client, listener.address)
+        listener.resume()
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, listener.address)
+            (await accepted.get()).close()
+        listener.close()
+
+    run(scenario())
+
+
+def test_new_connections_are_left_to_a_successor_where_there_is_one() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        accepted: list[str] = []
+
+        def accepting(name: str, sock: socket.socket) -> None:
+            accepted.append(name)
+            sock.close()
+
+        old = Listener(bind("127.0.0.1", 0, reuse_port=True), lambda sock, _: accepting("old", sock))
+        began = loop.time()
+        await leave_to_successor([old])
+        alone = loop.time() - began
+        new = Listener(bind(*old.address, reuse_port=True), lambda sock, _: accepting("new", sock))
+
+        await leave_to_successor([old])
+        for _ in range(16):
+            with socket.socket() as client:
+                client.setblocking(False)
+                await loop.sock_connect(client, old.address)
+        await settled(lambda: len(accepted) == 16)
+
+        assert alone < HANDSHAKE_SECONDS <= loop.time() - began
+        assert set(accepted) == {"new"}
+        old.close()
+        new.close()
 
     run(scenario())
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from l4.net.sharing import is_shared, leave
+from l4.net.sharing import forget, is_shared, leave
 from tests.kit.pod_network import namespace, needs_namespaces
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -96,6 +96,22 @@ def test_a_listener_leaves_without_privileges_too() -> None:
         assert (accepted(first), accepted(second)) == (0, 8)
         for client in clients:
             client.close()
+
+
+def test_the_next_second_listener_shares_connections_after_a_first_one_has_left() -> None:
+    with listening(socket.AF_INET, ("127.0.0.1", 0)) as first:
+        address = first.getsockname()[:2]
+        with listening(socket.AF_INET, address) as second:
+            leave(first)
+            forget(first)
+            first.close()
+            with listening(socket.AF_INET, address) as third:
+                clients = [socket.create_connection(address, 5) for _ in range(64)]
+
+                assert accepted(second) > 0
+                assert accepted(third) > 0
+                for client in clients:
+                    client.close()
 
 
 def test_only_a_listener_that_can_share_its_address_leaves() -> None:

@@ -42,7 +42,7 @@ class SharedBuckets(Buckets):
             payload = self._payloads.pop(gone)
             if payload is not None:
                 self._rows.leave(payload)
-            self._rows.refused.discard(gone)
+            self._rows.give_up(gone)
         for bucket in kept:
             if self._payloads.get(bucket) is None:
                 self._payloads[bucket] = self._rows.join(bucket)
@@ -53,6 +53,8 @@ class SharedBuckets(Buckets):
             origin, spent = self._distinct.read(digest)
             return origin + spent
         payload = self._payloads.get(rule.bucket)
+        if payload is None and rule.bucket in self._rows.missed:
+            payload = self._payloads[rule.bucket] = self._rows.join(rule.bucket)
         if payload is None:
             return super()._full_at(rule, digest)
         origin, spent = self._read(payload)

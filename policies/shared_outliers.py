@@ -89,7 +89,7 @@ class SharedOutliers:
 
     def forget(self, endpoint: str, health: Health) -> None:
         """The endpoint is gone."""
-        self._rows.refused.discard((self._name, endpoint))
+        self._rows.give_up((self._name, endpoint))
         if isinstance(health, SharedHealth):
             self._rows.leave(health.payload)
 

@@ -8,7 +8,7 @@ decide; a number of eight bytes is read and written as a whole. A row that nobod
 can have one of 32 rows, so that looking for it takes bounded time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 Lock = Callable[[], AbstractContextManager[bool]]
@@ -26,13 +26,15 @@ def digest_of(name: object) -> int:
 class Rows:
     """The rows as worker number `own`, from 0, of `workers` sees them. Each row has `width` cells of payload.
 
-    `refused` are names that wanted a row and have none. Those are not shared.
+    `refused` are names for which there is no row, and `missed` those that did not get the lock in time. They are not
+    shared until they join again.
     """
 
     def __init__(self, memory: memoryview, own: int, workers: int, width: int, lock: Lock) -> None:
         self.own = own
         self.workers = workers
         self.refused: set[object] = set()
+        self.missed: set[object] = set()
         self.lock = lock
         self.counts = memory.cast("q")
         """All cells as whole numbers."""
@@ -54,8 +56,12 @@ class Rows:
         The payload of a row that nobody else uses is zero.
         """
         digest, counts = digest_of(name), self.counts
+        self.give_up(name)
         with self.lock() as is_held:
-            chosen = self._find(digest) if is_held else None
+            if not is_held:
+                self.missed.add(name)
+                return None
+            chosen = self._find(digest)
             if chosen is None:
                 self.refused.add(name)
                 return None
@@ -64,8 +70,17 @@ class Rows:
                 counts[chosen] = digest
                 counts[payload : payload + self._width] = self._zeros
             counts[chosen + 1 + self.own] = 1
-        self.refused.discard(name)
         return payload
+
+    def give_up(self, name: object) -> None:
+        """A name that has no row does not want one any more."""
+        self.refused.discard(name)
+        self.missed.discard(name)
+
+    @property
+    def alone(self) -> int:
+        """Number of names that are not shared."""
+        return len(self.refused) + len(self.missed)
 
     def leave(self, payload: int) -> None:
         """End the use of a row."""
@@ -83,19 +98,16 @@ class Rows:
 
     def _find(self, digest: int) -> int | None:
         """Return the name's row, or else a free one."""
-        free = None
-        for row in self._near(digest):
-            is_used = self._is_used(row)
-            if is_used and self.counts[row] == digest:
-                return row
+        stride, near = 1 + self.workers, min(_NEAR, self._rows)
+        first = digest % (self._rows - near + 1) * stride
+        cells, free = self.counts[first : first + near * stride].tolist(), None
+        for row in range(0, len(cells), stride):
+            is_used = any(cells[row + 1 : row + stride])
+            if is_used and cells[row] == digest:
+                return first + row
             if not is_used and free is None:
-                free = row
+                free = first + row
         return free
-
-    def _near(self, digest: int) -> Iterator[int]:
-        first = digest % self._rows
-        for number in range(first, first + min(_NEAR, self._rows)):
-            yield number % self._rows * (1 + self.workers)
 
     def _payload(self, row: int) -> int:
         return self._payloads + row // (1 + self.workers) * self._width

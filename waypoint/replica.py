@@ -69,7 +69,7 @@ class Replica:
 
     def leave(self, name: ClusterName) -> None:
         """The destination is gone. Its counts are no longer of the replica."""
-        self._destinations.refused.discard(name)
+        self._destinations.give_up(name)
         if name in self._joined:
             payload, counts = self._joined.pop(name)
             for which in range(retry_budget.SHARED):
@@ -83,7 +83,17 @@ class Replica:
 
     def judge_alone(self, name: ClusterName) -> None:
         """The destination, for which there was no room, is gone or is not judged any more."""
-        self._endpoints.refused.discard(name)
+        self._endpoints.give_up(name)
+
+    @property
+    def has_missed_destinations(self) -> bool:
+        """Whether `join` would have found room, had it got the lock."""
+        return bool(self._destinations.missed)
+
+    @property
+    def has_missed_endpoints(self) -> bool:
+        """Whether `outliers` or their endpoints would have found room, had they got the lock."""
+        return bool(self._endpoints.missed)
 
     def forget(self, worker: int) -> None:
         """Give back what a worker held that has ended. Its number is from 0."""
@@ -108,9 +118,9 @@ class Replica:
 
     def _refused(self) -> Mapping[str, int]:
         return {
-            "rate limits": len(self._rules.refused),
-            "destinations": len(self._destinations.refused),
-            "endpoints with outlier detection": len(self._endpoints.refused),
+            "rate limits": self._rules.alone,
+            "destinations": self._destinations.alone,
+            "endpoints with outlier detection": self._endpoints.alone,
         }
 
 

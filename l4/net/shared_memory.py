@@ -13,6 +13,8 @@ from mmap import mmap
 
 _LOCK_SECONDS = 0.005
 """Time that an event loop may stand still for the lock, which is held for microseconds."""
+_PAUSE_SECONDS = 0.0001
+"""Pause before another try. It lets the holder run if there is no CPU for both."""
 
 
 def create(size: int) -> int:
@@ -46,7 +48,7 @@ class SharedMemory:
                 if now >= deadline:
                     yield False
                     return
-                os.sched_yield()
+                time.sleep(_PAUSE_SECONDS)
         try:
             yield True
         finally:

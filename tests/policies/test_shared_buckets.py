@@ -13,7 +13,7 @@ from policies.attributes import Peer, RequestHead
 from policies.rate_limit import Limit, RateLimits, RateRule
 from policies.selector import HeaderCondition
 from policies.shared_buckets import ROW_CELLS, SharedBuckets, Table
-from policies.shared_rows import Rows
+from policies.shared_rows import Lock, Rows
 
 EACH_USER = (HeaderCondition(b"x-user"),)
 FIVE_A_MINUTE = Limit(5, 5.0, 5 / 60)
@@ -35,8 +35,8 @@ class Memory:
         self._rows = memoryview(bytearray(Rows.size(rows, workers, workers * ROW_CELLS)))
         self._tables = memoryview(bytearray(Table.size(buckets)))
 
-    def worker(self, own: int) -> SharedBuckets:
-        rows = Rows(self._rows, own, self.workers, self.workers * ROW_CELLS, lambda: nullcontext(True))
+    def worker(self, own: int, lock: Lock = lambda: nullcontext(True)) -> SharedBuckets:
+        rows = Rows(self._rows, own, self.workers, self.workers * ROW_CELLS, lock)
         it = SharedBuckets(rows, self._tables)
         it.keep(["rule"])
         return it
@@ -152,6 +152,17 @@ def test_a_bucket_without_a_row_is_divided() -> None:
     counts = [[sum(passes(it, each, 0.0) for _ in range(9)) for it in workers] for each in (its, divided)]
 
     assert sorted(counts) == [[3, 3], [6, 0]]
+
+
+def test_a_bucket_that_missed_the_lock_is_shared_from_the_next_request_on() -> None:
+    memory, is_free = Memory(), False
+    other = memory.worker(1)
+    late = memory.worker(0, lambda: nullcontext(is_free))
+    its = limits(Limit(4, 4.0, 1.0))
+    assert passes(late, its, 0.0)
+    is_free = True
+
+    assert [passes(it, its, 0.0) for it in (late, other, late, other, late)] == [True] * 4 + [False]
 
 
 def test_a_full_table_forgets_in_the_clients_favour() -> None:

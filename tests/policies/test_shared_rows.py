@@ -67,11 +67,16 @@ def test_who_finds_no_room_is_known_until_there_is_some() -> None:
     assert second.refused == set()
 
 
-def test_without_the_lock_nobody_gets_a_row() -> None:
-    rows = Rows(memoryview(bytearray(Rows.size(A_FEW, 2, WIDTH))), 0, 2, WIDTH, lambda: nullcontext(False))
+def test_without_the_lock_nobody_gets_a_row_and_may_try_again() -> None:
+    is_free = False
+    rows = Rows(memoryview(bytearray(Rows.size(A_FEW, 2, WIDTH))), 0, 2, WIDTH, lambda: nullcontext(is_free))
 
     assert rows.join("a") is None
-    assert rows.refused == {"a"}
+    assert rows.missed == {"a"}
+    assert rows.alone == 1
+    is_free = True
+    joined(rows, "a")
+    assert rows.alone == 0
 
 
 def test_a_worker_that_ended_uses_no_row_and_its_cells_are_zero() -> None:

@@ -243,6 +243,8 @@ class Cluster:
         """Update ejections and slow start. Call it once a second if needed."""
         policy, now = self.config.outlier, self._clock()
         if policy is not None:
+            if self._replica is not None and self._replica.has_missed_endpoints:
+                self._judge_together()
             returned = self._sweep(policy, now)
             for live in self.endpoints if returned else ():
                 if live.health in returned:

@@ -40,6 +40,7 @@ class Clusters:
         self._tasks = tasks
         self.note = note
         self._replica = replica
+        self._divided: dict[ClusterName, ClusterConfig] = {}
         self._clusters: dict[ClusterName, Cluster] = {}
         self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
@@ -77,7 +78,8 @@ class Clusters:
     def _share(self, cluster: Cluster, replica: Replica) -> None:
         """Count together with the other workers. If that is not possible, this worker gets its share of the limits.
 
-        The next configuration tries again, because it differs from the divided one.
+        The next configuration tries again, because it differs from the divided one. So does the next tick, if only the
+        lock was missing.
         """
         if cluster.circuit.shared is not None:
             return
@@ -86,7 +88,9 @@ class Clusters:
         if counts is not None:
             cluster.circuit.share(counts)
             cluster.retries.share(counts)
+            self._divided.pop(config.name, None)
         else:
+            self._divided[config.name] = config
             circuit, budget = config.circuit.divided(workers), config.retry_budget.divided(workers)
             cluster.reconcile(replace(config, circuit=circuit, retry_budget=budget))
 
@@ -172,6 +176,7 @@ class Clusters:
                 cluster.circuit.share(None)
                 cluster.retries.share(None)
                 self._replica.leave(name)
+                self._divided.pop(name, None)
 
     def close(self) -> None:
         self._timer.cancel()
@@ -191,6 +196,10 @@ class Clusters:
         self._timer = self._loop.call_later(
             _TICK_SECONDS, self._tick
         )  # scheduled first, so that a failure does not end the ticks
+        if self._replica is not None and self._replica.has_missed_destinations:
+            for name, config in tuple(self._divided.items()):
+                self._clusters[name].reconcile(config)
+                self._share(self._clusters[name], self._replica)
         for cluster in self._all():
             if cluster.needs_ticks:
                 cluster.tick()

@@ -1,6 +1,9 @@
 """Destinations of two workers on the same memory, in one process."""
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -194,6 +197,32 @@ def test_an_ejection_outlives_the_worker_that_began_it_and_ends_with_the_endpoin
         follow(both, judged(endpoints=ENDPOINTS[1:]))
         follow(both, judged())
         assert picked(successor[APP]) == picked(second) == {"10.0.0.1", "10.0.0.2"}
+        for it in both:
+            it.close()
+
+    run(scenario())
+
+
+def test_who_missed_the_lock_joins_at_a_tick(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        is_free = False
+        monkeypatch.setattr(memory, "locked", lambda: nullcontext(is_free))
+        both = workers(memory)
+        wanted = judged()
+        limited = replace(wanted.clusters[APP], circuit=CircuitLimits(max_requests=4))
+        follow(both, replace(wanted, clusters={APP: limited}))
+        assert [it[APP].circuit.limits.max_requests for it in both] == [2, 2]
+
+        is_free = True
+        async with asyncio.timeout(10):
+            while any(it[APP].circuit.shared is None for it in both):  # noqa: ASYNC110 - ticks come each second
+                await asyncio.sleep(0.05)
+
+        first, second = (it[APP] for it in both)
+        assert [it.circuit.take_request() for it in (first, second, first, first, second)] == [True] * 4 + [False]
+        for it in (first, second, first, second):
+            it.record(it.endpoints[0], FAILED)
+        assert picked(first) == picked(second) == {"10.0.0.2"}
         for it in both:
             it.close()
 

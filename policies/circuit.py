@@ -73,7 +73,9 @@ class Circuit:
     def is_full(self) -> bool:
         """Whether there is no room for another request."""
         limit = self.limits.max_requests
-        return limit is not None and self.all_requests >= limit
+        if limit is None:
+            return False
+        return (self.requests if self.shared is None else self.all_requests) >= limit
 
     def take_request(self) -> bool:
         """Count a request if there is room. Call it only once a connection is available for the request."""

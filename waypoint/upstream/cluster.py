@@ -169,20 +169,24 @@ class Cluster:
         policy = self.config.outlier
         if policy is None or outcome.is_stale:
             return
-        now, shared = self._clock(), self._shared
+        shared = self._shared
         if shared is None:
-            reached, is_ejected = self._judge(policy, live, outcome, now)
+            reached = outlier.record(policy, live.health, outcome)
+            if not reached:
+                return
+            now = self._clock()
+            is_ejected = self._eject(policy, live, now)
         else:
             if not outlier.changes(live.health, outcome):
                 return
+            now, is_ejected = self._clock(), False
             with shared.lock() as is_held:
-                if not is_held:
-                    return
-                reached, is_ejected = self._judge(policy, live, outcome, now)
-                if is_ejected:
+                reached = outlier.record(policy, live.health, outcome) if is_held else ""
+                if reached and self._eject(policy, live, now):
+                    is_ejected = True
                     shared.tell()
-        if not reached:
-            return
+            if not reached:
+                return
         if not is_ejected:
             self._note(ClusterEvent.EJECTION_OVERFLOW, self.config.name)
             return
@@ -195,14 +199,8 @@ class Cluster:
         )
         self._choose()
 
-    def _judge(
-        self, policy: outlier.OutlierDetection, live: LiveEndpoint, outcome: Outcome, now: float
-    ) -> tuple[str, bool]:
-        """Return the threshold that the endpoint has reached, if any, and whether it is ejected now."""
-        reached = outlier.record(policy, live.health, outcome)
-        if not reached:
-            return reached, False
-        return reached, outlier.eject(policy, live.health, [it.health for it in self.endpoints], now)
+    def _eject(self, policy: outlier.OutlierDetection, live: LiveEndpoint, now: float) -> bool:
+        return outlier.eject(policy, live.health, [it.health for it in self.endpoints], now)
 
     def note_reach(self, live: LiveEndpoint, is_reached: bool) -> None:
         """Record whether a connection to an endpoint was established."""

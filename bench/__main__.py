@@ -14,13 +14,16 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bench import callgrind, machine, plot, report
-from bench.chain import PLAIN, TWIN, Chain, System, default_packages
+from bench.chain import PLAIN, TWIN, Chain, default_packages
 from bench.pairs import SYSTEMS, Figures, turn
 from bench.scenarios import SCENARIOS, Scenario, groups
+from bench.tunnels import TunnelChain
 from bench.wrk import Void
 from tests.kit.envoy import BINARY, CannotStart
 
@@ -117,21 +120,37 @@ def _measure(options: argparse.Namespace, packages: Path, chosen: Sequence[Scena
     outcome = report.Outcome(machine.describe(python=options.python, packages=packages), asked)
     _say(f"{report.about(outcome.machine)}; {len(chosen)} scenarios")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
-        chain = Chain(Path(folder), stack, python=options.python, packages=packages)
+        places = _Places(Path(folder), stack, options.python, packages)
         for number in range(1, options.pairs + 1):
             for group in groups(chosen):
-                _measure_group(chain, Path(folder), group, number, options.seconds, outcome)
+                _measure_group(places, group, number, options.seconds, outcome)
             _say(f"pair {number} of {options.pairs} is done, load average {machine.load_average()[0]}")
     return outcome
 
 
+class _Places:
+    """Around waypoints and around ztunnels, each set up when a scenario asks for it, until the stack is closed."""
+
+    def __init__(self, folder: Path, stack: ExitStack, python: str, packages: Path) -> None:
+        self._folder = folder
+        self.chain = cache(lambda: Chain(folder, stack, python=python, packages=packages))
+        self.tunnels = cache(lambda: TunnelChain(folder, stack, python=python, packages=packages))
+
+    def system(self, scenario: Scenario, name: str) -> AbstractContextManager[Any]:
+        """One of the two that the scenario compares. Raises CannotStart."""
+        system = scenario.peer if name == "peer" else name
+        if scenario.setup is None:
+            return self.tunnels().system(system)
+        under = callgrind.command(self._folder) if scenario.is_counted else ()
+        return self.chain().system(system, scenario.setup, under)
+
+
 def _measure_group(
-    chain: Chain, folder: Path, group: Sequence[Scenario], number: int, seconds: int, outcome: report.Outcome
+    places: _Places, group: Sequence[Scenario], number: int, seconds: int, outcome: report.Outcome
 ) -> None:
     """One pair of each scenario, with fresh processes. The systems take turns at each scenario."""
-    under = callgrind.command(folder) if group[0].is_counted else ()
     with ExitStack() as stack:
-        systems = {it: stack.enter_context(chain.system(it, group[0].setup, under)) for it in turn(number)}
+        systems = {it: stack.enter_context(places.system(group[0], it)) for it in turn(number)}
         for scenario in group:
             try:
                 pair = _pair(scenario, systems, number, seconds)
@@ -142,7 +161,7 @@ def _measure_group(
                 outcome.pairs.setdefault(scenario.title, []).append(pair)
 
 
-def _pair(scenario: Scenario, systems: dict[str, System], number: int, seconds: int) -> dict[str, Figures]:
+def _pair(scenario: Scenario, systems: dict[str, Any], number: int, seconds: int) -> dict[str, Figures]:
     """Raises Void."""
     found = {name: scenario.measure(systems[name], seconds) for name in turn(number)}
     return {name: found[name] for name in SYSTEMS}

@@ -1,4 +1,4 @@
-"""Pairs of figures, ours and Envoy's, and what they say together: medians, and the ratio pair by pair.
+"""Pairs of figures, ours and a peer's, and what they say together: medians, and the ratio pair by pair.
 
 On a machine that others use too, absolute figures drift, but the two turns of a pair are only seconds apart. So the
 ratio is taken inside each pair, and the median is taken of the ratios.
@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-SYSTEMS = ("ours", "envoy")
+SYSTEMS = ("ours", "peer")
 
 Figures = dict[str, float]
 Pair = Mapping[str, Figures]
-"""The figures of each of `SYSTEMS`."""
+"""The figures of each of `SYSTEMS`. The peer is Envoy, unless the scenario names another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One figure of one scenario, over all pairs that count. Ratios are ours to Envoy's; None where Envoy's is 0."""
+    """One figure of one scenario, over all pairs that count. Ratios are ours to the peer's; None where that is 0."""
 
     ours: float
-    envoy: float
+    peer: float
     ratio: float | None
     least: float | None
     most: float | None
@@ -38,7 +38,7 @@ def turn(number: int) -> tuple[str, ...]:
 
 def _summary(pairs: Sequence[Pair], key: str) -> Summary:
     ours, theirs = (median(pair[name][key] for pair in pairs) for name in SYSTEMS)
-    ratios = [pair["ours"][key] / pair["envoy"][key] for pair in pairs if pair["envoy"][key]]
+    ratios = [pair["ours"][key] / pair["peer"][key] for pair in pairs if pair["peer"][key]]
     if not ratios:
         return Summary(ours, theirs, None, None, None)
     return Summary(ours, theirs, median(ratios), min(ratios), max(ratios))

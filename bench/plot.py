@@ -4,6 +4,7 @@ Written by hand, because a library for plots weighs more than the whole bench.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from html import escape
 
@@ -16,7 +17,7 @@ _LEAST, _MOST = 0.1, 4.0
 
 _TICKS = (0.1, 0.25, 0.5, 1, 2, 4)
 _GOOD, _BAD, _GREY = "#1a7f37", "#b35900", "#8c959f"
-_HIGHER_IS_BETTER = ("/s",)
+_HIGHER_IS_BETTER = re.compile(r"/s$|per CPU-second")
 
 
 def ratios(outcome: Outcome) -> str:
@@ -41,7 +42,7 @@ def _axis(height: int) -> Iterator[str]:
 def _row(number: int, label: str, summary: Summary) -> Iterator[str]:
     ratio, least, most = summary.ratio or 1.0, summary.least or 1.0, summary.most or 1.0
     y = _MARGIN + _ROW * number + _ROW // 2
-    is_better = ratio >= 1 if label.endswith(_HIGHER_IS_BETTER) else ratio <= 1
+    is_better = ratio >= 1 if _HIGHER_IS_BETTER.search(label) else ratio <= 1
     color = _GOOD if is_better else _BAD
     yield f'<text x="{_LABELS - 12}" y="{y + 4}" text-anchor="end">{escape(label)}</text>'
     yield f'<line x1="{_x(least)}" y1="{y}" x2="{_x(most)}" y2="{y}" stroke="{color}" stroke-width="2"/>'

@@ -37,7 +37,7 @@ class Outcome:
 
 def table(outcome: Outcome) -> str:
     """A row for each figure: medians of both, the median of the ratios, and the least and the most of them."""
-    rows = [("scenario", "figure", "ours", "Envoy", "ours/Envoy", "min–max", "pairs")]
+    rows = [("scenario", "figure", "ours", "Envoy", "ratio", "min–max", "pairs")]
     seen: set[str] = set()
     for title, figure, it in outcome.summaries():
         name = "" if title in seen else title
@@ -45,7 +45,7 @@ def table(outcome: Outcome) -> str:
         ratio = "–" if it.ratio is None else f"{it.ratio:.2f}"
         span = "–" if it.least is None or it.most is None else f"{it.least:.2f}–{it.most:.2f}"
         count = str(len(outcome.pairs[title]))
-        rows.append((name, figure, _number(it.ours), _number(it.envoy), ratio, span, count))
+        rows.append((name, figure, _number(it.ours), _number(it.peer), ratio, span, count))
     return "\n".join(_aligned(rows)) + "\n"
 
 

@@ -14,6 +14,7 @@ from bench import callgrind, h2load, idle, steady, streams, wrk
 from bench.chain import FILES, System
 from bench.pairs import Figures
 from bench.setups import BARE, FULL, Setup
+from bench.tunnels import BULK_MIB, BULK_PATH, Tunnels
 from bench.wrk import Void
 
 _WARM_UP_SECONDS = 1
@@ -28,6 +29,8 @@ _COUNTED = 1600
 Measure = Callable[[System, int], Figures]
 """Takes so many seconds of load, where there is load. Raises Void."""
 
+MeasureTunnels = Callable[[Tunnels, int], Figures]
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -35,8 +38,11 @@ class Scenario:
 
     name: str
     title: str
-    measure: Measure
-    setup: Setup = FULL
+    measure: Measure | MeasureTunnels
+    setup: Setup | None = FULL
+    """That of waypoints; None for a pair of ztunnels."""
+    peer: str = "envoy"
+    """What ours is compared with."""
     needs: tuple[str, ...] = ("wrk",)
     """The programs that it asks for."""
     is_fresh: bool = False
@@ -239,6 +245,57 @@ def _counted(connections: int) -> Measure:
     return measure
 
 
+def _bulk(connections: int) -> MeasureTunnels:
+    """Downloads: the ztunnel of the application sends in TLS, that of the client receives."""
+
+    def measure(tunnels: Tunnels, seconds: int) -> Figures:
+        wrk.run(tunnels.entry, connections=connections, seconds=_WARM_UP_SECONDS, path=BULK_PATH)
+        before = tunnels.cpu_seconds()
+        load = wrk.run(tunnels.entry, connections=connections, seconds=seconds, path=BULK_PATH)
+        received, sent = (after - began for after, began in zip(tunnels.cpu_seconds(), before, strict=True))
+        mib = load.requests * BULK_MIB
+        return {
+            "MiB per CPU-second, sending": mib / sent,
+            "MiB per CPU-second, receiving": mib / received,
+            "MiB/s": load.per_second * BULK_MIB,
+        }
+
+    return measure
+
+
+def _carried(connections: int, **headers: str) -> MeasureTunnels:
+    """Small requests, of which the pair sees bytes; with `connection: close`, a connection for each."""
+
+    def measure(tunnels: Tunnels, seconds: int) -> Figures:
+        wrk.run(tunnels.entry, connections=connections, seconds=_WARM_UP_SECONDS, headers=headers)
+        before = sum(tunnels.cpu_seconds())
+        load = wrk.run(tunnels.entry, connections=connections, seconds=seconds, headers=headers)
+        one = "connection" if headers else "request"
+        return {
+            f"CPU µs/{one}, both ztunnels": (sum(tunnels.cpu_seconds()) - before) * 1e6 / load.requests,
+            f"{one}s/s": load.per_second,
+            "p99 ms": load.p99_ms,
+        }
+
+    return measure
+
+
+def _at_rest(tunnels: Tunnels, seconds: int) -> Figures:
+    source, dest = tunnels.rss_mib()
+    return {"RSS MiB, client's": source, "RSS MiB, application's": dest}
+
+
+def _ztunnels() -> Iterator[Scenario]:
+    yield Scenario("ztunnel-idle", "ztunnel pair at rest", _at_rest, None, needs=())
+    for number in (1, 16):
+        title = f"ztunnel bulk, {number} connection{'s' * (number > 1)}"
+        yield Scenario(f"ztunnel-bulk-{number}", title, _bulk(number), None)
+        yield Scenario(f"ztunnel-relay-{number}", f"{title}, against bare TLS", _bulk(number), None, "relay")
+    yield Scenario("ztunnel-requests", "ztunnel, requests on 16 connections", _carried(16), None)
+    closing = _carried(16, connection="close")
+    yield Scenario("ztunnel-connections", "ztunnel, a new connection per request", closing, None)
+
+
 def _tables() -> Iterator[Scenario]:
     for number in (10, 1_000, 10_000):
         yield Scenario(f"routes-{number}", f"{number:,} routes", _cost(16), replace(FULL, routes=number))
@@ -258,9 +315,10 @@ SCENARIOS = (
     Scenario("memory", "memory", _memory, is_fresh=True),
     Scenario("start", "start with 100 services", _start, replace(FULL, services=100), needs=(), is_fresh=True),
     *_tables(),
-    Scenario("churn", "500 requests/s, configuration changed each second", _churn, replace(FULL, routes=100), ()),
+    Scenario("churn", "500 requests/s, configuration changed each second", _churn, replace(FULL, routes=100), needs=()),
     *_features(),
     *_instructions(),
+    *_ztunnels(),
 )
 
 
@@ -268,5 +326,5 @@ def groups(chosen: Sequence[Scenario]) -> list[list[Scenario]]:
     """Scenarios that go one after the other through the same processes."""
     found: dict[object, list[Scenario]] = {}
     for it in chosen:
-        found.setdefault((it.setup, it.is_counted, it.name if it.is_fresh else ""), []).append(it)
+        found.setdefault((it.setup, it.peer, it.is_counted, it.name if it.is_fresh else ""), []).append(it)
     return list(found.values())

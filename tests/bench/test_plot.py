@@ -9,7 +9,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def outcome(**figures: tuple[float, float]) -> Outcome:
     made = Outcome({}, {})
     for name, (ours, envoy) in figures.items():
-        made.pairs[name] = [{"ours": {"x": ours}, "envoy": {"x": envoy}}]
+        made.pairs[name] = [{"ours": {"x": ours}, "peer": {"x": envoy}}]
     return made
 
 
@@ -29,7 +29,7 @@ def test_a_ratio_beyond_the_axis_is_drawn_at_its_end() -> None:
 
 def test_a_figure_without_a_ratio_is_left_out_and_names_are_escaped() -> None:
     made = outcome(a=(1, 0))
-    made.pairs["p < 1 & q"] = [{"ours": {"x": 1.0}, "envoy": {"x": 1.0}}]
+    made.pairs["p < 1 & q"] = [{"ours": {"x": 1.0}, "peer": {"x": 1.0}}]
 
     texts = [it.text for it in ElementTree.fromstring(ratios(made)).iter(f"{SVG}text")]
 

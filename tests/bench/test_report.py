@@ -18,21 +18,21 @@ MACHINE = {
 def outcome() -> Outcome:
     made = Outcome(MACHINE, {"pairs": 2})
     made.pairs["HTTP/1.1"] = [
-        {"ours": {"CPU µs/request": 20.0, "requests/s": 20000.0}, "envoy": {"CPU µs/request": 40.0, "requests/s": 1e4}},
-        {"ours": {"CPU µs/request": 30.0, "requests/s": 20000.0}, "envoy": {"CPU µs/request": 40.0, "requests/s": 1e4}},
+        {"ours": {"CPU µs/request": 20.0, "requests/s": 20000.0}, "peer": {"CPU µs/request": 40.0, "requests/s": 1e4}},
+        {"ours": {"CPU µs/request": 30.0, "requests/s": 20000.0}, "peer": {"CPU µs/request": 40.0, "requests/s": 1e4}},
     ]
-    made.pairs["memory"] = [{"ours": {"MiB": 1.0}, "envoy": {"MiB": 0.0}}]
+    made.pairs["memory"] = [{"ours": {"MiB": 1.0}, "peer": {"MiB": 0.0}}]
     made.void.append("grpc, pair 1: 3 failed")
     return made
 
 
 def test_the_table_has_a_row_for_each_figure_and_names_a_scenario_once() -> None:
     assert table(outcome()) == (
-        "| scenario | figure         |   ours |  Envoy | ours/Envoy |   min–max | pairs |\n"
-        "|----------|----------------|-------:|-------:|-----------:|----------:|------:|\n"
-        "| HTTP/1.1 | CPU µs/request |     25 |     40 |       0.62 | 0.50–0.75 |     2 |\n"
-        "|          | requests/s     | 20,000 | 10,000 |       2.00 | 2.00–2.00 |     2 |\n"
-        "| memory   | MiB            |      1 |      0 |          – |         – |     1 |\n"
+        "| scenario | figure         |   ours |  Envoy | ratio |   min–max | pairs |\n"
+        "|----------|----------------|-------:|-------:|------:|----------:|------:|\n"
+        "| HTTP/1.1 | CPU µs/request |     25 |     40 |  0.62 | 0.50–0.75 |     2 |\n"
+        "|          | requests/s     | 20,000 | 10,000 |  2.00 | 2.00–2.00 |     2 |\n"
+        "| memory   | MiB            |      1 |      0 |     – |         – |     1 |\n"
     )
 
 
@@ -43,7 +43,7 @@ def test_the_json_has_machine_options_pairs_summary_and_what_does_not_count() ->
     assert found["options"] == {"pairs": 2}
     assert found["summary"]["HTTP/1.1"]["CPU µs/request"] == {
         "ours": 25,
-        "envoy": 40,
+        "peer": 40,
         "ratio": 0.625,
         "least": 0.5,
         "most": 0.75,

@@ -12,7 +12,7 @@ ISTIO_SECONDS ?= 1800
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py' -o -path '*/assets/*' -type f)
 
-.PHONY: bookinfo boards docs kustomize observability-test browser-test chromium test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench loadtest hostile swaps churn discovery
+.PHONY: bookinfo boards docs kustomize observability-test browser-test chromium test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench wheels loadtest hostile swaps churn discovery
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
@@ -65,6 +65,9 @@ build/twin: .venv/ready $(SOURCES)
 
 test-pythons: python  ## The same tests on each Python from 3.11 on that is found here. PYTHONS="3.12 3.13" chooses.
 	$(PYTHON) .ci/pythons.py $(PYTHONS)
+
+wheels: python  ## The wheel with the compiled twin for each Python from 3.11 on that is found here, each tried in a clean venv.
+	$(PYTHON) .ci/wheels.py $(PYTHONS)
 
 test-newest:  ## The same tests with the newest of every dependency, whatever is locked. Not in CI: it fails by itself.
 	rm -rf build/newest

@@ -21,7 +21,7 @@ EVERYTHING = ["-n", "2", "--dist", "loadfile"]
 def main() -> int:
     ours = sys.argv[1:]
     chosen, handed_on = (ours[: ours.index("--")], ours[ours.index("--") + 1 :]) if "--" in ours else (ours, [])
-    pythons = {it: path for it, path in _found().items() if not chosen or it in chosen}
+    pythons = {it: path for it, path in found().items() if not chosen or it in chosen}
     missing = sorted(set(chosen) - set(pythons))
     if missing or not pythons:
         print(f"no Python {', '.join(missing) or 'from 3.11 on'} is found on PATH or in pyenv", file=sys.stderr)
@@ -32,7 +32,7 @@ def main() -> int:
     return int(any(end.startswith("FAILED") for end in ends.values()))
 
 
-def _found() -> dict[str, Path]:
+def found() -> dict[str, Path]:
     newest: dict[tuple[int, int], tuple[tuple[int, ...], Path]] = {}
     for path in _candidates():
         code = "import sys; print(*sys.version_info[:3])"

@@ -45,8 +45,6 @@ def main() -> int:
         return _fail("interrupted", 130)
     except Refused as error:
         return _fail(str(error), 2)
-    except CannotStart as error:
-        return _fail(str(error), 1)
     if not outcome.pairs:
         return _fail("no pair counts", 1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -123,7 +121,10 @@ def _measure(options: argparse.Namespace, packages: Path, chosen: Sequence[Scena
         places = _Places(Path(folder), stack, options.python, packages)
         for number in range(1, options.pairs + 1):
             for group in groups(chosen):
-                _measure_group(places, group, number, options.seconds, outcome)
+                try:
+                    _measure_group(places, group, number, options.seconds, outcome)
+                except CannotStart as error:  # one program that was late does not cost the rest of a long run
+                    _void(outcome, f"{', '.join(it.name for it in group)}, pair {number}: {error}")
             _say(f"pair {number} of {options.pairs} is done, load average {machine.load_average()[0]}")
     return outcome
 
@@ -155,10 +156,14 @@ def _measure_group(
             try:
                 pair = _pair(scenario, systems, number, seconds)
             except Void as error:
-                outcome.void.append(f"{scenario.name}, pair {number}: {error}")
-                _say(f"void: {outcome.void[-1]}")
+                _void(outcome, f"{scenario.name}, pair {number}: {error}")
             else:
                 outcome.pairs.setdefault(scenario.title, []).append(pair)
+
+
+def _void(outcome: report.Outcome, sentence: str) -> None:
+    outcome.void.append(sentence)
+    _say(f"void: {sentence}")
 
 
 def _pair(scenario: Scenario, systems: dict[str, Any], number: int, seconds: int) -> dict[str, Figures]:

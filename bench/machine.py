@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -53,11 +54,11 @@ def _cpu_model() -> str:
 
 
 def _version(program: str, option: str) -> str | None:
-    """The first line that the program says about itself, or None if it isn't here."""
+    """The version that the program says, or None if it isn't here."""
     if shutil.which(program) is None:
         return None
-    lines = [line.strip() for line in _output(program, option).splitlines() if line.strip()]
-    return lines[0].rpartition("version: ")[2] if lines else None
+    found = re.findall(r"\d+\.\d+\.\d+", _output(program, option).strip().partition("\n")[0])
+    return found[-1] if found else None
 
 
 def _output(*command: str) -> str:

@@ -1,5 +1,6 @@
-"""Writes the pages of docs/ that come from the code, for `make docs`: `settings.md` from the sections that each
-program lists, `metrics.md` from the metrics that each program lists, `command-line.md` from both programs' commands."""
+"""Writes what comes from the code, for `make docs`: the scripts that complete commands, and pages of docs/:
+`settings.md` from the sections that each program lists, `metrics.md` from the metrics that each program lists,
+`command-line.md` from both programs' commands."""
 
 import ast
 import inspect
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from l4 import settings as l4_settings
+from l4.asking.completion import SHELLS, script_of
 from l4.config.settings import Section, fields_of, variables_of
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
@@ -21,7 +23,9 @@ from waypoint.controller.discovery_metrics import METRICS as SERVING
 from waypoint.metrics import waypoint_metrics
 from waypoint.settings import OWN
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+COMPLETIONS = ROOT / "waypoint" / "commands" / "completions"
 SETTINGS = """# Settings
 
 The programs read these environment variables when they start. A bad value, or a name that is almost one of these, ends
@@ -153,7 +157,17 @@ def metric_rows(metrics: MetricsSnapshot) -> str:
     )
 
 
+def completions() -> dict[str, str]:
+    """The scripts by which shells complete both programs, by the names of their files."""
+    programs = {"waypoint": waypoint_commands, "ztunnel": ztunnel_commands}
+    return {
+        f"{program}.{shell}": script_of(shell, program, its) for program, its in programs.items() for shell in SHELLS
+    }
+
+
 if __name__ == "__main__":
+    for name, text in completions().items():
+        (COMPLETIONS / name).write_text(text)
     for name, text in pages().items():
         (DOCS / name).write_text(text)
         print(f"docs/{name} is written")

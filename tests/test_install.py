@@ -1,6 +1,7 @@
 """The files of an installation, and both programs run from it, in a venv, beside other packages."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -102,7 +103,7 @@ def others(tmp_path: Path) -> str:
 
 
 def _top_level(names: Sequence[str]) -> set[str]:
-    return {it.split("/")[0] for it in names if ".dist-info/" not in it}
+    return {it.split("/")[0] for it in names if ".dist-info/" not in it and ".data/" not in it}
 
 
 def test_the_wheel_has_one_name_at_the_top(wheel: Path) -> None:
@@ -110,6 +111,7 @@ def test_the_wheel_has_one_name_at_the_top(wheel: Path) -> None:
         names = archive.namelist()
 
     assert _top_level(names) == {"pywaypoint"}
+    assert {it.split(".data/")[1].split("/")[0] for it in names if ".data/" in it} == {"data"}
     assert {it.split("/")[1] for it in names if it.startswith("pywaypoint/")} == {"__init__.py", *OTHERS}
 
 
@@ -122,6 +124,40 @@ def test_the_console_is_installed_with_all_its_files_and_the_licenses_of_others(
     assert len(files) > 20
     assert files <= held
     assert any(it.endswith(".dist-info/licenses/waypoint/console/assets/vendor/dagre/LICENSE") for it in held)
+
+
+COMPLETIONS = {
+    "bash": "share/bash-completion/completions/{}",
+    "zsh": "share/zsh/site-functions/_{}",
+    "fish": "share/fish/vendor_completions.d/{}.fish",
+}
+
+
+@pytest.mark.parametrize("shell", COMPLETIONS)
+@pytest.mark.parametrize("program", ["waypoint", "ztunnel"])
+def test_the_script_that_completes_a_program_lies_where_the_shell_looks(
+    installed: Venv, shell: str, program: str
+) -> None:
+    script = installed.folder / COMPLETIONS[shell].format(program)
+
+    assert script.read_text() == installed.run(program, "completion", shell).removesuffix("\n")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_an_installed_program(installed: Venv) -> None:
+    script = installed.folder / COMPLETIONS["bash"].format("waypoint")
+    ask = "COMP_WORDS=(waypoint sta); COMP_CWORD=1; _waypoint_completion waypoint; echo ${COMPREPLY[@]}"
+
+    answer = subprocess.run(
+        ["bash", "-c", f"source {script}; {ask}"],
+        env={"PATH": f"{installed.folder / 'bin'}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert answer.stdout.split() == ["status"]
 
 
 def test_the_metadata_says_what_somebody_who_installs_it_must_know(wheel: Path) -> None:

@@ -7,19 +7,17 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
-_SHELLS = ("bash", "zsh", "fish")
+SHELLS = ("bash", "zsh", "fish")
 
 
 def completion_of(program: str) -> click.Command:
     @click.command("completion")
-    @click.argument("shell", type=click.Choice(_SHELLS))
+    @click.argument("shell", type=click.Choice(SHELLS))
     @click.option("--install", is_flag=True, help="Write the script where the shell looks for it, and say where.")
     @click.pass_context
     def completion(context: click.Context, shell: str, install: bool) -> None:
         """Print the script that completes commands, options and names of running programs in a shell, or install it."""
-        found = get_completion_class(shell)
-        assert found is not None
-        script = found(context.find_root().command, {}, program, f"_{program.upper()}_COMPLETE").source()
+        script = script_of(shell, program, context.find_root().command)
         if not install:
             click.echo(script)
             return
@@ -33,6 +31,13 @@ def completion_of(program: str) -> click.Command:
         click.echo(f"{path} is written; it works in new shells{advice}")
 
     return completion
+
+
+def script_of(shell: str, program: str, command: click.Command) -> str:
+    """Return the script for a shell. The wheel has all of them (`make docs` writes them)."""
+    found = get_completion_class(shell)
+    assert found is not None
+    return found(command, {}, program, f"_{program.upper()}_COMPLETE").source()
 
 
 def place_of(shell: str, program: str, environment: Mapping[str, str]) -> Path:

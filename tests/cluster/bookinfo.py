@@ -112,8 +112,9 @@ class PageTests:
         until(lambda: conditions("httproute", "reviews") == told, SECONDS)
 
     def test_between_nodes_there_is_only_hbone_in_tls(self, port: int) -> None:
-        nodes = {it["spec"]["nodeName"] for it in pods()}
-        assert nodes == {it.name for it in NODES}, "the scheduler has put all of Bookinfo on one node"
+        waypoints = pods("gateway.networking.k8s.io/gateway-name=waypoint")
+        nodes = {it["spec"]["nodeName"] for it in (*pods(), *waypoints)}
+        assert nodes == {it.name for it in NODES}, "the scheduler has put all of Bookinfo and its waypoint on one node"
         with captured(NODES[1]) as seen:
             for user in ("jason", "ines"):
                 browser = Browser(port)

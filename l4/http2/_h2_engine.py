@@ -47,7 +47,9 @@ class H2Engine:
         self._limits = limits
         configuration = H2Configuration(client_side=is_client, header_encoding=None, validate_inbound_headers=False)
         self._h2 = H2Connection(configuration)
-        self._guard = FloodGuard(limits.flood, limits.max_encoded_head, limits.max_concurrent_streams)
+        self._guard = FloodGuard(
+            limits.flood, limits.max_encoded_head, limits.max_concurrent_streams, is_client=is_client
+        )
         self._now = 0.0
         initial = {
             SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,

@@ -9,6 +9,8 @@ ENHANCE_YOUR_CALM and names the limit.
 read, not one by one.
 """
 
+import sys
+
 from l4.http2 import frames
 from l4.http2.errors import ConnectionFault, ErrorCode
 from l4.http2.flood_limits import FloodLimits
@@ -65,14 +67,17 @@ class FloodGuard:
         "_sent_before",
         "_settings_frames",
         "_streams",
+        "_tiny_data_frames",
         "_unanswered",
         "_window_updates",
         "data_frames_sent",
         "head_since",
     )
 
-    def __init__(self, limits: FloodLimits, max_head_bytes: int, max_streams: int) -> None:
+    def __init__(self, limits: FloodLimits, max_head_bytes: int, max_streams: int, *, is_client: bool = False) -> None:
         self._limits = limits
+        # A client asked for the data that it gets, and its windows bound them: streams of tiny messages are no flood.
+        self._tiny_data_frames = sys.maxsize if is_client else limits.http2_tiny_data_frames
         self._premature_resets = Bucket(limits.http2_premature_resets, limits.http2_premature_resets_per_second)
         self._own_resets = Bucket(limits.http2_own_resets, limits.http2_own_resets_per_second)
         self._pings = Bucket(limits.http2_pings, limits.http2_pings / _RATE_SECONDS)
@@ -142,7 +147,7 @@ class FloodGuard:
             self._sent_before = self.data_frames_sent
         self._data_frames += count
         self._data_bytes += length
-        if self._data_frames > self._limits.http2_tiny_data_frames:
+        if self._data_frames > self._tiny_data_frames:
             self._judge_data(now)
 
     def _judge_data(self, now: float) -> None:

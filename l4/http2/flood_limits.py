@@ -33,9 +33,9 @@ class FloodLimits(Section):
     http2_consecutive_empty_frames: int = 16
     """Such frames in a row."""
     http2_tiny_data_bytes: int = 64
-    """Average size below which DATA frames are tiny (CVE-2019-9511)."""
+    """Average size below which a client's DATA frames are tiny (CVE-2019-9511)."""
     http2_tiny_data_frames: int = 10_000
-    """Burst of tiny DATA frames."""
+    """Burst of tiny DATA frames of a client. Those of a server answer us, and our windows bound them."""
     http2_tiny_data_frames_per_second: int = 5000
     """Refill rate of `http2_tiny_data_frames`, per second. Up to this pace a client is chatty, above it it floods."""
     http2_priority_frames: int = 100

@@ -48,7 +48,9 @@ class ExpressEngine:
         self._is_client = is_client
         self._limits = limits
         self._max_frame = limits.max_frame_size
-        self._guard = FloodGuard(limits.flood, limits.max_encoded_head, limits.max_concurrent_streams)
+        self._guard = FloodGuard(
+            limits.flood, limits.max_encoded_head, limits.max_concurrent_streams, is_client=is_client
+        )
         self._output = Output(self._guard)
         self._streams = Streams(is_client)
         self._windows = Windows(limits, self._output)

@@ -264,6 +264,18 @@ def test_tiny_data_that_answers_ours_is_no_flood(engine: Engine) -> None:
 
 
 @BOTH
+def test_tiny_data_of_a_server_is_no_flood_because_we_asked_for_it(engine: Engine) -> None:
+    peer = Peer.server_of(engine, Limits(flood=ALL))
+    peer.connection.open_stream(GET, True)
+    events = peer.open(OK)
+
+    for _ in range(ALL.http2_tiny_data_frames * 3):
+        events += peer.give(data(1, b"x"))
+
+    assert failures(events) == []
+
+
+@BOTH
 @pytest.mark.parametrize("is_answered", [True, False])
 def test_a_reset_counts_only_while_its_stream_is_young_and_unanswered(engine: Engine, is_answered: bool) -> None:
     peer = victim(engine)

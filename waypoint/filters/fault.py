@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 
-from l4.telemetry.metrics import gauge
+from l4.telemetry.metrics import Family, Value, counter, gauge
 from l4.telemetry.samples import Merging
 from policies.fault import Fault
 from policies.fault_plan import ErrorWatch, FaultPlan
@@ -30,17 +30,22 @@ _GRPC_ERRORS = frozenset(str(code) for code, status in HTTP_STATUSES.items() if 
 STOPPED_FAULTS = gauge(
     "pywaypoint_fault_stopped", "1 for a fault plan that stopped because its target fails.", ("plan",), Merging.MAX
 )
+FAULTS_INJECTED = counter(
+    "pywaypoint_fault_injected", "Faults that a FaultPolicy injected: `delay` or `abort`.", ("plan", "fault")
+)
+_INJECTED = {ResponseFlag.DELAY_INJECTED: "delay", ResponseFlag.FAULT_INJECTED: "abort"}
 
 
 class Faults(Filter[Fault | FaultPlan]):
     types = (FaultPlan, Fault)
-    metrics = (STOPPED_FAULTS,)
+    metrics = (STOPPED_FAULTS, FAULTS_INJECTED)
 
     def __init__(self) -> None:
         self._watched: dict[str, tuple[FaultPlan, ErrorWatch]] = {}
 
     def begin(self, environment: Environment) -> None:
         self._stopped = environment.metrics.of(STOPPED_FAULTS)
+        self._injected = environment.metrics.of(FAULTS_INJECTED)
 
     def reconcile(self, policies: Iterable[Fault | FaultPlan]) -> None:
         """Forget plans that are gone, and the state of those that changed."""
@@ -64,6 +69,8 @@ class Faults(Filter[Fault | FaultPlan]):
             fault = None if self._is_stopped(policy) else policy.find(request.head, request.peer, request.now)
         if fault is None:
             return None
+        if isinstance(policy, FaultPlan):
+            request.attach(_Counting(self._injected, policy.name))
         request.settle(self)
         delay_seconds, abort = fault.strike(request.strikes)
         if abort is not None:
@@ -103,6 +110,21 @@ class _Watching(Part):
     def end(self, record: ExchangeRecord) -> None:
         if self._request.cluster is not None:
             self._faults.record(self._plan, record.status, record.grpc_status)
+
+
+class _Counting(Part):
+    """Counts the faults of a plan that struck a request."""
+
+    __slots__ = ("_injected", "_plan")
+
+    def __init__(self, injected: Family[Value], plan: str) -> None:
+        self._injected = injected
+        self._plan = plan
+
+    def end(self, record: ExchangeRecord) -> None:
+        for flag, fault in _INJECTED.items():
+            if flag in record.flags:
+                self._injected.labels((self._plan, fault)).add()
 
 
 async def _delay(request: Filtering, delay_seconds: float, waiting: Waiting) -> None:

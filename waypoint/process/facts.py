@@ -22,6 +22,7 @@ from l4.telemetry.metrics import MeshMetrics, Metric, Value
 from policies.filters import ORDER
 from policies.host_port import host_port
 from waypoint.config.dump import dump
+from waypoint.filters.fault import FAULTS_INJECTED
 from waypoint.filters.rate_limit import RATE_LIMITS
 from waypoint.process.worker import Worker
 from waypoint.telemetry.exchanges import AUTHORIZATION_DENIED, AUTHORIZATION_DRY_RUN
@@ -112,6 +113,8 @@ def policy_hits(metrics: MeshMetrics) -> dict[tuple[str, str], dict[str, int]]:
         add("AuthorizationPolicy", labels["policy"], f"would_be_{labels['authz_dry_run_result']}", count)
     for labels, count in _samples(metrics, RATE_LIMITS):
         add("RateLimitPolicy", labels["policy"], labels["outcome"], count)
+    for labels, count in _samples(metrics, FAULTS_INJECTED):
+        add("FaultPolicy", labels["plan"].partition(" for ")[0], labels["fault"], count)
     return found
 
 

@@ -9,6 +9,7 @@ from tests.kit.aio import run
 from tests.kit.mesh import settled
 from tests.kit.origin import answering, origin, reply, scripted
 from tests.waypoint.test_exchange import Setting, body, status
+from waypoint.process.facts import policy_hits
 
 POLICY = """
 apiVersion: pywaypoint.dev/v1alpha1
@@ -29,10 +30,27 @@ def test_a_fault_strikes_the_clients_that_it_is_for(tmp_path: Path) -> None:
             struck = await it.get(at.authority)
             spared = await it.get(at.authority, account="other")
             await settled(lambda: "555 FI fault_filter_abort" in it.access_log)
+            exposition = it.metrics.render("")[0]
 
         assert (status(struck), body(struck)) == (555, b"fault filter abort")
         assert status(spared) == 200
         assert len(seen.heads) == 1
+        plan = b'plan="FaultPolicy default/app for Service default/app"'
+        assert b'pywaypoint_fault_injected_total{%s,fault="abort"} 1\n' % plan in exposition
+
+    run(scenario())
+
+
+def test_a_delay_and_an_abort_of_one_request_are_counted_each(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        at = Setting()
+        both = f"rules: [{{{ABORT}, delay: {{fixedDelay: 10ms, percentage: 100}}}}]"
+        async with at.mesh(tmp_path, POLICY % both) as it:
+            answer = await it.get(at.authority)
+            hits = policy_hits(it.metrics)
+
+        assert status(answer) == 555
+        assert hits == {("FaultPolicy", "default/app"): {"delay": 1, "abort": 1}}
 
     run(scenario())
 

@@ -5,7 +5,6 @@ with status 1.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -34,7 +33,6 @@ def run(name: str, main: Callable[[ProcessLog], Coroutine[Any, Any, None]], *can
     reasons = _CANNOT_START + cannot_start
     with ProcessLog() as process_log:
         logging.getLogger("hpack").setLevel(logging.WARNING)
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error, which may block
         descriptors.raise_limit()
         memory.keep_for_buffers()
         try:

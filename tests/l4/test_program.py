@@ -34,6 +34,30 @@ async def main(process_log):
 
 program.run("test", main, Ours)
 """
+STARTING = """
+import asyncio
+from l4 import program
+import grpc
+
+async def main(process_log):
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+    async def call():
+        while True:
+            await asyncio.gather(channel.unary_unary("/a/b")(b""), return_exceptions=True)
+    calls = [asyncio.ensure_future(call()) for _ in range(4)]
+    for _ in range(200):
+        process = await asyncio.create_subprocess_exec("true")
+        assert await process.wait() == 0, process.returncode
+    for it in calls:
+        it.cancel()
+    await channel.close()
+    await server.stop(None)
+
+program.run("test", main)
+"""
 
 
 @contextmanager
@@ -92,3 +116,10 @@ def test_any_other_error_comes_with_its_trace() -> None:
     assert answer.returncode == 1
     assert "Traceback" in answer.stderr
     assert "ValueError: this and that is wrong" in answer.stderr
+
+
+def test_programs_that_it_starts_during_calls_of_grpc_do_not_crash() -> None:
+    with program(STARTING) as process:
+        _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 0, said

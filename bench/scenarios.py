@@ -51,7 +51,7 @@ class Scenario:
     """Whether the waypoints run under callgrind."""
 
 
-def _load(connections: int, **options: str) -> Measure:
+def _load(connections: int, *, varies: bool = False, **options: str) -> Measure:
     """As many requests as keep-alive connections can carry."""
 
     def measure(system: System, seconds: int) -> Figures:
@@ -59,7 +59,9 @@ def _load(connections: int, **options: str) -> Measure:
         path = system.requests.path
         wrk.run(system.entry, connections=connections, seconds=_WARM_UP_SECONDS, path=path, headers=headers)
         before = system.cpu_seconds()
-        load = wrk.run(system.entry, connections=connections, seconds=seconds, path=path, headers=headers)
+        load = wrk.run(
+            system.entry, connections=connections, seconds=seconds, path=path, headers=headers, varies=varies
+        )
         return {
             "CPU µs/request": (system.cpu_seconds() - before) * 1e6 / load.requests,
             "requests/s": load.per_second,
@@ -302,6 +304,7 @@ def _tables() -> Iterator[Scenario]:
 
 SCENARIOS = (
     *_connections(),
+    Scenario("http1-16-varied", "HTTP/1.1, 16 connections, no head comes twice", _load(16, varies=True)),
     Scenario("new-connections", "a new connection per request", _load(16, connection="close")),
     Scenario("http2", "HTTP/2, 4 connections of 16 streams", _http2, needs=("h2load",)),
     Scenario("grpc", "gRPC unary", _grpc_unary, needs=("h2load",)),

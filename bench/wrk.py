@@ -13,6 +13,14 @@ _RATE = re.compile(r"^Requests/sec: +([0-9.]+)$", re.MULTILINE)
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _MISTAKES = ("Non-2xx", "Socket errors")
 _SPARE_SECONDS = 30
+_VARIED = """
+local number = 0
+request = function()
+  number = number + 1
+  wrk.headers["x-number"] = number
+  return wrk.format()
+end
+"""
 
 
 class Void(Exception):
@@ -35,14 +43,18 @@ def run(
     path: str = "/",
     headers: Mapping[str, str] = MappingProxyType({}),
     body_bytes: int = 0,
+    varies: bool = False,
 ) -> Load:
-    """A request with a body is a POST. Raises Void."""
+    """A request with a body is a POST. With `varies` no request has the head of another one. Raises Void."""
     url = f"http://{address[0]}:{address[1]}{path}"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     command += (part for name, value in headers.items() for part in ("-H", f"{name}: {value}"))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         if body_bytes:
             script.write(f'wrk.method = "POST"\nwrk.body = string.rep("x", {body_bytes})\n')
+        if varies:
+            script.write(_VARIED)
+        if body_bytes or varies:
             script.flush()
             command += ("-s", script.name)
         done = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + _SPARE_SECONDS)

@@ -55,7 +55,7 @@ def test_the_load_test_compares_arrangements_as_json_and_as_a_chart(
 ) -> None:
     chart = tmp_path / "chart.svg"
 
-    arguments = ["--seconds", "0.3", "--rate", "10", "--connections", "2", "--rounds", "1"]
+    arguments = ["--seconds", "1", "--rate", "40", "--connections", "2", "--rounds", "1"]
     status = loadtest.main([*arguments, "--json", "--chart", str(chart)])
 
     found = json.loads(capsys.readouterr().out)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 
-from l4.telemetry.metrics import Family, Value, counter, gauge
+from l4.telemetry.metrics import counter, gauge
 from l4.telemetry.samples import Merging
 from policies.fault import Fault
 from policies.fault_plan import ErrorWatch, FaultPlan
@@ -70,12 +70,18 @@ class Faults(Filter[Fault | FaultPlan]):
         if fault is None:
             return None
         if isinstance(policy, FaultPlan):
-            request.attach(_Counting(self._injected, policy.name))
+            request.attach(_Counting(self, policy))
         request.settle(self)
         delay_seconds, abort = fault.strike(request.strikes)
         if abort is not None:
             request.answer(FaultInjected(abort))
         return waits(partial(_delay, request, delay_seconds)) if delay_seconds else None
+
+    def count(self, plan: FaultPlan, flags: tuple[ResponseFlag, ...]) -> None:
+        """Count the faults that struck a request, which its flags tell."""
+        for flag, fault in _INJECTED.items():
+            if flag in flags:
+                self._injected.labels((plan.name, fault)).add()
 
     def record(self, plan: FaultPlan, status: int, grpc_status: str) -> None:
         """Count the end of a request that was sent to the plan's target. `status` is 0 if the client left."""
@@ -115,16 +121,14 @@ class _Watching(Part):
 class _Counting(Part):
     """Counts the faults of a plan that struck a request."""
 
-    __slots__ = ("_injected", "_plan")
+    __slots__ = ("_faults", "_plan")
 
-    def __init__(self, injected: Family[Value], plan: str) -> None:
-        self._injected = injected
+    def __init__(self, faults: Faults, plan: FaultPlan) -> None:
+        self._faults = faults
         self._plan = plan
 
     def end(self, record: ExchangeRecord) -> None:
-        for flag, fault in _INJECTED.items():
-            if flag in record.flags:
-                self._injected.labels((self._plan, fault)).add()
+        self._faults.count(self._plan, record.flags)
 
 
 async def _delay(request: Filtering, delay_seconds: float, waiting: Waiting) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from l4.outside_tls import client_context
+
 log = logging.getLogger(__name__)
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -86,7 +88,7 @@ class Trust:
     def context(self, certificate: ClientCertificate | None) -> ssl.SSLContext:
         """Raises CredentialsError."""
         try:
-            context = ssl.create_default_context(cadata=self._authorities())
+            context = client_context(text=self._authorities())
             if not self.is_verified:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             if certificate is not None:

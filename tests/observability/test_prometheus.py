@@ -53,11 +53,15 @@ def mesh(manifests: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     paths = [str(it) for it in (BOOKINFO / "platform", BOOKINFO / "gateway.yaml", manifests)]
     flags = [part for name, address in INGRESSES.items() for part in ("--ingress", f"{name}={address}")]
     folder = tmp_path_factory.mktemp("mesh")
+    lost = {"ENDPOINT": "http://127.0.0.1:9", "TIMEOUT": "1"}  # no collector is there
     with (
+        pytest.MonkeyPatch.context() as environment,
         rate_limit_server("127.0.0.1", 19191),
-        mesh_up(folder, *paths, "--programs", str(BOOKINFO / "programs.yaml"), *flags) as mesh,
     ):
-        yield mesh
+        for name, value in lost.items():
+            environment.setenv(f"OTEL_EXPORTER_OTLP_{name}", value)
+        with mesh_up(folder, *paths, "--programs", str(BOOKINFO / "programs.yaml"), *flags) as mesh:
+            yield mesh
 
 
 @pytest.fixture(scope="module")

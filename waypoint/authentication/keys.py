@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from l4.outside_tls import client_context
 from l4.telemetry.process_log import EACH
 from policies.jwt import RemoteKeys
 from waypoint.authentication.settings import TokenSettings
 from waypoint.config.istio.request_authentication import is_fetchable
-from waypoint.upstream.tls import client_context
 
 if TYPE_CHECKING:
     import aiohttp

@@ -20,31 +20,18 @@ from typing import cast
 from cryptography import x509
 
 from l4.config.status import Version, version_of
+from l4.outside_tls import client_context
 from policies.upstream_tls import UpstreamTls
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 _MAX_CONTEXTS = 256
-_CHECKS = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
-"""The same on every Python version.
-
-From 3.13 on, Python also requires extensions that many private authorities omit (VERIFY_X509_STRICT). Envoy does not
-require them, and it also accepts a trusted intermediate authority as the end of the chain.
-"""
 _MAX_TOLD = 3
 
 
 class InvalidTls(Exception):
     """A file is invalid, or the server's certificate lacks a name. The message says which."""
-
-
-def client_context(authorities: str = "") -> ssl.SSLContext:
-    """Return a context that trusts `authorities`, or the system's roots. Reads files, so call it in a thread. Raises
-    OSError."""
-    context = ssl.create_default_context(cafile=authorities or None)
-    context.verify_flags = _CHECKS
-    return context
 
 
 @dataclass(slots=True)
@@ -150,7 +137,7 @@ def _files(tls: UpstreamTls) -> str:
 
 def _context(tls: UpstreamTls) -> ssl.SSLContext:
     try:
-        context = client_context(tls.ca_certificates)
+        context = client_context(file=tls.ca_certificates or None)
         if tls.client_certificate:
             # An empty password, because OpenSSL would ask for that of an encrypted key on the terminal and block.
             context.load_cert_chain(tls.client_certificate, tls.private_key or None, password="")

@@ -1,6 +1,6 @@
 """How bytes travel: HTTP/2, HBONE, identity, discovery, configuration; and the ztunnel.
 
-gRPC reads its settings from the environment when it is imported. So they are made here, before any module imports it.
+gRPC reads its settings from the environment when it is imported. This package sets them before any module imports gRPC.
 """
 
 import os

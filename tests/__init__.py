@@ -1,3 +1,3 @@
-"""Tests. `l4` makes gRPC's settings, before any test imports gRPC."""
+"""Tests. `l4` is imported first, because it sets what gRPC reads when a test imports it."""
 
 import l4  # noqa: F401

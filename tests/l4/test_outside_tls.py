@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import l4
 from l4.kubernetes.credentials import Trust
 from l4.outside_tls import client_context
 from tests.kit.certificates import MeshPki
@@ -50,3 +51,12 @@ def test_an_unknown_authority_is_not_believed(tmp_path: Path) -> None:
 def test_the_client_of_an_api_server_checks_the_same() -> None:
     assert client_context().verify_flags == CHECKS
     assert Trust().context(None).verify_flags == CHECKS
+
+
+def test_no_other_module_makes_a_context_of_pythons_defaults() -> None:
+    root = Path(l4.__file__).parents[1]
+    modules = (it for package in ("policies", "l4", "waypoint") for it in (root / package).rglob("*.py"))
+
+    assert [str(it.relative_to(root)) for it in modules if "create_default_context" in it.read_text()] == [
+        "l4/outside_tls.py"
+    ]

@@ -3,7 +3,7 @@
 `T` is the record of an exchange, which expressions and formats read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -85,10 +85,17 @@ class TelemetryPolicy(Generic[T]):
     log: tuple[LogRule[T], ...] | None = None
     tracing: TracingRule[T] | None = None
     _overrides: tuple[Expression[T], ...] = field(init=False, repr=False, compare=False)
+    _disabled: Set[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         overrides = (it for rule in self.metrics.values() for it in rule.tags.values() if it is not None)
         object.__setattr__(self, "_overrides", tuple(overrides))
+        disabled = frozenset(name for name, rule in self.metrics.items() if rule.is_disabled)
+        object.__setattr__(self, "_disabled", disabled)
+
+    def disables(self, metrics: Set[str]) -> bool:
+        """Whether all of these metrics are disabled."""
+        return metrics <= self._disabled
 
     def values(self, record: T) -> tuple[str, ...]:
         """Return the values of all tags that metrics override, in a fixed order."""

@@ -72,6 +72,17 @@ def test_tags_are_overridden_and_metrics_disabled(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_request_whose_metrics_are_all_disabled_has_a_line_in_the_log_and_no_series(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _mesh(tmp_path, "  metrics: [{overrides: [{disabled: true}]}]\n") as (it, authority):
+            await _get(it, authority, "/a")
+
+            await settled(lambda: '"GET /a HTTP/1.1" 200 - via_upstream' in it.access_log)
+            assert "istio_request" not in re.sub("^#.*", "", it.metrics.render("")[0].decode(), flags=re.MULTILINE)
+
+    run(scenario())
+
+
 def test_a_log_has_the_format_and_the_requests_that_an_object_asks_for(tmp_path: Path) -> None:
     spec = """
   accessLogging:

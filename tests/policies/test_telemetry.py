@@ -27,6 +27,13 @@ def test_a_disabled_metric_has_no_labels() -> None:
     assert POLICY.labels("sizes", NAMES, LABELS, POLICY.values({})) is None
 
 
+def test_metrics_are_disabled_when_each_one_is() -> None:
+    assert POLICY.disables({"sizes"})
+    assert not POLICY.disables({"sizes", "durations"})
+    assert not POLICY.disables({"others"})
+    assert not TelemetryPolicy().disables({"sizes"})
+
+
 def test_what_has_no_value_is_unknown_and_what_is_long_is_cut() -> None:
     values = POLICY.values({"b": "b" * 1000})
 

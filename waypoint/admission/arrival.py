@@ -8,7 +8,6 @@ from policies.attributes import Headers, RequestHead
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
 from waypoint.data_path import Connection
 from waypoint.http import grpc
-from waypoint.telemetry.messages import Messages
 from waypoint.telemetry.record import ExchangeRecord
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
@@ -38,7 +37,7 @@ def arrive(
     record.x_forwarded_for = fields.get(b"x-forwarded-for")
     if grpc.is_grpc(fields.get(b"content-type")):
         record.is_grpc = True
-        record.messages = Messages()
+        connection.path.telemetry.begin_messages(record)
     rule = record.policy.tracing if record.policy is not None else None
     tracer = connection.path.tracer
     if rule is not None and rule.collector is not None:

@@ -8,7 +8,6 @@ endpoint, service and response, and cached.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import (
@@ -37,11 +36,9 @@ from policies.telemetry import TelemetryPolicy
 from policies.verdict import ResponseFlag
 from waypoint.telemetry.access_line import upstream_of
 from waypoint.telemetry.exchange_log import AccessLogSettings, ExchangeLog
+from waypoint.telemetry.messages import Messages
 from waypoint.telemetry.record import ExchangeRecord, flags_text, grpc_code
 from waypoint.telemetry.span_tags import span_attributes, span_name
-
-if TYPE_CHECKING:
-    from waypoint.telemetry.messages import Messages
 
 REPORTER = "waypoint"
 MUTUAL_TLS = "mutual_tls"
@@ -65,9 +62,11 @@ REQUEST_DURATION = histogram(
 )
 REQUEST_BYTES = histogram("istio_request_bytes", "Size of requests with their heads, in bytes.", REQUEST_LABELS)
 RESPONSE_BYTES = histogram("istio_response_bytes", "Size of responses with their heads, in bytes.", REQUEST_LABELS)
+_OF_REQUESTS = frozenset(it.name for it in (REQUESTS, REQUEST_DURATION, REQUEST_BYTES, RESPONSE_BYTES))
 MESSAGE_LABELS = ("reporter", *SOURCE_LABELS, *DESTINATION_LABELS)
 REQUEST_MESSAGES = counter("istio_request_messages", "gRPC messages from clients.", MESSAGE_LABELS)
 RESPONSE_MESSAGES = counter("istio_response_messages", "gRPC messages to clients.", MESSAGE_LABELS)
+_OF_MESSAGES = frozenset({REQUEST_MESSAGES.name, RESPONSE_MESSAGES.name})
 ACTIVE_REQUESTS = gauge("pywaypoint_requests_active", "Requests without a complete answer yet.", (), Merging.SUM)
 ACTIVE_CONNECTIONS = gauge("pywaypoint_connections_active", "Open connections of clients.", (), Merging.SUM)
 JUDGED_LABELS = (
@@ -150,18 +149,22 @@ class Telemetry:
     def record(self, record: ExchangeRecord) -> None:
         """Report an exchange that has ended; call it exactly once."""
         series = self._series(record)
-        series.requests.value += 1
-        series.duration.observe(record.duration_ms)
-        if record.span is not None:
-            series.duration.exemplify(record.duration_ms, record.span.exemplar, record.started_at)
-        series.request_bytes.observe_size(record.request_bytes)
-        series.response_bytes.observe_size(record.response_bytes)
+        if series is not None:
+            series.requests.value += 1
+            series.duration.observe(record.duration_ms)
+            if record.span is not None:
+                series.duration.exemplify(record.duration_ms, record.span.exemplar, record.started_at)
+            series.request_bytes.observe_size(record.request_bytes)
+            series.response_bytes.observe_size(record.response_bytes)
         if record.messages is not None and record.messages.is_pending:
             self.count_messages(record, record.messages)
         if record.verdict is not None:
             self._count(record, record.verdict)
         if self._access_log is not None:
-            self._access_log.write(record, series.flags, series.upstream)
+            if series is not None:
+                self._access_log.write(record, series.flags, series.upstream)
+            else:
+                self._access_log.write(record, flags_text(record.flags), upstream_of(record.endpoint))
         if record.span is not None:
             end_ns = int(record.started_at * 1e9 + record.duration_ms * 1e6)
             is_error = record.status >= 500 or not record.status
@@ -191,7 +194,12 @@ class Telemetry:
         )
         return TcpSeries(opened, closed, received, sent)
 
-    def count_messages(self, record: ExchangeRecord, messages: "Messages") -> None:
+    def begin_messages(self, record: ExchangeRecord) -> None:
+        """Count a gRPC request's messages from now on, unless the metrics of messages are disabled."""
+        if record.policy is None or not record.policy.disables(_OF_MESSAGES):
+            record.messages = Messages()
+
+    def count_messages(self, record: ExchangeRecord, messages: Messages) -> None:
         """Count a request's messages for its endpoint from now on."""
         destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
         labels = (REPORTER, *mesh_values(record.source, record.service, destination))
@@ -225,7 +233,12 @@ class Telemetry:
             result = "allowed" if it.is_allowed else "denied"
             self._metrics.of(AUTHORIZATION_DRY_RUN).labels((it.action.lower(), result, policy, *its)).add()
 
-    def _series(self, record: ExchangeRecord) -> _BoundSeries:
+    def _series(self, record: ExchangeRecord) -> _BoundSeries | None:
+        """Return what counts an exchange; None if all of it is disabled."""
+        policy = record.policy
+        has_rules = policy is not None and bool(policy.metrics)
+        if policy is not None and has_rules and policy.disables(_OF_REQUESTS):
+            return None
         # By identity: hashing eight label strings on every request costs more than everything else here.
         key = (
             id(record.source),
@@ -236,8 +249,8 @@ class Telemetry:
             record.grpc_status,
             record.is_grpc,
         )
-        if record.policy is not None and record.policy.metrics:
-            return self._series_by_policy(record, record.policy, key)
+        if policy is not None and has_rules:
+            return self._series_by_policy(record, policy, key)
         series = self._bound.get(key)
         if series is None:
             if len(self._bound) >= MAX_BOUND_SERIES:

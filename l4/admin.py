@@ -30,6 +30,7 @@ from aiohttp import web
 from l4.net.descriptors import visits_per_operator_port
 from l4.net.listener import CannotListen, bind
 from l4.net.visits import VisitServer
+from l4.partial import LACKS, begin_page
 from l4.readiness import Readiness
 from l4.readiness import merge as merge_readiness
 from l4.telemetry.metrics import MeshMetrics
@@ -226,6 +227,7 @@ class OperatorPorts:
         """Handle one request per connection, so that no connection stays open to a process that is about to exit."""
         for server in self._servers:
             server.asked(request.transport)
+        lacking = begin_page()
         request[STREAMS] = lambda: self._streams(request.transport)
         try:
             response = await handler(request)
@@ -235,6 +237,8 @@ class OperatorPorts:
             error.force_close()
             raise
         response.force_close()
+        if lacking and not response.prepared:
+            response.headers[LACKS] = "; ".join(dict.fromkeys(lacking))
         return response
 
     def _streams(self, transport: asyncio.BaseTransport | None) -> None:
@@ -296,8 +300,8 @@ class OperatorPorts:
         loop = asyncio.get_running_loop()
         async with self._scraping:
             await asyncio.sleep(self._next_scrape - loop.time())
-            began = loop.time()
             others = await asyncio.gather(*(answer(part.name, part.metrics()) for part in self._parts))
+            began = loop.time()  # waiting for a part that hangs takes nothing away from requests
             rendered = await asyncio.to_thread(render, others)
             self._next_scrape = began + (loop.time() - began) / _SCRAPING_SHARE
         return rendered

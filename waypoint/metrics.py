@@ -8,7 +8,7 @@ from typing import Any
 
 from l4.telemetry.metrics import MeshMetrics, Metric
 from waypoint.filters import live as filters
-from waypoint.replica import LIMITS_OF_EACH_WORKER
+from waypoint.replica import LIMITS_OF_EACH_WORKER, WORKER_SILENT
 from waypoint.telemetry.dropped_spans import SPANS_DROPPED
 from waypoint.telemetry.exchanges import (
     ACTIVE_CONNECTIONS,
@@ -43,6 +43,7 @@ METRICS: tuple[Metric[Any], ...] = (
     CLUSTER_EVENTS,
     CLUSTER_STATE,
     LIMITS_OF_EACH_WORKER,
+    WORKER_SILENT,
 )
 
 

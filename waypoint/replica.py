@@ -30,6 +30,12 @@ LIMITS_OF_EACH_WORKER = gauge(
     ("limit",),
     Merging.MAX,
 )
+WORKER_SILENT = gauge(
+    "pywaypoint_worker_silent",
+    "Whether a worker does not answer, with `--workers`: 1 if its figures are the last that it told, else 0.",
+    ("worker",),
+    Merging.MAX,
+)
 
 
 class Replica:

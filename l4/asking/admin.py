@@ -7,8 +7,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import click
 
 from l4.kubernetes.port_forward import Forward
+from l4.partial import LACKS
 
 ANSWER_SECONDS = 20.0
 CONNECT_SECONDS = 10.0
@@ -92,6 +94,8 @@ class Admin:
         with self._answering():
             async with self._session.request(method, _url(self._base, path, query), timeout=timeout) as answer:
                 await self._check(path, answer)
+                if (lack := answer.headers.get(LACKS)) is not None:
+                    click.echo(f"{self.name}: the answer of {path} is not whole: {lack}", err=True)
                 parts, size = [], 0
                 async for part in answer.content.iter_any():
                     parts.append(part)

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from l4.config.settings import Settings
 from l4.hbone.errors import TunnelError, TunnelReset
 from l4.hbone.pool import HbonePool
+from l4.partial import LACKS
 from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
 from tests.kit.mesh import address, manifests
@@ -310,6 +311,112 @@ def test_a_worker_that_does_not_start_is_killed_and_replaced(tmp_path: Path) -> 
     with said.open("wb") as log:
         run(scenario(log), 80)
     assert re.search("worker [12] has not started within 8 s; it is killed", said.read_text())
+
+
+PAGES_OF_EACH = ("/clusters", "/config_dump", "/status", "/endpoints", "/connections", "/policies", "/stats")
+PAGES_OF_ANY = ("/routes", "/certificates", "/problems", "/traffic")
+SILENT = re.compile(r'^pywaypoint_worker_silent{worker="worker [12]"} 1$', re.MULTILINE)
+PROMPTLY = 4.0
+"""Seconds. A page waits at most two for a worker; the rest is for a busy machine."""
+
+
+@asynccontextmanager
+async def page(
+    it: WaypointProcess, path: str, method: str = "GET", seconds: float = PROMPTLY
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"http://{it.ip}:15000{path}", timeout=aiohttp.ClientTimeout(seconds)) as answer,
+    ):
+        assert answer.status == 200, (path, await answer.text())
+        yield answer
+
+
+async def known_as_silent(it: WaypointProcess, wanted: bool) -> None:
+    async with asyncio.timeout(10):
+        while ("has said nothing for 2 s" in (await it.readiness())[1]) is not wanted:  # noqa: ASYNC110 - other processes
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_hangs_holds_up_nobody_and_is_replaced(tmp_path: Path) -> None:
+    async def scenario(log: IO[bytes]) -> None:
+        async with two_workers(tmp_path, log=log) as it, origin(it.pod, answering(b"hello")):
+            async with clients(it, CONNECTIONS) as its, page(it, "/tap", seconds=100) as tap:
+                assert json.loads(await tap.content.readline())["type"] == "open"
+                for client in its:
+                    await get(client)
+                assert min(await connections(it)) > 0
+                before = await counted(it)
+                hanging, other = pids(it)
+                os.kill(hanging, signal.SIGSTOP)
+
+                # At once, nobody knows yet.
+                scrapes = await asyncio.wait_for(asyncio.gather(counted(it), counted(it), it.metrics()), PROMPTLY)
+                assert SILENT.search(scrapes[2])
+                assert all(scrapes[0].get(key, -1) >= value for key, value in before.items())
+                assert (await it.readiness())[0] == 200
+                for path in PAGES_OF_EACH[:3]:
+                    async with page(it, path) as answer:
+                        assert re.match("worker [12] d(id|oes) not answer", answer.headers[LACKS]), path
+
+                await known_as_silent(it, True)
+                assert (await it.readiness())[0] == 200, "the other worker serves"
+                for path in PAGES_OF_EACH:
+                    async with page(it, path) as answer:
+                        assert re.fullmatch("worker [12] does not answer", answer.headers[LACKS]), path
+                for path in PAGES_OF_ANY[:3]:
+                    async with page(it, path) as answer:
+                        assert LACKS not in answer.headers, "one worker answers for both"
+                for path in ("/drain", "/drain?on=false", "/logging?level=info"):
+                    async with page(it, path, "POST") as answer:
+                        assert (LACKS in answer.headers) is not path.endswith("false")
+                async with clients(it, 6) as others:
+                    answers = [await asyncio.wait_for(get(client), PROMPTLY) for client in others]
+                assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 6
+                events: list[dict[str, Any]] = []
+                while [event["type"] for event in events].count("request") < CONNECTIONS + 6:
+                    events.append(json.loads(await tap.content.readline()))
+                (silent,) = [event["workers"] for event in events if event["type"] == "silent"]
+                assert len(silent) == 1
+
+                os.kill(hanging, signal.SIGCONT)
+                await known_as_silent(it, False)
+                assert pids(it) == [hanging, other]
+                again = await counted(it)
+                assert not SILENT.search(await it.metrics())
+                assert all(again.get(key, -1) >= value for key, value in before.items())
+
+            os.kill(hanging, signal.SIGSTOP)
+            await replaced(it, hanging)
+            assert other in pids(it)
+            after = await counted(it)
+            assert all(after.get(key, -1) >= value for key, value in again.items())
+            text = await it.metrics()
+            assert not SILENT.search(text)
+            assert re.search(r'^pywaypoint_loop_failures_total{loop="worker [12]"} 1$', text, re.MULTILINE)
+            assert (await it.readiness())[0] == 200
+
+    said = tmp_path / "said"
+    with said.open("wb") as log:
+        run(scenario(log), 110)
+    assert re.search("(worker [12]) has said nothing for 15 s; it is killed", said.read_text())
+
+
+@pytest.mark.timeout(90)
+def test_a_pause_of_all_processes_costs_no_worker(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_workers(tmp_path) as it, origin(it.pod, answering(b"hello")):
+            its = pids(it)
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                for pid in (*its, it.process.pid):
+                    os.kill(pid, number)
+                await asyncio.sleep(17)  # longer than a worker may hang, and then as long as it takes to kill it
+
+            assert pids(it) == its
+            assert (await get(it)).startswith(b"HTTP/1.1 200")
+
+    run(scenario(), 80)
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:

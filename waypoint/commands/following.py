@@ -29,6 +29,9 @@ async def follow_requests(target: Target, query: Query, output: str, count: int 
             more = {"program": admin.name} if len(admins) > 1 else {}
             if event["type"] in ("open", "alive"):
                 continue
+            if event["type"] == "silent":
+                _tell_silent(admin, event)
+                continue
             if event["type"] == "dropped":
                 click.echo(f"{event['count']} requests were not shown; a filter would leave fewer", err=True)
                 continue
@@ -52,6 +55,8 @@ async def follow_rates(target: Target, query: Query, by: Sequence[str], output: 
         )
         with screen as live:
             async for admin, event in _streams(admins, "/top", query):
+                if event["type"] == "silent" and live is None:
+                    _tell_silent(admin, event)
                 if event["type"] != "rates":
                     continue
                 latest[admin.name] = [{"program": admin.name, **row} for row in event["rows"]]
@@ -96,6 +101,13 @@ async def _streams(admins: Sequence[Admin], path: str, query: Query) -> AsyncIte
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_silent(admin: Admin, event: Event) -> None:
+    if event["workers"]:
+        click.echo(f"{admin.name}: requests of {', '.join(event['workers'])} are missing: it does not answer", err=True)
+    else:
+        click.echo(f"{admin.name}: all workers answer again", err=True)
 
 
 def _print(event: Event, output: str) -> None:

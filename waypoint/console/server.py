@@ -14,6 +14,7 @@ from l4.admin import Address, Page
 from l4.asking.admin import Admin, CannotAsk
 from l4.net.listener import bind
 from l4.net.visits import VisitServer
+from l4.partial import LACKS
 from l4.web_pages import serve_own_pages_only
 from waypoint.console.page import (
     CONSOLE_PATH,
@@ -108,6 +109,8 @@ class Console:
             async with asked[number].admin.opened(f"/{page}", list(request.query.items()), silence) as answer:
                 response.set_status(answer.status)
                 response.content_type = answer.content_type
+                if (lack := answer.headers.get(LACKS)) is not None:
+                    response.headers[LACKS] = lack
                 await response.prepare(request)
                 async for piece in answer.content.iter_any():
                     await response.write(piece)

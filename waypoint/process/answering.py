@@ -42,6 +42,11 @@ class Answering(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is known not to answer now."""
+
     async def readiness(self) -> Readiness: ...
     async def metrics(self) -> MetricsSnapshot: ...
     async def counts(self) -> Counts: ...
@@ -78,6 +83,8 @@ class Passing(Answering, Protocol):
 
 class LocalWorker:
     """Implements `Answering` for a worker of this process."""
+
+    is_silent = False
 
     def __init__(self, name: str, worker: Worker) -> None:
         self.name = name

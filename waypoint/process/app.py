@@ -27,6 +27,7 @@ from waypoint.process.options import RunOptions
 from waypoint.process.serving import CANNOT_SERVE, Serving, ServingWorker
 from waypoint.process.supervisor import Supervisor
 from waypoint.process.workers import WorkerEnded, Workers, share_of
+from waypoint.replica import WORKER_SILENT
 from waypoint.settings import SECTIONS, ProcessSettings
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ async def _supervise(
 ) -> None:
     """Let worker processes carry requests until told to stop, then drain them."""
     stopping = signals.Stopping(at_once=lambda: workers.signal(signal.SIGKILL))
-    metrics = MeshMetrics(COMPONENT, version.installed())
+    metrics = MeshMetrics(COMPONENT, version.installed(), (WORKER_SILENT,))
     metrics.show_dropped_lines("supervisor", process_log.drops.by_reason)
     supervisor = Supervisor(
         (), metrics, (), stopping.begin, _names(options), lambda level: workers.tell("level", level)

@@ -239,6 +239,8 @@ TABLES = {
 }
 OF_EACH_WORKER = frozenset({"endpoints", "connections"})
 """Tables of which each worker has rows of its own. All workers have the same rows of the others."""
+COUNTED_BY_EACH_WORKER = frozenset({"policies"})
+"""Tables whose rows are the same but for counts, which are added up."""
 
 
 def table(worker: Worker, name: str) -> Rows:

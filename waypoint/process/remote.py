@@ -43,23 +43,26 @@ class Load:
 class RemoteWorker:
     """Implements `Answering` by asking over a channel.
 
-    A worker that ends meanwhile lacks nothing: its supervisor knows who serves.
+    Its supervisor sets `is_silent` while it says nothing. It is then asked nothing: each question raises NoAnswer.
     """
 
     def __init__(self, name: str, ask: Callable[..., Awaitable[Any]], note: Callable[..., bool]) -> None:
         self.name = name
-        self._ask = ask
+        self.is_silent = False
+        self._put = ask
         self._note = note
         self._watchers: list[Watcher] = []
         self._last_metrics: MetricsSnapshot = ()
         self._has_ended = False
         self._one_at_a_time = asyncio.Lock()
 
+    async def _ask(self, question: str, *arguments: object) -> Any:
+        if self.is_silent:
+            raise NoAnswer(self.name, "does not answer")
+        return await self._put(question, *arguments)
+
     async def readiness(self) -> Readiness:
-        try:
-            found: Readiness = await self._ask("readiness")
-        except NoAnswer:
-            return Readiness()
+        found: Readiness = await self._ask("readiness")
         return found
 
     async def metrics(self) -> MetricsSnapshot:

@@ -2,11 +2,12 @@
 
 A stream begins with a line of type `open` and lasts until the client leaves. At most `MAX_STREAMS` are open at once. A
 client that does not read for `WRITE_SECONDS` is disconnected. An idle tap says `alive` now and then, which also finds
-out whether the client is still there.
+out whether the client is still there. A line of type `silent` names the workers that do not answer, and whose requests
+are therefore missing, whenever these are others.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 import msgspec
@@ -44,10 +45,15 @@ class _ClientGone(Exception):
 
 
 class Streams:
-    """`attach` lets a watcher look at all requests."""
+    """`attach` lets a watcher look at all requests. `silent` names the workers that do not answer now."""
 
-    def __init__(self, attach: Callable[[Watcher], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self,
+        attach: Callable[[Watcher], AbstractContextManager[None]],
+        silent: Callable[[], Sequence[str]] = lambda: (),
+    ) -> None:
         self._attach = attach
+        self._silent = silent
         self._open = 0
         self._most = min(MAX_STREAMS, visits_per_operator_port() // 2)
 
@@ -74,7 +80,13 @@ class Streams:
         stream.force_close()
         request[STREAMS]()
 
+        missing: Sequence[str] = ()
+
         async def write(lines: Lines) -> None:
+            nonlocal missing
+            if (silent := tuple(self._silent())) != missing:
+                missing = silent
+                lines.append({"type": "silent", "workers": silent})
             if request.transport is None or request.transport.is_closing():
                 raise _ClientGone
             async with asyncio.timeout(WRITE_SECONDS):

@@ -4,16 +4,20 @@ Metrics are added up, and keep what workers counted that have ended (`waypoint.p
 if the process and each worker are. All workers have the same configuration, so one of them dumps and explains it; if
 there are several, `/config_dump` includes the live version of each. `/clusters`, `/endpoints` and `/connections` show
 each worker separately, since each has its own connections and ejections.
+
+A worker that does not answer delays a page by at most EACH_SECONDS. The answers of the others are shown, and the header
+`l4.admin.LACKS` says whose is missing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TypeVar
 
 from l4.admin import NoAnswer, OperatorAddresses, OperatorPorts, Part, answer
 from l4.config.documents import Problem
+from l4.partial import lacks
 from l4.problems_page import PROBLEMS_PATH, PROBLEMS_SHOWS, problems_page
 from l4.readiness import Readiness
 from l4.telemetry.metrics import MeshMetrics
@@ -21,16 +25,19 @@ from waypoint.ask.explanation import Explanation
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.ask.question import Question
 from waypoint.console.page import console_pages
-from waypoint.process.answering import Answering, Passing
+from waypoint.process.answering import Answering, Counts, Passing
 from waypoint.process.as_envoy import cluster_statuses
-from waypoint.process.facts import OF_EACH_WORKER, TABLES, Rows, merged, table_page
+from waypoint.process.facts import COUNTED_BY_EACH_WORKER, OF_EACH_WORKER, TABLES, Rows, merged, table_page
 from waypoint.process.places import Place
 from waypoint.process.streams import TAP_PATH, TAP_SHOWS, TOP_PATH, TOP_SHOWS, Streams
+from waypoint.replica import WORKER_SILENT
 from waypoint.telemetry.tap import Watcher
 from waypoint.upstream.state import CLUSTERS_PATH, CLUSTERS_SHOWS, clusters_page
 
 T = TypeVar("T")
 
+EACH_SECONDS = 2.0
+"""Time limit of a worker's answer where those of others are of use without it."""
 COUNTS_SECONDS = 5.0
 """Workers that are killed lose what they counted in this time. Asking one with 20,000 series costs 7 ms of CPU."""
 
@@ -57,7 +64,9 @@ class Supervisor:
         self._places: dict[str, Place] = {}
         self._looking: dict[Watcher, dict[Answering, ExitStack]] = {}
         self._names = names or {}
-        streams = Streams(self._watched_by)
+        self._metrics = metrics
+        self._on_level = on_level
+        streams = Streams(self._watched_by, self._silent)
         self._ports = OperatorPorts(
             metrics,
             pending,
@@ -75,7 +84,7 @@ class Supervisor:
             self._parts,
             about=self._about,
             drain=self.announce,
-            on_level=on_level,
+            on_level=self._level,
         )
 
     @property
@@ -90,7 +99,8 @@ class Supervisor:
     def join(self, worker: Passing) -> None:
         """Ask this worker, too, from now on. Whoever looks at live requests sees its."""
         if worker.name not in self._places:
-            place = self._places[worker.name] = Place(worker.name)
+            silent = self._metrics.of(WORKER_SILENT).labels((worker.name,))
+            place = self._places[worker.name] = Place(worker.name, silent)
             self._parts.append(place)
         self._places[worker.name].enter(worker)
         self._workers.append(worker)
@@ -121,17 +131,16 @@ class Supervisor:
         while True:
             await asyncio.sleep(COUNTS_SECONDS)
             for place in list(self._places.values()):
-                with suppress(NoAnswer):
-                    await answer(place.name, place.metrics())
+                await place.metrics()
 
     async def _config_dump(self) -> dict[str, object]:
         found = await self._from_any(lambda worker: worker.config_dump())
         if len(self._workers) > 1:
-            found["workers"] = {name: asdict(it) for name, it in await self._each(lambda worker: worker.counts())}
+            found["workers"] = {name: asdict(it) for name, it in await self._counts()}
         return found
 
     async def _about(self) -> dict[str, object]:
-        counts = await self._each(lambda worker: worker.counts())
+        counts = await self._counts()
         first = counts[0][1] if counts else None
         return {
             "program": "waypoint",
@@ -144,13 +153,30 @@ class Supervisor:
         }
 
     async def announce(self) -> None:
-        """Tell connected clients that the waypoint will stop. Raises NoAnswer if a worker cannot."""
+        """Tell connected clients that the waypoint will stop. Raises NoAnswer if no worker can."""
         await self._each(lambda worker: worker.announce())
 
+    def _level(self, level: str) -> None:
+        self._on_level(level)
+        for name in self._silent():
+            lacks(f"{name} does not answer: it has the new level when it does")
+
+    def _silent(self) -> Sequence[str]:
+        return [it.name for it in self._workers if it.is_silent]
+
+    async def _counts(self) -> list[tuple[str, Counts]]:
+        """Return those of the workers that answer, perhaps of none."""
+        try:
+            return await self._each(lambda worker: worker.counts())
+        except NoAnswer:
+            return []
+
     async def _table(self, name: str) -> Rows:
+        if name not in OF_EACH_WORKER | COUNTED_BY_EACH_WORKER:
+            return await self._from_any(lambda worker: worker.table(name))
         found = await self._each(lambda worker: worker.table(name))
-        if name not in OF_EACH_WORKER:
-            return merged([rows for _, rows in found]) if found else []
+        if name in COUNTED_BY_EACH_WORKER:
+            return merged([rows for _, rows in found])
         return [row | {"worker": worker} for worker, rows in found for row in rows]
 
     async def _problems(self) -> Iterable[Problem]:
@@ -176,22 +202,39 @@ class Supervisor:
                 look.close()
 
     async def _each(self, ask: Callable[[Answering], Awaitable[T]]) -> list[tuple[str, T]]:
-        """Return each worker's name and answer. All are asked at the same time. Raises NoAnswer if one gives none."""
-        workers = tuple(self._workers)  # it may change meanwhile
-        answers = await asyncio.gather(*(answer(it.name, ask(it)) for it in workers))
-        return [(it.name, found) for it, found in zip(workers, answers, strict=True)]
+        """Return the name and the answer of each worker that gives one. All are asked at the same time. Raises NoAnswer
+        if none gives one."""
+        workers = self._some()
+        asked = (answer(it.name, ask(it), EACH_SECONDS) for it in workers)
+        found: list[tuple[str, T]] = []
+        missing: list[NoAnswer] = []
+        for worker, its in zip(workers, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+            if isinstance(its, NoAnswer):
+                missing.append(its)
+                lacks(str(its))
+            elif isinstance(its, BaseException):
+                raise its
+            else:
+                found.append((worker.name, its))
+        if not found:
+            raise missing[0]
+        return found
 
     async def _from_any(self, ask: Callable[[Answering], Awaitable[T]]) -> T:
         """Return the answer of the first worker that gives one. Raises NoAnswer if none does."""
-        if not self._workers:
-            raise NoAnswer("the waypoint", "has no worker now")
-        *others, last = self._workers
+        *others, last = sorted(self._some(), key=lambda worker: not worker.is_silent)
         for worker in others:
             try:
-                return await answer(worker.name, ask(worker))
+                return await answer(worker.name, ask(worker), EACH_SECONDS)
             except NoAnswer:
                 continue
         return await answer(last.name, ask(last))
+
+    def _some(self) -> Sequence[Answering]:
+        """Return the workers as they are now. Raises NoAnswer if there is none."""
+        if not self._workers:
+            raise NoAnswer("the waypoint", "has no worker now")
+        return tuple(self._workers)
 
 
 def _look(worker: Answering, watcher: Watcher) -> ExitStack:

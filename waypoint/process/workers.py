@@ -2,8 +2,9 @@
 
     clients ──▶ listening sockets ──▶ the worker with the least to do
 
-A worker that ends, takes too long to start, or whose event loop stands still for `_SILENT_SECONDS`, is replaced. Until
-then the others serve.
+A worker that ends, takes too long to start, or whose event loop stands still for `_HANGING_SECONDS`, is replaced. Until
+then the others serve. A worker that says nothing for `_SILENT_SECONDS` gets no connection and no question while others
+say something.
 HBONE connections live long and carry many requests, so the kernel's choice by hash would leave workers without work.
 """
 
@@ -39,8 +40,11 @@ from waypoint.settings import ProcessSettings
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
-_SILENT_SECONDS = 15.0
+_LOOK_SECONDS = 0.5
+_LATE_SECONDS = 1.0
+"""Time after which a worker that should have told its load twice gets a new connection last."""
+_SILENT_SECONDS = 2.0
+_HANGING_SECONDS = 15.0
 _END_SECONDS = 5.0
 """Time beyond the drain after which a worker is killed."""
 _REST_SECONDS = 1.0
@@ -94,9 +98,10 @@ class WorkerProcess:
         """Whether it has not told its load yet, which it does as soon as it has its configuration."""
         return self.load is _UNKNOWN
 
-    def rank(self) -> tuple[float, int]:
+    def rank(self, now: float) -> tuple[bool, float, int]:
         """The lower, the less it has to do."""
-        return round(self.load.busy, 1) + self.given / 10, self.load.connections + self.given
+        is_late = now - self.heard_at > _LATE_SECONDS
+        return is_late, round(self.load.busy, 1) + self.given / 10, self.load.connections + self.given
 
 
 class Workers:
@@ -235,12 +240,15 @@ class Workers:
         if it in self._serving:
             self._serving.remove(it)
             self._leave(it.answering)
+        self._readiness.concern(_silence(it), "")
         self._open_or_shut()
 
     def _noted(self, it: WorkerProcess, name: str, rest: tuple[Any, ...]) -> None:
         match name, *rest:
             case "load", Load() as load:
                 it.load, it.given, it.heard_at = load, 0, asyncio.get_running_loop().time()
+                if it.answering.is_silent:
+                    self._answers_again(it)
                 if load.is_ready and it not in self._serving:
                     self._serve(it)
             case "records", list(records):
@@ -257,34 +265,55 @@ class Workers:
         self._readiness.done(it.answering.name)
         self._open_or_shut()
 
+    def _is_silent(self, it: WorkerProcess) -> None:
+        it.answering.is_silent = True
+        sentence = f"{it.answering.name} has said nothing for {_SILENT_SECONDS:g} s"
+        self._readiness.concern(_silence(it), f"{sentence}; what is shown of it is what it told last")
+        log.warning("%s: new connections go to others, and it is replaced after %g s", sentence, _HANGING_SECONDS)
+        self._open_or_shut()
+
+    def _answers_again(self, it: WorkerProcess) -> None:
+        it.answering.is_silent = False
+        self._readiness.concern(_silence(it), "")
+        log.warning("%s answers again", it.answering.name)
+        self._open_or_shut()
+
     def _open_or_shut(self) -> None:
         """While no worker serves, new connections wait in the kernel's queue."""
+        is_served = any(not it.answering.is_silent for it in self._serving)
         for listener in self._listeners:
-            if self._serving:
+            if is_served:
                 listener.resume()
             else:
                 listener.pause()
-        if self._serving:
+        if is_served:
             self._readiness.done(_NONE)
         else:
             self._readiness.pending.add(_NONE)
 
     def _give(self, index: int, sock: socket.socket, address: tuple[str, int]) -> None:
         with sock:
-            for it in sorted(self._serving, key=WorkerProcess.rank):
+            now = asyncio.get_running_loop().time()
+            for it in sorted(self._serving, key=lambda worker: worker.rank(now)):
                 if it.passers[index].give(sock):
                     it.given += 1
                     return
         log.warning("the connection from %s was closed, because no worker takes one", address[0])
 
     async def _look(self) -> None:
-        """Kill workers that do not start, or whose event loops stand still."""
+        """Find workers that say nothing, and kill those that do not start, or whose event loops stand still."""
         loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + _LOOK_SECONDS
             await asyncio.sleep(_LOOK_SECONDS)
+            late = loop.time() - due
             for it in self._running:
-                seconds = self._start_seconds if it.is_starting else _SILENT_SECONDS
-                if loop.time() - it.heard_at > seconds and not it.killed_because:
+                it.heard_at += late  # while this process stood still, too, as in a paused container, it heard nobody
+                silent = loop.time() - it.heard_at
+                if it in self._serving and silent > _SILENT_SECONDS and not it.answering.is_silent:
+                    self._is_silent(it)
+                seconds = self._start_seconds if it.is_starting else _HANGING_SECONDS
+                if silent > seconds and not it.killed_because:
                     what = "has not started within" if it.is_starting else "has said nothing for"
                     it.killed_because = f"it {what} {seconds:g} s"
                     log.error("%s %s %g s; it is killed", it.answering.name, what, seconds)
@@ -293,3 +322,8 @@ class Workers:
 
 def _name(number: int) -> str:
     return f"worker {number}"
+
+
+def _silence(it: WorkerProcess) -> str:
+    """Return the subject of the concern about it."""
+    return f"silence of {it.answering.name}"

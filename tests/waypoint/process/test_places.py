@@ -4,9 +4,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from l4.admin import NoAnswer
-from l4.telemetry.metrics import MAX_SERIES, OVERFLOW, MeshMetrics, counter, gauge, histogram
+from l4.partial import begin_page
+from l4.readiness import Readiness
+from l4.telemetry.metrics import MAX_SERIES, OVERFLOW, MeshMetrics, Value, counter, gauge, histogram
 from l4.telemetry.samples import HistogramCounts, Merging, MetricsSnapshot, Sample
 from tests.kit.aio import run
+from waypoint.process import places
 from waypoint.process.places import Place
 from waypoint.process.remote import RemoteWorker
 
@@ -24,7 +27,7 @@ class Process:
         self.metrics.of(ACTIVE).labels(()).value = 1
         self.has_ended = False
         self.worker = RemoteWorker("worker 1", self._answer, lambda *note: True)
-        self.before_answer: Callable[[], Awaitable[None]] | None = None
+        self.before_answer: Callable[[], Awaitable[object]] | None = None
 
     def serve(self, number: int, *, milliseconds: float = 3, trace: str = "", at: float = 0) -> None:
         self.metrics.of(REQUESTS).labels(APP).add(number)
@@ -50,7 +53,7 @@ def sample(snapshot: MetricsSnapshot, name: str, values: tuple[str, ...] = APP) 
 
 def test_what_an_ended_worker_told_last_is_added_to_its_successors_counts() -> None:
     async def scenario() -> None:
-        place, first, second = Place("worker 1"), Process(), Process()
+        place, first, second = Place("worker 1", Value()), Process(), Process()
         assert await place.metrics() == ()
         place.enter(first.worker)
         first.serve(5, trace='trace_id="1"', at=10)
@@ -77,7 +80,7 @@ def test_what_an_ended_worker_told_last_is_added_to_its_successors_counts() -> N
 
 def test_an_orderly_end_loses_no_count() -> None:
     async def scenario() -> None:
-        place, first = Place("worker 1"), Process()
+        place, first = Place("worker 1", Value()), Process()
         place.enter(first.worker)
         first.serve(5)
         await place.metrics()
@@ -95,7 +98,7 @@ def test_an_orderly_end_loses_no_count() -> None:
 @pytest.mark.parametrize("has_successor", [False, True])
 def test_a_worker_that_ends_while_it_is_asked_is_counted_once(has_successor: bool) -> None:
     async def scenario() -> None:
-        place, first, second = Place("worker 1"), Process(), Process()
+        place, first, second = Place("worker 1", Value()), Process(), Process()
         place.enter(first.worker)
         first.serve(5)
         seen = [await place.metrics()]
@@ -117,7 +120,7 @@ def test_a_worker_that_ends_while_it_is_asked_is_counted_once(has_successor: boo
 
 def test_ended_workers_keep_a_bounded_number_of_series() -> None:
     async def scenario() -> None:
-        place, most = Place("worker 1", max_series=100), 0
+        place, most = Place("worker 1", Value(), max_series=100), 0
         for process in range(5):
             one = Process()
             place.enter(one.worker)
@@ -131,5 +134,53 @@ def test_ended_workers_keep_a_bounded_number_of_series() -> None:
         assert sum(int(it) for it in found.samples.values() if isinstance(it, int)) == 200
         assert found.samples[(OVERFLOW,)]
         assert most <= 101 < MAX_SERIES
+
+    run(scenario())
+
+
+def test_a_worker_that_does_not_answer_counts_as_it_told_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_FIGURES_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        silent = Value()
+        place, first = Place("worker 1", silent), Process()
+        place.enter(first.worker)
+        first.serve(5)
+        seen = [await place.metrics()]
+        first.serve(1)
+        lacking = begin_page()
+        first.before_answer = asyncio.Event().wait
+        seen.append(await place.metrics())
+        was_silent = silent.value
+        first.worker.is_silent, first.before_answer = True, None
+        seen.append(await place.metrics())
+        first.worker.is_silent = False
+        seen.append(await place.metrics())
+
+        assert [sample(it, "requests") for it in seen] == [5, 5, 5, 6]
+        assert [sample(it, "active", ()) for it in seen] == [1] * 4
+        assert lacking == ["worker 1 did not answer within 0.05 s", "worker 1 does not answer"]
+        assert (was_silent, silent.value) == (1, 0)
+
+    run(scenario())
+
+
+def test_a_worker_that_does_not_answer_is_as_ready_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_PROBE_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        answers: list[Readiness] = [Readiness(), Readiness({"certificate"})]
+
+        async def ask(question: str) -> Readiness:
+            return answers.pop(0) if answers else await asyncio.get_running_loop().create_future()
+
+        place = Place("worker 1", Value())
+        place.enter(RemoteWorker("worker 1", ask, lambda *note: True))
+
+        assert (await place.readiness()).is_ready
+        assert not (await place.readiness()).is_ready
+        last = await place.readiness()
+        assert last.pending == {"certificate"}
+        assert last.concerns == {"worker 1": "worker 1 did not answer within 0.05 s"}
 
     run(scenario())

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from l4 import admin, version
 from l4.admin import OperatorAddresses
+from l4.asking.admin import Refused
 from l4.asking.reach import Target
 from l4.net.listener import bind
 from l4.readiness import Readiness
@@ -25,6 +26,7 @@ from waypoint.ask.explanation import Explanation
 from waypoint.ask.question import Question
 from waypoint.ask.remote import ask_target
 from waypoint.metrics import COMPONENT
+from waypoint.process import supervisor as process_supervisor
 from waypoint.process.answering import Answering, Counts, LocalWorker
 from waypoint.process.supervisor import Supervisor
 from waypoint.process.worker import Worker, assemble
@@ -180,19 +182,22 @@ def test_a_request_is_explained_once_whoever_would_serve_it(tmp_path: Path) -> N
     run(scenario())
 
 
+class Hanging(LocalWorker):
+    """Its event loop is another's, which stands still."""
+
+    async def readiness(self) -> Readiness:
+        return await asyncio.get_running_loop().create_future()
+
+    async def explain(self, question: Question) -> Explanation:
+        return await asyncio.get_running_loop().create_future()
+
+    async def counts(self) -> Counts:
+        return await asyncio.get_running_loop().create_future()
+
+
 def test_a_worker_that_hangs_is_named_and_the_other_one_answers_for_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Hanging(LocalWorker):
-        async def readiness(self) -> Readiness:
-            return await asyncio.get_running_loop().create_future()
-
-        async def explain(self, question: Question) -> Explanation:
-            return await asyncio.get_running_loop().create_future()
-
-        async def counts(self) -> Counts:
-            return await asyncio.get_running_loop().create_future()
-
     async def scenario() -> None:
         at = Setting()
         async with at.mesh(tmp_path) as it:
@@ -201,12 +206,28 @@ def test_a_worker_that_hangs_is_named_and_the_other_one_answers_for_both(
                 question = Question.parse("default/client", at.authority, "GET", "/", ())
                 explanation = await ask_target(Target("waypoint", admin=supervisor.addresses.admin), question)
                 ready = await get(supervisor, "/healthz/ready", "readiness")
-                dumped = await get(supervisor, "/config_dump")
+                status, dumped = await get(supervisor, "/config_dump")
 
                 assert explanation == await workers[1].explain(question)
                 assert ready == (503, "not ready, pending: worker 1\nworker 1 did not answer within 1 s\n")
-                assert dumped == (503, "worker 1 did not answer within 1 s\n")
+                assert status == 200
+                assert json.loads(dumped)["workers"].keys() == {"worker 2"}
 
-    monkeypatch.setattr(admin, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(process_supervisor, "EACH_SECONDS", 0.2)
     monkeypatch.setattr(admin, "PROBE_SECONDS", 1.0)
+    run(scenario())
+
+
+def test_a_page_for_which_no_worker_answers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        at = Setting()
+        async with at.mesh(tmp_path) as it, supervised([Hanging("worker 1", it.worker)]) as supervisor:
+            question = Question.parse("default/client", at.authority, "GET", "/", ())
+            with pytest.raises(Refused, match=r"worker 1 did not answer within 0\.2 s"):
+                await ask_target(Target("waypoint", admin=supervisor.addresses.admin), question)
+        async with supervised([]) as supervisor:
+            for path in ("/clusters", "/routes", "/policies"):
+                assert await get(supervisor, path) == (503, "the waypoint has no worker now\n")
+
+    monkeypatch.setattr(admin, "ANSWER_SECONDS", 0.2)
     run(scenario())

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import click
 from rich.console import Console
@@ -14,11 +13,13 @@ from rich.text import Text
 from l4.asking.admin import Admin, CannotAsk
 from l4.asking.output import Column, table, written
 from l4.asking.reach import Target, reached
+from waypoint.commands.rounds import Event, Round, Rounds
+from waypoint.telemetry.rates import DEFAULT_GROUPING, merge
 
-Event = Mapping[str, Any]
 Query = Sequence[tuple[str, str]]
 
 _MAX_WAITING = 1000
+_PROGRAM = "program"
 
 
 async def follow_requests(target: Target, query: Query, output: str, count: int | None) -> None:
@@ -27,7 +28,7 @@ async def follow_requests(target: Target, query: Query, output: str, count: int 
     async with reached(target) as admins:
         async for admin, event in _streams(admins, "/tap", query):
             more = {"program": admin.name} if len(admins) > 1 else {}
-            if event["type"] in ("open", "alive"):
+            if event["type"] in ("open", "alive", "ended"):
                 continue
             if event["type"] == "silent":
                 _tell_silent(admin, event)
@@ -41,12 +42,13 @@ async def follow_requests(target: Target, query: Query, output: str, count: int 
 
 
 async def follow_rates(target: Target, query: Query, by: Sequence[str], output: str, count: int | None) -> None:
-    """Print rates until `count` intervals were printed or the streams end. Raises CannotAsk."""
-    columns = _columns(by)
+    """Print rates until `count` intervals were printed or the streams end. Raises CannotAsk.
+
+    Rates of several waypoints are added up, unless they are grouped by `program`.
+    """
+    asked = ",".join(it for it in by if it != _PROGRAM) or DEFAULT_GROUPING
     async with reached(target) as admins:
-        latest: dict[str, Sequence[Event]] = {}
-        if len(admins) > 1:
-            columns = [("PROGRAM", "program"), *columns]
+        rounds = Rounds(it.name for it in admins)
         console = Console(highlight=False)
         is_live = output == "table" and console.is_terminal
         shown = 0
@@ -54,49 +56,77 @@ async def follow_rates(target: Target, query: Query, by: Sequence[str], output: 
             Live(Text("waiting for the first interval"), console=console, screen=True) if is_live else nullcontext()
         )
         with screen as live:
-            async for admin, event in _streams(admins, "/top", query):
-                if event["type"] == "silent" and live is None:
-                    _tell_silent(admin, event)
-                if event["type"] != "rates":
-                    continue
-                latest[admin.name] = [{"program": admin.name, **row} for row in event["rows"]]
-                text = table([row for rows in latest.values() for row in rows], columns, empty="no requests")
-                if live is not None:
-                    live.update(Text(f"{_total(latest)}\n\n{text}", no_wrap=True), refresh=True)
-                elif output == "table":
-                    click.echo(f"{text}\n")
-                else:
-                    more = {"program": admin.name} if len(admins) > 1 else {}
-                    _print_plain({**more, **event}, output)
-                shown += 1
-                if count is not None and shown >= count * len(admins):
-                    return
+            async for admin, event in _streams(admins, "/top", [("by", asked), *query]):
+                over: Iterable[Round] = ()
+                match event["type"]:
+                    case "silent" if live is None:
+                        _tell_silent(admin, event)
+                    case "rates":
+                        over = rounds.take(admin.name, event)
+                    case "ended":
+                        over = rounds.leave(admin.name)
+                for its in over:
+                    rows, missing = _merged(its, by), ", ".join(sorted(rounds.followed - its.keys()))
+                    if live is not None:
+                        live.update(Text(_screen(rows, missing, by), no_wrap=True), refresh=True)
+                    else:
+                        _print_rates(its, rows, missing, by, output)
+                    shown += 1
+                    if shown == count:
+                        return
+
+
+def _print_rates(its: Round, rows: Sequence[Event], missing: str, by: Sequence[str], output: str) -> None:
+    if missing:
+        click.echo(f"{missing} did not tell rates in time, and is left out of this interval", err=True)
+    if output == "table":
+        click.echo(f"{table(rows, _columns(by), empty='no requests')}\n")
+        return
+    seconds = max(it["seconds"] for it in its.values())
+    _print_plain({"type": "rates", "seconds": seconds, "programs": sorted(its), "rows": rows}, output)
+
+
+def _merged(its: Mapping[str, Event], by: Sequence[str]) -> list[dict[str, object]]:
+    """Raises CannotAsk."""
+    try:
+        rows = merge(({_PROGRAM: name, **row} for name, event in its.items() for row in event["rows"]), by)
+    except KeyError as error:
+        raise CannotAsk(f"{', '.join(its)} sent rates without {error}; it may be another version") from None
+    for row in rows:
+        del row["durations"]
+    return rows
 
 
 async def _streams(admins: Sequence[Admin], path: str, query: Query) -> AsyncIterator[tuple[Admin, Event]]:
-    """Yield the events of all streams, until all have ended. Raises CannotAsk when one cannot be followed."""
-    waiting: asyncio.Queue[tuple[Admin, Event | CannotAsk | None]] = asyncio.Queue(_MAX_WAITING)
+    """Yield the events of all streams, and one of type `ended` for each that ends, until all have ended.
+
+    A stream of several that cannot be followed is told. Raises CannotAsk if it was the last.
+    """
+    waiting: asyncio.Queue[tuple[Admin, Event | CannotAsk]] = asyncio.Queue(_MAX_WAITING)
 
     async def read(admin: Admin) -> None:
         try:
             async for event in admin.lines(path, query):
                 await waiting.put((admin, event))
-            await waiting.put((admin, None))
+            await waiting.put((admin, {"type": "ended"}))
         except CannotAsk as error:
             await waiting.put((admin, error))
 
     tasks = [asyncio.ensure_future(read(it)) for it in admins]
     try:
-        ended = 0
-        while ended < len(admins):
+        left = len(admins)
+        while left:
             admin, event = await waiting.get()
-            if isinstance(event, CannotAsk):
-                raise event
-            if event is None:
-                ended += 1
-                click.echo(f"{admin.name} has ended the stream", err=True)
-            else:
-                yield admin, event
+            if isinstance(event, CannotAsk) or event["type"] == "ended":
+                left -= 1
+                if isinstance(event, CannotAsk):
+                    if not left:
+                        raise event
+                    click.echo(f"{event}; going on without it", err=True)
+                else:
+                    click.echo(f"{admin.name} has ended the stream", err=True)
+                event = {"type": "ended"}
+            yield admin, event
     finally:
         for task in tasks:
             task.cancel()
@@ -167,7 +197,8 @@ def _milliseconds(number: float) -> str:
     return f"{number / 1000:.2f} s" if number >= 1000 else f"{number:.0f} ms" if number >= 10 else f"{number:.1f} ms"
 
 
-def _total(latest: Mapping[str, Sequence[Event]]) -> str:
-    rows = [row for rows in latest.values() for row in rows]
+def _screen(rows: Sequence[Event], missing: str, by: Sequence[str]) -> str:
     requests, errors = sum(it["per_second"] for it in rows), sum(it["errors"] for it in rows)
-    return f"{requests:.1f} requests/s, {errors} errors in the last interval; Ctrl-C ends"
+    total = f"{requests:.1f} requests/s, {errors} errors in the last interval; Ctrl-C ends"
+    without = f"\nwithout {missing}" if missing else ""
+    return f"{total}{without}\n\n{table(rows, _columns(by), empty='no requests')}"

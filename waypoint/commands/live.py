@@ -65,7 +65,7 @@ def tap(target: "Target", show: tuple[str, ...], count: int | None, output: str,
     default="destination,route",
     show_default=True,
     metavar="COLUMN[,COLUMN...]",
-    help="Group by source, destination, workload, route or method.",
+    help="Group by source, destination, workload, route, method or program.",
 )
 @click.option("--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, help="Seconds.")
 @click.option("--count", type=click.IntRange(1), help="End after so many intervals.")
@@ -77,10 +77,10 @@ def top(target: "Target", by: str, interval: float, count: int | None, output: s
     waypoint top
     waypoint top -n shop deploy/waypoint --by source,destination --interval 5
 
-    An error is a status from 500 on, or no answer. Percentiles are exact to five percent. With -o json each line is one
-    interval.
+    An error is a status from 500 on, or no answer. Percentiles are exact to five percent. Of several waypoints they are
+    computed from the durations of all; --by program,route shows each by itself. With -o json each line is one interval.
     """
     from waypoint.commands.following import follow_rates
 
-    query = [("by", by), ("interval", str(interval)), *_query(asked)]
-    run(follow_rates(target, query, by.split(","), output, count))
+    columns = list(dict.fromkeys(by.split(",")))
+    run(follow_rates(target, [("interval", str(interval)), *_query(asked)], columns, output, count))

@@ -1,16 +1,20 @@
 """Rates of finished requests, for `waypoint top` and the page `/top`: counts and durations per group and interval.
 
 Unlike the metrics, they exist only while an operator looks, and can be grouped by route. Groups are bounded; further
-ones are added up as `other`.
+ones are added up as `other`. Each row has its counted durations, from which `merge` computes the percentiles of several
+waypoints: these cannot be computed from percentiles.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, exp2, log2
+from typing import Any
 
 from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.tap import EVERYTHING, Filter, InvalidFilter, is_tcp
+
+Row = Mapping[str, Any]
 
 MAX_GROUPS = 500
 DEFAULT_GROUPING = "destination,route"
@@ -37,6 +41,15 @@ class Durations:
     steps: Counter[int] = field(default_factory=Counter)
     longest: float = 0.0
 
+    @classmethod
+    def read(cls, steps: Iterable[tuple[int, int]], longest: float) -> "Durations":
+        """`steps` are pairs of a step and its count, as in a row."""
+        return cls(Counter(dict(steps)), longest)
+
+    def merge(self, other: "Durations") -> None:
+        self.steps.update(other.steps)
+        self.longest = max(self.longest, other.longest)
+
     def add(self, milliseconds: float) -> None:
         self.steps[ceil(log2(max(milliseconds, 0.001)) * _STEPS)] += 1
         self.longest = max(self.longest, milliseconds)
@@ -57,6 +70,27 @@ class _Group:
     durations: Durations = field(default_factory=Durations)
     bytes_received: int = 0
     bytes_sent: int = 0
+    per_second: float = 0.0
+
+    def row(self) -> dict[str, object]:
+        return {
+            "requests": self.statuses.total(),
+            "per_second": round(self.per_second, 2),
+            "errors": self.statuses["5xx"] + self.statuses["none"],
+            "statuses": dict(sorted(self.statuses.items())),
+            **{f"p{it}_ms": self.durations.percentile(it) for it in (50, 90, 99)},
+            "longest_ms": self.durations.longest,
+            "durations": sorted(self.durations.steps.items()),
+            "bytes_received": self.bytes_received,
+            "bytes_sent": self.bytes_sent,
+        }
+
+    def add(self, row: Row) -> None:
+        self.statuses.update(row["statuses"])
+        self.durations.merge(Durations.read(row["durations"], row["longest_ms"]))
+        self.bytes_received += row["bytes_received"]
+        self.bytes_sent += row["bytes_sent"]
+        self.per_second += row["per_second"]
 
 
 class Rates:
@@ -88,18 +122,19 @@ class Rates:
     def rows(self, seconds: float) -> list[dict[str, object]]:
         """Return one row per group with requests since the last call, which was `seconds` ago; busiest first."""
         groups, self._groups = self._groups, {}
-        ordered = sorted(groups.items(), key=lambda it: (-it[1].statuses.total(), it[0]))
-        return [dict(zip(self._names, key, strict=True)) | _row(group, seconds) for key, group in ordered]
+        for group in groups.values():
+            group.per_second = group.statuses.total() / seconds
+        return _rows(groups, self._names)
 
 
-def _row(group: _Group, seconds: float) -> dict[str, object]:
-    count = group.statuses.total()
-    return {
-        "requests": count,
-        "per_second": round(count / seconds, 2),
-        "errors": group.statuses["5xx"] + group.statuses["none"],
-        "statuses": dict(sorted(group.statuses.items())),
-        **{f"p{it}_ms": group.durations.percentile(it) for it in (50, 90, 99)},
-        "bytes_received": group.bytes_received,
-        "bytes_sent": group.bytes_sent,
-    }
+def merge(rows: Iterable[Row], names: Sequence[str]) -> list[dict[str, object]]:
+    """Return one row per group, by the columns `names`, from the rows of several waypoints for one interval."""
+    groups: dict[tuple[str, ...], _Group] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[it] for it in names), _Group()).add(row)
+    return _rows(groups, names)
+
+
+def _rows(groups: Mapping[tuple[str, ...], _Group], names: Sequence[str]) -> list[dict[str, object]]:
+    ordered = sorted(groups.items(), key=lambda it: (-it[1].statuses.total(), it[0]))
+    return [dict(zip(names, key, strict=True)) | group.row() for key, group in ordered]

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tests.waypoint.telemetry.test_exchanges import ANSWERED
-from waypoint.telemetry.rates import MAX_GROUPS, Rates
+from waypoint.telemetry.rates import MAX_GROUPS, Rates, merge
 from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.tap import Filter, InvalidFilter
 
@@ -68,3 +68,25 @@ def test_a_filter_selects_what_is_counted_and_connections_never_are() -> None:
     (row,) = rates.rows(1.0)
 
     assert row["requests"] == 1
+
+
+def test_percentiles_of_several_waypoints_are_those_of_all_requests() -> None:
+    fast = [replace(ANSWERED, duration_ms=float(it)) for it in range(1, 901)]
+    slow = [replace(ANSWERED, duration_ms=1000.0 + it) for it in range(100)]
+    (one,) = rates_of(*fast).rows(2.0)
+    (other,) = rates_of(*slow, replace(ANSWERED, status=503, duration_ms=5000.0)).rows(1.0)
+
+    (row,) = merge([one, other], ["destination"])
+
+    (whole,) = rates_of(*fast, *slow, replace(ANSWERED, status=503, duration_ms=5000.0)).rows(1.0)
+    summed = {"route": "default", "per_second": 551.0}
+    assert {"route": "default", **row} == {**whole, **summed}
+    assert row["p50_ms"] == pytest.approx(500, rel=0.05)
+    assert row["p99_ms"] == pytest.approx(1090, rel=0.05)
+
+
+def test_merged_rows_are_grouped_by_fewer_columns() -> None:
+    rows = rates_of(ANSWERED, replace(ANSWERED, route_name="canary")).rows(1.0)
+
+    assert [it["route"] for it in merge(rows * 2, ["route"])] == ["canary", "default"]
+    assert [it["requests"] for it in merge(rows * 2, ["destination"])] == [4]

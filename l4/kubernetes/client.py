@@ -155,7 +155,7 @@ class ApiClient:
             text = await self._ask("GET", path, more)
             try:
                 page = _page.decode(text)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise ApiError(0, "Undecodable", f"{path}: the list cannot be decoded: {error}") from None
             yield page
             if not page.metadata.continue_:
@@ -285,7 +285,7 @@ def _event_of(path: str, line: bytes) -> WatchEvent:
     try:
         event = _event.decode(line)
         status = _status.decode(event.object) if event.type == "ERROR" else None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ApiError(0, "Undecodable", f"{path}: an event cannot be decoded: {error}") from None
     if status is not None:
         raise _refused(path, status, 500)
@@ -296,7 +296,7 @@ async def _refusal(path: str, answer: aiohttp.ClientResponse) -> ApiError:
     text = await answer.content.read(65536)
     try:
         status = _status.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         status = Status(text[:200].decode(errors="replace").strip())
     wanted = answer.headers.get("Retry-After", "")
     retry_seconds = min(float(wanted), MAX_RETRY_SECONDS) if wanted.isdecimal() else 0.0

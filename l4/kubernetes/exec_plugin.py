@@ -48,7 +48,7 @@ class ExecPlugin:
     async def secrets(self) -> Secrets:
         try:
             answer = msgspec.json.decode(await self._run(), type=_ExecCredential)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise self._error(f"its output is not an ExecCredential with a status: {error}") from None
         if (answer.api_version, answer.kind) != (self.version, "ExecCredential"):
             raise self._error(f"its output is {answer.api_version} {answer.kind}, not {self.version} ExecCredential")

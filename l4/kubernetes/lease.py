@@ -156,7 +156,7 @@ class LeaderElection:
             raise
         try:
             return msgspec.json.decode(text, type=_Lease)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise ApiError(0, "Undecodable", f"the Lease cannot be decoded: {error}") from None
 
     async def _write(self, lease: _Lease, spec: dict[str, Any]) -> None:

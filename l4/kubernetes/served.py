@@ -81,5 +81,5 @@ async def _get(client: ApiClient, path: str, kind: type[T]) -> T | None:
         if error.code == 404:
             return None
         raise
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ApiError(0, "Undecodable", f"{path}: the answer cannot be decoded: {error}") from None

@@ -23,6 +23,7 @@ CONFIGMAPS = ResourceType("", "v1", "configmaps", "ConfigMap")
 ROUTES = ResourceType("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 CLASSES = ResourceType("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", is_namespaced=False)
 PATH = CONFIGMAPS.path("ns")
+TOO_DEEP = b'{"a":' * 20_000 + b"1" + b"}" * 20_000 + b"\n"
 
 
 class Given:
@@ -151,7 +152,7 @@ def test_watches_that_get_no_connection_all_fail_with_the_same_sentence() -> Non
     scenario(test)
 
 
-@pytest.mark.parametrize("body", [b"<html>\n", b"{}\n", b'{"metadata": 5}\n', b"\xff\n"])
+@pytest.mark.parametrize("body", [b"<html>\n", b"{}\n", b'{"metadata": 5}\n', b"\xff\n", TOO_DEEP])
 def test_an_answer_that_is_no_list_is_an_api_error(body: bytes) -> None:
     async def test(server: KubernetesServer, client: ApiClient) -> None:
         server.body = body

@@ -3,8 +3,8 @@
     CUSTOM (ask its provider) → AUDIT (only logged) → DENY (any matching rule) → ALLOW (if any exists, one must match)
 
 A policy without rules matches nothing, so an ALLOW without rules denies everything. A rule without conditions matches
-everything. If several rules match, the first by name is reported, as in Envoy, whose policy table is sorted. Policies
-in dry-run mode (`istio.io/dry-run`) are only noted beside the verdict and never change it.
+everything. If several rules match, the first by name decides, as in Envoy, whose policy table is sorted. Policies in
+dry-run mode (`istio.io/dry-run`) are only noted beside the verdict and never change it.
 https://istio.io/latest/docs/concepts/security/#authorization-policies
 """
 
@@ -64,6 +64,7 @@ class Named:
 
     name: str
     policy: Policy
+    index: int
     matches: Callable[[Access], bool] = field(repr=False, compare=False)
 
 
@@ -71,8 +72,8 @@ class Named:
 class Verdict:
     """The result of authorization.
 
-    `rule` is the rule that denied, or None if no ALLOW rule matched. For the access log, `audited` holds the AUDIT
-    rules that matched, and `shadow` the results of dry-run policies.
+    `rule` is the rule that denied or allowed. It is None if no ALLOW rule matched, or if there is no ALLOW policy. For
+    the access log, `audited` holds the AUDIT rules that matched, and `shadow` the results of dry-run policies.
     """
 
     is_allowed: bool
@@ -117,19 +118,20 @@ class Authorization:
     _custom: tuple[Named, ...] = field(init=False, repr=False, compare=False)
     _audit: tuple[Named, ...] = field(init=False, repr=False, compare=False)
     _deny: tuple[Named, ...] = field(init=False, repr=False, compare=False)
-    _allow: tuple[Named, ...] | None = field(init=False, repr=False, compare=False)
+    _allow: tuple[tuple[Named, Verdict], ...] | None = field(init=False, repr=False, compare=False)
     _trials: tuple[tuple[Action, tuple[Named, ...]], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         enforced = [it for it in self.policies if not it.is_dry_run]
         trials = [it for it in self.policies if it.is_dry_run and it.action in {Action.DENY, Action.ALLOW}]
         has_allow = any(it.action is Action.ALLOW for it in enforced)
+        allow = _named((*enforced, *self.exempt), Action.ALLOW)
         its: dict[str, object] = {
             "header_names": frozenset(_header_names(self.policies)),
             "_custom": _named(enforced, Action.CUSTOM),
             "_audit": _named(enforced, Action.AUDIT),
             "_deny": _named(enforced, Action.DENY),
-            "_allow": _named((*enforced, *self.exempt), Action.ALLOW) if has_allow else None,
+            "_allow": tuple((it, Verdict(True, it)) for it in allow) if has_allow else None,
             "_trials": tuple((it, _named(trials, it)) for it in sorted({policy.action for policy in trials})),
         }
         for name, value in its.items():
@@ -161,9 +163,9 @@ class Authorization:
                 return Verdict(False, rule)
         if self._allow is None:
             return ALLOWED
-        for rule in self._allow:
+        for rule, verdict in self._allow:
             if rule.matches(access):
-                return ALLOWED
+                return verdict
         return NOT_ALLOWED
 
     def _shadows(self, access: Access) -> Iterator[Shadow]:
@@ -208,7 +210,7 @@ def _within(policy: Policy, seen: Seen, *, is_strict: bool) -> Policy:
 
 def _named(policies: Iterable[Policy], action: Action) -> tuple[Named, ...]:
     its = (
-        Named(f"ns[{it.namespace}]-policy[{it.name}]-rule[{rule.index}]", it, _matcher(rule))
+        Named(f"ns[{it.namespace}]-policy[{it.name}]-rule[{rule.index}]", it, rule.index, _matcher(rule))
         for it in policies
         if it.action is action
         for rule in it.rules

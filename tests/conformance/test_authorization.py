@@ -80,7 +80,11 @@ async def _guarded(folder: Path, *policies: dict[str, Any], gateway: str = "") -
     plain, annotated = "metadata: {name: waypoint}", f"metadata: {{name: waypoint, annotations: {{{gateway}}}}}"
     assert plain in text
     text = text.replace(plain, annotated)
-    async with mesh(folder, text, waypoint) as it, origin(ip, answering(b"")) as seen:
+    async with (
+        mesh(folder, text, waypoint) as it,
+        origin(ip, answering(b"")) as seen,
+        origin(ip, answering(), TCP_PORT),
+    ):
         yield it, seen
 
 
@@ -130,6 +134,25 @@ def test_a_denial_is_counted_under_its_policy(tmp_path: Path) -> None:
             return it.metrics.render("")[0].decode()
 
     assert f'pywaypoint_authorization_denied_total{{policy="default/no",{BETWEEN}}} 1' in run(scenario())
+
+
+def test_what_is_allowed_is_counted_under_the_policy_and_the_rule(tmp_path: Path) -> None:
+    both = allow(operation(methods=["GET"]), operation(methods=["POST"]), name="two")
+    anybody = allow(EVERYTHING, name="zero")
+
+    async def scenario() -> str:
+        async with _guarded(tmp_path, both, anybody) as (it, _):
+            for method in ("GET", "POST", "POST", "PUT"):
+                assert b" 200 " in await _answer(it, Ask(method=method))
+            _, writer = await it.tunnel(f"{VIP}:{TCP_PORT}")
+            writer.close()
+            await settled(lambda: 'policy="default/zero",rule="0"} 2' in it.metrics.render("")[0].decode())
+            return it.metrics.render("")[0].decode()
+
+    metrics = run(scenario())
+
+    assert 'pywaypoint_authorization_allowed_total{policy="default/two",rule="0"} 1' in metrics
+    assert 'pywaypoint_authorization_allowed_total{policy="default/two",rule="1"} 2' in metrics
 
 
 def test_a_grpc_client_is_told_in_its_own_way(tmp_path: Path) -> None:

@@ -45,6 +45,20 @@ def policy(action: Action, *rules: Rule, name: str = "p", **more: object) -> Pol
     return Policy("default", name, action, rules, **more)  # type: ignore[arg-type]
 
 
+def test_a_verdict_names_the_first_rule_by_name_that_allowed() -> None:
+    later = policy(Action.ALLOW, EVERYTHING, name="z")
+    first = policy(Action.ALLOW, rule(paths("/b"), index=0), rule(paths("/a"), index=1), name="a")
+    audit = policy(Action.AUDIT, EVERYTHING, name="watch")
+
+    for policies in ((later, first), (later, first, audit)):
+        verdict = Authorization(policies).judge(access(b"/a"))
+
+        assert verdict.is_allowed
+        assert verdict.rule is not None
+        assert (verdict.rule.policy, verdict.rule.index) == (first, 1)
+    assert Authorization((audit,)).judge(access(b"/a")).rule is None
+
+
 def test_what_audit_matches_is_noted_beside_the_verdict() -> None:
     authorization = Authorization((policy(Action.AUDIT, rule(paths("/a*"))),))
 

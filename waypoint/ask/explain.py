@@ -175,10 +175,18 @@ def _policies(destination: Destination, peer: Peer, head: RequestHead) -> Iterat
         authorization, access = destination.opaque_authorization, Access(peer, addresses, port)
     else:
         authorization, access = destination.authorization, Access(peer, addresses, port, head)
-    for policy in authorization.policies if authorization is not None else ():
-        told = [(f"rules[{it.index}]: {authorization_words(it)}", it.matches(access)) for it in policy.rules]
-        for words, is_matching in told or [("no rules, so it matches nothing", False)]:
-            yield PolicyTold(str(policy), policy.action.value, words, is_matching, policy.is_dry_run)
+    if authorization is None:
+        return
+    decider = authorization.judge(access).rule
+    for policy in authorization.policies:
+        name, action, is_dry_run = str(policy), policy.action.value, policy.is_dry_run
+        for it in policy.rules:
+            words, is_deciding = f"rules[{it.index}]: {authorization_words(it)}", False
+            if decider is not None:
+                is_deciding = decider.policy is policy and decider.index == it.index
+            yield PolicyTold(name, action, words, it.matches(access), is_dry_run, is_deciding)
+        if not policy.rules:
+            yield PolicyTold(name, action, "no rules, so it matches nothing", False, is_dry_run)
 
 
 def _asked_first(destination: Destination, peer: Peer, head: RequestHead) -> Iterator[str]:

@@ -41,13 +41,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class PolicyTold:
-    """One rule of an AuthorizationPolicy, or a policy without rules, and whether it matches."""
+    """One rule of an AuthorizationPolicy, or a policy without rules, and whether it matches.
+
+    Of those that match, at most one decides: it is the one that metrics count.
+    """
 
     policy: str
     action: str
     words: str
     is_matching: bool
     is_dry_run: bool
+    is_deciding: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,8 @@ def _head(head: Head) -> Iterator[Line]:
 def _policies(policies: Iterable[PolicyTold]) -> Iterator[Line]:
     for it in policies:
         mark, style = _MARKS[Verdict.WON if it.is_matching else Verdict.LOST]
-        trial = " (dry run)" if it.is_dry_run else ""
-        yield f"{mark} {it.action} {it.policy}{trial} {it.words}", style
+        note = " (dry run)" if it.is_dry_run else " (decides)" if it.is_deciding else ""
+        yield f"{mark} {it.action} {it.policy}{note} {it.words}", style
 
 
 def _routes(candidates: Candidates) -> Iterator[Line]:

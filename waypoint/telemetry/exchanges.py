@@ -30,7 +30,7 @@ from l4.telemetry.metrics import (
 )
 from l4.telemetry.samples import Merging
 from l4.telemetry.source import SourceLabels
-from policies.authorization import Verdict
+from policies.authorization import Named, Verdict
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
 from policies.telemetry import TelemetryPolicy
 from policies.verdict import ResponseFlag
@@ -82,6 +82,11 @@ AUTHORIZATION_DENIED = counter(
     "Requests that an AuthorizationPolicy denied; `none`: no ALLOW policy allowed them.",
     JUDGED_LABELS,
 )
+AUTHORIZATION_ALLOWED = counter(
+    "pywaypoint_authorization_allowed",
+    "Requests and connections that a rule of an ALLOW AuthorizationPolicy allowed; `rule` is its index.",
+    ("policy", "rule"),
+)
 AUTHORIZATION_DRY_RUN = counter(
     "pywaypoint_authorization_dry_run",
     "What AuthorizationPolicies on trial would have decided.",
@@ -125,7 +130,7 @@ class Telemetry:
     Raises InvalidFormat if the settings have an access log format that cannot be understood.
     """
 
-    __slots__ = ("_access_log", "_bound", "_bound_by_policy", "_metrics", "_watchers", "sources")
+    __slots__ = ("_access_log", "_allowed", "_bound", "_bound_by_policy", "_metrics", "_watchers", "sources")
 
     def __init__(
         self, metrics: MeshMetrics, access_log: AccessLog | None, settings: AccessLogSettings | None = None
@@ -133,6 +138,7 @@ class Telemetry:
         self.sources = SourceLabels()
         self._metrics = metrics
         self._access_log = ExchangeLog(access_log, settings or AccessLogSettings()) if access_log is not None else None
+        self._allowed: dict[int, tuple[Named, Value]] = {}  # by the rule's id; the rule is kept, so that its id is, too
         self._bound: dict[_BoundKey, _BoundSeries] = {}
         self._bound_by_policy: dict[tuple[_BoundKey, int, tuple[str, ...]], _BoundSeries] = {}
         self._watchers: tuple[Watcher, ...] | None = None  # None, because nearly always nobody looks
@@ -221,8 +227,12 @@ class Telemetry:
             watcher(record)
 
     def _count(self, record: ExchangeRecord, verdict: Verdict) -> None:
-        if verdict.is_allowed and not verdict.shadow:
-            return
+        if verdict.is_allowed:
+            if verdict.rule is not None:
+                _, allowed = self._allowed.get(id(verdict.rule)) or self._bind_allowed(verdict.rule)
+                allowed.value += 1
+            if not verdict.shadow:
+                return
         source, service = record.source, record.service
         its = source.workload, source.namespace, source.principal, service.name, service.namespace
         if not verdict.is_allowed:
@@ -232,6 +242,13 @@ class Telemetry:
             policy = str(it.rule.policy) if it.rule is not None else "none"
             result = "allowed" if it.is_allowed else "denied"
             self._metrics.of(AUTHORIZATION_DRY_RUN).labels((it.action.lower(), result, policy, *its)).add()
+
+    def _bind_allowed(self, rule: Named) -> tuple[Named, Value]:
+        if len(self._allowed) >= MAX_BOUND_SERIES:
+            self._allowed.clear()
+        value = self._metrics.of(AUTHORIZATION_ALLOWED).labels((str(rule.policy), str(rule.index)))
+        bound = self._allowed[id(rule)] = rule, value
+        return bound
 
     def _series(self, record: ExchangeRecord) -> _BoundSeries | None:
         """Return what counts an exchange; None if all of it is disabled."""

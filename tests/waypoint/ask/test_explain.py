@@ -448,6 +448,30 @@ def test_it_says_which_rules_of_policies_match_and_why_a_request_is_denied(
     ][first:]
 
 
+def test_it_says_which_of_the_rules_that_match_decides(tmp_path: Path) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text(POLICIES.replace("rules: [{}]", "rules: [{to: [{operation: {ports: ['1']}}]}]") + ANYBODY)
+
+    it = explained("reviews:9080", method="GET", files=[MESH, file])
+
+    assert [(told.policy, told.is_matching, told.is_deciding) for told in it.policies] == [
+        ("default/anybody", True, True),
+        ("default/readers", True, False),
+        ("default/readers", False, False),
+        ("default/trial", False, False),
+    ]
+    command = ["explain", "--resources", str(MESH), "--resources", str(file), "--to", "reviews:9080"]
+    assert "ALLOW default/anybody (decides) rules[0]: everything" in CliRunner().invoke(cli, command).stdout
+
+
+ANYBODY = """---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: anybody, namespace: default}
+spec: {targetRefs: [{kind: Service, name: reviews}], rules: [{}]}
+"""
+
+
 # -- services outside --------------------------------------------------------------------------------------------------
 
 OUTSIDE = """

@@ -32,6 +32,13 @@ spec:
   action: DENY
   rules: [{to: [{operation: {paths: [/]}}]}]
 ---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers}
+spec:
+  targetRefs: [{group: "", kind: Service, name: app}]
+  rules: [{to: [{operation: {methods: [POST]}}]}, {to: [{operation: {methods: [GET]}}]}]
+---
 apiVersion: pywaypoint.dev/v1alpha1
 kind: RateLimitPolicy
 metadata: {name: many}
@@ -81,16 +88,19 @@ def test_routes_come_in_the_order_in_which_they_are_tried(tmp_path: Path) -> Non
 def test_policies_have_their_hits_of_all_workers(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with two_workers(tmp_path) as (at, both):
-            statuses = [await both.request(at.authority, it) for it in (both.mesh.waypoint, both.at, both.at)]
+            workers = (both.mesh.waypoint, both.at, both.at)
+            denied = [await both.request(at.authority, it) for it in workers]
+            allowed = [await both.request(at.authority, it, "/b") for it in workers]
 
-            rows = {it["kind"]: it for it in await table(both, "/policies")}
+            rows = {it["policy"]: it for it in await table(both, "/policies")}
 
-            assert statuses == [403] * 3
-            assert rows["AuthorizationPolicy"]["policy"] == "default/no-secrets"
-            assert rows["AuthorizationPolicy"]["action"] == "DENY"
-            assert rows["AuthorizationPolicy"]["services"] == ["app.default.svc.cluster.local"]
-            assert rows["AuthorizationPolicy"]["hits"] == {"denied": 3}
-            assert rows["RateLimitPolicy"]["policy"] == "default/many"
+            assert (denied, allowed) == ([403] * 3, [200] * 3)
+            no_secrets = rows["default/no-secrets"]
+            assert (no_secrets["kind"], no_secrets["action"]) == ("AuthorizationPolicy", "DENY")
+            assert no_secrets["services"] == ["app.default.svc.cluster.local"]
+            assert no_secrets["hits"] == {"denied": 3}
+            assert rows["default/readers"]["hits"] == {"allowed": 3}
+            assert rows["default/many"]["kind"] == "RateLimitPolicy"
 
     run(scenario())
 

@@ -73,10 +73,10 @@ class Pair:
     async def get(self, path: str, port: str = "admin") -> tuple[int, str]:
         return await get(self.supervisor, path, port)
 
-    async def request(self, authority: str, worker: str) -> int:
+    async def request(self, authority: str, worker: str, target: str = "/") -> int:
         """The status of a request through the worker with this address."""
         reader, writer = await self.mesh.tunnel(authority, to=worker)
-        writer.write(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n".encode())
         try:
             return status(await reader.read())
         finally:

@@ -14,7 +14,7 @@ export function told(it, program) {
       "ol",
       {},
       step("Destination", `${it.found.authority} is ${it.found.service || "no service that is known here"}`, it.found.why, [...it.found.tokens, ...it.found.problems]),
-      it.policies.length > 0 && step("Policies", "", "", it.policies.map((policy) => `${policy.is_matching ? "✓ matches" : "· does not match"}: ${policy.policy} (${policy.action}${policy.is_dry_run ? ", on trial" : ""}) ${policy.words}`)),
+      it.policies.length > 0 && step("Policies", "", "", it.policies.map((policy) => `${policy.is_deciding ? "✓ decides" : policy.is_matching ? "✓ matches" : "· does not match"}: ${policy.policy} (${policy.action}${policy.is_dry_run ? ", on trial" : ""}) ${policy.words}`)),
       it.candidates && step("Routes", `${it.candidates.matches.length} candidates, of ${it.candidates.whose}`, it.candidates.why, it.candidates.matches.map((match) => `${{ won: "✓", weaker: "·", lost: "✗" }[match.verdict]} ${match.rule}: ${match.match} ${match.reasons.join("; ")}`)),
       it.rule && step("Rule", it.rule.rule, it.rule.does.join("; "), it.rule.problems),
       it.outcomes.map(outcome),

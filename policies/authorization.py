@@ -42,6 +42,17 @@ class Rule:
         groups = tuple(tuple(tuple(it for it in every if it.sees <= seen) for every in group) for group in self.groups)
         return replace(self, groups=groups)
 
+    def left_by(self, connection: Access) -> Self | None:
+        """Return the rule without the conditions that the connection has fulfilled, or None if it cannot match."""
+        groups = []
+        for group in self.groups:
+            alternatives = [rest for every in group if (rest := _left_by(connection, every)) is not None]
+            if not alternatives:
+                return None
+            if () not in alternatives:
+                groups.append(tuple(alternatives))
+        return replace(self, groups=tuple(groups))
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -65,7 +76,18 @@ class Named:
     name: str
     policy: Policy
     index: int
-    matches: Callable[[Access], bool] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRule:
+    """A rule, or what a connection leaves open of it, with what it is called."""
+
+    named: Named
+    rule: Rule
+    matches: Callable[[Access], bool] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matches", _matcher(self.rule))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,37 +127,34 @@ NOT_ALLOWED = Verdict(False)
 
 
 @dataclass(frozen=True, slots=True)
-class Authorization:
-    """All policies of one destination, in any order.
+class Rules:
+    """The rules to evaluate, by action and sorted by name. `allow` is None without ALLOW policies.
 
-    `exempt` policies are ALLOW rules that take effect only if there are ALLOW policies in `policies`.
+    `trials` are those of dry-run policies. `verdict` is the result if it is the same for every request, else None.
     """
 
-    policies: tuple[Policy, ...]
-    exempt: tuple[Policy, ...] = ()
-    header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
-    """Names of headers that conditions look at."""
-    _custom: tuple[Named, ...] = field(init=False, repr=False, compare=False)
-    _audit: tuple[Named, ...] = field(init=False, repr=False, compare=False)
-    _deny: tuple[Named, ...] = field(init=False, repr=False, compare=False)
-    _allow: tuple[tuple[Named, Verdict], ...] | None = field(init=False, repr=False, compare=False)
-    _trials: tuple[tuple[Action, tuple[Named, ...]], ...] = field(init=False, repr=False, compare=False)
+    custom: tuple[OpenRule, ...]
+    audit: tuple[OpenRule, ...]
+    deny: tuple[OpenRule, ...]
+    allow: tuple[OpenRule, ...] | None
+    trials: tuple[tuple[Action, tuple[OpenRule, ...]], ...]
+    verdict: Verdict | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        enforced = [it for it in self.policies if not it.is_dry_run]
-        trials = [it for it in self.policies if it.is_dry_run and it.action in {Action.DENY, Action.ALLOW}]
-        has_allow = any(it.action is Action.ALLOW for it in enforced)
-        allow = _named((*enforced, *self.exempt), Action.ALLOW)
-        its: dict[str, object] = {
-            "header_names": frozenset(_header_names(self.policies)),
-            "_custom": _named(enforced, Action.CUSTOM),
-            "_audit": _named(enforced, Action.AUDIT),
-            "_deny": _named(enforced, Action.DENY),
-            "_allow": tuple((it, Verdict(True, it)) for it in allow) if has_allow else None,
-            "_trials": tuple((it, _named(trials, it)) for it in sorted({policy.action for policy in trials})),
-        }
-        for name, value in its.items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "verdict", self._same_for_all())
+
+    def left_by(self, connection: Access) -> "Rules":
+        """Return the rules that depend on the requests of a connection. Its peer and address decide the others.
+
+        `connection` is an access without a head.
+        """
+        return Rules(
+            _open(self.custom, connection),
+            _open(self.audit, connection),
+            _open(self.deny, connection),
+            _open(self.allow, connection) if self.allow is not None else None,
+            tuple((action, _open(rules, connection)) for action, rules in self.trials),
+        )
 
     def custom_providers(self, access: Access, granted: Container[str] = ()) -> tuple[str, ...]:
         """Names of the providers still to ask about this access, without duplicates.
@@ -144,34 +163,81 @@ class Authorization:
         not matched again.
         """
         found: dict[str, None] = {}
-        for rule in self._custom:
-            provider = rule.policy.provider
+        for rule in self.custom:
+            provider = rule.named.policy.provider
             if provider not in granted and provider not in found and rule.matches(access):
                 found[provider] = None
         return tuple(found)
 
     def judge(self, access: Access) -> Verdict:
+        if self.verdict is not None:
+            return self.verdict
         verdict = self._judge(access)
-        if not self._audit and not self._trials:
+        if not self.audit and not self.trials:
             return verdict
-        audited = tuple(rule for rule in self._audit if rule.matches(access))
+        audited = tuple(rule.named for rule in self.audit if rule.matches(access))
         return replace(verdict, audited=audited, shadow=tuple(self._shadows(access)))
 
     def _judge(self, access: Access) -> Verdict:
-        for rule in self._deny:
+        for rule in self.deny:
             if rule.matches(access):
-                return Verdict(False, rule)
-        if self._allow is None:
+                return Verdict(False, rule.named)
+        if self.allow is None:
             return ALLOWED
-        for rule, verdict in self._allow:
+        for rule in self.allow:
             if rule.matches(access):
-                return verdict
+                return Verdict(True, rule.named)
         return NOT_ALLOWED
 
     def _shadows(self, access: Access) -> Iterator[Shadow]:
-        for action, rules in self._trials:
-            rule = _first(rules, access)
+        for action, rules in self.trials:
+            rule = next((rule.named for rule in rules if rule.matches(access)), None)
             yield Shadow(action, (rule is None) is (action is Action.DENY), rule)
+
+    def _same_for_all(self) -> Verdict | None:
+        if self.audit or self.trials:
+            return None
+        if self.deny:
+            return None if self.deny[0].rule.groups else Verdict(False, self.deny[0].named)
+        if self.allow is None:
+            return ALLOWED
+        if not self.allow:
+            return NOT_ALLOWED
+        return None if self.allow[0].rule.groups else Verdict(True, self.allow[0].named)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """All policies of one destination, in any order.
+
+    `exempt` policies are ALLOW rules that take effect only if there are ALLOW policies in `policies`.
+    """
+
+    policies: tuple[Policy, ...]
+    exempt: tuple[Policy, ...] = ()
+    rules: Rules = field(init=False, repr=False, compare=False)
+    header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
+    """Names of headers that conditions look at."""
+
+    def __post_init__(self) -> None:
+        enforced = [it for it in self.policies if not it.is_dry_run]
+        trials = [it for it in self.policies if it.is_dry_run and it.action in {Action.DENY, Action.ALLOW}]
+        has_allow = any(it.action is Action.ALLOW for it in enforced)
+        rules = Rules(
+            _open_rules(enforced, Action.CUSTOM),
+            _open_rules(enforced, Action.AUDIT),
+            _open_rules(enforced, Action.DENY),
+            _open_rules((*enforced, *self.exempt), Action.ALLOW) if has_allow else None,
+            tuple((it, _open_rules(trials, it)) for it in sorted({policy.action for policy in trials})),
+        )
+        object.__setattr__(self, "rules", rules)
+        object.__setattr__(self, "header_names", frozenset(_header_names(self.policies)))
+
+    def judge(self, access: Access) -> Verdict:
+        return self.rules.judge(access)
+
+    def custom_providers(self, access: Access, granted: Container[str] = ()) -> tuple[str, ...]:
+        return self.rules.custom_providers(access, granted)
 
     def for_bytes(self) -> Self:
         """Return the authorization for raw TCP bytes, where HTTP fields are unknown.
@@ -208,14 +274,14 @@ def _within(policy: Policy, seen: Seen, *, is_strict: bool) -> Policy:
     return replace(policy, rules=tuple(narrowed for rule, narrowed in rules if not drops or narrowed == rule))
 
 
-def _named(policies: Iterable[Policy], action: Action) -> tuple[Named, ...]:
+def _open_rules(policies: Iterable[Policy], action: Action) -> tuple[OpenRule, ...]:
     its = (
-        Named(f"ns[{it.namespace}]-policy[{it.name}]-rule[{rule.index}]", it, rule.index, _matcher(rule))
+        OpenRule(Named(f"ns[{it.namespace}]-policy[{it.name}]-rule[{rule.index}]", it, rule.index), rule)
         for it in policies
         if it.action is action
         for rule in it.rules
     )
-    return tuple(sorted(its, key=lambda it: it.name))
+    return tuple(sorted(its, key=lambda it: it.named.name))
 
 
 def _matcher(rule: Rule) -> Callable[[Access], bool]:
@@ -235,5 +301,12 @@ def _matcher(rule: Rule) -> Callable[[Access], bool]:
     return matches
 
 
-def _first(rules: tuple[Named, ...], access: Access) -> Named | None:
-    return next((rule for rule in rules if rule.matches(access)), None)
+def _open(rules: tuple[OpenRule, ...], connection: Access) -> tuple[OpenRule, ...]:
+    return tuple(OpenRule(it.named, rest) for it in rules if (rest := it.rule.left_by(connection)) is not None)
+
+
+def _left_by(connection: Access, every: All) -> All | None:
+    """The conditions that the connection leaves open, or None if it does not fulfil one."""
+    if all(it.holds(connection) for it in every if it.sees is Seen.CONNECTION):
+        return tuple(it for it in every if it.sees is not Seen.CONNECTION)
+    return None

@@ -10,11 +10,13 @@ from l4.config.settings import Settings
 from l4.net.copy import Copy
 from l4.net.deadlines import Deadlines
 from l4.telemetry.tally import Tally
+from policies.access import Access
 from policies.attributes import Peer
+from policies.authorization import Rules
 from policies.balancing.endpoint import WorkloadLabels
 from policies.telemetry import Collector
 from waypoint.authentication.tokens import Tokens
-from waypoint.config.snapshot import Snapshot
+from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.filters.live import LiveFilters
 from waypoint.http.settings import HttpSettings
 from waypoint.telemetry.exchanges import Telemetry
@@ -64,7 +66,7 @@ class DataPath:
 class Connection:
     """State shared by the exchanges of one inner connection: the peer and the CONNECT authority."""
 
-    __slots__ = ("_baggage", "_labels", "_snapshot", "authority", "path", "peer")
+    __slots__ = ("_baggage", "_destination", "_labels", "_rules", "_snapshot", "authority", "path", "peer")
 
     def __init__(self, path: DataPath, peer: Peer, authority: tuple[str, int], baggage: bytes) -> None:
         self.path = path
@@ -73,6 +75,8 @@ class Connection:
         self._baggage = baggage
         self._snapshot: Snapshot | None = None
         self._labels = WorkloadLabels()
+        self._destination: Destination | None = None
+        self._rules: Rules | None = None
 
     def source(self, snapshot: Snapshot) -> WorkloadLabels:
         """The client workload according to the snapshot."""
@@ -80,6 +84,15 @@ class Connection:
             self._snapshot = snapshot
             self._labels = self.path.telemetry.sources.find(self.peer, snapshot.registry, self._baggage)
         return self._labels
+
+    def rules(self, destination: Destination) -> Rules | None:
+        """The destination's authorization rules that depend on the request, None without AuthorizationPolicies."""
+        if destination is not self._destination:
+            self._destination = destination
+            authorization = destination.authorization
+            access = Access(self.peer, destination.addresses, destination.port)
+            self._rules = authorization.rules.left_by(access) if authorization is not None else None
+        return self._rules
 
 
 @dataclass(slots=True)

@@ -281,6 +281,24 @@ def test_any_policies_say_of_any_request_what_the_model_says(
     assert verdict.is_allowed == _model(policies, wish)
 
 
+@settings(max_examples=500, deadline=None)
+@given(_POLICIES, _PEERS, _HEADS, st.sets(st.integers(0, 3)))
+def test_what_a_connection_leaves_open_gives_the_same_verdicts(
+    policies: list[tuple[Action, list[list[list[list[_Test]]]]]], peer: Peer, head: RequestHead, dry_run: set[int]
+) -> None:
+    compiled = [
+        Policy("default", f"p{number}", action, rules, is_dry_run=number in dry_run, provider=f"provider-{number}")
+        for number, (action, groups) in enumerate(policies)
+        for rules in [tuple(_rule(index, it) for index, it in enumerate(groups))]
+    ]
+    rules, wish = Authorization(tuple(compiled)).rules, Access(peer, ("10.1.0.1",), 80, head)
+
+    left = rules.left_by(Access(peer, ("10.1.0.1",), 80))
+
+    assert left.judge(wish) == rules.judge(wish)
+    assert left.custom_providers(wish) == rules.custom_providers(wish)
+
+
 @settings(max_examples=300, deadline=None)
 @given(_POLICIES, _PEERS, _HEADS)
 def test_less_is_allowed_for_bytes_and_no_request_under_way_ends_that_may_go_on(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from policies.access import Access
 from policies.attributes import ClusterName, Headers, Peer, RequestHead, ResponseHead
-from policies.authorization import Authorization, Verdict
+from policies.authorization import Rules, Verdict
 from policies.balancing.endpoint import Endpoint
 from policies.chance import Chance, Roll
 from policies.claims import Claims
@@ -80,6 +80,7 @@ def decide(
     granted: Container[str] | None = None,
     body: Body = EMPTY,
     filtering: Filtering | None = None,
+    rules: Rules | None = None,
 ) -> Decision:
     """Decide how to handle a request.
 
@@ -88,13 +89,17 @@ def decide(
     - `claims` are those of the request's verified token.
     - `granted` names the providers of CUSTOM policies that have allowed the request. With None, all are assumed to.
     - `filtering` is given if filters have processed the request before.
+    - `rules` are those of the destination's AuthorizationPolicies that the connection leaves open. With None, all are
+      evaluated.
     """
     if destination is None:
         return Decision(error=RouteNotFound(), filtering=filtering)
     verdict = None
-    if destination.authorization is not None:
+    if rules is None and destination.authorization is not None:
+        rules = destination.authorization.rules
+    if rules is not None:
         access = Access(peer, destination.addresses, destination.port, head, claims)
-        verdict, error = _authorize(destination.authorization, access, destination.authorizers or {}, granted)
+        verdict, error = _authorize(rules, access, destination.authorizers or {}, granted)
         if error is not None:
             return Decision(error=error, verdict=verdict, filtering=filtering)
     if destination.hosts is not None and destination.hosts.name_of(head.authority) is None:
@@ -231,15 +236,15 @@ def denial_of_request(
 
 
 def _authorize(
-    authorization: Authorization, access: Access, known: Container[str], granted: Container[str] | None
+    rules: Rules, access: Access, known: Container[str], granted: Container[str] | None
 ) -> tuple[Verdict, ExchangeError | None]:
     """Evaluate AuthorizationPolicies, before anything else, so that a response never reveals which routes exist.
 
     A provider that cannot be asked denies: it is unknown, or its rule depends on tokens, which are checked later, or
     the connection is not HTTP.
     """
-    verdict = authorization.judge(access)
-    for provider in authorization.custom_providers(access, granted or ()):
+    verdict = rules.judge(access)
+    for provider in rules.custom_providers(access, granted or ()):
         if provider not in known or granted is not None:
             return verdict, NotAuthorized(f"the authorizer {provider!r} cannot be asked")
     return verdict, None if verdict.is_allowed else Denied(verdict)
@@ -251,7 +256,7 @@ def _authorize_bytes(
     if destination.opaque_authorization is None:
         return None, None
     access = Access(peer, destination.addresses, destination.port, server_name=server_name)
-    return _authorize(destination.opaque_authorization, access, {}, ())
+    return _authorize(destination.opaque_authorization.rules, access, {}, ())
 
 
 def edit_response(decision: Decision, head: ResponseHead, endpoint: Endpoint | None = None) -> None:

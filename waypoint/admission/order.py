@@ -105,7 +105,9 @@ class Admission:
         else:
             granted = filtering.granted if filtering is not None else ()
             now = record.started_at
-            decision = decide(destination, peer, head, _roll, now, path.filters, found, granted, body, filtering)
+            rules = connection.rules(destination) if destination is not None else None
+            state = path.filters, found, granted, body, filtering, rules
+            decision = decide(destination, peer, head, _roll, now, *state)
         self.decision, self.destination = decision, destination
         record.verdict = decision.verdict
         if decision.rule is not None:

@@ -110,9 +110,9 @@ def panics(policy: OutlierDetection, all_of_them: Collection[Health]) -> bool:
 
 def _status(outcome: Outcome) -> int:
     """The response's status. A gRPC error in the head counts as the HTTP status that it corresponds to."""
-    grpc_status = next((value for name, value in outcome.headers if name == b"grpc-status"), None)
-    if grpc_status is not None and grpc_status.isdigit() and len(grpc_status) < 3:
-        return HTTP_STATUSES.get(int(grpc_status), 500)
+    for name, value in outcome.headers:
+        if name == b"grpc-status":
+            return HTTP_STATUSES.get(int(value), 500) if value.isdigit() and len(value) < 3 else outcome.status
     return outcome.status
 
 

@@ -60,6 +60,7 @@ _BY_GRPC_STATUS = {
     b"13": Condition.GRPC_INTERNAL,
     b"14": Condition.GRPC_UNAVAILABLE,
 }
+_LOOK_AT_HEADERS = frozenset({Condition.RATE_LIMITED, Condition.RETRIABLE_HEADERS, *_BY_GRPC_STATUS.values()})
 _LOOK_AT_RESPONSES = frozenset(Condition) - (_NEED_NO_RESPONSE - {Condition.FIVE_XX, Condition.GATEWAY_ERROR})
 
 
@@ -84,8 +85,10 @@ class RetryPolicy:
     per_try_timeout: float | None = None
     avoids_tried: bool = True
     looks_at_responses: bool = field(init=False)
+    _looks_at_headers: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_looks_at_headers", not _LOOK_AT_HEADERS.isdisjoint(self.conditions))
         looks = self.attempts > 0 and not _LOOK_AT_RESPONSES.isdisjoint(self.conditions)
         object.__setattr__(self, "looks_at_responses", looks)
 
@@ -109,16 +112,21 @@ class RetryPolicy:
 
     def _asks_for_response(self, status: int, headers: Headers) -> bool:
         conditions = self.conditions
+        by_status = (
+            (Condition.FIVE_XX in conditions and 500 <= status < 600)
+            or (Condition.GATEWAY_ERROR in conditions and 502 <= status <= 504)
+            or (Condition.RETRIABLE_4XX in conditions and status == 409)
+            or (Condition.RETRIABLE_STATUS_CODES in conditions and status in self.statuses)
+        )
+        if not by_status and not self._looks_at_headers:
+            return False
         names = {name for name, _ in headers}
         if b"x-envoy-overloaded" in names:
             return False
         if b"x-envoy-ratelimited" in names:
             return Condition.RATE_LIMITED in conditions
         return (
-            (Condition.FIVE_XX in conditions and 500 <= status < 600)
-            or (Condition.GATEWAY_ERROR in conditions and 502 <= status <= 504)
-            or (Condition.RETRIABLE_4XX in conditions and status == 409)
-            or (Condition.RETRIABLE_STATUS_CODES in conditions and status in self.statuses)
+            by_status
             or (Condition.RETRIABLE_HEADERS in conditions and not self.headers.isdisjoint(names))
             or _BY_GRPC_STATUS.get(_grpc_status(headers)) in conditions
         )

@@ -13,9 +13,7 @@ waits for a policy has a task, until it continues.
 
 import asyncio
 import logging
-from collections.abc import Callable
 from time import perf_counter
-from typing import TypeVar
 
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
@@ -43,7 +41,6 @@ from waypoint.upstream.events import FLAGS, ClusterEvent
 log = logging.getLogger(__name__)
 
 _BODILESS = frozenset({204, 304})  # RFC 9110 section 6.4.1; local responses are never 1xx
-T = TypeVar("T")
 
 
 class Exchange:
@@ -126,9 +123,12 @@ class Exchange:
         if self._attempts is None:
             return
         filtering = self._admission.decision.filtering
-        if filtering is not None and not (data := self._filtered(filtering.request_body, data)):
+        try:
+            data = filtering.request_body(data) if filtering is not None else data
+        except Exception as error:
+            self._stopped(error)
             return
-        if not self._attempts.send_body(data):
+        if data and not self._attempts.send_body(data):
             self._downstream.pause_request()
 
     def _pass_on_end(self, trailers: Headers) -> None:
@@ -220,7 +220,12 @@ class Exchange:
 
     def response_body(self, data: bytes) -> None:
         filtering = self._admission.decision.filtering
-        if filtering is not None and not (data := self._filtered(filtering.response_body, data)):
+        try:
+            data = filtering.response_body(data) if filtering is not None else data
+        except Exception as error:
+            self._stopped(error)
+            return
+        if not data:
             return
         self._record.sent(data)
         if not self._downstream.send_body(data) and self._attempts is not None:
@@ -229,8 +234,10 @@ class Exchange:
     def response_end(self, trailers: Headers) -> None:
         decision = self._admission.decision
         if decision.filtering is not None:
-            rest = self._filtered(decision.filtering.response_end, trailers)
-            if self._is_over:
+            try:
+                rest = decision.filtering.response_end(trailers)
+            except Exception as error:
+                self._stopped(error)
                 return
             if rest:
                 self._record.sent(rest)
@@ -338,14 +345,6 @@ class Exchange:
         its = path.originator, path.spawn, path.upstream, retries, self._sticky, record.span
         self._attempts = Attempts(self, cluster, head, body, is_http2, *its)
         self._attempts.start()
-
-    def _filtered(self, hook: Callable[[T], bytes], part: T) -> bytes:
-        """Return a part of a message after the filters; empty if a filter rejects it or fails."""
-        try:
-            return hook(part)
-        except Exception as error:
-            self._stopped(error)
-            return b""
 
     def _stopped(self, error: Exception) -> None:
         """A filter rejects the request, or fails."""

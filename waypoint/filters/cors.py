@@ -6,7 +6,8 @@ from policies.attributes import ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.cors import Cors, preflight_method
 from waypoint.config.words import text
-from waypoint.filters.filter import Answer, Filter, Filtering, Part
+from waypoint.filters.filter import Answer, Filter, Filtering
+from waypoint.filters.part import Part
 
 _DETAIL = "cors_response"
 

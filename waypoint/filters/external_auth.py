@@ -39,7 +39,8 @@ from waypoint.errors import (
     UpstreamProtocolError,
 )
 from waypoint.filters.call import Response, call
-from waypoint.filters.filter import Act, Environment, Filter, Filtering, Part, Waiting, waits
+from waypoint.filters.filter import Act, Environment, Filter, Filtering, Waiting, waits
+from waypoint.filters.part import Part
 from waypoint.telemetry.phases import phase
 from waypoint.upstream.cluster import Cluster
 

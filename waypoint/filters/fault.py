@@ -20,7 +20,8 @@ from policies.schedule import Schedule
 from policies.verdict import ResponseFlag
 from waypoint.config.words import conditions_words, percent, seconds
 from waypoint.errors import FaultInjected
-from waypoint.filters.filter import Act, Environment, Filter, Filtering, Part, Waiting, waits
+from waypoint.filters.filter import Act, Environment, Filter, Filtering, Waiting, waits
+from waypoint.filters.part import Part
 from waypoint.telemetry.record import ExchangeRecord
 
 log = logging.getLogger(__name__)

@@ -26,6 +26,7 @@ from policies.rewrite import HeaderEdit
 from policies.route import Rule, WeightedBackend
 from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.errors import ExchangeError
+from waypoint.filters.part import Part
 from waypoint.http.events import EMPTY, STREAMED, Body
 from waypoint.replica import Replica
 from waypoint.telemetry.record import ExchangeRecord
@@ -81,47 +82,6 @@ class Environment:
     replica: Replica | None = None
 
 
-class Part:
-    """A filter's part in one exchange, after the request's head. The methods do nothing unless overridden.
-
-    Requests pass the parts in the order of the filters, responses in the reverse order. The methods do not wait. To
-    refuse, they raise ExchangeError: the client gets this error, or, if its response has begun, a response that is cut.
-    A part that changes a body must say so, because the length of that body is not known in advance. What follows an
-    upgrade, such as a WebSocket's bytes, is no body.
-    """
-
-    __slots__ = ()
-
-    changes_request_body: ClassVar[bool] = False
-    changes_response_body: ClassVar[bool] = False
-
-    def forwarded(self) -> None:
-        """Called before the request goes to an endpoint. The head is the one that the endpoint will get."""
-
-    def request_body(self, data: bytes) -> bytes:
-        return data
-
-    def request_end(self, trailers: Headers) -> bytes:
-        """Return what to send behind the last piece of the body."""
-        return b""
-
-    def picker(self, cluster: Cluster) -> Sticky | None:
-        """Return a picker of the cluster's endpoints, if this part has one."""
-
-    def response_head(self, head: ResponseHead, endpoint: Endpoint | None) -> None:
-        """Edit the head of a response, after the rule's edits. `endpoint` is None for an answer of our own."""
-
-    def response_body(self, data: bytes) -> bytes:
-        return data
-
-    def response_end(self, trailers: Headers) -> bytes:
-        """Return what to send behind the last piece of the body."""
-        return b""
-
-    def end(self, record: ExchangeRecord) -> None:
-        """Called once, however the exchange ended."""
-
-
 _NO_CLUSTERS: Mapping[ClusterName, Cluster] = {}
 
 
@@ -132,21 +92,35 @@ class Filtering:
     at the time of the decision. `odds` collects the shares of random decisions for `explain`; it is None otherwise.
     """
 
-    # What most requests never change stands in the class, where it costs nothing.
-    backend: WeightedBackend | None = None
-    ending: Answer | ExchangeError | None = None
-    wanted: tuple[ClusterName, ...] = ()
-    granted: tuple[str, ...] = ()
-    clusters: Mapping[ClusterName, Cluster] = _NO_CLUSTERS
-    cluster: Cluster | None = None  # where the request goes; None if the waypoint answers
-    is_mute = False  # a filter failed at the response: the answer in its place bypasses the filters
-    # Acts and parts need these; they are not set for `explain`.
-    authority = ("", 0)
-    protocol = ""
-    record: ExchangeRecord | None = None
-    _is_opaque = False  # after an upgrade: the bytes are no bodies
-    _settled: "tuple[Filter[Any], ...]" = ()
-    _edited: tuple[tuple[HeaderEdit, bool], ...] = ()
+    __slots__ = (
+        "_changes_request_body",
+        "_changes_response_body",
+        "_edited",
+        "_filters",
+        "_hooks",
+        "_is_opaque",
+        "_settled",
+        "acts",
+        "authority",
+        "backend",
+        "body",
+        "cluster",
+        "clusters",
+        "destination",
+        "ending",
+        "granted",
+        "head",
+        "is_mute",
+        "now",
+        "odds",
+        "parts",
+        "peer",
+        "protocol",
+        "record",
+        "roll",
+        "rule",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -167,9 +141,25 @@ class Filtering:
         self.roll = roll
         self.now = now  # wall-clock time
         self.rule: Rule | None = None
+        self.backend: WeightedBackend | None = None
+        self.ending: Answer | ExchangeError | None = None
         self.acts: tuple[Act, ...] = ()
         self.parts: tuple[Part, ...] = ()
         self.odds = odds
+        self.wanted: tuple[ClusterName, ...] = ()
+        self.granted: tuple[str, ...] = ()
+        self.clusters = _NO_CLUSTERS
+        self.cluster: Cluster | None = None  # where the request goes; None if the waypoint answers
+        self.is_mute = False  # a filter failed at the response: the answer in its place bypasses the filters
+        # Acts and parts need these; they are not set for `explain`.
+        self.authority = ("", 0)
+        self.protocol = ""
+        self.record: ExchangeRecord | None = None
+        self._changes_request_body = self._changes_response_body = False
+        self._is_opaque = False  # after an upgrade: the bytes are no bodies
+        self._hooks: frozenset[str] = frozenset()  # those of the parts
+        self._settled: tuple[Filter[Any], ...] = ()
+        self._edited: tuple[tuple[HeaderEdit, bool], ...] = ()
 
     # -- for the admission -----------------------------------------------------------------------------------------
 
@@ -194,6 +184,9 @@ class Filtering:
     def attach(self, part: Part) -> None:
         """Let `part` follow the exchange."""
         self.parts += (part,)
+        self._changes_request_body = self._changes_request_body or part.changes_request_body
+        self._changes_response_body = self._changes_response_body or part.changes_response_body
+        self._hooks = self._hooks | part.hooks if self._hooks else part.hooks
 
     def settle(self, filter: "Filter[Any]") -> None:
         """Skip the filter's further policies."""
@@ -227,14 +220,18 @@ class Filtering:
         return frozenset(name for edit in edits for name in edit.replaced_names)
 
     def picker(self, cluster: Cluster) -> Sticky | None:
-        return next((it for part in self.parts if (it := part.picker(cluster)) is not None), None)
+        for part in self._parts_with("picker"):
+            found = part.picker(cluster)
+            if found is not None:
+                return found
+        return None
 
     def forwarded(self) -> Body:
         """Tell the parts that the request goes to an endpoint. Return the framing of the body that they pass on."""
         self._is_opaque = self.body.is_opaque
-        if not self.body.is_empty and not self._is_opaque and any(part.changes_request_body for part in self.parts):
+        if not self.body.is_empty and not self._is_opaque and self._changes_request_body:
             self.body = STREAMED
-        for part in self.parts:
+        for part in self._parts_with("forwarded"):
             part.forwarded()
         return self.body
 
@@ -243,45 +240,52 @@ class Filtering:
         self._is_opaque = body.is_opaque
         if self.is_mute or body.is_empty or body.is_opaque:
             return body
-        if not any(part.changes_response_body for part in self.parts):
+        if not self._changes_response_body:
             return body
         head.headers = [header for header in head.headers if header[0] != b"content-length"]
         return STREAMED
 
     def request_body(self, data: bytes) -> bytes:
-        for part in self.parts if not self._is_opaque else ():
+        for part in self._parts_with("request_body") if not self._is_opaque else ():
             data = part.request_body(data)
         return data
 
     def request_end(self, trailers: Headers) -> bytes:
         rest = b""
-        for part in self.parts if not self._is_opaque else ():
+        for part in self._parts_with("request_end") if not self._is_opaque else ():
             rest = (part.request_body(rest) if rest else b"") + part.request_end(trailers)
         return rest
 
     def response_head(self, head: ResponseHead, endpoint: Endpoint | None) -> None:
-        for part in reversed(self.parts) if not self.is_mute else ():
-            part.response_head(head, endpoint)
+        if not self.is_mute:
+            for part in reversed(self._parts_with("response_head")):
+                part.response_head(head, endpoint)
 
     def response_body(self, data: bytes) -> bytes:
-        for part in reversed(self.parts) if not self.is_mute and not self._is_opaque else ():
-            data = part.response_body(data)
+        if not self.is_mute and not self._is_opaque:
+            for part in reversed(self._parts_with("response_body")):
+                data = part.response_body(data)
         return data
 
     def response_end(self, trailers: Headers) -> bytes:
         rest = b""
-        for part in reversed(self.parts) if not self.is_mute and not self._is_opaque else ():
-            rest = (part.response_body(rest) if rest else b"") + part.response_end(trailers)
+        if not self.is_mute and not self._is_opaque:
+            for part in reversed(self._parts_with("response_end")):
+                rest = (part.response_body(rest) if rest else b"") + part.response_end(trailers)
         return rest
 
     def end(self, record: ExchangeRecord) -> None:
         """Call `end` of all parts, even if one of them fails."""
-        for part in self.parts:
+        for part in self._parts_with("end"):
             try:
                 part.end(record)
             except Exception:
                 log.exception("%s failed at the end of an exchange", type(part).__qualname__)
         self.acts, self.parts = (), ()  # they may refer to the request, as it does to them
+
+    def _parts_with(self, hook: str) -> tuple[Part, ...]:
+        """The parts, if one of them does something at this hook."""
+        return self.parts if hook in self._hooks else ()
 
 
 class Filter(Generic[P]):

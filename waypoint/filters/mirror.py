@@ -7,8 +7,9 @@ from policies.chance import Chance
 from policies.mirror import Mirror
 from waypoint.config.words import cluster_name, percent
 from waypoint.errors import ExchangeError
-from waypoint.filters.filter import Environment, Filter, Filtering, Part
+from waypoint.filters.filter import Environment, Filter, Filtering
 from waypoint.filters.mirrored import MirroredRequest, MirrorSettings
+from waypoint.filters.part import Part
 from waypoint.telemetry.record import ExchangeRecord
 
 

@@ -12,7 +12,8 @@ from policies.breaker import Breaker
 from policies.rate_limit import Buckets, LimitService, Measured, Quota, RateLimits
 from waypoint.config.words import conditions_words
 from waypoint.errors import RateLimited
-from waypoint.filters.filter import Act, Environment, Filter, Filtering, Part, Waiting, waits
+from waypoint.filters.filter import Act, Environment, Filter, Filtering, Waiting, waits
+from waypoint.filters.part import Part
 from waypoint.telemetry.phases import phase
 
 RATE_LIMITS = counter("pywaypoint_rate_limit", "Requests that a rate limit counted.", ("policy", "rule", "outcome"))

@@ -10,7 +10,8 @@ from policies.attributes import Peer, RequestHead
 from policies.route import Rule, WeightedBackend
 from policies.session import SessionPersistence, Token, cluster_mark
 from waypoint.config.words import text
-from waypoint.filters.filter import Filter, Filtering, Part
+from waypoint.filters.filter import Filter, Filtering
+from waypoint.filters.part import Part
 from waypoint.upstream.affinity import Affinity, Sticky
 from waypoint.upstream.cluster import Cluster
 from waypoint.upstream.session import Session

@@ -26,8 +26,9 @@ from tests.waypoint.test_websocket import UPGRADE
 from waypoint.admission.decide import decide
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination
 from waypoint.errors import PayloadTooLarge
-from waypoint.filters.filter import Act, Answer, Filter, Filtering, Part, Waiting, waits
+from waypoint.filters.filter import Act, Answer, Filter, Filtering, Waiting, waits
 from waypoint.filters.live import FILTERS, LiveFilters
+from waypoint.filters.part import Part
 from waypoint.telemetry.record import ExchangeRecord
 
 UPPER = HeaderEdit(set=((b"x-case", b"upper"),))

@@ -8,7 +8,8 @@ from policies.body_limit import BodyLimit
 
 from l4.telemetry.metrics import counter
 from waypoint.errors import ExchangeError
-from waypoint.filters.filter import Act, Environment, Filter, Filtering, Part
+from waypoint.filters.filter import Act, Environment, Filter, Filtering
+from waypoint.filters.part import Part
 
 BODIES_REFUSED = counter(
     "pywaypoint_bodies_refused", "Requests whose body was longer than a policy allows.", ("policy",)

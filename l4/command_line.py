@@ -50,13 +50,10 @@ def version(command: F) -> F:
 
 def api_server(command: F) -> F:
     """Add `--kubernetes`, `--kubeconfig` and `--context` to a command, for `server_from`."""
-    for name, options in (
-        ("--context", {"default": "", "help": "Context of the kubeconfig; the current one by default."}),
-        ("--kubeconfig", {"type": EXISTING, "help": "Kubeconfig of the API server, outside of a pod."}),
-        ("--kubernetes", {"is_flag": True, "help": "Use the objects of an API server, in place of files."}),
-    ):
-        command = flag(name, **options)(command)
-    return command
+    text = "Context of the kubeconfig; the current one by default."
+    command = flag("--context", default="", show_default=False, help=text)(command)
+    command = flag("--kubeconfig", type=EXISTING, help="Kubeconfig of the API server, outside of a pod.")(command)
+    return flag("--kubernetes", is_flag=True, help="Use the objects of an API server, in place of files.")(command)
 
 
 def source(command: F) -> F:

@@ -39,11 +39,27 @@ def log_level_of(program: str) -> click.Command:
     @click.command("log-level")
     @click.option("--set", "level", type=click.Choice(_LEVELS), help="The level from now on, until the program ends.")
     @target(program)
-    def log_level(target: "Target", level: str | None) -> None:
-        """Show the log level of a running program, or change it."""
-        click.echo(run(_log_level(target, level)))
+    @output
+    def log_level(target: "Target", level: str | None, output: str) -> None:
+        """Show the log level of a running program, or change it.
+
+        Exit status: 0 done, 1 a program gave no answer, 2 wrong usage.
+        """
+        post(target, "/logging", {"level": level} if level else {}, output)
 
     return log_level
+
+
+def post(target: "Target", path: str, query: Mapping[str, str], output: str) -> None:
+    """Send a POST to each program of the target, and print what each says. Exits with 1 if one does not do it."""
+    answers = run(_posted(target, path, query))
+    if output == "table":
+        click.echo("\n".join(f"{name}: {said}" if is_done else f"! {said}" for name, said, is_done in answers))
+    else:
+        rows = [{"name": name, "done": is_done, "said": said} for name, said, is_done in answers]
+        click.echo(written(rows, output))
+    if not all(is_done for *_, is_done in answers):
+        sys.exit(1)
 
 
 async def _statuses(target: "Target") -> list[tuple[str, Mapping[str, Any]]]:
@@ -66,9 +82,18 @@ async def _statuses(target: "Target") -> list[tuple[str, Mapping[str, Any]]]:
     return statuses
 
 
-async def _log_level(target: "Target", level: str | None) -> str:
+async def _posted(target: "Target", path: str, query: Mapping[str, str]) -> list[tuple[str, str, bool]]:
+    """Return the name of each program, what it said, and whether it did what was asked."""
+    import asyncio
+
+    from l4.asking.admin import CannotAsk
     from l4.asking.reach import reached
 
     async with reached(target) as admins:
-        query = {"level": level} if level else {}
-        return "\n".join([f"{it.name}: {await it.post('/logging', query)}" for it in admins])
+        found = await asyncio.gather(*(it.post(path, query) for it in admins), return_exceptions=len(admins) > 1)
+    answers = []
+    for admin, it in zip(admins, found, strict=True):
+        if isinstance(it, BaseException) and not isinstance(it, CannotAsk):
+            raise it
+        answers.append((admin.name, str(it), not isinstance(it, CannotAsk)))
+    return answers

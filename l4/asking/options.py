@@ -46,7 +46,13 @@ def target(program: str) -> Callable[[F], Callable[..., Any]]:
         for option in (
             click.option("--context", default="", help="Context of the kubeconfig; the current one by default."),
             click.option("--kubeconfig", type=EXISTING, help="Kubeconfig of the cluster."),
-            click.option("-n", "--namespace", default="", help=f"TARGET is in this namespace of a cluster: {owner}."),
+            click.option(
+                "-n",
+                "--namespace",
+                default="",
+                metavar="NAMESPACE",
+                help=f"TARGET is in this namespace of a cluster: {owner}.",
+            ),
             click.option("--admin", type=AddressType(), help="Ask the program with this administration port."),
             click.argument("target", metavar="[TARGET]", default="", shell_complete=complete_proxies(program)),
         ):

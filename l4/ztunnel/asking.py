@@ -23,7 +23,15 @@ def _table(name: str) -> click.Command:
     @output
     def command(target: "Target", where: tuple[str, ...], output: str) -> None:
         async def ask(admin: "Admin") -> list[dict[str, Any]]:
-            return rows(await admin.json("/config_dump"))
+            from l4.asking.admin import CannotAsk
+
+            dumped = await admin.json("/config_dump")
+            try:
+                return rows(dumped)
+            except (KeyError, TypeError):
+                raise CannotAsk(
+                    f"{admin.name} is no ztunnel: check that it is the administration port of one"
+                ) from None
 
         show(target, ask, columns, output, where)
 

@@ -140,7 +140,8 @@ def test_status_says_whether_both_programs_are_ready(commands: Commands) -> None
 def test_a_drain_is_told_by_the_status_until_it_is_taken_back(commands: Commands) -> None:
     assert "draining" in commands.waypoint("drain")
     during = commands.waypoint("status", status=1)
-    commands.waypoint("drain", "--undo")
+    (undone,) = commands.json("drain", "--undo")
+    assert undone == {"name": "default/waypoint", "done": True, "said": "no longer draining"}
 
     assert during.startswith("default/waypoint: not ready, pending: draining\n  ! draining since ")
     commands.waypoint("status")
@@ -345,6 +346,7 @@ def test_the_log_level_of_a_running_program_is_changed(commands: Commands) -> No
     assert commands.waypoint("log-level", "--set", "debug") == "default/waypoint: log level is now debug\n"
     commands.waypoint("log-level", "--set", "info")
     assert commands.ztunnel("log-level") == "ztunnel: log level is info\n"
+    assert commands.json("log-level") == [{"name": "default/waypoint", "done": True, "said": "log level is info"}]
 
 
 @pytest.mark.parametrize(
@@ -353,6 +355,7 @@ def test_the_log_level_of_a_running_program_is_changed(commands: Commands) -> No
         (["status", "other"], 1, "Error: the laptop mesh has no waypoint other; it has default/waypoint\n"),
         (["routes", "--admin", "127.0.0.1:1"], 1, "Error: the administration port of 127.0.0.1:1 cannot be reached"),
         (["tap", "--status", "many"], 1, "status 'many' is not of the form 503, 5xx"),
+        (["top", "--by", ""], 1, "requests cannot be grouped by ''"),
         (["top", "--by", "colour"], 1, "requests cannot be grouped by 'colour'"),
         (["routes", "x", "--admin", "127.0.0.1:1"], 2, "--admin names one program"),
     ],
@@ -361,3 +364,27 @@ def test_what_cannot_be_asked_is_told_in_a_sentence(
     commands: Commands, args: list[str], status: int, said: str
 ) -> None:
     assert said in commands.waypoint(*args, status=status)
+
+
+@pytest.mark.parametrize("name", ["workloads", "services", "policies", "certificates", "connections"])
+def test_a_waypoint_that_is_asked_as_a_ztunnel_says_so(commands: Commands, name: str) -> None:
+    (found,) = laptop_of(commands, "waypoint")
+
+    assert commands.ztunnel(name, "--admin", found, status=1) == (
+        f"Error: {found} is no ztunnel: check that it is the administration port of one\n"
+    )
+
+
+def test_a_ztunnel_that_is_asked_as_a_waypoint_says_so(commands: Commands) -> None:
+    (waypoint,), (ztunnel,) = laptop_of(commands, "waypoint"), laptop_of(commands, "ztunnel")
+
+    for sides in (("--admin", ztunnel, "--against", waypoint), ("--admin", waypoint, "--against", ztunnel)):
+        said = commands.waypoint("config", "diff", *sides, status=1)
+        assert said == f"Error: {ztunnel} is no waypoint: check that it is the administration port of one\n"
+    for name in ("routes", "endpoints", "policies", "connections", "certificates", "tap", "top", "drain"):
+        assert "the right program (404)" in commands.waypoint(name, "--admin", ztunnel, status=1), name
+
+
+def laptop_of(commands: Commands, program: str) -> list[str]:
+    place = laptop.folder(environment(commands.folder))
+    return [it.admin for it in laptop.proxies(place) if it.program == program]

@@ -116,6 +116,7 @@ def test_connections_go_where_there_are_fewest_and_one_process_answers_for_both(
             served = re.findall(r'^istio_requests_total{.*response_code="200".*} (\d+)$', text, re.MULTILINE)
             assert sum(map(int, served)) == CONNECTIONS
             assert len(re.findall("^istio_build{.*} 1$", text, re.MULTILINE)) == 1
+            assert (await status(it))["identity"] == "spiffe://cluster.local/ns/default/sa/waypoint"
             assert await it.readiness() == (200, "ready\n")
 
     run(scenario(), 50)

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
+from l4.asking.output import FORMATS
+from l4.ztunnel.cli import cli as ztunnel
 from waypoint.cli import cli
 
 
@@ -124,3 +126,36 @@ def test_mesh_up_refuses_a_bad_mapping_and_a_bad_ingress_as_wrong_usage(tmp_path
     assert (mapping.returncode, ingress.returncode) == (2, 2)
     assert "missing required field `command`" in mapping.stderr
     assert "instead of a port from 1 to 65535" in ingress.stderr
+
+
+NO_VALUES = {
+    *(("waypoint", it) for it in ("run", "console", "bug-report", "completion")),
+    *(("waypoint", "mesh", it) for it in ("up", "logs", "exec")),
+    ("waypoint", "controller", "run"),
+    *(("ztunnel", *it) for it in (("run",), ("agent", "run"), ("completion",))),
+}
+"""Commands that run something, write files or print text of others."""
+
+
+def every_command(
+    name: str, command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(command, click.Group):
+        for sub, its in command.commands.items():
+            yield from every_command(sub, its, (*path, name))
+    else:
+        yield (*path, name), command
+
+
+@pytest.mark.parametrize("program", ["waypoint", "ztunnel"])
+def test_every_command_that_shows_values_shows_them_as_a_table_json_and_yaml(program: str) -> None:
+    its = every_command(program, cli if program == "waypoint" else ztunnel)
+    lacking = set()
+    for path, command in its:
+        formats = [
+            set(it.type.choices) for it in command.params if isinstance(it.type, click.Choice) and it.name == "output"
+        ]
+        if not any(it >= set(FORMATS) for it in formats):
+            lacking.add(path)
+
+    assert lacking == {it for it in NO_VALUES if it[0] == program}

@@ -93,7 +93,7 @@ def analyze(
     type=click.Choice(FORMATS),
     default="yaml",
     show_default=True,
-    help="table has the routes only, as `waypoint routes` shows them.",
+    help="table has the routes only, as `waypoint routes` shows them; with --status, the conditions.",
 )
 @click.option("--status", is_flag=True, help="Print only the status of routes, policies and the Gateway.")
 def compile_(
@@ -115,14 +115,15 @@ def compile_(
 
     objects = source_from(paths, kubernetes, kubeconfig, context, _PATHS)
     name = (gateway.namespace, gateway.name) if gateway else None
-    if output == "table" and status:
-        raise click.UsageError("--status has no table: use -o yaml or -o json")
     dumped = commands.compiled(commands.Question(objects, name, settings()))
     if output == "table":
-        from waypoint.commands.tables import TABLES
+        from waypoint.commands.tables import CONDITIONS, TABLES, conditions
         from waypoint.process.facts import routes
 
-        print_rows(routes(dumped), TABLES["routes"][1], output)
+        if status:
+            print_rows(conditions(dumped["status"]), CONDITIONS, output)
+        else:
+            print_rows(routes(dumped), TABLES["routes"][1], output)
     else:
         commands.print_compiled(dumped["status"] if status else dumped, output)
 
@@ -132,7 +133,13 @@ def compile_(
 @source
 @click.option("--gateway", type=GatewayType(), help="The Gateway of the waypoint; default: the one that serves HOST.")
 @click.option("--admin", type=AddressType(), help="Ask the running waypoint with this administration port.")
-@click.option("-n", "--namespace", default="", help="WAYPOINT is in this namespace of a cluster: deploy/waypoint.")
+@click.option(
+    "-n",
+    "--namespace",
+    default="",
+    metavar="NAMESPACE",
+    help="WAYPOINT is in this namespace of a cluster: deploy/waypoint.",
+)
 @click.option(
     "--from",
     "client",

@@ -101,8 +101,8 @@ def _add_objects(archive: Archive, documents: Iterable[Document]) -> None:
 def _tail(path: Path) -> str:
     with path.open("rb") as file:
         size = file.seek(0, 2)
+        file.seek(max(0, size - _LOG_BYTES))
         if size > _LOG_BYTES:
-            file.seek(-_LOG_BYTES, 2)
             file.readline()  # the rest of a line, in which a secret could no longer be recognized
         return file.read().decode(errors="replace")
 

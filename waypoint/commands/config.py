@@ -11,6 +11,7 @@ from l4.asking.output import written
 from l4.command_line import EXISTING, Address, AddressType
 
 if TYPE_CHECKING:
+    from l4.asking.admin import Admin
     from l4.asking.reach import Target
 
 
@@ -60,15 +61,23 @@ async def _running(target: "Target") -> tuple[str, str, dict[str, Any]]:
     async with reached(target) as admins:  # all pods of a waypoint have one configuration
         admin = admins[0]
         status = await admin.json("/status")
-        return admin.name, status["gateway"], await admin.json("/config_dump")
+        return admin.name, status.get("gateway", ""), await _dump(admin)
 
 
 async def _other(address: Address) -> dict[str, Any]:
     from l4.asking.reach import Target, reached_one
 
     async with reached_one(Target("waypoint", admin=address)) as admin:
-        found: dict[str, Any] = await admin.json("/config_dump")
-        return found
+        return await _dump(admin)
+
+
+async def _dump(admin: "Admin") -> dict[str, Any]:
+    from l4.asking.admin import CannotAsk
+
+    found: dict[str, Any] = await admin.json("/config_dump")
+    if "destinations" not in found:
+        raise CannotAsk(f"{admin.name} is no waypoint: check that it is the administration port of one")
+    return found
 
 
 def _compiled(target: "Target", resources: tuple[Path, ...], gateway: str) -> tuple[dict[str, Any], str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 
@@ -28,6 +29,8 @@ async def follow_requests(target: Target, query: Query, output: str, count: int 
     async with reached(target) as admins:
         async for admin, event in _streams(admins, "/tap", query):
             more = {"program": admin.name} if len(admins) > 1 else {}
+            if event["type"] == "open" and sys.stderr.isatty():
+                click.echo(f"waiting for requests of {admin.name}; Ctrl-C ends", err=True)
             if event["type"] in ("open", "alive", "ended"):
                 continue
             if event["type"] == "silent":
@@ -46,7 +49,7 @@ async def follow_rates(target: Target, query: Query, by: Sequence[str], output: 
 
     Rates of several waypoints are added up, unless they are grouped by `program`.
     """
-    asked = ",".join(it for it in by if it != _PROGRAM) or DEFAULT_GROUPING
+    asked = DEFAULT_GROUPING if by == [_PROGRAM] else ",".join(it for it in by if it != _PROGRAM)
     async with reached(target) as admins:
         rounds = Rounds(it.name for it in admins)
         console = Console(highlight=False)

@@ -134,7 +134,7 @@ def _asked(target: str, method: str, headers: tuple[str, ...], data: str) -> "Re
 @_request
 @click.option("-n", "--requests", "count", type=click.IntRange(1, 100_000), default=1, show_default=True)
 @click.option("-c", "--at-once", type=click.IntRange(1, 256), default=1, show_default=True, help="Concurrent requests.")
-@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+@output
 def call(
     target: str,
     workload: str,
@@ -164,7 +164,7 @@ def call(
     request = _asked(target, method, headers, data)
     with _told():
         answers = asyncio.run(calls.call(find(folder(os.environ), workload), request, count, at_once))
-    click.echo(calls.as_text(answers) if output == "text" else written(calls.values(answers), output))
+    click.echo(calls.as_text(answers) if output == "table" else written(calls.values(answers), output))
     sys.exit(0 if all(answer.status for answer in answers) else 1)
 
 
@@ -175,7 +175,7 @@ def call(
 )
 @click.option("--duration", type=click.FloatRange(0.1, 86_400), default=10.0, show_default=True, help="Seconds.")
 @click.option("-c", "--connections", type=click.IntRange(1, 1024), default=16, show_default=True, help="At most.")
-@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+@output
 def load(
     target: str,
     workload: str,
@@ -211,5 +211,5 @@ def load(
     with _told():
         pod = find(folder(os.environ), workload)
         summary = asyncio.run(loads.load(pod, request, rate, duration, connections, report))
-    click.echo(loads.as_text(summary) if output == "text" else written(summary.values(), output))
+    click.echo(loads.as_text(summary) if output == "table" else written(summary.values(), output))
     sys.exit(1 if summary.has_failed else 0)

@@ -1,7 +1,7 @@
 """Subcommands that show tables of a running waypoint: `routes`, `endpoints`, `policies`, `connections`,
 `certificates`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -116,6 +116,41 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
         ],
     ),
 }
+
+CONDITIONS: list[Column] = [
+    ("OBJECT", "object"),
+    ("FOR", "for"),
+    ("CONDITION", "type"),
+    ("STATUS", "status"),
+    ("REASON", "reason"),
+    ("MESSAGE", "message"),
+]
+
+
+def conditions(statuses: Mapping[str, Any]) -> list[Row]:
+    """Return a row per condition of the objects' status. `for` is the parent, the target or the listener."""
+    return [
+        {"object": name, "for": place, **condition}
+        for name, status in statuses.items()
+        for place, its in _places(status)
+        for condition in its
+    ]
+
+
+def _places(status: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
+    yield "", status.get("conditions", [])
+    for it in status.get("listeners", []):
+        yield f"listener {it['name']}", it["conditions"]
+    for places, ref in (("parents", "parentRef"), ("ancestors", "ancestorRef")):
+        for it in status.get(places, []):
+            yield _ref(it[ref]), it["conditions"]
+
+
+def _ref(ref: Mapping[str, Any]) -> str:
+    """Return `Service shop/reviews:9080`, without what is not given."""
+    name = "/".join(filter(None, (ref.get("namespace"), ref["name"])))
+    section = ref.get("port") or ref.get("sectionName")
+    return f"{ref.get('kind') or 'Gateway'} {name}{f':{section}' if section else ''}"
 
 
 def _command(name: str) -> click.Command:

@@ -11,7 +11,7 @@ A worker that does not answer delays a page by at most EACH_SECONDS. The answers
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -63,7 +63,7 @@ class Supervisor:
         self._parts: list[Part] = [*self._workers]
         self._places: dict[str, Place] = {}
         self._looking: dict[Watcher, dict[Answering, ExitStack]] = {}
-        self._names = names or {}
+        self._names = dict(names or {})
         self._metrics = metrics
         self._on_level = on_level
         streams = Streams(self._watched_by, self._silent)
@@ -140,6 +140,10 @@ class Supervisor:
         return found
 
     async def _about(self) -> dict[str, object]:
+        if "identity" not in self._names and self._workers:
+            with suppress(NoAnswer):
+                own, *_ = await self._from_any(lambda worker: worker.table("certificates"))
+                self._names["identity"] = own["identity"]
         counts = await self._counts()
         first = counts[0][1] if counts else None
         return {

@@ -203,6 +203,8 @@ def _status(value: str) -> Callable[[ExchangeRecord], bool]:
         raise InvalidFilter(f"status {value!r} is not of the form 503, 5xx or 400-499; 0 is no answer")
     first = int(low)
     last = int(high) if dash else first + 99 if value.lower().endswith("xx") else first
+    if not (first == last == 0 or 100 <= first <= last <= 599):
+        raise InvalidFilter(f"status {value!r} is never answered; there are 100 to 599, and 0 for no answer")
     return lambda record: first <= record.status <= last
 
 
@@ -211,6 +213,8 @@ def _slower(value: str) -> Callable[[ExchangeRecord], bool]:
         least = float(value)
     except ValueError:
         raise InvalidFilter(f"slower {value!r} is not a number of milliseconds, such as 250") from None
+    if not least >= 0:
+        raise InvalidFilter(f"slower {value!r} is not a number of milliseconds, such as 250")
     return lambda record: record.duration_ms >= least
 
 

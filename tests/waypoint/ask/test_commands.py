@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,19 @@ def test_the_table_of_what_is_compiled_has_its_routes(folder: Path) -> None:
     heading, *rows = answer.stdout.splitlines()
     assert heading.split() == ["SERVICE", "PORT", "PROTOCOL", "FOR", "ROUTE", "MATCH", "BACKENDS", "ACTIONS"]
     assert rows
-    assert waypoint("compile", folder, "-o", "table", "--status").exit_code == 2
+
+
+def test_the_table_of_the_status_has_a_row_for_each_condition(folder: Path) -> None:
+    (folder / "route.yaml").write_text(WITH_ERROR)
+
+    answer = waypoint("compile", folder, "-o", "table", "--status")
+
+    heading, *rows = [re.split("  +", line, maxsplit=5) for line in answer.stdout.splitlines()]
+    found = {(it[0], it[1], it[2]): it[3:] for it in rows}
+    assert heading == ["OBJECT", "FOR", "CONDITION", "STATUS", "REASON", "MESSAGE"]
+    assert found["Gateway default/waypoint", "-", "Accepted"] == ["True", "Accepted", "the Gateway is served"]
+    assert ("Gateway default/waypoint", "listener mesh", "ResolvedRefs") in found
+    assert found["HTTPRoute default/reviews", "Service reviews", "ResolvedRefs"][:2] == ["False", "BackendNotFound"]
 
 
 def test_istioctls_name_of_the_table_of_findings_is_taken(folder: Path) -> None:

@@ -81,7 +81,9 @@ def test_conditions_of_one_name_are_alternatives_and_headers_are_not() -> None:
     [
         ([("colour", "red")], "there is no condition 'colour'; there are method, path"),
         ([("status", "many")], "status 'many' is not of the form"),
+        *(([("status", it)], f"status '{it}' is never answered") for it in ("9xx", "600", "0-200", "500-400", "42")),
         ([("slower", "soon")], "slower 'soon' is not a number of milliseconds"),
+        ([("slower", "nan")], "slower 'nan' is not a number of milliseconds"),
         ([("header", ":x")], "header ':x' is not of the form NAME"),
         ([("path", "/")] * (MAX_CONDITIONS + 1), "at most 32 conditions"),
         ([("path", "x" * 1000)], "at most 32 conditions of 256 characters"),

@@ -294,6 +294,11 @@ class OperatorPorts:
 
         return web.Response(body=await self._measured(counted), content_type="application/json")
 
+    @property
+    def is_measuring(self) -> bool:
+        """Whether the metrics of parts are being asked for."""
+        return self._scraping.locked()
+
     async def _measured(self, render: Callable[[Sequence[MetricsSnapshot]], T]) -> T:
         """Render the metrics of all parts, in a thread, because 20,000 label sets would delay requests; one at a time
         and with pauses, because that thread competes with requests for the interpreter."""

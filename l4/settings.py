@@ -6,5 +6,14 @@ from l4.discovery.own_pod import OwnPod
 from l4.hbone.settings import DrainSettings, HboneSettings
 from l4.http2.flood_limits import FloodLimits
 from l4.identity.signing_settings import SigningSettings
+from l4.telemetry.expiry import MetricsSettings
 
-SECTIONS: tuple[type[Section], ...] = (Mesh, OwnPod, SigningSettings, HboneSettings, FloodLimits, DrainSettings)
+SECTIONS: tuple[type[Section], ...] = (
+    Mesh,
+    OwnPod,
+    SigningSettings,
+    HboneSettings,
+    FloodLimits,
+    DrainSettings,
+    MetricsSettings,
+)

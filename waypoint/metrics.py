@@ -6,6 +6,7 @@ here; a filter lists its metrics in its own `metrics`.
 
 from typing import Any
 
+from l4.telemetry.metrics import METRICS as COMMON
 from l4.telemetry.metrics import MeshMetrics, Metric
 from waypoint.filters import live as filters
 from waypoint.replica import LIMITS_OF_EACH_WORKER, WORKER_SILENT
@@ -47,6 +48,10 @@ METRICS: tuple[Metric[Any], ...] = (
     LIMITS_OF_EACH_WORKER,
     WORKER_SILENT,
 )
+
+
+EXPIRING = frozenset(it.name for it in (*COMMON, *METRICS) if it.expires)
+"""Names of the metrics whose series expire."""
 
 
 def waypoint_metrics(tag: str) -> MeshMetrics:

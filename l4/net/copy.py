@@ -79,7 +79,8 @@ class Copy:
 
     def side_gone(self) -> None:
         if self.is_over and not self.near.is_open and not self.far.is_open and self._on_done is not None:
-            on_done, self._on_done = self._on_done, None
+            on_done = self._on_done
+            self._on_done = self.on_unused_lost = None  # what they refer to is free at once, also metrics' series
             on_done(self._error)
 
 

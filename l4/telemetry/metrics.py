@@ -7,9 +7,11 @@ scraper accepts, without `_created` samples. prometheus_client selects the forma
 
 Names, labels and buckets are Istio's (https://istio.io/latest/docs/reference/config/metrics/), so that existing
 dashboards work. A missing value is `unknown`, never empty. A process keeps at most `max_series` series; later label
-sets are counted in one overflow label set per family.
+sets are counted in one overflow label set per family. Series of traffic expire when nothing counts in them any more
+(`l4.telemetry.expiry`), because workloads come and go.
 """
 
+import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -160,13 +162,16 @@ class SeriesBudget:
         self.left -= series
         return True
 
+    def give_back(self, series: int) -> None:
+        self.left += series
+
 
 Child = TypeVar("Child", Value, Histogram)
 
 
 class Metric(Generic[Child]):
     """Declares a metric; see `counter`, `gauge` and `histogram`. Counters' names are given without `_total`, as in
-    OpenMetrics."""
+    OpenMetrics. `expires` says whether series that nothing counts in are forgotten after a time."""
 
     def __init__(
         self,
@@ -176,6 +181,8 @@ class Metric(Generic[Child]):
         label_names: tuple[str, ...],
         child: type[Child],
         merging: Merging = Merging.SUM,
+        *,
+        expires: bool = False,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -183,60 +190,73 @@ class Metric(Generic[Child]):
         self.label_names = label_names
         self.child: type[Child] = child
         self.merging = merging
+        self.expires = expires
 
 
-def counter(name: str, help_text: str, label_names: tuple[str, ...] = ()) -> Metric[Value]:
-    return Metric(name, "counter", help_text, label_names, Value)
+def counter(name: str, help_text: str, label_names: tuple[str, ...] = (), *, expires: bool = False) -> Metric[Value]:
+    return Metric(name, "counter", help_text, label_names, Value, expires=expires)
 
 
 def gauge(name: str, help_text: str, label_names: tuple[str, ...], merging: Merging) -> Metric[Value]:
     return Metric(name, "gauge", help_text, label_names, Value, merging)
 
 
-def histogram(name: str, help_text: str, label_names: tuple[str, ...] = ()) -> Metric[Histogram]:
-    return Metric(name, "histogram", help_text, label_names, Histogram)
+def histogram(
+    name: str, help_text: str, label_names: tuple[str, ...] = (), *, expires: bool = False
+) -> Metric[Histogram]:
+    return Metric(name, "histogram", help_text, label_names, Histogram, expires=expires)
 
 
 class Family(Generic[Child]):
-    """A metric with its children. Names of counters omit `_total`, as in OpenMetrics."""
+    """A metric with its children. Names of counters omit `_total`, as in OpenMetrics.
+
+    `hidden` are children that have expired, with the time of that; they go on if they are wanted again.
+    """
 
     def __init__(self, metric: Metric[Child], budget: SeriesBudget) -> None:
         self.metric: Metric[Child] = metric
-        self._children: dict[tuple[str, ...], Child] = {}
+        self.children: dict[tuple[str, ...], Child] = {}
         self._overflow = (OVERFLOW,) * len(metric.label_names)
-        self._budget = budget
+        self.budget = budget
+        self.hidden: dict[tuple[str, ...], tuple[Child, float]] = {}
 
     def labels(self, values: tuple[str, ...]) -> Child:
         """Return the child with these label values, created on first use. The overflow child if the budget is
-        used up."""
-        child = self._children.get(values)
+        used up.
+
+        It may be kept as long as something is to be counted in it: what somebody holds does not expire.
+        """
+        child = self.children.get(values)
         if child is None:
-            if not self._budget.take(self.metric.child.series):
+            hidden = self.hidden.pop(values, None)
+            if hidden is None and not self.budget.take(self.metric.child.series):
                 values = self._overflow
-            child = self._children.setdefault(values, self.metric.child())
+            child = self.children.setdefault(values, self.metric.child() if hidden is None else hidden[0])
         return child
 
     def only(self, values: tuple[str, ...]) -> Child:
         """Return the child with these label values, and forget all others."""
-        child = self._children.get(values) or self.metric.child()
-        self._children = {values: child}
+        child = self.children.get(values) or self.metric.child()
+        self.children = {values: child}
         return child
 
     def adopt(self, values: tuple[str, ...], child: Child) -> None:
         """Export a child that another object owns."""
-        self._children[values] = child
+        self.children[values] = child
 
     def snapshot(self) -> FamilySnapshot:
         # Copy first: a scrape runs in another thread while the loop adds children.
-        samples = {values: child.sample() for values, child in self._children.copy().items()}
+        samples = {values: child.sample() for values, child in self.children.copy().items()}
         metric = self.metric
         return FamilySnapshot(metric.name, metric.kind, metric.help_text, metric.label_names, metric.merging, samples)
 
 
-CONNECTIONS_OPENED = counter("istio_tcp_connections_opened", "TCP connections opened.", TCP_LABELS)
-CONNECTIONS_CLOSED = counter("istio_tcp_connections_closed", "TCP connections closed.", TCP_LABELS)
-RECEIVED_BYTES = counter("istio_tcp_received_bytes", "Bytes from the side that opened the connection.", TCP_LABELS)
-SENT_BYTES = counter("istio_tcp_sent_bytes", "Bytes to the side that opened the connection.", TCP_LABELS)
+CONNECTIONS_OPENED = counter("istio_tcp_connections_opened", "TCP connections opened.", TCP_LABELS, expires=True)
+CONNECTIONS_CLOSED = counter("istio_tcp_connections_closed", "TCP connections closed.", TCP_LABELS, expires=True)
+RECEIVED_BYTES = counter(
+    "istio_tcp_received_bytes", "Bytes from the side that opened the connection.", TCP_LABELS, expires=True
+)
+SENT_BYTES = counter("istio_tcp_sent_bytes", "Bytes to the side that opened the connection.", TCP_LABELS, expires=True)
 REFUSED = counter("pywaypoint_refused", "Connections and requests refused before they had a destination.", ("reason",))
 LOOP_FAILURES = counter("pywaypoint_loop_failures", "Failures of background loops; each was started again.", ("loop",))
 DROPPED_LINES = counter(
@@ -338,6 +358,7 @@ class MeshMetrics:
         self._refused = self.of(REFUSED)
         self.of(BUILD).labels((component, tag)).add()
         self.of(METRICS_OVERFLOW).adopt((), budget.refused)
+        self.reading = threading.Lock()
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
 
@@ -375,9 +396,14 @@ class MeshMetrics:
         """Set the seconds until expiry. There is no value before the first call."""
         self.of(CERTIFICATE_EXPIRY).labels(()).value = int(seconds)
 
+    @property
+    def expiring(self) -> tuple[Family[Any], ...]:
+        return tuple(it for metric, it in self._families.items() if metric.expires)
+
     def snapshot(self) -> MetricsSnapshot:
         """Take a snapshot. May be called from any thread."""
-        return tuple([family.snapshot() for family in self._families.values()])
+        with self.reading:
+            return tuple([family.snapshot() for family in self._families.values()])
 
     def render(self, accept: str, others: Iterable[MetricsSnapshot] = ()) -> tuple[bytes, str]:
         """Render these metrics merged with `others`. Returns the exposition and its content type.

@@ -32,6 +32,7 @@ from l4.problems_page import PROBLEMS_PATH, PROBLEMS_SHOWS, problems_page
 from l4.settings import SECTIONS
 from l4.silence import Silence
 from l4.telemetry.access_log import open_access_log
+from l4.telemetry.expiry import MetricsSettings, expire
 from l4.telemetry.loop_lag import measure
 from l4.telemetry.metrics import LOOP_LAG
 from l4.telemetry.process_log import ProcessLog
@@ -129,6 +130,9 @@ class Ztunnel:
             tasks.keep("following the node's agent", self._receiver.follow)
         tasks.keep("keeping house", self._keep_house)
         tasks.keep("measuring the event loop", lambda: measure(self._metrics.of(LOOP_LAG).labels(())))
+        expiry_seconds = self._settings.of(MetricsSettings).metrics_expiry_seconds
+        if expiry_seconds:
+            tasks.keep("expiring metrics", lambda: expire(self._metrics, expiry_seconds))
         tasks.keep("giving memory back", give_back_unused)
         await self._stopping.wait()
         await self._drain(tasks)

@@ -76,10 +76,7 @@ class Traffic:
 
         `access` is re-evaluated when policies change.
         """
-        labels = self._labels(flow, "-")
-        self._metrics.connections_opened.labels(labels).add()
-        received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
-        connection = _Connection(flow, access, received, sent, self._closed)
+        connection = _Connection(flow, access, self._begun(flow), self._closed)
         self._open[connection.copy] = connection
         return connection.copy
 
@@ -92,10 +89,14 @@ class Traffic:
         if connection is None:
             return
         self._metrics.connections_closed.labels(self._labels(connection.flow, response_flag(error))).add()
+        connection.move(flow, self._begun(flow))
+
+    def _begun(self, flow: Flow) -> "_Series":
         labels = self._labels(flow, "-")
-        self._metrics.connections_opened.labels(labels).add()
+        opened = self._metrics.connections_opened.labels(labels)
+        opened.add()
         received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
-        connection.move(flow, received, sent)
+        return _Series(opened, Tally(received), Tally(sent))
 
     def cut(self, is_denied: Callable[[str, Access], bool]) -> None:
         """Reset connections that are now denied. `is_denied` receives the pod's uid and the access."""
@@ -190,32 +191,38 @@ class Traffic:
         return self._time.format(time.time())
 
 
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What counts a connection. Its series stay while the connection is open, also if nothing flows."""
+
+    opened: Value
+    received: Tally
+    sent: Tally
+
+
 class _Connection:
-    __slots__ = ("_on_closed", "_received", "_sent", "access", "copy", "flow", "started")
+    __slots__ = ("_on_closed", "_series", "access", "copy", "flow", "started")
 
     def __init__(
         self,
         flow: Flow,
         access: Access | None,
-        received: Value,
-        sent: Value,
+        series: _Series,
         on_closed: Callable[["_Connection", Exception | None], None],
     ) -> None:
         self.flow = flow
         self.access = access
         self.copy = Copy(self._done)
         self.started = time.perf_counter()
-        self._received = Tally(received)
-        self._sent = Tally(sent)
+        self._series = series
         self._on_closed = on_closed
 
-    def move(self, flow: Flow, received: Value, sent: Value) -> None:
-        self.flow = flow
-        self._received, self._sent = Tally(received), Tally(sent)
+    def move(self, flow: Flow, series: _Series) -> None:
+        self.flow, self._series = flow, series
 
     def report(self) -> None:
-        self._received.reach(self.copy.received)
-        self._sent.reach(self.copy.sent)
+        self._series.received.reach(self.copy.received)
+        self._series.sent.reach(self.copy.sent)
 
     def _done(self, error: Exception | None) -> None:
         self._on_closed(self, error)

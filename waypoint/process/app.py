@@ -17,6 +17,7 @@ from l4.config.settings import Settings
 from l4.hbone.settings import DrainSettings
 from l4.net.listener import bind
 from l4.net.tasks import Tasks
+from l4.telemetry.expiry import MetricsSettings
 from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from policies.host_port import host_port
@@ -96,6 +97,9 @@ async def _supervise(
         on_refused=metrics.count_refusal,
     )
     tasks.keep("keeping the counts of workers", supervisor.keep_counts)
+    expiry_seconds = settings.of(MetricsSettings).metrics_expiry_seconds
+    if expiry_seconds:
+        tasks.keep("expiring the counts of workers", lambda: supervisor.expire(expiry_seconds))
     signals.follow(stopping, workers)
     await supervisor.start(_operators(options))
     workers.failed.add_done_callback(lambda _: stopping.begin())

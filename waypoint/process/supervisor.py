@@ -25,10 +25,11 @@ from waypoint.ask.explanation import Explanation
 from waypoint.ask.page import EXPLAIN_PATH, EXPLAIN_SHOWS, explain_page
 from waypoint.ask.question import Question
 from waypoint.console.page import console_pages
+from waypoint.metrics import EXPIRING
 from waypoint.process.answering import Answering, Counts, Passing
 from waypoint.process.as_envoy import cluster_statuses
 from waypoint.process.facts import COUNTED_BY_EACH_WORKER, OF_EACH_WORKER, TABLES, Rows, merged, table_page
-from waypoint.process.places import Place
+from waypoint.process.places import Expiry, Place
 from waypoint.process.streams import TAP_PATH, TAP_SHOWS, TOP_PATH, TOP_SHOWS, Streams
 from waypoint.replica import WORKER_SILENT
 from waypoint.telemetry.tap import Watcher
@@ -125,6 +126,14 @@ class Supervisor:
 
     async def close(self) -> None:
         await self._ports.close()
+
+    async def expire(self, seconds: float) -> None:
+        """Let the counts of workers that have ended expire like those of live ones, until cancelled."""
+        loop, expiry = asyncio.get_running_loop(), Expiry(seconds, EXPIRING)
+        while True:
+            await asyncio.sleep(COUNTS_SECONDS)
+            if not self._ports.is_measuring:  # else one place may have been asked already, and another one not
+                expiry.sweep(self._places.values(), loop.time())
 
     async def keep_counts(self) -> None:
         """Ask workers regularly what they have counted, so that one that ends takes little with it, until cancelled."""

@@ -27,6 +27,7 @@ from l4.net.capacity import Capacity
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from l4.telemetry.access_log import AccessLog
+from l4.telemetry.expiry import MetricsSettings, expire
 from l4.telemetry.loop_lag import measure
 from l4.telemetry.metrics import LOOP_LAG, MeshMetrics
 from l4.telemetry.samples import MetricsSnapshot
@@ -146,6 +147,10 @@ class Worker:
             keep("measuring the event loop", lambda: measure(self.metrics.of(LOOP_LAG).labels(()))),
             keep("trying unreachable endpoints", lambda: try_unreachable(clusters, originator, self.tasks.spawn)),
         )
+        expiry_seconds = settings.of(MetricsSettings).metrics_expiry_seconds
+        if expiry_seconds:
+            forget = path.telemetry.forget_bound
+            self._loops.append(keep("expiring metrics", lambda: expire(self.metrics, expiry_seconds, forget)))
         self.readiness.done("listener")
         return server
 

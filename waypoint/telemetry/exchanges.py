@@ -54,18 +54,25 @@ REQUEST_LABELS = (
     "response_flags",
     "connection_security_policy",
 )
-REQUESTS = counter("istio_requests", "Requests with an answer, from the endpoint or the proxy.", REQUEST_LABELS)
+REQUESTS = counter(
+    "istio_requests", "Requests with an answer, from the endpoint or the proxy.", REQUEST_LABELS, expires=True
+)
 REQUEST_DURATION = histogram(
     "istio_request_duration_milliseconds",
     "Time from a request's first byte to its response's last byte, in milliseconds.",
     REQUEST_LABELS,
+    expires=True,
 )
-REQUEST_BYTES = histogram("istio_request_bytes", "Size of requests with their heads, in bytes.", REQUEST_LABELS)
-RESPONSE_BYTES = histogram("istio_response_bytes", "Size of responses with their heads, in bytes.", REQUEST_LABELS)
+REQUEST_BYTES = histogram(
+    "istio_request_bytes", "Size of requests with their heads, in bytes.", REQUEST_LABELS, expires=True
+)
+RESPONSE_BYTES = histogram(
+    "istio_response_bytes", "Size of responses with their heads, in bytes.", REQUEST_LABELS, expires=True
+)
 _OF_REQUESTS = frozenset(it.name for it in (REQUESTS, REQUEST_DURATION, REQUEST_BYTES, RESPONSE_BYTES))
 MESSAGE_LABELS = ("reporter", *SOURCE_LABELS, *DESTINATION_LABELS)
-REQUEST_MESSAGES = counter("istio_request_messages", "gRPC messages from clients.", MESSAGE_LABELS)
-RESPONSE_MESSAGES = counter("istio_response_messages", "gRPC messages to clients.", MESSAGE_LABELS)
+REQUEST_MESSAGES = counter("istio_request_messages", "gRPC messages from clients.", MESSAGE_LABELS, expires=True)
+RESPONSE_MESSAGES = counter("istio_response_messages", "gRPC messages to clients.", MESSAGE_LABELS, expires=True)
 _OF_MESSAGES = frozenset({REQUEST_MESSAGES.name, RESPONSE_MESSAGES.name})
 ACTIVE_REQUESTS = gauge("pywaypoint_requests_active", "Requests without a complete answer yet.", (), Merging.SUM)
 ACTIVE_CONNECTIONS = gauge("pywaypoint_connections_active", "Open connections of clients.", (), Merging.SUM)
@@ -177,6 +184,11 @@ class Telemetry:
             record.span.end(span_name(record), span_attributes(record), is_error, end_ns)
         if self._watchers is not None:
             self._show(record, self._watchers)
+
+    def forget_bound(self) -> None:
+        """Look series up again, so that those of workloads that are gone can expire."""
+        self._bound.clear()
+        self._bound_by_policy.clear()
 
     def count_refusal(self, reason: str) -> None:
         """See `MeshMetrics.count_refusal`. Does nothing if `reason` is empty."""

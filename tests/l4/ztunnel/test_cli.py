@@ -217,6 +217,23 @@ def test_it_serves_shows_its_configuration_and_ends_when_asked(tmp_path: Path) -
         assert 'direction="outbound"' in (tmp_path / "access.log").read_text()
 
 
+def test_what_nobody_calls_any_more_leaves_the_scrape_and_an_open_connection_does_not(tmp_path: Path) -> None:
+    opened = "istio_tcp_connections_opened_total"
+    with running(tmp_path, METRICS_EXPIRY_SECONDS="1") as ztunnel:
+        client, server = ztunnel.carried()
+        with client, server:
+            time.sleep(3)
+            assert ztunnel.number(opened) == 1
+            client.sendall(b"late")
+            assert server.recv(16) == b"late"
+        _until(lambda: ztunnel.number("istio_tcp_connections_closed_total") == 1)
+        assert ztunnel.number("istio_tcp_received_bytes_total") == 4
+
+        _until(lambda: opened + "{" not in ztunnel.metrics_text())
+
+        assert "istio_tcp_connections_closed_total{" not in ztunnel.metrics_text()
+
+
 def test_each_vital_loop_that_fails_comes_back(tmp_path: Path) -> None:
     with running(tmp_path, prefix=(sys.executable, "-m", "tests.kit.failing")) as ztunnel:
         loops = vital_loops("l4/ztunnel") - {"following the node's agent"}  # pods on addresses of a machine have none

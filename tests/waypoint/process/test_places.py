@@ -6,11 +6,12 @@ import pytest
 from l4.admin import NoAnswer
 from l4.partial import begin_page
 from l4.readiness import Readiness
+from l4.telemetry.expiry import PAIR_LABELS
 from l4.telemetry.metrics import MAX_SERIES, OVERFLOW, MeshMetrics, Value, counter, gauge, histogram
-from l4.telemetry.samples import HistogramCounts, Merging, MetricsSnapshot, Sample
+from l4.telemetry.samples import HistogramCounts, Merging, MetricsSnapshot, Sample, merge
 from tests.kit.aio import run
 from waypoint.process import places
-from waypoint.process.places import Place
+from waypoint.process.places import Expiry, Place
 from waypoint.process.remote import RemoteWorker
 
 REQUESTS = counter("requests", "Requests.", ("service",))
@@ -182,5 +183,82 @@ def test_a_worker_that_does_not_answer_is_as_ready_as_it_was(monkeypatch: pytest
         last = await place.readiness()
         assert last.pending == {"certificate"}
         assert last.concerns == {"worker 1": "worker 1 did not answer within 0.05 s"}
+
+    run(scenario())
+
+
+GONE, BUSY = (tuple(name for _ in PAIR_LABELS) for name in ("gone", "busy"))
+
+
+def test_what_expires_in_one_worker_stays_until_no_worker_has_it() -> None:
+    async def scenario() -> None:
+        its = [Place(f"worker {number}", Value()) for number in (1, 2)]
+        processes = [Process(), Process()]
+        expiry = Expiry(900, {"requests"})
+        for place, process in zip(its, processes, strict=True):
+            place.enter(process.worker)
+            process.metrics.of(REQUESTS).labels(BUSY).add(10)
+            process.metrics.of(REQUESTS).labels(GONE).add(5)
+            process.metrics.of(TIMES).labels(GONE).observe(1)
+
+        async def total(values: tuple[str, ...], name: str = "requests") -> Sample | None:
+            for it in merge([await place.metrics() for place in its]):
+                if it.name == name:
+                    return it.samples.get(values)
+            raise LookupError(name)
+
+        def expires(process: Process, values: tuple[str, ...]) -> None:
+            del process.metrics.of(REQUESTS).children[values]
+
+        assert await total(GONE) == 10
+        expires(processes[0], GONE)
+        expires(processes[0], BUSY)
+        for now in (0, 1000, 2000):
+            assert (await total(GONE), await total(BUSY)) == (10, 20)
+            expiry.sweep(its, now)
+        processes[0].metrics.of(REQUESTS).labels(BUSY).add()
+        assert await total(BUSY) == 21
+
+        expires(processes[1], GONE)
+        assert await total(GONE) == 10
+        expiry.sweep(its, 2100)
+        expiry.sweep(its, 2999)
+        assert (await total(GONE), await total(BUSY)) == (10, 21)
+        expiry.sweep(its, 3000)
+        assert (await total(GONE), await total(BUSY)) == (None, 21)
+        assert isinstance(await total(GONE, "times"), HistogramCounts), "it does not expire"
+
+        its[0].leave()
+        assert await total(BUSY) == 21
+        expiry.sweep(its, 4000)
+        expiry.sweep(its, 9000)
+        assert await total(BUSY) == 21, "the other worker has it"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("has_dropped_it", [False, True])
+def test_a_series_that_comes_back_in_a_worker_goes_on_or_starts_anew(has_dropped_it: bool) -> None:
+    async def scenario() -> None:
+        place, process = Place("worker 1", Value()), Process()
+        place.enter(process.worker)
+        process.serve(5)
+        totals = [sample(await place.metrics(), "requests")]
+        for family in (process.metrics.of(REQUESTS), process.metrics.of(TIMES)):
+            family.hidden[APP] = family.children.pop(APP), 0.0
+            if has_dropped_it:
+                family.hidden.clear()
+        totals.append(sample(await place.metrics(), "requests"))
+        for _ in range(3):
+            process.serve(1)
+            totals.append(sample(await place.metrics(), "requests"))
+        place.leave()
+
+        assert totals == [5, 5, 6, 7, 8]
+        last = await place.metrics()
+        assert sample(last, "requests") == 8
+        times = sample(last, "times")
+        assert isinstance(times, HistogramCounts)
+        assert sum(times.counts) == 8
 
     run(scenario())

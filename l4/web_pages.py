@@ -52,7 +52,7 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 def _is_welcome(request: web.Request) -> bool:
     """Our own page only reads, so that a browser never needs to change anything."""
     host, origin, site = (request.headers.get(name) for name in ("Host", "Origin", "Sec-Fetch-Site"))
-    if not _is_plain_host(host or "localhost"):
+    if not all(map(_is_plain_host, request.headers.getall("Host", ("localhost",)))):
         return False
     if request.method not in ("GET", "HEAD"):
         return origin is None and site is None
@@ -61,7 +61,8 @@ def _is_welcome(request: web.Request) -> bool:
 
 def _is_plain_host(header: str) -> bool:
     try:
-        host = urlsplit(f"//{header}").hostname or ""
-        return host == "localhost" or bool(ip_address(host))
+        parts = urlsplit(f"//{header}")
+        host = parts.hostname or ""
+        return parts.username is None and (host == "localhost" or bool(ip_address(host)))
     except ValueError:
         return False

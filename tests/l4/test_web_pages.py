@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
@@ -56,6 +58,10 @@ def test_tools_and_our_own_page_are_answered(method: str, headers: dict[str, str
         ("GET", {"Sec-Fetch-Site": "same-site"}),
         ("GET", {"Host": "evil.example:15000"}),
         ("GET", {"Host": "[::1"}),
+        ("GET", {"Host": ""}),
+        ("GET", {"Host": "localhost.:15000"}),
+        ("GET", {"Host": "127.0.0.1.evil.example"}),
+        ("GET", {"Host": "evil.example@127.0.0.1"}),
         ("POST", OWN),
         ("POST", {"Sec-Fetch-Site": "same-origin"}),
     ],
@@ -83,5 +89,21 @@ def test_no_answer_may_be_used_elsewhere_or_load_anything_from_elsewhere(headers
         assert answered["X-Content-Type-Options"] == "nosniff"
         assert answered["Cache-Control"] == "no-store"
         assert not any(name.startswith("Access-Control-") for name in answered)
+
+    run(scenario())
+
+
+def test_a_second_host_header_is_looked_at_too() -> None:
+    async def scenario() -> None:
+        app = web.Application()
+        serve_own_pages_only(app)
+        app.router.add_get("/", _hello)
+        async with TestServer(app) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+
+        assert answer.startswith((b"HTTP/1.1 403", b"HTTP/1.0 400"))
 
     run(scenario())

@@ -5,6 +5,7 @@ of the programs: to those alone, reading pages alone, and with deadlines. The la
 `waypoint console` for pods of a cluster.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ SILENCE_SECONDS = 5.0
 """Time limit for each part of a program's answer."""
 STREAM_SILENCE_SECONDS = 15.0
 """The same for a stream, in which a waypoint says every five seconds that it is alive, and rates once per interval."""
+WRITE_SECONDS = 10.0
+"""Time limit for each write to a browser."""
 _PAGES = frozenset(
     {"traffic", "config_dump", "explain", "status", "problems"}
     | {"routes", "policies", "endpoints", "connections", "certificates"}
@@ -113,7 +116,8 @@ class Console:
                     response.headers[LACKS] = lack
                 await response.prepare(request)
                 async for piece in answer.content.iter_any():
-                    await response.write(piece)
+                    async with asyncio.timeout(WRITE_SECONDS):
+                        await response.write(piece)
                 await response.write_eof()
         except CannotAsk as error:
             if not response.prepared:

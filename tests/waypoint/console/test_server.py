@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import ClientError, ClientSession, web
+from aiohttp import ClientError, ClientResponse, ClientSession, web
 from aiohttp.test_utils import unused_port
 
 from l4.admin import STREAMS, OperatorAddresses, OperatorPorts
@@ -37,6 +37,20 @@ async def _broken(request: web.Request) -> web.StreamResponse:
     return answer
 
 
+async def _read_on(answer: ClientResponse) -> None:
+    while await answer.content.readany():
+        pass
+
+
+async def _flood(request: web.Request) -> web.StreamResponse:
+    """More than all buffers on the way take, for ever."""
+    stream = web.StreamResponse()
+    request[STREAMS]()
+    await stream.prepare(request)
+    while True:
+        await stream.write(bytes(1 << 16))
+
+
 async def _tap(request: web.Request) -> web.StreamResponse:
     stream = web.StreamResponse()
     request[STREAMS]()
@@ -54,7 +68,13 @@ async def _console() -> AsyncIterator[tuple[str, ClientSession]]:
         (),
         dump=lambda: asyncio.sleep(0, {"version": "7"}),
         stop=lambda: None,
-        pages={"/explain": ("", _explain), "/tap": ("", _tap), "/routes": ("", _silent), "/problems": ("", _broken)},
+        pages={
+            "/explain": ("", _explain),
+            "/tap": ("", _tap),
+            "/top": ("", _flood),
+            "/routes": ("", _silent),
+            "/problems": ("", _broken),
+        },
     )
     await ports.start(OperatorAddresses(ANYWHERE, ANYWHERE, ANYWHERE))
     waypoint = Admin("waypoint default/waypoint", host_port(*ports.addresses.admin))
@@ -160,5 +180,17 @@ def test_a_stream_is_passed_on_as_it_comes() -> None:
     async def scenario() -> None:
         async with _console() as (base, client), client.get(f"{base}/programs/0/tap") as answer:
             assert await answer.content.readline() == b"one\n"
+
+    run(scenario())
+
+
+def test_a_browser_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(server, "WRITE_SECONDS", 0.2)
+        async with _console() as (base, client), client.get(f"{base}/programs/0/top") as answer:
+            assert answer.status == 200
+            await asyncio.sleep(1)
+            with pytest.raises(ClientError):
+                await _read_on(answer)
 
     run(scenario())

@@ -133,7 +133,7 @@ churn: .venv/ready  ## What endpoints that come and go cost a large configuratio
 discovery: .venv/ready  ## What discovery costs the controller, and how long a change takes to reach 20 ztunnels; a minute and a half.
 	$(BIN)/python -m bench.discovery
 
-soak: .venv/ready  ## What takes longer: memory, rotations of certificates, and rollouts and deaths of replicas under load (SOAK_RATE).
+soak: .venv/ready  ## What takes longer: memory, stops of the event loop, rotations of certificates, and rollouts and deaths of replicas under load (SOAK_RATE, SOAK_SECONDS).
 	$(BIN)/python -m pytest -m soak
 
 fuzz: .venv/ready  ## The codecs, and both HTTP/2 engines against each other, for longer than the tests do.

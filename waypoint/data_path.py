@@ -12,7 +12,7 @@ from l4.net.deadlines import Deadlines
 from l4.telemetry.tally import Tally
 from policies.access import Access
 from policies.attributes import Peer
-from policies.authorization import Rules
+from policies.authorization import Authorization, Rules
 from policies.balancing.endpoint import WorkloadLabels
 from policies.telemetry import Collector
 from waypoint.authentication.tokens import Tokens
@@ -66,30 +66,45 @@ class DataPath:
 class Connection:
     """State shared by the exchanges of one inner connection: the peer and the CONNECT authority."""
 
-    __slots__ = ("_baggage", "_destination", "_labels", "_rules", "_snapshot", "authority", "path", "peer")
+    __slots__ = (
+        "_addresses",
+        "_authorization",
+        "_baggage",
+        "_labels",
+        "_rules",
+        "_version",
+        "authority",
+        "path",
+        "peer",
+    )
 
     def __init__(self, path: DataPath, peer: Peer, authority: tuple[str, int], baggage: bytes) -> None:
         self.path = path
         self.peer = peer
         self.authority = authority
         self._baggage = baggage
-        self._snapshot: Snapshot | None = None
+        # Neither the snapshot nor a destination, which an idle connection would keep for hours with all its routes.
+        self._version = ""
         self._labels = WorkloadLabels()
-        self._destination: Destination | None = None
+        self._addresses: tuple[str, ...] | None = None
+        self._authorization: Authorization | None = None
         self._rules: Rules | None = None
 
     def source(self, snapshot: Snapshot) -> WorkloadLabels:
         """The client workload according to the snapshot."""
-        if snapshot is not self._snapshot:
-            self._snapshot = snapshot
+        if snapshot.version != self._version:
+            self._version = snapshot.version
             self._labels = self.path.telemetry.sources.find(self.peer, snapshot.registry, self._baggage)
         return self._labels
 
     def rules(self, destination: Destination) -> Rules | None:
-        """The destination's authorization rules that depend on the request, None without AuthorizationPolicies."""
-        if destination is not self._destination:
-            self._destination = destination
-            authorization = destination.authorization
+        """The destination's authorization rules that depend on the request, None without AuthorizationPolicies.
+
+        They also depend on the port, which is that of the connection's authority.
+        """
+        authorization = destination.authorization
+        if destination.addresses is not self._addresses or authorization is not self._authorization:
+            self._addresses, self._authorization = destination.addresses, authorization
             access = Access(self.peer, destination.addresses, destination.port)
             self._rules = authorization.rules.left_by(access) if authorization is not None else None
         return self._rules

@@ -39,10 +39,14 @@ class SourceLabels:
         self._registry: WorkloadIndex | None = None
         self._found: dict[tuple[Identity | None, str, bytes | None], WorkloadLabels] = {}
 
+    def reconcile(self, registry: WorkloadIndex) -> None:
+        """Let go of the old registry and of what was found in it, which otherwise the next caller does."""
+        self._registry = registry
+        self._found.clear()
+
     def find(self, peer: Peer, registry: WorkloadIndex, baggage: bytes | None) -> WorkloadLabels:
         if registry is not self._registry or len(self._found) >= MAX_CALLERS:
-            self._registry = registry
-            self._found.clear()
+            self.reconcile(registry)
         key = (peer.identity, peer.ip, baggage)
         labels = self._found.get(key)
         if labels is None:

@@ -130,6 +130,9 @@ class Destination:
         return self.consumer_opaque.get(peer.identity.namespace, self.opaque)
 
 
+Statuses = tuple[RouteStatus | PolicyStatus | ConditionsStatus | GatewayStatus, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """`destinations` is keyed by (ip, port) and (hostname, port) of the CONNECT authority."""
@@ -139,7 +142,7 @@ class Snapshot:
     destinations: Mapping[tuple[str, int], Destination] = field(default_factory=dict)
     clusters: Mapping[ClusterName, ClusterConfig] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    statuses: tuple[RouteStatus | PolicyStatus | ConditionsStatus | GatewayStatus, ...] = ()
+    statuses: Statuses = ()
     policies: tuple[object, ...] = ()
     """The policies of our own policy objects, for the filters that keep state for them."""
     has_gateway: bool = False

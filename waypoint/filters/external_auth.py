@@ -189,7 +189,7 @@ async def _answer(
     try:
         async with asyncio.timeout(seconds):
             if authorizer.is_grpc:
-                from waypoint.filters import external_auth_grpc  # brings protobuf along, which few need
+                from waypoint.filters import external_auth_grpc  # see waypoint.process.loading
 
                 destination = Peer(None, *request.authority)
                 message = external_auth_grpc.message(

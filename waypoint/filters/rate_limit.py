@@ -74,7 +74,7 @@ class RateLimiting(Filter[RateLimits]):
     async def _ask(
         self, limits: RateLimits, measured: Measured, told: "_Told", request: Filtering, waiting: Waiting
     ) -> None:
-        from waypoint.filters import rate_limit_service  # brings protobuf along, which few need
+        from waypoint.filters import rate_limit_service  # see waypoint.process.loading
 
         service = limits.service
         assert service is not None

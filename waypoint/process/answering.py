@@ -19,7 +19,7 @@ from waypoint.ask.explanation import Explanation
 from waypoint.ask.question import Question
 from waypoint.config.dump import dump
 from waypoint.process.as_envoy import configs
-from waypoint.process.facts import Rows, table
+from waypoint.process.facts import OF_SNAPSHOT, Rows, table
 from waypoint.process.worker import Worker
 from waypoint.telemetry.record import ExchangeRecord
 from waypoint.telemetry.recorder import RecorderSettings
@@ -102,9 +102,14 @@ class LocalWorker:
         return Counts(snapshot.version, len(snapshot.problems), worker.connection_count, worker.path.exchanges)
 
     async def config_dump(self) -> dict[str, object]:
-        snapshot = self._worker.holder.current
-        found = dump(snapshot, self._worker.transitions.since)
-        return found | {"configs": configs(snapshot.clusters, self._worker.parts.certificate)}
+        worker = self._worker
+        snapshot = worker.holder.current
+
+        def found() -> dict[str, object]:
+            of_envoy = configs(snapshot.clusters, worker.parts.certificate)
+            return dump(snapshot, worker.transitions.since) | {"configs": of_envoy}
+
+        return await asyncio.to_thread(found)
 
     async def clusters(self, name: str | None) -> list[dict[str, object]]:
         path = self._worker.path
@@ -117,6 +122,8 @@ class LocalWorker:
         return await asyncio.to_thread(explain, snapshot, question, settings, time.time())
 
     async def table(self, name: str) -> Rows:
+        if name in OF_SNAPSHOT:
+            return await asyncio.to_thread(table, self._worker, name)
         return table(self._worker, name)
 
     async def problems(self) -> Sequence[Problem]:

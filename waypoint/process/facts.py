@@ -5,6 +5,7 @@ Each function takes what a worker knows and returns rows. Columns of one table a
 is in them: no key, and of a certificate only what anybody sees in a handshake.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -243,6 +244,8 @@ OF_EACH_WORKER = frozenset({"endpoints", "connections"})
 """Tables of which each worker has rows of its own. All workers have the same rows of the others."""
 COUNTED_BY_EACH_WORKER = frozenset({"policies"})
 """Tables whose rows are the same but for counts, which are added up."""
+OF_SNAPSHOT = frozenset({"routes", "policies"})
+"""Tables that are made in a thread: they are long, and the event loop does not change what they are made from."""
 
 
 def table(worker: Worker, name: str) -> Rows:
@@ -273,12 +276,15 @@ def merged(tables: Iterable[Rows]) -> Rows:
     return first
 
 
+def _rendered(rows: Rows, wanted: list[tuple[str, str]]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(select(rows, wanted)), indent=2) + b"\n"
+
+
 def table_page(name: str, rows: Callable[[str], Awaitable[Rows]]) -> Page:
     """Return the page of one of TABLES. Query parameters select rows by the value of a column."""
 
     async def page(request: web.Request) -> web.Response:
-        found = select(await rows(name), request.query.items())
-        body = msgspec.json.format(msgspec.json.encode(found), indent=2)
-        return web.Response(body=body + b"\n", content_type="application/json")
+        body = await asyncio.to_thread(_rendered, await rows(name), list(request.query.items()))
+        return web.Response(body=body, content_type="application/json")
 
     return page

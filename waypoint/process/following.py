@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from l4.config.collector import paused
+from l4.config.collector import free, paused
 from l4.config.documents import Problem
 from l4.config.source import Answer, Changes, Source, in_a_thread
 from l4.config.telling import ChangeWords, Telling
@@ -28,7 +28,6 @@ from waypoint.ask.lint import Subject
 from waypoint.config.gateways import why_no_gateway
 from waypoint.config.pipeline import Compiled, Pipeline
 from waypoint.config.snapshot import Snapshot
-from waypoint.telemetry.tracing import load_sdk
 from waypoint.upstream.balancer import prepare as prepare_balancing
 
 log = logging.getLogger(__name__)
@@ -56,6 +55,22 @@ class Prepared:
     def snapshot(self) -> Snapshot:
         return self.compiled.snapshot
 
+    def pieces(self) -> list[object]:
+        """Return what it consists of, for `free`."""
+        snapshot, registry = self.snapshot, self.compiled.registry
+        destinations = snapshot.destinations.values()
+        tables = (table for it in destinations for table in (it.routes, *it.consumer_routes.values()))
+        return [
+            *self.compiled.documents,
+            *self.compiled.resources,
+            *registry.workloads.values(),
+            *registry.services.values(),
+            *snapshot.clusters.values(),
+            *snapshot.statuses,
+            *destinations,
+            *(route for table in tables for route in table.routes),
+        ]
+
 
 class Following:
     def __init__(
@@ -63,13 +78,16 @@ class Following:
         source: Source,
         pipeline: Pipeline,
         *,
+        prepare: Callable[[Snapshot], None] = lambda snapshot: None,
         put_in_force: Callable[[Snapshot], None],
         readiness: Readiness,
         metrics: MeshMetrics,
     ) -> None:
-        """`pipeline` must be for a single Gateway."""
+        """`pipeline` must be for a single Gateway. `prepare` is called in a thread, and then `put_in_force` on the
+        event loop."""
         self._source = source
         self._pipeline = pipeline
+        self._make_ready = prepare
         self._put_in_force = put_in_force
         self._version = ""
         self._metrics = metrics
@@ -78,6 +96,7 @@ class Following:
         self._found: tuple[Problem, ...] = ()
         self._prepared: Prepared | None = None
         self._latest: Prepared | None = None
+        self._past: list[object] = []
         self._is_new, self._has_new_rules = asyncio.Event(), asyncio.Event()
         self._told: Answer | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -116,6 +135,7 @@ class Following:
     async def _take(self, answer: Answer) -> None:
         async with self._one_at_a_time:
             await in_a_thread(self._prepare, self._apply)(answer)
+            await asyncio.to_thread(free, self._past)
         self._is_compiled.set()
 
     async def close(self) -> None:
@@ -136,9 +156,14 @@ class Following:
                 except Exception:
                     self._is_new.set()  # the restarted loop will analyze it
                     raise
-                if not self._has_new_rules.is_set():
-                    self._findings.tell(found)
-                    self._found = tuple(found)
+                if self._has_new_rules.is_set():
+                    pieces = latest.pieces()
+                    del latest
+                    await asyncio.to_thread(free, pieces)
+                    continue
+                del latest
+                self._findings.tell(found)
+                self._found = tuple(found)
                 with suppress(TimeoutError):
                     async with asyncio.timeout((time.monotonic() - began) * _ANALYSIS_REST):
                         await self._has_new_rules.wait()
@@ -154,8 +179,9 @@ class Following:
         for name, config in snapshot.clusters.items():
             if config is not known.get(name):
                 prepare_balancing(config)
-        if snapshot.collectors:
-            load_sdk()
+        self._make_ready(snapshot)
+        if before is not None and compiled.has_new_rules:
+            self._past = before.pieces()
         is_same = before is not None and before.snapshot.problems is snapshot.problems
         self._changes.note(compiled.taken.difference)
         self._prepared = Prepared(

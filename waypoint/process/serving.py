@@ -117,6 +117,7 @@ class Serving:
         self._following = Following(
             knowing.source,
             Pipeline(names, settings, own_ip, join=knowing.join, leaving=leaving),
+            prepare=self.worker.prepare,
             put_in_force=self._put_in_force,
             readiness=self.readiness,
             metrics=self.metrics,

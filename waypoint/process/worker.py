@@ -7,7 +7,7 @@ workers never wait for each other. The program, the tests and the benchmarks all
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -34,8 +34,8 @@ from l4.telemetry.samples import MetricsSnapshot
 from policies.telemetry import Collector
 from waypoint.authentication.settings import TokenSettings
 from waypoint.authentication.tokens import Tokens
-from waypoint.config.snapshot import Snapshot
-from waypoint.config.transitions import Transitions
+from waypoint.config.snapshot import Snapshot, Statuses
+from waypoint.config.transitions import Record, Transitions
 from waypoint.data_path import DataPath
 from waypoint.filters.filter import Environment
 from waypoint.filters.live import LiveFilters
@@ -44,6 +44,7 @@ from waypoint.inbound.sandwich import ProxyServer
 from waypoint.inbound.tcp import report_bytes
 from waypoint.inbound.terminate import Terminator
 from waypoint.metrics import waypoint_metrics
+from waypoint.process.loading import load_for
 from waypoint.replica import Replica
 from waypoint.telemetry.exchange_log import AccessLogSettings
 from waypoint.telemetry.exchanges import ACTIVE_CONNECTIONS, ACTIVE_REQUESTS, Telemetry
@@ -89,7 +90,8 @@ class Worker:
     terminator: Terminator
     capacity: Capacity
     transitions: Transitions = field(default_factory=Transitions)
-    _statuses: Sequence[object] | None = None
+    _statuses: Statuses | None = None
+    _prepared: tuple[Statuses, Record] | None = None
     _servers: list[HboneServer | ProxyServer] = field(default_factory=list)
     _loops: list["asyncio.Task[None]"] = field(default_factory=list)
 
@@ -108,6 +110,11 @@ class Worker:
         self.metrics.of(ACTIVE_REQUESTS).labels(()).value = self.path.exchanges
         self.metrics.of(ACTIVE_CONNECTIONS).labels(()).value = self.connection_count
         return self.metrics.snapshot()
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Do what takes long, in a thread, before `put_in_force` with the same snapshot."""
+        load_for(snapshot)
+        self._prepare_statuses(snapshot.statuses)
 
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Use this snapshot for new requests. It does not await, so no request sees a partial change."""
@@ -192,12 +199,18 @@ class Worker:
                     server.cut_revoked(renewed.revocations)
             self.pool.cut_revoked(renewed.revocations)
 
+    def _prepare_statuses(self, statuses: Statuses) -> None:
+        if statuses is self._statuses or (self._prepared is not None and statuses is self._prepared[0]):
+            return  # only endpoints changed, or it is done
+        conditions = (it for status in statuses for it in status.conditions_by_place())
+        self._prepared = statuses, self.transitions.following(conditions, datetime.now(UTC))
+
     def _record(self, snapshot: Snapshot) -> None:
-        if snapshot.statuses is self._statuses:
-            return  # only endpoints changed; recording thousands of conditions would block the loop
-        self._statuses = snapshot.statuses
-        conditions = (it for status in snapshot.statuses for it in status.conditions_by_place())
-        self.transitions.record(conditions, datetime.now(UTC))
+        self._prepare_statuses(snapshot.statuses)
+        if self._prepared is not None:
+            self._statuses, record = self._prepared
+            self._prepared = None
+            self.transitions.record(record)
 
 
 def assemble(parts: Parts) -> Worker:
@@ -239,4 +252,5 @@ def assemble(parts: Parts) -> Worker:
         Capacity(settings.of(HboneSettings).max_connections),
     )
     holder.subscribe(worker._record)
+    holder.subscribe(lambda snapshot: telemetry.sources.reconcile(snapshot.registry))
     return worker

@@ -23,11 +23,6 @@ def start_tracer(settings: TracingSettings | None, dropped: DroppedSpans | None 
     return Tracer(settings, dropped or DroppedSpans())
 
 
-def load_sdk() -> None:
-    """Import what tracers need. Call it in a thread, so that no request waits for it."""
-    import waypoint.telemetry.spans  # noqa: F401
-
-
 class Tracers:
     """`own` is None without a collector in the environment, `others` are by their collectors; `dropped` is of all."""
 

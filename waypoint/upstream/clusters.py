@@ -127,7 +127,7 @@ class Clusters:
         elif names is not None:
             names.follow(cluster.config)
         else:
-            from waypoint.upstream.dns import Names  # takes longer to import than many a waypoint needs it
+            from waypoint.upstream.dns import Names  # see waypoint.process.loading
 
             self._names[cluster] = names = Names(
                 cluster.config,

@@ -29,3 +29,19 @@ def test_the_collector_rests_until_the_last_of_several_readers_has_ended() -> No
 
         assert not between
         assert gc.isenabled()
+
+
+def test_pieces_are_freed_one_after_the_other_unless_others_refer_to_them() -> None:
+    left: list[int] = []
+
+    class Piece:
+        def __del__(self) -> None:
+            left.append(len(pieces))
+
+    kept = Piece()
+    pieces: list[object] = [Piece(), kept, Piece(), Piece()]
+
+    collector.free(pieces)
+
+    assert left == [3, 2, 0]
+    assert pieces == []

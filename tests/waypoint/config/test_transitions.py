@@ -15,8 +15,8 @@ FIRST, LATER = (datetime(2026, 1, day, 3, 4, 5, tzinfo=UTC) for day in (1, 2))
 def test_a_condition_keeps_its_time_until_it_is_another() -> None:
     transitions = Transitions()
 
-    transitions.record([(KEY, "", "Accepted", True), (KEY, "", "ResolvedRefs", True)], FIRST)
-    transitions.record([(KEY, "", "Accepted", True), (KEY, "", "ResolvedRefs", False)], LATER)
+    transitions.record(transitions.following([(KEY, "", "Accepted", True), (KEY, "", "ResolvedRefs", True)], FIRST))
+    transitions.record(transitions.following([(KEY, "", "Accepted", True), (KEY, "", "ResolvedRefs", False)], LATER))
 
     assert transitions.since(KEY, "", "Accepted") == "2026-01-01T03:04:05Z"
     assert transitions.since(KEY, "", "ResolvedRefs") == "2026-01-02T03:04:05Z"
@@ -25,8 +25,8 @@ def test_a_condition_keeps_its_time_until_it_is_another() -> None:
 def test_a_condition_that_is_gone_is_forgotten() -> None:
     transitions = Transitions()
 
-    transitions.record([(KEY, "", "Accepted", True)], FIRST)
-    transitions.record([], LATER)
+    transitions.record(transitions.following([(KEY, "", "Accepted", True)], FIRST))
+    transitions.record(transitions.following([], LATER))
 
     assert transitions.since(KEY, "", "Accepted") == NEVER
 
@@ -35,7 +35,9 @@ def test_every_condition_that_is_shown_has_the_time_that_was_recorded() -> None:
     kinds = ("HTTPRoute", "RateLimitPolicy", "AuthorizationPolicy")
     snapshot = compiled(documents_of(mesh=MESH, case="---\n".join(taking(kind, 0, "default") for kind in kinds)))
     transitions = Transitions()
-    transitions.record((it for status in snapshot.statuses for it in status.conditions_by_place()), FIRST)
+    transitions.record(
+        transitions.following((it for status in snapshot.statuses for it in status.conditions_by_place()), FIRST)
+    )
 
     shown = [it["lastTransitionTime"] for it in conditions(dump(snapshot, transitions.since)["status"])]
 

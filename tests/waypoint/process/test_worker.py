@@ -1,15 +1,21 @@
 import ast
 import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from l4.config.documents import ObjectKey
 from l4.hbone.errors import TunnelReset
 from l4.net.pressure import Level
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, settled
 from tests.kit.origin import answering, hang, origin
 from tests.waypoint.test_exchange import Setting, status
+from waypoint.config.status import RouteStatus
+from waypoint.config.transitions import NEVER, Placed
 from waypoint.process.worker import assemble
 
 
@@ -68,6 +74,30 @@ def test_workers_of_the_same_parts_share_no_state(tmp_path: Path) -> None:
             assert (it.worker.readiness.is_ready, it.worker.capacity.is_shut) == (True, False)
             assert "max_connections" not in refusals(it)
             await other.close()
+
+    run(scenario())
+
+
+def test_conditions_are_looked_at_when_a_configuration_is_prepared_and_not_on_the_event_loop(tmp_path: Path) -> None:
+    looks: list[int] = []
+    key = ObjectKey("gateway.networking.k8s.io", "HTTPRoute", "default", "other")
+
+    class Looked(RouteStatus):
+        def conditions_by_place(self) -> Iterator[Placed]:
+            looks.append(threading.get_ident())
+            yield key, "", "Accepted", True
+
+    async def scenario() -> None:
+        async with Setting().mesh(tmp_path) as it:
+            snapshot = replace(it.holder.current, version="next", statuses=(Looked(key, 1, ()),))
+
+            await asyncio.to_thread(it.worker.prepare, snapshot)
+            it.worker.put_in_force(snapshot)
+            it.worker.put_in_force(replace(snapshot, version="only endpoints"))
+
+            assert len(looks) == 1
+            assert looks[0] != threading.get_ident()
+            assert it.worker.transitions.since(key, "", "Accepted") != NEVER
 
     run(scenario())
 

@@ -14,7 +14,7 @@ from waypoint.filters import live as filters
 from waypoint.http.settings import HttpSettings
 from waypoint.inbound.sandwich import ProxyProtocolSettings
 from waypoint.inbound.terminate import SniffSettings
-from waypoint.telemetry.exchange_log import AccessLogSettings
+from waypoint.telemetry.log_settings import AccessLogSettings
 from waypoint.telemetry.recorder import RecorderSettings
 from waypoint.upstream.settings import DnsSettings, UpstreamSettings
 

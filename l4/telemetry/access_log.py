@@ -15,7 +15,7 @@ from l4.telemetry.line_writer import FLUSH_SECONDS, MAX_LINES, LineWriter
 log = logging.getLogger(__name__)
 
 STDOUT = 1
-_MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
+_MILLISECONDS = tuple(b".%03dZ" % number for number in range(1000))
 
 
 class CannotOpenLog(Exception):
@@ -35,7 +35,7 @@ def open_access_log(path: str) -> "AccessLog | None":
 class AccessLog(LineWriter):
     """A log file. `path` is a file, a named pipe, or `-` for standard output.
 
-    Lines must be latin-1. Raises OSError if the file cannot be opened.
+    Lines are in latin-1. Raises OSError if the file cannot be opened.
     """
 
     __slots__ = ("_is_moved", "_max_bytes", "_name", "_path", "_size")
@@ -105,13 +105,14 @@ class StartTime:
     __slots__ = ("_prefix", "_second")
 
     def __init__(self) -> None:
-        self._second = -1
-        self._prefix = ""
+        self._second = -1.0
+        self._prefix = b""
 
-    def format(self, wall_seconds: float) -> str:
-        milliseconds = int(wall_seconds * 1000 + 0.5)
-        second = milliseconds // 1000
-        if second != self._second:
-            self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return self._prefix + _MILLISECONDS[milliseconds % 1000]
+    def format(self, wall_seconds: float) -> bytes:
+        milliseconds = int((wall_seconds - self._second) * 1000 + 0.5)
+        if not 0 <= milliseconds < 1000:
+            whole = int(wall_seconds * 1000 + 0.5)
+            self._second = float(whole // 1000)
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._second)).encode()
+            milliseconds = whole % 1000
+        return self._prefix + _MILLISECONDS[milliseconds]

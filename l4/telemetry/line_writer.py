@@ -44,7 +44,6 @@ class LineWriter:
 
     __slots__ = (
         "_closing",
-        "_encoding",
         "_flush_seconds",
         "_has_failed",
         "_is_prompt",
@@ -68,7 +67,6 @@ class LineWriter:
         max_lines: int = MAX_LINES,
         flush_seconds: float = FLUSH_SECONDS,
         is_prompt: bool = False,
-        encoding: str = "latin-1",
         on_failure: Callable[[OSError], None] = lambda error: None,
     ) -> None:
         self.fd = fd
@@ -76,9 +74,8 @@ class LineWriter:
         self._max_lines = max_lines
         self._flush_seconds = None if is_prompt else flush_seconds
         self._is_prompt = is_prompt
-        self._encoding = encoding
         self._on_failure = on_failure
-        self._lines: deque[str] = deque()
+        self._lines: deque[bytes] = deque()
         self._long_queued = 0  # number of long lines queued so far; only `write` changes it
         self._long_taken = 0  # number of long lines dequeued so far; only the thread changes it
         self._is_writing = False
@@ -88,7 +85,7 @@ class LineWriter:
         self._writer = threading.Thread(target=self._run, name=name.replace(" ", "-"), daemon=True)
         self._writer.start()
 
-    def write(self, line: str) -> None:
+    def write(self, line: bytes) -> None:
         """Queue a line, which must end with a newline."""
         if len(self._lines) >= self._max_lines or (len(line) > LONG_LINE and not self._has_room_for_long()):
             self.drops.full.value += 1
@@ -138,7 +135,7 @@ class LineWriter:
         self._is_writing = True
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if lines:
-            self._write_lines(len(lines), "".join(lines).encode(self._encoding, "backslashreplace"))
+            self._write_lines(len(lines), b"".join(lines))
             if self._long_queued != self._long_taken:
                 self._long_taken += sum(len(line) > LONG_LINE for line in lines)
         self._is_writing = False

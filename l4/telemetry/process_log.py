@@ -39,7 +39,7 @@ class ProcessLog:
     seconds."""
 
     def __init__(self) -> None:
-        self._writer = LineWriter(os.dup(_STDERR), "process log", max_lines=MAX_LINES, is_prompt=True, encoding="utf-8")
+        self._writer = LineWriter(os.dup(_STDERR), "process log", max_lines=MAX_LINES, is_prompt=True)
         self._handler = _Handler(self._writer)
 
     @property
@@ -96,17 +96,21 @@ class _Handler(logging.Handler):
             return
         line = self.format(record)
         more = f" ({left_out} similar lines were left out)" if left_out else ""
-        self._writer.write(f"{line}{more}\n")
+        self._writer.write(_encoded(f"{line}{more}\n"))
 
     def write(self, text: str) -> None:
         self.acquire()
         try:
-            self._writer.write(text)
+            self._writer.write(_encoded(text))
         finally:
             self.release()
 
     def flush(self) -> None:
         self._writer.flush(_FLUSH_SECONDS)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 class _Formatter(logging.Formatter):

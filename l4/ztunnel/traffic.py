@@ -139,7 +139,7 @@ class Traffic:
         self._metrics.connections_closed.labels(self._labels(flow, response_flag(error))).add()
         if self._access_log is not None:
             seconds = time.perf_counter() - connection.started
-            self._access_log.write(self._line(flow, copy.received, copy.sent, error, seconds))
+            self._access_log.write(self._line(flow, copy.received, copy.sent, error, seconds).encode())
 
     def failed(self, direction: str, source: str, destination: str, reason: str) -> None:
         """Log a connection that ended before its labels were known. It has no metrics."""
@@ -147,7 +147,7 @@ class Traffic:
             fields = _fields(
                 ("src.addr", source), ("dst.addr", destination), ("direction", direction), ("error", reason)
             )
-            self._access_log.write(f"{self._now()}\twarn\taccess\tconnection failed\t{fields}\n")
+            self._access_log.write(f"{self._now()}\twarn\taccess\tconnection failed\t{fields}\n".encode())
 
     def _line(
         self, flow: Flow, request_bytes: int, response_bytes: int, error: Exception | None, seconds: float
@@ -188,7 +188,7 @@ class Traffic:
         return (reporter, *values, "tcp", flag, policy)
 
     def _now(self) -> str:
-        return self._time.format(time.time())
+        return self._time.format(time.time()).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ from waypoint.inbound.terminate import Terminator
 from waypoint.metrics import waypoint_metrics
 from waypoint.process.loading import load_for
 from waypoint.replica import Replica
-from waypoint.telemetry.exchange_log import AccessLogSettings
 from waypoint.telemetry.exchanges import ACTIVE_CONNECTIONS, ACTIVE_REQUESTS, Telemetry
+from waypoint.telemetry.log_settings import AccessLogSettings
 from waypoint.telemetry.recorder import Recorder
 from waypoint.upstream.clusters import Clusters
 from waypoint.upstream.events import counted_in

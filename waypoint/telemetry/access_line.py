@@ -4,6 +4,7 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_l
 All client-controlled text is escaped, so that a client cannot forge a line or a field.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from l4.telemetry.access_log import StartTime
@@ -14,66 +15,106 @@ from policies.host_port import host_port
 from waypoint.telemetry.record import ExchangeRecord
 
 START_TIME = StartTime()
+MAX_TEMPLATES = 2048
+_SHORT = 1024
+"""Letters of the fields of a template that is kept: a client's may be as long as a head."""
+
+Repeated = tuple[
+    *tuple[bytes, str, int, str, str, str, str, bytes | None, bytes | None, bytes | None],
+    *tuple[tuple[str, str], ClusterName | None, tuple[str, int], str, int, str, str],
+]
+"""The fields of a line that are the same for most requests of a connection."""
 
 
-def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> str:
+class Templates:
+    """Lines without what differs from request to request. `write` makes one, with a `\\0b` or `\\0d` in each gap."""
+
+    __slots__ = ("_known", "_write")
+
+    def __init__(self, write: Callable[[Repeated], str]) -> None:
+        self._known: dict[Repeated, bytes] = {}
+        self._write = write
+
+    def find(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
+        """Return the template for `%` of a record's line."""
+        r = record
+        peer = r.peer
+        key = (
+            r.method,
+            r.protocol,
+            r.status,
+            flags,
+            r.detail,
+            r.connection_termination_details,
+            r.upstream_transport_failure_reason,
+            r.x_forwarded_for,
+            r.user_agent,
+            r.authority,
+            upstream,
+            r.cluster,
+            r.downstream_local,
+            peer.ip,
+            peer.port,
+            r.requested_server_name,
+            r.route_name,
+        )
+        template = self._known.get(key)
+        return self._make(key) if template is None else template
+
+    def _make(self, key: Repeated) -> bytes:
+        text = self._write(key).replace("%", "%%").replace("\0", "%")
+        template = text.encode("latin-1", "backslashreplace")
+        if sum(len(it) for it in key if isinstance(it, bytes | str)) <= _SHORT:
+            if len(self._known) >= MAX_TEMPLATES:
+                self._known.clear()
+            self._known[key] = template
+        return template
+
+
+def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
     """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
     r = record
-    peer = r.peer
-    service_time = "-" if r.upstream_service_time_ms is None else r.upstream_service_time_ms
-    why = _why(r.detail, r.connection_termination_details, r.upstream_transport_failure_reason)
-    method, caller, authority = _repeated(r.method, r.x_forwarded_for, r.user_agent, r.authority)
-    ends = _ends(upstream, r.cluster, r.downstream_local, peer.ip, peer.port, r.requested_server_name, r.route_name)
+    service_time = r.upstream_service_time_ms
+    line = _TEMPLATES.find(r, flags, upstream) % (
+        START_TIME.format(r.started_at),
+        _safe(r.original_target),
+        r.bytes_received,
+        r.bytes_sent,
+        int(r.duration_ms),
+        b"-" if service_time is None else b"%d" % service_time,
+        _safe(r.request_id),
+    )
+    verdict = r.verdict
+    if verdict is not None and (verdict.audited or verdict.shadow):
+        return line[:-1] + _noted(verdict).encode() + b"\n"
+    return line
+
+
+def _template(of: Repeated) -> str:
+    method, protocol, status, flags, detail, termination, failure, forwarded_for, user_agent, authority = of[:10]
+    upstream, cluster, local, peer_ip, peer_port, server_name, route = of[10:]
+    host, upstream_local = upstream
     return (
-        f'[{START_TIME.format(r.started_at)}] "{method} {escaped(r.original_target)} '
-        f'{r.protocol or "-"}" {r.status} {flags} '
-        f"{why} {r.bytes_received} {r.bytes_sent} {int(r.duration_ms)} {service_time} "
-        f'{caller} "{escaped(r.request_id)}" '
-        f"{authority} {ends}{'' if r.verdict is None else _noted(r.verdict)}\n"
+        f'[\0b] "{escaped(method)} \0b {protocol or "-"}" {status} {flags} '
+        f'{_word(detail)} {_word(termination)} "{_text(failure)}" \0d \0d \0d \0b '
+        f'"{escaped(forwarded_for)}" "{escaped(user_agent)}" "\0b" "{escaped(authority)}" '
+        f'"{host}" {_word(cluster or "")} {upstream_local} {_address(*local)} {_address(peer_ip, peer_port)} '
+        f"{_word(server_name)} {_word(route)}\n"
     )
 
 
+_TEMPLATES = Templates(_template)
+
+
 def _noted(verdict: Verdict) -> str:
-    """Return the text behind Envoy's fields: audits and dry runs, if a policy requests them."""
+    """Return the text behind Envoy's fields: audits and dry runs, as a policy requests them."""
     audited = f' audit="{_text(",".join(it.name for it in verdict.audited))}"' if verdict.audited else ""
     return audited + (f' dry_run="{_text(",".join(map(str, verdict.shadow)))}"' if verdict.shadow else "")
 
 
-@lru_cache(maxsize=256)
-def _why(detail: str, termination: str, failure: str) -> str:
-    return f'{_word(detail)} {_word(termination)} "{_text(failure)}"'
-
-
-@lru_cache(maxsize=256)
-def _repeated(
-    method: bytes, forwarded_for: bytes | None, user_agent: bytes | None, authority: bytes | None
-) -> tuple[str, str, str]:
-    """Return what most requests of a connection share, in three parts of the line.
-
-    The cache is small: a value may be as large as a head.
-    """
-    return escaped(method), f'"{escaped(forwarded_for)}" "{escaped(user_agent)}"', f'"{escaped(authority)}"'
-
-
-@lru_cache(maxsize=4096)
-def _ends(
-    upstream: tuple[str, str],
-    cluster: ClusterName | None,
-    local: tuple[str, int],
-    peer_ip: str,
-    peer_port: int,
-    server_name: str,
-    route: str,
-) -> str:
-    """Return the last fields of the line, which are the same for most requests of a connection."""
-    host, upstream_local = upstream
-    addresses = f"{_address(*local)} {_address(peer_ip, peer_port)}"
-    names = f"{_word(server_name)} {_word(route)}"
-    return f'"{host}" {_word(cluster or "")} {upstream_local} {addresses} {names}'
-
-
 _UNSAFE = bytes(byte for byte in range(256) if byte < 0x20 or byte >= 0x7F or byte in b'"\\')
-_MARKED = bytes(ord("?") if byte in _UNSAFE else byte for byte in range(256))
+MARKED = bytes(ord("?") if byte in _UNSAFE else byte for byte in range(256))
+"""Translates each value that needs an escape, in a text or in JSON, into another one."""
 _ESCAPES = {byte: f"\\x{byte:02x}" for byte in _UNSAFE}
 
 
@@ -82,12 +123,14 @@ def escaped(value: bytes | None) -> str:
     if not value:
         return "-"
     text = value.decode("latin-1")
-    return text if is_safe(value) else text.translate(_ESCAPES)
+    return text if value.translate(MARKED) == value else text.translate(_ESCAPES)
 
 
-def is_safe(value: bytes) -> bool:
-    """Whether a value needs no escape, neither in a text nor in JSON."""
-    return value.translate(_MARKED) == value
+def _safe(value: bytes | None) -> bytes:
+    """The same as `escaped`, in bytes."""
+    if not value:
+        return b"-"
+    return value if value.translate(MARKED) == value else escaped(value).encode()
 
 
 @lru_cache(maxsize=4096)

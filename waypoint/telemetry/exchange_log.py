@@ -4,48 +4,27 @@ Errors and slow exchanges always have a line; of all others a share does, if a s
 replace the format and add a condition.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from random import random
 
-from l4.config.settings import Section, setting
 from l4.telemetry.access_log import AccessLog
 from waypoint.telemetry.access_json import default_json
 from waypoint.telemetry.access_line import default_line
 from waypoint.telemetry.log_format import LogFormat
+from waypoint.telemetry.log_settings import AccessLogSettings
 from waypoint.telemetry.record import ExchangeRecord
-
-_Line = Callable[[ExchangeRecord, str, tuple[str, str]], str]
-
-
-@dataclass(frozen=True, slots=True)
-class AccessLogSettings(Section):
-    title = "Access log"
-
-    access_log_encoding: str = setting("TEXT", choices=("TEXT", "JSON"))
-    """TEXT: a line in Envoy's format. JSON: an object with Istio's fields."""
-    access_log_format: str = ""
-    """A format string of Envoy's, such as `%START_TIME% %RESPONSE_CODE%`, in place of the default format."""
-    access_log_share: float = setting(1.0, least=0, most=1)
-    """Share of the exchanges that are logged, by chance. Those that failed (no answer, or a status 5xx) or were slow
-    always are. What is left out counts as `sampled` in `pywaypoint_log_lines_dropped_total`."""
-    access_log_slow_seconds: float = 1.0
-    """Duration from which an exchange is slow, and logged whatever the share is."""
 
 
 class ExchangeLog:
     """Raises InvalidFormat if the settings' format cannot be understood."""
 
-    __slots__ = ("_line", "_log", "_share", "_slow_ms")
+    __slots__ = ("_format", "_is_json", "_log", "_share", "_slow_ms")
 
     def __init__(self, log: AccessLog, settings: AccessLogSettings) -> None:
         self._log = log
         self._share = settings.access_log_share
         self._slow_ms = settings.access_log_slow_seconds * 1000
-        self._line: _Line = default_json if settings.access_log_encoding == "JSON" else default_line
-        if settings.access_log_format:
-            form = LogFormat.of_text(settings.access_log_format)
-            self._line = lambda record, flags, upstream: form.line(record)
+        self._is_json = settings.access_log_encoding == "JSON"
+        self._format = LogFormat.of_text(settings.access_log_format) if settings.access_log_format else None
 
     def write(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> None:
         """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
@@ -59,8 +38,19 @@ class ExchangeLog:
         for rule in rules:
             if rule.condition is None or rule.condition.holds(record):
                 form = rule.format
-                self._log.write(form.line(record) if form is not None else self._line(record, flags, upstream))
+                self._log.write(_encoded(form.line(record)) if form else self._line(record, flags, upstream))
+
+    def _line(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
+        if self._format is not None:
+            return _encoded(self._format.line(record))
+        if self._is_json:
+            return default_json(record, flags, upstream)
+        return default_line(record, flags, upstream)
 
     def _is_kept(self, record: ExchangeRecord) -> bool:
         has_failed = record.status >= 500 or (not record.status and bool(record.flags or record.method))
         return has_failed or record.duration_ms >= self._slow_ms
+
+
+def _encoded(line: str) -> bytes:
+    return line.encode("latin-1", "backslashreplace")

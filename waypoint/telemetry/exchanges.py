@@ -35,7 +35,8 @@ from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabe
 from policies.telemetry import TelemetryPolicy
 from policies.verdict import ResponseFlag
 from waypoint.telemetry.access_line import upstream_of
-from waypoint.telemetry.exchange_log import AccessLogSettings, ExchangeLog
+from waypoint.telemetry.exchange_log import ExchangeLog
+from waypoint.telemetry.log_settings import AccessLogSettings
 from waypoint.telemetry.messages import Messages
 from waypoint.telemetry.record import ExchangeRecord, flags_text, grpc_code
 from waypoint.telemetry.span_tags import span_attributes, span_name

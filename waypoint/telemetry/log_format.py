@@ -212,7 +212,7 @@ _OWN: Mapping[str, Read] = {
 
 def _start_time(argument: str) -> Read:
     if not argument:
-        return lambda record: START_TIME.format(record.started_at)
+        return lambda record: START_TIME.format(record.started_at).decode()
 
     def read(record: ExchangeRecord) -> str:
         nanoseconds = f"{min(round(record.started_at % 1 * 1e6), 999_999):06d}000"

@@ -149,7 +149,7 @@ class Recorder:
         if len(line) > MAX_LINE_BYTES:
             self.dropped += 1
         else:
-            self._file.write(line.decode("latin-1") + "\n")
+            self._file.write(line + b"\n")
 
     @property
     def drops(self) -> DroppedLines:

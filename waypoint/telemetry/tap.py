@@ -115,7 +115,7 @@ def event(
     headers = redacted_headers([it for it in r.headers if it[0] in shown], hidden) if shown else ()
     return {
         "type": "connection" if is_tcp(r) else "request",
-        "time": _format_time(r.started_at),
+        "time": _format_time(r.started_at).decode(),
         "method": _text(r.method),
         "authority": _text(r.authority),
         "path": _text(redacted_target(r.original_target, hidden)),

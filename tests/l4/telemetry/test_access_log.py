@@ -13,7 +13,7 @@ def test_lines_arrive_whole_and_in_order(tmp_path: Path) -> None:
     log = AccessLog(str(path))
 
     for number in range(1000):
-        log.write(f"line {number}\n")
+        log.write(f"line {number}\n".encode())
     log.close()
 
     assert path.read_text() == "".join(f"line {number}\n" for number in range(1000))
@@ -24,7 +24,7 @@ def test_lines_arrive_without_waiting_for_the_end(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     log = AccessLog(str(path), flush_seconds=0.01)
 
-    log.write("early\n")
+    log.write(b"early\n")
 
     deadline = time.monotonic() + 5
     while not path.read_text() and time.monotonic() < deadline:
@@ -38,7 +38,7 @@ def test_an_existing_file_is_appended_to(tmp_path: Path) -> None:
     path.write_text("old\n")
 
     log = AccessLog(str(path))
-    log.write("new\n")
+    log.write(b"new\n")
     log.close()
 
     assert path.read_text() == "old\nnew\n"
@@ -54,7 +54,7 @@ def test_a_blocked_reader_costs_lines_but_no_time(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     log = AccessLog(str(pipe), max_lines=100, flush_seconds=0.001)
-    line = "x" * 1023 + "\n"
+    line = b"x" * 1023 + b"\n"
 
     started = time.monotonic()
     while not log.dropped and time.monotonic() < started + 10:
@@ -78,7 +78,7 @@ def test_a_named_pipe_that_nobody_reads_yet_keeps_nobody_waiting(tmp_path: Path)
     os.mkfifo(pipe)
 
     log = AccessLog(str(pipe), flush_seconds=0.001)
-    log.write("early\n")
+    log.write(b"early\n")
     with pipe.open("rb", buffering=0) as reader:
         assert reader.read(6) == b"early\n"
     log.close()
@@ -90,8 +90,8 @@ def test_what_waits_is_bounded_in_size_too(tmp_path: Path) -> None:
     log = AccessLog(str(pipe))
 
     for _ in range(MAX_LONG_LINES * 3):  # the thread may take as many out once, and then nobody reads
-        log.write("x" * LONG_LINE + "\n")
-    log.write("short\n")
+        log.write(b"x" * LONG_LINE + b"\n")
+    log.write(b"short\n")
 
     assert MAX_LONG_LINES <= log.dropped <= MAX_LONG_LINES * 2
     assert log.drops.full.value == log.dropped
@@ -103,7 +103,7 @@ def test_long_lines_have_room_again_when_they_are_written(tmp_path: Path) -> Non
     log = AccessLog(str(path), flush_seconds=0.001)
 
     for _ in range(MAX_LONG_LINES * 3):
-        log.write("x" * LONG_LINE + "\n")
+        log.write(b"x" * LONG_LINE + b"\n")
         log.flush(5)
     log.close()
 
@@ -121,7 +121,7 @@ def test_a_full_disk_costs_lines_and_is_said_once(caplog: pytest.LogCaptureFixtu
 
     for _ in range(3):
         dropped = log.dropped
-        log.write("lost\n")
+        log.write(b"lost\n")
         while log.dropped == dropped:
             time.sleep(0.001)
     log.close()
@@ -135,10 +135,10 @@ def test_a_full_disk_costs_lines_and_is_said_once(caplog: pytest.LogCaptureFixtu
 def test_start_times_have_milliseconds_and_z() -> None:
     start_time = StartTime()
 
-    assert start_time.format(0) == "1970-01-01T00:00:00.000Z"
-    assert start_time.format(1_700_000_000.123) == "2023-11-14T22:13:20.123Z"
-    assert start_time.format(1_700_000_000.9996) == "2023-11-14T22:13:21.000Z"
-    assert start_time.format(1_700_000_000.5) == "2023-11-14T22:13:20.500Z"
+    assert start_time.format(0) == b"1970-01-01T00:00:00.000Z"
+    assert start_time.format(1_700_000_000.123) == b"2023-11-14T22:13:20.123Z"
+    assert start_time.format(1_700_000_000.9996) == b"2023-11-14T22:13:21.000Z"
+    assert start_time.format(1_700_000_000.5) == b"2023-11-14T22:13:20.500Z"
 
 
 def test_a_file_with_a_limit_becomes_the_one_before_and_no_line_is_torn(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_file_with_a_limit_becomes_the_one_before_and_no_line_is_torn(tmp_path
     log = AccessLog(str(path), flush_seconds=0.001, max_bytes=100)
 
     for number in range(40):
-        log.write(f"line {number:4}\n")
+        log.write(f"line {number:4}\n".encode())
         deadline = time.monotonic() + 5
         while not _ends_with(path, f"line {number:4}\n") and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -172,7 +172,7 @@ def test_a_file_that_cannot_be_put_aside_grows_no_further(tmp_path: Path) -> Non
     (tmp_path / "heads.1").mkdir()
     log = AccessLog(str(path), max_bytes=100)
 
-    log.write("more\n")
+    log.write(b"more\n")
     log.close()
 
     assert path.read_text() == "x" * 100
@@ -182,12 +182,12 @@ def test_a_file_that_cannot_be_put_aside_grows_no_further(tmp_path: Path) -> Non
 def test_a_file_that_was_moved_away_is_opened_anew_and_no_line_is_lost(tmp_path: Path) -> None:
     path, moved = tmp_path / "access.log", tmp_path / "access.log.1"
     log = AccessLog(str(path), flush_seconds=0.01)
-    log.write("before\n")
+    log.write(b"before\n")
     log.flush(5)
 
     path.rename(moved)
     log.reopen()
-    log.write("after\n")
+    log.write(b"after\n")
     log.close()
 
     assert moved.read_text() == "before\n"
@@ -201,7 +201,7 @@ def test_a_name_that_cannot_be_opened_anew_leaves_the_file_that_is_open(tmp_path
     folder.rename(tmp_path / "moved")
 
     log.reopen()
-    log.write("kept\n")
+    log.write(b"kept\n")
     log.close()
 
     assert (tmp_path / "moved" / "access.log").read_text() == "kept\n"

@@ -17,7 +17,7 @@ RECORD = replace(ANSWERED, response_headers=[(b"x-envoy-upstream-service-time", 
 
 
 def line(record: ExchangeRecord) -> str:
-    return default_json(record, flags_text(record.flags), upstream_of(record.endpoint))
+    return default_json(record, flags_text(record.flags), upstream_of(record.endpoint)).decode()
 
 
 @pytest.mark.parametrize(

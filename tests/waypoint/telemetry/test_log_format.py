@@ -40,7 +40,7 @@ def line(text: str, record: ExchangeRecord = RECORD) -> str:
     ],
 )
 def test_istios_format_string_gives_the_default_line(record: ExchangeRecord) -> None:
-    assert line(ENVOYS, record) == default_line(record, flags_text(record.flags), upstream_of(record.endpoint))
+    assert line(ENVOYS, record) == default_line(record, flags_text(record.flags), upstream_of(record.endpoint)).decode()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def load_for(snapshot: Snapshot) -> None:
 
 def _needed(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.collectors:
-        yield "waypoint.telemetry.spans"
+        yield "waypoint.telemetry.span_export"
     if any(it.is_grpc for it in snapshot.collectors):
         yield "waypoint.telemetry.grpc_export"
     if any(it.names or it.followed is not None for it in snapshot.clusters.values()):

@@ -1,5 +1,8 @@
 """The name and the attributes of a request's span."""
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
 from policies.cel import text_of
 from policies.telemetry import MAX_TAG_VALUE, SpanTag
@@ -60,7 +63,8 @@ def span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
     return {name: value for name, value in attributes.items() if value is not None and value != ""}
 
 
-def _workload(prefix: str, labels: WorkloadLabels) -> dict[str, str]:
+@lru_cache(maxsize=1024)
+def _workload(prefix: str, labels: WorkloadLabels) -> Mapping[str, str]:
     return {
         f"{prefix}workload": labels.workload,
         f"{prefix}namespace": labels.namespace,

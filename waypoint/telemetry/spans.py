@@ -1,39 +1,29 @@
 """A SERVER span per sampled request, linked to the caller's trace, and CLIENT spans of what it waits for.
 
-Spans are exported by OTLP, over HTTP or gRPC. Sampling is decided first, so an unsampled request costs one header and
-no object. A span is a plain object until it ends, because those of the SDK check and copy each attribute, which costs
-more than the request. The SDK's thread exports spans in batches from a bounded queue. If the collector is unavailable,
-spans are lost and requests continue. Importing this module loads the OpenTelemetry SDK; use `tracing.start_tracer`.
+Spans are exported by OTLP, see `span_export`. Sampling is decided first, so an unsampled request costs one header and
+no object. A span that has ended is encoded at once.
 """
 
-from collections.abc import Mapping, Sequence
+from binascii import hexlify
+from collections.abc import Mapping
+from functools import lru_cache
 from random import getrandbits
-from threading import Thread
 from time import time_ns
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-
-from l4.telemetry.metrics import Value
 from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
 from policies.telemetry import TracingRule
-from waypoint.telemetry.dropped_spans import DroppedSpans
+from waypoint.telemetry.otlp import CLIENT, SERVER, encode_span
 from waypoint.telemetry.trace_context import SAMPLED, TraceParent
 from waypoint.telemetry.trace_headers import ALL, NAMES, Style, extract, inject
 from waypoint.telemetry.tracing_settings import TracingSettings
 
+if TYPE_CHECKING:
+    from waypoint.telemetry.span_export import SpanExport
+
 _UNNAMED = "request"
 _W3C = (Style.W3C,)
-_SCOPE = InstrumentationScope("pywaypoint")
-_FLAGS = TraceFlags(SAMPLED)
-_UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
-T = TypeVar("T")
 
 
 class Span:
@@ -42,7 +32,17 @@ class Span:
     `context` is its own, `parent` that of the span it is a part of.
     """
 
-    __slots__ = ("_attempt", "_attributes", "_began_ns", "_name", "_parent", "_status", "_styles", "_tracer", "context")
+    __slots__ = (
+        "_attempt",
+        "_attributes",
+        "_began_ns",
+        "_is_error",
+        "_name",
+        "_parent",
+        "_styles",
+        "_tracer",
+        "context",
+    )
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Span:
         self._styles = styles
         self._attributes = dict(attributes)
         self._began_ns = began_ns
-        self._status = _UNSET
+        self._is_error = False
         self._attempt: Span | None = None
 
     @property
@@ -88,33 +88,36 @@ class Span:
 
     def failed(self, reason: str) -> None:
         self._attributes["error.type"] = reason
-        self._status = _ERROR
+        self._is_error = True
 
     def finish(self) -> None:
         """End a span that `child` has begun."""
-        self._export(SpanKind.CLIENT, _context(self._parent, is_remote=False), time_ns())
+        self._export(CLIENT, time_ns())
 
     def end(self, name: str, attributes: Mapping[str, str | int], is_error: bool, end_ns: int) -> None:
         """End a span that `Tracer.begin` has begun."""
         self._name = name
         self._attributes.update(attributes)
         if is_error:
-            self._status = _ERROR
-        self._export(SpanKind.SERVER, _context(self._parent, is_remote=True), end_ns)
+            self._is_error = True
+        self._export(SERVER, end_ns)
 
-    def _export(self, kind: SpanKind, parent: SpanContext | None, end_ns: int) -> None:
-        self._tracer.export(
-            ReadableSpan(
+    def _export(self, kind: int, end_ns: int) -> None:
+        export = self._tracer.export
+        if not export.has_room():
+            return
+        own, parent = self.context, self._parent
+        export.add(
+            encode_span(
+                own.trace_id,
+                own.span_id,
+                None if parent is None else parent.span_id,
                 self._name,
-                _context(self.context, is_remote=False),
-                parent,
-                self._tracer.resource,
+                kind,
+                self._began_ns,
+                end_ns,
                 self._attributes,
-                kind=kind,
-                status=self._status,
-                start_time=self._began_ns,
-                end_time=end_ns,
-                instrumentation_scope=_SCOPE,
+                self._is_error,
             )
         )
 
@@ -151,52 +154,15 @@ class Span:
             self._attempt = None
 
 
-class _Resource(Resource):
-    """The exporter groups spans by their resource, whose own hash formats all its attributes, for each span."""
-
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-
-class _Counting(SpanExporter):
-    """Counts the spans that another exporter takes from the queue, and of them those that it loses.
-
-    The SDK calls it in one thread at a time.
-    """
-
-    def __init__(self, exporter: SpanExporter, failed: Value) -> None:
-        self.taken = 0
-        self._exporter = exporter
-        self._failed = failed
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.taken += len(spans)
-        result = SpanExportResult.FAILURE
-        try:
-            result = self._exporter.export(spans)
-        finally:
-            if result is not SpanExportResult.SUCCESS:
-                self._failed.add(len(spans))
-        return result
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-
 class Tracer:
-    """Begins spans, and exports those that have ended. `resource` says whose they are."""
+    """Begins spans, and exports those that have ended."""
 
-    def __init__(self, settings: TracingSettings, dropped: DroppedSpans) -> None:
+    __slots__ = ("_propagators", "_ratio", "_sampler", "_tags", "export")
+
+    def __init__(self, settings: TracingSettings, export: "SpanExport") -> None:
+        self.export = export
         self._sampler = settings.sampler
-        resource = Resource.create(dict(settings.resource))
-        self.resource = _Resource(resource.attributes, resource.schema_url)
-        self._exporter = _Counting(_exporter(settings), dropped.failed)
-        self._max_queue, batch = settings.queue
-        self._processor = BatchSpanProcessor(self._exporter, self._max_queue, max_export_batch_size=batch)
-        self._queued = 0
-        self._full = dropped.full
+        self._ratio = settings.sampler.ratio
         self._propagators = settings.propagators
         self._tags = settings.tags
 
@@ -205,7 +171,7 @@ class Tracer:
         headers: Headers,
         fields: Mapping[bytes, bytes],
         now_ns: int,
-        rule: TracingRule[T] | None = None,
+        rule: TracingRule[Any] | None = None,
     ) -> Span | None:
         """Start a span for a request, and make it the parent of the receiver's in `headers`.
 
@@ -213,22 +179,20 @@ class Tracer:
         unchanged, and if there are none, others learn that it is not.
         """
         parent = style = None
-        ids = getrandbits(192).to_bytes(24).hex()  # of a trace and a span
-        trace_id = int(ids[:32], 16)
+        ids = hexlify(getrandbits(192).to_bytes(24), b"-", -16)  # of a trace and a span
         share = rule.share if rule is not None else None
         is_propagated = rule is None or rule.is_propagated
-        if not fields.keys().isdisjoint(NAMES):
+        if not NAMES.isdisjoint(fields):
             parent, style = extract(fields, self._propagators or ALL)
-        elif is_propagated and not self._propagators and not self._sampler.is_sampled(None, trace_id, share):
+        elif is_propagated and not self._propagators and ids[16:32] >= _bound(self._ratio if share is None else share):
             # Most requests, where a share is sampled: this is on the path of each of them.
-            headers.insert(0, (b"traceparent", f"00-{ids[:32]}-{ids[32:]}-00".encode()))
+            headers.insert(0, (b"traceparent", b"00-" + ids + b"-00"))
             return None
-        if parent is not None and parent.trace_id:
-            trace_id = parent.trace_id
+        trace_id = parent.trace_id if parent is not None and parent.trace_id else int(ids[:32], 16)
         is_sampled = self._sampler.is_sampled(parent, trace_id, share)
         if not is_sampled or (rule is not None and not rule.is_reported):
             if parent is None and is_propagated:
-                told = TraceParent(trace_id, int(ids[32:], 16), SAMPLED if is_sampled else 0)
+                told = TraceParent(trace_id, int(ids[33:], 16), SAMPLED if is_sampled else 0)
                 inject(headers, told, self._propagators or _W3C)
             return None
         styles = self._propagators or (_W3C if style in {None, Style.W3C} else (Style.W3C, style))
@@ -238,32 +202,16 @@ class Tracer:
         span.inject(headers)
         return span
 
-    def export(self, span: ReadableSpan) -> None:
-        """Queue a span that has ended. It is dropped if too many are waiting."""
-        if self._queued - self._exporter.taken >= self._max_queue:  # where the SDK would drop one and not count it
-            self._full.add()
-            return
-        self._queued += 1
-        self._processor.on_end(span)
-
     def close(self, deadline_seconds: float = 2.0) -> None:
         """Export queued spans, waiting no longer than the deadline. Blocks, so call it in a thread."""
-        # The SDK's own shutdown retries for up to 30 s if the collector is unavailable.
-        shutdown = Thread(target=self._processor.shutdown, name="tracer-shutdown", daemon=True)
-        shutdown.start()
-        shutdown.join(deadline_seconds)
-        if shutdown.is_alive():
-            self._exporter.shutdown()
-            shutdown.join(deadline_seconds)
+        self.export.close(deadline_seconds)
 
 
-def _exporter(settings: TracingSettings) -> SpanExporter:
-    if settings.is_grpc:
-        from waypoint.telemetry.grpc_export import GrpcExporter  # gRPC takes time and memory to load
+@lru_cache(maxsize=256)
+def _bound(ratio: float) -> bytes:
+    """Return what the second half of a new trace's id is below if the trace is sampled, in hexadecimal digits.
 
-        return GrpcExporter(settings)
-    return OTLPSpanExporter(endpoint=settings.endpoint, headers=dict(settings.headers))
-
-
-def _context(of: TraceParent | None, *, is_remote: bool) -> SpanContext | None:
-    return None if of is None else SpanContext(of.trace_id, of.span_id, is_remote, _FLAGS)
+    See `Sampler.is_sampled`.
+    """
+    bound = int(ratio * 2**64)
+    return b"%016x" % bound if bound < 2**64 else b"g"

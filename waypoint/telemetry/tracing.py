@@ -5,22 +5,19 @@ The OpenTelemetry SDK costs 0.1 s and 20 MiB, so it is imported only if there is
 
 from collections.abc import Mapping, Set
 from threading import Thread
-from typing import TYPE_CHECKING
 
 from policies.telemetry import Collector
 from waypoint.telemetry.dropped_spans import DroppedSpans
+from waypoint.telemetry.spans import Tracer
 from waypoint.telemetry.tracing_settings import TracingSettings
 
-if TYPE_CHECKING:
-    from waypoint.telemetry.spans import Tracer
 
-
-def start_tracer(settings: TracingSettings | None, dropped: DroppedSpans | None = None) -> "Tracer | None":
+def start_tracer(settings: TracingSettings | None, dropped: DroppedSpans | None = None) -> Tracer | None:
     if settings is None:
         return None
-    from waypoint.telemetry.spans import Tracer
+    from waypoint.telemetry.span_export import SpanExport
 
-    return Tracer(settings, dropped or DroppedSpans())
+    return Tracer(settings, SpanExport(settings, dropped or DroppedSpans()))
 
 
 class Tracers:

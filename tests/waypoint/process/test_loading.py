@@ -12,12 +12,12 @@ from waypoint.process import loading
 ROOT = Path(__file__).parents[3]
 OF_REQUESTS = ("authentication", "filters", "http", "inbound", "telemetry", "upstream")
 """The packages whose functions run on the event loop while requests wait."""
-AT_START = {"aiohttp", "waypoint.telemetry.spans"}
+AT_START = {"aiohttp", "waypoint.telemetry.span_export"}
 """Imported before any request: by the operator ports, and by a tracer that the environment names."""
 
 CASES = {
     "waypoint.telemetry.grpc_export": "collectors=frozenset({Collector('collector:4317')})",
-    "waypoint.telemetry.spans": "collectors=frozenset({Collector('http://collector:4318', is_grpc=False)})",
+    "waypoint.telemetry.span_export": "collectors=frozenset({Collector('http://collector:4318', is_grpc=False)})",
     "waypoint.upstream.dns": "clusters={NAME: replace(CLUSTER, names=(NamedEndpoint('a.example', {}, 1, WORKLOAD),))}",
     "policies.jwks": "destinations={('10.0.0.1', 80): replace(DESTINATION, authentication=Authentication(()))}",
     "waypoint.filters.external_auth_grpc": "destinations={('10.0.0.1', 80): "

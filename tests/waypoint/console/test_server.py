@@ -9,10 +9,12 @@ from aiohttp.test_utils import unused_port
 
 from l4.admin import STREAMS, OperatorAddresses, OperatorPorts
 from l4.asking.admin import Admin
+from l4.partial import LACKS, lacks
 from l4.telemetry.metrics import MeshMetrics
 from policies.host_port import host_port
 from tests.kit.aio import run
 from waypoint.console import server
+from waypoint.console.page import ASSETS
 from waypoint.console.server import Asked, Console
 
 ANYWHERE = ("127.0.0.1", 0)
@@ -35,6 +37,11 @@ async def _broken(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.abort()
     return answer
+
+
+async def _partial(_: web.Request) -> web.Response:
+    lacks("worker 1 does not answer")
+    return web.json_response([])
 
 
 async def _read_on(answer: ClientResponse) -> None:
@@ -73,6 +80,7 @@ async def _console() -> AsyncIterator[tuple[str, ClientSession]]:
             "/tap": ("", _tap),
             "/top": ("", _flood),
             "/routes": ("", _silent),
+            "/endpoints": ("", _partial),
             "/problems": ("", _broken),
         },
     )
@@ -192,5 +200,14 @@ def test_a_browser_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -
             await asyncio.sleep(1)
             with pytest.raises(ClientError):
                 await _read_on(answer)
+
+    run(scenario())
+
+
+def test_what_an_answer_lacks_is_passed_on() -> None:
+    async def scenario() -> None:
+        async with _console() as (base, client), client.get(f"{base}/programs/0/endpoints") as answer:
+            assert (answer.headers[LACKS], await answer.json()) == ("worker 1 does not answer", [])
+        assert f'"{LACKS}"' in (ASSETS / "api.js").read_text()
 
     run(scenario())

@@ -4,8 +4,15 @@ const SECONDS = 10;
 
 export class CannotAsk extends Error {}
 
-/** Asks for a page, as JSON. Raises CannotAsk with a sentence for people. */
-export async function ask(path, parameters = []) {
+/** Says in a sentence what is missing in the answers of `askAll`, or "". */
+export const missing = (answers) =>
+  answers
+    .filter((it) => it.error || it.lacks)
+    .map(({ program, error, lacks }) => `${program.name}: ${error?.message ?? lacks}`)
+    .join("; ");
+
+/** Asks for a page, as JSON. Raises CannotAsk with a sentence for people. `onLacks` gets one if the answer is not whole. */
+export async function ask(path, parameters = [], onLacks = () => {}) {
   const query = new URLSearchParams(parameters).toString();
   let answer;
   try {
@@ -14,15 +21,22 @@ export async function ask(path, parameters = []) {
     throw new CannotAsk(error.name === "TimeoutError" ? `no answer within ${SECONDS} s` : "the server of this page does not answer; it may have stopped");
   }
   if (!answer.ok) throw new CannotAsk((await answer.text()).trim() || `status ${answer.status}`);
+  const lacks = answer.headers.get("Pywaypoint-Lacks");
+  if (lacks) onLacks(lacks);
   return answer.json();
 }
 
-/** Asks several programs at once. Returns [{program, answer}] of those that answered, and [{program, error}] of the rest. */
+/**
+ * Asks several programs at once. Returns [{program, answer, lacks}] of those that answered, and [{program, error}] of the
+ * rest. `lacks` says what is missing in an answer that is not whole.
+ */
 export async function askAll(programs, page) {
   return Promise.all(
     programs.map(async (program) => {
       try {
-        return { program, answer: await ask(program.pages + page) };
+        let lacks = "";
+        const answer = await ask(program.pages + page, [], (sentence) => (lacks = sentence));
+        return { program, answer, lacks };
       } catch (error) {
         return { program, error };
       }

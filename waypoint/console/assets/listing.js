@@ -1,6 +1,6 @@
 // A view that is a table of what all programs answer to one question, asked anew every few seconds while it is shown.
 
-import { askAll } from "./api.js";
+import { askAll, missing } from "./api.js";
 import { el, put, say, table } from "./dom.js";
 
 const SECONDS = 4;
@@ -29,9 +29,9 @@ export function listing({ id, key, title, caption, empty, page, rows, columns, s
       put(element, "data-single", live.programs.filter(page).length < 2);
       const asked = live.programs.map((program) => [program, page(program)]).filter(([, it]) => it);
       const answers = (await Promise.all(asked.map(([program, it]) => askAll([program], it)))).flat();
-      const failures = answers.filter((it) => it.error);
-      trouble.hidden = !failures.length;
-      say(trouble, failures.map(({ program, error }) => `${program.name}: ${error.message}`).join("; "));
+      const sentence = missing(answers);
+      trouble.hidden = !sentence;
+      say(trouble, sentence);
       found = answers.flatMap(({ program, answer }) => (answer ? rows(answer, program).map((row) => ({ ...row, program: program.name })) : []));
       put(element, "aria-busy", false);
       draw();

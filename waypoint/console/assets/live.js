@@ -1,6 +1,6 @@
 // What happens now: asks all programs for their traffic every two seconds, while somebody looks at the page.
 
-import { ask, askAll } from "./api.js";
+import { ask, askAll, missing } from "./api.js";
 import { Rates } from "./rates.js";
 
 const PAUSE_MS = 2000;
@@ -65,7 +65,7 @@ export class Live {
       const answers = await askAll(this.programs, "traffic");
       for (const { program, answer } of answers) if (answer) this.#rates.add(program, answer);
       this.failures = answers.filter((it) => it.error);
-      trouble = this.failures.map(({ program, error }) => `${program.name}: ${error.message}`).join("; ");
+      trouble = missing(answers);
       this.edges = this.#rates.edges();
     } catch (error) {
       trouble = error.message;

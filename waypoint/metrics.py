@@ -10,6 +10,7 @@ from l4.telemetry.metrics import METRICS as COMMON
 from l4.telemetry.metrics import MeshMetrics, Metric
 from waypoint.filters import live as filters
 from waypoint.replica import LIMITS_OF_EACH_WORKER, WORKER_SILENT
+from waypoint.telemetry.buckets import HistogramSettings
 from waypoint.telemetry.dropped_spans import SPANS_DROPPED
 from waypoint.telemetry.exchanges import (
     ACTIVE_CONNECTIONS,
@@ -54,6 +55,6 @@ EXPIRING = frozenset(it.name for it in (*COMMON, *METRICS) if it.expires)
 """Names of the metrics whose series expire."""
 
 
-def waypoint_metrics(tag: str) -> MeshMetrics:
+def waypoint_metrics(tag: str, histograms: HistogramSettings | None = None) -> MeshMetrics:
     """Return the metric families of one worker of a waypoint. `tag` is its version."""
-    return MeshMetrics(COMPONENT, tag, METRICS)
+    return MeshMetrics(COMPONENT, tag, METRICS, buckets=(histograms or HistogramSettings()).buckets)

@@ -14,6 +14,7 @@ from waypoint.filters import live as filters
 from waypoint.http.settings import HttpSettings
 from waypoint.inbound.sandwich import ProxyProtocolSettings
 from waypoint.inbound.terminate import SniffSettings
+from waypoint.telemetry.buckets import HistogramSettings
 from waypoint.telemetry.log_settings import AccessLogSettings
 from waypoint.telemetry.recorder import RecorderSettings
 from waypoint.upstream.settings import DnsSettings, UpstreamSettings
@@ -41,6 +42,7 @@ OWN: tuple[type[Section], ...] = (
     *filters.SETTINGS,
     UpstreamSettings,
     DnsSettings,
+    HistogramSettings,
     AccessLogSettings,
     RecorderSettings,
     ProcessSettings,

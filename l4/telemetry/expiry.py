@@ -78,7 +78,7 @@ class Expiry:
                 elif now - since >= HIDDEN_SECONDS:
                     del family.hidden[values]
                     if values[0] != OVERFLOW:
-                        family.budget.give_back(family.metric.child.series)
+                        family.budget.give_back(family.series)
 
     def _use(self, now: float) -> dict[Pair, float]:
         """Return when each pair was last used."""

@@ -13,7 +13,9 @@ sets are counted in one overflow label set per family. Series of traffic expire 
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -21,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 
 from l4.telemetry.samples import (
     BUCKETS,
+    Buckets,
     Exemplar,
     FamilySnapshot,
     HistogramCounts,
@@ -61,9 +64,6 @@ TCP_LABELS = (
     "response_flags",
     "connection_security_policy",
 )
-_FRACTIONS = tuple(map(float, BUCKETS))
-_WHOLE = tuple(map(int, BUCKETS))  # 0 in place of 0.5
-
 # Enough for 300 combinations of caller, workload and response. Rendering all takes 0.06 s and gives 20 MB.
 MAX_SERIES = 20_000
 OVERFLOW = "overflow"
@@ -110,7 +110,6 @@ class Value:
     """The value of a counter or gauge."""
 
     __slots__ = ("value",)
-    series = 1
 
     def __init__(self) -> None:
         self.value = 0
@@ -122,27 +121,40 @@ class Value:
         return self.value
 
 
-class Histogram:
-    __slots__ = ("counts", "exemplars", "sum")
-    series = len(BUCKETS) + 3
+class Bounds:
+    """The upper bounds of a histogram's buckets, ascending."""
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS) + 1)
+    __slots__ = ("fractions", "whole")
+
+    def __init__(self, buckets: Buckets) -> None:
+        self.fractions: tuple[float, ...] = tuple(map(float, buckets))
+        # Comparing an integer with a float takes several times as long as with an integer.
+        self.whole: tuple[int, ...] = tuple(map(int, buckets))
+
+
+_BOUNDS = Bounds(BUCKETS)
+
+
+class Histogram:
+    __slots__ = ("_bounds", "counts", "exemplars", "sum")
+
+    def __init__(self, bounds: Bounds = _BOUNDS) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds.fractions) + 1)
         self.sum = 0.0
         self.exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(_FRACTIONS, value)] += 1
+        self.counts[bisect_left(self._bounds.fractions, value)] += 1
         self.sum += value
 
     def observe_size(self, size: int) -> None:
-        # Comparing an integer with a float takes several times as long as with an integer.
-        self.counts[bisect_left(_WHOLE, size)] += 1
+        self.counts[bisect_left(self._bounds.whole, size)] += 1
         self.sum += size
 
     def exemplify(self, value: float, labels: str, at: float) -> None:
         """Make an observed value the exemplar of its bucket."""
-        self.exemplars[bisect_left(_FRACTIONS, value)] = Exemplar(labels, value, at)
+        self.exemplars[bisect_left(self._bounds.fractions, value)] = Exemplar(labels, value, at)
 
     def sample(self) -> HistogramCounts:
         return HistogramCounts(tuple(self.counts), self.sum, self.exemplars.copy())
@@ -213,8 +225,15 @@ class Family(Generic[Child]):
     `hidden` are children that have expired, with the time of that; they go on if they are wanted again.
     """
 
-    def __init__(self, metric: Metric[Child], budget: SeriesBudget) -> None:
+    def __init__(self, metric: Metric[Child], budget: SeriesBudget, buckets: Buckets = BUCKETS) -> None:
         self.metric: Metric[Child] = metric
+        self._buckets = buckets
+        self._new: Callable[[], Child] = metric.child
+        self.series = 1
+        """How many series a child is."""
+        if metric.kind == "histogram":
+            self._new = cast("Callable[[], Child]", partial(Histogram, Bounds(buckets)))
+            self.series = len(buckets) + 3
         self.children: dict[tuple[str, ...], Child] = {}
         self._overflow = (OVERFLOW,) * len(metric.label_names)
         self.budget = budget
@@ -229,14 +248,14 @@ class Family(Generic[Child]):
         child = self.children.get(values)
         if child is None:
             hidden = self.hidden.pop(values, None)
-            if hidden is None and not self.budget.take(self.metric.child.series):
+            if hidden is None and not self.budget.take(self.series):
                 values = self._overflow
-            child = self.children.setdefault(values, self.metric.child() if hidden is None else hidden[0])
+            child = self.children.setdefault(values, self._new() if hidden is None else hidden[0])
         return child
 
     def only(self, values: tuple[str, ...]) -> Child:
         """Return the child with these label values, and forget all others."""
-        child = self.children.get(values) or self.metric.child()
+        child = self.children.get(values) or self._new()
         self.children = {values: child}
         return child
 
@@ -248,7 +267,8 @@ class Family(Generic[Child]):
         # Copy first: a scrape runs in another thread while the loop adds children.
         samples = {values: child.sample() for values, child in self.children.copy().items()}
         metric = self.metric
-        return FamilySnapshot(metric.name, metric.kind, metric.help_text, metric.label_names, metric.merging, samples)
+        names, merging = metric.label_names, metric.merging
+        return FamilySnapshot(metric.name, metric.kind, metric.help_text, names, merging, samples, self._buckets)
 
 
 CONNECTIONS_OPENED = counter("istio_tcp_connections_opened", "TCP connections opened.", TCP_LABELS, expires=True)
@@ -340,14 +360,22 @@ METRICS: tuple[Metric[Any], ...] = (
 class MeshMetrics:
     """All metric families of one program part: of a worker, or of the process that has workers.
 
-    `component` is `proxy` for a waypoint and `ztunnel` for a ztunnel. `tag` is our version.
+    `component` is `proxy` for a waypoint and `ztunnel` for a ztunnel. `tag` is our version. `buckets` are those of
+    histograms that do not have Envoy's, by the metric's name.
     """
 
     def __init__(
-        self, component: str, tag: str, metrics: Iterable[Metric[Any]] = (), max_series: int = MAX_SERIES
+        self,
+        component: str,
+        tag: str,
+        metrics: Iterable[Metric[Any]] = (),
+        max_series: int = MAX_SERIES,
+        buckets: Mapping[str, Buckets] = MappingProxyType({}),
     ) -> None:
         budget = SeriesBudget(max_series)
-        self._families: dict[Metric[Any], Family[Any]] = {it: Family(it, budget) for it in (*METRICS, *metrics)}
+        self._families: dict[Metric[Any], Family[Any]] = {
+            it: Family(it, budget, buckets.get(it.name, BUCKETS)) for it in (*METRICS, *metrics)
+        }
         self.connections_opened = self.of(CONNECTIONS_OPENED)
         self.connections_closed = self.of(CONNECTIONS_CLOSED)
         self.received_bytes = self.of(RECEIVED_BYTES)

@@ -11,16 +11,16 @@ per sample instead of 3.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
 
 # Envoy's default histogram buckets, used by Istio for durations in ms and for sizes in bytes alike.
-BUCKETS = (
+Buckets = tuple[float, ...]
+BUCKETS: Buckets = (
     *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000),
     *(300_000, 600_000, 1_800_000, 3_600_000),
 )
-_BOUNDS = (*(str(float(bound)) for bound in BUCKETS), "+Inf")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -47,7 +47,7 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class HistogramCounts:
-    """`counts` has one number per bucket in BUCKETS and one for larger values. They are not cumulative.
+    """`counts` has one number per bucket of the metric and one for larger values. They are not cumulative.
 
     `exemplars` are by the index of their bucket.
     """
@@ -66,7 +66,7 @@ class CannotMerge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FamilySnapshot:
-    """One metric at one moment. `samples` maps label values to a number or histogram counts."""
+    """One metric at one moment. `samples` maps label values to a number or histogram counts, which are of `buckets`."""
 
     name: str
     kind: str
@@ -74,19 +74,24 @@ class FamilySnapshot:
     label_names: tuple[str, ...]
     merging: Merging
     samples: Mapping[tuple[str, ...], Sample]
+    buckets: Buckets = BUCKETS
 
     @property
     def sample_name(self) -> str:
         return f"{self.name}_total" if self.kind == "counter" else self.name
 
+    @property
+    def _shape(self) -> tuple[object, ...]:
+        return self.kind, self.label_names, self.merging, self.buckets
+
     def of(self, samples: Mapping[tuple[str, ...], Sample]) -> "FamilySnapshot":
         """Return the same metric with other samples."""
-        return FamilySnapshot(self.name, self.kind, self.help_text, self.label_names, self.merging, samples)
+        return replace(self, samples=samples)
 
     def merge(self, other: "FamilySnapshot") -> "FamilySnapshot":
         """Merge two snapshots of one metric. Raises CannotMerge."""
-        if (self.kind, self.label_names, self.merging) != (other.kind, other.label_names, other.merging):
-            raise CannotMerge(f"the snapshots differ in type, labels or merging rule of the metric {self.name}")
+        if self._shape != other._shape:
+            raise CannotMerge(f"the snapshots differ in type, labels, merging or buckets of the metric {self.name}")
         if not other.samples:
             return self
         samples = dict(self.samples)
@@ -99,8 +104,9 @@ class FamilySnapshot:
         """Return the lines of the exposition. OpenMetrics omits `_total` in a counter's description."""
         sample_name = self.sample_name
         name = self.name if is_openmetrics else sample_name
+        bounds = (*(str(float(bound)) for bound in self.buckets), "+Inf")
         lines = (
-            _rendered(sample_name, _label_text(self.label_names, values), sample, is_openmetrics)
+            _rendered(sample_name, _label_text(self.label_names, values), sample, bounds, is_openmetrics)
             for values, sample in self.samples.items()
         )
         return f"# HELP {name} {self.help_text}\n# TYPE {name} {self.kind}\n{''.join(lines)}"
@@ -134,13 +140,13 @@ def _merged(one: Sample, other: Sample, merging: Merging) -> Sample:
     return max(one, other) if merging is Merging.MAX else min(one, other)
 
 
-def _rendered(name: str, labels: str, sample: Sample, is_openmetrics: bool) -> str:
+def _rendered(name: str, labels: str, sample: Sample, bounds: tuple[str, ...], is_openmetrics: bool) -> str:
     own = f"{{{labels}}}" if labels else ""
     if isinstance(sample, int):
         return f"{name}{own} {sample}\n"
     totals = list(accumulate(sample.counts))
     before = f"{labels}," if labels else ""
-    buckets = [f'{name}_bucket{{{before}le="{le}"}} {n}\n' for le, n in zip(_BOUNDS, totals, strict=True)]
+    buckets = [f'{name}_bucket{{{before}le="{le}"}} {n}\n' for le, n in zip(bounds, totals, strict=True)]
     if is_openmetrics:
         for index, it in sample.exemplars.items():
             buckets[index] = f"{buckets[index][:-1]} # {{{it.labels}}} {it.value} {it.at:.3f}\n"

@@ -73,10 +73,11 @@ class Traffic:
 def traffic(snapshot: MetricsSnapshot, seconds: float) -> Traffic:
     """Return the traffic that the metrics count."""
     edges: dict[tuple[str, ...], Edge] = {}
+    buckets = next((it.buckets for it in snapshot if it.name == _DURATION), BUCKETS)
     for family in snapshot:
         if family.name in (_REQUESTS, _DURATION, *_AMOUNTS):
             _add(edges, family)
-    return Traffic(seconds, tuple(map(float, BUCKETS)), tuple(edges.values()))
+    return Traffic(seconds, tuple(map(float, buckets)), tuple(edges.values()))
 
 
 def _add(edges: dict[tuple[str, ...], Edge], family: FamilySnapshot) -> None:

@@ -19,7 +19,7 @@ from l4.partial import lacks
 from l4.readiness import Readiness
 from l4.readiness import merge as merge_readiness
 from l4.telemetry.expiry import Pair, pair_of
-from l4.telemetry.metrics import MAX_SERIES, OVERFLOW, Histogram, Value
+from l4.telemetry.metrics import MAX_SERIES, OVERFLOW, Value
 from l4.telemetry.samples import FamilySnapshot, HistogramCounts, MetricsSnapshot, Sample, merge
 from waypoint.process.answering import Passing
 
@@ -178,7 +178,7 @@ def _bounded(families: Iterable[FamilySnapshot], most: int) -> Iterator[FamilySn
         overflow = (OVERFLOW,) * len(it.label_names)
         kept, rest = {}, []
         for values, sample in it.samples.items():
-            left -= Histogram.series if isinstance(sample, HistogramCounts) else Value.series
+            left -= len(sample.counts) + 2 if isinstance(sample, HistogramCounts) else 1
             if left >= 0 or values == overflow:
                 kept[values] = sample
             else:

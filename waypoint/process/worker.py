@@ -46,6 +46,7 @@ from waypoint.inbound.terminate import Terminator
 from waypoint.metrics import waypoint_metrics
 from waypoint.process.loading import load_for
 from waypoint.replica import Replica
+from waypoint.telemetry.buckets import HistogramSettings
 from waypoint.telemetry.exchanges import ACTIVE_CONNECTIONS, ACTIVE_REQUESTS, Telemetry
 from waypoint.telemetry.log_settings import AccessLogSettings
 from waypoint.telemetry.recorder import Recorder
@@ -216,7 +217,7 @@ class Worker:
 def assemble(parts: Parts) -> Worker:
     """Return a worker without configuration and listener. Call it in its event loop."""
     settings = parts.settings
-    metrics, readiness = waypoint_metrics(version.installed()), Readiness({"listener"})
+    metrics, readiness = waypoint_metrics(version.installed(), settings.of(HistogramSettings)), Readiness({"listener"})
     tasks = Tasks(metrics.count_loop_failure, readiness.concern)
     telemetry = Telemetry(metrics, parts.access_log, settings.of(AccessLogSettings))
     holder = Holder(Snapshot("", Registry()))

@@ -117,5 +117,5 @@ def test_metrics_that_differ_in_more_than_numbers_are_not_merged() -> None:
     one = FamilySnapshot("a", "gauge", "A.", ("b",), Merging.MAX, {("c",): 1})
     other = FamilySnapshot("a", "gauge", "A.", ("b", "d"), Merging.MAX, {("c", "e"): 1})
 
-    with pytest.raises(CannotMerge, match="differ in type, labels or merging rule of the metric a"):
+    with pytest.raises(CannotMerge, match="differ in type, labels, merging or buckets of the metric a"):
         merge([(one,), (other,)])

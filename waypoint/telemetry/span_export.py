@@ -9,7 +9,6 @@ from threading import Thread
 from typing import Protocol
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -18,6 +17,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from l4.telemetry.metrics import Value
 from waypoint.telemetry.dropped_spans import DroppedSpans
+from waypoint.telemetry.http_export import HttpTransport
 from waypoint.telemetry.otlp import encode_request
 from waypoint.telemetry.trace_context import SAMPLED
 from waypoint.telemetry.tracing_settings import TracingSettings
@@ -107,16 +107,6 @@ class _Exporter(SpanExporter):
         if not self._is_closed:
             self._is_closed = True
             self._transport.shutdown()
-
-
-class HttpTransport(OTLPSpanExporter):
-    """The SDK's exporter, which reads timeout, certificates and compression from the environment itself."""
-
-    def __init__(self, settings: TracingSettings) -> None:
-        super().__init__(endpoint=settings.endpoint, headers=dict(settings.headers))
-
-    def send(self, request: bytes, count: int) -> bool:
-        return self._client.export(request).success  # behind the SDK's encoder; the client logs failures
 
 
 def _transport(settings: TracingSettings) -> Transport:

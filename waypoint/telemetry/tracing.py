@@ -1,6 +1,6 @@
 """The tracers of a process: its own one, and one for each collector that Telemetry objects name.
 
-The OpenTelemetry SDK costs 0.1 s and 20 MiB, so it is imported only if there is a collector.
+The OpenTelemetry SDK costs 0.1 s and 3 MiB, with gRPC 11, so it is imported only if there is a collector.
 """
 
 from collections.abc import Mapping, Set

@@ -1,7 +1,7 @@
 """Tracing configuration from OpenTelemetry's standard environment variables, parsed without loading the SDK.
 
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
-The SDK reads its own tuning (`OTEL_BSP_*`) and, for HTTP, timeout and certificates from the environment itself.
+The SDK reads its own tuning (`OTEL_BSP_*`) from the environment itself.
 """
 
 from collections.abc import Mapping
@@ -70,7 +70,12 @@ class TracingSettings:
     is_grpc: bool = False
     timeout_seconds: float = 10.0
     certificate: bytes | None = None
-    """The trusted roots for gRPC, in PEM. The SDK reads those for HTTP itself."""
+    """The trusted roots, in PEM. None: the system's."""
+    client_chain: str = ""
+    client_key: str = ""
+    """Files of the certificate that HTTPS collectors ask for, and of its key."""
+    is_compressed: bool = False
+    """Whether requests over HTTP are compressed with gzip."""
     queue: tuple[int, int] = 2048, 512
     """Number of spans that may wait for an export, where more are dropped; and that are in one export."""
 
@@ -83,6 +88,9 @@ class TracingSettings:
             is_grpc=collector.is_grpc,
             timeout_seconds=collector.timeout_seconds,
             certificate=None,
+            client_chain="",
+            client_key="",
+            is_compressed=False,
         )
 
     @classmethod
@@ -106,7 +114,10 @@ class TracingSettings:
             _propagators(environment.get("OTEL_PROPAGATORS", "")),
             is_grpc,
             _seconds(_of_traces(environment, "TIMEOUT")),
-            _roots(_of_traces(environment, "CERTIFICATE")) if is_grpc else None,
+            _roots(_of_traces(environment, "CERTIFICATE")),
+            _of_traces(environment, "CLIENT_CERTIFICATE"),
+            _of_traces(environment, "CLIENT_KEY"),
+            _is_compressed(_of_traces(environment, "COMPRESSION")),
             _queue(environment),
         )
 
@@ -153,6 +164,12 @@ def _is_grpc(protocol: str) -> bool:
     if protocol not in {"", *_PROTOCOLS}:
         raise InvalidTracing(f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol!r} is not one of {', '.join(_PROTOCOLS)}")
     return protocol == "grpc"
+
+
+def _is_compressed(text: str) -> bool:
+    if text not in {"", "none", "gzip"}:
+        raise InvalidTracing(f"OTEL_EXPORTER_OTLP_COMPRESSION={text!r} is neither gzip nor none")
+    return text == "gzip"
 
 
 def _propagators(text: str) -> tuple[Style, ...]:

@@ -98,6 +98,7 @@ class Reflector:
         self._client = client
         self._listener = listener
         self._scope = scope or Scope()
+        self._path = resource.path(self._scope.namespace)
         self._clock = clock
         self._first_pause = first_pause_seconds
         self._pause = first_pause_seconds
@@ -239,10 +240,6 @@ class Reflector:
             self._versions[key] = version
             self._listener.changed(self.resource, key, version, object)
         return key
-
-    @property
-    def _path(self) -> str:
-        return self.resource.path(self._scope.namespace)
 
     def _well(self) -> None:
         self._heard = self._clock()

@@ -34,14 +34,17 @@ def source_of(
     options: tuple[Path, ...] | KubernetesOptions,
     kinds: Kinds,
     scopes: "Mapping[tuple[str, str], Scope] | None" = None,
+    *,
+    is_encoded: bool = False,
 ) -> Source:
     """Return the source that the command line names. Raises CredentialsError.
 
-    `scopes`, by API group and kind, are the objects that are asked for; files are read whole.
+    `scopes`, by API group and kind, are the objects that are asked for; files are read whole. `is_encoded`: the
+    contents of an API server's objects are Encoded.
     """
     if not isinstance(options, KubernetesOptions):
         return FolderSource(options)
-    return _server(options, kinds, scopes or {})
+    return kubernetes_source(client_of(options), kinds, scopes or {}, is_encoded=is_encoded)
 
 
 def read(
@@ -55,7 +58,7 @@ def read(
         return FolderSource(options).read(), "in these files"
 
     async def listed() -> tuple[Documents, str]:
-        source = _server(options, kinds, {})
+        source = kubernetes_source(client_of(options), kinds, {})
         try:
             return await source.read(READ_SECONDS if seconds is None else seconds), f"at the API server {source.server}"
         finally:
@@ -67,23 +70,19 @@ def read(
         raise CannotRead(str(error)) from None
 
 
-def _server(options: KubernetesOptions, kinds: Kinds, scopes: "Mapping[tuple[str, str], Scope]") -> "KubernetesSource":
-    """Raises CredentialsError."""
-    return kubernetes_source(client_of(options), kinds, scopes)
-
-
 def kubernetes_source(
     client: "ApiClient",
     kinds: Kinds,
     scopes: "Mapping[tuple[str, str], Scope]",
     whole: Collection[tuple[str, str]] = (),
+    is_encoded: bool = False,
 ) -> "KubernetesSource":
     """Return the source of all objects of `kinds`; of ConfigMaps only Istio's own. See KubernetesSource."""
     from l4.kubernetes.reflector import Scope
     from l4.kubernetes.source import KubernetesSource
 
     mesh_config = Scope(ROOT_NAMESPACE, field_selector="metadata.name=istio")
-    return KubernetesSource(client, kinds, {("", "ConfigMap"): mesh_config, **scopes}, whole)
+    return KubernetesSource(client, kinds, {("", "ConfigMap"): mesh_config, **scopes}, whole, is_encoded)
 
 
 def client_of(options: KubernetesOptions) -> "ApiClient":

@@ -18,6 +18,7 @@ import msgspec
 from l4.config.codes import DocumentCode
 from l4.config.documents import Document, ObjectKey, ObjectOrigin, Problem
 from l4.config.doubts import EVERYWHERE, Doubt
+from l4.config.encoded import Encoded
 from l4.config.kinds import Kinds, is_policy
 from l4.config.source import Answer, CannotRead, Changes, Documents, Take
 from l4.kubernetes.client import ApiClient, ApiError, ResourceType
@@ -78,7 +79,7 @@ class _Kind:
 
 class KubernetesSource:
     """Follows `kinds` with `client`. `scopes` restrict kinds to a namespace or to selected objects. Of the kinds
-    `whole`, every change is passed on, whatever the program reads of the status."""
+    `whole`, every change is passed on, whatever the program reads of the status. `is_encoded`: contents are Encoded."""
 
     def __init__(
         self,
@@ -86,11 +87,13 @@ class KubernetesSource:
         kinds: Kinds,
         scopes: Mapping[_Name, Scope] | None = None,
         whole: Collection[_Name] = (),
+        is_encoded: bool = False,
     ) -> None:
         self._client = client
         self._kinds = kinds
         self._scopes = scopes or {}
         self._whole = frozenset(whole)
+        self._is_encoded = is_encoded
         self._followed = {it: _Kind(*it) for it in sorted(kinds) if it not in _SKIPPED}
         self._documents: dict[ObjectKey, Document] = {}
         self._changed: dict[ObjectKey, Document] = {}
@@ -169,9 +172,10 @@ class KubernetesSource:
             _drop_nulls(content)
         known = self._documents.get(its)
         name = resource.group, resource.kind
-        if known is not None and name not in self._whole and self._reads_the_same(known.content, content, name):
+        if known is not None and name not in self._whole and self._reads_the_same(_decoded(known), content, name):
             return
-        document = Document(its, content, ObjectOrigin(its, resource_version))
+        kept = Encoded.of(content) if self._is_encoded else content
+        document = Document(its, kept, ObjectOrigin(its, resource_version))
         self._documents[its] = self._changed[its] = document
         self._gone.discard(its)
         self._woken.set()
@@ -343,6 +347,10 @@ def _drop_nulls(content: Any) -> None:
             rest.extend(its.values())
         elif isinstance(its, list):
             rest.extend(its)
+
+
+def _decoded(document: Document) -> Mapping[str, Any]:
+    return document.content.decoded() if isinstance(document.content, Encoded) else document.content
 
 
 def _without_status(content: Mapping[str, Any]) -> dict[str, Any]:

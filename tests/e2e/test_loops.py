@@ -45,8 +45,13 @@ spec: {targetRefs: [{kind: Service, group: "", name: app}], action: DENY, rules:
 """
 
 
-OF_SEVERAL_WORKERS = {"looking after workers", "telling the load", "keeping the counts of workers"}
-OF_SEVERAL_WORKERS |= {"expiring the counts of workers"}
+OF_SEVERAL_WORKERS = {
+    "expiring the counts of workers",
+    "following the configuration for workers",
+    "keeping the counts of workers",
+    "looking after workers",
+    "telling the load",
+}
 LOOPS = vital_loops("waypoint") - vital_loops("waypoint/controller") - OF_SEVERAL_WORKERS
 
 

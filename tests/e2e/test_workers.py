@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -26,7 +26,7 @@ from tests.kit.aio import run
 from tests.kit.certificates import MeshPki
 from tests.kit.mesh import address, manifests
 from tests.kit.origin import answering, origin
-from tests.kit.process import WaypointProcess, waypoint_process
+from tests.kit.process import WaypointProcess, of_files, waypoint_process
 from waypoint.process.supervisor import COUNTS_SECONDS
 
 CONNECTIONS = 12
@@ -35,9 +35,13 @@ GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 
 @asynccontextmanager
 async def two_workers(
-    folder: Path, log: IO[bytes] | None = None, more: Iterable[Path] = (), **environment: str
+    folder: Path,
+    log: IO[bytes] | None = None,
+    more: Iterable[Path] = (),
+    source: Callable[[Path], Iterable[str]] = of_files,
+    **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
-    async with waypoint_process(folder, log=log, more=more, WAYPOINT_WORKERS="2", **environment) as it:
+    async with waypoint_process(folder, log=log, more=more, source=source, WAYPOINT_WORKERS="2", **environment) as it:
         yield it
 
 

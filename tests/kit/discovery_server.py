@@ -176,7 +176,7 @@ class DiscoveryServer:
         return found + members
 
     async def _push(self, type_url: str, changed: Iterable[str], removed: Iterable[str] = ()) -> None:
-        for stream in self.streams[-1:]:
+        for stream in self.streams:
             if stream.of(type_url) and not stream.context.done():
                 names = list(changed)
                 if stream.is_on_demand and type_url == ADDRESS:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,10 @@ class WaypointProcess:
         raise AssertionError("the waypoint has ended")
 
 
+def of_files(manifests: Path) -> Iterable[str]:
+    return ("--resources", str(manifests))
+
+
 @asynccontextmanager
 async def waypoint_process(
     folder: Path,
@@ -108,13 +112,15 @@ async def waypoint_process(
     ready: int = 200,
     text: str | None = None,
     gateway_status: str | None = None,
+    source: Callable[[Path], Iterable[str]] = of_files,
     **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
     """`port` is the name of the service's port; `log` takes what the process says; `nofile` is how many file
     descriptors it may have, `soft_nofile` how many to begin with; the access log goes to a file, or to the
     descriptor `out`; `more` are further resources; the `prefix` comes before the command; `program` is the module
     that is run. Begins when readiness answers `ready`. `text` are other manifests than the usual ones, in which the
-    Gateway has its address for a status, or `gateway_status` in its place. When the block ends, the process is told
+    Gateway has its address for a status, or `gateway_status` in its place. `source` returns the flags
+    for the file of the manifests. When the block ends, the process is told
     to, and must end in order."""
     ip, vip, pod = address(), address(), address()
     usual = manifests(waypoint=ip, vip=vip, pods={"app-1": pod}).replace("{name: http, port", f"{{name: {port}, port")
@@ -126,7 +132,6 @@ async def waypoint_process(
     pki.certificate(pki.identity("default", "client"))
     chain = pki.write(pki.identity("default", "waypoint"))
     flags = {
-        "--resources": folder / "mesh.yaml",
         "--gateway": gateway,
         "--certificate": chain,
         "--private-key": chain.with_suffix(".key"),
@@ -137,7 +142,7 @@ async def waypoint_process(
         "--admin": f"{ip}:15000",
         "--access-log": folder / "access.log" if out is None else "-",
     }
-    arguments = [str(part) for flag in flags.items() for part in flag]
+    arguments = [*source(folder / "mesh.yaml"), *(str(part) for flag in flags.items() for part in flag)]
     arguments += [part for path in more for part in ("--resources", str(path))]
     environment = {"PYTHONPATH": ":".join(sys.path), "DRAIN_DELAY_SECONDS": "0", **environment}
     limits = (f"ulimit -n {nofile}" if nofile else "true", f"ulimit -S -n {soft_nofile}" if soft_nofile else "true")

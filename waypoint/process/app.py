@@ -23,9 +23,10 @@ from l4.telemetry.process_log import ProcessLog
 from policies.host_port import host_port
 from waypoint.metrics import COMPONENT
 from waypoint.process.certificate import own_certificate
-from waypoint.process.knowing import knowing_of
+from waypoint.process.knowing import knowing_of, objects_of
 from waypoint.process.options import RunOptions
 from waypoint.process.serving import CANNOT_SERVE, Serving, ServingWorker
+from waypoint.process.sharing import Sharing
 from waypoint.process.supervisor import Supervisor
 from waypoint.process.workers import WorkerEnded, Workers, share_of
 from waypoint.replica import WORKER_SILENT
@@ -50,7 +51,7 @@ def run(options: RunOptions) -> None:
 
 async def _serve(options: RunOptions, settings: Settings, environment: dict[str, str], process_log: ProcessLog) -> None:
     """Carry requests in this process until told to stop, then drain."""
-    knowing, certificate = knowing_of(options, settings), own_certificate(options, settings)
+    knowing, certificate = knowing_of(options, settings, objects_of(options)), own_certificate(options, settings)
     serving = Serving(options, settings, environment, process_log, certificate, knowing)
     stopping = signals.Stopping()
     supervisor = Supervisor(
@@ -75,6 +76,7 @@ async def _supervise(
     options: RunOptions, settings: Settings, environment: dict[str, str], process_log: ProcessLog
 ) -> None:
     """Let worker processes carry requests until told to stop, then drain them."""
+    sharing = Sharing(objects_of(options, is_encoded=True)) if options.is_followed_once else None
     stopping = signals.Stopping(at_once=lambda: workers.signal(signal.SIGKILL))
     metrics = MeshMetrics(COMPONENT, version.installed(), (WORKER_SILENT,))
     metrics.show_dropped_lines("supervisor", process_log.drops.by_reason)
@@ -95,7 +97,10 @@ async def _supervise(
         readiness=readiness,
         tasks=tasks,
         on_refused=metrics.count_refusal,
+        answerer=sharing.answer if sharing is not None else None,
     )
+    if sharing is not None:
+        tasks.keep("following the configuration for workers", sharing.follow)
     tasks.keep("keeping the counts of workers", supervisor.keep_counts)
     expiry_seconds = settings.of(MetricsSettings).metrics_expiry_seconds
     if expiry_seconds:
@@ -104,16 +109,20 @@ async def _supervise(
     await supervisor.start(_operators(options))
     workers.failed.add_done_callback(lambda _: stopping.begin())
     await stopping.wait()
-    if workers.failed.done():
+    if has_failed := workers.failed.done():
         await workers.drain(0)
-        await workers.failed
-    supervisor.stopping()
-    with suppress(NoAnswer):
-        await supervisor.announce()
-    await asyncio.sleep(settings.of(ProcessSettings).drain_delay_seconds)
-    await workers.drain(settings.of(DrainSettings).drain_seconds)
+    else:
+        supervisor.stopping()
+        with suppress(NoAnswer):
+            await supervisor.announce()
+        await asyncio.sleep(settings.of(ProcessSettings).drain_delay_seconds)
+        await workers.drain(settings.of(DrainSettings).drain_seconds)
     await tasks.close()
+    if sharing is not None:
+        await sharing.close()
     await supervisor.close()
+    if has_failed:
+        await workers.failed
 
 
 def _bind(options: RunOptions) -> list[socket.socket]:

@@ -15,6 +15,7 @@ import time
 from functools import partial
 
 from l4 import program, signals
+from l4.admin import NoAnswer
 from l4.config.settings import Settings
 from l4.net.passing import PassedConnections
 from l4.net.shared_memory import SharedMemory
@@ -24,9 +25,10 @@ from l4.telemetry.process_log import ProcessLog
 from waypoint.process import following
 from waypoint.process.certificate import own_certificate
 from waypoint.process.channel import Channel, connect
-from waypoint.process.knowing import knowing_of
+from waypoint.process.knowing import knowing_of, objects_of
 from waypoint.process.remote import Answers, Load
 from waypoint.process.serving import CANNOT_SERVE, Serving, ServingWorker
+from waypoint.process.sharing import QUESTION, SharedSource
 from waypoint.process.workers import Start
 from waypoint.replica import Replica
 from waypoint.settings import SECTIONS
@@ -44,12 +46,14 @@ def main(descriptors: list[int]) -> None:
         if start.number > 1:  # all workers have the same configuration; the first one tells about it
             logging.getLogger(following.__name__).setLevel(logging.CRITICAL)
         settings = Settings.from_environment(start.environment, SECTIONS)
-        knowing = knowing_of(start.options, settings)
-        certificate = own_certificate(start.options, settings)
+        options = start.options
+        objects = SharedSource(lambda number: channel.ask(QUESTION, number)) if options.is_followed_once else None
+        knowing = knowing_of(options, settings, objects or objects_of(options))
+        certificate = own_certificate(options, settings)
         first, memory, *others = descriptors
         os.set_inheritable(memory, False)
         replica = Replica(SharedMemory(memory), start.number - 1, start.workers)
-        serving = Serving(start.options, settings, start.environment, process_log, certificate, knowing, replica)
+        serving = Serving(options, settings, start.environment, process_log, certificate, knowing, replica)
         stopping = signals.Stopping()
         signals.follow(stopping, serving.access_log)
         answers = Answers(ServingWorker(name, serving, has_metrics=True))
@@ -61,7 +65,7 @@ def main(descriptors: list[int]) -> None:
         )
         tasks = Tasks(serving.metrics.count_loop_failure, serving.readiness.concern)
         tasks.spawn(channel.run()).add_done_callback(lambda _: stopping.begin())
-        addresses = filter(None, (start.options.listen, start.options.proxy_listen))
+        addresses = filter(None, (options.listen, options.proxy_listen))
         socks = [PassedConnections(*it) for it in zip(others, addresses, strict=True)]
         await serving.start(*socks, analyzes=start.number == 1)
         tasks.keep("telling the load", partial(_tell_load, channel, serving))
@@ -71,7 +75,7 @@ def main(descriptors: list[int]) -> None:
         await tasks.close()
         await channel.closed(_SEND_SECONDS)
 
-    program.run(f"waypoint, {name}", work, *CANNOT_SERVE)
+    program.run(f"waypoint, {name}", work, *CANNOT_SERVE, NoAnswer)
 
 
 async def _tell_load(channel: Channel, serving: Serving) -> None:

@@ -25,11 +25,21 @@ class Knowing:
     show: Callable[[MeshMetrics], None] = lambda metrics: None
 
 
-def knowing_of(options: RunOptions, settings: Settings) -> Knowing:
-    """Return what the command line names. Raises CredentialsError and InvalidSetting."""
+def objects_of(options: RunOptions, *, is_encoded: bool = False) -> Source:
+    """Return the source of the objects that the command line names. `is_encoded`: the contents of an API server's
+    objects are Encoded. Raises CredentialsError."""
     if options.discovery is None:
-        return Knowing(source_of(options.resources, KINDS))
+        return source_of(options.resources, KINDS, is_encoded=is_encoded)
     from l4.kubernetes.reflector import Scope
+
+    own_namespace = {("", "Pod"): Scope(options.gateway.namespace)}
+    return source_of(options.resources, BESIDE_DISCOVERY, own_namespace, is_encoded=is_encoded)
+
+
+def knowing_of(options: RunOptions, settings: Settings, objects: Source) -> Knowing:
+    """Return `objects`, with a discovery server if the command line names one. Raises InvalidSetting."""
+    if options.discovery is None:
+        return Knowing(objects)
     from l4.xds.feed import DiscoveryFeed  # only now: gRPC takes time and memory to load
     from l4.xds.joined_mesh import JoinedMesh
     from l4.xds.joined_source import JoinedSource
@@ -37,6 +47,5 @@ def knowing_of(options: RunOptions, settings: Settings) -> Knowing:
 
     mesh = settings.of(Mesh)
     feed = DiscoveryFeed(server_of(options.discovery, settings, "waypoint"), mesh, has_policies=False)
-    own_namespace = {("", "Pod"): Scope(options.gateway.namespace)}
-    objects, joined = source_of(options.resources, BESIDE_DISCOVERY, own_namespace), JoinedMesh(mesh)
+    joined = JoinedMesh(mesh)
     return Knowing(JoinedSource(objects, feed, joined), joined.take, f"the API server or {feed.name}", feed.counts.show)

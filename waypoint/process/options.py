@@ -45,6 +45,12 @@ class RunOptions:
     """Processes that carry requests. One is the process itself."""
 
     @property
+    def is_followed_once(self) -> bool:
+        """Whether the supervisor of several workers follows the objects for all of them: those of an API server. Each
+        worker reads files itself."""
+        return isinstance(self.resources, KubernetesOptions)
+
+    @property
     def own_ip(self) -> str | None:
         """The listening address, unless it is unspecified."""
         host = self.listen[0]

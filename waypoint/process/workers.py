@@ -31,7 +31,7 @@ from l4.net.shared_memory import SharedMemory
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from waypoint.http.settings import HttpSettings
-from waypoint.process.channel import Channel, connect
+from waypoint.process.channel import Answerer, Channel, connect
 from waypoint.process.options import RunOptions
 from waypoint.process.remote import Load, RemoteWorker
 from waypoint.process.spawned import Spawned
@@ -109,7 +109,7 @@ class Workers:
 
     `listening` are the sockets for HBONE and, if there is one, for the PROXY protocol. `readiness` lacks each worker
     until it has served once, and `workers` while none serves. `on_first` is called when the first one serves. A worker
-    may take `start_seconds` to start.
+    may take `start_seconds` to start. `answerer` answers the workers' questions; without it they have none.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ class Workers:
         readiness: Readiness,
         tasks: Tasks,
         on_refused: Callable[[str], None],
+        answerer: Answerer | None = None,
     ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Raises WorkerEnded if a worker ends before any has served."""
@@ -141,6 +142,7 @@ class Workers:
         self._readiness = readiness
         self._readiness.pending |= {_name(number) for number in range(1, count + 1)}
         self._tasks = tasks
+        self._answerer = answerer
         self._running: list[WorkerProcess] = []
         self._serving: list[WorkerProcess] = []
         self._has_served = False
@@ -222,7 +224,11 @@ class Workers:
                 descriptors,
             )
             channel = await connect(
-                here, name, lambda noted, rest: self._noted(it, noted, rest), on_end=lambda: self._serves_no_more(it)
+                here,
+                name,
+                lambda noted, rest: self._noted(it, noted, rest),
+                self._answerer,
+                lambda: self._serves_no_more(it),
             )
             ours.pop_all()  # without an error, they live as long as the worker
         answering = RemoteWorker(name, channel.ask, channel.note)

@@ -13,9 +13,9 @@ from l4.config.inventory import Inventory
 from l4.config.source import Answer, Changes, Documents
 from l4.discovery.kubernetes import KINDS
 from l4.kubernetes import source
-from l4.kubernetes.client import ApiClient
+from l4.kubernetes.client import ApiClient, ApiError, ResourceType
 from l4.kubernetes.credentials import Credentials, Secrets, Trust
-from l4.kubernetes.reflector import Scope
+from l4.kubernetes.reflector import Reflector, Scope
 from l4.kubernetes.source import KubernetesSource
 from tests.kit.aio import run
 from tests.kit.kubernetes_server import KubernetesServer, kubernetes_server
@@ -67,7 +67,9 @@ class World:
 
 @asynccontextmanager
 async def world(
-    scopes: dict[tuple[str, str], Scope] | None = None, whole: Collection[tuple[str, str]] = ()
+    scopes: dict[tuple[str, str], Scope] | None = None,
+    whole: Collection[tuple[str, str]] = (),
+    is_encoded: bool = False,
 ) -> AsyncIterator[World]:
     """A server with the kinds that every cluster has, and Istio's policies."""
     async with kubernetes_server() as server:
@@ -78,7 +80,7 @@ async def world(
         server.serve(SLICES, "EndpointSlice")
         server.serve(f"{SECURITY}/v1", "AuthorizationPolicy")
         client = ApiClient(Credentials(server.address, Trust(), Given(Secrets())))
-        its = World(server, KubernetesSource(client, KINDS, scopes, whole))
+        its = World(server, KubernetesSource(client, KINDS, scopes, whole, is_encoded))
         try:
             yield its
         finally:
@@ -425,3 +427,25 @@ def test_every_change_of_a_kind_that_is_wanted_whole_is_passed_on() -> None:
                 await it.until(lambda: len(it.answers) == 2)
 
     run(scenario())
+
+
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_an_object_that_is_nested_too_deep_is_a_failure_of_its_kind_alone(is_encoded: bool) -> None:
+    pods, outcomes = ResourceType("", "v1", "pods", "Pod", True), set()
+
+    async def scenario() -> None:
+        async with world(is_encoded=is_encoded) as it:
+            for depth in range(900, 1010):
+                reflector = Reflector(it.source._client, pods, it.source)
+                its = b'{"metadata": {"name": "deep", "resourceVersion": "%d"}, "spec": ' % depth
+                deep = its + b'{"a":' * depth + b"1" + b"}" * depth + b"}"
+                it.server.body = b'{"metadata": {"resourceVersion": "1"}, "items": [%s]}' % deep
+                try:
+                    await reflector.list_pages()
+                    outcomes.add("taken")
+                except ApiError as error:
+                    outcomes.add(error.reason)
+
+    run(scenario())
+
+    assert outcomes == {"taken", "Undecodable"}

@@ -16,7 +16,7 @@ from tests.e2e.test_age import KUBECONFIG
 from tests.kit.aio import run
 from tests.kit.discovery_server import DiscoveryServer
 from tests.kit.kubernetes_server import kubernetes_server
-from waypoint.process.knowing import knowing_of
+from waypoint.process.knowing import knowing_of, objects_of
 from waypoint.process.options import GatewayName, RunOptions
 
 NOWHERE = ("127.0.0.1", 0)
@@ -41,7 +41,8 @@ def test_what_a_discovery_server_sends_is_not_read_from_the_api_server(tmp_path:
             server.serve("/apis/discovery.k8s.io/v1", "EndpointSlice")
             (tmp_path / "kubeconfig").write_text(KUBECONFIG.format(server.address))
             settings = Settings(OwnPod(pod_namespace="shop"))
-            knowing = knowing_of(options(tmp_path, discovery if is_sent else None), settings)
+            its = options(tmp_path, discovery if is_sent else None)
+            knowing = knowing_of(its, settings, objects_of(its))
             found = await knowing.source.load()
             metrics = MeshMetrics("", "", XDS)
             knowing.show(metrics)

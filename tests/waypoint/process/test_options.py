@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from l4.identity.options import CertificateFiles
+from l4.kubernetes.options import KubernetesOptions
 from waypoint.process.options import GatewayName, RunOptions
 
 FILE = Path("file")
@@ -29,3 +30,14 @@ def test_connections_come_from_the_address_that_is_listened_on_unless_a_pod_has_
     )
 
     assert options.source_ip(instance_ip) == source
+
+
+@pytest.mark.parametrize(("resources", "is_once"), [((FILE,), False), (KubernetesOptions(), True)])
+def test_only_an_api_server_is_followed_for_all_workers(
+    resources: tuple[Path, ...] | KubernetesOptions, is_once: bool
+) -> None:
+    local = ("127.0.0.1", 0)
+    files = CertificateFiles(FILE, FILE, FILE)
+    options = RunOptions(resources, GatewayName("n", "w"), files, local, local, local, local, "")
+
+    assert options.is_followed_once is is_once

@@ -1,0 +1,175 @@
+"""One source of configuration for all worker processes: the supervisor follows it, and workers ask what is new.
+
+    API server ──▶ Sharing, in the supervisor ◀── "what came after answer 7?" ── SharedSource, in each worker
+
+A worker names the last answer that it has taken, and gets all that has changed since, in one answer. A worker that has
+taken none, or one too long ago, gets everything. So nothing is lost when it starts or is slow, nothing waits for it in
+the supervisor, and it may ask again after any failure. If there is nothing new for `ALIVE_SECONDS`, it gets an empty
+answer, with the age of what the source knows. A worker that gets none keeps its configuration, whose age grows.
+
+Contents are kept and travel as JSON, which the supervisor makes once and each worker decodes. Objects of an API server
+are nothing else; what YAML files hold is not always.
+"""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from l4.admin import NoAnswer
+from l4.config import collector
+from l4.config.documents import Document
+from l4.config.encoded import Encoded
+from l4.config.source import Answer, Changes, Documents, Source, Take
+from waypoint.process.journal import Journal, News
+
+log = logging.getLogger(__name__)
+
+QUESTION = "configuration"
+ALIVE_SECONDS = 1.0
+ASK_SECONDS = 10.0
+"""Time after which a worker asks again, because the supervisor stands still."""
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer to a worker: what is new up to answer `number` of the source, or None.
+
+    `lack` and `silent_seconds` are those of the source.
+    """
+
+    number: int
+    news: News | None
+    lack: str
+    silent_seconds: float
+
+
+class Sharing:
+    """The supervisor's end. The contents of `source` must be Encoded."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._journal = Journal()
+        self._is_new = asyncio.Event()
+
+    async def follow(self) -> None:
+        """Follow the source until cancelled."""
+        if not self._journal.number:
+            await self._take(await self._source.load())
+            gc.freeze()  # the collector would stop the event loop for as long as it looks at all objects
+        await self._source.watch(self._take)
+
+    async def close(self) -> None:
+        """Call after `follow` was cancelled."""
+        await self._source.close()
+
+    async def answer(self, question: str, arguments: tuple[Any, ...]) -> Told:
+        """Answer a worker: `arguments` is the number of the last answer that it has taken, or 0."""
+        assert question == QUESTION
+        (number,) = arguments
+        if number == self._journal.number:
+            await self._wait()
+        now, age = self._journal.number, self._source.silent_seconds
+        news = self._journal.since(number) if number != now else None
+        return Told(now, news, self._source.lack, age)
+
+    async def _wait(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ALIVE_SECONDS):
+                await self._is_new.wait()
+
+    async def _take(self, answer: Answer) -> None:
+        self._journal.take(answer)
+        self._is_new.set()
+        self._is_new = asyncio.Event()
+
+
+class SharedSource:
+    """The worker's end, a `Source`. `ask` asks the supervisor for what came after the answer of a number."""
+
+    def __init__(self, ask: Callable[[int], Awaitable[Told]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._number = 0
+        self._lack = "the supervisor has said nothing yet"
+        self._age = 0.0
+        self._heard_at: float | None = None
+        self._failure = ""
+
+    @property
+    def lack(self) -> str:
+        return self._lack
+
+    @property
+    def silent_seconds(self) -> float:
+        """The age of what the supervisor knew, and the time since it said so; 0 before anything is known."""
+        return self._age + self._clock() - self._heard_at if self._heard_at is not None else 0.0
+
+    async def load(self) -> Documents:
+        """Return all documents. The supervisor ends a worker that waits for too long. Raises NoAnswer if the supervisor
+        has gone."""
+        while True:
+            try:
+                number, answer = await self._next()
+            except TimeoutError:
+                continue
+            if isinstance(answer, Documents):
+                self._number = number
+                return answer
+
+    async def watch(self, take: Take) -> None:
+        while True:
+            try:
+                number, answer = await self._next()
+            except (NoAnswer, TimeoutError):
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if answer is not None:
+                self._number = 0  # everything, if this is not taken
+                await take(answer)
+            self._number = number
+
+    async def close(self) -> None:
+        """The channel to the supervisor is another's."""
+
+    async def _next(self) -> tuple[int, Answer | None]:
+        """Return the next answer and its number. Raises TimeoutError, and NoAnswer if the supervisor has gone."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                told = await self._ask(self._number)
+        except TimeoutError:
+            self._tell(f"has not answered within {ASK_SECONDS:g} s")
+            raise
+        except NoAnswer:
+            self._tell("has ended")
+            raise
+        self._tell("")
+        self._lack = told.lack
+        if told.number:
+            self._age, self._heard_at = told.silent_seconds, self._clock()
+        return told.number, await asyncio.to_thread(_decoded, told.news) if told.news is not None else None
+
+    def _tell(self, failure: str) -> None:
+        if failure and failure != self._failure:
+            log.warning("the supervisor %s; the last known configuration stays live", failure)
+        elif self._failure and not failure:
+            log.info("the supervisor tells the configuration again")
+        self._failure = failure
+
+
+def _decoded(news: News) -> Answer:
+    with collector.paused():
+        documents = tuple(map(_document, sorted(news.documents, key=lambda it: it.key)))
+    if news.is_everything:
+        return Documents(documents, news.problems, news.doubts)
+    return Changes(documents, news.gone, news.problems, news.doubts)
+
+
+def _document(its: Document) -> Document:
+    assert isinstance(its.content, Encoded)
+    return Document(its.key, its.content.decoded(), its.origin)

@@ -44,10 +44,12 @@ class LogRule(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class SpanTag(Generic[T]):
-    """A tag of spans: a request's header or a formatted text; `default` if there is no value."""
+    """A tag of spans: a request's header, an environment variable of the waypoint, or a formatted text; `default` if
+    there is no value."""
 
     name: str
     header: bytes = b""
+    variable: str = ""
     format: ValueFormat[T] | None = None
     default: str = ""
 

@@ -17,6 +17,7 @@ from waypoint.inbound.terminate import SniffSettings
 from waypoint.telemetry.buckets import HistogramSettings
 from waypoint.telemetry.log_settings import AccessLogSettings
 from waypoint.telemetry.recorder import RecorderSettings
+from waypoint.telemetry.tracing_settings import SpanTagSettings
 from waypoint.upstream.settings import DnsSettings, UpstreamSettings
 
 
@@ -44,6 +45,7 @@ OWN: tuple[type[Section], ...] = (
     DnsSettings,
     HistogramSettings,
     AccessLogSettings,
+    SpanTagSettings,
     RecorderSettings,
     ProcessSettings,
 )

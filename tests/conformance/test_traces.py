@@ -13,7 +13,7 @@ from tests.kit.mesh import Mesh, address, manifests, mesh, settled
 from tests.kit.origin import Handler, Origin, answering, origin, reply, scripted
 from tests.kit.rate_limit_server import rate_limit_server
 from waypoint.telemetry.tracing import start_tracer
-from waypoint.telemetry.tracing_settings import TracingSettings
+from waypoint.telemetry.tracing_settings import SpanTagSettings, TracingSettings
 
 RETRIED = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -75,7 +75,11 @@ async def _traced(folder: Path, respond: Handler, more: str = "", **variables: s
     text = manifests(waypoint=waypoint, vip=vip, pods={"app-1": pod}, more=more)
     async with http_collector() as collector:
         tracer = start_tracer(
-            TracingSettings.parse({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **variables}, "waypoint")
+            TracingSettings.parse(
+                {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **variables},
+                "waypoint",
+                readable=SpanTagSettings().names,
+            )
         )
         assert tracer is not None
         async with mesh(folder, text, waypoint, tracer=tracer) as it, origin(pod, respond) as seen:
@@ -189,14 +193,19 @@ spec:
         user: {header: {name: X-User, defaultValue: nobody}}
         team: {literal: {value: books}}
         code: {formatter: {value: "%RESPONSE_CODE%"}}
+        pod: {environment: {name: POD_NAME, defaultValue: nowhere}}
+        node: {environment: {name: NODE_NAME, defaultValue: nowhere}}
+        token: {environment: {name: TOKEN, defaultValue: hidden}}
 """
 
     async def scenario() -> None:
-        async with _traced(tmp_path, answering(), spec, OTEL_TRACES_SAMPLER="parentbased_always_off") as it:
+        variables = {"OTEL_TRACES_SAMPLER": "parentbased_always_off", "POD_NAME": "a" * 300, "TOKEN": "secret"}
+        async with _traced(tmp_path, answering(), spec, **variables) as it:
             await it.mesh.get(it.authority, "/", "x-user: jason\r\n")
             found = tags((await it.spans())[REQUEST])
 
             assert (found["user"], found["team"], found["code"]) == ("jason", "books", "200")
+            assert (found["pod"], found["node"], found["token"]) == ("a" * 256, "nowhere", "hidden")
             assert not [name for name in found if name.startswith("istio.")]
 
     run(scenario())

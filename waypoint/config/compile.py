@@ -97,7 +97,11 @@ class Compilation:
             ),
         )
         telemetries = Telemetries(
-            resources.of(Telemetry), security_targets, gateway[0], MeshProviders(resources.of(ConfigMap))
+            resources.of(Telemetry),
+            security_targets,
+            gateway[0],
+            MeshProviders(resources.of(ConfigMap)),
+            options.tag_variables,
         )
         places = Places(clusters, routes, policies, virtual, security, telemetries, options.leaving)
         destinations: dict[Place, Destination] = {}

@@ -7,6 +7,7 @@ from l4.discovery.authorization_rules import LOCAL_TRUST_DOMAIN
 from l4.discovery.mesh import Mesh
 from waypoint.config.settings import ConfigSettings
 from waypoint.http.settings import HttpSettings
+from waypoint.telemetry.tracing_settings import SpanTagSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class CompileOptions:
     `gateway` is the namespace and name of the waypoint's Gateway. `own_ip` identifies the waypoint's own pod, and so
     the near endpoints. `denied` are the namespaces that may lack a policy. `path_normalization` is applied to requests
     before policies judge them. `leaving` are hostnames of services to serve although they are bound no longer.
+    `tag_variables` are the environment variables that tags of spans may show.
     """
 
     gateway: tuple[str, str]
@@ -25,6 +27,7 @@ class CompileOptions:
     trust_domains: frozenset[str] = frozenset({LOCAL_TRUST_DOMAIN})
     denied: frozenset[str] = frozenset()
     leaving: frozenset[str] = frozenset()
+    tag_variables: frozenset[str] = SpanTagSettings().names
 
 
 def options_of(
@@ -42,4 +45,5 @@ def options_of(
         settings.of(Mesh).trust_domains,
         denied,
         leaving,
+        settings.of(SpanTagSettings).names,
     )

@@ -46,7 +46,7 @@ from waypoint.telemetry.dropped_spans import SPANS_DROPPED
 from waypoint.telemetry.log_format import InvalidFormat
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
 from waypoint.telemetry.tracing import Tracers
-from waypoint.telemetry.tracing_settings import InvalidTracing
+from waypoint.telemetry.tracing_settings import InvalidTracing, SpanTagSettings
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class Serving:
                 "istio.mesh_id": mesh.trust_domain,
                 "istio.cluster_id": mesh.cluster_id,
             },
+            settings.of(SpanTagSettings).names,
         )
         self._recorder = Recorder(options.record, settings.of(RecorderSettings)) if options.record else None
         self.metrics.show_dropped_lines("process", process_log.drops.by_reason)

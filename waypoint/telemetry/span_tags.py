@@ -80,6 +80,8 @@ def _value(tag: SpanTag[ExchangeRecord], record: ExchangeRecord) -> str:
     if tag.header:
         found = next((value for name, value in record.headers if name == tag.header), None)
         return tag.default if found is None else found.decode("latin-1")[:MAX_TAG_VALUE]
+    if tag.variable:
+        return record.span.variables.get(tag.variable, tag.default) if record.span is not None else tag.default
     value = tag.format.value(record) if tag.format is not None else None
     return tag.default if value is None else text_of(value)[:MAX_TAG_VALUE]
 

@@ -69,6 +69,11 @@ class Span:
         return f"{self.context.trace_id:032x}"
 
     @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment variables that a tag may show."""
+        return self._tracer.variables
+
+    @property
     def exemplar(self) -> str:
         """The labels by which a metric's exemplar names this span."""
         context = self.context
@@ -157,7 +162,7 @@ class Span:
 class Tracer:
     """Begins spans, and exports those that have ended."""
 
-    __slots__ = ("_propagators", "_ratio", "_sampler", "_tags", "export")
+    __slots__ = ("_propagators", "_ratio", "_sampler", "_tags", "export", "variables")
 
     def __init__(self, settings: TracingSettings, export: "SpanExport") -> None:
         self.export = export
@@ -165,6 +170,7 @@ class Tracer:
         self._ratio = settings.sampler.ratio
         self._propagators = settings.propagators
         self._tags = settings.tags
+        self.variables: Mapping[str, str] = settings.variables
 
     def begin(
         self,

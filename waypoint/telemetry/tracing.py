@@ -3,7 +3,7 @@
 The OpenTelemetry SDK costs 0.1 s and 3 MiB, with gRPC 11, so it is imported only if there is a collector.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from threading import Thread
 
 from policies.telemetry import Collector
@@ -23,12 +23,14 @@ def start_tracer(settings: TracingSettings | None, dropped: DroppedSpans | None 
 class Tracers:
     """`own` is None without a collector in the environment, `others` are by their collectors; `dropped` is of all."""
 
-    def __init__(self, environment: Mapping[str, str], service_name: str, tags: Mapping[str, str]) -> None:
-        """Raises InvalidTracing."""
+    def __init__(
+        self, environment: Mapping[str, str], service_name: str, tags: Mapping[str, str], readable: Iterable[str] = ()
+    ) -> None:
+        """`readable` are variables that Telemetry objects may read. Raises InvalidTracing."""
         self.dropped = DroppedSpans()
-        self.own = start_tracer(TracingSettings.parse(environment, service_name, tags), self.dropped)
+        self.own = start_tracer(TracingSettings.parse(environment, service_name, tags, readable), self.dropped)
         self.others: dict[Collector, Tracer] = {}
-        self._settings = TracingSettings.of_collectors(environment, service_name, tags)
+        self._settings = TracingSettings.of_collectors(environment, service_name, tags, readable)
 
     def reconcile(self, collectors: Set[Collector]) -> None:
         """Send spans to these collectors. What waits for others is still sent, in the background."""

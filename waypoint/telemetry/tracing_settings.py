@@ -4,18 +4,42 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 The SDK reads its own tuning (`OTEL_BSP_*`) from the environment itself.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
 
-from policies.telemetry import Collector
+from l4.config.settings import InvalidSetting, Section
+from policies.telemetry import MAX_TAG_VALUE, Collector
 from waypoint.telemetry.trace_context import TraceParent
 from waypoint.telemetry.trace_headers import Style
 
 _TRACES_PATH = "/v1/traces"
 _PROTOCOLS = ("http/protobuf", "grpc")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}").fullmatch
+_MOST_VARIABLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SpanTagSettings(Section):
+    title = "Traces"
+
+    span_tag_variables: str = "POD_NAME,POD_NAMESPACE,SERVICE_ACCOUNT,NODE_NAME,HOST_IP,INSTANCE_IP"
+    """Environment variables of the waypoint, separated by commas, that Telemetry objects may read as tags of spans
+    (`customTags.environment`). No others, because variables hold secrets, too. At most 64."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(filter(None, (it.strip() for it in self.span_tag_variables.split(","))))
+
+    def check(self) -> None:
+        for it in sorted(self.names):
+            if not _VARIABLE(it):
+                raise InvalidSetting(f"SPAN_TAG_VARIABLES: {it!r} is not the name of an environment variable")
+        if len(self.names) > _MOST_VARIABLES:
+            raise InvalidSetting(f"SPAN_TAG_VARIABLES has {len(self.names)} names; at most {_MOST_VARIABLES} can be")
 
 
 class InvalidTracing(ValueError):
@@ -58,7 +82,8 @@ def _ratio(argument: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TracingSettings:
-    """`headers` may contain the collector's token. `tags` are those of every request's span."""
+    """`headers` may contain the collector's token. `tags` are those of every request's span. `variables` are those of
+    the environment that Telemetry objects may read."""
 
     endpoint: str
     headers: Mapping[str, str] = field(repr=False)
@@ -78,6 +103,7 @@ class TracingSettings:
     """Whether requests over HTTP are compressed with gzip."""
     queue: tuple[int, int] = 2048, 512
     """Number of spans that may wait for an export, where more are dropped; and that are in one export."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def at(self, collector: Collector) -> "TracingSettings":
         """Return the same settings for another collector."""
@@ -95,10 +121,14 @@ class TracingSettings:
 
     @classmethod
     def parse(
-        cls, environment: Mapping[str, str], service_name: str, tags: Mapping[str, str] | None = None
+        cls,
+        environment: Mapping[str, str],
+        service_name: str,
+        tags: Mapping[str, str] | None = None,
+        readable: Iterable[str] = (),
     ) -> Self | None:
-        """Parse the environment. Returns None without an OTLP endpoint, or if tracing is disabled. Raises
-        InvalidTracing."""
+        """Parse the environment. Returns None without an OTLP endpoint, or if tracing is disabled. `readable` are the
+        names of `variables`. Raises InvalidTracing."""
         is_grpc = _is_grpc(_of_traces(environment, "PROTOCOL"))
         endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
         if not endpoint and (base := environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")):
@@ -119,11 +149,12 @@ class TracingSettings:
             _of_traces(environment, "CLIENT_KEY"),
             _is_compressed(_of_traces(environment, "COMPRESSION")),
             _queue(environment),
+            _variables(environment, readable),
         )
 
     @classmethod
     def of_collectors(
-        cls, environment: Mapping[str, str], service_name: str, tags: Mapping[str, str]
+        cls, environment: Mapping[str, str], service_name: str, tags: Mapping[str, str], readable: Iterable[str] = ()
     ) -> "TracingSettings | None":
         """Return the settings for collectors that Telemetry objects name, with Istio's share of 1 % by default. None if
         tracing is disabled. Raises InvalidTracing."""
@@ -132,7 +163,12 @@ class TracingSettings:
         sampler = _sampler(environment, "parentbased_traceidratio", "0.01")
         propagators = _propagators(environment.get("OTEL_PROPAGATORS", ""))
         resource = _resource(environment, service_name)
-        return cls("", {}, resource, sampler, tags, propagators, queue=_queue(environment))
+        variables = _variables(environment, readable)
+        return cls("", {}, resource, sampler, tags, propagators, queue=_queue(environment), variables=variables)
+
+
+def _variables(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: environment[name][:MAX_TAG_VALUE] for name in names if environment.get(name)}
 
 
 def _is_off(environment: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@ from l4.discovery.mesh import Mesh
 from waypoint.config.compile_options import CompileOptions, options_of
 from waypoint.config.settings import ConfigSettings
 from waypoint.http.settings import HttpSettings
+from waypoint.telemetry.tracing_settings import SpanTagSettings
 
 GATEWAY = ("default", "waypoint")
 
@@ -16,6 +17,7 @@ def test_each_option_comes_from_its_setting() -> None:
         ConfigSettings(requires_reference_grants=True),
         HttpSettings(path_normalization="NONE"),
         Mesh(trust_domain="a.example", trust_domain_aliases="b.example"),
+        SpanTagSettings(" ZONE, RACK,"),
     )
 
     assert options_of(settings, GATEWAY, "10.0.0.9", frozenset({"books"})) == CompileOptions(
@@ -25,4 +27,5 @@ def test_each_option_comes_from_its_setting() -> None:
         path_normalization="NONE",
         trust_domains=frozenset({"a.example", "b.example"}),
         denied=frozenset({"books"}),
+        tag_variables=frozenset({"ZONE", "RACK"}),
     )

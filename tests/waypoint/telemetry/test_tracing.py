@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ExportedSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from l4.config.settings import InvalidSetting
 from policies.telemetry import Collector, TracingRule
 from tests.kit.aio import run
 from tests.kit.collector import grpc_collector, http_collector, tags
@@ -16,7 +17,7 @@ from waypoint.telemetry.spans import Span, Tracer
 from waypoint.telemetry.trace_context import SAMPLED as SAMPLED_FLAG
 from waypoint.telemetry.trace_context import TraceParent, parse_traceparent
 from waypoint.telemetry.tracing import Tracers, start_tracer
-from waypoint.telemetry.tracing_settings import InvalidTracing, Sampler, TracingSettings
+from waypoint.telemetry.tracing_settings import InvalidTracing, Sampler, SpanTagSettings, TracingSettings
 
 SAMPLED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSAMPLED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
@@ -357,3 +358,30 @@ def test_the_sdk_is_not_loaded_unless_something_is_traced() -> None:
     program = f"import sys; {start}; sys.exit('opentelemetry' in sys.modules)"
 
     assert run_process([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("POD_NAME, a-b", "SPAN_TAG_VARIABLES: 'a-b' is not the name of an environment variable"),
+        ("x" * 200, "is not the name of an environment variable"),
+        (",".join(f"V{number}" for number in range(65)), "SPAN_TAG_VARIABLES has 65 names; at most 64 can be"),
+    ],
+)
+def test_names_of_variables_that_cannot_be_are_refused(names: str, sentence: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        SpanTagSettings(names)
+
+    assert sentence in str(caught.value)
+
+
+def test_a_process_reads_only_the_variables_that_it_may_show_for_all_collectors() -> None:
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector", "ZONE": "a", "TOKEN": "secret", "EMPTY": ""}
+
+    tracers = Tracers(environment, "waypoint", {}, ("ZONE", "EMPTY", "ABSENT"))
+    other = Collector("http://other:4317", is_grpc=False)
+    tracers.reconcile({other})
+
+    assert tracers.own is not None
+    assert tracers.own.variables == tracers.others[other].variables == {"ZONE": "a"}
+    tracers.close()

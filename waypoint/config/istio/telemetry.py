@@ -7,7 +7,7 @@ What cannot be understood is told, and left out alone: without its filter, a log
 https://istio.io/latest/docs/reference/config/telemetry/
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
@@ -146,8 +146,11 @@ class Telemetries:
         targets: SecurityTargets,
         own: str,
         providers: MeshProviders,
+        variables: Container[str],
     ) -> None:
+        """`variables` are the environment variables that tags of spans may show."""
         self._found: list[Problem] = []
+        self._variables = variables
         self._providers = providers
         self._own = own
         self._namespaces: dict[str, Resource[Telemetry]] = {}
@@ -190,7 +193,7 @@ class Telemetries:
                 self._place(self._targets, hostname, resource, report)
         else:
             self._place(self._namespaces, namespace, resource, report)
-        _Reading(spec, self._providers, report).check()
+        _Reading(spec, self._providers, self._variables, report).check()
         self._found += report.problems
 
     def _place(
@@ -207,7 +210,7 @@ class Telemetries:
         log: tuple[LogRule[ExchangeRecord], ...] | None = None
         names: tuple[str, ...] = self._providers.logs_by_default
         tracing: TracingRule[ExchangeRecord] | None = None
-        for reading in (_Reading(it, self._providers) for it in specs):
+        for reading in (_Reading(it, self._providers, self._variables) for it in specs):
             reading.override(metrics)
             log, names = reading.log(log, names)
             tracing = reading.tracing(tracing)
@@ -218,9 +221,12 @@ class Telemetries:
 class _Reading:
     """One object's `spec`. Problems are told if there is a report."""
 
-    def __init__(self, spec: TelemetrySpec, providers: MeshProviders, report: Report | None = None) -> None:
+    def __init__(
+        self, spec: TelemetrySpec, providers: MeshProviders, variables: Container[str], report: Report | None = None
+    ) -> None:
         self._spec = spec
         self._providers = providers
+        self._variables = variables
         self._report = report
 
     def check(self) -> None:
@@ -354,9 +360,16 @@ class _Reading:
                 except InvalidFormat as error:
                     self._tell(f"{place}[{name}].formatter", f"cannot be used: {error}")
             elif it.environment is not None:
-                sentence = "is not read, because variables hold secrets: spans get the default; use literal"
+                variable, default = it.environment.name, it.environment.default_value
+                if variable in self._variables:
+                    yield SpanTag(name, variable=variable, default=default)
+                    continue
+                sentence = (
+                    f"{variable} is not read, because variables hold secrets: spans get the default. The waypoint's "
+                    "setting SPAN_TAG_VARIABLES allows it"
+                )
                 self._tell(f"{place}[{name}].environment", sentence)
-                yield SpanTag(name, default=it.environment.default_value)
+                yield SpanTag(name, default=default)
 
 
 def _unless(disabled: bool | None, before: bool) -> bool:

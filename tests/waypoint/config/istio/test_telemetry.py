@@ -158,7 +158,8 @@ def test_traces_are_merged_field_by_field() -> None:
     )
     own = telemetry(
         "tracing: [{disableSpanReporting: true, customTags: "
-        "{a: {literal: {value: y}}, c: {formatter: {value: '%DURATION%'}}}}]"
+        "{a: {literal: {value: y}}, c: {formatter: {value: '%DURATION%'}}, "
+        "d: {environment: {name: POD_NAME, defaultValue: none}}}}]"
     )
 
     found = policy(root, own)
@@ -170,6 +171,7 @@ def test_traces_are_merged_field_by_field() -> None:
     assert rule.tags[:2] == (SpanTag("a", default="y"), SpanTag("b", header=b"x-b", default="none"))
     assert rule.tags[2].name == "c"
     assert rule.tags[2].format is not None
+    assert rule.tags[3] == SpanTag("d", variable="POD_NAME", default="none")
 
 
 @pytest.mark.parametrize(
@@ -204,9 +206,10 @@ def test_traces_are_merged_field_by_field() -> None:
             "the first one",
         ),
         (
-            "tracing: [{customTags: {pod: {environment: {name: POD}}}}]",
+            "tracing: [{customTags: {pod: {environment: {name: TOKEN}}}}]",
             "spec.tracing[0].customTags[pod].environment",
-            "use literal",
+            "TOKEN is not read, because variables hold secrets: spans get the default. The waypoint's setting "
+            "SPAN_TAG_VARIABLES allows it",
         ),
         (
             "tracing: [{customTags: {x: {formatter: {value: '%X%'}}}}]",

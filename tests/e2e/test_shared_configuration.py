@@ -57,8 +57,9 @@ class Followed:
 
 
 @asynccontextmanager
-async def followed(folder: Path, **environment: str) -> AsyncIterator[Followed]:
+async def followed(folder: Path, forbidden: str = "", ready: int = 200, **environment: str) -> AsyncIterator[Followed]:
     async with kubernetes_server() as server:
+        server.forbidden.add(forbidden)
         for group, kind in WATCHED:
             path = f"/apis/{group}/{KINDS.versions(group)[0]}" if group else "/api/v1"
             server.serve(path, kind, is_namespaced=kind not in CLUSTER_SCOPED)
@@ -68,7 +69,7 @@ async def followed(folder: Path, **environment: str) -> AsyncIterator[Followed]:
             (folder / "kubeconfig").write_text(KUBECONFIG.format(server.address))
             return ("--kubeconfig", str(folder / "kubeconfig"))
 
-        async with two_workers(folder, source=source, **environment) as it:
+        async with two_workers(folder, source=source, ready=ready, **environment) as it:
             yield Followed(server, it, folder / "mesh.yaml")
 
 
@@ -143,6 +144,19 @@ def test_while_the_server_is_away_both_workers_serve_on_and_tell_since_when(tmp_
             it.server.forbidden.clear()
             it.change("9090")
             await it.another_than(version)
+            await until(lambda: _is_well(it))
+
+    run(scenario(), 110)
+
+
+@pytest.mark.timeout(120)
+def test_a_kind_that_cannot_be_listed_at_the_start_is_named_before_any_worker_serves(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with followed(tmp_path, "authorizationpolicies", ready=503) as it:
+            await until(lambda: _tells(it, "AuthorizationPolicy *"))
+            assert (await it.waypoint.readiness())[0] == 503
+
+            it.server.forbidden.clear()
             await until(lambda: _is_well(it))
 
     run(scenario(), 110)

@@ -39,9 +39,12 @@ async def two_workers(
     log: IO[bytes] | None = None,
     more: Iterable[Path] = (),
     source: Callable[[Path], Iterable[str]] = of_files,
+    ready: int = 200,
     **environment: str,
 ) -> AsyncIterator[WaypointProcess]:
-    async with waypoint_process(folder, log=log, more=more, source=source, WAYPOINT_WORKERS="2", **environment) as it:
+    async with waypoint_process(
+        folder, log=log, more=more, source=source, ready=ready, WAYPOINT_WORKERS="2", **environment
+    ) as it:
         yield it
 
 

@@ -76,7 +76,6 @@ async def _supervise(
     options: RunOptions, settings: Settings, environment: dict[str, str], process_log: ProcessLog
 ) -> None:
     """Let worker processes carry requests until told to stop, then drain them."""
-    sharing = Sharing(objects_of(options, is_encoded=True)) if options.is_followed_once else None
     stopping = signals.Stopping(at_once=lambda: workers.signal(signal.SIGKILL))
     metrics = MeshMetrics(COMPONENT, version.installed(), (WORKER_SILENT,))
     metrics.show_dropped_lines("supervisor", process_log.drops.by_reason)
@@ -84,6 +83,7 @@ async def _supervise(
         (), metrics, (), stopping.begin, _names(options), lambda level: workers.tell("level", level)
     )
     readiness = supervisor.readiness
+    sharing = Sharing(objects_of(options, is_encoded=True), readiness) if options.is_followed_once else None
     tasks = Tasks(metrics.count_loop_failure, readiness.concern)
     workers = Workers(
         options.workers,

@@ -23,8 +23,10 @@ from typing import Any
 from l4.admin import NoAnswer
 from l4.config import collector
 from l4.config.documents import Document
+from l4.config.doubts import concern
 from l4.config.encoded import Encoded
 from l4.config.source import Answer, Changes, Documents, Source, Take
+from l4.readiness import Readiness
 from waypoint.process.journal import Journal, News
 
 log = logging.getLogger(__name__)
@@ -50,10 +52,12 @@ class Told:
 
 
 class Sharing:
-    """The supervisor's end. The contents of `source` must be Encoded."""
+    """The supervisor's end. The contents of `source` must be Encoded. Its doubts go to `readiness`, because workers are
+    not asked for theirs before they can serve."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, readiness: Readiness) -> None:
         self._source = source
+        self._readiness = readiness
         self._journal = Journal()
         self._is_new = asyncio.Event()
 
@@ -85,6 +89,7 @@ class Sharing:
 
     async def _take(self, answer: Answer) -> None:
         self._journal.take(answer)
+        self._readiness.concern("configuration source", concern(answer.doubts))
         self._is_new.set()
         self._is_new = asyncio.Event()
 

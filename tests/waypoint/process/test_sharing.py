@@ -52,6 +52,7 @@ class Worker:
 class Shared:
     world: World
     sharing: Sharing
+    readiness: Readiness
     ends: AsyncExitStack
     is_answering: asyncio.Event = field(default_factory=asyncio.Event)
     following: "asyncio.Future[None]" = field(default_factory=asyncio.Future)
@@ -101,7 +102,7 @@ class Shared:
 @asynccontextmanager
 async def shared() -> AsyncIterator[Shared]:
     async with world(is_encoded=True) as its, AsyncExitStack() as ends:
-        it = Shared(its, Sharing(its.source), ends)
+        it = Shared(its, Sharing(its.source, readiness := Readiness()), readiness, ends)
         it.is_answering.set()
         its.server.put(pod("first"))
         it.follow()
@@ -239,6 +240,7 @@ def test_a_source_that_is_away_is_a_doubt_and_has_its_age_in_each_worker(
             await until(lambda: len(its[0].answers[-1].doubts) == 6)
             await until(lambda: it.world.source.silent_seconds > 1.5)
             its.append(await it.worker())
+            assert "Forbidden" in it.readiness.concerns["configuration source"]
 
             for worker in its:
                 doubts = worker.answers[-1].doubts
@@ -256,6 +258,7 @@ def test_a_source_that_is_away_is_a_doubt_and_has_its_age_in_each_worker(
             it.world.server.forbidden.clear()
             it.talking()
             await until(lambda: all(not worker.answers[-1].doubts for worker in its))
+            assert not it.readiness.concerns
             await until(lambda: all(worker.source.silent_seconds < 1.5 for worker in its))
 
     run(scenario(), 60)

@@ -1,14 +1,16 @@
-"""Ended tunnels leave no memory behind: a real process, and minutes of tunnels that end in every way."""
+"""Ended tunnels leave no memory behind: a real process, minutes of tunnels that end in every way, and a burst."""
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from l4.config.settings import Settings
+from l4.hbone.pool import HbonePool
 from policies.attributes import Headers, RequestHead, ResponseHead
 from tests.kit.aio import run
 from tests.kit.origin import answering, origin
@@ -20,13 +22,17 @@ from waypoint.http.h2_client import Http2Client
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 BODY = bytes(1 << 20)
 USERS = 8
+BURST_CONNECTIONS, BURST_TUNNELS = 200, 10
+BURST_BODY = bytes(64 << 10)
+GIVE_BACK_SECONDS = 30.0
+MOST_LEFT = 20 << 20
 
 
-async def whole_exchange(it: WaypointProcess) -> None:
+async def whole_exchange(it: WaypointProcess, size: int = len(BODY)) -> None:
     reader, writer = await it.open()
     writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1000\r\n\r\n" + BODY[:1000])
     await reader.readuntil(b"\r\n\r\n")
-    await reader.readexactly(len(BODY))
+    await reader.readexactly(size)
     writer.close()
 
 
@@ -133,3 +139,40 @@ def test_memory_stays_where_it_was_after_warming_up(tmp_path: Path) -> None:
             assert it.rss < warm * 1.1
 
     run(scenario(), SECONDS * 2 + 50)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(240)
+def test_the_memory_of_a_burst_is_given_back_within_30_seconds(tmp_path: Path) -> None:
+    """All tunnels are open at the same time, each with a connection to the application and bodies both ways."""
+
+    opened: list[asyncio.StreamWriter] = []
+
+    async def user(it: WaypointProcess) -> None:
+        for _ in range(BURST_TUNNELS):
+            reader, writer = await it.open()
+            opened.append(writer)
+            writer.write(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n" % len(BURST_BODY) + BURST_BODY)
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len(BURST_BODY))
+
+    async def scenario() -> None:
+        async with waypoint_process(tmp_path) as it, origin(it.pod, answering(BURST_BODY)):
+            await whole_exchange(it, len(BURST_BODY))
+            before = it.rss
+            pools = [HbonePool(Settings()) for _ in range(BURST_CONNECTIONS)]
+            async with asyncio.TaskGroup() as users:
+                for pool in pools:
+                    users.create_task(user(replace(it, pool=pool)))
+            during = it.rss
+            for writer in opened:
+                writer.close()
+            for pool in pools:
+                await pool.close()
+            await asyncio.sleep(GIVE_BACK_SECONDS)
+
+            left = it.rss - before
+            print(f"\nRSS: {before >> 20} MiB before, {during >> 20} in the burst, {left >> 20} left")
+            assert left < MOST_LEFT, f"{left >> 20} MiB are left of {during - before >> 20}"
+
+    run(scenario(), 220)

@@ -4,6 +4,20 @@ const SECONDS = 10;
 
 export class CannotAsk extends Error {}
 
+const SHARE = 0.05;
+const LONGEST_PAUSE_MS = 60_000;
+
+/**
+ * When to ask again for what took from `began` to now: after `seconds`, and so late that answers to this page take at most a
+ * twentieth of the time. A large mesh has thousands of routes. `answers` are of `askAll`; after a failure,
+ * `seconds` are enough.
+ */
+export function again(began, seconds, answers) {
+  const now = performance.now();
+  const rest = answers.some((it) => it.error) ? 0 : Math.min((now - began) / SHARE, LONGEST_PAUSE_MS);
+  return Math.max(began + seconds * 1000, began + rest);
+}
+
 /** Says in a sentence what is missing in the answers of `askAll`, or "". */
 export const missing = (answers) =>
   answers

@@ -1,6 +1,6 @@
 // A view that is a table of what all programs answer to one question, asked anew every few seconds while it is shown.
 
-import { askAll, missing } from "./api.js";
+import { again, askAll, missing } from "./api.js";
 import { el, put, say, table } from "./dom.js";
 
 const SECONDS = 4;
@@ -16,7 +16,7 @@ export function listing({ id, key, title, caption, empty, page, rows, columns, s
     const told = table(caption, [...columns, { title: "Of", value: (it) => it.program }], { empty });
     const element = el("section", { "aria-label": title, "aria-busy": "true" }, el("div", { class: "tools" }, filter, above?.(live)), trouble, told.element);
     let found = [];
-    let askedAt = -Infinity;
+    let askAgainAt = -Infinity;
 
     function draw() {
       const text = filter.value.trim().toLowerCase();
@@ -24,11 +24,13 @@ export function listing({ id, key, title, caption, empty, page, rows, columns, s
     }
 
     async function update() {
-      if (performance.now() - askedAt < seconds * 1000 || !live.programs.length) return;
-      askedAt = performance.now();
+      const began = performance.now();
+      if (began < askAgainAt || !live.programs.length) return;
+      askAgainAt = Infinity;
       put(element, "data-single", live.programs.filter(page).length < 2);
       const asked = live.programs.map((program) => [program, page(program)]).filter(([, it]) => it);
       const answers = (await Promise.all(asked.map(([program, it]) => askAll([program], it)))).flat();
+      askAgainAt = again(began, seconds, answers);
       const sentence = missing(answers);
       trouble.hidden = !sentence;
       say(trouble, sentence);

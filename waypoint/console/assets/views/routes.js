@@ -1,6 +1,6 @@
 // Routes in the order in which they are tried, with the weights of their backends and where requests go now.
 
-import { askAll } from "../api.js";
+import { again, askAll } from "../api.js";
 import { el, table } from "../dom.js";
 import { follow, whileSeen } from "../stream.js";
 import { amount, milliseconds, share } from "../words.js";
@@ -30,7 +30,7 @@ function show(live) {
   const element = el("section", { "aria-label": "Routes" }, el("div", { class: "tools" }, filter), told.element);
   const rounds = new Map();
   let found = [];
-  let askedAt = -Infinity;
+  let askAgainAt = -Infinity;
 
   const stop = whileSeen(live, async (signal) => {
     await live.isKnown;
@@ -68,9 +68,11 @@ function show(live) {
   }
 
   async function update() {
-    if (performance.now() - askedAt < SECONDS * 1000 || !live.programs.length) return;
-    askedAt = performance.now();
+    const began = performance.now();
+    if (began < askAgainAt || !live.programs.length) return;
+    askAgainAt = Infinity;
     const answers = await askAll(live.programs.filter((it) => it.kind === "waypoint"), "routes");
+    askAgainAt = again(began, SECONDS, answers);
     found = answers.flatMap(({ program, answer }) => (answer ?? []).map((row) => ({ ...row, program: program.name })));
     found.sort((a, b) => Boolean(b.source) - Boolean(a.source) || a.service.localeCompare(b.service) || a.order - b.order);
     draw();

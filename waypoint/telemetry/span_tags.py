@@ -20,10 +20,11 @@ def span_name(record: ExchangeRecord) -> str:
 def span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
     """Return OpenTelemetry's stable HTTP attributes, and the tags by which mesh tools recognize Istio's spans.
 
-    The query is omitted, because applications put secrets there.
+    The query is omitted, because applications put secrets there. Of a path, its first characters are shown, as many as
+    Envoy shows.
     """
     r = record
-    path = r.original_target.partition(b"?")[0].decode("latin-1")
+    path = r.original_target.partition(b"?")[0][:MAX_TAG_VALUE].decode("latin-1")
     destination = r.endpoint.workload if r.endpoint else UNKNOWN_WORKLOAD
     attributes: dict[str, str | int | None] = {
         "http.request.method": r.method.decode("ascii") if r.method in _METHODS else "_OTHER",
@@ -36,7 +37,7 @@ def span_attributes(record: ExchangeRecord) -> dict[str, str | int]:
         "client.address": r.peer.ip,
         "network.protocol.name": "http",
         "network.protocol.version": r.protocol.removeprefix("HTTP/"),
-        "user_agent.original": r.user_agent.decode("latin-1") if r.user_agent else None,
+        "user_agent.original": r.user_agent[:MAX_TAG_VALUE].decode("latin-1") if r.user_agent else None,
         "error.type": _error_type(r),
         "rpc.system": "grpc" if r.is_grpc else None,
         "rpc.grpc.status_code": int(grpc_code(r.grpc_status)) if r.grpc_status else None,

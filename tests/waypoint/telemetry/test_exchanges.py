@@ -252,6 +252,16 @@ def test_an_opaque_connection_is_counted_and_logged(tmp_path: Path) -> None:
     assert '"- - -" 0 - - - "-" 5 7 0 - ' in (tmp_path / "access.log").read_text()
 
 
+def test_a_span_has_no_more_of_a_clients_texts_than_envoys() -> None:
+    long = replace(ANSWERED, original_target=b"/" + b"a" * 60_000, user_agent=b"b" * 60_000)
+
+    attributes = span_attributes(long)
+
+    assert attributes["url.path"] == "/" + "a" * 255
+    assert str(attributes["http.url"]).endswith("/" + "a" * 255)
+    assert attributes["user_agent.original"] == "b" * 256
+
+
 def test_a_span_has_the_standard_attributes_and_no_query() -> None:
     attributes = span_attributes(ANSWERED)
 

@@ -2,7 +2,7 @@
 
 A log goes to the file of `--access-log`, whatever the provider's `path` is: only its format counts. Spans go to the
 collector of an `opentelemetry` provider, over plain TCP. For providers of other kinds, they go to the collector that
-the process's environment names (`waypoint.telemetry.tracing_settings`).
+the process's environment names (`waypoint.telemetry.tracing_settings`), and whoever names such a provider is told so.
 """
 
 import json
@@ -47,13 +47,16 @@ class _OpenTelemetry(Struct, frozen=True):
 
 
 class MeshProviders:
-    """By the provider's name, `logs` are formats and `traces` collectors. None is the program's own one."""
+    """By the provider's name, `logs` are formats and `traces` collectors; None is the program's own one. `kinds` are
+    the fields of MeshConfig that declare them, such as `zipkin`. Objects that name none have those by default."""
 
     def __init__(self, config_maps: Iterable[Resource[ConfigMap]]) -> None:
         self.problems: list[Problem] = []
         self.logs: dict[str, LogFormat | None] = {ENVOY: None}
         self.logs_by_default: tuple[str, ...] = (ENVOY,)
         self.traces: dict[str, Collector | None] = {}
+        self.trace_by_default: Collector | None = None
+        self.kinds: dict[str, str] = {}
         for resource in config_maps:
             found = mesh_config(resource)
             if found is not None:
@@ -72,6 +75,7 @@ class MeshProviders:
         for number, it in enumerate(providers if isinstance(providers, list) else ()):
             if not isinstance(it, Mapping) or not isinstance(it.get("name"), str):
                 continue
+            self.kinds[it["name"]] = next((str(kind) for kind in it if kind != "name"), "")
             file, where = it.get("envoyFileAccessLog"), f"{place}.extensionProviders[{number}]"
             if isinstance(file, Mapping):
                 self._file(it["name"], file, f"{where}.envoyFileAccessLog")
@@ -79,10 +83,50 @@ class MeshProviders:
                 self._collector(it["name"], it["opentelemetry"], f"{where}.opentelemetry")
             elif any(kind in it for kind in _TRACES):
                 self.traces[it["name"]] = None
-        names = config.get("defaultProviders")
-        named = names.get("accessLogging") if isinstance(names, Mapping) else None
-        if isinstance(named, list) and named:
-            self.logs_by_default = tuple(str(it) for it in named)
+        self._default(config.get("defaultProviders"), f"{place}.defaultProviders")
+
+    def _default(self, named: object, place: str) -> None:
+        if not isinstance(named, Mapping):
+            return
+        logs, traces = (
+            tuple(map(str, its)) if isinstance(its := named.get(field), list) else ()
+            for field in ("accessLogging", "tracing")
+        )
+        self.logs_by_default = logs or self.logs_by_default
+        for number, name in enumerate(logs):
+            if why := self.why_no_log(name):
+                self._tell(f"{place}.accessLogging[{number}]", why)
+        for number, name in enumerate(traces[:1]):
+            self.trace_by_default = self.traces.get(name)
+            if why := self.why_no_spans(name):
+                self._tell(f"{place}.tracing[{number}]", why)
+
+    def why_no_log(self, name: str) -> str:
+        """Return why a provider writes no log; empty if it does."""
+        if name in self.logs:
+            return ""
+        if name not in self.kinds:
+            return f"the mesh has no provider {name!r}"
+        return (
+            f"{self._of_kind(name)}: a waypoint sends its access log nowhere, it writes to the file of --access-log. "
+            f"Name {ENVOY}, or a provider of kind envoyFileAccessLog"
+        )
+
+    def why_no_spans(self, name: str) -> str:
+        """Return why a provider gets no spans; empty if it does."""
+        if name not in self.kinds:
+            return f"the mesh has no provider {name!r}"
+        if name not in self.traces:
+            return f"{self._of_kind(name)}, which takes no spans: name a provider of kind opentelemetry"
+        if self.kinds[name] in _TRACES:
+            return (
+                f"{self._of_kind(name)}: a waypoint sends spans as OTLP alone, so they go to the collector of "
+                "OTEL_EXPORTER_OTLP_ENDPOINT if it is set, else nowhere. Name a provider of kind opentelemetry"
+            )
+        return ""
+
+    def _of_kind(self, name: str) -> str:
+        return f"{name!r} is of kind {self.kinds[name][:64]}"
 
     def _collector(self, name: str, content: object, place: str) -> None:
         self.traces[name] = None

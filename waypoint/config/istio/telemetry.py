@@ -244,6 +244,10 @@ class _Reading:
         """Add the overrides to those of less specific objects."""
         for number, metrics in enumerate(self._spec.metrics):
             place = f"spec.metrics[{number}]"
+            if metrics.reporting_interval not in {"", "5s"}:
+                self._tell(
+                    f"{place}.reportingInterval", "is not used: bytes of connections are counted every 5 seconds"
+                )
             names = [it.name for it in metrics.providers]
             for index, name in enumerate(names):
                 if name != _PROMETHEUS:
@@ -315,7 +319,7 @@ class _Reading:
                     if not it.disabled:
                         written.append(LogRule(self._providers.logs[name], condition))
                 else:
-                    self._tell(f"{place}.providers[{index}]", f"the mesh has no provider {name!r} of a log in a file")
+                    self._tell(f"{place}.providers[{index}]", self._providers.why_no_log(name))
         return tuple(written), names
 
     # -- traces ----------------------------------------------------------------------------------------------------
@@ -326,16 +330,20 @@ class _Reading:
             if it.match.mode == "CLIENT":
                 continue
             place = f"spec.tracing[{number}]"
-            unchanged: TracingRule[ExchangeRecord] = TracingRule()
-            rule = unchanged if rule is None else rule
+            default: TracingRule[ExchangeRecord] = TracingRule(collector=self._providers.trace_by_default)
+            rule = default if rule is None else rule
             collector = rule.collector
             for index, provider in enumerate(it.providers):
-                if provider.name not in self._providers.traces:
-                    self._tell(f"{place}.providers[{index}]", f"the mesh has no provider {provider.name!r} of traces")
-                elif index:
+                if index:
                     self._tell(f"{place}.providers[{index}]", "gets no spans: they go to the first one")
-                else:
+                    break
+                if why := self._providers.why_no_spans(provider.name):
+                    self._tell(f"{place}.providers[{index}]", why)
+                if provider.name in self._providers.traces:
                     collector = self._providers.traces[provider.name]
+            if it.use_request_id_for_trace_sampling:
+                sentence = "is not done: who calls decides by the trace's context, and chance if there is none"
+                self._tell(f"{place}.useRequestIdForTraceSampling", sentence)
             share = it.random_sampling_percentage
             tags = tuple(self._tags(it.custom_tags, f"{place}.customTags"))
             rule = TracingRule(

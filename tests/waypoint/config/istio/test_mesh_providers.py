@@ -68,3 +68,23 @@ def test_what_is_not_understood_is_told_with_its_place(provider: str, place: str
     assert problem.field == f"data.mesh.extensionProviders[0].{place}"
     assert words in problem.sentence
     assert found.logs["own"] is None
+
+
+def test_default_providers_that_a_waypoint_cannot_use_are_told() -> None:
+    found = providers(
+        "defaultProviders: {accessLogging: [envoy, als, nobody], tracing: [zipkin]}\nextensionProviders:\n"
+        "- {name: zipkin, zipkin: {service: z, port: 9411}}\n- {name: als, envoyHttpAls: {service: a, port: 1}}"
+    )
+
+    assert [(it.field, it.sentence.partition(":")[0]) for it in found.problems] == [
+        ("data.mesh.defaultProviders.accessLogging[1]", "'als' is of kind envoyHttpAls"),
+        ("data.mesh.defaultProviders.accessLogging[2]", "the mesh has no provider 'nobody'"),
+        ("data.mesh.defaultProviders.tracing[0]", "'zipkin' is of kind zipkin"),
+    ]
+
+
+def test_what_is_no_list_of_default_providers_is_left_out() -> None:
+    for written in ("5", "{accessLogging: 5, tracing: {}}", "{}"):
+        found = providers(f"defaultProviders: {written}")
+
+        assert (found.logs_by_default, found.trace_by_default, found.problems) == (("envoy",), None, [])

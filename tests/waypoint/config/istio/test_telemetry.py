@@ -27,6 +27,10 @@ data:
       opentelemetry: {service: default/jaeger.default.svc.cluster.local, port: 4317}
     - name: tempo
       opentelemetry: {service: tempo, port: 4318, http: {timeout: 2s, headers: [{name: token, value: secret}]}}
+    - {name: als, envoyHttpAls: {service: als.default.svc.cluster.local, port: 9000}}
+    - {name: otel-logs, envoyOtelAls: {service: otel.default.svc.cluster.local, port: 4317}}
+    - {name: old-zipkin, zipkin: {service: zipkin.default.svc.cluster.local, port: 9411}}
+    - {name: dog, datadog: {service: dog.default.svc.cluster.local, port: 8126}}
 """
 
 
@@ -150,6 +154,22 @@ def test_overrides_of_metrics_add_up_tag_by_tag() -> None:
     assert [name for name, it in found.metrics.items() if it.is_disabled] == ["istio_tcp_sent_bytes"]
 
 
+def test_spans_go_to_the_meshs_default_provider_unless_an_object_names_one() -> None:
+    config = MESH_CONFIG.replace("  mesh: |\n", "  mesh: |\n    defaultProviders: {tracing: [jaeger]}\n")
+
+    def collector(spec: str) -> str:
+        found = compiled(documents_of(mesh=MESH, config=config, case=telemetry(spec)))
+        assert not found.problems
+        policy = found.destinations[REVIEWS, 80].telemetry
+        assert policy is not None
+        assert policy.tracing is not None
+        assert policy.tracing.collector is not None
+        return policy.tracing.collector.endpoint
+
+    assert "jaeger" in collector("tracing: [{randomSamplingPercentage: 50}]")
+    assert "tempo" in collector("tracing: [{providers: [{name: tempo}]}]")
+
+
 def test_traces_are_merged_field_by_field() -> None:
     root = telemetry(
         "tracing: [{providers: [{name: jaeger}], randomSamplingPercentage: 50, enableIstioTags: false, "
@@ -200,6 +220,41 @@ def test_traces_are_merged_field_by_field() -> None:
             "ends too early",
         ),
         ("tracing: [{providers: [{name: loki}]}]", "spec.tracing[0].providers[0]", "no provider 'loki'"),
+        (
+            "accessLogging: [{providers: [{name: als}]}]",
+            "spec.accessLogging[0].providers[0]",
+            "'als' is of kind envoyHttpAls: a waypoint sends its access log nowhere, it writes to the file of "
+            "--access-log. Name envoy, or a provider of kind envoyFileAccessLog",
+        ),
+        (
+            "accessLogging: [{providers: [{name: otel-logs}]}]",
+            "spec.accessLogging[0].providers[0]",
+            "'otel-logs' is of kind envoyOtelAls: ",
+        ),
+        (
+            "accessLogging: [{providers: [{name: jaeger}]}]",
+            "spec.accessLogging[0].providers[0]",
+            "kind opentelemetry: ",
+        ),
+        (
+            "tracing: [{providers: [{name: old-zipkin}]}]",
+            "spec.tracing[0].providers[0]",
+            "'old-zipkin' is of kind zipkin: a waypoint sends spans as OTLP alone, so they go to the collector of "
+            "OTEL_EXPORTER_OTLP_ENDPOINT if it is set, else nowhere. Name a provider of kind opentelemetry",
+        ),
+        ("tracing: [{providers: [{name: dog}]}]", "spec.tracing[0].providers[0]", "'dog' is of kind datadog: "),
+        (
+            "tracing: [{providers: [{name: als}]}]",
+            "spec.tracing[0].providers[0]",
+            "'als' is of kind envoyHttpAls, which takes no spans",
+        ),
+        ("metrics: [{providers: [{name: als}]}]", "spec.metrics[0].providers[0]", "'als' gets no metrics"),
+        ("metrics: [{reportingInterval: 10s}]", "spec.metrics[0].reportingInterval", "every 5 seconds"),
+        (
+            "tracing: [{useRequestIdForTraceSampling: true}]",
+            "spec.tracing[0].useRequestIdForTraceSampling",
+            "is not done",
+        ),
         (
             "tracing: [{providers: [{name: jaeger}, {name: tempo}]}]",
             "spec.tracing[0].providers[1]",

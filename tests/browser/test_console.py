@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -31,8 +32,38 @@ spec:
   parentRefs: [{group: "", kind: Service, name: ratings}]
   rules: [{backendRefs: [{name: nobody, port: 9080}]}]
 """
+MARKUP = "<img src=x onerror=alert(1)>"
+HOSTILE = f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: details, namespace: default}}
+spec:
+  hosts: [details]
+  http:
+  - name: {MARKUP}
+    match: [{{uri: {{prefix: "/{MARKUP}"}}, headers: {{x-a: {{exact: "{MARKUP}"}}}}}}]
+    route: [{{destination: {{host: details}}}}]
+  - name: rest
+    route: [{{destination: {{host: details}}}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: details, namespace: default}}
+spec:
+  targetRefs: [{{group: "", kind: Service, name: details}}]
+  action: DENY
+  rules: [{{to: [{{operation: {{paths: ["/{MARKUP}"]}}}}]}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: hostile, namespace: default}}
+spec:
+  parentRefs: [{{group: "", kind: Service, name: "{MARKUP}"}}]
+  rules: [{{backendRefs: [{{name: "{MARKUP}", port: 9080}}]}}]
+"""
 BOOKINFO = TOP / "examples" / "bookinfo"
-INGRESS = "127.0.0.1:19480"
+HOST, PORT = "127.0.0.1", 19480
+INGRESS = f"{HOST}:{PORT}"
 CONSOLE = "http://127.0.0.1:9070/console/"
 WAYPOINT = "http://127.64.0.3:15000/console/"
 NARROW = {"width": 400, "height": 800}
@@ -51,6 +82,15 @@ def fault(more: Path) -> Iterator[Path]:
     file = more / "fault.yaml"
     file.write_text(FAULT)
     yield file
+    file.unlink()
+
+
+@pytest.fixture
+def hostile(more: Path) -> Iterator[None]:
+    """Names and values that are markup."""
+    file = more / "hostile.yaml"
+    file.write_text(HOSTILE)
+    yield
     file.unlink()
 
 
@@ -272,6 +312,30 @@ def test_names_and_paths_are_shown_as_text(page: Any) -> None:
 
     page.locator(".answer").get_by_text("onerror").first.wait_for()
     assert page.locator("main img").count() == 0
+
+
+@pytest.mark.parametrize("view", ["routes", "policies", "problems"])
+@pytest.mark.usefixtures("load", "hostile")
+def test_names_and_values_of_objects_are_shown_as_text(page: Any, view: str) -> None:
+    page.goto(f"{CONSOLE}#{view}")
+
+    page.locator("main").get_by_text("onerror").first.wait_for()
+    assert page.locator("img").count() == 0
+
+
+@pytest.mark.usefixtures("load")
+def test_what_requests_carry_is_shown_as_text(page: Any) -> None:
+    page.goto(f"{CONSOLE}#requests")
+    page.locator("main td .pick").first.wait_for()
+    with socket.create_connection((HOST, PORT), 10) as sock:
+        head = f"GET /{MARKUP.replace(' ', '')}?a={MARKUP.replace(' ', '')} HTTP/1.1\r\nHost: productpage\r\n"
+        sock.sendall(f"{head}User-Agent: {MARKUP}\r\nX-Request-Id: {MARKUP}\r\nConnection: close\r\n\r\n".encode())
+        assert sock.recv(12).startswith(b"HTTP/1.1 ")
+
+    page.get_by_role("row").filter(has_text="onerror").first.locator(".pick").click()
+
+    page.get_by_role("complementary", name="Request").get_by_text("onerror").first.wait_for()
+    assert page.locator("img").count() == 0
 
 
 RATES = """async () => {

@@ -103,9 +103,26 @@ class FileStore:
     def load(self) -> None:
         """Read the files now. Raises InvalidCertificate and leaves the state unchanged."""
         version = self._version()  # taken first, so that the next poll sees a change during the load
+        self._take(self._read(), version)
+
+    async def refresh(self) -> None:
+        """Reload in a thread if a file has changed. A failure is retried at the next call, and logged once."""
+        version = self._version()
+        if version != self._loaded_version:
+            await self._replace(version)
+        warning = self._current.concern(self._clock()) if self._current is not None else ""
+        if warning != self._last_warning:
+            self._last_warning = warning
+            if warning:
+                log.warning("%s", warning, extra=EACH)
+
+    def _read(self) -> WorkloadCertificate:
+        """A list of 20,000 revoked certificates takes 0.4 s. Raises InvalidCertificate."""
         path = self._revocations_path
         revocations = Revocations.load(path) if path is not None else None
-        loaded = WorkloadCertificate(load(*self._paths, now=self._clock()), revocations)
+        return WorkloadCertificate(load(*self._paths, now=self._clock()), revocations)
+
+    def _take(self, loaded: WorkloadCertificate, version: tuple[Version, ...]) -> None:
         if self._current is not None and loaded.identity != self._current.identity:
             raise InvalidCertificate(
                 str(self._paths[0]),
@@ -115,19 +132,9 @@ class FileStore:
         self._loaded_version = version
         self._last_failure = ""
 
-    def refresh(self) -> None:
-        """Reload if a file has changed. A failure is retried at the next call, and logged once."""
-        if self._version() != self._loaded_version:
-            self._replace()
-        warning = self._current.concern(self._clock()) if self._current is not None else ""
-        if warning != self._last_warning:
-            self._last_warning = warning
-            if warning:
-                log.warning("%s", warning, extra=EACH)
-
-    def _replace(self) -> None:
+    async def _replace(self, version: tuple[Version, ...]) -> None:
         try:
-            self.load()
+            self._take(await asyncio.to_thread(self._read), version)
         except InvalidCertificate as error:
             self._loaded_version = None
             if str(error) != self._last_failure:
@@ -155,7 +162,7 @@ class FileStore:
         """Refresh until cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
-            self.refresh()
+            await self.refresh()
 
 
 class FolderStore:
@@ -235,4 +242,4 @@ class FolderStore:
         while True:
             await asyncio.sleep(self._poll_seconds)
             for store in list(self._stores.values()):
-                store.refresh()
+                await store.refresh()

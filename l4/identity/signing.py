@@ -200,7 +200,7 @@ class AuthoritySource:
         certificate = Certificate.of(chain, Pem("the private key", key.pem), bundle, now=self._clock())
         if certificate.identity != identity:
             raise InvalidCertificate(chain.origin, f"is for {certificate.identity}, not for {identity}")
-        return WorkloadCertificate(certificate, revocations)
+        return await asyncio.to_thread(WorkloadCertificate, certificate, revocations)
 
     def _succeeded(self, wanted: _Wanted, signed: WorkloadCertificate) -> None:
         now = self._clock()
@@ -224,20 +224,21 @@ class AuthoritySource:
     async def _follow_revocations(self) -> None:
         if self._revocations is None:
             return
-        self._revocations.refresh()
+        await asyncio.to_thread(self._revocations.refresh)
         self._stale = ""
         for wanted in list(self._wanted.values()):
             old = wanted.current
             if old is None or old.revocations is self._known_revocations():
                 continue
             try:
-                wanted.current = WorkloadCertificate(old.certificate, self._known_revocations())
+                renewed = await asyncio.to_thread(WorkloadCertificate, old.certificate, self._known_revocations())
             except InvalidCertificate as error:  # out of descriptors; the next check tries again
                 self._stale = f"the new revocation list is not in use yet: {error}"
                 return
-            if self._wanted.get(wanted.identity) is wanted:
-                self._tell(wanted.current)
-            await asyncio.sleep(0)  # each takes 2 ms
+            if wanted.current is old:  # and was not signed again meanwhile
+                wanted.current = renewed
+                if self._wanted.get(wanted.identity) is wanted:
+                    self._tell(renewed)
 
     def _known_revocations(self) -> Revocations | None:
         return self._revocations.current if self._revocations is not None else None

@@ -94,7 +94,7 @@ def test_who_is_revoked_is_refused_and_loses_the_connections_there_are(tmp_path:
             connected = it.pki.certificate(it.pki.identity("default", "client")).certificate
 
             it.pki.revoke(bad, Pair(connected.chain_pem, b""))
-            it.certificates.refresh()
+            await it.certificates.refresh()
 
             assert await answer_to(it, bad) == b""
             assert await answer_to(it, good)
@@ -118,7 +118,7 @@ def test_a_server_that_is_revoked_gets_no_request_any_more(tmp_path: Path) -> No
             revoked = it.pki.certificate(it.pki.identity("default", "app")).certificate
 
             it.pki.revoke(Pair(revoked.chain_pem, b""))
-            it.certificates.refresh()
+            await it.certificates.refresh()
             answer = await it.get(f"{vip}:9080")
 
             assert answer.startswith(b"HTTP/1.1 503")

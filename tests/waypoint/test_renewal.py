@@ -21,7 +21,7 @@ def test_no_request_is_lost_when_connections_end_with_the_certificate_of_before(
         async with mesh(tmp_path, text, waypoint) as it, origin(ip, answering(ANSWER)):
             own = it.pki.identity("default", "waypoint")
             it.pki.write(own, it.pki.leaf([str(own)], ends=SHORT))
-            it.certificates.refresh()
+            await it.certificates.refresh()
             expires_at = asyncio.get_running_loop().time() + it.certificates.seconds_left
             outcomes: Counter[str] = Counter()
             clients = [asyncio.ensure_future(_ask(it, f"{vip}:9080", outcomes)) for _ in range(4)]
@@ -29,7 +29,7 @@ def test_no_request_is_lost_when_connections_end_with_the_certificate_of_before(
             before = list(it.server._drivers)
 
             it.pki.write(own)
-            it.certificates.refresh()
+            await it.certificates.refresh()
             await settled(lambda: asyncio.get_running_loop().time() > expires_at + 0.5, 15)
 
             for client in clients:

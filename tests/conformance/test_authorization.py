@@ -104,7 +104,7 @@ BETWEEN = (
 """The source and the destination of a judged request, in metrics."""
 
 
-def test_what_audit_and_trials_note_stands_in_the_log_and_trials_are_counted(tmp_path: Path) -> None:
+def test_what_audit_and_trials_note_stands_in_the_log_and_is_counted(tmp_path: Path) -> None:
     audit = policy(operation(paths=["/a"]), action="AUDIT", name="watch")
     trial = deny(operation(paths=["/a"]), name="trial")
     trial["metadata"] |= {"annotations": {"istio.io/dry-run": "true"}}
@@ -125,6 +125,7 @@ def test_what_audit_and_trials_note_stands_in_the_log_and_trials_are_counted(tmp
     family = 'pywaypoint_authorization_dry_run_total{authz_dry_run_action="deny",authz_dry_run_result='
     assert f'{family}"denied",policy="default/trial",{BETWEEN}}} 1' in metrics
     assert f'{family}"allowed",policy="none",{BETWEEN}}} 1' in metrics
+    assert 'pywaypoint_authorization_audited_total{policy="default/watch",rule="0"} 1' in metrics
 
 
 def test_a_denial_is_counted_under_its_policy(tmp_path: Path) -> None:

@@ -26,7 +26,12 @@ from waypoint.config.dump import dump
 from waypoint.filters.fault import FAULTS_INJECTED
 from waypoint.filters.rate_limit import RATE_LIMITS
 from waypoint.process.worker import Worker
-from waypoint.telemetry.exchanges import AUTHORIZATION_ALLOWED, AUTHORIZATION_DENIED, AUTHORIZATION_DRY_RUN
+from waypoint.telemetry.exchanges import (
+    AUTHORIZATION_ALLOWED,
+    AUTHORIZATION_AUDITED,
+    AUTHORIZATION_DENIED,
+    AUTHORIZATION_DRY_RUN,
+)
 from waypoint.upstream.state import described
 
 Row = dict[str, Any]
@@ -110,6 +115,8 @@ def policy_hits(metrics: MeshMetrics) -> dict[tuple[str, str], dict[str, int]]:
 
     for labels, count in _samples(metrics, AUTHORIZATION_ALLOWED):
         add("AuthorizationPolicy", labels["policy"], "allowed", count)
+    for labels, count in _samples(metrics, AUTHORIZATION_AUDITED):
+        add("AuthorizationPolicy", labels["policy"], "audited", count)
     for labels, count in _samples(metrics, AUTHORIZATION_DENIED):
         add("AuthorizationPolicy", labels["policy"], "denied", count)
     for labels, count in _samples(metrics, AUTHORIZATION_DRY_RUN):

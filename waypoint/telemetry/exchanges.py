@@ -95,6 +95,11 @@ AUTHORIZATION_ALLOWED = counter(
     "Requests and connections that a rule of an ALLOW AuthorizationPolicy allowed; `rule` is its index.",
     ("policy", "rule"),
 )
+AUTHORIZATION_AUDITED = counter(
+    "pywaypoint_authorization_audited",
+    "Requests and connections that a rule of an AUDIT AuthorizationPolicy matched; `rule` is its index.",
+    ("policy", "rule"),
+)
 AUTHORIZATION_DRY_RUN = counter(
     "pywaypoint_authorization_dry_run",
     "What AuthorizationPolicies on trial would have decided.",
@@ -240,6 +245,8 @@ class Telemetry:
             watcher(record)
 
     def _count(self, record: ExchangeRecord, verdict: Verdict) -> None:
+        for matched in verdict.audited:
+            self._metrics.of(AUTHORIZATION_AUDITED).labels((str(matched.policy), str(matched.index))).add()
         if verdict.is_allowed:
             if verdict.rule is not None:
                 _, allowed = self._allowed.get(id(verdict.rule)) or self._bind_allowed(verdict.rule)

@@ -256,6 +256,11 @@ _PLAIN: Mapping[str, Read] = {
     "BYTES_SENT": lambda record: record.bytes_sent,
     "DURATION": lambda record: int(record.duration_ms),
     "UPSTREAM_HOST": lambda record: _unless_dash(upstream_of(record.endpoint)[0]),
+    "UPSTREAM_REMOTE_ADDRESS": lambda record: (
+        host_port(record.endpoint.ip, record.endpoint.port) if record.endpoint is not None else None
+    ),
+    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": lambda record: record.endpoint.ip if record.endpoint is not None else None,
+    "UPSTREAM_REMOTE_PORT": lambda record: record.endpoint.port if record.endpoint is not None else None,
     "UPSTREAM_LOCAL_ADDRESS": lambda record: _unless_dash(upstream_of(record.endpoint)[1]),
     "UPSTREAM_CLUSTER": lambda record: record.cluster,
     "UPSTREAM_CLUSTER_RAW": lambda record: record.cluster,

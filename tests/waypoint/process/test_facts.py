@@ -39,6 +39,14 @@ spec:
   targetRefs: [{group: "", kind: Service, name: app}]
   rules: [{to: [{operation: {methods: [POST]}}]}, {to: [{operation: {methods: [GET]}}]}]
 ---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: watched}
+spec:
+  targetRefs: [{group: "", kind: Service, name: app}]
+  action: AUDIT
+  rules: [{to: [{operation: {paths: [/b]}}]}]
+---
 apiVersion: pywaypoint.dev/v1alpha1
 kind: RateLimitPolicy
 metadata: {name: many}
@@ -100,6 +108,7 @@ def test_policies_have_their_hits_of_all_workers(tmp_path: Path) -> None:
             assert no_secrets["services"] == ["app.default.svc.cluster.local"]
             assert no_secrets["hits"] == {"denied": 3}
             assert rows["default/readers"]["hits"] == {"allowed": 3}
+            assert rows["default/watched"]["hits"] == {"audited": 3}
             assert rows["default/many"]["kind"] == "RateLimitPolicy"
 
     run(scenario())

@@ -62,6 +62,10 @@ def test_istios_format_string_gives_the_default_line(record: ExchangeRecord) -> 
         ("%DOWNSTREAM_PEER_URI_SAN%", "spiffe://cluster.local/ns/default/sa/productpage"),
         ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT%", "10.244.1.9 9080"),
         ("%GRPC_STATUS% %GRPC_STATUS_NUMBER%", "- -"),
+        (
+            "%UPSTREAM_REMOTE_ADDRESS% %UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %UPSTREAM_REMOTE_PORT%",
+            f"{ENDPOINT.ip}:{ENDPOINT.port} {ENDPOINT.ip} {ENDPOINT.port}",
+        ),
         ("%STREAM_ID:8%", "6ad7bfa0"),
         ("%AUDIT% %DRY_RUN% %TRACE_ID%", "- - -"),
     ],

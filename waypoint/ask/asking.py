@@ -75,6 +75,8 @@ def run_replay(
         click.echo(written(values(replayed), output))
     else:
         tell_replay(replayed, Console(highlight=False))
+    if not replayed.heads:
+        click.echo("the recording has no request; `waypoint run --record FILE` writes one", err=True)
     return int(not replayed.heads or (fails_on_change and bool(replayed.changed)))
 
 

@@ -250,6 +250,7 @@ def test_without_a_change_the_exit_status_is_0_and_without_a_line_it_is_1() -> N
 
     assert (same.exit_code, nothing.exit_code) == (0, 1)
     assert same.stdout.startswith("1 request replayed: nothing would change, 1 unchanged\n")
+    assert "the recording has no request" in nothing.stderr
 
 
 # -- from a mesh ---------------------------------------------------------------------------------------------------

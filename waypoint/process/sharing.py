@@ -42,13 +42,14 @@ RETRY_SECONDS = 1.0
 class Told:
     """The answer to a worker: what is new up to answer `number` of the source, or None.
 
-    `lack` and `silent_seconds` are those of the source.
+    `lack` is that of the source. `confirmed_at` is when it was told last what it knows, by the clock `time.monotonic`,
+    which all processes of a machine share.
     """
 
     number: int
     news: News | None
     lack: str
-    silent_seconds: float
+    confirmed_at: float
 
 
 class Sharing:
@@ -78,9 +79,9 @@ class Sharing:
         (number,) = arguments
         if number == self._journal.number:
             await self._wait()
-        now, age = self._journal.number, self._source.silent_seconds
+        now, confirmed_at = self._journal.number, time.monotonic() - self._source.silent_seconds
         news = self._journal.since(number) if number != now else None
-        return Told(now, news, self._source.lack, age)
+        return Told(now, news, self._source.lack, confirmed_at)
 
     async def _wait(self) -> None:
         with suppress(TimeoutError):
@@ -97,13 +98,11 @@ class Sharing:
 class SharedSource:
     """The worker's end, a `Source`. `ask` asks the supervisor for what came after the answer of a number."""
 
-    def __init__(self, ask: Callable[[int], Awaitable[Told]], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: Callable[[int], Awaitable[Told]]) -> None:
         self._ask = ask
-        self._clock = clock
         self._number = 0
         self._lack = "the supervisor has said nothing yet"
-        self._age = 0.0
-        self._heard_at: float | None = None
+        self._confirmed_at: float | None = None
         self._failure = ""
 
     @property
@@ -112,8 +111,8 @@ class SharedSource:
 
     @property
     def silent_seconds(self) -> float:
-        """The age of what the supervisor knew, and the time since it said so; 0 before anything is known."""
-        return self._age + self._clock() - self._heard_at if self._heard_at is not None else 0.0
+        """The age of what the supervisor knew when it answered last; 0 before anything is known."""
+        return time.monotonic() - self._confirmed_at if self._confirmed_at is not None else 0.0
 
     async def load(self) -> Documents:
         """Return all documents. The supervisor ends a worker that waits for too long. Raises NoAnswer if the supervisor
@@ -156,7 +155,7 @@ class SharedSource:
         self._tell("")
         self._lack = told.lack
         if told.number:
-            self._age, self._heard_at = told.silent_seconds, self._clock()
+            self._confirmed_at = told.confirmed_at
         return told.number, await asyncio.to_thread(_decoded, told.news) if told.news is not None else None
 
     def _tell(self, failure: str) -> None:

@@ -202,7 +202,7 @@ def test_a_worker_that_could_not_take_an_answer_gets_everything() -> None:
 
             it.watching(worker)
             await until(lambda: worker.names == ["first", "second"])
-            assert isinstance(worker.answers[-1], Documents)
+            assert any(isinstance(answer, Documents) for answer in worker.answers[1:])
 
     run(scenario())
 
@@ -237,14 +237,14 @@ def test_a_source_that_is_away_is_a_doubt_and_has_its_age_in_each_worker(
             it.watching(its[0])
             it.world.server.forbidden |= it.world.server.served
             it.world.server.cut()
-            await until(lambda: len(its[0].answers[-1].doubts) == 6)
+            await until(lambda: str(its[0].answers[-1].doubts).count("(403 Forbidden)") == 6)
             await until(lambda: it.world.source.silent_seconds > 1.5)
             its.append(await it.worker())
             assert "Forbidden" in it.readiness.concerns["configuration source"]
 
             for worker in its:
                 doubts = worker.answers[-1].doubts
-                assert all(doubt.has_last_good and "Forbidden" in str(doubt.problem) for doubt in doubts)
+                assert [doubt.has_last_good and "403" in str(doubt.problem) for doubt in doubts] == [True] * 6
                 assert worker.names == ["first"]
                 assert abs(worker.source.silent_seconds - it.world.source.silent_seconds) < 0.5
                 readiness, metrics = Readiness(), MeshMetrics("waypoint", "test")

@@ -8,9 +8,10 @@ compiles everything anew. Both ways give the same result; a test compares them o
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import is_not
 
+from l4.config.difference import Difference
 from l4.config.documents import Document, Problem
 from l4.config.doubts import Doubt
 from l4.config.intake import Taken
@@ -79,6 +80,11 @@ class Compiled:
     @property
     def resources(self) -> Resources:
         return self.taken.resources
+
+    def without_changes(self) -> "Compiled":
+        """Return the same without what changed, which would keep what was before in memory."""
+        taken = replace(self.taken, difference=Difference((), ()), changes=())
+        return replace(self, known=replace(self.known, taken=taken, update=None))
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:

@@ -185,7 +185,7 @@ class Following:
         is_same = before is not None and before.snapshot.problems is snapshot.problems
         self._changes.note(compiled.taken.difference)
         self._prepared = Prepared(
-            compiled,
+            compiled.without_changes(),
             self._changes.words(),
             before.problems if before is not None and is_same else tuple(Lines({}).located(snapshot.problems)),
             self._lack(compiled),

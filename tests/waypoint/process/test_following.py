@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from l4.config.documents import Problem
+from l4.config.documents import Document, Problem
 from l4.config.folder import FolderSource
 from l4.config.holder import Holder
 from l4.config.settings import Settings
@@ -113,6 +114,25 @@ def test_an_analysis_that_failed_is_made_again_without_waiting_for_a_change(
             await until(lambda: len(analyses) == 2)
 
     monkeypatch.setattr(following, "findings", failing_at_first)
+    asyncio.run(scenario())
+
+
+def test_nothing_of_the_configuration_before_stays_in_memory(tmp_path: Path) -> None:
+    def ports() -> set[int]:
+        gc.unfreeze()
+        documents = [it for it in gc.get_objects() if isinstance(it, Document) and it.key.kind == "Service"]
+        return {port["port"] for it in documents for port in it.content["spec"]["ports"]}
+
+    async def scenario() -> None:
+        (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "4711"))
+        async with followed(tmp_path) as holder:
+            assert 4711 in ports()
+            (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "4712"))
+            await until(lambda: holder.current.destination(("10.1.0.1", 4712)) is not None)
+            await until(lambda: 4711 not in ports())
+
+            assert 4712 in ports()
+
     asyncio.run(scenario())
 
 

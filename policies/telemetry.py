@@ -64,6 +64,15 @@ class Collector:
     timeout_seconds: float = 10.0
 
 
+def sampling_bound(share: float) -> bytes:
+    """Return what the second half of a sampled trace's id is below, in hexadecimal digits.
+
+    This is TraceIdRatioBased of OpenTelemetry's specification: each hop with the same share samples the same traces.
+    """
+    bound = int(share * 2**64)
+    return b"%016x" % bound if bound < 2**64 else b"g"  # above all digits
+
+
 @dataclass(frozen=True, slots=True)
 class TracingRule(Generic[T]):
     """`share` of new traces is sampled; the program's own sampler decides if it is None.
@@ -77,6 +86,11 @@ class TracingRule(Generic[T]):
     is_propagated: bool = True
     has_istio_tags: bool = True
     tags: tuple[SpanTag[T], ...] = ()
+    bound: bytes = field(init=False, repr=False, compare=False)
+    """`sampling_bound` of the share, empty without one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bound", b"" if self.share is None else sampling_bound(self.share))
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ HOT = (
     "waypoint/telemetry/messages.py",
     "waypoint/telemetry/otlp.py",
     "waypoint/telemetry/record.py",
+    "waypoint/telemetry/span_tags.py",
     "waypoint/telemetry/spans.py",
     "waypoint/telemetry/trace_context.py",
     "waypoint/telemetry/trace_headers.py",

@@ -121,15 +121,20 @@ class Value:
         return self.value
 
 
+_SMALL = 4096
+
+
 class Bounds:
     """The upper bounds of a histogram's buckets, ascending."""
 
-    __slots__ = ("fractions", "whole")
+    __slots__ = ("fractions", "of_small", "whole")
 
     def __init__(self, buckets: Buckets) -> None:
         self.fractions: tuple[float, ...] = tuple(map(float, buckets))
         # Comparing an integer with a float takes several times as long as with an integer.
         self.whole: tuple[int, ...] = tuple(map(int, buckets))
+        self.of_small = tuple([bisect_left(self.whole, size) for size in range(_SMALL)])
+        """The bucket of each small size. Most sizes are small."""
 
 
 _BOUNDS = Bounds(BUCKETS)
@@ -149,7 +154,8 @@ class Histogram:
         self.sum += value
 
     def observe_size(self, size: int) -> None:
-        self.counts[bisect_left(self._bounds.whole, size)] += 1
+        bounds = self._bounds
+        self.counts[bounds.of_small[size] if size < _SMALL else bisect_left(bounds.whole, size)] += 1
         self.sum += size
 
     def exemplify(self, value: float, labels: str, at: float) -> None:

@@ -30,8 +30,7 @@ def default_json(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) 
 
 def _template(of: Repeated) -> str:
     method, protocol, status, flags, detail, termination, failure, forwarded_for, user_agent, authority = of[:10]
-    upstream, cluster, local, peer_ip, peer_port, server_name, route = of[10:]
-    host, upstream_local = (_NULL if it == "-" else json.dumps(it) for it in upstream)
+    host, upstream_local, cluster, local_ip, local_port, peer_ip, peer_port, server_name, route = of[10:]
     return (
         f'{{"start_time":"\0b","route_name":{_text(route)},'
         f'"method":{_bytes(method)},"path":\0b,"protocol":{_text(protocol)},'
@@ -40,8 +39,9 @@ def _template(of: Repeated) -> str:
         f'"bytes_received":\0d,"bytes_sent":\0d,"duration":\0d,"upstream_service_time":\0b,'
         f'"x_forwarded_for":{_bytes(forwarded_for)},"user_agent":{_bytes(user_agent)},'
         f'"request_id":\0b,"authority":{_bytes(authority)},'
-        f'"upstream_host":{host},"upstream_cluster":{_text(cluster or "")},"upstream_local_address":{upstream_local},'
-        f'"downstream_local_address":{json.dumps(host_port(*local))},'
+        f'"upstream_host":{_upstream(host)},"upstream_cluster":{_text(cluster or "")},'
+        f'"upstream_local_address":{_upstream(upstream_local)},'
+        f'"downstream_local_address":{json.dumps(host_port(local_ip, local_port))},'
         f'"downstream_remote_address":{json.dumps(host_port(peer_ip, peer_port))},'
         f'"requested_server_name":{_text(server_name)},'
         f'"upstream_transport_failure_reason":{_text(failure)}}}\n'
@@ -62,6 +62,10 @@ def _quoted(value: bytes | None) -> bytes:
 
 def _bytes(value: bytes | None) -> str:
     return _quoted(value).decode()
+
+
+def _upstream(text: str) -> str:
+    return _NULL if text == "-" else json.dumps(text)
 
 
 @lru_cache(maxsize=4096)

@@ -15,13 +15,15 @@ from policies.host_port import host_port
 from waypoint.telemetry.record import ExchangeRecord
 
 START_TIME = StartTime()
+_SMALL = 1000
+_DECIMALS = tuple(b"%d" % number for number in range(_SMALL))
 MAX_TEMPLATES = 2048
 _SHORT = 1024
 """Letters of the fields of a template that is kept: a client's may be as long as a head."""
 
 Repeated = tuple[
     *tuple[bytes, str, int, str, str, str, str, bytes | None, bytes | None, bytes | None],
-    *tuple[tuple[str, str], ClusterName | None, tuple[str, int], str, int, str, str],
+    *tuple[str, str, ClusterName | None, str, int, str, int, str, str],
 ]
 """The fields of a line that are the same for most requests of a connection."""
 
@@ -38,7 +40,7 @@ class Templates:
     def find(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
         """Return the template for `%` of a record's line."""
         r = record
-        peer = r.peer
+        peer, local = r.peer, r.downstream_local
         key = (
             r.method,
             r.protocol,
@@ -50,9 +52,11 @@ class Templates:
             r.x_forwarded_for,
             r.user_agent,
             r.authority,
-            upstream,
+            upstream[0],
+            upstream[1],
             r.cluster,
-            r.downstream_local,
+            local[0],
+            local[1],
             peer.ip,
             peer.port,
             r.requested_server_name,
@@ -81,7 +85,7 @@ def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) 
         r.bytes_received,
         r.bytes_sent,
         int(r.duration_ms),
-        b"-" if service_time is None else b"%d" % service_time,
+        b"-" if service_time is None else _DECIMALS[service_time] if service_time < _SMALL else b"%d" % service_time,
         _safe(r.request_id),
     )
     verdict = r.verdict
@@ -92,14 +96,13 @@ def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) 
 
 def _template(of: Repeated) -> str:
     method, protocol, status, flags, detail, termination, failure, forwarded_for, user_agent, authority = of[:10]
-    upstream, cluster, local, peer_ip, peer_port, server_name, route = of[10:]
-    host, upstream_local = upstream
+    host, upstream_local, cluster, local_ip, local_port, peer_ip, peer_port, server_name, route = of[10:]
     return (
         f'[\0b] "{escaped(method)} \0b {protocol or "-"}" {status} {flags} '
         f'{_word(detail)} {_word(termination)} "{_text(failure)}" \0d \0d \0d \0b '
         f'"{escaped(forwarded_for)}" "{escaped(user_agent)}" "\0b" "{escaped(authority)}" '
-        f'"{host}" {_word(cluster or "")} {upstream_local} {_address(*local)} {_address(peer_ip, peer_port)} '
-        f"{_word(server_name)} {_word(route)}\n"
+        f'"{host}" {_word(cluster or "")} {upstream_local} {_address(local_ip, local_port)} '
+        f"{_address(peer_ip, peer_port)} {_word(server_name)} {_word(route)}\n"
     )
 
 

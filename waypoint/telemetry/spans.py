@@ -6,23 +6,27 @@ no object. A span that has ended is encoded at once.
 
 from binascii import hexlify
 from collections.abc import Mapping
-from functools import lru_cache
+from os import urandom
 from random import getrandbits
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from policies.attributes import Headers
 from policies.balancing.endpoint import Endpoint
-from policies.telemetry import TracingRule
+from policies.telemetry import TracingRule, sampling_bound
 from waypoint.telemetry.otlp import CLIENT, SERVER, encode_span
 from waypoint.telemetry.trace_context import SAMPLED, TraceParent
-from waypoint.telemetry.trace_headers import ALL, NAMES, Style, extract, inject
+from waypoint.telemetry.trace_headers import ALL, Style, extract, inject, is_named
 from waypoint.telemetry.tracing_settings import TracingSettings
 
 if TYPE_CHECKING:
     from waypoint.telemetry.span_export import SpanExport
 
 _UNNAMED = "request"
+_IDS = 24
+"""Bytes of the ids of a trace and a span."""
+_IDS_AT_ONCE = 64
+"""As each call of the kernel costs more than the bytes that it returns."""
 _W3C = (Style.W3C,)
 
 
@@ -162,20 +166,22 @@ class Span:
 class Tracer:
     """Begins spans, and exports those that have ended."""
 
-    __slots__ = ("_propagators", "_ratio", "_sampler", "_tags", "export", "variables")
+    __slots__ = ("_bound", "_propagators", "_random", "_sampler", "_tags", "_used", "export", "variables")
 
     def __init__(self, settings: TracingSettings, export: "SpanExport") -> None:
         self.export = export
         self._sampler = settings.sampler
-        self._ratio = settings.sampler.ratio
+        self._bound = sampling_bound(settings.sampler.ratio)
         self._propagators = settings.propagators
         self._tags = settings.tags
         self.variables: Mapping[str, str] = settings.variables
+        self._random = b""
+        self._used = 0  # bytes of it
 
     def begin(
         self,
         headers: Headers,
-        fields: Mapping[bytes, bytes],
+        fields: dict[bytes, bytes],
         now_ns: int,
         rule: TracingRule[Any] | None = None,
     ) -> Span | None:
@@ -185,12 +191,12 @@ class Tracer:
         unchanged, and if there are none, others learn that it is not.
         """
         parent = style = None
-        ids = hexlify(getrandbits(192).to_bytes(24), b"-", -16)  # of a trace and a span
-        share = rule.share if rule is not None else None
+        ids = self._new_ids()
+        share, bound = (None, self._bound) if rule is None or rule.share is None else (rule.share, rule.bound)
         is_propagated = rule is None or rule.is_propagated
-        if not NAMES.isdisjoint(fields):
+        if is_named(fields):
             parent, style = extract(fields, self._propagators or ALL)
-        elif is_propagated and not self._propagators and ids[16:32] >= _bound(self._ratio if share is None else share):
+        elif is_propagated and not self._propagators and ids[16:32] >= bound:
             # Most requests, where a share is sampled: this is on the path of each of them.
             headers.insert(0, (b"traceparent", b"00-" + ids + b"-00"))
             return None
@@ -208,16 +214,15 @@ class Tracer:
         span.inject(headers)
         return span
 
+    def _new_ids(self) -> bytes:
+        """Return random ids of a trace and a span, `-` between them, in hexadecimal digits."""
+        if self._used == len(self._random):
+            self._random = urandom(_IDS * _IDS_AT_ONCE)
+            self._used = 0
+        begin = self._used
+        self._used = begin + _IDS
+        return hexlify(self._random[begin : begin + _IDS], b"-", -16)
+
     def close(self, deadline_seconds: float = 2.0) -> None:
         """Export queued spans, waiting no longer than the deadline. Blocks, so call it in a thread."""
         self.export.close(deadline_seconds)
-
-
-@lru_cache(maxsize=256)
-def _bound(ratio: float) -> bytes:
-    """Return what the second half of a new trace's id is below if the trace is sampled, in hexadecimal digits.
-
-    See `Sampler.is_sampled`.
-    """
-    bound = int(ratio * 2**64)
-    return b"%016x" % bound if bound < 2**64 else b"g"

@@ -23,14 +23,17 @@ class Style(StrEnum):
 
 
 ALL = tuple(Style)
-NAMES = frozenset({b"traceparent", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-sampled", b"x-b3-flags"})
-"""The headers that are read. Most requests have none of them."""
 _B3 = re.compile(rb"(?!0+-)([0-9a-f]{32}|[0-9a-f]{16})-(?!0{16})([0-9a-f]{16})(?:-([01d])(?:-[0-9a-f]{16})?)?")
 _TRACE_ID = re.compile(rb"(?!0+$)(?:[0-9a-f]{32}|[0-9a-f]{16})")
 _SPAN_ID = re.compile(rb"(?!0{16})[0-9a-f]{16}")
 _YES, _NO = (b"1", b"d", b"true"), (b"0", b"false")
 _REFUSED = TraceParent(0, 0, 0)
 """A caller that names no trace, and wants none."""
+
+
+def is_named(fields: dict[bytes, bytes]) -> bool:
+    """Whether a request may name a trace, or refuse one. Most do not."""
+    return b"traceparent" in fields or b"b3" in fields or b"x-b3-traceid" in fields or b"x-b3-sampled" in fields
 
 
 def extract(fields: Mapping[bytes, bytes], styles: tuple[Style, ...] = ALL) -> tuple[TraceParent | None, Style | None]:

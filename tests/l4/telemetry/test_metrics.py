@@ -11,6 +11,8 @@ from l4.telemetry.metrics import (
     REFUSED,
     SOURCE_LABELS,
     TCP_LABELS,
+    Bounds,
+    Histogram,
     MeshMetrics,
     counter,
     histogram,
@@ -162,3 +164,15 @@ def test_a_value_with_quotes_and_newlines_cannot_forge_a_sample() -> None:
 def test_a_metric_that_the_program_does_not_list_is_refused_by_its_name() -> None:
     with pytest.raises(LookupError, match="answers is not among this program's metrics"):
         MeshMetrics("proxy", "1.2.3").of(ANSWERS)
+
+
+@pytest.mark.parametrize("buckets", [BUCKETS, (2.5, 10, 4096, 5000.5)])
+def test_a_whole_size_is_in_the_bucket_of_the_same_fraction(buckets: tuple[float, ...]) -> None:
+    sizes = {max(int(it) + more, 0) for it in (*buckets, 4096) for more in (-1, 0, 1, 2)}
+    for size in sizes:
+        whole, fraction = Histogram(Bounds(buckets)), Histogram(Bounds(buckets))
+
+        whole.observe_size(size)
+        fraction.observe(size)
+
+        assert whole.sample() == fraction.sample()

@@ -71,6 +71,6 @@ def test_templates_are_bounded_and_those_of_long_heads_are_not_kept(monkeypatch:
     for record in (*records[:3], *records[:3], records[3], records[3], records[0], long, long):
         assert templates.find(record, "-", ("-", "-")) == b"%b%d"
 
-    ports = [it[14] for it in written[:5]]
+    ports = [it[16] for it in written[:5]]
     assert ports == [0, 1, 2, 3, 0]
     assert len(written) == 7

@@ -5,11 +5,13 @@ import time
 from subprocess import run as run_process
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ExportedSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from l4.config.settings import InvalidSetting
-from policies.telemetry import Collector, TracingRule
+from policies.telemetry import Collector, TracingRule, sampling_bound
 from tests.kit.aio import run
 from tests.kit.collector import grpc_collector, http_collector, tags
 from waypoint.telemetry.dropped_spans import DroppedSpans
@@ -319,6 +321,29 @@ def test_a_ratio_keeps_the_same_traces_on_every_hop_and_a_parents_decision_goes_
     assert not half.is_sampled(TraceParent(high, 1, flags=1), high)
     assert not parent_first.is_sampled(TraceParent(low, 1, flags=0), low)
     assert parent_first.is_sampled(TraceParent(high, 1, flags=1), high)
+
+
+@given(st.floats(0, 1), st.integers(0, 2**64 - 1) | st.sampled_from([0, 2**63 - 1, 2**63, 2**64 - 1]))
+def test_the_digits_of_an_id_are_compared_as_its_number_is(share: float, half: int) -> None:
+    assert (b"%016x" % half < sampling_bound(share)) == Sampler(share, follows_parent=False).is_sampled(None, half)
+
+
+def test_ids_of_new_traces_differ_and_a_share_of_them_is_sampled() -> None:
+    tracer = start_tracer(_settings("http://127.0.0.1:1", OTEL_TRACES_SAMPLER="parentbased_always_off"))
+    assert tracer is not None
+    found = []
+    for _ in range(1000):
+        headers: list[tuple[bytes, bytes]] = []
+        tracer.begin(headers, {}, 1, TracingRule(share=0.5))
+        [(_, value)] = headers
+        parent = parse_traceparent(value)
+        assert parent is not None
+        found.append(parent)
+
+    assert len({it.trace_id for it in found}) == len({it.span_id for it in found}) == 1000
+    assert 400 < sum(it.is_sampled for it in found) < 600
+    assert all(Sampler(0.5, follows_parent=False).is_sampled(None, it.trace_id) == it.is_sampled for it in found)
+    tracer.close(0.1)
 
 
 @pytest.mark.parametrize(

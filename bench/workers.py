@@ -2,14 +2,16 @@
 
     python -m bench.workers [--pairs 10] [--requests 16000] [--clients 8] [--json]
 
-Two waypoints stand side by side, one of a single process, one with a supervisor and two workers. They get requests in
-turn, two workers twice as many, from twice as many clients. A client has an HBONE connection of its own, and always
-asks in all its tunnels at once: so a process finds as much to do at a time as under full load, however slow the clients
-are. The figures are CPU as the kernel counts it, of all processes of a waypoint, and of the supervisor alone. If the
-work is divided evenly, two CPUs carry with two workers `capacity` times what one process carries on one.
+Three arrangements get requests in turn: one waypoint of a single process; one with a supervisor and two workers; and
+two waypoints of a single process each, at the same time. The last two get twice as many, from twice as many clients. A
+client has an HBONE connection of its own, and always asks in all its tunnels at once: so a process finds as much to do
+at a time as under full load, however slow the clients are. The figures are CPU as the kernel counts it, of all
+processes of a waypoint, and of the supervisor alone. If the work is divided evenly, two CPUs carry with two workers
+`capacity` times what one process carries on one.
 
-Other work on the machine counts against two workers, because they share caches and CPUs with it, and run at the same
-time. So measure where both CPUs are free.
+Other work on the machine, and the clients, count against two processes, because they share caches and CPUs with them.
+Two waypoints that have nothing in common show how much that is: their capacity is what the machine allows. So measure
+where both CPUs are free.
 """
 
 import argparse
@@ -49,20 +51,34 @@ class Cost:
     first: float
 
 
-async def measure(pairs: int, requests: int, clients: int) -> list[tuple[Cost, Cost]]:
-    """The cost with one process and with two workers, pair by pair."""
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The cost of a request with one process, with two workers, and with two waypoints at the same time."""
+
+    one: Cost
+    workers: Cost
+    apart: Cost
+
+
+async def measure(pairs: int, requests: int, clients: int) -> list[Costs]:
+    """The costs, pair by pair."""
     found = []
     with tempfile.TemporaryDirectory(prefix="workers-") as name:
-        folders = Path(name) / "one", Path(name) / "two"
+        folders = [Path(name) / it for it in ("one", "other", "workers")]
         for folder in folders:
             folder.mkdir()
-        async with _waypoint(folders[0], 1, clients) as one, _waypoint(folders[1], 2, 2 * clients) as two:
-            for it in (one, two):
-                await _turn(*it, _WARMING)
+        async with (
+            _waypoint(folders[0], 1, clients) as one,
+            _waypoint(folders[1], 1, clients) as other,
+            _waypoint(folders[2], 2, 2 * clients) as workers,
+        ):
+            for it in (one, other, workers):
+                await _turn([it], _WARMING)
+            turns = ([one], requests), ([workers], 2 * requests), ([one, other], 2 * requests)
             for number in range(pairs):
-                order = (one, two) if number % 2 else (two, one)
-                costs = [await _turn(*it, requests if it is one else 2 * requests) for it in order]
-                found.append((costs[order.index(one)], costs[order.index(two)]))
+                order = turns[number % 3 :] + turns[: number % 3]
+                costs = [await _turn(*it) for it in order]
+                found.append(Costs(*(costs[order.index(it)] for it in turns)))
     return found
 
 
@@ -86,7 +102,9 @@ async def _waypoint(folder: Path, workers: int, clients: int) -> AsyncIterator[t
                 writer.close()
 
 
-async def _turn(it: WaypointProcess, clients: Sequence[Tunnels], requests: int) -> Cost:
+async def _turn(waypoints: Sequence[tuple[WaypointProcess, list[Tunnels]]], requests: int) -> Cost:
+    """Send the requests, divided evenly among all clients."""
+    clients = [tunnels for _, its in waypoints for tunnels in its]
     rounds = requests // len(clients) // _TUNNELS
 
     async def ask(tunnels: Tunnels) -> None:
@@ -97,26 +115,31 @@ async def _turn(it: WaypointProcess, clients: Sequence[Tunnels], requests: int) 
                 for reader, _ in tunnels:
                     await reader.readuntil(_ANSWER)
 
-    pid, done = it.process.pid, rounds * len(clients) * _TUNNELS
-    everything, first = cpu_seconds(pid), own_cpu_seconds(pid)
+    pids, done = [it.process.pid for it, _ in waypoints], rounds * len(clients) * _TUNNELS
+    everything, first = sum(map(cpu_seconds, pids)), sum(map(own_cpu_seconds, pids))
     await asyncio.gather(*map(ask, clients))
-    return Cost((cpu_seconds(pid) - everything) / done * 1e6, (own_cpu_seconds(pid) - first) / done * 1e6)
+    spent, by_first = sum(map(cpu_seconds, pids)) - everything, sum(map(own_cpu_seconds, pids)) - first
+    return Cost(spent / done * 1e6, by_first / done * 1e6)
 
 
-def summary(costs: Sequence[tuple[Cost, Cost]]) -> dict[str, dict[str, object]]:
-    ratios = sorted(2 * one.all / two.all for one, two in costs)
+def summary(costs: Sequence[Costs]) -> dict[str, dict[str, object]]:
     return {
-        "one process": {"cpu_us": round(median(one.all for one, _ in costs), 1)},
+        "one process": {"cpu_us": round(median(it.one.all for it in costs), 1)},
         "two workers": {
-            "cpu_us": round(median(two.all for _, two in costs), 1),
-            "supervisor_us": round(median(two.first for _, two in costs), 1),
+            "cpu_us": round(median(it.workers.all for it in costs), 1),
+            "supervisor_us": round(median(it.workers.first for it in costs), 1),
+            **_capacity([2 * it.one.all / it.workers.all for it in costs]),
         },
-        "two CPUs": {
-            "capacity": round(median(ratios), 2),
-            "least": round(ratios[0], 2),
-            "most": round(ratios[-1], 2),
+        "two waypoints": {
+            "cpu_us": round(median(it.apart.all for it in costs), 1),
+            **_capacity([2 * it.one.all / it.apart.all for it in costs]),
         },
+        "two workers against two waypoints": _capacity([it.apart.all / it.workers.all for it in costs]),
     }
+
+
+def _capacity(ratios: Sequence[float]) -> dict[str, float]:
+    return {"capacity": round(median(ratios), 2), "least": round(min(ratios), 2), "most": round(max(ratios), 2)}
 
 
 def main() -> int:

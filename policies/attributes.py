@@ -4,7 +4,7 @@ Header names are lower-case bytes throughout; text exists only where configurati
 codecs build each head once, after hygiene. Policies treat heads as read-only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType, Self
 
 Header = tuple[bytes, bytes]
@@ -58,6 +58,20 @@ class Peer:
     port: int
 
 
+class Repeated:
+    """The headers of a head that a peer sends again and again, and their form on the wire once it has been checked.
+
+    `allowed` are the framing fields that it may contain.
+    """
+
+    __slots__ = ("allowed", "headers", "wire")
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.wire = b""
+        self.allowed: frozenset[bytes] | None = None
+
+
 @dataclass(slots=True)
 class RequestHead:
     """A request's head in canonical form. Policies see byte for byte what is forwarded.
@@ -77,6 +91,8 @@ class RequestHead:
     has_query: bool = False
     upgrade: bytes = b""
     overrides: Headers | None = None
+    repeated: Repeated | None = field(default=None, repr=False, compare=False)
+    """What `headers` began with when they arrived, if the client has sent the same head before."""
 
     @property
     def target(self) -> bytes:
@@ -94,6 +110,7 @@ class RequestHead:
 class ResponseHead:
     status: int
     headers: Headers
+    repeated: Repeated | None = field(default=None, repr=False, compare=False)
 
     def get(self, name: bytes) -> bytes | None:
         for key, value in self.headers:

@@ -7,7 +7,6 @@ over the values finds control characters.
 """
 
 import re
-from operator import itemgetter
 
 from policies.attributes import Headers
 
@@ -29,7 +28,6 @@ _ONLY_VISIBLE = bytes(byte if 0x21 <= byte <= 0x7E else 0x21 for byte in range(2
 _ONLY_TEXT = bytes(byte if byte in TEXT else 0x20 for byte in range(256))
 _MAX_KNOWN = 1024
 _MAX_KNOWN_BYTES = 256  # of each
-_name_of, _value_of = itemgetter(0), itemgetter(1)
 KNOWN_NAMES: set[bytes] = set()
 """Field names that passed the check before."""
 _known_words: set[bytes] = set()
@@ -42,11 +40,12 @@ class Unwritable(ValueError):
 
 def check_fields(headers: Headers, allowed: frozenset[bytes] = NOTHING) -> None:
     """Check header names and values. `allowed` names framing fields that may appear. Raises Unwritable."""
-    if not KNOWN_NAMES.issuperset(map(_name_of, headers)):
-        for name, _ in headers:
-            if name not in KNOWN_NAMES:
-                check_name(name, allowed)
-    values = b"".join(map(_value_of, headers))
+    parts: list[bytes] = []
+    for name, value in headers:
+        if name not in KNOWN_NAMES:
+            check_name(name, allowed)
+        parts.append(value)
+    values = b"".join(parts)
     if values.translate(_ONLY_TEXT) != values:
         raise control_character(headers)
 

@@ -1,9 +1,10 @@
 """How one attempt at an endpoint ended. Retries and outlier detection decide by it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
-from policies.attributes import Headers
+from policies.attributes import Header
 
 
 class Ending(Enum):
@@ -12,6 +13,10 @@ class Ending(Enum):
     RESET = "the connection or stream broke off, or spoke no HTTP, before a response"
     TIMEOUT = "no response within the time that one attempt has"
     RESPONSE = "a response's head"
+
+
+# An enumeration's class looks up its members by Python code before 3.12, so hot code names this one.
+RESPONSE = Ending.RESPONSE
 
 
 @dataclass(slots=True)
@@ -24,7 +29,7 @@ class Outcome:
 
     ending: Ending
     status: int = 0
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[Header] = ()
     is_stale: bool = False
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from policies.grpc_status import HTTP_STATUSES
-from policies.outcome import Ending, Outcome
+from policies.outcome import RESPONSE, Ending, Outcome
 
 LONGEST_EJECTION_SECONDS = 300.0
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
@@ -58,7 +58,7 @@ def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
 
     Returns the name of the threshold that it reached, whose count restarts, or an empty string.
     """
-    if outcome.ending is Ending.RESPONSE:
+    if outcome.ending is RESPONSE:
         health.local_failures = 0
         return _count(policy, health, _status(outcome))
     if not policy.splits_local_origin:
@@ -72,7 +72,7 @@ def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
 
 def changes(health: Health, outcome: Outcome) -> bool:
     """Whether `record` would change anything: successes of an endpoint without recent failures do not."""
-    if outcome.ending is not Ending.RESPONSE or _status(outcome) >= 500:
+    if outcome.ending is not RESPONSE or _status(outcome) >= 500:
         return True
     return bool(health.errors_5xx or health.gateway_errors or health.local_failures)
 

@@ -12,12 +12,12 @@ set has no full bucket left, the bucket that is closest to full is replaced. Err
 client pays for another. Digests of values are keyed with Python's hash seed, so nobody can target another value's set.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import ceil, floor
 from mmap import mmap
 
-from policies.attributes import ClusterName, Headers, Peer, RequestHead
+from policies.attributes import ClusterName, Header, Headers, Peer, RequestHead
 from policies.selector import Condition, Key, key_of
 
 MAX_BUCKETS = 1 << 21
@@ -113,7 +113,7 @@ class Quota:
     reset_seconds: int = 0
     over: tuple[RateRule, ...] = ()
     shadowed: tuple[RateRule, ...] = ()
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[Header] = ()
 
     def mark(self, headers: Headers) -> None:
         """Add rate limit headers if configured (draft-ietf-httpapi-ratelimit-headers-03, in Envoy's form)."""
@@ -151,12 +151,14 @@ class Buckets:
             found.append((rule, digest, full_at, rule.limit.level(full_at, now)))
         if not found:
             return None
-        quota = Quota(
-            limits,
-            over=tuple(rule for rule, _, _, level in found if level < 1 and not rule.is_shadow),
-            shadowed=tuple(rule for rule, _, _, level in found if level < 1 and rule.is_shadow),
-        )
-        rule, _, _, level = min(found, key=_tightness)
+        quota = Quota(limits)
+        for rule, _, _, level in found:
+            if level < 1:
+                if rule.is_shadow:
+                    quota.shadowed += (rule,)
+                else:
+                    quota.over += (rule,)
+        rule, _, _, level = found[0] if len(found) == 1 else min(found, key=_tightness)
         if not quota.over:
             for each, digest, full_at, its in found:
                 if its >= 1:

@@ -14,13 +14,13 @@ A request is never retried once the client has received a byte of a response. Th
 body.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from policies.attributes import Headers
-from policies.outcome import Ending, Outcome
+from policies.attributes import Header
+from policies.outcome import RESPONSE, Ending, Outcome
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})  # RFC 9110 section 9.2.2
 BACKOFF_SECONDS = 0.025  # Envoy's base interval
@@ -60,6 +60,11 @@ _BY_GRPC_STATUS = {
     b"13": Condition.GRPC_INTERNAL,
     b"14": Condition.GRPC_UNAVAILABLE,
 }
+_STATUSES = {
+    Condition.FIVE_XX: frozenset(range(500, 600)),
+    Condition.GATEWAY_ERROR: frozenset({502, 503, 504}),
+    Condition.RETRIABLE_4XX: frozenset({409}),
+}
 _LOOK_AT_HEADERS = frozenset({Condition.RATE_LIMITED, Condition.RETRIABLE_HEADERS, *_BY_GRPC_STATUS.values()})
 _LOOK_AT_RESPONSES = frozenset(Condition) - (_NEED_NO_RESPONSE - {Condition.FIVE_XX, Condition.GATEWAY_ERROR})
 
@@ -86,19 +91,23 @@ class RetryPolicy:
     avoids_tried: bool = True
     looks_at_responses: bool = field(init=False)
     _looks_at_headers: bool = field(init=False, repr=False, compare=False)
+    _all_statuses: frozenset[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        own = self.statuses if Condition.RETRIABLE_STATUS_CODES in self.conditions else frozenset[int]()
+        by_condition = [statuses for it, statuses in _STATUSES.items() if it in self.conditions]
+        object.__setattr__(self, "_all_statuses", own.union(*by_condition))
         object.__setattr__(self, "_looks_at_headers", not _LOOK_AT_HEADERS.isdisjoint(self.conditions))
         looks = self.attempts > 0 and not _LOOK_AT_RESPONSES.isdisjoint(self.conditions)
         object.__setattr__(self, "looks_at_responses", looks)
 
-    def asks_for(self, outcome: Outcome, *, is_idempotent: bool) -> bool:
+    def asks_for(self, outcome: Outcome, is_idempotent: bool) -> bool:
         """Whether the outcome is a reason to retry, regardless of the number of attempts so far."""
         if outcome.is_stale and is_idempotent:
             return True
         if not self.attempts:
             return False
-        if outcome.ending is Ending.RESPONSE:
+        if outcome.ending is RESPONSE:
             return self._asks_for_response(outcome.status, outcome.headers)
         return not _BY_ENDING[outcome.ending].isdisjoint(self.conditions)
 
@@ -110,16 +119,11 @@ class RetryPolicy:
         """Seconds to wait after `count` attempts. `roll` in [0, 1) spreads simultaneous retries (full jitter)."""
         return roll * min(self.backoff * 2.0 ** min(count - 1, 64), self.max_backoff)
 
-    def _asks_for_response(self, status: int, headers: Headers) -> bool:
-        conditions = self.conditions
-        by_status = (
-            (Condition.FIVE_XX in conditions and 500 <= status < 600)
-            or (Condition.GATEWAY_ERROR in conditions and 502 <= status <= 504)
-            or (Condition.RETRIABLE_4XX in conditions and status == 409)
-            or (Condition.RETRIABLE_STATUS_CODES in conditions and status in self.statuses)
-        )
+    def _asks_for_response(self, status: int, headers: Sequence[Header]) -> bool:
+        by_status = status in self._all_statuses
         if not by_status and not self._looks_at_headers:
             return False
+        conditions = self.conditions
         names = {name for name, _ in headers}
         if b"x-envoy-overloaded" in names:
             return False
@@ -158,7 +162,7 @@ def retries_on_statuses(
     )
 
 
-def retry_after(headers: Headers, now: float) -> float:
+def retry_after(headers: Sequence[Header], now: float) -> float:
     """Seconds that a response's `retry-after` asks to wait (RFC 9110 section 10.2.3). 0 if it is absent or invalid.
 
     `now` is wall-clock time.
@@ -172,6 +176,6 @@ def retry_after(headers: Headers, now: float) -> float:
         return 0.0
 
 
-def _grpc_status(headers: Headers) -> bytes:
+def _grpc_status(headers: Sequence[Header]) -> bytes:
     """The gRPC status in a response head, where trailers-only responses carry it."""
     return next((value for name, value in headers if name == b"grpc-status"), b"")

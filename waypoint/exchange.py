@@ -332,7 +332,7 @@ class Exchange:
         decision, peer, body = self._admission.decision, self._connection.peer, self._body
         rule, filtering = decision.rule, decision.filtering
         assert rule is not None
-        retries, deadline = depart(head, rule, is_grpc=record.is_grpc)
+        retries, deadline = depart(head, rule, record.is_grpc)
         if deadline is not None:
             self._deadline = deadline
             path.deadlines.begin(self, deadline)

@@ -33,6 +33,8 @@ from waypoint.filters.live import ASKING, LiveFilters
 from waypoint.http.events import EMPTY, Body
 from waypoint.http.trailers import without
 
+_BACKEND = Chance.BACKEND  # its class looks up members by Python code before 3.12
+
 
 @dataclass(slots=True)
 class Decision:
@@ -125,7 +127,7 @@ def decide(
             return decision
     backend = decision.backend = filtering.backend if filtering is not None else None
     if backend is None:
-        backend = decision.backend = rule.pick(roll(Chance.BACKEND))
+        backend = decision.backend = rule.pick(roll(_BACKEND))
         if backend is None:
             decision.error = NoBackendWeight()
             return decision
@@ -211,7 +213,7 @@ def decide_opaque(destination: Destination | None, peer: Peer, server_name: str,
     rule = destination.opaque_for(peer).find(server_name)
     if rule is None:
         return Decision(error=RouteNotFound(), verdict=verdict)
-    backend = rule.pick(roll(Chance.BACKEND))
+    backend = rule.pick(roll(_BACKEND))
     if backend is None:
         return Decision(rule, error=NoBackendWeight(), verdict=verdict)
     if backend.cluster is None:

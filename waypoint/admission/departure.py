@@ -1,18 +1,22 @@
 """Add timeouts and the attempt count to the head of a request that goes to an endpoint."""
 
+from functools import lru_cache
+
 from policies.attributes import RequestHead
 from policies.retry import DEFAULT_RETRIES, RetryPolicy
 from policies.route import Rule
 from waypoint.http import grpc
 
 
-def depart(head: RequestHead, rule: Rule, *, is_grpc: bool) -> tuple[RetryPolicy, float | None]:
+def depart(head: RequestHead, rule: Rule, is_grpc: bool) -> tuple[RetryPolicy, float | None]:
     """Complete the head. Return the retry policy, and how many seconds a gRPC caller waits for the response."""
     retries = rule.retry or DEFAULT_RETRIES
     deadline = _grpc_deadline(head, rule) if is_grpc else None
-    limits = [it for it in (rule.timeouts.request, retries.per_try_timeout, deadline) if it is not None]
-    if limits:
-        head.headers.append((b"x-envoy-expected-rq-timeout-ms", b"%d" % (min(limits) * 1000)))
+    seconds = _least(rule.timeouts.request, retries.per_try_timeout)
+    if is_grpc:
+        seconds = _least(seconds, deadline)
+    if seconds is not None:
+        head.headers.append((b"x-envoy-expected-rq-timeout-ms", _milliseconds(seconds)))
     head.headers.append((b"x-envoy-attempt-count", b"1"))  # attempts count it up: it stays the last one
     return retries, deadline
 
@@ -24,3 +28,14 @@ def _grpc_deadline(head: RequestHead, rule: Rule) -> float | None:
         seconds = rule.timeouts.request
         head.headers[:] = grpc.with_deadline(head.headers, seconds)
     return seconds
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)
+
+
+@lru_cache(maxsize=1024)
+def _milliseconds(seconds: float) -> bytes:
+    return b"%d" % (seconds * 1000)

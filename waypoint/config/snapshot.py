@@ -41,6 +41,8 @@ class ServiceLabels:
 
 
 UNKNOWN_SERVICE = ServiceLabels()
+# An enumeration's class looks up its members by Python code before 3.12, so hot code names these.
+_HTTP, _UNKNOWN = AppProtocol.HTTP, AppProtocol.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,7 @@ class ClusterConfig:
         """Whether to speak HTTP/2: as the port declares, or else as the client does."""
         if self.pool.uses_client_protocol:
             return client_protocol == "HTTP/2"
-        if self.app_protocol is AppProtocol.HTTP:
-            return False
-        return self.app_protocol is not AppProtocol.UNKNOWN or client_protocol == "HTTP/2"
+        return self.app_protocol is not _HTTP and (client_protocol == "HTTP/2" or self.app_protocol is not _UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ def answer(limits: RateLimits, measured: Measured, response: RateLimitResponse) 
     if not quota.over:
         outcome = "shadow_over_limit" if quota.shadowed else "ok"
         return Asked(outcome, quota=quota, request_headers=_headers(response.request_headers_to_add))
-    quota.headers.append((b"x-envoy-ratelimited", b"true"))
+    quota.headers = [*quota.headers, (b"x-envoy-ratelimited", b"true")]
     error = RateLimited(
         is_resource_exhausted=limits.is_resource_exhausted, detail="request_rate_limited", body=response.raw_body
     )

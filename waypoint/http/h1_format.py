@@ -3,17 +3,13 @@
 Raises Unwritable if something in a head would end it early.
 """
 
-from policies.attributes import Headers, RequestHead, ResponseHead
+from policies.attributes import Headers, Repeated, RequestHead, ResponseHead
 from policies.last_look import (
     IN_BODILESS_RESPONSES,
     IN_RESPONSES,
-    KNOWN_NAMES,
     NOTHING,
-    TEXT,
     check_fields,
-    check_name,
     check_target,
-    control_character,
 )
 from waypoint.http.events import EMPTY, Body
 
@@ -37,14 +33,14 @@ def format_request(head: RequestHead, body: Body) -> bytes:
     method, target, authority = head.method, head.target, head.authority
     check_target(method, target, authority)
     parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", authority]
-    return _format(parts, 1, head.headers, body, NOTHING)
+    return _format(parts, head.headers, head.repeated, body, NOTHING)
 
 
 def format_response(head: ResponseHead, body: Body, closes: bool) -> bytes:
     parts = [_STATUS_LINES.get(head.status) or b"HTTP/1.1 %d " % head.status]
     if closes:
         parts.append(b"\r\nconnection: close")
-    return _format(parts, int(closes), head.headers, body, IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES)
+    return _format(parts, head.headers, head.repeated, body, IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES)
 
 
 def format_response_http10(head: ResponseHead, body: Body, closes: bool) -> bytes:
@@ -52,29 +48,41 @@ def format_response_http10(head: ResponseHead, body: Body, closes: bool) -> byte
     line = b"HTTP/1.0 %d %b\r\nconnection: %b"
     parts = [line % (head.status, _REASONS.get(head.status, b""), b"close" if closes else b"keep-alive")]
     written = EMPTY if body.length is None else body
-    return _format(parts, 1, head.headers, written, IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES)
+    allowed = IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES
+    return _format(parts, head.headers, head.repeated, written, allowed)
 
 
-def _format(parts: list[bytes], lines: int, headers: Headers, body: Body, allowed: frozenset[bytes]) -> bytes:
-    """Format a head that begins with `parts`, which contain `lines` line ends."""
-    for name, value in headers:
-        if name not in KNOWN_NAMES:
-            check_name(name, allowed)
-        parts += (b"\r\n", name, b": ", value)
-    lines += len(headers) + 2
+def _format(
+    parts: list[bytes], headers: Headers, repeated: Repeated | None, body: Body, allowed: frozenset[bytes]
+) -> bytes:
+    """Format a head that begins with `parts`, which need no check. Headers that are repeated are checked once."""
+    if repeated is not None and headers[: len(repeated.headers)] == repeated.headers:
+        if repeated.allowed is not allowed:
+            repeated.wire = _format_fields(repeated.headers, allowed)
+            repeated.allowed = allowed
+        parts.append(repeated.wire)
+        headers = headers[len(repeated.headers) :]
+    parts.append(_format_fields(headers, allowed))
     if body.is_opaque:
         parts.append(b"\r\nconnection: upgrade\r\nupgrade: websocket")
-        lines += 2
     elif not body.is_empty:
         parts.append(
             b"\r\ntransfer-encoding: chunked" if body.length is None else b"\r\ncontent-length: %d" % body.length
         )
-        lines += 1
     parts.append(_END_OF_HEAD)
-    data = b"".join(parts)
-    if len(data.translate(None, TEXT)) != 2 * lines:
-        raise control_character(headers)
-    return data
+    return b"".join(parts)
+
+
+def _format_fields(headers: Headers, allowed: frozenset[bytes]) -> bytes:
+    """Format header lines, each with a line end before it."""
+    check_fields(headers, allowed)
+    parts: list[bytes] = []
+    for name, value in headers:
+        parts.append(b"\r\n")
+        parts.append(name)
+        parts.append(b": ")
+        parts.append(value)
+    return b"".join(parts)
 
 
 def format_chunk(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from policies.attributes import Header, Headers, RequestHead
+from policies.attributes import Header, Headers, Repeated, RequestHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused
 from waypoint.http.events import OPAQUE, Body
 from waypoint.http.framing import MAX_KNOWN_HEAD, ChunkScanner, HeadCutter
@@ -296,7 +296,9 @@ class RequestReader:
         if body.length is not None and size <= MAX_KNOWN_HEAD and isinstance(raw, bytes):
             data = raw[:size]
             if data == self._last:
-                self._known = KnownHead(data, _copy(head), body, body.length)
+                kept = _copy(head)
+                kept.repeated = Repeated(kept.headers)
+                self._known = KnownHead(data, kept, body, body.length)
             self._last = data
 
     def _upgrade_passed(self) -> None:
@@ -337,7 +339,8 @@ class RequestReader:
 
 
 def _copy(head: RequestHead) -> RequestHead:
-    return RequestHead(head.method, head.authority, head.path, head.query, head.headers.copy(), head.has_query)
+    headers, repeated = head.headers.copy(), head.repeated
+    return RequestHead(head.method, head.authority, head.path, head.query, headers, head.has_query, b"", None, repeated)
 
 
 def _odd_request_line(version: str, *, has_coding: bool) -> BadRequest:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from policies.attributes import Header, Headers, ResponseHead
+from policies.attributes import Header, Headers, Repeated, ResponseHead
 from waypoint.errors import UpstreamProtocolError
 from waypoint.http.events import OPAQUE, Body
 from waypoint.http.framing import MAX_KNOWN_HEAD, ChunkScanner, HeadCutter
@@ -39,7 +39,7 @@ class KnownHead:
 
     data: bytes
     status: int
-    headers: Headers
+    repeated: Repeated
     body: Body
     length: int  # of the body
 
@@ -144,7 +144,8 @@ class ResponseReader:
             raise UpstreamProtocolError("received data after the response")
         self._is_parsed = True
         self._is_ended = not self._left
-        self._consumer.response_head(ResponseHead(known.status, known.headers.copy()), known.body, True)
+        head = ResponseHead(known.status, known.repeated.headers.copy(), known.repeated)
+        self._consumer.response_head(head, known.body, True)
         if data:
             self._consumer.response_body(data)
 
@@ -263,7 +264,7 @@ class ResponseReader:
         if body.length is not None and size <= MAX_KNOWN_HEAD and isinstance(raw, bytes):
             data = raw[:size]
             if data == self._last:
-                self._known = KnownHead(data, head.status, head.headers.copy(), body, body.length)
+                self._known = KnownHead(data, head.status, Repeated(head.headers.copy()), body, body.length)
             self._last = data
 
     def _begin_open_body(self, is_chunked: bool) -> None:

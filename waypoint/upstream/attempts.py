@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.last_look import Unwritable
-from policies.outcome import Ending, Outcome
+from policies.outcome import RESPONSE, Ending, Outcome
 from policies.retry import DEFAULT_RETRIES, IDEMPOTENT, RetryPolicy
 from waypoint.errors import (
     AttemptFailed,
@@ -347,7 +347,7 @@ class Attempts:
         assert client is not None
         if self._span is not None:
             self._span.attempt_answered(head.status)
-        outcome = Outcome(Ending.RESPONSE, head.status, head.headers)
+        outcome = Outcome(RESPONSE, head.status, head.headers)
         if self._judges and self._live is not None:
             self._cluster.record(self._live, outcome)
         if self._tries_again(outcome):
@@ -360,7 +360,7 @@ class Attempts:
         policy, live = self._policy, self._live
         if live is None or not self._is_replayable:
             return False
-        if not policy.asks_for(outcome, is_idempotent=self._head.method in IDEMPOTENT):
+        if not policy.asks_for(outcome, self._head.method in IDEMPOTENT):
             return False
         if self._retrying is None:
             self._retrying = Retrying(policy, self._cluster, self._sink.event_noted)

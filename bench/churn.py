@@ -275,7 +275,7 @@ def _rss_kib() -> int:
 
 def _starts(services: int, routes: int, pods: int) -> dict[str, float]:
     """The same in processes of their own, and with twice the pods: so much more takes a pod."""
-    figures = []
+    figures: list[dict[str, float]] = []
     for many in (pods, 2 * pods):
         options = [f"--services={services}", f"--routes={routes}", f"--pods={many}", "--start", "--json"]
         done = subprocess.run(

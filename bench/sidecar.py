@@ -26,7 +26,7 @@ from l4.telemetry.process_log import ProcessLog
 from policies.attributes import Peer
 from waypoint.data_path import Connection
 from waypoint.process.certificate import own_certificate
-from waypoint.process.knowing import knowing_of
+from waypoint.process.knowing import knowing_of, objects_of
 from waypoint.process.options import Address, GatewayName, RunOptions
 from waypoint.process.serving import CANNOT_SERVE, Serving, ServingWorker
 from waypoint.process.supervisor import Supervisor
@@ -63,7 +63,9 @@ async def serve(pod: Pod, process_log: ProcessLog) -> None:
     environment = dict(os.environ)
     settings = Settings.from_environment(environment, SECTIONS)
     certificate = own_certificate(options, settings)
-    serving = Serving(options, settings, environment, process_log, certificate, knowing_of(options, settings))
+    serving = Serving(
+        options, settings, environment, process_log, certificate, knowing_of(options, settings, objects_of(options))
+    )
     stopping = signals.Stopping()
     worker = ServingWorker("worker 1", serving, has_metrics=False)
     supervisor = Supervisor([worker], serving.metrics, (), stopping.begin)

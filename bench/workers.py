@@ -89,7 +89,7 @@ async def _waypoint(folder: Path, workers: int, clients: int) -> AsyncIterator[t
         origin(it.pod, answering(_ANSWER)),
         AsyncExitStack() as pools,
     ):
-        its = []
+        its: list[Tunnels] = []
         for _ in range(clients):
             pool = HbonePool(Settings())
             pools.push_async_callback(pool.close)
@@ -138,7 +138,7 @@ def summary(costs: Sequence[Costs]) -> dict[str, dict[str, object]]:
     }
 
 
-def _capacity(ratios: Sequence[float]) -> dict[str, float]:
+def _capacity(ratios: Sequence[float]) -> dict[str, object]:
     return {"capacity": round(median(ratios), 2), "least": round(min(ratios), 2), "most": round(max(ratios), 2)}
 
 

@@ -12,15 +12,21 @@ ISTIO_SECONDS ?= 1800
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py' -o -path '*/assets/*' -type f)
 
-.PHONY: bookinfo boards docs kustomize observability-test browser-test chromium test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench wheels loadtest hostile swaps churn discovery
+.PHONY: bookinfo boards docs kustomize observability-test browser-test chromium nft test test-twin test-pythons test-newest image-test check format lock proto cluster cluster-test cluster-smoke istio-test cluster-down bench wheels loadtest hostile swaps churn discovery
 .PHONY: soak fuzz mutants clean python
 
 bookinfo: .venv/ready  ## The Bookinfo example in a mesh on this machine, until Ctrl-C.
 	$(BIN)/waypoint mesh up examples/bookinfo/platform examples/bookinfo/gateway.yaml examples/bookinfo/routes.yaml \
 		--programs examples/bookinfo/programs.yaml --ingress productpage
 
-test: check  ## Checks and tests; under ten minutes on two cores.
+test: check nft  ## Checks and tests; under ten minutes on two cores.
 	$(BIN)/python -m pytest $(WORKERS)
+
+nft:
+	@test "$$(id -u)" != 0 || command -v nft >/dev/null || { command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -qq --no-install-recommends nftables; } || { \
+		echo "nft is not here, which redirects pods in tests that root runs. Install Debian's package nftables" \
+		"(apt install nftables)." >&2; exit 1; }
 
 check: .venv/ready  ## Format, lint, types, and the direction of imports.
 	$(BIN)/ruff format --check .
@@ -54,7 +60,7 @@ loadtest: .venv/ready  ## Bookinfo without a mesh, ambient and with sidecars: la
 	@if command -v cc >/dev/null; then $(MAKE) build/twin; else echo "no C compiler: the plain version is measured"; fi
 	$(BIN)/python -m bench.loadtest $(LOADTEST)
 
-test-twin: build/twin  ## The same tests over the compiled twin, which the image ships; with the build under ten minutes.
+test-twin: build/twin nft  ## The same tests over the compiled twin, which the image ships; with the build under ten minutes.
 	rm -rf build/twin/pywaypoint/tests
 	cp -R $(filter-out build policies l4 waypoint,$(wildcard *)) .ci build/twin/pywaypoint/
 	cd build/twin/pywaypoint && EXPECT_TWIN=1 $(CURDIR)/$(BIN)/python -m pytest $(WORKERS)

@@ -32,7 +32,7 @@ check: .venv/ready  ## Format, lint, types, and the direction of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy hatch_build.py pywaypoint.py twin
+	$(BIN)/mypy hatch_build.py pywaypoint.py twin bench
 	$(BIN)/lint-imports
 
 format: .venv/ready

@@ -50,7 +50,6 @@ HOT = (
     "policies/filters.py",
     "policies/last_look.py",
     "policies/outcome.py",
-    "policies/outlier.py",
     "policies/path_match.py",
     "policies/rate_limit.py",
     "policies/retry.py",

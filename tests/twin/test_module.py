@@ -179,3 +179,19 @@ def test_a_struct_and_a_function_of_another_hot_module_are_known_by_where_they_a
         "from shapes cimport walk",
         "cpdef object use(Node shape, object thing)",
     ]
+
+
+def test_no_class_of_another_module_replaces_a_field_of_a_struct() -> None:
+    """Compiled code reads fields where they lie in memory, whatever a derived class puts in their place."""
+    fields = {(it.name, struct.name): struct.fields for it in MODULES.values() for struct in it.structs.values()}
+    replaced = []
+    for path in (path for it in ("policies", "l4", "waypoint") for path in (ROOT / it).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        imports = (it for it in ast.walk(tree) if isinstance(it, ast.ImportFrom))
+        known = {alias.asname or alias.name: (it.module or "", alias.name) for it in imports for alias in it.names}
+        for node in (it for it in ast.walk(tree) if isinstance(it, ast.ClassDef)):
+            inherited = {name for base in node.bases for name in fields.get(known.get(ast.unparse(base), ("", "")), ())}
+            own = {it.name for it in node.body if isinstance(it, ast.FunctionDef)}
+            replaced += [f"{node.name}.{name}" for name in own & inherited]
+
+    assert replaced == []

@@ -58,7 +58,7 @@ class Peer:
     port: int
 
 
-class Repeated:
+class RepeatedHeaders:
     """The headers of a head that a peer sends again and again, and their form on the wire once it has been checked.
 
     `allowed` are the framing fields that it may contain.
@@ -91,7 +91,7 @@ class RequestHead:
     has_query: bool = False
     upgrade: bytes = b""
     overrides: Headers | None = None
-    repeated: Repeated | None = field(default=None, repr=False, compare=False)
+    repeated: RepeatedHeaders | None = field(default=None, repr=False, compare=False)
     """What `headers` began with when they arrived, if the client has sent the same head before."""
 
     @property
@@ -110,7 +110,7 @@ class RequestHead:
 class ResponseHead:
     status: int
     headers: Headers
-    repeated: Repeated | None = field(default=None, repr=False, compare=False)
+    repeated: RepeatedHeaders | None = field(default=None, repr=False, compare=False)
 
     def get(self, name: bytes) -> bytes | None:
         for key, value in self.headers:

@@ -20,12 +20,10 @@ IN_RESPONSES = frozenset({b"host"})
 """Framing fields allowed in responses. Some servers repeat the request's `host`, which frames nothing there."""
 IN_BODILESS_RESPONSES = IN_RESPONSES | {b"content-length"}
 """Framing fields allowed in HEAD and 304 responses, where `content-length` only describes the body."""
-TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
-"""Bytes that may appear in values."""
 # `bytes.translate` by these tables returns the same object if every byte is allowed. To delete the allowed bytes costs
 # 2,000 instructions more, because it builds a table in each call.
 _ONLY_VISIBLE = bytes(byte if 0x21 <= byte <= 0x7E else 0x21 for byte in range(256))
-_ONLY_TEXT = bytes(byte if byte in TEXT else 0x20 for byte in range(256))
+_ONLY_TEXT = bytes(byte if byte == 0x09 or 0x20 <= byte != 0x7F else 0x20 for byte in range(256))
 _MAX_KNOWN = 1024
 _MAX_KNOWN_BYTES = 256  # of each
 KNOWN_NAMES: set[bytes] = set()
@@ -43,11 +41,11 @@ def check_fields(headers: Headers, allowed: frozenset[bytes] = NOTHING) -> None:
     parts: list[bytes] = []
     for name, value in headers:
         if name not in KNOWN_NAMES:
-            check_name(name, allowed)
+            _check_name(name, allowed)
         parts.append(value)
     values = b"".join(parts)
     if values.translate(_ONLY_TEXT) != values:
-        raise control_character(headers)
+        raise _control_character(headers)
 
 
 def check_target(method: bytes, target: bytes, authority: bytes) -> None:
@@ -65,7 +63,7 @@ def check_target(method: bytes, target: bytes, authority: bytes) -> None:
         raise Unwritable("the target contains a space, a control character or a non-ASCII character")
 
 
-def check_name(name: bytes, allowed: frozenset[bytes] = NOTHING) -> None:
+def _check_name(name: bytes, allowed: frozenset[bytes]) -> None:
     """Check a name that is not in KNOWN_NAMES. Raises Unwritable."""
     if name in _OF_THE_FRAMING:
         if name in allowed:
@@ -76,7 +74,7 @@ def check_name(name: bytes, allowed: frozenset[bytes] = NOTHING) -> None:
     _remember(name, KNOWN_NAMES)
 
 
-def control_character(headers: Headers) -> Unwritable:
+def _control_character(headers: Headers) -> Unwritable:
     """Return the error for headers of which one value contains a control character."""
     name = next((name for name, value in headers if value.translate(_ONLY_TEXT) != value), b"")
     return Unwritable(f"the value of {name!r} contains a control character")

@@ -94,7 +94,7 @@ class RetryPolicy:
     _all_statuses: frozenset[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        own = self.statuses if Condition.RETRIABLE_STATUS_CODES in self.conditions else frozenset[int]()
+        own = self.statuses if Condition.RETRIABLE_STATUS_CODES in self.conditions else frozenset()
         by_condition = [statuses for it, statuses in _STATUSES.items() if it in self.conditions]
         object.__setattr__(self, "_all_statuses", own.union(*by_condition))
         object.__setattr__(self, "_looks_at_headers", not _LOOK_AT_HEADERS.isdisjoint(self.conditions))

@@ -12,9 +12,7 @@ def depart(head: RequestHead, rule: Rule, is_grpc: bool) -> tuple[RetryPolicy, f
     """Complete the head. Return the retry policy, and how many seconds a gRPC caller waits for the response."""
     retries = rule.retry or DEFAULT_RETRIES
     deadline = _grpc_deadline(head, rule) if is_grpc else None
-    seconds = _least(rule.timeouts.request, retries.per_try_timeout)
-    if is_grpc:
-        seconds = _least(seconds, deadline)
+    seconds = _least(_least(rule.timeouts.request, retries.per_try_timeout), deadline)
     if seconds is not None:
         head.headers.append((b"x-envoy-expected-rq-timeout-ms", _milliseconds(seconds)))
     head.headers.append((b"x-envoy-attempt-count", b"1"))  # attempts count it up: it stays the last one

@@ -3,7 +3,7 @@
 Raises Unwritable if something in a head would end it early.
 """
 
-from policies.attributes import Headers, Repeated, RequestHead, ResponseHead
+from policies.attributes import Headers, RepeatedHeaders, RequestHead, ResponseHead
 from policies.last_look import (
     IN_BODILESS_RESPONSES,
     IN_RESPONSES,
@@ -53,7 +53,7 @@ def format_response_http10(head: ResponseHead, body: Body, closes: bool) -> byte
 
 
 def _format(
-    parts: list[bytes], headers: Headers, repeated: Repeated | None, body: Body, allowed: frozenset[bytes]
+    parts: list[bytes], headers: Headers, repeated: RepeatedHeaders | None, body: Body, allowed: frozenset[bytes]
 ) -> bytes:
     """Format a head that begins with `parts`, which need no check. Headers that are repeated are checked once."""
     if repeated is not None and headers[: len(repeated.headers)] == repeated.headers:

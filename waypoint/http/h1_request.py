@@ -15,7 +15,7 @@ from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from policies.attributes import Header, Headers, Repeated, RequestHead
+from policies.attributes import Header, Headers, RepeatedHeaders, RequestHead
 from waypoint.errors import BadRequest, ExchangeError, RouteNotFound, UpgradeRefused
 from waypoint.http.events import OPAQUE, Body
 from waypoint.http.framing import MAX_KNOWN_HEAD, ChunkScanner, HeadCutter
@@ -297,7 +297,7 @@ class RequestReader:
             data = raw[:size]
             if data == self._last:
                 kept = _copy(head)
-                kept.repeated = Repeated(kept.headers)
+                kept.repeated = RepeatedHeaders(kept.headers)
                 self._known = KnownHead(data, kept, body, body.length)
             self._last = data
 

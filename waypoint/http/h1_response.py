@@ -10,7 +10,7 @@ from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from policies.attributes import Header, Headers, Repeated, ResponseHead
+from policies.attributes import Header, Headers, RepeatedHeaders, ResponseHead
 from waypoint.errors import UpstreamProtocolError
 from waypoint.http.events import OPAQUE, Body
 from waypoint.http.framing import MAX_KNOWN_HEAD, ChunkScanner, HeadCutter
@@ -39,7 +39,7 @@ class KnownHead:
 
     data: bytes
     status: int
-    repeated: Repeated
+    repeated: RepeatedHeaders
     body: Body
     length: int  # of the body
 
@@ -264,7 +264,7 @@ class ResponseReader:
         if body.length is not None and size <= MAX_KNOWN_HEAD and isinstance(raw, bytes):
             data = raw[:size]
             if data == self._last:
-                self._known = KnownHead(data, head.status, Repeated(head.headers.copy()), body, body.length)
+                self._known = KnownHead(data, head.status, RepeatedHeaders(head.headers.copy()), body, body.length)
             self._last = data
 
     def _begin_open_body(self, is_chunked: bool) -> None:

@@ -15,14 +15,17 @@ from msgspec import Meta, Struct
 from l4.config.documents import Problem
 from l4.config.durations import GoDuration, seconds_of
 from l4.config.resources import Resource
-from policies.telemetry import Collector
+from policies.telemetry import Collector, LogRule
 from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.mesh_config import ConfigMap, mesh_config
 from waypoint.config.report import Report
 from waypoint.telemetry.log_format import ISTIO_JSON, InvalidFormat, LogFormat
+from waypoint.telemetry.record import ExchangeRecord
 
 ENVOY = "envoy"
 """The provider of logs that every mesh has."""
+PROMETHEUS = "prometheus"
+"""The only provider of metrics."""
 _TRACES = ("zipkin", "datadog", "skywalking", "lightstep", "opencensus", "stackdriver")
 _STDOUT = ("/dev/stdout", "/dev/stderr", "")
 
@@ -48,7 +51,8 @@ class _OpenTelemetry(Struct, frozen=True):
 
 class MeshProviders:
     """By the provider's name, `logs` are formats and `traces` collectors; None is the program's own one. `kinds` are
-    the fields of MeshConfig that declare them, such as `zipkin`. Objects that name none have those by default."""
+    the fields of MeshConfig that declare them, such as `zipkin`. The default providers count for objects that name
+    none, and where there is no object."""
 
     def __init__(self, config_maps: Iterable[Resource[ConfigMap]]) -> None:
         self.problems: list[Problem] = []
@@ -88,9 +92,9 @@ class MeshProviders:
     def _default(self, named: object, place: str) -> None:
         if not isinstance(named, Mapping):
             return
-        logs, traces = (
+        logs, traces, metrics = (
             tuple(map(str, its)) if isinstance(its := named.get(field), list) else ()
-            for field in ("accessLogging", "tracing")
+            for field in ("accessLogging", "tracing", "metrics")
         )
         self.logs_by_default = logs or self.logs_by_default
         for number, name in enumerate(logs):
@@ -100,6 +104,16 @@ class MeshProviders:
             self.trace_by_default = self.traces.get(name)
             if why := self.why_no_spans(name):
                 self._tell(f"{place}.tracing[{number}]", why)
+        for number, name in enumerate(metrics):
+            if why := why_no_metrics(name):
+                self._tell(f"{place}.metrics[{number}]", why)
+
+    @property
+    def default_log(self) -> tuple[LogRule[ExchangeRecord], ...] | None:
+        """The log of a service that no object configures. None is the program's own one, also if no default provider
+        can be used: a log must not end because its provider is of the wrong kind."""
+        formats = [self.logs[it] for it in self.logs_by_default if it in self.logs]
+        return tuple(map(LogRule, formats)) if any(formats) else None
 
     def why_no_log(self, name: str) -> str:
         """Return why a provider writes no log; empty if it does."""
@@ -169,6 +183,11 @@ class MeshProviders:
 
     def _tell(self, place: str, sentence: str) -> None:
         self._report.tell(place, sentence, ConfigCode.TELEMETRY_INVALID)
+
+
+def why_no_metrics(name: str) -> str:
+    """Return why a provider gets no metrics; empty if it does."""
+    return "" if name == PROMETHEUS else f"{name!r} gets no metrics: a waypoint knows only {PROMETHEUS}"
 
 
 def _json(text: object) -> Mapping[str, Any] | None:

@@ -19,7 +19,7 @@ from l4.discovery.workload import Service
 from policies.cel import Expression, InvalidExpression
 from policies.telemetry import Collector, LogRule, MetricRule, SpanTag, TelemetryPolicy, TracingRule
 from waypoint.config.codes import ConfigCode
-from waypoint.config.istio.mesh_providers import MeshProviders
+from waypoint.config.istio.mesh_providers import PROMETHEUS, MeshProviders, why_no_metrics
 from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, TargetRef, TargetRefs
 from waypoint.config.report import Report
 from waypoint.telemetry.attributes import ATTRIBUTES
@@ -28,7 +28,6 @@ from waypoint.telemetry.record import ExchangeRecord
 
 Mode = Literal["CLIENT_AND_SERVER", "CLIENT", "SERVER"]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
-_PROMETHEUS = "prometheus"
 _ALL = "ALL_METRICS"
 METRIC_NAMES: Mapping[str, str] = {
     "REQUEST_COUNT": "istio_requests",
@@ -180,7 +179,7 @@ class Telemetries:
         chosen = [it for it in its if it is not None]
         key = tuple(map(id, chosen))
         if key not in self._made:
-            self._made[key] = self._compiled([it.value.spec for it in chosen]) if chosen else None
+            self._made[key] = self._compiled([it.value.spec for it in chosen])
         return self._made[key]
 
     def _add(self, resource: Resource[Telemetry], targets: SecurityTargets) -> None:
@@ -205,11 +204,14 @@ class Telemetries:
             report.tell("spec", sentence, ConfigCode.POLICY_CONFLICTED)
 
     def _compiled(self, specs: list[TelemetrySpec]) -> _Policy | None:
-        """Merge the objects, of which the last one is the most specific."""
+        """Merge the objects, of which the last one is the most specific, with the mesh's default providers."""
+        providers = self._providers
         metrics: dict[str, MetricRule[ExchangeRecord]] = {}
-        log: tuple[LogRule[ExchangeRecord], ...] | None = None
-        names: tuple[str, ...] = self._providers.logs_by_default
+        names = providers.logs_by_default
+        log: tuple[LogRule[ExchangeRecord], ...] | None = providers.default_log
         tracing: TracingRule[ExchangeRecord] | None = None
+        if providers.trace_by_default is not None:
+            tracing = TracingRule(collector=providers.trace_by_default)
         for reading in (_Reading(it, self._providers, self._variables) for it in specs):
             reading.override(metrics)
             log, names = reading.log(log, names)
@@ -250,11 +252,9 @@ class _Reading:
                 )
             names = [it.name for it in metrics.providers]
             for index, name in enumerate(names):
-                if name != _PROMETHEUS:
-                    self._tell(
-                        f"{place}.providers[{index}]", f"{name!r} gets no metrics: a waypoint knows only {_PROMETHEUS}"
-                    )
-            if names and _PROMETHEUS not in names:
+                if why := why_no_metrics(name):
+                    self._tell(f"{place}.providers[{index}]", why)
+            if names and PROMETHEUS not in names:
                 continue
             for index, override in enumerate(metrics.overrides):
                 if override.match.mode != "CLIENT":
@@ -330,8 +330,7 @@ class _Reading:
             if it.match.mode == "CLIENT":
                 continue
             place = f"spec.tracing[{number}]"
-            default: TracingRule[ExchangeRecord] = TracingRule(collector=self._providers.trace_by_default)
-            rule = default if rule is None else rule
+            rule = TracingRule() if rule is None else rule
             collector = rule.collector
             for index, provider in enumerate(it.providers):
                 if index:

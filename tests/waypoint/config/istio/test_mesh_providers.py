@@ -72,14 +72,16 @@ def test_what_is_not_understood_is_told_with_its_place(provider: str, place: str
 
 def test_default_providers_that_a_waypoint_cannot_use_are_told() -> None:
     found = providers(
-        "defaultProviders: {accessLogging: [envoy, als, nobody], tracing: [zipkin]}\nextensionProviders:\n"
-        "- {name: zipkin, zipkin: {service: z, port: 9411}}\n- {name: als, envoyHttpAls: {service: a, port: 1}}"
+        "defaultProviders: {accessLogging: [envoy, als, nobody], tracing: [zipkin], metrics: [prometheus, dog]}\n"
+        "extensionProviders:\n- {name: zipkin, zipkin: {service: z, port: 9411}}\n"
+        "- {name: als, envoyHttpAls: {service: a, port: 1}}"
     )
 
     assert [(it.field, it.sentence.partition(":")[0]) for it in found.problems] == [
         ("data.mesh.defaultProviders.accessLogging[1]", "'als' is of kind envoyHttpAls"),
         ("data.mesh.defaultProviders.accessLogging[2]", "the mesh has no provider 'nobody'"),
         ("data.mesh.defaultProviders.tracing[0]", "'zipkin' is of kind zipkin"),
+        ("data.mesh.defaultProviders.metrics[1]", "'dog' gets no metrics"),
     ]
 
 

@@ -154,20 +154,47 @@ def test_overrides_of_metrics_add_up_tag_by_tag() -> None:
     assert [name for name, it in found.metrics.items() if it.is_disabled] == ["istio_tcp_sent_bytes"]
 
 
-def test_spans_go_to_the_meshs_default_provider_unless_an_object_names_one() -> None:
-    config = MESH_CONFIG.replace("  mesh: |\n", "  mesh: |\n    defaultProviders: {tracing: [jaeger]}\n")
+def by_default(providers: str, *objects: str) -> TelemetryPolicy[ExchangeRecord] | None:
+    """What a service has in a mesh with these default providers."""
+    config = MESH_CONFIG.replace("  mesh: |\n", f"  mesh: |\n    defaultProviders: {{{providers}}}\n")
+    found = compiled(documents_of(mesh=MESH, config=config, case="\n---\n".join(objects)))
+    return found.destinations[REVIEWS, 80].telemetry
 
-    def collector(spec: str) -> str:
-        found = compiled(documents_of(mesh=MESH, config=config, case=telemetry(spec)))
-        assert not found.problems
-        policy = found.destinations[REVIEWS, 80].telemetry
-        assert policy is not None
-        assert policy.tracing is not None
-        assert policy.tracing.collector is not None
-        return policy.tracing.collector.endpoint
 
-    assert "jaeger" in collector("tracing: [{randomSamplingPercentage: 50}]")
-    assert "tempo" in collector("tracing: [{providers: [{name: tempo}]}]")
+@pytest.mark.parametrize(
+    ("spec", "service"),
+    [
+        ("", "jaeger"),
+        ("tracing: [{match: {mode: CLIENT}, providers: [{name: tempo}]}]", "jaeger"),
+        ("tracing: [{randomSamplingPercentage: 50}]", "jaeger"),
+        ("tracing: [{providers: [{name: tempo}]}]", "tempo"),
+    ],
+)
+def test_spans_go_to_the_meshs_default_provider_unless_an_object_names_one(spec: str, service: str) -> None:
+    found = by_default("tracing: [jaeger]", *([telemetry(spec)] if spec else []))
+
+    assert found is not None
+    assert found.tracing is not None
+    assert found.tracing.collector is not None
+    assert found.tracing.collector.endpoint.startswith(f"http://{service}")
+
+
+def test_lines_have_the_format_of_the_meshs_default_providers_unless_an_object_names_others() -> None:
+    assert by_default("accessLogging: [envoy]") is None
+    for objects, expected in (
+        ((), ["%RESPONSE_CODE%", "own"]),
+        ((telemetry("metrics: [{overrides: [{disabled: true}]}]"),), ["%RESPONSE_CODE%", "own"]),
+        ((telemetry(log("fields")),), ['{"code": "%RESPONSE_CODE%"}False']),
+        ((telemetry("accessLogging: [{disabled: true}]"),), []),
+    ):
+        found = by_default("accessLogging: [short, envoy]", *objects)
+        assert found is not None
+        assert found.log is not None
+        assert [getattr(it.format, "written", "own") for it in found.log] == expected
+
+
+def test_default_providers_that_a_waypoint_cannot_use_change_nothing() -> None:
+    assert by_default("accessLogging: [als, otel-logs], tracing: [old-zipkin], metrics: [stackdriver]") is None
 
 
 def test_traces_are_merged_field_by_field() -> None:

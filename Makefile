@@ -8,6 +8,9 @@ HELM ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pywaypoint/cluster/bin/helm
 WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 PIP := -m pip --quiet --disable-pip-version-check
 
+# Each worker imports all tests, and they start the programs hundreds of times: Python keeps what it has compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 ISTIO_SECONDS ?= 1800
 
 SOURCES := hatch_build.py pyproject.toml pywaypoint.py $(shell find twin policies l4 waypoint -name '*.py' -o -path '*/assets/*' -type f)

@@ -2,7 +2,7 @@
 
 import ast
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,15 @@ PACKAGES = ("waypoint", "l4", "policies", "twin")
 GENERATED = "_pb2.py"
 
 
-def modules() -> Iterator[Path]:
+@cache
+def modules() -> list[Path]:
     """The modules of the product that have code, below the top of the repository."""
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            if not path.name.endswith(GENERATED) and has_code(path):
-                yield path.relative_to(ROOT)
+    return [
+        path.relative_to(ROOT)
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if not path.name.endswith(GENERATED) and has_code(path)
+    ]
 
 
 def has_code(path: Path) -> bool:
@@ -38,18 +41,17 @@ def read_table() -> dict[str, list[str]]:
     return {module.removesuffix(":"): tests for module, *tests in filter(None, lines)}
 
 
-MODULES = list(modules())
 ELSEWHERE = read_table()
 
 
 def test_every_module_has_its_test_module_or_says_which_tests_cover_it() -> None:
-    alone = [str(it) for it in MODULES if not (ROOT / place_of_tests(it)).exists() and str(it) not in ELSEWHERE]
+    alone = [str(it) for it in modules() if not (ROOT / place_of_tests(it)).exists() and str(it) not in ELSEWHERE]
 
     assert alone == [], f"write the test module of each, or name the tests that cover it in {TABLE.relative_to(ROOT)}"
 
 
 def test_the_table_names_no_module_that_is_gone_or_has_its_test_module() -> None:
-    known = {str(it): it for it in MODULES}
+    known = {str(it): it for it in modules()}
 
     stale = [it for it in ELSEWHERE if it not in known or (ROOT / place_of_tests(known[it])).exists()]
 
@@ -67,7 +69,7 @@ def test_the_table_is_sorted() -> None:
 
 
 def test_modules_are_small() -> None:
-    lines = {str(it): len((ROOT / it).read_text().splitlines()) for it in MODULES}
+    lines = {str(it): len((ROOT / it).read_text().splitlines()) for it in modules()}
 
     assert [(it, number) for it, number in lines.items() if number > 450] == []
     assert sorted(lines.values())[len(lines) * 9 // 10] <= 300

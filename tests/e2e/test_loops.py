@@ -52,7 +52,6 @@ OF_SEVERAL_WORKERS = {
     "looking after workers",
     "telling the load",
 }
-LOOPS = vital_loops("waypoint") - vital_loops("waypoint/controller") - OF_SEVERAL_WORKERS
 
 
 async def ask(it: WaypointProcess, token: str = "") -> str:
@@ -78,6 +77,8 @@ async def failures(it: WaypointProcess) -> dict[str, int]:
 
 
 def test_each_vital_loop_that_fails_comes_back(tmp_path: Path) -> None:
+    loops = vital_loops("waypoint") - vital_loops("waypoint/controller") - OF_SEVERAL_WORKERS
+
     async def scenario() -> None:
         first, second, vip, other = SigningKey.generate(kid="1"), SigningKey.generate(kid="2"), address(), address()
         more = tmp_path / "more.yaml"
@@ -96,7 +97,7 @@ def test_each_vital_loop_that_fails_comes_back(tmp_path: Path) -> None:
                     origin(it.pod, answering(ANSWER + b"ok")),
                     origin(other, answering(ANSWER + b"it")),
                 ):
-                    await until(lambda: _have_failed(it, LOOPS))
+                    await until(lambda: _have_failed(it, loops))
 
                     names.answers["backend.test"] = [other]
                     keys.text = jwks(second)

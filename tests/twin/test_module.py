@@ -1,6 +1,7 @@
 """The edited text of a module, and its declarations for Cython."""
 
 import ast
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 
@@ -10,7 +11,11 @@ from twin import HOT, read
 from twin.module import Module
 
 ROOT = Path(__file__).parents[2]
-MODULES = read(ROOT)
+
+
+@cache
+def modules() -> dict[str, Module]:
+    return read(ROOT)
 
 
 def module(text: str, path: str = "it.py") -> Module:
@@ -20,7 +25,7 @@ def module(text: str, path: str = "it.py") -> Module:
 @pytest.mark.parametrize("path", HOT)
 def test_of_a_hot_module_only_the_edited_lines_differ_and_none_moves(path: str) -> None:
     before = (ROOT / path).read_text().splitlines()
-    made = MODULES[path.removesuffix(".py").replace("/", ".")]
+    made = modules()[path.removesuffix(".py").replace("/", ".")]
     after = made.source.splitlines()
     edited = {
         number
@@ -183,7 +188,7 @@ def test_a_struct_and_a_function_of_another_hot_module_are_known_by_where_they_a
 
 def test_no_class_of_another_module_replaces_a_field_of_a_struct() -> None:
     """Compiled code reads fields where they lie in memory, whatever a derived class puts in their place."""
-    fields = {(it.name, struct.name): struct.fields for it in MODULES.values() for struct in it.structs.values()}
+    fields = {(it.name, struct.name): struct.fields for it in modules().values() for struct in it.structs.values()}
     replaced = []
     for path in (path for it in ("policies", "l4", "waypoint") for path in (ROOT / it).rglob("*.py")):
         tree = ast.parse(path.read_text())

@@ -57,7 +57,6 @@ class Exchange:
         "_is_over",
         "_path",
         "_record",
-        "_request_ended",
         "_started",
         "_sticky",
     )
@@ -75,17 +74,15 @@ class Exchange:
         self._sticky: Sticky | None = None
         self._deadline: float | None = None  # seconds
         self._started = perf_counter()
-        self._request_ended = 0.0
         self._is_over = False
 
     # -- the request -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Admit the request, and start the first attempt."""
-        path = self._path
+        path, connection = self._path, self._connection
         path.exchanges += 1
         snapshot = path.holder.current
-        connection = self._connection
         destination: Destination | None = snapshot.destination(connection.authority)
         head, body, protocol = self._head, self._body, self._downstream.protocol
         record = self._record = arrive(connection, head, protocol, snapshot, destination)
@@ -112,7 +109,7 @@ class Exchange:
             self._pass_on(data)
 
     def request_end(self, trailers: Headers) -> None:
-        self._request_ended = perf_counter()
+        self._record.request_ms = (perf_counter() - self._started) * 1000
         held = self._admission.held
         if held is not None:
             held.end(trailers)
@@ -158,8 +155,8 @@ class Exchange:
     def policies_changed(self) -> None:
         connection, record = self._connection, self._record
         destination = self._path.holder.current.destination(connection.authority)
-        asked = record.method, record.authority or b"", record.original_target
-        denial = denial_of_request(destination, connection.peer, *asked)
+        authority, target = record.authority or b"", record.original_target
+        denial = denial_of_request(destination, connection.peer, record.method, authority, target)
         if denial is not None:
             self._give_up(denial)
 
@@ -200,7 +197,8 @@ class Exchange:
 
     def response_head(self, head: ResponseHead, body: Body) -> None:
         record = self._record
-        waited = int((perf_counter() - self._request_ended) * 1000) if self._request_ended else 0
+        elapsed = record.response_ms = (perf_counter() - self._started) * 1000
+        waited = int(elapsed - record.request_ms) if record.request_ms is not None else 0
         record.upstream_service_time_ms = waited
         headers = head.headers
         if record.is_grpc:
@@ -244,8 +242,10 @@ class Exchange:
                 self._downstream.send_body(rest)
         if self._attempts is not None:
             self._attempts.finished()
-        if trailers and self._record.is_grpc:
-            self._record.grpc_status = grpc.status_of(trailers)
+        if trailers:
+            self._record.response_trailers = trailers
+            if self._record.is_grpc:
+                self._record.grpc_status = grpc.status_of(trailers)
         self._finish()
         try:
             self._downstream.send_end(response_trailers(decision, trailers) if trailers else trailers)
@@ -342,6 +342,7 @@ class Exchange:
         if self._sticky is None:
             self._sticky = sticky(cluster, rule, head, peer, record.started_at, new_request_id)
         is_http2 = cluster.config.speaks_http2(self._downstream.protocol)
+        record.upstream_protocol = "HTTP/2" if is_http2 else "HTTP/1.1"
         its = path.originator, path.spawn, path.upstream, retries, self._sticky, record.span
         self._attempts = Attempts(self, cluster, head, body, is_http2, *its)
         self._attempts.start()
@@ -436,6 +437,8 @@ class Exchange:
         path.exchanges -= 1
         if self._admission.held is not None:
             self._admission.held.close()
+        if self._attempts is not None:
+            record.attempts = self._attempts.count or 1
         self._attempts = None  # breaks a reference cycle that only the garbage collector could free
         if self._deadline is not None:
             path.deadlines.end(self, self._deadline)

@@ -136,6 +136,21 @@ def waypoint(certificate: Certificate, *, listen: Address, to: Address, authorit
     )
 
 
+def logging(*, listen: Address, to: Address, access_log: Path, text: str) -> Config:
+    """Plain HTTP in and out, trailers too, with Istio's retries, and an access log with this format string."""
+    retries = {"retry_on": "connect-failure", "num_retries": 2}
+    main = pieces.http(
+        "main",
+        [{"match": {"prefix": "/"}, "route": {"cluster": "app", "retry_policy": retries}}],
+        access_log=[pieces.text_log(access_log, text)],
+        http_protocol_options={"enable_trailers": True},
+    )
+    kind = "extensions.upstreams.http.v3.HttpProtocolOptions"
+    explicit = pieces.typed(kind, explicit_http_config={"http_protocol_options": {"enable_trailers": True}})
+    app = pieces.cluster("app", pieces.place(to), typed_extension_protocol_options={f"envoy.{kind}": explicit})
+    return pieces.bootstrap([pieces.listener("in", listen, main)], [app])
+
+
 def sandwiching(certificate: Certificate, *, listen: Address, to: Address) -> Config:
     """HBONE in, and the PROXY protocol out, with the client's identity: a ztunnel in front of a sandwiched waypoint."""
     shared = (

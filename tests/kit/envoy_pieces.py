@@ -85,6 +85,13 @@ def json_log(path: Path, **fields: str) -> Config:
     return named("file", kind, path=str(path), log_format={"json_format": fields})
 
 
+def text_log(path: Path, text: str) -> Config:
+    """An access log with this format string."""
+    kind = "extensions.access_loggers.file.v3.FileAccessLog"
+    extension = named("query", "extensions.formatter.req_without_query.v3.ReqWithoutQuery")
+    return named("file", kind, path=str(path), log_format={**_text(text), "formatters": [extension]})
+
+
 def tcp(cluster: str, values: dict[int, str]) -> Config:
     """`values` are formats of those in a header of the PROXY protocol (TLVs), by type."""
     kind = "extensions.filters.network.tcp_proxy.v3.TcpProxy"

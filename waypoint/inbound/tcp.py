@@ -175,6 +175,7 @@ async def _reach(
             connection.path.clusters.note(ClusterEvent.CONNECTION_OVERFLOW, cluster.config.name)
             raise UpstreamOverflow
         record.endpoint = live.endpoint
+        record.attempts += 1
         live.active += 1
         cluster.circuit.begin_connection()
         try:

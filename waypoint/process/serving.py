@@ -43,7 +43,7 @@ from waypoint.process.worker import Parts, assemble
 from waypoint.replica import Replica
 from waypoint.settings import ProcessSettings
 from waypoint.telemetry.dropped_spans import SPANS_DROPPED
-from waypoint.telemetry.log_format import InvalidFormat
+from waypoint.telemetry.log_operators import InvalidFormat
 from waypoint.telemetry.recorder import CannotRecord, Recorder, RecorderSettings
 from waypoint.telemetry.tracing import Tracers
 from waypoint.telemetry.tracing_settings import InvalidTracing, SpanTagSettings

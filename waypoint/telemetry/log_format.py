@@ -2,40 +2,24 @@
 
 https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
 A format is parsed once. Text is escaped, so that a client cannot forge a line or a field; `-` stands for missing
-values, and null in JSON. `%CEL(…)%` takes the expressions of `waypoint.telemetry.attributes`. Envoy has no operators
-`%AUDIT%` and `%DRY_RUN%`: they show what policies that audit, or are on trial, say.
+values, and null in JSON. `waypoint.telemetry.log_operators` has the operators.
 """
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgspec
 
-from policies.attributes import Header
-from policies.cel import Expression, InvalidExpression, Value, text_of
-from policies.host_port import host_port
-from waypoint.telemetry.access_line import START_TIME, escaped, upstream_of
-from waypoint.telemetry.attributes import ATTRIBUTES
-from waypoint.telemetry.record import ExchangeRecord, flags_text, grpc_code
+from policies.cel import InvalidExpression, Value, text_of
+from waypoint.telemetry.access_line import escaped
+from waypoint.telemetry.log_operators import InvalidFormat, Read, operator
+from waypoint.telemetry.record import ExchangeRecord
 
 MAX_FORMAT = 16 << 10
 _OPERATOR = re.compile(r"%(?:%|([A-Z0-9_]+)(?:\((.*?)\))?(?::(\d{1,5}))?%)", re.DOTALL)
-_FRACTION = re.compile(r"%([1-9]?)f")
-_GRPC_NAMES = (
-    *("OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists"),
-    *("PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented"),
-    *("Internal", "Unavailable", "DataLoss", "Unauthenticated"),
-)
-
-Read = Callable[[ExchangeRecord], Value]
-
-
-class InvalidFormat(ValueError):
-    """The format cannot be understood. The message says what, and where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +126,10 @@ def _literal(text: str, begin: int, end: int) -> Iterator[str]:
 
 
 def _operator(name: str, argument: str | None, place: int) -> Read:
-    if name in _PLAIN and argument is None:
-        return _PLAIN[name]
-    if name in _WITH_ARGUMENT:
-        try:
-            return _WITH_ARGUMENT[name](argument or "")
-        except (InvalidExpression, InvalidFormat) as error:
-            raise InvalidFormat(f"%{name}% at character {place}: {error}") from None
-    what = "takes no argument" if name in _PLAIN else "is no operator that is known here"
-    raise InvalidFormat(f"%{name}% at character {place} {what}")
+    try:
+        return operator(name, argument)
+    except (InvalidExpression, InvalidFormat) as error:
+        raise InvalidFormat(f"%{name}% at character {place}: {error}") from None
 
 
 def _shortened(read: Read, length: int) -> Read:
@@ -167,132 +146,6 @@ def _plain(value: Value) -> str:
 
 def _escaped(value: Value) -> str:
     return escaped(value.encode("latin-1", "backslashreplace")) if isinstance(value, str) else _plain(value)
-
-
-# -- operators ---------------------------------------------------------------------------------------------------------
-
-
-def _header(of: Callable[[ExchangeRecord], Sequence[Header]], known: Mapping[str, Read]) -> Callable[[str], Read]:
-    def operator(argument: str) -> Read:
-        names = argument.lower().split("?")
-        if not all(names) or len(names) > 2:
-            raise InvalidFormat("its argument is a header's name, or two with a ? between them")
-        reads = [known.get(name) or _lookup(of, name.encode()) for name in names]
-        if len(reads) == 1 or names[0] == "x-envoy-original-path":  # the record has the path before any rewrite
-            return reads[-1]
-        return lambda record: next((value for read in reads if (value := read(record)) is not None), None)
-
-    return operator
-
-
-def _lookup(of: Callable[[ExchangeRecord], Sequence[Header]], wanted: bytes) -> Read:
-    def read(record: ExchangeRecord) -> Value:
-        for name, value in of(record):
-            if name == wanted:
-                return value.decode("latin-1")
-        return None
-
-    return read
-
-
-def _decoded(value: bytes | None) -> str | None:
-    return value.decode("latin-1") if value else None
-
-
-_OWN: Mapping[str, Read] = {
-    ":method": lambda record: _decoded(record.method),
-    ":path": lambda record: _decoded(record.original_target),
-    ":authority": lambda record: _decoded(record.authority),
-    "user-agent": lambda record: _decoded(record.user_agent),
-    "x-forwarded-for": lambda record: _decoded(record.x_forwarded_for),
-    "x-request-id": lambda record: _decoded(record.request_id),
-}
-"""The parts of a request that the record has outside its headers."""
-
-
-def _start_time(argument: str) -> Read:
-    if not argument:
-        return lambda record: START_TIME.format(record.started_at).decode()
-
-    def read(record: ExchangeRecord) -> str:
-        nanoseconds = f"{min(round(record.started_at % 1 * 1e6), 999_999):06d}000"
-        pattern = _FRACTION.sub(lambda match: nanoseconds[: int(match[1] or 9)], argument)
-        pattern = pattern.replace("%s", str(int(record.started_at)))
-        return time.strftime(pattern, time.gmtime(record.started_at))
-
-    return read
-
-
-def _cel(argument: str) -> Read:
-    expression = Expression.compile(argument, ATTRIBUTES)
-    return expression.value
-
-
-def _grpc_status(argument: str) -> Read:
-    if argument not in {"", "CAMEL_STRING", "NUMBER"}:
-        raise InvalidFormat("its argument is CAMEL_STRING or NUMBER")
-
-    def read(record: ExchangeRecord) -> Value:
-        code = grpc_code(record.grpc_status)
-        if not code:
-            return None
-        return int(code) if argument == "NUMBER" else _GRPC_NAMES[int(code)]
-
-    return read
-
-
-def _downstream_peer(record: ExchangeRecord) -> Value:
-    return str(record.peer.identity) if record.peer.identity is not None else None
-
-
-_PLAIN: Mapping[str, Read] = {
-    "PROTOCOL": lambda record: record.protocol or None,
-    "RESPONSE_CODE": lambda record: record.status,
-    "RESPONSE_FLAGS": lambda record: flags_text(record.flags),
-    "RESPONSE_CODE_DETAILS": lambda record: record.detail.replace(" ", "_") or None,
-    "CONNECTION_TERMINATION_DETAILS": lambda record: record.connection_termination_details.replace(" ", "_") or None,
-    "UPSTREAM_TRANSPORT_FAILURE_REASON": lambda record: record.upstream_transport_failure_reason or None,
-    "BYTES_RECEIVED": lambda record: record.bytes_received,
-    "BYTES_SENT": lambda record: record.bytes_sent,
-    "DURATION": lambda record: int(record.duration_ms),
-    "UPSTREAM_HOST": lambda record: _unless_dash(upstream_of(record.endpoint)[0]),
-    "UPSTREAM_REMOTE_ADDRESS": lambda record: (
-        host_port(record.endpoint.ip, record.endpoint.port) if record.endpoint is not None else None
-    ),
-    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": lambda record: record.endpoint.ip if record.endpoint is not None else None,
-    "UPSTREAM_REMOTE_PORT": lambda record: record.endpoint.port if record.endpoint is not None else None,
-    "UPSTREAM_LOCAL_ADDRESS": lambda record: _unless_dash(upstream_of(record.endpoint)[1]),
-    "UPSTREAM_CLUSTER": lambda record: record.cluster,
-    "UPSTREAM_CLUSTER_RAW": lambda record: record.cluster,
-    "DOWNSTREAM_LOCAL_ADDRESS": lambda record: host_port(*record.downstream_local),
-    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT": lambda record: record.downstream_local[0],
-    "DOWNSTREAM_LOCAL_PORT": lambda record: record.downstream_local[1],
-    "DOWNSTREAM_REMOTE_ADDRESS": lambda record: host_port(record.peer.ip, record.peer.port),
-    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": lambda record: record.peer.ip,
-    "DOWNSTREAM_REMOTE_PORT": lambda record: record.peer.port,
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS": lambda record: host_port(record.peer.ip, record.peer.port),
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": lambda record: record.peer.ip,
-    "DOWNSTREAM_PEER_URI_SAN": _downstream_peer,
-    "REQUESTED_SERVER_NAME": lambda record: record.requested_server_name or None,
-    "ROUTE_NAME": lambda record: record.route_name or None,
-    "GRPC_STATUS_NUMBER": _grpc_status("NUMBER"),
-    "STREAM_ID": lambda record: record.request_id.decode("latin-1") if record.request_id else None,
-    "TRACE_ID": lambda record: record.span.trace_id if record.span is not None else None,
-    "AUDIT": lambda record: ",".join(it.name for it in record.verdict.audited) or None if record.verdict else None,
-    "DRY_RUN": lambda record: ",".join(map(str, record.verdict.shadow)) or None if record.verdict else None,
-}
-_WITH_ARGUMENT: Mapping[str, Callable[[str], Read]] = {
-    "START_TIME": _start_time,
-    "REQ": _header(lambda record: record.headers, _OWN),
-    "RESP": _header(lambda record: record.response_headers, {}),
-    "TRAILER": lambda argument: lambda record: None,
-    "GRPC_STATUS": _grpc_status,
-    "CEL": _cel,
-}
-
-
-def _unless_dash(text: str) -> str | None:
-    return None if text == "-" else text
 
 
 ISTIO_JSON = {

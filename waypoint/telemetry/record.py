@@ -61,6 +61,13 @@ class ExchangeRecord:
     request_bytes: int = 0
     response_bytes: int = 0
     duration_ms: float = 0.0
+    request_ms: float | None = None
+    """From the request's first byte to its last; None if that has not come."""
+    response_ms: float | None = None
+    """From the request's first byte to the first one of the endpoint's response; None without a response."""
+    attempts: int = 0
+    """How many times an endpoint was tried; 0 if the waypoint answered by itself."""
+    upstream_protocol: str = ""
     requested_server_name: str = ""
     """The SNI of a TLS client, on a port that is declared to carry TLS."""
     verdict: Verdict | None = None
@@ -69,6 +76,8 @@ class ExchangeRecord:
     """The request's headers. The route's edits and the filters show."""
     response_headers: Sequence[Header] = ()
     """The headers of the response, as the client gets them."""
+    response_trailers: Sequence[Header] = ()
+    """The trailers of the response, as the endpoint sent them."""
     policy: "TelemetryPolicy[ExchangeRecord] | None" = None
     """What Telemetry objects say about the service."""
     span: "Span | None" = None

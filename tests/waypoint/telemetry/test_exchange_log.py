@@ -11,7 +11,8 @@ from policies.telemetry import LogRule, TelemetryPolicy
 from tests.waypoint.telemetry.test_exchanges import ANSWERED
 from waypoint.telemetry.attributes import ATTRIBUTES
 from waypoint.telemetry.exchange_log import ExchangeLog
-from waypoint.telemetry.log_format import InvalidFormat, LogFormat
+from waypoint.telemetry.log_format import LogFormat
+from waypoint.telemetry.log_operators import InvalidFormat
 from waypoint.telemetry.log_settings import AccessLogSettings
 from waypoint.telemetry.record import ExchangeRecord
 

@@ -19,7 +19,8 @@ from policies.telemetry import Collector, LogRule
 from waypoint.config.codes import ConfigCode
 from waypoint.config.istio.mesh_config import ConfigMap, mesh_config
 from waypoint.config.report import Report
-from waypoint.telemetry.log_format import ISTIO_JSON, InvalidFormat, LogFormat
+from waypoint.telemetry.log_format import ISTIO_JSON, LogFormat
+from waypoint.telemetry.log_operators import InvalidFormat
 from waypoint.telemetry.record import ExchangeRecord
 
 ENVOY = "envoy"

@@ -23,7 +23,8 @@ from waypoint.config.istio.mesh_providers import PROMETHEUS, MeshProviders, why_
 from waypoint.config.istio.security_targets import EVERYTHING, SecurityTargets, TargetRef, TargetRefs
 from waypoint.config.report import Report
 from waypoint.telemetry.attributes import ATTRIBUTES
-from waypoint.telemetry.log_format import InvalidFormat, parse
+from waypoint.telemetry.log_format import parse
+from waypoint.telemetry.log_operators import InvalidFormat
 from waypoint.telemetry.record import ExchangeRecord
 
 Mode = Literal["CLIENT_AND_SERVER", "CLIENT", "SERVER"]

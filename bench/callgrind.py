@@ -4,9 +4,11 @@ import contextlib
 import re
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import h2load
 from bench.chain import System
 from bench.steady import is_answered
 
@@ -49,9 +51,18 @@ def count(system: System, *, connections: int, requests: int) -> Profile:
 
     Raises Unreadable, and OSError for a request without an answer.
     """
-    _ask(system, connections, _WARM_UP)
+    return _count(system, lambda number: _ask(system, connections, number), requests)
+
+
+def count_calls(system: System, *, calls: int) -> Profile:
+    """Of unary gRPC calls, as `h2load` makes them. Raises Unreadable, and Void for a call without an answer."""
+    return _count(system, lambda number: h2load.calls(system.grpc_entry, number), calls)
+
+
+def _count(system: System, ask: Callable[[int], None], requests: int) -> Profile:
+    ask(_WARM_UP)
     _control(system, "--instr=on")
-    _ask(system, connections, requests)
+    ask(requests)
     _control(system, "--instr=off")
     _control(system, "--dump")
     dump = max(system.folder.glob("callgrind.*.*"), key=lambda it: it.stat().st_mtime_ns)

@@ -16,6 +16,7 @@ from bench.wrk import Void
 _CONNECTIONS = 4
 _STREAMS = 16
 _SPARE_SECONDS = 30
+_CALLS_SECONDS = 300
 _METHOD = "/echo.Echo/Unary"
 _MESSAGE = b"hello"
 _GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
@@ -42,14 +43,24 @@ def call(address: tuple[str, int]) -> None:
 
 def run(address: tuple[str, int], *, seconds: int, path: str = "") -> Load:
     """GET requests for `path`, or without one unary calls. Raises Void."""
+    return _run(address, path, seconds + _SPARE_SECONDS, "-D", str(seconds))
+
+
+def calls(address: tuple[str, int], number: int) -> None:
+    """So many unary calls, however long they take up to a limit. Raises Void."""
+    if _run(address, "", _CALLS_SECONDS, "-n", str(number)).requests != number:
+        raise Void(f"fewer than {number} calls were answered")
+
+
+def _run(address: tuple[str, int], path: str, limit_seconds: int, *until: str) -> Load:
     url = f"http://{address[0]}:{address[1]}{path or _METHOD}"
-    sizes = ("-D", str(seconds), "-c", str(_CONNECTIONS), "-m", str(_STREAMS))
+    sizes = (*until, "-c", str(_CONNECTIONS), "-m", str(_STREAMS))
     with tempfile.NamedTemporaryFile() as body:
         body.write(b"\0" + len(_MESSAGE).to_bytes(4) + _MESSAGE)
         body.flush()
         what = () if path else (*_GRPC, "-d", body.name)
         command = ["h2load", *sizes, *what, url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _SPARE_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_seconds)
     if done.returncode:
         raise Void(f"h2load ended with status {done.returncode}: {done.stderr.strip()}")
     return parse(done.stdout)

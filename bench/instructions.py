@@ -13,9 +13,10 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.callgrind import Profile, Unreadable, command, count
+from bench.callgrind import Profile, Unreadable, command, count, count_calls
 from bench.chain import PLAIN, Chain, default_packages
 from bench.setups import BARE, FULL
+from bench.wrk import Void
 from tests.kit.envoy import CannotStart
 
 
@@ -32,10 +33,13 @@ def main() -> int:
             chain = Chain(folder, stack, python=options.python, packages=packages)
             for waypoint in options.waypoints:
                 with chain.system(waypoint, options.setup, under=command(folder)) as system:
+                    if options.grpc:
+                        figures[f"{waypoint}, gRPC unary"] = count_calls(system, calls=options.requests)
+                        continue
                     for connections in options.connections:
                         found = count(system, connections=connections, requests=options.requests)
                         figures[f"{waypoint}, {connections} connections"] = found
-        except (CannotStart, Unreadable, OSError) as error:
+        except (CannotStart, Unreadable, Void, OSError) as error:
             print(error, file=sys.stderr)
             return 1
     if options.json:
@@ -53,6 +57,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description="Instructions per request.")
     parser.add_argument("--waypoints", nargs="+", choices=("ours", "envoy"), default=["ours", "envoy"])
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16], help="(1 16)")
+    parser.add_argument("--grpc", action="store_true", help="unary gRPC calls instead, as the bench's")
     parser.add_argument("--requests", type=int, default=1600, help="that are counted (1600)")
     parser.add_argument("--functions", type=int, default=12, help="that are shown, the most expensive first (12)")
     parser.add_argument(

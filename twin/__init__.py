@@ -1,10 +1,11 @@
 """The compiled twin: Cython compiles the hot modules from the very same source that runs without a compiler.
 
 The text of a module is edited at a few places that its syntax tree names, and no line moves, so that a traceback names
-the right one: a struct (a class without a base that has `__slots__`, written by hand or by `@dataclass`) goes without
-asyncio's interfaces, a dataclass without `slots=True`, and it gets a `__repr__`; a frozen one assigns to its fields
-without `object.__setattr__`. What makes Cython quick, the types of
-fields, parameters and locals, is read from the source's own annotations into a `.pxd`. Nothing is declared twice.
+the right one. A struct is a class with `__slots__`, written by hand or by `@dataclass`, without a base or with another
+struct as its base. It goes without asyncio's interfaces, and calls its base's methods by the base's name; a dataclass
+goes without `slots=True`, and gets a `__repr__`; a frozen one assigns to its fields without `object.__setattr__`. What
+makes Cython quick, the types of fields, parameters and locals, is read from the source's own annotations into a `.pxd`.
+Nothing is declared twice.
 
 Whatever isn't known to mean the same when it is compiled is `Refused`. What remains different, on purpose:
 
@@ -145,6 +146,8 @@ def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list
 def read(root: Path, paths: Collection[str] = HOT) -> dict[str, "Module"]:
     """Return the modules by name. Raises Refused."""
     modules = {it.name: it for it in (Module(path, (root / path).read_text()) for path in paths)}
+    while any(module.adopt(modules) for module in modules.values()):
+        pass
     for module in modules.values():
         module.check_derived(modules)
     return modules

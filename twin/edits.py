@@ -25,6 +25,12 @@ class Edits:
         line = self._lines[node.lineno - 1]
         self._lines[node.lineno - 1] = line[: node.col_offset] + text.encode() + line[end:]
 
+    def insert_argument(self, function: ast.expr, text: str) -> None:
+        """Insert text behind the parenthesis that opens a call of this function."""
+        number, end = (function.end_lineno or 0) - 1, (function.end_col_offset or 0) + 1
+        line = self._lines[number]
+        self._lines[number] = line[:end] + text.encode() + line[end:]
+
     def append(self, node: ast.ClassDef, text: str) -> None:
         """Insert text after the end of a class, where the line must be empty or the end of the file."""
         number = node.end_lineno or 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from twin.edits import Edits
 from twin.refused import Refused
-from twin.struct import Struct, is_direct, is_struct, methods_of
+from twin.struct import Struct, base_of, is_direct, is_struct, methods_of
 
 _BUILTIN = {"bytes", "list", "dict"}
 
@@ -16,6 +16,7 @@ class Module:
 
     def __init__(self, path: str, source: str) -> None:
         self.path = path
+        self._source = source
         self.name = path.removesuffix(".py").replace("/", ".")
         self.tree = ast.parse(source, path)
         self.classes = [it for it in ast.walk(self.tree) if isinstance(it, ast.ClassDef)]
@@ -29,13 +30,31 @@ class Module:
         self.structs = {
             it.name: Struct(path, it) for it in self.tree.body if isinstance(it, ast.ClassDef) and is_struct(it)
         }
-        self._check(often)
-        edits = Edits(path, source)
+        self._often = often
+        self._check()
+        self.source = self._edited()
+
+    def adopt(self, modules: dict[str, "Module"]) -> bool:
+        """Let classes that derive from a struct be structs. Returns whether there were any."""
+        found = [
+            Struct(self.path, it, base)
+            for it in self.tree.body
+            if isinstance(it, ast.ClassDef) and it.name not in self.structs and (base := base_of(it))
+            if self.find(base, modules)[0]
+        ]
+        if found:
+            self.structs |= {it.name: it for it in found}
+            self._check()
+            self.source = self._edited()
+        return bool(found)
+
+    def _edited(self) -> str:
+        edits = Edits(self.path, self._source)
         for struct in self.structs.values():
             struct.edit(edits)
-        self.source = edits.text
+        return edits.text
 
-    def _check(self, often: Counter[str]) -> None:
+    def _check(self) -> None:
         structs = {id(it.node) for it in self.structs.values()}
         for node in ast.walk(self.tree):
             match node:
@@ -52,7 +71,7 @@ class Module:
                         self.path, node, f"dataclass {node.name} is not a struct; remove its bases and add slots=True"
                     )
         for name, node in (*self.functions.items(), *((it.name, it.node) for it in self.structs.values())):
-            if often[name] > 1:
+            if self._often[name] > 1:
                 raise Refused(self.path, node, f"{name} has several definitions in this module")
 
     def check_derived(self, modules: dict[str, "Module"]) -> None:
@@ -81,8 +100,7 @@ class Module:
         """Return the module's `.pxd`: its structs and functions, with the types of fields, parameters and locals."""
         types = _Types(self, modules)
         blocks = [
-            "\n    ".join((f"cdef class {it.name}:", *(list(types.members(it)) or ["pass"])))
-            for it in self.structs.values()
+            "\n    ".join((types.head(it), *(list(types.members(it)) or ["pass"]))) for it in self.structs.values()
         ]
         blocks += [types.function(node) for node in self.functions.values()]
         imported = (it for it in self._names.values() if isinstance(it, tuple) and it[0] in modules)
@@ -123,6 +141,10 @@ class _Types:
         self._module = module
         self._modules = modules
         self.needed: set[tuple[str, str]] = set()
+
+    def head(self, struct: Struct) -> str:
+        base = f"({self._type(struct.base)})" if struct.base else ""
+        return f"cdef class {struct.name}{base}:"
 
     def members(self, struct: Struct) -> Iterator[str]:
         annotations = struct.annotations()

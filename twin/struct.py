@@ -39,12 +39,13 @@ _INDIRECT = (
 
 
 class Struct:
-    """A class that becomes a C struct. Raises Refused if it cannot."""
+    """A class that becomes a C struct. `base` is the struct it derives from, if any. Raises Refused if it cannot."""
 
-    def __init__(self, path: str, node: ast.ClassDef) -> None:
+    def __init__(self, path: str, node: ast.ClassDef, base: ast.expr | None = None) -> None:
         self._path = path
         self.node = node
         self.name = node.name
+        self.base = base
         self.is_dataclass = bool(node.decorator_list)
         self.is_frozen = False
         for decorator in node.decorator_list:
@@ -56,8 +57,8 @@ class Struct:
         self.methods = {it.name: it for it in node.body if isinstance(it, ast.FunctionDef) and is_direct(it)}
         for statement in node.body:
             self._check(statement)
-        interfaces = (methods for it in node.bases for methods in [_INTERFACES[ast.unparse(it)]])
-        self.lacks = set().union(*interfaces) - set(methods_of(node))
+        self._interfaces = [it for it in node.bases if it is not base]
+        self.lacks = set().union(*(_INTERFACES[ast.unparse(it)] for it in self._interfaces)) - set(methods_of(node))
 
     def _read_decorator(self, decorator: ast.expr) -> None:
         match decorator:
@@ -120,9 +121,13 @@ class Struct:
                 raise Refused(self._path, node, f"{ast.unparse(node)} does not reach the fields of {self.name}")
 
     def edit(self, edits: Edits) -> None:
-        for base in reversed(self.node.bases):
-            edits.replace(base, "")
+        for interface in reversed(self._interfaces):
+            edits.replace(interface, "")
         for method in methods_of(self.node).values():
+            if self.base is not None:
+                for call, function in reversed(list(_calls_of_super(method))):
+                    edits.insert_argument(function, "self, " if call.args or call.keywords else "self")
+                    edits.replace(function, f"{ast.unparse(self.base)}.{function.attr}")
             for call, name, value in _set_in_frozen(method):
                 edits.replace(call, f"self.{name} = (", before=value)
         for decorator in self.node.decorator_list:
@@ -172,8 +177,17 @@ def is_struct(node: ast.ClassDef) -> bool:
     """Whether a class has known fields and no base other than an interface. Other classes stay Python classes."""
     if node.keywords or any(ast.unparse(it) not in _INTERFACES for it in node.bases):
         return False
-    has_slots = any(it.id == "__slots__" for statement in node.body for it in _assigned(statement))
-    return has_slots or any("slots" in ast.unparse(it) for it in node.decorator_list)
+    return _has_slots(node) or any("slots" in ast.unparse(it) for it in node.decorator_list)
+
+
+def base_of(node: ast.ClassDef) -> ast.expr | None:
+    """The only base of a class with `__slots__`. The class becomes a struct if that is one."""
+    is_plain = not node.keywords and not node.decorator_list and len(node.bases) == 1
+    return node.bases[0] if is_plain and _has_slots(node) else None
+
+
+def _has_slots(node: ast.ClassDef) -> bool:
+    return any(it.id == "__slots__" for statement in node.body for it in _assigned(statement))
 
 
 def _assigned(statement: ast.stmt) -> Iterator[ast.Name]:
@@ -193,6 +207,14 @@ def _set_in_frozen(method: ast.AST) -> Iterator[tuple[ast.Call, str, ast.expr]]:
                 ) as call
             ):
                 yield call, name, value
+
+
+def _calls_of_super(method: ast.AST) -> Iterator[tuple[ast.Call, ast.Attribute]]:
+    """Yield the calls `super().name(...)`, and what they call, from left to right."""
+    for node in ast.walk(method):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="super"), args=[])) as function):
+                yield node, function
 
 
 def methods_of(node: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -126,8 +126,24 @@ from parts import Node, Point, pick
 class Loud(Node):
     __slots__ = ("volume",)
 
+    def __init__(self, label: bytes, volume: int = 1) -> None:
+        super().__init__(label)
+        self.volume = volume
+
     def doubled(self, times: int = 2) -> bytes:
-        return Node.doubled(self, times).upper()
+        return super().doubled(times + self.volume).upper()
+
+
+class Louder(Loud):
+    __slots__ = ()
+
+    def again(self) -> bytes:
+        return super().again() + b"!"
+
+
+class Open(Louder):
+    def doubled(self, times: int = 2) -> bytes:
+        return b"<%b>" % super().doubled(times)
 
 
 def use(point: Point) -> bytes:
@@ -164,7 +180,8 @@ say(lambda: setattr(node, "unknown", 3))
 say(lambda: parts.Point())
 say(lambda: parts.Point(1, name=b"by name"))
 say(lambda: (node.series, node.length, node.doubled(), node.doubled(3), node.doubled(times=1)))
-say(lambda: (loud.doubled(), loud.again(), loud.length))
+say(lambda: (loud.doubled(), loud.again(), loud.length, loud.volume))
+say(lambda: (users.Louder(b"it", 2).again(), users.Open(b"it", volume=3).again()))
 say(lambda: (node == parts.Node(b"label"), node == 1))
 say(lambda: hash(node))
 say(lambda: node.last())

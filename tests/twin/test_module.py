@@ -32,7 +32,7 @@ def test_of_a_hot_module_only_the_edited_lines_differ_and_none_moves(path: str) 
         for struct in made.structs.values()
         for node in (struct.node, *struct.node.decorator_list)
         for number in (node.lineno, (struct.node.end_lineno or 0) + 1)
-    } | {number for number, line in enumerate(before, 1) if "object.__setattr__(self" in line}
+    } | {number for number, line in enumerate(before, 1) if "object.__setattr__(self" in line or "super()." in line}
 
     ast.parse(made.source)
     assert len(after) - len(before) in (0, 1)  # a method may stand behind the last line
@@ -184,6 +184,34 @@ def test_a_struct_and_a_function_of_another_hot_module_are_known_by_where_they_a
         "from shapes cimport walk",
         "cpdef object use(Node shape, object thing)",
     ]
+
+
+def test_a_class_that_derives_from_a_struct_is_one_and_calls_its_methods_by_name(tmp_path: Path) -> None:
+    (tmp_path / "bases.py").write_text("class Base:\n    __slots__ = ('x',)\n    def m(self, a: bytes, *, b=1): ...\n")
+    (tmp_path / "them.py").write_text(
+        dedent(
+            """\
+            from bases import Base
+            class Last(First):
+                __slots__ = ("y",)
+            class First(Base):
+                __slots__ = ()
+                def m(self, a: bytes, *, b=1):
+                    return [super().m(a, b=2), super().n()]
+            class Open(Base):
+                pass
+            class Decorated(Base, Generic[T]):
+                __slots__ = ()
+            """
+        )
+    )
+    made = read(tmp_path, ["bases.py", "them.py"])["them"]
+
+    assert set(made.structs) == {"Last", "First"}
+    assert "return [Base.m(self, a, b=2), Base.n(self)]" in made.source
+    assert {"from bases cimport Base", "cdef class First(Base):", "cdef class Last(First):"} <= set(
+        made.declarations(read(tmp_path, ["bases.py", "them.py"])).splitlines()
+    )
 
 
 def test_no_class_of_another_module_replaces_a_field_of_a_struct() -> None:

@@ -131,6 +131,8 @@ Found = tuple[RateRule, int, float, float]
 class Buckets:
     """All buckets of a process. Times come from a monotonic clock. `policies.shared_buckets` has those of several."""
 
+    __slots__ = ("_max_buckets", "_shared", "_table")
+
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._shared: dict[str, float] = {}
         self._max_buckets = max_buckets

@@ -29,6 +29,8 @@ _ENTRY_CELLS = 4
 class SharedBuckets(Buckets):
     """`tables` is the memory for distinct values, as large as `Table.size` says."""
 
+    __slots__ = ("_distinct", "_payloads", "_rows")
+
     def __init__(self, rows: Rows, tables: memoryview) -> None:
         super().__init__()
         self._rows = rows

@@ -44,28 +44,29 @@ class Encoder:
         places, static = self._places, _STATIC_FIELDS
         for header in headers:
             if type(header) is NeverIndexed:
-                codes.append(self._literal(header, 0x10, 0x0F))
+                self._literal(header, _NEVER_ADDED, codes)
             elif (place := places.get(header)) is not None:
                 codes.append(_INDEXED[self._added - place])
+            elif (code := static.get(header)) is not None:
+                codes.append(code)
             else:
-                code = static.get(header)
-                codes.append(self._unknown(header) if code is None else code)
+                self._unknown(header, codes)
         return b"".join(codes)
 
-    def _unknown(self, header: Header) -> bytes:
+    def _unknown(self, header: Header, codes: list[bytes]) -> None:
         """Encode a field that is in no table, and add it to the peer's table if that is worthwhile."""
         name, value = header
-        if name in _NEVER_INDEXED:
-            return self._literal(header, 0x10, 0x0F)
         size = len(name) + len(value) + FIELD_OVERHEAD
-        if size * _LARGEST_SHARE > self._max_size or not self._is_worth_it(header):
-            return self._literal(header, 0, 0x0F)
-        code = self._literal(header, 0x40, 0x3F)
-        self._make_room(size)
-        self._added += 1
-        self._size += size
-        self._places[header] = self._names[name] = self._added
-        return code
+        if name in _NEVER_INDEXED:
+            self._literal(header, _NEVER_ADDED, codes)
+        elif size * _LARGEST_SHARE > self._max_size or not self._is_worth_it(header):
+            self._literal(header, _NOT_ADDED, codes)
+        else:
+            self._literal(header, _ADDED, codes)
+            self._make_room(size)
+            self._added += 1
+            self._size += size
+            self._places[header] = self._names[name] = self._added
 
     def _is_worth_it(self, header: Header) -> bool:
         name = header[0]
@@ -91,13 +92,25 @@ class Encoder:
                 del names[name]
             self._size -= len(name) + len(value) + FIELD_OVERHEAD
 
-    def _literal(self, header: Header, kind: int, most: int) -> bytes:
+    def _literal(self, header: Header, kind: list[bytes], codes: list[bytes]) -> None:
+        """Encode a field in full. `kind` has the codes of its name by index; that of 0 precedes a name in full."""
         name, value = header
         index = _STATIC_NAMES.get(name)
         if index is None and (place := self._names.get(name)) is not None:
             index = STATIC_COUNT + 1 + self._added - place
-        start = b"%c%b%b" % (kind, _integer(len(name), 0x7F, 0), name) if index is None else _integer(index, most, kind)
-        return b"%b%b%b" % (start, _integer(len(value), 0x7F, 0), value)
+        if index is None:
+            codes.append(kind[0])
+            codes.append(_length(name))
+            codes.append(name)
+        else:
+            codes.append(kind[index])
+        codes.append(_length(value))
+        codes.append(value)
+
+
+def _length(text: bytes) -> bytes:
+    size = len(text)
+    return _LENGTHS[size] if size < 128 else _integer(size, 0x7F, 0)
 
 
 def _integer(number: int, most: int, start: int) -> bytes:
@@ -116,5 +129,12 @@ def _integer(number: int, most: int, start: int) -> bytes:
 _BYTES = [bytes([number]) for number in range(256)]
 _STATIC_FIELDS = {STATIC[index]: _integer(index, 0x7F, 0x80) for index in range(1, STATIC_COUNT + 1)}
 _STATIC_NAMES = {STATIC[index][0]: index for index in range(STATIC_COUNT, 0, -1)}
-_INDEXED = [_integer(STATIC_COUNT + 1 + age, 0x7F, 0x80) for age in range(DEFAULT_SIZE // FIELD_OVERHEAD)]
-"""Codes of dynamic table fields, youngest first. The largest table does not hold more fields."""
+_MOST_FIELDS = DEFAULT_SIZE // FIELD_OVERHEAD  # in the largest table
+_INDEXED = [_integer(STATIC_COUNT + 1 + age, 0x7F, 0x80) for age in range(_MOST_FIELDS)]
+"""Codes of dynamic table fields, youngest first."""
+_LENGTHS = [_integer(size, 0x7F, 0) for size in range(128)]
+_ADDED, _NOT_ADDED, _NEVER_ADDED = (
+    [_integer(index, most, start) for index in range(STATIC_COUNT + 1 + _MOST_FIELDS)]
+    for most, start in ((0x3F, 0x40), (0x0F, 0x00), (0x0F, 0x10))
+)
+"""Codes of the names of literal fields by index (section 6.2)."""

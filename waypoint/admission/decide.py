@@ -298,9 +298,10 @@ def response_trailers(decision: Decision, trailers: Headers) -> Headers:
     names: set[bytes] = set()
     if decision.filtering is not None:
         names |= decision.filtering.replaced_names(of_response=True)
-    for it in _edited_by(decision):
-        if it.response_edit is not None:
-            names |= it.response_edit.replaced_names
+    if decision.rule is not None and decision.rule.filters.response_edit is not None:
+        names |= decision.rule.filters.response_edit.replaced_names
+    if decision.backend is not None and decision.backend.filters.response_edit is not None:
+        names |= decision.backend.filters.response_edit.replaced_names
     return without(trailers, names) if names else trailers
 
 

@@ -7,6 +7,8 @@ import re
 
 from policies.attributes import Headers, ResponseHead
 
+_CONTENT_TYPE = b"application/grpc"
+_CONTENT_TYPES_OF_FORMATS = (b"application/grpc+", b"application/grpc;")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 _STATUSES = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
@@ -16,7 +18,9 @@ _UNPRINTABLE = re.compile(rb"[^\x20-\x24\x26-\x7e]")
 
 def is_grpc(content_type: bytes | None) -> bool:
     """Whether the content type is gRPC. gRPC-Web does not count."""
-    return content_type is not None and content_type[:16] == b"application/grpc" and content_type[16:17] in b"+;"
+    if content_type is None:
+        return False
+    return content_type == _CONTENT_TYPE or content_type.startswith(_CONTENT_TYPES_OF_FORMATS)
 
 
 def status_of(headers: Headers) -> str:
@@ -49,7 +53,7 @@ def reply(head: ResponseHead, message: bytes, status: int | None = None) -> Resp
     if status is None:
         status = _STATUSES.get(head.status, _UNKNOWN)
     headers = [header for header in head.headers if header[0] != b"content-type"]
-    headers.append((b"content-type", b"application/grpc"))
+    headers.append((b"content-type", _CONTENT_TYPE))
     headers.append((b"grpc-status", b"%d" % status))
     if message:
         headers.append((b"grpc-message", _UNPRINTABLE.sub(_escaped, message)))

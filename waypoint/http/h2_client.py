@@ -22,8 +22,8 @@ from l4.http2.events import (
 from policies.attributes import Headers, RequestHead
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool
 from waypoint.errors import AttemptFailed, UpstreamClosed, UpstreamConnectFailed, UpstreamProtocolError, UpstreamReset
-from waypoint.http import h2
 from waypoint.http.events import Body, ResponseSink
+from waypoint.http.h2 import format_request, response_head, size_of
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
 from waypoint.http.trailers import response_trailers
 
@@ -47,7 +47,7 @@ class ClientStream(Http2Stream):
 
     def send_head(self, head: RequestHead, body: Body, sink: ResponseSink) -> int:
         connection = self._connection
-        headers = h2.format_request(head, body)
+        headers = format_request(head, body)
         self._head = head
         self._sink = sink
         self._has_ended = body.is_empty or body.length == 0
@@ -63,7 +63,7 @@ class ClientStream(Http2Stream):
             return 0
         connection.streams[self.stream_id] = self
         connection.flush()
-        return h2.size_of(headers)
+        return size_of(headers)
 
     def abort(self) -> None:
         self._sink = None
@@ -103,7 +103,7 @@ class ClientStream(Http2Stream):
             self._refuse(UpstreamProtocolError("too many informational responses"))
         elif self._sink is not None:
             try:
-                head, _ = h2.response_head(headers, False, self._head)
+                head, _ = response_head(headers, False, self._head)
             except UpstreamProtocolError as error:
                 self._refuse(error)
             else:
@@ -114,7 +114,7 @@ class ClientStream(Http2Stream):
         if self._sink is None:
             return
         try:
-            head, body = h2.response_head(event.headers, event.end_stream, self._head)
+            head, body = response_head(event.headers, event.end_stream, self._head)
         except UpstreamProtocolError as error:
             self._refuse(error)
             return
@@ -199,34 +199,31 @@ class Http2Client(Http2Connection):
         self._fail_all(UpstreamClosed(str(error or "the endpoint closed the connection")))
 
     def handle(self, event: Event) -> None:
-        match event:
-            case ResponseReceived(stream_id=stream_id):
+        if type(event) is ResponseReceived:
+            if stream := self._find(event.stream_id):
+                stream.response(event)
+        elif type(event) is TrailersReceived:
+            if stream := self._find(event.stream_id):
+                stream.end(response_trailers(event.headers))
+        elif type(event) is InformationalReceived:
+            if stream := self._find(event.stream_id):
+                stream.informational(event.headers)
+        elif type(event) is StreamReset:
+            self._reset(event)
+        elif type(event) is GoawayReceived:
+            self.retire()
+            for stream_id in [it for it in self.streams if it > event.last_stream_id]:
                 if stream := self._find(stream_id):
-                    stream.response(event)
-            case TrailersReceived(stream_id, headers):
-                if stream := self._find(stream_id):
-                    stream.end(response_trailers(headers))
-            case InformationalReceived(stream_id, headers):
-                if stream := self._find(stream_id):
-                    stream.informational(headers)
-            case StreamReset():
-                self._reset(event)
-            case GoawayReceived(last_stream_id=last):
-                self.retire()
-                for stream_id in [it for it in self.streams if it > last]:
-                    if stream := self._find(stream_id):
-                        stream.fail(UpstreamReset("the endpoint is closing the connection", is_undelivered=True))
-            case SettingsChanged():
+                    stream.fail(UpstreamReset("the endpoint is closing the connection", is_undelivered=True))
+        else:
+            if type(event) is SettingsChanged:
                 if not self.is_ready.done():
                     self.is_ready.set_result(None)
-                super().handle(event)
-            case ConnectionFailed(sentence=sentence):
-                self._not_ready(f"the endpoint does not speak HTTP/2: {sentence}")
+            elif type(event) is ConnectionFailed:
+                self._not_ready(f"the endpoint does not speak HTTP/2: {event.sentence}")
                 self.retire()
-                self._fail_all(UpstreamProtocolError(sentence))
-                super().handle(event)
-            case _:
-                super().handle(event)
+                self._fail_all(UpstreamProtocolError(event.sentence))
+            super().handle(event)
 
     def forget(self, stream: Http2Stream) -> None:
         super().forget(stream)

@@ -15,9 +15,9 @@ from l4.http2.events import ConnectionFailed, Event, PongReceived, RequestReceiv
 from l4.http2.farewell import Farewell
 from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, StreamStalled
-from waypoint.http import h2
 from waypoint.http.events import EMPTY, Body, RequestSink
 from waypoint.http.grpc import is_grpc
+from waypoint.http.h2 import format_response, request_head, size_of
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
 from waypoint.http.limits import inner_reason
 from waypoint.http.trailers import request_trailers
@@ -45,16 +45,16 @@ class ServerStream(Http2Stream):
     # -- events.Downstream -----------------------------------------------------------------------------------------
 
     def send_head(self, head: ResponseHead, body: Body) -> int:
-        headers = h2.format_response(head, body)
+        headers = format_response(head, body)
         has_no_body = body.is_empty or body.length == 0
         if self._send_headers(headers, has_no_body) and has_no_body:
             self._has_ended = True
             self.sent()
             self._connection.flush()
-        return h2.size_of(headers)
+        return size_of(headers)
 
     def send_informational(self, head: ResponseHead) -> None:
-        self._send_headers(h2.format_response(head, EMPTY), False)
+        self._send_headers(format_response(head, EMPTY), False)
 
     def _send_headers(self, headers: Headers, end_stream: bool) -> bool:
         """Send headers. Returns False if the stream has ended."""
@@ -233,27 +233,23 @@ class Http2Server(Http2Connection):
         return [it for it in events if type(it) is not RequestReceived or it.stream_id not in cancelled]
 
     def handle(self, event: Event) -> None:
-        match event:
-            case RequestReceived():
-                self._request(event)
-            case TrailersReceived(stream_id, headers):
-                stream = self.streams.get(stream_id)
-                if isinstance(stream, ServerStream):
-                    stream.trailers(headers)
-            case StreamReset(stream_id=stream_id):
-                if not event.by_peer:
-                    self._refused(BadRequest("http2.protocol_error", limit=inner_reason(event.reason)))
-                stream = self.streams.get(stream_id)
-                if isinstance(stream, ServerStream):
-                    stream.lost()
-            case PongReceived(payload=payload):
-                if self._farewell.hears(payload) and self._is_closing:
-                    self._last_goaway()
-            case ConnectionFailed():
+        if type(event) is RequestReceived:
+            self._request(event)
+        elif type(event) is TrailersReceived:
+            if stream := self._find(event.stream_id):
+                stream.trailers(event.headers)
+        elif type(event) is StreamReset:
+            if not event.by_peer:
                 self._refused(BadRequest("http2.protocol_error", limit=inner_reason(event.reason)))
-                super().handle(event)
-            case _:
-                super().handle(event)
+            if stream := self._find(event.stream_id):
+                stream.lost()
+        elif type(event) is PongReceived:
+            if self._farewell.hears(event.payload) and self._is_closing:
+                self._last_goaway()
+        else:
+            if type(event) is ConnectionFailed:
+                self._refused(BadRequest("http2.protocol_error", limit=inner_reason(event.reason)))
+            super().handle(event)
 
     def forget(self, stream: Http2Stream) -> None:
         super().forget(stream)
@@ -264,12 +260,16 @@ class Http2Server(Http2Connection):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _find(self, stream_id: int) -> ServerStream | None:
+        stream = self.streams.get(stream_id)
+        return stream if isinstance(stream, ServerStream) else None
+
     def _request(self, event: RequestReceived) -> None:
         stream = ServerStream(self, event.stream_id)
         self.streams[event.stream_id] = stream
         stream.is_received = event.end_stream
         try:
-            head, body = h2.request_head(event.headers, event.end_stream, self.settings)
+            head, body = request_head(event.headers, event.end_stream, self.settings)
         except ExchangeError as error:
             answer, text = self._refused(error)
             stream.send_head(answer, Body(len(text)))

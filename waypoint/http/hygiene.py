@@ -142,7 +142,7 @@ def canonical_request(
         elif name == b"connection":
             nominated = b"%b,%b" % (nominated, value) if nominated else value
         elif name == b"te":
-            if b"trailers" in value.lower():
+            if value == b"trailers" or b"trailers" in value.lower():
                 headers.append((name, b"trailers"))
         elif name == b"expect":
             if value.lower() != b"100-continue":
@@ -164,7 +164,7 @@ def canonical_request(
         raise BadRequest("missing_host_header")
     host = _known_host(host) if len(host) <= _MAX_KNOWN_HOST else _canonical_host(host)
     path, question, query = target.partition(b"?")
-    if target.translate(_ONLY_USUAL) != target or b"/." in target or b"//" in target:
+    if target.translate(_ONLY_USUAL) != target or target.find(b"/.") >= 0 or target.find(b"//") >= 0:
         path, question, query = _normal_target(target, settings.path_normalization)
     return RequestHead(method, host, path, query, headers, bool(question), b"", overrides), body
 

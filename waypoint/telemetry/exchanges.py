@@ -134,6 +134,15 @@ class _BoundSeries:
     owners: tuple[WorkloadLabels, Endpoint | None, NamedService, TelemetryPolicy[ExchangeRecord] | None]
 
 
+@dataclass(slots=True)
+class _BoundMessages:
+    """As `_BoundSeries`, for a gRPC request's messages."""
+
+    request: Value
+    response: Value
+    owners: tuple[WorkloadLabels, Endpoint | None, NamedService]
+
+
 _BoundKey = tuple[int, int, int, int, tuple[ResponseFlag, ...], str, bool]
 
 
@@ -143,7 +152,16 @@ class Telemetry:
     Raises InvalidFormat if the settings have an access log format that cannot be understood.
     """
 
-    __slots__ = ("_access_log", "_allowed", "_bound", "_bound_by_policy", "_metrics", "_watchers", "sources")
+    __slots__ = (
+        "_access_log",
+        "_allowed",
+        "_bound",
+        "_bound_by_policy",
+        "_bound_messages",
+        "_metrics",
+        "_watchers",
+        "sources",
+    )
 
     def __init__(
         self, metrics: MeshMetrics, access_log: AccessLog | None, settings: AccessLogSettings | None = None
@@ -153,6 +171,7 @@ class Telemetry:
         self._access_log = ExchangeLog(access_log, settings or AccessLogSettings()) if access_log is not None else None
         self._allowed: dict[int, tuple[Named, Value]] = {}  # by the rule's id; the rule is kept, so that its id is, too
         self._bound: dict[_BoundKey, _BoundSeries] = {}
+        self._bound_messages: dict[tuple[int, int, int], _BoundMessages] = {}
         self._bound_by_policy: dict[tuple[_BoundKey, int, tuple[str, ...]], _BoundSeries] = {}
         self._watchers: tuple[Watcher, ...] | None = None  # None, because nearly always nobody looks
 
@@ -194,6 +213,7 @@ class Telemetry:
     def forget_bound(self) -> None:
         """Look series up again, so that those of workloads that are gone can expire."""
         self._bound.clear()
+        self._bound_messages.clear()
         self._bound_by_policy.clear()
 
     def count_refusal(self, reason: str) -> None:
@@ -225,11 +245,17 @@ class Telemetry:
 
     def count_messages(self, record: ExchangeRecord, messages: Messages) -> None:
         """Count a request's messages for its endpoint from now on."""
-        destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
-        labels = (REPORTER, *mesh_values(record.source, record.service, destination))
-        values = record.policy.values(record) if record.policy is not None else ()
-        request, response = (self._child(it, labels, record, values) for it in (REQUEST_MESSAGES, RESPONSE_MESSAGES))
-        messages.count_for(request, response)
+        if record.policy is not None and record.policy.metrics:
+            bound = self._bind_messages(record, record.policy.values(record))
+        else:
+            key = id(record.source), id(record.endpoint), id(record.service)
+            found = self._bound_messages.get(key)
+            if found is None:
+                if len(self._bound_messages) >= MAX_BOUND_SERIES:
+                    self._bound_messages.clear()
+                found = self._bound_messages[key] = self._bind_messages(record, ())
+            bound = found
+        messages.count_for(bound.request, bound.response)
 
     def record_tcp(self, record: ExchangeRecord) -> None:
         """Log an opaque connection that has ended; its HTTP fields are left at their defaults."""
@@ -315,6 +341,15 @@ class Telemetry:
             return self._metrics.of(metric).labels(labels)
         found = record.policy.labels(metric.name, metric.label_names, labels, values)
         return metric.child() if found is None else self._metrics.of(metric).labels(found)
+
+    def _bind_messages(self, record: ExchangeRecord, values: tuple[str, ...]) -> _BoundMessages:
+        destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
+        labels = (REPORTER, *mesh_values(record.source, record.service, destination))
+        return _BoundMessages(
+            request=self._child(REQUEST_MESSAGES, labels, record, values),
+            response=self._child(RESPONSE_MESSAGES, labels, record, values),
+            owners=(record.source, record.endpoint, record.service),
+        )
 
     def _bind(self, record: ExchangeRecord, values: tuple[str, ...]) -> _BoundSeries:
         destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD

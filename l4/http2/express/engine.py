@@ -8,7 +8,6 @@ through the flood guard to `rules`, and complete heads from there to `messages`.
 
 from collections.abc import Iterable
 
-from l4.http2 import frames
 from l4.http2.connection import Limits
 from l4.http2.errors import ConnectionFault, ErrorCode, StreamUnavailable
 from l4.http2.events import ConnectionFailed, DataReceived, Event
@@ -20,6 +19,18 @@ from l4.http2.express.settings import PeerSettings, own_settings
 from l4.http2.express.streams import Stream, Streams
 from l4.http2.express.windows import Windows
 from l4.http2.flood import FloodGuard
+from l4.http2.frames import (
+    DATA,
+    HEAD,
+    HEADERS,
+    MAX_WINDOW,
+    PADDED,
+    PING,
+    PREFACE,
+    frame,
+    goaway_frame,
+    settings_frame,
+)
 from policies.attributes import Headers
 
 
@@ -68,7 +79,7 @@ class ExpressEngine:
             self._guard,
         )
         self._failed = False
-        self._preface_left = b"" if is_client else frames.PREFACE
+        self._preface_left = b"" if is_client else PREFACE
         self._chunks: list[bytes] = []  # of an incomplete frame
         self._chunks_length = 0
         self._needed = 0
@@ -77,8 +88,8 @@ class ExpressEngine:
 
     def start(self) -> None:
         if self._is_client:
-            self._output.add(frames.PREFACE)
-        self._output.add(frames.settings_frame(own_settings(self._limits, self._is_client)))
+            self._output.add(PREFACE)
+        self._output.add(settings_frame(own_settings(self._limits, self._is_client)))
         self._windows.widen(self._limits.connection_window)
 
     def take_output(self) -> bytes:
@@ -94,11 +105,11 @@ class ExpressEngine:
     def open_stream(self, headers: Headers, end_stream: bool) -> int:
         streams = self._streams
         stream_id = streams.next_own
-        if self._failed or stream_id > frames.MAX_WINDOW or streams.own_count >= self._peer.max_streams:
+        if self._failed or stream_id > MAX_WINDOW or streams.own_count >= self._peer.max_streams:
             raise StreamUnavailable("the peer accepts no further streams on this connection now")
         streams.next_own += 2
         stream = streams.open(stream_id)
-        stream.is_bodiless = (b":method", b"HEAD") in headers
+        stream.is_bodiless = _is_head(headers)
         self._guard.opened_by_us()
         self._output.head(stream_id, headers, end_stream)
         if end_stream:
@@ -132,11 +143,11 @@ class ExpressEngine:
             return 0
         stream.send_window -= length
         windows.send -= length
-        self._guard.data_frames_sent += 1 + (length >> 14)  # 16 KiB: frames.DEFAULT_FRAME_SIZE
-        waiting, pack, limit = self._output.waiting, frames.HEAD.pack, self._output.max_frame
+        self._guard.data_frames_sent += 1 + (length >> 14)  # 16 KiB: DEFAULT_FRAME_SIZE
+        waiting, pack, limit = self._output.waiting, HEAD.pack, self._output.max_frame
         start = 0
         while length - start > limit:
-            waiting.append(pack(limit >> 8, limit & 0xFF, frames.DATA, 0, stream_id))
+            waiting.append(pack(limit >> 8, limit & 0xFF, DATA, 0, stream_id))
             waiting.append(data[start : start + limit])
             start += limit
         last = length - start
@@ -170,12 +181,12 @@ class ExpressEngine:
             self._output.reset(stream_id, code)
 
     def ping(self, payload: bytes) -> None:
-        self._output.add(frames.frame(frames.PING, 0, 0, payload))
+        self._output.add(frame(PING, 0, 0, payload))
 
     def goaway(self, code: ErrorCode, *, last_stream_id: int | None = None, debug: bytes = b"") -> None:
         last = self._streams.highest_peer if last_stream_id is None or self._is_client else last_stream_id
         self._streams.last_accepted = last
-        self._output.add(frames.goaway_frame(last, code, debug))
+        self._output.add(goaway_frame(last, code, debug))
         if code is not ErrorCode.NO_ERROR:
             self._failed = True
 
@@ -246,7 +257,7 @@ class ExpressEngine:
         # another frame arrives or the bytes end.
         told, counted = len(events), position
         guard, streams, windows, blocks = self._guard, self._streams, self._windows, self._blocks
-        by_id, unpack = streams.by_id, frames.HEAD.unpack_from
+        by_id, unpack = streams.by_id, HEAD.unpack_from
         while end - position >= 9:
             high, low, kind, flags, stream_id = unpack(data, position)
             length = (high << 8) | low
@@ -257,7 +268,7 @@ class ExpressEngine:
                 needed = 9 + length
                 break
             payload = data[position + 9 : after]
-            if kind == 0 and not flags & frames.PADDED and blocks.pieces is None and (length or flags & 1):
+            if kind == 0 and not flags & PADDED and blocks.pieces is None and (length or flags & 1):
                 stream: Stream | None = by_id.get(stream_id)
                 if (
                     stream is not None
@@ -285,8 +296,15 @@ class ExpressEngine:
         if express := len(events) - told:
             guard.data(express, position - counted - 9 * express, now)
         if position < end:
-            if needed > 9 and kind == frames.HEADERS:
+            if needed > 9 and kind == HEADERS:
                 guard.head_begins(now)
             self._chunks.append(data[position:])
             self._chunks_length = end - position
             self._needed = needed
+
+
+def _is_head(headers: Headers) -> bool:
+    for name, value in headers:
+        if name == b":method":
+            return bool(value == b"HEAD")
+    return False

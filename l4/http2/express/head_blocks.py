@@ -4,8 +4,8 @@ Most heads of a connection repeat an earlier one byte for byte. While HPACK's ta
 equal meaning, so the last few heads are cached together with the result of their check.
 """
 
-from l4.http2 import frames
 from l4.http2.errors import ConnectionFault, ErrorCode
+from l4.http2.frames import END_STREAM, PRIORITY_FLAG, strip_padding
 from l4.http2.hpack_decoder import Decoder
 from policies.attributes import Headers
 
@@ -48,16 +48,16 @@ class HeadBlocks:
         """Process a HEADERS frame."""
         if stream_id == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
-        block = frames.strip_padding(flags, payload)
+        block = strip_padding(flags, payload)
         self.depends_on_itself = False
-        if flags & frames.PRIORITY_FLAG:
+        if flags & PRIORITY_FLAG:
             if len(block) < 5:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without the priority it announces")
             self.depends_on_itself = int.from_bytes(block[:4]) & 0x7FFFFFFF == stream_id
             block = block[5:]
         self.pieces = [block]
         self.stream_id = stream_id
-        self.end_stream = bool(flags & frames.END_STREAM)
+        self.end_stream = bool(flags & END_STREAM)
 
     def add(self, payload: bytes) -> None:
         """Process a CONTINUATION frame."""

@@ -3,7 +3,6 @@
 A head that is too large or malformed affects only its stream, unless `Limits.is_malformed_head_fatal`.
 """
 
-from l4.http2 import heads
 from l4.http2.connection import Limits
 from l4.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from l4.http2.events import (
@@ -18,6 +17,7 @@ from l4.http2.express.head_blocks import Head, HeadBlocks
 from l4.http2.express.output import Output
 from l4.http2.express.streams import Stream, Streams
 from l4.http2.flood import FloodGuard
+from l4.http2.heads import HeadTooLarge, MalformedHead, check_request, check_response, check_size, check_trailers
 
 
 class Messages:
@@ -48,11 +48,11 @@ class Messages:
                 self._response(stream_id, head, blocks.end_stream, events)
             else:
                 self._request(stream_id, head, blocks.end_stream, now, events)
-        except heads.MalformedHead as error:
+        except MalformedHead as error:
             if self._limits.is_malformed_head_fatal:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, str(error)) from None
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
-        except heads.HeadTooLarge as error:
+        except HeadTooLarge as error:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error), error.reason) from None
 
     def _request(self, stream_id: int, head: Head, end_stream: bool, now: float, events: list[Event]) -> None:
@@ -76,15 +76,15 @@ class Messages:
         if streams.peer_count >= self._limits.max_concurrent_streams:
             sentence = "too many streams at once"
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, sentence, "max_concurrent_streams")
-        if head.checked_by is not heads.check_request:
+        if head.checked_by is not check_request:
             try:
                 self._check_size(head)
-            except heads.HeadTooLarge as error:
+            except HeadTooLarge as error:
                 self._refuse(stream_id, end_stream, error, now, events)
                 return
             allow = self._limits.allow_connect_protocol
-            head.expected = heads.check_request(head.headers, allow_connect_protocol=allow)
-            head.checked_by = heads.check_request
+            head.expected = check_request(head.headers, allow_connect_protocol=allow)
+            head.checked_by = check_request
         stream = streams.open(stream_id)
         self._guard.opened(stream_id, now)
         stream.expected = head.expected
@@ -93,9 +93,7 @@ class Messages:
             streams.close_remote(stream)
         events.append(RequestReceived(stream_id, head.headers, end_stream))
 
-    def _refuse(
-        self, stream_id: int, end_stream: bool, error: heads.HeadTooLarge, now: float, events: list[Event]
-    ) -> None:
+    def _refuse(self, stream_id: int, end_stream: bool, error: HeadTooLarge, now: float, events: list[Event]) -> None:
         """Answer 431, which tells the client more than a reset (RFC 9113 section 8.1)."""
         stream = self._streams.open(stream_id)
         stream.remote_closed = end_stream
@@ -109,7 +107,7 @@ class Messages:
     def _check_size(self, head: Head) -> None:
         limits = self._limits
         if head.list_size > limits.max_header_list_size or len(head.headers) > limits.max_header_fields:
-            heads.check_size(head.headers, limits.max_header_list_size, limits.max_header_fields)
+            check_size(head.headers, limits.max_header_list_size, limits.max_header_fields)
 
     def _response(self, stream_id: int, head: Head, end_stream: bool, events: list[Event]) -> None:
         streams = self._streams
@@ -122,10 +120,10 @@ class Messages:
         if stream.has_head:
             self._trailers(stream, head, end_stream, events)
             return
-        if head.checked_by is not heads.check_response:
+        if head.checked_by is not check_response:
             self._check_size(head)
-            head.status, head.expected = heads.check_response(head.headers)
-            head.checked_by = heads.check_response
+            head.status, head.expected = check_response(head.headers)
+            head.checked_by = check_response
         if head.status < 200:
             if end_stream:
                 raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an informational head ends the stream")
@@ -142,9 +140,9 @@ class Messages:
             self._streams.check_closed(stream.id, stream)
         if not end_stream:
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "a second head that does not end the stream")
-        if head.checked_by is not heads.check_trailers:
+        if head.checked_by is not check_trailers:
             self._check_size(head)
-            heads.check_trailers(head.headers)
-            head.checked_by = heads.check_trailers
+            check_trailers(head.headers)
+            head.checked_by = check_trailers
         self._streams.close_remote(stream)
         events.append(TrailersReceived(stream.id, head.headers))

@@ -3,13 +3,13 @@
 The engine formats DATA itself, and queues it here in the same order.
 """
 
-from l4.http2 import frames
 from l4.http2.errors import ErrorCode
 from l4.http2.flood import FloodGuard
+from l4.http2.frames import CONTINUATION, DEFAULT_FRAME_SIZE, END_HEADERS, END_STREAM, HEADERS, frame, rst_stream_frame
 from l4.http2.hpack_encoder import Encoder
 from policies.attributes import Headers
 
-_END_STREAM = bytes([frames.END_STREAM])
+_END_STREAM = bytes([END_STREAM])
 
 
 class Output:
@@ -20,7 +20,7 @@ class Output:
     def __init__(self, guard: FloodGuard) -> None:
         self._guard = guard
         self.encoder = Encoder()
-        self.max_frame = frames.DEFAULT_FRAME_SIZE  # the peer's MAX_FRAME_SIZE
+        self.max_frame = DEFAULT_FRAME_SIZE  # the peer's MAX_FRAME_SIZE
         self.waiting: list[bytes] = []
         self.last_data = 0  # how many pieces were waiting with the last non-empty DATA frame, which has two
         self.last_data_stream = 0
@@ -37,12 +37,12 @@ class Output:
     def head(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         """Queue a head: HEADERS, followed by CONTINUATION as needed."""
         block = self.encoder.encode(headers)
-        flags = frames.END_STREAM if end_stream else 0
-        kind, limit = frames.HEADERS, self.max_frame
+        flags = END_STREAM if end_stream else 0
+        kind, limit = HEADERS, self.max_frame
         while len(block) > limit:
-            self.waiting.append(frames.frame(kind, flags, stream_id, block[:limit]))
-            kind, flags, block = frames.CONTINUATION, 0, block[limit:]
-        self.waiting.append(frames.frame(kind, flags | frames.END_HEADERS, stream_id, block))
+            self.waiting.append(frame(kind, flags, stream_id, block[:limit]))
+            kind, flags, block = CONTINUATION, 0, block[limit:]
+        self.waiting.append(frame(kind, flags | END_HEADERS, stream_id, block))
         if end_stream:
             self._guard.ended_by_us()
 
@@ -58,4 +58,4 @@ class Output:
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Queue a RST_STREAM that the peer did not cause."""
         self._guard.ended_by_us()
-        self.waiting.append(frames.rst_stream_frame(stream_id, code))
+        self.waiting.append(rst_stream_frame(stream_id, code))

@@ -5,7 +5,6 @@ the other streams of a shared connection continue. `ConnectionFault`: they are n
 connection ends.
 """
 
-from l4.http2 import frames
 from l4.http2.errors import ConnectionFault, ErrorCode, StreamFault, error_code
 from l4.http2.events import (
     DataReceived,
@@ -24,6 +23,26 @@ from l4.http2.express.settings import PeerSettings
 from l4.http2.express.streams import Stream, Streams
 from l4.http2.express.windows import Windows
 from l4.http2.flood import FloodGuard
+from l4.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    MAX_WINDOW,
+    PING,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    parse_long,
+    rst_stream_frame,
+    strip_padding,
+)
 
 
 class Rules:
@@ -62,38 +81,36 @@ class Rules:
 
     def receive(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float, events: list[Event]) -> None:
         """Process a frame. An error of one stream resets that stream. Raises ConnectionFault."""
-        if self._blocks.pieces is not None and (kind != frames.CONTINUATION or stream_id != self._blocks.stream_id):
+        if self._blocks.pieces is not None and (kind != CONTINUATION or stream_id != self._blocks.stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a head is interrupted by another frame")
-        if not self._peer.are_known and (kind != frames.SETTINGS or flags & frames.ACK):
+        if not self._peer.are_known and (kind != SETTINGS or flags & ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         try:
-            match kind:
-                case frames.DATA:
-                    self._data(flags, stream_id, payload, events)
-                case frames.HEADERS:
-                    self._blocks.begin(flags, stream_id, payload)
-                    if flags & frames.END_HEADERS:
-                        self._messages.receive_head(now, events)
-                case frames.PRIORITY:
-                    self._priority(stream_id, payload)
-                case frames.RST_STREAM:
-                    self._rst_stream(stream_id, payload, now, events)
-                case frames.SETTINGS:
-                    self._settings(flags, stream_id, payload, events)
-                case frames.PUSH_PROMISE:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, though push is not enabled")
-                case frames.PING:
-                    self._ping(flags, stream_id, payload, events)
-                case frames.GOAWAY:
-                    self._goaway(stream_id, payload, events)
-                case frames.WINDOW_UPDATE:
-                    self._window_update(stream_id, payload, events)
-                case frames.CONTINUATION:
-                    self._blocks.add(payload)
-                    if flags & frames.END_HEADERS:
-                        self._messages.receive_head(now, events)
-                case _:
-                    pass  # unknown frames are ignored: RFC 9113 section 5.5
+            if kind == HEADERS:
+                self._blocks.begin(flags, stream_id, payload)
+                if flags & END_HEADERS:
+                    self._messages.receive_head(now, events)
+            elif kind == WINDOW_UPDATE:
+                self._window_update(stream_id, payload, events)
+            elif kind == DATA:
+                self._data(flags, stream_id, payload, events)
+            elif kind == RST_STREAM:
+                self._rst_stream(stream_id, payload, now, events)
+            elif kind == CONTINUATION:
+                self._blocks.add(payload)
+                if flags & END_HEADERS:
+                    self._messages.receive_head(now, events)
+            elif kind == SETTINGS:
+                self._settings(flags, stream_id, payload, events)
+            elif kind == PING:
+                self._ping(flags, stream_id, payload, events)
+            elif kind == GOAWAY:
+                self._goaway(stream_id, payload, events)
+            elif kind == PRIORITY:
+                self._priority(stream_id, payload)
+            elif kind == PUSH_PROMISE:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, though push is not enabled")
+            # Unknown frames are ignored: RFC 9113 section 5.5.
         except StreamFault as fault:
             self._reset(fault, now, events)
 
@@ -104,7 +121,7 @@ class Rules:
             self._streams.forget(stream)
             self._guard.answered(fault.stream_id)
         self._streams.remember_reset(fault.stream_id, True)
-        self._output.answer(frames.rst_stream_frame(fault.stream_id, fault.code))
+        self._output.answer(rst_stream_frame(fault.stream_id, fault.code))
         events.append(StreamReset(fault.stream_id, fault.code, False, fault.sentence, fault.reason))
 
     def _data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
@@ -115,7 +132,7 @@ class Rules:
         if length > windows.receive:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the connection's window")
         windows.receive -= length
-        data = frames.strip_padding(flags, payload)
+        data = strip_padding(flags, payload)
         stream: Stream | None = streams.by_id.get(stream_id)
         if stream is None or stream.remote_closed:
             windows.consume(None, length)
@@ -129,7 +146,7 @@ class Rules:
         if not stream.has_head or (stream.expected is not None and stream.received > stream.expected):
             windows.consume(None, length)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "DATA before the head or beyond content-length")
-        end_stream = bool(flags & frames.END_STREAM)
+        end_stream = bool(flags & END_STREAM)
         if end_stream:
             try:
                 streams.close_remote(stream)
@@ -147,7 +164,7 @@ class Rules:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "the stream depends on itself")
 
     def _rst_stream(self, stream_id: int, payload: bytes, now: float, events: list[Event]) -> None:
-        code = error_code(frames.parse_long(payload, "RST_STREAM"))
+        code = error_code(parse_long(payload, "RST_STREAM"))
         streams = self._streams
         if stream_id == 0 or streams.is_idle(stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, which was not opened")
@@ -161,14 +178,14 @@ class Rules:
     def _settings(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if stream_id != 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
-        if flags & frames.ACK:
+        if flags & ACK:
             if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS with a payload")
             self._streams.resize_receive_windows(self._own_stream_window)
             events.append(SettingsAcknowledged())
             return
         self._peer.apply(payload)
-        self._output.answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._output.answer(frame(SETTINGS, ACK, 0))
         events.append(SettingsChanged())
 
     def _ping(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
@@ -176,10 +193,10 @@ class Rules:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
         if len(payload) != 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING is not 8 bytes long")
-        if flags & frames.ACK:
+        if flags & ACK:
             events.append(PongReceived(payload))
         else:
-            self._output.answer(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self._output.answer(frame(PING, ACK, 0, payload))
 
     def _goaway(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if stream_id != 0:
@@ -190,7 +207,7 @@ class Rules:
         events.append(GoawayReceived(error_code(int.from_bytes(payload[4:8])), last, payload[8:]))
 
     def _window_update(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        increment = frames.parse_long(payload, "WINDOW_UPDATE") & 0x7FFFFFFF
+        increment = parse_long(payload, "WINDOW_UPDATE") & 0x7FFFFFFF
         if stream_id == 0:
             self._windows.open_connection(increment)
         else:
@@ -202,6 +219,6 @@ class Rules:
             if stream is None:
                 return
             stream.send_window += increment
-            if stream.send_window > frames.MAX_WINDOW:
+            if stream.send_window > MAX_WINDOW:
                 raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
         events.append(WindowOpened(stream_id))

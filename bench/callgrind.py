@@ -1,4 +1,5 @@
-"""Instructions that a waypoint's own process executes, counted by callgrind: its libraries too, not the kernel."""
+"""Instructions that the process of a waypoint or ztunnel executes, counted by callgrind: its libraries too, not the
+kernel."""
 
 import contextlib
 import re
@@ -9,11 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import h2load
-from bench.chain import System
-from bench.steady import is_answered
+from bench.chain import FILES, System
+from bench.steady import Requests, is_answered
+from bench.tunnels import BULK_MIB, BULK_PATH, Tunnels
+from tests.kit.envoy_pieces import Address
+
+DOWNLOAD = "/10MiB"
+DOWNLOAD_MIB = FILES[DOWNLOAD] >> 20
 
 _ANSWER_SECONDS = 60
 _CONTROL_SECONDS = 60
+_AT_ONCE = 16
 _WARM_UP = 800
 _TOTAL = re.compile(r"^([\d,]+) \(100\.0%\) +PROGRAM TOTALS$", re.MULTILINE)
 _FUNCTION = re.compile(r"^ *([\d,]+) \( *[\d.]+%\) +(\S+)", re.MULTILINE)
@@ -51,40 +58,76 @@ def count(system: System, *, connections: int, requests: int) -> Profile:
 
     Raises Unreadable, and OSError for a request without an answer.
     """
-    return _count(system, lambda number: _ask(system, connections, number), requests)
+    return _count_system(system, lambda number: _ask(system.entry, system.requests, connections, number), requests)
 
 
 def count_calls(system: System, *, calls: int) -> Profile:
     """Of unary gRPC calls, as `h2load` makes them. Raises Unreadable, and Void for a call without an answer."""
-    return _count(system, lambda number: h2load.calls(system.grpc_entry, number), calls)
+    return _count_system(system, lambda number: h2load.calls(system.grpc_entry, number), calls)
 
 
-def _count(system: System, ask: Callable[[int], None], requests: int) -> Profile:
-    ask(_WARM_UP)
-    _control(system, "--instr=on")
-    ask(requests)
-    _control(system, "--instr=off")
-    _control(system, "--dump")
-    dump = max(system.folder.glob("callgrind.*.*"), key=lambda it: it.stat().st_mtime_ns)
-    return parse(_output("callgrind_annotate", "--auto=no", str(dump)))
+def count_downloads(system: System, *, mib: int) -> Profile:
+    """Of downloads of `DOWNLOAD_MIB` each on one connection. Raises Unreadable, OSError."""
+    requests = Requests(DOWNLOAD, system.requests.headers)
+    return _count_system(
+        system, lambda number: _ask(system.entry, requests, 1, -(-number // DOWNLOAD_MIB)), mib, warm_up=DOWNLOAD_MIB
+    )
 
 
-def _ask(system: System, connections: int, requests: int) -> None:
+def count_connections(tunnels: Tunnels, folder: Path, *, connections: int) -> tuple[Profile, Profile]:
+    """Of new connections through a pair that runs by `command` of the folder, with one request each.
+
+    Returns the client's ztunnel and the application's. Raises Unreadable, OSError.
+    """
+    requests = Requests("/", {"connection": "close"})
+
+    def connect(number: int) -> None:
+        for _ in range(number // _AT_ONCE):
+            _ask(tunnels.entry, requests, _AT_ONCE, _AT_ONCE)
+
+    source, dest = _count((tunnels.source.pid, tunnels.dest.pid), folder, connect, connections, _WARM_UP)
+    return source, dest
+
+
+def count_bulk(tunnels: Tunnels, folder: Path, *, connections: int, mib: int) -> tuple[Profile, Profile]:
+    """Of downloads through such a pair: who receives in TLS, and who sends. Raises Unreadable, OSError."""
+
+    def download(number: int) -> None:
+        _ask(tunnels.entry, Requests(BULK_PATH), connections, number // BULK_MIB)
+
+    source, dest = _count((tunnels.source.pid, tunnels.dest.pid), folder, download, mib, connections * BULK_MIB)
+    return source, dest
+
+
+def _count_system(system: System, ask: Callable[[int], None], number: int, warm_up: int = _WARM_UP) -> Profile:
+    return _count((system.process.pid,), system.folder, ask, number, warm_up)[0]
+
+
+def _count(pids: tuple[int, ...], folder: Path, ask: Callable[[int], None], number: int, warm_up: int) -> list[Profile]:
+    ask(warm_up)
+    _control(pids, "--instr=on")
+    ask(number)
+    _control(pids, "--instr=off")
+    _control(pids, "--dump")
+    dumps = (max(folder.glob(f"callgrind.{pid}.*"), key=lambda it: it.stat().st_mtime_ns) for pid in pids)
+    return [parse(_output("callgrind_annotate", "--auto=no", str(dump))) for dump in dumps]
+
+
+def _ask(entry: Address, asked: Requests, connections: int, requests: int) -> None:
     """One request on each connection, then its answer, again and again."""
     with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_connection(system.entry, _ANSWER_SECONDS)) for _ in range(connections)
-        ]
+        sockets = [stack.enter_context(socket.create_connection(entry, _ANSWER_SECONDS)) for _ in range(connections)]
         for _ in range(requests // connections):
             for it in sockets:
-                it.sendall(system.requests.head)
+                it.sendall(asked.head)
             for it in sockets:
                 if not is_answered(it):
                     raise ConnectionError("an answer was not 200")
 
 
-def _control(system: System, command: str) -> None:
-    _output("callgrind_control", command, str(system.process.pid))
+def _control(pids: tuple[int, ...], command: str) -> None:
+    for pid in pids:
+        _output("callgrind_control", command, str(pid))
 
 
 def _output(*command: str) -> str:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,16 +74,18 @@ class TunnelChain:
         stack.enter_context(envoy.run(app, ready=self._app))
 
     @contextmanager
-    def system(self, name: str) -> Iterator[Tunnels]:
-        """`ours`, `envoy` or `relay`. Raises CannotStart."""
+    def system(self, name: str, under: Sequence[str] = ()) -> Iterator[Tunnels]:
+        """`ours`, `envoy` or `relay`; `under` is a command that runs each of both. Raises CannotStart."""
         entry = (address(), _PORT)
         pod = (self._app[0] if name == "ours" else address(), envoys.HBONE_PORT)  # ours connects to the pod's address
         start = {"ours": self._ours, "envoy": self._envoys, "relay": self._relays}[name]
         with ExitStack() as stack:
-            dest, source = start(stack, entry, pod)
+            dest, source = start(stack, entry, pod, under)
             yield Tunnels(name, entry, source, dest)
 
-    def _ours(self, stack: ExitStack, entry: Address, pod: Address) -> Iterator[subprocess.Popen[bytes]]:
+    def _ours(
+        self, stack: ExitStack, entry: Address, pod: Address, under: Sequence[str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
         file = self._folder / "ours.yaml"
         file.write_text("\n---\n".join(json.dumps(it) for it in _mesh(entry, self._app)))
         for node, ready in (("dest", pod), ("source", entry)):
@@ -100,9 +102,11 @@ class TunnelChain:
             }
             command = [self._python, "-m", "l4.ztunnel.cli", "run"]
             command += (f"--{key}={value}" for key, value in options.items())
-            yield self._start(stack, command, ready, f"ours-{node}", DRAIN_SECONDS="1", DRAIN_DELAY_SECONDS="0")
+            yield self._start(stack, under, command, ready, f"ours-{node}", DRAIN_SECONDS="1", DRAIN_DELAY_SECONDS="0")
 
-    def _envoys(self, stack: ExitStack, entry: Address, pod: Address) -> Iterator[subprocess.Popen[bytes]]:
+    def _envoys(
+        self, stack: ExitStack, entry: Address, pod: Address, under: Sequence[str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
         dest = envoy.dest(self._certificate("app"), listen=pod, app=self._app)
         _only(dest, _CLIENT)
         source = envoy.source(
@@ -110,25 +114,29 @@ class TunnelChain:
         )
         for config, ready, name in ((dest, pod, "dest"), (source, entry, "source")):
             _log(config, self._folder / f"envoy-{name}.access.log")
-            yield stack.enter_context(envoy.run(config, ready=ready))
+            yield stack.enter_context(envoy.run(config, ready=ready, under=under))
 
-    def _relays(self, stack: ExitStack, entry: Address, pod: Address) -> Iterator[subprocess.Popen[bytes]]:
+    def _relays(
+        self, stack: ExitStack, entry: Address, pod: Address, under: Sequence[str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
         for role, account, listen, to in (("dest", "app", pod, self._app), ("source", "client", entry, pod)):
             it = self._certificate(account)
             ends = (f"{host}:{port}" for host, port in (listen, to))
             command = [self._python, str(Path(__file__).with_name("relay.py")), role, *ends]
-            yield self._start(stack, [*command, str(it.chain), str(it.key), str(it.roots)], listen, f"relay-{role}")
+            yield self._start(
+                stack, under, [*command, str(it.chain), str(it.key), str(it.roots)], listen, f"relay-{role}"
+            )
 
     def _start(
-        self, stack: ExitStack, command: list[str], ready: Address, name: str, **more: str
+        self, stack: ExitStack, under: Sequence[str], command: list[str], ready: Address, name: str, **more: str
     ) -> subprocess.Popen[bytes]:
         environment = os.environ | {"PYTHONPATH": sysconfig.get_path("purelib")} | more
         errors = self._folder / f"{name}.log"
         envoy.require_free(ready)
         log = stack.enter_context(errors.open("wb"))
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self._packages)
+        process = subprocess.Popen([*under, *command], stdout=log, stderr=log, env=environment, cwd=self._packages)
         stack.callback(stop, process)
-        envoy.wait_until_listening(process, ready, errors)
+        envoy.wait_until_listening(process, ready, errors, is_slow=bool(under))
         return process
 
     def _certificate(self, account: str) -> Certificate:

@@ -44,6 +44,7 @@ HOT = (
     "l4/telemetry/access_log.py",
     "l4/telemetry/line_writer.py",
     "l4/telemetry/metrics.py",
+    "l4/telemetry/verdicts.py",
     "policies/attributes.py",
     "policies/authorization.py",
     "policies/balancing/endpoint.py",

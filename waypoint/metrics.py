@@ -8,6 +8,7 @@ from typing import Any
 
 from l4.telemetry.metrics import METRICS as COMMON
 from l4.telemetry.metrics import MeshMetrics, Metric
+from l4.telemetry.verdicts import METRICS as AUTHORIZATION
 from waypoint.filters import live as filters
 from waypoint.replica import LIMITS_OF_EACH_WORKER, WORKER_SILENT
 from waypoint.telemetry.buckets import HistogramSettings
@@ -15,10 +16,6 @@ from waypoint.telemetry.dropped_spans import SPANS_DROPPED
 from waypoint.telemetry.exchanges import (
     ACTIVE_CONNECTIONS,
     ACTIVE_REQUESTS,
-    AUTHORIZATION_ALLOWED,
-    AUTHORIZATION_AUDITED,
-    AUTHORIZATION_DENIED,
-    AUTHORIZATION_DRY_RUN,
     REQUEST_BYTES,
     REQUEST_DURATION,
     REQUEST_MESSAGES,
@@ -40,10 +37,7 @@ METRICS: tuple[Metric[Any], ...] = (
     RESPONSE_MESSAGES,
     ACTIVE_REQUESTS,
     ACTIVE_CONNECTIONS,
-    AUTHORIZATION_ALLOWED,
-    AUTHORIZATION_AUDITED,
-    AUTHORIZATION_DENIED,
-    AUTHORIZATION_DRY_RUN,
+    *AUTHORIZATION,
     SPANS_DROPPED,
     *filters.METRICS,
     CLUSTER_EVENTS,

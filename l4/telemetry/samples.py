@@ -10,7 +10,7 @@ Rendering is implemented here, because prometheus_client escapes and sorts all 2
 per sample instead of 3.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
@@ -83,6 +83,11 @@ class FamilySnapshot:
     @property
     def _shape(self) -> tuple[object, ...]:
         return self.kind, self.label_names, self.merging, self.buckets
+
+    def labelled(self) -> Iterator[tuple[dict[str, str], Sample]]:
+        """Yield the samples with their labels by name."""
+        for values, sample in self.samples.items():
+            yield dict(zip(self.label_names, values, strict=True)), sample
 
     def of(self, samples: Mapping[tuple[str, ...], Sample]) -> "FamilySnapshot":
         """Return the same metric with other samples."""

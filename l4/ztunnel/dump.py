@@ -47,11 +47,13 @@ class PodState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a ztunnel knows and does at one moment. `certificates` are those of its pods, or why there is none."""
+    """What a ztunnel knows and does at one moment. `certificates` are those of its pods, or why there is none. `hits`
+    are by the policy's name."""
 
     network: str
     registry: Registry
     policies: PodPolicies
+    hits: Mapping[str, Mapping[str, int]]
     certificates: Mapping[Identity, Certificate | NoCertificate]
     pods: tuple[PodState, ...]
 
@@ -64,6 +66,7 @@ def state_of(node: Node, pods: Pods) -> State:
         node.settings.of(Mesh).network,
         node.registry.current,
         PodPolicies(node.policies.current.set, [it.pod for it in found]),
+        node.traffic.hits,
         {it.pod.identity: _get(node.certificates, it.pod.identity) for it in found},
         found,
     )
@@ -92,7 +95,7 @@ def dump(state: State) -> Dumped:
             for uid, it in workloads.items()
         ],
         "services": [_service(it, places) for it in registry.services.values()],
-        "policies": [policy_dump(*it) for it in state.policies.all],
+        "policies": [policy_dump(*it) | {"hits": state.hits.get(str(it[0]), {})} for it in state.policies.all],
         "certificates": [_certificate(*it) for it in sorted(state.certificates.items(), key=lambda it: str(it[0]))],
         "workloadState": {it.pod.uid: _pod(it) for it in state.pods},
         "version": {"version": version.installed()},

@@ -1,9 +1,11 @@
-"""Metrics of the ztunnel alone: its pods and its open sockets, under the names that Istio's dashboard asks for."""
+"""Metrics of the ztunnel: its pods and its open sockets, under the names that Istio's dashboard asks for, and what its
+policies decide."""
 
 from typing import Any
 
 from l4.telemetry.metrics import MeshMetrics, Metric, gauge
 from l4.telemetry.samples import Merging
+from l4.telemetry.verdicts import METRICS as AUTHORIZATION
 from l4.xds.metrics import METRICS as XDS
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -21,7 +23,7 @@ SOCKETS = gauge(
     ("reporter",),
     Merging.SUM,
 )
-METRICS: tuple[Metric[Any], ...] = (ACTIVE_PODS, PENDING_PODS, SOCKETS, *XDS)
+METRICS: tuple[Metric[Any], ...] = (ACTIVE_PODS, PENDING_PODS, SOCKETS, *AUTHORIZATION, *XDS)
 
 
 def ztunnel_metrics(tag: str) -> MeshMetrics:

@@ -73,11 +73,11 @@ class Node:
 
     def _judge_again(self, policies: WorkloadPolicies) -> None:
         if not policies.is_empty:
-            self.traffic.cut(self._is_denied)
+            self.traffic.cut(self._judge_pod)
 
-    def _is_denied(self, pod_uid: str, access: Access) -> bool:
+    def _judge_pod(self, pod_uid: str, access: Access) -> Verdict:
         workload = self.registry.current.workloads.get(pod_uid)
-        return workload is not None and not self.judge(workload, access).is_allowed
+        return self.judge(workload, access) if workload is not None else ALLOWED
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)

@@ -40,6 +40,7 @@ async def _into(node: Node, network: Network | None, incoming: IncomingTunnel, t
     flow = _flow(node, target.workload, peer, incoming.local, target.address, service, incoming.request)
     copy = node.traffic.opened(flow, access)
     verdict = node.judge(target.workload, access)
+    node.traffic.judged(flow, verdict)
     if not verdict.is_allowed:
         copy.abort(PolicyRejected(verdict))
         incoming.refuse(401)
@@ -92,6 +93,7 @@ async def passthrough(
 
     async def enter(copy: Copy) -> None:
         verdict = node.judge(pod, access)
+        node.traffic.judged(flow, verdict)
         if not verdict.is_allowed:
             raise PolicyRejected(verdict)
         await connect_plain(to, copy.far, node.hbone, network, _kept(source[0], to))

@@ -6,6 +6,7 @@ Each function takes the dump and returns rows; a row has what the dump says, and
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from l4.asking.options import count_text
 from l4.asking.output import Column
 
 Row = dict[str, Any]
@@ -58,6 +59,7 @@ def policies(dumped: Dump) -> list[Row]:
             "scope": it["scope"],
             "is_dry_run": bool(it.get("dryRun")),
             "rules": it["rules"],
+            "hits": it.get("hits", {}),  # a ztunnel of an earlier version has none
         }
         for it in _sorted(dumped["policies"])
     ]
@@ -117,6 +119,7 @@ POLICIES: list[Column] = [
     ("ACTION", "action"),
     ("SCOPE", "scope"),
     ("DRY RUN", lambda it: "yes" if it["is_dry_run"] else "no"),
+    ("HITS", lambda it: count_text(it["hits"])),
 ]
 CERTIFICATES: list[Column] = [
     ("CERTIFICATE NAME", "identity"),
@@ -137,7 +140,11 @@ CONNECTIONS: list[Column] = [
 TABLES = {
     "workloads": (workloads, WORKLOADS, "Show the workloads that a ztunnel knows, and the waypoint of each."),
     "services": (services, SERVICES, "Show the Services that a ztunnel knows, and how many endpoints are healthy."),
-    "policies": (policies, POLICIES, "Show the authorization policies that a ztunnel enforces."),
+    "policies": (
+        policies,
+        POLICIES,
+        "Show the authorization policies that a ztunnel enforces, and how often each has acted.",
+    ),
     "certificates": (certificates, CERTIFICATES, "Show the certificates of a ztunnel's pods."),
     "connections": (connections, CONNECTIONS, "Show the open connections of a ztunnel's pods."),
 }

@@ -17,6 +17,7 @@ from l4.net.copy import Copy, SideLost
 from l4.telemetry.access_log import AccessLog, StartTime
 from l4.telemetry.metrics import MeshMetrics, Value, mesh_values
 from l4.telemetry.tally import Tally
+from l4.telemetry.verdicts import Verdicts, hits_of
 from policies.access import Access
 from policies.attributes import Identity
 from policies.authorization import Verdict
@@ -59,6 +60,7 @@ _NO_SERVICE = _NoService()
 class Traffic:
     def __init__(self, metrics: MeshMetrics, access_log: AccessLog | None) -> None:
         self._metrics = metrics
+        self._verdicts = Verdicts(metrics)
         self._access_log = access_log
         self._time = StartTime()
         self._open: dict[Copy, _Connection] = {}
@@ -98,10 +100,23 @@ class Traffic:
         received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
         return _Series(opened, Tally(received), Tally(sent))
 
-    def cut(self, is_denied: Callable[[str, Access], bool]) -> None:
-        """Reset connections that are now denied. `is_denied` receives the pod's uid and the access."""
+    def judged(self, flow: Flow, verdict: Verdict) -> None:
+        """Count what the policies decided about a connection."""
+        self._verdicts.count(verdict, _source_of(flow), flow.service or _NO_SERVICE)
+
+    @property
+    def hits(self) -> dict[str, dict[str, int]]:
+        """How often each policy has acted; see `hits_of`."""
+        return hits_of(self._metrics)
+
+    def cut(self, judge: Callable[[str, Access], Verdict]) -> None:
+        """Reset connections that are now denied. `judge` receives the pod's uid and the access."""
         for connection in list(self._open.values()):
-            if connection.access is not None and is_denied(connection.flow.pod_uid, connection.access):
+            if connection.access is None:
+                continue
+            verdict = judge(connection.flow.pod_uid, connection.access)
+            if not verdict.is_allowed:
+                self.judged(connection.flow, verdict)
                 connection.copy.abort(PolicyChanged())
 
     def flows(self) -> dict[str, list[Flow]]:
@@ -183,8 +198,7 @@ class Traffic:
     def _labels(self, flow: Flow, flag: str) -> tuple[str, ...]:
         reporter = "source" if flow.direction == "outbound" else "destination"
         policy = "mutual_tls" if flow.is_mutual_tls else "unknown"
-        source = flow.source if flow.is_mutual_tls else replace(flow.source, principal=UNKNOWN_WORKLOAD.principal)
-        values = mesh_values(source, flow.service or _NO_SERVICE, flow.destination)
+        values = mesh_values(_source_of(flow), flow.service or _NO_SERVICE, flow.destination)
         return (reporter, *values, "tcp", flag, policy)
 
     def _now(self) -> str:
@@ -276,6 +290,11 @@ def response_flag(error: Exception | None) -> str:
             return "DENY"
         case _:
             return "CONNECT"
+
+
+def _source_of(flow: Flow) -> WorkloadLabels:
+    """Return the client's labels. Without mutual TLS, nothing proves its principal."""
+    return flow.source if flow.is_mutual_tls else replace(flow.source, principal=UNKNOWN_WORKLOAD.principal)
 
 
 def labels_of(workload: Workload | None) -> WorkloadLabels:

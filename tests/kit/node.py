@@ -14,8 +14,8 @@ from l4.discovery.registry import Registry
 from l4.discovery.workload import Workload
 from l4.identity.files import FolderStore
 from l4.telemetry.access_log import AccessLog
-from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.capture import OwnAddresses
+from l4.ztunnel.metrics import ztunnel_metrics
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -46,7 +46,7 @@ class World:
         for it in (self.client, self.server):
             self.pki.write(it.identity)
         self.log_path = folder / "access.log"
-        self.metrics = MeshMetrics("ztunnel", "test")
+        self.metrics = ztunnel_metrics("test")
         self.log = AccessLog(str(self.log_path), flush_seconds=0.01)
         revocations = self.pki.revoke() if has_revocations else None
         self.store = FolderStore(folder, self.pki.bundle_path, revocations, poll_seconds=0.01)

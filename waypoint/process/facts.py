@@ -7,7 +7,7 @@ is in them: no key, and of a certificate only what anybody sees in a handshake.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,19 +19,14 @@ from cryptography import x509
 from l4.admin import Page
 from l4.hbone.driver import Driver
 from l4.identity.source import NoCertificate, OwnCertificate
-from l4.telemetry.metrics import MeshMetrics, Metric, Value
+from l4.telemetry.metrics import MeshMetrics
+from l4.telemetry.verdicts import hits_of
 from policies.filters import ORDER
 from policies.host_port import host_port
 from waypoint.config.dump import dump
 from waypoint.filters.fault import FAULTS_INJECTED
 from waypoint.filters.rate_limit import RATE_LIMITS
 from waypoint.process.worker import Worker
-from waypoint.telemetry.exchanges import (
-    AUTHORIZATION_ALLOWED,
-    AUTHORIZATION_AUDITED,
-    AUTHORIZATION_DENIED,
-    AUTHORIZATION_DRY_RUN,
-)
 from waypoint.upstream.state import described
 
 Row = dict[str, Any]
@@ -107,31 +102,17 @@ def policies(dumped: Mapping[str, Any], hits: Mapping[tuple[str, str], Mapping[s
 
 def policy_hits(metrics: MeshMetrics) -> dict[tuple[str, str], dict[str, int]]:
     """Return how often each policy has acted since the start, by kind and name."""
-    found: dict[tuple[str, str], dict[str, int]] = {}
+    found = {("AuthorizationPolicy", name): counts for name, counts in hits_of(metrics).items()}
 
     def add(kind: str, name: str, outcome: str, count: object) -> None:
         counts = found.setdefault((kind, name.removeprefix(f"{kind} ")), {})
         counts[outcome] = counts.get(outcome, 0) + int(count)  # type: ignore[call-overload]
 
-    for labels, count in _samples(metrics, AUTHORIZATION_ALLOWED):
-        add("AuthorizationPolicy", labels["policy"], "allowed", count)
-    for labels, count in _samples(metrics, AUTHORIZATION_AUDITED):
-        add("AuthorizationPolicy", labels["policy"], "audited", count)
-    for labels, count in _samples(metrics, AUTHORIZATION_DENIED):
-        add("AuthorizationPolicy", labels["policy"], "denied", count)
-    for labels, count in _samples(metrics, AUTHORIZATION_DRY_RUN):
-        add("AuthorizationPolicy", labels["policy"], f"would_be_{labels['authz_dry_run_result']}", count)
-    for labels, count in _samples(metrics, RATE_LIMITS):
+    for labels, count in metrics.of(RATE_LIMITS).snapshot().labelled():
         add("RateLimitPolicy", labels["policy"], labels["outcome"], count)
-    for labels, count in _samples(metrics, FAULTS_INJECTED):
+    for labels, count in metrics.of(FAULTS_INJECTED).snapshot().labelled():
         add("FaultPolicy", labels["plan"].partition(" for ")[0], labels["fault"], count)
     return found
-
-
-def _samples(metrics: MeshMetrics, metric: Metric[Value]) -> Iterator[tuple[dict[str, str], object]]:
-    family = metrics.of(metric).snapshot()
-    for values, count in family.samples.items():
-        yield dict(zip(family.label_names, values, strict=True)), count
 
 
 def connections(worker: Worker) -> Rows:

@@ -30,7 +30,7 @@ from l4.telemetry.metrics import (
 )
 from l4.telemetry.samples import Merging
 from l4.telemetry.source import SourceLabels
-from policies.authorization import Named, Verdict
+from l4.telemetry.verdicts import Verdicts
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, Endpoint, WorkloadLabels
 from policies.telemetry import TelemetryPolicy
 from policies.verdict import ResponseFlag
@@ -77,34 +77,6 @@ RESPONSE_MESSAGES = counter("istio_response_messages", "gRPC messages to clients
 _OF_MESSAGES = frozenset({REQUEST_MESSAGES.name, RESPONSE_MESSAGES.name})
 ACTIVE_REQUESTS = gauge("pywaypoint_requests_active", "Requests without a complete answer yet.", (), Merging.SUM)
 ACTIVE_CONNECTIONS = gauge("pywaypoint_connections_active", "Open connections of clients.", (), Merging.SUM)
-JUDGED_LABELS = (
-    "policy",
-    "source_workload",
-    "source_workload_namespace",
-    "source_principal",
-    "destination_service_name",
-    "destination_service_namespace",
-)
-AUTHORIZATION_DENIED = counter(
-    "pywaypoint_authorization_denied",
-    "Requests that an AuthorizationPolicy denied; `none`: no ALLOW policy allowed them.",
-    JUDGED_LABELS,
-)
-AUTHORIZATION_ALLOWED = counter(
-    "pywaypoint_authorization_allowed",
-    "Requests and connections that a rule of an ALLOW AuthorizationPolicy allowed; `rule` is its index.",
-    ("policy", "rule"),
-)
-AUTHORIZATION_AUDITED = counter(
-    "pywaypoint_authorization_audited",
-    "Requests and connections that a rule of an AUDIT AuthorizationPolicy matched; `rule` is its index.",
-    ("policy", "rule"),
-)
-AUTHORIZATION_DRY_RUN = counter(
-    "pywaypoint_authorization_dry_run",
-    "What AuthorizationPolicies on trial would have decided.",
-    ("authz_dry_run_action", "authz_dry_run_result", *JUDGED_LABELS),
-)
 
 
 Watcher = Callable[[ExchangeRecord], None]
@@ -154,11 +126,11 @@ class Telemetry:
 
     __slots__ = (
         "_access_log",
-        "_allowed",
         "_bound",
         "_bound_by_policy",
         "_bound_messages",
         "_metrics",
+        "_verdicts",
         "_watchers",
         "sources",
     )
@@ -169,7 +141,7 @@ class Telemetry:
         self.sources = SourceLabels()
         self._metrics = metrics
         self._access_log = ExchangeLog(access_log, settings or AccessLogSettings()) if access_log is not None else None
-        self._allowed: dict[int, tuple[Named, Value]] = {}  # by the rule's id; the rule is kept, so that its id is, too
+        self._verdicts = Verdicts(metrics)
         self._bound: dict[_BoundKey, _BoundSeries] = {}
         self._bound_messages: dict[tuple[int, int, int], _BoundMessages] = {}
         self._bound_by_policy: dict[tuple[_BoundKey, int, tuple[str, ...]], _BoundSeries] = {}
@@ -197,7 +169,7 @@ class Telemetry:
         if record.messages is not None and record.messages.is_pending:
             self.count_messages(record, record.messages)
         if record.verdict is not None:
-            self._count(record, record.verdict)
+            self._verdicts.count(record.verdict, record.source, record.service)
         if self._access_log is not None:
             if series is not None:
                 self._access_log.write(record, series.flags, series.upstream)
@@ -260,7 +232,7 @@ class Telemetry:
     def record_tcp(self, record: ExchangeRecord) -> None:
         """Log an opaque connection that has ended; its HTTP fields are left at their defaults."""
         if record.verdict is not None:
-            self._count(record, record.verdict)
+            self._verdicts.count(record.verdict, record.source, record.service)
         if self._access_log is not None:
             self._access_log.write(record, flags_text(record.flags), upstream_of(record.endpoint))
         if self._watchers is not None:
@@ -269,32 +241,6 @@ class Telemetry:
     def _show(self, record: ExchangeRecord, watchers: tuple[Watcher, ...]) -> None:
         for watcher in watchers:
             watcher(record)
-
-    def _count(self, record: ExchangeRecord, verdict: Verdict) -> None:
-        for matched in verdict.audited:
-            self._metrics.of(AUTHORIZATION_AUDITED).labels((str(matched.policy), str(matched.index))).add()
-        if verdict.is_allowed:
-            if verdict.rule is not None:
-                _, allowed = self._allowed.get(id(verdict.rule)) or self._bind_allowed(verdict.rule)
-                allowed.value += 1
-            if not verdict.shadow:
-                return
-        source, service = record.source, record.service
-        its = source.workload, source.namespace, source.principal, service.name, service.namespace
-        if not verdict.is_allowed:
-            policy = str(verdict.rule.policy) if verdict.rule is not None else "none"
-            self._metrics.of(AUTHORIZATION_DENIED).labels((policy, *its)).add()
-        for it in verdict.shadow:
-            policy = str(it.rule.policy) if it.rule is not None else "none"
-            result = "allowed" if it.is_allowed else "denied"
-            self._metrics.of(AUTHORIZATION_DRY_RUN).labels((it.action.lower(), result, policy, *its)).add()
-
-    def _bind_allowed(self, rule: Named) -> tuple[Named, Value]:
-        if len(self._allowed) >= MAX_BOUND_SERIES:
-            self._allowed.clear()
-        value = self._metrics.of(AUTHORIZATION_ALLOWED).labels((str(rule.policy), str(rule.index)))
-        bound = self._allowed[id(rule)] = rule, value
-        return bound
 
     def _series(self, record: ExchangeRecord) -> _BoundSeries | None:
         """Return what counts an exchange; None if all of it is disabled."""

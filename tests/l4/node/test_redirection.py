@@ -20,8 +20,8 @@ from l4.node.agent import Agent, NodePod
 from l4.node.receiver import Receiver
 from l4.node.rules import PROBES_V4
 from l4.telemetry.access_log import AccessLog
-from l4.telemetry.metrics import MeshMetrics
 from l4.ztunnel.in_pod import InPods
+from l4.ztunnel.metrics import ztunnel_metrics
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -70,7 +70,7 @@ async def kubernetes_node(
     log_path, socket = folder / f"{name}.log", folder / name / "ztunnel.sock"
     log = AccessLog(str(log_path), flush_seconds=0.01)
     store = FolderStore(folder, pki.bundle_path, None, poll_seconds=0.01)
-    node = Node(Holder(Registry()), store, Traffic(MeshMetrics("ztunnel", "test"), log), Settings())
+    node = Node(Holder(Registry()), store, Traffic(ztunnel_metrics("test"), log), Settings())
     in_pods = InPods(lambda: pods.update(node.registry.current), lambda *name: pods.serves(*name))
     pods = Pods(node, name, in_pods)
     it = KubernetesNode(Agent(socket, network.machine, proc=network.proc), node, pods, log, log_path)

@@ -1,5 +1,6 @@
 """The `ztunnel` command as a process."""
 
+import json
 import os
 import re
 import resource
@@ -428,7 +429,8 @@ def test_policies_are_followed_and_cut_off_who_is_no_longer_let_in(tmp_path: Pat
 
             assert _is_cut(client)
         with urllib.request.urlopen(f"{ztunnel.admin}/config_dump", timeout=5) as answer:
-            assert '"name": "nobody"' in answer.read().decode()
+            (policy,) = json.load(answer)["policies"]
+        assert (policy["name"], policy["hits"]) == ("nobody", {"denied": 1})
 
 
 def _spoken_to(client: socket.socket, app: socket.socket) -> socket.socket:

@@ -31,11 +31,11 @@ from l4.identity.signing import AuthoritySource
 from l4.identity.source import NoCertificate
 from l4.net.copy import reset_on_close
 from l4.net.proxy_protocol import parse
-from l4.telemetry.metrics import MeshMetrics
 from l4.telemetry.process_log import ProcessLog
 from l4.ztunnel.app import RunOptions, Ztunnel
 from l4.ztunnel.capture import OwnAddresses
 from l4.ztunnel.knowing import FromObjects
+from l4.ztunnel.metrics import ztunnel_metrics
 from l4.ztunnel.node import Node
 from l4.ztunnel.pods import Pods
 from l4.ztunnel.traffic import Traffic
@@ -434,7 +434,7 @@ def test_a_pod_whose_certificate_is_awaited_is_served_when_it_comes_and_forgotte
         authority = SlowAuthority(tmp_path)
         source = AuthoritySource(authority)
         client = pod("client", str(IPv4Address(new_block() + 1)))
-        traffic = Traffic(MeshMetrics("ztunnel", "test"), None)
+        traffic = Traffic(ztunnel_metrics("test"), None)
         node = Node(Holder(registry(client)), source, traffic, Settings())
         pods, watching = Pods(node, NODE, OwnAddresses(HBONE_PORT)), asyncio.create_task(source.watch())
         pods.update(node.registry.current)

@@ -1,6 +1,7 @@
 """A ztunnel that enforces policies: real tunnels and plain connections to a pod, while policies change."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from l4.hbone.errors import TunnelRefused, TunnelReset
+from l4.ztunnel.dump import dump, state_of
+from l4.ztunnel.tables import policies
 from tests.kit.aio import run
 from tests.kit.mesh import Mesh, address, manifests, mesh, settled
 from tests.kit.origin import Origin, origin
@@ -31,6 +34,14 @@ spec: {{{spec}}}
 
 DENY_CLIENT = _policy("action: DENY, rules: [{from: [{source: {serviceAccounts: [client]}}]}]")
 ALLOW_OTHERS = _policy("rules: [{from: [{source: {serviceAccounts: [other]}}]}]")
+
+
+TRIAL = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: trial, annotations: {istio.io/dry-run: "true"}}
+spec: {action: DENY, rules: [{from: [{source: {serviceAccounts: [other]}}]}]}
+"""
 
 
 class _World:
@@ -147,5 +158,53 @@ def test_the_waypoint_gets_in_where_policies_allow_nobody(tmp_path: Path) -> Non
 
             assert await _talk(streams) == b"hello"
             streams[1].close()
+
+    run(scenario())
+
+
+def _hits(it: _World) -> dict[str, dict[str, int]]:
+    """What `ztunnel policies` shows of each policy."""
+    found = dump(state_of(it.mesh.node, it.mesh.pods))["policies"]
+    assert isinstance(found, list)
+    return {row["name"]: row["hits"] for row in policies({"policies": found})}
+
+
+def test_what_policies_decide_is_counted_by_policy(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _world(tmp_path) as it:
+            it.apply(ALLOW_OTHERS, TRIAL)
+            streams = [await it.tunnel("other") for _ in range(2)]
+            with pytest.raises(TunnelRefused):
+                await it.tunnel()
+            assert _hits(it) == {"policy": {"allowed": 2}, "trial": {"would_be_denied": 2}}
+            text = it.mesh.metrics.render("")[0].decode()
+            assert 'pywaypoint_authorization_allowed_total{policy="default/policy",rule="0"} 2' in text
+            (denied,) = re.findall(r"^pywaypoint_authorization_denied_total{(.*)} 1$", text, re.MULTILINE)
+            assert denied.startswith('policy="none",source_workload="unknown",source_workload_namespace="default",')
+            assert (
+                'source_principal="spiffe://cluster.local/ns/default/sa/client",destination_service_name="app"'
+                in denied
+            )
+
+            it.apply(_policy("action: DENY, rules: [{from: [{source: {serviceAccounts: [other]}}]}]"))
+
+            # Each open connection that a new policy cuts is one that the policy denies.
+            await settled(lambda: _hits(it)["policy"] == {"allowed": 2, "denied": 2})
+            for _, writer in streams:
+                writer.close()
+
+    run(scenario())
+
+
+def test_the_policy_that_asks_for_mutual_tls_has_hits_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _world(tmp_path) as it:
+            it.apply(STRICT)
+
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await _talk(await it.plain())
+
+            await settled(lambda: _hits(it) == {"istio_converted_static_strict": {"denied": 1}})
+            assert 'source_principal="unknown"' in it.mesh.metrics.render("")[0].decode()
 
     run(scenario())

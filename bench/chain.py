@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import envoys, h2load, ours, setups, tokens
-from bench.process import cpu_seconds, rss_mib, stop
+from bench.process import cpu_seconds, libraries, rss_mib, stop
 from bench.setups import Setup
 from bench.steady import Requests, is_answered
 from bench.wrk import Void
@@ -198,8 +197,7 @@ class Chain:
         }
         command = [*under, self._python, "-m", "waypoint", "run"]
         command += (f"--{key}={value}" for key, value in options.items())
-        environment = os.environ | {"DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "1"}
-        environment["PYTHONPATH"] = sysconfig.get_path("purelib")  # another interpreter has no libraries of its own
+        environment = os.environ | libraries(self._python) | {"DRAIN_DELAY_SECONDS": "0", "DRAIN_SECONDS": "1"}
         if setup.json_log:
             environment["ACCESS_LOG_ENCODING"] = "JSON"
         if setup.tracing:

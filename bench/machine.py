@@ -18,7 +18,7 @@ import json, platform, ssl, sys, sysconfig
 options = sysconfig.get_config_var("CONFIG_ARGS") or ""
 print(json.dumps({
     "python": platform.python_version(),
-    "python is built with profiles": "--enable-optimizations" in options,
+    "python is configured with --enable-optimizations": "--enable-optimizations" in options,
     "python is built with link-time optimization": "--with-lto" in options,
     "openssl": ssl.OPENSSL_VERSION,
 }))

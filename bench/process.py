@@ -3,10 +3,22 @@
 import os
 import re
 import subprocess
+import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+_START_SECONDS = 30
 _STOP_SECONDS = 10
+
+
+@cache
+def libraries(python: str) -> dict[str, str]:
+    """The environment in which an interpreter finds the libraries: its own, or ours if it has none."""
+    has_own = (
+        subprocess.run([python, "-c", "import uvloop"], capture_output=True, timeout=_START_SECONDS).returncode == 0
+    )
+    return {} if has_own else {"PYTHONPATH": sysconfig.get_path("purelib")}
 
 
 def cpu_seconds(pid: int) -> float:

@@ -51,11 +51,11 @@ def table(outcome: Outcome) -> str:
 
 def about(machine: Description) -> str:
     """The machine in a sentence or two, for above a table."""
-    profiles = "with" if machine["python is built with profiles"] else "without"
+    profiles = "with" if machine["python is configured with --enable-optimizations"] else "without"
     return (
         f"{machine['ours']}; {machine['cores']} cores of {machine['cpu']}, kernel {machine['kernel']}; Python "
-        f"{machine['python']} built {profiles} profiles, {machine['openssl']}; Envoy {machine['envoy']}; load average "
-        f"before the run {machine['load average']}"
+        f"{machine['python']} configured {profiles} --enable-optimizations, {machine['openssl']}; "
+        f"Envoy {machine['envoy']}; load average before the run {machine['load average']}"
     )
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from bench import envoys
 from bench.chain import BODY_BYTES
-from bench.process import cpu_seconds, rss_mib, stop
+from bench.process import cpu_seconds, libraries, rss_mib, stop
 from l4.identity.authority import DevelopmentAuthority
 from policies.attributes import Identity
 from tests.kit import envoy, envoy_pieces
@@ -130,7 +129,7 @@ class TunnelChain:
     def _start(
         self, stack: ExitStack, under: Sequence[str], command: list[str], ready: Address, name: str, **more: str
     ) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"PYTHONPATH": sysconfig.get_path("purelib")} | more
+        environment = os.environ | libraries(self._python) | more
         errors = self._folder / f"{name}.log"
         envoy.require_free(ready)
         log = stack.enter_context(errors.open("wb"))

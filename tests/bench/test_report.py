@@ -8,7 +8,7 @@ MACHINE = {
     "cpu": "A",
     "kernel": "6",
     "python": "3.11.7",
-    "python is built with profiles": False,
+    "python is configured with --enable-optimizations": False,
     "openssl": "OpenSSL 3.5",
     "envoy": "1.40.0",
     "load average": [0.1, 0.2, 0.3],
@@ -54,6 +54,6 @@ def test_the_json_has_machine_options_pairs_summary_and_what_does_not_count() ->
 
 def test_a_table_can_say_what_it_was_measured_on() -> None:
     assert about(MACHINE) == (
-        "plain source; 2 cores of A, kernel 6; Python 3.11.7 built without profiles, OpenSSL 3.5; Envoy 1.40.0; "
-        "load average before the run [0.1, 0.2, 0.3]"
+        "plain source; 2 cores of A, kernel 6; Python 3.11.7 configured without --enable-optimizations, "
+        "OpenSSL 3.5; Envoy 1.40.0; load average before the run [0.1, 0.2, 0.3]"
     )

@@ -82,6 +82,7 @@ HOT = (
     "waypoint/http/h2_server.py",
     "waypoint/http/hygiene.py",
     "waypoint/http/server.py",
+    "waypoint/http/trailers.py",
     "waypoint/replies.py",
     "waypoint/telemetry/access_json.py",
     "waypoint/telemetry/access_line.py",
@@ -97,6 +98,7 @@ HOT = (
     "waypoint/upstream/attempts.py",
     "waypoint/upstream/balancer.py",
     "waypoint/upstream/cluster.py",
+    "waypoint/upstream/connections.py",
     "waypoint/upstream/endpoint.py",
     "waypoint/upstream/watch.py",
 )

@@ -6,6 +6,7 @@ The same as `LogFormat.of_labels(ISTIO_JSON)`, but what requests share is writte
 import json
 from functools import lru_cache
 
+from l4.telemetry.access_log import StartTime
 from policies.host_port import host_port
 from waypoint.telemetry.access_line import MARKED, START_TIME, Repeated, Templates
 from waypoint.telemetry.record import ExchangeRecord
@@ -16,9 +17,11 @@ _NULL = "null"
 def default_json(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
     """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
     r = record
+    clock: StartTime = START_TIME
+    templates: Templates = _TEMPLATES
     service_time = r.upstream_service_time_ms
-    return _TEMPLATES.find(r, flags, upstream) % (
-        START_TIME.format(r.started_at),
+    return templates.find(r, flags, upstream) % (
+        clock.format(r.started_at),
         _quoted(r.original_target),
         r.bytes_received,
         r.bytes_sent,

@@ -78,9 +78,11 @@ class Templates:
 def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
     """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
     r = record
+    clock: StartTime = START_TIME
+    templates: Templates = _TEMPLATES
     service_time = r.upstream_service_time_ms
-    line = _TEMPLATES.find(r, flags, upstream) % (
-        START_TIME.format(r.started_at),
+    line = templates.find(r, flags, upstream) % (
+        clock.format(r.started_at),
         _safe(r.original_target),
         r.bytes_received,
         r.bytes_sent,

@@ -8,6 +8,7 @@ from binascii import hexlify
 from collections.abc import Mapping
 from os import urandom
 from random import getrandbits
+from struct import Struct
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from waypoint.telemetry.span_export import SpanExport
 
 _UNNAMED = "request"
-_IDS = 24
-"""Bytes of the ids of a trace and a span."""
+_IDS = Struct("16s16s16s")
+"""The hexadecimal digits of a trace's id, in two halves, and of a span's."""
 _IDS_AT_ONCE = 64
 """As each call of the kernel costs more than the bytes that it returns."""
 _W3C = (Style.W3C,)
@@ -166,7 +167,7 @@ class Span:
 class Tracer:
     """Begins spans, and exports those that have ended."""
 
-    __slots__ = ("_bound", "_propagators", "_random", "_sampler", "_tags", "_used", "export", "variables")
+    __slots__ = ("_bound", "_ids", "_propagators", "_sampler", "_tags", "export", "variables")
 
     def __init__(self, settings: TracingSettings, export: "SpanExport") -> None:
         self.export = export
@@ -175,8 +176,7 @@ class Tracer:
         self._propagators = settings.propagators
         self._tags = settings.tags
         self.variables: Mapping[str, str] = settings.variables
-        self._random = b""
-        self._used = 0  # bytes of it
+        self._ids: list[tuple[bytes, bytes, bytes]] = []
 
     def begin(
         self,
@@ -191,20 +191,20 @@ class Tracer:
         unchanged, and if there are none, others learn that it is not.
         """
         parent = style = None
-        ids = self._new_ids()
+        high, low, span_id = self._new_ids()
         share, bound = (None, self._bound) if rule is None or rule.share is None else (rule.share, rule.bound)
         is_propagated = rule is None or rule.is_propagated
         if is_named(fields):
             parent, style = extract(fields, self._propagators or ALL)
-        elif is_propagated and not self._propagators and ids[16:32] >= bound:
+        elif is_propagated and not self._propagators and low >= bound:
             # Most requests, where a share is sampled: this is on the path of each of them.
-            headers.insert(0, (b"traceparent", b"00-" + ids + b"-00"))
+            headers.insert(0, (b"traceparent", b"".join((b"00-", high, low, b"-", span_id, b"-00"))))
             return None
-        trace_id = parent.trace_id if parent is not None and parent.trace_id else int(ids[:32], 16)
+        trace_id = parent.trace_id if parent is not None and parent.trace_id else int(high + low, 16)
         is_sampled = self._sampler.is_sampled(parent, trace_id, share)
         if not is_sampled or (rule is not None and not rule.is_reported):
             if parent is None and is_propagated:
-                told = TraceParent(trace_id, int(ids[33:], 16), SAMPLED if is_sampled else 0)
+                told = TraceParent(trace_id, int(span_id, 16), SAMPLED if is_sampled else 0)
                 inject(headers, told, self._propagators or _W3C)
             return None
         styles = self._propagators or (_W3C if style in {None, Style.W3C} else (Style.W3C, style))
@@ -214,14 +214,11 @@ class Tracer:
         span.inject(headers)
         return span
 
-    def _new_ids(self) -> bytes:
-        """Return random ids of a trace and a span, `-` between them, in hexadecimal digits."""
-        if self._used == len(self._random):
-            self._random = urandom(_IDS * _IDS_AT_ONCE)
-            self._used = 0
-        begin = self._used
-        self._used = begin + _IDS
-        return hexlify(self._random[begin : begin + _IDS], b"-", -16)
+    def _new_ids(self) -> tuple[bytes, bytes, bytes]:
+        """Return random ids as in `_IDS`."""
+        if not self._ids:
+            self._ids = list(_IDS.iter_unpack(hexlify(urandom(_IDS.size // 2 * _IDS_AT_ONCE))))
+        return self._ids.pop()
 
     def close(self, deadline_seconds: float = 2.0) -> None:
         """Export queued spans, waiting no longer than the deadline. Blocks, so call it in a thread."""

@@ -109,8 +109,11 @@ class PodProxy:
         """Accept nothing new, let connections finish for `seconds`, then close the rest.
 
         New connections are left to the ztunnel that takes over. One is not reset because its handshake is under way.
+        Whether there is such a ztunnel can be seen on the machine, but not from outside of a pod's network namespace.
         """
-        if seconds:
+        if seconds and self.place.network is None:
+            await asyncio.gather(*(server.leave_to_successor() for server in self.servers))
+        elif seconds:
             for listener in self._listeners.values():
                 listener.leave()
             for server in self.servers:

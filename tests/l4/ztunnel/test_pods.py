@@ -5,7 +5,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -30,7 +30,9 @@ from l4.identity.options import CertificateFolder
 from l4.identity.signing import AuthoritySource
 from l4.identity.source import NoCertificate
 from l4.net.copy import reset_on_close
+from l4.net.listener import bind
 from l4.net.proxy_protocol import parse
+from l4.net.sharing import HANDSHAKE_SECONDS
 from l4.telemetry.process_log import ProcessLog
 from l4.ztunnel.app import RunOptions, Ztunnel
 from l4.ztunnel.capture import OwnAddresses
@@ -516,6 +518,39 @@ def test_draining_cuts_what_does_not_finish_in_time(tmp_path: Path) -> None:
                 await reader.read()
             assert "connection failed to drain within the timeout" in it.lines()[0]
             writer.close()
+
+    run(scenario())
+
+
+def test_draining_on_the_machine_leaves_new_connections_to_another_ztunnel_and_waits_only_if_there_is_one(
+    tmp_path: Path,
+) -> None:
+    async def drained(number: int, clients: int = 0) -> tuple[float, int]:
+        """Return how long that took, and how many of the clients the other ztunnel got."""
+        loop, folder, accepted = asyncio.get_running_loop(), tmp_path / str(number), 0
+        folder.mkdir()
+        async with world(folder) as it:
+            it.apply(it.known())
+            address = (it.server.addresses[0], HBONE_PORT)
+            with bind(*address, reuse_port=True) if clients else nullcontext() as other:
+                began = loop.time()
+                draining = asyncio.create_task(it.pods.drain(10))
+                await asyncio.sleep(0.1)
+                for _ in range(clients):
+                    socket.create_connection(address, 5).close()
+                with suppress(BlockingIOError):
+                    while other is not None:
+                        other.accept()[0].close()
+                        accepted += 1
+                await draining
+                return loop.time() - began, accepted
+
+    async def scenario() -> None:
+        seconds, accepted = await drained(0, clients=16)
+        alone = min([(await drained(number))[0] for number in (1, 2, 3)])  # the machine may be busy
+
+        assert alone < HANDSHAKE_SECONDS <= seconds
+        assert accepted == 16
 
     run(scenario())
 

@@ -18,7 +18,7 @@ from policies.rate_limit import MAX_BUCKETS
 from policies.shared_buckets import SharedBuckets, Table
 from policies.shared_counts import SharedCounts
 from policies.shared_outliers import SharedOutliers
-from policies.shared_rows import Rows
+from policies.shared_rows import CELL_BYTES, Rows
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class Replica:
         for size in sizes.values():
             parts.append(memory.view[start : start + size])
             start += size
-        rules, self._tables, destinations, endpoints = parts
+        rules, self._tables, destinations, endpoints, supervisor = parts
+        self._supervisor = supervisor.cast("q")
         self._rules = Rows(rules, own, workers, workers * shared_buckets.ROW_CELLS, memory.locked)
         self._destinations = Rows(destinations, own, workers, workers * retry_budget.SHARED, memory.locked)
         self._endpoints = Rows(endpoints, own, workers, shared_outliers.ROW_CELLS, memory.locked)
@@ -59,6 +60,19 @@ class Replica:
     def size(workers: int) -> int:
         """Return how many bytes the workers need. Only what is used takes memory."""
         return sum(_sizes(workers).values())
+
+    @property
+    def supervisor_bytes(self) -> int:
+        """Memory in use by the supervisor, which writes it; a number of eight bytes is written as a whole."""
+        return self._supervisor[0]
+
+    @supervisor_bytes.setter
+    def supervisor_bytes(self, used: int) -> None:
+        self._supervisor[0] = used
+
+    def share_of_memory(self, limit: int) -> int:
+        """Return a worker's share, in bytes, of what the supervisor leaves of the replica's limit; at least 1."""
+        return max(1, (limit - self.supervisor_bytes) // self.workers)
 
     def buckets(self) -> SharedBuckets:
         """Return the buckets of the replica."""
@@ -136,4 +150,5 @@ def _sizes(workers: int) -> dict[str, int]:
         "tables": Table.size(MAX_BUCKETS // workers * workers),
         "destinations": Rows.size(_ROWS, workers, workers * retry_budget.SHARED),
         "endpoints": Rows.size(_ROWS, workers, shared_outliers.ROW_CELLS),
+        "supervisor": CELL_BYTES,
     }

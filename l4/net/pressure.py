@@ -62,14 +62,24 @@ def resident() -> int:
     return int(_STATM.read_text().split()[1]) * resource.getpagesize()
 
 
-async def watch(limit: int, changed: Callable[[Level], None], used: Callable[[], int] = resident) -> None:
-    """Report each change of level, and every second while the level is not CALM. Runs until cancelled."""
+def private() -> int:
+    """Bytes of memory in use by the process without pages of files and of shared memory, which a cgroup counts once for
+    all processes that run the same program."""
+    _, in_use, shared, *_ = _STATM.read_text().split()
+    return (int(in_use) - int(shared)) * resource.getpagesize()
+
+
+async def watch(limit: Callable[[], int], changed: Callable[[Level], None], used: Callable[[], int] = resident) -> None:
+    """Report each change of level, and every second while the level is not CALM. Runs until cancelled.
+
+    `limit` and `used` return bytes, and are asked every second.
+    """
     level = Level.CALM
     while True:
         await asyncio.sleep(_SECONDS)
-        before, now_used = level, used()
-        level = level_after(level, now_used, limit)
+        before, now_used, now_limit = level, used(), limit()
+        level = level_after(level, now_used, now_limit)
         if level is not before:
-            log.warning("memory level %s: %d of %d MiB in use", level.name.lower(), now_used >> 20, limit >> 20)
+            log.warning("memory level %s: %d of %d MiB in use", level.name.lower(), now_used >> 20, now_limit >> 20)
         if level is not Level.CALM or before is not Level.CALM:
             changed(level)

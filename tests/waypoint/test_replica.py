@@ -51,3 +51,12 @@ def test_what_finds_no_room_is_told_until_there_is_some(memory: SharedMemory, ca
     replica.tell(metrics, readiness)
     assert shown.value == 0
     assert readiness.concerns == {}
+
+
+def test_workers_share_the_memory_that_the_supervisor_leaves(memory: SharedMemory) -> None:
+    supervisor, worker = Replica(memory, 0, 2), Replica(memory, 1, 2)
+
+    supervisor.supervisor_bytes = 70
+    assert worker.share_of_memory(500) == 215
+    supervisor.supervisor_bytes = 600
+    assert worker.share_of_memory(500) == 1  # everybody is turned away

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from l4 import version
 from l4.config.documents import Problem
@@ -79,6 +80,7 @@ class Serving:
         knowing.show(self.metrics)
         self.readiness = Readiness({"configuration", "certificate"})
         self._settings = settings
+        self._replica = replica
         self._certificate = certificate
         self.access_log = open_access_log(options.access_log)
         gateway, mesh = options.gateway, settings.of(Mesh)
@@ -181,7 +183,12 @@ class Serving:
             if level is not pressure.Level.CALM:
                 give_back()
 
-        self._tasks.keep("watching memory", lambda: pressure.watch(limit, changed))
+        replica = self._replica
+        if replica is None:
+            self._tasks.keep("watching memory", lambda: pressure.watch(lambda: limit, changed))
+        else:
+            share = partial(replica.share_of_memory, limit)
+            self._tasks.keep("watching memory", lambda: pressure.watch(share, changed, pressure.private))
 
     async def _look_after_certificate(self) -> None:
         while True:

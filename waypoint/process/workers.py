@@ -36,7 +36,6 @@ from waypoint.process.options import RunOptions
 from waypoint.process.remote import Load, RemoteWorker
 from waypoint.process.spawned import Spawned
 from waypoint.replica import Replica
-from waypoint.settings import ProcessSettings
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +67,14 @@ class Start:
 
 
 def share_of(environment: Mapping[str, str], settings: Settings, count: int) -> dict[str, str]:
-    """Return the environment of one of `count` workers: limits of the replica become its share of them."""
-    limit = pressure.memory_limit(settings.of(ProcessSettings).memory_limit_bytes)
+    """Return the environment of one of `count` workers: limits of the replica become its share of them, except for that
+    of memory, of which `Replica.share_of_memory` knows the share."""
     return {
         **environment,
         "DRAIN_DELAY_SECONDS": "0",  # the supervisor waits, and passes connections on meanwhile
         "PYTHONHASHSEED": str(secrets.randbelow(1 << 32)),  # equal digests in all workers, which nobody can foresee
         "MAX_CONNECTIONS": str(-(-settings.of(HboneSettings).max_connections // count)),
         "MAX_EXCHANGES": str(-(-settings.of(HttpSettings).max_exchanges // count)),
-        **({"MEMORY_LIMIT_BYTES": str(limit // count)} if limit is not None else {}),
     }
 
 
@@ -133,6 +131,7 @@ class Workers:
         self._count = count
         self._memory = shared_memory.create(Replica.size(count))
         self._replica = Replica(SharedMemory(self._memory), 0, count)
+        self._replica.supervisor_bytes = pressure.resident()
         self._join = join
         self._leave = leave
         self._start_seconds = start_seconds
@@ -307,12 +306,14 @@ class Workers:
         log.warning("the connection from %s was closed, because no worker takes one", address[0])
 
     async def _look(self) -> None:
-        """Find workers that say nothing, and kill those that do not start, or whose event loops stand still."""
+        """Find workers that say nothing, and kill those that do not start, or whose event loops stand still. Tell them
+        how much memory is left for them."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _LOOK_SECONDS
             await asyncio.sleep(_LOOK_SECONDS)
             late = loop.time() - due
+            self._replica.supervisor_bytes = pressure.resident()
             for it in self._running:
                 it.heard_at += late  # while this process stood still, too, as in a paused container, it heard nobody
                 silent = loop.time() - it.heard_at

@@ -9,6 +9,7 @@ from enum import Enum, IntEnum
 from functools import cached_property
 
 from l4.discovery.capture import NO_CAPTURE, Capture
+from l4.telemetry.propagation import format_baggage
 from policies.attributes import Identity
 from policies.balancing.endpoint import WorkloadLabels
 from policies.balancing.locality import NEAREST, Rank
@@ -167,6 +168,11 @@ class Workload:
             canonical_revision=self.canonical_revision,
             cluster=self.cluster_id,
         )
+
+    @cached_property
+    def baggage(self) -> bytes:
+        """How a CONNECT request, or the answer to one, describes the workload."""
+        return format_baggage(self)
 
 
 @dataclass(frozen=True, slots=True)

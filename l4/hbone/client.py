@@ -84,8 +84,12 @@ async def _where(address: tuple[str, int], local_ip: str | None, network: Networ
 
 def keep_alive(sock: socket.socket, settings: HboneSettings) -> None:
     """Set TCP_NODELAY, and keepalive probes as ztunnel does on its outgoing sockets."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, settings.tcp_keepalive_seconds)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, settings.tcp_keepalive_seconds)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, settings.tcp_keepalive_probes)
+    own = socket.SocketType(fileno=sock.fileno())  # a transport's socket makes such an object for each of its calls
+    try:
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, settings.tcp_keepalive_seconds)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, settings.tcp_keepalive_seconds)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, settings.tcp_keepalive_probes)
+    finally:
+        own.detach()

@@ -5,6 +5,7 @@ This module parses and formats heads without I/O. It does not decide whether a t
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from policies.attributes import Headers
@@ -24,11 +25,15 @@ class Authority:
     port: int
 
     @classmethod
-    def parse(cls, text: bytes) -> Self:
+    def parse(cls, text: bytes) -> "Authority":
         """Parse `ip:port`, `[v6]:port` or `hostname:port`. An IPv4-mapped IPv6 address becomes IPv4.
 
         Raises InvalidConnect.
         """
+        return _recent(text) if len(text) <= _MAX_REMEMBERED_BYTES else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: bytes) -> "Authority":
         host, colon, port = text.decode("ascii", "replace").rpartition(":")
         if not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 65536:
             raise InvalidConnect(f"the authority {text!r} is not host:port")
@@ -51,6 +56,12 @@ class Authority:
 
     def __str__(self) -> str:
         return host_port(self.host, self.port)
+
+
+_MAX_REMEMBERED_BYTES = 300
+"""More than the longest name with a port."""
+_recent = lru_cache(1024)(Authority._parse)
+"""Clients call the same few addresses again and again."""
 
 
 @dataclass(frozen=True, slots=True)

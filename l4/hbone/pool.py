@@ -22,6 +22,7 @@ from l4.hbone.tunnel import Tunnel
 from l4.http2.errors import StreamUnavailable
 from l4.identity.revocation import Revocations
 from l4.identity.source import WorkloadCertificate
+from l4.net.deadlines import Deadlines
 from l4.net.network import Network
 from policies.attributes import Identity
 from policies.host_port import host_port
@@ -64,6 +65,7 @@ class HbonePool:
         self._entries: dict[_Key, _Entry] = {}
         self._idle: dict[Driver, asyncio.TimerHandle] = {}
         self._is_closed = False
+        self._deadlines = Deadlines(asyncio.get_running_loop())
 
     async def connect(
         self,
@@ -84,7 +86,7 @@ class HbonePool:
         not_taken = 0
         driver: Driver | None = None
         try:
-            async with asyncio.timeout(self._own.connect_seconds):
+            with self._deadlines.limit(self._own.connect_seconds):
                 while True:
                     driver = None
                     driver = await self._check_out(key, certificate, on_slow)

@@ -36,23 +36,19 @@ class CertificateAwaited(NoCertificate):
 
 
 class WorkloadCertificate:
-    """A certificate with its two TLS contexts, which are created once and shared by all connections."""
+    """A certificate with its two TLS contexts, which are created once and shared by all connections.
+
+    `expires_at` is in seconds of the wall clock.
+    """
 
     def __init__(self, certificate: Certificate, revocations: Revocations | None = None) -> None:
         self.certificate = certificate
+        self.identity = certificate.identity
+        self.expires_at = certificate.not_after.timestamp()
         self.revocations = revocations
         # Create both now, not on first use (0.8 ms each): what OpenSSL refuses must not replace what works.
         self.server_context = tls.server_context(certificate, revocations)
         self.client_context = tls.client_context(certificate, revocations)
-
-    @property
-    def identity(self) -> Identity:
-        return self.certificate.identity
-
-    @property
-    def expires_at(self) -> float:
-        """Expiry, in seconds of the wall clock."""
-        return self.certificate.not_after.timestamp()
 
     def seconds_left(self, now: float) -> float:
         """Seconds until expiry; negative afterwards."""

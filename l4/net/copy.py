@@ -39,6 +39,8 @@ class Copy:
     returns True if it connects another destination to `far`, or aborts.
     """
 
+    __slots__ = ("_error", "_on_done", "far", "is_over", "near", "on_unused_lost")
+
     def __init__(self, on_done: Callable[[Exception | None], None]) -> None:
         self.near = Side("client", self)
         self.far = Side("destination", self)
@@ -82,10 +84,26 @@ class Copy:
             on_done = self._on_done
             self._on_done = self.on_unused_lost = None  # what they refer to is free at once, also metrics' series
             on_done(self._error)
+            self.near.let_go()
+            self.far.let_go()
 
 
 class Side(asyncio.Protocol):
     """One side of a copy. `transport` exists while `is_open`."""
+
+    __slots__ = (
+        "_copy",
+        "_has_ended",
+        "_held",
+        "_is_congested",
+        "_name",
+        "byte_count",
+        "is_open",
+        "other",
+        "tap",
+        "transport",
+        "was_open",
+    )
 
     transport: asyncio.Transport
     other: "Side"
@@ -93,6 +111,7 @@ class Side(asyncio.Protocol):
     def __init__(self, name: str, copy: Copy) -> None:
         self.byte_count = 0
         self.is_open = False
+        self.was_open = False
         self.tap: Callable[[bytes], bool] | None = None  # sees received data for as long as it returns True
         self._name = name
         self._copy = copy
@@ -109,7 +128,7 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
-        self.is_open = True
+        self.is_open = self.was_open = True
         if self._copy.is_over:
             self.reset()
         else:
@@ -178,6 +197,12 @@ class Side(asyncio.Protocol):
             if self.transport.get_extra_info("ssl_object") is None:
                 reset_on_close(self.transport.get_extra_info("socket"))
             self.transport.abort()
+
+    def let_go(self) -> None:
+        """Break reference cycles that only the garbage collector could free. Unless it connects later, nobody calls a
+        side that is lost."""
+        if self.was_open:
+            del self._copy, self.other, self.transport
 
     def _pass_end_on(self) -> None:
         if self.other.is_open:

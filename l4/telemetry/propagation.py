@@ -79,8 +79,7 @@ class DescribedWorkload(Protocol):
 
 
 def format_baggage(workload: DescribedWorkload) -> bytes:
-    """Format baggage with ztunnel's keys in ztunnel's order, without unknown values. Constant per workload, so cache
-    it."""
+    """Format baggage with ztunnel's keys in ztunnel's order, without unknown values. Constant per workload."""
     members = (
         ("k8s.cluster.name", workload.cluster_id),
         ("k8s.namespace.name", workload.namespace),

@@ -1,7 +1,6 @@
 """The ztunnel program: follows the configuration and serves every pod of its node."""
 
 import asyncio
-import gc
 import logging
 import os
 import time
@@ -25,7 +24,7 @@ from l4.identity.signing_settings import SigningSettings
 from l4.identity.source import CertificateSource
 from l4.kubernetes.credentials import CredentialsError
 from l4.kubernetes.options import KubernetesOptions
-from l4.net.memory import give_back_unused
+from l4.net.memory import collect_rarely, give_back_unused
 from l4.net.tasks import Tasks
 from l4.node.receiver import Receiver
 from l4.problems_page import PROBLEMS_PATH, PROBLEMS_SHOWS, problems_page
@@ -120,8 +119,7 @@ class Ztunnel:
         options = self._options
         await self._operators.start(OperatorAddresses(options.metrics, options.readiness, options.admin))
         self._apply(await self._knowing.load())
-        gc.collect()
-        gc.freeze()  # exempt all long-lived objects from garbage collection
+        collect_rarely()
         tasks = Tasks(self._metrics.count_loop_failure, self._operators.readiness.concern)
         tasks.keep("following the configuration", lambda: self._knowing.watch(self._apply))
         tasks.keep("telling the age of the configuration", self._silence.follow)

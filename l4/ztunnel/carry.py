@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 
 from l4.hbone.client import keep_alive
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
-from l4.hbone.settings import HboneSettings
 from l4.identity.source import NoCertificate
 from l4.net import sockets
 from l4.net.copy import Copy, reset_on_close
@@ -59,7 +58,7 @@ def drop(
 async def connect_plain(
     address: tuple[str, int],
     protocol: asyncio.Protocol,
-    settings: HboneSettings,
+    node: Node,
     network: Network | None = None,
     source_ip: str | None = None,
 ) -> None:
@@ -67,10 +66,9 @@ async def connect_plain(
 
     Raises ConnectFailed, OutOfDescriptors.
     """
-    loop = asyncio.get_running_loop()
-    place = host_port(*address)
+    loop, settings = asyncio.get_running_loop(), node.hbone
     try:
-        async with asyncio.timeout(settings.connect_seconds):
+        with node.deadlines.limit(settings.connect_seconds):
             if network is None:
                 sockets.ensure_room(address)
                 transport, _ = await loop.create_connection(lambda: protocol, *address)
@@ -78,10 +76,12 @@ async def connect_plain(
                 sock = await sockets.connect(address, source_ip, network, is_foreign=source_ip is not None)
                 transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
     except TimeoutError as error:
+        place = host_port(*address)
         raise ConnectTimedOut(f"connect to {place} timed out after {settings.connect_seconds:g} s") from error
     except OutOfDescriptors:
         raise
     except OSError as error:
+        place = host_port(*address)
         raise ConnectFailed(f"connection failed: {place}: {error.strerror or error}") from error
     keep_alive(transport.get_extra_info("socket"), settings)
 

@@ -14,6 +14,7 @@ from l4.discovery.workload_policies import NO_POLICIES, WorkloadPolicies
 from l4.hbone.settings import HboneSettings
 from l4.identity.source import CertificateSource
 from l4.net.capacity import Capacity
+from l4.net.deadlines import Deadlines
 from l4.telemetry.source import SourceLabels
 from l4.ztunnel.reaches import Reaches
 from l4.ztunnel.traffic import Traffic
@@ -48,6 +49,7 @@ class Node:
     hbone: HboneSettings = field(init=False)
     capacity: Capacity = field(init=False)
     reaches: Reaches = field(init=False)
+    deadlines: Deadlines = field(init=False)
 
     def __post_init__(self) -> None:
         self.policies.subscribe(self._judge_again)
@@ -55,6 +57,7 @@ class Node:
         self.hbone = self.settings.of(HboneSettings)
         self.capacity = Capacity(self.hbone.max_connections)
         self.reaches = Reaches(self.spawn, self.hbone.connect_seconds)
+        self.deadlines = Deadlines(asyncio.get_running_loop())
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

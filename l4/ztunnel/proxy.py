@@ -11,7 +11,7 @@ from l4.net.copy import Copy
 from l4.net.descriptors import OutOfDescriptors
 from l4.net.network import Network
 from l4.net.proxy_protocol import encode
-from l4.telemetry.propagation import format_baggage, parse_forwarded
+from l4.telemetry.propagation import parse_forwarded
 from l4.ztunnel.carry import carry, connect_plain, drop
 from l4.ztunnel.inbound import Target, services_with, target_of
 from l4.ztunnel.node import Node
@@ -56,18 +56,18 @@ async def _into(node: Node, network: Network | None, incoming: IncomingTunnel, t
         raise
     if copy.is_over:  # denied in the meantime
         incoming.refuse(401)
-    elif incoming.accept(copy.near, [(b"baggage", format_baggage(target.workload))]) is None:
+    elif incoming.accept(copy.near, [(b"baggage", target.workload.baggage)]) is None:
         copy.abort(ConnectionResetError("client disconnected before the tunnel was established"))
 
 
 async def _connect(node: Node, network: Network | None, copy: Copy, peer: Peer, target: Target) -> None:
     if target.called is None:
-        await connect_plain(target.address, copy.far, node.hbone, network, _kept(peer.ip, target.address))
+        await connect_plain(target.address, copy.far, node, network, _kept(peer.ip, target.address))
         return
     ip, port = target.address
     if network is not None:  # in the pod itself, so that nobody else can reach the port, and be believed
         ip = "::1" if ":" in ip else "127.0.0.1"
-    await connect_plain((ip, port), copy.far, node.hbone, network)
+    await connect_plain((ip, port), copy.far, node, network)
     copy.far.transport.write(encode((peer.ip, peer.port), target.called, str(peer.identity or "")))
 
 
@@ -96,7 +96,7 @@ async def passthrough(
         node.traffic.judged(flow, verdict)
         if not verdict.is_allowed:
             raise PolicyRejected(verdict)
-        await connect_plain(to, copy.far, node.hbone, network, _kept(source[0], to))
+        await connect_plain(to, copy.far, node, network, _kept(source[0], to))
 
     await carry(node, flow, sock, enter, access)
 

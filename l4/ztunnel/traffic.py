@@ -15,7 +15,7 @@ from l4.http2.errors import ErrorCode
 from l4.identity.source import NoCertificate
 from l4.net.copy import Copy, SideLost
 from l4.telemetry.access_log import AccessLog, StartTime
-from l4.telemetry.metrics import MeshMetrics, Value, mesh_values
+from l4.telemetry.metrics import TCP_LABELS, MeshMetrics, Value, mesh_values
 from l4.telemetry.tally import Tally
 from l4.telemetry.verdicts import Verdicts, hits_of
 from policies.access import Access
@@ -55,6 +55,8 @@ class _NoService:
 
 
 _NO_SERVICE = _NoService()
+_NO_FLAG = "-"
+_FLAG_INDEX = TCP_LABELS.index("response_flags")
 
 
 class Traffic:
@@ -90,15 +92,21 @@ class Traffic:
         connection = self._open.get(copy)
         if connection is None:
             return
-        self._metrics.connections_closed.labels(self._labels(connection.flow, response_flag(error))).add()
+        self._ended(connection, response_flag(error))
         connection.move(flow, self._begun(flow))
 
     def _begun(self, flow: Flow) -> "_Series":
-        labels = self._labels(flow, "-")
+        labels = _labels(flow)
         opened = self._metrics.connections_opened.labels(labels)
         opened.add()
         received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
-        return _Series(opened, Tally(received), Tally(sent))
+        return _Series(labels, opened, Tally(received), Tally(sent))
+
+    def _ended(self, connection: "_Connection", flag: str) -> None:
+        labels = connection.series.labels
+        if flag != _NO_FLAG:
+            labels = (*labels[:_FLAG_INDEX], flag, *labels[_FLAG_INDEX + 1 :])
+        self._metrics.connections_closed.labels(labels).add()
 
     def judged(self, flow: Flow, verdict: Verdict) -> None:
         """Count what the policies decided about a connection."""
@@ -151,7 +159,7 @@ class Traffic:
         connection.report()
         flow, copy = connection.flow, connection.copy
         error = None if _is_ordinary(error) else error
-        self._metrics.connections_closed.labels(self._labels(flow, response_flag(error))).add()
+        self._ended(connection, response_flag(error))
         if self._access_log is not None:
             seconds = time.perf_counter() - connection.started
             self._access_log.write(self._line(flow, copy.received, copy.sent, error, seconds).encode())
@@ -159,63 +167,68 @@ class Traffic:
     def failed(self, direction: str, source: str, destination: str, reason: str) -> None:
         """Log a connection that ended before its labels were known. It has no metrics."""
         if self._access_log is not None:
-            fields = _fields(
-                ("src.addr", source), ("dst.addr", destination), ("direction", direction), ("error", reason)
+            fields = (
+                _field("src.addr", source),
+                _field("dst.addr", destination),
+                _field("direction", direction),
+                _field("error", reason),
             )
-            self._access_log.write(f"{self._now()}\twarn\taccess\tconnection failed\t{fields}\n".encode())
+            said = "".join(fields).lstrip()
+            self._access_log.write(f"{self._now()}\twarn\taccess\tconnection failed\t{said}\n".encode())
 
     def _line(
         self, flow: Flow, request_bytes: int, response_bytes: int, error: Exception | None, seconds: float
     ) -> str:
-        out = flow.direction == "outbound"
-        service = flow.service
-        identities = flow.is_mutual_tls
-        fields = _fields(
-            ("src.addr", host_port(*flow.source_address)),
-            ("src.workload", flow.source_pod),
-            ("src.namespace", _known(flow.source.namespace)),
-            ("src.identity", str(flow.source_identity or "") if identities else ""),
-            ("src.cluster", _known(flow.source.cluster)),
-            ("dst.addr", host_port(*flow.destination_address)),
-            ("dst.hbone_addr", flow.authority),
-            ("dst.service", service.hostname if service else ""),
-            ("dst.workload", flow.destination_pod),
-            ("dst.namespace", _known(flow.destination.namespace)),
-            ("dst.identity", str(flow.destination_identity or "") if identities else ""),
-            ("dst.cluster", _known(flow.destination.cluster)),
-            ("direction", flow.direction),
-        )
-        sent, received = (request_bytes, response_bytes) if out else (response_bytes, request_bytes)
-        end = _fields(("error", str(error))) if error else ""
-        level = "error" if error else "info"
-        duration = f"{seconds * 1000:.0f}ms"
-        return (
-            f"{self._now()}\t{level}\taccess\tconnection complete\t{fields} "
-            f'bytes_sent={sent} bytes_recv={received} duration="{duration}" {end}'.rstrip()
-            + "\n"
-        )
-
-    def _labels(self, flow: Flow, flag: str) -> tuple[str, ...]:
-        reporter = "source" if flow.direction == "outbound" else "destination"
-        policy = "mutual_tls" if flow.is_mutual_tls else "unknown"
-        values = mesh_values(_source_of(flow), flow.service or _NO_SERVICE, flow.destination)
-        return (reporter, *values, "tcp", flag, policy)
+        source, destination, service = flow.source, flow.destination, flow.service
+        sent, received = request_bytes, response_bytes
+        if flow.direction != "outbound":
+            sent, received = response_bytes, request_bytes
+        parts: list[str] = [
+            self._now(),
+            "\terror" if error else "\tinfo",
+            "\taccess\tconnection complete\t",
+            f'src.addr="{host_port(*flow.source_address)}"',
+            _field("src.workload", flow.source_pod),
+            _field("src.namespace", _known(source.namespace)),
+            _identity("src.identity", flow.source_identity, flow.is_mutual_tls),
+            _field("src.cluster", _known(source.cluster)),
+            f' dst.addr="{host_port(*flow.destination_address)}"',
+            _field("dst.hbone_addr", flow.authority),
+            _field("dst.service", service.hostname if service is not None else ""),
+            _field("dst.workload", flow.destination_pod),
+            _field("dst.namespace", _known(destination.namespace)),
+            _identity("dst.identity", flow.destination_identity, flow.is_mutual_tls),
+            _field("dst.cluster", _known(destination.cluster)),
+            f' direction="{flow.direction}" bytes_sent={sent} bytes_recv={received} duration="{seconds * 1000:.0f}ms"',
+            _field("error", str(error)) if error else "",
+            "\n",
+        ]
+        return "".join(parts)
 
     def _now(self) -> str:
         return self._time.format(time.time()).decode()
+
+
+def _labels(flow: Flow) -> tuple[str, ...]:
+    """Return the labels of a connection that has not failed."""
+    reporter = "source" if flow.direction == "outbound" else "destination"
+    policy = "mutual_tls" if flow.is_mutual_tls else "unknown"
+    values = mesh_values(_source_of(flow), flow.service or _NO_SERVICE, flow.destination)
+    return (reporter, *values, "tcp", _NO_FLAG, policy)
 
 
 @dataclass(frozen=True, slots=True)
 class _Series:
     """What counts a connection. Its series stay while the connection is open, also if nothing flows."""
 
+    labels: tuple[str, ...]
     opened: Value
     received: Tally
     sent: Tally
 
 
 class _Connection:
-    __slots__ = ("_on_closed", "_series", "access", "copy", "flow", "started")
+    __slots__ = ("_on_closed", "access", "copy", "flow", "series", "started")
 
     def __init__(
         self,
@@ -228,15 +241,15 @@ class _Connection:
         self.access = access
         self.copy = Copy(self._done)
         self.started = time.perf_counter()
-        self._series = series
+        self.series = series
         self._on_closed = on_closed
 
     def move(self, flow: Flow, series: _Series) -> None:
-        self.flow, self._series = flow, series
+        self.flow, self.series = flow, series
 
     def report(self) -> None:
-        self._series.received.reach(self.copy.received)
-        self._series.sent.reach(self.copy.sent)
+        self.series.received.reach(self.copy.received)
+        self.series.sent.reach(self.copy.sent)
 
     def _done(self, error: Exception | None) -> None:
         self._on_closed(self, error)
@@ -279,7 +292,7 @@ def response_flag(error: Exception | None) -> str:
     """Return ztunnel's `response_flags` value for how a connection ended."""
     match error:
         case None:
-            return "-"
+            return _NO_FLAG
         case ConnectTimedOut():
             return "NETWORK_POLICY"
         case HandshakeFailed():
@@ -301,11 +314,18 @@ def labels_of(workload: Workload | None) -> WorkloadLabels:
     return workload.metric_labels if workload is not None else UNKNOWN_WORKLOAD
 
 
-def _fields(*fields: tuple[str, str]) -> str:
-    return " ".join(f'{name}="{_escaped(value)}"' for name, value in fields if value)
+def _identity(name: str, identity: Identity | None, is_proven: bool) -> str:
+    return _field(name, str(identity)) if identity is not None and is_proven else ""
+
+
+def _field(name: str, value: str) -> str:
+    """Return the field after a space, or an empty text if there is no value."""
+    return f' {name}="{_escaped(value)}"' if value else ""
 
 
 def _escaped(text: str) -> str:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
     return text.encode("unicode_escape").decode().replace('"', "'")
 
 

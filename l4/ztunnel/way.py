@@ -17,7 +17,7 @@ from l4.hbone.pool import HbonePool
 from l4.identity.source import NoCertificate
 from l4.net.copy import Copy
 from l4.net.network import Network
-from l4.telemetry.propagation import format_baggage, format_forwarded
+from l4.telemetry.propagation import format_forwarded
 from l4.ztunnel.carry import carry, connect_plain, drop, reset
 from l4.ztunnel.node import Node
 from l4.ztunnel.outbound import Address, Avoid, HboneHop, PlainHop, Refused, avoid_none, decide, same_family
@@ -147,7 +147,7 @@ class _Way:
 
     async def _connect(self, copy: Copy, hop: HboneHop | PlainHop) -> None:
         if hop.workload is None:  # outside the mesh there is no other endpoint, so nothing needs to be remembered
-            await connect_plain(hop.address, copy.far, self._node.hbone, self._network)
+            await connect_plain(hop.address, copy.far, self._node, self._network)
             return
         reaches = self._node.reaches
         try:
@@ -166,7 +166,7 @@ class _Way:
                 await self._open_tunnel(copy, hop)
             case PlainHop():
                 with self._node.reaches.connecting(hop.address):
-                    await connect_plain(hop.address, copy.far, self._node.hbone, self._network)
+                    await connect_plain(hop.address, copy.far, self._node, self._network)
             case _:
                 assert_never(hop)
 
@@ -174,7 +174,7 @@ class _Way:
         pod = self._pod
         request = ConnectRequest(
             hop.authority,
-            baggage=format_baggage(pod),
+            baggage=pod.baggage,
             forwarded=format_forwarded(*self._source, hop.service.hostname if hop.service else ""),
         )
         await self._pool.connect(

@@ -84,7 +84,6 @@ ONLY_FOR_WAYPOINTS = {
     "l4.kubernetes.lease": "which of several controllers leads",
     "l4.net.cpus": "how many CPUs a process may use",
     "l4.net.client_hello": "which server a TLS connection is for, without ending it",
-    "l4.net.deadlines": "many timers at the price of one",
     "l4.net.passing": "connections for another process",
     "l4.net.pressure": "how much memory is left",
     "l4.net.shared_memory": "memory of several processes",

@@ -5,7 +5,6 @@ Operators are answered elsewhere: by the same process, or by the supervisor of s
 """
 
 import asyncio
-import gc
 import logging
 import socket
 import sys
@@ -21,7 +20,7 @@ from l4.hbone.settings import DrainSettings
 from l4.identity.source import NoCertificate, OwnCertificate
 from l4.kubernetes.credentials import CredentialsError
 from l4.net import pressure
-from l4.net.memory import give_back, give_back_unused
+from l4.net.memory import collect_rarely, give_back, give_back_unused
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness, merge
 from l4.silence import Silence
@@ -51,11 +50,6 @@ from waypoint.telemetry.tracing_settings import InvalidTracing, SpanTagSettings
 
 log = logging.getLogger(__name__)
 
-_GC_THRESHOLDS = (20_000, 20, 20) if sys.version_info < (3, 14) else (20_000,)
-"""Exchanges leave no reference cycles, so the garbage collector may run less often than by default.
-
-From Python 3.14 on, the second number is the size of an increment, for which the default is right.
-"""
 _LOOK_SECONDS = 1.0
 CANNOT_SERVE = (CannotRecord, CredentialsError, InvalidFormat, InvalidTracing)
 """What `Serving`, or what it is made of, raises if it cannot start, beside what every program does."""
@@ -143,9 +137,7 @@ class Serving:
         keep("looking after the certificate", self._look_after_certificate)
         keep("giving memory back", give_back_unused)
         self._watch_memory()
-        gc.collect()
-        gc.freeze()  # exempt all long-lived objects from garbage collection
-        gc.set_threshold(*_GC_THRESHOLDS)
+        collect_rarely()
         sys.setswitchinterval(_SWITCH_SECONDS)
 
     async def drain(self) -> None:

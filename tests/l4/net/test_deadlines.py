@@ -4,6 +4,8 @@ import asyncio
 import gc
 import weakref
 
+import pytest
+
 from l4.net.deadlines import Deadlines
 from tests.kit.aio import run
 
@@ -128,5 +130,62 @@ def test_one_that_fails_when_it_is_told_does_not_keep_the_others_waiting() -> No
         await waiting.told.wait()
 
         assert late == [waiting]
+
+    run(scenario())
+
+
+def test_what_a_task_does_is_cancelled_when_its_time_is_over() -> None:
+    async def scenario() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+
+        with pytest.raises(TimeoutError), deadlines.limit(0.01):
+            await asyncio.sleep(5)
+
+        await asyncio.sleep(0)  # the task goes on
+
+    run(scenario())
+
+
+def test_what_ends_in_time_is_not_cancelled_later() -> None:
+    async def scenario() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+
+        with deadlines.limit(0.01):
+            await asyncio.sleep(0)
+
+        await asyncio.sleep(0.05)
+
+    run(scenario())
+
+
+def test_a_cancellation_from_elsewhere_is_no_timeout() -> None:
+    async def scenario() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+
+        async def wait() -> None:
+            with deadlines.limit(5):
+                await asyncio.sleep(5)
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        task.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(scenario())
+
+
+def test_a_time_limit_inside_another_leaves_it_in_force() -> None:
+    async def scenario() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+
+        async def wait() -> None:
+            with pytest.raises(TimeoutError), deadlines.limit(0.01):
+                await asyncio.sleep(5)
+            await asyncio.sleep(5)
+
+        with pytest.raises(TimeoutError), deadlines.limit(0.05):
+            await wait()
 
     run(scenario())

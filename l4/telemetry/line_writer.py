@@ -1,7 +1,7 @@
 """Write lines to a file, pipe or terminal without blocking: a bounded queue and a thread.
 
 A pipe's reader may stop, and a disk may be full. Lines are then dropped and counted, and requests continue. The thread
-writes queued lines in one call, periodically, or immediately if `is_prompt`.
+waits for a line, and if not `is_prompt`, for others that it writes in the same call.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 from l4.telemetry.metrics import Value
 
@@ -43,17 +44,16 @@ class LineWriter:
     """
 
     __slots__ = (
+        "_calls",
         "_closing",
         "_flush_seconds",
         "_has_failed",
-        "_is_prompt",
         "_is_writing",
         "_lines",
         "_long_queued",
         "_long_taken",
         "_max_lines",
         "_on_failure",
-        "_wake",
         "_writer",
         "drops",
         "fd",
@@ -72,8 +72,7 @@ class LineWriter:
         self.fd = fd
         self.drops = DroppedLines()
         self._max_lines = max_lines
-        self._flush_seconds = None if is_prompt else flush_seconds
-        self._is_prompt = is_prompt
+        self._flush_seconds = 0.0 if is_prompt else flush_seconds
         self._on_failure = on_failure
         self._lines: deque[bytes] = deque()
         self._long_queued = 0  # number of long lines queued so far; only `write` changes it
@@ -81,7 +80,7 @@ class LineWriter:
         self._is_writing = False
         self._has_failed = False
         self._closing = False
-        self._wake = threading.Event()
+        self._calls: SimpleQueue[None] = SimpleQueue()  # wakes the thread
         self._writer = threading.Thread(target=self._run, name=name.replace(" ", "-"), daemon=True)
         self._writer.start()
 
@@ -91,8 +90,8 @@ class LineWriter:
             self.drops.full.value += 1
         else:
             self._lines.append(line)
-            if self._is_prompt:
-                self._wake.set()
+            if len(self._lines) == 1:
+                self._calls.put(None)
 
     @property
     def dropped(self) -> int:
@@ -103,13 +102,12 @@ class LineWriter:
         """Wait at most `seconds` until all queued lines are written."""
         deadline = time.monotonic() + seconds
         while (self._lines or self._is_writing) and time.monotonic() < deadline:
-            self._wake.set()
             time.sleep(_FLUSH_POLL_SECONDS)
 
     def close(self, deadline_seconds: float = 2.0) -> None:
         """Write queued lines and close. What a blocked reader has not read by the deadline is lost."""
         self._closing = True
-        self._wake.set()
+        self._calls.put(None)
         self._writer.join(deadline_seconds)
 
     def make_room(self, size: int) -> None:
@@ -124,9 +122,12 @@ class LineWriter:
     def _run(self) -> None:
         try:
             while not self._closing:
-                self._wake.wait(self._flush_seconds)
-                self._wake.clear()
+                self._calls.get()
+                if self._flush_seconds and not self._closing:
+                    time.sleep(self._flush_seconds)
                 self._write_queued()
+                if self._lines:  # of a line that came while others were taken, `write` does not tell
+                    self._calls.put(None)
             self._write_queued()
         finally:
             os.close(self.fd)

@@ -33,6 +33,41 @@ def test_lines_arrive_without_waiting_for_the_end(tmp_path: Path) -> None:
     log.close()
 
 
+def test_no_line_waits_for_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path), flush_seconds=0.0001)
+    size = 0
+
+    for number in range(3000):
+        log.write(b"line\n")
+        size += 5
+        if number % 10 == 0:
+            log.flush(5.0)
+            assert path.stat().st_size == size
+    log.close()
+
+
+def test_the_thread_sleeps_while_there_is_nothing_to_write(tmp_path: Path) -> None:
+    log = AccessLog(str(tmp_path / "access.log"), flush_seconds=0.001)
+    log.write(b"line\n")
+    log.flush(5.0)
+    time.sleep(0.1)
+
+    before = [switches(thread) for thread in Path("/proc/self/task").iterdir()]
+    time.sleep(0.3)
+    after = [switches(thread) for thread in Path("/proc/self/task").iterdir()]
+
+    assert len(before) == len(after)
+    assert sum(one != other for one, other in zip(before, after, strict=True)) <= 1  # this thread
+    log.close()
+
+
+def switches(thread: Path) -> int:
+    """How often a thread has waited."""
+    lines = (thread / "status").read_text().splitlines()
+    return next(int(it.split()[1]) for it in lines if it.startswith("voluntary"))
+
+
 def test_an_existing_file_is_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     path.write_text("old\n")

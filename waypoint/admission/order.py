@@ -104,10 +104,20 @@ class Admission:
             decision = Decision(error=error, filtering=filtering)
         else:
             granted = filtering.granted if filtering is not None else ()
-            now = record.started_at
             rules = connection.rules(destination) if destination is not None else None
-            state = path.filters, found, granted, body, filtering, rules
-            decision = decide(destination, peer, head, _roll, now, *state)
+            decision = decide(
+                destination,
+                peer,
+                head,
+                _roll,
+                record.started_at,
+                path.filters,
+                found,
+                granted,
+                body,
+                filtering,
+                rules,
+            )
         self.decision, self.destination = decision, destination
         record.verdict = decision.verdict
         if decision.rule is not None:

@@ -3,6 +3,9 @@
 `python -m bench.telemetry` counts the plain source, and the compiled twin if `make build/twin` has built it. A share of
 1 % of all traces is calculated from none and all of them: 16 spans more or less would change the figure. Of several
 rounds the least counts, because what runs by the clock falls on more requests the faster they are.
+
+With `--cpu` it measures CPU time in turn: with all of the telemetry and with none of it, each beside everything else
+that the bench switches on, and beside nothing else.
 """
 
 import argparse
@@ -14,19 +17,22 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
+from bench import wrk
 from bench.callgrind import Unreadable, command, count
 from bench.chain import PLAIN, TWIN, Chain
-from bench.setups import BARE
+from bench.setups import BARE, FULL, Setup
 from tests.kit.envoy import CannotStart
 
 _SHARE = 0.01
 _BUILDS = {"plain": PLAIN, "twin": TWIN}
+_NOTHING = replace(BARE, metrics=False)
 _TEXT = replace(BARE, access_log=True)
 _JSON = replace(_TEXT, json_log=True)
 _NONE, _ALL = 0.0, 100.0
 SETUPS = {
-    "nothing": replace(BARE, metrics=False),
+    "nothing": _NOTHING,
     "metrics": BARE,
     "metrics, log as text": _TEXT,
     "metrics, log as JSON": _JSON,
@@ -35,10 +41,19 @@ SETUPS = {
     "metrics, log as JSON, no traces": replace(_JSON, tracing=True, sampled_percent=_NONE),
     "metrics, log as JSON, all traces": replace(_JSON, tracing=True, sampled_percent=_ALL),
 }
+_UNTOLD = replace(FULL, metrics=False, access_log=False, tracing=False)
+PAIRS = {
+    "nothing else": (replace(_TEXT, tracing=True), _NOTHING),
+    "everything else": (FULL, _UNTOLD),
+    "everything else, the log as JSON": (replace(FULL, json_log=True), _UNTOLD),
+}
+"""All of the telemetry, the log as text and 1 % of the traces, and none of it."""
 
 
 def main() -> int:
     options = _options()
+    if options.cpu:
+        return _cpu(options)
     if shutil.which("valgrind") is None:
         print("valgrind is missing: apt-get install valgrind", file=sys.stderr)
         return 1
@@ -90,10 +105,37 @@ def _counted(packages: Path, options: argparse.Namespace) -> dict[str, float]:
     return found
 
 
+def _cpu(options: argparse.Namespace) -> int:
+    """Print what the telemetry costs in CPU time, beside nothing else and beside everything else."""
+    for build in options.builds:
+        with tempfile.TemporaryDirectory(prefix="telemetry-") as name, ExitStack() as stack:
+            chain = Chain(Path(name), stack, python=options.python, packages=_BUILDS[build])
+            for beside, setups in PAIRS.items():
+                ratios = []
+                for number in range(options.pairs):
+                    turns = setups if number % 2 else setups[::-1]
+                    spent = {setup: _microseconds(chain, setup, options.seconds) for setup in turns}
+                    ratios.append(spent[setups[0]] / spent[setups[1]] - 1)
+                print(f"{build}, beside {beside}: {median(ratios):+.1%} ({min(ratios):+.1%} to {max(ratios):+.1%})")
+    return 0
+
+
+def _microseconds(chain: Chain, setup: Setup, seconds: int) -> float:
+    """CPU of a request on 16 connections."""
+    with chain.system("ours", setup) as system:
+        wrk.run(system.entry, connections=16, seconds=1, path=system.requests.path)
+        before = system.cpu_seconds()
+        load = wrk.run(system.entry, connections=16, seconds=seconds, path=system.requests.path)
+        return (system.cpu_seconds() - before) * 1e6 / load.requests
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.telemetry", description="What telemetry costs.")
     builds = [it for it, folder in _BUILDS.items() if (folder / "waypoint").is_dir()]
     parser.add_argument("--builds", nargs="+", choices=builds, default=builds, help="(those that are built)")
+    parser.add_argument("--cpu", action="store_true", help="CPU time in turn; needs wrk, and a quiet machine")
+    parser.add_argument("--pairs", type=int, default=5, help="of --cpu (5)")
+    parser.add_argument("--seconds", type=int, default=4, help="of load for each of a pair (4)")
     parser.add_argument("--requests", type=int, default=1600, help="that are counted (1600)")
     parser.add_argument("--rounds", type=int, default=3, help="of which the least counts (3)")
     parser.add_argument("--python", default=sys.executable, help="runs ours")

@@ -38,7 +38,7 @@ def unknown_fields(content: Any, shape: Shape, path: str = "") -> Iterator[str]:
 
 def meaning(kind: type[msgspec.Struct], steps: Iterable[str | int]) -> str | None:
     """Return what a value at this place must be, as the end of a sentence; None if its type is clear enough."""
-    found: inspect.Type = inspect.type_info(kind)
+    found = _type_of(kind)
     for step in steps:
         found = _plain(found)
         if isinstance(step, int):
@@ -50,6 +50,12 @@ def meaning(kind: type[msgspec.Struct], steps: Iterable[str | int]) -> str | Non
             return None
         found = below
     return _told(found)
+
+
+@cache
+def _type_of(kind: type[msgspec.Struct]) -> inspect.Type:
+    """Kept for kinds in which values were refused: it takes milliseconds, and there may be many such objects."""
+    return inspect.type_info(kind)
 
 
 def _told(found: inspect.Type) -> str | None:

@@ -6,6 +6,7 @@ tests/waypoint/config/test_crds.py compares them with our decoder, and tests/clu
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def crd_of(kind: str) -> dict[str, Any]:
     return crd
 
 
+@cache
 def schema_of(kind: str) -> dict[str, Any]:
     schema: dict[str, Any] = crd_of(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema

@@ -4,8 +4,8 @@ PYTHON ?= $(shell for it in python3.11 python3.12 python3.13 python3.14 python3;
 	$$it -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$it; break; }; done)
 BIN := .venv/bin
 HELM ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pywaypoint/cluster/bin/helm
-# Three, because the tests wait more than they compute. In their own order, because the slow files come early in it.
-WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
+# Four, because the tests wait as long as they compute. In their own order, because the slow files come early in it.
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 PIP := -m pip --quiet --disable-pip-version-check
 
 # Each worker imports all tests, and they start the programs hundreds of times: Python keeps what it has compiled.

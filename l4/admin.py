@@ -45,8 +45,8 @@ T = TypeVar("T")
 Address = tuple[str, int]
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STREAMS: web.RequestKey[Callable[[], None]] = web.RequestKey("streams")
-"""Call it in a page whose answer lasts as long as the client listens: the visit then has no time limit. Such a page
-limits the number of its answers, and the time for each write."""
+"""Call it in a page whose answer lasts as long as the client listens: the visit then has no time limit, and the page is
+cancelled when the client has left. Such a page limits the number of its answers, and the time for each write."""
 
 log = logging.getLogger(__name__)
 

@@ -71,7 +71,8 @@ class VisitServer:
                 visit.asked()
 
     def streams(self, transport: asyncio.BaseTransport | None) -> None:
-        """Note that the answer lasts as long as the client listens, without a time limit."""
+        """Note that the answer lasts as long as the client listens, without a time limit: when the client has left, the
+        current task is cancelled."""
         for visit in self._visits:
             if visit.transport is transport:
                 visit.streams()
@@ -113,6 +114,7 @@ class _Visit(asyncio.Protocol):
         self.has_asked = False
         self.is_over = False
         self._server = server
+        self._streaming: asyncio.Task[object] | None = None
         self._inner = inner
         self._timer = asyncio.get_running_loop().call_later(ASK_SECONDS, self._late)
 
@@ -123,6 +125,7 @@ class _Visit(asyncio.Protocol):
 
     def streams(self) -> None:
         self._timer.cancel()
+        self._streaming = asyncio.current_task()
 
     def end(self) -> None:
         self.is_over = True
@@ -153,6 +156,8 @@ class _Visit(asyncio.Protocol):
         self._timer.cancel()
         self._inner.connection_lost(error)
         self._server.gone(self)
+        if self._streaming is not None:
+            self._streaming.cancel()
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()

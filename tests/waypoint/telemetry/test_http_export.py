@@ -49,7 +49,7 @@ def server(*statuses: int, tls: ssl.SSLContext | None = None) -> Iterator[Seen]:
         if tls is not None:
             it.socket = tls.wrap_socket(it.socket, server_side=True)
         seen.url = f"{'https' if tls else 'http'}://127.0.0.1:{it.server_port}"
-        thread = Thread(target=it.serve_forever)
+        thread = Thread(target=it.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield seen
@@ -130,14 +130,17 @@ def test_a_collector_may_ask_for_a_certificate_from_an_authority_of_its_own(tmp_
     tls.load_cert_chain(served, served.with_suffix(".key"))
     tls.load_verify_locations(pki.bundle_path)
     tls.verify_mode = ssl.CERT_REQUIRED
-    trusted = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(pki.bundle_path), "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"}
+    trusted = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(pki.bundle_path)}
     own = {
         "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": str(chain),
         "OTEL_EXPORTER_OTLP_CLIENT_KEY": str(chain.with_suffix(".key")),
     }
 
     with server(tls=tls) as seen:
-        results = [transport(seen.url, **it).send(REQUEST, 1) for it in (trusted | own, trusted, own)]
+        results = [
+            transport(seen.url, OTEL_EXPORTER_OTLP_TIMEOUT="0.5", **it).send(REQUEST, 1)
+            for it in (trusted | own, trusted, own)
+        ]
 
     assert results == [True, False, False]
     assert len(seen.asked) == 1

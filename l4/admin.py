@@ -178,6 +178,7 @@ class OperatorPorts:
             self._handing_over.cancel()
         for server in self._servers:
             server.close()
+            server.end_streams()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         for server in self._servers:
             server.abort()

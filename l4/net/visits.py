@@ -58,6 +58,11 @@ class VisitServer:
         """Stop accepting connections."""
         self._listener.close()
 
+    def end_streams(self) -> None:
+        """Cancel the tasks of answers that last as long as the client listens."""
+        for visit in self._visits:
+            visit.end_stream()
+
     def abort(self) -> None:
         """Close all connections."""
         self._listener.close()
@@ -127,6 +132,10 @@ class _Visit(asyncio.Protocol):
         self._timer.cancel()
         self._streaming = asyncio.current_task()
 
+    def end_stream(self) -> None:
+        if self._streaming is not None:
+            self._streaming.cancel()
+
     def end(self) -> None:
         self.is_over = True
         self._timer.cancel()
@@ -156,8 +165,7 @@ class _Visit(asyncio.Protocol):
         self._timer.cancel()
         self._inner.connection_lost(error)
         self._server.gone(self)
-        if self._streaming is not None:
-            self._streaming.cancel()
+        self.end_stream()
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse, ClientSession
 
+from l4.admin import CLOSE_SECONDS
 from l4.net import visits
 from tests.kit.aio import run
 from tests.kit.mesh import settled
@@ -63,6 +64,17 @@ def test_a_tap_shows_the_requests_of_all_workers_and_ends_with_its_client(tmp_pa
             ] * 2
             assert first["source"]["identity"].endswith("/ns/default/sa/client")
             await settled(lambda: nobody_looks(both), seconds=streams.ALIVE_SECONDS / 2)
+
+    run(scenario())
+
+
+def test_an_open_tap_delays_no_stop(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with watched(tmp_path) as (_, both), stream(both, "/tap"):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await both.supervisor.close()
+
+            assert nobody_looks(both)
 
     run(scenario())
 

@@ -47,7 +47,7 @@ def main(descriptors: list[int]) -> None:
             logging.getLogger(following.__name__).setLevel(logging.CRITICAL)
         settings = Settings.from_environment(start.environment, SECTIONS)
         options = start.options
-        objects = SharedSource(lambda number: channel.ask(QUESTION, number)) if options.is_followed_once else None
+        objects = SharedSource(lambda *known: channel.ask(QUESTION, *known)) if options.is_followed_once else None
         knowing = knowing_of(options, settings, objects or objects_of(options))
         certificate = own_certificate(options, settings)
         first, memory, *others = descriptors

@@ -1,10 +1,11 @@
 """One source of configuration for all worker processes: the supervisor follows it, and workers ask what is new.
 
-    API server ──▶ Sharing, in the supervisor ◀── "what came after answer 7?" ── SharedSource, in each worker
+    API server ──▶ Sharing, in the supervisor ◀── "what came after step 7?" ── SharedSource, in each worker
 
-A worker names the last answer that it has taken, and gets all that has changed since, in one answer. A worker that has
-taken none, or one too long ago, gets everything. So nothing is lost when it starts or is slow, nothing waits for it in
-the supervisor, and it may ask again after any failure. If there is nothing new for `ALIVE_SECONDS`, it gets an empty
+A worker names the last step that it has taken, and gets all that has changed since. A worker that has taken none, or
+one too long ago, gets everything. It asks for one part after the other (`waypoint.process.journal`), and takes all
+parts as one answer. So nothing is lost when it starts or is slow, nothing waits for it in the supervisor, and it may
+ask again after any failure. If there is nothing new for `ALIVE_SECONDS`, it gets an empty
 answer, with the age of what the source knows. A worker that gets none keeps its configuration, whose age grows.
 
 Contents are kept and travel as JSON, which the supervisor makes once and each worker decodes. Objects of an API server
@@ -22,7 +23,7 @@ from typing import Any
 
 from l4.admin import NoAnswer
 from l4.config import collector
-from l4.config.documents import Document
+from l4.config.documents import Document, ObjectKey
 from l4.config.doubts import concern
 from l4.config.encoded import Encoded
 from l4.config.source import Answer, Changes, Documents, Source, Take
@@ -40,7 +41,7 @@ RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The answer to a worker: what is new up to answer `number` of the source, or None.
+    """The answer to a worker: what is new up to step `number` of the source, or None.
 
     `lack` is that of the source. `confirmed_at` is when it was told last what it knows, by the clock `time.monotonic`,
     which all processes of a machine share.
@@ -74,14 +75,15 @@ class Sharing:
         await self._source.close()
 
     async def answer(self, question: str, arguments: tuple[Any, ...]) -> Told:
-        """Answer a worker: `arguments` is the number of the last answer that it has taken, or 0."""
+        """Answer a worker: `arguments` are the number of the last step that it knows, or 0, and between parts of
+        everything the step at which it began, else 0."""
         assert question == QUESTION
-        (number,) = arguments
+        number, begun = arguments
         if number == self._journal.number:
             await self._wait()
-        now, confirmed_at = self._journal.number, time.monotonic() - self._source.silent_seconds
-        news = self._journal.since(number) if number != now else None
-        return Told(now, news, self._source.lack, confirmed_at)
+        news = self._journal.since(number, begun) if number != self._journal.number else None
+        confirmed_at = time.monotonic() - self._source.silent_seconds
+        return Told(number if news is None else news.number, news, self._source.lack, confirmed_at)
 
     async def _wait(self) -> None:
         with suppress(TimeoutError):
@@ -96,9 +98,9 @@ class Sharing:
 
 
 class SharedSource:
-    """The worker's end, a `Source`. `ask` asks the supervisor for what came after the answer of a number."""
+    """The worker's end, a `Source`. `ask` takes the arguments of `Sharing.answer` and returns its answer."""
 
-    def __init__(self, ask: Callable[[int], Awaitable[Told]]) -> None:
+    def __init__(self, ask: Callable[[int, int], Awaitable[Told]]) -> None:
         self._ask = ask
         self._number = 0
         self._lack = "the supervisor has said nothing yet"
@@ -142,10 +144,20 @@ class SharedSource:
         """The channel to the supervisor is another's."""
 
     async def _next(self) -> tuple[int, Answer | None]:
-        """Return the next answer and its number. Raises TimeoutError, and NoAnswer if the supervisor has gone."""
+        """Return the next answer, of all its parts, and the number of its last step. Raises TimeoutError, and NoAnswer
+        if the supervisor has gone."""
+        told, parts = await self._told(self._number, 0), _Parts()
+        while told.news is not None:
+            await asyncio.to_thread(parts.add, told.news)
+            if told.news.is_last:
+                return told.number, await asyncio.to_thread(parts.answer)
+            told = await self._told(told.number, told.news.begun)
+        return self._number, None
+
+    async def _told(self, number: int, begun: int) -> Told:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                told = await self._ask(self._number)
+                told = await self._ask(number, begun)
         except TimeoutError:
             self._tell(f"has not answered within {ASK_SECONDS:g} s")
             raise
@@ -156,7 +168,7 @@ class SharedSource:
         self._lack = told.lack
         if told.number:
             self._confirmed_at = told.confirmed_at
-        return told.number, await asyncio.to_thread(_decoded, told.news) if told.news is not None else None
+        return told
 
     def _tell(self, failure: str) -> None:
         if failure and failure != self._failure:
@@ -166,12 +178,35 @@ class SharedSource:
         self._failure = failure
 
 
-def _decoded(news: News) -> Answer:
-    with collector.paused():
-        documents = tuple(map(_document, sorted(news.documents, key=lambda it: it.key)))
-    if news.is_everything:
-        return Documents(documents, news.problems, news.doubts)
-    return Changes(documents, news.gone, news.problems, news.doubts)
+class _Parts:
+    """What is new, decoded as its parts come."""
+
+    def __init__(self) -> None:
+        self._documents: dict[ObjectKey, Document] = {}
+        self._gone: dict[ObjectKey, None] = {}
+        self._is_everything = False
+        self._last: News | None = None
+
+    def add(self, news: News) -> None:
+        if news.is_everything:
+            self._documents.clear()
+            self._gone.clear()
+            self._is_everything = True
+        with collector.paused():
+            for it in news.documents:
+                self._gone.pop(it.key, None)
+                self._documents[it.key] = _document(it)
+        for key in news.gone:
+            self._documents.pop(key, None)
+            self._gone[key] = None
+        self._last = news
+
+    def answer(self) -> Answer:
+        assert self._last is not None
+        documents = tuple(sorted(self._documents.values(), key=lambda it: it.key))
+        if self._is_everything:
+            return Documents(documents, self._last.problems, self._last.doubts)
+        return Changes(documents, tuple(self._gone), self._last.problems, self._last.doubts)
 
 
 def _document(its: Document) -> Document:

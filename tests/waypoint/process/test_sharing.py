@@ -19,7 +19,7 @@ from l4.silence import Silence
 from l4.telemetry.metrics import MeshMetrics
 from tests.kit.aio import run
 from tests.l4.kubernetes.test_source import World, pod, world
-from waypoint.process import sharing
+from waypoint.process import journal, sharing
 from waypoint.process.channel import Channel, connect
 from waypoint.process.sharing import QUESTION, SharedSource, Sharing, Told
 
@@ -78,7 +78,7 @@ class Shared:
         receiving = [asyncio.ensure_future(it.run()) for it in (ours, channel)]
         self.ends.push_async_callback(asyncio.wait, receiving, timeout=5)
         self.ends.callback(channel.close)
-        its = Worker(SharedSource(lambda number: channel.ask(QUESTION, number)), channel)
+        its = Worker(SharedSource(lambda *known: channel.ask(QUESTION, *known)), channel)
         its.pause.set()
         await its.take(await its.source.load())
         return its
@@ -151,6 +151,32 @@ def test_a_change_between_the_first_answer_and_the_watch_is_not_lost() -> None:
             assert late.names == ["first"]
             it.watching(late)
             await until(lambda: late.names == ["second"])
+
+    run(scenario())
+
+
+def test_a_worker_takes_what_comes_in_many_parts_as_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "PART_BYTES", 1)  # each document is a part
+    numbers = range(50)
+
+    async def scenario() -> None:
+        async with shared() as it:
+            for number in numbers:
+                it.world.server.put(pod(f"more-{number}"))
+            await it.rest()
+            it.follow()
+            worker = await it.worker()
+            late = await it.worker()
+            assert [type(answer) for answer in worker.answers] == [Documents]
+            assert len(worker.names) == len(numbers) + 1
+            it.watching(worker)
+            for number in numbers:
+                it.world.server.remove(pod(f"more-{number}"))
+            it.world.server.put(pod("last"))
+            await until(lambda: worker.names == ["first", "last"])
+            it.watching(late)
+            await until(lambda: late.names == ["first", "last"])
+            assert [type(answer) for answer in late.answers] == [Documents, Changes]
 
     run(scenario())
 
@@ -301,7 +327,7 @@ def test_a_worker_whose_supervisor_ends_says_so_and_does_not_spin(
     monkeypatch.setattr(sharing, "RETRY_SECONDS", 0.2)
     asked: list[int] = []
 
-    async def ask(number: int) -> Told:
+    async def ask(number: int, begun: int) -> Told:
         asked.append(number)
         raise NoAnswer("the supervisor", "has ended")
 

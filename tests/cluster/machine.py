@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,10 +99,17 @@ def end_all() -> None:
 
 def kill_in_pod(name: str) -> None:
     """Kills the programs of a pod that know its name as POD_NAME, by SIGKILL."""
-    for entry in Path("/proc").glob("[0-9]*/environ"):
+    for process in in_pod(name):
+        os.kill(process, signal.SIGKILL)
+
+
+def in_pod(name: str, argument: str = "") -> Iterator[int]:
+    """The processes of a pod that know its name as POD_NAME, and have this argument if one is given."""
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if f"POD_NAME={name}".encode() in entry.read_bytes().split(b"\0"):
-                os.kill(int(entry.parent.name), signal.SIGKILL)
+            is_its = f"POD_NAME={name}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            if is_its and (not argument or argument.encode() in (entry / "cmdline").read_bytes().split(b"\0")):
+                yield int(entry.name)
 
 
 def _of_pods() -> list[int]:

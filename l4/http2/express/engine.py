@@ -33,6 +33,8 @@ from l4.http2.frames import (
 )
 from policies.attributes import Headers
 
+_LARGE_PART = 4096
+
 
 class ExpressEngine:
     """Implements `connection.Connection`."""
@@ -80,7 +82,7 @@ class ExpressEngine:
         )
         self._failed = False
         self._preface_left = b"" if is_client else PREFACE
-        self._chunks: list[bytes] = []  # of an incomplete frame
+        self._chunks: list[bytes | memoryview] = []  # of an incomplete frame
         self._chunks_length = 0
         self._needed = 0
 
@@ -240,19 +242,24 @@ class ExpressEngine:
         """Complete the partially received frame, and no other. Returns the position after it."""
         start = 0
         while self._chunks:
-            piece = data[start : start + self._needed - self._chunks_length]
+            piece = _part(data, start, min(len(data), start + self._needed - self._chunks_length))
             start += len(piece)
             self._chunks.append(piece)
             self._chunks_length += len(piece)
             if self._chunks_length < self._needed:
                 break
-            frame = b"".join(self._chunks)
-            self._chunks.clear()
-            self._read(frame, 0, now, events)
+            chunks, self._chunks = self._chunks, []
+            if self._needed == 9:
+                self._read(b"".join(chunks), 0, now, events)
+                continue
+            head = bytes(chunks[0][:9])
+            chunks[0] = chunks[0][9:]
+            self._read(head, 0, now, events, b"".join(chunks))
         return start
 
-    def _read(self, data: bytes, position: int, now: float, events: list[Event]) -> None:
-        end, needed = len(data), 9
+    def _read(self, data: bytes, position: int, now: float, events: list[Event], joined: bytes | None = None) -> None:
+        """Read frames from `position` on; or one, of which `data` is the head and `joined` the payload."""
+        end, needed = len(data) if joined is None else 9 + len(joined), 9
         # Each express-lane frame produces one event, and they are contiguous. Their number and length are counted when
         # another frame arrives or the bytes end.
         told, counted = len(events), position
@@ -267,7 +274,7 @@ class ExpressEngine:
             if after > end:
                 needed = 9 + length
                 break
-            payload = data[position + 9 : after]
+            payload = data[position + 9 : after] if joined is None else joined
             if kind == 0 and not flags & PADDED and blocks.pieces is None and (length or flags & 1):
                 stream: Stream | None = by_id.get(stream_id)
                 if (
@@ -298,9 +305,15 @@ class ExpressEngine:
         if position < end:
             if needed > 9 and kind == HEADERS:
                 guard.head_begins(now)
-            self._chunks.append(data[position:])
+            self._chunks.append(_part(data, position, end))
             self._chunks_length = end - position
             self._needed = needed
+
+
+def _part(data: bytes, start: int, end: int) -> bytes | memoryview:
+    """Return a part of what was read. A large part is not copied, unless it would keep more than itself in memory."""
+    size = end - start
+    return memoryview(data)[start:end] if size >= _LARGE_PART and 2 * size >= len(data) else data[start:end]
 
 
 def _is_head(headers: Headers) -> bool:

@@ -1,10 +1,12 @@
 """What only the built-in engine does. The contract of both is in `tests/l4/http2/test_engines.py`."""
 
+import sys
+
 import pytest
 
 from l4.http2 import frames
 from l4.http2.engines import Engine
-from l4.http2.events import StreamReset
+from l4.http2.events import DataReceived, StreamReset
 from tests.contracts.http2_engine import GET, OK, Peer, data
 
 
@@ -57,3 +59,29 @@ def test_8_1_1_a_body_in_pieces_must_be_as_long_as_it_says(sent: list[bytes], is
     events = [event for piece in sent for event in peer.give(data(1, piece, end_stream=piece is sent[-1]))]
 
     assert (StreamReset not in map(type, events)) == is_whole
+
+
+@pytest.mark.parametrize("cuts", [(5, 9), (9, 6000), (8000, 8001), (15_000, 16_000), (6000, 16_300)], ids=str)
+def test_4_1_a_frame_that_comes_in_parts_is_whole_and_so_is_what_follows(cuts: tuple[int, int]) -> None:
+    peer = Peer.client_of(Engine.EXPRESS)
+    peer.give(peer.headers(1, GET))
+    body = bytes(range(256)) * 60
+    sent = data(1, body) + data(1, b"next", end_stream=True)
+    first, second = cuts
+
+    events = [event for part in (sent[:first], sent[first:second], sent[second:]) for event in peer.give(part)]
+
+    received = [(event.data, event.end_stream) for event in events if isinstance(event, DataReceived)]
+    assert received == [(body, False), (b"next", True)]
+
+
+@pytest.mark.parametrize(("tail", "is_kept"), [(100, False), (9000, True)])
+def test_only_a_large_part_of_a_frame_keeps_in_memory_what_came_with_it(tail: int, is_kept: bool) -> None:
+    peer = Peer.client_of(Engine.EXPRESS)
+    peer.give(peer.headers(1, GET))
+    read = data(1, bytes(8000)) + data(1, bytes(16_000))[:tail]
+    before = sys.getrefcount(read)
+
+    peer.give(read)
+
+    assert (sys.getrefcount(read) > before) == is_kept

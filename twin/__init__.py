@@ -63,6 +63,7 @@ HOT = (
     "l4/ztunnel/node.py",
     "l4/ztunnel/outbound.py",
     "l4/ztunnel/proxy.py",
+    "l4/ztunnel/reaches.py",
     "l4/ztunnel/traffic.py",
     "l4/ztunnel/way.py",
     "policies/attributes.py",

@@ -52,6 +52,8 @@ class HbonePool:
     All connections are opened in `network`, or in the process's own namespace.
     """
 
+    __slots__ = ("_deadlines", "_entries", "_idle", "_is_closed", "_network", "_on_refused", "_own", "_settings")
+
     def __init__(
         self,
         settings: Settings,
@@ -191,7 +193,7 @@ class HbonePool:
             driver.close()
         else:
             loop = asyncio.get_running_loop()
-            self._idle[driver] = loop.call_later(self._own.pool_idle_seconds, driver.close)
+            self._idle[driver] = loop.call_later(self._own.pool_idle_seconds, lambda: driver.close())
 
     def _forget(self, key: _Key, driver: Driver) -> None:
         if timer := self._idle.pop(driver, None):

@@ -61,6 +61,23 @@ class IncomingTunnel:
 class HboneServer:
     """One listening socket. `on_connect` decides on each tunnel; requests other than CONNECT are rejected before."""
 
+    __slots__ = (
+        "_capacity",
+        "_certificate",
+        "_drivers",
+        "_empty",
+        "_handshake_seconds",
+        "_handshakes",
+        "_is_draining",
+        "_listener",
+        "_making_room",
+        "_on_connect",
+        "_on_refused",
+        "_settings",
+        "_sources",
+        "_trust_domains",
+    )
+
     def __init__(
         self,
         sock: socket.socket,

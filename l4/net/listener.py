@@ -77,6 +77,18 @@ class Listener:
     use the reserve, because it limits its connections itself. With `is_paused`, it accepts only after `resume`.
     """
 
+    __slots__ = (
+        "_has_left",
+        "_is_closed",
+        "_is_paused",
+        "_is_reserved",
+        "_loop",
+        "_on_accept",
+        "_on_refused",
+        "_sock",
+        "_spare",
+    )
+
     def __init__(
         self,
         sock: socket.socket,

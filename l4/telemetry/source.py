@@ -35,6 +35,8 @@ class SourceLabels:
     Equal callers get the same object, so that data bound to it can be found by its id.
     """
 
+    __slots__ = ("_found", "_registry")
+
     def __init__(self) -> None:
         self._registry: WorkloadIndex | None = None
         self._found: dict[tuple[Identity | None, str, bytes | None], WorkloadLabels] = {}

@@ -53,7 +53,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.policies.subscribe(self._judge_again)
-        self.registry.subscribe(self.sources.reconcile)
+        self.registry.subscribe(lambda registry: self.sources.reconcile(registry))
         self.hbone = self.settings.of(HboneSettings)
         self.capacity = Capacity(self.hbone.max_connections)
         self.reaches = Reaches(self.spawn, self.hbone.connect_seconds)

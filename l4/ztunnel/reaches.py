@@ -21,6 +21,8 @@ Spawn = Callable[[Coroutine[None, None, None]], object]
 class Reaches:
     """`trial_seconds` limits the duration of a trial connection."""
 
+    __slots__ = ("_reaches", "_spawn", "_trial_seconds")
+
     def __init__(self, spawn: Spawn, trial_seconds: float) -> None:
         self._spawn = spawn
         self._trial_seconds = trial_seconds

@@ -60,6 +60,8 @@ _FLAG_INDEX = TCP_LABELS.index("response_flags")
 
 
 class Traffic:
+    __slots__ = ("_access_log", "_metrics", "_one_ended", "_open", "_time", "_verdicts")
+
     def __init__(self, metrics: MeshMetrics, access_log: AccessLog | None) -> None:
         self._metrics = metrics
         self._verdicts = Verdicts(metrics)

@@ -71,6 +71,8 @@ async def _is_told(node: Node, sock: socket.socket, ip: str) -> bool:
 
 
 class _Way:
+    __slots__ = ("_network", "_node", "_pod", "_pool", "_replaced", "_source", "_to", "_tried")
+
     def __init__(
         self, node: Node, pod: Workload, network: Network | None, pool: HbonePool, source: Address, to: Address
     ) -> None:
@@ -85,7 +87,9 @@ class _Way:
 
     def decide(self) -> HboneHop | PlainHop | Refused:
         """Return the first hop."""
-        return self._decide(self._is_avoided if len(self._node.reaches) else avoid_none)
+        if len(self._node.reaches):
+            return self._decide(self._is_avoided)
+        return self._decide(avoid_none)
 
     def _is_avoided(self, address: Address) -> bool:
         return self._node.reaches.is_avoided(address, self._network)

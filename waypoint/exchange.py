@@ -29,8 +29,8 @@ from waypoint.data_path import Connection, DataPath
 from waypoint.errors import ExchangeError, InternalFailure, Overloaded, RequestTimeout, UnwritableHead
 from waypoint.filters.filter import Answer, Wait
 from waypoint.filters.session import sticky
-from waypoint.http import grpc
 from waypoint.http.events import EMPTY, Body, Downstream
+from waypoint.http.grpc import status_of
 from waypoint.replies import finish, reply_to
 from waypoint.telemetry.record import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
@@ -202,7 +202,7 @@ class Exchange:
         record.upstream_service_time_ms = waited
         headers = head.headers
         if record.is_grpc:
-            record.grpc_status = grpc.status_of(headers)
+            record.grpc_status = status_of(headers)
         if self._sticky is not None and record.endpoint is not None:
             self._sticky.mark(headers, record.endpoint, record.started_at)
         headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
@@ -245,7 +245,7 @@ class Exchange:
         if trailers:
             self._record.response_trailers = trailers
             if self._record.is_grpc:
-                self._record.grpc_status = grpc.status_of(trailers)
+                self._record.grpc_status = status_of(trailers)
         self._finish()
         try:
             self._downstream.send_end(response_trailers(decision, trailers) if trailers else trailers)

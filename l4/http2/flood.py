@@ -11,9 +11,21 @@ read, not one by one.
 
 import sys
 
-from l4.http2 import frames
 from l4.http2.errors import ConnectionFault, ErrorCode
 from l4.http2.flood_limits import FloodLimits
+from l4.http2.frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PADDED,
+    PING,
+    PRIORITY,
+    PRIORITY_UPDATE,
+    SETTINGS,
+    WINDOW_UPDATE,
+)
 
 _RATE_SECONDS = 10.0
 _EMPTY_RATE_SECONDS = 60.0
@@ -106,33 +118,32 @@ class FloodGuard:
     def frame(self, kind: int, flags: int, payload: bytes, now: float) -> None:
         """Count any frame except full DATA frames."""
         limits = self._limits
-        match kind:
-            case frames.DATA:
-                if _is_hollow(flags, payload):
-                    self._empty_frame(now)
-                else:
-                    self.data(1, len(payload), now)
-            case frames.HEADERS:
-                self._head_frames = self._head_bytes = 0
-                self.head_begins(now)
-                self._piece_of_head(flags, payload, now)
-            case frames.CONTINUATION:
-                self._piece_of_head(flags, payload, now)
-            case frames.PING:
-                if not self._pings.take(now):
-                    raise Flood("http2_pings")
-            case frames.SETTINGS:
-                if not self._settings_frames.take(now):
-                    raise Flood("http2_settings_frames")
-            case frames.PRIORITY | frames.PRIORITY_UPDATE:
-                self._priority_frames += 1
-                if self._priority_frames > limits.http2_priority_frames * (1 + self._streams):
-                    raise Flood("http2_priority_frames")
-            case frames.WINDOW_UPDATE:
-                self._window_updates += 1
-                earned = self._streams + limits.http2_window_updates * self.data_frames_sent
-                if self._window_updates > 5 + 2 * earned:
-                    raise Flood("http2_window_updates")
+        if kind == HEADERS:
+            self._head_frames = self._head_bytes = 0
+            self.head_begins(now)
+            self._piece_of_head(flags, payload, now)
+        elif kind == DATA:
+            if _is_hollow(flags, payload):
+                self._empty_frame(now)
+            else:
+                self.data(1, len(payload), now)
+        elif kind == WINDOW_UPDATE:
+            self._window_updates += 1
+            earned = self._streams + limits.http2_window_updates * self.data_frames_sent
+            if self._window_updates > 5 + 2 * earned:
+                raise Flood("http2_window_updates")
+        elif kind == CONTINUATION:
+            self._piece_of_head(flags, payload, now)
+        elif kind == PING:
+            if not self._pings.take(now):
+                raise Flood("http2_pings")
+        elif kind == SETTINGS:
+            if not self._settings_frames.take(now):
+                raise Flood("http2_settings_frames")
+        elif kind in (PRIORITY, PRIORITY_UPDATE):
+            self._priority_frames += 1
+            if self._priority_frames > limits.http2_priority_frames * (1 + self._streams):
+                raise Flood("http2_priority_frames")
 
     def head_begins(self, now: float) -> None:
         """Note that a head has begun: enough of its first frame was received to recognize it."""
@@ -161,7 +172,7 @@ class FloodGuard:
 
     def _piece_of_head(self, flags: int, payload: bytes, now: float) -> None:
         """Count parts of a head on arrival, because nothing can be decoded before the last part."""
-        if flags & frames.END_HEADERS:
+        if flags & END_HEADERS:
             self.head_since = None
         self._head_frames += 1
         self._head_bytes += len(payload)
@@ -229,6 +240,6 @@ class FloodGuard:
 
 def _is_hollow(flags: int, payload: bytes) -> bool:
     """Whether a DATA frame carries nothing but padding, not even END_STREAM."""
-    if flags & frames.END_STREAM:
+    if flags & END_STREAM:
         return False
-    return not payload or (flags & frames.PADDED != 0 and payload[0] + 1 >= len(payload))
+    return not payload or (flags & PADDED != 0 and payload[0] + 1 >= len(payload))

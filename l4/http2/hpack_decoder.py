@@ -8,9 +8,9 @@ have equal meaning, so a caller can cache what it derived from a block. Tests co
 library, including its errors.
 """
 
-from l4.http2 import huffman
 from l4.http2.errors import ConnectionFault, ErrorCode
 from l4.http2.hpack_table import DEFAULT_SIZE, FIELD_OVERHEAD, STATIC, STATIC_COUNT, NeverIndexed
+from l4.http2.huffman import decode as decode_huffman
 from policies.attributes import Header, Headers
 
 _MAX_SIZE_UPDATES = 32
@@ -144,7 +144,7 @@ def _string(block: bytes, position: int) -> tuple[bytes, int]:
     text = block[position:end]
     if len(text) < length:
         raise _fault("a block ends within a string")
-    return (huffman.decode(text) if byte & 0x80 else text), end
+    return (decode_huffman(text) if byte & 0x80 else text), end
 
 
 def _fault(what: str) -> ConnectionFault:

@@ -2,7 +2,7 @@
 
 from binascii import hexlify
 from collections.abc import Callable, Mapping
-from random import getrandbits
+from os import urandom
 from struct import Struct
 from time import time, time_ns
 
@@ -12,10 +12,12 @@ from waypoint.data_path import Connection
 from waypoint.http.grpc import is_grpc
 from waypoint.telemetry.record import ExchangeRecord
 
-_VERSION_AND_VARIANT = 0x4000_8000_0000_0000_0000
-_RANDOM = ~0xF000_C000_0000_0000_0000
-"""The bits of a UUID of version 4 that are random."""
-_parts = Struct("8s4s4s4s12s").unpack
+_UUID = Struct("8s4sx3sc3s12s")
+"""The hexadecimal digits of a UUID, without the one of its version; the variant is by itself."""
+_VARIANTS = [b"%c" % b"89ab"[digit & 3] for digit in range(16)]
+_IDS_AT_ONCE = 64
+"""As each call of the kernel costs more than the bytes that it returns."""
+_request_ids: list[bytes] = []
 
 
 def arrive(
@@ -79,6 +81,9 @@ def _tell_client(connection: Connection, head: RequestHead) -> None:
 
 
 def new_request_id() -> bytes:
-    """Return a random UUID (RFC 9562 version 4). `uuid.uuid4` takes five times as long."""
-    bits = getrandbits(128) & _RANDOM | _VERSION_AND_VARIANT
-    return b"-".join(_parts(hexlify(bits.to_bytes(16))))
+    """Return a random UUID (RFC 9562 version 4). `uuid.uuid4` takes ten times as long."""
+    if not _request_ids:
+        random = hexlify(urandom(_UUID.size // 2 * _IDS_AT_ONCE))
+        for a, b, c, variant, d, e in _UUID.iter_unpack(random):
+            _request_ids.append(b"-".join((a, b, b"4" + c, _VARIANTS[int(variant, 16)] + d, e)))
+    return _request_ids.pop()

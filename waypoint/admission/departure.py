@@ -5,7 +5,7 @@ from functools import lru_cache
 from policies.attributes import RequestHead
 from policies.retry import DEFAULT_RETRIES, RetryPolicy
 from policies.route import Rule
-from waypoint.http import grpc
+from waypoint.http.grpc import deadline_of, with_deadline
 
 
 def depart(head: RequestHead, rule: Rule, is_grpc: bool) -> tuple[RetryPolicy, float | None]:
@@ -21,10 +21,10 @@ def depart(head: RequestHead, rule: Rule, is_grpc: bool) -> tuple[RetryPolicy, f
 
 def _grpc_deadline(head: RequestHead, rule: Rule) -> float | None:
     """Return the caller's deadline, at most the route's timeout. It counts from the request's head."""
-    seconds = grpc.deadline_of(head.headers)
+    seconds = deadline_of(head.headers)
     if seconds is not None and rule.timeouts.request is not None and rule.timeouts.request < seconds:
         seconds = rule.timeouts.request
-        head.headers[:] = grpc.with_deadline(head.headers, seconds)
+        head.headers[:] = with_deadline(head.headers, seconds)
     return seconds
 
 

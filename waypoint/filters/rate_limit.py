@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from l4.telemetry.metrics import counter
+from l4.telemetry.metrics import Value, counter
 from policies.attributes import ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.breaker import Breaker
@@ -29,6 +29,7 @@ class RateLimiting(Filter[RateLimits]):
     def __init__(self) -> None:
         self._buckets = Buckets()
         self._breakers: dict[LimitService, Breaker] = {}
+        self._passed: dict[str, Value] = {}  # counters by policy
 
     def begin(self, environment: Environment) -> None:
         self._environment = environment
@@ -40,6 +41,7 @@ class RateLimiting(Filter[RateLimits]):
     def reconcile(self, policies: Iterable[RateLimits]) -> None:
         """Forget rules and services that are gone. Other buckets keep their level."""
         all_limits = list(policies)
+        self._passed.clear()
         self._buckets.keep(rule.bucket for limits in all_limits for rule in limits.rules)
         services = {limits.service for limits in all_limits}
         self._breakers = {service: breaker for service, breaker in self._breakers.items() if service in services}
@@ -69,7 +71,10 @@ class RateLimiting(Filter[RateLimits]):
         if quota.over:
             request.answer(RateLimited(is_resource_exhausted=limits.is_resource_exhausted))
         else:
-            count.labels((limits.policy, "", "ok")).add()
+            passed = self._passed.get(limits.policy)
+            if passed is None:
+                passed = self._passed[limits.policy] = count.labels((limits.policy, "", "ok"))
+            passed.value += 1
 
     async def _ask(
         self, limits: RateLimits, measured: Measured, told: "_Told", request: Filtering, waiting: Waiting

@@ -6,8 +6,8 @@ arrive that the peer sent before it saw the reset.
 
 from collections import OrderedDict
 
-from l4.http2 import frames
 from l4.http2.errors import ConnectionFault, ErrorCode, StreamFault, StreamUnavailable
+from l4.http2.frames import DEFAULT_WINDOW, MAX_WINDOW
 
 _REMEMBERED_RESETS = 1000
 
@@ -73,8 +73,8 @@ class Streams:
         self.next_own = 1 if is_client else 2
         self.highest_peer = 0
         self.last_accepted: int | None = None  # the last stream id of our GOAWAY
-        self._initial_send_window = frames.DEFAULT_WINDOW
-        self._initial_receive_window = frames.DEFAULT_WINDOW  # until the peer acknowledges our SETTINGS
+        self._initial_send_window = DEFAULT_WINDOW
+        self._initial_receive_window = DEFAULT_WINDOW  # until the peer acknowledges our SETTINGS
 
     @property
     def own_count(self) -> int:
@@ -155,13 +155,13 @@ class Streams:
 
     def resize_send_windows(self, size: int) -> None:
         """Apply the peer's new initial window to the send windows (RFC 9113 section 6.9.2)."""
-        if size > frames.MAX_WINDOW:
+        if size > MAX_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE is {size}")
         difference = size - self._initial_send_window
         self._initial_send_window = size
         for stream in self.by_id.values():
             stream.send_window += difference
-            if stream.send_window > frames.MAX_WINDOW:
+            if stream.send_window > MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window overflows")
 
     def resize_receive_windows(self, size: int) -> None:

@@ -4,11 +4,11 @@ Each stream also has its own windows, in `Stream`. Consumed bytes are returned t
 that small frames are not answered one by one.
 """
 
-from l4.http2 import frames
 from l4.http2.connection import Limits
 from l4.http2.errors import ConnectionFault, ErrorCode
 from l4.http2.express.output import Output
 from l4.http2.express.streams import Stream
+from l4.http2.frames import DEFAULT_WINDOW, MAX_WINDOW, window_update_frame
 
 
 class Windows:
@@ -19,14 +19,14 @@ class Windows:
     def __init__(self, limits: Limits, output: Output) -> None:
         self._output = output
         self._stream_half = (limits.stream_window + 1) // 2
-        self._connection_half = (max(limits.connection_window, frames.DEFAULT_WINDOW) + 1) // 2
+        self._connection_half = (max(limits.connection_window, DEFAULT_WINDOW) + 1) // 2
         self._unreturned = 0  # consumed bytes whose window was not returned to the peer yet
-        self.send = frames.DEFAULT_WINDOW
-        self.receive = frames.DEFAULT_WINDOW
+        self.send = DEFAULT_WINDOW
+        self.receive = DEFAULT_WINDOW
 
     def widen(self, size: int) -> None:
         """Enlarge the connection's receive window, which SETTINGS cannot do."""
-        if size > frames.DEFAULT_WINDOW:
+        if size > DEFAULT_WINDOW:
             self._give_back(0, size - self.receive)
             self.receive = size
 
@@ -45,11 +45,11 @@ class Windows:
                 stream.unreturned = 0
 
     def _give_back(self, stream_id: int, increment: int) -> None:
-        self._output.add(frames.window_update_frame(stream_id, increment))
+        self._output.add(window_update_frame(stream_id, increment))
 
     def open_connection(self, increment: int) -> None:
         """Enlarge the connection's send window. Raises ConnectionFault."""
         self.send += increment
-        if increment == 0 or self.send > frames.MAX_WINDOW:
+        if increment == 0 or self.send > MAX_WINDOW:
             code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR
             raise ConnectionFault(code, f"WINDOW_UPDATE of the connection by {increment}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import sys
 import tarfile
@@ -272,7 +273,9 @@ def test_load_is_sent_at_a_constant_rate_and_summed_up(commands: Commands) -> No
     failed = commands.waypoint("mesh", "load", "web:8080/", "--as", "other", status=1)
 
     assert " 20 × 200" in text
-    assert "20 requests in 0.4 s, " in text
+    assert re.search(r"^20 requests in \d\.\d s, ", text, re.MULTILINE)
+    last_begins = 19 / 50
+    assert last_begins <= found["seconds"] <= last_begins + found["max_ms"] / 1000 + 0.5  # the machine may be busy
     assert found["statuses"] == {"200": 20}
     assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
     assert "the mesh has no pod other; it has web" in failed

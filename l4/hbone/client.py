@@ -1,9 +1,19 @@
 """Open HBONE connections: TCP, mutual TLS, a check of the peer's identity, and only then HTTP/2."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable
+from socket import (
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_NODELAY,
+    SocketType,
+    socket,
+)
 from typing import Any
 
 from l4.config.settings import Settings
@@ -82,14 +92,14 @@ async def _where(address: tuple[str, int], local_ip: str | None, network: Networ
     return {"host": host, "port": port, "local_addr": (local_ip, 0) if local_ip else None}
 
 
-def keep_alive(sock: socket.socket, settings: HboneSettings) -> None:
+def keep_alive(sock: socket, settings: HboneSettings) -> None:
     """Set TCP_NODELAY, and keepalive probes as ztunnel does on its outgoing sockets."""
-    own = socket.SocketType(fileno=sock.fileno())  # a transport's socket makes such an object for each of its calls
+    own = SocketType(fileno=sock.fileno())  # a transport's socket makes such an object for each of its calls
     try:
-        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, settings.tcp_keepalive_seconds)
-        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, settings.tcp_keepalive_seconds)
-        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, settings.tcp_keepalive_probes)
+        own.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        own.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        own.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, settings.tcp_keepalive_seconds)
+        own.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, settings.tcp_keepalive_seconds)
+        own.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, settings.tcp_keepalive_probes)
     finally:
         own.detach()

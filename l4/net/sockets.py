@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+from os import close, eventfd
 
 from l4.net import descriptors
 from l4.net.descriptors import OUT_OF_FILES, OutOfDescriptors
@@ -21,13 +22,13 @@ def ensure_room(address: Address) -> None:
     check costs a few microseconds.
     """
     try:
-        lowest = os.eventfd(0)
+        lowest = eventfd(0)
     except OSError as error:
         if error.errno not in OUT_OF_FILES:
             raise
         lowest = descriptors.limit()
     else:
-        os.close(lowest)
+        close(lowest)
     if lowest >= descriptors.ceiling():
         log.warning("no connection to %s:%d: %s", *address, OutOfDescriptors())
         raise OutOfDescriptors

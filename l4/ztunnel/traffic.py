@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from l4.discovery.workload import Service, Workload
 from l4.hbone.errors import ConnectTimedOut, HandshakeFailed, TunnelRefused, TunnelReset
@@ -56,6 +57,8 @@ class _NoService:
 
 _NO_SERVICE = _NoService()
 _NO_FLAG = "-"
+_MAX_REMEMBERED = 300
+"""Characters of the longest text that is remembered in its escaped form."""
 _FLAG_INDEX = TCP_LABELS.index("response_flags")
 
 
@@ -326,9 +329,15 @@ def _field(name: str, value: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return text
+    return _recent(text) if len(text) <= _MAX_REMEMBERED else _escape(text)
+
+
+def _escape(text: str) -> str:
     return text.encode("unicode_escape").decode().replace('"', "'")
+
+
+_recent = lru_cache(1024)(_escape)
+"""Nearly all texts are names of workloads and services, again and again."""
 
 
 def _known(value: str) -> str:

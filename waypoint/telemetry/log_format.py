@@ -45,7 +45,8 @@ class LogFormat:
             found = fields(record)
             text = msgspec.json.encode(found)
             # The log's file is latin-1, so that other letters are escaped.
-            return (text.decode("ascii") if text.isascii() else json.dumps(found, separators=(",", ":"))) + "\n"
+            is_printable = text.isascii() and text.find(b"\x7f") < 0
+            return (text.decode("ascii") if is_printable else json.dumps(found, separators=(",", ":"))) + "\n"
 
         return cls(json.dumps(labels) + str(omits_empty), line)
 

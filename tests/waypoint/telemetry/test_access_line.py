@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies.attributes import Peer
@@ -26,6 +26,7 @@ def lines(record: ExchangeRecord) -> tuple[str, str]:
 
 
 @given(st.tuples(values, values, values, values, values, values), st.tuples(names, names))
+@example((b"\x7f",) * 6, ("", ""))
 def test_whatever_a_record_has_its_lines_are_those_of_the_formats(
     given_values: tuple[bytes, ...], given_names: tuple[str, ...]
 ) -> None:

@@ -7,8 +7,7 @@
 sends. The response comes back through `response_*`. `_finish` reports the exchange exactly once, however it ends.
 Bodies stream in both directions; a slow side pauses the other. Nothing here parses, matches, balances or retries.
 
-There is no task per request: data is pushed from the socket that receives to the socket that sends. Only a request that
-waits for a policy has a task, until it continues.
+Data is pushed from the receiving socket to the sending one, without a task. Only waiting for a policy takes one.
 """
 
 import asyncio
@@ -156,8 +155,7 @@ class Exchange:
         connection, record = self._connection, self._record
         destination = self._path.holder.current.destination(connection.authority)
         authority, target = record.authority or b"", record.original_target
-        denial = denial_of_request(destination, connection.peer, record.method, authority, target)
-        if denial is not None:
+        if (denial := denial_of_request(destination, connection.peer, record.method, authority, target)) is not None:
             self._give_up(denial)
 
     def downstream_lost(self) -> None:
@@ -265,7 +263,9 @@ class Exchange:
             record.upstream_transport_failure_reason = error.reason
             self._break_off(error)
 
-    def attempts_failed(self, error: ExchangeError) -> None:
+    def attempts_failed(self, error: ExchangeError, unreached: Endpoint | None = None) -> None:
+        if unreached is not None:
+            self._record.endpoint, self._record.upstream_protocol = unreached, ""
         self._reply(error)
 
     # -- inside ----------------------------------------------------------------------------------------------------

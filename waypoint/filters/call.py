@@ -97,7 +97,7 @@ class _Call:
         else:
             self._fail(error)
 
-    def attempts_failed(self, error: ExchangeError) -> None:
+    def attempts_failed(self, error: ExchangeError, unreached: Endpoint | None = None) -> None:
         self._fail(error)
 
     def _fail(self, error: ExchangeError) -> None:

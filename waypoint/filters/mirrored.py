@@ -113,7 +113,7 @@ class MirroredRequest:
     def attempt_failed(self, error: ExchangeError) -> None:
         self._attempts.failed(error)
 
-    def attempts_failed(self, error: ExchangeError) -> None:
+    def attempts_failed(self, error: ExchangeError, unreached: Endpoint | None = None) -> None:
         self._end()
 
     def _end(self) -> None:

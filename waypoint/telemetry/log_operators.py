@@ -316,7 +316,7 @@ def _hostname(argument: str) -> Read:
 
 _PLAIN: Mapping[str, Read] = {
     "PROTOCOL": lambda record: record.protocol or None,
-    "UPSTREAM_PROTOCOL": lambda record: record.upstream_protocol if record.endpoint is not None else None,
+    "UPSTREAM_PROTOCOL": lambda record: (record.endpoint and record.upstream_protocol) or None,
     "ACCESS_LOG_TYPE": lambda record: "DownstreamEnd" if record.protocol else "TcpConnectionEnd",
     "RESPONSE_CODE": lambda record: record.status,
     "RESPONSE_FLAGS": lambda record: flags_text(record.flags),

@@ -58,7 +58,8 @@ class AttemptSink(ResponseSink, Protocol):
 
     def event_noted(self, event: ClusterEvent) -> None: ...
 
-    def attempts_failed(self, error: ExchangeError) -> None: ...
+    def attempts_failed(self, error: ExchangeError, unreached: Endpoint | None = None) -> None:
+        """`unreached` is the endpoint to which nothing was sent, if the last attempt had one."""
 
 
 class Picker(Protocol):
@@ -337,8 +338,9 @@ class Attempts:
             if self._tries_again(outcome):
                 return
             error.has_retried = self.count > 1
+        unreached = self._live.endpoint if self._live is not None and client is None else None
         self._end()
-        self._sink.attempts_failed(error)
+        self._sink.attempts_failed(error, unreached)
 
     def answered(self, head: ResponseHead, body: Body) -> Discarded | None:
         """Examine the response of a watched attempt. Returns None to show it, else a sink for the rest of it."""

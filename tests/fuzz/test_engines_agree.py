@@ -18,7 +18,7 @@ from tests.contracts.http2_engine import CONNECT, GET, Peer, data
 
 LIMITS = Limits(max_concurrent_streams=10, stream_window=65_535, connection_window=1 << 20)
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
-OFTEN = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+OFTEN = settings(max_examples=300)
 
 KINDS = [kind for kind in range(12) if kind != 10]  # the library knows ALTSVC, which is nothing to us
 
@@ -177,7 +177,7 @@ def test_no_bytes_at_all_are_too_much_for_an_engine(noise: bytes) -> None:
 def test_engines_go_on_agreeing_for_as_long_as_they_are_asked_to() -> None:
     """Fresh examples until the time is up; one round of them when no time is given."""
     deadline = time.monotonic() + SECONDS
-    search = settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    search = settings(max_examples=200, database=None, suppress_health_check=list(HealthCheck))
     again = search(given(st.lists(steps, max_size=40), st.lists(st.integers(0, 5000), max_size=6))(compare))
 
     again()

@@ -19,7 +19,7 @@ from policies.attributes import Headers
 
 LIMIT = 20_000
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
-OFTEN = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+OFTEN = settings(max_examples=400)
 
 names = (
     st.sampled_from([name for name, _ in STATIC[1:]]) | st.sampled_from([b"te", b"x-a", b"x-b"]) | st.binary(max_size=9)
@@ -124,7 +124,7 @@ def test_both_say_the_same_when_one_byte_is_another(
 
 
 def test_both_go_on_agreeing_for_as_long_as_they_are_asked_to() -> None:
-    search = settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    search = settings(max_examples=200, database=None, suppress_health_check=list(HealthCheck))
     checks = [search(given(noise)(check_noise)), search(given(steps)(check_what_ours_writes))]
     deadline = time.monotonic() + SECONDS
 

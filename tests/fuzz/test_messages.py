@@ -2,14 +2,14 @@
 
 from functools import cache
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.invariants import METHODS, check_frames, check_path, check_requests, check_response
 from tests.wire import corpus
 from tests.wire.frame_script import Writer
 
-OFTEN = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+OFTEN = settings(max_examples=300)
 SMALL = 3000
 
 REQUESTS = [case.send for case in corpus.requests() if len(case.send) < SMALL]

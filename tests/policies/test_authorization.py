@@ -265,7 +265,7 @@ def _model(policies: list[tuple[Action, list[list[list[list[_Test]]]]]], wish: A
     return not allowing or any(allowing)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(_POLICIES, _PEERS, _HEADS)
 def test_any_policies_say_of_any_request_what_the_model_says(
     policies: list[tuple[Action, list[list[list[list[_Test]]]]]], peer: Peer, head: RequestHead
@@ -281,7 +281,7 @@ def test_any_policies_say_of_any_request_what_the_model_says(
     assert verdict.is_allowed == _model(policies, wish)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(_POLICIES, _PEERS, _HEADS, st.sets(st.integers(0, 3)))
 def test_what_a_connection_leaves_open_gives_the_same_verdicts(
     policies: list[tuple[Action, list[list[list[list[_Test]]]]]], peer: Peer, head: RequestHead, dry_run: set[int]
@@ -299,7 +299,7 @@ def test_what_a_connection_leaves_open_gives_the_same_verdicts(
     assert left.custom_providers(wish) == rules.custom_providers(wish)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_POLICIES, _PEERS, _HEADS)
 def test_less_is_allowed_for_bytes_and_no_request_under_way_ends_that_may_go_on(
     policies: list[tuple[Action, list[list[list[list[_Test]]]]]], peer: Peer, head: RequestHead

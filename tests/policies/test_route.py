@@ -228,7 +228,7 @@ HEADS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(matches=st.lists(MATCHES, max_size=12), heads=st.lists(HEADS, min_size=1, max_size=8))
 def test_the_winner_is_that_of_the_model(matches: list[Match], heads: list[RequestHead]) -> None:
     routes = [Route(match, Rule(str(number), ())) for number, match in enumerate(matches)]

@@ -126,7 +126,7 @@ _BEGIN = "apiVersion: v1\nkind: {0}\nmetadata: {{name: {0}, labels: {{a: {1}}}}}
 @example(["a: null"], ["a: b"])
 @example(["[a", "\n", "- b"], [])
 @given(st.lists(_WORDS, max_size=8), st.lists(_WORDS, max_size=8))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_what_is_read_by_a_form_is_what_is_read_whole(first: list[str], second: list[str]) -> None:
     forms = Forms()
     for words in (first, second):
@@ -161,7 +161,7 @@ _QUOTED = tuple(f"{quote}{it}{quote}" for it in ("", "a, b", "c: d", " # ", "yes
 
 
 @given(st.lists(_WORDS, max_size=6), st.lists(_WORDS, max_size=6), st.sampled_from((": ", "- ", ", ", "[")))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_value_stands_at_a_place_is_read_as_the_parser_reads_it(
     before: list[str], after: list[str], delimiter: str
 ) -> None:

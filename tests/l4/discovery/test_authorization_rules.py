@@ -90,7 +90,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.dictionaries(st.sampled_from(_WORDS), _VALUES, max_size=4) | _VALUES)
 def test_whatever_is_written_a_policy_is_understood_or_denies(spec: Any) -> None:
     it = compiled(spec)

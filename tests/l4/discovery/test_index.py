@@ -215,7 +215,7 @@ def assert_told(before: Registry, update: Update) -> None:
 @example([[("entry1", entry("NAME", more=", istio.io/use-waypoint: nowhere"))], [("pod1", pod("NAME"))]])
 @example([[("pod1", pod("NAME", spec=", hostNetwork: true"))], [("pod1", pod("NAME"))]])
 @given(STEPS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_changes_one_by_one_give_the_index_of_all_objects_at_once(steps: list[list[tuple[str, str]]]) -> None:
     follow(steps)
 

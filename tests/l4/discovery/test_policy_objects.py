@@ -135,7 +135,7 @@ def here(policies: WorkloadPolicies, known: Discovered) -> dict[str, Authorizati
 @example([{"p1": pod("p1", 1), "policy": allow("c"), "s": service()}, {"s": service("none")}])
 @example([{"p1": pod("p1", 1), "policy": allow("c", "b")}, {"p1": pod("p1", 1, "b")}])
 @given(st.lists(st.lists(_EDITS, min_size=1, max_size=3).map(dict), min_size=2, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_changes_one_by_one_give_the_policies_that_all_objects_give_at_once(steps: list[dict[str, str]]) -> None:
     world = World()
 

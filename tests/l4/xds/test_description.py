@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import ours, setups
@@ -79,7 +79,6 @@ status: {addresses: [{type: IPAddress, value: 10.1.0.2}]}
 """
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS, st.lists(_POLICY_STEPS, min_size=8, max_size=8), st.sampled_from(("", _WAYPOINT)))
 def test_changes_arrive(
     steps: list[list[tuple[str, str]]], policies: list[list[tuple[str, str]]], waypoint: str

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from l4.config import manifest
 from l4.config.documents import Document
@@ -57,7 +57,6 @@ def registry_of(text: str, *, reads_pods: bool = False) -> tuple[Registry, Regis
     return served.registry, Joined(served, reads_pods=reads_pods).follow(documents).registry
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_changes_one_by_one_give_what_all_objects_give(steps: list[list[tuple[str, str]]]) -> None:
     objects, state, served = Objects(), dict[str, str](), Served(MESH)

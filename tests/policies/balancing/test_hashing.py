@@ -41,7 +41,7 @@ def test_weights_are_shares(table: type[Maglev] | type[Ring]) -> None:
     assert found[1] == pytest.approx(0.75, abs=0.03)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sets(st.integers(1, 250), min_size=2, max_size=12), st.data())
 def test_on_the_ring_nobody_moves_but_the_keys_of_who_has_gone(numbers: set[int], data: st.DataObject) -> None:
     members = [(f"10.0.0.{number}:80", 1) for number in sorted(numbers)]

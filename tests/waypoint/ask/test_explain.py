@@ -315,7 +315,7 @@ def snapshot_of(matches: list[Match], weights: list[list[int]]) -> Snapshot:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(MATCHES, WEIGHTS), max_size=8),
     st.sampled_from(["GET", "POST"]),

@@ -124,7 +124,7 @@ def test_a_problem_is_located_at_the_line_of_its_field(tmp_path: Path) -> None:
     assert "no-such-service" in file.read_text().splitlines()[told.origin.line - 1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(documents=st.permutations(DOCUMENTS))
 def test_the_same_documents_in_any_order_are_the_same_configuration(documents: list[Document]) -> None:
     assert compiled(documents) == compiled(DOCUMENTS)

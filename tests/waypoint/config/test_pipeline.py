@@ -308,7 +308,7 @@ def said(compiled: Compiled) -> object:
 @example([[("gateway", _OTHERS["gateway"][1]), ("p1", pod("p1"))], *([("service", it)] for it in _OTHERS["service"])])
 @example([[("s1", sliced("s1", "a", behind(IPS[0])))], [("s1", sliced("s1", "b", behind(IPS[0])))]])
 @given(_STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_changes_one_by_one_give_what_all_objects_give_at_once(steps: list[list[tuple[str, str]]]) -> None:
     files, state = Files(), dict[str, str]()
     followed, anew = (Pipeline(GATEWAY, SETTINGS, OWN_IP) for _ in range(2))

@@ -111,7 +111,7 @@ HEADS = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(MATCHES, max_size=12), st.lists(HEADS, min_size=20, max_size=60))
 def test_what_is_told_to_be_shadowed_is_never_found(matches: list[Match], heads: list[RequestHead]) -> None:
     table = table_of(*matches)
@@ -122,7 +122,7 @@ def test_what_is_told_to_be_shadowed_is_never_found(matches: list[Match], heads:
     assert not found & shadowed_rules
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(MATCHES, max_size=12), st.lists(HEADS, min_size=20, max_size=60))
 def test_without_what_is_shadowed_every_request_finds_the_same(matches: list[Match], heads: list[RequestHead]) -> None:
     table = table_of(*matches)

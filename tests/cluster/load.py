@@ -27,7 +27,11 @@ _FILES = (
 _READY_SECONDS = 120.0
 _NEWS_SECONDS = 30.0
 """More than the longest that a request may take, and a second until it is written."""
-_PACKAGES = "/opt/pywaypoint/lib/python3.11/site-packages/pywaypoint"
+_PROGRAM = (
+    'PYTHONPATH=/load:`python3 -c "import os, pywaypoint; print(os.path.dirname(pywaypoint.__file__))"` '
+    'exec python3 -m tests.cluster.load_program "$@"'
+)
+"""The image's packages are where its Python is, whose version it chooses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +165,8 @@ def _daemon_set(name: str, arguments: list[str], **environment: str) -> dict[str
         "name": name,
         "image": PYWAYPOINT,
         "imagePullPolicy": "Never",
-        "command": ["python3", "-m", "tests.cluster.load_program", *arguments],
-        "env": [
-            {"name": key, "value": value} for key, value in {"PYTHONPATH": f"/load:{_PACKAGES}", **environment}.items()
-        ],
+        "command": ["sh", "-c", _PROGRAM, "sh", *arguments],
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
         "volumeMounts": [{"name": "programs", "mountPath": "/load"}, {"name": "tmp", "mountPath": "/tmp"}],
     }
     programs = {"name": "programs", "items": [{"key": it.replace("/", "."), "path": it} for it in _FILES]}

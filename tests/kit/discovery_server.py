@@ -40,8 +40,12 @@ class Stream:
     is_on_demand: bool = False
     is_over: bool = False
     """The stream ends in order with the next request."""
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """gRPC takes one message of a stream at a time."""
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def write(self, message: bytes) -> None:
+        """gRPC takes one message of a stream at a time."""
+        async with self._writing:
+            await self.context.write(message)
 
     def of(self, type_url: str) -> list[DeltaDiscoveryRequest]:
         return [it for it in self.requests if it.type_url == type_url]
@@ -125,7 +129,7 @@ class DiscoveryServer:
     async def send(self, response: DeltaDiscoveryResponse | bytes) -> None:
         """Send any bytes on the newest stream."""
         its = response if isinstance(response, bytes) else response.SerializeToString()
-        await self.stream.context.write(its)
+        await self.stream.write(its)
 
     async def end(self, code: grpc.StatusCode, details: str) -> None:
         """End the newest stream."""
@@ -192,8 +196,7 @@ class DiscoveryServer:
             aliases = _keys(name, content) - {name} if stream.is_on_demand and type_url == ADDRESS else ()
             resource = response.resources.add(name=name, version=_version(content), aliases=aliases)
             resource.resource.type_url, resource.resource.value = type_url, content
-        async with stream.writing:
-            await stream.context.write(response.SerializeToString())
+        await stream.write(response.SerializeToString())
 
 
 def _version(content: bytes) -> str:

@@ -11,6 +11,8 @@ Whatever isn't known to mean the same when it is compiled is `Refused`. What rem
 
 - A field that nothing was assigned to, or that was deleted, is None. It is not missing.
 - A struct, its class attributes and the functions of a module can't be replaced: who calls them is bound to them.
+- An inner function of a coroutine or a generator keeps all of its variables, not only those that it uses. If one of
+  these keeps the function, that is a reference cycle: let it keep a `partial` or a method.
 - A value of a wrong type for a field, parameter or local raises TypeError, where mypy would have said so.
 """
 
@@ -29,7 +31,6 @@ HOT = (
     "l4/hbone/openings.py",
     "l4/hbone/pool.py",
     "l4/hbone/server.py",
-    "l4/hbone/stalls.py",
     "l4/hbone/tunnel.py",
     "l4/http2/events.py",
     "l4/http2/flood.py",

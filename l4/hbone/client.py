@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from socket import (
     IPPROTO_TCP,
     SO_KEEPALIVE,
@@ -30,6 +31,10 @@ from policies.attributes import Identity, Peer
 from policies.host_port import host_port
 
 
+def _authenticate(identities: frozenset[Identity], address: tuple[str, int], transport: asyncio.Transport) -> Peer:
+    return Peer(authenticate_server(transport.get_extra_info("ssl_object"), identities), *address)
+
+
 async def connect(
     address: tuple[str, int],
     *,
@@ -44,11 +49,7 @@ async def connect(
 
     Raises ConnectFailed, ConnectTimedOut, HandshakeFailed or OutOfDescriptors. In each case nothing was delivered.
     """
-
-    def authenticate(transport: asyncio.Transport) -> Peer:
-        found = authenticate_server(transport.get_extra_info("ssl_object"), identities)
-        return Peer(found, *address)
-
+    authenticate = partial(_authenticate, identities, address)
     loop = asyncio.get_running_loop()
     place = host_port(*address)
     own = settings.of(HboneSettings)

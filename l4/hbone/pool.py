@@ -11,6 +11,7 @@ its connection before it was established, is tried on another connection.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from l4.config.settings import Settings
 from l4.hbone import client
@@ -183,7 +184,7 @@ class HbonePool:
         self._entries[key] = entry
         entry.drivers.append(driver)
         driver.on_idle = self._went_idle
-        driver.on_closed = lambda gone: self._forget(key, gone)
+        driver.on_closed = partial(self._forget, key)
         self._went_idle(driver)
         if driver.is_closed:
             self._forget(key, driver)
@@ -193,7 +194,7 @@ class HbonePool:
             driver.close()
         else:
             loop = asyncio.get_running_loop()
-            self._idle[driver] = loop.call_later(self._own.pool_idle_seconds, lambda: driver.close())
+            self._idle[driver] = loop.call_later(self._own.pool_idle_seconds, driver.close)
 
     def _forget(self, key: _Key, driver: Driver) -> None:
         if timer := self._idle.pop(driver, None):

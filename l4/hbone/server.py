@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from l4.config.settings import Settings
 from l4.hbone.connect import ConnectRequest, InvalidConnect
@@ -193,22 +194,12 @@ class HboneServer:
         self._making_room = loop.call_later(_ROOM_SECONDS, self._make_room) if self._handshakes.are_too_many else None
 
     async def _handshake(self, sock: socket.socket, address: tuple[str, int]) -> None:
-        local = sock.getsockname()[:2]
-        has_begun = False  # then the driver learns of the end too
-
-        def authenticate(transport: asyncio.Transport) -> Peer:
-            nonlocal has_begun
-            has_begun = True
-            return Peer(authenticate_client(transport.get_extra_info("ssl_object"), self._trust_domains), *address)
-
-        def on_request(driver: Driver, stream_id: int, headers: Headers) -> None:
-            self._requested(driver, stream_id, headers, local)
-
+        client = _Client(address, self._trust_domains)
         driver = Driver(
             self._settings,
             is_client=False,
-            authenticate=authenticate,
-            on_request=on_request,
+            authenticate=client.authenticate,
+            on_request=partial(self._requested, sock.getsockname()[:2]),
             on_closed=self._lost,
             on_refused=self._on_refused,
         )
@@ -221,7 +212,7 @@ class HboneServer:
             sock.close()
             return
         finally:
-            if not has_begun:
+            if not client.is_connected:
                 self._capacity.give_back()
         if driver.refusal is not None:
             log.info("HBONE connection from %s:%d refused: %s", *address, driver.refusal)
@@ -242,7 +233,7 @@ class HboneServer:
         if not self._drivers:
             self._empty.set()
 
-    def _requested(self, driver: Driver, stream_id: int, headers: Headers, local: tuple[str, int]) -> None:
+    def _requested(self, local: tuple[str, int], driver: Driver, stream_id: int, headers: Headers) -> None:
         try:
             request = ConnectRequest.from_headers(headers)
         except InvalidConnect as error:
@@ -251,6 +242,21 @@ class HboneServer:
             driver.refuse(stream_id, 400, [])
             return
         self._on_connect(IncomingTunnel(driver, stream_id, request, local))
+
+
+class _Client:
+    """A client during its handshake. Once it `is_connected`, the driver learns of its end."""
+
+    __slots__ = ("_address", "_trust_domains", "is_connected")
+
+    def __init__(self, address: tuple[str, int], trust_domains: frozenset[str]) -> None:
+        self._address = address
+        self._trust_domains = trust_domains
+        self.is_connected = False
+
+    def authenticate(self, transport: asyncio.Transport) -> Peer:
+        self.is_connected = True
+        return Peer(authenticate_client(transport.get_extra_info("ssl_object"), self._trust_domains), *self._address)
 
 
 def _reason(error: Exception) -> str:

@@ -194,7 +194,7 @@ class HbonePool:
             driver.close()
         else:
             loop = asyncio.get_running_loop()
-            self._idle[driver] = loop.call_later(self._own.pool_idle_seconds, driver.close)
+            self._idle[driver] = loop.call_later(self._own.pool_idle_seconds, lambda: driver.close())
 
     def _forget(self, key: _Key, driver: Driver) -> None:
         if timer := self._idle.pop(driver, None):

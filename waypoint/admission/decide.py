@@ -5,7 +5,7 @@ buckets. The decision contains what remains to be done. The exchange does it; `w
 only read it. `edit_request` produces the head for the endpoint, after filters have added to it.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from policies.access import Access
@@ -298,19 +298,15 @@ def response_trailers(decision: Decision, trailers: Headers) -> Headers:
     names: set[bytes] = set()
     if decision.filtering is not None:
         names |= decision.filtering.replaced_names(of_response=True)
-    if decision.rule is not None and decision.rule.filters.response_edit is not None:
-        names |= decision.rule.filters.response_edit.replaced_names
-    if decision.backend is not None and decision.backend.filters.response_edit is not None:
-        names |= decision.backend.filters.response_edit.replaced_names
+    for it in _edited_by(decision):
+        if it.response_edit is not None:
+            names |= it.response_edit.replaced_names
     return without(trailers, names) if names else trailers
 
 
-def _edited_by(decision: Decision) -> Iterator[Filters]:
-    """Yield everything that edits the request and its response, except filters."""
-    if decision.rule is not None:
-        yield decision.rule.filters
-    if decision.backend is not None:
-        yield decision.backend.filters
+def _edited_by(decision: Decision) -> list[Filters]:
+    """Return everything that edits the request and its response, except filters."""
+    return [it.filters for it in (decision.rule, decision.backend) if it is not None]
 
 
 def _answer(filters: Filters, head: RequestHead, port: int) -> Answer:

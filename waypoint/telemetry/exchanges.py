@@ -195,10 +195,8 @@ class Telemetry:
 
     def tcp_series(self, record: ExchangeRecord) -> TcpSeries:
         """Return the counters of an opaque connection, to be updated while it lasts."""
-        destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
         labels = (
-            REPORTER,
-            *mesh_values(record.source, record.service, destination),
+            *_mesh_labels(record),
             "tcp",
             flags_text(record.flags),
             MUTUAL_TLS,
@@ -289,8 +287,7 @@ class Telemetry:
         return metric.child() if found is None else self._metrics.of(metric).labels(found)
 
     def _bind_messages(self, record: ExchangeRecord, values: tuple[str, ...]) -> _BoundMessages:
-        destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
-        labels = (REPORTER, *mesh_values(record.source, record.service, destination))
+        labels = _mesh_labels(record)
         return _BoundMessages(
             request=self._child(REQUEST_MESSAGES, labels, record, values),
             response=self._child(RESPONSE_MESSAGES, labels, record, values),
@@ -298,11 +295,9 @@ class Telemetry:
         )
 
     def _bind(self, record: ExchangeRecord, values: tuple[str, ...]) -> _BoundSeries:
-        destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
         flags = flags_text(record.flags)
         labels = (
-            REPORTER,
-            *mesh_values(record.source, record.service, destination),
+            *_mesh_labels(record),
             "grpc" if record.is_grpc else "http",
             str(record.status),
             grpc_code(record.grpc_status),
@@ -318,3 +313,8 @@ class Telemetry:
             upstream=upstream_of(record.endpoint),
             owners=(record.source, record.endpoint, record.service, record.policy),
         )
+
+
+def _mesh_labels(record: ExchangeRecord) -> tuple[str, ...]:
+    destination = record.endpoint.workload if record.endpoint else UNKNOWN_WORKLOAD
+    return (REPORTER, *mesh_values(record.source, record.service, destination))

@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -48,17 +49,17 @@ def test_no_line_waits_for_the_next_one(tmp_path: Path) -> None:
 
 
 def test_the_thread_sleeps_while_there_is_nothing_to_write(tmp_path: Path) -> None:
-    log = AccessLog(str(tmp_path / "access.log"), flush_seconds=0.001)
+    log = AccessLog(str(tmp_path / "access.log"), flush_seconds=0.001, name="quiet log")
+    (thread,) = (it.native_id for it in threading.enumerate() if it.name == "quiet-log")
+    its = Path(f"/proc/self/task/{thread}")
     log.write(b"line\n")
     log.flush(5.0)
     time.sleep(0.1)
 
-    before = [switches(thread) for thread in Path("/proc/self/task").iterdir()]
+    before = switches(its)
     time.sleep(0.3)
-    after = [switches(thread) for thread in Path("/proc/self/task").iterdir()]
 
-    assert len(before) == len(after)
-    assert sum(one != other for one, other in zip(before, after, strict=True)) <= 1  # this thread
+    assert switches(its) == before
     log.close()
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.control_plane import KUBECONFIG
 from tests.cluster.images import PYWAYPOINT
@@ -15,6 +16,22 @@ from tests.image.buildah import ROOT
 CHART = ROOT / "deploy" / "chart"
 NAMESPACE = "pywaypoint-system"
 _TIMEOUT = "180s"
+
+
+def waypoint(namespace: str, *, overlay: str = "") -> dict[str, Any]:
+    """A namespace's Gateway for a waypoint, with a ConfigMap of this name as the overlay of its objects."""
+    spec: dict[str, Any] = {
+        "gatewayClassName": "pywaypoint",
+        "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+    }
+    if overlay:
+        spec["infrastructure"] = {"parametersRef": {"group": "", "kind": "ConfigMap", "name": overlay}}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "waypoint", "namespace": namespace},
+        "spec": spec,
+    }
 
 
 def helm(*arguments: str) -> str:

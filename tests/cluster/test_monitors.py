@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster import mesh
 from tests.cluster.kubectl import kubectl
 from tests.cluster.machine import NODES
 from tests.cluster.mesh import NAMESPACE
@@ -57,15 +58,7 @@ def job_of(monitor: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def waypoint() -> Iterator[None]:
     metadata = {"name": OF_WAYPOINTS}
-    gateway = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "waypoint", "namespace": OF_WAYPOINTS},
-        "spec": {
-            "gatewayClassName": "pywaypoint",
-            "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
-        },
-    }
+    gateway = mesh.waypoint(OF_WAYPOINTS)
     try:
         kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         kubectl("apply", "-f", "-", given=gateway)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.cluster.kubectl import KubectlFailed, kubectl
-from tests.cluster.mesh import CHART, helm
+from tests.cluster.mesh import CHART, helm, waypoint
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -54,15 +54,7 @@ def refusal(pod: object) -> str:
 
 
 def test_a_waypoint_runs() -> None:
-    gateway = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "waypoint", "namespace": NAMESPACE},
-        "spec": {
-            "gatewayClassName": "pywaypoint",
-            "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
-        },
-    }
+    gateway = waypoint(NAMESPACE)
     kubectl("apply", "-f", "-", given=gateway)
 
     kubectl("wait", "-n", NAMESPACE, "--for=condition=Programmed", "gateway/waypoint", "--timeout=120s")

@@ -131,15 +131,7 @@ def running(folder: Path) -> Iterator[Prometheus]:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     mesh.install()
-    gateway = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "waypoint", "namespace": NAMESPACE},
-        "spec": {
-            "gatewayClassName": "pywaypoint",
-            "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
-        },
-    }
+    gateway = mesh.waypoint(NAMESPACE)
     labels = {"istio.io/dataplane-mode": "ambient"}
     try:
         apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}, gateway)

@@ -72,16 +72,7 @@ def load() -> Iterator[Load]:
     mesh.install()
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=100s")
     labels = {"istio.io/dataplane-mode": "ambient", "istio.io/use-waypoint": "waypoint"}
-    gateway = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "waypoint", "namespace": NAMESPACE},
-        "spec": {
-            "gatewayClassName": "pywaypoint",
-            "infrastructure": {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "waypoint"}},
-            "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
-        },
-    }
+    gateway = mesh.waypoint(NAMESPACE, overlay="waypoint")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     try:
         kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": [namespace, gateway]})

@@ -21,16 +21,7 @@ NAMESPACE = "workers"
 RATE = 100.0
 WORKER = "waypoint.process.child"
 STATUS = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:15000/status').read().decode())"
-GATEWAY = {
-    "apiVersion": "gateway.networking.k8s.io/v1",
-    "kind": "Gateway",
-    "metadata": {"name": "waypoint", "namespace": NAMESPACE},
-    "spec": {
-        "gatewayClassName": "pywaypoint",
-        "infrastructure": {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "waypoint"}},
-        "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
-    },
-}
+GATEWAY = mesh.waypoint(NAMESPACE, overlay="waypoint")
 TWO_WORKERS = {"name": "waypoint", "env": [{"name": "WAYPOINT_WORKERS", "value": "2"}]}
 OVERLAY = {
     "apiVersion": "v1",

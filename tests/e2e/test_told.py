@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from l4.config.settings import Settings
+from l4.telemetry.process_log import BURST
 from tests.kit.aio import run
 from tests.kit.mesh import GATEWAY, settled
 from tests.kit.origin import answering, origin
@@ -48,6 +49,20 @@ def test_every_problem_and_finding_is_told_once_with_its_line_and_when_it_is_gon
 
         warnings = log.read_text().count("WARNING waypoint.process.following: ")
         assert warnings == 3  # the third: the namespace is not in the mesh
+
+    run(scenario(), 60)
+
+
+def test_every_edit_of_rules_is_told_however_many_there_are(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        path, log = tmp_path / "route.yaml", tmp_path / "log"
+        path.write_text(ROUTE)
+
+        with log.open("wb") as file:
+            async with waypoint_process(tmp_path, log=file, more=[path]):
+                for edit in range(1, 2 * BURST):
+                    path.write_text(ROUTE.replace("/other", f"/other/{edit}"))
+                    await settled(lambda: log.read_text().count("; changed: HTTPRoute default/app") == edit, 20)  # noqa: B023
 
     run(scenario(), 60)
 

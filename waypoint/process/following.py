@@ -216,7 +216,8 @@ class Following:
         if is_new or words:
             level = logging.INFO if is_new else logging.DEBUG
             text = "configuration %s is live: %d destinations%s"
-            log.log(level, text, snapshot.version, count, words and f"; {words}")
+            extra = EACH if prepared.compiled.has_new_rules else None  # endpoints may come and go without end
+            log.log(level, text, snapshot.version, count, words and f"; {words}", extra=extra)
         self._latest = prepared
         self._is_new.set()
         if prepared.compiled.has_new_rules:

@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 import msgspec
-from aiohttp import web
 
+from l4.aiohttp import web
 from l4.net.descriptors import visits_per_operator_port
 from l4.net.listener import CannotListen, bind
 from l4.net.visits import VisitServer

@@ -7,8 +7,8 @@ the object, the field, and a sentence that says what to do.
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
-from aiohttp import web
 
+from l4.aiohttp import web
 from l4.config.codes import Level
 from l4.config.documents import Problem
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from l4.aiohttp import web
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -7,8 +7,6 @@ data path. Expressions are compiled with the configuration, never per request.
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-import re2
-
 MAX_PROGRAM_SIZE = 32_768
 """Limit on the size of a compiled expression; Istio's `re2.max_program_size`."""
 
@@ -48,6 +46,8 @@ class Regex:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Compile an expression. Raises ValueError with an explanation if RE2 rejects it."""
+        import re2  # only for configurations with expressions: it takes 3 MiB, most of them for libstdc++
+
         options = re2.Options()
         options.log_errors = False
         try:

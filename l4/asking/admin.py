@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
 
-import aiohttp
 import click
 
+from l4.aiohttp import aiohttp
 from l4.kubernetes.port_forward import Forward
 from l4.partial import LACKS
 

@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import aiohttp
 import msgspec
 from yarl import URL
 
+from l4.aiohttp import aiohttp
 from l4.kubernetes.credentials import ClientCertificate, Credentials, CredentialsError, Secrets
 
 MAX_CONNECTIONS = 64

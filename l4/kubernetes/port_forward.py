@@ -14,8 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
+from l4.aiohttp import aiohttp
 from l4.kubernetes.client import ApiClient, ApiError, ResourceType
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from aiohttp import web
 
 from l4.admin import Page
+from l4.aiohttp import web
 from waypoint.ask.explanation import Explanation
 from waypoint.ask.question import InvalidQuestion, Question
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from l4.aiohttp import aiohttp
 from l4.outside_tls import client_context
 from l4.telemetry.process_log import EACH
 from policies.jwt import RemoteKeys
@@ -18,8 +19,6 @@ from waypoint.authentication.settings import TokenSettings
 from waypoint.config.istio.request_authentication import is_fetchable
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from policies.jwks import KeySet
 
 log = logging.getLogger(__name__)
@@ -90,8 +89,6 @@ class FetchedKeys:
 
     async def _fetch(self) -> None:
         """Raises CannotFetch."""
-        import aiohttp
-
         from policies.jwks import InvalidKeys, KeySet
 
         timeout = aiohttp.ClientTimeout(total=self._source.timeout_seconds)
@@ -108,7 +105,7 @@ class FetchedKeys:
             raise CannotFetch(str(error) or type(error).__name__) from error
         self._told = ""
 
-    async def _address(self, session: "aiohttp.ClientSession") -> str:
+    async def _address(self, session: aiohttp.ClientSession) -> str:
         """OpenID Connect Discovery 1.0, section 4."""
         uri = self._source.uri
         if not self._source.is_discovered:
@@ -123,7 +120,7 @@ class FetchedKeys:
             raise CannotFetch(f"the OpenID configuration has an unusable jwks_uri {address!r}")
         return address
 
-    async def _get(self, session: "aiohttp.ClientSession", uri: str) -> bytes:
+    async def _get(self, session: aiohttp.ClientSession, uri: str) -> bytes:
         limit, text = self._settings.jwks_bytes, b""
         async with session.get(uri, allow_redirects=False) as response:
             if response.status != 200:

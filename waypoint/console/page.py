@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from aiohttp import web
 
 from l4.admin import Page
+from l4.aiohttp import web
 
 CONSOLE_PATH = "/console/{file:.*}"
 PROGRAMS_PATH = "/programs"

@@ -9,9 +9,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from l4.admin import Address, Page
+from l4.aiohttp import web
 from l4.asking.admin import Admin, CannotAsk
 from l4.net.listener import bind
 from l4.net.visits import VisitServer

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-import aiohttp
 from yarl import URL
 
+from l4.aiohttp import aiohttp
 from waypoint.mesh.environment import resolve_hosts
 from waypoint.mesh.running import RunningPod
 

@@ -13,10 +13,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
-from aiohttp import web
 from cryptography import x509
 
 from l4.admin import Page
+from l4.aiohttp import web
 from l4.hbone.driver import Driver
 from l4.identity.source import NoCertificate, OwnCertificate
 from l4.telemetry.metrics import MeshMetrics

@@ -1,7 +1,7 @@
 """Imports modules that few configurations need, before one that needs them is in force.
 
 An import takes 10 to 80 ms, in which no request would proceed. These modules are not imported at the start, because
-they take memory: gRPC 11 MiB, the OpenTelemetry SDK 3, the others 1 to 2 each.
+they take memory: gRPC 11 MiB, the others 1 to 2 each.
 """
 
 from collections.abc import Iterator

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 import msgspec
-from aiohttp import web
 
 from l4.admin import STREAMS
+from l4.aiohttp import web
 from l4.net.descriptors import visits_per_operator_port
 from waypoint.telemetry.rates import DEFAULT_GROUPING, GROUPINGS, Rates
 from waypoint.telemetry.tap import Filter, InvalidFilter, Tap, Watcher

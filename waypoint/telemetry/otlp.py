@@ -5,6 +5,7 @@ https://protobuf.dev/programming-guides/encoding/ their encoding. The same bytes
 objects for a span cost more than the request that it is of.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -56,10 +57,40 @@ def encode_request(resource: bytes, scope: bytes, spans: Sequence[bytes]) -> byt
     return _field(b"\x0a", resource + _field(b"\x12", scope + b"".join(spans)))
 
 
+def encode_resource(attributes: Mapping[str, object], schema_url: str) -> bytes:
+    """Return the `resource` of `encode_request`. Values are text, numbers, or sequences of these."""
+    pairs = b"".join(_field(b"\x0a", _key_value(key, value)) for key, value in attributes.items())
+    return _field(b"\x0a", pairs) + (_field(b"\x1a", _text(schema_url)) if schema_url else b"")
+
+
+def encode_scope(name: str) -> bytes:
+    """Return the `scope` of `encode_request`."""
+    return _field(b"\x0a", _field(b"\x0a", _text(name)))
+
+
 def _pair(key: str, value: str | int) -> bytes:
-    """Return a field `attributes`. A number has 64 bits."""
-    given = b"\x18" + _varint(value & _64_BITS) if isinstance(value, int) else _field(b"\x0a", _text(value))
-    return _field(b"\x4a", _field(b"\x0a", _text(key)) + _field(b"\x12", given))
+    """Return a field `attributes` of a span."""
+    return _field(b"\x4a", _key_value(key, value))
+
+
+def _key_value(key: str, value: object) -> bytes:
+    return _field(b"\x0a", _text(key)) + _field(b"\x12", _value(value))
+
+
+def _value(value: object) -> bytes:
+    """Return an AnyValue."""
+    match value:
+        case str():
+            return _field(b"\x0a", _text(value))
+        case bool():
+            return b"\x10" + _ONE_BYTE[value]
+        case int():
+            return b"\x18" + _varint(value & _64_BITS)
+        case float():
+            return b"\x21" + struct.pack("<d", value)
+        case Sequence():
+            return _field(b"\x2a", b"".join(_field(b"\x0a", _value(it)) for it in value))
+    raise TypeError(f"an attribute cannot be {value!r}")
 
 
 _known_pair = lru_cache(maxsize=2048)(_pair)

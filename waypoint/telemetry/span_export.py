@@ -8,21 +8,19 @@ from collections.abc import Sequence
 from threading import Thread
 from typing import Protocol
 
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from l4.telemetry.metrics import Value
 from waypoint.telemetry.dropped_spans import DroppedSpans
 from waypoint.telemetry.http_export import HttpTransport
-from waypoint.telemetry.otlp import encode_request
+from waypoint.telemetry.otlp import encode_request, encode_resource, encode_scope
 from waypoint.telemetry.trace_context import SAMPLED
 from waypoint.telemetry.tracing_settings import TracingSettings
 
-_SCOPE = InstrumentationScope("pywaypoint")
+_SCOPE = encode_scope("pywaypoint")
 _CONTEXT = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(SAMPLED))
 
 
@@ -87,7 +85,8 @@ class _Exporter(SpanExporter):
     def __init__(self, settings: TracingSettings, failed: Value) -> None:
         self.taken = 0
         self._transport = _transport(settings)
-        self._resource, self._scope = _frame(Resource.create(dict(settings.resource)))
+        resource = Resource.create(dict(settings.resource))
+        self._resource = encode_resource(resource.attributes, resource.schema_url)
         self._failed = failed
         self._is_closed = False
 
@@ -97,7 +96,7 @@ class _Exporter(SpanExporter):
         try:
             if not self._is_closed:
                 encoded = [it.data for it in spans if isinstance(it, _Encoded)]
-                is_sent = self._transport.send(encode_request(self._resource, self._scope, encoded), len(spans))
+                is_sent = self._transport.send(encode_request(self._resource, _SCOPE, encoded), len(spans))
         finally:
             if not is_sent:
                 self._failed.add(len(spans))
@@ -115,15 +114,3 @@ def _transport(settings: TracingSettings) -> Transport:
 
         return GrpcTransport(settings)
     return HttpTransport(settings)
-
-
-def _frame(resource: Resource) -> tuple[bytes, bytes]:
-    """Return what is around the spans of each request: the fields of ResourceSpans and of ScopeSpans, as the SDK
-    encodes them."""
-    span = ReadableSpan("", _CONTEXT, resource=resource, instrumentation_scope=_SCOPE)
-    [its_resource] = encode_spans([span]).resource_spans
-    [its_scope] = its_resource.scope_spans
-    its_scope.ClearField("spans")
-    scope = its_scope.SerializeToString()
-    its_resource.ClearField("scope_spans")
-    return its_resource.SerializeToString(), scope

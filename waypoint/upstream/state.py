@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
-from aiohttp import web
 
 from l4.admin import Page
+from l4.aiohttp import web
 from l4.telemetry.metrics import Family, Value, gauge
 from l4.telemetry.samples import Merging
 from policies.attributes import ClusterName

@@ -12,8 +12,8 @@ from waypoint.process import loading
 ROOT = Path(__file__).parents[3]
 OF_REQUESTS = ("authentication", "filters", "http", "inbound", "telemetry", "upstream")
 """The packages whose functions run on the event loop while requests wait."""
-AT_START = {"aiohttp", "waypoint.telemetry.span_export"}
-"""Imported before any request: by the operator ports, and by a tracer that the environment names."""
+AT_START = {"waypoint.telemetry.span_export"}
+"""Imported before any request, by a tracer that the environment names."""
 
 CASES = {
     "waypoint.telemetry.grpc_export": "collectors=frozenset({Collector('collector:4317')})",

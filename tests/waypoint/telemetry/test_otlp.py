@@ -8,17 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.util.types import AttributeValue
 
 from tests.kit.aio import run
 from tests.kit.collector import http_collector
 from tests.waypoint.telemetry.test_exchanges import ANSWERED, ENDPOINT
 from waypoint.telemetry import otlp
-from waypoint.telemetry.otlp import CLIENT, SERVER, encode_request, encode_span
+from waypoint.telemetry.otlp import CLIENT, SERVER, encode_request, encode_resource, encode_scope, encode_span
 from waypoint.telemetry.span_tags import span_attributes, span_name
 from waypoint.telemetry.tracing import start_tracer
 from waypoint.telemetry.tracing_settings import TracingSettings
@@ -31,7 +32,9 @@ Attributes = Mapping[str, str | int]
 span_ids = st.integers(1, 2**64 - 1)
 times = st.integers(0, 2**64 - 1)
 texts = st.text(max_size=300)
-attributes = st.dictionaries(texts, texts | st.integers(-(2**63), 2**63 - 1), max_size=8)
+numbers = st.integers(-(2**63), 2**63 - 1)
+attributes = st.dictionaries(texts, texts | numbers, max_size=8)
+values = texts | numbers | st.booleans() | st.floats(allow_nan=False)
 
 
 def by_the_sdk(
@@ -84,15 +87,26 @@ def test_the_bytes_are_those_of_the_sdk(
     is_error: bool,
 ) -> None:
     expected = by_the_sdk(trace_id, span_id, parent_id, name, kind, began_ended, its, is_error, Resource({"a": "b"}))
-    [resource] = expected.resource_spans
-    around = ResourceSpans(resource=resource.resource), ScopeSpans(scope=resource.scope_spans[0].scope)
-
+    around = encode_resource({"a": "b"}, ""), encode_scope("pywaypoint")
     span = encode_span(trace_id, span_id, parent_id, name, kind, *began_ended, its, is_error)
 
-    found = encode_request(around[0].SerializeToString(), around[1].SerializeToString(), [span])
+    found = encode_request(*around, [span])
     assert ExportTraceServiceRequest.FromString(found) == expected
-    twice = encode_request(around[0].SerializeToString(), around[1].SerializeToString(), [span, span])
+    twice = encode_request(*around, [span, span])
     assert len(ExportTraceServiceRequest.FromString(twice).resource_spans[0].scope_spans[0].spans) == 2
+
+
+@given(
+    st.dictionaries(st.text(min_size=1), values | st.lists(texts) | st.lists(numbers) | st.lists(st.floats(0, 1))),
+    texts,
+)
+def test_a_resource_has_the_bytes_of_the_sdk(its: Mapping[str, AttributeValue], schema_url: str) -> None:
+    resource = Resource(its, schema_url)
+    expected = by_the_sdk(1, 2, None, "", CLIENT, (1, 2), {}, False, resource).resource_spans[0]
+
+    found = ResourceSpans.FromString(encode_resource(resource.attributes, resource.schema_url))
+
+    assert (found.resource, found.schema_url) == (expected.resource, expected.schema_url)
 
 
 def test_text_that_is_no_unicode_is_replaced() -> None:

@@ -50,6 +50,7 @@ HOT = (
     "l4/net/capacity.py",
     "l4/net/copy.py",
     "l4/net/deadlines.py",
+    "l4/net/descriptors.py",
     "l4/net/listener.py",
     "l4/net/sockets.py",
     "l4/telemetry/access_log.py",

@@ -4,17 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from functools import partial
-from socket import (
-    IPPROTO_TCP,
-    SO_KEEPALIVE,
-    SOL_SOCKET,
-    TCP_KEEPCNT,
-    TCP_KEEPIDLE,
-    TCP_KEEPINTVL,
-    TCP_NODELAY,
-    SocketType,
-    socket,
-)
+from socket import IPPROTO_TCP, TCP_NODELAY, SocketType, socket
 from typing import Any
 
 from l4.config.settings import Settings
@@ -98,9 +88,6 @@ def keep_alive(sock: socket, settings: HboneSettings) -> None:
     own = SocketType(fileno=sock.fileno())  # a transport's socket makes such an object for each of its calls
     try:
         own.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        own.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
-        own.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, settings.tcp_keepalive_seconds)
-        own.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, settings.tcp_keepalive_seconds)
-        own.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, settings.tcp_keepalive_probes)
+        sockets.keep_alive(own, settings.tcp_keepalive_seconds, settings.tcp_keepalive_probes)
     finally:
         own.detach()

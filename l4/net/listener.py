@@ -11,10 +11,10 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 
-from l4.net import descriptors
+from l4.net.descriptors import OUT_OF_FILES, ceiling
 from l4.net.network import Network
 from l4.net.sharing import HANDSHAKE_SECONDS, forget, is_shared, leave
-from l4.net.sockets import open_socket
+from l4.net.sockets import open_socket, taken
 from policies.host_port import host_port
 
 log = logging.getLogger(__name__)
@@ -32,11 +32,18 @@ class CannotListen(Exception):
 
 
 def bind(
-    host: str, port: int, *, reuse_port: bool = False, listens: bool = True, network: Network | None = None
+    host: str,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    listens: bool = True,
+    network: Network | None = None,
+    prepare: Callable[[socket.socket], None] = lambda sock: None,
 ) -> socket.socket:
     """Return a listening TCP socket, in `network` or the process's own namespace. Port 0 selects a free port.
 
-    Without `listens`, it begins to listen when a Listener accepts from it. Raises CannotListen.
+    Without `listens`, it begins to listen when a Listener accepts from it. What is accepted from it inherits
+    TCP_NODELAY, and the options that `prepare` sets. Raises CannotListen.
     """
     try:
         sock = open_socket(host, network)
@@ -48,10 +55,11 @@ def bind(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if sock.family == socket.AF_INET6 and network is not None:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a listener of its own
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        prepare(sock)
         sock.bind((host, port))
         if listens:
             sock.listen(_BACKLOG)
-        sock.setblocking(False)
     except OSError as error:
         sock.close()
         raise CannotListen(host, port, error) from error
@@ -71,13 +79,14 @@ def _advice(error: OSError) -> str:
 
 
 class Listener:
-    """Passes each accepted socket, non-blocking and with TCP_NODELAY, to `on_accept` with the peer's (ip, port).
+    """Passes each accepted socket, which is non-blocking, to `on_accept` with the peer's (ip, port).
 
     `on_refused` is called with "file_descriptors" for each rejected connection. With `is_reserved`, the listener may
     use the reserve, because it limits its connections itself. With `is_paused`, it accepts only after `resume`.
     """
 
     __slots__ = (
+        "_family",
         "_has_left",
         "_is_closed",
         "_is_paused",
@@ -99,6 +108,7 @@ class Listener:
         is_paused: bool = False,
     ) -> None:
         self._sock = sock
+        self._family = int(sock.family)
         self._on_accept = on_accept
         self._on_refused = on_refused
         self._is_reserved = is_reserved
@@ -167,19 +177,18 @@ class Listener:
         if self._is_paused or self._is_closed:
             return False
         try:
-            sock, address = self._sock.accept()
+            fd, address = self._sock._accept()  # type: ignore[attr-defined]
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            if error.errno in descriptors.OUT_OF_FILES:
+            if error.errno in OUT_OF_FILES:
                 self._turn_away()
             return False
-        if not self._is_reserved and sock.fileno() >= descriptors.ceiling():
+        sock = taken(self._family, fd)
+        if not self._is_reserved and fd >= ceiling():
             sock.close()
             self._refused()
             return True
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._on_accept(sock, address[:2])
         return True
 

@@ -76,7 +76,7 @@ class Network:
                 log.critical("cannot return from a pod's network namespace; the process ends")
                 os.abort()
 
-    def socket(self, family: socket.AddressFamily) -> socket.socket:
+    def socket(self, family: int) -> socket.socket:
         """Return a TCP socket of the namespace, whose packets are marked. Raises OSError."""
         with self.entered():
             sock = socket.socket(family, socket.SOCK_STREAM)

@@ -4,15 +4,32 @@ import asyncio
 import logging
 import os
 import socket
+from errno import EALREADY, EINPROGRESS
 from os import close, eventfd
+from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, SocketType
 
 from l4.net import descriptors
-from l4.net.descriptors import OUT_OF_FILES, OutOfDescriptors
+from l4.net.descriptors import OUT_OF_FILES, OutOfDescriptors, ceiling
 from l4.net.network import Network, set_transparent
 
 log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
+
+_V4, _V6 = int(socket.AF_INET), int(socket.AF_INET6)
+_STREAM = int(socket.SOCK_STREAM)
+_STREAM_AT_ONCE = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+_IN_PROGRESS = frozenset({EINPROGRESS, EALREADY})
+
+
+class Socket(socket.socket):
+    """A TCP socket of which `family` and `type` are plain numbers.
+
+    Event loops ask for them several times, and `socket.socket` looks up a member of an enum each time.
+    """
+
+    family = SocketType.family  # type: ignore[assignment]
+    type = SocketType.type  # type: ignore[assignment]
 
 
 def ensure_room(address: Address) -> None:
@@ -29,9 +46,14 @@ def ensure_room(address: Address) -> None:
         lowest = descriptors.limit()
     else:
         close(lowest)
-    if lowest >= descriptors.ceiling():
-        log.warning("no connection to %s:%d: %s", *address, OutOfDescriptors())
-        raise OutOfDescriptors
+    if lowest >= ceiling():
+        raise _no_room(address)
+
+
+def _no_room(address: Address) -> OutOfDescriptors:
+    error = OutOfDescriptors()
+    log.warning("no connection to %s:%d: %s", *address, error)
+    return error
 
 
 async def connect(
@@ -42,16 +64,14 @@ async def connect(
     Without a `network` it is in the process's own namespace. `is_foreign`: `local_ip` need not be an address of the
     namespace. Raises OSError, or OutOfDescriptors before anything is sent.
     """
-    loop = asyncio.get_running_loop()
-    ensure_room(address)
-    sock = open_socket(address[0], network)
+    sock = _open(address, network)
     try:
-        sock.setblocking(False)
         if local_ip:
             if is_foreign:
                 set_transparent(sock)
             sock.bind((local_ip, 0))
-        await loop.sock_connect(sock, address)
+        if not _connects_at_once(sock, address):
+            await asyncio.get_running_loop().sock_connect(sock, address)
     except OSError as error:
         sock.close()
         # Event loops add the address to the text, and so do callers that report it.
@@ -62,7 +82,56 @@ async def connect(
     return sock
 
 
-def open_socket(ip: str, network: Network | None = None) -> socket.socket:
-    """Return a TCP socket of the family of `ip`, in `network` or the process's own namespace. Raises OSError."""
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    return socket.socket(family, socket.SOCK_STREAM) if network is None else network.socket(family)
+def _open(address: Address, network: Network | None) -> socket.socket:
+    """Return a socket for a connection to `address`. Raises OSError, or OutOfDescriptors."""
+    try:
+        sock = open_socket(address[0], network)
+    except OSError as error:
+        if error.errno not in OUT_OF_FILES:
+            raise
+        raise _no_room(address) from None
+    if sock.fileno() >= ceiling():
+        sock.close()
+        raise _no_room(address)
+    return sock
+
+
+def _connects_at_once(sock: socket.socket, address: Address) -> bool:
+    """Begin to connect. Returns whether the connection is established, as it often is on the same machine, where the
+    second call finds the answer that the first one did not wait for. Raises OSError."""
+    for _ in range(2):
+        error = sock.connect_ex(address)
+        if not error:
+            return True
+        if error not in _IN_PROGRESS:
+            raise OSError(error, os.strerror(error))
+    return False
+
+
+def open_socket(ip: str, network: Network | None = None) -> Socket:
+    """Return a non-blocking TCP socket of the family of `ip`, in `network` or the process's own namespace.
+
+    Raises OSError.
+    """
+    family = _V6 if ":" in ip else _V4
+    if network is None:
+        return Socket(family, _STREAM_AT_ONCE)
+    return taken(family, network.socket(family).detach())
+
+
+def taken(family: int, fd: int) -> Socket:
+    """Return a non-blocking TCP socket that owns the descriptor from now on."""
+    sock = Socket(family, _STREAM, 0, fd)
+    sock.setblocking(False)
+    return sock
+
+
+def keep_alive(sock: SocketType, seconds: int, probes: int) -> None:
+    """Let the kernel probe the peer after `seconds` of silence, and give up after `probes` without an answer.
+
+    What is accepted by a listening socket inherits this.
+    """
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, seconds)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, seconds)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, probes)

@@ -4,13 +4,13 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 
-from l4.hbone.client import keep_alive
 from l4.hbone.errors import ConnectFailed, ConnectTimedOut, TunnelError
 from l4.identity.source import NoCertificate
-from l4.net import sockets
 from l4.net.copy import Copy, reset_on_close
 from l4.net.descriptors import OutOfDescriptors
 from l4.net.network import Network
+from l4.net.sockets import connect as connect_socket
+from l4.net.sockets import keep_alive
 from l4.ztunnel.node import Node
 from l4.ztunnel.traffic import Flow, NotDrained
 from policies.access import Access
@@ -31,8 +31,7 @@ async def carry(
     copy = node.traffic.opened(flow, access)
     try:
         await connect(copy)
-        keep_alive(sock, node.hbone)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: copy.near, sock)
+        await node.loop.connect_accepted_socket(lambda: copy.near, sock)
     except (TunnelError, NoCertificate, OSError) as error:
         copy.abort(error)
         reset(sock)
@@ -66,15 +65,15 @@ async def connect_plain(
 
     Raises ConnectFailed, OutOfDescriptors.
     """
-    loop, settings = asyncio.get_running_loop(), node.hbone
+    settings = node.hbone
     try:
         with node.deadlines.limit(settings.connect_seconds):
             if network is None:
-                sockets.ensure_room(address)
-                transport, _ = await loop.create_connection(lambda: protocol, *address)
+                sock = await connect_socket(address)
             else:
-                sock = await sockets.connect(address, source_ip, network, is_foreign=source_ip is not None)
-                transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+                sock = await connect_socket(address, source_ip, network, is_foreign=source_ip is not None)
+            keep_alive(sock, settings.tcp_keepalive_seconds, settings.tcp_keepalive_probes)
+            await node.loop.create_connection(lambda: protocol, sock=sock)
     except TimeoutError as error:
         place = host_port(*address)
         raise ConnectTimedOut(f"connect to {place} timed out after {settings.connect_seconds:g} s") from error
@@ -83,7 +82,6 @@ async def connect_plain(
     except OSError as error:
         place = host_port(*address)
         raise ConnectFailed(f"connection failed: {place}: {error.strerror or error}") from error
-    keep_alive(transport.get_extra_info("socket"), settings)
 
 
 def reset(sock: socket.socket) -> None:

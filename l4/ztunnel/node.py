@@ -46,21 +46,23 @@ class Node:
     sources: SourceLabels = field(default_factory=SourceLabels)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     policies: Holder[WorkloadPolicies] = field(default_factory=lambda: Holder(NO_POLICIES))
+    loop: asyncio.AbstractEventLoop = field(init=False)
     hbone: HboneSettings = field(init=False)
     capacity: Capacity = field(init=False)
     reaches: Reaches = field(init=False)
     deadlines: Deadlines = field(init=False)
 
     def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.policies.subscribe(self._judge_again)
         self.registry.subscribe(lambda registry: self.sources.reconcile(registry))
         self.hbone = self.settings.of(HboneSettings)
         self.capacity = Capacity(self.hbone.max_connections)
         self.reaches = Reaches(self.spawn, self.hbone.connect_seconds)
-        self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.deadlines = Deadlines(self.loop)
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
+        task = self.loop.create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 

@@ -20,6 +20,7 @@ from l4.net.listener import CannotListen, Listener, bind
 from l4.net.network import Network
 from l4.net.original import original_destination
 from l4.net.sharing import HANDSHAKE_SECONDS
+from l4.net.sockets import keep_alive
 from l4.telemetry.process_log import EACH
 from l4.ztunnel.capture import Captured, InvalidCapture, Place, Places
 from l4.ztunnel.carry import reset
@@ -74,12 +75,15 @@ class PodProxy:
         for address in captured - self._listeners.keys():
             try:
                 # Never shared on the machine, because the listener identifies the pod. Its own namespace does too.
-                sock = bind(*address, reuse_port=network is not None, network=network)
+                sock = bind(*address, reuse_port=network is not None, network=network, prepare=self._keep_alive)
             except CannotListen as error:
                 yield f"pod {pod.namespace}/{pod.name}: {error}"
             else:
                 accepted, count_refusal = partial(self._accepted, address), self._node.traffic.count_refusal
                 self._listeners[address] = Listener(sock, accepted, count_refusal)
+
+    def _keep_alive(self, sock: socket.socket) -> None:
+        keep_alive(sock, self._node.hbone.tcp_keepalive_seconds, self._node.hbone.tcp_keepalive_probes)
 
     def _accepted(self, listening: Address, sock: socket.socket, source: Address) -> None:
         traffic = self._node.traffic

@@ -9,6 +9,7 @@ import pytest
 
 from l4.net.listener import CannotListen, Listener, bind, leave_to_successor
 from l4.net.sharing import HANDSHAKE_SECONDS
+from l4.net.sockets import keep_alive
 from tests.kit.aio import run
 from tests.kit.mesh import settled
 
@@ -36,10 +37,11 @@ def test_two_processes_may_share_a_port_when_they_say_so() -> None:
             assert second.getsockname() == address
 
 
-def test_accepted_sockets_do_not_block_and_do_not_wait_to_send() -> None:
+def test_accepted_sockets_do_not_block_do_not_wait_to_send_and_inherit_what_was_prepared() -> None:
     async def scenario() -> None:
         accepted: asyncio.Queue[tuple[socket.socket, tuple[str, int]]] = asyncio.Queue()
-        listener = Listener(bind("127.0.0.1", 0), lambda *pair: accepted.put_nowait(pair))
+        listening = bind("127.0.0.1", 0, prepare=lambda sock: keep_alive(sock, 70, 5))
+        listener = Listener(listening, lambda *pair: accepted.put_nowait(pair))
         client = socket.create_connection(listener.address)
 
         sock, peer = await accepted.get()
@@ -47,6 +49,10 @@ def test_accepted_sockets_do_not_block_and_do_not_wait_to_send() -> None:
         assert peer == client.getsockname()
         assert not sock.getblocking()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 70
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 70
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 5
         listener.close()
         sock.close()
         client.close()

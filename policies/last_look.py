@@ -23,7 +23,7 @@ IN_BODILESS_RESPONSES = IN_RESPONSES | {b"content-length"}
 # `bytes.translate` by these tables returns the same object if every byte is allowed. To delete the allowed bytes costs
 # 2,000 instructions more, because it builds a table in each call.
 _ONLY_VISIBLE = bytes(byte if 0x21 <= byte <= 0x7E else 0x21 for byte in range(256))
-_ONLY_TEXT = bytes(byte if byte == 0x09 or 0x20 <= byte != 0x7F else 0x20 for byte in range(256))
+ONLY_TEXT = bytes(byte if byte == 0x09 or 0x20 <= byte != 0x7F else 0x20 for byte in range(256))
 _MAX_KNOWN = 1024
 _MAX_KNOWN_BYTES = 256  # of each
 KNOWN_NAMES: set[bytes] = set()
@@ -44,7 +44,7 @@ def check_fields(headers: Headers, allowed: frozenset[bytes] = NOTHING) -> None:
             _check_name(name, allowed)
         parts.append(value)
     values = b"".join(parts)
-    if values.translate(_ONLY_TEXT) != values:
+    if values.translate(ONLY_TEXT) != values:
         raise _control_character(headers)
 
 
@@ -56,7 +56,7 @@ def check_target(method: bytes, target: bytes, authority: bytes) -> None:
                 raise Unwritable(
                     f"the method or authority {word!r} is empty or contains characters other than visible ASCII"
                 )
-            _remember(word, _known_words)
+            remember(word, _known_words)
     if target[:1] != b"/" and target != b"*":
         raise Unwritable("the target does not begin with a slash")
     if target.translate(_ONLY_VISIBLE) != target:
@@ -71,16 +71,16 @@ def _check_name(name: bytes, allowed: frozenset[bytes]) -> None:
         raise Unwritable(f"{name!r} is reserved for the framing of the message")
     if not _NAME(name):
         raise Unwritable(f"{name!r} is not a lower-case field name")
-    _remember(name, KNOWN_NAMES)
+    remember(name, KNOWN_NAMES)
 
 
 def _control_character(headers: Headers) -> Unwritable:
     """Return the error for headers of which one value contains a control character."""
-    name = next((name for name, value in headers if value.translate(_ONLY_TEXT) != value), b"")
+    name = next((name for name, value in headers if value.translate(ONLY_TEXT) != value), b"")
     return Unwritable(f"the value of {name!r} contains a control character")
 
 
-def _remember(text: bytes, known: set[bytes]) -> None:
+def remember(text: bytes, known: set[bytes]) -> None:
     """Cache a checked word. Peers choose the words, so their number and length are limited."""
     if len(text) <= _MAX_KNOWN_BYTES:
         if len(known) >= _MAX_KNOWN:

@@ -76,18 +76,27 @@ class ConnectRequest:
     @classmethod
     def from_headers(cls, headers: Headers) -> Self:
         """Parse a request head. Several `baggage` lines are joined. Raises InvalidConnect."""
-        pseudo = {name: value for name, value in headers if name[:1] == b":"}
-        if pseudo.get(b":method") != b"CONNECT":
-            raise InvalidConnect(f"the method is {pseudo.get(b':method', b'')!r}, not CONNECT")
-        if len(pseudo) != 2:
+        pseudo_count = 0
+        method = authority = forwarded = traceparent = b""
+        baggage: list[bytes] = []
+        for name, value in headers:
+            if name[:1] == b":":
+                pseudo_count += 1
+                if name == b":method":
+                    method = value
+                elif name == b":authority":
+                    authority = value
+            elif name == b"baggage":
+                baggage.append(value)
+            elif name == b"forwarded":
+                forwarded = value
+            elif name == b"traceparent":
+                traceparent = value
+        if method != b"CONNECT":
+            raise InvalidConnect(f"the method is {method!r}, not CONNECT")
+        if pseudo_count != 2:
             raise InvalidConnect("CONNECT carries more than :method and :authority")
-        fields = dict(headers)
-        return cls(
-            authority=Authority.parse(pseudo.get(b":authority", b"")),
-            baggage=b",".join(value for name, value in headers if name == b"baggage"),
-            forwarded=fields.get(b"forwarded", b""),
-            traceparent=fields.get(b"traceparent", b""),
-        )
+        return cls(Authority.parse(authority), b",".join(baggage), forwarded, traceparent)
 
     def headers(self) -> Headers:
         """Return the request's head. Raises InvalidConnect if it must not be written."""

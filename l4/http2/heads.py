@@ -9,9 +9,9 @@ import re
 from itertools import chain
 
 from policies.attributes import Headers
+from policies.last_look import ONLY_TEXT, remember
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
-_VALUE = re.compile(rb"(?![ \t])[^\x00-\x08\x0a-\x1f\x7f]*(?<![ \t])").fullmatch
 _PATH = re.compile(rb"/[^\x00-\x20\x7f]*").fullmatch
 _AUTHORITY = re.compile(rb"[^\x00-\x20\x7f/?#@\\]+").fullmatch
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -21,6 +21,9 @@ _CONNECTION_SPECIFIC = frozenset(
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
 _RESPONSE_PSEUDO = frozenset({b":status"})
 _SCHEMES = frozenset({b"http", b"https"})
+_BLANKS = b" \t"
+_known_names: set[bytes] = set()
+"""Field names that passed the check before."""
 _FIELD_OVERHEAD = 32  # RFC 9113 section 10.5.1
 
 
@@ -99,6 +102,7 @@ def _check_target(pseudo: dict[bytes, bytes], method: bytes) -> None:
 def _split(headers: Headers, allowed: frozenset[bytes]) -> dict[bytes, bytes]:
     """Check every field. Returns the pseudo headers by name."""
     pseudo: dict[bytes, bytes] = {}
+    values: list[bytes] = []
     regular = False
     for name, value in headers:
         if name[:1] == b":":
@@ -107,13 +111,31 @@ def _split(headers: Headers, allowed: frozenset[bytes]) -> dict[bytes, bytes]:
             pseudo[name] = value
         else:
             regular = True
-            if not _NAME(name):
-                raise MalformedHead(f"{name!r} is not a lower-case field name")
-            if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
-                raise MalformedHead(f"{name!r} is a connection-specific field of HTTP/1.1")
-        if not _VALUE(value):
-            raise MalformedHead(f"the value of {name!r} contains a control character, or begins or ends with a blank")
+            if name not in _known_names:
+                _check_name(name)
+            if name == b"te" and value.lower() != b"trailers":
+                raise _connection_specific(name)
+        if value.strip(_BLANKS) != value:
+            raise MalformedHead(f"the value of {name!r} begins or ends with a blank")
+        values.append(value)
+    joined = b"".join(values)
+    if joined.translate(ONLY_TEXT) != joined:
+        name = next((name for name, value in headers if value.translate(ONLY_TEXT) != value), b"")
+        raise MalformedHead(f"the value of {name!r} contains a control character")
     return pseudo
+
+
+def _check_name(name: bytes) -> None:
+    """Check a name that is not known to be valid. Raises MalformedHead."""
+    if not _NAME(name):
+        raise MalformedHead(f"{name!r} is not a lower-case field name")
+    if name in _CONNECTION_SPECIFIC:
+        raise _connection_specific(name)
+    remember(name, _known_names)
+
+
+def _connection_specific(name: bytes) -> MalformedHead:
+    return MalformedHead(f"{name!r} is a connection-specific field of HTTP/1.1")
 
 
 def _single(headers: Headers, name: bytes) -> bytes | None:

@@ -149,7 +149,7 @@ class Workload:
             return Health.READY
         return Health.LEAVING if self.is_leaving else Health.NOT_READY
 
-    @property
+    @cached_property
     def tunnel_identity(self) -> Identity | None:
         """Identity that the server certificate of a tunnel must have. None without HBONE; connections are then plain
         TCP."""

@@ -119,7 +119,7 @@ class Driver(asyncio.Protocol):
         self._on_refused = on_refused
         self.on_closed = on_closed
         self._tunnels: dict[int, Tunnel] = {}
-        self._openings = Openings()
+        self._openings = Openings(self.loop)
         self._dirty: list[Tunnel] = []
         self._blocked: dict[int, Tunnel] = {}
         drain = settings.of(DrainSettings)

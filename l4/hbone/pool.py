@@ -91,8 +91,9 @@ class HbonePool:
         try:
             with self._deadlines.limit(self._own.connect_seconds):
                 while True:
-                    driver = None
-                    driver = await self._check_out(key, certificate, on_slow)
+                    driver = self._check_out(key)
+                    if driver is None:
+                        driver = await self._dialed(key, certificate, on_slow)
                     is_reused = driver.has_been_used
                     try:
                         return await driver.open(request, protocol_factory)
@@ -141,16 +142,22 @@ class HbonePool:
     def connection_count(self) -> int:
         return len(self.drivers)
 
-    async def _check_out(self, key: _Key, certificate: WorkloadCertificate, on_slow: Callable[[], None]) -> Driver:
+    def _check_out(self, key: _Key) -> Driver | None:
+        """Return a connection with room, if there is one."""
+        entry: _Entry | None = self._entries.get(key)
+        driver = self._with_room(entry) if entry is not None else None
+        if driver is not None and (timer := self._idle.pop(driver, None)):
+            timer.cancel()
+        return driver
+
+    async def _dialed(self, key: _Key, certificate: WorkloadCertificate, on_slow: Callable[[], None]) -> Driver:
+        """Return a connection with room, after establishing as many as it takes."""
         while True:
-            entry = self._entries.setdefault(key, _Entry())
-            driver = self._with_room(entry)
-            if driver is not None:
-                if timer := self._idle.pop(driver, None):
-                    timer.cancel()
-                return driver
             if self._is_closed:
                 raise ConnectFailed("the connection pool is closed")
+            entry: _Entry | None = self._entries.get(key)
+            if entry is None:
+                entry = self._entries[key] = _Entry()
             if entry.dialing is None:
                 entry.dialing = asyncio.get_running_loop().create_task(self._dial(key, entry, certificate))
             slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, on_slow)
@@ -158,6 +165,9 @@ class HbonePool:
                 await asyncio.shield(entry.dialing)
             finally:
                 slow.cancel()
+            driver = self._check_out(key)
+            if driver is not None:
+                return driver
 
     def _with_room(self, entry: _Entry) -> Driver | None:
         for driver in entry.drivers:

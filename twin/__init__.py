@@ -61,6 +61,7 @@ HOT = (
     "l4/telemetry/tally.py",
     "l4/telemetry/verdicts.py",
     "l4/ztunnel/carry.py",
+    "l4/ztunnel/ends.py",
     "l4/ztunnel/inbound.py",
     "l4/ztunnel/node.py",
     "l4/ztunnel/outbound.py",

@@ -130,7 +130,9 @@ class Ztunnel:
         tasks.keep("measuring the event loop", lambda: measure(self._metrics.of(LOOP_LAG).labels(())))
         expiry_seconds = self._settings.of(MetricsSettings).metrics_expiry_seconds
         if expiry_seconds:
-            tasks.keep("expiring metrics", lambda: expire(self._metrics, expiry_seconds))
+            tasks.keep(
+                "expiring metrics", lambda: expire(self._metrics, expiry_seconds, self._node.traffic.known.forget)
+            )
         tasks.keep("giving memory back", give_back_unused)
         await self._stopping.wait()
         await self._drain(tasks)

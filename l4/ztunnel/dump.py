@@ -263,14 +263,14 @@ def _pod(it: PodState) -> Dumped:
 def _connections(flows: Iterable[Flow], direction: str) -> Iterator[Dumped]:
     """Yield a connection into the pod with the service that was called, one out of it with the called address."""
     for flow in flows:
-        if flow.direction != direction:
+        if flow.ends.direction != direction:
             continue
         called, actual = host_port(*flow.original_destination), host_port(*flow.destination_address)
         if direction == "inbound":
-            called, actual = flow.service.hostname if flow.service is not None else "", called
+            called, actual = flow.ends.service.hostname if flow.ends.service is not None else "", called
         yield {
             "src": host_port(*flow.source_address),
             "originalDst": called or None,
             "actualDst": actual,
-            "protocol": "HBONE" if flow.is_mutual_tls else "TCP",
+            "protocol": "HBONE" if flow.ends.is_mutual_tls else "TCP",
         }

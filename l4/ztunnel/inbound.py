@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from l4.discovery.registry import Registry
 from l4.discovery.workload import ApplicationTunnel, Service, Workload
 from l4.hbone.connect import Authority
+from l4.telemetry.propagation import parse_forwarded
 from l4.ztunnel.outbound import OWN_PORTS
 
 
@@ -25,10 +26,15 @@ class Target:
     services: tuple[Service, ...]
     called: tuple[str, int] | None = None
 
-    def service_for(self, forwarded_host: str) -> Service | None:
-        """Return the service that the caller named, else the first. For telemetry only."""
-        named = (service for service in self.services if service.hostname == forwarded_host)
-        return next(named, self.services[0] if self.services else None)
+    def service_for(self, forwarded: bytes) -> Service | None:
+        """Return the service that the caller named in a `forwarded` header, else the first. For telemetry only."""
+        services = self.services
+        if len(services) > 1:
+            host = parse_forwarded(forwarded).host
+            for service in services:
+                if service.hostname == host:
+                    return service
+        return services[0] if services else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +50,10 @@ def target_of(registry: Registry, pod_uid: str, authority: Authority, local_ip: 
         return Rejected(503, "the workload is no longer known")
     if workload.application_tunnel is not None:
         return _to_its_proxy(registry, workload, workload.application_tunnel, authority, local_ip)
-    if authority.is_ip:
-        if authority.host != local_ip:
-            return Rejected(400, f"ip mismatch: {authority.host} != {local_ip}")
+    if authority.host == local_ip:
         port = authority.port
+    elif authority.is_ip:
+        return Rejected(400, f"ip mismatch: {authority.host} != {local_ip}")
     else:
         if authority.host not in registry.services:
             return Rejected(503, f"no service or workload for hostname: {authority.host}")

@@ -34,8 +34,8 @@ def show_counts(metrics: MeshMetrics, pods: Pods, traffic: Traffic) -> None:
     """Set the gauges to what is open now."""
     metrics.of(ACTIVE_PODS).labels(()).value = len(pods.proxies)
     metrics.of(PENDING_PODS).labels(()).value = len(pods.unserved)
-    flows = [flow for its in traffic.flows().values() for flow in its]
-    plain = sum(flow.direction == "inbound" and not flow.is_mutual_tls for flow in flows)
+    ends = [flow.ends for its in traffic.flows().values() for flow in its]
+    plain = sum(it.direction == "inbound" and not it.is_mutual_tls for it in ends)
     tunnelled = sum(server.connection_count for proxy in pods.proxies.values() for server in proxy.servers)
-    metrics.of(SOCKETS).labels(("source",)).value = sum(flow.direction == "outbound" for flow in flows)
+    metrics.of(SOCKETS).labels(("source",)).value = sum(it.direction == "outbound" for it in ends)
     metrics.of(SOCKETS).labels(("destination",)).value = plain + tunnelled

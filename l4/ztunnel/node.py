@@ -56,6 +56,7 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.policies.subscribe(self._judge_again)
         self.registry.subscribe(lambda registry: self.sources.reconcile(registry))
+        self.registry.subscribe(lambda registry: self.traffic.known.forget())
         self.hbone = self.settings.of(HboneSettings)
         self.capacity = Capacity(self.hbone.max_connections)
         self.reaches = Reaches(self.spawn, self.hbone.connect_seconds)

@@ -11,7 +11,6 @@ from l4.net.copy import Copy
 from l4.net.descriptors import OutOfDescriptors
 from l4.net.network import Network
 from l4.net.proxy_protocol import encode
-from l4.telemetry.propagation import parse_forwarded
 from l4.ztunnel.carry import carry, connect_plain, drop
 from l4.ztunnel.inbound import Target, services_with, target_of
 from l4.ztunnel.node import Node
@@ -36,11 +35,11 @@ def inbound(node: Node, pod_uid: str, network: Network | None, incoming: Incomin
 async def _into(node: Node, network: Network | None, incoming: IncomingTunnel, target: Target) -> None:
     peer = incoming.peer
     access = Access(peer, target.address[:1], target.address[1])
-    service = target.service_for(parse_forwarded(incoming.request.forwarded).host)
+    service = target.service_for(incoming.request.forwarded)
     flow = _flow(node, target.workload, peer, incoming.local, target.address, service, incoming.request)
     copy = node.traffic.opened(flow, access)
     verdict = node.judge(target.workload, access)
-    node.traffic.judged(flow, verdict)
+    node.traffic.judged(flow.ends, verdict)
     if not verdict.is_allowed:
         copy.abort(PolicyRejected(verdict))
         incoming.refuse(401)
@@ -93,7 +92,7 @@ async def passthrough(
 
     async def enter(copy: Copy) -> None:
         verdict = node.judge(pod, access)
-        node.traffic.judged(flow, verdict)
+        node.traffic.judged(flow.ends, verdict)
         if not verdict.is_allowed:
             raise PolicyRejected(verdict)
         await connect_plain(to, copy.far, node, network, _kept(source[0], to))
@@ -118,19 +117,17 @@ def _flow(
     """A connection into a pod; without a `tunnel` there is no mutual TLS."""
     registry = node.registry.current
     source = registry.workload_at(peer.ip)
-    return Flow(
-        pod_uid=pod.uid,
-        direction="inbound",
-        source_address=(peer.ip, peer.port),
-        source=node.sources.find(peer, registry, tunnel.baggage if tunnel is not None else b""),
-        source_pod=source.name if source is not None else "",
-        source_identity=peer.identity,
-        original_destination=application,
-        destination_address=to,
-        authority=str(tunnel.authority) if tunnel is not None else "",
-        destination=pod.metric_labels,
-        destination_pod=pod.name,
-        destination_identity=pod.identity,
-        service=service,
-        is_mutual_tls=tunnel is not None,
+    ends = node.traffic.known.find(
+        pod.uid,
+        "inbound",
+        node.sources.find(peer, registry, tunnel.baggage if tunnel is not None else b""),
+        source.name if source is not None else "",
+        peer.identity,
+        pod.metric_labels,
+        pod.name,
+        pod.identity,
+        service,
+        tunnel is not None,
     )
+    authority = str(tunnel.authority) if tunnel is not None else ""
+    return Flow(ends, (peer.ip, peer.port), application, to, authority)

@@ -5,71 +5,53 @@ an error: many applications end all connections that way.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from time import perf_counter, time
 
-from l4.discovery.workload import Service, Workload
+from l4.discovery.workload import Workload
 from l4.hbone.errors import ConnectTimedOut, HandshakeFailed, TunnelRefused, TunnelReset
 from l4.http2.errors import ErrorCode
 from l4.identity.source import NoCertificate
 from l4.net.copy import Copy, SideLost
 from l4.telemetry.access_log import AccessLog, StartTime
-from l4.telemetry.metrics import TCP_LABELS, MeshMetrics, Value, mesh_values
+from l4.telemetry.metrics import TCP_LABELS, MeshMetrics
 from l4.telemetry.tally import Tally
 from l4.telemetry.verdicts import Verdicts, hits_of
+from l4.ztunnel.ends import NO_FLAG, NO_SERVICE, Ends, KnownEnds, Series, field
 from policies.access import Access
-from policies.attributes import Identity
 from policies.authorization import Verdict
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
 from policies.host_port import host_port
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flow:
     """One connection, as described in logs and metrics.
 
-    `pod_uid` is the pod whose listener accepted it; `direction` is inbound or outbound. Identities are None without
-    mutual TLS. `destination_address` is the next hop, `authority` the target of a tunnel. `original_destination` is
-    the application's address, as called by a pod, or where the connection enters one.
+    `destination_address` is the next hop, `authority` the target of a tunnel. `original_destination` is the
+    application's address, as called by a pod, or where the connection enters one.
     """
 
-    pod_uid: str
-    direction: str
+    ends: Ends
     source_address: tuple[str, int]
-    source: WorkloadLabels
-    source_pod: str
-    source_identity: Identity | None
     original_destination: tuple[str, int]
     destination_address: tuple[str, int]
     authority: str
-    destination: WorkloadLabels
-    destination_pod: str
-    destination_identity: Identity | None
-    service: Service | None
-    is_mutual_tls: bool
 
 
-class _NoService:
-    hostname = name = namespace = "unknown"
-
-
-_NO_SERVICE = _NoService()
-_NO_FLAG = "-"
-_MAX_REMEMBERED = 300
-"""Characters of the longest text that is remembered in its escaped form."""
 _FLAG_INDEX = TCP_LABELS.index("response_flags")
 
 
 class Traffic:
-    __slots__ = ("_access_log", "_metrics", "_one_ended", "_open", "_time", "_verdicts")
+    __slots__ = ("_access_log", "_metrics", "_one_ended", "_open", "_time", "_verdicts", "known")
 
     def __init__(self, metrics: MeshMetrics, access_log: AccessLog | None) -> None:
         self._metrics = metrics
         self._verdicts = Verdicts(metrics)
         self._access_log = access_log
         self._time = StartTime()
+        self.known = KnownEnds()
         self._open: dict[Copy, _Connection] = {}
         self._one_ended = asyncio.Event()
 
@@ -85,7 +67,8 @@ class Traffic:
 
         `access` is re-evaluated when policies change.
         """
-        connection = _Connection(flow, access, self._begun(flow), self._closed)
+        self._begun(flow.ends)
+        connection = _Connection(flow, access, self._closed)
         self._open[connection.copy] = connection
         return connection.copy
 
@@ -97,25 +80,35 @@ class Traffic:
         connection = self._open.get(copy)
         if connection is None:
             return
-        self._ended(connection, response_flag(error))
-        connection.move(flow, self._begun(flow))
+        self._ended(connection.flow.ends, response_flag(error))
+        self._begun(flow.ends)
+        connection.move(flow)
 
-    def _begun(self, flow: Flow) -> "_Series":
-        labels = _labels(flow)
-        opened = self._metrics.connections_opened.labels(labels)
-        opened.add()
-        received, sent = self._metrics.received_bytes.labels(labels), self._metrics.sent_bytes.labels(labels)
-        return _Series(labels, opened, Tally(received), Tally(sent))
+    def _begun(self, ends: Ends) -> None:
+        series = ends.series
+        if series is None:
+            metrics, labels = self._metrics, ends.labels
+            series = ends.series = Series(
+                metrics.connections_opened.labels(labels),
+                metrics.received_bytes.labels(labels),
+                metrics.sent_bytes.labels(labels),
+            )
+        series.opened.value += 1
 
-    def _ended(self, connection: "_Connection", flag: str) -> None:
-        labels = connection.series.labels
-        if flag != _NO_FLAG:
+    def _ended(self, ends: Ends, flag: str) -> None:
+        labels, series = ends.labels, ends.series
+        if flag != NO_FLAG:
             labels = (*labels[:_FLAG_INDEX], flag, *labels[_FLAG_INDEX + 1 :])
-        self._metrics.connections_closed.labels(labels).add()
+            self._metrics.connections_closed.labels(labels).add()
+            return
+        assert series is not None  # a connection that ends has begun
+        if series.closed is None:
+            series.closed = self._metrics.connections_closed.labels(labels)
+        series.closed.value += 1
 
-    def judged(self, flow: Flow, verdict: Verdict) -> None:
+    def judged(self, ends: Ends, verdict: Verdict) -> None:
         """Count what the policies decided about a connection."""
-        self._verdicts.count(verdict, _source_of(flow), flow.service or _NO_SERVICE)
+        self._verdicts.count(verdict, ends.source, ends.service or NO_SERVICE)
 
     @property
     def hits(self) -> dict[str, dict[str, int]]:
@@ -127,16 +120,16 @@ class Traffic:
         for connection in list(self._open.values()):
             if connection.access is None:
                 continue
-            verdict = judge(connection.flow.pod_uid, connection.access)
+            verdict = judge(connection.flow.ends.pod_uid, connection.access)
             if not verdict.is_allowed:
-                self.judged(connection.flow, verdict)
+                self.judged(connection.flow.ends, verdict)
                 connection.copy.abort(PolicyChanged())
 
     def flows(self) -> dict[str, list[Flow]]:
         """Return the open connections of each pod, by its uid."""
         found: dict[str, list[Flow]] = {}
         for connection in self._open.values():
-            found.setdefault(connection.flow.pod_uid, []).append(connection.flow)
+            found.setdefault(connection.flow.ends.pod_uid, []).append(connection.flow)
         return found
 
     def report(self) -> None:
@@ -156,7 +149,7 @@ class Traffic:
                 connection.copy.abort(NotDrained())
 
     def _of(self, pod_uid: str) -> list["_Connection"]:
-        return [connection for connection in self._open.values() if connection.flow.pod_uid == pod_uid]
+        return [connection for connection in self._open.values() if connection.flow.ends.pod_uid == pod_uid]
 
     def _closed(self, connection: "_Connection", error: Exception | None) -> None:
         self._open.pop(connection.copy, None)
@@ -164,19 +157,19 @@ class Traffic:
         connection.report()
         flow, copy = connection.flow, connection.copy
         error = None if _is_ordinary(error) else error
-        self._ended(connection, response_flag(error))
+        self._ended(flow.ends, response_flag(error))
         if self._access_log is not None:
-            seconds = time.perf_counter() - connection.started
+            seconds = perf_counter() - connection.started
             self._access_log.write(self._line(flow, copy.received, copy.sent, error, seconds).encode())
 
     def failed(self, direction: str, source: str, destination: str, reason: str) -> None:
         """Log a connection that ended before its labels were known. It has no metrics."""
         if self._access_log is not None:
             fields = (
-                _field("src.addr", source),
-                _field("dst.addr", destination),
-                _field("direction", direction),
-                _field("error", reason),
+                field("src.addr", source),
+                field("dst.addr", destination),
+                field("direction", direction),
+                field("error", reason),
             )
             said = "".join(fields).lstrip()
             self._access_log.write(f"{self._now()}\twarn\taccess\tconnection failed\t{said}\n".encode())
@@ -184,77 +177,45 @@ class Traffic:
     def _line(
         self, flow: Flow, request_bytes: int, response_bytes: int, error: Exception | None, seconds: float
     ) -> str:
-        source, destination, service = flow.source, flow.destination, flow.service
+        ends, source, destination = flow.ends, flow.source_address, flow.destination_address
         sent, received = request_bytes, response_bytes
-        if flow.direction != "outbound":
+        if ends.direction != "outbound":
             sent, received = response_bytes, request_bytes
-        parts: list[str] = [
-            self._now(),
-            "\terror" if error else "\tinfo",
-            "\taccess\tconnection complete\t",
-            f'src.addr="{host_port(*flow.source_address)}"',
-            _field("src.workload", flow.source_pod),
-            _field("src.namespace", _known(source.namespace)),
-            _identity("src.identity", flow.source_identity, flow.is_mutual_tls),
-            _field("src.cluster", _known(source.cluster)),
-            f' dst.addr="{host_port(*flow.destination_address)}"',
-            _field("dst.hbone_addr", flow.authority),
-            _field("dst.service", service.hostname if service is not None else ""),
-            _field("dst.workload", flow.destination_pod),
-            _field("dst.namespace", _known(destination.namespace)),
-            _identity("dst.identity", flow.destination_identity, flow.is_mutual_tls),
-            _field("dst.cluster", _known(destination.cluster)),
-            f' direction="{flow.direction}" bytes_sent={sent} bytes_recv={received} duration="{seconds * 1000:.0f}ms"',
-            _field("error", str(error)) if error else "",
-            "\n",
-        ]
-        return "".join(parts)
+        return (
+            f"{self._now()}\t{'error' if error else 'info'}\taccess\tconnection complete\t"
+            f'src.addr="{host_port(source[0], source[1])}"{ends.source_text}'
+            f' dst.addr="{host_port(destination[0], destination[1])}"{field("dst.hbone_addr", flow.authority)}'
+            f'{ends.destination_text} direction="{ends.direction}" bytes_sent={sent} bytes_recv={received}'
+            f' duration="{round(seconds * 1000)}ms"{field("error", str(error)) if error else ""}\n'
+        )
 
     def _now(self) -> str:
-        return self._time.format(time.time()).decode()
-
-
-def _labels(flow: Flow) -> tuple[str, ...]:
-    """Return the labels of a connection that has not failed."""
-    reporter = "source" if flow.direction == "outbound" else "destination"
-    policy = "mutual_tls" if flow.is_mutual_tls else "unknown"
-    values = mesh_values(_source_of(flow), flow.service or _NO_SERVICE, flow.destination)
-    return (reporter, *values, "tcp", _NO_FLAG, policy)
-
-
-@dataclass(frozen=True, slots=True)
-class _Series:
-    """What counts a connection. Its series stay while the connection is open, also if nothing flows."""
-
-    labels: tuple[str, ...]
-    opened: Value
-    received: Tally
-    sent: Tally
+        return self._time.format(time()).decode()
 
 
 class _Connection:
-    __slots__ = ("_on_closed", "access", "copy", "flow", "series", "started")
+    """An open connection. The series in which it counts stay as long, also if nothing flows."""
+
+    __slots__ = ("_on_closed", "_received", "_sent", "access", "copy", "flow", "started")
 
     def __init__(
-        self,
-        flow: Flow,
-        access: Access | None,
-        series: _Series,
-        on_closed: Callable[["_Connection", Exception | None], None],
+        self, flow: Flow, access: Access | None, on_closed: Callable[["_Connection", Exception | None], None]
     ) -> None:
-        self.flow = flow
         self.access = access
         self.copy = Copy(self._done)
-        self.started = time.perf_counter()
-        self.series = series
+        self.started = perf_counter()
         self._on_closed = on_closed
+        self.move(flow)
 
-    def move(self, flow: Flow, series: _Series) -> None:
-        self.flow, self.series = flow, series
+    def move(self, flow: Flow) -> None:
+        series = flow.ends.series
+        assert series is not None  # a connection that is open has been counted
+        self.flow = flow
+        self._received, self._sent = Tally(series.received), Tally(series.sent)
 
     def report(self) -> None:
-        self.series.received.reach(self.copy.received)
-        self.series.sent.reach(self.copy.sent)
+        self._received.reach(self.copy.received)
+        self._sent.reach(self.copy.sent)
 
     def _done(self, error: Exception | None) -> None:
         self._on_closed(self, error)
@@ -297,7 +258,7 @@ def response_flag(error: Exception | None) -> str:
     """Return ztunnel's `response_flags` value for how a connection ended."""
     match error:
         case None:
-            return _NO_FLAG
+            return NO_FLAG
         case ConnectTimedOut():
             return "NETWORK_POLICY"
         case HandshakeFailed():
@@ -310,35 +271,5 @@ def response_flag(error: Exception | None) -> str:
             return "CONNECT"
 
 
-def _source_of(flow: Flow) -> WorkloadLabels:
-    """Return the client's labels. Without mutual TLS, nothing proves its principal."""
-    return flow.source if flow.is_mutual_tls else replace(flow.source, principal=UNKNOWN_WORKLOAD.principal)
-
-
 def labels_of(workload: Workload | None) -> WorkloadLabels:
     return workload.metric_labels if workload is not None else UNKNOWN_WORKLOAD
-
-
-def _identity(name: str, identity: Identity | None, is_proven: bool) -> str:
-    return _field(name, str(identity)) if identity is not None and is_proven else ""
-
-
-def _field(name: str, value: str) -> str:
-    """Return the field after a space, or an empty text if there is no value."""
-    return f' {name}="{_escaped(value)}"' if value else ""
-
-
-def _escaped(text: str) -> str:
-    return _recent(text) if len(text) <= _MAX_REMEMBERED else _escape(text)
-
-
-def _escape(text: str) -> str:
-    return text.encode("unicode_escape").decode().replace('"', "'")
-
-
-_recent = lru_cache(1024)(_escape)
-"""Nearly all texts are names of workloads and services, again and again."""
-
-
-def _known(value: str) -> str:
-    return "" if value == "unknown" else value

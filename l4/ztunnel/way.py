@@ -8,7 +8,6 @@ policy is final.
 import asyncio
 import socket
 from random import random
-from typing import assert_never
 
 from l4.discovery.workload import Workload
 from l4.hbone.connect import ConnectRequest
@@ -155,7 +154,11 @@ class _Way:
             return
         reaches = self._node.reaches
         try:
-            await self._connect_to(copy, hop)
+            if isinstance(hop, HboneHop):
+                await self._open_tunnel(copy, hop)
+            else:
+                with self._node.reaches.connecting(hop.address):
+                    await connect_plain(hop.address, copy.far, self._node, self._network)
         except Unanswered:
             reaches.reached(hop.address)
             raise
@@ -163,16 +166,6 @@ class _Way:
             reaches.failed(hop.address)
             raise
         reaches.reached(hop.address)
-
-    async def _connect_to(self, copy: Copy, hop: HboneHop | PlainHop) -> None:
-        match hop:
-            case HboneHop():
-                await self._open_tunnel(copy, hop)
-            case PlainHop():
-                with self._node.reaches.connecting(hop.address):
-                    await connect_plain(hop.address, copy.far, self._node, self._network)
-            case _:
-                assert_never(hop)
 
     async def _open_tunnel(self, copy: Copy, hop: HboneHop) -> None:
         pod = self._pod
@@ -192,20 +185,19 @@ class _Way:
         )
 
     def flow(self, hop: HboneHop | PlainHop) -> Flow:
-        pod, workload, is_hbone = self._pod, hop.workload, isinstance(hop, HboneHop)
-        return Flow(
-            pod_uid=pod.uid,
-            direction="outbound",
-            source_address=self._source,
-            source=pod.metric_labels,
-            source_pod=pod.name,
-            source_identity=pod.identity,
-            original_destination=self._to,
-            destination_address=hop.address,
-            authority=str(hop.authority) if isinstance(hop, HboneHop) else "",
-            destination=labels_of(workload),
-            destination_pod=workload.name if workload else "",
-            destination_identity=workload.identity if workload and is_hbone else None,
-            service=hop.service,
-            is_mutual_tls=is_hbone,
+        pod, workload = self._pod, hop.workload
+        is_hbone = isinstance(hop, HboneHop)
+        ends = self._node.traffic.known.find(
+            pod.uid,
+            "outbound",
+            pod.metric_labels,
+            pod.name,
+            pod.identity,
+            labels_of(workload),
+            workload.name if workload is not None else "",
+            workload.identity if workload is not None and is_hbone else None,
+            hop.service,
+            is_hbone,
         )
+        authority = str(hop.authority) if isinstance(hop, HboneHop) else ""
+        return Flow(ends, self._source, self._to, hop.address, authority)

@@ -6,6 +6,7 @@ import pytest
 
 from l4.discovery.workload import ApplicationTunnel
 from l4.hbone.connect import Authority
+from l4.telemetry.propagation import format_forwarded
 from l4.ztunnel.inbound import Rejected, Target, target_of
 from tests.kit.workloads import pod, registry, service
 
@@ -101,7 +102,7 @@ def test_telemetry_names_the_service_that_the_caller_meant() -> None:
     target = ask("10.0.0.2", 8080)
 
     assert isinstance(target, Target)
-    assert target.service_for(SECOND.hostname) == SECOND
+    assert target.service_for(format_forwarded("10.0.0.9", 4000, SECOND.hostname)) == SECOND
 
 
 @pytest.mark.parametrize("host", ["", FOREIGN.hostname])
@@ -109,11 +110,11 @@ def test_telemetry_names_the_first_service_with_the_port_when_the_caller_names_n
     target = ask("10.0.0.2", 8080)
 
     assert isinstance(target, Target)
-    assert target.service_for(host) == FIRST
+    assert target.service_for(format_forwarded("10.0.0.9", 4000, host)) == FIRST
 
 
 def test_a_port_that_no_service_offers_has_no_service() -> None:
     target = ask("10.0.0.2", 22)
 
     assert isinstance(target, Target)
-    assert target.service_for(FIRST.hostname) is None
+    assert target.service_for(format_forwarded("10.0.0.9", 4000, FIRST.hostname)) is None

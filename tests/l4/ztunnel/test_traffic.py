@@ -10,27 +10,19 @@ from l4.identity.source import NoCertificate
 from l4.net.copy import SideLost
 from l4.telemetry.access_log import AccessLog
 from l4.telemetry.metrics import MeshMetrics
+from l4.ztunnel.ends import Ends
 from l4.ztunnel.traffic import Flow, Traffic, labels_of
 from policies.attributes import Identity
 from tests.kit.workloads import pod
 
 CLIENT = pod("client", "10.0.0.1")
-OUTSIDE = Flow(
-    pod_uid=CLIENT.uid,
-    direction="outbound",
-    source_address=("10.0.0.1", 4000),
-    source=CLIENT.metric_labels,
-    source_pod="client",
-    source_identity=CLIENT.identity,
-    original_destination=("fd00::1", 443),
-    destination_address=("fd00::1", 443),
-    authority="",
-    destination=labels_of(None),
-    destination_pod="",
-    destination_identity=None,
-    service=None,
-    is_mutual_tls=False,
-)
+
+
+def outside() -> Flow:
+    ends = Ends(
+        CLIENT.uid, "outbound", CLIENT.metric_labels, "client", CLIENT.identity, labels_of(None), "", None, None, False
+    )
+    return Flow(ends, ("10.0.0.1", 4000), ("fd00::1", 443), ("fd00::1", 443), "")
 
 
 class Told:
@@ -77,7 +69,7 @@ def test_the_end_of_a_connection_has_ztunnels_flag_and_level(
 ) -> None:
     told = Told(tmp_path)
 
-    told.traffic.opened(OUTSIDE).abort(error)
+    told.traffic.opened(outside()).abort(error)
 
     assert f'response_flags="{flag}"' in "".join(_samples(told, "istio_tcp_connections_closed_total"))
     assert told.line.split("\t")[1] == level
@@ -88,7 +80,7 @@ def test_the_end_of_a_connection_has_ztunnels_flag_and_level(
 def test_a_line_names_what_is_known_and_leaves_out_the_rest(tmp_path: Path) -> None:
     told = Told(tmp_path)
 
-    told.traffic.opened(OUTSIDE).abort(ConnectFailed("nobody listens"))
+    told.traffic.opened(outside()).abort(ConnectFailed("nobody listens"))
 
     start, _, duration = told.line.split("\t", 1)[1].partition(" duration=")
     assert start == (
@@ -118,7 +110,7 @@ def test_what_failed_before_anything_was_known_is_not_counted(tmp_path: Path) ->
 def test_without_mutual_tls_nobodys_identity_is_claimed(tmp_path: Path) -> None:
     told = Told(tmp_path)
 
-    told.traffic.opened(OUTSIDE)
+    told.traffic.opened(outside())
 
     (sample,) = _samples(told, "istio_tcp_connections_opened_total")
     for label in (

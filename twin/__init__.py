@@ -131,8 +131,12 @@ HOT = (
 _DIRECTIVES = {"language_level": 3, "annotation_typing": False, "nonecheck": True}
 """`nonecheck`: without it, a struct's field of None is not an AttributeError but whatever lies in memory."""
 
-_FLAGS = ["-O3", "-g0", "-Werror=incompatible-pointer-types"]
-"""Cython creates such a pointer where a method of another module is used as a value: such code cannot be hot."""
+_FLAGS = ["-O2", "-g0", "-Werror=incompatible-pointer-types"]
+"""`-O2`: `-O3` makes larger code that executes no fewer instructions. Cython creates an incompatible pointer where a
+method of another module is used as a value: such code cannot be hot."""
+
+_SHARED = "cython_utilities"
+"""The extension with what Cython's code needs at run time, which would otherwise be in each of the others."""
 
 
 def can_compile() -> bool:
@@ -142,7 +146,8 @@ def can_compile() -> bool:
 
 
 def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list[Path]:
-    """Compile copies of the hot modules. Returns the extensions, in `folder/built` with the layout of `root`."""
+    """Compile copies of the hot modules. Returns the extensions, in `folder/built` with the layout of `root`, and one
+    more at its top, which the others import."""
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
@@ -154,6 +159,7 @@ def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list
         copy.write_text(module.source)
         copy.with_suffix(".pxd").write_text(module.declarations(modules))
         extensions.append(Extension(module.name, [str(copy)], extra_compile_args=_FLAGS))
+    extensions.append(Extension(_SHARED, [str(folder / "source" / f"{_SHARED}.c")], extra_compile_args=_FLAGS))
     for package in {parent for path in paths for parent in Path(path).parents} - {Path()}:
         (folder / "source" / package / "__init__.py").touch()
     built = cythonize(
@@ -162,6 +168,8 @@ def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list
         compiler_directives=_DIRECTIVES,
         nthreads=os.cpu_count() or 1,
         quiet=True,
+        shared_utility_qualified_name=_SHARED,
+        shared_utility_features_disabled=["MemoryView"],
     )
     command = Distribution({"ext_modules": built}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(folder / "built"), str(folder / "temporary")

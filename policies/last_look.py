@@ -57,7 +57,7 @@ def check_target(method: bytes, target: bytes, authority: bytes) -> None:
                     f"the method or authority {word!r} is empty or contains characters other than visible ASCII"
                 )
             remember(word, _known_words)
-    if target[:1] != b"/" and target != b"*":
+    if not target.startswith(b"/") and target != b"*":
         raise Unwritable("the target does not begin with a slash")
     if target.translate(_ONLY_VISIBLE) != target:
         raise Unwritable("the target contains a space, a control character or a non-ASCII character")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from policies.attributes import Header
+from policies.grpc_status import HTTP_STATUSES
 
 
 class Ending(Enum):
@@ -36,6 +37,17 @@ class Outcome:
     def is_undelivered(self) -> bool:
         """Whether the application provably never saw the request."""
         return self.ending in _UNDELIVERED
+
+    def is_success(self) -> bool:
+        """Whether the endpoint has answered, and not with an error of its own."""
+        return self.ending is RESPONSE and self.http_status() < 500
+
+    def http_status(self) -> int:
+        """The response's status. A gRPC error in the head counts as the HTTP status that it corresponds to."""
+        for name, value in self.headers:
+            if name == b"grpc-status":
+                return HTTP_STATUSES.get(int(value), 500) if value.isdigit() and len(value) < 3 else self.status
+        return self.status
 
 
 _UNDELIVERED = frozenset({Ending.CONNECT_FAILURE, Ending.REFUSED_STREAM})

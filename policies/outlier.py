@@ -11,7 +11,6 @@ https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from policies.grpc_status import HTTP_STATUSES
 from policies.outcome import RESPONSE, Ending, Outcome
 
 LONGEST_EJECTION_SECONDS = 300.0
@@ -52,6 +51,11 @@ class Health:
     def is_ejected(self) -> bool:
         return self.ejected_until is not None
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing has failed recently. `record` then changes nothing for a success."""
+        return not (self.errors_5xx or self.gateway_errors or self.local_failures)
+
 
 def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
     """Count the outcome of an attempt.
@@ -60,7 +64,7 @@ def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
     """
     if outcome.ending is RESPONSE:
         health.local_failures = 0
-        return _count(policy, health, _status(outcome))
+        return _count(policy, health, outcome.http_status())
     if not policy.splits_local_origin:
         return _count(policy, health, 504 if outcome.ending is Ending.TIMEOUT else 503)
     health.local_failures += 1
@@ -68,13 +72,6 @@ def record(policy: OutlierDetection, health: Health, outcome: Outcome) -> str:
         health.local_failures = 0
         return "consecutive_local_origin_failure"
     return ""
-
-
-def changes(health: Health, outcome: Outcome) -> bool:
-    """Whether `record` would change anything: successes of an endpoint without recent failures do not."""
-    if outcome.ending is not RESPONSE or _status(outcome) >= 500:
-        return True
-    return bool(health.errors_5xx or health.gateway_errors or health.local_failures)
 
 
 def eject(policy: OutlierDetection, health: Health, all_of_them: Collection[Health], now: float) -> bool:
@@ -106,14 +103,6 @@ def panics(policy: OutlierDetection, all_of_them: Collection[Health]) -> bool:
     """Whether so few endpoints remain that all of them are used."""
     healthy = sum(not it.is_ejected for it in all_of_them)
     return 100 * healthy < policy.min_health_percent * len(all_of_them)
-
-
-def _status(outcome: Outcome) -> int:
-    """The response's status. A gRPC error in the head counts as the HTTP status that it corresponds to."""
-    for name, value in outcome.headers:
-        if name == b"grpc-status":
-            return HTTP_STATUSES.get(int(value), 500) if value.isdigit() and len(value) < 3 else outcome.status
-    return outcome.status
 
 
 def _count(policy: OutlierDetection, health: Health, status: int) -> str:

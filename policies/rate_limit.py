@@ -14,7 +14,7 @@ client pays for another. Digests of values are keyed with Python's hash seed, so
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil
 from mmap import mmap
 
 from policies.attributes import ClusterName, Header, Headers, Peer, RequestHead
@@ -144,6 +144,7 @@ class Buckets:
         Returns None if no rule applies.
         """
         found: list[Found] = []
+        rule: RateRule
         for rule in limits.rules:
             key = key_of(rule.conditions, head, peer)
             if key is None:
@@ -167,8 +168,8 @@ class Buckets:
                     self._take(each, digest, full_at, now)
             level = max(0.0, level - 1)
         if not rule.is_shadow:
-            quota.limit = floor(rule.limit.capacity)
-            quota.remaining = floor(level)
+            quota.limit = int(rule.limit.capacity)
+            quota.remaining = int(level)
             quota.reset_seconds = ceil((1 - level) / rule.limit.per_second) if level < 1 else 0
         return quota
 

@@ -6,7 +6,7 @@ https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from policies.attributes import ClusterName, Peer, RequestHead
 from policies.balancing import weighted
@@ -77,29 +77,30 @@ class Match:
     query: tuple[FieldMatch, ...] = ()
     without: tuple[FieldMatch, ...] = ()
     source: SourceMatch | None = None
+    has_conditions: bool = field(init=False, repr=False, compare=False)
+    """Whether anything but the path is matched."""
 
-    @property
-    def has_conditions(self) -> bool:
-        """Whether anything but the path is matched."""
-        return bool(self.method or self.headers or self.query or self.without)
+    def __post_init__(self) -> None:
+        has_conditions = bool(self.method or self.headers or self.query or self.without)
+        object.__setattr__(self, "has_conditions", has_conditions)
 
     def accepts_rest(self, head: RequestHead) -> bool:
         """Whether everything but the path matches."""
         if self.method is not None and head.method != self.method:
             return False
-        for field in self.headers:
-            value = field.value_in(head)
-            if value is None or not field.match.accepts(value):
+        for it in self.headers:
+            value = it.value_in(head)
+            if value is None or not it.match.accepts(value):
                 return False
-        for field in self.without:
-            if field.forbids(head):
+        for it in self.without:
+            if it.forbids(head):
                 return False
         return not self.query or self._accepts_query(parse_query(head.query))
 
     def _accepts_query(self, parameters: dict[bytes, bytes]) -> bool:
-        for field in self.query:
-            value = parameters.get(field.name)
-            if value is None or not field.match.accepts(value):
+        for it in self.query:
+            value = parameters.get(it.name)
+            if value is None or not it.match.accepts(value):
                 return False
         return True
 
@@ -141,6 +142,12 @@ class Rule:
     timeouts: Timeouts = NO_TIMEOUTS
     retry: RetryPolicy | None = None
     source: RuleSource | None = None
+    only: WeightedBackend | None = field(init=False, repr=False, compare=False)
+    """The backend, if it is the only one and gets requests. No chance is needed then."""
+
+    def __post_init__(self) -> None:
+        is_sure = len(self.backends) == 1 and self.backends[0].weight > 0
+        object.__setattr__(self, "only", self.backends[0] if is_sure else None)
 
     @property
     def scope(self) -> str:
@@ -150,9 +157,7 @@ class Rule:
     def pick(self, roll: float) -> WeightedBackend | None:
         """Pick a backend by weight; `roll` is in [0, 1). None if there is no backend with a positive weight."""
         backends = self.backends
-        if len(backends) == 1 and backends[0].weight:
-            return backends[0]
-        return weighted.pick(backends, [backend.weight for backend in backends], roll)
+        return self.only or weighted.pick(backends, [backend.weight for backend in backends], roll)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +265,9 @@ Table = RouteTable | OrderedTable
 
 
 def _first(routes: list[Route], head: RequestHead) -> Rule | None:
+    route: Route
     for route in routes:
-        match = route.match
+        match: Match = route.match
         if not match.has_conditions or match.accepts_rest(head):
             return route.rule
     return None

@@ -23,7 +23,7 @@ from waypoint.admission.decide import UNDECIDED, Decision, denial_of_request, re
 from waypoint.admission.departure import depart
 from waypoint.admission.held import Held, Steps, see_through
 from waypoint.admission.order import Admission
-from waypoint.config.snapshot import Destination
+from waypoint.config.snapshot import Destination, Snapshot
 from waypoint.data_path import Connection, DataPath
 from waypoint.errors import ExchangeError, InternalFailure, Overloaded, RequestTimeout, UnwritableHead
 from waypoint.filters.filter import Answer, Wait
@@ -31,6 +31,7 @@ from waypoint.filters.session import sticky
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.http.grpc import status_of
 from waypoint.replies import finish, reply_to
+from waypoint.telemetry.access_line import decimal
 from waypoint.telemetry.record import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.attempts import Attempts
@@ -64,8 +65,8 @@ class Exchange:
     _record: ExchangeRecord
 
     def __init__(self, connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> None:
-        self._path: DataPath = connection.path
         self._connection = connection
+        self._path: DataPath = self._connection.path
         self._downstream = downstream
         self._head = head
         self._body = body
@@ -81,7 +82,7 @@ class Exchange:
         """Admit the request, and start the first attempt."""
         path, connection = self._path, self._connection
         path.exchanges += 1
-        snapshot = path.holder.current
+        snapshot: Snapshot = path.holder.current
         destination: Destination | None = snapshot.destination(connection.authority)
         head, body, protocol = self._head, self._body, self._downstream.protocol
         record = self._record = arrive(connection, head, protocol, snapshot, destination)
@@ -198,12 +199,11 @@ class Exchange:
         elapsed = record.response_ms = (perf_counter() - self._started) * 1000
         waited = int(elapsed - record.request_ms) if record.request_ms is not None else 0
         record.upstream_service_time_ms = waited
-        headers = head.headers
         if record.is_grpc:
-            record.grpc_status = status_of(headers)
+            record.grpc_status = status_of(head.headers)
         if self._sticky is not None and record.endpoint is not None:
-            self._sticky.mark(headers, record.endpoint, record.started_at)
-        headers.append((b"x-envoy-upstream-service-time", b"%d" % waited))
+            self._sticky.mark(head.headers, record.endpoint, record.started_at)
+        head.headers.append((b"x-envoy-upstream-service-time", decimal(waited)))
         decision = self._admission.decision
         if decision.filtering is not None:
             body = decision.filtering.response_framing(head, body)

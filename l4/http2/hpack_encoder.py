@@ -41,7 +41,8 @@ class Encoder:
         if self._sizes:
             codes += [_integer(size, 0x1F, 0x20) for size in self._sizes]
             self._sizes = []
-        places, static = self._places, _STATIC_FIELDS
+        places: dict[Header, int] = self._places
+        static: dict[Header, bytes] = _STATIC_FIELDS
         for header in headers:
             if type(header) is NeverIndexed:
                 self._literal(header, _NEVER_ADDED, codes)
@@ -70,7 +71,8 @@ class Encoder:
 
     def _is_worth_it(self, header: Header) -> bool:
         name = header[0]
-        if name not in _STATIC_NAMES and name not in self._names:
+        static: dict[bytes, int] = _STATIC_NAMES
+        if name not in static and name not in self._names:
             return True
         mark, seen = hash(header), self._seen
         if mark in seen:
@@ -95,7 +97,8 @@ class Encoder:
     def _literal(self, header: Header, kind: list[bytes], codes: list[bytes]) -> None:
         """Encode a field in full. `kind` has the codes of its name by index; that of 0 precedes a name in full."""
         name, value = header
-        index = _STATIC_NAMES.get(name)
+        static: dict[bytes, int] = _STATIC_NAMES
+        index = static.get(name)
         if index is None and (place := self._names.get(name)) is not None:
             index = STATIC_COUNT + 1 + self._added - place
         if index is None:

@@ -12,6 +12,9 @@ log = logging.getLogger(__name__)
 
 _TIMER_SECONDS = 0.001
 """Event loop timers may fire this much too early."""
+_KEPT_TIMERS = 8
+"""A timer without limits is kept for the next limit of its duration, which saves a quiet connection a timer per
+request. Clients choose durations, so their number is bounded."""
 
 
 class Late(Protocol):
@@ -29,7 +32,7 @@ class _Queue:
 
 
 class Deadlines:
-    """Keeps no reference to ended limits, and no timer if there are none."""
+    """Keeps no reference to ended limits, and few timers if there are none."""
 
     __slots__ = ("_loop", "_queues")
 
@@ -49,7 +52,7 @@ class Deadlines:
         queue: _Queue | None = self._queues.get(seconds)
         if queue is None or queue.due.pop(who, None) is None:
             return
-        if not queue.due:
+        if not queue.due and len(self._queues) > _KEPT_TIMERS:
             queue.timer.cancel()
             del self._queues[seconds]
 

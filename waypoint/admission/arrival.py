@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from os import urandom
 from struct import Struct
 from time import time, time_ns
+from typing import TYPE_CHECKING
 
 from policies.attributes import Headers, RequestHead
 from waypoint.config.snapshot import UNKNOWN_SERVICE, Destination, Snapshot
@@ -12,9 +13,12 @@ from waypoint.data_path import Connection
 from waypoint.http.grpc import is_grpc
 from waypoint.telemetry.record import ExchangeRecord
 
+if TYPE_CHECKING:
+    from waypoint.telemetry.spans import Tracer
+
 _UUID = Struct("8s4sx3sc3s12s")
 """The hexadecimal digits of a UUID, without the one of its version; the variant is by itself."""
-_VARIANTS = [b"%c" % b"89ab"[digit & 3] for digit in range(16)]
+_VARIANTS: dict[bytes, bytes] = {b"%x" % digit: b"-%c" % b"89ab"[digit & 3] for digit in range(16)}
 _IDS_AT_ONCE = 64
 """As each call of the kernel costs more than the bytes that it returns."""
 _request_ids: list[bytes] = []
@@ -46,7 +50,7 @@ def arrive(
         record.is_grpc = True
         connection.path.telemetry.begin_messages(record)
     rule = record.policy.tracing if record.policy is not None else None
-    tracer = connection.path.tracer
+    tracer: Tracer | None = connection.path.tracer
     if rule is not None and rule.collector is not None:
         tracer = connection.path.collectors.get(rule.collector)
     if tracer is not None:
@@ -85,5 +89,5 @@ def new_request_id() -> bytes:
     if not _request_ids:
         random = hexlify(urandom(_UUID.size // 2 * _IDS_AT_ONCE))
         for a, b, c, variant, d, e in _UUID.iter_unpack(random):
-            _request_ids.append(b"-".join((a, b, b"4" + c, _VARIANTS[int(variant, 16)] + d, e)))
+            _request_ids.append(b"".join((a, b"-", b, b"-4", c, _VARIANTS[variant], d, b"-", e)))
     return _request_ids.pop()

@@ -96,12 +96,17 @@ def decide(
     """
     if destination is None:
         return Decision(error=RouteNotFound(), filtering=filtering)
-    verdict = None
+    verdict: Verdict | None = None
     if rules is None and destination.authorization is not None:
         rules = destination.authorization.rules
     if rules is not None:
-        access = Access(peer, destination.addresses, destination.port, head, claims)
-        verdict, error = _authorize(rules, access, destination.authorizers or {}, granted)
+        error: ExchangeError | None = None
+        verdict = rules.verdict if not rules.custom else None
+        if verdict is None:
+            access = Access(peer, destination.addresses, destination.port, head, claims)
+            verdict, error = _authorize(rules, access, destination.authorizers or {}, granted)
+        elif not verdict.is_allowed:
+            error = Denied(verdict)
         if error is not None:
             return Decision(error=error, verdict=verdict, filtering=filtering)
     if destination.hosts is not None and destination.hosts.name_of(head.authority) is None:
@@ -112,7 +117,7 @@ def decide(
     if head.overrides is not None and is_own_request(peer, head):
         rule = override(rule, head.overrides)
     decision = Decision(rule, verdict=verdict, filtering=filtering)
-    its = rule.filters
+    its: Filters = rule.filters
     if its is not NO_FILTERS:
         if its.is_formatted:
             decision.situation = _situation(destination, peer, head)
@@ -125,12 +130,13 @@ def decide(
         if its.redirect is not None or its.direct is not None:
             decision.answer = _answer(its, head, destination.port)
             return decision
-    backend = decision.backend = filtering.backend if filtering is not None else None
+    backend: WeightedBackend | None = filtering.backend if filtering is not None else None
     if backend is None:
-        backend = decision.backend = rule.pick(roll(_BACKEND))
-        if backend is None:
-            decision.error = NoBackendWeight()
-            return decision
+        backend = rule.only if rule.only is not None else rule.pick(roll(_BACKEND))
+    decision.backend = backend
+    if backend is None:
+        decision.error = NoBackendWeight()
+        return decision
     its = backend.filters
     if its.redirect is not None:
         decision.answer = _redirected(its.redirect, head, destination.port)

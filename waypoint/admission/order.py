@@ -98,38 +98,13 @@ class Admission:
             snapshot = path.holder.current
             destination = snapshot.destination(connection.authority)
 
-        # Decide.
-        if isinstance(found, Refusal):
-            error = NotAuthenticated(found.failure, challenge(head))
-            decision = Decision(error=error, filtering=filtering)
-        else:
-            granted = filtering.granted if filtering is not None else ()
-            rules = connection.rules(destination) if destination is not None else None
-            decision = decide(
-                destination,
-                peer,
-                head,
-                _roll,
-                record.started_at,
-                path.filters,
-                found,
-                granted,
-                body,
-                filtering,
-                rules,
-            )
-        self.decision, self.destination = decision, destination
-        record.verdict = decision.verdict
-        if decision.rule is not None:
-            record.route_name = decision.rule.name
+        self._decide(connection, destination, head, body, record, filtering, found)
         if taken is not None and path.recorder is not None:
-            _write(path.recorder, taken, connection, record, decision, snapshot.version)
-        if decision.cluster is not None:
-            self.cluster = path.clusters[decision.cluster]
+            _write(path.recorder, taken, connection, record, self.decision, snapshot.version)
 
         # The filters' acts, in their order. An answer of our own waits for them, too.
-        if decision.filtering is not None:
-            its = decision.filtering
+        its = self.decision.filtering
+        if its is not None:
             if its is not filtering:
                 _complete(its, connection, record, protocol)
             its.cluster = self.cluster
@@ -143,7 +118,46 @@ class Admission:
 
         # Edits, including those of what authorizers have added.
         if self.cluster is not None:
-            edit_request(decision, head)
+            edit_request(self.decision, head)
+
+    def _decide(
+        self,
+        connection: Connection,
+        destination: Destination | None,
+        head: RequestHead,
+        body: Body,
+        record: ExchangeRecord,
+        filtering: Filtering | None,
+        found: Claims | Refusal | None,
+    ) -> None:
+        """Decide. `found` are the token's claims, if there is one."""
+        path: DataPath = connection.path
+        if isinstance(found, Refusal):
+            error = NotAuthenticated(found.failure, challenge(head))
+            self.decision = Decision(error=error, filtering=filtering)
+        else:
+            granted = filtering.granted if filtering is not None else ()
+            rules = connection.rules(destination) if destination is not None else None
+            self.decision = decide(
+                destination,
+                connection.peer,
+                head,
+                _roll,
+                record.started_at,
+                path.filters,
+                found,
+                granted,
+                body,
+                filtering,
+                rules,
+            )
+        decision = self.decision
+        self.destination = destination
+        record.verdict = decision.verdict
+        if decision.rule is not None:
+            record.route_name = decision.rule.name
+        if decision.cluster is not None:
+            self.cluster = path.clusters.by_name[decision.cluster]
 
     def _refuse(self, ending: Answer | ExchangeError) -> None:
         """Replace the decision by a filter's answer."""
@@ -174,7 +188,7 @@ def _complete(filtering: Filtering, connection: Connection, record: ExchangeReco
 def _next_wait(filtering: Filtering, path: DataPath) -> Wait | None:
     """Let filters act until one must wait, and return that wait. None if all have acted, or one has answered."""
     if filtering.wanted:
-        found = {name: path.clusters[name] for name in filtering.wanted}
+        found = {name: path.clusters.by_name[name] for name in filtering.wanted}
         filtering.clusters = {**filtering.clusters, **found}
         filtering.wanted = ()
     acts = filtering.acts

@@ -257,20 +257,20 @@ class Filtering:
         return rest
 
     def response_head(self, head: ResponseHead, endpoint: Endpoint | None) -> None:
-        if not self.is_mute:
-            for part in reversed(self._parts_with("response_head")):
+        if not self.is_mute and "response_head" in self._hooks:
+            for part in reversed(self.parts):
                 part.response_head(head, endpoint)
 
     def response_body(self, data: bytes) -> bytes:
-        if not self.is_mute and not self._is_opaque:
-            for part in reversed(self._parts_with("response_body")):
+        if "response_body" in self._hooks and not self.is_mute and not self._is_opaque:
+            for part in reversed(self.parts):
                 data = part.response_body(data)
         return data
 
     def response_end(self, trailers: Headers) -> bytes:
         rest = b""
-        if not self.is_mute and not self._is_opaque:
-            for part in reversed(self._parts_with("response_end")):
+        if "response_end" in self._hooks and not self.is_mute and not self._is_opaque:
+            for part in reversed(self.parts):
                 rest = (part.response_body(rest) if rest else b"") + part.response_end(trailers)
         return rest
 

@@ -128,6 +128,10 @@ class Http1Client(asyncio.Protocol):
             self._transport.abort()
             self._on_gone(self)
 
+    def show(self, sink: ResponseSink) -> None:
+        if self._sink is not None:
+            self._sink = sink
+
     def pause_response(self) -> None:
         self._is_read_paused = True
         self._transport.pause_reading()

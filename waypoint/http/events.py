@@ -108,6 +108,9 @@ class Upstream(Protocol):
 
     def abort(self) -> None: ...
 
+    def show(self, sink: ResponseSink) -> None:
+        """Give the rest of the response to another sink."""
+
     def pause_response(self) -> None: ...
 
     def resume_response(self) -> None: ...

@@ -69,6 +69,10 @@ class ClientStream(Http2Stream):
         self._sink = None
         self.cut(ErrorCode.CANCEL)
 
+    def show(self, sink: ResponseSink) -> None:
+        if self._sink is not None:
+            self._sink = sink
+
     def pause_response(self) -> None:
         self.pause()
 

@@ -92,7 +92,7 @@ class Terminator:
     ) -> asyncio.Protocol:
         """Return the HTTP server for an inner connection. `is_announced`: tell its client that we are stopping."""
         is_web = destination.app_protocol is AppProtocol.GRPC_WEB
-        begin = partial(_begin_grpc_web if is_web else _begin, connection)
+        begin = partial(_begin_grpc_web if is_web else Exchange, connection)
         kind = Http2Server if sniffed is Sniffed.HTTP2 else Http1Server
         server = kind(self.path.settings, begin, partial(refused, connection), self.closed)
         self._fronts[server] = connection
@@ -142,10 +142,6 @@ class Terminator:
             elif destination.is_leaving:
                 front.announce_close()
         cut_denied(self.path)
-
-
-def _begin(connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> RequestSink:
-    return Exchange(connection, downstream, head, body)
 
 
 def _begin_grpc_web(connection: Connection, downstream: Downstream, head: RequestHead, body: Body) -> RequestSink:

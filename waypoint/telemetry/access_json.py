@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from l4.telemetry.access_log import StartTime
 from policies.host_port import host_port
-from waypoint.telemetry.access_line import MARKED, START_TIME, Repeated, Templates
+from waypoint.telemetry.access_line import MARKED, START_TIME, Repeated, Templates, decimal
 from waypoint.telemetry.record import ExchangeRecord
 
 _NULL = "null"
@@ -19,15 +19,26 @@ def default_json(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) 
     r = record
     clock: StartTime = START_TIME
     templates: Templates = _TEMPLATES
+    between: list[bytes] = templates.find(r, flags, upstream)
     service_time = r.upstream_service_time_ms
-    return templates.find(r, flags, upstream) % (
-        clock.format(r.started_at),
-        _quoted(r.original_target),
-        r.bytes_received,
-        r.bytes_sent,
-        int(r.duration_ms),
-        b"null" if service_time is None else b'"%d"' % service_time,
-        _quoted(r.request_id),
+    return b"".join(
+        (
+            between[0],
+            clock.format(r.started_at),
+            between[1],
+            _quoted(r.original_target),
+            between[2],
+            decimal(r.bytes_received),
+            between[3],
+            decimal(r.bytes_sent),
+            between[4],
+            decimal(int(r.duration_ms)),
+            between[5],
+            b"null" if service_time is None else b'"%d"' % service_time,
+            between[6],
+            _quoted(r.request_id),
+            between[7],
+        )
     )
 
 
@@ -35,13 +46,13 @@ def _template(of: Repeated) -> str:
     method, protocol, status, flags, detail, termination, failure, forwarded_for, user_agent, authority = of[:10]
     host, upstream_local, cluster, local_ip, local_port, peer_ip, peer_port, server_name, route = of[10:]
     return (
-        f'{{"start_time":"\0b","route_name":{_text(route)},'
-        f'"method":{_bytes(method)},"path":\0b,"protocol":{_text(protocol)},'
+        f'{{"start_time":"\0","route_name":{_text(route)},'
+        f'"method":{_bytes(method)},"path":\0,"protocol":{_text(protocol)},'
         f'"response_code":{status},"response_flags":"{flags}",'
         f'"response_code_details":{_word(detail)},"connection_termination_details":{_word(termination)},'
-        f'"bytes_received":\0d,"bytes_sent":\0d,"duration":\0d,"upstream_service_time":\0b,'
+        f'"bytes_received":\0,"bytes_sent":\0,"duration":\0,"upstream_service_time":\0,'
         f'"x_forwarded_for":{_bytes(forwarded_for)},"user_agent":{_bytes(user_agent)},'
-        f'"request_id":\0b,"authority":{_bytes(authority)},'
+        f'"request_id":\0,"authority":{_bytes(authority)},'
         f'"upstream_host":{_upstream(host)},"upstream_cluster":{_text(cluster or "")},'
         f'"upstream_local_address":{_upstream(upstream_local)},'
         f'"downstream_local_address":{json.dumps(host_port(local_ip, local_port))},'

@@ -29,16 +29,16 @@ Repeated = tuple[
 
 
 class Templates:
-    """Lines without what differs from request to request. `write` makes one, with a `\\0b` or `\\0d` in each gap."""
+    """Lines without what differs from request to request. `write` makes one, with a `\\0` in each gap."""
 
     __slots__ = ("_known", "_write")
 
     def __init__(self, write: Callable[[Repeated], str]) -> None:
-        self._known: dict[Repeated, bytes] = {}
+        self._known: dict[Repeated, list[bytes]] = {}
         self._write = write
 
-    def find(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
-        """Return the template for `%` of a record's line."""
+    def find(self, record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> list[bytes]:
+        """Return the parts of a record's line between its gaps. Treat them as read-only."""
         r = record
         peer, local = r.peer, r.downstream_local
         key = (
@@ -65,9 +65,8 @@ class Templates:
         template = self._known.get(key)
         return self._make(key) if template is None else template
 
-    def _make(self, key: Repeated) -> bytes:
-        text = self._write(key).replace("%", "%%").replace("\0", "%")
-        template = text.encode("latin-1", "backslashreplace")
+    def _make(self, key: Repeated) -> list[bytes]:
+        template = self._write(key).encode("latin-1", "backslashreplace").split(b"\0")
         if sum(len(it) for it in key if isinstance(it, bytes | str)) <= _SHORT:
             if len(self._known) >= MAX_TEMPLATES:
                 self._known.clear()
@@ -75,20 +74,36 @@ class Templates:
         return template
 
 
+def decimal(number: int) -> bytes:
+    """Format a number that is not negative."""
+    return _DECIMALS[number] if number < _SMALL else b"%d" % number
+
+
 def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
     """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
     r = record
     clock: StartTime = START_TIME
     templates: Templates = _TEMPLATES
+    between: list[bytes] = templates.find(r, flags, upstream)
     service_time = r.upstream_service_time_ms
-    line = templates.find(r, flags, upstream) % (
-        clock.format(r.started_at),
-        _safe(r.original_target),
-        r.bytes_received,
-        r.bytes_sent,
-        int(r.duration_ms),
-        b"-" if service_time is None else _DECIMALS[service_time] if service_time < _SMALL else b"%d" % service_time,
-        _safe(r.request_id),
+    line = b"".join(
+        (
+            between[0],
+            clock.format(r.started_at),
+            between[1],
+            _safe(r.original_target),
+            between[2],
+            decimal(r.bytes_received),
+            between[3],
+            decimal(r.bytes_sent),
+            between[4],
+            decimal(int(r.duration_ms)),
+            between[5],
+            b"-" if service_time is None else decimal(service_time),
+            between[6],
+            _safe(r.request_id),
+            between[7],
+        )
     )
     verdict = r.verdict
     if verdict is not None and (verdict.audited or verdict.shadow):
@@ -100,9 +115,9 @@ def _template(of: Repeated) -> str:
     method, protocol, status, flags, detail, termination, failure, forwarded_for, user_agent, authority = of[:10]
     host, upstream_local, cluster, local_ip, local_port, peer_ip, peer_port, server_name, route = of[10:]
     return (
-        f'[\0b] "{escaped(method)} \0b {protocol or "-"}" {status} {flags} '
-        f'{_word(detail)} {_word(termination)} "{_text(failure)}" \0d \0d \0d \0b '
-        f'"{escaped(forwarded_for)}" "{escaped(user_agent)}" "\0b" "{escaped(authority)}" '
+        f'[\0] "{escaped(method)} \0 {protocol or "-"}" {status} {flags} '
+        f'{_word(detail)} {_word(termination)} "{_text(failure)}" \0 \0 \0 \0 '
+        f'"{escaped(forwarded_for)}" "{escaped(user_agent)}" "\0" "{escaped(authority)}" '
         f'"{host}" {_word(cluster or "")} {upstream_local} {_address(local_ip, local_port)} '
         f"{_address(peer_ip, peer_port)} {_word(server_name)} {_word(route)}\n"
     )

@@ -140,7 +140,9 @@ class Telemetry:
     ) -> None:
         self.sources = SourceLabels()
         self._metrics = metrics
-        self._access_log = ExchangeLog(access_log, settings or AccessLogSettings()) if access_log is not None else None
+        self._access_log: ExchangeLog | None = None
+        if access_log is not None:
+            self._access_log = ExchangeLog(access_log, settings or AccessLogSettings())
         self._verdicts = Verdicts(metrics)
         self._bound: dict[_BoundKey, _BoundSeries] = {}
         self._bound_messages: dict[tuple[int, int, int], _BoundMessages] = {}

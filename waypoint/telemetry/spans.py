@@ -198,7 +198,7 @@ class Tracer:
             parent, style = extract(fields, self._propagators or ALL)
         elif is_propagated and not self._propagators and low >= bound:
             # Most requests, where a share is sampled: this is on the path of each of them.
-            headers.insert(0, (b"traceparent", b"".join((b"00-", high, low, b"-", span_id, b"-00"))))
+            headers.append((b"traceparent", b"".join((b"00-", high, low, b"-", span_id, b"-00"))))
             return None
         trace_id = parent.trace_id if parent is not None and parent.trace_id else int(high + low, 16)
         is_sampled = self._sampler.is_sampled(parent, trace_id, share)

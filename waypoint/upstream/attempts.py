@@ -114,7 +114,7 @@ class Attempts:
         self.count = 0
         self._span = span
         self._policy = policy
-        self._picker = cluster if picker is None else picker
+        self._picker = picker
         self._sink = sink
         self._cluster = cluster
         self._head = head
@@ -131,8 +131,9 @@ class Attempts:
         self._size = 0
         self._trailers: Headers | None = None  # None until the request is complete
         self._is_replayable = True
-        self._judges = cluster.config.outlier is not None
-        looks = policy.looks_at_responses or policy.per_try_timeout is not None or self._judges
+        self._judges = self._cluster.config.outlier is not None
+        its = self._policy
+        looks = its.looks_at_responses or its.per_try_timeout is not None or self._judges
         self._is_watched = looks or span is not None
         self._timer: asyncio.TimerHandle | None = None  # the delay before an attempt, then the attempt's time limit
         self._is_over = False
@@ -147,9 +148,9 @@ class Attempts:
             self._broke(error)
 
     def _begin(self) -> None:
-        live: LiveEndpoint | None = self._picker.pick(
-            random, self._retrying.tried if self._retrying is not None else ()
-        )
+        avoid = self._retrying.tried if self._retrying is not None else ()
+        picker, cluster = self._picker, self._cluster
+        live: LiveEndpoint | None = picker.pick(random, avoid) if picker is not None else cluster.pick(random, avoid)
         circuit = self._cluster.circuit
         if live is None and self._cluster.is_awaited and circuit.take_pending():
             self._connecting = self._spawn(self._await_names())
@@ -355,6 +356,7 @@ class Attempts:
         if self._tries_again(outcome):
             return Discarded(client, body, is_request_complete=self._trailers is not None)
         self._is_watched = False
+        client.show(self._sink)
         return None
 
     def _tries_again(self, outcome: Outcome) -> bool:

@@ -167,7 +167,7 @@ class Cluster:
     def record(self, live: LiveEndpoint, outcome: Outcome) -> None:
         """Update outlier detection with the end of an attempt, if the destination has it."""
         policy = self.config.outlier
-        if policy is None or outcome.is_stale:
+        if policy is None or outcome.is_stale or (outcome.is_success() and live.health.is_clean):
             return
         shared = self._shared
         if shared is None:
@@ -177,8 +177,6 @@ class Cluster:
             now = self._clock()
             is_ejected = self._eject(policy, live, now)
         else:
-            if not outlier.changes(live.health, outcome):
-                return
             now, is_ejected = self._clock(), False
             with shared.lock() as is_held:
                 reached = outlier.record(policy, live.health, outcome) if is_held else ""

@@ -41,7 +41,7 @@ class Clusters:
         self.note = note
         self._replica = replica
         self._divided: dict[ClusterName, ClusterConfig] = {}
-        self._clusters: dict[ClusterName, Cluster] = {}
+        self.by_name: dict[ClusterName, Cluster] = {}
         self._names: dict[Cluster, Names] = {}
         self._lookups = asyncio.Semaphore(lookups_at_once())
         # A separate limit for names that clients send, so that configured names are always resolved.
@@ -53,17 +53,17 @@ class Clusters:
         self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
 
     def __getitem__(self, name: ClusterName) -> Cluster:
-        return self._clusters[name]
+        return self.by_name[name]
 
     def __iter__(self) -> Iterator[Cluster]:
-        return iter(self._clusters.values())
+        return iter(self.by_name.values())
 
     def reconcile(self, snapshot: Snapshot) -> None:
         """Create and update clusters. Call it before the snapshot goes live."""
         for name, config in snapshot.clusters.items():
-            cluster = self._clusters.get(name)
+            cluster = self.by_name.get(name)
             if cluster is None:
-                cluster = self._clusters[name] = Cluster(
+                cluster = self.by_name[name] = Cluster(
                     config, self.note, self._loop.time, lacks=self._lacks, replica=self._replica
                 )
             elif cluster.config is not config and cluster.config != config:
@@ -169,8 +169,8 @@ class Clusters:
 
     def retire_unknown(self, snapshot: Snapshot) -> None:
         """Remove clusters that are not in the live snapshot. Active exchanges keep their cluster."""
-        for name in self._clusters.keys() - snapshot.clusters.keys():
-            cluster = self._clusters.pop(name)
+        for name in self.by_name.keys() - snapshot.clusters.keys():
+            cluster = self.by_name.pop(name)
             self._retire(cluster)
             if self._replica is not None:
                 cluster.circuit.share(None)
@@ -180,7 +180,7 @@ class Clusters:
 
     def close(self) -> None:
         self._timer.cancel()
-        for cluster in self._clusters.values():
+        for cluster in self.by_name.values():
             self._retire(cluster)
 
     def close_idle(self, seconds: float | None = None) -> None:
@@ -198,8 +198,8 @@ class Clusters:
         )  # scheduled first, so that a failure does not end the ticks
         if self._replica is not None and self._replica.has_missed_destinations:
             for name, config in tuple(self._divided.items()):
-                self._clusters[name].reconcile(config)
-                self._share(self._clusters[name], self._replica)
+                self.by_name[name].reconcile(config)
+                self._share(self.by_name[name], self._replica)
         for cluster in self._all():
             if cluster.needs_ticks:
                 cluster.tick()
@@ -208,13 +208,13 @@ class Clusters:
         if self._loop.time() >= self._next_sweep:
             self._next_sweep = self._loop.time() + _SWEEP_SECONDS
             self.close_idle()
-            for cluster in self._clusters.values():
+            for cluster in self.by_name.values():
                 if cluster.branches is not None:
                     cluster.branches.sweep()
 
     def _all(self) -> Iterator[Cluster]:
         """Yield all clusters with their branches."""
-        for cluster in self._clusters.values():
+        for cluster in self.by_name.values():
             yield cluster
             if cluster.branches is not None:
                 yield from cluster.branches

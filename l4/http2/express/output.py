@@ -5,7 +5,16 @@ The engine formats DATA itself, and queues it here in the same order.
 
 from l4.http2.errors import ErrorCode
 from l4.http2.flood import FloodGuard
-from l4.http2.frames import CONTINUATION, DEFAULT_FRAME_SIZE, END_HEADERS, END_STREAM, HEADERS, frame, rst_stream_frame
+from l4.http2.frames import (
+    CONTINUATION,
+    DEFAULT_FRAME_SIZE,
+    END_HEADERS,
+    END_STREAM,
+    HEAD,
+    HEADERS,
+    frame,
+    rst_stream_frame,
+)
 from l4.http2.hpack_encoder import Encoder
 from policies.attributes import Headers
 
@@ -42,7 +51,9 @@ class Output:
         while len(block) > limit:
             self.waiting.append(frame(kind, flags, stream_id, block[:limit]))
             kind, flags, block = CONTINUATION, 0, block[limit:]
-        self.waiting.append(frame(kind, flags | END_HEADERS, stream_id, block))
+        size = len(block)
+        self.waiting.append(HEAD.pack(size >> 8, size & 0xFF, kind, flags | END_HEADERS, stream_id))
+        self.waiting.append(block)
         if end_stream:
             self._guard.ended_by_us()
 

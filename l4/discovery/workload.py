@@ -20,6 +20,10 @@ class TunnelProtocol(Enum):
     HBONE = "HBONE"
 
 
+_HBONE = TunnelProtocol.HBONE
+"""To look up a member of an enum costs more than the rest of `tunnel_identity`."""
+
+
 class Health(IntEnum):
     """Health of a workload. LEAVING: terminating, but still serving."""
 
@@ -149,11 +153,11 @@ class Workload:
             return Health.READY
         return Health.LEAVING if self.is_leaving else Health.NOT_READY
 
-    @cached_property
+    @property
     def tunnel_identity(self) -> Identity | None:
         """Identity that the server certificate of a tunnel must have. None without HBONE; connections are then plain
         TCP."""
-        return self.identity if self.tunnel_protocol is TunnelProtocol.HBONE else None
+        return self.identity if self.tunnel_protocol is _HBONE else None
 
     @cached_property
     def metric_labels(self) -> WorkloadLabels:

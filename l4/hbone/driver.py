@@ -13,7 +13,7 @@ was read with them, a limited number per turn: a stream that was reset in the sa
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import cast
 
 from l4.config.settings import Settings
@@ -200,13 +200,15 @@ class Driver(asyncio.Protocol):
     def is_closed(self) -> bool:
         return self._is_closed
 
-    async def open(self, request: ConnectRequest, protocol_factory: Callable[[], asyncio.Protocol]) -> Tunnel:
+    def open(
+        self, request: ConnectRequest, protocol_factory: Callable[[], asyncio.Protocol]
+    ) -> Coroutine[None, None, Tunnel]:
         """Send CONNECT and wait for its 200. The tunnel is connected to its protocol at once, so no byte is missed.
 
         Raises TunnelRefused, ConnectFailed (the connection ended first), StreamUnavailable (no free stream), or
         TunnelError if the request is invalid.
         """
-        return await self._openings.open(self, request, protocol_factory)
+        return self._openings.open(self, request, protocol_factory)
 
     def accept(self, stream_id: int, headers: Headers) -> Tunnel | None:
         """Answer a CONNECT with 200. Returns None if its stream has ended in the meantime."""

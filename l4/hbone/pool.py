@@ -33,12 +33,9 @@ _MAX_NOT_TAKEN = 3
 """Number of connections that may reject a tunnel unprocessed before the pool gives up."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    source: Identity
-    identities: frozenset[Identity]
-    address: tuple[str, int]
-    local_ip: str | None
+_Key = tuple[Identity, frozenset[Identity], tuple[str, int], str | None]
+"""Source, expected identities, target address and local address. A tuple, because equal keys are of the same objects,
+which a tuple compares first."""
 
 
 @dataclass(slots=True)
@@ -85,7 +82,7 @@ class HbonePool:
 
         `on_slow` is called if connecting to that port takes long. Raises TunnelError, OutOfDescriptors.
         """
-        key = _Key(certificate.identity, identities, address, local_ip)
+        key: _Key = (certificate.identity, identities, address, local_ip)
         not_taken = 0
         driver: Driver | None = None
         try:
@@ -177,12 +174,13 @@ class HbonePool:
         return None
 
     async def _dial(self, key: _Key, entry: _Entry, certificate: WorkloadCertificate) -> None:
+        _, identities, address, local_ip = key
         try:
             driver = await client.connect(
-                key.address,
+                address,
                 certificate=certificate,
-                identities=key.identities,
-                local_ip=key.local_ip,
+                identities=identities,
+                local_ip=local_ip,
                 settings=self._settings,
                 on_refused=self._on_refused,
                 network=self._network,

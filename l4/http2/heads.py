@@ -120,8 +120,7 @@ def _split(headers: Headers, allowed: frozenset[bytes]) -> dict[bytes, bytes]:
         values.append(value)
     joined = b"".join(values)
     if joined.translate(ONLY_TEXT) != joined:
-        name = next((name for name, value in headers if value.translate(ONLY_TEXT) != value), b"")
-        raise MalformedHead(f"the value of {name!r} contains a control character")
+        raise _control_character(headers)
     return pseudo
 
 
@@ -132,6 +131,12 @@ def _check_name(name: bytes) -> None:
     if name in _CONNECTION_SPECIFIC:
         raise _connection_specific(name)
     remember(name, _known_names)
+
+
+def _control_character(headers: Headers) -> MalformedHead:
+    """Return the error for headers of which one value contains a control character."""
+    name = next((name for name, value in headers if value.translate(ONLY_TEXT) != value), b"")
+    return MalformedHead(f"the value of {name!r} contains a control character")
 
 
 def _connection_specific(name: bytes) -> MalformedHead:

@@ -6,6 +6,7 @@ so one timer per duration, for the oldest limit, is enough.
 
 import asyncio
 import logging
+from asyncio import current_task
 from typing import Protocol
 
 log = logging.getLogger(__name__)
@@ -34,18 +35,18 @@ class _Queue:
 class Deadlines:
     """Keeps no reference to ended limits, and few timers if there are none."""
 
-    __slots__ = ("_loop", "_queues")
+    __slots__ = ("_queues", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._queues: dict[float, _Queue] = {}
 
     def begin(self, who: Late, seconds: float) -> None:
         """Call `who.timed_out()` after `seconds`, unless `end` is called with the same duration before."""
-        due = self._loop.time() + seconds
+        due = self.loop.time() + seconds
         queue: _Queue | None = self._queues.get(seconds)
         if queue is None:
-            queue = self._queues[seconds] = _Queue(self._loop.call_at(due, self._fire, seconds))
+            queue = self._queues[seconds] = _Queue(self.loop.call_at(due, self._fire, seconds))
         queue.due[who] = due
 
     def end(self, who: Late, seconds: float) -> None:
@@ -62,11 +63,11 @@ class Deadlines:
 
     def _fire(self, seconds: float) -> None:
         queue: _Queue = self._queues[seconds]
-        now = self._loop.time() + _TIMER_SECONDS
+        now = self.loop.time() + _TIMER_SECONDS
         late = []
         for who, due in queue.due.items():
             if due > now:
-                queue.timer = self._loop.call_at(due, self._fire, seconds)
+                queue.timer = self.loop.call_at(due, self._fire, seconds)
                 break
             late.append(who)
         else:
@@ -92,7 +93,7 @@ class Limit:
         self._is_late = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        task = current_task(self._deadlines.loop)
         if task is None:
             raise RuntimeError("a time limit is for what a task does")
         self._task = task

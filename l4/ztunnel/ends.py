@@ -12,7 +12,7 @@ from policies.attributes import Identity
 from policies.balancing.endpoint import UNKNOWN_WORKLOAD, WorkloadLabels
 
 MAX_ENDS = 4096
-"""Pairs of ends that are remembered. Each takes about 2 KiB."""
+"""Pairs of ends that are remembered. Each takes about 1 KiB."""
 _MAX_REMEMBERED = 300
 """Characters of the longest text that is remembered in its escaped form."""
 
@@ -43,6 +43,7 @@ class Ends:
 
     Identities are None without mutual TLS. `source` has no principal then, because nothing proves it. `labels` are
     those of TCP metrics for a connection that has not failed. `series` exist when the first connection is counted.
+    `kept` is the source that was given, so that no other object gets its id.
     """
 
     __slots__ = (

@@ -4,7 +4,7 @@ The pod is the one at the address of the connection; the request only selects th
 only after the application has accepted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from l4.discovery.registry import Registry
@@ -65,7 +65,7 @@ def target_of(registry: Registry, pod_uid: str, authority: Authority, local_ip: 
         port = ports[authority.port]
     if port in OWN_PORTS:
         return Rejected(503, "attempted recursive call to ourselves")
-    return Target(workload, (local_ip, port), tuple(services_with(registry, pod_uid, port)))
+    return Target(workload, (local_ip, port), services_with(registry, pod_uid, port))
 
 
 def _to_its_proxy(
@@ -75,7 +75,7 @@ def _to_its_proxy(
     port = tunnel.port or authority.port
     if port in OWN_PORTS:
         return Rejected(503, "attempted recursive call to ourselves")
-    services = tuple(services_with(registry, workload.uid, port))
+    services = services_with(registry, workload.uid, port)
     if not tunnel.has_header:
         return Target(workload, (local_ip, port), services)
     ip = authority.host if authority.is_ip else _address_of(registry.services.get(authority.host), local_ip)
@@ -94,6 +94,6 @@ def _ports_of(registry: Registry, host: str, uid: str) -> Mapping[int, int] | No
     return next((endpoint.ports for service, endpoint in registry.services_of(uid) if service.hostname == host), None)
 
 
-def services_with(registry: Registry, uid: str, port: int) -> Iterator[Service]:
-    """Yield the services of which the workload is an endpoint with this target port."""
-    return (service for service, endpoint in registry.services_of(uid) if port in endpoint.ports.values())
+def services_with(registry: Registry, uid: str, port: int) -> tuple[Service, ...]:
+    """Return the services of which the workload is an endpoint with this target port."""
+    return tuple([service for service, endpoint in registry.services_of(uid) if port in endpoint.ports.values()])

@@ -183,9 +183,10 @@ def _to_endpoint(service: Service, destination: tuple[str, int], source: Workloa
 def _direct(workload: Workload, ip: str, port: int, service: Service | None, source: Workload) -> Hop:
     if workload.network != source.network:
         return Refused(f"no valid routing destination for workload {workload.name}: it is on another network")
-    if workload.tunnel_identity is None:
+    identity = workload.tunnel_identity
+    if identity is None:
         return PlainHop((ip, port), workload, service)
-    return HboneHop((ip, HBONE_PORT), Authority(ip, port), frozenset({workload.tunnel_identity}), workload, service)
+    return HboneHop((ip, HBONE_PORT), Authority(ip, port), frozenset({identity}), workload, service)
 
 
 def _pick(
@@ -230,4 +231,8 @@ def _places(workload: Workload, nearness: Nearness) -> Iterator[str]:
 
 def same_family(workload: Workload, ip: str) -> str:
     """Return the workload's address of the same family as `ip`, or else its first one."""
-    return next((address for address in workload.addresses if (":" in address) == (":" in ip)), workload.addresses[0])
+    is_v6 = ":" in ip
+    for address in workload.addresses:
+        if (":" in address) == is_v6:
+            return address
+    return workload.addresses[0]

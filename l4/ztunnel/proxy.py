@@ -88,7 +88,7 @@ async def passthrough(
         drop(node, sock, source, to, "the destination workload is no longer known", "inbound")
         return
     access = Access(peer, to[:1], to[1])
-    flow = _flow(node, pod, peer, to, to, next(services_with(registry, pod.uid, to[1]), None))
+    flow = _flow(node, pod, peer, to, to, next(iter(services_with(registry, pod.uid, to[1])), None))
 
     async def enter(copy: Copy) -> None:
         verdict = node.judge(pod, access)

@@ -168,12 +168,9 @@ class _Way:
         reaches.reached(hop.address)
 
     async def _open_tunnel(self, copy: Copy, hop: HboneHop) -> None:
-        pod = self._pod
-        request = ConnectRequest(
-            hop.authority,
-            baggage=pod.baggage,
-            forwarded=format_forwarded(*self._source, hop.service.hostname if hop.service else ""),
-        )
+        pod, (ip, port) = self._pod, self._source
+        forwarded = format_forwarded(ip, port, hop.service.hostname if hop.service is not None else "")
+        request = ConnectRequest(hop.authority, pod.baggage, forwarded)
         await self._pool.connect(
             lambda: copy.far,
             certificate=self._node.certificates.get(pod.identity),

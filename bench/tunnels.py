@@ -85,7 +85,8 @@ class TunnelChain:
     def _ours(
         self, stack: ExitStack, entry: Address, pod: Address, under: Sequence[str]
     ) -> Iterator[subprocess.Popen[bytes]]:
-        file = self._folder / "ours.yaml"
+        file = self._folder / "mesh" / "ours.yaml"  # by itself: where logs are written, a ztunnel looks for changes
+        file.parent.mkdir(exist_ok=True)
         file.write_text("\n---\n".join(json.dumps(it) for it in _mesh(entry, self._app)))
         for node, ready in (("dest", pod), ("source", entry)):
             host = address()

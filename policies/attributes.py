@@ -59,15 +59,18 @@ class Peer:
 
 
 class RepeatedHeaders:
-    """The headers of a head that a peer sends again and again, and their form on the wire once it has been checked.
+    """The headers of a head that a peer sends again and again, also by name.
 
-    `allowed` are the framing fields that it may contain.
+    `checked` are the framing fields that they may contain, None before `last_look` has checked them. `wire` is their
+    form in HTTP/1.1 once it has been checked, and `allowed` the framing fields that it may contain.
     """
 
-    __slots__ = ("allowed", "headers", "wire")
+    __slots__ = ("allowed", "by_name", "checked", "headers", "wire")
 
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
+        self.by_name = dict(headers)
+        self.checked: frozenset[bytes] | None = None
         self.wire = b""
         self.allowed: frozenset[bytes] | None = None
 
@@ -94,6 +97,13 @@ class RequestHead:
     repeated: RepeatedHeaders | None = field(default=None, repr=False, compare=False)
     """What `headers` began with when they arrived, if the client has sent the same head before."""
 
+    def again(self) -> "RequestHead":
+        """Return a copy of an ordinary head, without an upgrade or overrides, for when it comes again."""
+        headers = self.headers.copy()
+        return RequestHead(
+            self.method, self.authority, self.path, self.query, headers, self.has_query, b"", None, self.repeated
+        )
+
     @property
     def target(self) -> bytes:
         return b"%b?%b" % (self.path, self.query) if self.has_query else self.path
@@ -111,6 +121,10 @@ class ResponseHead:
     status: int
     headers: Headers
     repeated: RepeatedHeaders | None = field(default=None, repr=False, compare=False)
+
+    def again(self) -> "ResponseHead":
+        """Return a copy of the head, for when it comes again."""
+        return ResponseHead(self.status, self.headers.copy(), self.repeated)
 
     def get(self, name: bytes) -> bytes | None:
         for key, value in self.headers:

@@ -8,7 +8,7 @@ over the values finds control characters.
 
 import re
 
-from policies.attributes import Headers
+from policies.attributes import Headers, RepeatedHeaders
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _OF_THE_FRAMING = frozenset(
@@ -26,8 +26,8 @@ _ONLY_VISIBLE = bytes(byte if 0x21 <= byte <= 0x7E else 0x21 for byte in range(2
 ONLY_TEXT = bytes(byte if byte == 0x09 or 0x20 <= byte != 0x7F else 0x20 for byte in range(256))
 _MAX_KNOWN = 1024
 _MAX_KNOWN_BYTES = 256  # of each
-KNOWN_NAMES: set[bytes] = set()
-"""Field names that passed the check before."""
+KNOWN_NAMES: dict[bytes, bytes] = {}
+"""Field names that passed the check before, with the beginning of their lines in HTTP/1.1."""
 _known_words: set[bytes] = set()
 """Methods and authorities that passed the check before."""
 
@@ -39,13 +39,24 @@ class Unwritable(ValueError):
 def check_fields(headers: Headers, allowed: frozenset[bytes] = NOTHING) -> None:
     """Check header names and values. `allowed` names framing fields that may appear. Raises Unwritable."""
     parts: list[bytes] = []
+    known: dict[bytes, bytes] = KNOWN_NAMES
     for name, value in headers:
-        if name not in KNOWN_NAMES:
+        if name not in known:
             _check_name(name, allowed)
         parts.append(value)
     values = b"".join(parts)
     if values.translate(ONLY_TEXT) != values:
         raise _control_character(headers)
+
+
+def check_head(headers: Headers, repeated: RepeatedHeaders | None, allowed: frozenset[bytes] = NOTHING) -> None:
+    """The same as `check_fields`. Headers that are repeated are checked once."""
+    if repeated is not None and headers[: len(repeated.headers)] == repeated.headers:
+        if repeated.checked is not allowed:
+            check_fields(repeated.headers, allowed)
+            repeated.checked = allowed
+        headers = headers[len(repeated.headers) :]
+    check_fields(headers, allowed)
 
 
 def check_target(method: bytes, target: bytes, authority: bytes) -> None:
@@ -71,7 +82,8 @@ def _check_name(name: bytes, allowed: frozenset[bytes]) -> None:
         raise Unwritable(f"{name!r} is reserved for the framing of the message")
     if not _NAME(name):
         raise Unwritable(f"{name!r} is not a lower-case field name")
-    remember(name, KNOWN_NAMES)
+    if may_remember(name, KNOWN_NAMES):
+        KNOWN_NAMES[name] = line_of(name)
 
 
 def _control_character(headers: Headers) -> Unwritable:
@@ -80,9 +92,21 @@ def _control_character(headers: Headers) -> Unwritable:
     return Unwritable(f"the value of {name!r} contains a control character")
 
 
+def line_of(name: bytes) -> bytes:
+    """Return the beginning of a field's line in HTTP/1.1, after the end of the line before it."""
+    return b"\r\n%b: " % name
+
+
 def remember(text: bytes, known: set[bytes]) -> None:
-    """Cache a checked word. Peers choose the words, so their number and length are limited."""
-    if len(text) <= _MAX_KNOWN_BYTES:
-        if len(known) >= _MAX_KNOWN:
-            known.clear()
+    """Cache a checked word."""
+    if may_remember(text, known):
         known.add(text)
+
+
+def may_remember(text: bytes, known: set[bytes] | dict[bytes, bytes]) -> bool:
+    """Whether to cache a checked word. Peers choose the words, so their number and length are limited."""
+    if len(text) > _MAX_KNOWN_BYTES:
+        return False
+    if len(known) >= _MAX_KNOWN:
+        known.clear()
+    return True

@@ -72,6 +72,7 @@ HOT = (
     "policies/attributes.py",
     "policies/authorization.py",
     "policies/circuit.py",
+    "policies/decimals.py",
     "policies/filters.py",
     "policies/host_port.py",
     "policies/last_look.py",

@@ -16,6 +16,7 @@ from time import perf_counter
 
 from policies.attributes import Headers, RequestHead, ResponseHead
 from policies.balancing.endpoint import Endpoint
+from policies.decimals import decimal
 from policies.last_look import Unwritable
 from policies.verdict import ResponseFlag
 from waypoint.admission.arrival import arrive, new_request_id
@@ -31,7 +32,6 @@ from waypoint.filters.session import sticky
 from waypoint.http.events import EMPTY, Body, Downstream
 from waypoint.http.grpc import status_of
 from waypoint.replies import finish, reply_to
-from waypoint.telemetry.access_line import decimal
 from waypoint.telemetry.record import ExchangeRecord
 from waypoint.upstream.affinity import Sticky
 from waypoint.upstream.attempts import Attempts

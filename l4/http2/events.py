@@ -3,10 +3,19 @@
 Headers are lists of (name, value) bytes in wire order, pseudo headers first. Treat events as read-only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from l4.http2.errors import ErrorCode
 from policies.attributes import Headers
+
+
+class Memo:
+    """Keeps what the receiver has made of a head for when the same head comes again."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self) -> None:
+        self.kept: object = None
 
 
 @dataclass(slots=True)
@@ -14,6 +23,8 @@ class RequestReceived:
     stream_id: int
     headers: Headers
     end_stream: bool
+    memo: Memo | None = field(default=None, repr=False, compare=False)
+    """The head's, if the same one came before and may come again."""
 
 
 @dataclass(slots=True)
@@ -29,6 +40,8 @@ class ResponseReceived:
     stream_id: int
     headers: Headers
     end_stream: bool
+    memo: Memo | None = field(default=None, repr=False, compare=False)
+    """As that of a request."""
 
 
 @dataclass(slots=True)
@@ -37,6 +50,8 @@ class TrailersReceived:
 
     stream_id: int
     headers: Headers
+    memo: Memo | None = field(default=None, repr=False, compare=False)
+    """As that of a request."""
 
 
 class DataReceived:

@@ -26,7 +26,8 @@ class Encoder:
         self._size = 0
         self._max_size = DEFAULT_SIZE
         self._sizes: list[int] = []  # table sizes that the next block must announce
-        self._seen: set[int] = set()  # hashes of fields that were written in full; hashes, so that no secret is kept
+        # Hashes of fields that were written in full; hashes, so that no secret is kept.
+        self._seen: dict[int, None] = {}
 
     def resize(self, size: int) -> None:
         """Set the size of the peer's table in bytes. The next block announces it (section 4.2)."""
@@ -76,11 +77,11 @@ class Encoder:
             return True
         mark, seen = hash(header), self._seen
         if mark in seen:
-            seen.remove(mark)
+            del seen[mark]
             return True
         if len(seen) >= _MAX_SEEN:
             seen.clear()
-        seen.add(mark)
+        seen[mark] = None
         return False
 
     def _make_room(self, size: int) -> None:

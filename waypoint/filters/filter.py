@@ -83,6 +83,7 @@ class Environment:
 
 
 _NO_CLUSTERS: Mapping[ClusterName, Cluster] = {}
+_NO_NAMES: frozenset[bytes] = frozenset()
 
 
 class Filtering:
@@ -216,6 +217,8 @@ class Filtering:
 
     def replaced_names(self, *, of_response: bool) -> frozenset[bytes]:
         """The names of headers that filters replaced or removed."""
+        if not self._edited:
+            return _NO_NAMES
         edits = (edit for edit, is_of_response in self._edited if is_of_response == of_response)
         return frozenset(name for edit in edits for name in edit.replaced_names)
 

@@ -1,11 +1,11 @@
 """The filter of RateLimitPolicies. It takes from buckets of the replica, or asks a service that counts for all
 replicas."""
 
-import time
 from collections.abc import Iterable, Iterator
 from functools import partial
+from time import monotonic
 
-from l4.telemetry.metrics import Value, counter
+from l4.telemetry.metrics import Family, Value, counter
 from policies.attributes import ResponseHead
 from policies.balancing.endpoint import Endpoint
 from policies.breaker import Breaker
@@ -60,21 +60,11 @@ class RateLimiting(Filter[RateLimits]):
 
     def _take(self, limits: RateLimits, told: "_Told", request: Filtering) -> None:
         """Take a token from each bucket of the request."""
-        quota = told.quota = self._buckets.take(limits, request.head, request.peer, time.monotonic())
-        if quota is None:
-            return
-        count = self._limited
-        for rule in quota.over:
-            count.labels((limits.policy, rule.name, "over_limit")).add()
-        for rule in quota.shadowed:
-            count.labels((limits.policy, rule.name, "shadow_over_limit")).add()
-        if quota.over:
-            request.answer(RateLimited(is_resource_exhausted=limits.is_resource_exhausted))
-        else:
-            passed = self._passed.get(limits.policy)
-            if passed is None:
-                passed = self._passed[limits.policy] = count.labels((limits.policy, "", "ok"))
-            passed.value += 1
+        quota = told.quota = _take(self._buckets, limits, request)
+        if quota is not None:
+            _count(quota, limits, self._limited, self._passed)
+            if quota.over:
+                request.answer(RateLimited(is_resource_exhausted=limits.is_resource_exhausted))
 
     async def _ask(
         self, limits: RateLimits, measured: Measured, told: "_Told", request: Filtering, waiting: Waiting
@@ -103,6 +93,23 @@ class RateLimiting(Filter[RateLimits]):
             words = f"{verb} to {limit.requests} a {limit.unit}, {limit.capacity:g} at once"
             words += f", counted by {policy.service.address}" if policy.service is not None else ""
             yield f"{words}{conditions_words(rule.conditions)} ({policy.policy} rules[{rule.name}])"
+
+
+def _take(buckets: Buckets, limits: RateLimits, request: Filtering) -> Quota | None:
+    return buckets.take(limits, request.head, request.peer, monotonic())
+
+
+def _count(quota: Quota, limits: RateLimits, all_counters: Family[Value], passed: dict[str, Value]) -> None:
+    """Count what the rules did with a request. `passed` has the counters of requests that passed, by policy."""
+    for rule in quota.over:
+        all_counters.labels((limits.policy, rule.name, "over_limit")).add()
+    for rule in quota.shadowed:
+        all_counters.labels((limits.policy, rule.name, "shadow_over_limit")).add()
+    if not quota.over:
+        value: Value | None = passed.get(limits.policy)
+        if value is None:
+            value = passed[limits.policy] = all_counters.labels((limits.policy, "", "ok"))
+        value.value += 1
 
 
 class _Told(Part):

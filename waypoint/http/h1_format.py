@@ -4,12 +4,15 @@ Raises Unwritable if something in a head would end it early.
 """
 
 from policies.attributes import Headers, RepeatedHeaders, RequestHead, ResponseHead
+from policies.decimals import decimal
 from policies.last_look import (
     IN_BODILESS_RESPONSES,
     IN_RESPONSES,
+    KNOWN_NAMES,
     NOTHING,
     check_fields,
     check_target,
+    line_of,
 )
 from waypoint.http.events import EMPTY, Body
 
@@ -66,9 +69,11 @@ def _format(
     if body.is_opaque:
         parts.append(b"\r\nconnection: upgrade\r\nupgrade: websocket")
     elif not body.is_empty:
-        parts.append(
-            b"\r\ntransfer-encoding: chunked" if body.length is None else b"\r\ncontent-length: %d" % body.length
-        )
+        if body.length is None:
+            parts.append(b"\r\ntransfer-encoding: chunked")
+        else:
+            parts.append(b"\r\ncontent-length: ")
+            parts.append(decimal(body.length))
     parts.append(_END_OF_HEAD)
     return b"".join(parts)
 
@@ -77,10 +82,10 @@ def _format_fields(headers: Headers, allowed: frozenset[bytes]) -> bytes:
     """Format header lines, each with a line end before it."""
     check_fields(headers, allowed)
     parts: list[bytes] = []
+    lines: dict[bytes, bytes] = KNOWN_NAMES
     for name, value in headers:
-        parts.append(b"\r\n")
-        parts.append(name)
-        parts.append(b": ")
+        line = lines.get(name)
+        parts.append(line_of(name) if line is None else line)
         parts.append(value)
     return b"".join(parts)
 

@@ -142,7 +142,7 @@ class RequestReader:
         if known.length:
             self._left = known.length
             self._is_between = False
-        self._consumer.request_head(_copy(known.head), known.body, True)
+        self._consumer.request_head(known.head.again(), known.body, True)
         if not known.length:
             self._consumer.request_end([])
 
@@ -296,7 +296,7 @@ class RequestReader:
         if body.length is not None and size <= MAX_KNOWN_HEAD and isinstance(raw, bytes):
             data = raw[:size]
             if data == self._last:
-                kept = _copy(head)
+                kept = head.again()
                 kept.repeated = RepeatedHeaders(kept.headers)
                 self._known = KnownHead(data, kept, body, body.length)
             self._last = data
@@ -336,11 +336,6 @@ class RequestReader:
         except ExchangeError as error:
             self._error = error
             raise
-
-
-def _copy(head: RequestHead) -> RequestHead:
-    headers, repeated = head.headers.copy(), head.repeated
-    return RequestHead(head.method, head.authority, head.path, head.query, headers, head.has_query, b"", None, repeated)
 
 
 def _odd_request_line(version: str, *, has_coding: bool) -> BadRequest:

@@ -4,16 +4,87 @@ The engine has checked HTTP/2's rules for heads. `hygiene` then applies the same
 version makes no difference to policies.
 """
 
-from policies.attributes import Header, Headers, RequestHead, ResponseHead
-from policies.last_look import IN_BODILESS_RESPONSES, IN_RESPONSES, check_fields, check_target
+from dataclasses import dataclass
+
+from l4.http2.events import RequestReceived, ResponseReceived, TrailersReceived
+from policies.attributes import Header, Headers, RepeatedHeaders, RequestHead, ResponseHead
+from policies.decimals import decimal
+from policies.last_look import IN_BODILESS_RESPONSES, IN_RESPONSES, NOTHING, check_head, check_target
 from waypoint.errors import RouteNotFound, UpgradeRefused
 from waypoint.http import websocket
 from waypoint.http.events import EMPTY, OPAQUE, STREAMED, Body
 from waypoint.http.hygiene import canonical_request, canonical_response
 from waypoint.http.settings import HttpSettings
+from waypoint.http.trailers import response_trailers
 
 _WEBSOCKET = b"websocket"
 _EMPTY_BODY = Body(0)
+
+
+@dataclass(slots=True)
+class _KnownRequest:
+    """A canonical head that came before, without an upgrade or overrides."""
+
+    head: RequestHead
+    body: Body
+    ends: bool  # with the head
+
+
+@dataclass(slots=True)
+class _KnownResponse:
+    """The same of an ordinary response, whose body does not depend on the request."""
+
+    head: ResponseHead
+    body: Body
+    ends: bool
+
+
+@dataclass(slots=True)
+class _KnownTrailers:
+    """What is forwarded of a response's trailers that came before."""
+
+    trailers: Headers
+
+
+def received_request(event: RequestReceived, settings: HttpSettings) -> tuple[RequestHead, Body]:
+    """The same as `request_head`. A head that comes again is not canonicalized again."""
+    memo = event.memo
+    if memo is not None and isinstance(memo.kept, _KnownRequest):
+        known: _KnownRequest = memo.kept
+        if known.ends == event.end_stream:
+            return known.head.again(), known.body
+    head, body = request_head(event.headers, event.end_stream, settings)
+    if memo is not None and not head.upgrade and head.overrides is None:
+        kept = head.again()
+        kept.repeated = RepeatedHeaders(kept.headers)
+        memo.kept = _KnownRequest(kept, body, event.end_stream)
+    return head, body
+
+
+def received_response(event: ResponseReceived, request: RequestHead) -> tuple[ResponseHead, Body]:
+    """The same as `response_head`. A head that comes again is not canonicalized again."""
+    memo = event.memo if request.method != b"HEAD" and not request.upgrade else None
+    if memo is not None and isinstance(memo.kept, _KnownResponse):
+        known: _KnownResponse = memo.kept
+        if known.ends == event.end_stream:
+            return known.head.again(), known.body
+    head, body = response_head(event.headers, event.end_stream, request)
+    if memo is not None:
+        kept = head.again()
+        kept.repeated = RepeatedHeaders(kept.headers)
+        memo.kept = _KnownResponse(kept, body, event.end_stream)
+    return head, body
+
+
+def received_trailers(event: TrailersReceived) -> Headers:
+    """Return the trailers of a response to forward. Those that come again are not filtered again."""
+    memo = event.memo
+    if memo is None:
+        return response_trailers(event.headers)
+    if not isinstance(memo.kept, _KnownTrailers):
+        memo.kept = _KnownTrailers(response_trailers(event.headers))
+    known: _KnownTrailers = memo.kept
+    return known.trailers.copy()
 
 
 def request_head(headers: Headers, end_stream: bool, settings: HttpSettings) -> tuple[RequestHead, Body]:
@@ -63,7 +134,7 @@ def format_request(head: RequestHead, body: Body) -> Headers:
     """Raises Unwritable, as does `format_response`."""
     target = head.target
     check_target(head.method, target, head.authority)
-    check_fields(head.headers)
+    check_head(head.headers, head.repeated, NOTHING)
     headers = [
         (b":method", head.method),
         (b":scheme", b"http"),
@@ -76,24 +147,26 @@ def format_request(head: RequestHead, body: Body) -> Headers:
         headers.insert(1, (b":protocol", head.upgrade))
         return [header for header in headers if header[0] != b"sec-websocket-key"]
     if body.length is not None and not body.is_empty:
-        headers.append((b"content-length", b"%d" % body.length))
+        headers.append((b"content-length", decimal(body.length)))
     return headers
 
 
 def format_response(head: ResponseHead, body: Body) -> Headers:
-    check_fields(head.headers, IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES)
+    check_head(head.headers, head.repeated, IN_BODILESS_RESPONSES if body.is_empty else IN_RESPONSES)
     status = 200 if body.is_opaque else head.status
-    headers = [(b":status", b"%d" % status), *head.headers]
+    headers = [(b":status", decimal(status)), *head.headers]
     if body.is_opaque:
         return [header for header in headers if header[0] != b"sec-websocket-accept"]
     if body.length:
-        headers.append((b"content-length", b"%d" % body.length))
+        headers.append((b"content-length", decimal(body.length)))
     return headers
 
 
 def size_of(headers: Headers) -> int:
     """Size of the headers as HTTP/1.1, because the compressed size depends on earlier heads."""
     size = 4 * len(headers)
+    name: bytes
+    value: bytes
     for name, value in headers:
         size += len(name) + len(value)
     return size

@@ -23,9 +23,8 @@ from policies.attributes import Headers, RequestHead
 from policies.connection_pool import DEFAULT_POOL, ConnectionPool
 from waypoint.errors import AttemptFailed, UpstreamClosed, UpstreamConnectFailed, UpstreamProtocolError, UpstreamReset
 from waypoint.http.events import Body, ResponseSink
-from waypoint.http.h2 import format_request, response_head, size_of
+from waypoint.http.h2 import format_request, received_response, received_trailers, response_head, size_of
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
-from waypoint.http.trailers import response_trailers
 
 _MAX_STREAMS_IN_ALL = 2**30  # stream ids are used up at 2**31
 _MAX_INFORMATIONAL = 8
@@ -118,7 +117,7 @@ class ClientStream(Http2Stream):
         if self._sink is None:
             return
         try:
-            head, body = response_head(event.headers, event.end_stream, self._head)
+            head, body = received_response(event, self._head)
         except UpstreamProtocolError as error:
             self._refuse(error)
             return
@@ -208,7 +207,7 @@ class Http2Client(Http2Connection):
                 stream.response(event)
         elif type(event) is TrailersReceived:
             if stream := self._find(event.stream_id):
-                stream.end(response_trailers(event.headers))
+                stream.end(received_trailers(event))
         elif type(event) is InformationalReceived:
             if stream := self._find(event.stream_id):
                 stream.informational(event.headers)

@@ -206,7 +206,7 @@ class Http2Connection(asyncio.Protocol):
         streams = self.streams
         for event in self.receive(data):
             if type(event) is DataReceived:
-                stream = streams.get(event.stream_id)
+                stream: Http2Stream | None = streams.get(event.stream_id)
                 if stream is None:
                     self.engine.consume(event.stream_id, event.flow_length)
                 else:

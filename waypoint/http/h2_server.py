@@ -17,7 +17,7 @@ from policies.attributes import Headers, RequestHead, ResponseHead
 from waypoint.errors import BadRequest, ExchangeError, StreamStalled
 from waypoint.http.events import EMPTY, Body, RequestSink
 from waypoint.http.grpc import is_grpc
-from waypoint.http.h2 import format_response, request_head, size_of
+from waypoint.http.h2 import format_response, received_request, size_of
 from waypoint.http.h2_connection import Http2Connection, Http2Stream
 from waypoint.http.limits import inner_reason
 from waypoint.http.trailers import request_trailers
@@ -269,7 +269,7 @@ class Http2Server(Http2Connection):
         self.streams[event.stream_id] = stream
         stream.is_received = event.end_stream
         try:
-            head, body = request_head(event.headers, event.end_stream, self.settings)
+            head, body = received_request(event, self.settings)
         except ExchangeError as error:
             answer, text = self._refused(error)
             stream.send_head(answer, Body(len(text)))

@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import product
 
 from policies.attributes import Header, Headers, RequestHead, ResponseHead
+from policies.last_look import may_remember
 from policies.path_normalization import PathNormalization
 from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
@@ -102,6 +103,9 @@ _RESPONSE_SPECIAL = _NEVER_FORWARDED | {
     b"server",  # the proxy sets its own
     b"x-envoy-upstream-service-time",
 }
+ORDINARY_OF_REQUESTS: dict[bytes, bytes] = {}
+"""Names that have no special meaning, as clients spell them, with their canonical form."""
+ORDINARY_OF_RESPONSES: dict[bytes, bytes] = {}
 # Connection must not remove these. `te` is listed there legitimately, and is handled separately.
 _NOT_NOMINABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
 _NOT_NOMINABLE_PREFIXES = (b":", b"x-forwarded-")
@@ -121,14 +125,21 @@ def canonical_request(
     nominated: bytes = b""
     has_request_id = False
     overrides: Headers | None = None
-    name: bytes
+    known: dict[bytes, bytes] = ORDINARY_OF_REQUESTS
+    spelled: bytes
     value: bytes
-    for name, value in raw:
-        name = name.lower()
+    for spelled, value in raw:
         if value and value[-1] <= _BLANK:
             value = value.rstrip(b" \t")
+        ordinary = known.get(spelled)
+        if ordinary is not None:
+            headers.append((ordinary, value))
+            continue
+        name = spelled.lower()
         if name not in _REQUEST_SPECIAL:
             headers.append((name, value))
+            if may_remember(spelled, known):
+                known[spelled] = name
         elif name == b"host":
             if host is not None:
                 raise BadRequest("http1.duplicate_host")
@@ -177,14 +188,21 @@ def canonical_response(status: int, raw: list[Header], request_method: bytes) ->
     length: int | None = None
     is_chunked = False
     nominated: bytes = b""
-    name: bytes
+    known: dict[bytes, bytes] = ORDINARY_OF_RESPONSES
+    spelled: bytes
     value: bytes
-    for name, value in raw:
-        name = name.lower()
+    for spelled, value in raw:
         if value and value[-1] <= _BLANK:
             value = value.rstrip(b" \t")
+        ordinary = known.get(spelled)
+        if ordinary is not None:
+            headers.append((ordinary, value))
+            continue
+        name = spelled.lower()
         if name not in _RESPONSE_SPECIAL:
             headers.append((name, value))
+            if may_remember(spelled, known):
+                known[spelled] = name
         elif name == b"content-length":
             if not value.isdigit() or len(value) > 18:
                 raise UpstreamProtocolError(f"content-length {value!r}")

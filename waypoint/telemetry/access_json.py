@@ -7,8 +7,9 @@ import json
 from functools import lru_cache
 
 from l4.telemetry.access_log import StartTime
+from policies.decimals import decimal
 from policies.host_port import host_port
-from waypoint.telemetry.access_line import MARKED, START_TIME, Repeated, Templates, decimal
+from waypoint.telemetry.access_line import MARKED, START_TIME, Repeated, Templates
 from waypoint.telemetry.record import ExchangeRecord
 
 _NULL = "null"

@@ -11,12 +11,11 @@ from l4.telemetry.access_log import StartTime
 from policies.attributes import ClusterName
 from policies.authorization import Verdict
 from policies.balancing.endpoint import Endpoint
+from policies.decimals import decimal
 from policies.host_port import host_port
 from waypoint.telemetry.record import ExchangeRecord
 
 START_TIME = StartTime()
-_SMALL = 1000
-_DECIMALS = tuple(b"%d" % number for number in range(_SMALL))
 MAX_TEMPLATES = 2048
 _SHORT = 1024
 """Letters of the fields of a template that is kept: a client's may be as long as a head."""
@@ -72,11 +71,6 @@ class Templates:
                 self._known.clear()
             self._known[key] = template
         return template
-
-
-def decimal(number: int) -> bytes:
-    """Format a number that is not negative."""
-    return _DECIMALS[number] if number < _SMALL else b"%d" % number
 
 
 def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:

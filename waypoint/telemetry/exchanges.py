@@ -212,7 +212,8 @@ class Telemetry:
 
     def begin_messages(self, record: ExchangeRecord) -> None:
         """Count a gRPC request's messages from now on, unless the metrics of messages are disabled."""
-        if record.policy is None or not record.policy.disables(_OF_MESSAGES):
+        policy = record.policy
+        if policy is None or not policy.metrics or not policy.disables(_OF_MESSAGES):
             record.messages = Messages()
 
     def count_messages(self, record: ExchangeRecord, messages: Messages) -> None:

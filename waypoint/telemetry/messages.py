@@ -4,9 +4,13 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. A message counts
 endpoint that the request then has. What arrives before there is an endpoint counts for the first one.
 """
 
+from struct import Struct
+
 from l4.telemetry.metrics import Value
 
 _PREFIX = 5
+_LENGTH = Struct(">L")
+"""Of a message, after its flag."""
 
 
 class Messages:
@@ -46,7 +50,8 @@ class Scan:
         at, size = self._left, len(data)
         while at + _PREFIX <= size:
             self.counter.value += 1
-            at += _PREFIX + int.from_bytes(data[at + 1 : at + _PREFIX])
+            (length,) = _LENGTH.unpack_from(data, at + 1)
+            at += _PREFIX + length
         self._left = max(at - size, 0)
         if at < size:
             self._begun = data[at:]

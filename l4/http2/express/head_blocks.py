@@ -5,6 +5,7 @@ equal meaning, so the last few heads are cached together with the result of thei
 """
 
 from l4.http2.errors import ConnectionFault, ErrorCode
+from l4.http2.events import Memo
 from l4.http2.frames import END_STREAM, PRIORITY_FLAG, strip_padding
 from l4.http2.hpack_decoder import Decoder
 from policies.attributes import Headers
@@ -14,9 +15,12 @@ _MAX_REMEMBERED_BLOCK = 128
 
 
 class Head:
-    """A decoded head. `checked_by` is the check that accepted it; `status` and `expected` are its results."""
+    """A decoded head. `checked_by` is the check that accepted it; `status` and `expected` are its results.
 
-    __slots__ = ("checked_by", "expected", "headers", "list_size", "status")
+    `memo` is None until the head comes a second time.
+    """
+
+    __slots__ = ("checked_by", "expected", "headers", "list_size", "memo", "status")
 
     def __init__(self, headers: Headers, list_size: int) -> None:
         self.headers = headers
@@ -24,6 +28,7 @@ class Head:
         self.checked_by: object = None
         self.status = 0
         self.expected: int | None = None  # content-length
+        self.memo: Memo | None = None
 
 
 class HeadBlocks:
@@ -80,4 +85,6 @@ class HeadBlocks:
                 if len(known) >= _REMEMBERED_HEADS:
                     known.clear()
                 known[block] = head
+        elif head.memo is None:
+            head.memo = Memo()
         return head

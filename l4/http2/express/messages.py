@@ -91,7 +91,7 @@ class Messages:
         stream.has_head = True
         if end_stream:
             streams.close_remote(stream)
-        events.append(RequestReceived(stream_id, head.headers, end_stream))
+        events.append(RequestReceived(stream_id, head.headers, end_stream, head.memo))
 
     def _refuse(self, stream_id: int, end_stream: bool, error: HeadTooLarge, now: float, events: list[Event]) -> None:
         """Answer 431, which tells the client more than a reset (RFC 9113 section 8.1)."""
@@ -133,7 +133,7 @@ class Messages:
         stream.expected = 0 if stream.is_bodiless or head.status in (204, 304) else head.expected
         if end_stream:
             streams.close_remote(stream)
-        events.append(ResponseReceived(stream_id, head.headers, end_stream))
+        events.append(ResponseReceived(stream_id, head.headers, end_stream, head.memo))
 
     def _trailers(self, stream: Stream, head: Head, end_stream: bool, events: list[Event]) -> None:
         if stream.remote_closed:
@@ -145,4 +145,4 @@ class Messages:
             check_trailers(head.headers)
             head.checked_by = check_trailers
         self._streams.close_remote(stream)
-        events.append(TrailersReceived(stream.id, head.headers))
+        events.append(TrailersReceived(stream.id, head.headers, head.memo))

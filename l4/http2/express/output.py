@@ -19,6 +19,7 @@ from l4.http2.hpack_encoder import Encoder
 from policies.attributes import Headers
 
 _END_STREAM = bytes([END_STREAM])
+_pack = HEAD.pack
 
 
 class Output:
@@ -52,7 +53,7 @@ class Output:
             self.waiting.append(frame(kind, flags, stream_id, block[:limit]))
             kind, flags, block = CONTINUATION, 0, block[limit:]
         size = len(block)
-        self.waiting.append(HEAD.pack(size >> 8, size & 0xFF, kind, flags | END_HEADERS, stream_id))
+        self.waiting.append(_pack(size >> 8, size & 0xFF, kind, flags | END_HEADERS, stream_id))
         self.waiting.append(block)
         if end_stream:
             self._guard.ended_by_us()

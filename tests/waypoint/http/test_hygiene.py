@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from policies.attributes import Header, RequestHead
 from waypoint.errors import BadRequest, UpstreamProtocolError
 from waypoint.http.events import EMPTY, STREAMED, Body
-from waypoint.http.hygiene import canonical_request, canonical_response, normal_path
+from waypoint.http.hygiene import (
+    ORDINARY_OF_REQUESTS,
+    ORDINARY_OF_RESPONSES,
+    canonical_request,
+    canonical_response,
+    normal_path,
+)
 from waypoint.http.settings import HttpSettings
 from waypoint.http.trailers import request_trailers, response_trailers
 
@@ -414,3 +420,21 @@ def test_trailers_cannot_say_where_a_message_ends_whoever_let_them_through() -> 
     fields = [(b"Content-Length", b"5"), (b"Transfer-Encoding", b"chunked"), (b"X-Sum", b" 1\t")]
 
     assert request_trailers(fields, HttpSettings()) == response_trailers(fields) == [(b"x-sum", b"1")]
+
+
+def test_names_that_peers_choose_are_not_kept_for_ever() -> None:
+    for number in range(3000):
+        canonical_response(200, [(b"X-%d" % number, b"1")], b"GET")
+        canonical_request(b"GET", b"/", [(b"Host", b"app"), (b"X-%d" % number, b"1")])
+    canonical_request(b"GET", b"/", [(b"Host", b"app"), (b"X" * 300, b"1")])
+
+    for known in (ORDINARY_OF_REQUESTS, ORDINARY_OF_RESPONSES):
+        assert 0 < len(known) <= 1024
+        assert max(map(len, known)) < 300
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_name_has_one_spelling_each_time(times: int) -> None:
+    for _ in range(times):
+        head, _ = canonical_request(b"GET", b"/", [(b"Host", b"app"), (b"X-Once-More", b" a "), (b"x-once-more", b"b")])
+        assert head.headers == [(b"x-once-more", b" a"), (b"x-once-more", b"b")]

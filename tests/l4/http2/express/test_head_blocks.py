@@ -36,6 +36,21 @@ def test_the_same_bytes_are_the_same_head_while_the_table_stays() -> None:
     assert blocks.decode() is first
 
 
+def test_a_head_that_comes_again_has_a_memo() -> None:
+    blocks, block = HeadBlocks(1000), block_of(INDEXED)
+    memos = []
+    for stream_id in (1, 3, 5):
+        blocks.begin(0, stream_id, block)
+        memos.append(blocks.decode().memo)
+    blocks.begin(0, 7, block_of([(b"a", b"b")]))  # which changes the table
+    blocks.decode()
+    blocks.begin(0, 9, block)
+
+    assert memos[0] is None
+    assert memos[1] is memos[2] is not None
+    assert blocks.decode().memo is None
+
+
 def test_the_same_bytes_are_another_head_once_the_table_has_changed() -> None:
     blocks, encoder = HeadBlocks(1000), Encoder()
     blocks.begin(0, 1, encoder.encode([(b"a", b"1")]))

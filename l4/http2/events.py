@@ -55,9 +55,10 @@ class TrailersReceived:
 
 
 class DataReceived:
-    """A DATA frame. `flow_length` is what it used of the windows, padding included; return it with `consume`.
+    """One or more DATA frames that followed each other. `flow_length` is what they used of the windows, padding
+    included; return it with `consume`.
 
-    Not a dataclass, because one is created per frame and a dataclass with slots costs a quarter more.
+    Not a dataclass, because one with slots takes a quarter more time to create.
     """
 
     __slots__ = ("data", "end_stream", "flow_length", "stream_id")

@@ -1,7 +1,7 @@
 """The built-in HTTP/2 engine: the part of RFC 9113 that a mesh needs (no push, no priority tree), strict, fast on DATA.
 
 This module is the express lane for DATA. In `_read`, a DATA frame on an open stream costs one struct unpack, one
-dictionary lookup, two subtractions and one slice; `send_data` writes to `output` itself. All other received frames go
+dictionary lookup, two subtractions and one copy; `send_data` writes to `output` itself. All other received frames go
 through the flood guard to `rules`, and complete heads from there to `messages`. `output` sends heads and answers.
 `streams`, `windows` and `settings` are shared by both directions.
 """
@@ -99,7 +99,7 @@ class ExpressEngine:
         if not waiting:
             return b""
         self._guard.flushed()
-        data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        data = b"".join(waiting)
         waiting.clear()
         self._output.last_data = 0
         return data
@@ -148,14 +148,16 @@ class ExpressEngine:
         self._guard.data_frames_sent += 1 + (length >> 14)  # 16 KiB: DEFAULT_FRAME_SIZE
         waiting, pack, limit = self._output.waiting, HEAD.pack, self._output.max_frame
         start = 0
-        while length - start > limit:
-            waiting.append(pack(limit >> 8, limit & 0xFF, DATA, 0, stream_id))
-            waiting.append(data[start : start + limit])
-            start += limit
+        if length > limit:
+            view = memoryview(data)
+            while length - start > limit:
+                waiting.append(pack(limit >> 8, limit & 0xFF, DATA, 0, stream_id))
+                waiting.append(view[start : start + limit])
+                start += limit
         last = length - start
         waiting.append(pack(last >> 8, last & 0xFF, 0, end_stream, stream_id))
         if last:
-            waiting.append(data[start:] if start else data)
+            waiting.append(memoryview(data)[start:] if start else data)
             self._output.last_data = len(waiting)
             self._output.last_data_stream = stream_id
         if end_stream:
@@ -260,21 +262,23 @@ class ExpressEngine:
     def _read(self, data: bytes, position: int, now: float, events: list[Event], joined: bytes | None = None) -> None:
         """Read frames from `position` on; or one, of which `data` is the head and `joined` the payload."""
         end, needed = len(data) if joined is None else 9 + len(joined), 9
-        # Each express-lane frame produces one event, and they are contiguous. Their number and length are counted when
-        # another frame arrives or the bytes end.
-        told, counted = len(events), position
+        # Express-lane frames are contiguous. Their number and length are counted when another frame arrives or the
+        # bytes end. Until then, those of one stream that follow each other become one event, and are copied once.
+        express, counted = 0, position
+        last: DataReceived | None = None
+        parts: list[bytes | memoryview] = []
         guard, streams, windows, blocks = self._guard, self._streams, self._windows, self._blocks
         by_id, unpack = streams.by_id, HEAD.unpack_from
         while end - position >= 9:
             high, low, kind, flags, stream_id = unpack(data, position)
             length = (high << 8) | low
             if length > self._max_frame:
+                _merge(last, parts)
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
             after = position + 9 + length
             if after > end:
                 needed = 9 + length
                 break
-            payload = data[position + 9 : after] if joined is None else joined
             if kind == 0 and not flags & PADDED and blocks.pieces is None and (length or flags & 1):
                 stream: Stream | None = by_id.get(stream_id)
                 if (
@@ -291,16 +295,32 @@ class ExpressEngine:
                         stream.remote_closed = True
                         if stream.local_closed:
                             streams.forget(stream)
-                    events.append(DataReceived(stream_id, payload, length, flags & 1 == 1))
+                    express += 1
+                    if last is not None and last.stream_id == stream_id:
+                        if not parts:
+                            parts.append(last.data)
+                        parts.append(memoryview(data)[position + 9 : after])
+                        last.flow_length += length
+                        last.end_stream = flags & 1 == 1
+                    else:
+                        _merge(last, parts)
+                        payload = data[position + 9 : after] if joined is None else joined
+                        last = DataReceived(stream_id, payload, length, flags & 1 == 1)
+                        events.append(last)
                     position = after
                     continue
-            if express := len(events) - told:
+            _merge(last, parts)
+            last = None
+            if express:
                 guard.data(express, position - counted - 9 * express, now)
+                express = 0
+            payload = data[position + 9 : after] if joined is None else joined
             position = after
             guard.frame(kind, flags, payload, now)
             self._rules.receive(kind, flags, stream_id & 0x7FFFFFFF, payload, now, events)
-            told, counted = len(events), position
-        if express := len(events) - told:
+            counted = position
+        _merge(last, parts)
+        if express:
             guard.data(express, position - counted - 9 * express, now)
         if position < end:
             if needed > 9 and kind == HEADERS:
@@ -308,6 +328,13 @@ class ExpressEngine:
             self._chunks.append(_part(data, position, end))
             self._chunks_length = end - position
             self._needed = needed
+
+
+def _merge(event: DataReceived | None, parts: list[bytes | memoryview]) -> None:
+    """Give the event the payloads of its frames, if there are several."""
+    if parts and event is not None:
+        event.data = b"".join(parts)
+        parts.clear()
 
 
 def _part(data: bytes, start: int, end: int) -> bytes | memoryview:

@@ -31,7 +31,7 @@ class Output:
         self._guard = guard
         self.encoder = Encoder()
         self.max_frame = DEFAULT_FRAME_SIZE  # the peer's MAX_FRAME_SIZE
-        self.waiting: list[bytes] = []
+        self.waiting: list[bytes | memoryview] = []
         self.last_data = 0  # how many pieces were waiting with the last non-empty DATA frame, which has two
         self.last_data_stream = 0
 
@@ -64,7 +64,7 @@ class Output:
 
     def end_last(self) -> None:
         """Let that frame end its stream, which saves an empty frame."""
-        head = self.waiting[-2]
+        head = bytes(self.waiting[-2])
         self.waiting[-2] = head[:4] + _END_STREAM + head[5:]
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:

@@ -45,6 +45,7 @@ Step = tuple[str, tuple[object, ...]]
 steps = st.one_of(
     st.tuples(st.just("headers"), st.tuples(stream_ids, heads, st.booleans())),
     st.tuples(st.just("data"), st.tuples(stream_ids, payloads, st.booleans(), st.none() | st.integers(0, 50))),
+    st.tuples(st.just("burst"), st.tuples(stream_ids, st.lists(payloads, min_size=2, max_size=5))),
     st.tuples(st.just("reset"), st.tuples(stream_ids)),
     st.tuples(st.just("window"), st.tuples(stream_ids | st.just(0), st.sampled_from([0, 1, 1000, 2**31 - 1]))),
     st.tuples(st.just("ping"), st.tuples(st.binary(min_size=8, max_size=8))),
@@ -65,6 +66,8 @@ def written(peer: Peer, step: Step) -> bytes:
         case ("data", (int(stream_id), bytes(payload), bool(end_stream), padding)):
             assert padding is None or isinstance(padding, int)
             return data(stream_id, payload, end_stream=end_stream, padding=padding)
+        case ("burst", (int(stream_id), list(payloads))):
+            return b"".join(data(stream_id, payload) for payload in payloads)
         case ("reset", (int(stream_id),)):
             return frames.frame(frames.RST_STREAM, 0, stream_id, bytes([0, 0, 0, 8]))
         case ("window", (int(stream_id), int(increment))):
@@ -130,7 +133,8 @@ def _is_forgiven_by_us(step: Step) -> bool:
 
 
 def _told(peer: Peer, wire: bytes, cuts: list[int]) -> list[Event]:
-    """The events of a step, however its bytes are cut; received data is consumed, as a tunnel would."""
+    """The events of a step, however its bytes are cut and its frames joined; received data is consumed, as a tunnel
+    would."""
     events: list[Event] = []
     edges = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
     for start, end in pairwise(edges):
@@ -138,7 +142,20 @@ def _told(peer: Peer, wire: bytes, cuts: list[int]) -> list[Event]:
     for event in events:
         if isinstance(event, DataReceived):
             peer.connection.consume(event.stream_id, event.flow_length)
-    return events
+    return _joined(events)
+
+
+def _joined(events: list[Event]) -> list[Event]:
+    """One event for data of one stream that follows each other."""
+    joined: list[Event] = []
+    for event in events:
+        before = joined[-1] if joined else None
+        if isinstance(event, DataReceived) and isinstance(before, DataReceived) and before.stream_id == event.stream_id:
+            length = before.flow_length + event.flow_length
+            joined[-1] = DataReceived(event.stream_id, before.data + event.data, length, event.end_stream)
+        else:
+            joined.append(event)
+    return joined
 
 
 def _owed(output: list[tuple[int, int, int, bytes]]) -> list[tuple[int, int, int, bytes]]:

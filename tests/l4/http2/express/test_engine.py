@@ -5,8 +5,10 @@ import sys
 import pytest
 
 from l4.http2 import frames
+from l4.http2.connection import Limits
 from l4.http2.engines import Engine
-from l4.http2.events import DataReceived, StreamReset
+from l4.http2.events import ConnectionFailed, DataReceived, Event, StreamReset
+from l4.http2.flood_limits import FloodLimits
 from tests.contracts.http2_engine import GET, OK, Peer, data
 
 
@@ -73,6 +75,78 @@ def test_4_1_a_frame_that_comes_in_parts_is_whole_and_so_is_what_follows(cuts: t
 
     received = [(event.data, event.end_stream) for event in events if isinstance(event, DataReceived)]
     assert received == [(body, False), (b"next", True)]
+
+
+def told(events: list[Event]) -> list[tuple[int, bytes, int, bool]]:
+    return [
+        (event.stream_id, event.data, event.flow_length, event.end_stream)
+        for event in events
+        if isinstance(event, DataReceived)
+    ]
+
+
+def test_data_of_a_stream_that_comes_in_one_read_is_one_event() -> None:
+    peer = Peer.client_of(Engine.EXPRESS)
+    peer.give(peer.headers(1, GET) + peer.headers(3, GET))
+
+    events = peer.give(
+        data(1, b"one ")
+        + data(1, b"two ")
+        + data(1, b"three")
+        + data(3, b"other")
+        + frames.frame(frames.PING, 0, 0, bytes(8))
+        + data(3, b"", padding=0)
+        + data(3, b"after a ping ")
+        + data(3, b"the end", end_stream=True)
+        + data(1, b"!")
+    )
+
+    assert told(events) == [
+        (1, b"one two three", 13, False),
+        (3, b"other", 5, False),
+        (3, b"", 1, False),
+        (3, b"after a ping the end", 20, True),
+        (1, b"!", 1, False),
+    ]
+
+
+def test_data_before_a_fault_of_the_connection_is_told() -> None:
+    peer = Peer.client_of(Engine.EXPRESS)
+    peer.give(peer.headers(1, GET))
+
+    for fault in (bytes([0xFF] * 9), frames.frame(frames.DATA, 0, 0, b"x")):
+        peer = Peer.client_of(Engine.EXPRESS)
+        peer.give(peer.headers(1, GET))
+        events = peer.give(data(1, b"one ") + data(1, b"two") + fault)
+
+        assert told(events) == [(1, b"one two", 7, False)]
+        assert isinstance(events[-1], ConnectionFailed)
+
+
+def test_tiny_frames_are_counted_one_by_one_though_they_are_one_event() -> None:
+    limits = Limits(flood=FloodLimits(http2_tiny_data_frames=100))
+    peer = Peer.client_of(Engine.EXPRESS, limits)
+    peer.give(peer.headers(1, GET))
+
+    events = peer.give(data(1, b".") * 1000)
+
+    assert isinstance(events[-1], ConnectionFailed)
+
+
+@pytest.mark.parametrize("length", [16_384, 16_385, 40_000, 65_535])
+def test_6_9_long_data_is_split_to_the_frame_size(length: int) -> None:
+    peer = Peer.client_of(Engine.EXPRESS)
+    peer.give(peer.headers(1, GET, end_stream=True))
+    peer.connection.send_headers(1, OK, False)
+    peer.take()
+    body = bytes(range(256)) * 256
+
+    assert peer.connection.send_data(1, body[:length], True) == length
+
+    sent = peer.take()
+    assert b"".join(payload for _, _, _, payload in sent) == body[:length]
+    assert [len(payload) for _, _, _, payload in sent[:-1]] == [16_384] * (len(sent) - 1)
+    assert [flags for _, flags, _, _ in sent] == [0] * (len(sent) - 1) + [frames.END_STREAM]
 
 
 @pytest.mark.parametrize(("tail", "is_kept"), [(100, False), (9000, True)])

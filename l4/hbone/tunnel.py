@@ -88,7 +88,7 @@ class Tunnel(asyncio.Transport):
         self._protocol: asyncio.Protocol = _UNSET
         self._high_water = high_water
         self._low_water = low_water
-        self._outgoing: list[bytes] = []
+        self._outgoing: list[bytes | memoryview] = []
         self._outgoing_size = 0
         self._take: Callable[[], bytes] | None = None  # what `write_soon` was told
         self._is_writing_paused = False
@@ -258,7 +258,7 @@ class Tunnel(asyncio.Transport):
             sent = self._engine.send_data(self.stream_id, data, self._eof_asked and len(chunks) == 1)
             self._outgoing_size -= sent
             if sent < len(data):
-                chunks[0] = data[sent:]
+                chunks[0] = memoryview(data)[sent:]
                 self._carrier.block(self, self._outgoing_size < before)
                 self._maybe_resume()
                 return False

@@ -114,13 +114,14 @@ class H2Engine:
         self._sending.discard(stream_id)
         self._guard.ended_by_us()
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
+    def send_data(self, stream_id: int, data: bytes | memoryview, end_stream: bool) -> int:
         if stream_id not in self._sending:
             raise StreamUnavailable(f"stream {stream_id} no longer accepts data")
         room = self.sendable(stream_id)
         if len(data) > room:
             data, end_stream = data[:room], False
         limit = self._h2.max_outbound_frame_size
+        data = bytes(data)
         start = 0
         while len(data) - start > limit:
             self._h2.send_data(stream_id, data[start : start + limit])

@@ -62,7 +62,7 @@ class Connection(Protocol):
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
         """Send a response head, an informational head, or trailers (which end the stream)."""
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
+    def send_data(self, stream_id: int, data: bytes | memoryview, end_stream: bool) -> int:
         """Send what the windows allow, in frames of the peer's maximum size. Returns the number of bytes sent.
 
         END_STREAM goes out only with the last byte. Raises StreamUnavailable if the stream accepts no data.

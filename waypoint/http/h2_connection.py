@@ -43,7 +43,7 @@ class Http2Stream:
         self.is_over = False
         self.pushed = 0  # bytes sent to the engine
         self._connection = connection
-        self._waiting: list[bytes] = []
+        self._waiting: list[bytes | memoryview] = []
         self._trailers: Headers = []
         self._has_ended = False  # nothing more will be queued
         self._is_paused = False
@@ -91,7 +91,7 @@ class Http2Stream:
             sent = self._connection.engine.send_data(self.stream_id, data, False)
             self.pushed += sent
             if sent < len(data):
-                self._waiting.append(data[sent:])
+                self._waiting.append(memoryview(data)[sent:])
                 self._connection.blocked[self.stream_id] = self
                 return False
         if self._has_ended:

@@ -126,7 +126,7 @@ class ExpressEngine:
         if end_stream:
             self._streams.close_local(stream)
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
+    def send_data(self, stream_id: int, data: bytes | memoryview, end_stream: bool) -> int:
         stream: Stream | None = self._streams.by_id.get(stream_id)
         if stream is None or stream.local_closed:
             raise StreamUnavailable(f"stream {stream_id} no longer accepts data")

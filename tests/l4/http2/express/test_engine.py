@@ -141,7 +141,7 @@ def test_6_9_long_data_is_split_to_the_frame_size(length: int) -> None:
     peer.take()
     body = bytes(range(256)) * 256
 
-    assert peer.connection.send_data(1, body[:length], True) == length
+    assert peer.connection.send_data(1, memoryview(body)[:length], True) == length
 
     sent = peer.take()
     assert b"".join(payload for _, _, _, payload in sent) == body[:length]

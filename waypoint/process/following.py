@@ -127,15 +127,20 @@ class Following:
                 async with asyncio.timeout(seconds):
                     await self._is_compiled.wait()
                     continue
-            if self._told is None:  # the source is about to tell everything again
+            async with self._one_at_a_time:
+                told = self._told
+                if told is not None:
+                    await self._put(Changes(problems=told.problems, doubts=told.doubts))
+            if told is None:  # the source is about to tell everything again
                 await self._is_compiled.wait()
-            else:
-                await self._take(Changes(problems=self._told.problems, doubts=self._told.doubts))
 
     async def _take(self, answer: Answer) -> None:
         async with self._one_at_a_time:
-            await in_a_thread(self._prepare, self._apply)(answer)
-            await asyncio.to_thread(free, self._past)
+            await self._put(answer)
+
+    async def _put(self, answer: Answer) -> None:
+        await in_a_thread(self._prepare, self._apply)(answer)
+        await asyncio.to_thread(free, self._past)
         self._is_compiled.set()
 
     async def close(self) -> None:

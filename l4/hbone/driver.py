@@ -1,10 +1,9 @@
-"""Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, one write per loop turn.
+"""Drives one HTTP/2 connection over one transport: bytes to the engine, events to tunnels, few writes per loop turn.
 
 A Driver is the asyncio protocol of a TLS connection. It creates no tasks and never awaits. `ending` decides when the
 connection ends, `stalls` when a tunnel ends whose peer opens no window, and `openings` holds our own CONNECT requests.
 
-`waypoint.http.h2_connection` drives the same engines for inner connections. Both share the rare cases (`l4.http2`), but
-not the path of a DATA frame: the compiled twin makes a C struct of each class, which a class with a base cannot be.
+`waypoint.http.h2_connection` drives the same engines for inner connections. Both share the rare cases (`l4.http2`).
 
 `on_request` (server) receives new streams; `open` (client) creates them. New streams are reported after everything that
 was read with them, a limited number per turn: a stream that was reset in the same read is never reported
@@ -52,6 +51,9 @@ log = logging.getLogger(__name__)
 
 _ALIVE = b"alive???"
 """Nobody waits for the answer to this PING. It distinguishes a peer that is slow to answer CONNECT from a dead one."""
+
+_AT_ONCE = 128 << 10
+"""Bytes after which tunnels' data is written: much larger buffers would not stay in the heap (`l4.net.memory`)."""
 
 
 class Driver(asyncio.Protocol):
@@ -269,9 +271,7 @@ class Driver(asyncio.Protocol):
     def mark(self, tunnel: Tunnel) -> None:
         """Note that the tunnel has data to send at the end of this loop turn."""
         self._dirty.append(tunnel)
-        if not self._is_flush_scheduled:
-            self._is_flush_scheduled = True
-            self.loop.call_soon(self._flush)
+        self.flush_soon()
 
     def reset(self, tunnel: Tunnel, code: ErrorCode) -> None:
         self.engine.reset(tunnel.stream_id, code)
@@ -336,24 +336,32 @@ class Driver(asyncio.Protocol):
         self._is_flush_scheduled = False
         if self._is_closed:
             return
-        dirty = self._dirty
+        dirty, self._dirty = self._dirty, []
         tunnel: Tunnel
-        if self._is_write_paused:
-            self._dirty = list(dict.fromkeys(dirty))
-            for tunnel in self._dirty:  # so that their buffers fill, and they are told to pause
+        stalled = self._stalls.since
+        held = 0
+        for tunnel in dirty:
+            if self._is_write_paused:  # let its buffer fill, so that it is told to pause
                 tunnel.take_over()
+                self._dirty.append(tunnel)
+                continue
+            held += tunnel.get_write_buffer_size()
+            if tunnel.push() and stalled:
+                stalled.pop(tunnel, None)
+            if held > _AT_ONCE:
+                held = 0
+                self._write()
+        if self._is_write_paused:
+            self._dirty = list(dict.fromkeys(self._dirty))
             return
-        if dirty:
-            self._dirty = []
-            stalled = self._stalls.since
-            for tunnel in dirty:
-                if tunnel.push() and stalled:
-                    stalled.pop(tunnel, None)
+        self._write()
+        if self._is_ending and not self._tunnels:
+            self.transport.close()
+
+    def _write(self) -> None:
         output = self.engine.take_output()
         if output:
             self.transport.write(output)
-        if self._is_ending and not self._tunnels:
-            self.transport.close()
 
     def _handle(self, event: Event) -> None:
         match event:

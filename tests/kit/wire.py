@@ -1,6 +1,7 @@
 """A transport that records the bytes that a protocol writes, for tests that play the peer by hand."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from tests.contracts.http2_engine import Frame, split
@@ -12,9 +13,11 @@ class Wire(asyncio.Transport):
         self.written = b""
         self.is_closed = False
         self.is_aborted = False
+        self.on_write: Callable[[], None] = lambda: None
 
     def write(self, data: Any) -> None:
         self.written += data
+        self.on_write()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass

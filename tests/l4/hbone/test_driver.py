@@ -315,9 +315,35 @@ def test_a_protocol_that_writes_soon_is_told_to_pause_while_nothing_can_be_sent(
     serve(engine, scenario, buffered_bytes=10_000, resume_bytes=5_000)
 
 
-def _tunnel(it: Served) -> Tunnel:
-    it.open(1)
-    tunnel = it.driver.accept(1, [])
+@BOTH
+def test_a_full_transport_gets_no_more_though_many_tunnels_write_at_once(engine: Engine) -> None:
+    async def scenario(it: Served) -> None:
+        tunnels = [_tunnel(it, stream_id) for stream_id in range(1, 41, 2)]
+        it.give(frames.window_update_frame(0, 4 << 20))
+        await turn()
+        it.wire.take()
+        sinks = [Sink() for _ in tunnels]
+
+        it.wire.on_write = lambda: it.driver.pause_writing() if len(it.wire.written) > 256_000 else None
+        for tunnel, sink in zip(tunnels, sinks, strict=True):
+            tunnel.start(sink)
+            tunnel.write(bytes([tunnel.stream_id]) * 64_000)
+        await turn()
+        held = len(it.wire.written)
+        it.wire.on_write = lambda: None
+        it.driver.resume_writing()
+        await turn()
+
+        assert 256_000 < held < 500_000
+        sent = _sent(it)
+        assert b"".join(sent) == b"".join(bytes([it.stream_id]) * 64_000 for it in tunnels)
+
+    serve(engine, scenario, window=1 << 20)
+
+
+def _tunnel(it: Served, stream_id: int = 1) -> Tunnel:
+    it.open(stream_id)
+    tunnel = it.driver.accept(stream_id, [])
     assert tunnel is not None
     return tunnel
 

@@ -28,6 +28,7 @@ from l4.identity.tls import accept, authenticate_client, peer_expires_at
 from l4.net.capacity import Capacity
 from l4.net.descriptors import OUT_OF_FILES
 from l4.net.listener import Listener, leave_to_successor
+from l4.net.sockets import Socket
 from policies.attributes import Header, Headers, Peer
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class HboneServer:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Socket,
         *,
         certificate: Callable[[], WorkloadCertificate],
         trust_domains: frozenset[str],

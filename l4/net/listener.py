@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from l4.net.descriptors import OUT_OF_FILES, ceiling
 from l4.net.network import Network
 from l4.net.sharing import HANDSHAKE_SECONDS, forget, is_shared, leave
-from l4.net.sockets import open_socket, taken
+from l4.net.sockets import Socket, open_socket
 from policies.host_port import host_port
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def bind(
     listens: bool = True,
     network: Network | None = None,
     prepare: Callable[[socket.socket], None] = lambda sock: None,
-) -> socket.socket:
+) -> Socket:
     """Return a listening TCP socket, in `network` or the process's own namespace. Port 0 selects a free port.
 
     Without `listens`, it begins to listen when a Listener accepts from it. What is accepted from it inherits
@@ -86,7 +86,6 @@ class Listener:
     """
 
     __slots__ = (
-        "_family",
         "_has_left",
         "_is_closed",
         "_is_paused",
@@ -100,7 +99,7 @@ class Listener:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Socket,
         on_accept: Callable[[socket.socket, tuple[str, int]], None],
         on_refused: Callable[[str], None] = lambda reason: None,
         *,
@@ -108,7 +107,6 @@ class Listener:
         is_paused: bool = False,
     ) -> None:
         self._sock = sock
-        self._family = int(sock.family)
         self._on_accept = on_accept
         self._on_refused = on_refused
         self._is_reserved = is_reserved
@@ -177,15 +175,14 @@ class Listener:
         if self._is_paused or self._is_closed:
             return False
         try:
-            fd, address = self._sock._accept()  # type: ignore[attr-defined]
+            sock, address = self._sock.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
             if error.errno in OUT_OF_FILES:
                 self._turn_away()
             return False
-        sock = taken(self._family, fd)
-        if not self._is_reserved and fd >= ceiling():
+        if not self._is_reserved and sock.fileno() >= ceiling():
             sock.close()
             self._refused()
             return True

@@ -2,6 +2,8 @@
 
 import socket
 
+from l4.net.sockets import Socket
+
 _BYTE = b"."
 
 
@@ -30,7 +32,7 @@ class Passer:
         self._sock.close()
 
 
-class PassedConnections(socket.socket):
+class PassedConnections(Socket):
     """The receiving end, in place of a listening socket. `address` is where the other process listens."""
 
     def __init__(self, descriptor: int, address: tuple[str, int]) -> None:
@@ -38,13 +40,14 @@ class PassedConnections(socket.socket):
         self.setblocking(False)
         self._address = address
 
-    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
-        """Return the next connection and its peer's address. Raises OSError if there is none."""
+    def accept(self) -> tuple[Socket, tuple[str, int]]:
+        """Return the next connection, which is non-blocking, and its address. Raises OSError if there is none."""
         _, descriptors, _, _ = socket.recv_fds(self, len(_BYTE), 1)
         if not descriptors:
             raise BlockingIOError("the other process has gone, or no descriptor was left for the connection")
-        connection = socket.socket(fileno=descriptors[0])
+        connection = Socket(fileno=descriptors[0])
         connection.set_inheritable(False)
+        connection.setblocking(False)
         try:
             host, port = connection.getpeername()[:2]
         except OSError:

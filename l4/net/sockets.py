@@ -7,6 +7,7 @@ import socket
 from errno import EALREADY, EINPROGRESS
 from os import close, eventfd
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, SocketType
+from typing import Any
 
 from l4.net import descriptors
 from l4.net.descriptors import OUT_OF_FILES, OutOfDescriptors, ceiling
@@ -23,13 +24,18 @@ _IN_PROGRESS = frozenset({EINPROGRESS, EALREADY})
 
 
 class Socket(socket.socket):
-    """A TCP socket of which `family` and `type` are plain numbers.
+    """A TCP socket of which `family` and `type` are plain numbers, and which accepts others of its class.
 
     Event loops ask for them several times, and `socket.socket` looks up a member of an enum each time.
     """
 
     family = SocketType.family  # type: ignore[assignment]
     type = SocketType.type  # type: ignore[assignment]
+
+    def accept(self) -> tuple["Socket", Any]:
+        """Return the next connection, which is non-blocking, and its peer's address. Raises OSError."""
+        fd, address = self._accept()  # type: ignore[attr-defined]
+        return taken(int(self.family), fd), address
 
 
 def ensure_room(address: Address) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from l4.net.listener import Listener
+from l4.net.sockets import Socket
 
 ASK_SECONDS = 5.0
 """Time limit for receiving the request head."""
@@ -29,7 +30,7 @@ class VisitServer:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Socket,
         protocol: Callable[[], asyncio.Protocol],
         max_visits: int,
         on_refused: Callable[[str], None] = lambda reason: None,

@@ -20,7 +20,7 @@ from l4.net.listener import CannotListen, Listener, bind
 from l4.net.network import Network
 from l4.net.original import original_destination
 from l4.net.sharing import HANDSHAKE_SECONDS
-from l4.net.sockets import keep_alive
+from l4.net.sockets import Socket, keep_alive
 from l4.telemetry.process_log import EACH
 from l4.ztunnel.capture import Captured, InvalidCapture, Place, Places
 from l4.ztunnel.carry import reset
@@ -50,7 +50,7 @@ class PodProxy:
         sockets = _bind_all(place.tunnel_addresses(pod), place.network)
         self.servers = [self._serve(sock) for sock in sockets]
 
-    def _serve(self, sock: socket.socket) -> HboneServer:
+    def _serve(self, sock: Socket) -> HboneServer:
         return HboneServer(
             sock,
             certificate=partial(self._node.certificates.get, self.pod.identity),
@@ -256,7 +256,7 @@ def _has_moved(before: Workload, after: Workload) -> bool:
     return (before.addresses, before.identity) != (after.addresses, after.identity)
 
 
-def _bind_all(addresses: Iterable[Address], network: Network | None) -> list[socket.socket]:
+def _bind_all(addresses: Iterable[Address], network: Network | None) -> list[Socket]:
     """Bind all addresses or none."""
     with ExitStack() as bound:
         sockets = [bound.enter_context(bind(*it, reuse_port=True, network=network)) for it in addresses]

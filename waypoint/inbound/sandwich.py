@@ -20,6 +20,7 @@ from l4.net.capacity import Capacity
 from l4.net.copy import reset_on_close
 from l4.net.listener import Listener, leave_to_successor
 from l4.net.proxy_protocol import InvalidProxyHeader, ProxyHeader, parse
+from l4.net.sockets import Socket
 from policies.attributes import Identity, Peer
 from waypoint.config.snapshot import why_not_served
 from waypoint.data_path import Connection, DataPath
@@ -53,7 +54,7 @@ class ProxyProtocolSettings(Section):
 class ProxyServer:
     """One listening socket. It shares `capacity` with HBONE connections."""
 
-    def __init__(self, sock: socket.socket, path: DataPath, terminator: Terminator, capacity: Capacity) -> None:
+    def __init__(self, sock: Socket, path: DataPath, terminator: Terminator, capacity: Capacity) -> None:
         self.path = path
         self.terminator = terminator
         self._capacity = capacity

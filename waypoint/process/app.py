@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 from contextlib import suppress
 
 from l4 import program, signals, version
@@ -16,6 +15,7 @@ from l4.admin import NoAnswer, OperatorAddresses
 from l4.config.settings import Settings
 from l4.hbone.settings import DrainSettings
 from l4.net.listener import bind
+from l4.net.sockets import Socket
 from l4.net.tasks import Tasks
 from l4.telemetry.expiry import MetricsSettings
 from l4.telemetry.metrics import MeshMetrics
@@ -125,7 +125,7 @@ async def _supervise(
         await workers.failed
 
 
-def _bind(options: RunOptions) -> list[socket.socket]:
+def _bind(options: RunOptions) -> list[Socket]:
     """Return sockets for HBONE and the PROXY protocol, which listen once there is somebody to accept.
 
     A successor may listen at the same addresses. Until it can serve, all new connections are for the old process.

@@ -6,7 +6,6 @@ Operators are answered elsewhere: by the same process, or by the supervisor of s
 
 import asyncio
 import logging
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from l4.identity.source import NoCertificate, OwnCertificate
 from l4.kubernetes.credentials import CredentialsError
 from l4.net import pressure
 from l4.net.memory import collect_rarely, give_back, give_back_unused
+from l4.net.sockets import Socket
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness, merge
 from l4.silence import Silence
@@ -120,9 +120,7 @@ class Serving:
             metrics=self.metrics,
         )
 
-    async def start(
-        self, sock: socket.socket, proxy_sock: socket.socket | None = None, *, analyzes: bool = True
-    ) -> None:
+    async def start(self, sock: Socket, proxy_sock: Socket | None = None, *, analyzes: bool = True) -> None:
         """Serve what is accepted on these sockets. `analyzes`: log what `waypoint analyze` finds."""
         await self._following.begin()
         self.worker.serve(sock, proxy_sock)

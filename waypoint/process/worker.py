@@ -6,7 +6,6 @@ workers never wait for each other. The program, the tests and the benchmarks all
 """
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from l4.hbone.settings import HboneSettings
 from l4.identity.source import OwnCertificate, WorkloadCertificate
 from l4.net import pressure
 from l4.net.capacity import Capacity
+from l4.net.sockets import Socket
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from l4.telemetry.access_log import AccessLog
@@ -128,7 +128,7 @@ class Worker:
         if self.parts.replica is not None:
             self.parts.replica.tell(self.metrics, self.readiness)
 
-    def serve(self, sock: socket.socket, proxy_sock: socket.socket | None = None) -> HboneServer:
+    def serve(self, sock: Socket, proxy_sock: Socket | None = None) -> HboneServer:
         """Accept HBONE on `sock`, and the PROXY protocol on `proxy_sock`."""
         settings, path = self.parts.settings, self.path
         server = HboneServer(

@@ -28,6 +28,7 @@ from l4.net import pressure, shared_memory
 from l4.net.listener import Listener, leave_to_successor
 from l4.net.passing import Passer, passage
 from l4.net.shared_memory import SharedMemory
+from l4.net.sockets import Socket
 from l4.net.tasks import Tasks
 from l4.readiness import Readiness
 from waypoint.http.settings import HttpSettings
@@ -115,7 +116,7 @@ class Workers:
         count: int,
         options: RunOptions,
         environment: Mapping[str, str],
-        listening: Sequence[socket.socket],
+        listening: Sequence[Socket],
         on_first: Callable[[], None],
         *,
         join: Callable[[RemoteWorker], None],

@@ -136,8 +136,8 @@ _FLAGS = ["-O2", "-g0", "-Werror=incompatible-pointer-types"]
 """`-O2`: `-O3` makes larger code that executes no fewer instructions. Cython creates an incompatible pointer where a
 method of another module is used as a value: such code cannot be hot."""
 
-_SHARED = "cython_utilities"
-"""The extension with what Cython's code needs at run time, which would otherwise be in each of the others."""
+_SHARED = "policies/cython_utilities.c"
+"""The source of what Cython's code needs at run time, which would otherwise be in each of the extensions."""
 
 
 def can_compile() -> bool:
@@ -147,8 +147,8 @@ def can_compile() -> bool:
 
 
 def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list[Path]:
-    """Compile copies of the hot modules. Returns the extensions, in `folder/built` with the layout of `root`, and one
-    more at its top, which the others import."""
+    """Compile copies of the hot modules. Returns the extensions, in `folder/built` with the layout of `root`, and the
+    one that they share."""
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
@@ -160,8 +160,10 @@ def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list
         copy.write_text(module.source)
         copy.with_suffix(".pxd").write_text(module.declarations(modules))
         extensions.append(Extension(module.name, [str(copy)], extra_compile_args=_FLAGS))
-    extensions.append(Extension(_SHARED, [str(folder / "source" / f"{_SHARED}.c")], extra_compile_args=_FLAGS))
-    for package in {parent for path in paths for parent in Path(path).parents} - {Path()}:
+    shared = _SHARED.removesuffix(".c").replace("/", ".")
+    extensions.append(Extension(shared, [str(folder / "source" / _SHARED)], extra_compile_args=_FLAGS))
+    for package in {parent for path in (*paths, _SHARED) for parent in Path(path).parents} - {Path()}:
+        (folder / "source" / package).mkdir(parents=True, exist_ok=True)
         (folder / "source" / package / "__init__.py").touch()
     built = cythonize(
         extensions,
@@ -169,7 +171,7 @@ def compile_into(folder: Path, root: Path, paths: Collection[str] = HOT) -> list
         compiler_directives=_DIRECTIVES,
         nthreads=os.cpu_count() or 1,
         quiet=True,
-        shared_utility_qualified_name=_SHARED,
+        shared_utility_qualified_name=shared,
         shared_utility_features_disabled=["MemoryView"],
     )
     command = Distribution({"ext_modules": built}).get_command_obj("build_ext")

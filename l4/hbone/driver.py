@@ -341,8 +341,8 @@ class Driver(asyncio.Protocol):
         stalled = self._stalls.since
         held = 0
         for tunnel in dirty:
-            if self._is_write_paused:  # let its buffer fill, so that it is told to pause
-                tunnel.take_over()
+            tunnel.take_over()  # also if it must wait: its buffer fills, and it is told to pause
+            if self._is_write_paused:
                 self._dirty.append(tunnel)
                 continue
             held += tunnel.get_write_buffer_size()

@@ -242,11 +242,9 @@ class Tunnel(asyncio.Transport):
             self._buffer(data)
 
     def push(self) -> bool:
-        """Give the engine as much as the windows allow. Returns False if bytes remain."""
+        """Give the engine as much of what was taken over as the windows allow. Returns False if bytes remain."""
         if self._is_lost or self._eof_sent or self._reset is not None:
             return True
-        if self._take is not None:
-            self.take_over()
         chunks = self._outgoing
         if len(chunks) > 1 and self._outgoing_size < len(chunks) * _LARGE_CHUNK:
             chunks[:] = [b"".join(chunks)]
@@ -291,6 +289,7 @@ class Tunnel(asyncio.Transport):
 
     def reset_received(self, error: TunnelReset) -> None:
         """Handle the peer's reset. Data that the peer sent before is delivered first (RFC 9113 section 8.1)."""
+        self._take = None
         self._outgoing.clear()
         self._outgoing_size = 0
         if self._incoming and not self._is_closing:

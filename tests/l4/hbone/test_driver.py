@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -316,7 +317,8 @@ def test_a_protocol_that_writes_soon_is_told_to_pause_while_nothing_can_be_sent(
 
 
 @BOTH
-def test_a_full_transport_gets_no_more_though_many_tunnels_write_at_once(engine: Engine) -> None:
+@pytest.mark.parametrize("is_soon", [False, True], ids=["now", "soon"])
+def test_a_full_transport_gets_no_more_though_many_tunnels_write_at_once(engine: Engine, is_soon: bool) -> None:
     async def scenario(it: Served) -> None:
         tunnels = [_tunnel(it, stream_id) for stream_id in range(1, 41, 2)]
         it.give(frames.window_update_frame(0, 4 << 20))
@@ -327,7 +329,11 @@ def test_a_full_transport_gets_no_more_though_many_tunnels_write_at_once(engine:
         it.wire.on_write = lambda: it.driver.pause_writing() if len(it.wire.written) > 256_000 else None
         for tunnel, sink in zip(tunnels, sinks, strict=True):
             tunnel.start(sink)
-            tunnel.write(bytes([tunnel.stream_id]) * 64_000)
+            data = bytes([tunnel.stream_id]) * 64_000
+            if is_soon:
+                tunnel.write_soon(partial(bytes, data))
+            else:
+                tunnel.write(data)
         await turn()
         held = len(it.wire.written)
         it.wire.on_write = lambda: None

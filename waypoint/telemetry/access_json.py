@@ -6,10 +6,8 @@ The same as `LogFormat.of_labels(ISTIO_JSON)`, but what requests share is writte
 import json
 from functools import lru_cache
 
-from l4.telemetry.access_log import StartTime
-from policies.decimals import decimal
 from policies.host_port import host_port
-from waypoint.telemetry.access_line import MARKED, START_TIME, Repeated, Templates
+from waypoint.telemetry.access_line import MARKED, Repeated, Templates, filled
 from waypoint.telemetry.record import ExchangeRecord
 
 _NULL = "null"
@@ -18,29 +16,11 @@ _NULL = "null"
 def default_json(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
     """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
     r = record
-    clock: StartTime = START_TIME
+    time = r.upstream_service_time_ms
+    service_time = b"null" if time is None else b'"%d"' % time
     templates: Templates = _TEMPLATES
-    between: list[bytes] = templates.find(r, flags, upstream)
-    service_time = r.upstream_service_time_ms
-    return b"".join(
-        (
-            between[0],
-            clock.format(r.started_at),
-            between[1],
-            _quoted(r.original_target),
-            between[2],
-            decimal(r.bytes_received),
-            between[3],
-            decimal(r.bytes_sent),
-            between[4],
-            decimal(int(r.duration_ms)),
-            between[5],
-            b"null" if service_time is None else b'"%d"' % service_time,
-            between[6],
-            _quoted(r.request_id),
-            between[7],
-        )
-    )
+    between = templates.find(r, flags, upstream)
+    return filled(between, r, _quoted(r.original_target), service_time, _quoted(r.request_id))
 
 
 def _template(of: Repeated) -> str:

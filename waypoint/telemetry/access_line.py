@@ -73,19 +73,18 @@ class Templates:
         return template
 
 
-def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
-    """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
+def filled(
+    between: list[bytes], record: ExchangeRecord, target: bytes, service_time: bytes, request_id: bytes
+) -> bytes:
+    """Return the line of a record, whose parts `between` its gaps are a template's."""
     r = record
     clock: StartTime = START_TIME
-    templates: Templates = _TEMPLATES
-    between: list[bytes] = templates.find(r, flags, upstream)
-    service_time = r.upstream_service_time_ms
-    line = b"".join(
+    return b"".join(
         (
             between[0],
             clock.format(r.started_at),
             between[1],
-            _safe(r.original_target),
+            target,
             between[2],
             decimal(r.bytes_received),
             between[3],
@@ -93,12 +92,22 @@ def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) 
             between[4],
             decimal(int(r.duration_ms)),
             between[5],
-            b"-" if service_time is None else decimal(service_time),
+            service_time,
             between[6],
-            _safe(r.request_id),
+            request_id,
             between[7],
         )
     )
+
+
+def default_line(record: ExchangeRecord, flags: str, upstream: tuple[str, str]) -> bytes:
+    """`flags` and `upstream` are what `flags_text` and `upstream_of` return for the record."""
+    r = record
+    time = r.upstream_service_time_ms
+    service_time = b"-" if time is None else decimal(time)
+    templates: Templates = _TEMPLATES
+    between = templates.find(r, flags, upstream)
+    line = filled(between, r, _safe(r.original_target), service_time, _safe(r.request_id))
     verdict = r.verdict
     if verdict is not None and (verdict.audited or verdict.shadow):
         return line[:-1] + _noted(verdict).encode() + b"\n"
